@@ -1,0 +1,36 @@
+"""Burnish: post-training for language models.
+
+    import burnish
+
+    burnish.sft(model="Qwen/Qwen3-0.6B-Base", data="demos.jsonl", output="runs/mine")
+    burnish.run("recipe.yaml", "learning_rate=1e-4")
+
+The pieces for a loop of one's own are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
+`burnish.step`; ``docs/design.md`` walks through them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # importing torch takes seconds, and the command line's help must not
+    from burnish.recipe.run import Finished
+
+__version__ = "0.1.0"
+
+
+def run(recipe: str | Path, *overrides: str) -> Finished:
+    """Runs a recipe file, or goes on with it; overrides are ``"key=value"``. See `burnish.recipe.run.run`."""
+    from burnish.recipe.read import read_recipe
+    from burnish.recipe.run import run as run_recipe
+
+    return run_recipe(read_recipe(Path(recipe), overrides))
+
+
+def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> Finished:  # noqa: ANN401
+    """Supervised fine-tuning in a run folder; settings are those of a recipe, such as ``learning_rate=1e-4``."""
+    from burnish.recipe.read import stage_recipe
+    from burnish.recipe.run import run as run_recipe
+
+    return run_recipe(stage_recipe("sft", {"model": model, "data": data, **settings}, output=output))

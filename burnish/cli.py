@@ -1,0 +1,106 @@
+"""The verbs. Help appears at once: nothing heavy is imported before a verb runs.
+
+Exit status: 0 done, 2 a user's mistake (a message, never a traceback), 1 a fault of ours or a diverged training,
+130 interrupted after a checkpoint was written.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+import burnish
+from burnish.errors import DivergenceError, Interrupted, UserError
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from burnish.recipe.read import Origins
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Post-training for language models.",
+    rich_markup_mode=None,
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora."),
+]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"burnish {burnish.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Post-training for language models: base model in, the model that you want out."""
+
+
+@app.command()
+def sft(
+    model: Annotated[str, typer.Option(help="A hub name or a folder.")],
+    data: Annotated[str, typer.Option(help="Rows to learn: .json, .jsonl, .jsonl.gz, or a hub data set.")],
+    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/sft.")] = None,
+    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the order of rows and all initialisation. Default: 0.")] = None,
+    settings: Overrides = None,
+) -> None:
+    """Supervised fine-tuning: learn to give the responses in a file. The same command again resumes."""
+    from burnish.recipe.read import stage_recipe
+
+    flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
+    _run(stage_recipe("sft", flags, settings or [], output or ""))
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
+    settings: Overrides = None,
+    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/ and the recipe's name.")] = None,
+) -> None:
+    """Run a recipe. The same command again resumes, or says that the run is finished."""
+    from burnish.recipe.read import read_recipe
+
+    overrides = [*(settings or []), *([f"output={output}"] if output else [])]
+    _run(read_recipe(recipe, overrides))
+
+
+def _run(origins: Origins) -> None:
+    from burnish.recipe.run import run as run_recipe
+
+    finished = run_recipe(origins)
+    if finished.again:
+        typer.echo(f"{finished.folder} is finished already ({finished.summary['steps']} steps); nothing was done.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: turns every ending into an exit status."""
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: list[str] | None) -> int:
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except click.ClickException as error:  # a flag that does not exist, a missing argument
+        error.show()
+        return error.exit_code
+    except UserError as error:
+        typer.echo(f"burnish: {error}", err=True)
+        return 2
+    except DivergenceError as error:
+        typer.echo(f"burnish: {error}", err=True)
+        return 1
+    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
+        typer.echo(f"burnish: {error or 'interrupted'}; run the same command to go on", err=True)
+        return 130

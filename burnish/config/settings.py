@@ -1,0 +1,95 @@
+"""Strict typed settings: unknown keys and wrong types are errors that name the nearest right key.
+
+The machinery only; what may be set is declared in `burnish.recipe`. Stands at the beginning: knows pydantic and errors.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from burnish.errors import RecipeError
+
+
+class Settings(BaseModel):
+    """Base of every record of settings: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse(kind: type[S], data: Mapping[str, Any], known_elsewhere: Mapping[str, str]) -> S:
+    """Builds settings from plain data.
+
+    Args:
+        kind: the record to build.
+        data: nested mappings and lists, as a YAML file gives them.
+        known_elsewhere: names that other tools use → our dotted name and, after a space, any remark.
+
+    Raises:
+        RecipeError: for the first wrong key or value, with the nearest right one.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise _explain(kind, error, known_elsewhere) from None
+
+
+def _explain(kind: type[Settings], error: ValidationError, known_elsewhere: Mapping[str, str]) -> RecipeError:
+    issues = sorted(error.errors(), key=lambda issue: issue["type"] != "extra_forbidden")
+    issue = issues[0]
+    names = {part for key in keys(kind) for part in key.split(".")}
+    path = ".".join(str(part) for part in issue["loc"] if isinstance(part, int) or part in names or issue["type"] == "extra_forbidden")
+    if issue["type"] == "extra_forbidden":
+        return unknown_key(kind, path, known_elsewhere)
+    if issue["type"] == "missing":
+        return RecipeError(given=f"{path} is missing", rule=f"{path} must be given", remedy=f"add {path}: …")
+    rule = issue["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if issue["type"] == "value_error":
+        return RecipeError(given=f"the settings of {path or 'the recipe'}", rule=rule, remedy="change one of the two")
+    value = issue["input"]
+    given = repr(value) if isinstance(value, str | int | float | bool | None) else f"a {type(value).__name__}"
+    return RecipeError(given=f"{path}: {given}", rule=f"{path} {rule}", remedy=f"correct {path}")
+
+
+def unknown_key(kind: type[Settings], path: str, known_elsewhere: Mapping[str, str]) -> RecipeError:
+    """The error for a key that no record has; names the nearest key, or ours for another tool's name."""
+    parent, _, name = path.rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in keys(kind) if _same_place(key.rpartition(".")[0], parent)]
+    if name in known_elsewhere:
+        remedy = f"here it is {known_elsewhere[name]}"
+    elif near := difflib.get_close_matches(name, siblings, n=1, cutoff=0.5):
+        remedy = f"did you mean {near[0]}?"
+    else:
+        remedy = f"choose from: {', '.join(sorted(set(siblings)))}"
+    return RecipeError(given=f"unknown key {path}", rule="every key of a recipe is one that Burnish knows", remedy=remedy)
+
+
+def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:
+    """All dotted keys of a record and of the records inside it; a list's entries are written ``*``."""
+    for name, entry in kind.model_fields.items():
+        yield prefix + name
+        for inner, in_list in _inner(entry.annotation, in_list=False):
+            yield from keys(inner, f"{prefix}{name}.*." if in_list else f"{prefix}{name}.")
+
+
+def _inner(annotation: Any, in_list: bool) -> Iterator[tuple[type[Settings], bool]]:  # noqa: ANN401 (any type)
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation, in_list
+    is_list = get_origin(annotation) in (tuple, list)
+    if is_list or get_origin(annotation) in (Union, UnionType):
+        for argument in get_args(annotation):
+            yield from _inner(argument, in_list or is_list)
+
+
+def _same_place(pattern: str, path: str) -> bool:
+    parts, wanted = pattern.split("."), path.split(".")
+    return len(parts) == len(wanted) and all(
+        a == b or (a == "*" and b.isdigit()) for a, b in zip(parts, wanted, strict=True)
+    )

@@ -1,0 +1,158 @@
+"""Settings as text: YAML in, ``key=value`` overrides, and resolved YAML out with the origin of every value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from burnish.errors import RecipeError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: 1e-4 is a number (YAML 1.1 reads it as text), and a key stands only once."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    names = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    for key, name in zip(node.value, names, strict=True):
+        if names.count(name) > 1:
+            raise yaml.MarkedYAMLError(problem=f"the key {name} stands twice", problem_mark=key[0].start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds one mapping.
+
+    Raises:
+        RecipeError: no such file, not YAML (with line and column), or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            given=f"recipe {path}: {error.strerror if isinstance(error, OSError) else error}",
+            rule="a recipe is a readable YAML file in UTF-8",
+            remedy=f"check the path; the current folder is {Path.cwd()}",
+        ) from error
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise RecipeError(
+            given=f"recipe {path} holds {'nothing' if data is None else type(data).__name__}",
+            rule="a recipe is a mapping with model and stages",
+            remedy="begin with a line such as `model: path-or-name`",
+        )
+    return data
+
+
+def parse_yaml(text: str, place: str) -> Any:  # noqa: ANN401 (YAML holds anything)
+    """Parses YAML text; `place` names it in the RecipeError for a mistake."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise RecipeError(
+            given=f"{place}{where}: {error.problem}",
+            rule="a recipe is valid YAML, every key once",
+            remedy="correct that line",
+        ) from error
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """``["a.b=1", "c=x"]`` → ``{"a.b": 1, "c": "x"}``; values are read as YAML.
+
+    Raises:
+        RecipeError: no ``=``, an empty key, or the same key twice with different values.
+    """
+    given: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(
+                given=f"argument {override!r}",
+                rule="an override is key=value, such as learning_rate=1e-4 or adapter.rank=8",
+                remedy="add the value, or put -- before an option's name",
+            )
+        parsed = parse_yaml(value, f"override {override!r}")
+        if key in given and given[key] != parsed:
+            raise RecipeError(
+                given=f"{key} is given as {given[key]!r} and as {parsed!r}",
+                rule="a key is given once",
+                remedy="remove one of them",
+            )
+        given[key.strip()] = parsed
+    return given
+
+
+def put(data: dict[str, Any], key: str, value: object) -> None:
+    """Sets a dotted key in nested mappings and lists, making the mappings on the way."""
+    *path, last = key.split(".")
+    place: Any = data
+    for part in path:
+        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        if not isinstance(place, dict | list):
+            raise RecipeError(
+                given=f"{key}: {part} is {place!r}, not a group of settings",
+                rule="a dotted key leads through groups of settings",
+                remedy=f"set {part} itself, or correct the key",
+            )
+    place[int(last) if isinstance(place, list) else last] = value
+
+
+def flatten(data: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted key and value of every leaf. An empty mapping or list is a leaf, and so is a list of plain values."""
+    entries: list[tuple[str, object]] = []
+    if isinstance(data, Mapping):
+        entries = [(str(key), value) for key, value in data.items()]
+    elif isinstance(data, list | tuple) and any(isinstance(value, Mapping) for value in data):
+        entries = [(str(index), value) for index, value in enumerate(data)]
+    if not entries:
+        yield prefix, data
+    for key, value in entries:
+        yield from flatten(value, f"{prefix}.{key}" if prefix else key)
+
+
+def dump_yaml(data: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """YAML in which every value says where it comes from.
+
+    Args:
+        data: nested mappings and lists of plain values.
+        origins: dotted key → origin, such as "default", "recipe.yaml", "command line".
+    """
+    return "".join(line + "\n" for line in _lines(data, origins, "", ""))
+
+
+def _lines(data: object, origins: Mapping[str, str], prefix: str, indent: str) -> Iterator[str]:
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _entry(f"{indent}{key}:", value, origins, f"{prefix}{key}", indent)
+    elif isinstance(data, list | tuple):
+        for index, value in enumerate(data):
+            first, *rest = _lines(value, origins, f"{prefix}{index}.", indent + "  ")
+            yield f"{indent}- {first.lstrip()}"
+            yield from rest
+
+
+def _entry(head: str, value: object, origins: Mapping[str, str], key: str, indent: str) -> Iterator[str]:
+    if [leaf for leaf, _ in flatten(value)] != [""]:
+        yield head
+        yield from _lines(value, origins, key + ".", indent + "  ")
+        return
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("\n")
+    origin = f"  # {origins[key]}" if key in origins else ""
+    yield f"{head} {text.removesuffix('...').rstrip()}{origin}"

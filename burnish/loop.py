@@ -1,0 +1,111 @@
+"""The one loop. It knows no method by name: groups come from a source, a loss says what to minimise.
+
+Stands over sources, step and runs. Everything that a stage needs is handed in; what it adds is only the order of
+things: steps, lines of figures, evaluations, checkpoints, and an end that can be resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from burnish.errors import Interrupted
+from burnish.evaluate import held_out_loss
+from burnish.losses import Loss
+from burnish.runs import RunFolder, StopSignal, capture, latest_checkpoint, load_checkpoint, require_facts, restore
+from burnish.runs import save_checkpoint as save
+from burnish.schedule import Schedule
+from burnish.sources import Source
+from burnish.step import Trainer
+from burnish.types import Group
+from burnish.watch import Meter, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often things happen, in optimiser steps."""
+
+    checkpoint_every: int
+    keep_checkpoints: int
+    log_every: int
+    eval_every: int | None = None
+    """None: before the first step and after the last."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stage:
+    """One stage of a run, with everything that it needs."""
+
+    name: str
+    trainer: Trainer
+    source: Source
+    loss: Loss
+    schedule: Schedule
+    rhythm: Rhythm
+    tokens_per_microbatch: int
+    held_out: Sequence[Group] = ()
+    """Empty: no evaluation."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints that must be the same when the run goes on."""
+
+    def run(self, folder: RunFolder, progress: Progress, stop: StopSignal) -> None:
+        """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.
+
+        Raises:
+            Interrupted: asked to stop; a checkpoint was written.
+        """
+        total = self.source.num_steps
+        meter = Meter(self.name, folder.append_metrics)
+        done = self._resume(folder, progress)
+        progress.start(self.name, done, total)
+        if done == 0:
+            self._evaluate(0, meter, progress)
+        meter.restart()
+        for step, groups in enumerate(self.source, start=done + 1):
+            factor = self.schedule.factor(step - 1)
+            sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
+            rate = factor * self.trainer.optimizer.settings.learning_rate
+            figures = {**{f"train/{name}": value for name, value in sums.items()}, "train/learning_rate": rate}
+            meter.record(step, figures, sum(group.num_tokens for group in groups))
+            self._after(step, total, folder, meter, progress, stop)
+
+    def _after(
+        self, step: int, total: int, folder: RunFolder, meter: Meter, progress: Progress, stop: StopSignal
+    ) -> None:
+        """What is due after a step: a line, an evaluation, a checkpoint, the end."""
+        rhythm, last = self.rhythm, step == total
+        evaluates = last or (rhythm.eval_every is not None and step % rhythm.eval_every == 0)
+        keeps = last or stop.requested or step % rhythm.checkpoint_every == 0
+        if step % rhythm.log_every == 0 or evaluates or keeps:
+            figures = meter.flush()
+            progress.update(step, total, {name.removeprefix("train/"): value for name, value in figures.items()})
+        if evaluates:
+            self._evaluate(step, meter, progress)
+        if keeps:
+            facts = {**self.facts, "metrics_offset": folder.metrics_offset()}
+            save(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
+        if evaluates or keeps:
+            meter.restart()
+        if stop.requested and not last:
+            raise Interrupted(f"stopped after step {step} of {total}, a checkpoint is written")
+
+    def _evaluate(self, step: int, meter: Meter, progress: Progress) -> None:
+        if len(self.held_out):
+            sums = held_out_loss(self.trainer.policy, self.held_out, self.loss, self.tokens_per_microbatch)
+            figures = meter.write_now(step, {f"eval/{name}": value for name, value in sums.items()})
+            progress.say(f"step {step}: held-out loss {figures['eval/loss']:.4f}")
+
+    def _resume(self, folder: RunFolder, progress: Progress) -> int:
+        """Restores the newest checkpoint and cuts the figures back to it; returns the steps done."""
+        newest = latest_checkpoint(folder.path)
+        for warning in newest.warnings:
+            progress.say(warning)
+        if newest.path is None:
+            folder.cut_metrics(0)
+            return 0
+        checkpoint = load_checkpoint(newest.path)
+        require_facts(checkpoint, self.facts)
+        restore(checkpoint, self.trainer, self.source)
+        folder.cut_metrics(checkpoint.values["facts"]["metrics_offset"])
+        progress.say(f"going on after step {checkpoint.step}")
+        return checkpoint.step

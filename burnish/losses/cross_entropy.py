@@ -1,0 +1,65 @@
+r"""Cross-entropy of trained tokens: the loss of supervised fine-tuning and of continued pre-training.
+
+    L = Σ_t w_t [ −(1−ε) log p(y_t) − ε · (1/V) Σ_v log p(v) + ζ · (log Z_t)² ] / Σ_t w_t
+
+over the trained tokens t of the whole step. Label smoothing ε is of Szegedy et al. 2016 (arXiv 1512.00567, section 7) with
+the uniform prior; z-loss ζ is of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 5). Nothing is detached.
+
+Denominator: the sum of weights (the number of trained tokens where there are no weights), so weights are relative, as in
+torch's weighted cross-entropy. Limits: ε = ζ = 0 is the mean negative log-likelihood; ε = 1 is the cross-entropy to the
+uniform distribution, at least log V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEntropy:
+    """See the module. Linear in its scores unless z-loss is on."""
+
+    label_smoothing: float = 0.0
+    """ε in [0, 1]."""
+    z_loss: float = 0.0
+    """ζ >= 0; 1e-4 is usual where it is used."""
+
+    @property
+    def needs(self) -> Collection[Score]:
+        smoothing = [Score.MEAN_LOGPROB] if self.label_smoothing else []
+        partition = [Score.LOG_PARTITION] if self.z_loss else []
+        return [Score.LOGPROB, *smoothing, *partition]
+
+    def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
+        assert scores.logprob is not None, "cross-entropy declares that it needs log-probabilities"
+        weights = microbatch.weights.to(scores.logprob.dtype)
+        nll = -(weights * scores.logprob).sum()
+        terms = {"nll": _per_weight((1 - self.label_smoothing) * nll)}
+        if scores.mean_logprob is not None:
+            smoothing = -(weights * scores.mean_logprob).sum()
+            terms["smoothing"] = _per_weight(self.label_smoothing * smoothing)
+        if scores.log_partition is not None:
+            terms["z_loss"] = _per_weight(self.z_loss * (weights * scores.log_partition**2).sum())
+        return LossOutput(terms, watched={"nll": _per_weight(nll.detach())})
+
+    def coefficients(
+        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
+    ) -> Mapping[Score, Tensor] | None:
+        if self.z_loss:
+            return None
+        count = denominators[Denominator.WEIGHT]
+        share = -microbatch.weights.to(torch.float64) / (count or 1.0)
+        known = {Score.LOGPROB: (1 - self.label_smoothing) * share}
+        if self.label_smoothing:
+            known[Score.MEAN_LOGPROB] = self.label_smoothing * share
+        return known
+
+
+def _per_weight(total: Tensor) -> Component:
+    return Component(total, Denominator.WEIGHT)

@@ -1,0 +1,92 @@
+"""The policy: a model that computes packed groups. What the trainer, the evaluation and (later) the sampler hold.
+
+Stands around transformers' or peft's model, whose code is used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from burnish.model.head import Head, read_head
+from burnish.model.scoring import CHUNK_BYTES, score
+from burnish.packing import CostModel, pack
+from burnish.types import Group, Microbatch, Score, TokenScores
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Policy:
+    """A causal language model over packed groups, made by `load.load_policy`."""
+
+    model: PreTrainedModel | PeftModel
+    """What is saved at the end: the model, or the adapter around it."""
+    tokenizer: PreTrainedTokenizerBase
+    share: bool = True
+    """False: this architecture computes every prompt once per response (the probe at load found it so)."""
+    chunk_bytes: int = CHUNK_BYTES
+    """Memory for one chunk of logits in scoring."""
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model inside, with adapter layers in place if there are any."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal_lm.device
+
+    @property
+    def head(self) -> Head:
+        return read_head(self.causal_lm)
+
+    def hidden(self, microbatch: Microbatch) -> Tensor:
+        """[N, H], the last hidden state of every packed row."""
+        decoder = self.causal_lm.get_decoder()
+        output = decoder(
+            input_ids=microbatch.tokens[None],
+            position_ids=microbatch.layout.positions[None],
+            use_cache=False,
+            layout=microbatch.layout,
+        )
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def score(
+        self,
+        microbatch: Microbatch,
+        needs: Collection[Score],
+        *,
+        temperature: float = 1.0,
+        coefficients: Mapping[Score, Tensor] | None = None,
+    ) -> TokenScores:
+        """One forward of the packed rows, and the scores of the trained tokens; see `scoring.score`."""
+        return score(
+            self.hidden(microbatch),
+            self.head,
+            microbatch,
+            needs,
+            temperature=temperature,
+            coefficients=coefficients,
+            chunk_bytes=self.chunk_bytes,
+        )
+
+    def pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:
+        """The groups as this model can compute them, balanced by what they cost it."""
+        return pack(groups, budget, self.cost, share=self.share)
+
+    @property
+    def cost(self) -> CostModel:
+        config = self.causal_lm.config.get_text_config(decoder=True)
+        decoder = self.causal_lm.get_decoder()
+        embedding = self.causal_lm.get_input_embeddings().weight.numel()
+        per_token = 2.0 * (sum(p.numel() for p in decoder.parameters()) - embedding)
+        return CostModel(per_token, per_pair=4.0 * config.num_hidden_layers * config.hidden_size)
+
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and parameter of everything that learns."""
+        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)

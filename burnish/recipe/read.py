@@ -1,0 +1,108 @@
+"""Recipes from files, flags and overrides, with the origin of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from burnish.config.settings import parse, unknown_key
+from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
+from burnish.errors import RecipeError
+from burnish.recipe.schema import KNOWN_ELSEWHERE, OPERATIONAL, Recipe, Sft
+
+METHODS = {"sft": Sft}
+"""The methods that a stage can name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the values of a recipe come from."""
+
+    recipe: Recipe
+    given: Mapping[str, str]
+    """Dotted key → the file's name or "command line". A key that is not here has its default."""
+
+    def text(self, derived: Mapping[str, Any]) -> str:
+        """The resolved recipe as YAML.
+
+        Args:
+            derived: dotted keys whose null default was worked out from model and data → their values.
+        """
+        data = self.recipe.model_dump(mode="json")
+        leaves = [key for key, _ in flatten(data)]
+        origins = {key: self.given.get(key, "default") for key in leaves}
+        for key, value in derived.items():
+            if key not in self.given:
+                put(data, key, value)
+                origins[key] = "derived from model and data"
+        return dump_yaml(data, origins)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that determine the result, by dotted key."""
+        leaves = flatten(self.recipe.model_dump(mode="json"))
+        return {key: value for key, value in leaves if key.rpartition(".")[2] not in OPERATIONAL}
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Origins:
+    """Reads a recipe file and puts overrides over it.
+
+    Raises:
+        RecipeError: see `parse`; nothing is loaded before the whole recipe is right.
+    """
+    data = load_yaml(path)
+    origins = dict.fromkeys((key for key, _ in flatten(data)), path.name)
+    return _finish(data, origins, overrides, output or f"runs/{path.stem}")
+
+
+def stage_recipe(method: str, settings: Mapping[str, Any], overrides: Sequence[str] = (), output: str = "") -> Origins:
+    """A recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them."""
+    data: dict[str, Any] = {"stages": [{method: {}}]}
+    for key, value in settings.items():
+        if value is not None:
+            put(data, _full_key(data, key), value)
+    origins = dict.fromkeys((key for key, _ in flatten(data)), "command line")
+    return _finish(data, origins, overrides, output or f"runs/{method}")
+
+
+def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[str], output: str) -> Origins:
+    for key, value in parse_overrides(overrides).items():
+        full = _full_key(data, key)
+        put(data, full, value)
+        origins = {known: origin for known, origin in origins.items() if not known.startswith(f"{full}.")}
+        origins |= {f"{full}.{leaf}" if leaf else full: "command line" for leaf, _ in flatten(value)}
+    if data.get("output") is None:
+        data["output"] = output
+        origins["output"] = "default"
+    return Origins(parse(Recipe, data, KNOWN_ELSEWHERE), origins)
+
+
+def _full_key(data: Mapping[str, Any], key: str) -> str:
+    """The dotted key in the recipe of a key as users write it.
+
+    ``adapter.rank`` is the recipe's; ``learning_rate`` is the only stage's; ``sft.learning_rate`` names the stage.
+    """
+    head, _, rest = key.partition(".")
+    if head in Recipe.model_fields:
+        return key
+    stages = data.get("stages")
+    names = [next(iter(stage), "") for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
+    if head in names and rest:
+        return f"stages.{names.index(head)}.{head}.{rest}"
+    method = names[0] if len(names) == 1 else ""
+    if method in METHODS and head in METHODS[method].model_fields:
+        return f"stages.0.{method}.{key}"
+    raise _unknown(key, method)
+
+
+def _unknown(key: str, method: str) -> RecipeError:
+    """Looks for the nearest name among the stage's keys first, then among the recipe's."""
+    if method in METHODS:
+        error = unknown_key(METHODS[method], key, KNOWN_ELSEWHERE)
+        if not error.remedy.startswith("choose"):
+            return error
+    error = unknown_key(Recipe, key, KNOWN_ELSEWHERE)
+    return error if not error.remedy.startswith("choose") or method not in METHODS else unknown_key(
+        METHODS[method], key, KNOWN_ELSEWHERE
+    )

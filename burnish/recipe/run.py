@@ -1,0 +1,218 @@
+"""Running a recipe: from settings to a trained model in a run folder. The same call goes on where it stopped."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from burnish.data import Prepared, choose_template, prepare, read_rows
+from burnish.errors import CapacityError, DataError, ModelError
+from burnish.loop import Rhythm, Stage
+from burnish.methods import sft
+from burnish.model.adapters import AdapterSettings
+from burnish.model.export import export
+from burnish.model.load import load_config, load_policy, load_tokenizer, max_positions
+from burnish.model.policy import Policy
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.recipe.read import Origins
+from burnish.recipe.schema import Adapter, Recipe, Sft
+from burnish.runs import RunFolder, StopSignal, frozen_fingerprint
+from burnish.schedule import Schedule
+from burnish.step import Trainer
+from burnish.watch import Progress, open_progress
+
+TOKENS_PER_MICROBATCH = 4096
+"""The default of tokens_per_microbatch, unless a row is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run leaves behind."""
+
+    folder: Path
+    """The run folder."""
+    summary: Mapping[str, Any]
+    """What finished.json holds: steps, and the fingerprint of the data."""
+    again: bool
+    """True: it had been finished before, nothing was done."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inputs:
+    """A stage's data, ready, and what was worked out from it."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    train: Prepared
+    held_out: Prepared | None
+    max_length: int
+    tokens_per_microbatch: int
+
+
+def run(origins: Origins) -> Finished:
+    """Runs the recipe's stage, or goes on with it, or finds it finished.
+
+    Raises:
+        UserError: anything that the user can mend, with the remedy.
+        Interrupted: stopped by Ctrl+C or SIGTERM after a checkpoint was written.
+        DivergenceError: the loss is not finite any more.
+    """
+    recipe = origins.recipe
+    settings = recipe.stages[0].sft
+    assert recipe.output is not None, "reading a recipe gives it an output"
+    if (done := RunFolder.finished_at(Path(recipe.output), origins.identity())) is not None:
+        return Finished(Path(recipe.output), done, again=True)
+    inputs = _read(recipe, settings)
+    derived = {
+        "stages.0.sft.max_length": inputs.max_length,
+        "stages.0.sft.tokens_per_microbatch": inputs.tokens_per_microbatch,
+        "stages.0.sft.learning_rate": _learning_rate(recipe, settings),
+    }
+    with RunFolder.open(Path(recipe.output), origins.text(derived), origins.identity()) as folder, _numerics(recipe):
+        with open_progress(folder.path / "log.txt") as progress, StopSignal() as stop, _capacity(inputs):
+            progress.say(inputs.train.report.text())
+            stage, policy = _assemble(recipe, settings, inputs)
+            stage.run(folder, progress, stop)
+            return _finish(folder, stage, policy, inputs, progress)
+
+
+def _read(recipe: Recipe, settings: Sft) -> Inputs:
+    """Reads the data before the model is loaded, so that mistakes in it show at once."""
+    tokenizer = load_tokenizer(recipe.model)
+    positions = max_positions(load_config(recipe.model))
+    max_length = settings.max_length or min(positions, settings.tokens_per_microbatch or positions)
+    if max_length > positions:
+        raise ModelError(
+            given=f"max_length: {max_length}",
+            rule=f"{recipe.model} is exact up to {positions} positions",
+            remedy=f"set max_length to at most {positions}",
+        )
+    template = choose_template(tokenizer, settings.template)
+
+    def ready(path: str) -> Prepared:
+        return prepare(
+            read_rows(path),
+            tokenizer,
+            template,
+            format=settings.format,
+            max_length=max_length,
+            overlong=settings.overlong,
+        )
+
+    train = ready(settings.data)
+    held_out = ready(settings.eval_data) if settings.eval_data else None
+    longest = max(prepared.report.longest for prepared in (train, held_out) if prepared)
+    budget = settings.tokens_per_microbatch or max(TOKENS_PER_MICROBATCH, longest)
+    return Inputs(tokenizer, template, train, held_out, max_length, budget)
+
+
+def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Policy]:
+    policy = load_policy(
+        recipe.model,
+        adapter=_adapter(recipe.adapter),
+        dtype=recipe.dtype,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+    method = sft(
+        inputs.train,
+        sequences_per_step=settings.sequences_per_step,
+        seed=recipe.seed,
+        epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        label_smoothing=settings.label_smoothing,
+        z_loss=settings.z_loss,
+    )
+    steps = method.source.num_steps
+    schedule = Schedule(
+        settings.schedule, steps, warmup=round(settings.warmup * steps), decay=round(settings.decay * steps)
+    )
+    rhythm = Rhythm(
+        checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
+        keep_checkpoints=settings.keep_checkpoints,
+        log_every=settings.log_every,
+        eval_every=settings.eval_every,
+    )
+    stage = Stage(
+        name="sft",
+        trainer=Trainer(policy, _optimizer(recipe, settings, policy), settings.clip),
+        source=method.source,
+        loss=method.loss,
+        schedule=schedule,
+        rhythm=rhythm,
+        tokens_per_microbatch=inputs.tokens_per_microbatch,
+        held_out=inputs.held_out or (),
+        facts={"the data": inputs.train.fingerprint, "the frozen weights": frozen_fingerprint(policy)},
+    )
+    return stage, policy
+
+
+def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
+    chosen = OptimizerSettings(
+        name=settings.optimizer,
+        learning_rate=_learning_rate(recipe, settings),
+        weight_decay=settings.weight_decay,
+        betas=settings.betas,
+    )
+    embedding_like = [policy.causal_lm.get_input_embeddings().weight, policy.head.weight]
+    return Optimizer(policy.trained_parameters(), chosen, embedding_like)
+
+
+def _learning_rate(recipe: Recipe, settings: Sft) -> float:
+    """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
+    return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)
+
+
+def _adapter(adapter: Adapter) -> AdapterSettings | None:
+    if adapter.kind == "full":
+        return None
+    return AdapterSettings(adapter.rank, adapter.alpha, adapter.dropout, adapter.targets)
+
+
+def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, progress: Progress) -> Finished:
+    """Writes the model and says that the run is over."""
+    end_tokens = inputs.train.report.end_tokens
+    folder.replace_folder("model", lambda place: export(policy, place, template=inputs.template, end_tokens=end_tokens))
+    summary = {"steps": stage.source.num_steps, "data": inputs.train.fingerprint}
+    folder.mark_finished(summary)
+    progress.say(f"finished: the model is in {folder.path / 'model'}")
+    return Finished(folder.path, summary, again=False)
+
+
+@contextmanager
+def _numerics(recipe: Recipe) -> Iterator[None]:
+    """Seeds every generator, and allows only repeatable algorithms if asked for."""
+    random.seed(recipe.seed)
+    np.random.seed(recipe.seed % 2**32)  # noqa: NPY002 (libraries draw from the global generator)
+    torch.manual_seed(recipe.seed)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(recipe.deterministic)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _capacity(inputs: Inputs) -> Iterator[None]:
+    """Turns a lack of memory into a message. (A kernel that kills the process leaves no time for one.)"""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "memory" not in text:
+            raise
+        raise CapacityError(
+            given=f"memory ran out: {' '.join(text.split())[:200]}",
+            rule=f"the weights, the optimiser and a microbatch of {inputs.tokens_per_microbatch} tokens fit into memory",
+            remedy="run the same command with a smaller tokens_per_microbatch and another --output, or add "
+            "gradient_checkpointing=true, adapter.kind=lora or optimizer=adamw_8bit",
+        ) from error

@@ -1,0 +1,188 @@
+"""What a user may write: the settings of a recipe and of its stages, with their rules.
+
+Stands over `methods`: a recipe is a model, an adapter and stages. Combinations that cannot work are refused here, with
+the reason, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from burnish.config.settings import Settings
+from burnish.model.load import DtypeName
+from burnish.optim import OptimizerName
+from burnish.schedule import Shape
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Adapter(Settings):
+    """Which weights learn."""
+
+    kind: Literal["full", "lora"] = "full"
+    """full: all weights. lora: small matrices beside frozen weights (arXiv 2106.09685)."""
+    rank: Positive = 16
+    """LoRA's inner width."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """LoRA's scale is alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """On LoRA's input. Above 0, a step depends on how it is split into microbatches."""
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = "all-linear"
+    """Names of adapted layers."""
+
+    @model_validator(mode="after")
+    def _full_has_no_options(self) -> Adapter:
+        unused = self.model_fields_set - {"kind"}
+        if self.kind == "full" and unused:
+            raise ValueError(f"adapter.{sorted(unused)[0]} has no effect with kind: full; set kind: lora or remove it")
+        return self
+
+
+class Sft(Settings):
+    """Supervised fine-tuning."""
+
+    data: str
+    """A file (.json, .jsonl, .jsonl.gz) or a hub data set."""
+    eval_data: str | None = None
+    """Held-out data, in the same format; null: none."""
+    format: Literal["chat", "prompt_completion", "question_answer"] | None = None
+    """null: recognised by the columns."""
+    template: str | None = None
+    """plain, chatml, or a .jinja file; null: the tokenizer's own, and plain if it has none."""
+    max_length: Positive | None = None
+    """Longest row, tokens; null: the model's positions."""
+    overlong: Literal["stop", "drop", "cut"] = "stop"
+    """What happens to longer rows: stop with an error, drop them, or cut the end of their response."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the data."""
+    max_steps: Positive | None = None
+    """Optimiser steps, instead of epochs; null: as many as the epochs take."""
+    sequences_per_step: Positive = 32
+    """Rows per optimiser step: the batch size that matters for the result."""
+    tokens_per_microbatch: Positive | None = None
+    """Most tokens computed at once: a memory knob that does not change the result; null: 4096, or the longest row."""
+    optimizer: OptimizerName = "adamw"
+    """adamw, adamw_8bit (needs the extra `quant`), muon."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA."""
+    schedule: Shape = "cosine"
+    """Shape after the warm-up: constant, linear, cosine, wsd."""
+    warmup: Fraction = 0.03
+    """Share of the steps that warm up."""
+    decay: Fraction = 0.2
+    """Share of the steps that decay; for wsd alone."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
+    """AdamW's averages of gradients and squares."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient; null: no clipping."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of (log Z)²."""
+    gradient_checkpointing: bool = False
+    """Compute layers again in the backward: less memory, about a third more time."""
+    eval_every: Positive | None = None
+    """Steps between evaluations; null: at the beginning and the end."""
+    checkpoint_every: Positive | None = None
+    """Steps between checkpoints; null: a tenth of the run."""
+    keep_checkpoints: Positive = 2
+    """How many of the newest checkpoints stay."""
+    log_every: Positive = 10
+    """Steps between lines of progress; metrics.jsonl has every step."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Sft:
+        given = self.model_fields_set
+        if self.max_steps is not None and "epochs" in given:
+            raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
+        if "decay" in given and self.schedule != "wsd":
+            raise ValueError(f"decay has no effect with schedule: {self.schedule}; set schedule: wsd or remove it")
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError("warmup and decay are shares of one run, their sum is at most 1")
+        if self.eval_every is not None and self.eval_data is None:
+            raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
+        if self.max_length and self.tokens_per_microbatch and self.max_length > self.tokens_per_microbatch:
+            raise ValueError(
+                f"a row of max_length {self.max_length} cannot be split over microbatches of "
+                f"{self.tokens_per_microbatch} tokens; raise tokens_per_microbatch or lower max_length"
+            )
+        return self
+
+
+class Stage(Settings):
+    """One stage: a mapping with one key, the method."""
+
+    sft: Sft
+
+
+class Recipe(Settings):
+    """A whole recipe."""
+
+    model: str
+    """A hub name or a folder."""
+    adapter: Adapter = Adapter()
+    dtype: DtypeName = "auto"
+    """Type of the weights; auto: the checkpoint's own. Narrow weights learn through float32 masters."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the order of the data and of all initialisation."""
+    output: str | None = None
+    """The run folder; null: runs/ and the recipe's name."""
+    deterministic: bool = True
+    """Only algorithms that give the same bits every time; what exact resume needs."""
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1, max_length=1)]
+    """The stages, in order. (Exactly one, for now.)"""
+
+
+OPERATIONAL = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "output"})
+"""Keys that may differ when a run is resumed: they cannot change its weights."""
+
+KNOWN_ELSEWHERE = {
+    "learning_rat": "learning_rate",
+    "lr": "learning_rate",
+    "num_train_epochs": "epochs",
+    "num_epochs": "epochs",
+    "per_device_train_batch_size": "sequences_per_step (rows per optimiser step) and tokens_per_microbatch (memory)",
+    "micro_batch_size": "tokens_per_microbatch (memory; it does not change the result)",
+    "train_batch_size": "sequences_per_step",
+    "batch_size": "sequences_per_step",
+    "gradient_accumulation_steps": "sequences_per_step: microbatches follow from tokens_per_microbatch",
+    "max_seq_length": "max_length",
+    "sequence_len": "max_length",
+    "cutoff_len": "max_length",
+    "lr_scheduler_type": "schedule",
+    "lr_scheduler": "schedule",
+    "warmup_ratio": "warmup",
+    "warmup_steps": "warmup (a share of the run)",
+    "max_grad_norm": "clip",
+    "label_smoothing_factor": "label_smoothing",
+    "optim": "optimizer",
+    "save_steps": "checkpoint_every",
+    "save_total_limit": "keep_checkpoints",
+    "eval_steps": "eval_every",
+    "logging_steps": "log_every",
+    "output_dir": "output, at the top of the recipe",
+    "base_model": "model, at the top of the recipe",
+    "model_name_or_path": "model, at the top of the recipe",
+    "dataset": "data",
+    "datasets": "data",
+    "dataset_name": "data",
+    "train_file": "data",
+    "chat_template": "template",
+    "lora_r": "adapter.rank",
+    "lora_rank": "adapter.rank",
+    "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+    "lora_target_modules": "adapter.targets",
+    "target_modules": "targets",
+    "r": "rank",
+    "packing": "always on: rows are packed without padding and never see each other",
+    "padding_free": "always on: rows are packed without padding",
+    "sample_packing": "always on: rows are packed without padding",
+    "bf16": "dtype: bfloat16, at the top of the recipe",
+    "fp16": "dtype: bfloat16, at the top of the recipe",
+    "torch_dtype": "dtype, at the top of the recipe",
+}
+"""Names that TRL, axolotl and LLaMA-Factory use for the same thing."""

@@ -1,0 +1,240 @@
+"""A checkpoint: all that a run needs to go on exactly, in a folder that is written whole or not at all.
+
+Written by the loop after a step, read once when a run resumes. Tensors are in safetensors, everything else in JSON;
+nothing is pickled. ``manifest.json`` has size and sha256 of the other files, and a checkpoint gets its name only after
+what was written has been read back and found equal, byte for byte, to what is in memory::
+
+    checkpoints/step-40/  tensors.safetensors · values.json · manifest.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from burnish.errors import RunError
+from burnish.runs.disk import full_disk_explained
+from burnish.runs.durable import discard, hidden, publish, remove, repair, share_files, sync_folder
+from burnish.runs.json_value import JSON, exact_text
+from burnish.runs.storable import Storable, storable
+
+CHECKPOINTS = "checkpoints"
+"""The folder of checkpoints in a run folder."""
+_FORMAT = 1
+_TENSORS, _VALUES, _MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
+_HEADROOM = 1 << 16
+# The second form is whole too: a kill came while it took the place of an older checkpoint of the same step.
+_NAME = re.compile(r"step-(?P<step>\d+)|\.step-(?P<waiting>\d+)\.new")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Checkpoint:
+    """The state of a run between two optimiser steps.
+
+    Example: ``Checkpoint(step=40, tensors={"model/w": w, "random/torch": state}, values={"metrics_offset": 812})``.
+    """
+
+    step: int
+    """Optimiser steps done, >= 0."""
+    tensors: Mapping[str, Tensor]
+    """By name, of any shape (also 0-dim and empty), strided, of a dtype that safetensors has, on any device. Names
+    that share one tensor share it again after loading; all are on the CPU then."""
+    values: Mapping[str, Any]
+    """Whatever else JSON can hold, with string keys; floats come back bit for bit, tuples as lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """What there is to resume from."""
+
+    path: Path | None
+    """The newest checkpoint that is whole, all hashes verified; None: the run has none yet."""
+    damaged: tuple[str, ...]
+    """One warning for each newer checkpoint that had to be passed over: which, and which of its files fails."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
+    """Write ``checkpoints/step-N`` into a run folder, then delete older ones beyond the newest `keep` (None: none).
+
+    Needs room for one checkpoint more than `keep`. On a full disk: RunError, and all is as it was before.
+    """
+    assert checkpoint.step >= 0, f"steps are counted from 0, got {checkpoint.step}"
+    assert keep is None or keep >= 1, f"at least the checkpoint just written is kept, got keep={keep}"
+    parent = folder / CHECKPOINTS
+    final = parent / f"step-{checkpoint.step}"
+    partial = hidden(final, "partial")
+    stored = storable(checkpoint.tensors)
+    text = exact_text({"step": checkpoint.step, "values": checkpoint.values, "same": stored.same})
+    needed = sum(tensor.nbytes for tensor in stored.tensors.values()) + len(text) + _HEADROOM
+    with full_disk_explained(folder, f"the checkpoint of step {checkpoint.step}", _what_is_safe(parent), needed):
+        if not parent.exists():
+            parent.mkdir()
+            sync_folder(folder)
+        repair(parent)
+        try:
+            partial.mkdir()
+            _write(partial, stored, text)
+            publish(partial, final)
+        finally:
+            remove(partial)
+    _retain(parent, checkpoint.step, keep)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Latest:
+    """The newest checkpoint of a run folder that verifies. If there are some and none verifies: RunError."""
+    damaged: list[str] = []
+    for path in _newest_first(folder / CHECKPOINTS):
+        fault = _fault(path)
+        if fault is None:
+            return Latest(path, tuple(damaged))
+        damaged.append(f"{path} is damaged and was passed over: {fault}")
+    if damaged:
+        raise _refusal("\n    ".join(damaged), folder / CHECKPOINTS)
+    return Latest(None, ())
+
+
+def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
+    """Read a checkpoint, all tensors to the CPU. A damaged one raises RunError and says which file fails.
+
+    `verified`: `latest_checkpoint` has just given this path, so hashing the files again can be spared.
+    """
+    fault = None if verified else _fault(path)
+    if fault is not None:
+        raise _refusal(f"{path} is damaged: {fault}", path)
+    record = json.loads((path / _VALUES).read_text(encoding="utf-8"))
+    # Read, not mapped: a mapped tensor would be read from the disk later, when retention has deleted the file.
+    tensors = load_file(path / _TENSORS, backend="pread")
+    tensors |= {name: tensors[original] for name, original in record["same"].items()}
+    return Checkpoint(record["step"], tensors, record["values"])
+
+
+def _write(partial: Path, stored: Storable, text: str) -> None:
+    save_file(stored.tensors, partial / _TENSORS)
+    _compare(partial / _TENSORS, stored.tensors)
+    (partial / _VALUES).write_text(text, encoding="utf-8")
+    files = {name: _measure(partial / name) for name in (_TENSORS, _VALUES)}
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    if files[_VALUES]["sha256"] != expected:
+        raise _misread(partial / _VALUES)
+    (partial / _MANIFEST).write_text(exact_text({"format": _FORMAT, "files": files}), encoding="utf-8")
+    share_files(partial)
+
+
+def _compare(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with safe_open(path, framework="pt", backend="pread") as file:
+        for name, tensor in tensors.items():
+            if not torch.equal(_bytes(file.get_tensor(name)), _bytes(tensor)):
+                raise _misread(path)
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """The bits, since NaN is not equal to NaN."""
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _measure(path: Path) -> dict[str, JSON]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint; None: it is whole, and every file has the hash that was written down."""
+    try:
+        files = _manifest(path)
+        for name in (_TENSORS, _VALUES):
+            fault = _file_fault(path / name, files[name])
+            if fault is not None:
+                return fault
+    except OSError as error:
+        return f"{error.filename or path} cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{_MANIFEST} cannot be understood ({error})"
+    return None
+
+
+def _file_fault(path: Path, expected: Mapping[str, JSON]) -> str | None:
+    found = _measure(path)
+    if expected == found:
+        return None
+    if expected["bytes"] != found["bytes"]:
+        return f"{path.name} has {found['bytes']} bytes instead of {expected['bytes']}"
+    return f"{path.name} does not have the content that was written (sha256 differs)"
+
+
+def _manifest(path: Path) -> Mapping[str, Mapping[str, JSON]]:
+    """Size and sha256 by name of file. A damaged one raises here or in its reader: ValueError, KeyError, TypeError."""
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    if manifest["format"] != _FORMAT:
+        raise ValueError(f"format {manifest['format']}, this version reads {_FORMAT}")
+    files: Mapping[str, Mapping[str, JSON]] = manifest["files"]
+    return files
+
+
+def _newest_first(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    found = {path: match for path in parent.iterdir() if (match := _NAME.fullmatch(path.name))}
+    # Of one step, the new one first, then the one that it is about to replace.
+    return sorted(found, key=lambda path: (_step(path), path.name.startswith(".")), reverse=True)
+
+
+def _step(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match, f"a checkpoint's name has its step, got {path.name}"
+    return int(match["step"] or match["waiting"])
+
+
+def _looks_whole(path: Path) -> bool:
+    """Sizes only: hashing what is old at each save would cost more than the save."""
+    try:
+        files = _manifest(path)
+        return all((path / name).stat().st_size == entry["bytes"] for name, entry in files.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _retain(parent: Path, step: int, keep: int | None) -> None:
+    """Delete what is older than the newest `keep` whole ones up to `step`.
+
+    Later steps are left alone: they were damaged, or they are a future that was given up and will be written again.
+    """
+    if keep is None:
+        return
+    past = [path for path in _newest_first(parent) if _step(path) <= step]
+    whole = [path for path in past if _looks_whole(path)]
+    for path in past:
+        if path not in whole[:keep]:
+            discard(path)
+
+
+def _what_is_safe(parent: Path) -> str:
+    rule = "a checkpoint is written whole or not at all, earlier ones stay"
+    newest = next((path for path in _newest_first(parent) if _looks_whole(path)), None)
+    return f"{rule}; " + ("there is none yet" if newest is None else f"the newest good one is step {_step(newest)}")
+
+
+def _refusal(given: str, place: Path) -> RunError:
+    return RunError(
+        given=given,
+        rule="a run resumes only from a checkpoint whose every byte is as it was written",
+        remedy=f"restore {place} from a copy, or delete it to go on from an earlier checkpoint or from the start",
+    )
+
+
+def _misread(path: Path) -> RunError:
+    return RunError(
+        given=f"{path} was written, and then read back with another content",
+        rule="a checkpoint counts only if what is on the disk equals what is in memory",
+        remedy="check this disk and this memory, and do not trust either; then run the same command again",
+    )

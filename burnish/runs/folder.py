@@ -1,0 +1,230 @@
+"""The folder of one run: whose it is, what determines its result, whether it is finished, and what it reports.
+
+Opened by the loop before anything else and closed last. Every file appears whole (see `durable`); a kill at any moment
+leaves something that the next `RunFolder.open` repairs. What it holds::
+
+    identity.json · recipe.yaml · metrics.jsonl · log.txt · checkpoints/step-N/ · model/ · finished.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from burnish.errors import RunError
+from burnish.runs.checkpoint import CHECKPOINTS
+from burnish.runs.disk import full_disk_explained, is_full
+from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
+from burnish.runs.json_value import JSON, exact_text, flatten, same, strict_text
+from burnish.runs.lock import Lock
+from burnish.runs.metrics import MetricsFile
+
+_FORMAT = 1
+_LOCK = ".lock"
+_IDENTITY = "identity.json"
+_RECIPE = "recipe.yaml"
+_METRICS = "metrics.jsonl"
+_FINISHED = "finished.json"
+_TRIAL = ".trial.partial"
+# All that can be there before identity.json is, and what file systems put into an empty folder by themselves.
+_FRESH = {_LOCK, _TRIAL, ".identity.json.partial", "lost+found", ".DS_Store"}
+
+
+class RunFolder:
+    """A run folder that this process holds. A context manager: leaving it releases the lock."""
+
+    path: Path
+    """The folder, absolute."""
+
+    def __init__(self, path: Path, lock: Lock, metrics: MetricsFile) -> None:
+        """Use `RunFolder.open`."""
+        self.path = path
+        self._lock = lock
+        self._metrics = metrics
+
+    @classmethod
+    def open(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON]) -> RunFolder:
+        """Take a new, empty or resumed run folder; refuse any other with a RunError, leaving it as it is.
+
+        `identity` is all that determines the result (settings, fingerprints of data and model); a run continues only
+        under the identity that it began with. `recipe_text` is for people, and is written once.
+        """
+        path = path.absolute()
+        with _failures_explained(path):
+            _make_folder(path)
+            if not (path / _LOCK).exists():
+                _refuse_stranger(path)
+            lock = Lock(path / _LOCK)
+            try:
+                metrics = _settle(path, lock, recipe_text, identity)
+            except BaseException:
+                lock.release()
+                raise
+        return cls(path, lock, metrics)
+
+    @property
+    def finished(self) -> Mapping[str, JSON] | None:
+        """The summary that `mark_finished` was given; None: the run is not finished."""
+        path = self.path / _FINISHED
+        return _read_object(path) if path.exists() else None
+
+    def mark_finished(self, summary: Mapping[str, JSON]) -> None:
+        """Say, last of all, that the run is finished. NaN and infinities in the summary become null."""
+        self._metrics.offset()
+        rule = "finished.json is the last thing that a run writes; all else is written already"
+        with full_disk_explained(self.path, _FINISHED, rule):
+            write_text(self.path / _FINISHED, strict_text(summary) + "\n")
+
+    def append_metrics(self, lines: Iterable[Mapping[str, JSON]]) -> None:
+        """Append one JSON object a line to metrics.jsonl. NaN and infinities become null."""
+        self._metrics.append(lines)
+
+    def metrics_offset(self) -> int:
+        """Bytes of metrics.jsonl, now on the disk; a checkpoint remembers it for `cut_metrics`."""
+        return self._metrics.offset()
+
+    def cut_metrics(self, offset: int) -> None:
+        """Forget the metrics after a checkpoint's offset, which the resumed run will write again (0: all)."""
+        self._metrics.cut(offset)
+
+    def replace_folder(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Have `write` fill an empty folder, then put it in the place of `name`; the old one stays until then."""
+        final = self.path / name
+        partial = hidden(final, "partial")
+        rule = f"{name}/ is replaced whole or not at all; it is as it was before, and so are the checkpoints"
+        with full_disk_explained(self.path, f"{name}/", rule):
+            repair(self.path)
+            try:
+                partial.mkdir()
+                write(partial)
+                share_files(partial)
+                publish(partial, final)
+            finally:
+                remove(partial)
+        return final
+
+    def close(self) -> None:
+        """Release the folder; a second call does nothing."""
+        self._metrics.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _settle(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> MetricsFile:
+    """Under the lock: check whose folder it is, repair it, and complete it. identity.json comes first of all files."""
+    _refuse_stranger(path)
+    if (path / _IDENTITY).exists():
+        _refuse_other_run(path, identity)
+    lock.sign()
+    _try_to_write(path)
+    repair(path)
+    if (path / CHECKPOINTS).is_dir():
+        repair(path / CHECKPOINTS)
+    if not (path / _IDENTITY).exists():
+        write_text(path / _IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
+    if not (path / _RECIPE).exists():
+        write_text(path / _RECIPE, recipe_text)
+    return MetricsFile(path / _METRICS)
+
+
+@contextmanager
+def _failures_explained(path: Path) -> Iterator[None]:
+    rule = "a run needs a folder in which it can create, lock and rename files"
+    with full_disk_explained(path, "a new run folder", rule):
+        try:
+            yield
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise RunError(
+                given=f"the run folder {path} cannot be written: {error.strerror} ({error.filename or path})",
+                rule=rule,
+                remedy="give an --output that this user may write to",
+            ) from error
+
+
+def _make_folder(path: Path) -> None:
+    if path.is_dir():
+        return
+    if path.exists():
+        raise RunError(
+            given=f"the run folder {path} is a file",
+            rule="a run writes a folder of its own",
+            remedy="give another --output",
+        )
+    path.mkdir(parents=True)
+    sync_folder(path.parent)
+
+
+def _refuse_stranger(path: Path) -> None:
+    names = {child.name for child in path.iterdir()}
+    foreign = sorted(names - _FRESH)
+    if foreign and _IDENTITY not in names:
+        raise RunError(
+            given=f"the folder {path} holds files of something else ({', '.join(foreign[:3])}, ...)",
+            rule="a run writes a new or empty folder, or continues in its own; it does not mix with other files",
+            remedy="give another --output, for example a new folder inside this one",
+        )
+
+
+def _refuse_other_run(path: Path, identity: Mapping[str, JSON]) -> None:
+    stored = _read_object(path / _IDENTITY)
+    old = stored.get("identity")
+    if stored.get("format") != _FORMAT or not isinstance(old, Mapping):
+        raise _unreadable(path / _IDENTITY, f"it is not of format {_FORMAT}")
+    if not same(old, identity):
+        raise RunError(
+            given=f"the run folder {path} was begun with other settings:\n{_differences(old, identity)}",
+            rule="a run continues only with the settings, data and model that it began with",
+            remedy="give another --output for the new run, or the old settings to continue this one",
+        )
+
+
+def _differences(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> str:
+    before, now = flatten(old), flatten(new)
+    lines = []
+    for key in sorted(before.keys() | now.keys()):
+        was, will = _shown(before, key), _shown(now, key)
+        if was != will:
+            lines.append(f"    {key}: {was} before, {will} now")
+    return "\n".join(lines)
+
+
+def _shown(leaves: Mapping[str, JSON], key: str) -> str:
+    return exact_text(leaves[key]).strip() if key in leaves else "absent"
+
+
+def _try_to_write(path: Path) -> None:
+    """Ask by doing: permission bits say nothing to root, nor on a read-only mount."""
+    trial = path / _TRIAL
+    trial.write_text("can this folder be written?\n", encoding="utf-8")
+    trial.unlink()
+
+
+def _read_object(path: Path) -> Mapping[str, JSON]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _unreadable(path, f"it is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise _unreadable(path, "it is not a JSON object")
+    return value
+
+
+def _unreadable(path: Path, why: str) -> RunError:
+    return RunError(
+        given=f"{path} cannot be understood: {why}",
+        rule=f"{path.name} is written by burnish, whole, and not edited by hand",
+        remedy="restore the file, or give another --output",
+    )

@@ -1,0 +1,70 @@
+"""Whose run folder it is: one process at a time, and the kernel lets go when that process dies, however it dies.
+
+Taken by `RunFolder.open` before anything else is written, held until the folder is closed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import weakref
+from pathlib import Path
+
+from burnish.errors import RunError
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+class Lock:
+    """An exclusive lock on a file, which holds the holder's process id and host for whoever is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise _refusal(path) from error
+        except OSError:
+            self.release()
+            raise
+        _held.add(self)
+
+    def sign(self) -> None:
+        """Write down the holder. Apart from locking, so that a file of somebody else's can be left as it is."""
+        assert self._descriptor is not None, "only a holder signs"
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let go; a second call does nothing. The file stays, since removing it would race with the next holder."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _refusal(path: Path) -> RunError:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        who = f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        # The holder has taken the lock and not yet signed.
+        who = "another process"
+    return RunError(
+        given=f"the run folder {path.parent} is in use by {who}",
+        rule="one process at a time writes a run folder",
+        remedy="wait for it or stop it, or give another --output",
+    )
+
+
+def _release_in_child() -> None:
+    # A fork shares the lock: an orphaned data worker would hold it after kill -9 of the run. Closing a copy of the
+    # descriptor does not unlock the parent's.
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)

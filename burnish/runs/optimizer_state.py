@@ -1,0 +1,119 @@
+"""The state of an optimiser as named tensors and JSON, without loss and without pickle.
+
+A part of every checkpoint, one for each trained role. Works on what every `torch.optim.Optimizer` has, `state` and
+`param_groups`: tested with torch's AdamW and Muon, and with the 8-bit AdamW of bitsandbytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.errors import RunError
+from burnish.runs.json_value import JSON
+
+# Which kernel computes the same formula: a matter of the machine at hand, not of the run that is continued.
+_KERNELS = ("foreach", "fused", "capturable", "differentiable")
+
+
+def flatten_optimizer(
+    optimizer: torch.optim.Optimizer, prefix: str = "optimizer/"
+) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+    """The optimiser's state: tensors under `prefix`, and values.
+
+    The tensors are the optimiser's own, not copies: save them before the next step. ``optimizer/3/exp_avg`` belongs to
+    the fourth parameter in the order of the groups, ``optimizer/group/0/lr`` is a hyperparameter that is a tensor.
+    """
+    tensors: dict[str, Tensor] = {}
+    states: dict[str, JSON] = {}
+    for index, parameter in enumerate(_parameters(optimizer)):
+        # Not optimizer.state[parameter], which would make an empty state for a parameter that has none yet.
+        if parameter in optimizer.state:
+            states[str(index)] = _split(optimizer.state[parameter], f"{prefix}{index}/", tensors)
+    groups: list[JSON] = []
+    for index, group in enumerate(optimizer.param_groups):
+        rest = {key: value for key, value in group.items() if key != "params"}
+        groups.append(_split(rest, f"{prefix}group/{index}/", tensors))
+    return tensors, {**_description(optimizer), "states": states, "groups": groups}
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    values: Mapping[str, Any],
+    prefix: str = "optimizer/",
+) -> None:
+    """Put back what `flatten_optimizer` gave into a fresh optimiser over the same parameters; nothing is shared.
+
+    Hyperparameters become the saved ones, but the choice of kernels (fused, foreach, ...) stays that of the fresh one.
+    """
+    _refuse_other(optimizer, values)
+    states = {int(index): _join(scalars, f"{prefix}{index}/", tensors) for index, scalars in values["states"].items()}
+    groups, start = [], 0
+    for index, (group, saved) in enumerate(zip(optimizer.param_groups, values["groups"], strict=True)):
+        size = len(group["params"])
+        groups.append(_merge(group, _join(saved, f"{prefix}group/{index}/", tensors)))
+        groups[-1]["params"] = list(range(start, start + size))
+        start += size
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    _own_exactly(optimizer, states)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _description(optimizer: torch.optim.Optimizer) -> dict[str, JSON]:
+    """What must be equal for a state to fit: the kind, and the shapes in each group."""
+    shapes = [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
+    return {"kind": type(optimizer).__qualname__, "shapes": shapes}
+
+
+def _refuse_other(optimizer: torch.optim.Optimizer, values: Mapping[str, Any]) -> None:
+    for key, here in _description(optimizer).items():
+        if values[key] != here:
+            raise RunError(
+                given=f"the checkpoint is of an optimiser with {key} {values[key]}, here it is {here}",
+                rule="the state of an optimiser fits only its own kind over parameters of the same shapes",
+                remedy="give another --output for the new run, or the old model and optimiser to continue this one",
+            )
+
+
+def _split(entries: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, JSON]:
+    """Tensors into `tensors`, the rest returned."""
+    tensors |= {prefix + key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    return {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
+
+
+def _join(scalars: Mapping[str, Any], prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The inverse of `_split`."""
+    own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+    return {**scalars, **own}
+
+
+def _merge(fresh: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A group with the saved hyperparameters; JSON made lists of tuples, the fresh ones tell which."""
+    merged = {**fresh, **{key: value for key, value in saved.items() if key not in _KERNELS}}
+    for key, value in fresh.items():
+        if isinstance(value, tuple):
+            merged[key] = tuple(merged[key])
+    return merged
+
+
+def _own_exactly(optimizer: torch.optim.Optimizer, states: Mapping[int, Mapping[str, Any]]) -> None:
+    """Repair what `load_state_dict` does to tensors.
+
+    It casts floats to the parameter's dtype, by which float32 states of bfloat16 parameters would lose bits; and where
+    there is nothing to cast it keeps the tensor given, which later steps would change in place.
+    """
+    for index, parameter in enumerate(_parameters(optimizer)):
+        for key, saved in states.get(index, {}).items():
+            if not isinstance(saved, Tensor):
+                continue
+            own = optimizer.state[parameter][key]
+            if own.dtype != saved.dtype:
+                own = saved.to(own.device)
+            optimizer.state[parameter][key] = own.clone() if own.data_ptr() == saved.data_ptr() else own

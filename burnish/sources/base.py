@@ -1,0 +1,25 @@
+"""The contract of every source: where the groups of each step come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from burnish.types import Group
+
+
+class Source(Protocol):
+    """An iterator over steps. `for groups in source` is the whole program."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole stage, known before it begins."""
+
+    def __iter__(self) -> Iterator[Sequence[Group]]:
+        """The groups of each remaining step, in order."""
+
+    def state(self) -> dict[str, int]:
+        """Where it stands: after the groups that were given out."""
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Continues where `state` was taken: the same groups follow."""

@@ -1,0 +1,279 @@
+"""The records that cross files: what a group is, how it looks packed, what scoring and a loss give back.
+
+Stands at the very beginning of the flow: everything imports this, this imports only torch. A *group* is one prompt and
+its n responses; every method is a way of getting groups, a way of crediting their tokens, and a loss on the credit.
+
+Axes in comments: P prompt tokens, R response tokens, N packed tokens, S scored tokens, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Finish = Literal["end", "length"]
+"""How a response ended: by an end token, or because the limit of tokens was reached."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Response:
+    """One response, with the streams that are aligned with its tokens.
+
+    A multi-turn trajectory is one response: tokens that the policy did not write (a user's turn, a tool's output) are
+    in ``tokens`` with ``trainable`` False. Tokens are never re-tokenised.
+
+    Example: ``Response(tokens=tensor([5, 6, 2]), trainable=tensor([True, True, True]))``.
+    """
+
+    tokens: Tensor
+    """[R] int64 token ids, R >= 1."""
+    trainable: Tensor
+    """[R] bool; True where the loss looks."""
+    weights: Tensor | None = None
+    """[R] float32 >= 0, how much each token's loss counts; None: 1 everywhere."""
+    sampler_logprobs: Tensor | None = None
+    """[R] float32 nats, as the sampler computed them; None: not sampled by us."""
+    advantages: Tensor | None = None
+    """[R] float32, unit of the reward; None: not credited."""
+    reference_logprobs: Tensor | None = None
+    """[R] float32 nats under the reference; None: not annotated."""
+    teacher_logprobs: Tensor | None = None
+    """[R] float32 nats under the teacher; None: not annotated."""
+    values: Tensor | None = None
+    """[R] float32, the critic's estimate before each token; None: no critic."""
+    policy_version: Tensor | None = None
+    """[R] int64, the optimiser step whose weights wrote each token; None: not sampled by us."""
+    reward: float | None = None
+    """The verdict; None: not judged, or the judge failed (a failure is never reward 0)."""
+    finish: Finish | None = None
+    """How it ended; None: from a data set."""
+
+    def __post_init__(self) -> None:
+        size = self.tokens.shape
+        assert len(size) == 1 and size[0] >= 1, f"a response is one row of at least one token, got shape {tuple(size)}"
+        assert self.tokens.dtype == torch.int64, f"token ids are int64, got {self.tokens.dtype}"
+        assert self.trainable.dtype == torch.bool, f"trainable is bool, got {self.trainable.dtype}"
+        for entry in fields(self):
+            stream = getattr(self, entry.name)
+            if isinstance(stream, Tensor):
+                assert stream.shape == size, f"{entry.name} is aligned with tokens: {stream.shape} != {size}"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Group:
+    """One prompt and its n >= 1 responses: the unit of all data, all sampling and all learning.
+
+    The prompt is the longest common *token* prefix of the full renderings, and is computed once for all responses. It
+    has at least one token, since a model predicts from something: a plain document's first token is its prompt.
+
+    Example: question "2+2=" answered twice: ``Group(prompt=tensor([9, 4, 9]), responses=(right, wrong))``.
+    """
+
+    prompt: Tensor
+    """[P] int64 token ids, P >= 1."""
+    responses: tuple[Response, ...]
+    prompt_weights: Tensor | None = None
+    """[P] float32: how often each prompt token's loss counts (its *multiplicity*: n, if every response of an expanded
+    group would train it once). The first entry is 0: nothing predicts the first token. None: no prompt token trains."""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    """Where the group comes from (file, line, source); never read by a loss."""
+
+    def __post_init__(self) -> None:
+        assert self.prompt.dim() == 1 and len(self.prompt) >= 1, "a prompt is one row of at least one token"
+        assert self.prompt.dtype == torch.int64, f"token ids are int64, got {self.prompt.dtype}"
+        assert self.responses, "a group has at least one response"
+        if self.prompt_weights is not None:
+            assert self.prompt_weights.shape == self.prompt.shape, "prompt_weights is aligned with the prompt"
+            assert float(self.prompt_weights[0]) == 0, "the first prompt token has no predictor, its weight is 0"
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens to compute when the prompt is shared: P + sum of R."""
+        return len(self.prompt) + sum(len(response.tokens) for response in self.responses)
+
+    def expanded(self) -> tuple[Group, ...]:
+        """The same learning problem without sharing: one group per response, the prompt repeated.
+
+        Trained prompt tokens keep their total weight, carried by the first part alone.
+        """
+        return tuple(
+            replace(self, responses=(response,), prompt_weights=self.prompt_weights if index == 0 else None)
+            for index, response in enumerate(self.responses)
+        )
+
+
+class Denominator(StrEnum):
+    """What a loss component is divided by. Counted over a whole step before its first forward."""
+
+    TOKENS = "tokens"
+    """Trained tokens."""
+    WEIGHT = "weight"
+    """The sum of the weights of trained tokens; equal to TOKENS where no weights are given."""
+    SEQUENCES = "sequences"
+    """Responses."""
+    GROUPS = "groups"
+    """Prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of packed rows that attends causally to itself, and wholly to an earlier run, its context.
+
+    A group is laid out as its prompt and first response in one segment, and one further segment per further response
+    whose context is the prompt. Example, prompt of 3 and responses of 2 and 4 packed from row 0:
+    ``Segment(start=0, length=5)``, ``Segment(start=5, length=4, context_start=0, context_length=3)``.
+    """
+
+    start: int
+    """First packed row."""
+    length: int
+    """Number of rows."""
+    context_start: int = 0
+    """First packed row of the context; meaningless if context_length is 0."""
+    context_length: int = 0
+    """Rows of the context, which also is the position of this segment's first token. 0: no context."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Layout:
+    """Who sees whom in a packed row; travels through the model's forward as the argument ``layout``.
+
+    Row i sees row j iff they are of one group, j is in the prompt or in i's own branch, and position j <= position i
+    (and within the window of a sliding layer, which compares positions too).
+    """
+
+    segments: tuple[Segment, ...]
+    """In the order of their rows, without gaps: they cover all N rows."""
+    group: Tensor
+    """[N] int64, index of the group (part) in the microbatch."""
+    branch: Tensor
+    """[N] int64, 0 in prompts, otherwise 1 + index of the response in its group (part)."""
+    positions: Tensor
+    """[N] int64, position in the unpacked sequence; every response starts at P."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Microbatch:
+    """Groups packed into one row without padding, ready for one forward. Made by `packing.pack`.
+
+    The scored tokens are those that train, S of them, in the order of groups, prompts before responses. Targets map
+    to packed rows many-to-one: the last prompt row predicts the first token of every response.
+    """
+
+    tokens: Tensor
+    """[N] int64."""
+    layout: Layout
+    rows: Tensor
+    """[S] int64, the packed row that predicts each scored token."""
+    rounds: tuple[Tensor, ...]
+    """A partition of range(S) such that `rows` has no duplicate inside one round (the k-th use of a row is in round
+    k): what a deterministic backward of the gather needs."""
+    targets: Tensor
+    """[S] int64 token ids."""
+    sequence: Tensor
+    """[S] int64, index of the response that each scored token belongs to, in this microbatch (a trained prompt token
+    belongs to the first response of its group)."""
+    weights: Tensor
+    """[S] float32 >= 0."""
+    sampler_logprobs: Tensor | None = None
+    """[S], as in Response; None: no response of the microbatch has it."""
+    advantages: Tensor | None = None
+    """[S], as in Response; None: no response of the microbatch has it."""
+    reference_logprobs: Tensor | None = None
+    """[S], as in Response; None: no response of the microbatch has it."""
+    teacher_logprobs: Tensor | None = None
+    """[S], as in Response; None: no response of the microbatch has it."""
+    values: Tensor | None = None
+    """[S], as in Response; None: no response of the microbatch has it."""
+    sequence_group: Tensor
+    """[num_sequences] int64, index of each response's group in the step (not in the microbatch: groups may split)."""
+    sequence_tokens: Tensor
+    """[num_sequences] int64, scored tokens of each response."""
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.sequence_group)
+
+    def to(self, device: torch.device) -> Microbatch:
+        """The same microbatch on a device; copies start asynchronously where the memory is pinned."""
+        if self.tokens.device == device:
+            return self
+        moved = {name: _move(getattr(self, name), device) for name in _names(self)}
+        layout = Layout(self.layout.segments, *(_move(t, device) for t in self._layout_tensors()))
+        rounds = tuple(_move(indices, device) for indices in self.rounds)
+        return replace(self, layout=layout, rounds=rounds, **moved)
+
+    def _layout_tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.layout.group, self.layout.branch, self.layout.positions
+
+
+def _names(record: Microbatch) -> list[str]:
+    return [entry.name for entry in fields(record) if isinstance(getattr(record, entry.name), Tensor)]
+
+
+def _move(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device, non_blocking=True)
+
+
+class Score(StrEnum):
+    """A number that scoring can give for every scored token. A loss declares those that it needs.
+
+    With logits z (after the head's scale and soft-cap, divided by the temperature) and p = softmax(z):
+    """
+
+    LOGPROB = "logprob"
+    """log p[target], nats."""
+    ENTROPY = "entropy"
+    """-sum p log p, nats."""
+    LOG_PARTITION = "log_partition"
+    """log sum exp z, what z-loss squares."""
+    MEAN_LOGPROB = "mean_logprob"
+    """The mean of log p over the vocabulary, what label smoothing adds."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TokenScores:
+    """What scoring gives for the S scored tokens of a microbatch; float32 (float64 for float64 models).
+
+    A score that was not asked for is None.
+    """
+
+    logprob: Tensor | None = None
+    """[S]"""
+    entropy: Tensor | None = None
+    """[S]"""
+    log_partition: Tensor | None = None
+    """[S]"""
+    mean_logprob: Tensor | None = None
+    """[S]"""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Component:
+    """One term of a loss: a sum over the microbatch, and what the step divides it by."""
+
+    total: Tensor
+    """Scalar with gradient: the sum over this microbatch, not a mean."""
+    denominator: Denominator
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LossOutput:
+    """What a loss gives for a microbatch: terms to be minimised, and sums to be watched.
+
+    The step's loss is the sum over terms of (sum over microbatches and ranks) / (denominator over the whole step).
+    Example: ``LossOutput(terms={"nll": Component(total, Denominator.WEIGHT)})``.
+    """
+
+    terms: Mapping[str, Component]
+    watched: Mapping[str, Component] = field(default_factory=dict)
+    """Reported like terms, but not differentiated."""
+
+
+Denominators = Mapping[Denominator, float]
+"""The four counts of a step, over all its microbatches and ranks."""

@@ -1,0 +1,101 @@
+"""The figures of a run, step by step, without waiting for the device until a line is due.
+
+Stands beside the loop. Scalars stay on the device in a buffer; `flush` reads them all at once, checks that they are
+finite, writes one line per step and measures the speed since the last restart.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from burnish.errors import DivergenceError
+
+Line = dict[str, str | int | float | None]
+"""One object of metrics.jsonl."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Entry:
+    """What was recorded of one step."""
+
+    step: int
+    figures: Mapping[str, Tensor | float]
+    tokens: int
+
+
+class Meter:
+    """Buffers the figures of steps and writes them in lines."""
+
+    def __init__(self, stage: str, write: Callable[[Sequence[Line]], None]) -> None:
+        """
+        Args:
+            stage: name that every line carries.
+            write: appends lines to metrics.jsonl.
+        """
+        self._stage = stage
+        self._write = write
+        self._buffer: list[_Entry] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Time begins to count anew: what passed since the last flush was not training."""
+        self._since = time.perf_counter()
+
+    def record(self, step: int, figures: Mapping[str, Tensor | float], tokens: int) -> None:
+        """Keeps a step's figures; `tokens` are all tokens that it computed."""
+        self._buffer.append(_Entry(step, figures, tokens))
+
+    def flush(self) -> dict[str, float]:
+        """Writes what was recorded.
+
+        Returns:
+            The figures of the newest step, with the speed; empty if nothing was recorded.
+
+        Raises:
+            DivergenceError: a figure of some step is not a finite number. The lines are written all the same.
+        """
+        if not self._buffer:
+            return {}
+        rows = [_read(entry.figures) for entry in self._buffer]
+        speed = sum(entry.tokens for entry in self._buffer) / max(time.perf_counter() - self._since, 1e-9)
+        lines: list[Line] = [
+            {"stage": self._stage, "step": entry.step, **row, "tokens_per_second": speed}
+            for entry, row in zip(self._buffer, rows, strict=True)
+        ]
+        newest = {**rows[-1], "tokens_per_second": speed}
+        self._buffer.clear()
+        self._write(lines)
+        _require_finite(lines)
+        self.restart()
+        return newest
+
+    def write_now(self, step: int, figures: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """Writes a line that is no training step, such as an evaluation; returns its figures."""
+        row = _read(figures)
+        self._write([{"stage": self._stage, "step": step, **row}])
+        return row
+
+
+def _read(figures: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Figures as numbers: one transfer for all tensors together."""
+    tensors = {name: value for name, value in figures.items() if isinstance(value, Tensor)}
+    numbers = {name: value for name, value in figures.items() if not isinstance(value, Tensor)}
+    if tensors:
+        read = torch.stack([value.to(torch.float64) for value in tensors.values()]).tolist()
+        numbers = {**dict(zip(tensors, read, strict=True)), **numbers}
+    return numbers
+
+
+def _require_finite(lines: Sequence[Line]) -> None:
+    for line in lines:
+        for name, value in line.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise DivergenceError(
+                    f"{name} is {value} at step {line['step']}: the training diverged.\n"
+                    "  to do: lower learning_rate or clip, look at the rows of that step, and start anew with another "
+                    "--output; the last checkpoint is from before"
+                )

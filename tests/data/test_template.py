@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from burnish.data import Completion, Conversation, Message, choose_template, complete, render
+from burnish.errors import DataError, ModelError
+
+# Writes thinking only in what follows the last user message, as many templates of reasoning models do.
+FORGETFUL = """
+{%- set last = namespace(user=-1) -%}
+{%- for m in messages %}{% if m.role == "user" %}{% set last.user = loop.index0 %}{% endif %}{% endfor -%}
+{%- for m in messages -%}
+    {{- "<|im_start|>" + m.role + "\n" -}}
+    {{- m.content.split("</think>")[-1] if loop.index0 < last.user else m.content -}}
+    {{- "<|im_end|>\n" -}}
+{%- endfor -%}
+{%- if add_generation_prompt %}{{ "<|im_start|>assistant\n" }}{% endif -%}
+"""
+# Its generation prompt opens a thought, which its rendered turns do not have.
+FORCING = """
+{%- for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor -%}
+{%- if add_generation_prompt %}[assistant]<think>{% endif -%}
+"""
+
+
+def user(content: str) -> Message:
+    return Message("user", content)
+
+
+def assistant(content: str) -> Message:
+    return Message("assistant", content, trained=True)
+
+
+def serve(conversation: Conversation, turn: int, tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """What a server would give the model before message ``turn``."""
+    messages = [message.as_mapping() for message in conversation.messages[:turn]]
+    return tokenizer.apply_chat_template(messages, chat_template=template, add_generation_prompt=True, tokenize=False)
+
+
+def test_plain_is_readable(llama_style: PreTrainedTokenizerBase) -> None:
+    conversation = Conversation(
+        (Message("system", "Be brief."), user("2+2?"), assistant("4"), user("?"), assistant(""))
+    )
+    (rendering,) = render(conversation, llama_style, choose_template(llama_style))
+    expected = "<s>### System:\nBe brief.\n\n### User:\n2+2?\n\n### Assistant:\n4</s>"
+    assert rendering.text == expected + "\n\n### User:\n?\n\n### Assistant:\n</s>"
+    assert [rendering.text[a:b] for a, b in rendering.spans] == ["4</s>", "</s>"]
+
+
+def test_plain_writes_no_begin_token_where_there_is_none(byte_level: PreTrainedTokenizerBase) -> None:
+    (rendering,) = render(Conversation((user("a"), assistant("b"))), byte_level, choose_template(byte_level))
+    assert rendering.text == "### User:\na\n\n### Assistant:\nb<|endoftext|>"
+
+
+def test_chatml(byte_level: PreTrainedTokenizerBase) -> None:
+    (rendering,) = render(Conversation((user("a"), assistant("b"))), byte_level, choose_template(byte_level, "chatml"))
+    assert rendering.text == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    contents=st.lists(st.text(max_size=12), min_size=2, max_size=7),
+    roles=st.data(),
+    template=st.sampled_from(["plain", "chatml", FORGETFUL]),
+)
+def test_every_turn_is_learned_once_in_the_context_of_serving(
+    byte_level: PreTrainedTokenizerBase, contents: list[str], roles: st.DataObject, template: str
+) -> None:
+    speakers = [roles.draw(st.sampled_from([user, assistant])) for _ in contents]
+    conversation = Conversation((user("start"), *(speak(text) for speak, text in zip(speakers, contents, strict=True))))
+    source = template if template == FORGETFUL else choose_template(byte_level, template)
+    renderings = render(conversation, byte_level, source)
+    learned = [
+        (rendering.text[:start], rendering.text[start:stop])
+        for rendering in renderings
+        for start, stop in rendering.spans
+    ]
+    expected = []
+    for turn in conversation.turns:
+        before = serve(conversation, turn, byte_level, source)
+        messages = [message.as_mapping() for message in conversation.messages[: turn + 1]]
+        whole = byte_level.apply_chat_template(messages, chat_template=source, tokenize=False)
+        expected.append((before, whole.removeprefix(before)))
+    assert sorted(learned) == sorted(expected)
+    for rendering in renderings:
+        assert list(rendering.spans) == sorted(rendering.spans)
+
+
+def test_a_template_that_forgets_gives_a_rendering_for_each_turn(byte_level: PreTrainedTokenizerBase) -> None:
+    thoughtful = Conversation((user("a"), assistant("<think>x</think>b"), user("c"), assistant("<think>y</think>d")))
+    first, second = render(thoughtful, byte_level, FORGETFUL)
+    assert [first.text[a:b] for a, b in first.spans] == ["<think>x</think>b<|im_end|>\n"]
+    assert [second.text[a:b] for a, b in second.spans] == ["<think>y</think>d<|im_end|>\n"]
+    assert "<think>x" not in second.text
+    thoughtless = Conversation((user("a"), assistant("b"), user("c"), assistant("d")))
+    assert len(render(thoughtless, byte_level, FORGETFUL)) == 1
+
+
+def test_one_turn_takes_two_renders(byte_level: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = type(byte_level).apply_chat_template
+
+    def counted(self: PreTrainedTokenizerBase, *args: object, **kwargs: object) -> object:
+        calls.append(1)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(byte_level), "apply_chat_template", counted)
+    render(Conversation((user("a"), assistant("b"))), byte_level, choose_template(byte_level))
+    assert len(calls) == 2
+
+
+def test_a_generation_prompt_that_forces_something_else_is_refused(byte_level: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError, match=r"before messages\[1\] .* writes '<think>', but .* has 'b' there"):
+        render(Conversation((user("a"), assistant("b"))), byte_level, FORCING)
+    (rendering,) = render(Conversation((user("a"), assistant("<think>b"))), byte_level, FORCING)
+    assert rendering.spans == ((len("[user]a[assistant]<think>"), len(rendering.text)),)
+
+
+def test_tools_reach_the_template(byte_level: PreTrainedTokenizerBase) -> None:
+    template = "{{ tools | map(attribute='name') | join }}{% for m in messages %}:{{ m.content }}{% endfor %}"
+    conversation = Conversation((user("a"), assistant("b")), tools=({"name": "f"},))
+    (rendering,) = render(conversation, byte_level, template)
+    assert rendering.text == "f:a:b"
+
+
+@pytest.mark.parametrize("name", ["plain", "chatml"])
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        Conversation((user("a"), assistant("b")), tools=({"name": "f"},)),
+        Conversation((user("a"), Message("tool", "b"), assistant("c"))),
+        Conversation((user("a"), Message("assistant", None, {"tool_calls": [{"function": {}}]}, trained=True))),
+        Conversation((user("a"), Message("assistant", "b", {"reasoning_content": "c"}, trained=True))),
+    ],
+)
+def test_ours_refuse_what_they_cannot_write(
+    byte_level: PreTrainedTokenizerBase, name: str, conversation: Conversation
+) -> None:
+    with pytest.raises(DataError, match="has no place for"):
+        render(conversation, byte_level, choose_template(byte_level, name))
+
+
+def test_which_template(byte_level: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.jinja").write_text(FORGETFUL)
+    plain = choose_template(byte_level)
+    assert plain == choose_template(byte_level, "plain")
+    assert choose_template(byte_level, str(tmp_path / "own.jinja")) == FORGETFUL
+    monkeypatch.setattr(byte_level, "chat_template", "its own")
+    assert choose_template(byte_level) == "its own"
+    assert choose_template(byte_level, "plain") == plain
+    monkeypatch.setattr(byte_level, "chat_template", {"default": "one", "rag": "two"})
+    assert (choose_template(byte_level), choose_template(byte_level, "rag")) == ("one", "two")
+    monkeypatch.setattr(byte_level, "chat_template", {"rag": "two"})
+    with pytest.raises(ModelError, match=r"several templates \(rag\) and no default"):
+        choose_template(byte_level)
+
+
+def test_templates_that_cannot_be_chosen(llama_style: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no token <\|im_start\|> and no token <\|im_end\|>"):
+        choose_template(llama_style, "chatml")
+    with pytest.raises(ModelError, match="did you mean chatml"):
+        choose_template(llama_style, "chatlm")
+    (tmp_path / "mine.jinja").write_text("x")
+    with pytest.raises(ModelError, match=r"did you mean mine\.jinja"):
+        choose_template(llama_style, str(tmp_path / "mime.jinja"))
+    (tmp_path / "bad.jinja").write_bytes(b"\xff")
+    with pytest.raises(ModelError, match="cannot be read"):
+        choose_template(llama_style, str(tmp_path / "bad.jinja"))
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(llama_style: PreTrainedTokenizerBase) -> None:
+    endless = deepcopy(llama_style)
+    endless.eos_token = None
+    with pytest.raises(ModelError, match="no end token"):
+        choose_template(endless)
+    with pytest.raises(ModelError, match="no end token"):
+        complete(Completion("a", "b"), endless)
+
+
+@pytest.mark.parametrize(
+    ("template", "error", "said"),
+    [
+        ("{% for %}", ModelError, "not valid Jinja.*line 1"),
+        ("{{ raise_exception('roles must alternate') }}", DataError, "roles must alternate"),
+        ("{{ nothing.at.all }}", DataError, "'nothing' is undefined"),
+        ("{{ messages[0].content + 1 }}", DataError, "cannot write the conversation up to messages.0."),
+    ],
+)
+def test_templates_that_fail(
+    byte_level: PreTrainedTokenizerBase, template: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        render(Conversation((user("a"), assistant("b"))), byte_level, template)
+
+
+def test_completions_have_what_the_tokenizer_adds(
+    llama_style: PreTrainedTokenizerBase, byte_level: PreTrainedTokenizerBase
+) -> None:
+    with_begin = complete(Completion("a", " b"), llama_style)
+    assert (with_begin.text, with_begin.spans) == ("<s>a b</s>", ((4, 10),))
+    assert complete(Completion("<s>a", " b</s>"), llama_style).text == "<s>a b</s>"
+    assert complete(Completion("a", " b"), byte_level).text == "a b<|endoftext|>"

@@ -1,0 +1,171 @@
+"""The mask against a slow, independent way: decode what is learned and compare it with what was said."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from burnish.data import (
+    Completion,
+    Conversation,
+    Message,
+    Rendering,
+    Sample,
+    choose_template,
+    complete,
+    render,
+    to_group,
+    tokenize,
+)
+from burnish.errors import ModelError
+
+# The tokenizers write this character for a space, so no decoding can tell the two apart.
+characters = st.characters(exclude_categories=["Cs"], exclude_characters="▁<")
+texts = st.text(characters, max_size=10) | st.text("😀é\n ab日\t", max_size=10)
+slow = settings(deadline=None, max_examples=80)
+
+
+def only(samples: list[Sample | None]) -> Sample:
+    (sample,) = samples
+    assert sample is not None
+    return sample
+
+
+def learned_texts(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Each run of learned tokens as the text that it adds to all before it."""
+    runs, start = [], None
+    for at in range(len(sample.tokens) + 1):
+        learned = at < len(sample.tokens) and sample.trainable[at]
+        if learned and start is None:
+            start = at
+        if not learned and start is not None:
+            before, after = (tokenizer.decode(sample.tokens[:end].tolist()) for end in (start, at))
+            assert after.startswith(before)
+            runs.append(after.removeprefix(before))
+            start = None
+    return runs
+
+
+def converse(contents: list[tuple[str, str]]) -> Conversation:
+    pairs = ((Message("user", ask), Message("assistant", answer, trained=True)) for ask, answer in contents)
+    return Conversation(tuple(message for pair in pairs for message in pair))
+
+
+@slow
+@given(contents=st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
+def test_what_is_learned_is_what_was_answered(
+    tokenizer: PreTrainedTokenizerBase, contents: list[tuple[str, str]]
+) -> None:
+    template = choose_template(tokenizer)
+    (rendering,) = render(converse(contents), tokenizer, template)
+    sample = only(tokenize([rendering], tokenizer))
+    assert learned_texts(sample, tokenizer) == [answer + tokenizer.eos_token for _, answer in contents]
+    assert sample.ends == (tokenizer.eos_token_id,) * len(contents)
+    assert (sample.num_unended, sample.num_straddling) == (0, 0)
+
+
+@slow
+@given(contents=st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
+def test_chatml_learns_its_end_token_and_not_the_newline_after_it(
+    byte_level: PreTrainedTokenizerBase, contents: list[tuple[str, str]]
+) -> None:
+    (rendering,) = render(converse(contents), byte_level, choose_template(byte_level, "chatml"))
+    sample = only(tokenize([rendering], byte_level))
+    assert learned_texts(sample, byte_level) == [answer + "<|im_end|>" for _, answer in contents]
+    assert set(sample.ends) == {byte_level.convert_tokens_to_ids("<|im_end|>")}
+
+
+@slow
+@given(ask=texts, answer=texts)
+def test_the_prompt_is_what_serving_tokenises(tokenizer: PreTrainedTokenizerBase, ask: str, answer: str) -> None:
+    template = choose_template(tokenizer)
+    served = tokenizer.apply_chat_template(
+        [{"role": "user", "content": ask}], chat_template=template, add_generation_prompt=True, return_dict=False
+    )
+    (rendering,) = render(converse([(ask, answer)]), tokenizer, template)
+    sample = only(tokenize([rendering], tokenizer))
+    group = to_group(sample.tokens, sample.trainable, sample.prompt_length, {"row": 3})
+    assert group.prompt.tolist() == served
+    whole = tokenizer(rendering.text, add_special_tokens=False).input_ids
+    assert [*group.prompt.tolist(), *group.responses[0].tokens.tolist()] == whole
+    assert group.responses[0].trainable.all()
+    assert group.metadata == {"row": 3}
+
+
+def test_one_begin_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    begin = tokenizer.bos_token_id
+    (chat,) = render(converse([("a", "b"), ("c", "d")]), tokenizer, choose_template(tokenizer))
+    for rendering in (chat, complete(Completion("a", "b"), tokenizer)):
+        tokens = only(tokenize([rendering], tokenizer)).tokens.tolist()
+        assert tokens.count(begin) == (begin is not None)
+        assert begin is None or tokens[0] == begin
+
+
+@slow
+@given(prompt=texts, completion=texts)
+def test_completions(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> None:
+    (sample,) = tokenize([complete(Completion(prompt, completion), tokenizer)], tokenizer)
+    whole = [*tokenizer(prompt + completion).input_ids, tokenizer.eos_token_id]
+    if sample is None:
+        assert len(whole) == 1  # an end token alone, which nothing predicts
+        return
+    assert sample.tokens.tolist() == whole
+    assert sample.ends == (tokenizer.eos_token_id,)
+    assert not sample.trainable[: sample.prompt_length].any()
+    assert sample.trainable[sample.prompt_length :].all()
+    learned = tokenizer.decode(sample.tokens[sample.prompt_length :].tolist())
+    assert learned.endswith(tokenizer.eos_token)
+    if sample.num_straddling == 0 and sample.prompt_length > 1:
+        before = tokenizer.decode(sample.tokens[: sample.prompt_length].tolist())
+        assert tokenizer.decode(sample.tokens.tolist()).removeprefix(before) == completion + tokenizer.eos_token
+
+
+@pytest.mark.parametrize(
+    ("text", "learned", "end"),
+    [
+        ("A: b<|im_end|>\n", "b<|im_end|>", "<|im_end|>"),
+        ("A: b<|im_end|>", "b<|im_end|>", "<|im_end|>"),
+        ("A: b<|im_end|> \n<|endoftext|>\n", "b<|im_end|> \n<|endoftext|>", "<|endoftext|>"),
+        ("A: b<|im_end|>c<|im_end|>\n", "b<|im_end|>c<|im_end|>", "<|im_end|>"),
+        ("A: <|im_start|>b c", "<|im_start|>b c", None),
+        ("A: b \n", "b \n", None),
+        ("A: <|im_end|>\n", "<|im_end|>", "<|im_end|>"),
+    ],
+)
+def test_where_a_turn_ends(byte_level: PreTrainedTokenizerBase, text: str, learned: str, end: str | None) -> None:
+    sample = only(tokenize([Rendering(text, ((3, len(text)),))], byte_level))
+    assert learned_texts(sample, byte_level) == [learned]
+    assert sample.ends == (() if end is None else (byte_level.convert_tokens_to_ids(end),))
+    assert sample.num_unended == (end is None)
+
+
+def test_the_first_token_is_never_learned(byte_level: PreTrainedTokenizerBase) -> None:
+    sample = only(tokenize([Rendering("b<|im_end|>", ((0, 11),))], byte_level))
+    assert (sample.trainable.tolist(), sample.prompt_length) == ([False, True], 1)
+    assert tokenize([Rendering("b", ((0, 1),)), Rendering("b", ((1, 1),)), Rendering("", ())], byte_level) == [None] * 3
+
+
+def test_pieces_of_one_character_are_learned_together(tokenizer: PreTrainedTokenizerBase) -> None:
+    text = "x日本y"
+    before, inside = (len(tokenizer(part, add_special_tokens=False).input_ids) for part in ("x", "x日"))
+    sample = only(tokenize([Rendering(text, ((1, 2),))], tokenizer))
+    assert inside - before >= 3
+    assert sample.trainable.tolist() == [False] * before + [True] * (inside - before)
+
+
+def test_a_token_across_the_border_is_learned_and_counted(newline_merging: PreTrainedTokenizerBase) -> None:
+    template = choose_template(newline_merging)
+    clean, straddling = (
+        only(tokenize(render(converse([("a", answer)]), newline_merging, template), newline_merging))
+        for answer in ("b", "\n\n\nb")
+    )
+    assert (clean.num_straddling, straddling.num_straddling) == (0, 1)
+    assert learned_texts(straddling, newline_merging)[0].endswith("\n\n\nb<|endoftext|>")
+
+
+def test_slow_tokenizers_are_refused(byte_level: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(byte_level), "is_fast", False)
+    with pytest.raises(ModelError, match="is a slow one"):
+        tokenize([Rendering("ab", ((1, 2),))], byte_level)

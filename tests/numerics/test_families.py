@@ -1,0 +1,94 @@
+"""Every family: packed and shared log-probabilities and gradients equal plain transformers', in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from burnish.model.attention import install, plain_attention
+from burnish.model.policy import Policy
+from burnish.model.probe import Verdict, probe
+from burnish.types import Group, Score
+from tests.conftest import FAMILIES, make_groups
+
+SHAPES = [(9, [3, 12, 1]), (1, [8]), (15, [2, 2])]
+
+
+def plain_logprobs(model: PreTrainedModel, groups: list[Group]) -> Tensor:
+    """One unpadded forward of the untouched model per response."""
+    collected = []
+    with plain_attention(model):
+        for group in groups:
+            for response in group.responses:
+                logits = model(input_ids=torch.cat([group.prompt, response.tokens])[None], use_cache=False).logits[0]
+                logprobs = logits[len(group.prompt) - 1 : -1].log_softmax(-1)
+                collected.append(logprobs.gather(1, response.tokens[:, None])[response.trainable, 0])
+    return torch.cat(collected)
+
+
+def gradients(model: PreTrainedModel, value: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    value.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("share", [True, False])
+def test_packed_equals_plain(float64_model, family, share):
+    model = float64_model(family)
+    install(model)
+    groups = make_groups(SHAPES, holes=True)
+    policy = Policy(model, tokenizer=None, share=share)
+    [microbatch] = policy.pack(groups, 200)
+    packed = policy.score(microbatch, [Score.LOGPROB]).logprob
+    plain = plain_logprobs(model, groups)
+    assert torch.allclose(packed, plain, rtol=0, atol=1e-12)
+
+    direction = torch.randn(len(plain), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    mine, theirs = gradients(model, packed @ direction), gradients(model, plain @ direction)
+    assert mine.keys() == theirs.keys()
+    for name, gradient in theirs.items():
+        assert torch.allclose(mine[name], gradient, rtol=1e-9, atol=1e-11), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_probe_shares_every_family(family):
+    torch.manual_seed(0)
+    model = FAMILIES[family]()
+    install(model)
+    assert probe(model) is Verdict.SHARED
+
+
+def test_the_probe_refuses_sequences_that_see_each_other(monkeypatch):
+    """An architecture whose attention ignores the layout is found out."""
+    torch.manual_seed(0)
+    model = FAMILIES["llama"]()
+    install(model)
+
+    def ignoring(module, query, key, value, mask, *, scaling=None, **_):
+        output = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        return output.transpose(1, 2), None
+
+    monkeypatch.setitem(__import__("transformers").AttentionInterface._global_mapping, "burnish_segments", ignoring)
+    assert probe(model) is Verdict.REFUSED
+
+
+def test_the_probe_expands_what_cannot_be_shared(monkeypatch):
+    """Attention that is right for plain packed rows, but blind to contexts, runs on expanded groups."""
+    from burnish.model import attention
+
+    torch.manual_seed(0)
+    model = FAMILIES["llama"]()
+    install(model)
+    true_attend = attention._attend
+
+    def blind(query, key, value, segment, scaling, window):
+        if segment.context_length:
+            key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
+            segment = attention.Segment(segment.start, segment.length)
+        return true_attend(query, key, value, segment, scaling, window)
+
+    monkeypatch.setattr(attention, "_attend", blind)
+    assert probe(model) is Verdict.EXPANDED

@@ -1,0 +1,127 @@
+"""The invariance law: the same groups give the same gradient, whatever the split, packing, sharing or recomputation.
+
+On float64 gradients, before the optimiser, every variant against every other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from burnish.losses import CrossEntropy
+from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.model.attention import install
+from burnish.model.policy import Policy
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.packing import count_denominators, pack
+from burnish.step import Trainer, add
+from burnish.types import Group, Microbatch
+from tests.conftest import make_groups
+
+LOSSES = {
+    "plain": CrossEntropy(),
+    "smoothed": CrossEntropy(label_smoothing=0.2),
+    "z-loss": CrossEntropy(label_smoothing=0.1, z_loss=0.3),
+}
+SHAPES = [(9, [5]), (4, [7, 3]), (11, [2, 6, 1, 4, 3, 3, 8, 2]), (2, [6])]
+PACKINGS = ("one by one", "packed", "split prompts", "accumulated", "unshared")
+
+
+def microbatches(groups: list[Group], packing: str) -> list[Microbatch]:
+    """The step's groups as microbatches, in one of the ways that must not matter."""
+    if packing == "one by one":
+        return [microbatch for group in groups for part in group.expanded() for microbatch in pack([part], 10**6)]
+    if packing == "packed":
+        return pack(groups, 10**6)
+    if packing == "split prompts":
+        return pack(groups, 21)
+    if packing == "accumulated":
+        return [microbatch for group in groups for microbatch in pack([group], 10**6)]
+    return pack(groups, 50, share=False)
+
+
+def gradient(policy: Policy, groups: list[Group], packing: str, loss: CrossEntropy) -> tuple[dict[str, Tensor], float]:
+    """Gradients of all trained parameters, and the loss, of one step."""
+    policy.model.zero_grad()
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
+    denominators = count_denominators(groups)
+    sums: dict[str, Tensor] = {}
+    for microbatch in microbatches(groups, packing):
+        add(sums, trainer.forward_backward(microbatch, loss, denominators))
+    return {name: p.grad.clone() for name, p in policy.trained_parameters()}, float(sums["loss"])
+
+
+def make_policy(float64_model, family: str, adapter: bool) -> Policy:
+    model = float64_model(family)
+    install(model)
+    if adapter:
+        model = add_adapter(model, AdapterSettings(rank=3)).double()
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:  # zero at the start, which would hide the gradient of A
+                parameter.data.normal_(0, 0.2)
+    return Policy(model.train(), tokenizer=None, chunk_bytes=4096)
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor], label: object) -> None:
+    for name, value in first.items():
+        scale = float(value.abs().max()) or 1.0
+        error = float((second[name] - value).abs().max()) / scale
+        assert error < 1e-11, (label, name, error)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("family", ["llama-tied", "qwen3-windowed"])
+def test_every_pair_of_packings_with_and_without_checkpointing(float64_model, family, adapter, loss):
+    policy = make_policy(float64_model, family, adapter)
+    groups = make_groups(SHAPES, holes=True)
+    results = {}
+    for checkpointing in (False, True):
+        if checkpointing:
+            policy.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
+        for packing in PACKINGS:
+            results[packing, checkpointing] = gradient(policy, groups, packing, LOSSES[loss])
+    assert len(results) == 2 * len(PACKINGS)
+    for first, second in combinations(results, 2):
+        assert_same(results[first][0], results[second][0], (first, second))
+        assert results[first][1] == pytest.approx(results[second][1], rel=1e-12)
+
+
+@pytest.mark.parametrize("responses", [1, 2, 8])
+def test_any_number_of_responses_shares_exactly(float64_model, responses):
+    policy = make_policy(float64_model, "llama", adapter=False)
+    groups = make_groups([(13, [4] * responses), (3, [2] * responses)])
+    shared, _ = gradient(policy, groups, "packed", LOSSES["plain"])
+    single, _ = gradient(policy, groups, "one by one", LOSSES["plain"])
+    assert_same(shared, single, responses)
+
+
+def test_trained_prompt_tokens_count_with_their_multiplicity(float64_model):
+    """Prompt tokens with weight n in a group of n equal prompt tokens with weight 1 in n groups of one."""
+    policy = make_policy(float64_model, "llama", adapter=False)
+    [group] = make_groups([(9, [5, 3, 2])])
+    weights = torch.tensor([0.0, 1, 0, 1, 1, 0, 1, 0, 1])
+    shared = replace(group, prompt_weights=3 * weights)
+    singles = [replace(part, prompt_weights=weights) for part in group.expanded()]
+    for name in ("packed", "split prompts"):
+        assert_same(
+            gradient(policy, [shared], name, LOSSES["plain"])[0],
+            gradient(policy, singles, "packed", LOSSES["plain"])[0],
+            name,
+        )
+
+
+def test_an_empty_denominator_gives_zero(float64_model):
+    """A step in which every weight is 0 changes nothing and is not a division by zero."""
+    policy = make_policy(float64_model, "llama", adapter=False)
+    groups = [
+        replace(group, responses=tuple(replace(r, weights=torch.zeros(len(r.tokens))) for r in group.responses))
+        for group in make_groups(SHAPES)
+    ]
+    gradients, loss = gradient(policy, groups, "packed", LOSSES["plain"])
+    assert loss == 0
+    assert all(float(value.abs().max()) == 0 for value in gradients.values())

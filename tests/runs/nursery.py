@@ -1,0 +1,158 @@
+"""A process that has torch imported and forks children who do one job each and may be killed at any moment.
+
+Run by the fixture `nursery`. Reads one job a line, and writes what its child does: ``pid``, ``tick`` before each
+operation on a file, ``done X`` for each thing that is claimed to be safe, and ``end STATUS`` when the child is gone.
+"""
+
+import itertools
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from burnish.errors import RunError
+from burnish.runs.checkpoint import Checkpoint, save_checkpoint
+from burnish.runs.folder import RunFolder
+from burnish.runs.stop import StopSignal
+
+_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate"}
+
+
+def say(text):
+    os.write(1, f"{text}\n".encode())
+
+
+def checkpoint(step, size):
+    tensors = {
+        "zero_dim": torch.tensor(step),
+        "halves": torch.full((3, size), step, dtype=torch.bfloat16),
+        "many": torch.full((size,), step, dtype=torch.float64),
+    }
+    return Checkpoint(step, tensors, {"filled": step, "text": str(step) * 50})
+
+
+def checkpoints(folder, start, count, keep, size=8):
+    for step in range(start, start + count):
+        save_checkpoint(folder, checkpoint(step, size), keep)
+        say(f"done {step}")
+
+
+def same_step(folder, count):
+    for version in range(1, count + 1):
+        tensors = {"x": torch.full((4,), version)}
+        save_checkpoint(folder, Checkpoint(7, tensors, {"version": version}), 1)
+        say(f"done {version}")
+
+
+def write_model(folder, version):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "config.json").write_text(str(version))
+    save_file({"w": torch.full((4,), version)}, folder / "model.safetensors")
+
+
+def life(folder, count):
+    """All that a run does with its folder."""
+    with RunFolder.open(folder, "recipe", {"seed": 1}) as run:
+        for version in range(1, count + 1):
+            run.append_metrics([{"step": version}])
+            say(f"done {version}")
+            run.replace_folder("model", lambda path, version=version: write_model(path, version))
+            say(f"model {version}")
+        run.mark_finished({"steps": count})
+        say("finished")
+
+
+def hold(folder):
+    with RunFolder.open(folder, "recipe", {"seed": 1}):
+        say("done")
+        signal.pause()
+
+
+def orphan(folder):
+    """A forked worker that outlives the holder: it must not go on holding the lock."""
+    with RunFolder.open(folder, "recipe", {"seed": 1}):
+        worker = os.fork()
+        if worker == 0:
+            signal.pause()
+        say(f"done {worker}")
+        signal.pause()
+
+
+def limited(folder, limit):
+    save_checkpoint(folder, checkpoint(1, 8), None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        save_checkpoint(folder, checkpoint(2, 100_000), 1)
+    except RunError as error:
+        say("done " + json.dumps([error.given, error.rule, error.remedy]))
+
+
+def loop(_, count):
+    """Steps until asked to stop, as the training loop does it."""
+    with StopSignal() as stop:
+        say("done")
+        for _ in range(count):
+            signal.sigtimedwait([], 0.01)
+            if stop.requested:
+                say("checkpoint")
+                return
+
+
+JOBS = {job.__name__: job for job in (checkpoints, same_step, life, hold, orphan, limited, loop)}
+
+
+def watch(folder, kill_at):
+    numbers = itertools.count(1)
+    fsync = os.fsync
+
+    def tick():
+        number = next(numbers)
+        say("tick")
+        if number == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def hook(event, arguments):
+        if event in _EVENTS and str(arguments[0]).startswith(folder):
+            tick()
+
+    def watched_fsync(descriptor):
+        tick()
+        fsync(descriptor)
+
+    os.fsync = watched_fsync
+    sys.addaudithook(hook)
+
+
+def work(job, folder, kill_at=None, **arguments):
+    say(f"pid {os.getpid()}")
+    status = 1
+    try:
+        watch(folder, kill_at)
+        JOBS[job](Path(folder), **arguments)
+        status = 0
+    finally:
+        # A child of the fork must not go on as the nursery, whatever happened to it.
+        if status:
+            traceback.print_exc()
+        os._exit(status)
+
+
+def main():
+    torch.set_num_threads(1)
+    say("ready")
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            work(**json.loads(line))
+        _, status = os.waitpid(child, 0)
+        say(f"end {os.waitstatus_to_exitcode(status)}")
+
+
+if __name__ == "__main__":
+    main()
