@@ -28,7 +28,7 @@ def run(recipe: str | Path, *overrides: str) -> Finished:
     return run_recipe(read_recipe(Path(recipe), overrides))
 
 
-def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> Finished:  # noqa: ANN401
+def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> Finished:
     """Supervised fine-tuning in a run folder; settings are those of a recipe, such as ``learning_rate=1e-4``."""
     from burnish.recipe.read import stage_recipe
     from burnish.recipe.run import run as run_recipe

@@ -6,6 +6,7 @@ Exit status: 0 done, 2 a user's mistake (a message, never a traceback), 1 a faul
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +42,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Post-training for language models: base model in, the model that you want out."""
 
@@ -86,6 +89,8 @@ def _run(origins: Origins) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command: turns every ending into an exit status."""
+    # It warns on import that an optional kernel, which nothing here uses, is not installed.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     sys.exit(_status(arguments))
 
 

@@ -12,8 +12,16 @@ from dataclasses import dataclass, field
 from burnish.errors import Interrupted
 from burnish.evaluate import held_out_loss
 from burnish.losses import Loss
-from burnish.runs import RunFolder, StopSignal, capture, latest_checkpoint, load_checkpoint, require_facts, restore
-from burnish.runs import save_checkpoint as save
+from burnish.runs import (
+    RunFolder,
+    StopSignal,
+    capture,
+    latest_checkpoint,
+    load_checkpoint,
+    require_facts,
+    restore,
+    save_checkpoint,
+)
 from burnish.schedule import Schedule
 from burnish.sources import Source
 from burnish.step import Trainer
@@ -65,8 +73,8 @@ class Stage:
             factor = self.schedule.factor(step - 1)
             sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
             rate = factor * self.trainer.optimizer.settings.learning_rate
-            figures = {**{f"train/{name}": value for name, value in sums.items()}, "train/learning_rate": rate}
-            meter.record(step, figures, sum(group.num_tokens for group in groups))
+            figures = {f"train/{name}": value for name, value in sums.items()}
+            meter.record(step, {**figures, "train/learning_rate": rate}, sum(group.num_tokens for group in groups))
             self._after(step, total, folder, meter, progress, stop)
 
     def _after(
@@ -83,7 +91,7 @@ class Stage:
             self._evaluate(step, meter, progress)
         if keeps:
             facts = {**self.facts, "metrics_offset": folder.metrics_offset()}
-            save(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
+            save_checkpoint(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
         if evaluates or keeps:
             meter.restart()
         if stop.requested and not last:
@@ -98,12 +106,12 @@ class Stage:
     def _resume(self, folder: RunFolder, progress: Progress) -> int:
         """Restores the newest checkpoint and cuts the figures back to it; returns the steps done."""
         newest = latest_checkpoint(folder.path)
-        for warning in newest.warnings:
+        for warning in newest.damaged:
             progress.say(warning)
         if newest.path is None:
             folder.cut_metrics(0)
             return 0
-        checkpoint = load_checkpoint(newest.path)
+        checkpoint = load_checkpoint(newest.path, verified=True)
         require_facts(checkpoint, self.facts)
         restore(checkpoint, self.trainer, self.source)
         folder.cut_metrics(checkpoint.values["facts"]["metrics_offset"])

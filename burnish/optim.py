@@ -116,7 +116,9 @@ class Optimizer:
         return norm
 
 
-def _build(parameters: list[nn.Parameter], matrices: list[bool], settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
+def _build(
+    parameters: list[nn.Parameter], matrices: list[bool], settings: OptimizerSettings
+) -> list[torch.optim.Optimizer]:
     if settings.name != "muon":
         return [_adamw(parameters, settings)]
     inner = [p for p, is_matrix in zip(parameters, matrices, strict=True) if is_matrix]

@@ -224,9 +224,7 @@ def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], sequence_gr
     streams = {}
     for name in STREAMS:
         if any(name in piece.streams for piece in scored):
-            streams[name] = torch.cat(
-                [piece.streams.get(name, torch.zeros(len(piece.rows))) for piece in scored]
-            )
+            streams[name] = torch.cat([piece.streams.get(name, torch.zeros(len(piece.rows))) for piece in scored])
     return Microbatch(
         tokens=tokens,
         layout=layout,

@@ -16,7 +16,7 @@ from torch import Tensor
 from burnish.losses import Loss
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer
-from burnish.packing import count_denominators, pack
+from burnish.packing import count_denominators
 from burnish.types import Component, Denominator, Denominators, Group, LossOutput, Microbatch
 
 Sums = dict[str, Tensor]
@@ -36,7 +36,7 @@ class Trainer:
         """Adds the microbatch's share of the step's gradient.
 
         Returns:
-            Its share of every term of the loss, of their sum ("loss") and of what the loss watches; detached.
+            Its share of the loss, of each of its terms if there are several, and of what the loss watches; detached.
         """
         output = evaluate_loss(self.policy, microbatch, loss, denominators)
         total = sum_terms(output, denominators)
@@ -69,10 +69,10 @@ def sum_terms(output: LossOutput, denominators: Denominators) -> Tensor:
 
 
 def reported(output: LossOutput, total: Tensor, denominators: Denominators) -> Sums:
-    """What is logged of a microbatch: shares that add up to the step's figures."""
-    watched = {name: _share(component, denominators) for name, component in output.watched.items()}
-    terms = {name: _share(component, denominators) for name, component in output.terms.items()}
-    return {name: value.detach() for name, value in {**terms, **watched, "loss": total}.items()}
+    """What is logged of a microbatch: shares that add up to the step's figures. A single term is the loss itself."""
+    terms = output.terms if len(output.terms) > 1 else {}
+    shares = {name: _share(component, denominators) for name, component in {**terms, **output.watched}.items()}
+    return {name: value.detach() for name, value in {**shares, "loss": total}.items()}
 
 
 def add(sums: Sums, more: Mapping[str, Tensor]) -> None:

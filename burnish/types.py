@@ -267,7 +267,7 @@ class LossOutput:
     """What a loss gives for a microbatch: terms to be minimised, and sums to be watched.
 
     The step's loss is the sum over terms of (sum over microbatches and ranks) / (denominator over the whole step).
-    Example: ``LossOutput(terms={"nll": Component(total, Denominator.WEIGHT)})``.
+    Example: ``LossOutput(terms={"cross_entropy": Component(total, Denominator.WEIGHT)})``.
     """
 
     terms: Mapping[str, Component]

@@ -6,7 +6,7 @@ The machinery only; what may be set is declared in `burnish.recipe`. Stands at t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -45,7 +45,11 @@ def _explain(kind: type[Settings], error: ValidationError, known_elsewhere: Mapp
     issues = sorted(error.errors(), key=lambda issue: issue["type"] != "extra_forbidden")
     issue = issues[0]
     names = {part for key in keys(kind) for part in key.split(".")}
-    path = ".".join(str(part) for part in issue["loc"] if isinstance(part, int) or part in names or issue["type"] == "extra_forbidden")
+    path = ".".join(
+        str(part)
+        for part in issue["loc"]
+        if isinstance(part, int) or part in names or issue["type"] == "extra_forbidden"
+    )
     if issue["type"] == "extra_forbidden":
         return unknown_key(kind, path, known_elsewhere)
     if issue["type"] == "missing":
@@ -60,15 +64,26 @@ def _explain(kind: type[Settings], error: ValidationError, known_elsewhere: Mapp
 
 def unknown_key(kind: type[Settings], path: str, known_elsewhere: Mapping[str, str]) -> RecipeError:
     """The error for a key that no record has; names the nearest key, or ours for another tool's name."""
+    parts = path.split(".")
+    prefixes = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    path = next((prefix for prefix in prefixes if not any(_same_place(key, prefix) for key in keys(kind))), path)
     parent, _, name = path.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in keys(kind) if _same_place(key.rpartition(".")[0], parent)]
+    return unknown_name(path, name, siblings, known_elsewhere)
+
+
+def unknown_name(path: str, name: str, siblings: Iterable[str], known_elsewhere: Mapping[str, str]) -> RecipeError:
+    """The error for a name that is none of the siblings'."""
+    choice = sorted(set(siblings))
     if name in known_elsewhere:
         remedy = f"here it is {known_elsewhere[name]}"
-    elif near := difflib.get_close_matches(name, siblings, n=1, cutoff=0.5):
+    elif near := difflib.get_close_matches(name, choice, n=1, cutoff=0.5):
         remedy = f"did you mean {near[0]}?"
     else:
-        remedy = f"choose from: {', '.join(sorted(set(siblings)))}"
-    return RecipeError(given=f"unknown key {path}", rule="every key of a recipe is one that Burnish knows", remedy=remedy)
+        remedy = f"choose from: {', '.join(choice)}"
+    return RecipeError(
+        given=f"unknown key {path}", rule="every key of a recipe is one that Burnish knows", remedy=remedy
+    )
 
 
 def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:
@@ -76,10 +91,12 @@ def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:
     for name, entry in kind.model_fields.items():
         yield prefix + name
         for inner, in_list in _inner(entry.annotation, in_list=False):
+            if in_list:
+                yield f"{prefix}{name}.*"
             yield from keys(inner, f"{prefix}{name}.*." if in_list else f"{prefix}{name}.")
 
 
-def _inner(annotation: Any, in_list: bool) -> Iterator[tuple[type[Settings], bool]]:  # noqa: ANN401 (any type)
+def _inner(annotation: Any, in_list: bool) -> Iterator[tuple[type[Settings], bool]]:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         yield annotation, in_list
     is_list = get_origin(annotation) in (tuple, list)

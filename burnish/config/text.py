@@ -24,10 +24,12 @@ _Loader.add_implicit_resolver(
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    names = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
-    for key, name in zip(node.value, names, strict=True):
-        if names.count(name) > 1:
-            raise yaml.MarkedYAMLError(problem=f"the key {name} stands twice", problem_mark=key[0].start_mark)
+    seen = set()
+    for key, _ in node.value:
+        name = loader.construct_object(key)
+        if name in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {name} stands twice", problem_mark=key.start_mark)
+        seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -58,10 +60,10 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def parse_yaml(text: str, place: str) -> Any:  # noqa: ANN401 (YAML holds anything)
+def parse_yaml(text: str, place: str) -> Any:
     """Parses YAML text; `place` names it in the RecipeError for a mistake."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -6,8 +6,9 @@ all of this for a whole set and keeps the result compactly.
 """
 
 from burnish.data.formats import FORMATS, Completion, Conversation, Format, Message, recognise
-from burnish.data.prepare import DataReport, Dropped, Overlong, Prepared, prepare
+from burnish.data.prepare import Overlong, Prepared, prepare
 from burnish.data.read import Row, Rows, read_rows
+from burnish.data.report import DataReport, Dropped
 from burnish.data.template import Rendering, choose_template, complete, render
 from burnish.data.tokenize import Sample, to_group, tokenize
 

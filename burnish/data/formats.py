@@ -73,6 +73,13 @@ class Format:
     """Sets of columns, each of which is enough."""
     convert: Callable[[Row], Example]
     """A row's meaning; raises DataError for a row that does not fit."""
+    takes: tuple[str, ...] = ()
+    """Columns that it uses where they are there."""
+
+    def unused(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """Columns that play no part in what is learned."""
+        used = {*self.takes, *(column for needed in self.needs for column in needed)}
+        return tuple(column for column in columns if column not in used)
 
     def fits(self, columns: Iterable[str]) -> bool:
         return any(set(needed) <= set(columns) for needed in self.needs)
@@ -295,8 +302,8 @@ def _kind(value: object) -> str:
 FORMATS: Mapping[str, Format] = {
     entry.name: entry
     for entry in (
-        Format("chat", (("messages",), ("conversations",)), _chat),
-        Format("prompt_completion", (("prompt", "completion"),), _prompt_completion),
+        Format("chat", (("messages",), ("conversations",)), _chat, takes=("tools",)),
+        Format("prompt_completion", (("prompt", "completion"),), _prompt_completion, takes=("tools",)),
         Format("question_answer", (("question", "answer"),), _question_answer),
     )
 }

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.data.formats import Completion, Format, recognise
 from burnish.data.read import Rows
+from burnish.data.report import DataReport, Dropped
 from burnish.data.template import Rendering, complete, render
 from burnish.data.tokenize import Sample, to_group, tokenize
 from burnish.errors import DataError
@@ -29,48 +30,6 @@ _BATCH = 512
 """Renderings tokenised at once."""
 _SHOWN = 5
 """Places named in a message, the others are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """Samples that were left out for one reason."""
-
-    reason: str
-    count: int
-    where: tuple[str, ...]
-    """File and line of the first few."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataReport:
-    """What became of a set."""
-
-    source: str
-    """The file or hub name."""
-    format: str
-    """Name of the format of the rows."""
-    rows: int
-    """Rows read."""
-    groups: int
-    """Groups made: one per row, more where a template rewrites earlier turns."""
-    dropped: tuple[Dropped, ...]
-    """Empty: nothing was left out."""
-    cut: int
-    """Groups cut to the limit."""
-    tokens: int
-    """Tokens of all groups, prompts included."""
-    trained_tokens: int
-    """Tokens that are learned."""
-    longest: int
-    """Tokens of the longest group."""
-    end_tokens: frozenset[int]
-    """Token ids that end learned turns: generation must stop at these."""
-    unended_turns: int
-    """Learned turns whose template writes no end token: they do not teach the model to stop."""
-    straddling_turns: int
-    """Learned turns whose first token begins in the prompt, see `Sample`."""
-    example: tuple[tuple[str, bool], ...]
-    """The first group as text, in runs: (text, whether it is learned)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -132,6 +91,8 @@ class _Outcome:
     """The row of each sample."""
     unusable: list[tuple[int, DataError]] = field(default_factory=list)
     """Rows that cannot be used, with the reason, by row."""
+    conversations: int = 0
+    """Rows that the template wrote."""
 
 
 def prepare(
@@ -181,6 +142,7 @@ def _renderings(
             if isinstance(example, Completion):
                 written: tuple[Rendering, ...] = (complete(example, tokenizer),)
             else:
+                outcome.conversations += 1
                 written = render(example, tokenizer, template)
         except DataError as error:
             outcome.unusable.append((index, error))
@@ -208,36 +170,37 @@ def _limited(
     if overlong == "stop":
         raise _overlong(rows, outcome, too_long, max_length)
     if overlong == "cut":
-        samples = list(outcome.samples)
-        for i in too_long:
-            samples[i] = _cut(samples[i], max_length, rows.where(outcome.rows[i]))
-        return replace(outcome, samples=samples), ()
+        return replace(outcome, samples=_cut(rows, outcome, too_long, max_length)), ()
     left_out = set(too_long)
     kept = [i for i in range(len(outcome.samples)) if i not in left_out]
-    dropped = Dropped(
-        f"longer than {max_length} tokens", len(too_long), _places(rows, [outcome.rows[i] for i in too_long])
-    )
+    where = tuple(rows.where(outcome.rows[i]) for i in too_long[:_SHOWN])
+    dropped = Dropped(f"longer than {max_length} tokens", len(too_long), where)
     if not kept:
         raise DataError(
             given=f"all {len(too_long)} samples of {rows.source} are longer than {max_length} tokens and were dropped",
             rule="at least one sample is left to learn from",
             remedy="raise max_length, or use overlong=cut",
         )
-    return _Outcome([outcome.samples[i] for i in kept], [outcome.rows[i] for i in kept]), (dropped,)
+    samples, kept_rows = [outcome.samples[i] for i in kept], [outcome.rows[i] for i in kept]
+    return replace(outcome, samples=samples, rows=kept_rows), (dropped,)
 
 
-def _cut(sample: Sample, max_length: int, where: str) -> Sample:
-    """The sample without its end; it must keep something to learn."""
-    learned = np.flatnonzero(sample.trainable[:max_length])
-    if len(learned) == 0:
+def _cut(rows: Rows, outcome: _Outcome, too_long: Sequence[int], max_length: int) -> list[Sample]:
+    """All samples, the long ones without their ends; each must keep something to learn."""
+    samples = list(outcome.samples)
+    hopeless = [i for i in too_long if not samples[i].trainable[:max_length].any()]
+    if hopeless:
+        longest = max(samples[i].prompt_length for i in hopeless)
         raise DataError(
-            given=f"{where}: the prompt alone has {sample.prompt_length} tokens, cut to {max_length} nothing is left "
-            "to learn",
+            given=f"{_places(rows, [outcome.rows[i] for i in hopeless])}: the prompt alone fills {max_length} tokens "
+            f"(the longest has {longest}), cut to that nothing is left to learn",
             rule="a sample has its whole prompt and at least one learned token",
-            remedy=f"raise max_length above {sample.prompt_length}, use overlong=drop, or delete the row",
+            remedy=f"raise max_length above {longest}, use overlong=drop, or delete such rows",
         )
-    size = int(learned[-1]) + 1
-    return replace(sample, tokens=sample.tokens[:size], trainable=sample.trainable[:size])
+    for i in too_long:
+        size = int(np.flatnonzero(samples[i].trainable[:max_length])[-1]) + 1
+        samples[i] = replace(samples[i], tokens=samples[i].tokens[:size], trainable=samples[i].trainable[:size])
+    return samples
 
 
 def _packed(
@@ -254,7 +217,9 @@ def _packed(
     report = DataReport(
         source=rows.source,
         format=chosen.name,
+        unused_columns=chosen.unused(rows.columns),
         rows=len(rows),
+        conversations=outcome.conversations,
         groups=len(samples),
         dropped=dropped,
         cut=cut,
@@ -282,8 +247,10 @@ def _shown(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[st
     return tuple((str(tokenizer.decode(run.tolist())), bool(mask[0])) for run, mask in runs)
 
 
-def _places(rows: Rows, indices: Sequence[int]) -> tuple[str, ...]:
-    return tuple(rows.where(index) for index in indices[:_SHOWN])
+def _places(rows: Rows, indices: Sequence[int]) -> str:
+    """Where the first few rows are, in words."""
+    more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+    return ", ".join(rows.where(index) for index in indices[:_SHOWN]) + more
 
 
 def _nothing_learned(rendering: Rendering) -> DataError:
@@ -304,11 +271,10 @@ def _unusable(rows: Rows, faults: Sequence[tuple[int, DataError]]) -> DataError:
 
 def _overlong(rows: Rows, outcome: _Outcome, too_long: Sequence[int], max_length: int) -> DataError:
     longest = max(len(outcome.samples[i].tokens) for i in too_long)
-    places = ", ".join(_places(rows, [outcome.rows[i] for i in too_long]))
-    more = ", ..." if len(too_long) > _SHOWN else ""
+    places = _places(rows, [outcome.rows[i] for i in too_long])
     return DataError(
         given=f"{len(too_long)} of {len(outcome.samples)} samples of {rows.source} are longer than {max_length} "
-        f"tokens; the longest has {longest} ({places}{more})",
+        f"tokens; the longest has {longest} ({places})",
         rule="nothing is cut or left out unless it was asked for",
         remedy=f"raise max_length to {longest}, or leave them out (overlong=drop), or cut their ends (overlong=cut)",
     )

@@ -84,7 +84,7 @@ def to_group(tokens: NDArray[np.int32], trainable: Bools, prompt_length: int, me
 def _sample(
     rendering: Rendering, tokens: NDArray[np.int32], offsets: object, eos: int | None, markers: frozenset[int]
 ) -> Sample | None:
-    starts, stops = _extents(offsets, len(rendering.text))
+    starts, stops, reached = _extents(offsets)
     trainable = np.zeros(len(tokens), np.bool_)
     ends: list[int] = []
     unended = straddling = 0
@@ -97,7 +97,7 @@ def _sample(
             unended += 1
         else:
             ends.append(end)
-        straddling += len(inside) > 0 and bool(starts[inside[0]] < start)
+        straddling += len(inside) > 0 and bool(min(starts[inside[0]], reached[inside[0]]) < start)
     learned = _learned(trainable)
     if len(learned) == 0:
         return None
@@ -136,11 +136,11 @@ def _end_of_turn(
     return found
 
 
-def _extents(offsets: object, length: int) -> tuple[Ints, Ints]:
-    """[T] and [T], the characters [start, stop) that each token writes; every token writes at least one.
+def _extents(offsets: object) -> tuple[Ints, Ints, Ints]:
+    """[T] each: the characters [start, stop) that a token writes, at least one, and how far the earlier tokens reach.
 
-    Tokenizers with trimmed offsets give white space no width, at its end: such a token writes the gap before it. A
-    piece that stands for no character of the text goes with the character that follows.
+    Byte-level tokenizers with trimmed offsets give white space no width, at its end: such a token writes the gap
+    before it. The space that some put before a whole text has no width at its start, and goes with the first character.
     """
     pairs = np.asarray(offsets, np.int64).reshape(-1, 2)
     starts, stops = pairs[:, 0].copy(), pairs[:, 1].copy()
@@ -149,6 +149,4 @@ def _extents(offsets: object, length: int) -> tuple[Ints, Ints]:
     gap = empty & (reached < starts)
     starts[gap] = reached[gap]
     stops[empty & ~gap] = starts[empty & ~gap] + 1
-    beyond = stops > length
-    starts[beyond], stops[beyond] = length - 1, length
-    return starts, stops
+    return starts, stops, reached

@@ -2,12 +2,12 @@ r"""Cross-entropy of trained tokens: the loss of supervised fine-tuning and of c
 
     L = Σ_t w_t [ −(1−ε) log p(y_t) − ε · (1/V) Σ_v log p(v) + ζ · (log Z_t)² ] / Σ_t w_t
 
-over the trained tokens t of the whole step. Label smoothing ε is of Szegedy et al. 2016 (arXiv 1512.00567, section 7) with
-the uniform prior; z-loss ζ is of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 5). Nothing is detached.
+over the trained tokens t of the whole step. Label smoothing ε with the uniform prior: Szegedy et al. 2016 (arXiv
+1512.00567, section 7). z-loss ζ: PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 5). Nothing is detached.
 
-Denominator: the sum of weights (the number of trained tokens where there are no weights), so weights are relative, as in
-torch's weighted cross-entropy. Limits: ε = ζ = 0 is the mean negative log-likelihood; ε = 1 is the cross-entropy to the
-uniform distribution, at least log V.
+Denominator: the sum of weights (the number of trained tokens where there are no weights), so weights are relative, as
+in torch's weighted cross-entropy. Limits: ε = ζ = 0 is the mean negative log-likelihood; ε = 1 is the cross-entropy to
+the uniform distribution, at least log V.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ class CrossEntropy:
         assert scores.logprob is not None, "cross-entropy declares that it needs log-probabilities"
         weights = microbatch.weights.to(scores.logprob.dtype)
         nll = -(weights * scores.logprob).sum()
-        terms = {"nll": _per_weight((1 - self.label_smoothing) * nll)}
+        terms = {"cross_entropy": _per_weight((1 - self.label_smoothing) * nll)}
         if scores.mean_logprob is not None:
             smoothing = -(weights * scores.mean_logprob).sum()
             terms["smoothing"] = _per_weight(self.label_smoothing * smoothing)
         if scores.log_partition is not None:
             terms["z_loss"] = _per_weight(self.z_loss * (weights * scores.log_partition**2).sum())
-        return LossOutput(terms, watched={"nll": _per_weight(nll.detach())})
+        # With smoothing or z-loss, the plain likelihood stays comparable between runs.
+        return LossOutput(terms, watched={} if len(terms) == 1 else {"nll": _per_weight(nll.detach())})
 
     def coefficients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]

@@ -47,7 +47,9 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
     try:
         with warnings.catch_warnings():
             # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+            warnings.filterwarnings(
+                "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+            )
             return get_peft_model(model, config)
     except ValueError as error:
         names = sorted({name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if not list(layer.children())})

@@ -26,6 +26,13 @@ NAME = "burnish_segments"
 """The name under which the attention is registered with transformers."""
 
 
+class LayoutLostError(RuntimeError):
+    """The layout did not arrive: the architecture drops forward arguments, or a plain forward met packed attention.
+
+    Inside `plain_attention` the model takes ordinary forwards. An architecture that drops it is refused at load.
+    """
+
+
 def segment_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -37,7 +44,7 @@ def segment_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     layout: Layout | None = None,
-    **_unused: Any,  # noqa: ANN401 (position ids and flags that transformers offers to every attention function)
+    **_unused: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in every attention layer.
 
@@ -55,8 +62,8 @@ def segment_attention(
     Returns:
         [1, N, heads, D], and no attention weights.
     """
-    assert layout is not None, "packed attention was called without a layout: use Policy.hidden, or plain_attention"
-    assert attention_mask is None, "packed attention takes its visibility from the layout alone, a mask would be lost"
+    if layout is None or attention_mask is not None:
+        raise LayoutLostError("the model handed on a mask, or no layout, to packed attention")
     assert dropout == 0.0, "attention dropout is 0 in packed forwards"
     attend = _attend_flex if query.device.type == "cuda" else _attend_segments
     return attend(query, key, value, layout, scaling, sliding_window).transpose(1, 2), None

@@ -11,6 +11,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from burnish.model.policy import Policy
+from burnish.watch import quiet_transformers
 
 
 def export(policy: Policy, folder: Path, *, template: str | None, end_tokens: Collection[int]) -> None:
@@ -25,11 +26,12 @@ def export(policy: Policy, folder: Path, *, template: str | None, end_tokens: Co
     """
     model = policy.causal_lm
     set_end_tokens(model, end_tokens)
-    policy.model.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
     if template is not None:
         policy.tokenizer.chat_template = template
-    policy.tokenizer.save_pretrained(folder)
+    with quiet_transformers():
+        policy.model.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+        policy.tokenizer.save_pretrained(folder)
 
 
 def set_end_tokens(model: PreTrainedModel, end_tokens: Collection[int]) -> None:

@@ -7,8 +7,6 @@ with the checkpoint (safetensors only, remote code off).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +19,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from burnish.errors import ModelError
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.model.probe import Verdict, probe
+from burnish.watch import quiet_transformers
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ def default_device() -> torch.device:
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Raises ModelError if there is none, or none that transformers can read."""
     _require_place(name)
-    with _quiet():
+    with quiet_transformers():
         try:
             return AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, TypeError, ImportError) as error:
@@ -82,7 +80,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def load_config(name: str) -> PretrainedConfig:
     """Raises ModelError if there is none, or it is of an unknown architecture."""
     _require_place(name)
-    with _quiet():
+    with quiet_transformers():
         try:
             return AutoConfig.from_pretrained(name)
         except (OSError, ValueError) as error:
@@ -93,7 +91,7 @@ def load_model(name: str, dtype: DtypeName = "auto") -> PreTrainedModel:
     """Raises ModelError if there are no weights, or weights that the architecture needs are not among them."""
     load_config(name)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
-    with _quiet():
+    with quiet_transformers():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
                 name, dtype=wanted, use_safetensors=True, output_loading_info=True
@@ -132,7 +130,7 @@ def _installed(model: PreTrainedModel) -> bool:
         raise ModelError(
             given=f"{type(model).__name__}: its packed forward differs from its plain one",
             rule="packed sequences must not see each other",
-            remedy="use a decoder whose attention goes through transformers' AttentionInterface (Llama, Qwen, Mistral …)",
+            remedy="use a decoder whose attention goes through transformers' AttentionInterface, such as Llama or Qwen",
         )
     if verdict is Verdict.EXPANDED:
         log.warning("%s cannot share prompts between responses: they run expanded", type(model).__name__)
@@ -164,17 +162,3 @@ def _unloadable(name: str, what: str, files: str, error: Exception) -> ModelErro
         rule="a model is a hub name that can be reached, or a folder on this machine",
         remedy="check the spelling and the network, or download the model and give its folder",
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading says nothing unless it fails: bars and warnings of the library are off while it loads."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -1,7 +1,7 @@
 """Scoring: hidden states → numbers per scored token. The only file where a tensor has a vocabulary axis.
 
 Stands between packing and loss. Never builds [scored, vocabulary]: it goes through the scored tokens in chunks, and
-what it keeps for the backward has no vocabulary axis. Every score s is a function of one row of logits z (p = softmax z):
+what it keeps for the backward has no vocabulary axis. Every score is a function of one row of logits z, p = softmax z:
 
 =============  ==========================  ====================================================
 score          value                       ds/dz
@@ -64,7 +64,9 @@ def score(
     order = tuple(kind for kind in Score if kind in needs)
     source = _Gather.apply(hidden, microbatch.rows, microbatch.rounds)
     plan = _plan(source, head, order, coefficients)
-    stacked = _LinearScores.apply(source, head.weight, head.bias, microbatch.targets, head, temperature, chunk_bytes, plan)
+    stacked = _LinearScores.apply(
+        source, head.weight, head.bias, microbatch.targets, head, temperature, chunk_bytes, plan
+    )
     return TokenScores(**{kind.value: stacked[k] for k, kind in enumerate(order)})
 
 
@@ -93,13 +95,13 @@ class _Gather(torch.autograd.Function):
     the order of additions is fixed on every device."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, rows: Tensor, rounds: tuple[Tensor, ...]) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, hidden: Tensor, rows: Tensor, rounds: tuple[Tensor, ...]) -> Tensor:
         ctx.save_for_backward(rows, *rounds)
         ctx.shape = hidden.shape
         return hidden.index_select(0, rows)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         rows, *rounds = ctx.saved_tensors
         total = gradient.new_zeros(ctx.shape)
         for indices in rounds:
@@ -187,7 +189,7 @@ class _LinearScores(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,
         source: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -215,7 +217,7 @@ class _LinearScores(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         source, weight, bias, targets = ctx.saved_tensors
         plan, prepared = ctx.plan, ctx.prepared
         if plan.frozen:

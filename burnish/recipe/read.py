@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.config.settings import parse, unknown_key
+from burnish.config.settings import parse, unknown_name
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
-from burnish.errors import RecipeError
 from burnish.recipe.schema import KNOWN_ELSEWHERE, OPERATIONAL, Recipe, Sft
 
 METHODS = {"sft": Sft}
@@ -87,22 +86,13 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
     if head in Recipe.model_fields:
         return key
     stages = data.get("stages")
-    names = [next(iter(stage), "") for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
+    names = (
+        [next(iter(stage), "") for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
+    )
     if head in names and rest:
         return f"stages.{names.index(head)}.{head}.{rest}"
     method = names[0] if len(names) == 1 else ""
     if method in METHODS and head in METHODS[method].model_fields:
         return f"stages.0.{method}.{key}"
-    raise _unknown(key, method)
-
-
-def _unknown(key: str, method: str) -> RecipeError:
-    """Looks for the nearest name among the stage's keys first, then among the recipe's."""
-    if method in METHODS:
-        error = unknown_key(METHODS[method], key, KNOWN_ELSEWHERE)
-        if not error.remedy.startswith("choose"):
-            return error
-    error = unknown_key(Recipe, key, KNOWN_ELSEWHERE)
-    return error if not error.remedy.startswith("choose") or method not in METHODS else unknown_key(
-        METHODS[method], key, KNOWN_ELSEWHERE
-    )
+    siblings = [*Recipe.model_fields, *(METHODS[method].model_fields if method in METHODS else ())]
+    raise unknown_name(key, head, siblings, KNOWN_ELSEWHERE)

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data import Prepared, choose_template, prepare, read_rows
-from burnish.errors import CapacityError, DataError, ModelError
+from burnish.errors import CapacityError, ModelError
 from burnish.loop import Rhythm, Stage
 from burnish.methods import sft
 from burnish.model.adapters import AdapterSettings
@@ -24,8 +24,8 @@ from burnish.model.load import load_config, load_policy, load_tokenizer, max_pos
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.read import Origins
-from burnish.recipe.schema import Adapter, Recipe, Sft
-from burnish.runs import RunFolder, StopSignal, frozen_fingerprint
+from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
+from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
 from burnish.schedule import Schedule
 from burnish.step import Trainer
 from burnish.watch import Progress, open_progress
@@ -57,6 +57,14 @@ class Inputs:
     max_length: int
     tokens_per_microbatch: int
 
+    def report(self) -> Iterator[str]:
+        """Lines for people: each set, and the first row as it is trained."""
+        for prepared in (self.train, self.held_out):
+            if prepared is not None:
+                yield from prepared.report.lines()
+        example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.train.report.example)
+        yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
+
 
 def run(origins: Origins) -> Finished:
     """Runs the recipe's stage, or goes on with it, or finds it finished.
@@ -69,20 +77,26 @@ def run(origins: Origins) -> Finished:
     recipe = origins.recipe
     settings = recipe.stages[0].sft
     assert recipe.output is not None, "reading a recipe gives it an output"
-    if (done := RunFolder.finished_at(Path(recipe.output), origins.identity())) is not None:
-        return Finished(Path(recipe.output), done, again=True)
     inputs = _read(recipe, settings)
     derived = {
         "stages.0.sft.max_length": inputs.max_length,
         "stages.0.sft.tokens_per_microbatch": inputs.tokens_per_microbatch,
         "stages.0.sft.learning_rate": _learning_rate(recipe, settings),
     }
-    with RunFolder.open(Path(recipe.output), origins.text(derived), origins.identity()) as folder, _numerics(recipe):
-        with open_progress(folder.path / "log.txt") as progress, StopSignal() as stop, _capacity(inputs):
-            progress.say(inputs.train.report.text())
-            stage, policy = _assemble(recipe, settings, inputs)
-            stage.run(folder, progress, stop)
-            return _finish(folder, stage, policy, inputs, progress)
+    with (
+        RunFolder.open(Path(recipe.output), origins.text(derived), origins.identity()) as folder,
+        open_progress(folder.path / "log.txt") as progress,
+        StopSignal() as stop,
+        _numerics(recipe),
+        _capacity(inputs),
+    ):
+        if (done := folder.finished) is not None:
+            return Finished(folder.path, done, again=True)
+        for line in inputs.report():
+            progress.say(line)
+        stage, policy = _assemble(recipe, settings, inputs)
+        stage.run(folder, progress, stop)
+        return _finish(folder, stage, policy, inputs, progress)
 
 
 def _read(recipe: Recipe, settings: Sft) -> Inputs:
@@ -126,15 +140,14 @@ def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Pol
         inputs.train,
         sequences_per_step=settings.sequences_per_step,
         seed=recipe.seed,
-        epochs=settings.epochs,
+        epochs=settings.epochs or 1.0,
         max_steps=settings.max_steps,
         label_smoothing=settings.label_smoothing,
         z_loss=settings.z_loss,
     )
     steps = method.source.num_steps
-    schedule = Schedule(
-        settings.schedule, steps, warmup=round(settings.warmup * steps), decay=round(settings.decay * steps)
-    )
+    decay = DECAY if settings.decay is None else settings.decay
+    schedule = Schedule(settings.schedule, steps, warmup=round(settings.warmup * steps), decay=round(decay * steps))
     rhythm = Rhythm(
         checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
         keep_checkpoints=settings.keep_checkpoints,
@@ -180,8 +193,9 @@ def _adapter(adapter: Adapter) -> AdapterSettings | None:
 def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, progress: Progress) -> Finished:
     """Writes the model and says that the run is over."""
     end_tokens = inputs.train.report.end_tokens
-    folder.replace_folder("model", lambda place: export(policy, place, template=inputs.template, end_tokens=end_tokens))
-    summary = {"steps": stage.source.num_steps, "data": inputs.train.fingerprint}
+    template = inputs.template if inputs.train.report.conversations else None
+    folder.replace_folder("model", lambda place: export(policy, place, template=template, end_tokens=end_tokens))
+    summary: dict[str, JSON] = {"steps": stage.source.num_steps, "data": inputs.train.fingerprint}
     folder.mark_finished(summary)
     progress.say(f"finished: the model is in {folder.path / 'model'}")
     return Finished(folder.path, summary, again=False)
@@ -191,7 +205,7 @@ def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, pro
 def _numerics(recipe: Recipe) -> Iterator[None]:
     """Seeds every generator, and allows only repeatable algorithms if asked for."""
     random.seed(recipe.seed)
-    np.random.seed(recipe.seed % 2**32)  # noqa: NPY002 (libraries draw from the global generator)
+    np.random.seed(recipe.seed % 2**32)
     torch.manual_seed(recipe.seed)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(recipe.deterministic)
@@ -212,7 +226,7 @@ def _capacity(inputs: Inputs) -> Iterator[None]:
             raise
         raise CapacityError(
             given=f"memory ran out: {' '.join(text.split())[:200]}",
-            rule=f"the weights, the optimiser and a microbatch of {inputs.tokens_per_microbatch} tokens fit into memory",
+            rule=f"weights, optimiser and a microbatch of {inputs.tokens_per_microbatch} tokens fit into memory",
             remedy="run the same command with a smaller tokens_per_microbatch and another --output, or add "
             "gradient_checkpointing=true, adapter.kind=lora or optimizer=adamw_8bit",
         ) from error

@@ -18,6 +18,9 @@ from burnish.schedule import Shape
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+DECAY = 0.2
+"""Share of the steps that wsd decays, if the recipe does not say (arXiv 2405.18392 finds 10 to 20 % enough)."""
+
 
 class Adapter(Settings):
     """Which weights learn."""
@@ -35,9 +38,9 @@ class Adapter(Settings):
 
     @model_validator(mode="after")
     def _full_has_no_options(self) -> Adapter:
-        unused = self.model_fields_set - {"kind"}
-        if self.kind == "full" and unused:
-            raise ValueError(f"adapter.{sorted(unused)[0]} has no effect with kind: full; set kind: lora or remove it")
+        changed = [name for name, value in self if name != "kind" and value != type(self).model_fields[name].default]
+        if self.kind == "full" and changed:
+            raise ValueError(f"adapter.{changed[0]} has no effect with kind: full; set kind: lora or remove it")
         return self
 
 
@@ -52,12 +55,12 @@ class Sft(Settings):
     """null: recognised by the columns."""
     template: str | None = None
     """plain, chatml, or a .jinja file; null: the tokenizer's own, and plain if it has none."""
-    max_length: Positive | None = None
+    max_length: Annotated[int, Field(ge=2)] | None = None
     """Longest row, tokens; null: the model's positions."""
     overlong: Literal["stop", "drop", "cut"] = "stop"
     """What happens to longer rows: stop with an error, drop them, or cut the end of their response."""
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    """Passes over the data."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data; null: 1, unless max_steps is given."""
     max_steps: Positive | None = None
     """Optimiser steps, instead of epochs; null: as many as the epochs take."""
     sequences_per_step: Positive = 32
@@ -72,8 +75,8 @@ class Sft(Settings):
     """Shape after the warm-up: constant, linear, cosine, wsd."""
     warmup: Fraction = 0.03
     """Share of the steps that warm up."""
-    decay: Fraction = 0.2
-    """Share of the steps that decay; for wsd alone."""
+    decay: Fraction | None = None
+    """Share of the steps that decay, for wsd alone; null: 0.2."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
     """AdamW's averages of gradients and squares."""
@@ -95,12 +98,11 @@ class Sft(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Sft:
-        given = self.model_fields_set
-        if self.max_steps is not None and "epochs" in given:
+        if self.max_steps is not None and self.epochs is not None:
             raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
-        if "decay" in given and self.schedule != "wsd":
+        if self.decay is not None and self.schedule != "wsd":
             raise ValueError(f"decay has no effect with schedule: {self.schedule}; set schedule: wsd or remove it")
-        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+        if self.schedule == "wsd" and self.warmup + (DECAY if self.decay is None else self.decay) > 1:
             raise ValueError("warmup and decay are shares of one run, their sum is at most 1")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")

@@ -1,0 +1,21 @@
+"""The run folder, its checkpoints, and what exact resume needs."""
+
+from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from burnish.runs.folder import RunFolder
+from burnish.runs.json_value import JSON
+from burnish.runs.stop import StopSignal
+from burnish.runs.training_state import capture, frozen_fingerprint, require_facts, restore
+
+__all__ = [
+    "JSON",
+    "Checkpoint",
+    "RunFolder",
+    "StopSignal",
+    "capture",
+    "frozen_fingerprint",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "require_facts",
+    "restore",
+    "save_checkpoint",
+]

@@ -2,5 +2,6 @@
 
 from burnish.watch.meter import Meter
 from burnish.watch.progress import Progress, open_progress
+from burnish.watch.quiet import quiet_transformers
 
-__all__ = ["Meter", "Progress", "open_progress"]
+__all__ = ["Meter", "Progress", "open_progress", "quiet_transformers"]

@@ -50,10 +50,10 @@ class Meter:
         self._buffer.append(_Entry(step, figures, tokens))
 
     def flush(self) -> dict[str, float]:
-        """Writes what was recorded.
+        """Writes what was recorded, a line per step.
 
         Returns:
-            The figures of the newest step, with the speed; empty if nothing was recorded.
+            The means of the figures over these steps, and the speed; empty if nothing was recorded.
 
         Raises:
             DivergenceError: a figure of some step is not a finite number. The lines are written all the same.
@@ -66,12 +66,12 @@ class Meter:
             {"stage": self._stage, "step": entry.step, **row, "tokens_per_second": speed}
             for entry, row in zip(self._buffer, rows, strict=True)
         ]
-        newest = {**rows[-1], "tokens_per_second": speed}
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[-1]}
         self._buffer.clear()
         self._write(lines)
         _require_finite(lines)
         self.restart()
-        return newest
+        return {**means, "tokens_per_second": speed}
 
     def write_now(self, step: int, figures: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Writes a line that is no training step, such as an evaluation; returns its figures."""

@@ -20,6 +20,7 @@ class Progress:
         self._log = log
         self._bar: Bar | None = None
         self._task: TaskID | None = None
+        self._began = (0, 0.0)
 
     def __enter__(self) -> Self:
         return self
@@ -32,25 +33,30 @@ class Progress:
     def say(self, message: str) -> None:
         """A line for people."""
         self._write_log(message)
-        (self._bar.console if self._bar else self._console).print(message, highlight=False, markup=False)
+        (self._bar.console if self._bar else self._console).print(
+            message, highlight=False, markup=False, soft_wrap=True
+        )
 
     def start(self, stage: str, done: int, total: int) -> None:
         """A stage of `total` steps begins, `done` of which were done by an earlier run."""
+        self._began = (done, time.perf_counter())
         if self._console.is_terminal:
             columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
             self._bar = Bar(*columns, TextColumn("{task.fields[figures]}"), console=self._console)
             self._bar.start()
             self._task = self._bar.add_task(stage, total=total, completed=done, figures="")
 
-    def update(self, step: int, total: int, figures: Mapping[str, float], seconds_left: float) -> None:
+    def update(self, step: int, total: int, figures: Mapping[str, float]) -> None:
         """Step `step` of `total` was done."""
+        done, since = self._began
+        seconds_left = (time.perf_counter() - since) / max(1, step - done) * (total - step)
         text = " · ".join(f"{name} {_short(value)}" for name, value in figures.items())
         line = f"step {step}/{total} · {text} · {_clock(seconds_left)} left"
         self._write_log(line)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, figures=text)
         else:
-            self._console.print(line, highlight=False, markup=False)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _write_log(self, message: str) -> None:
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")

@@ -14,11 +14,11 @@ SHARED = Path(__file__).parents[3] / "shared"
 CORPUS = ["hello there big world", "what is two and two", "the answer is four   spaces", "user assistant system"]
 
 
-def _byte_level(corpus: list[str], *, trim_offsets: bool) -> PreTrainedTokenizerFast:
+def _byte_level(corpus: list[str], *, trim_offsets: bool, prefix_space: bool = False) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     core.decoder = decoders.ByteLevel()
-    core.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
+    core.post_processor = processors.ByteLevel(trim_offsets=trim_offsets, add_prefix_space=prefix_space)
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -67,11 +67,17 @@ def stories() -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
 
 
-@pytest.fixture(scope="session", params=["byte_level", "trimmed", "llama_style", "stories"])
+@pytest.fixture(scope="session")
+def trimmed() -> PreTrainedTokenizerBase:
+    """The tokens of `byte_level`, but white space is left out of their offsets, as in GPT-2's tokenizer."""
+    return _byte_level(CORPUS, trim_offsets=True)
+
+
+@pytest.fixture(scope="session", params=["byte_level", "trimmed", "prefixed", "llama_style", "stories"])
 def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
     """Each of the kinds of tokenizer, one after the other."""
-    if request.param == "trimmed":
-        return _byte_level(CORPUS, trim_offsets=True)
+    if request.param == "prefixed":
+        return _byte_level(CORPUS, trim_offsets=True, prefix_space=True)
     return request.getfixturevalue(request.param)
 
 

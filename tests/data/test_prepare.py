@@ -150,7 +150,9 @@ def test_too_long_cut(write: Write, byte_level: PreTrainedTokenizerBase) -> None
         assert short.responses[0].trainable.any()
     prompt = len(whole[1].prompt)
     assert ready(path, byte_level, prompt + 1, overlong="cut").lengths.tolist() == [prompt + 1] * 3
-    with pytest.raises(DataError, match=re.escape(f"{path} line 1: the prompt alone has {prompt} tokens")):
+    with pytest.raises(
+        DataError, match=re.escape(f"{path} line 1, {path} line 2, {path} line 3: the prompt alone fills {prompt}")
+    ):
         ready(path, byte_level, prompt, overlong="cut")
 
 
@@ -200,7 +202,9 @@ def test_a_named_format_wins(write: Write, byte_level: PreTrainedTokenizerBase) 
     path = write({"question": "a", "answer": "b", "prompt": "c", "completion": "d"})
     with pytest.raises(DataError, match="fit several formats"):
         ready(path, byte_level)
-    (group,) = ready(path, byte_level, format="prompt_completion")
+    prepared = ready(path, byte_level, format="prompt_completion")
+    assert prepared.report.unused_columns == ("question", "answer")
+    (group,) = prepared
     assert byte_level.decode(torch.cat([group.prompt, group.responses[0].tokens])) == "cd<|endoftext|>"
 
 

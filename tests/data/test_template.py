@@ -102,6 +102,12 @@ def test_a_template_that_forgets_gives_a_rendering_for_each_turn(byte_level: Pre
     assert len(render(thoughtless, byte_level, FORGETFUL)) == 1
 
 
+def test_turns_that_overlap_do_not_share(byte_level: PreTrainedTokenizerBase) -> None:
+    template = "{% for m in messages %}{{ m.content if loop.last and m.role == 'assistant' }}{% endfor %}"
+    renderings = render(Conversation((user("a"), assistant("b"), user("c"), assistant("bd"))), byte_level, template)
+    assert [(each.text, each.spans) for each in renderings] == [("b", ((0, 1),)), ("bd", ((0, 2),))]
+
+
 def test_one_turn_takes_two_renders(byte_level: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     original = type(byte_level).apply_chat_template

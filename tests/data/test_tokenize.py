@@ -128,6 +128,7 @@ def test_completions(tokenizer: PreTrainedTokenizerBase, prompt: str, completion
         ("A: b<|im_end|>\n", "b<|im_end|>", "<|im_end|>"),
         ("A: b<|im_end|>", "b<|im_end|>", "<|im_end|>"),
         ("A: b<|im_end|> \n<|endoftext|>\n", "b<|im_end|> \n<|endoftext|>", "<|endoftext|>"),
+        ("A: b<|endoftext|>\n<|im_end|>", "b<|endoftext|>", "<|endoftext|>"),
         ("A: b<|im_end|>c<|im_end|>\n", "b<|im_end|>c<|im_end|>", "<|im_end|>"),
         ("A: <|im_start|>b c", "<|im_start|>b c", None),
         ("A: b \n", "b \n", None),
@@ -147,12 +148,42 @@ def test_the_first_token_is_never_learned(byte_level: PreTrainedTokenizerBase) -
     assert tokenize([Rendering("b", ((0, 1),)), Rendering("b", ((1, 1),)), Rendering("", ())], byte_level) == [None] * 3
 
 
+def test_an_empty_answer_inside_a_token_learns_nothing(byte_level: PreTrainedTokenizerBase) -> None:
+    assert tokenize([Rendering("a four", ((3, 3),))], byte_level) == [None]
+
+
 def test_pieces_of_one_character_are_learned_together(tokenizer: PreTrainedTokenizerBase) -> None:
     text = "x日本y"
     before, inside = (len(tokenizer(part, add_special_tokens=False).input_ids) for part in ("x", "x日"))
     sample = only(tokenize([Rendering(text, ((1, 2),))], tokenizer))
     assert inside - before >= 3
     assert sample.trainable.tolist() == [False] * before + [True] * (inside - before)
+
+
+@slow
+@given(text=st.text("ab \n😀", min_size=1, max_size=12), border=st.data())
+def test_trimmed_offsets_change_nothing(
+    byte_level: PreTrainedTokenizerBase, trimmed: PreTrainedTokenizerBase, text: str, border: st.DataObject
+) -> None:
+    offsets = byte_level(text, return_offsets_mapping=True).offset_mapping
+    start = border.draw(st.sampled_from([start for start, _ in offsets]))
+    stop = border.draw(st.sampled_from([stop for _, stop in offsets if stop > start]))
+    masks = []
+    for each in (byte_level, trimmed):
+        (sample,) = tokenize([Rendering(text, ((start, stop),))], each)
+        masks.append(None if sample is None else sample.trainable.tolist())
+    assert masks[0] == masks[1]
+
+
+def test_the_space_before_a_text_goes_with_its_first_character(tokenizer: PreTrainedTokenizerBase) -> None:
+    size = len(tokenizer("a", add_special_tokens=False).input_ids)
+    (sample,) = tokenize([Rendering("a", ((0, 1),))], tokenizer)
+    assert (size > 1) == (sample is not None)
+    if sample is not None:
+        assert sample.trainable.tolist() == [False] + [True] * (size - 1)
+    (after,) = tokenize([Rendering("abb", ((1, 3),))], tokenizer)
+    assert after is not None
+    assert not after.trainable[:size].any()
 
 
 def test_a_token_across_the_border_is_learned_and_counted(newline_merging: PreTrainedTokenizerBase) -> None:
@@ -163,6 +194,22 @@ def test_a_token_across_the_border_is_learned_and_counted(newline_merging: PreTr
     )
     assert (clean.num_straddling, straddling.num_straddling) == (0, 1)
     assert learned_texts(straddling, newline_merging)[0].endswith("\n\n\nb<|endoftext|>")
+
+
+def test_a_prompt_that_ends_in_a_space_is_counted(
+    byte_level: PreTrainedTokenizerBase, trimmed: PreTrainedTokenizerBase
+) -> None:
+    """The space joins the first word of the answer, whether or not the offsets show it."""
+    for each in (byte_level, trimmed):
+        assert "Ġfour" in each.get_vocab()
+        straddling, clean = tokenize(
+            [complete(Completion(*pair), each) for pair in (("a ", "four"), ("a", " four"))], each
+        )
+        assert straddling is not None
+        assert clean is not None
+        assert (straddling.num_straddling, clean.num_straddling) == (1, 0)
+        assert straddling.tokens.tolist() == clean.tokens.tolist()
+        assert straddling.trainable.tolist() == clean.trainable.tolist()
 
 
 def test_slow_tokenizers_are_refused(byte_level: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
-"""The fixture with which tests kill processes: see nursery.py."""
+"""The fixtures with which tests kill processes and fill disks: see nursery.py."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+SECLUDED = ["unshare", "--mount"]
 
 
 class Nursery:
@@ -54,9 +57,23 @@ class Nursery:
 
 @pytest.fixture(scope="session")
 def nursery():
-    script = Path(__file__).with_name("nursery.py")
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, script], stdin=pipe, stdout=pipe, text=True)
-    with process:
+    with opened([]) as process:
         yield Nursery(process)
         process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def secluded():
+    """A nursery whose mounts nobody else sees, and which are gone when it dies."""
+    trial = [*SECLUDED, "mount", "-t", "tmpfs", "none", "/mnt"]
+    if not shutil.which("unshare") or subprocess.run(trial, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this user may not mount anything here")
+    with opened(SECLUDED) as process:
+        yield Nursery(process)
+        process.stdin.close()
+
+
+def opened(under):
+    script = Path(__file__).with_name("nursery.py")
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*under, sys.executable, script], stdin=pipe, stdout=pipe, text=True)

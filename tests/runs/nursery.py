@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from burnish.errors import RunError
-from burnish.runs.checkpoint import Checkpoint, save_checkpoint
+from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.folder import RunFolder
 from burnish.runs.stop import StopSignal
 
@@ -93,6 +94,60 @@ def limited(folder, limit):
         say("done " + json.dumps([error.given, error.rule, error.remedy]))
 
 
+def refusal(action):
+    try:
+        action()
+    except RunError as error:
+        return f"{error.given} {error.rule} {error.remedy}"
+    raise AssertionError("nothing was refused")
+
+
+def mount(folder, *options):
+    subprocess.run(["mount", *options, folder], check=True)
+
+
+def small_disk(folder):
+    mount(folder, "-t", "tmpfs", "-o", "size=256k", "none")
+    say(refusal(lambda: save_checkpoint(folder, checkpoint(1, 10**6), 1)))
+    save_checkpoint(folder, checkpoint(2, 8), 1)
+    say(refusal(lambda: save_checkpoint(folder, checkpoint(3, 10**6), 1)))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-2"]
+    assert load_checkpoint(latest_checkpoint(folder).path).step == 2
+
+
+def read_only(folder):
+    mount(folder, "--bind", "-o", "ro", folder)
+    say(refusal(lambda: RunFolder.open(folder, "recipe", {"seed": 1})).splitlines()[0])
+
+
+def full_disk(folder):
+    mount(folder, "-t", "tmpfs", "-o", "size=64k", "none")
+    path = folder / "run"
+    path.mkdir()
+    try:
+        (folder / "filler").write_bytes(bytes(1 << 20))
+    except OSError:
+        say("tick")
+    full = "No space left on device"
+    assert full in refusal(lambda: RunFolder.open(path, "recipe", {}))
+    (folder / "filler").unlink()
+    with RunFolder.open(path, "recipe", {}) as run:
+        run.append_metrics([{"step": 1}])
+        assert full in refusal(lambda: run.append_metrics([{"text": "x" * 1000}] * 100))
+        assert (path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+        assert full in refusal(lambda: run.replace_folder("model", lambda new: (new / "w").write_bytes(bytes(10**6))))
+        tensors = {"w": torch.zeros(10**6)}
+        assert full in refusal(lambda: run.replace_folder("model", lambda new: save_file(tensors, new / "w")))
+        assert sorted(child.name for child in path.iterdir()) == [
+            ".lock",
+            "identity.json",
+            "metrics.jsonl",
+            "recipe.yaml",
+        ]
+        run.append_metrics([{"step": 2}])
+    say("done")
+
+
 def loop(_, count):
     """Steps until asked to stop, as the training loop does it."""
     with StopSignal() as stop:
@@ -104,7 +159,10 @@ def loop(_, count):
                 return
 
 
-JOBS = {job.__name__: job for job in (checkpoints, same_step, life, hold, orphan, limited, loop)}
+JOBS = {
+    job.__name__: job
+    for job in (checkpoints, same_step, life, hold, orphan, limited, loop, small_disk, read_only, full_disk)
+}
 
 
 def watch(folder, kill_at):

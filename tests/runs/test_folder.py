@@ -5,11 +5,9 @@ import json
 import os
 import signal
 import socket
-import subprocess
 
 import pytest
 import safetensors.torch
-import torch
 
 from burnish.errors import RunError
 from burnish.runs.checkpoint import Checkpoint, save_checkpoint
@@ -91,50 +89,18 @@ def test_a_folder_without_write_permission(tmp_path):
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_read_only_mount(tmp_path, begun):
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
+def test_a_read_only_mount(tmp_path, secluded, begun):
     if begun:
-        opened(tmp_path).close()
+        RunFolder.open(tmp_path, "recipe", {"seed": 1}).close()
     before = names(tmp_path)
-    mount = ["mount", "--bind", "-o", "ro", str(tmp_path), str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("nothing can be mounted here")
-    try:
-        assert "Read-only file system" in refused(tmp_path).given
-        assert names(tmp_path) == before
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+    status, (given,) = secluded.run("read_only", tmp_path)
+    assert status == 0
+    assert "Read-only file system" in given
+    assert names(tmp_path) == before
 
 
-def test_a_full_disk_when_beginning(tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no small disk can be mounted here")
-    try:
-        (tmp_path / "run").mkdir()
-        with pytest.raises(OSError, match="No space"):
-            (tmp_path / "filler").write_bytes(bytes(1 << 20))
-        assert "No space left on device" in refused(tmp_path / "run").given
-        (tmp_path / "filler").unlink()
-        with opened(tmp_path / "run") as run:
-            big = [{"text": "x" * 1000}] * 100
-            run.append_metrics([{"step": 1}])
-            with pytest.raises(RunError, match="No space left"):
-                run.append_metrics(big)
-            with pytest.raises(RunError, match="No space left"):
-                run.replace_folder("model", lambda path: (path / "w").write_bytes(bytes(10**6)) and None)
-            with pytest.raises(RunError, match="No space left"):
-                run.replace_folder(
-                    "model", lambda path: safetensors.torch.save_file({"w": torch.zeros(10**6)}, path / "w")
-                )
-            assert (tmp_path / "run/metrics.jsonl").read_text() == '{"step": 1}\n'
-            assert "model" not in names(tmp_path / "run")
-            run.append_metrics([{"step": 2}])
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+def test_a_full_disk_from_the_beginning(tmp_path, secluded):
+    assert secluded.run("full_disk", tmp_path) == (0, ["done"])
 
 
 @pytest.mark.parametrize("files", [["notes.txt"], ["recipe.yaml"], [".lock", "recipe.yaml"], ["model/w"]])

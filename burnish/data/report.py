@@ -1,0 +1,70 @@
+"""What became of a data set: counted while it was prepared, told before it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Samples that were left out for one reason."""
+
+    reason: str
+    count: int
+    where: tuple[str, ...]
+    """File and line of the first few."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What became of a set."""
+
+    source: str
+    """The file or hub name."""
+    format: str
+    """Name of the format of the rows."""
+    unused_columns: tuple[str, ...]
+    """Columns that the format does not look at."""
+    rows: int
+    """Rows read."""
+    conversations: int
+    """Rows that the chat template wrote; the others are plain text."""
+    groups: int
+    """Groups made: one per row, more where a template rewrites earlier turns."""
+    dropped: tuple[Dropped, ...]
+    """Empty: nothing was left out."""
+    cut: int
+    """Groups cut to the limit."""
+    tokens: int
+    """Tokens of all groups, prompts included."""
+    trained_tokens: int
+    """Tokens that are learned."""
+    longest: int
+    """Tokens of the longest group."""
+    end_tokens: frozenset[int]
+    """Token ids that end learned turns: generation must stop at these."""
+    unended_turns: int
+    """Learned turns whose template writes no end token: they do not teach the model to stop."""
+    straddling_turns: int
+    """Learned turns whose first token begins in the prompt, see `Sample`."""
+    example: tuple[tuple[str, bool], ...]
+    """The first group as text, in runs: (text, whether it is learned)."""
+
+    def lines(self) -> Iterator[str]:
+        """The report for people: what was read, what is learned, and what deserves a second look."""
+        share = self.trained_tokens / self.tokens
+        yield (
+            f"{self.source}: {self.rows:,} rows ({self.format}), {self.tokens:,} tokens, {share:.0%} of them learned, "
+            f"longest {self.longest:,}"
+        )
+        for dropped in self.dropped:
+            yield f"  dropped {dropped.count:,}: {dropped.reason} ({', '.join(dropped.where)} ...)"
+        if self.cut:
+            yield f"  cut {self.cut:,} to the limit"
+        if self.unused_columns:
+            yield f"  columns without use: {', '.join(self.unused_columns)}"
+        if self.unended_turns:
+            yield f"  {self.unended_turns:,} learned turns have no end token: they do not teach the model to stop"
+        if self.straddling_turns:
+            yield f"  {self.straddling_turns:,} learned turns begin inside a token of their prompt"

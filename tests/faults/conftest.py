@@ -1,0 +1,50 @@
+"""A tiny model, a few rows, and the process whose children may be killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from burnish.builtin import generate, write_rows, write_untrained
+
+Run = Callable[..., dict[str, int]]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, train.jsonl and test.jsonl."""
+    folder = tmp_path_factory.mktemp("world")
+    write_untrained(folder / "model", hidden_size=32, layers=1)
+    write_rows(folder / "train.jsonl", generate(seed=1, count=60))
+    write_rows(folder / "test.jsonl", generate(seed=2, count=10))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Run]:
+    """Runs a command in a forked child, killed at its `kill_at`-th Python call if that is given."""
+    script = Path(__file__).parent / "nursery.py"
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def run(*arguments: str, kill_at: int | None = None) -> dict[str, int]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({"arguments": arguments, "kill_at": kill_at}) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    yield run
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()

@@ -1,0 +1,74 @@
+"""kill -9 at random moments, the same command again: the final weights are bit for bit the undisturbed run's.
+
+A moment is a Python call, counted from the start of the command: reading data, loading, stepping, writing a
+checkpoint, exporting. A child is killed, the next goes on, until one reaches the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+VARIANTS = {
+    "full": ["learning_rate=1e-2"],
+    "lora": ["adapter.kind=lora", "adapter.rank=4", "learning_rate=1e-2"],
+    "lora-dropout": ["adapter.kind=lora", "adapter.rank=4", "adapter.dropout=0.2"],
+    "masters": ["dtype=bfloat16", "schedule=wsd"],
+    "muon": ["optimizer=muon", "learning_rate=1e-2"],
+    "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
+}
+
+
+def command(world: Path, output: Path, variant: str) -> list[str]:
+    files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
+    rhythm = ["sequences_per_step=8", "checkpoint_every=3", "keep_checkpoints=1", "eval_every=5", "log_every=2"]
+    stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
+    return ["sft", *map(str, [*files, *stage]), *VARIANTS[variant]]
+
+
+def weights(output: Path) -> dict[str, str]:
+    files = sorted((output / "model").glob("*.safetensors"))
+    assert files, "the run has written a model"
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def figures(output: Path) -> list[dict[str, object]]:
+    """The lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+
+def kill_until_done(nursery, world: Path, output: Path, variant: str, kills: int, calls: int, seed: int) -> int:
+    """Kills the command `kills` times, each time within the calls of a whole run, then lets it finish."""
+    draw = random.Random(seed)
+    killed = 0
+    for _ in range(kills):
+        result = nursery(*command(world, output, variant), kill_at=draw.randint(1, calls))
+        assert result["status"] in (0, -signal.SIGKILL)
+        killed += result["status"] == -signal.SIGKILL
+    assert nursery(*command(world, output, variant))["status"] == 0
+    return killed
+
+
+def check(nursery, world, tmp_path, variant, kills, seed) -> None:
+    whole = nursery(*command(world, tmp_path / "whole", variant))
+    assert whole["status"] == 0
+    killed = kill_until_done(nursery, world, tmp_path / "killed", variant, kills, whole["calls"], seed)
+    assert killed > 0, "no kill fell into a run: the test tried nothing"
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+
+
+def test_three_kills(nursery, world, tmp_path):
+    check(nursery, world, tmp_path, "full", kills=3, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ten_kills(nursery, world, tmp_path, variant):
+    check(nursery, world, tmp_path, variant, kills=10, seed=1)

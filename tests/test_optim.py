@@ -1,0 +1,111 @@
+"""Optimisers: the libraries' own results, float32 masters, and the parameters that each one gets."""
+
+import pytest
+import torch
+from torch import nn
+
+from burnish.optim import Masters, Optimizer, OptimizerSettings
+
+
+def make_model(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(16, 8), nn.Linear(8, 8), nn.Linear(8, 16)).to(dtype)
+
+
+def backward(model: nn.Module, seed: int) -> None:
+    tokens = torch.randint(16, (12,), generator=torch.Generator().manual_seed(seed))
+    nn.functional.cross_entropy(model(tokens).float(), tokens.flip(0)).backward()
+
+
+def test_adamw_is_torchs_with_decay_on_matrices_only():
+    mine, theirs = make_model(), make_model()
+    optimizer = Optimizer(mine.named_parameters(), OptimizerSettings(learning_rate=0.01, weight_decay=0.1))
+    matrices = [p for p in theirs.parameters() if p.ndim == 2]
+    vectors = [p for p in theirs.parameters() if p.ndim == 1]
+    plain = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}], lr=0.01, fused=True
+    )
+    for step in range(5):
+        backward(mine, step)
+        backward(theirs, step)
+        optimizer.step(1.0, clip=None)
+        plain.step()
+        plain.zero_grad()
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_clipping_bounds_the_norm_and_reports_what_it_was():
+    model = make_model()
+    settings = OptimizerSettings(learning_rate=1.0)
+    optimizer = Optimizer(model.named_parameters(), settings)
+    backward(model, 0)
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    seen = []
+    optimizer.libraries[0].register_step_pre_hook(
+        lambda library, *_: seen.append(
+            torch.cat([p.grad.flatten() for g in library.param_groups for p in g["params"]]).norm()
+        )
+    )
+    reported = optimizer.step(1.0, clip=float(norm) / 4)
+    assert float(reported) == pytest.approx(float(norm))
+    assert float(seen[0]) == pytest.approx(float(norm) / 4, rel=1e-5)
+
+
+def test_masters_keep_updates_that_bfloat16_would_lose():
+    """An update of 1e-4 on a weight of 1 is below bfloat16's step of 1/128; a hundred of them are not."""
+    parameter = nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    masters = Masters([parameter])
+    for _ in range(100):
+        with torch.no_grad():
+            masters.masters[0].sub_(1e-4)
+        masters.publish()
+    assert torch.allclose(masters.masters[0], torch.full((4,), 0.99))
+    assert torch.equal(parameter, masters.masters[0].bfloat16())
+    assert float(parameter.detach()[0]) < 1
+
+
+def test_masters_accumulate_gradients_in_float32():
+    """256 gradients of 1 and one of 0.5: bfloat16 has no 256.5."""
+    parameter = nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+    masters = Masters([parameter])
+    for gradient in [1.0] * 256 + [0.5]:
+        (gradient * parameter).sum().backward()
+    assert parameter.grad is None
+    assert float(masters.masters[0].grad) == 256.5
+
+
+def test_wide_parameters_are_their_own_masters():
+    model = make_model()
+    assert all(a is b for a, b in zip(Masters(model.parameters()).masters, model.parameters(), strict=True))
+
+
+def test_muon_takes_the_inner_matrices():
+    model = make_model()
+    optimizer = Optimizer(
+        model.named_parameters(), OptimizerSettings(name="muon"), embedding_like=[model[0].weight, model[2].weight]
+    )
+    muon, adamw = optimizer.libraries
+    assert isinstance(muon, torch.optim.Muon)
+    assert [p for g in muon.param_groups for p in g["params"]] == [model[1].weight]
+    assert {id(p) for g in adamw.param_groups for p in g["params"]} == {
+        id(p) for p in (model[0].weight, model[1].bias, model[2].weight, model[2].bias)
+    }
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "muon"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_optimizer_learns(name, dtype):
+    model = make_model(dtype)
+    settings = OptimizerSettings(name=name, learning_rate=0.05)
+    optimizer = Optimizer(model.named_parameters(), settings, [model[0].weight, model[2].weight])
+    tokens = torch.arange(16)
+
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(model(tokens).float(), tokens.flip(0))
+
+    before = float(loss())
+    for _ in range(60):
+        loss().backward()
+        optimizer.step(1.0, clip=1.0)
+    assert float(loss()) < before / 4

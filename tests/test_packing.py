@@ -1,0 +1,173 @@
+"""Packing: nothing is lost, nothing is padded, budgets hold, and it is the same every time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_mask
+
+from burnish.model.attention import layout_mask
+from burnish.packing import CostModel, Part, count_denominators, pack
+from burnish.types import Denominator, Group, Layout, Microbatch
+from tests.conftest import make_groups
+
+SHAPES = st.lists(
+    st.tuples(st.integers(1, 12), st.lists(st.integers(1, 9), min_size=1, max_size=9)), min_size=1, max_size=8
+)
+COSTS = st.sampled_from([CostModel(), CostModel(3.0, 0.5), CostModel(0.0, 1.0)])
+
+
+def sequences(microbatches: list[Microbatch]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+    """(group, prompt tokens, response tokens) of every response, read back from the packed rows."""
+    found = []
+    for microbatch in microbatches:
+        layout, sequence = microbatch.layout, 0
+        for part in range(int(layout.group.max()) + 1):
+            prompt = microbatch.tokens[(layout.group == part) & (layout.branch == 0)]
+            for branch in range(1, int(layout.branch[layout.group == part].max()) + 1):
+                response = microbatch.tokens[(layout.group == part) & (layout.branch == branch)]
+                group = int(microbatch.sequence_group[sequence])
+                found.append((group, tuple(prompt.tolist()), tuple(response.tolist())))
+                sequence += 1
+        assert sequence == microbatch.num_sequences
+    return found
+
+
+def expected_sequences(groups: list[Group]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+    return [
+        (index, tuple(group.prompt.tolist()), tuple(response.tokens.tolist()))
+        for index, group in enumerate(groups)
+        for response in group.responses
+    ]
+
+
+def smallest_budget(groups: list[Group]) -> int:
+    return max(len(group.prompt) + len(r.tokens) for group in groups for r in group.responses)
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 60), share=st.booleans(), cost=COSTS)
+def test_every_response_is_packed_once_within_the_budget(shapes, slack, share, cost):
+    groups = make_groups(shapes, holes=True)
+    budget = smallest_budget(groups) + slack
+    microbatches = pack(groups, budget, cost, share)
+    assert sorted(sequences(microbatches)) == sorted(expected_sequences(groups))
+    assert all(len(microbatch.tokens) <= budget for microbatch in microbatches)
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 60), cost=COSTS)
+def test_the_same_groups_pack_the_same(shapes, slack, cost):
+    first, second = (pack(make_groups(shapes), smallest_budget(make_groups(shapes)) + slack, cost) for _ in range(2))
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.tokens, b.tokens)
+        assert torch.equal(a.rows, b.rows)
+        assert a.layout.segments == b.layout.segments
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 60))
+def test_scored_tokens_are_predicted_by_the_token_before_them(shapes, slack):
+    """The row that predicts a target is in its group, one position earlier, in its own branch or the prompt."""
+    groups = make_groups(shapes, holes=True)
+    for microbatch in pack(groups, smallest_budget(groups) + slack):
+        layout = microbatch.layout
+        place = {
+            (int(g), int(b), int(p)): row
+            for row, (g, b, p) in enumerate(zip(layout.group, layout.branch, layout.positions, strict=True))
+        }
+        for row, target in zip(microbatch.rows.tolist(), microbatch.targets.tolist(), strict=True):
+            group, branch, position = (int(t[row]) for t in (layout.group, layout.branch, layout.positions))
+            followers = [
+                microbatch.tokens[place[group, b, position + 1]]
+                for b in range(10)
+                if (group, b, position + 1) in place and (b == branch or branch == 0)
+            ]
+            assert target in followers
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 60))
+def test_rounds_partition_the_scored_tokens_without_duplicate_rows(shapes, slack):
+    groups = make_groups(shapes, holes=True)
+    for microbatch in pack(groups, smallest_budget(groups) + slack):
+        together = torch.cat([*microbatch.rounds, torch.empty(0, dtype=torch.int64)])
+        assert sorted(together.tolist()) == list(range(len(microbatch.rows)))
+        for indices in microbatch.rounds:
+            rows = microbatch.rows[indices]
+            assert len(rows.unique()) == len(rows)
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 60), share=st.booleans())
+def test_denominators_do_not_depend_on_packing(shapes, slack, share):
+    groups = make_groups(shapes, holes=True)
+    counted = count_denominators(groups)
+    microbatches = pack(groups, smallest_budget(groups) + slack, share=share)
+    assert counted[Denominator.TOKENS] == sum(len(m.targets) for m in microbatches)
+    assert counted[Denominator.WEIGHT] == pytest.approx(sum(float(m.weights.double().sum()) for m in microbatches))
+    assert counted[Denominator.SEQUENCES] == sum(m.num_sequences for m in microbatches)
+    assert counted[Denominator.GROUPS] == len(groups)
+    for microbatch in microbatches:
+        lengths = torch.bincount(microbatch.sequence, minlength=microbatch.num_sequences)
+        assert torch.equal(lengths, microbatch.sequence_tokens)
+
+
+def visible_by_definition(layout: Layout, window: int | None) -> torch.Tensor:
+    """Segment by segment, as `Segment` says it."""
+    rows = len(layout.positions)
+    visible = torch.zeros(rows, rows, dtype=torch.bool)
+    for segment in layout.segments:
+        for i in range(segment.start, segment.start + segment.length):
+            visible[i, segment.start : i + 1] = True
+            visible[i, segment.context_start : segment.context_start + segment.context_length] = True
+    if window is not None:
+        visible &= layout.positions[:, None] - layout.positions[None, :] < window
+    return visible
+
+
+@settings(max_examples=30)
+@given(shapes=SHAPES, slack=st.integers(0, 60), window=st.sampled_from([None, 1, 5]))
+def test_both_kernels_are_told_the_same_visibility(shapes, slack, window):
+    """The mask function of FlexAttention (CUDA) says what the segments (CPU) say."""
+    groups = make_groups(shapes)
+    for microbatch in pack(groups, smallest_budget(groups) + slack):
+        rows = len(microbatch.tokens)
+        mask = create_mask(layout_mask(microbatch.layout, window), 1, 1, rows, rows, device="cpu")[0, 0]
+        assert torch.equal(mask, visible_by_definition(microbatch.layout, window))
+
+
+def test_microbatches_are_balanced_by_cost():
+    """Twelve short ones and a long one whose attention outweighs them: it is alone, though there is room beside it."""
+    cost = CostModel(per_token=1.0, per_pair=1.0)
+    groups = make_groups([(1, [29])] + [(1, [4])] * 12)
+    microbatches = pack(groups, 60, cost)
+    loads = [sum(Part(groups[g], g).cost(cost) for g in m.sequence_group.unique().tolist()) for m in microbatches]
+    assert len(microbatches) == 2
+    assert max(loads) == Part(groups[0], 0).cost(cost)
+
+
+def test_a_shared_prompt_costs_once():
+    [group] = make_groups([(100, [10] * 8)])
+    assert Part(group, 0).num_tokens == 180
+    assert sum(part.num_tokens for part in group.expanded()) == 880
+    segments_pairs = Part(group, 0).cost(CostModel(0.0, 1.0))
+    assert segments_pairs == 110 * 111 / 2 + 7 * (10 * 11 / 2 + 10 * 100)
+
+
+def test_streams_travel_with_their_tokens():
+    """A stream that only some responses have is 0 for the others; one that none has is None."""
+    with_stream, without = make_groups([(3, [4]), (2, [3])], holes=True)
+    [response] = with_stream.responses
+    advantages = torch.arange(4.0)
+    groups = [replace(with_stream, responses=(replace(response, advantages=advantages),)), without]
+    [microbatch] = pack(groups, 100)
+    first = microbatch.sequence == 0
+    assert torch.equal(microbatch.advantages[first], advantages[response.trainable])
+    assert float(microbatch.advantages[~first].abs().sum()) == 0
+    assert microbatch.values is None
+
+
+def test_a_response_that_cannot_fit_is_our_mistake():
+    with pytest.raises(AssertionError, match="exceeds the budget of 10"):
+        pack(make_groups([(6, [5])]), 10)
