@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 import burnish
@@ -21,7 +20,6 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.recipe.read import Origins
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Post-training for language models.",
@@ -96,9 +94,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _status(arguments: list[str] | None) -> int:
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
-    except click.ClickException as error:  # a flag that does not exist, a missing argument
-        error.show()
+        return int(app((sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False) or 0)
+    except typer.TyperException as error:  # a flag that does not exist, a missing argument
+        hint = "  to do: see --help; other settings are written key=value, such as learning_rate=1e-4"
+        typer.echo(f"burnish: {error.format_message()}\n{hint}", err=True)
         return error.exit_code
     except UserError as error:
         typer.echo(f"burnish: {error}", err=True)
@@ -106,6 +105,6 @@ def _status(arguments: list[str] | None) -> int:
     except DivergenceError as error:
         typer.echo(f"burnish: {error}", err=True)
         return 1
-    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
         typer.echo(f"burnish: {error or 'interrupted'}; run the same command to go on", err=True)
         return 130

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -90,13 +91,15 @@ def load_config(name: str) -> PretrainedConfig:
 def load_model(name: str, dtype: DtypeName = "auto") -> PreTrainedModel:
     """Raises ModelError if there are no weights, or weights that the architecture needs are not among them."""
     load_config(name)
+    # An adapter remembers this name as its base: as an absolute path it is found from any folder.
+    name = str(Path(name).resolve()) if Path(name).is_dir() else name
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
     with quiet_transformers():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
                 name, dtype=wanted, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise _unloadable(name, "model", "safetensors weights (model.safetensors)", error) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(

@@ -104,6 +104,11 @@ def latest_checkpoint(folder: Path) -> Latest:
     return Latest(None, ())
 
 
+def has_checkpoints(folder: Path) -> bool:
+    """Whether a run folder has any checkpoint, damaged or not."""
+    return bool(_newest_first(folder / CHECKPOINTS))
+
+
 def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
     """Read a checkpoint, all tensors to the CPU. A damaged one raises RunError and says which file fails.
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from burnish.errors import RunError
-from burnish.runs.checkpoint import CHECKPOINTS
+from burnish.runs.checkpoint import CHECKPOINTS, has_checkpoints
 from burnish.runs.disk import full_disk_explained, is_full
 from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
 from burnish.runs.json_value import JSON, exact_text, flatten, same, strict_text
@@ -51,7 +51,8 @@ class RunFolder:
         """Take a new, empty or resumed run folder; refuse any other with a RunError, leaving it as it is.
 
         `identity` is all that determines the result (settings, fingerprints of data and model); a run continues only
-        under the identity that it began with. `recipe_text` is for people, and is written once.
+        under the identity that it began with. Before its first checkpoint there is nothing to continue, and the folder
+        may begin anew under another. `recipe_text` is for people, and is written when the run begins.
         """
         path = path.absolute()
         with _failures_explained(path):
@@ -124,16 +125,17 @@ class RunFolder:
 def _settle(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> MetricsFile:
     """Under the lock: check whose folder it is, repair it, and complete it. identity.json comes first of all files."""
     _refuse_stranger(path)
+    worth_keeping = (path / _FINISHED).exists() or has_checkpoints(path)
     if (path / _IDENTITY).exists():
-        _refuse_other_run(path, identity)
+        _refuse_other_run(path, identity if worth_keeping else None)
     lock.sign()
     _try_to_write(path)
     repair(path)
     if (path / CHECKPOINTS).is_dir():
         repair(path / CHECKPOINTS)
-    if not (path / _IDENTITY).exists():
+    if not worth_keeping:  # whoever mends a mistake that ended the first try may use the folder again
         write_text(path / _IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
-    if not (path / _RECIPE).exists():
+    if not worth_keeping or not (path / _RECIPE).exists():
         write_text(path / _RECIPE, recipe_text)
     return MetricsFile(path / _METRICS)
 
@@ -178,12 +180,13 @@ def _refuse_stranger(path: Path) -> None:
         )
 
 
-def _refuse_other_run(path: Path, identity: Mapping[str, JSON]) -> None:
+def _refuse_other_run(path: Path, identity: Mapping[str, JSON] | None) -> None:
+    """Refuse a run that is not ours and, if an identity is given, one that was begun under another."""
     stored = _read_object(path / _IDENTITY)
     old = stored.get("identity")
     if stored.get("format") != _FORMAT or not isinstance(old, Mapping):
         raise _unreadable(path / _IDENTITY, f"it is not of format {_FORMAT}")
-    if not same(old, identity):
+    if identity is not None and not same(old, identity):
         raise RunError(
             given=f"the run folder {path} was begun with other settings:\n{_differences(old, identity)}",
             rule="a run continues only with the settings, data and model that it began with",

@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Run]:
-    """Runs a command in a forked child, killed at its `kill_at`-th Python call if that is given."""
+    """Runs a command in a forked child, with a kill, limits or signals as `nursery.py` describes them."""
     script = Path(__file__).parent / "nursery.py"
     process = subprocess.Popen(
         [sys.executable, str(script)],
@@ -37,10 +37,11 @@ def nursery() -> Iterator[Run]:
         text=True,
     )
 
-    def run(*arguments: str, kill_at: int | None = None) -> dict[str, int]:
+    def run(*arguments: str, kill_at: int | None = None, **options: dict[str, object]) -> dict[str, int]:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"arguments": arguments, "kill_at": kill_at}) + "\n")
+        job = {"arguments": [*map(str, arguments)], "kill_at": kill_at, "limits": {}, "signals": {}, **options}
+        process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())
 

@@ -1,15 +1,23 @@
 """A process with everything imported, whose forked children run recipes and can be killed at the k-th Python call.
 
-Reads one job a line, ``{"arguments": [...], "kill_at": k or null}``, and answers one line,
-``{"status": exit status or -signal, "calls": Python calls made}``. Forking spares the seconds of importing torch.
+Reads one job a line, ``{"arguments": [...], "kill_at": k or null, "limits": {...}, "signals": {...}}``, and answers one
+line, ``{"status": exit status or -signal, "calls": Python calls made, "told": standard error}``. Limits are of the
+``resource`` module by name; signals are sent by the child to itself, at a call of the function that they name. Forking
+spares the seconds of importing torch.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
+import tempfile
+import traceback
+from collections import Counter
+from types import FrameType
+from typing import Any
 
 import bitsandbytes  # noqa: F401 (imported by peft later, and slow)
 import torch
@@ -18,40 +26,53 @@ import burnish.cli
 import burnish.recipe.run
 
 
-def child(arguments: list[str], kill_at: int | None, report: int) -> None:
+def child(job: dict[str, Any], report: int, told: int) -> None:
     """Runs the command; never returns."""
     calls = 0
+    seen = Counter[str]()
 
-    def count(_frame: object, event: str, _argument: object) -> None:
+    def count(frame: FrameType, event: str, _argument: object) -> None:
         nonlocal calls
-        if event == "call":
-            calls += 1
-            if calls == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if event != "call":
+            return
+        calls += 1
+        if calls == job["kill_at"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (name := frame.f_code.co_qualname) in job["signals"]:
+            seen[name] += 1
+            if seen[name] in job["signals"][name]:
+                os.kill(os.getpid(), signal.SIGINT)
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(told, 1)
+    os.dup2(told, 2)
     torch.set_num_threads(1)
+    for name, limit in job["limits"].items():
+        resource.setrlimit(getattr(resource, name), (limit, limit))
     sys.setprofile(count)
     try:
-        status = burnish.cli._status(arguments)
+        status = burnish.cli._status(job["arguments"])
+    except BaseException:  # noqa: BLE001 (whatever it is, the test shall see it)
+        traceback.print_exc()
+        status = 70
     finally:
         sys.setprofile(None)
     os.write(report, str(calls).encode())
     os._exit(status)
 
 
-def run(arguments: list[str], kill_at: int | None) -> dict[str, int]:
+def run(job: dict[str, Any]) -> dict[str, int | str]:
     reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        child(arguments, kill_at, writing)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        calls = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return {"status": status, "calls": int(calls or 0)}
+    with tempfile.TemporaryFile() as told:
+        pid = os.fork()
+        if pid == 0:
+            child(job, writing, told.fileno())
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            calls = pipe.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        told.seek(0)
+        return {"status": status, "calls": int(calls or 0), "told": told.read().decode()}
 
 
 for line in sys.stdin:
-    job = json.loads(line)
-    print(json.dumps(run(job["arguments"], job["kill_at"])), flush=True)
+    print(json.dumps(run(json.loads(line))), flush=True)

@@ -118,8 +118,29 @@ def test_files_of_something_else_are_refused_and_left_alone(tmp_path, files):
 # Identity
 
 
+def begun(path):
+    """A run with something to lose."""
+    with opened(path):
+        save_checkpoint(path, Checkpoint(1, {}, {}), keep=None)
+
+
+def test_before_the_first_checkpoint_a_folder_may_begin_anew(tmp_path):
+    opened(tmp_path, {"seed": 2}).close()
+    with opened(tmp_path) as run:
+        run.append_metrics([{"step": 1}])
+    assert json.loads((tmp_path / "identity.json").read_text())["identity"]["seed"] == 1
+    opened(tmp_path, {"seed": 3}).close()
+    assert json.loads((tmp_path / "identity.json").read_text())["identity"] == {"seed": 3}
+
+
+def test_a_finished_run_is_not_begun_anew(tmp_path):
+    with opened(tmp_path) as run:
+        run.mark_finished({})
+    refused(tmp_path, {"seed": 2})
+
+
 def test_every_difference_is_listed(tmp_path):
-    opened(tmp_path).close()
+    begun(tmp_path)
     other = {
         "seed": 2,
         "stages": [{"sft": {"lr": 1e-4, "betas": (0.9, 0.99)}}, {"rl": {}}],
@@ -178,7 +199,7 @@ def test_an_orphaned_worker_does_not_hold_the_lock(tmp_path, nursery):
 
 
 def test_a_refusal_releases_the_lock(tmp_path):
-    opened(tmp_path).close()
+    begun(tmp_path)
     refused(tmp_path, {})
     opened(tmp_path).close()
 

@@ -1,0 +1,207 @@
+"""Whole runs on the built-in world: what they leave behind, and that it is worth something elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+import burnish
+from burnish.builtin import generate, write_rows, write_untrained
+from burnish.errors import RunError
+from tests.plain import plain_loss
+
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_untrained(folder / "model", hidden_size=64, layers=2)
+    write_rows(folder / "train.jsonl", generate(seed=1, count=200))
+    write_rows(folder / "test.jsonl", generate(seed=2, count=20))
+    return folder
+
+
+def train(world: Path, output: Path, **settings: object) -> burnish.Finished:
+    defaults = {
+        "eval_data": str(world / "test.jsonl"),
+        "max_steps": STEPS,
+        "sequences_per_step": 16,
+        "learning_rate": 1e-2,
+        "log_every": 7,
+    }
+    files = {"model": str(world / "model"), "data": str(world / "train.jsonl"), "output": str(output)}
+    return burnish.sft(**files, **{**defaults, **settings})
+
+
+@pytest.fixture(scope="module")
+def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> burnish.Finished:
+    return train(world, tmp_path_factory.mktemp("runs") / "full")
+
+
+def metrics(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def held_out(folder: Path) -> list[float]:
+    return [line["eval/loss"] for line in metrics(folder) if "eval/loss" in line]
+
+
+def test_the_loss_falls_and_every_step_has_its_line(finished):
+    steps = [line["step"] for line in metrics(finished.folder) if "train/loss" in line]
+    assert steps == list(range(1, STEPS + 1))
+    before, after = held_out(finished.folder)
+    assert after < before / 2
+    assert {"stage", "step", "train/loss", "train/grad_norm", "train/learning_rate", "tokens_per_second"} == set(
+        metrics(finished.folder)[1]
+    )
+
+
+def test_plain_transformers_gives_the_same_loss(world, finished):
+    expected = held_out(finished.folder)[-1]
+    assert plain_loss(finished.folder / "model", world / "test.jsonl") == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_adapter_gives_the_same_loss_in_peft(world, tmp_path):
+    lora = {"kind": "lora", "rank": 8}
+    run = train(world, tmp_path / "lora", adapter=lora, learning_rate=2e-2)
+    before, after = held_out(run.folder)
+    assert after < before - 0.2, "little, since embedding and head of the base are random and frozen"
+    assert (run.folder / "model" / "adapter_model.safetensors").exists()
+    assert plain_loss(run.folder / "model", world / "test.jsonl") == pytest.approx(after, rel=1e-5)
+
+
+def test_bfloat16_learns_through_masters_and_saves_its_own_type(world, tmp_path):
+    run = train(world, tmp_path / "narrow", dtype="bfloat16")
+    before, after = held_out(run.folder)
+    assert after < before / 2
+    assert AutoModelForCausalLM.from_pretrained(run.folder / "model", dtype="auto").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw_8bit"])
+def test_other_optimizers(world, tmp_path, optimizer):
+    before, after = held_out(train(world, tmp_path / optimizer, optimizer=optimizer).folder)
+    assert after < before / 2
+
+
+def test_generation_stops_where_it_was_taught_to(finished):
+    """The end token of training is in the generation settings, the template is with the tokenizer."""
+    folder = finished.folder / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    assert end in GenerationConfig.from_pretrained(folder).eos_token_id
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    turns = [{"role": "user", "content": "What is 1 plus 2?"}]
+    inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    output = model.generate(**inputs, max_new_tokens=60, do_sample=False)
+    assert int(output[0, -1]) == end
+
+
+def test_a_base_model_without_template_gets_the_plain_one(world, tmp_path):
+    """Also the template itself is saved: serving writes what training wrote."""
+    bare = tmp_path / "bare"
+    write_untrained(bare, hidden_size=32, layers=1)
+    (bare / "chat_template.jinja").unlink()
+    run = burnish.sft(model=str(bare), data=str(world / "train.jsonl"), output=str(tmp_path / "run"), max_steps=2)
+    tokenizer = AutoTokenizer.from_pretrained(run.folder / "model")
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    assert text.startswith("### User:\nHello")
+
+
+def test_the_same_command_again_says_so_and_changes_nothing(world, finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    again = train(world, finished.folder)
+    assert again.again
+    assert again.summary == finished.summary
+    after = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    changed = {path.name for path in before if before[path] != after[path]}
+    assert changed <= {".lock", "log.txt"}
+
+
+def test_another_recipe_is_refused_with_the_difference(world, finished):
+    with pytest.raises(RunError, match=r"learning_rate: 0\.01 before, 0\.5 now"):
+        train(world, finished.folder, learning_rate=0.5)
+
+
+def test_the_recipe_in_the_folder_says_where_values_come_from(finished):
+    text = (finished.folder / "recipe.yaml").read_text()
+    assert "learning_rate: 0.01  # command line" in text
+    assert "schedule: cosine  # default" in text
+    assert "tokens_per_microbatch: 4096  # derived from model and data" in text
+    assert yaml.safe_load(text)["stages"][0]["sft"]["sequences_per_step"] == 16
+
+
+def test_microbatches_do_not_change_the_result(world, tmp_path, finished):
+    """float32 and real training: the same curve to rounding."""
+    small = train(world, tmp_path / "small", tokens_per_microbatch=150, gradient_checkpointing=True)
+    curve, other = (
+        [line["train/loss"] for line in metrics(f) if "train/loss" in line] for f in (finished.folder, small.folder)
+    )
+    assert other == pytest.approx(curve, rel=2e-3)
+    assert other[:3] == pytest.approx(curve[:3], rel=1e-5)
+
+
+def test_a_recipe_file_runs_like_the_flags(world, tmp_path, finished):
+    text = f"""
+model: {world}/model
+stages:
+  - sft:
+      data: {world}/train.jsonl
+      eval_data: {world}/test.jsonl
+      max_steps: {STEPS}
+      sequences_per_step: 16
+      learning_rate: 1e-2
+      log_every: 7
+"""
+    (tmp_path / "recipe.yaml").write_text(text)
+    run = burnish.run(tmp_path / "recipe.yaml", f"output={tmp_path / 'run'}")
+    assert held_out(run.folder) == held_out(finished.folder)
+
+
+def test_the_flat_twin_has_the_same_curve(world, finished):
+    """examples/sft_flat.py needs only torch and transformers, and computes one row at a time."""
+    script = Path(__file__).parents[1] / "examples" / "sft_flat.py"
+    arguments = [str(world / "model"), str(world / "train.jsonl"), "--steps", str(STEPS), "--rows-per-step", "16"]
+    output = subprocess.run(
+        [sys.executable, str(script), *arguments, "--learning-rate", "1e-2"], check=True, capture_output=True, text=True
+    ).stdout
+    flat = [json.loads(line)["loss"] for line in output.splitlines()]
+    curve = [line["train/loss"] for line in metrics(finished.folder) if "train/loss" in line]
+    assert flat[:5] == pytest.approx(curve[:5], rel=1e-5)
+    assert flat == pytest.approx(curve, rel=2e-3)
+
+
+def test_the_flat_twin_needs_nothing_of_ours():
+    text = (Path(__file__).parents[1] / "examples" / "sft_flat.py").read_text()
+    assert "import burnish" not in text
+    assert "from burnish" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [{"kind": "full"}, {"kind": "lora", "rank": 16}], ids=["full", "lora"])
+def test_a_real_model_on_real_rows(shared_folder, tmp_path, adapter):
+    """stories260K on GSM8K: the loss on the test file falls, and plain transformers gives that loss."""
+    data = shared_folder / "data" / "gsm8k"
+    small = tmp_path / "test.jsonl"
+    small.write_text("\n".join((data / "test.jsonl").read_text().splitlines()[:200]))
+    run = burnish.sft(
+        model=str(shared_folder / "models" / "stories260K"),
+        data=str(data / "train.jsonl"),
+        eval_data=str(small),
+        output=str(tmp_path / "run"),
+        max_steps=30,
+        max_length=400,
+        overlong="drop",
+        learning_rate=2e-3 if adapter["kind"] == "full" else 1e-2,
+        adapter=adapter,
+    )
+    before, after = held_out(run.folder)
+    assert after < before - 2
+    assert plain_loss(run.folder / "model", small, max_length=400) == pytest.approx(after, rel=1e-5)
