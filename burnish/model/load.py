@@ -90,14 +90,14 @@ def load_config(name: str) -> PretrainedConfig:
 
 def load_model(name: str, dtype: DtypeName = "auto") -> PreTrainedModel:
     """Raises ModelError if there are no weights, or weights that the architecture needs are not among them."""
-    load_config(name)
+    config = without_dropout(load_config(name))
     # An adapter remembers this name as its base: as an absolute path it is found from any folder.
     name = str(Path(name).resolve()) if Path(name).is_dir() else name
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
     with quiet_transformers():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
-                name, dtype=wanted, use_safetensors=True, output_loading_info=True
+                name, config=config, dtype=wanted, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise _unloadable(name, "model", "safetensors weights (model.safetensors)", error) from error
@@ -108,6 +108,16 @@ def load_model(name: str, dtype: DtypeName = "auto") -> PreTrainedModel:
             remedy="save the model again with save_pretrained, or name another model",
         )
     return model
+
+
+def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
+    """The configuration with every dropout at 0: with dropout, a step depends on how it is split."""
+    text = config.get_text_config(decoder=True)
+    for name, value in text.to_dict().items():
+        if name.endswith(("dropout", "_pdrop", "dropout_prob")) and isinstance(value, float) and value > 0:
+            log.warning("%s is %s in the model's configuration, and 0 here", name, value)
+            setattr(text, name, 0.0)
+    return config
 
 
 def max_positions(config: PretrainedConfig) -> int:

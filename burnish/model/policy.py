@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from peft import PeftModel
@@ -19,7 +20,7 @@ from burnish.packing import CostModel, pack
 from burnish.types import Group, Microbatch, Score, TokenScores
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
     """A causal language model over packed groups, made by `load.load_policy`."""
 
@@ -40,8 +41,9 @@ class Policy:
     def device(self) -> torch.device:
         return self.causal_lm.device
 
-    @property
+    @cached_property
     def head(self) -> Head:
+        """The output head; read once, since training changes its weights in place."""
         return read_head(self.causal_lm)
 
     def hidden(self, microbatch: Microbatch) -> Tensor:
@@ -79,8 +81,9 @@ class Policy:
         """The groups as this model can compute them, balanced by what they cost it."""
         return pack(groups, budget, self.cost, share=self.share)
 
-    @property
+    @cached_property
     def cost(self) -> CostModel:
+        """What a token and a pair of tokens cost this model, in FLOPs of the forward."""
         config = self.causal_lm.config.get_text_config(decoder=True)
         decoder = self.causal_lm.get_decoder()
         embedding = self.causal_lm.get_input_embeddings().weight.numel()

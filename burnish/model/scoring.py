@@ -154,7 +154,8 @@ class _Chunk:
         gradient = probabilities.mul_(factor)
         if Score.MEAN_LOGPROB in given:
             gradient += mean[:, None] / gradient.shape[1]
-        gradient.scatter_add_(1, self.targets[:, None], onehot[:, None])
+        # One entry a row: indexing is deterministic on every device, a scatter of sums need not be.
+        gradient[torch.arange(len(gradient), device=gradient.device), self.targets] += onehot
         if self.capped is not None:
             gradient *= 1 - self.capped**2
         return gradient.mul_(self.head.scale / self.temperature)
