@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
-import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data import Prepared, choose_template, prepare, read_rows
-from burnish.errors import CapacityError, ModelError
+from burnish.errors import ModelError
 from burnish.loop import Rhythm, Stage
 from burnish.methods import sft
 from burnish.model.adapters import AdapterSettings
@@ -24,6 +19,7 @@ from burnish.model.export import export
 from burnish.model.load import load_config, load_policy, load_tokenizer, max_positions
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
+from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.read import Origins
 from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
 from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
@@ -88,8 +84,8 @@ def run(origins: Origins) -> Finished:
         RunFolder.open(Path(recipe.output), origins.text(derived), origins.identity()) as folder,
         open_progress(folder.path / "log.txt") as progress,
         StopSignal() as stop,
-        _numerics(recipe),
-        _capacity(inputs),
+        repeatable(recipe.seed, only_deterministic=recipe.deterministic),
+        out_of_memory_explained(inputs.tokens_per_microbatch),
     ):
         if (done := folder.finished) is not None:
             return Finished(folder.path, done, again=True)
@@ -200,41 +196,3 @@ def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, pro
     folder.mark_finished(summary)
     progress.say(f"finished: the model is in {folder.path / 'model'}")
     return Finished(folder.path, summary, again=False)
-
-
-@contextmanager
-def _numerics(recipe: Recipe) -> Iterator[None]:
-    """Seeds every generator, and allows only repeatable algorithms if asked for."""
-    random.seed(recipe.seed)
-    np.random.seed(recipe.seed % 2**32)
-    torch.manual_seed(recipe.seed)
-    before = torch.are_deterministic_algorithms_enabled()
-    memory: Any = torch.utils.deterministic  # a module with a property, which type checkers cannot see
-    filled = memory.fill_uninitialized_memory
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
-    torch.use_deterministic_algorithms(recipe.deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # nothing reads what was not written; filling costs time
-    )
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        memory.fill_uninitialized_memory = filled
-
-
-@contextmanager
-def _capacity(inputs: Inputs) -> Iterator[None]:
-    """Turns a lack of memory into a message. (A kernel that kills the process leaves no time for one.)"""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "memory" not in text:
-            raise
-        raise CapacityError(
-            given=f"memory ran out: {' '.join(text.split())[:200]}",
-            rule=f"weights, optimiser and a microbatch of {inputs.tokens_per_microbatch} tokens fit into memory",
-            remedy="run the same command with a smaller tokens_per_microbatch and another --output, or add "
-            "gradient_checkpointing=true, adapter.kind=lora or optimizer=adamw_8bit",
-        ) from error
