@@ -20,6 +20,9 @@ from burnish.runs.random_state import capture_random, restore_random
 from burnish.sources import Source
 from burnish.step import Trainer
 
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""The integers of as many bytes as a number has."""
+
 
 def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any]) -> Checkpoint:
     """The state after `step` optimiser steps.
@@ -84,10 +87,10 @@ def require_facts(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
 
 
 def frozen_fingerprint(policy: Policy) -> str:
-    """Identifies the weights that do not train: names, shapes, and sums of their bits (exact in any order)."""
+    """Identifies the weights that do not train: names, shapes, and sums of their bits as integers (the same in any order)."""
     digest = hashlib.sha256()
     for name, parameter in policy.model.named_parameters():
         if not parameter.requires_grad:
-            bits = parameter.detach().contiguous().view(torch.uint8).to(torch.int64)
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {int(bits.sum())}".encode())
+            total = int(parameter.detach().contiguous().view(_INTEGERS[parameter.itemsize]).sum(dtype=torch.int64))
+            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {total}".encode())
     return digest.hexdigest()
