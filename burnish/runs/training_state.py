@@ -87,7 +87,7 @@ def require_facts(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
 
 
 def frozen_fingerprint(policy: Policy) -> str:
-    """Identifies the weights that do not train: names, shapes, and sums of their bits as integers (the same in any order)."""
+    """Identifies the weights that do not train: names, shapes, and sums of their bits, exact in any order."""
     digest = hashlib.sha256()
     for name, parameter in policy.model.named_parameters():
         if not parameter.requires_grad:
