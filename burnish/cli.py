@@ -61,7 +61,8 @@ def sft(
     from burnish.recipe.read import stage_recipe
 
     flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    _run(stage_recipe("sft", flags, settings or [], output or ""))
+    given = {name: value for name, value in flags.items() if value is not None}
+    _run(stage_recipe("sft", given, settings or [], output or ""))
 
 
 @app.command()

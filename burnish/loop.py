@@ -68,13 +68,16 @@ class Stage:
         progress.start(self.name, done, total)
         if done == 0:
             self._evaluate(0, meter, progress)
+        self._stop_if_asked(done, stop)
+        progress.begin_clock()
         meter.restart()
         for step, groups in enumerate(self.source, start=done + 1):
             factor = self.schedule.factor(step - 1)
             sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
             rate = factor * self.trainer.optimizer.settings.learning_rate
             figures = {f"train/{name}": value for name, value in sums.items()}
-            meter.record(step, {**figures, "train/learning_rate": rate}, sum(group.num_tokens for group in groups))
+            tokens = self.trainer.policy.num_tokens(groups)
+            meter.record(step, {**figures, "train/learning_rate": rate}, tokens)
             self._after(step, total, folder, meter, progress, stop)
 
     def _after(
@@ -94,8 +97,13 @@ class Stage:
             save_checkpoint(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
         if evaluates or keeps:
             meter.restart()
-        if stop.requested and not last:
-            raise Interrupted(f"stopped after step {step} of {total}, a checkpoint is written")
+        if not last:
+            self._stop_if_asked(step, stop)
+
+    def _stop_if_asked(self, step: int, stop: StopSignal) -> None:
+        if stop.requested:
+            written = "a checkpoint is written" if step else "nothing was trained yet"
+            raise Interrupted(f"stopped after step {step} of {self.source.num_steps}, {written}")
 
     def _evaluate(self, step: int, meter: Meter, progress: Progress) -> None:
         if len(self.held_out):

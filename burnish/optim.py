@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -46,7 +47,7 @@ class Masters:
         self.masters = [_twin(p) if p.dtype.itemsize < 4 else p for p in self.parameters]
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             if master is not parameter:
-                parameter.register_post_accumulate_grad_hook(_handing_over(master))
+                parameter.register_post_accumulate_grad_hook(partial(_hand_over, master))
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -60,17 +61,12 @@ def _twin(parameter: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(parameter.detach().to(torch.float32))
 
 
-class _handing_over:  # noqa: N801 (a hook with a name: reads as the verb that it is)
+def _hand_over(master: nn.Parameter, parameter: Tensor) -> None:
     """Moves a fresh gradient from a parameter to its master."""
-
-    def __init__(self, master: nn.Parameter) -> None:
-        self.master = master
-
-    def __call__(self, parameter: Tensor) -> None:
-        assert parameter.grad is not None, "the hook runs after a gradient was accumulated"
-        gradient = parameter.grad.to(torch.float32)
-        self.master.grad = gradient if self.master.grad is None else self.master.grad.add_(gradient)
-        parameter.grad = None
+    assert parameter.grad is not None, "the hook runs after a gradient was accumulated"
+    gradient = parameter.grad.to(torch.float32)
+    master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+    parameter.grad = None
 
 
 class Optimizer:

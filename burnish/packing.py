@@ -28,6 +28,8 @@ class CostModel:
     """Work of the token-wise layers for one token; about 2 × (parameters outside the embedding)."""
     per_pair: float = 0.0
     """Work of attention for one (query, key) pair over all layers; about 4 × layers × heads × head size."""
+    per_scored: float = 0.0
+    """Work of the output head for one scored token; about 2 × vocabulary × hidden size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,12 @@ class Part:
         return self.group.num_tokens
 
     def cost(self, model: CostModel) -> float:
-        """Token-wise work plus causal attention: every segment sees itself (a triangle) and its context (a block)."""
+        """Token-wise work, causal attention (every segment sees itself, a triangle, and its context, a block), head."""
         pairs = 0.0
         for segment in part_segments(self.group, start=0):
             pairs += segment.length * (segment.length + 1) / 2 + segment.length * segment.context_length
-        return model.per_token * self.num_tokens + model.per_pair * pairs
+        scored = sum(int(response.trainable.sum()) for response in self.group.responses) if model.per_scored else 0
+        return model.per_token * self.num_tokens + model.per_pair * pairs + model.per_scored * scored
 
 
 def pack(groups: Sequence[Group], budget: int, cost: CostModel | None = None, share: bool = True) -> list[Microbatch]:

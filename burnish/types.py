@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ class Denominator(StrEnum):
     """What a loss component is divided by. Counted over a whole step before its first forward."""
 
     TOKENS = "tokens"
-    """Trained tokens."""
+    """Trained tokens, each once; a trained prompt token of a shared prompt too, so only WEIGHT knows multiplicities."""
     WEIGHT = "weight"
     """The sum of the weights of trained tokens; equal to TOKENS where no weights are given."""
     SEQUENCES = "sequences"
@@ -200,24 +200,23 @@ class Microbatch:
         return len(self.sequence_group)
 
     def to(self, device: torch.device) -> Microbatch:
-        """The same microbatch on a device; copies start asynchronously where the memory is pinned."""
+        """The same microbatch on a device; copies to CUDA do not wait for it."""
         if self.tokens.device == device:
             return self
-        moved = {name: _move(getattr(self, name), device) for name in _names(self)}
-        layout = Layout(self.layout.segments, *(_move(t, device) for t in self._layout_tensors()))
+        layout = replace(self.layout, **_moved(self.layout, device))
         rounds = tuple(_move(indices, device) for indices in self.rounds)
-        return replace(self, layout=layout, rounds=rounds, **moved)
-
-    def _layout_tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.layout.group, self.layout.branch, self.layout.positions
+        return replace(self, layout=layout, rounds=rounds, **_moved(self, device))
 
 
-def _names(record: Microbatch) -> list[str]:
-    return [entry.name for entry in fields(record) if isinstance(getattr(record, entry.name), Tensor)]
+def _moved(record: Layout | Microbatch, device: torch.device) -> dict[str, Any]:
+    """Every tensor of a record, on the device."""
+    values = {entry.name: getattr(record, entry.name) for entry in fields(record)}
+    return {name: _move(value, device) for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.to(device, non_blocking=True)
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 class Score(StrEnum):

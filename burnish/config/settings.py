@@ -18,7 +18,7 @@ from burnish.errors import RecipeError
 class Settings(BaseModel):
     """Base of every record of settings: frozen, strict about types, closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)

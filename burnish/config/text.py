@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key, _ in node.value:
         name = loader.construct_object(key)
+        if not isinstance(name, Hashable):
+            raise yaml.MarkedYAMLError(problem="a key is a name, not a list", problem_mark=key.start_mark)
         if name in seen:
             raise yaml.MarkedYAMLError(problem=f"the key {name} stands twice", problem_mark=key.start_mark)
         seen.add(name)
@@ -64,11 +66,11 @@ def parse_yaml(text: str, place: str) -> Any:
     """Parses YAML text; `place` names it in the RecipeError for a mistake."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    except yaml.YAMLError as error:
+        marked = isinstance(error, yaml.MarkedYAMLError) and error.problem_mark
+        where = f" line {marked.line + 1}, column {marked.column + 1}" if marked else ""
         raise RecipeError(
-            given=f"{place}{where}: {error.problem}",
+            given=f"{place}{where}: {error.problem if isinstance(error, yaml.MarkedYAMLError) else error}",
             rule="a recipe is valid YAML, every key once",
             remedy="correct that line",
         ) from error
@@ -105,14 +107,24 @@ def put(data: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     place: Any = data
     for part in path:
-        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place = place[_index(place, part, key)] if isinstance(place, list) else place.setdefault(part, {})
         if not isinstance(place, dict | list):
             raise RecipeError(
                 given=f"{key}: {part} is {place!r}, not a group of settings",
                 rule="a dotted key leads through groups of settings",
                 remedy=f"set {part} itself, or correct the key",
             )
-    place[int(last) if isinstance(place, list) else last] = value
+    place[_index(place, last, key) if isinstance(place, list) else last] = value
+
+
+def _index(place: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(place):
+        raise RecipeError(
+            given=f"{key}: there is no entry {part}",
+            rule=f"entries of a list are numbered from 0, here to {len(place) - 1}",
+            remedy="correct the number",
+        )
+    return int(part)
 
 
 def flatten(data: object, prefix: str = "") -> Iterator[tuple[str, object]]:

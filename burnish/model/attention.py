@@ -22,8 +22,14 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from burnish.types import Layout, Segment
 
-NAME = "burnish_segments"
-"""The name under which the attention is registered with transformers."""
+NAME = "burnish_segments_over_"
+"""With the name of the model's own attention behind it: the name under which ours is registered with transformers."""
+FLEX_SMALLEST_HEAD = 16
+"""FlexAttention of torch 2.13 compiles for no smaller head."""
+HARMLESS = frozenset(
+    {"position_ids", "use_cache", "past_key_values", "cache_position", "output_attentions", "is_causal"}
+)
+"""What transformers offers to every attention function and ours need not know: the layout says it better."""
 
 
 class LayoutLostError(RuntimeError):
@@ -44,7 +50,7 @@ def segment_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     layout: Layout | None = None,
-    **_unused: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in every attention layer.
 
@@ -58,14 +64,23 @@ def segment_attention(
         dropout: always 0 here: with dropout no split of the batch gives the same result.
         sliding_window: how many positions a token looks back, itself included; None: all.
         layout: who sees whom.
+        others: what else the architecture's attention has; refused unless it is known to change nothing.
 
     Returns:
         [1, N, heads, D], and no attention weights.
+
+    Raises:
+        LayoutLostError: the architecture cannot be computed packed.
     """
     if layout is None or attention_mask is not None:
-        raise LayoutLostError("the model handed on a mask, or no layout, to packed attention")
+        raise LayoutLostError("the model hands on a mask, or no layout, to packed attention")
+    if unknown := [name for name, value in others.items() if value is not None and name not in HARMLESS]:
+        raise LayoutLostError(
+            f"the model's attention has {', '.join(unknown)}, which packed attention does not compute"
+        )
     assert dropout == 0.0, "attention dropout is 0 in packed forwards"
-    attend = _attend_flex if query.device.type == "cuda" else _attend_segments
+    flex = query.device.type == "cuda" and query.shape[-1] >= FLEX_SMALLEST_HEAD
+    attend = _attend_flex if flex else _attend_segments
     return attend(query, key, value, layout, scaling, sliding_window).transpose(1, 2), None
 
 
@@ -127,6 +142,12 @@ def _compiled_flex() -> Callable[..., Tensor]:
     return torch.compile(flex_attention, dynamic=True)
 
 
+@cache
+def _compiled_create() -> Callable[..., BlockMask]:
+    """Uncompiled, it would materialise a mask of rows × rows."""
+    return torch.compile(create_block_mask, dynamic=True)
+
+
 def _attend_flex(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None, window: int | None
 ) -> Tensor:
@@ -149,22 +170,26 @@ def _block_mask(layout: Layout, window: int | None) -> BlockMask:
         _masks.clear()
     if (layout, window) not in _masks:
         rows, device = len(layout.positions), layout.positions.device
-        _masks[layout, window] = create_block_mask(layout_mask(layout, window), None, None, rows, rows, device.type)
+        create = _compiled_create() if device.type == "cuda" else create_block_mask
+        _masks[layout, window] = create(layout_mask(layout, window), None, None, rows, rows, device.type)
     return _masks[layout, window]
 
 
 def install(model: PreTrainedModel) -> None:
     """Makes the text model (not its vision tower) attend by layouts. Undone for a while by `plain_attention`."""
-    AttentionInterface.register(NAME, segment_attention)
-    model.config.get_text_config(decoder=True)._attn_implementation = NAME
+    config = model.config.get_text_config(decoder=True)
+    own = config._attn_implementation
+    assert not own.startswith(NAME), "packed attention is installed once"
+    AttentionInterface.register(NAME + own, segment_attention)
+    config._attn_implementation = NAME + own
 
 
 @contextmanager
 def plain_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the model is an ordinary transformers model again: padded batches, caches, `generate`."""
+    """Inside, the model attends as it did before `install`: padded batches, caches, `generate`."""
     config = model.config.get_text_config(decoder=True)
     installed = config._attn_implementation
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = installed.removeprefix(NAME)
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from burnish.errors import ModelError
 from burnish.model.policy import Policy
 from burnish.watch import quiet_transformers
 
@@ -42,3 +43,29 @@ def set_end_tokens(model: PreTrainedModel, end_tokens: Collection[int]) -> None:
     every = sorted(before | set(end_tokens))
     if every:
         settings.eos_token_id = every
+
+
+def settle_generation(model: PreTrainedModel) -> list[str]:
+    """Makes the model's generation settings ones that can be saved, before hours of training rather than after.
+
+    Returns:
+        Lines for people: what was changed.
+
+    Raises:
+        ModelError: the settings contradict themselves in another way.
+    """
+    settings = model.generation_config
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        settings.do_sample = True
+        try:
+            settings.validate(strict=True)
+        except ValueError as error:
+            raise ModelError(
+                given=f"generation_config.json of the model: {' '.join(str(error).split())[:300]}",
+                rule="generation settings are saved with the model, and transformers saves only consistent ones",
+                remedy="correct or delete generation_config.json in the model's folder",
+            ) from error
+        return ["generation_config.json has settings of sampling with do_sample off; what is saved has it on"]
+    return []

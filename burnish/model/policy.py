@@ -31,6 +31,8 @@ class Policy:
     """False: this architecture computes every prompt once per response (the probe at load found it so)."""
     chunk_bytes: int = CHUNK_BYTES
     """Memory for one chunk of logits in scoring."""
+    notes: tuple[str, ...] = ()
+    """What loading changed about the checkpoint, in lines for people."""
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -87,8 +89,17 @@ class Policy:
         config = self.causal_lm.config.get_text_config(decoder=True)
         decoder = self.causal_lm.get_decoder()
         embedding = self.causal_lm.get_input_embeddings().weight.numel()
-        per_token = 2.0 * (sum(p.numel() for p in decoder.parameters()) - embedding)
-        return CostModel(per_token, per_pair=4.0 * config.num_hidden_layers * config.hidden_size)
+        head_size = config.to_dict().get("head_dim") or config.hidden_size // config.num_attention_heads
+        return CostModel(
+            per_token=2.0 * (sum(p.numel() for p in decoder.parameters()) - embedding),
+            per_pair=4.0 * config.num_hidden_layers * config.num_attention_heads * head_size,
+            per_scored=2.0 * self.head.weight.numel(),
+        )
+
+    def num_tokens(self, groups: Sequence[Group]) -> int:
+        """Tokens that this model computes for the groups: shared prompts once, if it can share them."""
+        parts = groups if self.share else [part for group in groups for part in group.expanded()]
+        return sum(part.num_tokens for part in parts)
 
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and parameter of everything that learns."""

@@ -6,12 +6,11 @@ and, one response at a time, through the untouched model. The answer decides whe
 
 from __future__ import annotations
 
-from enum import Enum
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from burnish.errors import ModelError
 from burnish.model.attention import LayoutLostError, plain_attention
 from burnish.model.policy import Policy
 from burnish.packing import pack
@@ -21,37 +20,48 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.1, torc
 """Largest mean difference of log-probabilities, nats. Sequences that see each other differ by 0.1 to 3 (measured)."""
 
 
-class Verdict(Enum):
-    """What the probe found."""
-
-    SHARED = "prompts are shared"
-    EXPANDED = "prompts are computed once per response"
-    REFUSED = "packed sequences are not computed as plain ones"
-
-
 @torch.no_grad()
-def probe(model: PreTrainedModel) -> Verdict:
-    """Tries the packed forward of a model in which packed attention is installed. The model's mode is kept."""
+def probe(model: PreTrainedModel) -> bool:
+    """Tries the packed forward of a model in which packed attention is installed. The model's mode is kept.
+
+    Returns:
+        True: prompts can be shared. False: they have to be computed once per response.
+
+    Raises:
+        ModelError: packed sequences are not computed as plain ones.
+    """
     was_training = model.training
     model.eval()
-    groups = _groups(model)
-    expected = torch.cat([_plain(model, group.prompt, response) for group in groups for response in group.responses])
     try:
-        for verdict, share in ((Verdict.SHARED, True), (Verdict.EXPANDED, False)):
-            difference = (_packed(model, groups, share) - expected).abs().mean()
-            if difference < TOLERANCE[model.dtype]:
-                return verdict
-    except (LayoutLostError, TypeError):  # a decoder that knows no further forward arguments raises TypeError
-        return Verdict.REFUSED
+        groups = _groups(model)
+        expected = torch.cat(
+            [_plain(model, group.prompt, response) for group in groups for response in group.responses]
+        )
+        differences = []
+        for share in (True, False):
+            differences.append(float((_packed(model, groups, share) - expected).abs().mean()))
+            if differences[-1] < TOLERANCE[model.dtype]:
+                return share
+    except (LayoutLostError, TypeError, ValueError, AttributeError) as error:  # decoders that are not of the usual form
+        raise _refusal(model, str(error)) from error
     finally:
         model.train(was_training)
-    return Verdict.REFUSED
+    raise _refusal(model, f"log-probabilities differ by {differences[-1]:.2g} nats from the plain forward's")
+
+
+def _refusal(model: PreTrainedModel, reason: str) -> ModelError:
+    return ModelError(
+        given=f"{type(model).__name__} cannot be computed packed: {reason}",
+        rule="packed sequences are computed exactly as plain ones",
+        remedy="use a decoder with ordinary causal attention, such as Llama, Qwen or Mistral",
+    )
 
 
 def _groups(model: PreTrainedModel) -> list[Group]:
     """A group of two responses and one of one, the first longer than any window."""
     config = model.config.get_text_config(decoder=True)
-    window = int(config.to_dict().get("sliding_window") or 0)
+    settings = config.to_dict()
+    window = max(int(settings.get(name) or 0) for name in ("sliding_window", "attention_chunk_size"))
     longest = min(window + 8, config.max_position_embeddings - 16)
     generator = torch.Generator().manual_seed(0)
 

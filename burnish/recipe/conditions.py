@@ -12,23 +12,28 @@ import numpy as np
 import torch
 
 from burnish.errors import CapacityError
+from burnish.runs import capture_random, restore_random
 
 
 @contextmanager
 def repeatable(seed: int, *, only_deterministic: bool) -> Iterator[None]:
-    """Seeds every generator and, if asked for, allows only algorithms that give the same bits every time."""
+    """Seeds every generator and, if asked for, allows only algorithms that give the same bits every time.
+
+    Afterwards the caller's generators and settings are what they were.
+    """
+    tensors, values = capture_random()
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     memory: Any = torch.utils.deterministic  # a module with a property, which type checkers cannot see
-    before, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(only_deterministic)
     memory.fill_uninitialized_memory = False  # nothing reads what was not written, and filling costs time
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        restore_random(tensors, values)
         memory.fill_uninitialized_memory = filled
 
 

@@ -56,11 +56,13 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = 
 
 
 def stage_recipe(method: str, settings: Mapping[str, Any], overrides: Sequence[str] = (), output: str = "") -> Origins:
-    """A recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them."""
+    """A recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them.
+
+    None is a value: ``clip=None`` turns clipping off.
+    """
     data: dict[str, Any] = {"stages": [{method: {}}]}
     for key, value in settings.items():
-        if value is not None:
-            put(data, _full_key(data, key), value)
+        put(data, _full_key(data, key), str(value) if isinstance(value, Path) else value)
     origins = dict.fromkeys((key for key, _ in flatten(data)), "command line")
     return _finish(data, origins, overrides, output or f"runs/{method}")
 

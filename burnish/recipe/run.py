@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data import Prepared, choose_template, prepare, read_rows
-from burnish.errors import ModelError
+from burnish.errors import ModelError, RecipeError
 from burnish.loop import Rhythm, Stage
 from burnish.methods import sft
 from burnish.model.adapters import AdapterSettings
 from burnish.model.export import export
-from burnish.model.load import load_config, load_policy, load_tokenizer, max_positions
+from burnish.model.load import default_device, load_config, load_policy, load_tokenizer, max_positions
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
@@ -92,6 +93,8 @@ def run(origins: Origins) -> Finished:
         for line in inputs.report():
             progress.say(line)
         stage, policy = _assemble(recipe, settings, inputs)
+        for note in policy.notes:
+            progress.say(note)
         stage.run(folder, progress, stop)
         return _finish(folder, stage, policy, inputs, progress)
 
@@ -131,6 +134,7 @@ def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Pol
         recipe.model,
         adapter=_adapter(recipe.adapter),
         dtype=recipe.dtype,
+        device=_device(recipe),
         gradient_checkpointing=settings.gradient_checkpointing,
     )
     method = sft(
@@ -160,9 +164,23 @@ def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Pol
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         held_out=inputs.held_out or (),
-        facts={"the data": inputs.train.fingerprint, "the frozen weights": frozen_fingerprint(policy)},
+        facts={
+            "the data": inputs.train.fingerprint,
+            "the held-out data": inputs.held_out.fingerprint if inputs.held_out else "",
+            "the model": frozen_fingerprint(policy),
+        },
     )
     return stage, policy
+
+
+def _device(recipe: Recipe) -> torch.device:
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(
+            given="device: cuda",
+            rule="torch sees no CUDA device on this machine",
+            remedy="remove device, or check the driver and that torch was built for CUDA",
+        )
+    return default_device() if recipe.device == "auto" else torch.device(recipe.device)
 
 
 def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:

@@ -17,6 +17,7 @@ from burnish.schedule import Shape
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 DECAY = 0.2
 """Share of the steps that wsd decays, if the recipe does not say (arXiv 2405.18392 finds 10 to 20 % enough)."""
@@ -78,7 +79,7 @@ class Sft(Settings):
     decay: Fraction | None = None
     """Share of the steps that decay, for wsd alone; null: 0.2."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
+    betas: Annotated[tuple[BelowOne, BelowOne], Field(strict=False)] = (0.9, 0.999)
     """AdamW's averages of gradients and squares."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient; null: no clipping."""
@@ -128,8 +129,10 @@ class Recipe(Settings):
     adapter: Adapter = Adapter()
     dtype: DtypeName = "auto"
     """Type of the weights; auto: the checkpoint's own. Narrow weights learn through float32 masters."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the order of the data and of all initialisation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA if there is one."""
     output: str | None = None
     """The run folder; null: runs/ and the recipe's name."""
     deterministic: bool = True

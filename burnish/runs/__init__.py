@@ -3,6 +3,7 @@
 from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
+from burnish.runs.random_state import capture_random, restore_random
 from burnish.runs.stop import StopSignal
 from burnish.runs.training_state import capture, frozen_fingerprint, require_facts, restore
 
@@ -12,10 +13,12 @@ __all__ = [
     "RunFolder",
     "StopSignal",
     "capture",
+    "capture_random",
     "frozen_fingerprint",
     "latest_checkpoint",
     "load_checkpoint",
     "require_facts",
     "restore",
+    "restore_random",
     "save_checkpoint",
 ]

@@ -5,6 +5,7 @@ Around the loop. A second Ctrl+C does not wait: it raises KeyboardInterrupt wher
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -53,3 +54,4 @@ class StopSignal:
         if self._num_interrupts > 1:
             raise KeyboardInterrupt
         self._received = self._received or signal.Signals(number)
+        os.write(2, b"\nstopping after this step (once more to stop at once)\n")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.errors import RunError
+from burnish.errors import DivergenceError, RunError
 from burnish.model.policy import Policy
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
@@ -22,6 +22,8 @@ from burnish.step import Trainer
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integers of as many bytes as a number has."""
+_BLOCK = 2**22
+"""Numbers weighed at once; bounds the memory."""
 
 
 def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any]) -> Checkpoint:
@@ -32,8 +34,16 @@ def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any
         source: whose place in the data is kept.
         step: optimiser steps done.
         facts: what must be the same when the run goes on (fingerprints), or is needed then (offsets of logs).
+
+    Raises:
+        DivergenceError: a weight is not a finite number: such a state is not worth going on from.
     """
     optimizer = trainer.optimizer
+    if not torch.stack([master.isfinite().all() for master in optimizer.masters.masters]).all():
+        raise DivergenceError(
+            f"some weights are not finite numbers after step {step}: the training diverged.\n"
+            "  to do: lower learning_rate or clip, and start anew with another --output"
+        )
     tensors: dict[str, Tensor] = {
         f"weights/{name}": master.detach()
         for name, master in zip(optimizer.names, optimizer.masters.masters, strict=True)
@@ -87,10 +97,16 @@ def require_facts(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
 
 
 def frozen_fingerprint(policy: Policy) -> str:
-    """Identifies the weights that do not train: names, shapes, and sums of their bits, exact in any order."""
-    digest = hashlib.sha256()
+    """Identifies the weights that do not train: configuration, names, shapes and bits."""
+    digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
     for name, parameter in policy.model.named_parameters():
         if not parameter.requires_grad:
-            total = int(parameter.detach().contiguous().view(_INTEGERS[parameter.itemsize]).sum(dtype=torch.int64))
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {total}".encode())
+            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {_weighed_bits(parameter)}".encode())
     return digest.hexdigest()
+
+
+def _weighed_bits(parameter: Tensor) -> list[int]:
+    """Per block, the sum of the bits as integers, each times its place: other values or another order give another."""
+    bits = parameter.detach().reshape(-1).view(_INTEGERS[parameter.itemsize])
+    places = torch.arange(1, _BLOCK + 1, device=bits.device)
+    return [int((block.to(torch.int64) * places[: len(block)]).sum()) for block in bits.split(_BLOCK)]

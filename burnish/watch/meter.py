@@ -74,9 +74,15 @@ class Meter:
         return {**means, "tokens_per_second": speed}
 
     def write_now(self, step: int, figures: Mapping[str, Tensor | float]) -> dict[str, float]:
-        """Writes a line that is no training step, such as an evaluation; returns its figures."""
+        """Writes a line that is no training step, such as an evaluation; returns its figures.
+
+        Raises:
+            DivergenceError: as `flush`.
+        """
         row = _read(figures)
-        self._write([{"stage": self._stage, "step": step, **row}])
+        line: Line = {"stage": self._stage, "step": step, **row}
+        self._write([line])
+        _require_finite([line])
         return row
 
 
@@ -96,6 +102,6 @@ def _require_finite(lines: Sequence[Line]) -> None:
             if isinstance(value, float) and not math.isfinite(value):
                 raise DivergenceError(
                     f"{name} is {value} at step {line['step']}: the training diverged.\n"
-                    "  to do: lower learning_rate or clip, look at the rows of that step, and start anew with another "
-                    "--output; the last checkpoint is from before"
+                    "  to do: lower learning_rate or clip, look at the rows of that step, "
+                    "and start anew with another --output"
                 )

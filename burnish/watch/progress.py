@@ -20,7 +20,8 @@ class Progress:
         self._log = log
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._began = (0, 0.0)
+        self._done = 0
+        self._since = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -39,17 +40,21 @@ class Progress:
 
     def start(self, stage: str, done: int, total: int) -> None:
         """A stage of `total` steps begins, `done` of which were done by an earlier run."""
-        self._began = (done, time.perf_counter())
+        self._done = done
+        self.begin_clock()
         if self._console.is_terminal:
             columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
             self._bar = Bar(*columns, TextColumn("{task.fields[figures]}"), console=self._console)
             self._bar.start()
             self._task = self._bar.add_task(stage, total=total, completed=done, figures="")
 
+    def begin_clock(self) -> None:
+        """From now on time counts for the estimate of what is left."""
+        self._since = time.perf_counter()
+
     def update(self, step: int, total: int, figures: Mapping[str, float]) -> None:
         """Step `step` of `total` was done."""
-        done, since = self._began
-        seconds_left = (time.perf_counter() - since) / max(1, step - done) * (total - step)
+        seconds_left = (time.perf_counter() - self._since) / max(1, step - self._done) * (total - step)
         text = " · ".join(f"{name} {_short(value)}" for name, value in figures.items())
         line = f"step {step}/{total} · {text} · {_clock(seconds_left)} left"
         self._write_log(line)

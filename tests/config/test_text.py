@@ -84,6 +84,8 @@ def test_broken_overrides(overrides, words):
         (b"", ["nothing", "mapping"]),
         (b"- 1\n", ["list", "mapping"]),
         (b"a: \xff\xfe\n", ["UTF-8"]),
+        (b"a: \x01\n", ["recipe.yaml"]),
+        (b"? [a, b]\n: 1\n", ["line 1", "name"]),
         (b"a: !!python/object/apply:os.system [ls]\n", ["line 1"]),
     ],
 )

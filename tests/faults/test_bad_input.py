@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from burnish.runs import latest_checkpoint
+
 ROW = {"question": "What is 1 plus 1?", "answer": "2."}
 
 
@@ -157,20 +159,48 @@ def test_a_second_ctrl_c_ends_at_once(nursery, world, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_data_that_changed_under_a_run_is_refused(nursery, world, tmp_path):
-    copy = tmp_path / "train.jsonl"
-    shutil.copy(world / "train.jsonl", copy)
-    arguments = ["--model", world / "model", "--data", copy, "--output", tmp_path / "run", "max_steps=9"]
+@pytest.mark.parametrize("changed", ["train", "test"])
+def test_data_that_changed_under_a_run_is_refused(nursery, world, tmp_path, changed):
+    for name in ("train.jsonl", "test.jsonl"):
+        shutil.copy(world / name, tmp_path / name)
+    data = ["--data", tmp_path / "train.jsonl", "--eval-data", tmp_path / "test.jsonl"]
+    arguments = ["--model", world / "model", *data, "--output", tmp_path / "run", "max_steps=9"]
     assert nursery("sft", *arguments, signals={"Trainer.step": [4]})["status"] == 130
-    copy.write_text(copy.read_text() + lines(ROW))
-    check(nursery, ["the data"], *arguments)
+    with (tmp_path / f"{changed}.jsonl").open("a") as file:
+        file.write(lines(ROW))
+    check(nursery, ["the data" if changed == "train" else "the held-out data"], *arguments)
 
 
-def test_a_diverged_run_is_a_failure_and_keeps_its_checkpoint_finite(nursery, world, tmp_path):
-    arguments = [*files(world, tmp_path), "max_steps=40", "learning_rate=1e30", "clip=null", "schedule=constant"]
-    result = nursery("sft", *arguments)
+def test_generation_settings_that_cannot_be_saved_are_settled_at_load(nursery, world, tmp_path):
+    """Sampling settings with do_sample off: transformers would refuse to save them, after the training."""
+    model = bare_model(world, tmp_path / "model")
+    (model / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "top_p": 0.9, "eos_token_id": 1}))
+    files = ["--model", model, "--data", world / "train.jsonl", "--output", tmp_path / "run"]
+    result = nursery("sft", *files, "max_steps=1")
+    assert result["status"] == 0, result["told"]
+    saved = json.loads((tmp_path / "run" / "model" / "generation_config.json").read_text())
+    assert saved["do_sample"]
+    assert 1 in saved["eos_token_id"]
+
+
+def test_an_adapter_is_no_base_model(nursery, world, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    check(
+        nursery, ["adapter", "merge"], "--model", adapter, "--data", world / "train.jsonl", "--output", tmp_path / "r"
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 40])
+def test_a_diverged_run_is_a_failure_and_keeps_no_checkpoint_of_it(nursery, world, tmp_path, steps):
+    """Also when only the last update diverges, whose loss nobody sees."""
+    arguments = [*files(world, tmp_path), f"max_steps={steps}", "learning_rate=3e38", "clip=null", "warmup=0"]
+    result = nursery("sft", *arguments, "schedule=constant", "checkpoint_every=1")
     assert result["status"] == 1
     assert "diverged" in result["told"]
+    assert not (tmp_path / "run" / "finished.json").exists()
+    assert latest_checkpoint(tmp_path / "run").path is None
 
 
 def files(world: Path, tmp_path: Path) -> list[object]:

@@ -3,13 +3,21 @@
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
+    PreTrainedModel,
+)
 
-from burnish.model.attention import install, plain_attention
+from burnish.errors import ModelError
+from burnish.model.attention import NAME, install, plain_attention
 from burnish.model.policy import Policy
-from burnish.model.probe import Verdict, probe
+from burnish.model.probe import probe
 from burnish.types import Group, Score
-from tests.conftest import FAMILIES, make_groups
+from tests.conftest import FAMILIES, SIZES, make_groups
 
 SHAPES = [(9, [3, 12, 1]), (1, [8]), (15, [2, 2])]
 
@@ -56,7 +64,7 @@ def test_the_probe_shares_every_family(family):
     torch.manual_seed(0)
     model = FAMILIES[family]()
     install(model)
-    assert probe(model) is Verdict.SHARED
+    assert probe(model)
 
 
 def test_the_probe_refuses_sequences_that_see_each_other(monkeypatch):
@@ -71,8 +79,9 @@ def test_the_probe_refuses_sequences_that_see_each_other(monkeypatch):
         )
         return output.transpose(1, 2), None
 
-    monkeypatch.setitem(__import__("transformers").AttentionInterface._global_mapping, "burnish_segments", ignoring)
-    assert probe(model) is Verdict.REFUSED
+    monkeypatch.setitem(AttentionInterface._global_mapping, NAME + "sdpa", ignoring)
+    with pytest.raises(ModelError, match=r"differ by .* nats"):
+        probe(model)
 
 
 def test_the_probe_expands_what_cannot_be_shared(monkeypatch):
@@ -91,4 +100,18 @@ def test_the_probe_expands_what_cannot_be_shared(monkeypatch):
         return true_attend(query, key, value, segment, scaling, window)
 
     monkeypatch.setattr(attention, "_attend", blind)
-    assert probe(model) is Verdict.EXPANDED
+    assert not probe(model)
+
+
+@pytest.mark.parametrize("family", ["attention sinks", "soft-caps"])
+def test_attention_that_packing_does_not_compute_is_refused(family):
+    """Sinks (gpt-oss) and soft-caps (Gemma 2) would be dropped without a word."""
+    sizes = {**SIZES, "head_dim": 8}
+    torch.manual_seed(0)
+    if family == "attention sinks":
+        model = GptOssForCausalLM(GptOssConfig(**sizes, num_local_experts=2, num_experts_per_tok=1))
+    else:
+        model = Gemma2ForCausalLM(Gemma2Config(**sizes, query_pre_attn_scalar=8, attn_logit_softcapping=5.0))
+    install(model)
+    with pytest.raises(ModelError, match=r"s_aux|softcap"):
+        probe(model)

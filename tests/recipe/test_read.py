@@ -55,6 +55,13 @@ def test_flags_and_files_make_the_same_recipe(tmp_path):
     assert flags.recipe == file.recipe
 
 
+def test_none_is_a_value():
+    """`clip=None` turns clipping off; it is not the same as not saying anything."""
+    files = {"model": "m", "data": "d"}
+    assert stage_recipe("sft", {**files, "clip": None}).recipe.stages[0].sft.clip is None
+    assert stage_recipe("sft", files).recipe.stages[0].sft.clip == 1.0
+
+
 def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
     base = read_recipe(write(tmp_path)).identity()
     for override in ("log_every=3", "checkpoint_every=2", "keep_checkpoints=9", "output=elsewhere"):
@@ -87,7 +94,7 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("overlong=shrug", ["'shrug'", "drop"]),
         ("deterministic=maybe", ["'maybe'", "boolean"]),
         ("betas=[0.9]", ["betas"]),
-        ("betas=[0.9, 1.5]", ["betas", "less than or equal to 1"]),
+        ("betas=[0.9, 1.5]", ["betas", "less than 1"]),
         ("warmup=30", ["warmup", "less than or equal to 1"]),
         ("max_length=12.5", ["max_length", "integer"]),
         ("adapter.kind=qlora", ["'qlora'", "'lora'"]),
@@ -103,6 +110,13 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("label_smoothing=1", ["label_smoothing", "less than 1"]),
         ("dtype=float8", ["'float8'", "bfloat16"]),
         ("adapter.dropout=1", ["adapter.dropout", "less than 1"]),
+        ("betas=[1.0, 0.9]", ["betas", "less than 1"]),
+        ("epochs=.inf", ["epochs", "finite"]),
+        ("learning_rate=.nan", ["learning_rate", "finite"]),
+        ("seed=99999999999999999999", ["seed"]),
+        ("stages.5.sft.epochs=2", ["no entry 5"]),
+        ("stages.x.sft.epochs=2", ["no entry x"]),
+        ("device=tpu", ["'tpu'", "cuda"]),
     ],
 )
 def test_mistakes_in_overrides(tmp_path, override, words):

@@ -1,0 +1,46 @@
+"""The held-out loss is what one training step on all the rows would report, whatever the budget."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from burnish.evaluate import held_out, held_out_loss
+from burnish.losses import CrossEntropy
+from burnish.model.attention import install
+from burnish.model.policy import Policy
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.step import Trainer
+from tests.conftest import FAMILIES, make_groups
+
+ROWS = make_groups([(3, [4]), (5, [9]), (2, [3]), (7, [5]), (4, [8])], holes=True)
+
+
+@pytest.fixture
+def policy() -> Policy:
+    torch.manual_seed(0)
+    model = FAMILIES["llama"]().double()
+    install(model)
+    return Policy(model.train(), tokenizer=None)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(0.1, 0.01)])
+def test_it_is_the_loss_of_a_step(policy, loss):
+    evaluated = held_out_loss(policy, ROWS, loss, budget=1000)
+    sums = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings())).step(ROWS, loss, 1000, 0.0)
+    for name, value in evaluated.items():
+        assert float(value) == pytest.approx(float(sums[name]), rel=1e-12)
+
+
+def test_blocks_and_budgets_do_not_matter(policy, monkeypatch):
+    whole = float(held_out_loss(policy, ROWS, CrossEntropy(), budget=1000)["loss"])
+    monkeypatch.setattr(held_out, "GROUPS_AT_ONCE", 2)
+    assert float(held_out_loss(policy, ROWS, CrossEntropy(), budget=20)["loss"]) == pytest.approx(whole, rel=1e-12)
+
+
+def test_nothing_of_the_training_is_disturbed(policy):
+    random_state = torch.get_rng_state()
+    held_out_loss(policy, ROWS, CrossEntropy(), budget=100)
+    assert policy.model.training
+    assert all(p.grad is None for p in policy.model.parameters())
+    assert torch.equal(torch.get_rng_state(), random_state)
