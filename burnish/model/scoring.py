@@ -13,18 +13,18 @@ mean_logprob   mean(z) − log Σ exp z       1/V − p
 =============  ==========================  ====================================================
 
 so for upstream gradients the row gradient is always  a·onehot + b·p + c·p·log p + d  with four numbers per row. Three
-ways to the gradient, chosen by construction (`_Plan`):
+routes lead to the gradient:
 
-- *frozen head* (LoRA): ds/dh is kept per score, [S, H]; the backward multiplies by the upstream number, no recompute.
-- *known upstream* (plain likelihood: the loss declares its coefficients): both gradients are made in the forward.
-- otherwise the backward computes the logits of a chunk again.
+- `_FrozenHead` (LoRA): ds/dh is kept per score, [S, H]; the backward multiplies by the upstream number, no recompute.
+- `_KnownUpstream` (plain likelihood: the loss declares its coefficients): both gradients are made in the forward.
+- `_Recomputed`: the backward computes the logits of a chunk again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -63,31 +63,10 @@ def score(
     """
     order = tuple(kind for kind in Score if kind in needs)
     source = _Gather.apply(hidden, microbatch.rows, microbatch.rounds)
-    plan = _plan(source, head, order, coefficients)
-    stacked = _LinearScores.apply(
-        source, head.weight, head.bias, microbatch.targets, head, temperature, chunk_bytes, plan
-    )
-    return TokenScores(**{kind.value: stacked[k] for k, kind in enumerate(order)})
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Plan:
-    """Which scores, and what the forward prepares for the backward."""
-
-    order: tuple[Score, ...]
-    frozen: bool
-    """True: keep ds/dh per score."""
-    coefficients: Tensor | None
-    """[scores, S] known upstream gradients; None: unknown."""
-
-
-def _plan(source: Tensor, head: Head, order: tuple[Score, ...], coefficients: Mapping[Score, Tensor] | None) -> _Plan:
-    trained_head = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
-    grad = torch.is_grad_enabled() and (source.requires_grad or trained_head)
-    known = None
-    if grad and trained_head and coefficients is not None:
-        known = torch.stack([coefficients[kind] for kind in order]).to(accumulation_dtype(source.dtype))
-    return _Plan(order, frozen=grad and not trained_head, coefficients=known)
+    setting = _Setting(head.scale, head.softcap, temperature, chunk_bytes)
+    route = _choose_route(source, head, order, coefficients)
+    values = _LinearScores.apply(source, head.weight, head.bias, microbatch.targets, setting, order, route)
+    return TokenScores(**{kind.value: values[k] for k, kind in enumerate(order)})
 
 
 class _Gather(torch.autograd.Function):
@@ -109,11 +88,22 @@ class _Gather(torch.autograd.Function):
         return total, None, None
 
 
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """How the head's product becomes logits, and how many at once."""
+
+    scale: float
+    softcap: float | None
+    temperature: float
+    chunk_bytes: int
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class _Chunk:
-    """One chunk of scored tokens with its log-probabilities: the only place where [chunk, V] lives."""
+    """Some scored tokens with all their log-probabilities: the only place where [chunk, V] lives."""
 
     rows: slice
+    """Of the scored tokens."""
     source: Tensor
     """[chunk, H]"""
     targets: Tensor
@@ -124,8 +114,8 @@ class _Chunk:
     """[chunk]"""
     capped: Tensor | None
     """[chunk, V] tanh(x / c) of a soft-capped head; None: no cap."""
-    temperature: float
-    head: Head
+    slope: float
+    """d(logit)/d(W h + b) without the soft-cap: scale / temperature."""
 
     def values(self, order: tuple[Score, ...]) -> Tensor:
         """[scores, chunk]"""
@@ -140,7 +130,7 @@ class _Chunk:
             return self.log_partition
         return self.logprobs.mean(dim=1)
 
-    def logit_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
+    def product_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
         """[chunk, V]: Σ_k upstream[k] · d(score k)/d(W h + b); upstream is [scores, chunk]."""
         given = dict(zip(order, upstream, strict=True))
         zero = torch.zeros_like(self.log_partition)
@@ -158,31 +148,45 @@ class _Chunk:
         gradient[torch.arange(len(gradient), device=gradient.device), self.targets] += onehot
         if self.capped is not None:
             gradient *= 1 - self.capped**2
-        return gradient.mul_(self.head.scale / self.temperature)
+        return gradient.mul_(self.slope)
 
 
-def _chunks(
-    source: Tensor, targets: Tensor, weight: Tensor, head: Head, temperature: float, chunk_bytes: int
-) -> Iterator[_Chunk]:
-    """Computes the logits chunk by chunk. `weight` is the head's, already in the type to accumulate in."""
-    size = max(1, chunk_bytes // (weight.shape[0] * weight.element_size()))
-    for start in range(0, len(source), size):
-        rows = slice(start, min(start + size, len(source)))
-        part = source[rows].to(weight.dtype)
-        logits = part @ weight.T
-        if head.bias is not None:
-            logits += head.bias
+@dataclass(frozen=True, eq=False, slots=True)
+class _Logits:
+    """The logits of all scored tokens, which exist a chunk at a time."""
+
+    source: Tensor
+    """[S, H], in the model's type."""
+    targets: Tensor
+    """[S]"""
+    weight: Tensor
+    """[V, H], in the type to accumulate in."""
+    bias: Tensor | None
+    """[V]"""
+    setting: _Setting
+
+    def __iter__(self) -> Iterator[_Chunk]:
+        size = max(1, self.setting.chunk_bytes // (self.weight.shape[0] * self.weight.element_size()))
+        for start in range(0, len(self.source), size):
+            yield self._chunk(slice(start, min(start + size, len(self.source))))
+
+    def _chunk(self, rows: slice) -> _Chunk:
+        setting, part = self.setting, self.source[rows].to(self.weight.dtype)
+        logits = part @ self.weight.T
+        if self.bias is not None:
+            logits += self.bias
         capped = None
-        if head.scale != 1.0:
-            logits *= head.scale
-        if head.softcap is not None:
-            capped = torch.tanh(logits.div_(head.softcap))
-            logits = capped * head.softcap
-        if temperature != 1.0:
-            logits /= temperature
+        if setting.scale != 1.0:
+            logits *= setting.scale
+        if setting.softcap is not None:
+            capped = torch.tanh(logits.div_(setting.softcap))
+            logits = capped * setting.softcap
+        if setting.temperature != 1.0:
+            logits /= setting.temperature
         log_partition = torch.logsumexp(logits, dim=1)
         logprobs = logits.sub_(log_partition[:, None])
-        yield _Chunk(rows, part, targets[rows], logprobs, log_partition, capped, temperature, head)
+        slope = setting.scale / setting.temperature
+        return _Chunk(rows, part, self.targets[rows], logprobs, log_partition, capped, slope)
 
 
 class _LinearScores(torch.autograd.Function):
@@ -195,84 +199,121 @@ class _LinearScores(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
-        head: Head,
-        temperature: float,
-        chunk_bytes: int,
-        plan: _Plan,
+        setting: _Setting,
+        order: tuple[Score, ...],
+        route: _Route,
     ) -> Tensor:
         dtype = accumulation_dtype(source.dtype)
-        wide = weight.detach().to(dtype)
-        values = source.new_empty((len(plan.order), len(source)), dtype=dtype)
-        prepared = _prepare(plan, source, wide, bias)
-        for chunk in _chunks(source, targets, wide, head, temperature, chunk_bytes):
-            values[:, chunk.rows] = chunk.values(plan.order)
-            if plan.frozen:
-                for k, row in enumerate(torch.eye(len(plan.order), dtype=dtype, device=source.device)):
-                    upstream = row[:, None].expand(-1, len(chunk.source))
-                    prepared.source[k, chunk.rows] = chunk.logit_gradient(plan.order, upstream) @ wide
-            elif plan.coefficients is not None:
-                prepared.add(chunk, plan.coefficients[:, chunk.rows], plan.order, wide)
-        ctx.plan, ctx.prepared = plan, prepared
-        ctx.head, ctx.temperature, ctx.chunk_bytes = head, temperature, chunk_bytes
+        logits = _Logits(source, targets, weight.to(dtype), bias, setting)
+        values = source.new_empty((len(order), len(source)), dtype=dtype)
+        for chunk in logits:
+            values[:, chunk.rows] = chunk.values(order)
+            route.visit(chunk, logits)
+        ctx.setting, ctx.route = setting, route
         ctx.save_for_backward(source, weight, bias, targets)
         return values
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         source, weight, bias, targets = ctx.saved_tensors
-        plan, prepared = ctx.plan, ctx.prepared
-        if plan.frozen:
-            gradient = torch.einsum("ks,ksh->sh", upstream, prepared.source)
-            return gradient.to(source.dtype), *(None,) * 7
-        if plan.coefficients is None:
-            wide = weight.detach().to(upstream.dtype)
-            prepared = _Gradients.zeros(source, wide, bias, scores=None)
-            for chunk in _chunks(source, targets, wide, ctx.head, ctx.temperature, ctx.chunk_bytes):
-                prepared.add(chunk, upstream[:, chunk.rows], plan.order, wide)
-        else:
-            _assert_declared(upstream, plan.coefficients)
-        gradients = (prepared.source.to(source.dtype), prepared.weight.to(weight.dtype))
-        return *gradients, None if bias is None else prepared.bias.to(bias.dtype), *(None,) * 5
+        logits = _Logits(source, targets, weight.to(upstream.dtype), bias, ctx.setting)
+        found = ctx.route.gradients(upstream, logits)
+        kinds = (source, weight, bias)
+        return *(None if g is None or k is None else g.to(k.dtype) for g, k in zip(found, kinds, strict=True)), *(
+            None,
+        ) * 4
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Gradients:
+_Found = tuple[Tensor, Tensor | None, Tensor | None]
+"""Gradients of hidden states, head matrix and head bias."""
+
+
+class _Route(Protocol):
+    """A way to the gradient."""
+
+    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+        """Sees every chunk of the forward once."""
+
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
+        """From the upstream gradients [scores, S]; called in the backward."""
+
+
+def _choose_route(
+    source: Tensor, head: Head, order: tuple[Score, ...], coefficients: Mapping[Score, Tensor] | None
+) -> _Route:
+    trained_head = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
+    if not torch.is_grad_enabled() or not (source.requires_grad or trained_head):
+        return _Recomputed(order)  # there will be no backward, and nothing is kept for one
+    if not trained_head:
+        return _FrozenHead(order, source)
+    if coefficients is None:
+        return _Recomputed(order)
+    known = torch.stack([coefficients[kind] for kind in order])
+    return _KnownUpstream(order, known.to(accumulation_dtype(source.dtype)), source, head)
+
+
+class _Recomputed:
+    """Keeps nothing, and computes the chunks again."""
+
+    def __init__(self, order: tuple[Score, ...]) -> None:
+        self.order = order
+
+    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+        pass
+
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
+        sums = _Sums(logits.source, logits.weight, logits.bias)
+        for chunk in logits:
+            sums.add(chunk.product_gradient(self.order, upstream[:, chunk.rows]), chunk, logits.weight)
+        return sums.source, sums.weight, sums.bias
+
+
+class _FrozenHead:
+    """Keeps ds/dh of every score: linear in the upstream number, whatever it will be."""
+
+    def __init__(self, order: tuple[Score, ...], source: Tensor) -> None:
+        self.order = order
+        self.kept = source.new_empty((len(order), *source.shape), dtype=accumulation_dtype(source.dtype))
+
+    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+        for k, alone in enumerate(torch.eye(len(self.order), dtype=logits.weight.dtype, device=logits.weight.device)):
+            gradient = chunk.product_gradient(self.order, alone[:, None].expand(-1, len(chunk.source)))
+            torch.mm(gradient, logits.weight, out=self.kept[k, chunk.rows])
+
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
+        return torch.einsum("ks,ksh->sh", upstream, self.kept), None, None
+
+
+class _KnownUpstream:
+    """Makes both gradients in the forward, for a loss that declared its coefficients [scores, S]."""
+
+    def __init__(self, order: tuple[Score, ...], coefficients: Tensor, source: Tensor, head: Head) -> None:
+        self.order, self.coefficients = order, coefficients
+        self.sums = _Sums(source, head.weight, head.bias)
+
+    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+        gradient = chunk.product_gradient(self.order, self.coefficients[:, chunk.rows])
+        self.sums.add(gradient, chunk, logits.weight)
+
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
+        """A loss that calls itself linear must be: on CUDA the check does not wait for the device."""
+        close = torch.isclose(upstream, self.coefficients, rtol=1e-4, atol=0.0).all()
+        torch._assert_async(close, "a loss declared coefficients that are not its gradient with respect to the scores")
+        return self.sums.source, self.sums.weight, self.sums.bias
+
+
+class _Sums:
     """Gradients under construction, in the type of accumulation."""
 
-    source: Tensor
-    """[S, H], or [scores, S, H] of a frozen head."""
-    weight: Tensor
-    """[V, H]; empty of a frozen head."""
-    bias: Tensor
-    """[V]; empty without bias."""
+    def __init__(self, source: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        dtype = accumulation_dtype(source.dtype)
+        self.source = torch.empty_like(source, dtype=dtype)
+        self.weight = torch.zeros_like(weight, dtype=dtype)
+        self.bias = None if bias is None else torch.zeros_like(bias, dtype=dtype)
 
-    @classmethod
-    def zeros(cls, source: Tensor, weight: Tensor, bias: Tensor | None, scores: int | None) -> _Gradients:
-        def empty(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-
-        if scores is not None:
-            return cls(empty(scores, *source.shape), empty(0), empty(0))
-        return cls(empty(*source.shape), empty(*weight.shape), empty(0 if bias is None else len(bias)))
-
-    def add(self, chunk: _Chunk, upstream: Tensor, order: tuple[Score, ...], weight: Tensor) -> None:
-        gradient = chunk.logit_gradient(order, upstream)
+    def add(self, gradient: Tensor, chunk: _Chunk, weight: Tensor) -> None:
+        """Adds a chunk's [chunk, V] gradient of W h + b."""
         torch.mm(gradient, weight, out=self.source[chunk.rows])
         self.weight.addmm_(gradient.T, chunk.source)
-        if len(self.bias):
+        if self.bias is not None:
             self.bias.add_(gradient.sum(dim=0))
-
-
-def _prepare(plan: _Plan, source: Tensor, weight: Tensor, bias: Tensor | None) -> _Gradients:
-    """What the forward fills for the backward; nothing when the backward recomputes, or without gradients."""
-    if plan.frozen or plan.coefficients is not None:
-        return _Gradients.zeros(source, weight, bias, scores=len(plan.order) if plan.frozen else None)
-    empty = source.new_empty(0)
-    return _Gradients(empty, empty, empty)
-
-
-def _assert_declared(upstream: Tensor, declared: Tensor) -> None:
-    """A loss that calls itself linear must be: on CUDA the check does not wait for the device."""
-    close = torch.isclose(upstream, declared, rtol=1e-4, atol=0.0).all()
-    message = "a loss declared coefficients that are not its gradient with respect to the scores"
-    torch._assert_async(close, message)
