@@ -15,6 +15,7 @@ import click
 import typer
 
 import burnish
+from burnish import cli_data
 from burnish.errors import DivergenceError, Interrupted, UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="Post-training for language models.",
     rich_markup_mode=None,
 )
+app.add_typer(cli_data.app, name="data")
 
 Overrides = Annotated[
     list[str] | None,
