@@ -7,8 +7,9 @@ all of this for a whole set and keeps the result compactly.
 
 from burnish.data.formats import FORMATS, Completion, Conversation, Format, Message, recognise
 from burnish.data.prepare import Overlong, Prepared, prepare
-from burnish.data.read import Row, Rows, read_rows
+from burnish.data.read import read_rows
 from burnish.data.report import DataReport, Dropped
+from burnish.data.rows import PickedRows, Row, Rows
 from burnish.data.template import Rendering, choose_template, complete, render
 from burnish.data.tokenize import Sample, to_group, tokenize
 
@@ -21,6 +22,7 @@ __all__ = [
     "Format",
     "Message",
     "Overlong",
+    "PickedRows",
     "Prepared",
     "Rendering",
     "Row",

@@ -29,7 +29,7 @@ def ready(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int = 1000,
 
 def test_gsm8k(gsm8k: str, stories: PreTrainedTokenizerBase) -> None:
     found = read_rows(gsm8k)
-    few = replace(found, items=found.items[:300], lines=found.lines[:300])
+    few = found.pick(range(300))
     prepared = prepare(few, stories, choose_template(stories), max_length=2048)
     report = prepared.report
     assert (report.format, report.rows, report.groups, report.dropped) == ("question_answer", 300, 300, ())
