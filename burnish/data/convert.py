@@ -1,4 +1,4 @@
-"""Rows of any format, written as canonical JSON lines: `messages` for conversations, the plainest columns for the rest.
+"""Rows of any format, written as canonical JSON lines: `messages` for conversations, the plainest columns for others.
 
 Stands beside `prepare`, over `read` and `formats`: what training would read is written down instead of being tokenised.
 Reading the written file gives the same examples.
@@ -8,24 +8,61 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from burnish.data.formats import Completion, Example, Format, Message, recognise
-from burnish.data.read import Rows
+from burnish.data.formats import (
+    AnyExample,
+    Completion,
+    Conversation,
+    Document,
+    Format,
+    Labelled,
+    Message,
+    Ranked,
+    recognise,
+)
+from burnish.data.records import Said
+from burnish.data.rows import Rows
 from burnish.errors import DataError
 
+_PREFERENCE = (1.0, 0.0)
 
-def canonical(example: Example) -> dict[str, object]:
+
+def canonical(example: AnyExample) -> dict[str, object]:
     """The row that means this example. Example: ``canonical(Completion("a", "b"))`` has prompt and completion."""
+    if isinstance(example, Conversation):
+        return {"messages": _said(example.messages), **_tools(example.tools)}
     if isinstance(example, Completion):
         return {"prompt": example.prompt, "completion": example.completion}
-    row: dict[str, object] = {"messages": [_message(message) for message in example.messages]}
-    return {**row, "tools": [dict(tool) for tool in example.tools]} if example.tools else row
+    if isinstance(example, Document):
+        return {"text": example.text}
+    if isinstance(example, Ranked):
+        return {"prompt": _said(example.prompt), **_ranked(example), **_tools(example.tools)}
+    if isinstance(example, Labelled):
+        said = {"prompt": _said(example.prompt), "completion": _said(example.response), "label": example.label}
+        return {**said, **_tools(example.tools)}
+    return {"prompt": _said(example.prompt), "reference": example.reference, "extra": dict(example.extra)}
+
+
+def _ranked(example: Ranked) -> dict[str, object]:
+    responses = [_said(response) for response in example.responses]
+    if example.scores == _PREFERENCE:
+        return {"chosen": responses[0], "rejected": responses[1]}
+    return {"responses": responses, "scores": list(example.scores)}
+
+
+def _said(said: Said) -> object:
+    return said if isinstance(said, str) else [_message(message) for message in said]
 
 
 def _message(message: Message) -> dict[str, object]:
     context = message.role == "assistant" and not message.trained
     return {**message.as_mapping(), "weight": 0} if context else message.as_mapping()
+
+
+def _tools(tools: tuple[Mapping[str, object], ...]) -> dict[str, object]:
+    return {"tools": [dict(tool) for tool in tools]} if tools else {}
 
 
 def write_canonical(rows: Rows, output: Path, format: str | None = None) -> tuple[str, int]:
@@ -34,7 +71,7 @@ def write_canonical(rows: Rows, output: Path, format: str | None = None) -> tupl
         raise DataError(
             given=f"{output} exists", rule="converting never overwrites a file", remedy="delete it, or name another"
         )
-    chosen = recognise(rows.columns, format)
+    chosen = recognise(rows.columns, format, stage=None)
     part = output.with_name(f"{output.name}.part")
     try:
         with part.open("w", encoding="utf-8") as file:

@@ -229,5 +229,7 @@ class new_file:  # noqa: N801 (used as a verb)
 
 
 def cache_folder() -> Path:
-    """Where unpacked files are kept: burnish/data in the user's cache folder (XDG_CACHE_HOME, or ~/.cache)."""
+    """Where unpacked files are kept: data in $BURNISH_CACHE, else in burnish in the user's cache folder."""
+    if chosen := os.environ.get("BURNISH_CACHE"):
+        return Path(chosen) / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish" / "data"
