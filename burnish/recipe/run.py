@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Prepared, choose_template, prepare, read_rows
+from burnish.data import Prepared, Template, choose_template, prepare, read_rows
 from burnish.errors import CapacityError, ModelError
 from burnish.loop import Rhythm, Stage
 from burnish.methods import sft
@@ -51,7 +51,7 @@ class Inputs:
     """A stage's data, ready, and what was worked out from it."""
 
     tokenizer: PreTrainedTokenizerBase
-    template: str
+    template: Template
     train: Prepared
     held_out: Prepared | None
     max_length: int
@@ -193,7 +193,7 @@ def _adapter(adapter: Adapter) -> AdapterSettings | None:
 def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, progress: Progress) -> Finished:
     """Writes the model and says that the run is over."""
     end_tokens = inputs.train.report.end_tokens
-    template = inputs.template if inputs.train.report.conversations else None
+    template = inputs.template.saved if inputs.train.report.conversations else None
     folder.replace_folder("model", lambda place: export(policy, place, template=template, end_tokens=end_tokens))
     summary: dict[str, JSON] = {"steps": stage.source.num_steps, "data": inputs.train.fingerprint}
     folder.mark_finished(summary)
