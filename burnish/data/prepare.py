@@ -7,7 +7,7 @@ cannot be used stops the preparation unless a share of them was allowed, and wha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -96,7 +96,7 @@ def prepare(
     overlong: Overlong = "stop",
     train_on: TrainOn = "assistant",
     control_text: ControlRule = "text",
-    template_options: dict[str, object] | None = None,
+    template_options: Mapping[str, object] | None = None,
     max_unusable: float = 0.0,
     workers: int | None = None,
     told: Callable[[int, int], None] | None = None,

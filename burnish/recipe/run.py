@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.read import Origins
 from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
 from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
+from burnish.runs.durable import write_text
 from burnish.schedule import Schedule
 from burnish.step import Trainer
 from burnish.watch import Progress, open_progress
@@ -56,6 +58,13 @@ class Inputs:
     held_out: Prepared | None
     max_length: int
     tokens_per_microbatch: int
+
+    @property
+    def unusable(self) -> str:
+        """JSON lines: every row that was left out because it cannot be used, with the reason."""
+        sets = [prepared for prepared in (self.train, self.held_out) if prepared is not None]
+        rows = [asdict(row) for prepared in sets for row in prepared.unusable]
+        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
     def report(self) -> Iterator[str]:
         """Lines for people: each set, and the first row as it is trained."""
@@ -94,6 +103,8 @@ def run(origins: Origins) -> Finished:
             return Finished(folder.path, done, again=True)
         for line in inputs.report():
             progress.say(line)
+        if inputs.unusable:
+            write_text(folder.path / "unusable.jsonl", inputs.unusable)
         stage, policy = _assemble(recipe, settings, inputs)
         stage.run(folder, progress, stop)
         return _finish(folder, stage, policy, inputs, progress)
@@ -120,6 +131,10 @@ def _read(recipe: Recipe, settings: Sft) -> Inputs:
             format=settings.format,
             max_length=max_length,
             overlong=settings.overlong,
+            train_on=settings.train_on,
+            control_text=settings.control_text,
+            template_options=settings.template_options,
+            max_unusable=settings.max_unusable,
         )
 
     train = ready(settings.data)
