@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Prepared, Template, choose_template, prepare, read_rows
+from burnish.data import Prepared, Template, choose_template, prepare
+from burnish.data.mixture import Data, open_data
 from burnish.errors import CapacityError, ModelError
 from burnish.loop import Rhythm, Stage
 from burnish.methods import sft
@@ -24,6 +25,7 @@ from burnish.model.export import export
 from burnish.model.load import load_config, load_policy, load_tokenizer, max_positions
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
+from burnish.recipe.data import Source, sources
 from burnish.recipe.read import Origins
 from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
 from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
@@ -54,6 +56,7 @@ class Inputs:
 
     tokenizer: PreTrainedTokenizerBase
     template: Template
+    data: Data
     train: Prepared
     held_out: Prepared | None
     max_length: int
@@ -67,7 +70,9 @@ class Inputs:
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
     def report(self) -> Iterator[str]:
-        """Lines for people: each set, and the first row as it is trained."""
+        """Lines for people: the sources of a mixture, each set, and the first row as it is trained."""
+        if len(self.data.parts) > 1:
+            yield from self.data.lines()
         for prepared in (self.train, self.held_out):
             if prepared is not None:
                 yield from prepared.report.lines()
@@ -123,12 +128,12 @@ def _read(recipe: Recipe, settings: Sft) -> Inputs:
         )
     template = choose_template(tokenizer, settings.template)
 
-    def ready(path: str) -> Prepared:
+    def ready(opened: Data) -> Prepared:
         return prepare(
-            read_rows(path),
+            opened.rows,
             tokenizer,
             template,
-            format=settings.format,
+            format=opened.format,
             max_length=max_length,
             overlong=settings.overlong,
             train_on=settings.train_on,
@@ -137,11 +142,17 @@ def _read(recipe: Recipe, settings: Sft) -> Inputs:
             max_unusable=settings.max_unusable,
         )
 
-    train = ready(settings.data)
-    held_out = ready(settings.eval_data) if settings.eval_data else None
+    data = _opened(recipe, settings, settings.data)
+    train = ready(data)
+    held_out = ready(_opened(recipe, settings, settings.eval_data)) if settings.eval_data else None
     longest = max(prepared.report.longest for prepared in (train, held_out) if prepared)
     budget = settings.tokens_per_microbatch or max(TOKENS_PER_MICROBATCH, longest)
-    return Inputs(tokenizer, template, train, held_out, max_length, budget)
+    return Inputs(tokenizer, template, data, train, held_out, max_length, budget)
+
+
+def _opened(recipe: Recipe, settings: Sft, data: str | Source | Sequence[str | Source]) -> Data:
+    named = sources(data, format=settings.format, columns=settings.columns, documents=settings.documents)
+    return open_data(named, seed=recipe.seed)
 
 
 def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Policy]:

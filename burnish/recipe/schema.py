@@ -57,7 +57,7 @@ class Sft(Settings):
     """Held-out data, written in the same ways; null: none."""
     format: FormatName | None = None
     """What a row means: a format's name, or file.py:function; null: recognised by the columns."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Our name: the column that has it, such as {question: problem, answer: solution}."""
     documents: Literal["file", "paragraph", "line"] = "file"
     """What one document of a text file is."""

@@ -142,7 +142,7 @@ def _parted_text(one: str, other: str) -> tuple[Said, tuple[Said, ...]]:
     word = _LAST_WORD.search(one[: _same(one, other)])
     assert word is not None, "the pattern matches the empty string too"
     at = word.start()
-    _check_common(bool(same[:at].strip()))
+    _check_common(bool(one[:at].strip()))
     return one[:at], (one[at:], other[at:])
 
 

@@ -115,6 +115,13 @@ def check_name(name: str) -> None:
 def check_mapping(names: Mapping[str, str], columns: Sequence[str]) -> None:
     """Refuses a mapping (our name -> the user's column) of a name that no format reads, or of an absent column."""
     known = sorted({name for entry in FORMATS.values() for name in _names(entry)})
+    twice = [column for column in names.values() if list(names.values()).count(column) > 1]
+    if twice:
+        raise DataError(
+            given=f"columns names {twice[0]} twice",
+            rule="a column has one meaning",
+            remedy="give the other name a column of its own",
+        )
     for ours, theirs in names.items():
         if ours not in known:
             near = get_close_matches(ours, known, n=1)
