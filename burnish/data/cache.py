@@ -133,9 +133,11 @@ def _start_workers(maker: Maker, entry: Path, claims: Path, count: int) -> list[
         return []
     with (claims / _JOB).open("wb") as file:
         pickle.dump(maker, file)
-    command = [sys.executable, "-m", "burnish.data.worker", str(entry), str(claims)]
-    # One thread each: the processes are as many as the cores. Their stderr is nobody's; main makes what they leave.
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    # -P: what lies in the current folder is no module of ours. What this process can import, a worker can.
+    command = [sys.executable, "-P", "-m", "burnish.data.worker", str(entry), str(claims)]
+    importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    # One thread each: the processes are as many as the cores.
+    environment = {**os.environ, "PYTHONPATH": importable, "TOKENIZERS_PARALLELISM": "false"}
     return [
         subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for _ in range(count)
