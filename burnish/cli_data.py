@@ -20,13 +20,25 @@ def root() -> None:
 
 @app.command()
 def convert(
-    data: Annotated[str, typer.Argument(help="A file or a hub data set.")],
+    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub data set.")],
     output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Such as columns.question=problem, count=500 or split=test."),
+    ] = None,
     format: Annotated[str | None, typer.Option(help="Name of the rows' format. Default: from their columns.")] = None,
 ) -> None:
     """Write any known format as canonical JSON lines."""
-    from burnish.data import read_rows
     from burnish.data.convert import write_canonical
+    from burnish.data.mixture import open_data
+    from burnish.recipe.data import read_conversion, sources
 
-    name, count = write_canonical(read_rows(data), output, format)
-    typer.echo(f"{count:,} rows of {data} ({name}) are in {output}")
+    conversion = read_conversion({"path": data, "format": format}, settings or [])
+    opened = open_data(sources(conversion), seed=conversion.seed, stage=None)
+    for line in opened.lines():
+        typer.echo(line)
+    written = write_canonical(opened, output, conversion.max_unusable)
+    for place in written.unusable[:5]:
+        typer.echo(f"  left out: {place}")
+    left_out = f", {len(written.unusable):,} left out" if written.unusable else ""
+    typer.echo(f"{output}: {written.num_rows:,} rows{left_out}")

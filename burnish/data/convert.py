@@ -1,32 +1,35 @@
 """Rows of any format, written as canonical JSON lines: `messages` for conversations, the plainest columns for others.
 
-Stands beside `prepare`, over `read` and `formats`: what training would read is written down instead of being tokenised.
+Stands beside `prepare`, over `mixture`: what training would read is written down instead of being tokenised.
 Reading the written file gives the same examples.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from burnish.data.formats import (
     AnyExample,
     Completion,
     Conversation,
     Document,
-    Format,
     Labelled,
     Message,
     Ranked,
-    recognise,
 )
+from burnish.data.mixture import Data
+from burnish.data.reading.content import new_file
 from burnish.data.records import Said
-from burnish.data.rows import Rows
 from burnish.errors import DataError
 
 _PREFERENCE = (1.0, 0.0)
+_SHOWN = 5
+"""Rows named in a message, the others are counted."""
 
 
 def canonical(example: AnyExample) -> dict[str, object]:
@@ -65,32 +68,64 @@ def _tools(tools: tuple[Mapping[str, object], ...]) -> dict[str, object]:
     return {"tools": [dict(tool) for tool in tools]} if tools else {}
 
 
-def write_canonical(rows: Rows, output: Path, format: str | None = None) -> tuple[str, int]:
-    """Writes all rows; gives the name of their format and their number. The file appears when it is whole."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a conversion did."""
+
+    num_rows: int
+    """Rows written."""
+    unusable: tuple[str, ...]
+    """Rows left out, with file, line and reason."""
+
+
+def write_canonical(data: Data, output: Path, max_unusable: float = 0.0) -> Written:
+    """Writes all rows; ``max_unusable`` is the share of them that may be left out since they cannot be used.
+
+    The file appears when it is whole; one that is there already is never touched.
+    """
     if output.exists():
         raise DataError(
             given=f"{output} exists", rule="converting never overwrites a file", remedy="delete it, or name another"
         )
-    chosen = recognise(rows.columns, format, stage=None)
-    part = output.with_name(f"{output.name}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            for index in range(len(rows)):
-                file.write(json.dumps(_converted(rows, index, chosen), ensure_ascii=False) + "\n")
-        os.replace(part, output)
+        with new_file(output) as file:
+            unusable = _write(data, file)
+            if len(unusable) > max_unusable * len(data.rows):
+                raise _unusable(data, unusable)
     except OSError as error:
         raise DataError(
             given=f"{output} cannot be written: {error.strerror}",
-            rule="the output is a file in a folder that exists and can be written",
+            rule="the output is a file in a folder that can be written",
             remedy="name another output",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return chosen.name, len(rows)
+    places = (f"{data.rows.where(index)}: {error.given}" for index, error in unusable)
+    return Written(len(data.rows) - len(unusable), tuple(places))
 
 
-def _converted(rows: Rows, index: int, chosen: Format) -> dict[str, object]:
-    try:
-        return canonical(chosen.convert(rows[index]))
-    except DataError as error:
-        raise DataError(f"{rows.where(index)}: {error.given}", error.rule, error.remedy) from error
+def _write(data: Data, file: BinaryIO) -> list[tuple[int, DataError]]:
+    """Writes the rows that can be used, and gives the others."""
+    unusable: list[tuple[int, DataError]] = []
+    for index in range(len(data.rows)):
+        try:
+            row = canonical(data.format.convert(data.rows[index]))
+        except DataError as error:
+            unusable.append((index, error))
+            continue
+        try:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        except (TypeError, ValueError) as error:
+            fault = DataError(
+                f"a value cannot be written as JSON: {error}", "JSON has no such value", "name its column"
+            )
+            unusable.append((index, fault))
+    return unusable
+
+
+def _unusable(data: Data, faults: list[tuple[int, DataError]]) -> DataError:
+    shown = [f"{data.rows.where(index)}: {error.given}" for index, error in faults[:_SHOWN]]
+    share = len(faults) / len(data.rows)
+    return DataError(
+        given="\n  ".join(shown) + f"\n  ... {len(faults)} of {len(data.rows)} rows cannot be used",
+        rule=faults[0][1].rule,
+        remedy=f"{faults[0][1].remedy}; or leave them out: max_unusable={math.ceil(share * 1000) / 1000:g}",
+    )

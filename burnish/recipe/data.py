@@ -5,15 +5,19 @@ Beside `schema`, whose stages have such data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from burnish.config.settings import Settings
+from burnish.config.settings import Settings, parse
+from burnish.config.text import parse_overrides, put
 from burnish.data.formats import check_name
 from burnish.data.mixture import DataSource
 from burnish.errors import DataError
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def _known_format(name: str) -> str:
@@ -57,6 +61,15 @@ class Source(Settings):
         return self
 
 
+class Conversion(Source):
+    """What `burnish data convert` takes as key=value."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of count and weight."""
+    max_unusable: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the rows that may be left out since they cannot be used."""
+
+
 def _is_source(value: object) -> str:
     return "a source" if isinstance(value, dict | Source) else "a path"
 
@@ -78,9 +91,9 @@ DataField = Annotated[_Path | _Source | _List, Discriminator(_is_list)]
 def sources(
     data: str | Source | Sequence[str | Source],
     *,
-    format: str | None,
-    columns: dict[str, str],
-    documents: Literal["file", "paragraph", "line"],
+    format: str | None = None,
+    columns: Mapping[str, str] = NOTHING,
+    documents: Literal["file", "paragraph", "line"] = "file",
 ) -> tuple[DataSource, ...]:
     """The sources that a stage's data names; what a source leaves out is given."""
     entries = [data] if isinstance(data, str | Source) else data
@@ -99,3 +112,11 @@ def sources(
         )
         for entry in written
     )
+
+
+def read_conversion(given: Mapping[str, object], overrides: Sequence[str]) -> Conversion:
+    """The settings of a conversion, from flags and ``key=value``."""
+    data = dict(given)
+    for key, value in parse_overrides(overrides).items():
+        put(data, key, value)
+    return parse(Conversion, data, {})

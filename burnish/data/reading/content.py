@@ -9,15 +9,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import tempfile
+import secrets
 import weakref
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import zstandard
 
@@ -209,23 +210,17 @@ def _kept(place: Path, beginning: bytes, parts: Iterator[bytes]) -> FileContent:
     return FileContent.of(place)
 
 
-class new_file:  # noqa: N801 (used as a verb)
+@contextmanager
+def new_file(place: Path) -> Iterator[BinaryIO]:
     """A file that appears at its place when it is whole. Others may write the same place at the same time."""
-
-    def __init__(self, place: Path) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self.place = place
-        self.file = tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name[:16]}-", delete=False)  # noqa: SIM115
-
-    def __enter__(self) -> IO[bytes]:
-        return self.file
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.file.close()
-        if kind is None:
-            os.replace(self.file.name, self.place)
-        else:
-            os.unlink(self.file.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name[:16]}-{secrets.token_hex(8)}")
+    try:
+        with part.open("xb") as file:
+            yield file
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

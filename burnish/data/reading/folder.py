@@ -101,7 +101,7 @@ def inside(path: str, split: str | None, known: Sequence[str]) -> tuple[str, ...
         raise DataError(
             given=f"{path} has files of several kinds: {', '.join(kinds)}",
             rule="the files of one folder are of one kind",
-            remedy=f"name those that are meant: {path.rstrip('/')}/*{kinds[0]}",
+            remedy=f"name those that are meant: {os.path.join(path, '*' + kinds[0] + '*')}",
         )
     return tuple(os.path.join(path, name) for name in chosen)
 
@@ -118,7 +118,7 @@ def _of_split(path: str, names: list[str], split: str | None) -> list[str]:
         raise DataError(
             given=f"{path} has files of several splits: {', '.join(splits)}",
             rule="what is held out never mixes with what is learned",
-            remedy=f"name one: split: {next(iter(splits))}, or a file",
+            remedy=f"name one, such as split: {max(splits)}, or a file",
         )
     if split is None or (split == "train" and not splits):
         return names
