@@ -78,8 +78,7 @@ def make_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 def with_trl(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *, masked: bool, processes: int) -> int:
     found = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(folder / "datasets"))
-    config = LlamaConfig(vocab_size=16_384, hidden_size=16, intermediate_size=16, num_hidden_layers=1)
-    config.num_attention_heads = config.num_key_value_heads = 2
+    config = LlamaConfig(vocab_size=16_384, hidden_size=32, intermediate_size=16, num_hidden_layers=1)
     arguments = SFTConfig(
         output_dir=str(folder / "out"),
         max_length=4096,

@@ -68,13 +68,21 @@ class ControlText:
 
     def sealed(self, conversation: Conversation) -> Conversation | None:
         """The conversation with all its control strings sealed; None: it has none."""
+        if not any(map(self._has, conversation.messages)) and not _found(conversation.tools, self.in_others):
+            return None
         messages = tuple(self._sealed_message(message) for message in conversation.messages)
         tools = tuple(_sealed(tool, self.in_others) for tool in conversation.tools)
-        sealed = replace(conversation, messages=messages, tools=tools)
-        return None if sealed == conversation else sealed
+        return replace(conversation, messages=messages, tools=tools)
+
+    def _has(self, message: Message) -> bool:
+        pattern = self._forbidden(message)
+        return _found(message.content, pattern) or _found(message.extra, pattern)
+
+    def _forbidden(self, message: Message) -> re.Pattern[str]:
+        return self.in_assistant if message.role == "assistant" else self.in_others
 
     def _sealed_message(self, message: Message) -> Message:
-        pattern = self.in_assistant if message.role == "assistant" else self.in_others
+        pattern = self._forbidden(message)
         content, extra = _sealed(message.content, pattern), _sealed(dict(message.extra), pattern)
         return replace(message, content=content, extra=extra)
 
@@ -88,6 +96,15 @@ def ordinary_ranges(marked: str, control: ControlText) -> tuple[tuple[int, int],
         if start >= 0 and (found := control.in_others.match(plain, start)):
             ranges.append(found.span())
     return tuple(ranges)
+
+
+def _found(value: object, pattern: re.Pattern[str]) -> bool:
+    """Whether a control string is anywhere in a value, in the keys of objects too."""
+    if isinstance(value, str):
+        return pattern.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_found(key, pattern) or _found(entry, pattern) for key, entry in value.items())
+    return isinstance(value, list | tuple) and any(_found(entry, pattern) for entry in value)
 
 
 def _sealed(value: Any, pattern: re.Pattern[str]) -> Any:

@@ -8,7 +8,8 @@ samples it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -16,7 +17,7 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer, decoders, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.control import Twin
@@ -57,6 +58,19 @@ class Sample:
     """Whether it is plain text, which may be cut into pieces."""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Written:
+    """A text as T tokens."""
+
+    tokens: NDArray[np.int32]
+    starts: Ints
+    """[T] the first character that each token writes."""
+    stops: Ints
+    """[T] the character after the last."""
+    reached: Ints
+    """[T] how far the tokens before reach."""
+
+
 class Encoder:
     """Makes samples of renderings. Holds what is worked out once for a tokenizer."""
 
@@ -84,8 +98,8 @@ class Encoder:
         self._core.no_truncation()
         self._core.no_padding()
         self._core.encode_special_tokens = False
-        for i, encoded in zip(plain, self._encoded([renderings[i].text for i in plain], self._core), strict=True):
-            samples[i] = self._sample(renderings[i], encoded)
+        for i, written in zip(plain, self._written([renderings[i].text for i in plain], self._core), strict=True):
+            samples[i] = self._sample(renderings[i], written)
         for i, rendering in enumerate(renderings):
             if rendering.ordinary:
                 samples[i] = self._with_ordinary(rendering)
@@ -96,25 +110,58 @@ class Encoder:
             text = self._twin.named(rendering.text, rendering.ordinary)
         except DataError as error:
             return error
-        (encoded,) = self._encoded([text], self._twin.core)
-        return self._sample(rendering, encoded)
+        (written,) = self._written([text], self._twin.core, by_width=False)
+        return self._sample(rendering, written)
 
-    @staticmethod
-    def _encoded(texts: list[str], core: Tokenizer) -> list[Encoding]:
-        return core.encode_batch(texts, add_special_tokens=False)
+    def _written(self, texts: list[str], core: Tokenizer, *, by_width: bool = True) -> Iterator[_Written]:
+        """Each text as tokens with the characters that they write.
 
-    def _sample(self, rendering: Rendering, encoded: Encoding) -> Sample | DataError:
-        tokens = np.array(encoded.ids, np.int32)
-        starts, stops, reached = _extents(encoded.offsets)
+        Asking the tokenizer for characters costs as much again as tokenising. In byte-level vocabularies a token has a
+        fixed width in bytes; where the widths add up to an ASCII text, they say the same.
+        """
+        if not by_width or self._widths is None:
+            for encoded in core.encode_batch(texts, add_special_tokens=False):
+                yield _Written(np.array(encoded.ids, np.int32), *_extents(encoded.offsets))
+            return
+        for text, encoded in zip(texts, core.encode_batch_fast(texts, add_special_tokens=False), strict=True):
+            tokens = np.array(encoded.ids, np.int32)
+            stops = np.cumsum(self._widths[tokens])
+            if text.isascii() and len(tokens) and stops[-1] == len(text):
+                starts = np.concatenate([np.zeros(1, np.int64), stops[:-1]])
+                yield _Written(tokens, starts, stops, starts)
+            else:
+                yield from self._written([text], core, by_width=False)
+
+    @cached_property
+    def _widths(self) -> Ints | None:
+        """[V] bytes that each token writes; None: the vocabulary is not byte-level."""
+        described = json.loads(self._core.to_str())
+        added = {entry["id"]: entry for entry in described["added_tokens"]}
+        letters = set(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = self._core.get_vocab(with_added_tokens=True)
+        plain = not any(entry["lstrip"] or entry["rstrip"] for entry in added.values())
+        if not isinstance(self._core.decoder, decoders.ByteLevel) or not plain or described["normalizer"] is not None:
+            return None
+        widths = np.zeros(max(vocabulary.values()) + 1, np.int64)
+        for piece, token in vocabulary.items():
+            if token not in added and not letters.issuperset(piece):
+                return None
+            widths[token] = len(piece.encode()) if token in added else len(piece)
+        return widths
+
+    def _sample(self, rendering: Rendering, written: _Written) -> Sample | DataError:
+        tokens, starts, stops, reached = written.tokens, written.starts, written.stops, written.reached
         trainable = np.full(len(tokens), rendering.everything)
         ends: list[int] = []
         unended = straddling = 0
         for span in rendering.spans:
             inside = _writing(starts, stops, span)
-            texts = [rendering.text[starts[i] : stops[i]] for i in inside[-_TAIL:]]
-            cut, end = _end_of_turn(tokens[inside[-_TAIL:]].tolist(), texts, self._end, self._markers)
+            tail = inside[-_TAIL:]
+            pairs = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
+            texts = [rendering.text[start:stop] for start, stop in pairs]
+            cut, end = _end_of_turn(tokens[tail].tolist(), texts, self._end, self._markers)
             kept = inside[: len(inside) - cut]
-            trainable[kept] = _wanted(starts[kept], stops[kept], rendering.skipped)
+            trainable[kept] = _wanted(starts[kept], stops[kept], rendering.skipped) if rendering.skipped else True
             if end is None:
                 unended += 1
             else:

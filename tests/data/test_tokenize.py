@@ -21,6 +21,7 @@ from burnish.data import (
     tokenize,
 )
 from burnish.data import render as render_with
+from burnish.data.tokenize import Encoder
 from burnish.errors import DataError, ModelError
 
 # The tokenizers write this character for a space, so no decoding can tell the two apart.
@@ -224,3 +225,21 @@ def test_slow_tokenizers_are_refused(byte_level: PreTrainedTokenizerBase, monkey
     monkeypatch.setattr(type(byte_level), "is_fast", False)
     with pytest.raises(ModelError, match="is a slow one"):
         tokenize([Rendering("ab", ((1, 2),))], byte_level)
+
+
+@given(text=st.text("ab \n<|>im_end", max_size=20), special=st.lists(st.sampled_from(["<|im_end|>", " the", "é"])))
+def test_widths_of_tokens_say_what_the_tokenizer_says(
+    byte_level: PreTrainedTokenizerBase, text: str, special: list[str]
+) -> None:
+    """Byte-level tokens have a width; asking the tokenizer which characters they write costs as much as tokenising."""
+    encoder, core, whole = Encoder(byte_level), byte_level.backend_tokenizer, text + "".join(special)
+    assert encoder._widths is not None
+    (quick,) = encoder._written([whole], core)
+    (slow,) = encoder._written([whole], core, by_width=False)
+    for name in ("tokens", "starts", "stops"):
+        assert getattr(quick, name).tolist() == getattr(slow, name).tolist()
+    assert quick.reached.tolist()[1:] == slow.reached.tolist()[1:]
+
+
+def test_other_vocabularies_have_no_widths(llama_style: PreTrainedTokenizerBase) -> None:
+    assert Encoder(llama_style)._widths is None
