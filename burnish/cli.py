@@ -54,7 +54,7 @@ def root(
 @app.command()
 def sft(
     model: Annotated[str, typer.Option(help="A hub name or a folder.")],
-    data: Annotated[str, typer.Option(help="Rows to learn: .json, .jsonl, .jsonl.gz, or a hub data set.")],
+    data: Annotated[str, typer.Option(help="What to learn: a file, a folder, a pattern or a hub data set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/sft.")] = None,
     eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,

@@ -46,6 +46,8 @@ class Prepared(Sequence[Group]):
     """The tokens of all rows, also of those that are left out."""
     picked: Picked
     """Which parts of them are the groups."""
+    origin: Rows
+    """The rows that they come from: they know their source, file and line."""
     report: DataReport
     unusable: tuple[Unusable, ...]
     """Every row that was left out because it cannot be used."""
@@ -63,7 +65,8 @@ class Prepared(Sequence[Group]):
         at = range(len(self))[index]
         start = int(self.picked.starts[at])
         part = slice(start, start + int(self.picked.lengths[at]))
-        metadata = {"source": self.report.source, "row": int(self.picked.rows[at])}
+        row = int(self.picked.rows[at])
+        metadata = {"source": self.origin.source_of(row), "row": row}
         tokens, trainable = self.samples.tokens[part], self.samples.trainable[part]
         return to_group(tokens, trainable, int(self.picked.prompt_lengths[at]), metadata)
 
@@ -126,7 +129,7 @@ def prepare(
     if not len(picked.starts):
         raise _nothing_left(rows, picked)
     unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
-    return Prepared(samples, picked, _report(rows, chosen, writer, samples, picked, unusable), unusable)
+    return Prepared(samples, picked, rows, _report(rows, chosen, writer, samples, picked, unusable), unusable)
 
 
 def _report(

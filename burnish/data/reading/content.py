@@ -197,9 +197,21 @@ def _parts(packed: BinaryIO, ending: str) -> Iterator[bytes]:
             while part := unpacked.read(CHUNK):
                 yield part
         return
-    reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-    while part := reader.read(CHUNK):
-        yield part
+    yield from _zstd_parts(packed)
+
+
+def _zstd_parts(packed: BinaryIO) -> Iterator[bytes]:
+    """All frames. (The library's own reader takes a file that ends within a frame for a whole one.)"""
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    is_open = True
+    while data := packed.read(CHUNK):
+        while data:
+            if not is_open:
+                frame, is_open = zstandard.ZstdDecompressor().decompressobj(), True
+            yield frame.decompress(data)
+            data, is_open = frame.unused_data, not frame.eof
+    if is_open:
+        raise EOFError("Compressed file ended before the end of its last frame")
 
 
 def _kept(place: Path, beginning: bytes, parts: Iterator[bytes]) -> FileContent:
