@@ -161,12 +161,14 @@ def _of_another_stage(columns: Sequence[str], entry: Format, stage: str) -> Data
     ways = {
         "preference": "name format=chosen to learn the chosen answers",
         "labelled": "name format=prompt_completion to learn all answers, the unwanted ones too",
-        "task": _near_columns(columns, FORMATS.values()) or _learn_reference(first),
     }
+    remedy = ways.get(entry.name, "name another format, or other data")
+    if entry.name == "task":
+        remedy = _near_columns(columns, FORMATS.values()) or _learn_reference(first)
     return DataError(
         given=f"the columns {', '.join(columns)} are of the format {entry.name} ({first})",
         rule=f"such rows are for {' or '.join(entry.stages)}, not for {stage}",
-        remedy=ways.get(entry.name, "name another format, or other data"),
+        remedy=remedy,
     )
 
 

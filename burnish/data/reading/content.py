@@ -29,6 +29,8 @@ CHUNK = 1 << 22
 IN_MEMORY = 1 << 25
 """Unpacked bytes up to which a compressed file stays in memory."""
 COMPRESSED = (".gz", ".zst")
+_PACKED = 1 << 16
+"""Bytes of zstd unpacked at once: a piece may become thousands of times as large."""
 
 _MISTAKEN = {
     b"\x1f\x8b": "is compressed with gzip; let its name end in .gz",
@@ -204,7 +206,7 @@ def _zstd_parts(packed: BinaryIO) -> Iterator[bytes]:
     """All frames. (The library's own reader takes a file that ends within a frame for a whole one.)"""
     frame = zstandard.ZstdDecompressor().decompressobj()
     is_open = True
-    while data := packed.read(CHUNK):
+    while data := packed.read(_PACKED):
         while data:
             if not is_open:
                 frame, is_open = zstandard.ZstdDecompressor().decompressobj(), True
