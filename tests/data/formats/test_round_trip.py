@@ -23,6 +23,8 @@ user, right, wrong = (
     Message("assistant", "4", trained=True),
     Message("assistant", "5", trained=True),
 )
+PARTS = [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]
+THREE = Ranked("a", ("b", "c", "d"), (1, 2.5, 1))
 CALL = [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 talk = Conversation((user, right))
