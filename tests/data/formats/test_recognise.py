@@ -168,10 +168,7 @@ def meaning(other: Format, row: Row) -> object:
 
 
 def test_real_words(shared_folder: Path) -> None:
-    (row, *_) = read_rows(str(shared_folder / "data" / "mbpp" / "mbpp.jsonl"))
-    assert recognise(tuple(row), stage="rl").convert(row) == Task(
-        (Message("user", str(row["text"])),),
-        row["test_list"],
-        {name: row[name] for name in ("code", "task_id", "test_setup_code", "challenge_test_list")}
-        | {"text": row["text"]},
-    )
+    row = read_rows(str(shared_folder / "data" / "mbpp" / "mbpp.jsonl"))[0]
+    extra = {name: row[name] for name in ("code", "task_id", "test_setup_code", "challenge_test_list")}
+    task = Task((Message("user", str(row["text"])),), row["test_list"], extra)
+    assert recognise(tuple(row), stage="rl").convert(row) == task
