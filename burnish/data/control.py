@@ -62,13 +62,13 @@ class ControlText:
     def in_others(self) -> re.Pattern[str]:
         return _any_of((*self.special, *self.written))
 
-    def found(self, text: str) -> list[tuple[int, int]]:
+    def places(self, text: str) -> list[tuple[int, int]]:
         """Where control strings stand in plain text."""
         return [match.span() for match in self.in_assistant.finditer(text)]
 
     def sealed(self, conversation: Conversation) -> Conversation | None:
         """The conversation with all its control strings sealed; None: it has none."""
-        if not any(map(self._has, conversation.messages)) and not _found(conversation.tools, self.in_others):
+        if not any(map(self._has, conversation.messages)) and not found(conversation.tools, self.in_others):
             return None
         messages = tuple(self._sealed_message(message) for message in conversation.messages)
         tools = tuple(_sealed(tool, self.in_others) for tool in conversation.tools)
@@ -76,7 +76,7 @@ class ControlText:
 
     def _has(self, message: Message) -> bool:
         pattern = self._forbidden(message)
-        return _found(message.content, pattern) or _found(message.extra, pattern)
+        return found(message.content, pattern) or found(message.extra, pattern)
 
     def _forbidden(self, message: Message) -> re.Pattern[str]:
         return self.in_assistant if message.role == "assistant" else self.in_others
@@ -93,18 +93,18 @@ def ordinary_ranges(marked: str, control: ControlText) -> tuple[tuple[int, int],
     ranges = []
     for number, match in enumerate(re.finditer(SEAL, marked)):
         start = match.start() - number - 1
-        if start >= 0 and (found := control.in_others.match(plain, start)):
-            ranges.append(found.span())
+        if start >= 0 and (match_there := control.in_others.match(plain, start)):
+            ranges.append(match_there.span())
     return tuple(ranges)
 
 
-def _found(value: object, pattern: re.Pattern[str]) -> bool:
-    """Whether a control string is anywhere in a value, in the keys of objects too."""
+def found(value: object, pattern: re.Pattern[str]) -> bool:
+    """Whether a pattern is anywhere in the texts of a value, in the keys of objects too."""
     if isinstance(value, str):
         return pattern.search(value) is not None
     if isinstance(value, Mapping):
-        return any(_found(key, pattern) or _found(entry, pattern) for key, entry in value.items())
-    return isinstance(value, list | tuple) and any(_found(entry, pattern) for entry in value)
+        return any(found(key, pattern) or found(entry, pattern) for key, entry in value.items())
+    return isinstance(value, list | tuple) and any(found(entry, pattern) for entry in value)
 
 
 def _sealed(value: Any, pattern: re.Pattern[str]) -> Any:

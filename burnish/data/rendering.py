@@ -246,7 +246,7 @@ def complete(completion: Completion, tokenizer: PreTrainedTokenizerBase, control
     ordinary: tuple[Range, ...] = ()
     if control is not None:
         parts = ((len(begin), prompt), (len(before), answer))
-        ordinary = tuple((at + a, at + b) for at, part in parts for a, b in control.found(part))
+        ordinary = tuple((at + a, at + b) for at, part in parts for a, b in control.places(part))
     return Rendering(text, ((len(before), len(text)),), ordinary=ordinary)
 
 
