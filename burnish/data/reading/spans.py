@@ -85,7 +85,7 @@ def seen_columns(rows: Rows) -> tuple[str, ...]:
 def line_spans(content: Content, kind: str) -> tuple[Spans, str]:
     """All lines that are not blank, and the fingerprint of the content as rows of this kind."""
     digest = hashlib.sha256(f"burnish {kind} rows 1\n".encode())
-    ends: list[Indices] = []
+    ends: list[Indices] = [np.empty(0, np.int64)]
     doubtful: list[Indices] = [np.zeros(1, np.int64)]
     position, at_line_start = 0, False
     for chunk in chunks(content):
@@ -98,8 +98,8 @@ def line_spans(content: Content, kind: str) -> tuple[Spans, str]:
         ends.append(newlines + position)
         position += len(values)
         at_line_start = values[-1] == _NEWLINE
-    spans = _without_blank(content, np.concatenate([*ends, np.array([position])]), np.concatenate(doubtful))
-    return spans, digest.hexdigest()
+    ends += [] if at_line_start else [np.array([position])]
+    return _without_blank(content, np.concatenate(ends), np.concatenate(doubtful)), digest.hexdigest()
 
 
 _NEWLINE = 10
@@ -116,6 +116,8 @@ def _without_blank(content: Content, stops: Indices, doubtful: Indices) -> Spans
     for line in np.searchsorted(starts, doubtful):
         if keep[line]:
             keep[line] = bool(content.read(int(starts[line]), int(stops[line])).strip())
+    if keep.all():
+        return Spans(starts, stops, None)
     lines = None if keep[: keep.sum()].all() else np.flatnonzero(keep) + 1
     return Spans(starts[keep], stops[keep], lines)
 
