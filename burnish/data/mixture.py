@@ -176,7 +176,7 @@ def _open(source: DataSource, seed: int, stage: Stage | None) -> Part:
 
 def _told(source: DataSource, drawn: int, rows: Rows, format: Format) -> str:
     name = source.path if source.name is None else f"{source.name} ({source.path})"
-    seen = "" if source.weight == 1 else f", with weight {source.weight:g} {len(rows):,} in an epoch"
+    seen = "" if source.weight == 1 else f", weight {source.weight:g}: {len(rows):,} in an epoch"
     unused = format.unused(rows.columns) if format.dialects else ()
     without = f"; columns without use: {', '.join(unused)}" if unused else ""
     return f"{name}: {drawn:,} rows of the format {format.name}{seen}{without}"

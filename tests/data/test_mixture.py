@@ -81,7 +81,7 @@ def test_counts_and_weights_of_a_source(numbered: Callable[..., str]) -> None:
     data = open_data([DataSource(path=path, count=10, weight=2.5)], seed=3)
     times = Counter(questions(data.rows))
     assert (len(times), len(data.rows), sorted(times.values())) == (10, 25, [2] * 5 + [3] * 5)
-    assert list(data.lines()) == [f"{path}: 10 rows of the format question_answer, with weight 2.5 25 in an epoch"]
+    assert list(data.lines()) == [f"{path}: 10 rows of the format question_answer, weight 2.5: 25 in an epoch"]
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_mixture(three: list[DataSource]) -> None:
     assert again.rows.fingerprint == open_data(three, seed=1).rows.fingerprint
     assert rows.fingerprint != open_data(three[1:], seed=1).rows.fingerprint
     assert [line.partition(": ")[2] for line in data.lines()] == [
-        "30 rows of the format question_answer, with weight 2 60 in an epoch",
+        "30 rows of the format question_answer, weight 2: 60 in an epoch",
         "1 rows of the format prompt_completion; columns without use: id",
         "2 rows of the format text",
     ]
