@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from burnish.data.store import Stretch, join, open_joined, read_stretch, write_s
 ROWS_PER_STRETCH = 1024
 _ROWS_PER_WORKER = 8192
 """Below about as many rows, a worker would still be importing when all is done."""
+_SECONDS_BETWEEN = 1.0
+"""Of telling how far it is."""
 _JOB = "job.pickle"
 _JOINED = "samples"
 
@@ -59,13 +62,14 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
 
 def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
     """Makes every stretch that is neither there nor claimed by another process."""
-    paths = _paths(maker, entry)
+    paths, last = _paths(maker, entry), time.monotonic()
     for number, path in enumerate(paths):
         if path.exists() or not _claim(claims / str(number)):
             continue
         start = number * ROWS_PER_STRETCH
         write_stretch(path, maker.make(start, min(start + ROWS_PER_STRETCH, len(maker.rows))))
-        if told is not None:
+        if told is not None and time.monotonic() - last > _SECONDS_BETWEEN:  # looking for all files takes time
+            last = time.monotonic()
             told(sum(other.exists() for other in paths) * ROWS_PER_STRETCH, len(maker.rows))
 
 

@@ -22,7 +22,7 @@ from burnish.data.rows import Rows
 from burnish.data.store import DOCUMENT, Stretch
 from burnish.errors import DataError
 
-PERCENTILES = (5, 25, 50, 75, 90, 95, 99, 100)
+PERCENTILES = (5, 50, 90, 99, 100)
 _LOOKED_AT = 5000
 """Rows, spread evenly, of which turns, roles and scripts are counted."""
 _KEPT = 0.995

@@ -48,8 +48,12 @@ def sheets(found: Profile) -> Iterator[tuple[str, tuple[str, ...], list[tuple[st
     rows = [_lengths_row(name, lengths) for name, lengths in zip(names, every, strict=False)]
     yield "Lengths, in tokens", head, rows
     yield "How many are how long", ("tokens", "samples", ""), list(_histogram(found))
-    columns = ("max_length", "longer", "learned if cut", "if dropped", "tokens computed", "attention")
-    yield "What a limit does", columns, [_candidate_row(candidate, found) for candidate in found.candidates]
+    columns = ("max_length", "longer", "cut keeps", "drop keeps", "computed", "attention")
+    yield (
+        "What a limit keeps of the learned tokens, and costs",
+        columns,
+        [_candidate_row(candidate, found) for candidate in found.candidates],
+    )
 
 
 def _short(name: str) -> str:
@@ -157,13 +161,13 @@ def _draw_lengths(axes, found: Profile) -> None:  # type: ignore[no-untyped-def]
     axes.set_xlabel("tokens", color=_MUTED)
     axes.set_ylabel("samples", color=_MUTED)
     top = axes.get_ylim()[1]
-    for name, value in (("median", found.whole.percentiles[2]), ("p99", found.whole.percentiles[6])):
+    for name, value in (("median", found.whole.percentiles[1]), ("p99", found.whole.percentiles[3])):
         axes.axvline(value, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.text(value, top * 1.005, f"{name} {value:,}", color=_MUTED, fontsize=8, ha="center", va="bottom")
     axes.axvline(best, color=_ACCENT, linewidth=1.6)
-    name = axes.text(
-        best, top * 0.93, f"max_length {best:,} ", color=_ACCENT, fontsize=9, fontweight="bold", ha="right"
-    )
+    style = {"color": _ACCENT, "fontsize": 9, "fontweight": "bold", "ha": "right"}
+    place = {"xytext": (-7, 0), "textcoords": "offset points"}
+    name = axes.annotate(f"max_length {best:,}", (best, top * 0.93), **place, **style)
     name.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
 
 

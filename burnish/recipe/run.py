@@ -32,7 +32,7 @@ from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
 from burnish.runs.durable import write_text
 from burnish.schedule import Schedule
 from burnish.step import Trainer
-from burnish.watch import Progress, open_progress
+from burnish.watch import Progress, count_on_terminal, open_progress
 
 TOKENS_PER_MICROBATCH = 4096
 """The default of tokens_per_microbatch, unless a row is longer."""
@@ -140,6 +140,7 @@ def _read(recipe: Recipe, settings: Sft) -> Inputs:
             control_text=settings.control_text,
             template_options=settings.template_options,
             max_unusable=settings.max_unusable,
+            told=count_on_terminal("rows made into tokens"),
         )
 
     data = _opened(recipe, settings, settings.data)

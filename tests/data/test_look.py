@@ -86,7 +86,7 @@ def test_the_verb_prints_tables_and_writes_a_page(model: str, path: str, tmp_pat
     output = tmp_path / "out"
     result = CliRunner().invoke(app, ["data", "profile", path, "--model", model, "--output", str(output)])
     assert result.exit_code == 0, result.output
-    for part in ("Lengths, in tokens", "What a limit does", "1 samples repeat an earlier one", "max_length="):
+    for part in ("Lengths, in tokens", "What a limit keeps", "1 samples repeat an earlier one", "max_length="):
         assert part in result.output
     assert (output / "lengths.png").read_bytes().startswith(b"\x89PNG")
     page = (output / "profile.html").read_text()
