@@ -58,19 +58,19 @@ def _read(path: str, split: str | None, documents: Documents, stream: int | None
             rule="only hub sets are streamed; a file is never read into memory as a whole anyway",
             remedy="remove stream; count takes a part of the rows",
         )
-    if is_pattern(path):
-        return _joined(path, matching(path), documents)
     file = expanded(path)
-    if not os.path.exists(file):
+    if not is_pattern(path) and not os.path.exists(file):
         raise missing(path)
     if os.path.isdir(file):
         return _read_folder(path, split, documents)
     if split not in (None, "train"):
         raise DataError(
             given=f"split {split!r} of {path}",
-            rule="a file is one split",
+            rule="a file is one split, and so are the files that a pattern matches",
             remedy="leave split out, or name another file",
         )
+    if is_pattern(path):
+        return _joined(path, matching(path), documents)
     return _read_file(path, documents)
 
 

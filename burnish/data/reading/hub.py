@@ -98,7 +98,7 @@ def read_saved(path: str, split: str | None) -> HubRows:
             raise DataError(
                 given=f"{path} has no split {chosen!r}",
                 rule=f"it has: {', '.join(found)}",
-                remedy=f"name one: {path}[{next(iter(found))}], or split={next(iter(found))}",
+                remedy=f"name one: split: {next(iter(found))}",
             )
         return _rows(path, found[chosen])
     return _rows(path, found)

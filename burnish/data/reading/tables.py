@@ -119,8 +119,10 @@ def _reachable(file: Path, kind: Kind, identity: str) -> Path:
 
 def _pieces(file: Path, kind: Kind) -> Iterator[Any]:
     if kind == "parquet":
-        with pq.ParquetFile(file) as parquet:
-            yield from parquet.iter_batches(_BATCH)
+        # Read ahead, or over all groups at once, it keeps what it has read until the end.
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            for group in range(parquet.num_row_groups):
+                yield from parquet.iter_batches(_BATCH, row_groups=[group])
         return
     yield from _mapped(str(file))
 

@@ -118,6 +118,8 @@ def test_splits_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(DataError, match="no files of the split 'test'"):
         read_rows(str(tmp_path), split="test")
+    with pytest.raises(DataError, match=r"split 'test' of .*\*\.jsonl"):
+        read_rows(str(tmp_path / "*.jsonl"), split="test")
     with pytest.raises(DataError, match="only hub sets are streamed"):
         read_rows(str(tmp_path), stream=5)
 
