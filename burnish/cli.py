@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import burnish
+from burnish import cli_data
 from burnish.errors import DivergenceError, Interrupted, UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Post-training for language models.",
     rich_markup_mode=None,
 )
+app.add_typer(cli_data.app, name="data")
 
 Overrides = Annotated[
     list[str] | None,
@@ -50,7 +52,7 @@ def root(
 @app.command()
 def sft(
     model: Annotated[str, typer.Option(help="A hub name or a folder.")],
-    data: Annotated[str, typer.Option(help="Rows to learn: .json, .jsonl, .jsonl.gz, or a hub data set.")],
+    data: Annotated[str, typer.Option(help="What to learn: a file, a folder, a pattern or a hub data set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/sft.")] = None,
     eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,

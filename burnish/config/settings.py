@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -45,19 +45,21 @@ def _explain(kind: type[Settings], error: ValidationError, known_elsewhere: Mapp
     issues = sorted(error.errors(), key=lambda issue: issue["type"] != "extra_forbidden")
     issue = issues[0]
     names = {part for key in keys(kind) for part in key.split(".")}
-    path = ".".join(
-        str(part)
-        for part in issue["loc"]
-        if isinstance(part, int) or part in names or issue["type"] == "extra_forbidden"
-    )
+    *within, last = issue["loc"] or ("",)
+    # Between keys stand pydantic's names of the members of unions.
+    parts = [part for part in within if isinstance(part, int) or part in names]
+    is_key = isinstance(last, int) or last in names or issue["type"] == "extra_forbidden"
+    path = ".".join(map(str, [*parts, last] if is_key else parts))
     if issue["type"] == "extra_forbidden":
         return unknown_key(kind, path, known_elsewhere)
     if issue["type"] == "missing":
         return RecipeError(given=f"{path} is missing", rule=f"{path} must be given", remedy=f"add {path}: …")
     rule = issue["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    value = issue["input"]
+    if issue["type"] == "value_error" and isinstance(value, str):
+        return RecipeError(given=f"{path}: {value}", rule=rule, remedy=f"correct {path}")
     if issue["type"] == "value_error":
         return RecipeError(given=f"the settings of {path or 'the recipe'}", rule=rule, remedy="change one of the two")
-    value = issue["input"]
     given = repr(value) if isinstance(value, str | int | float | bool | None) else f"a {type(value).__name__}"
     return RecipeError(given=f"{path}: {given}", rule=f"{path} {rule}", remedy=f"correct {path}")
 
@@ -68,7 +70,8 @@ def unknown_key(kind: type[Settings], path: str, known_elsewhere: Mapping[str, s
     prefixes = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
     path = next((prefix for prefix in prefixes if not any(_same_place(key, prefix) for key in keys(kind))), path)
     parent, _, name = path.rpartition(".")
-    siblings = [key.rpartition(".")[2] for key in keys(kind) if _same_place(key.rpartition(".")[0], parent)]
+    near = [key.rpartition(".") for key in keys(kind)]
+    siblings = [last for above, _, last in near if last != "*" and _same_place(above, parent)]
     return unknown_name(path, name, siblings, known_elsewhere)
 
 
@@ -99,6 +102,8 @@ def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:
 def _inner(annotation: Any, in_list: bool) -> Iterator[tuple[type[Settings], bool]]:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         yield annotation, in_list
+    if get_origin(annotation) is Annotated:
+        yield from _inner(get_args(annotation)[0], in_list)
     is_list = get_origin(annotation) in (tuple, list)
     if is_list or get_origin(annotation) in (Union, UnionType):
         for argument in get_args(annotation):

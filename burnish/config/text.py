@@ -156,6 +156,9 @@ def _lines(data: object, origins: Mapping[str, str], prefix: str, indent: str) -
             yield from _entry(f"{indent}{key}:", value, origins, f"{prefix}{key}", indent)
     elif isinstance(data, list | tuple):
         for index, value in enumerate(data):
+            if not isinstance(value, Mapping):  # a plain value beside mappings
+                yield from _entry(f"{indent}-", value, origins, f"{prefix}{index}", indent)
+                continue
             first, *rest = _lines(value, origins, f"{prefix}{index}.", indent + "  ")
             yield f"{indent}- {first.lstrip()}"
             yield from rest

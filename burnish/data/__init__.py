@@ -5,27 +5,38 @@ The first stage of the flow. `read_rows` gives rows that know their file and lin
 all of this for a whole set and keeps the result compactly.
 """
 
+from burnish.data.control import ControlText
 from burnish.data.formats import FORMATS, Completion, Conversation, Format, Message, recognise
-from burnish.data.prepare import Overlong, Prepared, prepare
-from burnish.data.read import Row, Rows, read_rows
-from burnish.data.report import DataReport, Dropped
-from burnish.data.template import Rendering, choose_template, complete, render
+from burnish.data.lengths import Overlong
+from burnish.data.prepare import Prepared, prepare
+from burnish.data.read import read_rows
+from burnish.data.rendering import TRAIN_ON, Rendering, complete, render
+from burnish.data.report import DataReport, Dropped, Unusable
+from burnish.data.rows import PickedRows, Row, Rows
+from burnish.data.template import Template, choose_template
 from burnish.data.tokenize import Sample, to_group, tokenize
+from burnish.data.writer import Writer
 
 __all__ = [
     "FORMATS",
+    "TRAIN_ON",
     "Completion",
+    "ControlText",
     "Conversation",
     "DataReport",
     "Dropped",
     "Format",
     "Message",
     "Overlong",
+    "PickedRows",
     "Prepared",
     "Rendering",
     "Row",
     "Rows",
     "Sample",
+    "Template",
+    "Unusable",
+    "Writer",
     "choose_template",
     "complete",
     "prepare",

@@ -1,58 +1,59 @@
-"""A whole set made ready: rows to groups, kept compactly, with a report of what became of every row.
+"""A whole set made ready: its samples, the rule for long ones, and a report of what became of every row.
 
-The last step of the data stage, built on `formats`, `template` and `tokenize`; sources read what it gives. Nothing is
-left out silently: a row that cannot be used stops the preparation, and what the user chose to drop or cut is counted.
+The last step of the data stage, over `cache`; sources read what it gives. Nothing is left out silently: a row that
+cannot be used stops the preparation unless a share of them was allowed, and what was left out or cut is counted.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, overload
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.formats import Completion, Format, recognise
-from burnish.data.read import Rows
-from burnish.data.report import DataReport, Dropped
-from burnish.data.template import Rendering, complete, render
-from burnish.data.tokenize import Sample, to_group, tokenize
+from burnish.data.cache import samples_of
+from burnish.data.formats import Format, recognise
+from burnish.data.lengths import Overlong, Picked, pick
+from burnish.data.maker import ControlRule, Maker
+from burnish.data.rendering import TrainOn
+from burnish.data.report import DataReport, Unusable
+from burnish.data.rows import Rows
+from burnish.data.store import ORDINARY, SHORTENED, STRADDLING, UNENDED, Fault, Stretch
+from burnish.data.template import Template
+from burnish.data.tokenize import to_group
+from burnish.data.writer import Writer
 from burnish.errors import DataError
 from burnish.types import Group
 
-Overlong = Literal["stop", "drop", "cut"]
-"""What happens to a sample longer than the limit: an error, left out and counted, or cut at its end and counted."""
-
-_BATCH = 512
-"""Renderings tokenised at once."""
 _SHOWN = 5
 """Places named in a message, the others are counted."""
+_EXAMPLE = 4096
+"""Tokens of the first group that the report shows."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prepared(Sequence[Group]):
-    """Groups of one response each, in the order of their rows, stored flat: 5 bytes a token.
+    """Groups of one response each, in the order of their rows. Tokens stay in the cache, mapped into memory.
 
     Example: ``prepared[0].prompt``, ``prepared[0].metadata == {"source": "demos.jsonl", "row": 0}``.
     """
 
-    tokens: NDArray[np.int32]
-    """[total] token ids of all groups, prompt and response joined."""
-    trainable: NDArray[np.bool_]
-    """[total] what is learned."""
-    offsets: NDArray[np.int64]
-    """[groups + 1] where each group begins and ends in the two above."""
-    prompt_lengths: NDArray[np.int64]
-    """[groups] tokens of each prompt."""
-    rows: NDArray[np.int64]
-    """[groups] index of the row that each group comes from."""
+    samples: Stretch
+    """The tokens of all rows, also of those that are left out."""
+    picked: Picked
+    """Which parts of them are the groups."""
+    origin: Rows
+    """The rows that they come from: they know their source, file and line."""
     report: DataReport
+    unusable: tuple[Unusable, ...]
+    """Every row that was left out because it cannot be used."""
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.picked.starts)
 
     @overload
     def __getitem__(self, index: int) -> Group: ...
@@ -62,219 +63,134 @@ class Prepared(Sequence[Group]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         at = range(len(self))[index]
-        part = slice(int(self.offsets[at]), int(self.offsets[at + 1]))
-        metadata = {"source": self.report.source, "row": int(self.rows[at])}
-        return to_group(self.tokens[part], self.trainable[part], int(self.prompt_lengths[at]), metadata)
+        start = int(self.picked.starts[at])
+        part = slice(start, start + int(self.picked.lengths[at]))
+        row = int(self.picked.rows[at])
+        metadata = {"source": self.origin.source_of(row), "row": row}
+        tokens, trainable = self.samples.tokens[part], self.samples.trainable[part]
+        return to_group(tokens, trainable, int(self.picked.prompt_lengths[at]), metadata)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """[groups] index of the row that each group comes from."""
+        return self.picked.rows
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """[groups] tokens of each group."""
-        return np.diff(self.offsets)
+        return self.picked.lengths
 
     @property
     def fingerprint(self) -> str:
-        """Identity of what is learned (sha256 of the arrays): the same rows, tokenizer and template give the same."""
-        digest = hashlib.sha256(b"burnish groups 1")
-        for array in (self.tokens, self.trainable, self.offsets, self.prompt_lengths, self.rows):
-            stored = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            digest.update(len(stored).to_bytes(8, "little"))
-            digest.update(stored.view(np.uint8).data)
+        """Identity of what is learned (sha256): the same rows, tokenizer, template and settings give the same."""
+        digest = hashlib.sha256(f"burnish groups 2 {self.samples.fingerprint}".encode())
+        for array in (self.picked.starts, self.picked.lengths, self.picked.prompt_lengths, self.picked.rows):
+            digest.update(np.ascontiguousarray(array, "<i8").view(np.uint8).data)
         return digest.hexdigest()
-
-
-@dataclass(eq=False, slots=True)
-class _Outcome:
-    """What has become of the rows so far."""
-
-    samples: list[Sample] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    """The row of each sample."""
-    unusable: list[tuple[int, DataError]] = field(default_factory=list)
-    """Rows that cannot be used, with the reason, by row."""
-    conversations: int = 0
-    """Rows that the template wrote."""
 
 
 def prepare(
     rows: Rows,
     tokenizer: PreTrainedTokenizerBase,
-    template: str,
+    template: Template,
     *,
-    format: str | None = None,
+    format: str | Format | None = None,
     max_length: int,
     overlong: Overlong = "stop",
+    train_on: TrainOn = "assistant",
+    control_text: ControlRule = "text",
+    template_options: Mapping[str, object] | None = None,
+    max_unusable: float = 0.0,
+    workers: int | None = None,
+    told: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Groups of all rows, at most ``max_length`` tokens each; DataError if any row cannot be used.
+    """Groups of all rows, at most ``max_length`` tokens each.
 
-    ``template`` is Jinja source, see `choose_template`; ``format`` a name in `FORMATS`, None: from the columns.
+    Args:
+        format: a name in `FORMATS`, or a format; None: from the columns.
+        overlong: what happens to longer rows, see `Overlong`. Documents are always cut into pieces.
+        max_unusable: share of the rows that may be unusable, and are then left out.
+        workers: processes that make samples beside this one; None: as many as it is worth.
+        told: called with the rows done and all rows while samples are made.
+
+    Raises:
+        DataError: more rows are unusable than allowed, or rows are too long and the rule is to stop.
     """
     assert max_length >= 2, "a group has at least a token of prompt and one of response"
-    chosen = recognise(rows.columns, format)
-    outcome = _tokenised(rows, chosen, tokenizer, template)
-    if outcome.unusable:
-        raise _unusable(rows, outcome.unusable)
-    too_long = [i for i, sample in enumerate(outcome.samples) if len(sample.tokens) > max_length]
-    kept, dropped = _limited(rows, outcome, too_long, max_length, overlong)
-    cut = len(too_long) if overlong == "cut" else 0
-    return _packed(rows, chosen, tokenizer, kept, dropped, cut)
+    chosen = format if isinstance(format, Format) else recognise(rows.columns, format)
+    writer = Writer(tokenizer, template, template_options or {})
+    within = max_length if overlong == "cut_turns" else None
+    samples = samples_of(Maker(rows, chosen, writer, train_on, control_text, within), workers, told)
+    picked, hopeless = pick(rows, samples, max_length, overlong)
+    faults = sorted((*samples.faults, *hopeless), key=lambda fault: fault.row)
+    unusable_rows = {fault.row for fault in faults}
+    if len(unusable_rows) > max_unusable * len(rows):
+        raise _unusable(rows, faults, max_unusable)
+    if not len(picked.starts):
+        raise _nothing_left(rows, picked)
+    unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
+    return Prepared(samples, picked, rows, _report(rows, chosen, writer, samples, picked, unusable), unusable)
 
 
-def _tokenised(rows: Rows, chosen: Format, tokenizer: PreTrainedTokenizerBase, template: str) -> _Outcome:
-    outcome = _Outcome()
-    for batch in _batches(_renderings(rows, chosen, tokenizer, template, outcome)):
-        samples = tokenize([rendering for _, rendering in batch], tokenizer)
-        for (row, rendering), sample in zip(batch, samples, strict=True):
-            if sample is None:
-                outcome.unusable.append((row, _nothing_learned(rendering)))
-            else:
-                outcome.samples.append(sample)
-                outcome.rows.append(row)
-    outcome.unusable.sort(key=lambda fault: fault[0])
-    return outcome
-
-
-def _renderings(
-    rows: Rows, chosen: Format, tokenizer: PreTrainedTokenizerBase, template: str, outcome: _Outcome
-) -> Iterator[tuple[int, Rendering]]:
-    for index in range(len(rows)):
-        try:
-            example = chosen.convert(rows[index])
-            if isinstance(example, Completion):
-                written: tuple[Rendering, ...] = (complete(example, tokenizer),)
-            else:
-                outcome.conversations += 1
-                written = render(example, tokenizer, template)
-        except DataError as error:
-            outcome.unusable.append((index, error))
-            continue
-        yield from ((index, rendering) for rendering in written)
-
-
-def _batches(renderings: Iterator[tuple[int, Rendering]]) -> Iterator[list[tuple[int, Rendering]]]:
-    batch: list[tuple[int, Rendering]] = []
-    for entry in renderings:
-        batch.append(entry)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _limited(
-    rows: Rows, outcome: _Outcome, too_long: list[int], max_length: int, overlong: Overlong
-) -> tuple[_Outcome, tuple[Dropped, ...]]:
-    """The samples within the limit, by the rule that the user chose."""
-    if not too_long:
-        return outcome, ()
-    if overlong == "stop":
-        raise _overlong(rows, outcome, too_long, max_length)
-    if overlong == "cut":
-        return replace(outcome, samples=_cut(rows, outcome, too_long, max_length)), ()
-    left_out = set(too_long)
-    kept = [i for i in range(len(outcome.samples)) if i not in left_out]
-    where = tuple(rows.where(outcome.rows[i]) for i in too_long[:_SHOWN])
-    dropped = Dropped(f"longer than {max_length} tokens", len(too_long), where)
-    if not kept:
-        raise DataError(
-            given=f"all {len(too_long)} samples of {rows.source} are longer than {max_length} tokens and were dropped",
-            rule="at least one sample is left to learn from",
-            remedy="raise max_length, or use overlong=cut",
-        )
-    samples, kept_rows = [outcome.samples[i] for i in kept], [outcome.rows[i] for i in kept]
-    return replace(outcome, samples=samples, rows=kept_rows), (dropped,)
-
-
-def _cut(rows: Rows, outcome: _Outcome, too_long: Sequence[int], max_length: int) -> list[Sample]:
-    """All samples, the long ones without their ends; each must keep something to learn."""
-    samples = list(outcome.samples)
-    hopeless = [i for i in too_long if not samples[i].trainable[:max_length].any()]
-    if hopeless:
-        longest = max(samples[i].prompt_length for i in hopeless)
-        raise DataError(
-            given=f"{_places(rows, [outcome.rows[i] for i in hopeless])}: the prompt alone fills {max_length} tokens "
-            f"(the longest has {longest}), cut to that nothing is left to learn",
-            rule="a sample has its whole prompt and at least one learned token",
-            remedy=f"raise max_length above {longest}, use overlong=drop, or delete such rows",
-        )
-    for i in too_long:
-        size = int(np.flatnonzero(samples[i].trainable[:max_length])[-1]) + 1
-        samples[i] = replace(samples[i], tokens=samples[i].tokens[:size], trainable=samples[i].trainable[:size])
-    return samples
-
-
-def _packed(
-    rows: Rows,
-    chosen: Format,
-    tokenizer: PreTrainedTokenizerBase,
-    outcome: _Outcome,
-    dropped: tuple[Dropped, ...],
-    cut: int,
-) -> Prepared:
-    samples = outcome.samples
-    lengths = np.array([len(sample.tokens) for sample in samples], np.int64)
-    trainable = np.concatenate([sample.trainable for sample in samples])
-    report = DataReport(
+def _report(
+    rows: Rows, chosen: Format, writer: Writer, samples: Stretch, picked: Picked, unusable: tuple[Unusable, ...]
+) -> DataReport:
+    notes = samples.notes[picked.samples]
+    once = np.unique(picked.samples, return_index=True)[1]  # pieces of one document share its notes
+    conversations = samples.conversations
+    return DataReport(
         source=rows.source,
         format=chosen.name,
         unused_columns=chosen.unused(rows.columns),
         rows=len(rows),
-        conversations=outcome.conversations,
-        groups=len(samples),
-        dropped=dropped,
-        cut=cut,
-        tokens=int(lengths.sum()),
-        trained_tokens=int(trainable.sum()),
-        longest=int(lengths.max()),
-        end_tokens=frozenset(end for sample in samples for end in sample.ends),
-        unended_turns=sum(sample.num_unended for sample in samples),
-        straddling_turns=sum(sample.num_straddling for sample in samples),
-        example=_shown(samples[0], tokenizer),
-    )
-    return Prepared(
-        tokens=np.concatenate([sample.tokens for sample in samples]),
-        trainable=trainable,
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        prompt_lengths=np.array([sample.prompt_length for sample in samples], np.int64),
-        rows=np.array(outcome.rows, np.int64),
-        report=report,
+        conversations=conversations,
+        groups=len(picked.starts),
+        dropped=picked.dropped,
+        unusable=len(unusable),
+        cut=picked.num_cut,
+        shortened=int(np.count_nonzero(notes[once, SHORTENED])),
+        tokens=int(picked.lengths.sum()),
+        trained_tokens=picked.trained_tokens,
+        longest=int(picked.lengths.max()),
+        end_tokens=frozenset(samples.ends),
+        unended_turns=int(notes[once, UNENDED].sum()),
+        straddling_turns=int(notes[once, STRADDLING].sum()),
+        with_control_text=int(np.count_nonzero(notes[once, ORDINARY])),
+        preamble=writer.preamble if conversations else "",
+        writes_date=conversations > 0 and writer.writes_date,
+        example=_shown(samples, picked, writer.tokenizer),
     )
 
 
-def _shown(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[str, bool], ...]:
-    borders = np.flatnonzero(np.diff(sample.trainable)) + 1
-    runs = zip(np.split(sample.tokens, borders), np.split(sample.trainable, borders), strict=True)
-    return tuple((str(tokenizer.decode(run.tolist())), bool(mask[0])) for run, mask in runs)
+def _shown(samples: Stretch, picked: Picked, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[str, bool], ...]:
+    start, size = int(picked.starts[0]), min(int(picked.lengths[0]), _EXAMPLE)
+    part = slice(start, start + size)
+    return runs(samples.tokens[part], samples.trainable[part], tokenizer)
 
 
-def _places(rows: Rows, indices: Sequence[int]) -> str:
-    """Where the first few rows are, in words."""
-    more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
-    return ", ".join(rows.where(index) for index in indices[:_SHOWN]) + more
+def runs(
+    tokens: NDArray[np.int32], trainable: NDArray[np.bool_], tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[str, bool], ...]:
+    """A sample as text, in runs: (text, whether it is learned)."""
+    borders = np.flatnonzero(np.diff(trainable)) + 1
+    parts = zip(np.split(tokens, borders), np.split(trainable, borders), strict=True)
+    return tuple((str(tokenizer.decode(part.tolist())), bool(mask[0])) for part, mask in parts)
 
 
-def _nothing_learned(rendering: Rendering) -> DataError:
-    return DataError(
-        given=f"no token is left to learn in {rendering.text[-60:]!r}",
-        rule="a row has at least one token to learn, after something that predicts it",
-        remedy="give the row an answer, or delete it",
-    )
-
-
-def _unusable(rows: Rows, faults: Sequence[tuple[int, DataError]]) -> DataError:
-    places = dict.fromkeys(row for row, _ in faults)
-    shown = [f"{rows.where(row)}: {error.given}" for row, error in faults[:_SHOWN]]
-    more = f"\n  ... {len(places)} of {len(rows)} rows cannot be used" if len(places) > 1 else ""
-    first = faults[0][1]
+def _unusable(rows: Rows, faults: Sequence[Fault], allowed: float) -> DataError:
+    places = dict.fromkeys(fault.row for fault in faults)
+    shown = [f"{rows.where(fault.row)}: {fault.given}" for fault in faults[:_SHOWN]]
+    more = f"\n  ... {len(places)} of {len(rows)} rows cannot be used" if len(places) > 1 or allowed else ""
+    if allowed:
+        more += f", more than max_unusable={allowed:g} allows"
+    first = faults[0]
     return DataError(given="\n  ".join(shown) + more, rule=first.rule, remedy=first.remedy)
 
 
-def _overlong(rows: Rows, outcome: _Outcome, too_long: Sequence[int], max_length: int) -> DataError:
-    longest = max(len(outcome.samples[i].tokens) for i in too_long)
-    places = _places(rows, [outcome.rows[i] for i in too_long])
+def _nothing_left(rows: Rows, picked: Picked) -> DataError:
+    reasons = "; ".join(f"{dropped.count:,} {dropped.reason}" for dropped in picked.dropped)
     return DataError(
-        given=f"{len(too_long)} of {len(outcome.samples)} samples of {rows.source} are longer than {max_length} "
-        f"tokens; the longest has {longest} ({places})",
-        rule="nothing is cut or left out unless it was asked for",
-        remedy=f"raise max_length to {longest}, or leave them out (overlong=drop), or cut their ends (overlong=cut)",
+        given=f"no sample of {rows.source} is left ({reasons or 'all rows are unusable'})",
+        rule="at least one sample is left to learn from",
+        remedy="raise max_length, or use overlong=cut" if picked.dropped else "correct the rows, or name other data",
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from burnish.data.writer import PINNED
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
@@ -14,6 +16,18 @@ class Dropped:
     count: int
     where: tuple[str, ...]
     """File and line of the first few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A row that was left out because it cannot be used."""
+
+    where: str
+    """File and line."""
+    given: str
+    """What is wrong with it."""
+    rule: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +48,12 @@ class DataReport:
     """Groups made: one per row, more where a template rewrites earlier turns."""
     dropped: tuple[Dropped, ...]
     """Empty: nothing was left out."""
+    unusable: int
+    """Rows that cannot be used, left out by leave of max_unusable."""
     cut: int
     """Groups cut to the limit."""
+    shortened: int
+    """Conversations that lost their earliest turns."""
     tokens: int
     """Tokens of all groups, prompts included."""
     trained_tokens: int
@@ -48,6 +66,12 @@ class DataReport:
     """Learned turns whose template writes no end token: they do not teach the model to stop."""
     straddling_turns: int
     """Learned turns whose first token begins in the prompt, see `Sample`."""
+    with_control_text: int
+    """Groups whose row has text of control tokens, which was read as ordinary text."""
+    preamble: str
+    """What the template says before the first message, such as a default system message; "": nothing."""
+    writes_date: bool
+    """Whether the template asks for today's date, and was told the pinned one."""
     example: tuple[tuple[str, bool], ...]
     """The first group as text, in runs: (text, whether it is learned)."""
 
@@ -60,11 +84,24 @@ class DataReport:
         )
         for dropped in self.dropped:
             yield f"  dropped {dropped.count:,}: {dropped.reason} ({', '.join(dropped.where)} ...)"
+        if self.unusable:
+            yield f"  {self.unusable:,} rows cannot be used and were left out: unusable.jsonl says why"
         if self.cut:
             yield f"  cut {self.cut:,} to the limit"
+        if self.shortened:
+            yield f"  took the earliest turns from {self.shortened:,} conversations"
         if self.unused_columns:
             yield f"  columns without use: {', '.join(self.unused_columns)}"
         if self.unended_turns:
             yield f"  {self.unended_turns:,} learned turns have no end token: they do not teach the model to stop"
         if self.straddling_turns:
             yield f"  {self.straddling_turns:,} learned turns begin inside a token of their prompt"
+        if self.with_control_text:
+            yield (
+                f"  {self.with_control_text:,} groups have text of control tokens, kept as ordinary text "
+                "(control_text=tokens makes tokens of it)"
+            )
+        if self.preamble:
+            yield f"  the template says by itself: {self.preamble!r}"
+        if self.writes_date:
+            yield f"  the template writes today's date: it was told {PINNED:%-d %B %Y}, so that tokens stay the same"

@@ -8,16 +8,21 @@ samples it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.template import Rendering
-from burnish.errors import ModelError
+from burnish.data.control import Twin
+from burnish.data.rendering import Rendering
+from burnish.errors import DataError, ModelError
 from burnish.types import Group, Response
 
 Ints = NDArray[np.int64]
@@ -45,64 +50,173 @@ class Sample:
     num_straddling: int
     """Turns whose first token also writes the end of what precedes them (two newlines as one token, say): serving,
     which tokenises the prompt alone, never gives the model the choice of that token."""
+    num_ordinary: int = 0
+    """Control strings of the row that were read as ordinary text."""
+    shortened: bool = False
+    """Whether the conversation lost its earliest turns."""
+    document: bool = False
+    """Whether it is plain text, which may be cut into pieces."""
 
 
-def tokenize(renderings: Sequence[Rendering], tokenizer: PreTrainedTokenizerBase) -> list[Sample | None]:
-    """A sample for each rendering; None: it has no token to learn."""
-    if not tokenizer.is_fast:
-        raise ModelError(
-            given=f"the tokenizer {type(tokenizer).__name__} is a slow one",
-            rule="the tokenizer must say which characters each token writes, which fast ones (tokenizer.json) do",
-            remedy="convert the tokenizer with transformers, or use a model with a tokenizer.json",
+@dataclass(frozen=True, eq=False, slots=True)
+class _Written:
+    """A text as T tokens."""
+
+    tokens: NDArray[np.int32]
+    starts: Ints
+    """[T] the first character that each token writes."""
+    stops: Ints
+    """[T] the character after the last."""
+    reached: Ints
+    """[T] how far the tokens before reach."""
+
+
+class Encoder:
+    """Makes samples of renderings. Holds what is worked out once for a tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raises ModelError for a tokenizer that cannot say which characters a token writes."""
+        if not tokenizer.is_fast:
+            raise ModelError(
+                given=f"the tokenizer {type(tokenizer).__name__} is a slow one",
+                rule="the tokenizer must say which characters each token writes, which fast ones (tokenizer.json) do",
+                remedy="convert the tokenizer with transformers, or use a model with a tokenizer.json",
+            )
+        self._core: Tokenizer = tokenizer.backend_tokenizer
+        self._end: int | None = tokenizer.eos_token_id
+        self._markers = frozenset(tokenizer.added_tokens_decoder)
+
+    @cached_property
+    def _twin(self) -> Twin:
+        return Twin(self._core)
+
+    def samples(self, renderings: Sequence[Rendering]) -> list[Sample | DataError]:
+        """A sample for each rendering, or the reason why there is none."""
+        samples: list[Sample | DataError | None] = [None] * len(renderings)
+        plain = [i for i, rendering in enumerate(renderings) if not rendering.ordinary]
+        # transformers would call the same, and then build lists of masks and types that nobody reads.
+        self._core.no_truncation()
+        self._core.no_padding()
+        self._core.encode_special_tokens = False
+        for i, written in zip(plain, self._written([renderings[i].text for i in plain], self._core), strict=True):
+            samples[i] = self._sample(renderings[i], written)
+        for i, rendering in enumerate(renderings):
+            if rendering.ordinary:
+                samples[i] = self._with_ordinary(rendering)
+        return [sample for sample in samples if sample is not None]
+
+    def _with_ordinary(self, rendering: Rendering) -> Sample | DataError:
+        try:
+            text = self._twin.named(rendering.text, rendering.ordinary)
+        except DataError as error:
+            return error
+        (written,) = self._written([text], self._twin.core, by_width=False)
+        return self._sample(rendering, written)
+
+    def _written(self, texts: list[str], core: Tokenizer, *, by_width: bool = True) -> Iterator[_Written]:
+        """Each text as tokens with the characters that they write.
+
+        Asking the tokenizer for characters costs as much again as tokenising. In byte-level vocabularies a token has a
+        fixed width in bytes; where the widths add up to an ASCII text, they say the same.
+        """
+        if not by_width or self._widths is None:
+            for encoded in core.encode_batch(texts, add_special_tokens=False):
+                yield _Written(np.array(encoded.ids, np.int32), *_extents(encoded.offsets))
+            return
+        for text, encoded in zip(texts, core.encode_batch_fast(texts, add_special_tokens=False), strict=True):
+            tokens = np.array(encoded.ids, np.int32)
+            stops = np.cumsum(self._widths[tokens])
+            if text.isascii() and len(tokens) and stops[-1] == len(text):
+                starts = np.concatenate([np.zeros(1, np.int64), stops[:-1]])
+                yield _Written(tokens, starts, stops, starts)
+            else:
+                yield from self._written([text], core, by_width=False)
+
+    @cached_property
+    def _widths(self) -> Ints | None:
+        """[V] bytes that each token writes; None: the vocabulary is not byte-level."""
+        described = json.loads(self._core.to_str())
+        added = {entry["id"]: entry for entry in described["added_tokens"]}
+        letters = set(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = self._core.get_vocab(with_added_tokens=True)
+        plain = not any(entry["lstrip"] or entry["rstrip"] for entry in added.values())
+        if not isinstance(self._core.decoder, decoders.ByteLevel) or not plain or described["normalizer"] is not None:
+            return None
+        widths = np.zeros(max(vocabulary.values()) + 1, np.int64)
+        for piece, token in vocabulary.items():
+            if token not in added and not letters.issuperset(piece):
+                return None
+            widths[token] = len(piece.encode()) if token in added else len(piece)
+        return widths
+
+    def _sample(self, rendering: Rendering, written: _Written) -> Sample | DataError:
+        tokens, starts, stops, reached = written.tokens, written.starts, written.stops, written.reached
+        trainable = np.full(len(tokens), rendering.everything)
+        ends: list[int] = []
+        unended = straddling = 0
+        for span in rendering.spans:
+            inside = _writing(starts, stops, span)
+            tail = inside[-_TAIL:]
+            pairs = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
+            texts = [rendering.text[start:stop] for start, stop in pairs]
+            cut, end = _end_of_turn(tokens[tail].tolist(), texts, self._end, self._markers)
+            kept = inside[: len(inside) - cut]
+            trainable[kept] = _wanted(starts[kept], stops[kept], rendering.skipped) if rendering.skipped else True
+            if end is None:
+                unended += 1
+            else:
+                ends.append(end)
+                trainable[kept[-1]] = True
+            straddling += len(inside) > 0 and bool(min(starts[inside[0]], reached[inside[0]]) < span[0])
+        learned = _learned(trainable)
+        if len(learned) == 0:
+            return _nothing_learned(rendering)
+        size = int(learned[-1]) + 1  # what follows the last learned token changes nothing that is learned
+        return Sample(
+            tokens[:size],
+            trainable[:size],
+            prompt_length=int(learned[0]),
+            ends=tuple(ends),
+            num_unended=unended,
+            num_straddling=straddling,
+            num_ordinary=len(rendering.ordinary),
+            document=rendering.document,
         )
-    if not renderings:
-        return []
-    encoded = tokenizer(
-        [rendering.text for rendering in renderings],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        padding=False,
-        truncation=False,
-        verbose=False,
-    )
-    markers = frozenset(tokenizer.added_tokens_decoder)
-    return [
-        _sample(rendering, np.asarray(tokens, np.int32), offsets, tokenizer.eos_token_id, markers)
-        for rendering, tokens, offsets in zip(renderings, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    ]
+
+
+def tokenize(renderings: Sequence[Rendering], tokenizer: PreTrainedTokenizerBase) -> list[Sample | DataError]:
+    """A sample for each rendering, or the reason why there is none."""
+    return Encoder(tokenizer).samples(renderings)
 
 
 def to_group(tokens: NDArray[np.int32], trainable: Bools, prompt_length: int, metadata: Mapping[str, object]) -> Group:
     """The group of one sample: everything before the first learned token is the prompt."""
     ids = torch.from_numpy(tokens.astype(np.int64))
-    response = Response(tokens=ids[prompt_length:], trainable=torch.from_numpy(trainable[prompt_length:].copy()))
+    learned = np.array(trainable[prompt_length:])
+    response = Response(tokens=ids[prompt_length:], trainable=torch.from_numpy(learned))
     return Group(prompt=ids[:prompt_length], responses=(response,), metadata=metadata)
 
 
-def _sample(
-    rendering: Rendering, tokens: NDArray[np.int32], offsets: object, eos: int | None, markers: frozenset[int]
-) -> Sample | None:
-    starts, stops, reached = _extents(offsets)
-    trainable = np.zeros(len(tokens), np.bool_)
-    ends: list[int] = []
-    unended = straddling = 0
-    for start, stop in rendering.spans:
-        inside = np.flatnonzero((starts < stop) & (stops > start)) if start < stop else np.empty(0, np.int64)
-        texts = [rendering.text[starts[i] : stops[i]] for i in inside[-_TAIL:]]
-        cut, end = _end_of_turn(tokens[inside[-_TAIL:]].tolist(), texts, eos, markers)
-        trainable[inside[: len(inside) - cut]] = True
-        if end is None:
-            unended += 1
-        else:
-            ends.append(end)
-        straddling += len(inside) > 0 and bool(min(starts[inside[0]], reached[inside[0]]) < start)
-    learned = _learned(trainable)
-    if len(learned) == 0:
-        return None
-    size = int(learned[-1]) + 1  # what follows the last learned token changes nothing that is learned
-    return Sample(tokens[:size], trainable[:size], int(learned[0]), tuple(ends), unended, straddling)
+def _writing(starts: Ints, stops: Ints, span: tuple[int, int]) -> Ints:
+    """Indices of the tokens that write a character of the span."""
+    start, stop = span
+    return np.flatnonzero((starts < stop) & (stops > start)) if start < stop else np.empty(0, np.int64)
+
+
+def _wanted(starts: Ints, stops: Ints, skipped: Sequence[tuple[int, int]]) -> Bools:
+    """Whether tokens write any character outside the skipped parts."""
+    wanted = np.ones(len(starts), np.bool_)
+    for start, stop in skipped:
+        wanted &= ~((start <= starts) & (stops <= stop))
+    return wanted
+
+
+def _nothing_learned(rendering: Rendering) -> DataError:
+    return DataError(
+        given=f"no token is left to learn in {rendering.text[-60:]!r}",
+        rule="a row has at least one token to learn, after something that predicts it",
+        remedy="give the row an answer, or delete it",
+    )
 
 
 def _learned(trainable: Bools) -> Ints:
@@ -136,13 +250,13 @@ def _end_of_turn(
     return found
 
 
-def _extents(offsets: object) -> tuple[Ints, Ints, Ints]:
+def _extents(offsets: Sequence[tuple[int, int]]) -> tuple[Ints, Ints, Ints]:
     """[T] each: the characters [start, stop) that a token writes, at least one, and how far the earlier tokens reach.
 
     Byte-level tokenizers with trimmed offsets give white space no width, at its end: such a token writes the gap
     before it. The space that some put before a whole text has no width at its start, and goes with the first character.
     """
-    pairs = np.asarray(offsets, np.int64).reshape(-1, 2)
+    pairs = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(offsets)).reshape(-1, 2)
     starts, stops = pairs[:, 0].copy(), pairs[:, 1].copy()
     empty = starts >= stops
     reached = np.concatenate([np.zeros(1, np.int64), np.maximum.accumulate(stops)])[:-1]

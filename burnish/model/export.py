@@ -15,14 +15,14 @@ from burnish.model.policy import Policy
 from burnish.watch import quiet_transformers
 
 
-def export(policy: Policy, folder: Path, *, template: str | None, end_tokens: Collection[int]) -> None:
+def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | None, end_tokens: Collection[int]) -> None:
     """Writes the policy.
 
     Args:
         policy: the trained model.
         folder: an existing, empty folder.
         template: the chat template of training, saved with the tokenizer so that serving uses the same; None: the
-            data was plain text, the tokenizer's own template (if any) stays.
+            data was plain text, the tokenizer's own template (if any) stays. Several: by their names.
         end_tokens: ids with which trained responses ended; generation stops at them and at those known before.
     """
     model = policy.causal_lm

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Prepared, choose_template, prepare, read_rows
+from burnish.data import Prepared, Template, choose_template, prepare
+from burnish.data.mixture import Data, open_data
 from burnish.errors import ModelError, RecipeError
 from burnish.loop import Rhythm, Stage
 from burnish.methods import sft
@@ -21,12 +23,14 @@ from burnish.model.load import default_device, load_config, load_policy, load_to
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
+from burnish.recipe.data import Source, sources
 from burnish.recipe.read import Origins
 from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
 from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
+from burnish.runs.durable import write_text
 from burnish.schedule import Schedule
 from burnish.step import Trainer
-from burnish.watch import Progress, open_progress
+from burnish.watch import Progress, count_on_terminal, open_progress
 
 TOKENS_PER_MICROBATCH = 4096
 """The default of tokens_per_microbatch, unless a row is longer."""
@@ -49,14 +53,24 @@ class Inputs:
     """A stage's data, ready, and what was worked out from it."""
 
     tokenizer: PreTrainedTokenizerBase
-    template: str
+    template: Template
+    data: Data
     train: Prepared
     held_out: Prepared | None
     max_length: int
     tokens_per_microbatch: int
 
+    @property
+    def unusable(self) -> str:
+        """JSON lines: every row that was left out because it cannot be used, with the reason."""
+        sets = [prepared for prepared in (self.train, self.held_out) if prepared is not None]
+        rows = [asdict(row) for prepared in sets for row in prepared.unusable]
+        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+
     def report(self) -> Iterator[str]:
-        """Lines for people: each set, and the first row as it is trained."""
+        """Lines for people: the sources of a mixture, each set, and the first row as it is trained."""
+        if len(self.data.parts) > 1:
+            yield from self.data.lines()
         for prepared in (self.train, self.held_out):
             if prepared is not None:
                 yield from prepared.report.lines()
@@ -92,6 +106,8 @@ def run(origins: Origins) -> Finished:
             return Finished(folder.path, done, again=True)
         for line in inputs.report():
             progress.say(line)
+        if inputs.unusable:
+            write_text(folder.path / "unusable.jsonl", inputs.unusable)
         stage, policy = _assemble(recipe, settings, inputs)
         for note in policy.notes:
             progress.say(note)
@@ -112,21 +128,32 @@ def _read(recipe: Recipe, settings: Sft) -> Inputs:
         )
     template = choose_template(tokenizer, settings.template)
 
-    def ready(path: str) -> Prepared:
+    def ready(opened: Data) -> Prepared:
         return prepare(
-            read_rows(path),
+            opened.rows,
             tokenizer,
             template,
-            format=settings.format,
+            format=opened.format,
             max_length=max_length,
             overlong=settings.overlong,
+            train_on=settings.train_on,
+            control_text=settings.control_text,
+            template_options=settings.template_options,
+            max_unusable=settings.max_unusable,
+            told=count_on_terminal("rows made into tokens"),
         )
 
-    train = ready(settings.data)
-    held_out = ready(settings.eval_data) if settings.eval_data else None
+    data = _opened(recipe, settings, settings.data)
+    train = ready(data)
+    held_out = ready(_opened(recipe, settings, settings.eval_data)) if settings.eval_data else None
     longest = max(prepared.report.longest for prepared in (train, held_out) if prepared)
     budget = settings.tokens_per_microbatch or max(TOKENS_PER_MICROBATCH, longest)
-    return Inputs(tokenizer, template, train, held_out, max_length, budget)
+    return Inputs(tokenizer, template, data, train, held_out, max_length, budget)
+
+
+def _opened(recipe: Recipe, settings: Sft, data: str | Source | Sequence[str | Source]) -> Data:
+    named = sources(data, format=settings.format, columns=settings.columns, documents=settings.documents)
+    return open_data(named, seed=recipe.seed)
 
 
 def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Policy]:
@@ -208,7 +235,7 @@ def _adapter(adapter: Adapter) -> AdapterSettings | None:
 def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, progress: Progress) -> Finished:
     """Writes the model and says that the run is over."""
     end_tokens = inputs.train.report.end_tokens
-    template = inputs.template if inputs.train.report.conversations else None
+    template = inputs.template.saved if inputs.train.report.conversations else None
     folder.replace_folder("model", lambda place: export(policy, place, template=template, end_tokens=end_tokens))
     summary: dict[str, JSON] = {"steps": stage.source.num_steps, "data": inputs.train.fingerprint}
     folder.mark_finished(summary)

@@ -11,8 +11,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
+from burnish.data.lengths import Overlong
+from burnish.data.maker import ControlRule
+from burnish.data.rendering import TrainOn
 from burnish.model.load import DtypeName
 from burnish.optim import OptimizerName
+from burnish.recipe.data import DataField, FormatName
 from burnish.schedule import Shape
 
 Positive = Annotated[int, Field(gt=0)]
@@ -48,18 +52,33 @@ class Adapter(Settings):
 class Sft(Settings):
     """Supervised fine-tuning."""
 
-    data: str
-    """A file (.json, .jsonl, .jsonl.gz) or a hub data set."""
-    eval_data: str | None = None
-    """Held-out data, in the same format; null: none."""
-    format: Literal["chat", "prompt_completion", "question_answer"] | None = None
-    """null: recognised by the columns."""
+    data: DataField
+    """A file, a folder, a pattern or a hub set; or a list of such sources, with weights or counts (docs/data.md)."""
+    eval_data: DataField | None = None
+    """Held-out data, written in the same ways; null: none."""
+    format: FormatName | None = None
+    """What a row means: a format's name, or file.py:function; null: recognised by the columns."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our name: the column that has it, such as {question: problem, answer: solution}."""
+    documents: Literal["file", "paragraph", "line"] = "file"
+    """What one document of a text file is."""
     template: str | None = None
-    """plain, chatml, or a .jinja file; null: the tokenizer's own, and plain if it has none."""
+    """plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, and plain if it has
+    none."""
+    template_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """Variables that the template reads, such as enable_thinking: false."""
+    train_on: TrainOn = "assistant"
+    """What is learned of a conversation: assistant (all its turns), last (the last of them), answers (they without
+    reasoning), reasoning, tool_calls, everything."""
+    control_text: ControlRule = "text"
+    """What text of control tokens in a row becomes: text (the characters that it consists of), or tokens."""
     max_length: Annotated[int, Field(ge=2)] | None = None
     """Longest row, tokens; null: the model's positions."""
-    overlong: Literal["stop", "drop", "cut"] = "stop"
-    """What happens to longer rows: stop with an error, drop them, or cut the end of their response."""
+    overlong: Overlong = "stop"
+    """What happens to longer rows: stop with an error, drop them, cut the end of their response, or cut_turns: the
+    earliest turns of their conversation. Plain text is always cut into pieces."""
+    max_unusable: Fraction = 0.0
+    """Share of the rows that may be unusable; they are left out, and listed in the run folder. 0: any stops the run."""
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the data; null: 1, unless max_steps is given."""
     max_steps: Positive | None = None
@@ -176,6 +195,13 @@ KNOWN_ELSEWHERE = {
     "dataset_name": "data",
     "train_file": "data",
     "chat_template": "template",
+    "chat_template_kwargs": "template_options",
+    "assistant_only_loss": "train_on: assistant (the default)",
+    "completion_only_loss": "train_on: assistant (the default); train_on: everything learns prompts too",
+    "train_on_inputs": "train_on: everything",
+    "mask_history": "train_on: last",
+    "roles_to_train": "train_on",
+    "dataset_num_proc": "not needed: rows are prepared by as many processes as is worth it",
     "lora_r": "adapter.rank",
     "lora_rank": "adapter.rank",
     "lora_alpha": "adapter.alpha",

@@ -3,7 +3,8 @@
 Opened by the loop before anything else and closed last. Every file appears whole (see `durable`); a kill at any moment
 leaves something that the next `RunFolder.open` repairs. What it holds::
 
-    identity.json · recipe.yaml · metrics.jsonl · log.txt · checkpoints/step-N/ · model/ · finished.json
+    identity.json · recipe.yaml · unusable.jsonl · metrics.jsonl · log.txt · checkpoints/step-N/ · model/
+    finished.json
 """
 
 from __future__ import annotations

@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Completion, Conversation, Message, choose_template, complete, render
+from burnish.data import (
+    Completion,
+    Conversation,
+    Message,
+    Rendering,
+    Template,
+    Writer,
+    choose_template,
+    complete,
+)
+from burnish.data import render as render_with
 from burnish.errors import DataError, ModelError
 
 # Writes thinking only in what follows the last user message, as many templates of reasoning models do.
@@ -27,6 +37,13 @@ FORCING = """
 {%- for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor -%}
 {%- if add_generation_prompt %}[assistant]<think>{% endif -%}
 """
+
+
+def render(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, template: Template | str
+) -> tuple[Rendering, ...]:
+    chosen = Template(template) if isinstance(template, str) else template
+    return render_with(conversation, Writer(tokenizer, chosen))
 
 
 def user(content: str) -> Message:
@@ -74,7 +91,7 @@ def test_every_turn_is_learned_once_in_the_context_of_serving(
 ) -> None:
     speakers = [roles.draw(st.sampled_from([user, assistant])) for _ in contents]
     conversation = Conversation((user("start"), *(speak(text) for speak, text in zip(speakers, contents, strict=True))))
-    source = template if template == FORGETFUL else choose_template(byte_level, template)
+    source = template if template == FORGETFUL else choose_template(byte_level, template).source
     renderings = render(conversation, byte_level, source)
     learned = [
         (rendering.text[:start], rendering.text[start:stop])
@@ -117,7 +134,10 @@ def test_one_turn_takes_two_renders(byte_level: PreTrainedTokenizerBase, monkeyp
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(type(byte_level), "apply_chat_template", counted)
-    render(Conversation((user("a"), assistant("b"))), byte_level, choose_template(byte_level))
+    writer = Writer(byte_level, choose_template(byte_level))
+    render_with(Conversation((user("a"), assistant("b"))), writer)
+    calls.clear()  # the first render has asked once how the template wants its content
+    render_with(Conversation((user("a"), assistant("b"))), writer)
     assert len(calls) == 2
 
 
@@ -128,6 +148,26 @@ def test_a_generation_prompt_that_forces_something_else_is_refused(byte_level: P
     assert rendering.spans == ((len("[user]a[assistant]<think>"), len(rendering.text)),)
 
 
+def test_thoughts_in_the_content_after_a_prompt_that_opens_one(byte_level: PreTrainedTokenizerBase) -> None:
+    """The template strips them from every message; what is learned is what the model itself would write."""
+    template = FORCING.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}.")
+    (rendering,) = render(Conversation((user("a"), assistant("<think>x</think> b"))), byte_level, template)
+    assert rendering.text == "[user]a.[assistant]<think>x</think> b."
+    assert [rendering.text[a:b] for a, b in rendering.spans] == ["x</think> b."]
+    reasoned = Message("assistant", "b", {"reasoning_content": "x"}, trained=True)
+    (rendering,) = render(Conversation((user("a"), reasoned)), byte_level, template)
+    assert rendering.text == "[user]a.[assistant]<think>\nx\n</think>\n\nb."
+
+
+def test_the_template_for_tools(byte_level: PreTrainedTokenizerBase) -> None:
+    template = Template("plain:{{ messages | map(attribute='content') | join }}.", "tools:.")
+    talk = Conversation((user("a"), assistant("b")))
+    writer = Writer(byte_level, template)
+    assert writer.write(talk, 2, to_be_answered=False) == "plain:ab."
+    with_tools = Conversation(talk.messages, tools=({"name": "f"},))
+    assert writer.write(with_tools, 2, to_be_answered=False) == "tools:."
+
+
 def test_tools_reach_the_template(byte_level: PreTrainedTokenizerBase) -> None:
     template = "{{ tools | map(attribute='name') | join }}{% for m in messages %}:{{ m.content }}{% endfor %}"
     conversation = Conversation((user("a"), assistant("b")), tools=({"name": "f"},))
@@ -135,7 +175,7 @@ def test_tools_reach_the_template(byte_level: PreTrainedTokenizerBase) -> None:
     assert rendering.text == "f:a:b"
 
 
-@pytest.mark.parametrize("name", ["plain", "chatml"])
+@pytest.mark.parametrize("name", ["plain", "chatml", "llama2", "llama3", "gemma", "mistral"])
 @pytest.mark.parametrize(
     "conversation",
     [
@@ -146,22 +186,82 @@ def test_tools_reach_the_template(byte_level: PreTrainedTokenizerBase) -> None:
     ],
 )
 def test_ours_refuse_what_they_cannot_write(
-    byte_level: PreTrainedTokenizerBase, name: str, conversation: Conversation
+    marked: PreTrainedTokenizerBase, name: str, conversation: Conversation
 ) -> None:
     with pytest.raises(DataError, match="has no place for"):
-        render(conversation, byte_level, choose_template(byte_level, name))
+        render(conversation, marked, choose_template(marked, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "learned"),
+    [
+        (
+            "llama2",
+            "<|endoftext|>[INST] <<SYS>>\nS\n<</SYS>>\n\na [/INST] b <|endoftext|>"
+            "<|endoftext|>[INST] c [/INST] d <|endoftext|>",
+            [" b <|endoftext|>", " d <|endoftext|>"],
+        ),
+        (
+            "llama3",
+            "<|endoftext|><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\na<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nb<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nc<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nd<|eot_id|>",
+            ["b<|eot_id|>", "d<|eot_id|>"],
+        ),
+        (
+            "gemma",
+            "<|endoftext|><start_of_turn>user\nS\n\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n"
+            "<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\nd<end_of_turn>\n",
+            ["b<end_of_turn>\n", "d<end_of_turn>\n"],
+        ),
+        (
+            "mistral",
+            "<|endoftext|>[INST] S\n\na[/INST] b<|endoftext|>[INST] c[/INST] d<|endoftext|>",
+            [" b<|endoftext|>", " d<|endoftext|>"],
+        ),
+    ],
+)
+def test_well_known_layouts(marked: PreTrainedTokenizerBase, name: str, text: str, learned: list[str]) -> None:
+    talk = Conversation((Message("system", "S"), user("a"), assistant("b"), user("c"), assistant("d")))
+    (rendering,) = render(talk, marked, choose_template(marked, name))
+    assert rendering.text == text
+    assert [rendering.text[a:b] for a, b in rendering.spans] == learned
+
+
+@pytest.mark.parametrize("name", ["llama2", "gemma", "mistral"])
+def test_a_system_message_is_never_lost(marked: PreTrainedTokenizerBase, name: str) -> None:
+    for messages in (
+        (user("a"), Message("system", "S"), user("b"), assistant("c")),
+        (Message("system", "S"), assistant("c")),
+    ):
+        with pytest.raises(DataError, match="the system"):
+            render(Conversation(messages), marked, choose_template(marked, name))
+
+
+@pytest.fixture(scope="module")
+def marked(byte_level: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Has the tokens of all our templates, and a begin token."""
+    copy = deepcopy(byte_level)
+    copy.bos_token = "<|endoftext|>"
+    tokens = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>"]
+    copy.add_special_tokens({"additional_special_tokens": tokens})
+    return copy
 
 
 def test_which_template(byte_level: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.jinja").write_text(FORGETFUL)
     plain = choose_template(byte_level)
     assert plain == choose_template(byte_level, "plain")
-    assert choose_template(byte_level, str(tmp_path / "own.jinja")) == FORGETFUL
+    assert choose_template(byte_level, str(tmp_path / "own.jinja")) == Template(FORGETFUL)
     monkeypatch.setattr(byte_level, "chat_template", "its own")
-    assert choose_template(byte_level) == "its own"
+    assert choose_template(byte_level) == Template("its own")
     assert choose_template(byte_level, "plain") == plain
     monkeypatch.setattr(byte_level, "chat_template", {"default": "one", "rag": "two"})
-    assert (choose_template(byte_level), choose_template(byte_level, "rag")) == ("one", "two")
+    assert (choose_template(byte_level), choose_template(byte_level, "rag")) == (Template("one"), Template("two"))
+    both = {"default": "one", "tool_use": "with tools"}
+    monkeypatch.setattr(byte_level, "chat_template", both)
+    assert choose_template(byte_level).saved == both
+    assert choose_template(byte_level, "tool_use").saved == "with tools"
     monkeypatch.setattr(byte_level, "chat_template", {"rag": "two"})
     with pytest.raises(ModelError, match=r"several templates \(rag\) and no default"):
         choose_template(byte_level)
@@ -186,7 +286,7 @@ def test_a_tokenizer_without_an_end_token_is_refused(llama_style: PreTrainedToke
     with pytest.raises(ModelError, match="no end token"):
         choose_template(endless)
     with pytest.raises(ModelError, match="no end token"):
-        complete(Completion("a", "b"), endless)
+        complete(Completion("a", "b"), endless, None)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +308,7 @@ def test_templates_that_fail(
 def test_completions_have_what_the_tokenizer_adds(
     llama_style: PreTrainedTokenizerBase, byte_level: PreTrainedTokenizerBase
 ) -> None:
-    with_begin = complete(Completion("a", " b"), llama_style)
+    with_begin = complete(Completion("a", " b"), llama_style, None)
     assert (with_begin.text, with_begin.spans) == ("<s>a b</s>", ((4, 10),))
-    assert complete(Completion("<s>a", " b</s>"), llama_style).text == "<s>a b</s>"
-    assert complete(Completion("a", " b"), byte_level).text == "a b<|endoftext|>"
+    assert complete(Completion("<s>a", " b</s>"), llama_style, None).text == "<s>a b</s>"
+    assert complete(Completion("a", " b"), byte_level, None).text == "a b<|endoftext|>"

@@ -13,13 +13,16 @@ from burnish.data import (
     Message,
     Rendering,
     Sample,
+    Template,
+    Writer,
     choose_template,
     complete,
-    render,
     to_group,
     tokenize,
 )
-from burnish.errors import ModelError
+from burnish.data import render as render_with
+from burnish.data.tokenize import Encoder
+from burnish.errors import DataError, ModelError
 
 # The tokenizers write this character for a space, so no decoding can tell the two apart.
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="▁<")
@@ -27,9 +30,13 @@ texts = st.text(characters, max_size=10) | st.text("😀é\n ab日\t", max_size=
 slow = settings(deadline=None, max_examples=80)
 
 
-def only(samples: list[Sample | None]) -> Sample:
+def render(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, template: Template) -> tuple[Rendering, ...]:
+    return render_with(conversation, Writer(tokenizer, template))
+
+
+def only(samples: list[Sample | DataError]) -> Sample:
     (sample,) = samples
-    assert sample is not None
+    assert isinstance(sample, Sample)
     return sample
 
 
@@ -82,7 +89,7 @@ def test_chatml_learns_its_end_token_and_not_the_newline_after_it(
 def test_the_prompt_is_what_serving_tokenises(tokenizer: PreTrainedTokenizerBase, ask: str, answer: str) -> None:
     template = choose_template(tokenizer)
     served = tokenizer.apply_chat_template(
-        [{"role": "user", "content": ask}], chat_template=template, add_generation_prompt=True, return_dict=False
+        [{"role": "user", "content": ask}], chat_template=template.source, add_generation_prompt=True, return_dict=False
     )
     (rendering,) = render(converse([(ask, answer)]), tokenizer, template)
     sample = only(tokenize([rendering], tokenizer))
@@ -97,7 +104,7 @@ def test_the_prompt_is_what_serving_tokenises(tokenizer: PreTrainedTokenizerBase
 def test_one_begin_token(tokenizer: PreTrainedTokenizerBase) -> None:
     begin = tokenizer.bos_token_id
     (chat,) = render(converse([("a", "b"), ("c", "d")]), tokenizer, choose_template(tokenizer))
-    for rendering in (chat, complete(Completion("a", "b"), tokenizer)):
+    for rendering in (chat, complete(Completion("a", "b"), tokenizer, None)):
         tokens = only(tokenize([rendering], tokenizer)).tokens.tolist()
         assert tokens.count(begin) == (begin is not None)
         assert begin is None or tokens[0] == begin
@@ -106,9 +113,9 @@ def test_one_begin_token(tokenizer: PreTrainedTokenizerBase) -> None:
 @slow
 @given(prompt=texts, completion=texts)
 def test_completions(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> None:
-    (sample,) = tokenize([complete(Completion(prompt, completion), tokenizer)], tokenizer)
+    (sample,) = tokenize([complete(Completion(prompt, completion), tokenizer, None)], tokenizer)
     whole = [*tokenizer(prompt + completion).input_ids, tokenizer.eos_token_id]
-    if sample is None:
+    if isinstance(sample, DataError):
         assert len(whole) == 1  # an end token alone, which nothing predicts
         return
     assert sample.tokens.tolist() == whole
@@ -145,11 +152,13 @@ def test_where_a_turn_ends(byte_level: PreTrainedTokenizerBase, text: str, learn
 def test_the_first_token_is_never_learned(byte_level: PreTrainedTokenizerBase) -> None:
     sample = only(tokenize([Rendering("b<|im_end|>", ((0, 11),))], byte_level))
     assert (sample.trainable.tolist(), sample.prompt_length) == ([False, True], 1)
-    assert tokenize([Rendering("b", ((0, 1),)), Rendering("b", ((1, 1),)), Rendering("", ())], byte_level) == [None] * 3
+    none = tokenize([Rendering("b", ((0, 1),)), Rendering("b", ((1, 1),)), Rendering("", ())], byte_level)
+    assert all(isinstance(each, DataError) for each in none)
 
 
 def test_an_empty_answer_inside_a_token_learns_nothing(byte_level: PreTrainedTokenizerBase) -> None:
-    assert tokenize([Rendering("a four", ((3, 3),))], byte_level) == [None]
+    (none,) = tokenize([Rendering("a four", ((3, 3),))], byte_level)
+    assert isinstance(none, DataError)
 
 
 def test_pieces_of_one_character_are_learned_together(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -171,18 +180,18 @@ def test_trimmed_offsets_change_nothing(
     masks = []
     for each in (byte_level, trimmed):
         (sample,) = tokenize([Rendering(text, ((start, stop),))], each)
-        masks.append(None if sample is None else sample.trainable.tolist())
+        masks.append(None if isinstance(sample, DataError) else sample.trainable.tolist())
     assert masks[0] == masks[1]
 
 
 def test_the_space_before_a_text_goes_with_its_first_character(tokenizer: PreTrainedTokenizerBase) -> None:
     size = len(tokenizer("a", add_special_tokens=False).input_ids)
     (sample,) = tokenize([Rendering("a", ((0, 1),))], tokenizer)
-    assert (size > 1) == (sample is not None)
-    if sample is not None:
+    assert (size > 1) == isinstance(sample, Sample)
+    if isinstance(sample, Sample):
         assert sample.trainable.tolist() == [False] + [True] * (size - 1)
     (after,) = tokenize([Rendering("abb", ((1, 3),))], tokenizer)
-    assert after is not None
+    assert isinstance(after, Sample)
     assert not after.trainable[:size].any()
 
 
@@ -203,10 +212,10 @@ def test_a_prompt_that_ends_in_a_space_is_counted(
     for each in (byte_level, trimmed):
         assert "Ġfour" in each.get_vocab()
         straddling, clean = tokenize(
-            [complete(Completion(*pair), each) for pair in (("a ", "four"), ("a", " four"))], each
+            [complete(Completion(*pair), each, None) for pair in (("a ", "four"), ("a", " four"))], each
         )
-        assert straddling is not None
-        assert clean is not None
+        assert isinstance(straddling, Sample)
+        assert isinstance(clean, Sample)
         assert (straddling.num_straddling, clean.num_straddling) == (1, 0)
         assert straddling.tokens.tolist() == clean.tokens.tolist()
         assert straddling.trainable.tolist() == clean.trainable.tolist()
@@ -216,3 +225,21 @@ def test_slow_tokenizers_are_refused(byte_level: PreTrainedTokenizerBase, monkey
     monkeypatch.setattr(type(byte_level), "is_fast", False)
     with pytest.raises(ModelError, match="is a slow one"):
         tokenize([Rendering("ab", ((1, 2),))], byte_level)
+
+
+@given(text=st.text("ab \n<|>im_end", max_size=20), special=st.lists(st.sampled_from(["<|im_end|>", " the", "é"])))
+def test_widths_of_tokens_say_what_the_tokenizer_says(
+    byte_level: PreTrainedTokenizerBase, text: str, special: list[str]
+) -> None:
+    """Byte-level tokens have a width; asking the tokenizer which characters they write costs as much as tokenising."""
+    encoder, core, whole = Encoder(byte_level), byte_level.backend_tokenizer, text + "".join(special)
+    assert encoder._widths is not None
+    (quick,) = encoder._written([whole], core)
+    (slow,) = encoder._written([whole], core, by_width=False)
+    for name in ("tokens", "starts", "stops"):
+        assert getattr(quick, name).tolist() == getattr(slow, name).tolist()
+    assert quick.reached.tolist()[1:] == slow.reached.tolist()[1:]
+
+
+def test_other_vocabularies_have_no_widths(llama_style: PreTrainedTokenizerBase) -> None:
+    assert Encoder(llama_style)._widths is None

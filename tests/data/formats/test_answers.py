@@ -23,7 +23,7 @@ ASSISTANT = {"role": "assistant", "content": "4"}
 )
 def test_columns_are_recognised(columns: tuple[str, ...], name: str) -> None:
     assert recognise(columns).name == name
-    assert recognise(columns, name) is FORMATS[name]
+    assert recognise(columns, name).name == FORMATS[name].name
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def test_columns_are_recognised(columns: tuple[str, ...], name: str) -> None:
         (("question", "anwser"), None, "did you mean to rename anwser -> answer?"),
         (("Messages",), None, "did you mean to rename Messages -> messages?"),
         (("x", "y"), None, "the columns x, y fit no known format"),
-        (("x", "y"), None, "chat (messages or conversations); prompt_completion (prompt + completion)"),
+        (("x", "y"), None, "chat (messages); alpaca (instruction + output); prompt_completion (prompt + completion)"),
         (("messages", "question", "answer"), None, "fit several formats: chat"),
         (("question", "answer"), "question_anwer", "did you mean question_answer?"),
-        (("question", "answer"), "chat", "it needs the columns chat (messages or conversations)"),
+        (("question", "answer"), "chat", "it needs the columns chat (messages or conversations or conversation)"),
     ],
 )
 def test_what_is_not_recognised(columns: tuple[str, ...], name: str | None, said: str) -> None:
@@ -100,14 +100,17 @@ def test_one_text_part_is_text() -> None:
         ([], "messages is empty"),
         (["hello"], "messages[0] is text"),
         ([USER, {"content": "4"}], "messages[1] has no role (its keys: content)"),
-        ([USER, {"from": "gpt", "value": "4"}], "rename from to role"),
+        ([USER, {"from": "gtp", "value": "4"}], "did you mean gpt?"),
         ([USER, {"role": "asistant", "content": "4"}], "did you mean assistant?"),
-        ([{"role": "human", "content": "4"}], "did you mean user?"),
+        ([{"role": "usr", "content": "4"}], "did you mean user?"),
         ([{"role": 7, "content": "4"}], "messages[0] has the role 7"),
         ([{"role": "user", "content": None}, ASSISTANT], "messages[0] (user) has no content"),
         ([USER, {"role": "assistant"}], "messages[1] (assistant) has no content"),
         ([USER, {"role": "assistant", "content": 4}], "messages[1] (assistant) has a number as content"),
-        ([{"role": "user", "content": [{"type": "image"}]}, ASSISTANT], "(user) has a list as content"),
+        (
+            [{"role": "user", "content": [{"type": "image"}]}, ASSISTANT],
+            "a list as content, with a part of type 'image'",
+        ),
         ([USER], "no message is the assistant's (roles: user)"),
         ([ASSISTANT, USER], "the only assistant message to learn is the first message"),
         ([USER, {**ASSISTANT, "weight": 0}], "every assistant message is marked weight 0"),

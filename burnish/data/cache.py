@@ -1,0 +1,171 @@
+"""Samples are made once: kept under the identity of all that decides them, and resumed after a kill.
+
+Between `maker` (how rows become samples) and `prepare` (which samples are learned). An entry is a folder; rows are made
+in stretches, each a file that appears whole. A stretch is made by whoever claims it: this process, or a worker, a plain
+``python -m burnish.data.worker`` that meets the others only in the entry's folder. So workers need nothing of the
+caller's main module, a killed run leaves its stretches to the next, and how many there were leaves no trace.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from burnish.data.maker import Maker
+from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
+
+ROWS_PER_STRETCH = 1024
+_ROWS_PER_WORKER = 8192
+"""Below about as many rows, a worker would still be importing when all is done."""
+_SECONDS_BETWEEN = 1.0
+"""Of telling how far it is."""
+_JOB = "job.pickle"
+_JOINED = "samples"
+
+
+def cache_folder() -> Path:
+    """Where samples are kept: $BURNISH_CACHE, else burnish in the user's cache folder."""
+    if chosen := os.environ.get("BURNISH_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
+
+
+def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, int], None] | None = None) -> Stretch:
+    """The samples of all rows: from the cache, or made and kept there.
+
+    Args:
+        workers: processes beside this one; None: one for each other core, if there are rows enough for them.
+        told: called with the rows done and all rows, from time to time.
+    """
+    with _entry(maker.identity) as entry:
+        if (kept := open_joined(entry / _JOINED)) is not None:
+            return kept
+        count = _worker_count(len(maker.rows)) if workers is None else workers
+        with _alone(entry):
+            if (kept := open_joined(entry / _JOINED)) is not None:  # another run made it meanwhile
+                return kept
+            _make(maker, entry, count, told)
+            _join(maker, entry)
+        kept = open_joined(entry / _JOINED)
+        assert kept is not None, "what was just joined can be opened"
+        return kept
+
+
+def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
+    """Makes every stretch that is neither there nor claimed by another process."""
+    paths, last = _paths(maker, entry), time.monotonic()
+    for number, path in enumerate(paths):
+        if path.exists() or not _claim(claims / str(number)):
+            continue
+        start = number * ROWS_PER_STRETCH
+        write_stretch(path, maker.make(start, min(start + ROWS_PER_STRETCH, len(maker.rows))))
+        if told is not None and time.monotonic() - last > _SECONDS_BETWEEN:  # looking for all files takes time
+            last = time.monotonic()
+            told(sum(other.exists() for other in paths) * ROWS_PER_STRETCH, len(maker.rows))
+
+
+def load_job(claims: Path) -> Maker:
+    """What a worker is to do. (A pickle of ours, in a folder that only this user may enter.)"""
+    with (claims / _JOB).open("rb") as file:
+        maker = pickle.load(file)
+    assert isinstance(maker, Maker), "a job is a maker"
+    return maker
+
+
+@contextmanager
+def _entry(identity: str) -> Iterator[Path]:
+    """The folder of an entry; one for this time only where the cache cannot be written."""
+    folder = cache_folder() / "samples" / identity
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if writable or (folder / _JOINED).is_dir():
+        yield folder
+        return
+    # Mapped files stay readable after their names are gone.
+    with tempfile.TemporaryDirectory(prefix="burnish-samples-") as place:
+        yield Path(place)
+
+
+@contextmanager
+def _alone(entry: Path) -> Iterator[None]:
+    """Two runs on the same data do not make it twice: one waits until the other is done or dead."""
+    with (entry / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _worker_count(rows: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores - 1, rows // _ROWS_PER_WORKER)
+
+
+def _make(maker: Maker, entry: Path, workers: int, told: Callable[[int, int], None] | None) -> None:
+    for path in _paths(maker, entry):
+        if path.exists() and read_stretch(path) is None:  # spoilt by a power cut
+            path.unlink()
+    # Claims live as long as this run: those of a killed one would keep its stretches from being made.
+    with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
+        claims = Path(place)
+        processes = _start_workers(maker, entry, claims, workers)
+        try:
+            work(maker, entry, claims, told)
+            for process in processes:
+                process.wait()
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+    # A worker that died has left claims without stretches.
+    with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
+        work(maker, entry, Path(place), told)
+
+
+def _start_workers(maker: Maker, entry: Path, claims: Path, count: int) -> list[subprocess.Popen[bytes]]:
+    if count < 1:
+        return []
+    with (claims / _JOB).open("wb") as file:
+        pickle.dump(maker, file)
+    # -P: what lies in the current folder is no module of ours. What this process can import, a worker can.
+    command = [sys.executable, "-P", "-m", "burnish.data.worker", str(entry), str(claims)]
+    importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    # One thread each: the processes are as many as the cores.
+    environment = {**os.environ, "PYTHONPATH": importable, "TOKENIZERS_PARALLELISM": "false"}
+    return [
+        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        for _ in range(count)
+    ]
+
+
+def _claim(path: Path) -> bool:
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _paths(maker: Maker, entry: Path) -> list[Path]:
+    return [entry / f"stretch-{number:06d}.npz" for number in range(-(-len(maker.rows) // ROWS_PER_STRETCH))]
+
+
+def _join(maker: Maker, entry: Path) -> None:
+    """Puts the joined folder in its place, and takes the stretches away."""
+    parts = _paths(maker, entry)
+    place = Path(tempfile.mkdtemp(prefix=".joining-", dir=entry))
+    join(parts, place)
+    shutil.rmtree(entry / _JOINED, ignore_errors=True)  # a damaged one
+    os.rename(place, entry / _JOINED)
+    for part in parts:
+        part.unlink(missing_ok=True)

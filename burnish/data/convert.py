@@ -1,0 +1,131 @@
+"""Rows of any format, written as canonical JSON lines: `messages` for conversations, the plainest columns for others.
+
+Stands beside `prepare`, over `mixture`: what training would read is written down instead of being tokenised.
+Reading the written file gives the same examples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from burnish.data.formats import (
+    AnyExample,
+    Completion,
+    Conversation,
+    Document,
+    Labelled,
+    Message,
+    Ranked,
+)
+from burnish.data.mixture import Data
+from burnish.data.reading.content import new_file
+from burnish.data.records import Said
+from burnish.errors import DataError
+
+_PREFERENCE = (1.0, 0.0)
+_SHOWN = 5
+"""Rows named in a message, the others are counted."""
+
+
+def canonical(example: AnyExample) -> dict[str, object]:
+    """The row that means this example. Example: ``canonical(Completion("a", "b"))`` has prompt and completion."""
+    if isinstance(example, Conversation):
+        return {"messages": _said(example.messages), **_tools(example.tools)}
+    if isinstance(example, Completion):
+        return {"prompt": example.prompt, "completion": example.completion}
+    if isinstance(example, Document):
+        return {"text": example.text}
+    if isinstance(example, Ranked):
+        return {"prompt": _said(example.prompt), **_ranked(example), **_tools(example.tools)}
+    if isinstance(example, Labelled):
+        said = {"prompt": _said(example.prompt), "completion": _said(example.response), "label": example.label}
+        return {**said, **_tools(example.tools)}
+    return {"prompt": _said(example.prompt), "reference": example.reference, "extra": dict(example.extra)}
+
+
+def _ranked(example: Ranked) -> dict[str, object]:
+    responses = [_said(response) for response in example.responses]
+    if example.scores == _PREFERENCE:
+        return {"chosen": responses[0], "rejected": responses[1]}
+    return {"responses": responses, "scores": list(example.scores)}
+
+
+def _said(said: Said) -> object:
+    return said if isinstance(said, str) else [_message(message) for message in said]
+
+
+def _message(message: Message) -> dict[str, object]:
+    context = message.role == "assistant" and not message.trained
+    return {**message.as_mapping(), "weight": 0} if context else message.as_mapping()
+
+
+def _tools(tools: tuple[Mapping[str, object], ...]) -> dict[str, object]:
+    return {"tools": [dict(tool) for tool in tools]} if tools else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a conversion did."""
+
+    num_rows: int
+    """Rows written."""
+    unusable: tuple[str, ...]
+    """Rows left out, with file, line and reason."""
+
+
+def write_canonical(data: Data, output: Path, max_unusable: float = 0.0) -> Written:
+    """Writes all rows; ``max_unusable`` is the share of them that may be left out since they cannot be used.
+
+    The file appears when it is whole; one that is there already is never touched.
+    """
+    if output.exists():
+        raise DataError(
+            given=f"{output} exists", rule="converting never overwrites a file", remedy="delete it, or name another"
+        )
+    try:
+        with new_file(output) as file:
+            unusable = _write(data, file)
+            if len(unusable) > max_unusable * len(data.rows):
+                raise _unusable(data, unusable)
+    except OSError as error:
+        raise DataError(
+            given=f"{output} cannot be written: {error.strerror}",
+            rule="the output is a file in a folder that can be written",
+            remedy="name another output",
+        ) from error
+    places = (f"{data.rows.where(index)}: {error.given}" for index, error in unusable)
+    return Written(len(data.rows) - len(unusable), tuple(places))
+
+
+def _write(data: Data, file: BinaryIO) -> list[tuple[int, DataError]]:
+    """Writes the rows that can be used, and gives the others."""
+    unusable: list[tuple[int, DataError]] = []
+    for index in range(len(data.rows)):
+        try:
+            row = canonical(data.format.convert(data.rows[index]))
+        except DataError as error:
+            unusable.append((index, error))
+            continue
+        try:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        except (TypeError, ValueError) as error:
+            fault = DataError(
+                f"a value cannot be written as JSON: {error}", "JSON has no such value", "name its column"
+            )
+            unusable.append((index, fault))
+    return unusable
+
+
+def _unusable(data: Data, faults: list[tuple[int, DataError]]) -> DataError:
+    shown = [f"{data.rows.where(index)}: {error.given}" for index, error in faults[:_SHOWN]]
+    share = len(faults) / len(data.rows)
+    return DataError(
+        given="\n  ".join(shown) + f"\n  ... {len(faults)} of {len(data.rows)} rows cannot be used",
+        rule=faults[0][1].rule,
+        remedy=f"{faults[0][1].remedy}; or leave them out: max_unusable={math.ceil(share * 1000) / 1000:g}",
+    )

@@ -1,0 +1,207 @@
+"""Formats of judged answers: preferences, rankings, single answers with a label; and the chosen answer alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from burnish.data.formats.answers import untrained, with_something_to_learn
+from burnish.data.formats.fields import kind, listed, text, truth
+from burnish.data.formats.messages import messages, system, tools
+from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, Said
+from burnish.data.rows import Row
+from burnish.errors import DataError
+
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+_LAST_WORD = re.compile(r"\s*\S*\Z")
+
+
+def preference(row: Row) -> Ranked:
+    """chosen and rejected (prompt or question, tools, system). Without a prompt, it is what both begin with."""
+    pair = _pair(row)
+    if pair.responses[0] == pair.responses[1]:
+        raise DataError(
+            given="chosen and rejected are the same", rule="the two answers differ", remedy="delete the row"
+        )
+    return pair
+
+
+def chosen(row: Row) -> Conversation | Completion:
+    """The chosen answer of a preference, as if the other did not exist."""
+    pair = _pair(row)
+    prompt, best = pair.prompt, pair.responses[0]
+    if isinstance(prompt, str) and isinstance(best, str):
+        return Completion(prompt, best)
+    assert isinstance(prompt, tuple) and isinstance(best, tuple), "a prompt and its answers are of one kind"
+    return with_something_to_learn(Conversation(prompt + best, pair.tools))
+
+
+def _pair(row: Row) -> Ranked:
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if row.get("prompt") is None and row.get("question") is None:
+        prompt, responses = _divided(chosen, rejected)
+    else:
+        prompt = _prompt(row, chosen)
+        responses = (_response(chosen, prompt, "chosen"), _response(rejected, prompt, "rejected"))
+    prompt, responses = _repeated(prompt, responses)
+    return Ranked(_with_system(row, prompt), responses, (1.0, 0.0), tools(row))
+
+
+def ranking(row: Row) -> Ranked:
+    """prompt or question, responses, and scores (higher is better) or ranks (1 is best)."""
+    said = listed(row.get("responses"), "responses")
+    prompt = _prompt(row, next(iter(said), None))
+    responses = tuple(_response(entry, prompt, f"responses[{index}]") for index, entry in enumerate(said))
+    column, sign = ("scores", 1) if row.get("scores") is not None else ("ranks", -1)
+    scores = tuple(sign * _number(value, f"{column}[{i}]") for i, value in enumerate(listed(row.get(column), column)))
+    if len(scores) != len(responses):
+        raise DataError(
+            given=f"{len(responses)} responses and {len(scores)} {column}",
+            rule=f"every response has one of the {column}",
+            remedy="correct the row",
+        )
+    if len(set(scores)) < 2:
+        raise DataError(
+            given=f"all {len(responses)} responses have the same of the {column}" if scores else "responses is empty",
+            rule="a comparison has at least two responses, and one is better than another",
+            remedy="delete the row",
+        )
+    return Ranked(_with_system(row, prompt), responses, scores, tools(row))
+
+
+def labelled(row: Row) -> Labelled:
+    """prompt or question, completion, and label (true or false): one answer that is wanted, or not."""
+    prompt = _prompt(row, row.get("completion"))
+    response = _response(row.get("completion"), prompt, "completion")
+    return Labelled(_with_system(row, prompt), response, truth(row.get("label"), "label"), tools(row))
+
+
+def prompt_of(row: Row) -> Said:
+    """The prompt of a row, with its system message."""
+    return _with_system(row, _prompt(row))
+
+
+def _prompt(row: Row, answer: object = None) -> Said:
+    """Plain text or messages from ``prompt``, a user's message from ``question``; also where an answer is messages."""
+    if row.get("question") is not None:
+        return (Message("user", text(row, "question")),)
+    value = row.get("prompt")
+    if isinstance(value, str) and _is_transcript(value):
+        return _transcript(value, "prompt")
+    if isinstance(value, str):
+        return value if not isinstance(answer, list | dict) else (Message("user", value),)
+    if value is None:
+        raise DataError(given="prompt is missing", rule="prompt is text or messages", remedy="give the row a prompt")
+    return untrained(messages(value, "prompt"))
+
+
+def _response(value: object, prompt: Said, column: str) -> Said:
+    """Of the kind of its prompt."""
+    if isinstance(prompt, str):
+        if isinstance(value, str):
+            return value
+    elif isinstance(value, str):
+        return (Message("assistant", value, trained=True),)
+    elif isinstance(value, list):
+        return messages(value, column)
+    elif isinstance(value, dict) and "content" in value:
+        return messages([value], column)
+    raise DataError(
+        given=f"{column} is {kind(value)}, its prompt is {'text' if isinstance(prompt, str) else 'messages'}",
+        rule="an answer is text, or messages if the prompt is messages",
+        remedy="write both in the same way",
+    )
+
+
+def _divided(chosen: object, rejected: object) -> tuple[Said, tuple[Said, ...]]:
+    """The prompt that two whole dialogues begin with, and how each goes on."""
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        if _is_transcript(chosen) and _is_transcript(rejected):
+            return _parted(_transcript(chosen, "chosen"), _transcript(rejected, "rejected"))
+        return _parted_text(chosen, rejected)
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        return _parted(messages(chosen, "chosen"), messages(rejected, "rejected"))
+    raise DataError(
+        given=f"chosen is {kind(chosen)} and rejected is {kind(rejected)}",
+        rule="both are text, or both are lists of messages",
+        remedy="write both in the same way",
+    )
+
+
+def _parted(one: tuple[Message, ...], other: tuple[Message, ...]) -> tuple[Said, tuple[Said, ...]]:
+    """Messages: they part at the first that differs, or at the last answer if one goes on where the other ends."""
+    same = _same(one, other)
+    while same and (same in (len(one), len(other)) or "assistant" not in (one[same].role, other[same].role)):
+        same -= 1
+    _check_common(same > 0 and one[same].role == other[same].role == "assistant")
+    return untrained(one[:same]), (one[same:], other[same:])
+
+
+def _parted_text(one: str, other: str) -> tuple[Said, tuple[Said, ...]]:
+    """Text: the prompt ends with the last whole word that both have, so no word is torn apart."""
+    word = _LAST_WORD.search(one[: _same(one, other)])
+    assert word is not None, "the pattern matches the empty string too"
+    at = word.start()
+    _check_common(bool(one[:at].strip()))
+    return one[:at], (one[at:], other[at:])
+
+
+def _same(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many entries are equal at the beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _check_common(found: bool) -> None:
+    if not found:
+        raise DataError(
+            given="chosen and rejected have no prompt in common that two answers follow",
+            rule="without a column prompt, both begin with the same prompt",
+            remedy="add a column prompt, or delete the row",
+        )
+
+
+def _repeated(prompt: Said, responses: tuple[Said, ...]) -> tuple[Said, tuple[Said, ...]]:
+    """Answers without the prompt, where all of them repeat it (as UltraFeedback writes them)."""
+    if isinstance(prompt, str):
+        return prompt, responses
+    spoken = [response for response in responses if isinstance(response, tuple)]
+    user = (prompt[-1],)
+    for opening in (prompt, user):
+        if all(untrained(said[: len(opening)]) == opening and len(said) > len(opening) for said in spoken):
+            return prompt, tuple(said[len(opening) :] for said in spoken)
+    return prompt, responses
+
+
+def _is_transcript(value: str) -> bool:
+    return value.startswith(("\n\nHuman:", "\n\nAssistant:"))
+
+
+def _transcript(value: str, column: str) -> tuple[Message, ...]:
+    """Anthropic's dialogues, "\\n\\nHuman: ...\\n\\nAssistant: ...": every turn without the space before it."""
+    _, *parts = _TURN.split(value)
+    spoken = []
+    for speaker, said in zip(parts[::2], parts[1::2], strict=True):
+        role = "user" if speaker == "Human" else "assistant"
+        spoken.append(Message(role, said.removeprefix(" "), trained=role == "assistant"))
+    if column == "prompt" and spoken and spoken[-1] == Message("assistant", "", trained=True):
+        spoken.pop()  # a prompt may end with the name of who answers
+    return untrained(tuple(spoken)) if column == "prompt" else tuple(spoken)
+
+
+def _with_system(row: Row, prompt: Said) -> Said:
+    if not isinstance(prompt, str):
+        return system(row, prompt)
+    if row.get("system"):
+        raise DataError(
+            given="the row has a column system, and its prompt is plain text",
+            rule="a system message stands before messages; plain text has no place for it",
+            remedy="write the prompt as messages, or name it question: columns={question: prompt}",
+        )
+    return prompt
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        return float(value)
+    raise DataError(given=f"{where} is {value!r}", rule="scores and ranks are numbers", remedy="correct the row")

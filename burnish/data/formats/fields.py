@@ -1,0 +1,62 @@
+"""The values of a row's columns, checked: text, numbers, JSON."""
+
+from __future__ import annotations
+
+import json
+
+from burnish.data.rows import Row
+from burnish.errors import DataError
+
+
+def kind(value: object) -> str:
+    """What a value is, in words."""
+    names = {str: "text", bool: "true or false", list: "a list", dict: "an object", int: "a number", float: "a number"}
+    return "missing" if value is None else names.get(type(value), f"a {type(value).__name__}")
+
+
+def text(row: Row, column: str) -> str:
+    """The text of a column."""
+    value = row.get(column)
+    if isinstance(value, str):
+        return value
+    raise DataError(
+        given=f"{column} is {kind(value)}", rule=f"{column} is text", remedy=f"give the row a text as {column}"
+    )
+
+
+def optional_text(row: Row, column: str) -> str:
+    """The text of a column; empty if the row has none."""
+    return text(row, column) if row.get(column) is not None else ""
+
+
+def parsed(value: str, where: str) -> object:
+    """The value that JSON text stands for."""
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            given=f"{where} is text that is not JSON: {error}", rule="it is JSON", remedy="correct the text"
+        ) from error
+
+
+def listed(value: object, column: str) -> list[object]:
+    """A list, or the JSON text of one, which is how tables of text write lists."""
+    found = parsed(value, column) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    if isinstance(found, list):
+        return found
+    raise DataError(
+        given=f"{column} is {kind(found)}", rule=f"{column} is a list", remedy=f"write {column} as a list: [...]"
+    )
+
+
+def truth(value: object, column: str) -> bool:
+    """true or false, also as 1 and 0, and as text in tables of text."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    word = str(value).lower() if isinstance(value, str | bool | int) else ""
+    if word in words:
+        return words[word]
+    raise DataError(
+        given=f"{column} is {value!r}" if isinstance(value, str | int | float) else f"{column} is {kind(value)}",
+        rule=f"{column} is true or false (1 or 0)",
+        remedy=f"write {column} in one of these ways",
+    )

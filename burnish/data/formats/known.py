@@ -1,0 +1,74 @@
+"""All formats. `docs/data.md` shows a row of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
+from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
+from burnish.data.formats.format import Dialect, Format
+from burnish.data.formats.tasks import task
+
+_QUESTIONS = ("question", "problem>question", "query>question", "instruction>question")
+_PROMPTS = ("prompt", *_QUESTIONS)
+_SYSTEM = ("system", "system_prompt")
+
+
+def _dialects(*written: str) -> tuple[Dialect, ...]:
+    return tuple(map(Dialect.of, written))
+
+
+def _each(*choices: tuple[str, ...]) -> tuple[Dialect, ...]:
+    """One dialect for every combination of names."""
+    return _dialects(*(" ".join(names) for names in product(*choices)))
+
+
+_CHAT = _dialects("messages", "conversations>messages", "conversation>messages")
+_ALPACA = _dialects(
+    "instruction output",
+    "instruction response>output",
+    "instruction input output",
+    "instruction input response>output",
+    "instruction context>input response>output",
+)
+_PROMPT_COMPLETION = _dialects(
+    "prompt completion",
+    "prompt response>completion",
+    "prompt output>completion",
+    "prompt code>completion",
+    "inputs>prompt targets>completion",
+)
+_QUESTION_ANSWER = _dialects(
+    "question answer",
+    "question response>answer",
+    "query>question response>answer",
+    "problem>question solution>answer",
+    "text>question code>answer",
+)
+_PREFERENCE = (*_each(_PROMPTS, ("chosen",), ("rejected",)), *_dialects("chosen rejected"))
+_RANKING = _each(_PROMPTS, ("responses", "completions>responses"), ("scores", "ranks"))
+_LABELLED = _each(_PROMPTS, ("completion", "response>completion"), ("label",))
+_TASK = (
+    *_each(
+        (*_PROMPTS, "text>question"),
+        ("reference", "answer>reference", "ground_truth>reference", "test_list>reference"),
+    ),
+    *_dialects("prompt", "question", "problem>question"),
+)
+
+FORMATS: Mapping[str, Format] = {
+    entry.name: entry
+    for entry in (
+        Format("chat", _CHAT, chat, ("sft",), takes=("tools", *_SYSTEM)),
+        Format("alpaca", _ALPACA, alpaca, ("sft",), takes=("input", "history", *_SYSTEM)),
+        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft",), takes=("tools",)),
+        Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=_SYSTEM),
+        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
+        Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
+        Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
+        Format("task", _TASK, task, ("rl",), takes=("extra", *_SYSTEM), rank=1),
+        Format("text", _dialects("text"), document, ("sft",), rank=2),
+        Format("chosen", _PREFERENCE, chosen, ("sft",), takes=("tools", *_SYSTEM), named_only=True),
+    )
+}

@@ -1,0 +1,158 @@
+"""The rule for long samples: which parts of all tokens become groups.
+
+Between `cache` (all samples, whatever their length) and `prepare`. Nothing is copied: a group is a place and a length,
+so another limit or another rule costs no tokenising. (Only `cut_turns` writes conversations anew, in `maker`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.data.report import Dropped
+from burnish.data.rows import Rows
+from burnish.data.store import DOCUMENT, Fault, Stretch
+from burnish.errors import DataError
+
+Overlong = Literal["stop", "drop", "cut", "cut_turns"]
+"""What happens to a sample longer than the limit: an error; left out and counted; cut at its end and counted; or its
+conversation loses its earliest turns, but not its system message nor its last turn."""
+
+_SHOWN = 5
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Picked:
+    """Groups as places in the tokens of all samples; N groups."""
+
+    starts: Ints
+    """[N] index of the first token."""
+    lengths: Ints
+    """[N] tokens."""
+    prompt_lengths: Ints
+    """[N] tokens of the prompt."""
+    rows: Ints
+    """[N] the row that each comes from."""
+    samples: Ints
+    """[N] the sample that each comes from."""
+    trained_tokens: int
+    """Learned tokens of all groups."""
+    dropped: tuple[Dropped, ...]
+    """What was left out by the rule."""
+    num_cut: int
+    """Samples that lost their ends."""
+
+
+def pick(rows: Rows, samples: Stretch, max_length: int, overlong: Overlong) -> tuple[Picked, list[Fault]]:
+    """The groups within the limit, and the rows that the rule makes unusable.
+
+    Raises:
+        DataError: samples are too long, and the rule is to stop.
+    """
+    lengths = np.array(samples.lengths)
+    documents = samples.notes[:, DOCUMENT].astype(np.bool_)
+    long = (lengths > max_length) & ~documents
+    where = np.flatnonzero(long)
+    if len(where) and overlong in ("stop", "cut_turns"):
+        # cut_turns has shortened all conversations that it can: what is left over is no conversation.
+        raise _overlong(rows, samples, where, max_length)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
+    kept, faults = np.ones(len(lengths), np.bool_), list[Fault]()
+    if overlong == "drop":
+        kept = ~long
+    elif overlong == "cut":
+        for i in where:
+            lengths[i] = _cut(samples.trainable[starts[i] : starts[i] + max_length])
+            if not lengths[i]:
+                faults.append(_only_prompt(int(samples.rows[i]), int(samples.prompt_lengths[i]), max_length))
+        kept = lengths > 0
+    indices = np.flatnonzero(kept)
+    pieces = _pieces(starts[indices], lengths[indices], documents[indices], max_length)
+    chosen = indices[pieces.owner]
+    prompts = np.where(documents[chosen], 1, samples.prompt_lengths[chosen])
+    picked = Picked(
+        starts=pieces.starts,
+        lengths=pieces.lengths,
+        prompt_lengths=prompts,
+        rows=samples.rows[chosen].astype(np.int64),
+        samples=chosen,
+        trained_tokens=_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
+        dropped=_dropped(rows, samples, where, max_length) if overlong == "drop" else (),
+        num_cut=len(where) - len(faults) if overlong == "cut" else 0,
+    )
+    return picked, faults
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Pieces:
+    starts: Ints
+    lengths: Ints
+    owner: Ints
+    """[N] index of the sample that each piece belongs to."""
+
+
+def _pieces(starts: Ints, lengths: Ints, documents: NDArray[np.bool_], max_length: int) -> _Pieces:
+    """Long documents as consecutive pieces. Each begins with the last token of the one before, its prompt: so every
+    token of a document is learned exactly once."""
+    step = max_length - 1
+    counts = np.where(documents, np.maximum(1, -(-(lengths - 1) // step)), 1)
+    owner = np.repeat(np.arange(len(starts)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begins = starts[owner] + number * step
+    sizes = np.where(documents[owner], np.minimum(max_length, lengths[owner] - number * step), lengths[owner])
+    return _Pieces(begins, sizes, owner)
+
+
+def _cut(trainable: NDArray[np.bool_]) -> int:
+    """Tokens up to the last learned one; 0: none is learned."""
+    learned = np.flatnonzero(trainable)
+    return int(learned[-1]) + 1 if len(learned) else 0
+
+
+def _trained(samples: Stretch, starts: Ints, lengths: Ints, documents: NDArray[np.bool_]) -> int:
+    """Learned tokens, counted a stretch at a time, since a set may be larger than memory."""
+    total = 0
+    for start, length, document in zip(starts.tolist(), lengths.tolist(), documents.tolist(), strict=True):
+        begin = start + document  # the first token of a piece is its prompt
+        total += int(np.count_nonzero(samples.trainable[begin : start + length]))
+    return total
+
+
+def _dropped(rows: Rows, samples: Stretch, where: Ints, max_length: int) -> tuple[Dropped, ...]:
+    if not len(where):
+        return ()
+    places = tuple(rows.where(int(samples.rows[i])) for i in where[:_SHOWN])
+    return (Dropped(f"longer than {max_length} tokens", len(where), places),)
+
+
+def _only_prompt(row: int, prompt_length: int, max_length: int) -> Fault:
+    return Fault(
+        row,
+        f"the prompt alone fills {max_length} tokens (it has {prompt_length}), cut to that nothing is left to learn",
+        "a sample has its whole prompt and at least one learned token",
+        f"raise max_length above {prompt_length}, use overlong=drop, or delete such rows",
+    )
+
+
+def places(rows: Rows, indices: Sequence[int]) -> str:
+    """Where the first few rows are, in words."""
+    more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+    return ", ".join(rows.where(index) for index in indices[:_SHOWN]) + more
+
+
+def _overlong(rows: Rows, samples: Stretch, where: Ints, max_length: int) -> DataError:
+    longest = int(samples.lengths[where].max())
+    at = places(rows, [int(samples.rows[i]) for i in where])
+    return DataError(
+        given=f"{len(where)} of {len(samples.lengths)} samples of {rows.source} are longer than {max_length} "
+        f"tokens; the longest has {longest} ({at})",
+        rule="nothing is cut or left out unless it was asked for",
+        remedy=f"raise max_length to {longest}, or leave them out (overlong=drop), or cut their ends (overlong=cut) "
+        "or their earliest turns (overlong=cut_turns)",
+    )

@@ -1,0 +1,177 @@
+"""Rows become samples, a stretch of rows at a time: all that is needed for it, in one picklable record.
+
+Stands between the steps of one row (`formats`, `rendering`, `tokenize`) and `cache`, which keeps what is made and
+spreads the work over processes. Nothing here depends on where, when or in which order stretches are made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import tokenizers
+import transformers
+
+from burnish.data.control import ControlText
+from burnish.data.formats import Format
+from burnish.data.records import AnyExample, Completion, Conversation, Document
+from burnish.data.rendering import Rendering, TrainOn, complete, document, render
+from burnish.data.rows import Rows
+from burnish.data.store import Fault, Stretch
+from burnish.data.tokenize import Encoder, Sample
+from burnish.data.writer import PINNED, Writer
+from burnish.errors import DataError
+
+_VERSION = 1
+"""Goes up when the same settings give other tokens."""
+
+ControlRule = Literal["text", "tokens"]
+"""What text of control tokens in a row becomes: the characters that it consists of, or the tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """What decides how rows become samples. Picklable.
+
+    Example: ``Maker(rows, FORMATS["chat"], Writer(tokenizer, template)).make(0, 512)``.
+    """
+
+    rows: Rows
+    format: Format
+    writer: Writer
+    train_on: TrainOn = "assistant"
+    control_text: ControlRule = "text"
+    turns_within: int | None = None
+    """Conversations longer than this many tokens lose their earliest turns; None: nothing is taken away."""
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of all that decides the samples: content of the rows, template, tokenizer, settings, versions."""
+        tokenizer = self.writer.tokenizer
+        core = tokenizer.backend_tokenizer
+        core.no_truncation()
+        core.no_padding()
+        parts = {
+            "version": [_VERSION, transformers.__version__, tokenizers.__version__],
+            "rows": self.rows.fingerprint,
+            "format": [self.format.name, self.format.identity],
+            "template": self.writer.template.saved,
+            "options": dict(self.writer.options),
+            "date": PINNED.isoformat(),
+            "tokenizer": [core.to_str(), type(tokenizer).__name__, tokenizer.special_tokens_map],
+            "settings": [self.train_on, self.control_text, self.turns_within],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def make(self, start: int, stop: int) -> Stretch:
+        """The samples of rows [start, stop)."""
+        faults: list[Fault] = []
+        written: list[tuple[int, Rendering]] = []
+        conversations = 0
+        for row in range(start, stop):
+            try:
+                example = self.format.convert(self.rows[row])
+                conversations += isinstance(example, Conversation)
+                written += [(row, rendering) for rendering in self._written(example)]
+            except DataError as error:
+                faults.append(Fault(row, error.given, error.rule, error.remedy))
+        made: list[tuple[int, Sample]] = []
+        samples = self._encoder.samples([rendering for _, rendering in written])
+        for (row, _), sample in zip(written, samples, strict=True):
+            if isinstance(sample, DataError):
+                faults.append(Fault(row, sample.given, sample.rule, sample.remedy))
+            else:
+                made.append((row, sample))
+        if self.turns_within is not None:
+            made = list(self._shortened(made, faults))
+        return _stretch(made, faults, conversations)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.writer.tokenizer)
+
+    @cached_property
+    def _in_template(self) -> ControlText | None:
+        return ControlText.of(self.writer.tokenizer, self.writer.template) if self.control_text == "text" else None
+
+    @cached_property
+    def _in_text(self) -> ControlText | None:
+        return ControlText.of(self.writer.tokenizer, None) if self.control_text == "text" else None
+
+    def _written(self, example: AnyExample) -> Sequence[Rendering]:
+        if isinstance(example, Conversation):
+            return render(example, self.writer, self.train_on, self._in_template)
+        if isinstance(example, Document):
+            return (document(example, self.writer.tokenizer, self._in_text),)
+        assert isinstance(example, Completion), "an example is a conversation, a completion or a document"
+        rendering = complete(example, self.writer.tokenizer, self._in_text)
+        return (replace(rendering, everything=self.train_on == "everything"),)
+
+    def _shortened(self, made: list[tuple[int, Sample]], faults: list[Fault]) -> Iterator[tuple[int, Sample]]:
+        """The samples, those of rows with a long conversation made again without its earliest turns."""
+        assert self.turns_within is not None, "called only with a limit"
+        long = {row for row, sample in made if len(sample.tokens) > self.turns_within}
+        again: set[int] = set()
+        for row, sample in made:
+            if row not in long:
+                yield row, sample
+            elif row not in again:
+                again.add(row)
+                yield from ((row, shorter) for shorter in self._without_turns(row, faults))
+
+    def _without_turns(self, row: int, faults: list[Fault]) -> Sequence[Sample]:
+        """The samples of a conversation with as many of its last turns as fit, its system message kept."""
+        example = self.format.convert(self.rows[row])
+        for shorter in shortenings(example) if isinstance(example, Conversation) else ():
+            try:
+                samples = self._encoder.samples(self._written(shorter))
+            except DataError:  # a template may refuse what begins there; the next beginning may do
+                continue
+            fitting = [sample for sample in samples if isinstance(sample, Sample)]
+            if fitting and all(len(sample.tokens) <= (self.turns_within or 0) for sample in fitting):
+                return [replace(sample, shortened=True) for sample in fitting]
+        limit = self.turns_within
+        faults.append(
+            Fault(
+                row,
+                f"longer than {limit} tokens even with its last turn alone",
+                f"overlong=cut_turns keeps the system message and the last turn, within max_length {limit}",
+                "raise max_length, or delete the row",
+            )
+        )
+        return ()
+
+
+def shortenings(conversation: Conversation) -> Iterator[Conversation]:
+    """The conversation without its first turn, its first two, and so on; a turn begins with a user's message.
+
+    What stands before the first user's message (the system) stays. Every one of them has something to learn.
+    """
+    messages = conversation.messages
+    users = [i for i, message in enumerate(messages) if message.role == "user"]
+    for start in users[1:]:
+        shorter = replace(conversation, messages=messages[: users[0]] + messages[start:])
+        if shorter.turns:
+            yield shorter
+
+
+def _stretch(made: Sequence[tuple[int, Sample]], faults: Sequence[Fault], conversations: int) -> Stretch:
+    samples = [sample for _, sample in made]
+    return Stretch(
+        tokens=np.concatenate([np.empty(0, np.int32), *(sample.tokens for sample in samples)]),
+        trainable=np.concatenate([np.empty(0, np.bool_), *(sample.trainable for sample in samples)]),
+        lengths=np.array([len(sample.tokens) for sample in samples], np.int64),
+        prompt_lengths=np.array([sample.prompt_length for sample in samples], np.int64),
+        rows=np.array([row for row, _ in made], np.int64),
+        notes=np.array(
+            [(s.num_unended, s.num_straddling, s.num_ordinary, s.shortened, s.document) for s in samples], np.int32
+        ).reshape(-1, 5),
+        ends=tuple(sorted({end for sample in samples for end in sample.ends})),
+        faults=tuple(sorted(faults, key=lambda fault: fault.row)),
+        conversations=conversations,
+    )

@@ -1,0 +1,219 @@
+"""The data of a stage: one source, or several of them mixed by weights and counts.
+
+Over `read` and `formats`, under `prepare`: every source is read and recognised for itself, and a mixture is one set of
+rows again. How often a row is seen is decided once, by the seed; sources of groups shuffle every epoch anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from burnish.data.formats import READY, Dialect, Format, Stage, check_mapping, recognise
+from burnish.data.formats.format import Renamed
+from burnish.data.formats.own import is_own
+from burnish.data.read import Documents, read_rows
+from burnish.data.rows import Indices, Row, Rows
+from burnish.data.sample import sample, split_count
+from burnish.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSource:
+    """A file, folder, pattern or hub set, and how much of it is learned as what."""
+
+    path: str
+    """As `read_rows` takes it, also with ``#500``."""
+    name: str | None = None
+    """What its groups are called in metadata and reports; None: the path."""
+    weight: float = 1.0
+    """How often each of its rows stands in an epoch. 2: twice. 0.5: half of the rows, drawn by the seed, once. 1.5:
+    every row once, and half of them, drawn by the seed, once more."""
+    count: int | None = None
+    """Rows to draw by the seed, before the weight; None: all."""
+    format: str | None = None
+    """A format's name, or file.py:function; None: recognised by the columns."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our name -> the column that has it in this source. Example: ``{"question": "problem"}``."""
+    split: str | None = None
+    """Of a hub set or a folder; None: as `read_rows` decides."""
+    documents: Documents = "file"
+    """What one document of a text file is."""
+    stream: int | None = None
+    """Of a hub set, fetch only so many rows, the first ones; None: all."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """A source, opened."""
+
+    name: str
+    rows: Rows
+    """Its rows, as often as the weight says."""
+    format: Format
+    told: str
+    """What it is, for people."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Data:
+    """The rows of a stage, and what they mean."""
+
+    rows: Rows
+    format: Format
+    parts: tuple[Part, ...]
+    """The sources, at least one."""
+
+    def lines(self) -> Iterator[str]:
+        """Each source for people: what was read, how it was understood, how often it is seen."""
+        yield from (part.told for part in self.parts)
+
+
+def open_data(sources: Sequence[DataSource], *, seed: int = 0, stage: Stage | None = "sft") -> Data:
+    """Opens all sources, and mixes them if there are several.
+
+    Example: ``open_data([DataSource(path="a.jsonl", weight=2), DataSource(path="b.csv", count=500)], seed=1)``.
+    """
+    assert sources, "data has at least one source"
+    parts = tuple(_open(source, seed, stage) for source in sources)
+    if len(parts) == 1:
+        return Data(parts[0].rows, parts[0].format, parts)
+    names = [part.name for part in parts]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise DataError(
+            given=f"two sources are called {twice[0]!r}",
+            rule="the sources of a mixture have different names",
+            remedy="give each a name: {path: ..., name: ...}, or make them one source with a weight",
+        )
+    mixture = Mixture(parts)
+    ready = recognise(mixture.columns)
+    kinds = dict.fromkeys(part.format.name for part in parts)
+    return Data(mixture, replace(ready, name=", ".join(kinds)), parts)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Mixture(Rows):
+    """The rows of several sources, one source after the other, converted each by its own format."""
+
+    parts: tuple[Part, ...]
+    source: str = field(init=False)
+    columns: tuple[str, ...] = field(init=False)
+    fingerprint: str = field(init=False)
+    _stops: Indices = field(init=False)
+    """The number of rows of each part and all before it."""
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(b"burnish mixture 1\n")
+        for part in self.parts:
+            digest.update(f"{part.rows.fingerprint} {part.format.name} {part.format.identity}\n".encode())
+        object.__setattr__(self, "source", ", ".join(part.name for part in self.parts))
+        object.__setattr__(self, "columns", (READY,))
+        object.__setattr__(self, "fingerprint", digest.hexdigest())
+        object.__setattr__(self, "_stops", np.cumsum([len(part.rows) for part in self.parts]))
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        part, at = self._find(index)
+        return {READY: part.format.convert(part.rows[at])}
+
+    def where(self, index: int) -> str:
+        part, at = self._find(index)
+        return part.rows.where(at)
+
+    def source_of(self, index: int) -> str:
+        return self._find(index)[0].name
+
+    def _find(self, index: int) -> tuple[Part, int]:
+        at = range(len(self))[index]
+        which = int(np.searchsorted(self._stops, at, side="right"))
+        return self.parts[which], at - (int(self._stops[which - 1]) if which else 0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class NamedRows(Rows):
+    """The rows of a source under the name that the user gave it."""
+
+    rows: Rows
+    source: str
+    columns: tuple[str, ...] = field(init=False)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", self.rows.columns)
+        object.__setattr__(self, "fingerprint", self.rows.fingerprint)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return self.rows[index]
+
+    def where(self, index: int) -> str:
+        return self.rows.where(index)
+
+
+def _open(source: DataSource, seed: int, stage: Stage | None) -> Part:
+    counted = split_count(source.path)[1]
+    if source.count is not None and counted is not None:
+        raise DataError(
+            given=f"{source.path} with count {source.count}",
+            rule="the number of rows is given once",
+            remedy=f"remove #{counted}, or count",
+        )
+    rows = read_rows(source.path, seed=seed, split=source.split, documents=source.documents, stream=source.stream)
+    drawn = rows if source.count is None else sample(rows, source.count, seed)
+    format = _format(source, rows.columns, stage)
+    weighted = drawn if source.weight == 1 else drawn.pick(repeated(len(drawn), source.weight, seed))
+    named = weighted if source.name is None else NamedRows(weighted, source.name)
+    return Part(source.name or source.path, named, format, _told(source, len(drawn), named, format))
+
+
+def _told(source: DataSource, drawn: int, rows: Rows, format: Format) -> str:
+    name = source.path if source.name is None else f"{source.name} ({source.path})"
+    seen = "" if source.weight == 1 else f", weight {source.weight:g}: {len(rows):,} in an epoch"
+    unused = format.unused(rows.columns) if format.dialects else ()
+    without = f"; columns without use: {', '.join(unused)}" if unused else ""
+    return f"{name}: {drawn:,} rows of the format {format.name}{seen}{without}"
+
+
+def repeated(size: int, weight: float, seed: int) -> Indices:
+    """The indices of ``size`` rows as often as the weight says, rising; at least one."""
+    assert weight > 0, "a weight is positive"
+    whole = int(weight)
+    extra = round((weight - whole) * size)
+    extra = max(extra, 1) if whole == 0 else extra
+    times = np.full(size, whole, np.int64)
+    times[np.random.default_rng([seed, 0xA7]).permutation(size)[:extra]] += 1
+    return np.repeat(np.arange(size), times)
+
+
+def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
+    if not source.columns:
+        return recognise(columns, source.format, stage=stage)
+    if source.format is not None and is_own(source.format):
+        raise DataError(
+            given=f"format: {source.format} with columns: {dict(source.columns)}",
+            rule="a function of your own sees the columns of the file as they are",
+            remedy="remove columns, or rename in the function",
+        )
+    check_mapping(source.columns, columns)
+    names = {theirs: ours for ours, theirs in source.columns.items()}
+    hidden = set(source.columns) - set(names)
+    seen = [names.get(column, column) for column in columns if column not in hidden]
+    found = recognise(seen, source.format, stage=stage, given=source.columns)
+    return _mapped(found, source.columns)
+
+
+def _mapped(found: Format, columns: Mapping[str, str]) -> Format:
+    """A format of renamed columns, for rows that have their own names."""
+    dialects = tuple(Dialect(tuple((columns.get(name, name), read) for name, read in d.names)) for d in found.dialects)
+    takes = tuple(columns.get(name, name) for name in found.takes)
+    convert = Renamed({column: ours for ours, column in columns.items()}, found.convert)
+    identity = f"{found.identity} {sorted(columns.items())}"
+    return replace(found, dialects=dialects, takes=takes, convert=convert, identity=identity)

@@ -1,0 +1,243 @@
+"""What a set looks like in tokens, before anything is trained on it: what `burnish data profile` shows.
+
+Over `maker` and `cache`, beside `prepare`: all samples are made as training makes them, whatever their length, and stay
+in the cache, so the run that follows finds them there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.data.maker import Maker
+from burnish.data.records import AnyExample, Completion, Conversation, Document
+from burnish.data.rows import Rows
+from burnish.data.store import DOCUMENT, Stretch
+from burnish.errors import DataError
+
+PERCENTILES = (5, 50, 90, 99, 100)
+_LOOKED_AT = 5000
+"""Rows, spread evenly, of which turns, roles and scripts are counted."""
+_KEPT = 0.995
+"""Share of the learned tokens that a recommended max_length keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The lengths of some samples, in tokens."""
+
+    name: str
+    """Whose they are."""
+    samples: int
+    tokens: int
+    learned: int
+    """Tokens that are learned."""
+    percentiles: tuple[int, ...]
+    """One for each of PERCENTILES."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What one max_length would do."""
+
+    max_length: int
+    longer: int
+    """Samples that are longer: they would be dropped, cut, or stop the run."""
+    computed: float
+    """Share of all tokens that are computed, long samples being cut."""
+    learned: float
+    """Share of the learned tokens that stay, long samples being cut."""
+    learned_if_dropped: float
+    """The same, long samples being dropped."""
+    attention: float
+    """Work of attention against that without a limit: the sum of squared lengths."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Profile:
+    """A set in numbers."""
+
+    source: str
+    format: str
+    rows: int
+    unusable: int
+    whole: Lengths
+    sources: tuple[Lengths, ...]
+    """Each source of a mixture; one: the whole."""
+    lengths: NDArray[np.int64]
+    """[samples] tokens of each."""
+    candidates: tuple[Candidate, ...]
+    recommended: Candidate
+    why: str
+    """The reason for the recommendation."""
+    duplicates: int
+    """Samples whose tokens are those of an earlier one."""
+    looked_at: int
+    """Rows of which the following are counted, spread evenly over the set."""
+    turns: Mapping[int, int]
+    """Learned turns of a conversation -> conversations."""
+    roles: Mapping[str, int]
+    """Role -> messages."""
+    scripts: Mapping[str, float]
+    """Script (LATIN, CJK, ...) -> share of the letters, the largest first."""
+
+
+def profile(maker: Maker, samples: Stretch, max_positions: int) -> Profile:
+    """The profile of all samples. ``max_positions`` is the longest sequence of the model.
+
+    Raises:
+        DataError: no row can be used.
+    """
+    rows = maker.rows
+    if not len(samples.lengths):
+        first = samples.faults[0]
+        raise DataError(f"{rows.where(first.row)}: {first.given}\n  ... and all other rows", first.rule, first.remedy)
+    learned = _learned(samples)
+    names = np.array([rows.source_of(int(row)) for row in samples.rows])
+    whole = _measured(rows.source, samples.lengths, learned)
+    named = dict.fromkeys(names.tolist())
+    sources = tuple(_measured(name, samples.lengths[names == name], learned[names == name]) for name in named)
+    candidates = tuple(_candidate(samples, learned, limit) for limit in _limits(samples, max_positions))
+    recommended, why = _recommended(candidates, samples)
+    examples = list(_spread(maker))
+    return Profile(
+        source=rows.source,
+        format=maker.format.name,
+        rows=len(rows),
+        unusable=len({fault.row for fault in samples.faults}),
+        whole=whole,
+        sources=sources,
+        lengths=np.array(samples.lengths),
+        candidates=candidates,
+        recommended=recommended,
+        why=why,
+        duplicates=_duplicates(samples),
+        looked_at=len(examples),
+        turns=dict(sorted(Counter(len(e.turns) for e in examples if isinstance(e, Conversation)).items())),
+        roles=dict(Counter(m.role for e in examples if isinstance(e, Conversation) for m in e.messages).most_common()),
+        scripts=scripts(text for example in examples for text in _texts(example)),
+    )
+
+
+def _measured(name: str, lengths: NDArray[np.int64], learned: NDArray[np.int64]) -> Lengths:
+    percentiles = np.percentile(lengths, PERCENTILES, method="higher")
+    return Lengths(
+        name, len(lengths), int(lengths.sum()), int(learned.sum()), tuple(int(value) for value in percentiles)
+    )
+
+
+def _starts(samples: Stretch) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(samples.lengths)])[:-1]
+
+
+def _learned(samples: Stretch) -> NDArray[np.int64]:
+    """[samples] learned tokens of each."""
+    return np.array(
+        [
+            np.count_nonzero(samples.trainable[start : start + length])
+            for start, length in zip(_starts(samples).tolist(), samples.lengths.tolist(), strict=True)
+        ],
+        np.int64,
+    )
+
+
+def _limits(samples: Stretch, max_positions: int) -> list[int]:
+    """Powers of two and half-way steps from about the median on, and the longest, within what the model can take."""
+    longest = int(samples.lengths.max())
+    lowest = max(5, int(np.log2(np.median(samples.lengths))))
+    powers = [2**power for power in range(lowest, longest.bit_length() + 1)]
+    steps = sorted({*powers, *(3 * power // 2 for power in powers)})
+    return sorted({min(limit, max_positions) for limit in (*(step for step in steps if step < longest), longest)})
+
+
+def _candidate(samples: Stretch, learned: NDArray[np.int64], limit: int) -> Candidate:
+    lengths = np.array(samples.lengths)
+    long = np.flatnonzero(lengths > limit)
+    starts = _starts(samples)
+    lost = sum(int(np.count_nonzero(samples.trainable[starts[i] + limit : starts[i] + lengths[i]])) for i in long)
+    cut = np.minimum(lengths, limit)
+    total = int(learned.sum())
+    return Candidate(
+        max_length=limit,
+        longer=len(long),
+        computed=float(cut.sum() / lengths.sum()),
+        learned=(total - lost) / total,
+        learned_if_dropped=(total - int(learned[long].sum())) / total,
+        attention=float((cut.astype(np.float64) ** 2).sum() / (lengths.astype(np.float64) ** 2).sum()),
+    )
+
+
+def _recommended(candidates: Sequence[Candidate], samples: Stretch) -> tuple[Candidate, str]:
+    last = candidates[-1]
+    if samples.notes[:, DOCUMENT].all():
+        return last, "documents are cut into pieces and lose nothing: as long as memory allows"
+    if len(candidates) > 1 and last.max_length <= 2 * int(np.percentile(samples.lengths, 99)) and not last.longer:
+        return last, "it keeps every sample whole, and the longest are no outliers"
+    best = next((each for each in candidates if each.learned >= _KEPT), last)
+    if best is last and not last.longer:
+        return last, "it keeps every sample whole"
+    if best is last:
+        return last, f"the model takes no more, and {last.longer:,} samples are longer"
+    return best, (
+        f"it keeps {best.learned:.1%} of what is learned if the {best.longer:,} longer samples are cut "
+        f"(overlong=cut), {best.learned_if_dropped:.1%} if they are dropped (overlong=drop)"
+    )
+
+
+def _duplicates(samples: Stretch) -> int:
+    seen: set[bytes] = set()
+    for start, length in zip(_starts(samples).tolist(), samples.lengths.tolist(), strict=True):
+        seen.add(hashlib.blake2b(samples.tokens[start : start + length].tobytes(), digest_size=16).digest())
+    return len(samples.lengths) - len(seen)
+
+
+def _spread(maker: Maker) -> Iterator[AnyExample]:
+    rows: Rows = maker.rows
+    for row in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(np.int64)).tolist():
+        try:
+            yield maker.format.convert(rows[row])
+        except DataError:  # counted as unusable already
+            continue
+
+
+def _texts(example: AnyExample) -> Iterator[str]:
+    if isinstance(example, Conversation):
+        yield from (message.content for message in example.messages if message.content)
+    elif isinstance(example, Completion):
+        yield from (example.prompt, example.completion)
+    elif isinstance(example, Document):
+        yield example.text
+
+
+_PART = 20_000
+"""Characters of one text whose scripts are counted."""
+_SCRIPTS = 6
+"""Scripts that are named; the others are together."""
+
+
+def scripts(texts: Iterator[str]) -> dict[str, float]:
+    """Shares of the letters by script, the largest first. Example: ``scripts(iter(["abc д"]))`` is 75 % LATIN."""
+    letters: Counter[str] = Counter()
+    for text in texts:
+        letters.update(character for character in text[:_PART] if character.isalpha())
+    counts: Counter[str] = Counter()
+    for letter, count in letters.items():
+        counts[_script(letter)] += count
+    total = sum(counts.values())
+    named = counts.most_common(_SCRIPTS)
+    others = total - sum(count for _, count in named)
+    shares = {name: count / total for name, count in named}
+    return shares | ({"others": others / total} if others else {})
+
+
+@lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    """The script of a letter, which is the first word of its Unicode name."""
+    return unicodedata.name(letter, "UNNAMED").split()[0].removesuffix("-")

@@ -1,0 +1,177 @@
+"""Hub sets, and folders that `datasets` saved: ``owner/name@revision:config[split]``.
+
+Loaded by `datasets`, whose cache is memory-mapped: such a set may be larger than memory. One that is larger than the
+disk is streamed: its first rows are fetched, the rest never.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from burnish.data.reading.tables import without_nulls
+from burnish.data.rows import Row, Rows
+from burnish.errors import DataError
+
+_NAME = re.compile(r"(?P<name>[^@:\[\]]+)(@(?P<revision>[^:\[\]]+))?(:(?P<config>[^\[\]]+))?(\[(?P<split>[^\[\]]+)\])?")
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """What a hub set is called. Example: ``HubName.of("owner/name@v1.0:main[test]").split == "test"``."""
+
+    name: str
+    revision: str | None
+    """A branch, a tag or a commit; None: the newest."""
+    config: str | None
+    """A part of the set; None: the only one."""
+    split: str | None
+    """A split, or a slice of it such as ``train[:10%]`` without its inner brackets; None: not said."""
+
+    @classmethod
+    def of(cls, text: str) -> HubName | None:
+        """The parts of a hub name; None: it is none."""
+        found = _NAME.fullmatch(text)
+        return cls(found["name"], found["revision"], found["config"], found["split"]) if found else None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HubRows(Rows):
+    """The rows of one split of a hub set."""
+
+    source: str
+    items: datasets.Dataset
+    columns: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return without_nulls(self.items[index])
+
+    def where(self, index: int) -> str:
+        return f"{self.source} row {range(len(self))[index]} (counted from 0)"
+
+
+def read_hub(path: str, split: str | None, *, first: int | None = None) -> HubRows:
+    """A split of a hub set ("train", where none is named); ``first``: stream so many rows instead of fetching all."""
+    hub = HubName.of(path)
+    if hub is None:
+        raise DataError(
+            given=f"{path} is no file here, and no hub name",
+            rule="a hub name is owner/name@revision:config[split]; all but owner/name may be left out",
+            remedy="correct the name; for a file, give its path (./name.jsonl)",
+        )
+    if split and hub.split and split != hub.split:
+        raise DataError(
+            given=f"{path} with split {split!r}", rule="a split is named once", remedy="leave one of them out"
+        )
+    chosen = split or hub.split or "train"
+    with _explained(path, chosen), quiet():
+        options: dict[str, Any] = {"split": chosen, "revision": hub.revision}
+        if first is None:
+            found = datasets.load_dataset(hub.name, hub.config, **options)
+        else:
+            stream = datasets.load_dataset(hub.name, hub.config, streaming=True, **options)
+            rows = list(itertools.islice(stream, first))
+            found = datasets.Dataset.from_list(rows, features=stream.features)
+    return _rows(path, found)
+
+
+def read_saved(path: str, split: str | None) -> HubRows:
+    """A folder that `datasets` saved (``save_to_disk``): a set, or a set of each split."""
+    with _explained(path, split or "train"), quiet():
+        found = datasets.load_from_disk(path)
+    if isinstance(found, Mapping):
+        chosen = split or "train"
+        if chosen not in found:
+            raise DataError(
+                given=f"{path} has no split {chosen!r}",
+                rule=f"it has: {', '.join(found)}",
+                remedy=f"name one: split: {next(iter(found))}",
+            )
+        return _rows(path, found[chosen])
+    return _rows(path, found)
+
+
+def _rows(path: str, found: datasets.Dataset) -> HubRows:
+    if len(found) == 0:
+        raise DataError(
+            given=f"{path} has no rows", rule="a data set has at least one row", remedy="name another split"
+        )
+    return HubRows(path, found, tuple(found.column_names), _fingerprint(found))
+
+
+_BATCH = 10_000
+
+
+class _Digest:
+    """A hash that can be written to like a file."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256(b"burnish hub rows 1\n")
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _fingerprint(found: datasets.Dataset) -> str:
+    """Of the values themselves: what `datasets` calls a fingerprint depends on how and where a set was made."""
+    digest = _Digest()
+    arrow = found.with_format("arrow")
+    for table in arrow.iter(_BATCH):
+        whole = table.replace_schema_metadata(None).combine_chunks()
+        with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), whole.schema) as writer:
+            writer.write_table(whole)
+    return digest.hash.hexdigest()
+
+
+@contextmanager
+def _explained(path: str, split: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            given=f"{path} (split {split!r}) is no file here, and as a hub name it fails: {error}",
+            rule="the data is a file of this machine, or a hub set that can be reached: "
+            "owner/name@revision:config[split]",
+            remedy="check the name, the split and the network; for a file, give its path (./name.jsonl)",
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep progress bars and retry notices off stderr, and put everything back afterwards."""
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    # An environment variable outranks the switch, and touching the switch then warns.
+    switchable = datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is None
+    hide = switchable and not datasets.are_progress_bars_disabled()
+    if hide:
+        datasets.disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if hide:
+            datasets.enable_progress_bars()

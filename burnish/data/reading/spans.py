@@ -1,0 +1,139 @@
+"""Rows that are stretches of a file's bytes: found once, read and parsed when they are asked for.
+
+Under the readers of text (JSON, CSV, documents). The index of a file is two or three arrays of integers; finding the
+lines of JSON takes one fast pass that parses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from burnish.data.reading.content import Content, chunks
+from burnish.data.rows import Indices, Row, Rows
+from burnish.errors import DataError
+
+MARK = b"\xef\xbb\xbf"
+"""The byte order mark that some editors write before UTF-8."""
+
+_FIRST, _SPREAD = 1000, 250
+"""Rows that are looked at for their columns: so many at the beginning, so many spread over the rest."""
+
+
+class Parser(Protocol):
+    """Makes a row of its bytes; raises a DataError that names the line. It is pickled with the rows."""
+
+    def __call__(self, raw: bytes, line: int) -> Row: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Spans:
+    """Where the rows of a file are."""
+
+    starts: Indices
+    """[n] the first byte of each row."""
+    stops: Indices
+    """[n] the byte after each row."""
+    lines: Indices | None
+    """[n] the line on which each row begins, from 1; None: row i is line i + 1."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def line(self, index: int) -> int:
+        return int(self.lines[index]) if self.lines is not None else range(len(self))[index] + 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SpanRows(Rows):
+    """The rows of one file of text."""
+
+    source: str
+    content: Content
+    spans: Spans
+    parse: Parser
+    fingerprint: str
+    columns: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        raw = self.content.read(int(self.spans.starts[index]), int(self.spans.stops[index]))
+        return self.parse(raw, self.spans.line(index))
+
+    def where(self, index: int) -> str:
+        return f"{self.source} line {self.spans.line(index)}"
+
+    @property
+    def lines(self) -> Sequence[int]:
+        """The line of each row, from 1."""
+        return range(1, len(self) + 1) if self.spans.lines is None else self.spans.lines.tolist()
+
+
+def seen_columns(rows: Rows) -> tuple[str, ...]:
+    """Names of the columns that have a value in the rows that are looked at."""
+    step = max(1, (len(rows) - _FIRST) // _SPREAD)
+    looked_at = [*range(min(_FIRST, len(rows))), *range(_FIRST, len(rows), step)]
+    return tuple(dict.fromkeys(name for index in looked_at for name, value in rows[index].items() if value is not None))
+
+
+def line_spans(content: Content, kind: str) -> tuple[Spans, str]:
+    """All lines that are not blank, and the fingerprint of the content as rows of this kind."""
+    digest = hashlib.sha256(f"burnish {kind} rows 1\n".encode())
+    ends: list[Indices] = [np.empty(0, np.int64)]
+    doubtful: list[Indices] = [np.zeros(1, np.int64)]
+    position, at_line_start = 0, False
+    for chunk in chunks(content):
+        digest.update(chunk)
+        values = np.frombuffer(chunk, np.uint8)
+        newlines = np.flatnonzero(values == _NEWLINE)
+        begins = newlines[newlines + 1 < len(values)] + 1
+        begins = np.concatenate([np.zeros(1, np.int64), begins]) if at_line_start else begins
+        doubtful.append(begins[_IS_SPACE[values[begins]]] + position)
+        ends.append(newlines + position)
+        position += len(values)
+        at_line_start = values[-1] == _NEWLINE
+    ends += [] if at_line_start else [np.array([position])]
+    return _without_blank(content, np.concatenate(ends), np.concatenate(doubtful)), digest.hexdigest()
+
+
+_NEWLINE = 10
+_IS_SPACE = np.zeros(256, np.bool_)
+_IS_SPACE[list(b" \t\r\n\v\f")] = True
+
+
+def _without_blank(content: Content, stops: Indices, doubtful: Indices) -> Spans:
+    """The lines that end at ``stops``, without the blank ones among those that begin like one at ``doubtful``."""
+    starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
+    if content.read(0, min(content.size, len(MARK))) == MARK:
+        starts[0] = doubtful[0] = len(MARK)
+    keep = starts < stops
+    for line in np.searchsorted(starts, doubtful):
+        if keep[line]:
+            keep[line] = bool(content.read(int(starts[line]), int(stops[line])).strip())
+    if keep.all():
+        return Spans(starts, stops, None)
+    lines = None if keep[: keep.sum()].all() else np.flatnonzero(keep) + 1
+    return Spans(starts[keep], stops[keep], lines)
+
+
+def decoded(path: str, raw: bytes, line: int) -> str:
+    """The bytes, which begin on ``line``, as text."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line += raw.count(b"\n", 0, error.start)
+        raise DataError(
+            given=f"{path} line {line} is not UTF-8: {error.reason} (byte 0x{raw[error.start]:02x})",
+            rule="data files are UTF-8 text",
+            remedy="save the file as UTF-8",
+        ) from error
+
+
+def no_rows(path: str) -> DataError:
+    return DataError(given=f"{path} has no rows", rule="a data file has at least one row", remedy="fill the file")

@@ -1,0 +1,174 @@
+"""Parquet, Arrow and Feather files, and what `datasets` saved in a folder.
+
+Rows are taken from Arrow tables. A small file is held in memory; a large Arrow file is mapped, not read, and a large
+Parquet file is written once as an Arrow file in the cache folder, since single rows of Parquet cannot be reached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from burnish.data.reading.content import cache_folder, expanded, new_file, unreadable
+from burnish.data.reading.spans import no_rows
+from burnish.data.rows import Indices, Row, Rows
+from burnish.errors import DataError
+
+IN_MEMORY = 1 << 26
+"""Bytes of a Parquet file, or of a compressed Arrow file, up to which it is held in memory."""
+_BATCH = 1000
+"""Rows of a batch in the files that are written here."""
+
+Kind = Literal["parquet", "arrow"]
+
+
+@dataclass(eq=False, slots=True)
+class TableRows(Rows):
+    """The rows of one table file. Opened at the first use, in each process that reads."""
+
+    source: str
+    """The path, as the user gave it."""
+    place: str
+    """The file that is opened: the same, or the one written in the cache folder."""
+    kind: Kind
+    """Of the file at ``place``."""
+    columns: tuple[str, ...]
+    fingerprint: str
+    num_rows: int
+    _opened: tuple[list[Any], Indices] | None = field(default=None, repr=False)
+    """The batches, and the first row of each and the number of all."""
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        at = range(self.num_rows)[index]
+        batches, firsts = self._opened or self._open()
+        which = int(np.searchsorted(firsts, at, side="right")) - 1
+        (row,) = batches[which].slice(at - int(firsts[which]), 1).to_pylist()
+        return without_nulls(row)
+
+    def where(self, index: int) -> str:
+        return f"{self.source} row {range(self.num_rows)[index]} (counted from 0)"
+
+    def _open(self) -> tuple[list[Any], Indices]:
+        try:
+            batches = _batches(self.place, self.kind)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(self.source, error) from error
+        firsts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        self._opened = batches, firsts
+        return self._opened
+
+    def __getstate__(self) -> tuple[object, ...]:
+        return self.source, self.place, self.kind, self.columns, self.fingerprint, self.num_rows
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.source, self.place, self.kind, self.columns, self.fingerprint, self.num_rows = state
+        self._opened = None
+
+
+def read_table(path: str, kind: Kind) -> TableRows:
+    """The rows of a Parquet or Arrow file."""
+    file = expanded(path).absolute()
+    try:
+        with file.open("rb") as content:
+            identity = hashlib.file_digest(content, "sha256").hexdigest()
+        place = _reachable(file, kind, identity)
+        opened = "arrow" if place != file else kind
+        rows = TableRows(path, str(place), opened, (), identity, 0)
+        batches, firsts = rows._open()
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+    rows.num_rows = int(firsts[-1])
+    if rows.num_rows == 0:
+        raise no_rows(path)
+    names = batches[0].schema.names
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise DataError(
+            given=f"{path} has the column {twice[0]!r} twice",
+            rule="columns have names of their own",
+            remedy="rename one",
+        )
+    rows.columns = tuple(name for name in names if any(batch[name].null_count < batch.num_rows for batch in batches))
+    return rows
+
+
+def _reachable(file: Path, kind: Kind, identity: str) -> Path:
+    """A file whose single rows can be reached: this one, or a copy of it in the cache folder."""
+    if file.stat().st_size <= IN_MEMORY or (kind == "arrow" and not _is_compressed(file)):
+        return file
+    kept = cache_folder() / "tables" / f"{identity}.arrow"
+    if not kept.is_file():
+        batches = iter(_pieces(file, kind))
+        first = next(batches)
+        with new_file(kept) as output, pa.ipc.new_file(output, first.schema) as writer:
+            writer.write(first)
+            for batch in batches:
+                writer.write(batch)
+    return kept
+
+
+def _pieces(file: Path, kind: Kind) -> Iterator[Any]:
+    if kind == "parquet":
+        # Read ahead, or over all groups at once, it keeps what it has read until the end.
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            for group in range(parquet.num_row_groups):
+                yield from parquet.iter_batches(_BATCH, row_groups=[group])
+        return
+    yield from _mapped(str(file))
+
+
+def _is_compressed(file: Path) -> bool:
+    """Whether looking at a batch takes memory: mapped batches that are not compressed take none."""
+    before = pa.total_allocated_bytes()
+    batch = next(_mapped(str(file)), None)
+    return batch is not None and pa.total_allocated_bytes() - before > batch.nbytes // 2
+
+
+def _batches(place: str, kind: Kind) -> list[Any]:
+    """All batches, the empty ones too; at least one, so the columns are known."""
+    if kind == "parquet":
+        table = pq.read_table(place, partitioning=None, memory_map=False)
+        return table.to_batches(_BATCH) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    batches = list(_mapped(place))
+    return batches or [pa.RecordBatch.from_pylist([], schema=_schema(place))]
+
+
+def _mapped(place: str) -> Iterator[Any]:
+    """The batches of an Arrow file in either of its two forms, mapped."""
+    reader = _reader(place)
+    if isinstance(reader, pa.ipc.RecordBatchFileReader):
+        yield from (reader.get_batch(at) for at in range(reader.num_record_batches))
+    else:
+        yield from reader
+
+
+def _reader(place: str) -> Any:
+    try:
+        return pa.ipc.open_file(pa.memory_map(place))
+    except pa.ArrowInvalid:
+        return pa.ipc.open_stream(pa.memory_map(place))
+
+
+def _schema(place: str) -> Any:
+    return _reader(place).schema
+
+
+def without_nulls(row: Row) -> Row:
+    """The row as it was before Arrow gave every struct all keys of its column: keys with None are taken out."""
+    return {name: _pruned(value) for name, value in row.items() if value is not None}
+
+
+def _pruned(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _pruned(entry) for name, entry in value.items() if entry is not None}
+    return [_pruned(entry) for entry in value] if isinstance(value, list) else value

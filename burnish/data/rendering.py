@@ -1,0 +1,272 @@
+"""Which characters of a conversation's text the model is to learn.
+
+Stands between `writer` and `tokenize`. What is learned is derived by rendering, never by searching for marker strings:
+for each learned turn, the text with the generation prompt (what serving gives the model) and the text with the turn.
+Where a template writes earlier turns differently once later ones follow (it strips their thinking, say), a conversation
+becomes several renderings, so every turn is learned in the context that serving would give. Parts of a turn (its
+reasoning, its tool calls) are found in the same way: by what changes in the text when that part of the message does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from transformers import PreTrainedTokenizerBase
+
+from burnish.data.control import SEAL, ControlText, ordinary_ranges
+from burnish.data.records import Completion, Conversation, Document, Message
+from burnish.data.writer import Writer
+from burnish.errors import DataError, ModelError
+
+TrainOn = Literal["assistant", "last", "answers", "reasoning", "tool_calls", "everything"]
+"""What is learned of a conversation. assistant: every assistant turn that the row does not exclude. last: only the last
+of these. answers: they without their reasoning. reasoning: only that. tool_calls: only their calls. everything: the
+whole text, prompts included. The end of every turn that is learned in part is learned."""
+
+TRAIN_ON: tuple[TrainOn, ...] = get_args(TrainOn)
+
+Range = tuple[int, int]
+"""Characters [start, end)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """One text to learn from. Example: ``Rendering("Q: 2+2\\nA: 4</s>", spans=((10, 15),))``."""
+
+    text: str
+    spans: tuple[Range, ...]
+    """Turns that the model is to write, in order, not overlapping."""
+    skipped: tuple[Range, ...] = ()
+    """Parts of them that are not learned. The token that ends a turn always is."""
+    ordinary: tuple[Range, ...] = ()
+    """Text of control tokens that a row brought along: read as the characters that it consists of."""
+    everything: bool = False
+    """Whether all the rest of the text is learned as well."""
+    document: bool = False
+    """Whether the text is a document, which may be cut into pieces."""
+
+
+def render(
+    conversation: Conversation, writer: Writer, train_on: TrainOn = "assistant", control: ControlText | None = None
+) -> tuple[Rendering, ...]:
+    """Every learned turn in exactly one rendering, in the context that serving would give it.
+
+    Turn i is the text after the generation prompt: whole(i) without before(i). Turns whose whole text begins the text
+    of a later one share a rendering; a template that rewrites earlier turns gives one rendering per turn.
+
+    Args:
+        control: what must stay ordinary text; None: text of control tokens in the row becomes control tokens.
+
+    Raises:
+        DataError: the template cannot write the row, or there is nothing of the wanted kind to learn in it.
+    """
+    renderings = _render(conversation, writer, train_on)
+    if control is None or (sealed := control.sealed(conversation)) is None:
+        return renderings
+    # Turns only: what is learned of them was decided above, on the true text.
+    marked = _render(sealed, writer, train_on)
+    if [each.text.replace(SEAL, "") for each in marked] != [each.text for each in renderings]:
+        raise DataError(
+            given="the row has text of control tokens, and the template decides by it what to write",
+            rule="text of a row stays text: only the template writes control tokens",
+            remedy="give the row the field that the template writes itself (reasoning_content, tool_calls), or let "
+            "such text become tokens with control_text=tokens",
+        )
+    return tuple(
+        replace(each, ordinary=ordinary_ranges(other.text, control))
+        for each, other in zip(renderings, marked, strict=True)
+    )
+
+
+def _render(conversation: Conversation, writer: Writer, train_on: TrainOn) -> tuple[Rendering, ...]:
+    turns = conversation.turns[-1:] if train_on == "last" else conversation.turns
+    renderings: list[Rendering] = []
+    for turn in reversed(turns):
+        before, whole = _turn(conversation, turn, writer)
+        if not whole.startswith(before):
+            raise _forced_otherwise(turn, before, whole)
+        span = len(before), len(whole)
+        skipped = _skipped(conversation, turn, writer, train_on, whole, span)
+        if skipped != span:
+            _add(renderings, whole, span, skipped)
+    if train_on == "everything":
+        return (_all_of(conversation, writer, renderings),)
+    if turns and not renderings:
+        raise _nothing_of(train_on)
+    return tuple(reversed(renderings))
+
+
+def _turn(conversation: Conversation, turn: int, writer: Writer) -> tuple[str, str]:
+    """What serving gives the model before a turn, and the text up to its end."""
+    before = writer.write(conversation, turn, to_be_answered=True)
+    whole = writer.write(conversation, turn + 1, to_be_answered=False)
+    if not whole.startswith(before):
+        whole = _after_opened_thought(conversation.messages[turn], before, whole)
+    return before, whole
+
+
+def _after_opened_thought(message: Message, before: str, whole: str) -> str:
+    """What the model is to write after a generation prompt that opens a thought which the rendered message lacks.
+
+    Some templates (DeepSeek R1's) open a thought for the model, and strip thoughts from all messages, also from the
+    last. Then the turn is what the model itself would write: the rest of the thought, its end, the answer, and what the
+    template puts after an answer. Of a message without a thought nobody knows what to learn: `whole` is returned.
+    """
+    same = _common_prefix(before, whole)
+    opened, rendered = before[same:], whole[same:]
+    raw = _raw(message)
+    answer = raw.rpartition(_CLOSING)[2]
+    written = next((text for text in (answer, answer.strip()) if rendered.startswith(text)), None)
+    if opened.strip() != _OPENING or not raw.startswith(_OPENING) or written is None:
+        return whole
+    rest = raw[len(opened) :] if raw.startswith(opened) else raw[len(_OPENING) :]
+    return before + rest + rendered[len(written) :]
+
+
+def _raw(message: Message) -> str:
+    """The message as a model writes it, its thought in front."""
+    said = message.content or ""
+    thought = next((str(message.extra[key]) for key in _REASONING_KEYS if message.extra.get(key)), None)
+    return said if thought is None else f"{_OPENING}\n{thought.strip()}\n{_CLOSING}\n\n{said.strip()}"
+
+
+def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | None) -> None:
+    for index, later in enumerate(renderings):
+        if later.text.startswith(whole) and later.spans[0][0] >= span[1]:
+            both = (*((skipped,) if skipped else ()), *later.skipped)
+            renderings[index] = replace(later, spans=(span, *later.spans), skipped=both)
+            return
+    renderings.append(Rendering(whole, (span,), (skipped,) if skipped else ()))
+
+
+def _all_of(conversation: Conversation, writer: Writer, renderings: list[Rendering]) -> Rendering:
+    """The whole conversation, also what follows its last learned turn."""
+    text = writer.write(conversation, len(conversation.messages), to_be_answered=False)
+    fitting = [each.spans for each in renderings if text.startswith(each.text)]
+    return Rendering(text, max(fitting, key=len, default=()), everything=True)
+
+
+def _skipped(
+    conversation: Conversation, turn: int, writer: Writer, train_on: TrainOn, whole: str, span: Range
+) -> Range | None:
+    """The part of a turn that is not learned; None: all is; the whole span: nothing of the turn is wanted."""
+    message = conversation.messages[turn]
+    if train_on in ("answers", "reasoning"):
+        if not _reasons(message):
+            return None if train_on == "answers" else span
+        start = _answer_start(conversation, turn, writer, whole, span)
+        return (span[0], start) if train_on == "answers" else (start, span[1])
+    if train_on == "tool_calls":
+        if not message.extra.get("tool_calls"):
+            return span
+        return span[0], _calls_start(conversation, turn, writer, whole, span)
+    return None
+
+
+_REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+_OPENING, _CLOSING = "<think>", "</think>"
+
+
+def _reasons(message: Message) -> bool:
+    return any(message.extra.get(key) for key in _REASONING_KEYS) or _CLOSING in (message.content or "")
+
+
+def _answer_start(conversation: Conversation, turn: int, writer: Writer, whole: str, span: Range) -> int:
+    """Where the answer begins: the first character that changes with it, the reasoning being the same."""
+    message = conversation.messages[turn]
+    thought, closing, answer = (message.content or "").rpartition(_CLOSING)
+    other = "b" if answer.strip().startswith("a") else "a"
+    extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
+    changed = replace(message, content=thought + closing + other, extra=extra)
+    start = _first_difference(conversation, turn, writer, whole, changed)
+    return min(max(start, span[0]), span[1])
+
+
+def _calls_start(conversation: Conversation, turn: int, writer: Writer, whole: str, span: Range) -> int:
+    """Where the tool calls begin: the first character that changes without them."""
+    message = conversation.messages[turn]
+    extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
+    changed = replace(message, content=message.content or "", extra=extra)
+    start = _first_difference(conversation, turn, writer, whole, changed)
+    if start >= len(whole):
+        raise DataError(
+            given=f"the template writes nothing of the tool_calls of messages[{turn}]",
+            rule="train_on=tool_calls learns what the template writes of them",
+            remedy="name a template that writes tool calls",
+        )
+    return min(max(start, span[0]), span[1])
+
+
+def _first_difference(conversation: Conversation, turn: int, writer: Writer, whole: str, changed: Message) -> int:
+    messages = (*conversation.messages[:turn], changed)
+    _, other = _turn(replace(conversation, messages=messages), turn, writer)
+    if other == whole:
+        return len(whole)
+    return _common_prefix(whole, other)
+
+
+def _common_prefix(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _forced_otherwise(turn: int, before: str, whole: str) -> DataError:
+    same = _common_prefix(before, whole)
+    return DataError(
+        given=f"before messages[{turn}] the template's generation prompt writes {before[same:][:60]!r}, but the "
+        f"rendered message has {whole[same:][:60]!r} there",
+        rule="a turn is learned after exactly the text that the model is given when serving",
+        remedy="give the message what the generation prompt opens (often reasoning_content), set the template's own "
+        "variable for it (such as template_options.enable_thinking=false), or name another template",
+    )
+
+
+def _nothing_of(train_on: TrainOn) -> DataError:
+    return DataError(
+        given=f"no turn of the row has anything of train_on={train_on}",
+        rule="a row has at least one token to learn",
+        remedy="delete the row, allow such rows (max_unusable), or choose another train_on",
+    )
+
+
+def complete(completion: Completion, tokenizer: PreTrainedTokenizerBase, control: ControlText | None) -> Rendering:
+    """Plain text: the begin token if this tokenizer adds one by itself, the prompt, the completion, the end token.
+
+    A begin token that the prompt starts with, and an end token that the completion ends with, are taken as those.
+    """
+    end = _end_token(tokenizer)
+    prompt, answer = completion.prompt, completion.completion.removesuffix(end)
+    begin = begin_token(tokenizer)
+    if begin:
+        prompt = prompt.removeprefix(begin)
+    before = begin + prompt
+    text = before + answer + end
+    ordinary: tuple[Range, ...] = ()
+    if control is not None:
+        parts = ((len(begin), prompt), (len(before), answer))
+        ordinary = tuple((at + a, at + b) for at, part in parts for a, b in control.places(part))
+    return Rendering(text, ((len(before), len(text)),), ordinary=ordinary)
+
+
+def document(text: Document, tokenizer: PreTrainedTokenizerBase, control: ControlText | None) -> Rendering:
+    """A document as `complete` writes it, all of which is learned but its first token, which nothing predicts."""
+    rendering = complete(Completion("", text.text), tokenizer, control)
+    return replace(rendering, everything=True, document=True)
+
+
+def _end_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    if tokenizer.eos_token is None:
+        raise ModelError(
+            given="the tokenizer has no end token (eos_token)",
+            rule="a completion ends with it, otherwise the model would never stop",
+            remedy="set eos_token in tokenizer_config.json",
+        )
+    return str(tokenizer.eos_token)
+
+
+def begin_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The begin token's text, if this tokenizer puts one before a text by itself."""
+    adds = tokenizer.bos_token_id is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+    return str(tokenizer.bos_token) if adds else ""

@@ -1,0 +1,91 @@
+"""The contract of all rows: an indexed sequence that knows where each row stands, whatever it is read from.
+
+Between `read` (which opens files and hub sets as rows) and everything that uses rows. Rows are read on demand, so a set
+may be larger than memory; they can be pickled, and another process opens the files again for itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = Mapping[str, object]
+"""Column name -> value, as `json` gives it: str, int, float, bool, None, list, dict."""
+
+Indices = NDArray[np.int64]
+
+
+class Rows(Sequence[Row]):
+    """Rows in a fixed order. Example: ``rows[0]["question"]; rows.where(0)  # "demos.jsonl line 1"``.
+
+    A row is read when it is asked for: `rows[i]` raises a DataError that names file and line if it is broken.
+    """
+
+    source: str
+    """The path or the hub name, as the user gave it."""
+    columns: tuple[str, ...]
+    """Names of the columns that have a value, in order of their first appearance (in JSON lines: in the first thousand
+    rows, and in a few hundred spread over the rest)."""
+    fingerprint: str
+    """Identity of the content (sha256, hexadecimal): the same bytes give the same, on any machine."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]  # taken singly; see `pick` for several
+        """One row; negative indices count from the end."""
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """Where the user finds row ``index``: file and line."""
+
+    def source_of(self, index: int) -> str:
+        """The name of the source that row ``index`` comes from, which differs only between the rows of a mixture."""
+        return self.source
+
+    def pick(self, indices: Sequence[int] | Indices) -> PickedRows:
+        """The rows of these indices, in this order. Nothing is read."""
+        return PickedRows(self, np.asarray(indices, np.int64))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PickedRows(Rows):
+    """Some rows of another set, also several times."""
+
+    rows: Rows
+    indices: Indices
+    """[n] indices in ``rows``."""
+    source: str = field(init=False)
+    columns: tuple[str, ...] = field(init=False)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        stored = np.ascontiguousarray(self.indices, "<i8")
+        digest = hashlib.sha256(f"burnish picked rows {self.rows.fingerprint}".encode())
+        digest.update(stored.view(np.uint8).data)
+        object.__setattr__(self, "source", self.rows.source)
+        object.__setattr__(self, "columns", self.rows.columns)
+        object.__setattr__(self, "fingerprint", digest.hexdigest())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return self.rows[int(self.indices[index])]
+
+    def where(self, index: int) -> str:
+        return self.rows.where(int(self.indices[index]))
+
+    def source_of(self, index: int) -> str:
+        return self.rows.source_of(int(self.indices[index]))
+
+
+def joined_fingerprint(kind: str, parts: Sequence[str]) -> str:
+    """One identity of several, in their order."""
+    return hashlib.sha256("\n".join([f"burnish {kind}", *parts]).encode()).hexdigest()

@@ -1,0 +1,41 @@
+"""A part of a set: so many rows, drawn by a seed.
+
+Beside `read`. A sample is drawn without repetition, and keeps the order of its rows: the same seed gives the same rows
+on any machine, and a larger sample of the same seed has all rows of a smaller one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+
+from burnish.data.rows import Indices, Rows
+from burnish.errors import DataError
+
+_COUNTED = re.compile(r"(?P<path>.+)#(?P<count>[\d_]+)")
+
+
+def split_count(path: str) -> tuple[str, int | None]:
+    """``file.jsonl#500`` is the file and the number of rows to draw. A file that has such a name is that file."""
+    found = _COUNTED.fullmatch(path)
+    if found is None or os.path.exists(path):
+        return path, None
+    return found["path"], int(found["count"])
+
+
+def sample(rows: Rows, count: int, seed: int) -> Rows:
+    """``count`` rows of a set, at random, in their order."""
+    return rows.pick(drawn(rows.source, len(rows), count, seed))
+
+
+def drawn(source: str, size: int, count: int, seed: int) -> Indices:
+    """The indices of ``count`` of ``size`` rows, rising."""
+    if not 1 <= count <= size:
+        raise DataError(
+            given=f"{count} rows of {source}, which has {size}",
+            rule="a sample is drawn without repetition, and has at least one row",
+            remedy=f"ask for at most {size}; weight repeats rows",
+        )
+    return np.sort(np.random.default_rng([seed, 0x5A]).permutation(size)[:count])

@@ -1,0 +1,192 @@
+"""The same samples from any number of workers, from the cache, and after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+import burnish.data.cache
+from burnish.builtin.tiny import make_tokenizer
+from burnish.data import FORMATS, Template, Writer, choose_template, read_rows
+from burnish.data.cache import cache_folder, samples_of
+from burnish.data.maker import Maker
+from burnish.data.store import Stretch, open_joined
+
+Write = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def small_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 16)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def path(write: Write) -> str:
+    rows = [
+        {"question": f"What is {i} {'x' * (i % 7)}?", "answer": f"It is {i}." if i % 30 else ""} for i in range(100)
+    ]
+    return write(*rows, {"question": "no answer", "answer": None})
+
+
+def maker(path: str, tokenizer: PreTrainedTokenizerBase | None = None, **options: object) -> Maker:
+    tokenizer = tokenizer or make_tokenizer()
+    return Maker(read_rows(path), FORMATS["question_answer"], Writer(tokenizer, choose_template(tokenizer)), **options)
+
+
+def same(one: Stretch, other: Stretch) -> bool:
+    arrays = ("tokens", "trainable", "lengths", "prompt_lengths", "rows", "notes")
+    return one.fingerprint == other.fingerprint and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays
+    )
+
+
+def test_the_cache_gives_what_was_made(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = samples_of(maker(path), workers=0)
+    direct = maker(path).make(0, 101)
+    assert np.array_equal(made.tokens, direct.tokens)
+    assert np.array_equal(made.trainable, direct.trainable)
+    assert (made.faults, made.ends, made.conversations) == (direct.faults, direct.ends, direct.conversations)
+    assert [fault.row for fault in made.faults] == [100]
+    assert isinstance(made.tokens, np.memmap)
+
+    def never(*_: object) -> None:
+        raise AssertionError("nothing is made twice")
+
+    monkeypatch.setattr(Maker, "make", never)
+    assert same(samples_of(maker(path), workers=0), made)
+    (entry,) = (small_stretches / "samples").iterdir()
+    assert sorted(child.name for child in entry.iterdir()) == [".lock", "samples"]
+
+
+def test_stretches_of_any_size_give_the_same(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = samples_of(maker(path), workers=0)
+    monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
+    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 7)
+    second = samples_of(maker(path), workers=0)
+    assert np.array_equal(first.tokens, second.tokens)
+    assert same(first, second)
+
+
+def test_workers_give_the_same(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = samples_of(maker(path), workers=0)
+    monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
+    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 1024)  # what workers know
+    together = Maker(alone_rows := read_rows(path), maker(path).format, maker(path).writer)
+    assert len(alone_rows) == 101
+    started = []
+    popen = subprocess.Popen
+
+    def counted(*args: object, **kwargs: object) -> object:
+        started.append(popen(*args, **kwargs))
+        started[-1].wait()  # so that workers make it all
+        return started[-1]
+
+    monkeypatch.setattr(burnish.data.cache.subprocess, "Popen", counted)
+    monkeypatch.setattr(Maker, "make", lambda *_: pytest.fail("the worker has made it"))
+    made = samples_of(together, workers=1)
+    assert [process.returncode for process in started] == [0]
+    assert np.array_equal(made.tokens, alone.tokens)
+    assert same(made, alone)
+
+
+def test_the_identity_is_of_all_that_decides(write: Write, path: str, byte_level: PreTrainedTokenizerBase) -> None:
+    base = maker(path)
+    other_rows = write({"question": "a", "answer": "b"}, name="other.jsonl")
+    tokenizer = make_tokenizer()
+    makers = [
+        base,
+        maker(other_rows),
+        maker(path, byte_level),
+        maker(path, train_on="everything"),
+        maker(path, control_text="tokens"),
+        maker(path, turns_within=20),
+        Maker(base.rows, base.format, Writer(tokenizer, Template("x"))),
+        Maker(base.rows, base.format, Writer(tokenizer, Template("x", "y"))),
+        Maker(base.rows, base.format, Writer(tokenizer, Template("x"), {"a": 1})),
+        Maker(base.rows, FORMATS["chat"], base.writer),
+    ]
+    assert len({each.identity for each in makers}) == len(makers)
+    assert maker(path).identity == base.identity
+
+
+def test_damaged_entries_are_made_again(path: str, small_stretches: Path) -> None:
+    made = samples_of(maker(path), workers=0)
+    (entry,) = (small_stretches / "samples").iterdir()
+    expected = made.tokens.copy()
+    del made
+    (entry / "samples" / "facts.json").write_text("{")
+    (entry / "stretch-000001.npz").write_bytes(b"PK half")
+    again = samples_of(maker(path), workers=0)
+    assert np.array_equal(again.tokens, expected)
+    assert open_joined(entry / "samples") is not None
+
+
+def test_what_was_made_before_a_kill_is_used(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, original = [], Maker.make
+
+    def until_killed(self: Maker, start: int, stop: int) -> Stretch:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(start)
+        return original(self, start, stop)
+
+    monkeypatch.setattr(Maker, "make", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        samples_of(maker(path), workers=0)
+    assert made == [0, 16, 32]
+    monkeypatch.setattr(Maker, "make", lambda self, start, stop: made.append(start) or original(self, start, stop))
+    samples_of(maker(path), workers=0)
+    assert made == [0, 16, 32, 48, 64, 80, 96]
+
+
+def test_kill_9_and_again(write: Write, small_stretches: Path, tmp_path: Path) -> None:
+    path = write(*({"question": "why " * 50, "answer": f"{i} " * 50} for i in range(6000)))
+    program = (
+        "import sys\nfrom tests.data.test_cache import maker\nfrom burnish.data.cache import samples_of\n"
+        "samples_of(maker(sys.argv[1]), workers=0)"
+    )
+    command = [sys.executable, "-c", program, path]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(small_stretches.glob("samples/*/stretch-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (entry,) = (small_stretches / "samples").iterdir()
+    assert list(entry.glob("stretch-*"))
+    assert not (entry / "samples").exists()
+    # Stretches of that process have the usual size; here, too.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 1024)
+        resumed = samples_of(maker(path), workers=0)
+        patch.setenv("BURNISH_CACHE", str(tmp_path / "fresh"))
+        assert same(resumed, samples_of(maker(path), workers=0))
+
+
+def test_a_cache_that_cannot_be_written(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "file" / "below"))
+    made = samples_of(maker(path), workers=0)
+    assert len(made.lengths) == 100
+    assert int(made.tokens[-1]) >= 0
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", "/chosen")
+    assert cache_folder() == Path("/chosen")
+    monkeypatch.delenv("BURNISH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/xdg/burnish")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "burnish"

@@ -1,0 +1,142 @@
+"""Profile and view: numbers against counting by hand, and what the verbs print and write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from burnish.builtin import write_untrained
+from burnish.cli import app
+from burnish.data.cache import samples_of
+from burnish.data.profile import Profile, profile, scripts
+from burnish.errors import DataError
+from burnish.recipe.look import Opened, open_to_look
+
+Write = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    write_untrained(folder, hidden_size=32, layers=1)
+    return str(folder)
+
+
+def ask(question: str, answer: object) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+@pytest.fixture
+def path(write: Write) -> str:
+    rows = [ask("What?", "x" * length) for length in (5, 5, 10, 20, 40, 80, 300)]
+    return write(*rows, ask("broken", 3), ask("<b>& что", "ответ"))
+
+
+def opened(model: str, path: str, *settings: str) -> Opened:
+    return open_to_look(model, path, settings)
+
+
+def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:
+    maker = opened(model, path).maker
+    return profile(maker, samples_of(maker, workers=0), max_positions)
+
+
+def test_numbers(model: str, path: str) -> None:
+    found = profiled(model, path)
+    overhead = 2 + 5 + 2 + 2  # two role tokens with newlines, the question, an end token and a newline; an end token
+    sizes = [overhead + 1 + length for length in (5, 5, 10, 20, 40, 80, 300)]
+    assert sorted(found.lengths.tolist())[:2] == sizes[:2]
+    assert max(found.lengths) == sizes[-1]
+    assert (found.rows, found.unusable, found.duplicates) == (9, 1, 1)
+    assert found.whole.samples == 8
+    assert found.whole.tokens == found.lengths.sum()
+    assert found.whole.percentiles[-1] == sizes[-1]
+    assert found.turns == {1: 8}
+    assert found.roles == {"user": 8, "assistant": 8}
+    assert set(found.scripts) == {"LATIN", "CYRILLIC"}
+    assert sum(found.scripts.values()) == pytest.approx(1)
+
+
+def test_limits(model: str, path: str) -> None:
+    found = profiled(model, path)
+    by_limit = {each.max_length: each for each in found.candidates}
+    longest = int(found.lengths.max())
+    assert by_limit[longest].longer == 0
+    assert by_limit[longest].learned == by_limit[longest].learned_if_dropped == by_limit[longest].computed == 1
+    some = by_limit[64]
+    assert some.longer == np.count_nonzero(found.lengths > 64)
+    assert some.computed == pytest.approx(np.minimum(found.lengths, 64).sum() / found.lengths.sum())
+    assert some.learned_if_dropped < some.learned < 1
+    assert max(each.max_length for each in profiled(model, path, max_positions=48).candidates) == 48
+    assert "model takes no more" in profiled(model, path, max_positions=48).why
+
+
+def test_scripts() -> None:
+    assert scripts(iter(["abc д", "1 2 !"])) == {"LATIN": 0.75, "CYRILLIC": 0.25}
+    assert scripts(iter([""])) == {}
+    assert next(iter(scripts(iter(["日本語"])))) == "CJK"
+
+
+def test_the_verb_prints_tables_and_writes_a_page(model: str, path: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    result = CliRunner().invoke(app, ["data", "profile", path, "--model", model, "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    for part in ("Lengths, in tokens", "What a limit keeps", "1 samples repeat an earlier one", "max_length="):
+        assert part in result.output
+    assert (output / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    page = (output / "profile.html").read_text()
+    assert "data:image/png;base64," in page
+    assert not re.search(r'(src|href)="http', page)
+
+
+def test_nothing_usable(model: str, write: Write) -> None:
+    with pytest.raises(DataError, match="and all other rows"):
+        profiled(model, write(ask("broken", 3)))
+
+
+def view(model: str, path: str, *arguments: str) -> str:
+    result = CliRunner().invoke(app, ["data", "view", path, "--model", model, *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_view_marks_what_is_learned(model: str, path: str) -> None:
+    said = view(model, path, "--index", "2")
+    assert f"{path} line 3: " in said
+    assert "<|user|>\nWhat?<|end|>\n<|assistant|>\n⟦xxxxxxxxxx<|end|>⟧" in said
+    assert "⟦<|user|>" not in said
+    everything = view(model, path, "train_on=everything", "--index", "2")
+    assert "⟦\nWhat?<|end|>" in everything
+
+
+def test_view_by_search_length_and_order(model: str, path: str) -> None:
+    assert "⟦ответ<|end|>⟧" in view(model, path, "--search", "что")
+    assert f"{path} line 7: " in view(model, path, "--longest", "1")
+    first = view(model, path)
+    assert [f"line {line}: " in first for line in (1, 2, 3, 4)] == [True, True, True, False]
+    assert "cannot be used: messages[1]" in view(model, path, "--index", "7")
+    assert "it would stop the run" in view(model, path, "max_length=50", "--index", "6")
+    assert "50 tokens, " in view(model, path, "max_length=50", "overlong=cut", "--index", "6")
+    assert "dropped: longer than 50 tokens" in view(model, path, "max_length=50", "overlong=drop", "--index", "6")
+
+
+def test_view_writes_a_page(model: str, path: str, tmp_path: Path) -> None:
+    view(model, path, "--search", "что", "--html", str(tmp_path / "rows.html"))
+    page = (tmp_path / "rows.html").read_text()
+    assert "&lt;b&gt;&amp; что" in page
+    assert "<mark>ответ&lt;|end|&gt;</mark>" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--index", "99"], "has 9 rows"), (["--search", "nowhere"], "no row of")],
+)
+def test_mistakes(model: str, path: str, arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["data", "view", path, "--model", model, *arguments])
+    assert isinstance(result.exception, DataError)
+    assert said in str(result.exception)
