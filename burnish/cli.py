@@ -99,8 +99,11 @@ def _status(arguments: list[str] | None) -> int:
     try:
         return int(app((sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False) or 0)
     except typer.TyperException as error:  # a flag that does not exist, a missing argument
-        hint = "  to do: see --help; other settings are written key=value, such as learning_rate=1e-4"
-        typer.echo(f"burnish: {error.format_message()}\n{hint}", err=True)
+        message = error.format_message()
+        if not message.startswith("Usage:"):  # a group without a verb: its help is the message
+            hint = "  to do: see --help; other settings are written key=value, such as learning_rate=1e-4"
+            message = f"burnish: {message}\n{hint}"
+        typer.echo(message, err=True)
         return error.exit_code
     except UserError as error:
         typer.echo(f"burnish: {error}", err=True)
