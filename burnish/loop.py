@@ -68,7 +68,8 @@ class Stage:
         progress.start(self.name, done, total)
         if done == 0:
             self._evaluate(0, meter, progress)
-        self._stop_if_asked(done, stop)
+        if stop.requested:
+            raise self._interrupted(done)
         progress.begin_clock()
         meter.restart()
         for step, groups in enumerate(self.source, start=done + 1):
@@ -85,8 +86,11 @@ class Stage:
     ) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
         rhythm, last = self.rhythm, step == total
+        stopping = (
+            stop.requested
+        )  # asked once: a signal that comes later is for the next step, which writes a checkpoint
         evaluates = last or (rhythm.eval_every is not None and step % rhythm.eval_every == 0)
-        keeps = last or stop.requested or step % rhythm.checkpoint_every == 0
+        keeps = last or stopping or step % rhythm.checkpoint_every == 0
         if step % rhythm.log_every == 0 or evaluates or keeps:
             figures = meter.flush()
             progress.update(step, total, {name.removeprefix("train/"): value for name, value in figures.items()})
@@ -97,13 +101,12 @@ class Stage:
             save_checkpoint(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
         if evaluates or keeps:
             meter.restart()
-        if not last:
-            self._stop_if_asked(step, stop)
+        if stopping and not last:
+            raise self._interrupted(step)
 
-    def _stop_if_asked(self, step: int, stop: StopSignal) -> None:
-        if stop.requested:
-            written = "a checkpoint is written" if step else "nothing was trained yet"
-            raise Interrupted(f"stopped after step {step} of {self.source.num_steps}, {written}")
+    def _interrupted(self, step: int) -> Interrupted:
+        written = "a checkpoint is written" if step else "nothing was trained yet"
+        return Interrupted(f"stopped after step {step} of {self.source.num_steps}, {written}")
 
     def _evaluate(self, step: int, meter: Meter, progress: Progress) -> None:
         if len(self.held_out):

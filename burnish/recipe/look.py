@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from burnish.data import Writer, choose_template
 from burnish.data.lengths import Overlong
 from burnish.data.maker import Maker
-from burnish.data.mixture import Data, open_data
+from burnish.data.mixture import Data
 from burnish.model.load import load_config, load_tokenizer, max_positions
-from burnish.recipe.data import sources
 from burnish.recipe.read import stage_recipe
+from burnish.recipe.run import longest_allowed, open_stage_data
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,9 +38,7 @@ def open_to_look(model: str, data: str, settings: Sequence[str]) -> Opened:
     recipe = stage_recipe("sft", {"model": model, "data": data}, settings).recipe
     stage = recipe.stages[0].sft
     tokenizer, positions = load_tokenizer(model), max_positions(load_config(model))
-    named = sources(stage.data, format=stage.format, columns=stage.columns, documents=stage.documents)
-    opened = open_data(named, seed=recipe.seed)
-    max_length = stage.max_length or positions
+    opened, max_length = open_stage_data(recipe, stage, stage.data), longest_allowed(recipe, stage)
     maker = Maker(
         opened.rows,
         opened.format,

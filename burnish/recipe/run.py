@@ -118,14 +118,7 @@ def run(origins: Origins) -> Finished:
 def _read(recipe: Recipe, settings: Sft) -> Inputs:
     """Reads the data before the model is loaded, so that mistakes in it show at once."""
     tokenizer = load_tokenizer(recipe.model)
-    positions = max_positions(load_config(recipe.model))
-    max_length = settings.max_length or min(positions, settings.tokens_per_microbatch or positions)
-    if max_length > positions:
-        raise ModelError(
-            given=f"max_length: {max_length}",
-            rule=f"{recipe.model} is exact up to {positions} positions",
-            remedy=f"set max_length to at most {positions}",
-        )
+    max_length = longest_allowed(recipe, settings)
     template = choose_template(tokenizer, settings.template)
 
     def ready(opened: Data) -> Prepared:
@@ -143,15 +136,33 @@ def _read(recipe: Recipe, settings: Sft) -> Inputs:
             told=count_on_terminal("rows made into tokens"),
         )
 
-    data = _opened(recipe, settings, settings.data)
+    data = open_stage_data(recipe, settings, settings.data)
     train = ready(data)
-    held_out = ready(_opened(recipe, settings, settings.eval_data)) if settings.eval_data else None
+    held_out = ready(open_stage_data(recipe, settings, settings.eval_data)) if settings.eval_data else None
     longest = max(prepared.report.longest for prepared in (train, held_out) if prepared)
     budget = settings.tokens_per_microbatch or max(TOKENS_PER_MICROBATCH, longest)
     return Inputs(tokenizer, template, data, train, held_out, max_length, budget)
 
 
-def _opened(recipe: Recipe, settings: Sft, data: str | Source | Sequence[str | Source]) -> Data:
+def longest_allowed(recipe: Recipe, settings: Sft) -> int:
+    """The longest row, tokens: as the recipe says, or what the model's positions and a microbatch hold.
+
+    Raises:
+        ModelError: the recipe says more than the model's positions.
+    """
+    positions = max_positions(load_config(recipe.model))
+    longest = settings.max_length or min(positions, settings.tokens_per_microbatch or positions)
+    if longest > positions:
+        raise ModelError(
+            given=f"max_length: {longest}",
+            rule=f"{recipe.model} is exact up to {positions} positions",
+            remedy=f"set max_length to at most {positions}",
+        )
+    return longest
+
+
+def open_stage_data(recipe: Recipe, settings: Sft, data: str | Source | Sequence[str | Source]) -> Data:
+    """The rows that a stage's data names, read as the stage says."""
     named = sources(data, format=settings.format, columns=settings.columns, documents=settings.documents)
     return open_data(named, seed=recipe.seed)
 

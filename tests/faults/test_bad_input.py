@@ -152,6 +152,14 @@ def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(nursery, world,
     assert "going on after step 4" in resumed["told"]
 
 
+def test_ctrl_c_between_a_step_and_its_checkpoint_is_not_lost(nursery, world, tmp_path):
+    """It comes while figures are written, when it is decided already that no checkpoint is due: the next step stops."""
+    arguments = [*files(world, tmp_path), "max_steps=9", "checkpoint_every=100", "log_every=1"]
+    stopped = nursery("sft", *arguments, signals={"Meter.flush": [4]})
+    assert stopped["status"] == 130, stopped["told"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-5"]
+
+
 def test_a_second_ctrl_c_ends_at_once(nursery, world, tmp_path):
     arguments = [*files(world, tmp_path), "max_steps=9", "checkpoint_every=100"]
     stopped = nursery("sft", *arguments, signals={"Trainer.step": [4], "Trainer.optim_step": [4]})
