@@ -27,6 +27,11 @@ settings.register_profile("burnish", deadline=None, derandomize=True)  # machine
 settings.load_profile("burnish")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Contents of files do not name tests: they may hold the time, and every worker must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the user's cache; processes that tests start inherit this."""
