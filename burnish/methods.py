@@ -19,7 +19,7 @@ class Method:
 
 
 def sft(
-    rows: Sequence[Group],
+    rows: Sequence[Sequence[Group]],
     *,
     sequences_per_step: int = 32,
     seed: int = 0,
@@ -30,7 +30,7 @@ def sft(
 ) -> Method:
     """Supervised fine-tuning: the likelihood of given responses (Wei et al. 2021, arXiv 2109.01652).
 
-    Groups of one response from data; no credit rule; cross-entropy over the trained tokens of the whole step.
+    Groups of one response from rows of data; no credit rule; cross-entropy over the trained tokens of the whole step.
     """
     source = RowSource(rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps)
     return Method(source, CrossEntropy(label_smoothing, z_loss))

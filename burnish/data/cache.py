@@ -12,7 +12,6 @@ import fcntl
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from burnish.data.maker import Maker
+from burnish.data.processes import Process, start_beside
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
 
 ROWS_PER_STRETCH = 1024
@@ -60,6 +60,25 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
         return kept
 
 
+def kept_samples(maker: Maker) -> Stretch | None:
+    """The samples of all rows from the cache; None: they are not made, or not all of them."""
+    return open_joined(cache_folder() / "samples" / maker.identity / _JOINED)
+
+
+def make_beside(maker: Maker) -> Process | None:
+    """Has another process put the samples into the cache, at the lowest priority, while this one does something else.
+
+    Returns:
+        That process; None: the cache cannot be written, so what it makes would be lost.
+    """
+    with _entry(maker.identity) as entry:
+        if entry.parent.parent != cache_folder():
+            return None
+    with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
+        pickle.dump(maker, file)
+    return start_beside(["--all", file.name], nice=19)
+
+
 def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
     """Makes every stretch that is neither there nor claimed by another process."""
     paths, last = _paths(maker, entry), time.monotonic()
@@ -73,9 +92,21 @@ def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], Non
             told(sum(other.exists() for other in paths) * ROWS_PER_STRETCH, len(maker.rows))
 
 
-def load_job(claims: Path) -> Maker:
-    """What a worker is to do. (A pickle of ours, in a folder that only this user may enter.)"""
-    with (claims / _JOB).open("rb") as file:
+def work_on(entry: Path, claims: Path) -> None:
+    """What a worker does: the stretches of the job in the folder of claims that nobody has claimed."""
+    work(_load(claims / _JOB), entry, claims)
+
+
+def work_on_all(job: Path) -> None:
+    """What the process of `make_beside` does: all samples, with workers of its own."""
+    maker = _load(job)
+    job.unlink()
+    samples_of(maker, workers=max(0, _worker_count(len(maker.rows)) - 1))
+
+
+def _load(job: Path) -> Maker:
+    """What to do. (A pickle of ours, that only this user may read and replace.)"""
+    with job.open("rb") as file:
         maker = pickle.load(file)
     assert isinstance(maker, Maker), "a job is a maker"
     return maker
@@ -118,34 +149,19 @@ def _make(maker: Maker, entry: Path, workers: int, told: Callable[[int, int], No
     # Claims live as long as this run: those of a killed one would keep its stretches from being made.
     with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
         claims = Path(place)
-        processes = _start_workers(maker, entry, claims, workers)
+        with (claims / _JOB).open("wb") as file:
+            pickle.dump(maker, file)
+        processes = [start_beside([str(entry), place]) for _ in range(workers)]
         try:
             work(maker, entry, claims, told)
             for process in processes:
                 process.wait()
         finally:
             for process in processes:
-                process.kill()
-                process.wait()
+                process.stop()
     # A worker that died has left claims without stretches.
     with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
         work(maker, entry, Path(place), told)
-
-
-def _start_workers(maker: Maker, entry: Path, claims: Path, count: int) -> list[subprocess.Popen[bytes]]:
-    if count < 1:
-        return []
-    with (claims / _JOB).open("wb") as file:
-        pickle.dump(maker, file)
-    # -P: what lies in the current folder is no module of ours. What this process can import, a worker can.
-    command = [sys.executable, "-P", "-m", "burnish.data.worker", str(entry), str(claims)]
-    importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    # One thread each: the processes are as many as the cores.
-    environment = {**os.environ, "PYTHONPATH": importable, "TOKENIZERS_PARALLELISM": "false"}
-    return [
-        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        for _ in range(count)
-    ]
 
 
 def _claim(path: Path) -> bool:

@@ -15,7 +15,7 @@ from burnish.cli import app
 from burnish.data.cache import samples_of
 from burnish.data.profile import Profile, profile, scripts
 from burnish.errors import DataError
-from burnish.recipe.look import Opened, open_to_look
+from burnish.recipe.inputs import Opened, open_to_look
 
 Write = Callable[..., str]
 
@@ -42,7 +42,7 @@ def opened(model: str, path: str, *settings: str) -> Opened:
 
 
 def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:
-    maker = opened(model, path).maker
+    maker = opened(model, path).preparation.maker
     return profile(maker, samples_of(maker, workers=0), max_positions)
 
 

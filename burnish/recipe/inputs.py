@@ -1,0 +1,151 @@
+"""A stage's data, opened: the rows that it names, what makes groups of them, and the feed that it learns from.
+
+Under `run`, which learns from it, and under `burnish data profile` and `burnish data view`, which look at it: all take
+it from here, so what is seen is what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from transformers import PreTrainedTokenizerBase
+
+from burnish.data import Feed, Preparation, Prepared, Template, choose_template
+from burnish.data.mixture import Data, open_data
+from burnish.errors import ModelError
+from burnish.model.load import load_config, load_tokenizer, max_positions
+from burnish.recipe.data import Source, sources
+from burnish.recipe.read import stage_recipe
+from burnish.recipe.schema import Recipe, Sft
+from burnish.watch import count_on_terminal
+
+TOKENS_PER_MICROBATCH = 4096
+"""The default of tokens_per_microbatch."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Opened:
+    """Rows, and what makes groups of them."""
+
+    data: Data
+    preparation: Preparation
+    max_positions: int
+    """The longest sequence of the model."""
+
+    def lines(self) -> Iterator[str]:
+        """Each source for people."""
+        return self.data.lines()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Opener:
+    """Opens data as a stage says, for its model."""
+
+    recipe: Recipe
+    stage: Sft
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    max_positions: int
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """The model's configuration and tokenizer are read, not its weights."""
+        stage = recipe.stages[0].sft
+        tokenizer = load_tokenizer(recipe.model)
+        template = choose_template(tokenizer, stage.template)
+        return cls(recipe, stage, tokenizer, template, max_positions(load_config(recipe.model)))
+
+    @property
+    def max_length(self) -> int:
+        """The longest row, tokens: as the recipe says, or what the model's positions and a microbatch hold.
+
+        Raises:
+            ModelError: the recipe says more than the model's positions.
+        """
+        positions = self.max_positions
+        longest = self.stage.max_length or min(positions, self.stage.tokens_per_microbatch or positions)
+        if longest > positions:
+            raise ModelError(
+                given=f"max_length: {longest}",
+                rule=f"{self.recipe.model} is exact up to {positions} positions",
+                remedy=f"set max_length to at most {positions}",
+            )
+        return longest
+
+    def open(self, data: str | Source | Sequence[str | Source]) -> Opened:
+        """The rows that `data` names, as the stage reads and learns them."""
+        stage = self.stage
+        named = sources(data, format=stage.format, columns=stage.columns, documents=stage.documents)
+        opened = open_data(named, seed=self.recipe.seed)
+        preparation = Preparation.of(
+            opened.rows,
+            self.tokenizer,
+            self.template,
+            format=opened.format,
+            max_length=self.max_length,
+            overlong=stage.overlong,
+            train_on=stage.train_on,
+            control_text=stage.control_text,
+            template_options=stage.template_options,
+            max_unusable=stage.max_unusable,
+        )
+        return Opened(opened, preparation, self.max_positions)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inputs:
+    """What a stage learns from, and what it is measured on."""
+
+    opener: Opener
+    train: Opened
+    feed: Feed
+    """The groups of `train`; large sets are still being made ready when the training begins."""
+    held_out: Opened | None
+    measured_on: Prepared | None
+    """All groups of `held_out`."""
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """Opened before the model is loaded, so that mistakes in the data show at once."""
+        opener, told = Opener.of(recipe), count_on_terminal("rows made into tokens")
+        train = opener.open(opener.stage.data)
+        held_out = opener.open(opener.stage.eval_data) if opener.stage.eval_data else None
+        measured_on = held_out.preparation.whole(told=told) if held_out else None
+        return cls(opener, train, Feed(train.preparation, told), held_out, measured_on)
+
+    @property
+    def tokens_per_microbatch(self) -> int:
+        return self.opener.stage.tokens_per_microbatch or TOKENS_PER_MICROBATCH
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is learned and measured on, by identity: a run goes on only with the same."""
+        held_out = self.held_out.preparation.identity if self.held_out else ""
+        return {"the data": self.train.preparation.identity, "the held-out data": held_out}
+
+    def report(self) -> Iterator[str]:
+        """Lines for people: the sources of a mixture, what is measured on, and the first row as it is trained."""
+        if len(self.train.data.parts) > 1:
+            yield from self.train.data.lines()
+        if self.feed.prepared is None:
+            rows, format = self.train.data.rows, self.train.data.format
+            yield f"{rows.source}: {len(rows):,} rows ({format.name}), which become tokens beside the training"
+        if self.measured_on is not None:
+            yield from self.measured_on.report.lines()
+        example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.train.preparation.example())
+        yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
+
+    def unusable(self, train: Prepared) -> str:
+        """JSON lines: every row that was left out because it cannot be used, with the reason."""
+        sets = [prepared for prepared in (train, self.measured_on) if prepared is not None]
+        rows = [asdict(row) for prepared in sets for row in prepared.unusable]
+        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+
+
+def open_to_look(model: str, data: str, settings: Sequence[str]) -> Opened:
+    """Opens data as `burnish sft` with these settings would."""
+    recipe = stage_recipe("sft", {"model": model, "data": data}, settings).recipe
+    return Opener.of(recipe).open(recipe.stages[0].sft.data)
