@@ -16,6 +16,7 @@ from burnish.runs import (
     RunFolder,
     StopSignal,
     capture,
+    changed_versions,
     latest_checkpoint,
     load_checkpoint,
     require_facts,
@@ -86,9 +87,7 @@ class Stage:
     ) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
         rhythm, last = self.rhythm, step == total
-        stopping = (
-            stop.requested
-        )  # asked once: a signal that comes later is for the next step, which writes a checkpoint
+        stopping = stop.requested  # asked once: a later signal is for the next step, which writes a checkpoint
         evaluates = last or (rhythm.eval_every is not None and step % rhythm.eval_every == 0)
         keeps = last or stopping or step % rhythm.checkpoint_every == 0
         if step % rhythm.log_every == 0 or evaluates or keeps:
@@ -126,5 +125,7 @@ class Stage:
         require_facts(checkpoint, self.facts)
         restore(checkpoint, self.trainer, self.source)
         folder.cut_metrics(checkpoint.values["facts"]["metrics_offset"])
+        for note in changed_versions(checkpoint):
+            progress.say(note)
         progress.say(f"going on after step {checkpoint.step}")
         return checkpoint.step

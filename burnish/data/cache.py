@@ -16,9 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
+from burnish.data.eviction import LOCK, evict, limit, mark_used
 from burnish.data.maker import Maker
 from burnish.data.processes import Process, start_beside
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
@@ -48,6 +50,7 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
     """
     with _entry(maker.identity) as entry:
         if (kept := open_joined(entry / _JOINED)) is not None:
+            mark_used(entry)
             return kept
         count = _worker_count(len(maker.rows)) if workers is None else workers
         with _alone(entry):
@@ -55,6 +58,8 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
                 return kept
             _make(maker, entry, count, told)
             _join(maker, entry)
+        if entry.parent == _samples_folder():
+            evict(entry.parent, limit(entry.parent), but=entry)
         kept = open_joined(entry / _JOINED)
         assert kept is not None, "what was just joined can be opened"
         return kept
@@ -62,7 +67,7 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
 
 def kept_samples(maker: Maker) -> Stretch | None:
     """The samples of all rows from the cache; None: they are not made, or not all of them."""
-    return open_joined(cache_folder() / "samples" / maker.identity / _JOINED)
+    return open_joined(_samples_folder() / maker.identity / _JOINED)
 
 
 def make_beside(maker: Maker) -> Process | None:
@@ -72,7 +77,7 @@ def make_beside(maker: Maker) -> Process | None:
         That process; None: the cache cannot be written, so what it makes would be lost.
     """
     with _entry(maker.identity) as entry:
-        if entry.parent.parent != cache_folder():
+        if entry.parent != _samples_folder():
             return None
     with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
         pickle.dump(maker, file)
@@ -112,10 +117,14 @@ def _load(job: Path) -> Maker:
     return maker
 
 
+def _samples_folder() -> Path:
+    return cache_folder() / "samples"
+
+
 @contextmanager
 def _entry(identity: str) -> Iterator[Path]:
     """The folder of an entry; one for this time only where the cache cannot be written."""
-    folder = cache_folder() / "samples" / identity
+    folder = _samples_folder() / identity
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
@@ -132,9 +141,19 @@ def _entry(identity: str) -> Iterator[Path]:
 @contextmanager
 def _alone(entry: Path) -> Iterator[None]:
     """Two runs on the same data do not make it twice: one waits until the other is done or dead."""
-    with (entry / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        entry.mkdir(parents=True, exist_ok=True)
+        with (entry / LOCK).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, entry / LOCK):  # else it was evicted while this process waited
+                yield
+                return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 def _worker_count(rows: int) -> int:

@@ -10,7 +10,7 @@ from burnish.errors import RunError
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
-from burnish.runs import capture, frozen_fingerprint, require_facts, restore
+from burnish.runs import capture, changed_versions, frozen_fingerprint, require_facts, restore
 from burnish.sources import RowSource
 from burnish.step import Trainer
 from tests.conftest import make_groups
@@ -22,7 +22,7 @@ def make_trainer(adapter_rank: int = 2) -> Trainer:
 
 
 def make_source() -> RowSource:
-    return RowSource(make_groups([(1, [1])] * 6), sequences_per_step=2, seed=0)
+    return RowSource([(group,) for group in make_groups([(1, [1])] * 6)], sequences_per_step=2, seed=0)
 
 
 def test_only_what_trains_is_kept():
@@ -57,3 +57,15 @@ def test_facts_must_hold():
     require_facts(checkpoint, {"the data": "a"})
     with pytest.raises(RunError, match="the data is not what it was at step 5"):
         require_facts(checkpoint, {"the data": "b"})
+
+
+def test_other_versions_are_said():
+    checkpoint = capture(make_trainer(), make_source(), 5, {})
+    assert changed_versions(checkpoint) == []
+    checkpoint.values["versions"]["torch"] = "1.0"
+    [note] = changed_versions(checkpoint)
+    assert note.startswith(
+        f"torch was 1.0 when the checkpoint was written, and is {torch.__version__.partition('+')[0]}"
+    )
+    del checkpoint.values["versions"]
+    assert changed_versions(checkpoint) == []
