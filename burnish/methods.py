@@ -25,6 +25,7 @@ def sft(
     seed: int = 0,
     epochs: float = 1.0,
     max_steps: int | None = None,
+    shuffle: bool = True,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> Method:
@@ -32,5 +33,7 @@ def sft(
 
     Groups of one response from rows of data; no credit rule; cross-entropy over the trained tokens of the whole step.
     """
-    source = RowSource(rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps)
+    source = RowSource(
+        rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps, shuffle=shuffle
+    )
     return Method(source, CrossEntropy(label_smoothing, z_loss))

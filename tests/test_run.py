@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import burnish
 import burnish.data.feed
 from burnish.builtin import generate, write_rows, write_untrained
-from burnish.errors import RunError
+from burnish.errors import DataError, RunError
+from burnish.sources import epoch_order
 from tests.plain import plain_loss
 
 STEPS = 30
@@ -236,3 +237,20 @@ def test_a_finished_run_needs_its_data_no_more(world, tmp_path):
     data.unlink()
     again = train(world, tmp_path / "run", data=str(data), max_steps=1, eval_data=None)
     assert (again.again, again.summary["steps"]) == (True, 1)
+
+
+def test_a_run_within_its_first_epoch_reads_only_what_it_draws(world, tmp_path):
+    """And learns from the same rows as a longer run's first steps: a row that is never drawn may be unusable."""
+    lines = (world / "train.jsonl").read_text().splitlines()
+    order = epoch_order(0, 0, len(lines))
+    lines[int(order[50])] = json.dumps({"question": "why?", "answer": None})
+    (tmp_path / "some.jsonl").write_text("\n".join(lines))
+    settings = {"eval_data": None, "max_steps": 3, "schedule": "constant", "warmup": 0.0}
+    short = train(world, tmp_path / "short", data=str(tmp_path / "some.jsonl"), **settings)
+    long = train(world, tmp_path / "long", **{**settings, "max_steps": 14})
+    assert len(lines) < 14 * 16
+    losses = [[line["train/loss"] for line in metrics(run.folder)][:3] for run in (short, long)]
+    assert losses[0] == losses[1]
+    assert f"it reads 48 of {len(lines)} rows" in (short.folder / "log.txt").read_text()
+    with pytest.raises(DataError, match=f"line {int(order[50]) + 1}:"):
+        train(world, tmp_path / "longer", data=str(tmp_path / "some.jsonl"), **{**settings, "max_steps": 4})

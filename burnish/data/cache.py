@@ -30,6 +30,8 @@ _ROWS_PER_WORKER = 8192
 """Below about as many rows, a worker would still be importing when all is done."""
 _SECONDS_BETWEEN = 1.0
 """Of telling how far it is."""
+_NICE = 5
+"""Of a process beside a training: on a machine without other cores it gets a quarter of one."""
 _JOB = "job.pickle"
 _JOINED = "samples"
 
@@ -71,7 +73,7 @@ def kept_samples(maker: Maker) -> Stretch | None:
 
 
 def make_beside(maker: Maker) -> Process | None:
-    """Has another process put the samples into the cache, at the lowest priority, while this one does something else.
+    """Has another process put the samples into the cache, at a lower priority, while this one does something else.
 
     Returns:
         That process; None: the cache cannot be written, so what it makes would be lost.
@@ -81,7 +83,7 @@ def make_beside(maker: Maker) -> Process | None:
             return None
     with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
         pickle.dump(maker, file)
-    return start_beside(["--all", file.name], nice=19)
+    return start_beside(["--all", file.name], nice=_NICE)
 
 
 def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:

@@ -44,9 +44,8 @@ def start_beside(arguments: Sequence[str], *, nice: int = 0) -> Process:
     importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     # One thread each: the processes are as many as the cores.
     environment = {**os.environ, "PYTHONPATH": importable, "TOKENIZERS_PARALLELISM": "false"}
-    # A session of its own: Ctrl+C is for the one that started it, and its end ends the worker.
+    # A group of its own: Ctrl+C is for the one that started it, whose end ends the worker. (Not a session of its own:
+    # Linux shares processor time between sessions first, and would not look at the priority.)
     return Process(
-        subprocess.Popen(
-            command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        subprocess.Popen(command, env=environment, process_group=0, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +20,7 @@ from burnish.model.load import load_config, load_tokenizer, max_positions
 from burnish.recipe.data import Source, sources
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.schema import Recipe, Sft
+from burnish.sources import epoch_order, num_draws
 from burnish.watch import count_on_terminal
 
 TOKENS_PER_MICROBATCH = 4096
@@ -38,6 +39,12 @@ class Opened:
     def lines(self) -> Iterator[str]:
         """Each source for people."""
         return self.data.lines()
+
+    def drawn(self, draws: int, seed: int) -> Preparation:
+        """Only the rows that are drawn in a run that ends within its first epoch, in the order of that epoch."""
+        order = epoch_order(seed, 0, len(self.data.rows))
+        maker = replace(self.preparation.maker, rows=self.data.rows.pick(order[:draws]))
+        return replace(self.preparation, maker=maker)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,6 +82,13 @@ class Opener:
             )
         return longest
 
+    def num_draws(self, rows: int) -> int:
+        """How many of so many rows the stage draws, those of further epochs too."""
+        stage = self.stage
+        return num_draws(
+            rows, sequences_per_step=stage.sequences_per_step, epochs=stage.epochs or 1.0, max_steps=stage.max_steps
+        )
+
     def open(self, data: str | Source | Sequence[str | Source]) -> Opened:
         """The rows that `data` names, as the stage reads and learns them."""
         stage = self.stage
@@ -103,6 +117,8 @@ class Inputs:
     train: Opened
     feed: Feed
     """The groups of `train`; large sets are still being made ready when the training begins."""
+    shuffle: bool
+    """False: the feed has only the rows that the run draws, in their order."""
     held_out: Opened | None
     measured_on: Prepared | None
     """All groups of `held_out`."""
@@ -114,7 +130,10 @@ class Inputs:
         train = opener.open(opener.stage.data)
         held_out = opener.open(opener.stage.eval_data) if opener.stage.eval_data else None
         measured_on = held_out.preparation.whole(told=told) if held_out else None
-        return cls(opener, train, Feed(train.preparation, told), held_out, measured_on)
+        rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
+        shuffle = draws >= rows or train.data.format.documents  # how many pieces documents give is not known
+        preparation = train.preparation if shuffle else train.drawn(draws, recipe.seed)
+        return cls(opener, train, Feed(preparation, told), shuffle, held_out, measured_on)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -130,12 +149,14 @@ class Inputs:
         """Lines for people: the sources of a mixture, what is measured on, and the first row as it is trained."""
         if len(self.train.data.parts) > 1:
             yield from self.train.data.lines()
+        rows, format = self.train.data.rows, self.train.data.format
+        if not self.shuffle:
+            yield f"the run ends within its first epoch: it reads {len(self.feed):,} of {len(rows):,} rows"
         if self.feed.prepared is None:
-            rows, format = self.train.data.rows, self.train.data.format
-            yield f"{rows.source}: {len(rows):,} rows ({format.name}), which become tokens beside the training"
+            yield f"{rows.source}: {len(self.feed):,} rows ({format.name}), which become tokens beside the training"
         if self.measured_on is not None:
             yield from self.measured_on.report.lines()
-        example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.train.preparation.example())
+        example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.preparation.example())
         yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
 
     def unusable(self, train: Prepared) -> str:

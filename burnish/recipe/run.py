@@ -94,6 +94,7 @@ def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Pol
         seed=recipe.seed,
         epochs=settings.epochs or 1.0,
         max_steps=settings.max_steps,
+        shuffle=inputs.shuffle,
         label_smoothing=settings.label_smoothing,
         z_loss=settings.z_loss,
     )

@@ -26,6 +26,7 @@ class RowSource:
         seed: int,
         epochs: float = 1.0,
         max_steps: int | None = None,
+        shuffle: bool = True,
     ) -> None:
         """
         Args:
@@ -34,12 +35,14 @@ class RowSource:
             seed: of the order.
             epochs: passes over the rows, also broken ones; rounded to whole rows, at least one.
             max_steps: steps instead of epochs; None: as many as the epochs take.
+            shuffle: False: the rows are drawn already, and come in their order.
         """
         assert len(rows) > 0, "a source has rows"
         self.rows = rows
         self.seed = seed
         self.sequences_per_step = sequences_per_step
-        self.total = max(1, round(epochs * len(rows))) if max_steps is None else max_steps * sequences_per_step
+        self.shuffle = shuffle
+        self.total = num_draws(len(rows), sequences_per_step=sequences_per_step, epochs=epochs, max_steps=max_steps)
         self.position = 0
 
     @property
@@ -54,7 +57,7 @@ class RowSource:
             for index in range(self.position, end):
                 if index // size != epoch:
                     epoch = index // size
-                    order = np.random.default_rng([self.seed, epoch]).permutation(size)
+                    order = epoch_order(self.seed, epoch, size) if self.shuffle else np.arange(size)
                 groups += self._usable(order, index % size)
             self.position = end
             yield groups
@@ -71,3 +74,13 @@ class RowSource:
 
     def restore(self, state: dict[str, int]) -> None:
         self.position = state["position"]
+
+
+def num_draws(rows: int, *, sequences_per_step: int, epochs: float = 1.0, max_steps: int | None = None) -> int:
+    """How many rows a whole run draws, see `RowSource`."""
+    return max(1, round(epochs * rows)) if max_steps is None else max_steps * sequences_per_step
+
+
+def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
+    """[rows] the order of the rows in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
