@@ -37,7 +37,7 @@ def open_to_look(model: str, data: str, settings: Sequence[str]) -> Opened:
     """Opens data as `burnish sft` with these settings would."""
     recipe = stage_recipe("sft", {"model": model, "data": data}, settings).recipe
     stage = recipe.stages[0].sft
-    tokenizer, positions = load_tokenizer(model), max_positions(load_config(model))
+    tokenizer, positions = load_tokenizer(model, stage.tokens_to_add), max_positions(load_config(model))
     opened, max_length = open_stage_data(recipe, stage, stage.data), longest_allowed(recipe, stage)
     maker = Maker(
         opened.rows,
