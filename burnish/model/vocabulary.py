@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.data.template import is_one_token
 from burnish.errors import ModelError
+from burnish.watch import quiet_transformers
 
 _BLOCK = 4096
 """Rows summed at once in float64; bounds the memory."""
@@ -93,7 +94,8 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
                 rule="a model that grows gets as many rows as its tokenizer has tokens, here and wherever it is loaded",
                 remedy="use template=plain, which needs no added tokens",
             )
-        model.resize_token_embeddings(needed, mean_resizing=False)
+        with quiet_transformers():
+            model.resize_token_embeddings(needed, mean_resizing=False)
     new = sorted({*added.values(), *range(size, needed)})
     used = sorted(set(tokenizer.get_vocab().values()).difference(new))
     for tensor in _vocabulary_tensors(model):
