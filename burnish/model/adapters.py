@@ -44,7 +44,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets,
-        trainable_token_indices=_trained_rows(model, settings, new_rows) or None,
+        trainable_token_indices=_rows_by_layer(model, settings, new_rows) or None,
     )
     if "lm_head" in targets:
         raise ModelError(
@@ -68,7 +68,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
         ) from error
 
 
-def _trained_rows(model: PreTrainedModel, settings: AdapterSettings, new_rows: Sequence[int]) -> dict[str, list[int]]:
+def _rows_by_layer(model: PreTrainedModel, settings: AdapterSettings, new_rows: Sequence[int]) -> dict[str, list[int]]:
     """Name of the layer → its rows that train; empty: none."""
     if not new_rows:
         return {}

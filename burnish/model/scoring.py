@@ -16,7 +16,7 @@ so for upstream gradients the row gradient is always  a·onehot + b·p + c·p·l
 routes lead to the gradient:
 
 - `_FrozenHead` (LoRA): ds/dh is kept per score, [S, H]; the backward multiplies by the upstream number, no recompute.
-  Rows of added tokens train beside the frozen ones: their logits are put in their places in every chunk, and ds/dz of
+  New rows of added tokens train beside the frozen ones: their logits take their places in every chunk, and ds/dz of
   these R columns is kept per score too, [S, R]. It costs R more columns of the product, and no copy of the head.
 - `_KnownUpstream` (plain likelihood: the loss declares its coefficients): both gradients are made in the forward.
 - `_Recomputed`: the backward computes the logits of a chunk again.
@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from burnish.model.head import Head, TrainedRows, accumulation_dtype
+from burnish.model.head import Head, NewRows, accumulation_dtype
 from burnish.types import Microbatch, Score, TokenScores
 
 CHUNK_BYTES = 16 * 2**20
@@ -65,11 +65,11 @@ def score(
     """
     order = tuple(kind for kind in Score if kind in needs)
     source = _Gather.apply(hidden, microbatch.rows, microbatch.rounds)
-    apart = head.trained_rows
-    setting = _Setting(head.scale, head.softcap, temperature, chunk_bytes, None if apart is None else apart.tokens)
-    rows = None if apart is None else apart.values.to(head.weight.dtype)  # rounded as in the model's own forward
+    new = head.new_rows
+    setting = _Setting(head.scale, head.softcap, temperature, chunk_bytes, None if new is None else new.tokens)
+    new_rows = None if new is None else new.values.to(head.weight.dtype)  # rounded as in the model's own forward
     route = _choose_route(source, head, order, coefficients)
-    values = _LinearScores.apply(source, head.weight, head.bias, rows, microbatch.targets, setting, order, route)
+    values = _LinearScores.apply(source, head.weight, head.bias, new_rows, microbatch.targets, setting, order, route)
     return TokenScores(**{kind.value: values[k] for k, kind in enumerate(order)})
 
 
@@ -100,8 +100,8 @@ class _Setting:
     softcap: float | None
     temperature: float
     chunk_bytes: int
-    tokens: Tensor | None
-    """[R] whose rows train beside a frozen head; None: none."""
+    new_tokens: Tensor | None
+    """[R], whose rows train beside a frozen head; None: none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -169,8 +169,8 @@ class _Logits:
     """[V, H], in the type to accumulate in."""
     bias: Tensor | None
     """[V]"""
-    rows: Tensor | None
-    """[R, H], in the type to accumulate in: stand in the place of the weight's rows of `setting.tokens`."""
+    new_rows: Tensor | None
+    """[R, H], in the type to accumulate in; stand in the place of the weight's rows of `setting.new_tokens`."""
     setting: _Setting
 
     def __iter__(self) -> Iterator[_Chunk]:
@@ -181,8 +181,8 @@ class _Logits:
     def _chunk(self, rows: slice) -> _Chunk:
         setting, part = self.setting, self.source[rows].to(self.weight.dtype)
         logits = part @ self.weight.T
-        if self.rows is not None:
-            logits[:, setting.tokens] = part @ self.rows.T
+        if self.new_rows is not None:
+            logits[:, setting.new_tokens] = part @ self.new_rows.T
         if self.bias is not None:
             logits += self.bias
         capped = None
@@ -208,36 +208,40 @@ class _LinearScores(torch.autograd.Function):
         source: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        rows: Tensor | None,
+        new_rows: Tensor | None,
         targets: Tensor,
         setting: _Setting,
         order: tuple[Score, ...],
         route: _Route,
     ) -> Tensor:
         dtype = accumulation_dtype(source.dtype)
-        logits = _Logits(source, targets, weight.to(dtype), bias, None if rows is None else rows.to(dtype), setting)
+        logits = _Logits(
+            source, targets, weight.to(dtype), bias, None if new_rows is None else new_rows.to(dtype), setting
+        )
         values = source.new_empty((len(order), len(source)), dtype=dtype)
         for chunk in logits:
             values[:, chunk.rows] = chunk.values(order)
             route.visit(chunk, logits)
         ctx.setting, ctx.route = setting, route
-        ctx.save_for_backward(source, weight, bias, rows, targets)
+        ctx.save_for_backward(source, weight, bias, new_rows, targets)
         return values
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        source, weight, bias, rows, targets = ctx.saved_tensors
+        source, weight, bias, new_rows, targets = ctx.saved_tensors
         dtype = upstream.dtype
-        logits = _Logits(source, targets, weight.to(dtype), bias, None if rows is None else rows.to(dtype), ctx.setting)
+        logits = _Logits(
+            source, targets, weight.to(dtype), bias, None if new_rows is None else new_rows.to(dtype), ctx.setting
+        )
         found = ctx.route.gradients(upstream, logits)
-        kinds = (source, weight, bias, rows)
+        kinds = (source, weight, bias, new_rows)
         return *(None if g is None or k is None else g.to(k.dtype) for g, k in zip(found, kinds, strict=True)), *(
             None,
         ) * 4
 
 
 _Found = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-"""Gradients of hidden states, head matrix, head bias, and rows that train beside a frozen head."""
+"""Gradients of hidden states, head matrix, head bias, and new rows beside a frozen matrix."""
 
 
 class _Route(Protocol):
@@ -254,12 +258,12 @@ def _choose_route(
     source: Tensor, head: Head, order: tuple[Score, ...], coefficients: Mapping[Score, Tensor] | None
 ) -> _Route:
     trained_head = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
-    trained_rows = head.trained_rows is not None and head.trained_rows.values.requires_grad
-    if not torch.is_grad_enabled() or not (source.requires_grad or trained_head or trained_rows):
+    new_rows = head.new_rows is not None and head.new_rows.values.requires_grad
+    if not torch.is_grad_enabled() or not (source.requires_grad or trained_head or new_rows):
         return _Recomputed(order)  # there will be no backward, and nothing is kept for one
     if not trained_head:
-        return _FrozenHead(order, source, head.trained_rows)
-    assert head.trained_rows is None, "rows train apart only beside a frozen head"
+        return _FrozenHead(order, source, head.new_rows)
+    assert head.new_rows is None, "rows train apart only beside a frozen head"
     if coefficients is None:
         return _Recomputed(order)
     known = torch.stack([coefficients[kind] for kind in order])
@@ -286,27 +290,27 @@ class _FrozenHead:
     """Keeps ds/dh of every score, and ds/dz of the tokens whose rows train: linear in the upstream number, whatever it
     will be."""
 
-    def __init__(self, order: tuple[Score, ...], source: Tensor, apart: TrainedRows | None) -> None:
+    def __init__(self, order: tuple[Score, ...], source: Tensor, new: NewRows | None) -> None:
         self.order = order
-        dtype, num_rows = accumulation_dtype(source.dtype), 0 if apart is None else len(apart.tokens)
+        dtype, num_new = accumulation_dtype(source.dtype), 0 if new is None else len(new.tokens)
         self.kept = source.new_empty((len(order), *source.shape), dtype=dtype)
-        self.columns = source.new_empty((len(order), len(source), num_rows), dtype=dtype)
+        self.columns = source.new_empty((len(order), len(source), num_new), dtype=dtype)
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
         for k, alone in enumerate(torch.eye(len(self.order), dtype=logits.weight.dtype, device=logits.weight.device)):
             gradient = chunk.product_gradient(self.order, alone[:, None].expand(-1, len(chunk.source)))
             into = self.kept[k, chunk.rows]
-            if logits.rows is None:
+            if logits.new_rows is None:
                 torch.mm(gradient, logits.weight, out=into)
                 continue
-            columns = gradient[:, logits.setting.tokens]
-            gradient[:, logits.setting.tokens] = 0.0
-            torch.mm(gradient, logits.weight, out=into).addmm_(columns, logits.rows)
+            columns = gradient[:, logits.setting.new_tokens]
+            gradient[:, logits.setting.new_tokens] = 0.0
+            torch.mm(gradient, logits.weight, out=into).addmm_(columns, logits.new_rows)
             self.columns[k, chunk.rows] = columns
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
         source = torch.einsum("ks,ksh->sh", upstream, self.kept)
-        if logits.rows is None:
+        if logits.new_rows is None:
             return source, None, None, None
         slopes = torch.einsum("ks,ksr->rs", upstream, self.columns)
         return source, None, None, slopes @ logits.source.to(slopes.dtype)

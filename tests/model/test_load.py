@@ -45,7 +45,7 @@ def test_added_tokens_are_the_same_in_both_tokenizers(folder, adapter):
     )
     assert policy.tokenizer.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
     assert len(tokenizer) == len(policy.head.weight) == 262
-    assert (policy.head.trained_rows is None) == (adapter is None)
+    assert (policy.head.new_rows is None) == (adapter is None)
     assert [note for note in policy.notes if "<|im_start|>, <|im_end|> are new" in note]
 
 

@@ -297,7 +297,7 @@ def test_only_the_new_rows_learn(tied, count):
 
 def test_rows_of_narrow_models_learn_in_float32_and_are_scored_as_peft_computes_them():
     policy, rows = lora(llama(tied=False).bfloat16(), words(VOCABULARY))
-    apart = policy.head.trained_rows
+    apart = policy.head.new_rows
     assert (apart.values.dtype, policy.head.weight.dtype) == (torch.float32, torch.bfloat16)
     before = apart.values.detach().clone()
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=1e-6)))
@@ -315,7 +315,7 @@ def test_rows_of_narrow_models_learn_in_float32_and_are_scored_as_peft_computes_
 def test_without_new_tokens_an_adapter_is_what_it_was():
     plain = add_adapter(llama(tied=True), AdapterSettings())
     assert plain.peft_config["default"].trainable_token_indices is None
-    assert Policy(plain, tokenizer=None).head.trained_rows is None
+    assert Policy(plain, tokenizer=None).head.new_rows is None
 
 
 @pytest.mark.parametrize(
