@@ -61,7 +61,7 @@ class Opener:
     def of(cls, recipe: Recipe) -> Self:
         """The model's configuration and tokenizer are read, not its weights."""
         stage = recipe.stages[0].sft
-        tokenizer = load_tokenizer(recipe.model)
+        tokenizer = load_tokenizer(recipe.model, stage.tokens_to_add)
         template = choose_template(tokenizer, stage.template)
         return cls(recipe, stage, tokenizer, template, max_positions(load_config(recipe.model)))
 

@@ -87,6 +87,7 @@ def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Pol
         dtype=recipe.dtype,
         device=_device(recipe),
         gradient_checkpointing=settings.gradient_checkpointing,
+        add_tokens=settings.tokens_to_add,
     )
     method = sft(
         inputs.feed,
@@ -138,7 +139,8 @@ def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
         weight_decay=settings.weight_decay,
         betas=settings.betas,
     )
-    embedding_like = [policy.causal_lm.get_input_embeddings().weight, policy.head.weight]
+    ends = policy.causal_lm.get_input_embeddings(), policy.causal_lm.get_output_embeddings()
+    embedding_like = [parameter for end in ends for parameter in end.parameters()]
     return Optimizer(policy.trained_parameters(), chosen, embedding_like)
 
 

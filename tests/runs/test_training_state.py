@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from burnish.builtin.tiny import make_model
+from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.errors import RunError
+from burnish.losses import CrossEntropy
 from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.model.attention import install
 from burnish.model.policy import Policy
+from burnish.model.vocabulary import extend
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.runs import capture, changed_versions, frozen_fingerprint, require_facts, restore
 from burnish.sources import RowSource
@@ -21,6 +24,15 @@ def make_trainer(adapter_rank: int = 2) -> Trainer:
     return Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
 
 
+def make_trainer_with_new_tokens() -> Trainer:
+    model = make_model(0, hidden_size=32, layers=1)
+    rows, _ = extend(model, make_tokenizer(), ["<|im_start|>", "<|im_end|>"])
+    install(model)
+    torch.manual_seed(0)
+    policy = Policy(add_adapter(model, AdapterSettings(rank=2), rows), None)
+    return Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=1e-2)))
+
+
 def make_source() -> RowSource:
     return RowSource([(group,) for group in make_groups([(1, [1])] * 6)], sequences_per_step=2, seed=0)
 
@@ -31,6 +43,20 @@ def test_only_what_trains_is_kept():
     weights = {name for name in kept if name.startswith("weights/")}
     assert weights
     assert all("lora_" in name for name in weights)
+
+
+def test_rows_of_added_tokens_go_on_bit_for_bit():
+    """Two steps, a checkpoint, and a third step by both who made it and who began with it."""
+    groups, first, second = make_groups([(3, [4, 2])]), make_trainer_with_new_tokens(), make_trainer_with_new_tokens()
+    assert frozen_fingerprint(first.policy) == frozen_fingerprint(second.policy)
+    for _ in range(2):
+        first.step(groups, CrossEntropy(), 100, 1.0)
+    restore(capture(first, make_source(), 2, {}), second, make_source())
+    for trainer in (first, second):
+        trainer.step(groups, CrossEntropy(), 100, 1.0)
+    assert any("trainable_tokens" in name for name in first.optimizer.names)
+    for one, other in zip(first.optimizer.masters.masters, second.optimizer.masters.masters, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_frozen_fingerprint_sees_one_changed_bit():
