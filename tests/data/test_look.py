@@ -48,7 +48,7 @@ def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:
 
 def test_tokens_that_a_run_would_add_are_seen(model: str, path: str) -> None:
     made = opened(model, path, "template=chatml", "add_tokens=template", "max_unusable=1").preparation.maker.make(0, 1)
-    tokenizer = opened(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").maker.writer.tokenizer
+    tokenizer = opened(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").preparation.maker.writer.tokenizer
     begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert (begin, end) == (260, 261)
     assert [token for token in made.tokens.tolist() if token >= begin] == [begin, end, begin, end]
