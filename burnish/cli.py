@@ -85,7 +85,7 @@ def _run(origins: Origins) -> None:
 
     finished = run_recipe(origins)
     if finished.again:
-        typer.echo(f"{finished.folder} is finished already ({finished.summary['steps']} steps); nothing was done.")
+        typer.echo(f"{finished.folder} is finished already ({finished.steps} steps); nothing was done.")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from burnish.errors import Interrupted
 from burnish.evaluate import held_out_loss
 from burnish.losses import Loss
 from burnish.runs import (
-    RunFolder,
+    StageFolder,
     StopSignal,
     capture,
     changed_versions,
@@ -57,7 +57,7 @@ class Stage:
     facts: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be the same when the run goes on."""
 
-    def run(self, folder: RunFolder, progress: Progress, stop: StopSignal) -> None:
+    def run(self, folder: StageFolder, progress: Progress, stop: StopSignal) -> None:
         """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.
 
         Raises:
@@ -83,7 +83,7 @@ class Stage:
             self._after(step, total, folder, meter, progress, stop)
 
     def _after(
-        self, step: int, total: int, folder: RunFolder, meter: Meter, progress: Progress, stop: StopSignal
+        self, step: int, total: int, folder: StageFolder, meter: Meter, progress: Progress, stop: StopSignal
     ) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
         rhythm, last = self.rhythm, step == total
@@ -113,13 +113,13 @@ class Stage:
             figures = meter.write_now(step, {f"eval/{name}": value for name, value in sums.items()})
             progress.say(f"step {step}: held-out loss {figures['eval/loss']:.4f}")
 
-    def _resume(self, folder: RunFolder, progress: Progress) -> int:
+    def _resume(self, folder: StageFolder, progress: Progress) -> int:
         """Restores the newest checkpoint and cuts the figures back to it; returns the steps done."""
         newest = latest_checkpoint(folder.path)
         for warning in newest.damaged:
             progress.say(warning)
         if newest.path is None:
-            folder.cut_metrics(0)
+            folder.cut_metrics(None)
             return 0
         checkpoint = load_checkpoint(newest.path, verified=True)
         require_facts(checkpoint, self.facts)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
@@ -53,11 +55,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
             remedy="leave lm_head out of adapter.targets",
         )
     try:
-        with warnings.catch_warnings():
-            # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
-            warnings.filterwarnings(
-                "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
-            )
+        with _quiet_peft():
             return get_peft_model(model, config)
     except ValueError as error:
         names = sorted({name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if not list(layer.children())})
@@ -66,6 +64,70 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
             rule="targets name layers of the model",
             remedy=f"choose from: {', '.join(names)}, or all-linear",
         ) from error
+
+
+def stored_adapter(folder: Path) -> LoraConfig | None:
+    """What an adapter's folder says of it; None: the folder holds no adapter, or a whole model beside it.
+
+    Raises:
+        ModelError: the adapter is of another kind, is no safetensors file, or does not say what it was trained on.
+    """
+    if not (folder / "adapter_config.json").exists() or (folder / "config.json").exists():
+        return None
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _not_ours(folder, f"adapter_config.json cannot be read: {error}") from error
+    if not isinstance(config, LoraConfig):
+        raise _not_ours(folder, f"the adapter is of the kind {config.peft_type}")
+    if not config.base_model_name_or_path:
+        raise _not_ours(folder, "adapter_config.json does not name the model that the adapter belongs to")
+    if not (folder / "adapter_model.safetensors").exists():
+        raise _not_ours(folder, "there is no adapter_model.safetensors")
+    return config
+
+
+def go_on_with(model: PreTrainedModel, folder: Path, stored: LoraConfig, settings: AdapterSettings) -> PeftModel:
+    """Wraps the model in the adapter of a folder, which trains on; its weights are float32.
+
+    Raises:
+        ModelError: the settings are not those of the adapter.
+    """
+    asked = {"rank": settings.rank, "alpha": settings.alpha}
+    found = {"rank": stored.r, "alpha": float(stored.lora_alpha)}
+    if different := [name for name in asked if asked[name] != found[name]]:
+        raise ModelError(
+            given=", ".join(f"adapter.{name}: {asked[name]}" for name in different),
+            rule=f"a stage that begins with an adapter goes on with it; that in {folder} has "
+            + ", ".join(f"{name} {found[name]}" for name in different),
+            remedy="set " + ", ".join(f"adapter.{name}={found[name]}" for name in different),
+        )
+    if not isinstance(settings.targets, str) and set(settings.targets) != set(stored.target_modules or ()):
+        raise ModelError(
+            given=f"adapter.targets: {', '.join(settings.targets)}",
+            rule=f"a stage that begins with an adapter goes on with it; that in {folder} has the targets "
+            f"{', '.join(sorted(stored.target_modules or ()))}",
+            remedy="remove adapter.targets",
+        )
+    stored.lora_dropout = settings.dropout
+    with _quiet_peft():
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=True, config=stored)
+
+
+def _not_ours(folder: Path, why: str) -> ModelError:
+    return ModelError(
+        given=f"model: {folder}: {why}",
+        rule="a stage begins with a whole model, or with a LoRA adapter in safetensors that names its model",
+        remedy="merge the adapter into its model first, with the tool that made it",
+    )
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 def _rows_by_layer(model: PreTrainedModel, settings: AdapterSettings, new_rows: Sequence[int]) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -23,13 +24,14 @@ from transformers import (
 
 from burnish.errors import ModelError
 from burnish.model import vocabulary
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.model.adapters import AdapterSettings, add_adapter, go_on_with, stored_adapter
 from burnish.model.attention import install
 from burnish.model.export import settle_generation
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
 from burnish.watch import quiet_transformers
 
+TOKENIZER = "tokenizer_config.json"
 DtypeName = Literal["auto", "float32", "bfloat16", "float64"]
 
 
@@ -45,7 +47,7 @@ def load_policy(
     """Loads a causal language model for training.
 
     Args:
-        name: a hub name, or a folder as `save_pretrained` writes it.
+        name: a hub name, or a folder as `save_pretrained` writes it; also one with a LoRA adapter, which trains on.
         adapter: the adapter to train; None: all weights.
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.
@@ -56,8 +58,17 @@ def load_policy(
         ModelError: no such model, no weights or tokenizer in it, weights missing from it, tokens that cannot be added,
             or an architecture whose packed forward differs from its plain one.
     """
+    stored = _stored_adapter(name)
+    if stored is not None and adapter is None:
+        raise ModelError(
+            given=f"model: {name} holds an adapter, and adapter.kind is full",
+            rule="all weights of a whole model train, or an adapter beside them",
+            remedy="set adapter.kind=lora to go on with the adapter, or merge it into its model first (burnish merge)",
+        )
     tokenizer = load_tokenizer(name)
-    model, notes = load_model(name, dtype)
+    model, notes = load_model(_base(name), dtype)
+    if stored is not None:
+        vocabulary.make_room_for_all(model, tokenizer)
     new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
     notes += lines
     model = model.to(device or default_device())
@@ -67,9 +78,36 @@ def load_policy(
         notes.append(f"{type(model).__name__} cannot share a prompt between responses: they run expanded")
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    trained = model if adapter is None else add_adapter(model, adapter, new_rows)
+    trained: PreTrainedModel | PeftModel = model
+    if stored is not None and adapter is not None:
+        trained = _go_on(model, name, stored, adapter, new_rows)
+    elif adapter is not None:
+        trained = add_adapter(model, adapter, new_rows)
     trained.train()
     return Policy(trained, tokenizer, share, notes=tuple(notes))
+
+
+def _go_on(
+    model: PreTrainedModel, name: str, stored: LoraConfig, adapter: AdapterSettings, new_rows: Sequence[int]
+) -> PeftModel:
+    if new_rows:
+        raise ModelError(
+            given=f"add_tokens, and {name} holds an adapter",
+            rule="an adapter has the rows of new tokens from its beginning",
+            remedy="add the tokens in the first stage, or merge the adapter first (burnish merge)",
+        )
+    return go_on_with(model, Path(name).expanduser(), stored, adapter)
+
+
+def _stored_adapter(name: str) -> LoraConfig | None:
+    folder = Path(name).expanduser()
+    return stored_adapter(folder) if folder.is_dir() else None
+
+
+def _base(name: str) -> str:
+    """The model that an adapter's folder belongs to; any other name as it is."""
+    stored = _stored_adapter(name)
+    return name if stored is None else str(stored.base_model_name_or_path)
 
 
 def default_device() -> torch.device:
@@ -81,7 +119,8 @@ def load_tokenizer(name: str, add_tokens: Sequence[str] = ()) -> PreTrainedToken
 
     Raises ModelError if there is none, none that transformers can read, or none that can take the tokens.
     """
-    place = _find(name)
+    adapter_alone = _stored_adapter(name) is not None and not (Path(name).expanduser() / TOKENIZER).exists()
+    place = _find(_base(name) if adapter_alone else name)
     with quiet_transformers():
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
@@ -93,7 +132,7 @@ def load_tokenizer(name: str, add_tokens: Sequence[str] = ()) -> PreTrainedToken
 
 def load_config(name: str) -> PretrainedConfig:
     """Raises ModelError if there is none, or it is of an unknown architecture."""
-    place = _find(name)
+    place = _find(_base(name))
     with quiet_transformers():
         try:
             return AutoConfig.from_pretrained(place)
@@ -168,16 +207,10 @@ def _find(name: str) -> str:
     """An existing folder as an absolute path (which an adapter remembers as its base), a hub name as it is.
 
     Raises:
-        ModelError: the name can only be a folder and there is none, or the folder holds an adapter alone.
+        ModelError: the name can only be a folder and there is none.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-            raise ModelError(
-                given=f"model: {name} holds an adapter, not a model",
-                rule="a stage begins with a whole model",
-                remedy="merge the adapter into its base first (peft: merge_and_unload, save_pretrained)",
-            )
         return str(folder.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.exists():
         raise ModelError(

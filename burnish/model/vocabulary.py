@@ -7,7 +7,7 @@ logit of a new token is then the mean of the others, so log Z grows by at most l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from tokenizers import AddedToken
@@ -35,7 +35,7 @@ def extend(
     """
     added = add_tokens(tokenizer, tokens)
     size = _num_rows(model)
-    rows = make_room(model, tokenizer, added)
+    rows = make_room(model, tokenizer, added.values())
     return rows, [*_lines(tokens, added, size, _num_rows(model))]
 
 
@@ -66,7 +66,7 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> dic
 
 
 @torch.no_grad()
-def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Mapping[str, int]) -> list[int]:
+def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Collection[int]) -> list[int]:
     """Gives new tokens rows that are the mean of the rows in use, and leaves those as they are.
 
     Spare rows (many checkpoints are padded to a multiple of 64) are taken first. If they are not enough, there will be
@@ -76,7 +76,7 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
     Args:
         model: without an adapter.
         tokenizer: which has the tokens.
-        added: what `add_tokens` gave.
+        added: ids of the new tokens.
 
     Returns:
         The new rows, ascending: the tokens', and those of earlier tokens that the model had no row for.
@@ -86,7 +86,7 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
     """
     if not added:
         return []
-    size, needed = _num_rows(model), max(added.values()) + 1
+    size, needed = _num_rows(model), max(added) + 1
     if needed > size:
         if needed != len(tokenizer):
             raise ModelError(
@@ -96,11 +96,17 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
             )
         with quiet_transformers():
             model.resize_token_embeddings(needed, mean_resizing=False)
-    new = sorted({*added.values(), *range(size, needed)})
+    new = sorted({*added, *range(size, needed)})
     used = sorted(set(tokenizer.get_vocab().values()).difference(new))
     for tensor in _vocabulary_tensors(model):
         tensor[new] = _mean(tensor, used)
     return new
+
+
+def make_room_for_all(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Grows embedding and head to the tokenizer's length, as peft does before it loads an adapter with new rows."""
+    if _num_rows(model) < len(tokenizer):
+        make_room(model, tokenizer, [len(tokenizer) - 1])
 
 
 def _num_rows(model: PreTrainedModel) -> int:

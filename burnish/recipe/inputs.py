@@ -53,17 +53,32 @@ class Opener:
 
     recipe: Recipe
     stage: Sft
+    model: str
+    """Where the stage begins: the recipe's model, or the folder that an earlier stage wrote."""
     tokenizer: PreTrainedTokenizerBase
     template: Template
     max_positions: int
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Self:
-        """The model's configuration and tokenizer are read, not its weights."""
-        stage = recipe.stages[0].sft
-        tokenizer = load_tokenizer(recipe.model, stage.tokens_to_add)
+    def of(cls, recipe: Recipe, number: int = 0, model: str | None = None) -> Self:
+        """The model's configuration and tokenizer are read, not its weights.
+
+        Args:
+            recipe: of which stage ``number`` is opened.
+            number: from 0.
+            model: where the stage begins; None: with the recipe's model, and the tokens that earlier stages add.
+        """
+        stage = recipe.stages[number].sft
+        before = recipe.stages[: number + 1] if model is None else recipe.stages[number : number + 1]
+        tokens = dict.fromkeys(token for each in before for token in each.sft.tokens_to_add)
+        begins = model or recipe.model
+        tokenizer = load_tokenizer(begins, tuple(tokens))
         template = choose_template(tokenizer, stage.template)
-        return cls(recipe, stage, tokenizer, template, max_positions(load_config(recipe.model)))
+        return cls(recipe, stage, begins, tokenizer, template, max_positions(load_config(begins)))
+
+    @property
+    def tokens_per_microbatch(self) -> int:
+        return self.stage.tokens_per_microbatch or TOKENS_PER_MICROBATCH
 
     @property
     def max_length(self) -> int:
@@ -77,7 +92,7 @@ class Opener:
         if longest > positions:
             raise ModelError(
                 given=f"max_length: {longest}",
-                rule=f"{self.recipe.model} is exact up to {positions} positions",
+                rule=f"{self.model} is exact up to {positions} positions",
                 remedy=f"set max_length to at most {positions}",
             )
         return longest
@@ -88,6 +103,16 @@ class Opener:
         return num_draws(
             rows, sequences_per_step=stage.sequences_per_step, epochs=stage.epochs or 1.0, max_steps=stage.max_steps
         )
+
+    def check(self) -> None:
+        """Opens the data and leaves it.
+
+        Raises:
+            DataError: it cannot be read, or it is not known what its rows mean.
+        """
+        self.open(self.stage.data)
+        if self.stage.eval_data:
+            self.open(self.stage.eval_data)
 
     def open(self, data: str | Source | Sequence[str | Source]) -> Opened:
         """The rows that `data` names, as the stage reads and learns them."""
@@ -124,20 +149,20 @@ class Inputs:
     """All groups of `held_out`."""
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Self:
+    def of(cls, opener: Opener) -> Self:
         """Opened before the model is loaded, so that mistakes in the data show at once."""
-        opener, told = Opener.of(recipe), count_on_terminal("rows made into tokens")
+        told = count_on_terminal("rows made into tokens")
         train = opener.open(opener.stage.data)
         held_out = opener.open(opener.stage.eval_data) if opener.stage.eval_data else None
         measured_on = held_out.preparation.whole(told=told) if held_out else None
         rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
         shuffle = draws >= rows or train.data.format.documents  # how many pieces documents give is not known
-        preparation = train.preparation if shuffle else train.drawn(draws, recipe.seed)
+        preparation = train.preparation if shuffle else train.drawn(draws, opener.recipe.seed)
         return cls(opener, train, Feed(preparation, told), shuffle, held_out, measured_on)
 
     @property
     def tokens_per_microbatch(self) -> int:
-        return self.opener.stage.tokens_per_microbatch or TOKENS_PER_MICROBATCH
+        return self.opener.tokens_per_microbatch
 
     @property
     def facts(self) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from burnish.config.settings import parse, unknown_name
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
+from burnish.errors import RecipeError
 from burnish.recipe.schema import KNOWN_ELSEWHERE, OPERATIONAL, Recipe, Sft
 
 METHODS = {"sft": Sft}
@@ -82,19 +83,43 @@ def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[s
 def _full_key(data: Mapping[str, Any], key: str) -> str:
     """The dotted key in the recipe of a key as users write it.
 
-    ``adapter.rank`` is the recipe's; ``learning_rate`` is the only stage's; ``sft.learning_rate`` names the stage.
+    ``adapter.rank`` is the recipe's; ``learning_rate`` is the only stage's; of several, ``sft-2.learning_rate`` names
+    the stage.
     """
     head, _, rest = key.partition(".")
     if head in Recipe.model_fields:
         return key
     stages = data.get("stages")
-    names = (
-        [next(iter(stage), "") for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
-    )
+    methods = [str(next(iter(stage), "")) for stage in stages if isinstance(stage, Mapping)] if _is_list(stages) else []
+    names = numbered(methods)
     if head in names and rest:
-        return f"stages.{names.index(head)}.{head}.{rest}"
-    method = names[0] if len(names) == 1 else ""
-    if method in METHODS and head in METHODS[method].model_fields:
-        return f"stages.0.{method}.{key}"
-    siblings = [*Recipe.model_fields, *(METHODS[method].model_fields if method in METHODS else ())]
+        number = names.index(head)
+        return f"stages.{number}.{methods[number]}.{rest}"
+    theirs = [name for name, method in zip(names, methods, strict=True) if head in _fields(method)]
+    if len(methods) == 1 and theirs:
+        return f"stages.0.{methods[0]}.{key}"
+    if theirs:
+        raise RecipeError(
+            given=key,
+            rule="with several stages, a key of a stage says which one it means",
+            remedy=f"write {', '.join(f'{name}.{key}' for name in theirs)}",
+        )
+    siblings = [*Recipe.model_fields, *(name for method in methods for name in _fields(method)), *names[1:]]
     raise unknown_name(key, head, siblings, KNOWN_ELSEWHERE)
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
+
+
+def _fields(method: str) -> Collection[str]:
+    return METHODS[method].model_fields if method in METHODS else ()
+
+
+def numbered(methods: Sequence[str]) -> list[str]:
+    """Names of stages: their methods, from the second of a kind on with a number.
+
+    Example: two stages of SFT are ``["sft", "sft-2"]``.
+    """
+    counts = [methods[: number + 1].count(method) for number, method in enumerate(methods)]
+    return [method if count == 1 else f"{method}-{count}" for method, count in zip(methods, counts, strict=True)]

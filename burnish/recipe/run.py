@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from burnish.data import Prepared
-from burnish.errors import RecipeError
-from burnish.loop import Rhythm, Stage
-from burnish.methods import sft
-from burnish.model.adapters import AdapterSettings
 from burnish.model.export import export
-from burnish.model.load import default_device, load_policy
-from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.recipe.assemble import assemble, learning_rate
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
-from burnish.recipe.inputs import Inputs
-from burnish.recipe.read import Origins
-from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
-from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
+from burnish.recipe.inputs import Inputs, Opener
+from burnish.recipe.read import Origins, numbered
+from burnish.recipe.schema import Recipe
+from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
 from burnish.runs.durable import write_text
-from burnish.schedule import Schedule
-from burnish.step import Trainer
 from burnish.watch import Progress, open_progress
 
 
@@ -37,13 +26,21 @@ class Finished:
     folder: Path
     """The run folder."""
     summary: Mapping[str, Any]
-    """What finished.json holds: steps, and the fingerprint of the data."""
+    """What finished.json holds: ``steps`` and the fingerprint of the ``data``; of several stages, ``stages``: by name,
+    these of each."""
     again: bool
     """True: it had been finished before, nothing was done."""
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage["steps"] for stage in self.summary.get("stages", {"": self.summary}).values())
+
 
 def run(origins: Origins) -> Finished:
-    """Runs the recipe's stage, or goes on with it, or finds it finished.
+    """Runs the recipe's stages, or goes on with them, or finds them finished.
+
+    Each stage begins with the model that the one before it made.
 
     Raises:
         UserError: anything that the user can mend, with the remedy.
@@ -51,125 +48,98 @@ def run(origins: Origins) -> Finished:
         DivergenceError: the loss is not finite any more.
     """
     recipe = origins.recipe
-    settings = recipe.stages[0].sft
     assert recipe.output is not None, "reading a recipe gives it an output"
-    if (done := RunFolder.finished_before(Path(recipe.output), origins.identity())) is not None:
-        return Finished(Path(recipe.output).absolute(), done, again=True)
-    inputs = Inputs.of(recipe)
-    derived = {
-        "stages.0.sft.max_length": inputs.opener.max_length,
-        "stages.0.sft.tokens_per_microbatch": inputs.tokens_per_microbatch,
-        "stages.0.sft.learning_rate": _learning_rate(recipe, settings),
-    }
+    path = Path(recipe.output)
+    if (done := RunFolder.finished_before(path, origins.identity())) is not None:
+        return Finished(path.absolute(), done, again=True)
+    first = Inputs.of(Opener.of(recipe))
+    derived = _derived(recipe, [first.opener, *_later_openers(recipe)])
     with (
-        RunFolder.open(Path(recipe.output), origins.text(derived), origins.identity()) as folder,
+        RunFolder.open(path, origins.text(derived), origins.identity()) as folder,
         open_progress(folder.path / "log.txt") as progress,
         StopSignal() as stop,
-        repeatable(recipe.seed, only_deterministic=recipe.deterministic),
-        out_of_memory_explained(inputs.tokens_per_microbatch),
     ):
         if (done := folder.finished) is not None:  # by another process, in this very moment
             return Finished(folder.path, done, again=True)
-        inputs.feed.when_ready(lambda prepared: _tell(prepared, inputs, folder, progress))
+        summary = _run_stages(recipe, first, folder, progress, stop)
+        folder.mark_finished(summary)
+        progress.say(f"finished: the model is in {folder.path / 'model'}")
+        return Finished(folder.path, summary, again=False)
+
+
+def _run_stages(
+    recipe: Recipe, first: Inputs, folder: RunFolder, progress: Progress, stop: StopSignal
+) -> dict[str, JSON]:
+    """Runs what is left of the stages; returns the summary of all."""
+    names, model, begin = stage_names(recipe), recipe.model, 0
+    if len(names) == 1:
+        return _run_stage(recipe, names[0], first, StageFolder(folder, folder.path), progress, stop)
+    summaries: dict[str, Mapping[str, JSON]] = {}
+    for number, name in enumerate(names):
+        place = StageFolder.one_of_several(folder, name, begin, is_last=number == len(names) - 1)
+        if place.finished is None:
+            progress.say(f"stage {name}")
+            inputs = first if number == 0 else Inputs.of(Opener.of(recipe, number, model))
+            summaries[name] = _run_stage(recipe, name, inputs, place, progress, stop)
+            if not place.is_last:
+                place.mark_finished(summaries[name])
+        if (done := place.finished) is not None:
+            summaries[name], model, begin = done.summary, str(place.model), done.metrics_offset
+    return {"stages": summaries}
+
+
+def _run_stage(
+    recipe: Recipe, name: str, inputs: Inputs, place: StageFolder, progress: Progress, stop: StopSignal
+) -> dict[str, JSON]:
+    """Trains a stage, or goes on with it, and writes its model; returns its summary."""
+    with (
+        repeatable(recipe.seed, only_deterministic=recipe.deterministic),
+        out_of_memory_explained(inputs.tokens_per_microbatch),
+    ):
+        inputs.feed.when_ready(lambda prepared: _tell(prepared, inputs, place, progress))
         for line in inputs.report():
             progress.say(line)
-        stage, policy = _assemble(recipe, settings, inputs)
+        stage = assemble(recipe, inputs, name)
+        policy = stage.trainer.policy
         for note in policy.notes:
             progress.say(note)
-        stage.run(folder, progress, stop)
-        return _finish(folder, stage, policy, inputs, progress)
+        stage.run(place, progress, stop)
+        train = inputs.feed.whole()
+        template = inputs.opener.template.saved if train.report.conversations else None
+        ends = train.report.end_tokens
+        place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
+        return {"steps": stage.source.num_steps, "data": train.fingerprint}
 
 
-def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Policy]:
-    policy = load_policy(
-        recipe.model,
-        adapter=_adapter(recipe.adapter),
-        dtype=recipe.dtype,
-        device=_device(recipe),
-        gradient_checkpointing=settings.gradient_checkpointing,
-        add_tokens=settings.tokens_to_add,
-    )
-    method = sft(
-        inputs.feed,
-        sequences_per_step=settings.sequences_per_step,
-        seed=recipe.seed,
-        epochs=settings.epochs or 1.0,
-        max_steps=settings.max_steps,
-        shuffle=inputs.shuffle,
-        label_smoothing=settings.label_smoothing,
-        z_loss=settings.z_loss,
-    )
-    steps = method.source.num_steps
-    decay = DECAY if settings.decay is None else settings.decay
-    schedule = Schedule(settings.schedule, steps, warmup=round(settings.warmup * steps), decay=round(decay * steps))
-    rhythm = Rhythm(
-        checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
-        keep_checkpoints=settings.keep_checkpoints,
-        log_every=settings.log_every,
-        eval_every=settings.eval_every,
-    )
-    stage = Stage(
-        name="sft",
-        trainer=Trainer(policy, _optimizer(recipe, settings, policy), settings.clip),
-        source=method.source,
-        loss=method.loss,
-        schedule=schedule,
-        rhythm=rhythm,
-        tokens_per_microbatch=inputs.tokens_per_microbatch,
-        held_out=inputs.measured_on or (),
-        facts={**inputs.facts, "the model": frozen_fingerprint(policy)},
-    )
-    return stage, policy
+def stage_names(recipe: Recipe) -> list[str]:
+    """What the stages are called in figures, folders and overrides."""
+    return numbered([stage.method for stage in recipe.stages])
 
 
-def _device(recipe: Recipe) -> torch.device:
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(
-            given="device: cuda",
-            rule="torch sees no CUDA device on this machine",
-            remedy="remove device, or check the driver and that torch was built for CUDA",
-        )
-    return default_device() if recipe.device == "auto" else torch.device(recipe.device)
+def _later_openers(recipe: Recipe) -> Iterator[Opener]:
+    """Opens the data of the stages after the first, so that mistakes show before the first is trained."""
+    for number in range(1, len(recipe.stages)):
+        opener = Opener.of(recipe, number)
+        opener.check()
+        yield opener
 
 
-def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
-    chosen = OptimizerSettings(
-        name=settings.optimizer,
-        learning_rate=_learning_rate(recipe, settings),
-        weight_decay=settings.weight_decay,
-        betas=settings.betas,
-    )
-    ends = policy.causal_lm.get_input_embeddings(), policy.causal_lm.get_output_embeddings()
-    embedding_like = [parameter for end in ends for parameter in end.parameters()]
-    return Optimizer(policy.trained_parameters(), chosen, embedding_like)
+def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
+    """Values whose null default is worked out, by their keys in the recipe."""
+    return {
+        f"stages.{number}.{recipe.stages[number].method}.{key}": value
+        for number, opener in enumerate(openers)
+        for key, value in {
+            "max_length": opener.max_length,
+            "tokens_per_microbatch": opener.tokens_per_microbatch,
+            "learning_rate": learning_rate(recipe, opener.stage),
+        }.items()
+    }
 
 
-def _learning_rate(recipe: Recipe, settings: Sft) -> float:
-    """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
-    return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)
-
-
-def _adapter(adapter: Adapter) -> AdapterSettings | None:
-    if adapter.kind == "full":
-        return None
-    return AdapterSettings(adapter.rank, adapter.alpha, adapter.dropout, adapter.targets)
-
-
-def _tell(train: Prepared, inputs: Inputs, folder: RunFolder, progress: Progress) -> None:
+def _tell(train: Prepared, inputs: Inputs, place: StageFolder, progress: Progress) -> None:
     """Says what became of the rows, and lists those that cannot be used."""
     for line in train.report.lines():
         progress.say(line)
     if unusable := inputs.unusable(train):
-        write_text(folder.path / "unusable.jsonl", unusable)
-
-
-def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, progress: Progress) -> Finished:
-    """Writes the model and says that the run is over."""
-    train = inputs.feed.whole()
-    end_tokens = train.report.end_tokens
-    template = inputs.opener.template.saved if train.report.conversations else None
-    folder.replace_folder("model", lambda place: export(policy, place, template=template, end_tokens=end_tokens))
-    summary: dict[str, JSON] = {"steps": stage.source.num_steps, "data": train.fingerprint}
-    folder.mark_finished(summary)
-    progress.say(f"finished: the model is in {folder.path / 'model'}")
-    return Finished(folder.path, summary, again=False)
+        write_text(place.path / "unusable.jsonl", unusable)

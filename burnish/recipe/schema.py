@@ -164,6 +164,11 @@ class Stage(Settings):
 
     sft: Sft
 
+    @property
+    def method(self) -> str:
+        """Its only key."""
+        return "sft"
+
 
 class Recipe(Settings):
     """A whole recipe."""
@@ -181,8 +186,8 @@ class Recipe(Settings):
     """The run folder; null: runs/ and the recipe's name."""
     deterministic: bool = True
     """Only algorithms that give the same bits every time; what exact resume needs."""
-    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1, max_length=1)]
-    """The stages, in order. (Exactly one, for now.)"""
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
+    """The stages, in order; each begins with the model that the one before it made."""
 
 
 OPERATIONAL = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "output"})

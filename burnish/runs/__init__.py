@@ -4,6 +4,7 @@ from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoi
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.random_state import capture_random, restore_random
+from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
 from burnish.runs.training_state import capture, changed_versions, frozen_fingerprint, require_facts, restore
 
@@ -11,6 +12,7 @@ __all__ = [
     "JSON",
     "Checkpoint",
     "RunFolder",
+    "StageFolder",
     "StopSignal",
     "capture",
     "capture_random",

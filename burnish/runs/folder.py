@@ -4,7 +4,7 @@ Opened by the loop before anything else and closed last. Every file appears whol
 leaves something that the next `RunFolder.open` repairs. What it holds::
 
     identity.json · recipe.yaml · unusable.jsonl · metrics.jsonl · log.txt · checkpoints/step-N/ · model/
-    finished.json
+    finished.json · stages/NAME/ (of a run of several)
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _IDENTITY = "identity.json"
 _RECIPE = "recipe.yaml"
 _METRICS = "metrics.jsonl"
 _FINISHED = "finished.json"
+STAGES = "stages"
+"""The folder of the stages of a run of several, see `stage_folder`."""
 _TRIAL = ".trial.partial"
 # All that can be there before identity.json is, and what file systems put into an empty folder by themselves.
 _FRESH = {_LOCK, _TRIAL, ".identity.json.partial", "lost+found", ".DS_Store"}
@@ -102,12 +104,15 @@ class RunFolder:
         self._metrics.cut(offset)
 
     def replace_folder(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Have `write` fill an empty folder, then put it in the place of `name`; the old one stays until then."""
+        """Have `write` fill an empty folder, then put it in the place of `name`; the old one stays until then.
+
+        `name` may be a path whose parent is there.
+        """
         final = self.path / name
         partial = hidden(final, "partial")
         rule = f"{name}/ is replaced whole or not at all; it is as it was before, and so are the checkpoints"
         with full_disk_explained(self.path, f"{name}/", rule):
-            repair(self.path)
+            repair(final.parent)
             try:
                 partial.mkdir()
                 write(partial)
@@ -134,7 +139,8 @@ class RunFolder:
 def _settle(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> MetricsFile:
     """Under the lock: check whose folder it is, repair it, and complete it. identity.json comes first of all files."""
     _refuse_stranger(path)
-    worth_keeping = (path / _FINISHED).exists() or has_checkpoints(path)
+    parts = [path, *path.glob(f"{STAGES}/*")]
+    worth_keeping = any((part / _FINISHED).exists() or has_checkpoints(part) for part in parts)
     if (path / _IDENTITY).exists():
         _refuse_other_run(path, identity if worth_keeping else None)
     lock.sign()

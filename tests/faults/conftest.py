@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ def nursery() -> Iterator[Run]:
     script = Path(__file__).parent / "nursery.py"
     process = subprocess.Popen(
         [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(script.parents[2])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -191,13 +191,22 @@ def test_generation_settings_that_cannot_be_saved_are_settled_at_load(nursery, w
     assert 1 in saved["eos_token_id"]
 
 
-def test_an_adapter_is_no_base_model(nursery, world, tmp_path):
+ADAPTERS = {
+    "of nothing": ({}, [], ["kind None", "merge"]),
+    "of another kind": ({"peft_type": "IA3", "base_model_name_or_path": "x"}, [], ["kind", "IA3", "LoRA"]),
+    "without its model's name": ({"peft_type": "LORA"}, [], ["does not name the model"]),
+    "without weights": ({"peft_type": "LORA", "base_model_name_or_path": "x"}, [], ["adapter_model.safetensors"]),
+}
+
+
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_adapters_that_cannot_go_on(nursery, world, tmp_path, case):
+    config, settings, expected = ADAPTERS[case]
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text("{}")
-    check(
-        nursery, ["adapter", "merge"], "--model", adapter, "--data", world / "train.jsonl", "--output", tmp_path / "r"
-    )
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    arguments = ["--model", adapter, "--data", world / "train.jsonl", "--output", tmp_path / "r", *settings]
+    check(nursery, expected, *arguments)
 
 
 @pytest.mark.parametrize("steps", [1, 40])

@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
 VARIANTS = {
     "full": ["learning_rate=1e-2"],
@@ -21,15 +22,28 @@ VARIANTS = {
     "lora-tokens": ["adapter.kind=lora", "adapter.rank=4", "template=chatml", "add_tokens=template"],
     "masters": ["dtype=bfloat16", "schedule=wsd"],
     "muon": ["optimizer=muon", "learning_rate=1e-2"],
+    "two-stages": ["adapter.kind=lora", "adapter.rank=4", "sft.learning_rate=1e-2"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
 }
 
 
 def command(world: Path, output: Path, variant: str) -> list[str]:
+    if variant == "two-stages":
+        return ["run", str(two_stages(world, output)), f"output={output}", *VARIANTS[variant]]
     files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
     rhythm = ["sequences_per_step=8", "checkpoint_every=3", "keep_checkpoints=1", "eval_every=5", "log_every=2"]
     stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
     return ["sft", *map(str, [*files, *stage]), *VARIANTS[variant]]
+
+
+def two_stages(world: Path, output: Path) -> Path:
+    """A recipe whose second stage goes on with the first one's adapter."""
+    stage = {"eval_data": str(world / "test.jsonl"), "sequences_per_step": 8, "checkpoint_every": 3, "log_every": 2}
+    first = {"data": str(world / "train.jsonl"), "max_length": 200, **stage}
+    second = {"data": f"{world / 'train.jsonl'}#30", "max_length": 200, **stage}
+    path = output.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump({"model": str(world / "model"), "stages": [{"sft": first}, {"sft": second}]}))
+    return path
 
 
 def weights(output: Path) -> dict[str, str]:

@@ -149,7 +149,7 @@ def test_a_mean_by_hand():
     weight = model.get_input_embeddings().weight
     with torch.no_grad():
         weight.copy_(torch.tensor([[1.0], [2.0], [6.0], [1000.0]]).expand(weight.shape))
-    assert make_room(model, words(4), {"w3": 3}) == [3]
+    assert make_room(model, words(4), [3]) == [3]
     assert weight[:, 0].tolist() == [1, 2, 6, 3]
 
 
@@ -192,7 +192,7 @@ def test_an_earlier_token_without_a_row_gets_one():
 def test_gaps_in_the_ids_are_refused_where_rows_are_needed():
     tokenizer = make_words({f"w{index}": index for index in (*range(VOCABULARY - 2), VOCABULARY)})
     with pytest.raises(ModelError, match="ids up to 61"):
-        make_room(llama(tied=True), tokenizer, {f"w{VOCABULARY}": VOCABULARY})
+        make_room(llama(tied=True), tokenizer, [VOCABULARY])
 
 
 def test_the_type_of_the_weights_stays():

@@ -167,7 +167,6 @@ def test_combinations_that_cannot_work(tmp_path, overrides, words):
         ("model: x\n", ["stages is missing"]),
         ("model: x\nstages:\n  - sft: {}\n", ["stages.0.sft.data is missing"]),
         ("model: x\nstages:\n  - dpo: {data: a}\n", ["unknown key stages.0.dpo", "sft"]),
-        ("model: x\nstages:\n  - sft: {data: a}\n  - sft: {data: a}\n", ["at most 1"]),
         ("model: x\nstages: {sft: {data: a}}\n", ["stages"]),
         ("model: x\nbase_model: y\nstages:\n  - sft: {data: a}\n", ["base_model", "model"]),
         ("model: x\nstages:\n  - sft\n", ["stages.0: 'sft'"]),
