@@ -10,9 +10,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 
+from burnish.config.own_code import is_own
 from burnish.data.formats.format import Dialect, Format, Stage
 from burnish.data.formats.known import FORMATS
-from burnish.data.formats.own import is_own, own_format
+from burnish.data.formats.own import own_format
 from burnish.errors import DataError
 
 READY = "burnish:example"
