@@ -30,7 +30,15 @@ from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
 from burnish.runs.durable import write_text
 from burnish.schedule import Schedule
 from burnish.step import Trainer
-from burnish.watch import Progress, count_on_terminal, open_progress
+from burnish.watch import (
+    Progress,
+    Tracking,
+    count_on_terminal,
+    open_progress,
+    refresh_report,
+    require_installed,
+    write_environment,
+)
 
 TOKENS_PER_MICROBATCH = 4096
 """The default of tokens_per_microbatch, unless a row is longer."""
@@ -67,6 +75,14 @@ class Inputs:
         rows = [asdict(row) for prepared in sets for row in prepared.unusable]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
+    def card(self, stage: str) -> str:
+        """JSON: what data.json holds, each set as its report has it."""
+        roles = {"training": self.train, "held out": self.held_out}
+        sets = [{"role": role, **kept.report.card()} for role, kept in roles.items() if kept is not None]
+        mixture = list(self.data.lines()) if len(self.data.parts) > 1 else []
+        stages = [{"stage": stage, "mixture": mixture, "sets": sets}]
+        return json.dumps({"stages": stages}, indent=1, ensure_ascii=False) + "\n"
+
     def report(self) -> Iterator[str]:
         """Lines for people: the sources of a mixture, each set, and the first row as it is trained."""
         if len(self.data.parts) > 1:
@@ -89,6 +105,7 @@ def run(origins: Origins) -> Finished:
     recipe = origins.recipe
     settings = recipe.stages[0].sft
     assert recipe.output is not None, "reading a recipe gives it an output"
+    require_installed(recipe.trackers)
     inputs = _read(recipe, settings)
     derived = {
         "stages.0.sft.max_length": inputs.max_length,
@@ -108,10 +125,13 @@ def run(origins: Origins) -> Finished:
             progress.say(line)
         if inputs.unusable:
             write_text(folder.path / "unusable.jsonl", inputs.unusable)
+        write_text(folder.path / "data.json", inputs.card("sft"))
+        write_environment(folder.path, _device(recipe))
         stage, policy = _assemble(recipe, settings, inputs)
         for note in policy.notes:
             progress.say(note)
-        stage.run(folder, progress, stop)
+        config = recipe.model_dump(mode="json")
+        stage.run(folder, progress, stop, Tracking(recipe.trackers, recipe.project, recipe.run_name or "", config))
         return _finish(folder, stage, policy, inputs, progress)
 
 
@@ -248,6 +268,7 @@ def _finish(folder: RunFolder, stage: Stage, policy: Policy, inputs: Inputs, pro
     end_tokens = inputs.train.report.end_tokens
     template = inputs.template.saved if inputs.train.report.conversations else None
     folder.replace_folder("model", lambda place: export(policy, place, template=template, end_tokens=end_tokens))
+    refresh_report(folder.path, "finished", progress.say)
     summary: dict[str, JSON] = {"steps": stage.source.num_steps, "data": inputs.train.fingerprint}
     folder.mark_finished(summary)
     progress.say(f"finished: the model is in {folder.path / 'model'}")
