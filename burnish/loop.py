@@ -26,10 +26,7 @@ from burnish.schedule import Schedule
 from burnish.sources import Source
 from burnish.step import Trainer
 from burnish.types import Group
-from burnish.watch import Listeners, Progress, Tracking, Watch
-
-NOWHERE = Tracking()
-"""No trackers."""
+from burnish.watch import NOWHERE, Listeners, Progress, Tracking, Watch
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class DataReport:
 
     def card(self) -> dict[str, Any]:
         """The report as JSON, with all but the first of its lines as ``notes``."""
-        return {**asdict(self), "end_tokens": sorted(self.end_tokens), "notes": [note.strip() for note in self._notes()]}
+        notes = [note.strip() for note in self._notes()]
+        return {**asdict(self), "end_tokens": sorted(self.end_tokens), "notes": notes}
 
     def lines(self) -> Iterator[str]:
         """The report for people: what was read, what is learned, and what deserves a second look."""

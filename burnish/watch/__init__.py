@@ -7,10 +7,11 @@ from burnish.watch.progress import Progress, open_progress
 from burnish.watch.quiet import quiet_transformers
 from burnish.watch.report import refresh_report, write_report
 from burnish.watch.trackers import TrackerName
-from burnish.watch.tracking import Tracking, require_installed
+from burnish.watch.tracking import NOWHERE, Tracking, require_installed
 from burnish.watch.watch import Listeners, Watch
 
 __all__ = [
+    "NOWHERE",
     "Listeners",
     "Meter",
     "Progress",

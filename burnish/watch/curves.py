@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 from burnish.watch.figures import Figure, figure, rank
 
@@ -130,7 +130,7 @@ def _curve(name: str, places: Mapping[str, Sequence[Point]]) -> Curve:
     logarithmic = shown.logarithmic and min(values) > 0 and math.log10(max(values) / min(values)) > DECADES
     low, high = _range(values, logarithmic)
     steps = [step for points in places.values() for step, _ in points]
-    first, last = min(steps), max(max(steps), min(steps) + 1)
+    first, last = min(steps), max(*steps, min(steps) + 1)
 
     def place(point: Point) -> Point:
         height = math.log10(point[1]) if logarithmic else point[1]
@@ -190,23 +190,26 @@ def _range(values: Sequence[float], logarithmic: bool) -> Point:
 
 
 def _rows(low: float, high: float, logarithmic: bool, shown: Figure) -> Iterable[Tick]:
-    marks = range(math.ceil(low), math.floor(high) + 1) if logarithmic else nice_marks(low, high, 4)
+    marks = range(math.ceil(low), math.floor(high) + 1) if logarithmic else nice_marks(low, high, 3)
     for mark in marks:
         yield Tick(100 * (high - mark) / (high - low), shown.write(10.0**mark if logarithmic else mark))
 
 
 def _steps(first: float, last: float) -> list[int]:
-    """Three or four marks, all whole steps."""
-    return sorted({int(mark) for mark in nice_marks(first, last, 4) if mark == int(mark)})
+    """A few marks, all whole steps."""
+    return sorted({int(mark) for mark in nice_marks(first, last, 3) if mark == int(mark)})
 
 
-def nice_marks(low: float, high: float, about: int) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten between low and high, about so many."""
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    width = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    return [round(index * width, 12) for index in range(math.ceil(low / width), math.floor(high / width) + 1)]
+def nice_marks(low: float, high: float, least: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten from low to high: as few as there can be, at least so many."""
+    power = math.floor(math.log10(high - low))
+    widths = (factor * 10.0**exponent for exponent in (power, power - 1, power - 2) for factor in (5, 2, 1))
+    for width in widths:
+        marks = range(math.ceil(low / width), math.floor(high / width) + 1)
+        if len(marks) >= least:
+            return [round(mark * width, 12 - power) for mark in marks]
+    raise AssertionError(f"between {low} and {high} there are multiples of a hundredth of their distance")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

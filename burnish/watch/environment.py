@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("burnish", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "bitsandbytes", "numpy")
+PACKAGES = ("burnish", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "bitsandbytes")
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -14,10 +14,16 @@ class Figure:
     """Of its curve."""
     write: Callable[[float], str]
     """A value, as on the curve's axis."""
-    line: str
-    """In a line of progress; ``{}`` is the value."""
+    before: str = ""
+    """In a line of progress, before the value."""
+    after: str = ""
+    """In a line of progress, after the value."""
     logarithmic: bool = False
     """Whether its curve may have a logarithmic axis."""
+
+    def told(self, value: float) -> str:
+        """The value in a line of progress. Example: ``loss 1.235``."""
+        return f"{self.before}{self.write(value)}{self.after}"
 
     @property
     def is_share(self) -> bool:
@@ -41,22 +47,22 @@ def percent(value: float) -> str:
 
 
 FIGURES = {
-    "loss": Figure("Loss", short, "loss {}"),
-    "accuracy": Figure("Accuracy", percent, "accuracy {}"),
-    "reward": Figure("Reward", short, "reward {}"),
-    "tokens_per_second": Figure("Tokens per second", short, "{} tokens/s"),
-    "mfu": Figure("Model-FLOP utilisation", percent, "{} of peak"),
-    "learning_rate": Figure("Learning rate", brief, "lr {}"),
-    "grad_norm": Figure("Gradient norm, before clipping", brief, "grad {}", logarithmic=True),
-    "memory_gib": Figure("Most memory so far, GiB", brief, "{} GiB"),
-    "seconds_per_step": Figure("Seconds per step", brief, "{} s/step"),
+    "loss": Figure("Loss", short, before="loss "),
+    "accuracy": Figure("Accuracy", percent, before="accuracy "),
+    "reward": Figure("Reward", short, before="reward "),
+    "tokens_per_second": Figure("Tokens per second", short, after=" tokens/s"),
+    "mfu": Figure("Model-FLOP utilisation", percent, after=" of peak"),
+    "learning_rate": Figure("Learning rate", brief, before="lr "),
+    "grad_norm": Figure("Gradient norm", brief, before="grad ", logarithmic=True),
+    "memory_gib": Figure("Most memory, GiB", brief, after=" GiB"),
+    "seconds_per_step": Figure("Seconds per step", brief, after=" s/step"),
 }
 
 
 def figure(name: str) -> Figure:
     """How a figure is shown, also one that is not in the table. `name` has no ``train/`` before it."""
     words = name.replace("_", " ")
-    return FIGURES.get(name) or Figure(words[:1].upper() + words[1:], short, words.replace("{", "").replace("}", "") + " {}")
+    return FIGURES.get(name) or Figure(words[:1].upper() + words[1:], short, before=f"{words} ")
 
 
 def rank(name: str) -> tuple[int, str]:

@@ -69,7 +69,7 @@ class Progress:
     def update(self, step: int, total: int, figures: Mapping[str, float]) -> None:
         """Step `step` of `total` was done."""
         seconds_left = (time.perf_counter() - self._since) / max(1, step - self._done) * (total - step)
-        told = tuple(figure(name).line.format(figure(name).write(figures[name])) for name in sorted(figures, key=rank))
+        told = tuple(figure(name).told(figures[name]) for name in sorted(figures, key=rank))
         self._state = State(self._state.stage, step, total, told, seconds_left)
         line = f"step {step}/{total} · {' · '.join((*told, f'{clock(seconds_left)} left'))}"
         self._write_log(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from markupsafe import Markup
 
 from burnish.errors import DivergenceError, Interrupted
 from burnish.watch.curves import BUCKETS, HEIGHT, WIDTH, Curve, draw
-from burnish.watch.figures import clock, percent, short
+from burnish.watch.figures import brief, clock, percent, short
 from burnish.watch.lines import read_lines, read_object
 
 State = Literal["running", "finished", "interrupted", "diverged", "failed"]
@@ -35,6 +36,8 @@ MOST_TEXT = 4000
 MOST_ALERTS = 30
 ENDS = 10
 """Steps whose mean is the training loss at the beginning and the end, where nothing is held out."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+_LINES = re.compile(r"\n{4,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ def _render(folder: Path, state: State) -> str:
     pages = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters |= {"cut": _cut, "count": "{:,}".format, "percent": percent}
+    pages.filters |= {"shown": _shown, "count": "{:,}".format, "percent": percent}
     script = (PAGE / "report.js").read_text(encoding="utf-8")
     recipe = _recipe(folder / "recipe.yaml")
     return pages.get_template("report.html").render(
@@ -146,8 +149,8 @@ def _render(folder: Path, state: State) -> str:
         recipe=recipe,
         data=read_object(folder / "data.json").get("stages", []),
         environment=read_object(folder / "environment.json"),
-        style=Markup((PAGE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 (our own file)
-        script=Markup(script),  # noqa: S704 (our own file)
+        style=Markup((PAGE / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         buckets=BUCKETS,
         width=WIDTH,
@@ -183,7 +186,10 @@ def _stage(name: str, lines: Sequence[Mapping[str, Any]], sampled: Sequence[Mapp
 
 def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
     """What one wants to know first: what became better, and what it took."""
-    shown = [_held_out("Held-out loss", lines, "eval/loss", short), _held_out("Accuracy", lines, "eval/accuracy", percent)]
+    shown = [
+        _held_out("Held-out loss", lines, "eval/loss", short),
+        _held_out("Accuracy", lines, "eval/accuracy", percent),
+    ]
     trained = [line for line in lines if _number(line, "train/loss") is not None]
     losses = [line["train/loss"] for line in trained]
     if shown[0] is None and losses:
@@ -194,14 +200,14 @@ def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
     work = sum(took * (_number(line, "mfu") or 0) for took, line in zip(seconds, trained, strict=True))
     if time_spent := sum(seconds):
         shown += [
-            Headline("Tokens computed", _large(tokens)),
+            Headline("Tokens", _large(tokens)),
             Headline("Training time", clock(time_spent)),
-            Headline("Tokens per second", short(tokens / time_spent)),
-            Headline("Share of the peak", percent(work / time_spent)),
+            Headline("Tokens/s", _large(tokens / time_spent)),
+            Headline("Utilisation", percent(work / time_spent)),
         ]
     memory = [value for line in trained if (value := _number(line, "memory_gib")) is not None]
     if memory:
-        shown.append(Headline("Most memory", f"{short(max(memory))} GiB"))
+        shown.append(Headline("Memory", f"{brief(max(memory))} GiB"))
     return [headline for headline in shown if headline is not None]
 
 
@@ -249,8 +255,10 @@ def _recipe(path: Path) -> list[Setting]:
     return [Setting(text, origin) if text else Setting(origin, "") for text, _, origin in split]
 
 
-def _cut(text: object) -> str:
-    """A text of bearable length."""
+def _shown(text: object) -> str:
+    """A text of bearable length, in which control characters and runs of empty lines can be seen."""
     whole = str(text)
     more = len(whole) - MOST_TEXT
-    return f"{whole[:MOST_TEXT]} … ({more:,} more characters)" if more > 0 else whole
+    cut = f"{whole[:MOST_TEXT]} … ({more:,} more characters)" if more > 0 else whole
+    lines = _LINES.sub(lambda found: f"\n↵ × {len(found[0])}\n", cut)
+    return _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ TrackerName = Literal["tensorboard", "wandb", "trackio"]
 class Tracker(Protocol):
     """One open tracked run."""
 
-    forgets: bool
-    """True: on opening, it dropped what came after the step where the run goes on, and is shown those lines again."""
+    seen: int
+    """Lines of this run that it need not be shown any more, found out on opening."""
     place: str
     """Where to look at it, for people."""
 
@@ -50,20 +51,26 @@ class Opening:
     stage: str
     done: int
     """Steps that were done before; 0: the run begins."""
+    past: int
+    """Lines of the stage in metrics.jsonl, all of steps that were done before."""
+    seen: int
+    """Lines that the tracker was shown before, as we remember; there may be more of them than `past`."""
     config: Mapping[str, Any]
     """The resolved recipe."""
 
 
 class TensorBoard:
-    """Event files in ``tensorboard/`` of the run folder, by torch's own writer."""
+    """Event files in ``tensorboard/`` of the run folder, by torch's own writer.
 
-    forgets = True
+    TensorBoard drops what came after the step where a run goes on, so those lines are shown again.
+    """
 
     def __init__(self, opening: Opening) -> None:
         from torch.utils.tensorboard import SummaryWriter  # an optional extra
 
         folder = opening.folder / "tensorboard"
         self.place = f"tensorboard --logdir {folder}"
+        self.seen = min(opening.seen, opening.past)
         self._writer = SummaryWriter(str(folder / opening.stage), purge_step=opening.done + 1 if opening.done else 0)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
@@ -75,12 +82,18 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of W&B, online or as WANDB_MODE says. Code, git state and terminal output are not sent."""
+    """A run of W&B, online or as WANDB_MODE says. Code, git state and terminal output are not sent.
 
-    forgets = False
+    Online, the server says what it has seen. Offline, every process writes a file of its own and a kill leaves it
+    empty; so a file that was not yet synced is replaced by one that has the whole run.
+    """
 
     def __init__(self, opening: Opening) -> None:
         import wandb  # an optional extra
+
+        place = Path(os.environ.get("WANDB_DIR", opening.folder))
+        files = list(place.glob(f"wandb/offline-run-*-{opening.id}"))
+        unsynced = [file for file in files if not list(file.glob("*.synced"))]
 
         quiet = wandb.Settings(console="off", silent=True, disable_code=True, disable_git=True)
         try:
@@ -89,7 +102,7 @@ class WeightsAndBiases:
                 name=opening.name,
                 id=opening.id,
                 resume="allow",
-                dir=os.environ.get("WANDB_DIR", opening.folder),
+                dir=place,
                 config=dict(opening.config),
                 settings=quiet,
             )
@@ -99,26 +112,40 @@ class WeightsAndBiases:
                 rule="a tracker that is asked for takes the figures",
                 remedy="wandb login; or WANDB_MODE=offline; or leave it out of trackers",
             ) from error
-        # Our step is a figure like others. W&B's own only rises, and would refuse an evaluation after its step's line.
+        # Our step is a figure like others. W&B's own only rises, and would refuse an evaluation after its step's line:
+        # it counts lines.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
-        self.place = self._run.url or f"wandb sync {self._run.dir.removesuffix('/files')}"
+        if self._run.offline:
+            for file in unsynced:
+                shutil.rmtree(file)
+            self.seen = 0 if len(unsynced) == len(files) else opening.seen
+        else:
+            self.seen = self._run.step
+        self._row = self.seen
+        offline = f"wandb sync {Path(self._run.dir).parent}"
+        self.place = offline if self._run.offline else self._run.url
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **figures})
+        self._run.log({"step": step, **figures}, step=self._row)
+        self._row += 1
 
     def close(self, failed: bool) -> None:
         self._run.finish(exit_code=1 if failed else 0)
 
 
 class Trackio:
-    """A run in trackio's own folder on this machine, or where TRACKIO_SPACE_ID says."""
+    """A run in trackio's own folder on this machine, or where TRACKIO_SPACE_ID or TRACKIO_SERVER_URL says.
 
-    forgets = False
+    On this machine, its own books say what it has seen: it writes a little later than it is told, and a kill may come
+    between.
+    """
 
     def __init__(self, opening: Opening) -> None:
         import trackio  # an optional extra
+        from trackio.sqlite_storage import SQLiteStorage
 
+        elsewhere = os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL")
         # It knows runs by their name alone, so the name has the id in it.
         name = f"{opening.name}-{opening.id}"
         with contextlib.redirect_stdout(io.StringIO()):
@@ -131,6 +158,8 @@ class Trackio:
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
+        self._library = trackio
+        self.seen = opening.seen if elsewhere else SQLiteStorage.get_log_count(opening.project, name)
         self.place = f"trackio show --project {opening.project}"
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
@@ -138,7 +167,7 @@ class Trackio:
 
     def close(self, failed: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            self._run.finish()
+            self._library.finish()
 
 
 TRACKERS: Mapping[TrackerName, type[TensorBoard | WeightsAndBiases | Trackio]] = {

@@ -45,11 +45,15 @@ class Tracking:
             history: the lines of metrics.jsonl from before these steps.
         """
         memory = read_object(folder / MEMORY) if done else {}
-        past = [line for line in history if line["stage"] == stage]
+        past = [line for line in _figures_only(history) if line["stage"] == stage]
         opened = OpenTrackers(folder, stage, memory)
         for name in self.names:
             opened.add(name, self, done, past)
         return opened
+
+
+NOWHERE = Tracking()
+"""No trackers."""
 
 
 def require_installed(names: Iterable[TrackerName]) -> None:
@@ -73,7 +77,7 @@ class OpenTrackers:
         self._memory = {**memory, stage: dict(memory.get(stage, {}))}
         self._trackers: dict[TrackerName, Tracker] = {}
         self._written = 0
-        """Lines of this stage in metrics.jsonl, which every open tracker has been offered."""
+        """Lines of this stage in metrics.jsonl, alerts left out: every open tracker has seen them."""
 
     @property
     def places(self) -> list[str]:
@@ -83,16 +87,25 @@ class OpenTrackers:
     def add(self, name: TrackerName, asked: Tracking, done: int, past: Sequence[Mapping[str, Any]]) -> None:
         """Opens one tracker and shows it what it has not seen of the past."""
         known = self._memory[self._stage].setdefault(name, {"id": secrets.token_hex(4), "seen": 0})
-        run_name = asked.run_name or self._folder.name
-        opening = Opening(self._folder, asked.project, run_name, known["id"], self._stage, done, asked.config)
+        opening = Opening(
+            folder=self._folder,
+            project=asked.project,
+            name=asked.run_name or self._folder.name,
+            id=known["id"],
+            stage=self._stage,
+            done=done,
+            past=len(past),
+            seen=known["seen"],
+            config=asked.config,
+        )
         self._trackers[name] = tracker = TRACKERS[name](opening)
-        if tracker.forgets:
-            known["seen"] = min(known["seen"], len(past))
+        known["seen"] = tracker.seen
         self._written = len(past)
-        self._show({name: past[known["seen"] :]})
+        self._show({name: past[tracker.seen :]})
 
     def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Shows every tracker the lines that it has not seen."""
+        """Shows every tracker the lines that it has not seen; alerts are not for them."""
+        lines = _figures_only(lines)
         ahead = {name: max(0, self._memory[self._stage][name]["seen"] - self._written) for name in self._trackers}
         self._written += len(lines)
         self._show({name: lines[seen:] for name, seen in ahead.items()})
@@ -103,7 +116,7 @@ class OpenTrackers:
             tracker.close(failed)
 
     def _show(self, fresh: Mapping[TrackerName, Sequence[Mapping[str, Any]]]) -> None:
-        """Counts first: a kill between counting and showing loses a few lines there, and doubles none."""
+        """Counts first: a kill between counting and showing doubles no line."""
         for name in fresh:
             known = self._memory[self._stage][name]
             known["seen"] = max(known["seen"], self._written)
@@ -113,6 +126,10 @@ class OpenTrackers:
             os.replace(partial, self._folder / MEMORY)
         for name, lines in fresh.items():
             for line in lines:
-                figures = {key: value for key, value in line.items() if key != "step" and isinstance(value, int | float)}
-                if "alert" not in line:
-                    self._trackers[name].log(line["step"], figures)
+                figures = {key: value for key, value in line.items() if isinstance(value, int | float)}
+                step = figures.pop("step")
+                self._trackers[name].log(int(step), figures)
+
+
+def _figures_only(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [line for line in lines if "alert" not in line]

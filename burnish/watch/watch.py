@@ -20,7 +20,7 @@ from burnish.watch.lines import read_lines
 from burnish.watch.meter import Line, Meter
 from burnish.watch.progress import Progress
 from burnish.watch.report import ending, refresh_report
-from burnish.watch.tracking import Tracking
+from burnish.watch.tracking import NOWHERE, Tracking
 
 REPORT_SECONDS = 60.0
 """Between reports of a run that goes on. Writing one of a long run takes about a second."""
@@ -35,7 +35,7 @@ class Listeners:
     write: Callable[[Sequence[Line]], None]
     """Appends lines to its metrics.jsonl."""
     progress: Progress
-    tracking: Tracking = Tracking()
+    tracking: Tracking = NOWHERE
 
 
 class Watch:
