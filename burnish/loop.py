@@ -62,8 +62,7 @@ class Stage:
         Raises:
             Interrupted: asked to stop; a checkpoint was written.
         """
-        done = self._resume(folder, progress)
-        policy = self.trainer.policy
+        done, policy = self._resume(folder, progress), self.trainer.policy
         listeners = Listeners(folder.path, folder.append_metrics, progress, tracking)
         with Watch(self.name, done, self.source.num_steps, listeners, policy.device, policy.causal_lm.dtype) as watch:
             if done == 0:
