@@ -70,6 +70,9 @@ def test_the_report_tells_of_the_whole_run(finished):
     before, after = held_out(finished.folder)
     for told in (">finished<", f"{before:.4g}", f"{after:.4g}", "train.jsonl", "test.jsonl", "sequences_per_step: 16"):
         assert told in page
+    [stage] = json.loads((finished.folder / "data.json").read_text())["stages"]
+    assert [(kept["role"], kept["rows"]) for kept in stage["sets"]] == [("training", 200), ("held out", 20)]
+    assert json.loads((finished.folder / "environment.json").read_text())["threads"] == torch.get_num_threads()
     assert "alert at step" not in (finished.folder / "log.txt").read_text(), "nothing is wrong with this run"
 
 

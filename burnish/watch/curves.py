@@ -177,7 +177,7 @@ def _path(points: Sequence[Point]) -> str:
 
 
 def _plain(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _range(values: Sequence[float], logarithmic: bool) -> Point:

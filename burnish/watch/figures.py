@@ -19,7 +19,7 @@ class Figure:
     after: str = ""
     """In a line of progress, after the value."""
     logarithmic: bool = False
-    """Whether its curve may have a logarithmic axis."""
+    """Whether its curve has a logarithmic axis if its values are positive and span enough powers of ten."""
 
     def told(self, value: float) -> str:
         """The value in a line of progress. Example: ``loss 1.235``."""
@@ -47,7 +47,7 @@ def percent(value: float) -> str:
 
 
 FIGURES = {
-    "loss": Figure("Loss", short, before="loss "),
+    "loss": Figure("Loss", short, before="loss ", logarithmic=True),
     "accuracy": Figure("Accuracy", percent, before="accuracy "),
     "reward": Figure("Reward", short, before="reward "),
     "tokens_per_second": Figure("Tokens per second", short, after=" tokens/s"),

@@ -1,4 +1,4 @@
-// Values under the pointer. Steps and values are read back from the drawn paths: the page holds them once.
+// Values under the pointer, to three digits. They are read back from the drawn paths: the page holds them once.
 "use strict";
 const WIDTH = 1000, HEIGHT = 300;
 
@@ -9,7 +9,7 @@ function pointsOf(path) {
 function written(value, percent) {
   if (percent) return (100 * value).toPrecision(3) + " %";
   const size = Math.abs(value);
-  return size >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(4)));
+  return size >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
 }
 
 for (const figure of document.querySelectorAll("figure[data-first]")) {
