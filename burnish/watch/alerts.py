@@ -11,6 +11,7 @@ import statistics
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 SPIKE_FACTOR = 10.0
@@ -21,10 +22,12 @@ SPIKE_PATIENCE = 20
 """Steps before spikes are looked for: at the beginning norms fall fast, and their median means little."""
 LOSS_WINDOW = 50
 """Steps of the running median of the loss: enough that no single batch moves it."""
+LOSS_PATIENCE = 20
+"""Steps before divergence is looked for: earlier, a median says little."""
 LOSS_RISE = 0.5
-"""Share of itself by which the running median of the loss rises above its lowest before it counts as divergence."""
+"""Share of the lowest loss by which the running median rises above it before it counts as divergence."""
 LOSS_SPREADS = 6.0
-"""And in spreads between batches, for losses around zero, of which a share says nothing."""
+"""And in spreads between batches: noisy losses rise by half without any cause."""
 SAME_LOSS = 20
 """Steps with one loss to the last bit: different rows give different losses if anything is computed from them."""
 NO_GRADIENT = 3
@@ -75,34 +78,52 @@ class NotFinite:
 
 
 class Divergence:
-    """The running median of the loss is far above the lowest that it had; once until it is back."""
+    """The running median of the loss is far above the first loss, or the lowest median; once until it is back.
+
+    Losses that are all positive in the beginning, such as likelihoods, are compared by their logarithms: what matters
+    is by which factor they rise, and their noise grows with them. Other losses lie around zero.
+    """
 
     name = "divergence"
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=LOSS_WINDOW)
+        self._positive: bool | None = None  # None: too early to say
         self._lowest = math.inf
         self._limit = math.inf
         self._risen = False
 
     def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
         loss = figures.get("loss")
-        if loss is None or not math.isfinite(loss):
+        if loss is None or not math.isfinite(loss) or (self._positive and loss <= 0):
             return None
         self._losses.append(loss)
-        if len(self._losses) < LOSS_WINDOW:
+        if len(self._losses) < LOSS_PATIENCE:
             return None
+        if self._positive is None:
+            self._positive = min(self._losses) > 0
+            self._lower_limit(self._losses[0])
         median = statistics.median(self._losses)
         if median < self._lowest:
-            spread = 1.4826 * statistics.median(abs(value - median) for value in self._losses)  # σ of a normal one
-            self._lowest, self._limit = median, median + max(LOSS_SPREADS * spread, LOSS_RISE * abs(median))
+            self._lower_limit(median)
         was_risen, self._risen = self._risen, median > self._limit
         if not self._risen or was_risen:
             return None
         return (
-            f"the loss of the last {LOSS_WINDOW} steps is {median:.4g}, it had been {self._lowest:.4g}: "
+            f"the loss of the last {len(self._losses)} steps is {median:.4g}, it had been {self._lowest:.4g}: "
             "a lower learning_rate or clip may help, if it is not the data that became harder"
         )
+
+    def _lower_limit(self, reference: float) -> None:
+        """Sets the limit over a loss that was reached; the noise is that between neighbours, which no trend enters."""
+        self._lowest = reference
+        values = [math.log(loss) for loss in self._losses] if self._positive else list(self._losses)
+        steps = [abs(after - before) for before, after in pairwise(values)]
+        spread = 1.05 * statistics.median(steps)  # σ of normal noise, whose neighbours differ by σ√2
+        if self._positive:
+            self._limit = reference * math.exp(max(LOSS_SPREADS * spread, math.log1p(LOSS_RISE)))
+        else:
+            self._limit = reference + max(LOSS_SPREADS * spread, LOSS_RISE * abs(reference))
 
 
 class GradientSpike:

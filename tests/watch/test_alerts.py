@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.watch.alerts import LOSS_WINDOW, NO_GRADIENT, SAME_LOSS, SLOW_PATIENCE, SPIKE_PATIENCE, Alert, Alerts
+from burnish.watch.alerts import (
+    LOSS_PATIENCE,
+    LOSS_WINDOW,
+    NO_GRADIENT,
+    SAME_LOSS,
+    SLOW_PATIENCE,
+    SPIKE_PATIENCE,
+    Alert,
+    Alerts,
+)
 from burnish.watch.alerts import worth_telling as worth
 
 
@@ -58,6 +67,17 @@ def test_a_loss_that_rises_for_long_is_told_once():
     [(name, step)] = fired(lines(series))
     assert name == "divergence"
     assert 200 + LOSS_WINDOW / 2 < step < 200 + 2 * LOSS_WINDOW
+
+
+@given(st.integers(0, 2**32), st.integers(1, 12), st.floats(20, 1000))
+def test_a_loss_that_explodes_at_the_start_is_told(seed, at, factor):
+    """The learning rate is far too large: the loss rises before anything was learned, and its noise with it."""
+    draw = random.Random(seed)
+    losses = [5.5 * math.exp(draw.gauss(0, 0.05)) for _ in range(at)]
+    losses += [5.5 * factor * math.exp(draw.gauss(0, 0.2)) for _ in range(100)]
+    [(name, step)] = fired(lines(losses))
+    assert name == "divergence"
+    assert step <= 2 * LOSS_PATIENCE
 
 
 def test_a_single_bad_batch_is_no_divergence():
