@@ -17,7 +17,7 @@ from rich.text import Text
 
 from burnish.watch.figures import clock, figure, rank
 
-_BAR = (10, 40)
+_BAR = (6, 40)
 """Narrowest and widest bar, columns."""
 _REFRESHES_PER_SECOND = 2
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
