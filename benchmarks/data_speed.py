@@ -3,7 +3,7 @@
 ``python benchmarks/data_speed.py [rows]`` writes chat rows of one to four exchanges, trains a byte-level tokenizer of
 16 000 pieces on some of them, and times, from the file on:
 
-- burnish: `read_rows` and `prepare` into an empty cache, and once more from the cache;
+- burnish: `read_rows` and `Preparation` into an empty cache, and once more from the cache;
 - TRL, with its defaults (it learns everything, and makes no mask): `load_dataset` and the making of an SFTTrainer;
 - TRL with assistant_only_loss, which learns what burnish learns.
 
@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from burnish.data import Template, prepare, read_rows
+from burnish.data import Preparation, Template, read_rows
 
 TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'assistant' %}{{ '<|im_start|>assistant\n' }}"
@@ -114,7 +114,7 @@ def main(count: int) -> None:
         tokenizer = make_tokenizer(path)
 
         def ours() -> int:
-            return len(prepare(read_rows(str(path)), tokenizer, Template(TEMPLATE), max_length=4096))
+            return len(Preparation.of(read_rows(str(path)), tokenizer, Template(TEMPLATE), max_length=4096).whole())
 
         first = timed("burnish, empty cache", count, ours)
         timed("burnish, again", count, ours)

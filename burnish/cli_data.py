@@ -64,13 +64,13 @@ def profile(
     from burnish.data.cache import samples_of
     from burnish.data.profile import profile as profile_of
     from burnish.data.profile_page import ProfileTables, write_profile
-    from burnish.recipe.look import open_to_look
+    from burnish.recipe.inputs import open_to_look
     from burnish.watch import count_on_terminal
 
     opened = open_to_look(model, data, settings or [])
-    found = profile_of(
-        opened.maker, samples_of(opened.maker, told=count_on_terminal("rows made into tokens")), opened.max_positions
-    )
+    maker = opened.preparation.maker
+    samples = samples_of(maker, told=count_on_terminal("rows made into tokens"))
+    found = profile_of(maker, samples, opened.max_positions)
     console = Console(soft_wrap=True, highlight=False)
     for line in opened.lines():
         console.print(line, markup=False)
@@ -96,19 +96,19 @@ def view(
 
     from burnish.data.cache import samples_of
     from burnish.data.view import longest_rows, page, rows_with, show
-    from burnish.recipe.look import open_to_look
+    from burnish.recipe.inputs import open_to_look
     from burnish.watch import count_on_terminal
 
     if sum(choice is not None for choice in (index, search, longest)) > 1:
         raise typer.BadParameter("give one of --index, --search and --longest")
     opened = open_to_look(model, data, settings or [])
-    maker = opened.maker
+    preparation, maker = opened.preparation, opened.preparation.maker
     rows = index or list(range(min(count, len(maker.rows))))
     if search is not None:
         rows = rows_with(maker, search, count)
     if longest is not None:
         rows = longest_rows(samples_of(maker, told=count_on_terminal("rows made into tokens")), longest)
-    shown = [each for row in rows for each in show(maker, row, opened.max_length, opened.overlong)]
+    shown = [each for row in rows for each in show(preparation, row)]
     if html is not None:
         html.write_text(page(maker.rows.source, shown), encoding="utf-8")
         typer.echo(f"{html}: {len(rows):,} rows")

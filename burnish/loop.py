@@ -16,6 +16,7 @@ from burnish.runs import (
     RunFolder,
     StopSignal,
     capture,
+    changed_versions,
     latest_checkpoint,
     load_checkpoint,
     require_facts,
@@ -26,7 +27,7 @@ from burnish.schedule import Schedule
 from burnish.sources import Source
 from burnish.step import Trainer
 from burnish.types import Group
-from burnish.watch import NOWHERE, Listeners, Progress, Tracking, Watch
+from burnish.watch import Listeners, Progress, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,13 @@ class Stage:
     facts: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be the same when the run goes on."""
 
-    def run(self, folder: RunFolder, progress: Progress, stop: StopSignal, tracking: Tracking = NOWHERE) -> None:
+    def run(self, folder: RunFolder, listeners: Listeners, stop: StopSignal) -> None:
         """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.
 
         Raises:
             Interrupted: asked to stop; a checkpoint was written.
         """
-        done, policy = self._resume(folder, progress), self.trainer.policy
-        listeners = Listeners(folder.path, folder.append_metrics, progress, tracking)
+        done, policy = self._resume(folder, listeners.progress), self.trainer.policy
         with Watch(self.name, done, self.source.num_steps, listeners, policy.device, policy.causal_lm.dtype) as watch:
             if done == 0:
                 self._evaluate(0, watch)
@@ -116,5 +116,6 @@ class Stage:
         require_facts(checkpoint, self.facts)
         restore(checkpoint, self.trainer, self.source)
         folder.cut_metrics(checkpoint.values["facts"]["metrics_offset"])
-        progress.say(f"going on after step {checkpoint.step}")
+        for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
+            progress.say(note)
         return checkpoint.step

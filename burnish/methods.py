@@ -19,18 +19,21 @@ class Method:
 
 
 def sft(
-    rows: Sequence[Group],
+    rows: Sequence[Sequence[Group]],
     *,
     sequences_per_step: int = 32,
     seed: int = 0,
     epochs: float = 1.0,
     max_steps: int | None = None,
+    shuffle: bool = True,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> Method:
     """Supervised fine-tuning: the likelihood of given responses (Wei et al. 2021, arXiv 2109.01652).
 
-    Groups of one response from data; no credit rule; cross-entropy over the trained tokens of the whole step.
+    Groups of one response from rows of data; no credit rule; cross-entropy over the trained tokens of the whole step.
     """
-    source = RowSource(rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps)
+    source = RowSource(
+        rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps, shuffle=shuffle
+    )
     return Method(source, CrossEntropy(label_smoothing, z_loss))

@@ -13,8 +13,10 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import burnish
+import burnish.data.feed
 from burnish.builtin import generate, write_rows, write_untrained
-from burnish.errors import RecipeError, RunError
+from burnish.errors import DataError, RecipeError, RunError
+from burnish.sources import epoch_order
 from tests.plain import plain_loss
 
 STEPS = 30
@@ -38,7 +40,7 @@ def train(world: Path, output: Path, **settings: object) -> burnish.Finished:
         "log_every": 7,
     }
     files = {"model": str(world / "model"), "data": str(world / "train.jsonl"), "output": str(output)}
-    return burnish.sft(**files, **{**defaults, **settings})
+    return burnish.sft(**{**files, **defaults, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +227,50 @@ def test_a_real_model_on_real_rows(shared_folder, tmp_path, adapter):
     before, after = held_out(run.folder)
     assert after < before - 2
     assert plain_loss(run.folder / "model", small, max_length=400) == pytest.approx(after, rel=1e-5)
+
+
+def test_a_run_that_begins_before_its_rows_are_ready_learns_the_same(world, tmp_path, monkeypatch):
+    """With rows that cannot be used: they are replaced, so both runs have the length that the rows say."""
+    lines = (world / "train.jsonl").read_text().splitlines()
+    lines[5] = lines[90] = json.dumps({"question": "why?", "answer": None})
+    (tmp_path / "some.jsonl").write_text("\n".join(lines))
+    settings = {"data": str(tmp_path / "some.jsonl"), "max_unusable": 0.05, "max_steps": None, "eval_data": None}
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "early"))
+    monkeypatch.setattr(burnish.data.feed, "AT_ONCE", 10)
+    early = train(world, tmp_path / "early-run", **settings)
+    monkeypatch.setattr(burnish.data.feed, "AT_ONCE", 1000)
+    late = train(world, tmp_path / "late-run", **settings)
+    assert late.summary == early.summary
+    assert late.summary["steps"] == -(-len(lines) // 16)
+    weights = [(run.folder / "model" / "model.safetensors").read_bytes() for run in (early, late)]
+    assert weights[0] == weights[1]
+    assert "tokens beside the training" in (early.folder / "log.txt").read_text()
+    for run in (early, late):
+        unusable = [json.loads(line) for line in (run.folder / "unusable.jsonl").read_text().splitlines()]
+        assert [row["where"].rpartition(" ")[2] for row in unusable] == ["6", "91"]
+
+
+def test_a_finished_run_needs_its_data_no_more(world, tmp_path):
+    data = tmp_path / "train.jsonl"
+    data.write_text((world / "train.jsonl").read_text())
+    train(world, tmp_path / "run", data=str(data), max_steps=1, eval_data=None)
+    data.unlink()
+    again = train(world, tmp_path / "run", data=str(data), max_steps=1, eval_data=None)
+    assert (again.again, again.summary["steps"]) == (True, 1)
+
+
+def test_a_run_within_its_first_epoch_reads_only_what_it_draws(world, tmp_path):
+    """And learns from the same rows as a longer run's first steps: a row that is never drawn may be unusable."""
+    lines = (world / "train.jsonl").read_text().splitlines()
+    order = epoch_order(0, 0, len(lines))
+    lines[int(order[50])] = json.dumps({"question": "why?", "answer": None})
+    (tmp_path / "some.jsonl").write_text("\n".join(lines))
+    settings = {"eval_data": None, "max_steps": 3, "schedule": "constant", "warmup": 0.0}
+    short = train(world, tmp_path / "short", data=str(tmp_path / "some.jsonl"), **settings)
+    long = train(world, tmp_path / "long", **{**settings, "max_steps": 14})
+    assert len(lines) < 14 * 16
+    losses = [[line["train/loss"] for line in metrics(run.folder)][:3] for run in (short, long)]
+    assert losses[0] == losses[1]
+    assert f"it reads 48 of {len(lines)} rows" in (short.folder / "log.txt").read_text()
+    with pytest.raises(DataError, match=f"line {int(order[50]) + 1}:"):
+        train(world, tmp_path / "longer", data=str(tmp_path / "some.jsonl"), **{**settings, "max_steps": 4})

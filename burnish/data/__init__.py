@@ -1,14 +1,15 @@
 """Files and hub sets become groups: rows -> conversations -> text -> tokens and masks.
 
 The first stage of the flow. `read_rows` gives rows that know their file and line, `formats` says what a row means,
-`template` writes it as the text that serving would see, `tokenize` makes tokens and a mask of it, and `prepare` does
-all of this for a whole set and keeps the result compactly.
+`template` writes it as the text that serving would see, `tokenize` makes tokens and a mask of it, `Preparation` does
+all of this for a whole set and keeps the result compactly, and a `Feed` gives groups of it from the first moment on.
 """
 
 from burnish.data.control import ControlText
+from burnish.data.feed import Feed
 from burnish.data.formats import FORMATS, Completion, Conversation, Format, Message, recognise
 from burnish.data.lengths import Overlong
-from burnish.data.prepare import Prepared, prepare
+from burnish.data.prepare import Preparation, Prepared
 from burnish.data.read import read_rows
 from burnish.data.rendering import TRAIN_ON, Rendering, complete, render
 from burnish.data.report import DataReport, Dropped, Unusable
@@ -25,10 +26,12 @@ __all__ = [
     "Conversation",
     "DataReport",
     "Dropped",
+    "Feed",
     "Format",
     "Message",
     "Overlong",
     "PickedRows",
+    "Preparation",
     "Prepared",
     "Rendering",
     "Row",
@@ -39,7 +42,6 @@ __all__ = [
     "Writer",
     "choose_template",
     "complete",
-    "prepare",
     "read_rows",
     "recognise",
     "render",

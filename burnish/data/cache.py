@@ -12,15 +12,17 @@ import fcntl
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
+from burnish.data.eviction import LOCK, evict, limit, mark_used
 from burnish.data.maker import Maker
+from burnish.data.processes import Process, start_beside
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
 
 ROWS_PER_STRETCH = 1024
@@ -28,6 +30,8 @@ _ROWS_PER_WORKER = 8192
 """Below about as many rows, a worker would still be importing when all is done."""
 _SECONDS_BETWEEN = 1.0
 """Of telling how far it is."""
+_NICE = 5
+"""Of a process beside a training: on a machine without other cores it gets a quarter of one."""
 _JOB = "job.pickle"
 _JOINED = "samples"
 
@@ -48,6 +52,7 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
     """
     with _entry(maker.identity) as entry:
         if (kept := open_joined(entry / _JOINED)) is not None:
+            mark_used(entry)
             return kept
         count = _worker_count(len(maker.rows)) if workers is None else workers
         with _alone(entry):
@@ -55,9 +60,30 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
                 return kept
             _make(maker, entry, count, told)
             _join(maker, entry)
+        if entry.parent == _samples_folder():
+            evict(entry.parent, limit(entry.parent), but=entry)
         kept = open_joined(entry / _JOINED)
         assert kept is not None, "what was just joined can be opened"
         return kept
+
+
+def kept_samples(maker: Maker) -> Stretch | None:
+    """The samples of all rows from the cache; None: they are not made, or not all of them."""
+    return open_joined(_samples_folder() / maker.identity / _JOINED)
+
+
+def make_beside(maker: Maker) -> Process | None:
+    """Has another process put the samples into the cache, at a lower priority, while this one does something else.
+
+    Returns:
+        That process; None: the cache cannot be written, so what it makes would be lost.
+    """
+    with _entry(maker.identity) as entry:
+        if entry.parent != _samples_folder():
+            return None
+    with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
+        pickle.dump(maker, file)
+    return start_beside(["--all", file.name], nice=_NICE)
 
 
 def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
@@ -73,18 +99,34 @@ def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], Non
             told(sum(other.exists() for other in paths) * ROWS_PER_STRETCH, len(maker.rows))
 
 
-def load_job(claims: Path) -> Maker:
-    """What a worker is to do. (A pickle of ours, in a folder that only this user may enter.)"""
-    with (claims / _JOB).open("rb") as file:
+def work_on(entry: Path, claims: Path) -> None:
+    """What a worker does: the stretches of the job in the folder of claims that nobody has claimed."""
+    work(_load(claims / _JOB), entry, claims)
+
+
+def work_on_all(job: Path) -> None:
+    """What the process of `make_beside` does: all samples, with workers of its own."""
+    maker = _load(job)
+    job.unlink()
+    samples_of(maker, workers=max(0, _worker_count(len(maker.rows)) - 1))
+
+
+def _load(job: Path) -> Maker:
+    """What to do. (A pickle of ours, that only this user may read and replace.)"""
+    with job.open("rb") as file:
         maker = pickle.load(file)
     assert isinstance(maker, Maker), "a job is a maker"
     return maker
 
 
+def _samples_folder() -> Path:
+    return cache_folder() / "samples"
+
+
 @contextmanager
 def _entry(identity: str) -> Iterator[Path]:
     """The folder of an entry; one for this time only where the cache cannot be written."""
-    folder = cache_folder() / "samples" / identity
+    folder = _samples_folder() / identity
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
@@ -101,9 +143,19 @@ def _entry(identity: str) -> Iterator[Path]:
 @contextmanager
 def _alone(entry: Path) -> Iterator[None]:
     """Two runs on the same data do not make it twice: one waits until the other is done or dead."""
-    with (entry / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        entry.mkdir(parents=True, exist_ok=True)
+        with (entry / LOCK).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, entry / LOCK):  # else it was evicted while this process waited
+                yield
+                return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 def _worker_count(rows: int) -> int:
@@ -118,34 +170,19 @@ def _make(maker: Maker, entry: Path, workers: int, told: Callable[[int, int], No
     # Claims live as long as this run: those of a killed one would keep its stretches from being made.
     with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
         claims = Path(place)
-        processes = _start_workers(maker, entry, claims, workers)
+        with (claims / _JOB).open("wb") as file:
+            pickle.dump(maker, file)
+        processes = [start_beside([str(entry), place]) for _ in range(workers)]
         try:
             work(maker, entry, claims, told)
             for process in processes:
                 process.wait()
         finally:
             for process in processes:
-                process.kill()
-                process.wait()
+                process.stop()
     # A worker that died has left claims without stretches.
     with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
         work(maker, entry, Path(place), told)
-
-
-def _start_workers(maker: Maker, entry: Path, claims: Path, count: int) -> list[subprocess.Popen[bytes]]:
-    if count < 1:
-        return []
-    with (claims / _JOB).open("wb") as file:
-        pickle.dump(maker, file)
-    # -P: what lies in the current folder is no module of ours. What this process can import, a worker can.
-    command = [sys.executable, "-P", "-m", "burnish.data.worker", str(entry), str(claims)]
-    importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    # One thread each: the processes are as many as the cores.
-    environment = {**os.environ, "PYTHONPATH": importable, "TOKENIZERS_PARALLELISM": "false"}
-    return [
-        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        for _ in range(count)
-    ]
 
 
 def _claim(path: Path) -> bool:

@@ -51,13 +51,19 @@ class Maker:
 
     @cached_property
     def identity(self) -> str:
-        """sha256 of all that decides the samples: content of the rows, template, tokenizer, settings, versions."""
+        """sha256 of all that decides the samples: `content`, and the versions of the libraries that make them."""
+        parts = [self.content, transformers.__version__, tokenizers.__version__]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def content(self) -> str:
+        """sha256 of what the samples are made of: content of the rows, template, tokenizer, settings."""
         tokenizer = self.writer.tokenizer
         core = tokenizer.backend_tokenizer
         core.no_truncation()
         core.no_padding()
         parts = {
-            "version": [_VERSION, transformers.__version__, tokenizers.__version__],
+            "version": _VERSION,
             "rows": self.rows.fingerprint,
             "format": [self.format.name, self.format.identity],
             "template": self.writer.template.saved,

@@ -92,7 +92,8 @@ def open_data(sources: Sequence[DataSource], *, seed: int = 0, stage: Stage | No
     mixture = Mixture(parts)
     ready = recognise(mixture.columns)
     kinds = dict.fromkeys(part.format.name for part in parts)
-    return Data(mixture, replace(ready, name=", ".join(kinds)), parts)
+    documents = any(part.format.documents for part in parts)
+    return Data(mixture, replace(ready, name=", ".join(kinds), documents=documents), parts)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,6 +1,6 @@
-"""A whole set made ready: its samples, the rule for long ones, and a report of what became of every row.
+"""A set made ready: its samples, the rule for long ones, and a report of what became of every row.
 
-The last step of the data stage, over `cache`; sources read what it gives. Nothing is left out silently: a row that
+Over `cache` and under `feed`, from which sources draw. Nothing is left out silently: a row that
 cannot be used stops the preparation unless a share of them was allowed, and what was left out or cut is counted.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -22,7 +23,7 @@ from burnish.data.maker import ControlRule, Maker
 from burnish.data.rendering import TrainOn
 from burnish.data.report import DataReport, Unusable
 from burnish.data.rows import Rows
-from burnish.data.store import ORDINARY, SHORTENED, STRADDLING, UNENDED, Fault, Stretch
+from burnish.data.store import DOCUMENT, ORDINARY, SHORTENED, STRADDLING, UNENDED, Fault, Stretch
 from burnish.data.template import Template
 from burnish.data.tokenize import to_group
 from burnish.data.writer import Writer
@@ -62,18 +63,12 @@ class Prepared(Sequence[Group]):
     def __getitem__(self, index: int | slice) -> Group | Sequence[Group]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
-        start = int(self.picked.starts[at])
-        part = slice(start, start + int(self.picked.lengths[at]))
-        row = int(self.picked.rows[at])
-        metadata = {"source": self.origin.source_of(row), "row": row}
-        tokens, trainable = self.samples.tokens[part], self.samples.trainable[part]
-        return to_group(tokens, trainable, int(self.picked.prompt_lengths[at]), metadata)
+        return _group(self.samples, self.picked, range(len(self))[index], self.origin)
 
     @property
-    def rows(self) -> NDArray[np.int64]:
-        """[groups] index of the row that each group comes from."""
-        return self.picked.rows
+    def draws(self) -> Sequence[Sequence[Group]]:
+        """What is drawn as one: the groups of a row (none if it was left out), or each piece of documents."""
+        return _Pieces(self) if self.samples.notes[:, DOCUMENT].any() else _ByRow(self)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -89,52 +84,138 @@ class Prepared(Sequence[Group]):
         return digest.hexdigest()
 
 
-def prepare(
-    rows: Rows,
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
-    *,
-    format: str | Format | None = None,
-    max_length: int,
-    overlong: Overlong = "stop",
-    train_on: TrainOn = "assistant",
-    control_text: ControlRule = "text",
-    template_options: Mapping[str, object] | None = None,
-    max_unusable: float = 0.0,
-    workers: int | None = None,
-    told: Callable[[int, int], None] | None = None,
-) -> Prepared:
-    """Groups of all rows, at most ``max_length`` tokens each.
+@dataclass(frozen=True, eq=False, slots=True)
+class _ByRow(Sequence[Sequence[Group]]):
+    """The groups of each row: none of a row that was left out, several where the template rewrites earlier turns."""
 
-    Args:
-        format: a name in `FORMATS`, or a format; None: from the columns.
-        overlong: what happens to longer rows, see `Overlong`. Documents are always cut into pieces.
-        max_unusable: share of the rows that may be unusable, and are then left out.
-        workers: processes that make samples beside this one; None: as many as it is worth.
-        told: called with the rows done and all rows while samples are made.
+    prepared: Prepared
 
-    Raises:
-        DataError: more rows are unusable than allowed, or rows are too long and the rule is to stop.
+    def __len__(self) -> int:
+        return len(self.prepared.origin)
+
+    def __getitem__(self, row: int) -> Sequence[Group]:  # type: ignore[override]  # taken singly
+        index = range(len(self))[row]
+        first, last = np.searchsorted(self.prepared.picked.rows, (index, index + 1))
+        return self.prepared[int(first) : int(last)]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Pieces(Sequence[Sequence[Group]]):
+    """Every group by itself."""
+
+    prepared: Prepared
+
+    def __len__(self) -> int:
+        return len(self.prepared)
+
+    def __getitem__(self, index: int) -> Sequence[Group]:  # type: ignore[override]  # taken singly
+        return (self.prepared[index],)
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What decides which groups the rows of a set become: how samples are made, and the rules for long and bad ones.
+
+    Example: ``Preparation(Maker(rows, FORMATS["chat"], writer), max_length=512).whole()``.
     """
-    assert max_length >= 2, "a group has at least a token of prompt and one of response"
-    chosen = format if isinstance(format, Format) else recognise(rows.columns, format)
-    writer = Writer(tokenizer, template, template_options or {})
-    within = max_length if overlong == "cut_turns" else None
-    samples = samples_of(Maker(rows, chosen, writer, train_on, control_text, within), workers, told)
-    picked, hopeless = pick(rows, samples, max_length, overlong)
-    faults = sorted((*samples.faults, *hopeless), key=lambda fault: fault.row)
-    unusable_rows = {fault.row for fault in faults}
-    if len(unusable_rows) > max_unusable * len(rows):
-        raise _unusable(rows, faults, max_unusable)
-    if not len(picked.starts):
-        raise _nothing_left(rows, picked)
-    unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
-    return Prepared(samples, picked, rows, _report(rows, chosen, writer, samples, picked, unusable), unusable)
+
+    maker: Maker
+    max_length: int
+    """Most tokens of a group, at least 2."""
+    overlong: Overlong = "stop"
+    """What happens to longer ones. Documents are always cut into pieces."""
+    max_unusable: float = 0.0
+    """Share of the rows that may be unusable, and are then left out."""
+
+    def __post_init__(self) -> None:
+        assert self.max_length >= 2, "a group has at least a token of prompt and one of response"
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        *,
+        format: str | Format | None = None,
+        max_length: int,
+        overlong: Overlong = "stop",
+        train_on: TrainOn = "assistant",
+        control_text: ControlRule = "text",
+        template_options: Mapping[str, object] | None = None,
+        max_unusable: float = 0.0,
+    ) -> Preparation:
+        """
+        Args:
+            format: a name in `FORMATS`, or a format; None: from the columns.
+        """
+        chosen = format if isinstance(format, Format) else recognise(rows.columns, format)
+        writer = Writer(tokenizer, template, template_options or {})
+        within = max_length if overlong == "cut_turns" else None
+        maker = Maker(rows, chosen, writer, train_on, control_text, within)
+        return cls(maker, max_length, overlong, max_unusable)
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of all that decides the groups. Known before any is made."""
+        parts = ["burnish preparation 1", self.maker.content, self.max_length, self.overlong, self.max_unusable]
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+    def whole(self, workers: int | None = None, told: Callable[[int, int], None] | None = None) -> Prepared:
+        """Groups of all rows.
+
+        Args:
+            workers: processes that make samples beside this one; None: as many as it is worth.
+            told: called with the rows done and all rows while samples are made.
+
+        Raises:
+            DataError: more rows are unusable than allowed, or rows are too long and the rule is to stop.
+        """
+        rows, samples = self.maker.rows, samples_of(self.maker, workers, told)
+        picked, faults = self._picked(samples)
+        unusable_rows = {fault.row for fault in faults}
+        if len(unusable_rows) > self.max_unusable * len(rows):
+            raise _unusable(rows, faults, self.max_unusable)
+        if not len(picked.starts):
+            raise _nothing_left(rows, picked)
+        unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
+        return Prepared(samples, picked, rows, _report(self.maker, samples, picked, unusable), unusable)
+
+    def row(self, row: int) -> tuple[Group, ...]:
+        """The groups of one row, made on the spot: those that `whole` gives for it; none if it is left out.
+
+        Raises:
+            DataError: the row is unusable or too long, and the rule is to stop.
+        """
+        samples = self.maker.make(row, row + 1)
+        picked, faults = self._picked(samples)
+        if faults and not self.max_unusable:
+            raise _unusable(self.maker.rows, faults, 0)
+        return tuple(_group(samples, picked, at, self.maker.rows) for at in range(len(picked.starts)))
+
+    def example(self) -> tuple[tuple[str, bool], ...]:
+        """The first group as text, in runs: (text, whether it is learned); nothing if there is no group."""
+        for row in range(len(self.maker.rows)):
+            samples = self.maker.make(row, row + 1)
+            picked, _ = self._picked(samples)
+            if len(picked.starts):
+                return _shown(samples, picked, self.maker.writer.tokenizer)
+        return ()
+
+    def _picked(self, samples: Stretch) -> tuple[Picked, list[Fault]]:
+        picked, hopeless = pick(self.maker.rows, samples, self.max_length, self.overlong)
+        return picked, sorted((*samples.faults, *hopeless), key=lambda fault: fault.row)
 
 
-def _report(
-    rows: Rows, chosen: Format, writer: Writer, samples: Stretch, picked: Picked, unusable: tuple[Unusable, ...]
-) -> DataReport:
+def _group(samples: Stretch, picked: Picked, at: int, origin: Rows) -> Group:
+    start, row = int(picked.starts[at]), int(picked.rows[at])
+    part = slice(start, start + int(picked.lengths[at]))
+    metadata = {"source": origin.source_of(row), "row": row}
+    return to_group(samples.tokens[part], samples.trainable[part], int(picked.prompt_lengths[at]), metadata)
+
+
+def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unusable, ...]) -> DataReport:
+    rows, chosen, writer = maker.rows, maker.format, maker.writer
     notes = samples.notes[picked.samples]
     once = np.unique(picked.samples, return_index=True)[1]  # pieces of one document share its notes
     conversations = samples.conversations

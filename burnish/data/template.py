@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.errors import ModelError
 
-_MARKERS: Mapping[str, tuple[str, ...]] = {
+MARKERS: Mapping[str, tuple[str, ...]] = {
     "plain": (),
     "chatml": ("<|im_start|>", "<|im_end|>"),
     "llama2": (),
@@ -27,7 +27,7 @@ _MARKERS: Mapping[str, tuple[str, ...]] = {
 }
 """Our templates and the tokens that each needs; those that need none end answers with the tokenizer's end token."""
 
-NAMES = tuple(_MARKERS)
+NAMES = tuple(MARKERS)
 """Templates of ours, beside this module."""
 
 
@@ -79,23 +79,25 @@ def _default_of(named: Mapping[str, str]) -> str:
 
 
 def _ours(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    if not _MARKERS[name] and tokenizer.eos_token is None:
+    if not MARKERS[name] and tokenizer.eos_token is None:
         raise ModelError(
             given="the tokenizer has no end token (eos_token)",
             rule=f"the template {name!r} ends every answer with it, otherwise the model would never stop",
             remedy="set eos_token in tokenizer_config.json, or name another template",
         )
-    absent = [token for token in _MARKERS[name] if not _is_one_token(token, tokenizer)]
+    absent = [token for token in MARKERS[name] if not is_one_token(token, tokenizer)]
     if absent:
         raise ModelError(
             given=f"the tokenizer has no token {' and no token '.join(absent)}",
             rule=f"the template {name!r} marks turns with tokens of their own",
-            remedy="use template=plain, which needs no added tokens",
+            remedy="set add_tokens=template, which gives them to tokenizer and model; "
+            "or use template=plain, which needs none",
         )
     return (files("burnish.data") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
-def _is_one_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+def is_one_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the text is a token of its own, and is made into it."""
     known = tokenizer.get_vocab()
     return text in known and tokenizer.encode(text, add_special_tokens=False) == [known[text]]
 

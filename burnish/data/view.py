@@ -15,9 +15,9 @@ import numpy as np
 from rich.text import Text
 
 from burnish.data.control import found
-from burnish.data.lengths import Overlong, pick
+from burnish.data.lengths import pick
 from burnish.data.maker import Maker
-from burnish.data.prepare import runs
+from burnish.data.prepare import Preparation, runs
 from burnish.data.store import Stretch
 from burnish.errors import DataError
 
@@ -73,12 +73,13 @@ def longest_rows(samples: Stretch, count: int) -> list[int]:
     return list(dict.fromkeys(samples.rows[order].tolist()))[:count]
 
 
-def show(maker: Maker, row: int, max_length: int, overlong: Overlong) -> Iterator[Shown]:
+def show(preparation: Preparation, row: int) -> Iterator[Shown]:
     """All samples of a row, within the limit by its rule.
 
     Raises:
         DataError: there is no such row.
     """
+    maker, max_length, overlong = preparation.maker, preparation.max_length, preparation.overlong
     if not -len(maker.rows) <= row < len(maker.rows):
         raise DataError(
             given=f"row {row}",

@@ -1,4 +1,5 @@
-"""``python -m burnish.data.worker ENTRY CLAIMS``: makes samples beside the process that started it, see `cache`."""
+"""What a process beside this one runs, see `cache`: ``python -m burnish.data.worker NICE ENTRY CLAIMS`` makes what is
+left to make of an entry, ``python -m burnish.data.worker NICE --all JOB`` all of it. It ends with its parent."""
 
 from __future__ import annotations
 
@@ -8,14 +9,16 @@ import threading
 import time
 from pathlib import Path
 
-from burnish.data.cache import load_job, work
+from burnish.data.cache import work_on, work_on_all
 
 
-def main(entry: str, claims: str) -> int:
-    """Makes what is left to make; ends with its parent."""
+def main(nice: str, first: str, second: str) -> None:
+    os.nice(int(nice))
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    work(load_job(Path(claims)), Path(entry), Path(claims))
-    return 0
+    if first == "--all":
+        work_on_all(Path(second))
+    else:
+        work_on(Path(first), Path(second))
 
 
 def _end_with(parent: int) -> None:
@@ -26,4 +29,4 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

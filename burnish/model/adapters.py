@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,11 +25,17 @@ class AdapterSettings:
     """Names of the layers, or all linear layers except the output head."""
 
 
-def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
+def add_adapter(model: PreTrainedModel, settings: AdapterSettings, new_rows: Sequence[int] = ()) -> PeftModel:
     """Wraps the model; its own weights are frozen, the adapter's are float32.
 
+    Args:
+        model: the base.
+        settings: LoRA's.
+        new_rows: of embedding and head, which train too (peft's trainable tokens); a tied head shares the embedding's.
+            Each forward then costs a copy of the embedding, and each backward its size in gradient, inside peft.
+
     Raises:
-        ModelError: no layer has such a name, or the output head is a target.
+        ModelError: no layer has such a name, the output head is a target, or new rows cannot train apart.
     """
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
     config = LoraConfig(
@@ -37,6 +44,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets,
+        trainable_token_indices=_rows_by_layer(model, settings, new_rows) or None,
     )
     if "lm_head" in targets:
         raise ModelError(
@@ -58,3 +66,25 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings) -> PeftModel:
             rule="targets name layers of the model",
             remedy=f"choose from: {', '.join(names)}, or all-linear",
         ) from error
+
+
+def _rows_by_layer(model: PreTrainedModel, settings: AdapterSettings, new_rows: Sequence[int]) -> dict[str, list[int]]:
+    """Name of the layer → its rows that train; empty: none."""
+    if not new_rows:
+        return {}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    layers = [embedding] if head.weight is embedding.weight else [embedding, head]
+    names = [name for layer in layers for name, module in model.named_modules() if module is layer]
+    if any(name.split(".")[-1] in settings.targets for name in names):
+        raise ModelError(
+            given=f"add_tokens, and adapter.targets names {names[0].split('.')[-1]}",
+            rule="the rows of added tokens train as they are; the embedding takes no adapter beside them",
+            remedy="leave the embedding out of adapter.targets",
+        )
+    if head.bias is not None:
+        raise ModelError(
+            given=f"add_tokens with an adapter, and the output head of {type(model).__name__} has a bias",
+            rule="peft computes a head with rows that train apart without its bias",
+            remedy="set adapter.kind=full, or use template=plain, which needs no added tokens",
+        )
+    return {name: list(new_rows) for name in names}

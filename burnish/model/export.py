@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from peft import PeftModel
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
@@ -30,7 +31,11 @@ def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | Non
     if template is not None:
         policy.tokenizer.chat_template = template
     with quiet_transformers():
-        policy.model.save_pretrained(folder)
+        if isinstance(policy.model, PeftModel):
+            # Rows of added tokens are in the adapter; peft would write all rows beside them, since there are more now.
+            policy.model.save_pretrained(folder, save_embedding_layers=False)
+        else:
+            policy.model.save_pretrained(folder)
         model.generation_config.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
 

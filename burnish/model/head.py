@@ -9,10 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from peft.utils import TrainableTokensWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class NewRows:
+    """Rows of added tokens, which train while the rest of the head is frozen."""
+
+    tokens: Tensor
+    """[R], ids without repetition."""
+    values: Tensor
+    """[R, H], what stands in the place of the head's rows of these tokens; in the optimiser's type."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,6 +38,8 @@ class Head:
     """Factor of the logits (Cohere, Granite, MiniCPM call it so or its inverse)."""
     softcap: float | None = None
     """c, in logits (Gemma 2); None: no cap."""
+    new_rows: NewRows | None = None
+    """Replace rows of a frozen weight; None: the weight is all."""
 
 
 def read_head(model: PreTrainedModel) -> Head:
@@ -35,7 +48,7 @@ def read_head(model: PreTrainedModel) -> Head:
     Raises:
         ModelError: the head is not a plain linear layer (for instance because an adapter was put on it).
     """
-    layer = model.get_output_embeddings()
+    layer, new_rows = _apart(model.get_output_embeddings())
     if not isinstance(layer, nn.Linear) or type(layer).__module__.split(".")[0] == "peft":
         raise ModelError(
             given=f"the output head of {type(model).__name__} is a {type(layer).__name__}",
@@ -49,7 +62,18 @@ def read_head(model: PreTrainedModel) -> Head:
         bias=layer.bias,
         scale=float(config.get("logit_scale") or 1.0) / float(config.get("logits_scaling") or 1.0),
         softcap=None if softcap is None else float(softcap),
+        new_rows=new_rows,
     )
+
+
+def _apart(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
+    """The frozen layer, and the rows that peft trains beside it if there are any."""
+    if not isinstance(layer, TrainableTokensWrapper):
+        return layer, None
+    adapter = layer.token_adapter
+    [name] = adapter.active_adapters
+    values = adapter.trainable_tokens_delta[name]
+    return adapter.base_layer, NewRows(torch.tensor(adapter.token_indices[name], device=values.device), values)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

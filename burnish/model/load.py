@@ -6,7 +6,7 @@ with the checkpoint (safetensors only, remote code off).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from burnish.errors import ModelError
+from burnish.model import vocabulary
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
 from burnish.model.export import settle_generation
@@ -39,6 +40,7 @@ def load_policy(
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
     gradient_checkpointing: bool = False,
+    add_tokens: Sequence[str] = (),
 ) -> Policy:
     """Loads a causal language model for training.
 
@@ -48,13 +50,16 @@ def load_policy(
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.
         gradient_checkpointing: keep only layer inputs, and compute the layers again in the backward.
+        add_tokens: special tokens that tokenizer and model are given where they lack them; see `vocabulary`.
 
     Raises:
-        ModelError: no such model, no weights or tokenizer in it, weights missing from it, or an architecture whose
-            packed forward differs from its plain one.
+        ModelError: no such model, no weights or tokenizer in it, weights missing from it, tokens that cannot be added,
+            or an architecture whose packed forward differs from its plain one.
     """
     tokenizer = load_tokenizer(name)
     model, notes = load_model(name, dtype)
+    new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
+    notes += lines
     model = model.to(device or default_device())
     install(model)
     share = probe(model)
@@ -62,7 +67,7 @@ def load_policy(
         notes.append(f"{type(model).__name__} cannot share a prompt between responses: they run expanded")
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    trained = model if adapter is None else add_adapter(model, adapter)
+    trained = model if adapter is None else add_adapter(model, adapter, new_rows)
     trained.train()
     return Policy(trained, tokenizer, share, notes=tuple(notes))
 
@@ -71,14 +76,19 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Raises ModelError if there is none, or none that transformers can read."""
+def load_tokenizer(name: str, add_tokens: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+    """The tokenizer, with these special tokens if it lacks them: equal to that of a policy loaded with the same.
+
+    Raises ModelError if there is none, none that transformers can read, or none that can take the tokens.
+    """
     place = _find(name)
     with quiet_transformers():
         try:
-            return AutoTokenizer.from_pretrained(place)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
         except (OSError, ValueError, TypeError, ImportError) as error:
             raise _unloadable(place, "tokenizer", "tokenizer.json and tokenizer_config.json", error) from error
+    vocabulary.add_tokens(tokenizer, add_tokens)
+    return tokenizer
 
 
 def load_config(name: str) -> PretrainedConfig:

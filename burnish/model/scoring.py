@@ -16,6 +16,8 @@ so for upstream gradients the row gradient is always  a·onehot + b·p + c·p·l
 routes lead to the gradient:
 
 - `_FrozenHead` (LoRA): ds/dh is kept per score, [S, H]; the backward multiplies by the upstream number, no recompute.
+  New rows of added tokens train beside the frozen ones: their logits take their places in every chunk, and ds/dz of
+  these R columns is kept per score too, [S, R]. It costs R more columns of the product, and no copy of the head.
 - `_KnownUpstream` (plain likelihood: the loss declares its coefficients): both gradients are made in the forward.
 - `_Recomputed`: the backward computes the logits of a chunk again.
 """
@@ -29,7 +31,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from burnish.model.head import Head, accumulation_dtype
+from burnish.model.head import Head, NewRows, accumulation_dtype
 from burnish.types import Microbatch, Score, TokenScores
 
 CHUNK_BYTES = 16 * 2**20
@@ -63,9 +65,11 @@ def score(
     """
     order = tuple(kind for kind in Score if kind in needs)
     source = _Gather.apply(hidden, microbatch.rows, microbatch.rounds)
-    setting = _Setting(head.scale, head.softcap, temperature, chunk_bytes)
+    new = head.new_rows
+    setting = _Setting(head.scale, head.softcap, temperature, chunk_bytes, None if new is None else new.tokens)
+    new_rows = None if new is None else new.values.to(head.weight.dtype)  # rounded as in the model's own forward
     route = _choose_route(source, head, order, coefficients)
-    values = _LinearScores.apply(source, head.weight, head.bias, microbatch.targets, setting, order, route)
+    values = _LinearScores.apply(source, head.weight, head.bias, new_rows, microbatch.targets, setting, order, route)
     return TokenScores(**{kind.value: values[k] for k, kind in enumerate(order)})
 
 
@@ -96,6 +100,8 @@ class _Setting:
     softcap: float | None
     temperature: float
     chunk_bytes: int
+    new_tokens: Tensor | None
+    """[R], whose rows train beside a frozen head; None: none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -163,6 +169,8 @@ class _Logits:
     """[V, H], in the type to accumulate in."""
     bias: Tensor | None
     """[V]"""
+    new_rows: Tensor | None
+    """[R, H], in the type to accumulate in; stand in the place of the weight's rows of `setting.new_tokens`."""
     setting: _Setting
 
     def __iter__(self) -> Iterator[_Chunk]:
@@ -173,6 +181,8 @@ class _Logits:
     def _chunk(self, rows: slice) -> _Chunk:
         setting, part = self.setting, self.source[rows].to(self.weight.dtype)
         logits = part @ self.weight.T
+        if self.new_rows is not None:
+            logits[:, setting.new_tokens] = part @ self.new_rows.T
         if self.bias is not None:
             logits += self.bias
         capped = None
@@ -198,34 +208,40 @@ class _LinearScores(torch.autograd.Function):
         source: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        new_rows: Tensor | None,
         targets: Tensor,
         setting: _Setting,
         order: tuple[Score, ...],
         route: _Route,
     ) -> Tensor:
         dtype = accumulation_dtype(source.dtype)
-        logits = _Logits(source, targets, weight.to(dtype), bias, setting)
+        logits = _Logits(
+            source, targets, weight.to(dtype), bias, None if new_rows is None else new_rows.to(dtype), setting
+        )
         values = source.new_empty((len(order), len(source)), dtype=dtype)
         for chunk in logits:
             values[:, chunk.rows] = chunk.values(order)
             route.visit(chunk, logits)
         ctx.setting, ctx.route = setting, route
-        ctx.save_for_backward(source, weight, bias, targets)
+        ctx.save_for_backward(source, weight, bias, new_rows, targets)
         return values
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        source, weight, bias, targets = ctx.saved_tensors
-        logits = _Logits(source, targets, weight.to(upstream.dtype), bias, ctx.setting)
+        source, weight, bias, new_rows, targets = ctx.saved_tensors
+        dtype = upstream.dtype
+        logits = _Logits(
+            source, targets, weight.to(dtype), bias, None if new_rows is None else new_rows.to(dtype), ctx.setting
+        )
         found = ctx.route.gradients(upstream, logits)
-        kinds = (source, weight, bias)
+        kinds = (source, weight, bias, new_rows)
         return *(None if g is None or k is None else g.to(k.dtype) for g, k in zip(found, kinds, strict=True)), *(
             None,
         ) * 4
 
 
-_Found = tuple[Tensor, Tensor | None, Tensor | None]
-"""Gradients of hidden states, head matrix and head bias."""
+_Found = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""Gradients of hidden states, head matrix, head bias, and new rows beside a frozen matrix."""
 
 
 class _Route(Protocol):
@@ -242,10 +258,12 @@ def _choose_route(
     source: Tensor, head: Head, order: tuple[Score, ...], coefficients: Mapping[Score, Tensor] | None
 ) -> _Route:
     trained_head = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
-    if not torch.is_grad_enabled() or not (source.requires_grad or trained_head):
+    new_rows = head.new_rows is not None and head.new_rows.values.requires_grad
+    if not torch.is_grad_enabled() or not (source.requires_grad or trained_head or new_rows):
         return _Recomputed(order)  # there will be no backward, and nothing is kept for one
     if not trained_head:
-        return _FrozenHead(order, source)
+        return _FrozenHead(order, source, head.new_rows)
+    assert head.new_rows is None, "rows train apart only beside a frozen head"
     if coefficients is None:
         return _Recomputed(order)
     known = torch.stack([coefficients[kind] for kind in order])
@@ -265,23 +283,37 @@ class _Recomputed:
         sums = _Sums(logits.source, logits.weight, logits.bias)
         for chunk in logits:
             sums.add(chunk.product_gradient(self.order, upstream[:, chunk.rows]), chunk, logits.weight)
-        return sums.source, sums.weight, sums.bias
+        return sums.source, sums.weight, sums.bias, None
 
 
 class _FrozenHead:
-    """Keeps ds/dh of every score: linear in the upstream number, whatever it will be."""
+    """Keeps ds/dh of every score, and ds/dz of the tokens whose rows train: linear in the upstream number, whatever it
+    will be."""
 
-    def __init__(self, order: tuple[Score, ...], source: Tensor) -> None:
+    def __init__(self, order: tuple[Score, ...], source: Tensor, new: NewRows | None) -> None:
         self.order = order
-        self.kept = source.new_empty((len(order), *source.shape), dtype=accumulation_dtype(source.dtype))
+        dtype, num_new = accumulation_dtype(source.dtype), 0 if new is None else len(new.tokens)
+        self.kept = source.new_empty((len(order), *source.shape), dtype=dtype)
+        self.columns = source.new_empty((len(order), len(source), num_new), dtype=dtype)
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
         for k, alone in enumerate(torch.eye(len(self.order), dtype=logits.weight.dtype, device=logits.weight.device)):
             gradient = chunk.product_gradient(self.order, alone[:, None].expand(-1, len(chunk.source)))
-            torch.mm(gradient, logits.weight, out=self.kept[k, chunk.rows])
+            into = self.kept[k, chunk.rows]
+            if logits.new_rows is None:
+                torch.mm(gradient, logits.weight, out=into)
+                continue
+            columns = gradient[:, logits.setting.new_tokens]
+            gradient[:, logits.setting.new_tokens] = 0.0
+            torch.mm(gradient, logits.weight, out=into).addmm_(columns, logits.new_rows)
+            self.columns[k, chunk.rows] = columns
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
-        return torch.einsum("ks,ksh->sh", upstream, self.kept), None, None
+        source = torch.einsum("ks,ksh->sh", upstream, self.kept)
+        if logits.new_rows is None:
+            return source, None, None, None
+        slopes = torch.einsum("ks,ksr->rs", upstream, self.columns)
+        return source, None, None, slopes @ logits.source.to(slopes.dtype)
 
 
 class _KnownUpstream:
@@ -299,7 +331,7 @@ class _KnownUpstream:
         """A loss that calls itself linear must be: on CUDA the check does not wait for the device."""
         close = torch.isclose(upstream, self.coefficients, rtol=1e-4, atol=0.0).all()
         torch._assert_async(close, "a loss declared coefficients that are not its gradient with respect to the scores")
-        return self.sums.source, self.sums.weight, self.sums.bias
+        return self.sums.source, self.sums.weight, self.sums.bias, None
 
 
 class _Sums:

@@ -14,6 +14,7 @@ from burnish.config.settings import Settings
 from burnish.data.lengths import Overlong
 from burnish.data.maker import ControlRule
 from burnish.data.rendering import TrainOn
+from burnish.data.template import MARKERS
 from burnish.model.load import DtypeName
 from burnish.optim import OptimizerName
 from burnish.recipe.data import DataField, FormatName
@@ -68,6 +69,9 @@ class Sft(Settings):
     none."""
     template_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     """Variables that the template reads, such as enable_thinking: false."""
+    add_tokens: Literal["template"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    """Special tokens that tokenizer and model are given where they lack them: template (what the named template marks
+    turns with), or a list; null: none."""
     train_on: TrainOn = "assistant"
     """What is learned of a conversation: assistant (all its turns), last (the last of them), answers (they without
     reasoning), reasoning, tool_calls, everything."""
@@ -133,6 +137,27 @@ class Sft(Settings):
                 f"{self.tokens_per_microbatch} tokens; raise tokens_per_microbatch or lower max_length"
             )
         return self
+
+    @model_validator(mode="after")
+    def _tokens_can_be_added(self) -> Sft:
+        if self.add_tokens == "template" and not MARKERS.get(self.template or ""):
+            marked = ", ".join(name for name, markers in MARKERS.items() if markers)
+            raise ValueError(
+                f"add_tokens: template adds the tokens of template: {marked}, and here template is {self.template}; "
+                "name one of these, or list the tokens"
+            )
+        if len(set(self.tokens_to_add)) < len(self.tokens_to_add):
+            raise ValueError("add_tokens names a token twice")
+        if any(not text or text != text.strip() for text in self.tokens_to_add):
+            raise ValueError("add_tokens has a token that is empty, or begins or ends with white space")
+        return self
+
+    @property
+    def tokens_to_add(self) -> tuple[str, ...]:
+        """The tokens that `add_tokens` stands for."""
+        if self.add_tokens == "template":
+            return MARKERS[self.template or ""]
+        return self.add_tokens or ()
 
 
 class Stage(Settings):
@@ -205,6 +230,16 @@ KNOWN_ELSEWHERE = {
     "train_file": "data",
     "chat_template": "template",
     "chat_template_kwargs": "template_options",
+    "chat_template_path": "template, with add_tokens for tokens that the model lacks",
+    "special_tokens": "add_tokens (the tokenizer's own begin and end token stay as they are)",
+    "tokens": "add_tokens",
+    "add_special_tokens": "add_tokens",
+    "new_special_tokens": "add_tokens",
+    "additional_special_tokens": "add_tokens",
+    "extra_special_tokens": "add_tokens",
+    "resize_vocab": "not needed: embedding and head grow if add_tokens needs it",
+    "resize_token_embeddings_to_32x": "not there: embedding and head grow exactly as far as add_tokens needs it",
+    "trainable_token_indices": "not needed: what add_tokens adds is trained under LoRA too",
     "assistant_only_loss": "train_on: assistant (the default)",
     "completion_only_loss": "train_on: assistant (the default); train_on: everything learns prompts too",
     "train_on_inputs": "train_on: everything",

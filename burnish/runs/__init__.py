@@ -5,7 +5,7 @@ from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.random_state import capture_random, restore_random
 from burnish.runs.stop import StopSignal
-from burnish.runs.training_state import capture, frozen_fingerprint, require_facts, restore
+from burnish.runs.training_state import capture, changed_versions, frozen_fingerprint, require_facts, restore
 
 __all__ = [
     "JSON",
@@ -14,6 +14,7 @@ __all__ = [
     "StopSignal",
     "capture",
     "capture_random",
+    "changed_versions",
     "frozen_fingerprint",
     "latest_checkpoint",
     "load_checkpoint",

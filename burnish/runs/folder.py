@@ -68,6 +68,14 @@ class RunFolder:
                 raise
         return cls(path, lock, metrics)
 
+    @staticmethod
+    def finished_before(path: Path, identity: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
+        """The summary of a run that was finished there under this identity; None: there is none. Nothing is opened."""
+        if not (path / _FINISHED).exists() or not (path / _IDENTITY).exists():
+            return None
+        _refuse_other_run(path, identity)
+        return _read_object(path / _FINISHED)
+
     @property
     def finished(self) -> Mapping[str, JSON] | None:
         """The summary that `mark_finished` was given; None: the run is not finished."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -48,7 +49,12 @@ def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any
         f"weights/{name}": master.detach()
         for name, master in zip(optimizer.names, optimizer.masters.masters, strict=True)
     }
-    values: dict[str, Any] = {"source": source.state(), "facts": dict(facts), "optimizers": []}
+    values: dict[str, Any] = {
+        "source": source.state(),
+        "facts": dict(facts),
+        "versions": _versions(),
+        "optimizers": [],
+    }
     for index, library in enumerate(optimizer.libraries):
         library_tensors, library_values = flatten_optimizer(library)
         tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
@@ -94,6 +100,22 @@ def require_facts(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
                 rule="a run goes on with the data and the model that it began with, or its result means nothing",
                 remedy="put the earlier content back, or give another --output",
             )
+
+
+def changed_versions(checkpoint: Checkpoint) -> list[str]:
+    """Lines for people: libraries whose other version may compute other bits than the run began with."""
+    before, now = checkpoint.values.get("versions", {}), _versions()
+    return [
+        f"{name} was {before[name]} when the checkpoint was written, and is {now[name]}: what follows may differ in "
+        "its last bits from an undisturbed run"
+        for name in now
+        if before.get(name, now[name]) != now[name]
+    ]
+
+
+def _versions() -> dict[str, str]:
+    """The libraries that decide the bits of a step and of a sample."""
+    return {name: version(name) for name in ("torch", "transformers", "tokenizers", "peft")}
 
 
 def frozen_fingerprint(policy: Policy) -> str:

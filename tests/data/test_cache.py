@@ -15,6 +15,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 import burnish.data.cache
+import burnish.data.processes
 from burnish.builtin.tiny import make_tokenizer
 from burnish.data import FORMATS, Template, Writer, choose_template, read_rows
 from burnish.data.cache import cache_folder, samples_of
@@ -92,7 +93,7 @@ def test_workers_give_the_same(path: str, small_stretches: Path, monkeypatch: py
         started[-1].wait()  # so that workers make it all
         return started[-1]
 
-    monkeypatch.setattr(burnish.data.cache.subprocess, "Popen", counted)
+    monkeypatch.setattr(burnish.data.processes.subprocess, "Popen", counted)
     monkeypatch.setattr(Maker, "make", lambda *_: pytest.fail("the worker has made it"))
     made = samples_of(together, workers=1)
     assert [process.returncode for process in started] == [0]

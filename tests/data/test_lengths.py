@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Conversation, Message, Prepared, choose_template, prepare, read_rows
+from burnish.data import Conversation, Message, Preparation, Prepared, choose_template, read_rows
 from burnish.data.maker import shortenings
 from burnish.errors import DataError
 
@@ -18,7 +18,9 @@ Write = Callable[..., str]
 
 
 def ready(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int = 1000, **options: object) -> Prepared:
-    return prepare(read_rows(path), tokenizer, choose_template(tokenizer), max_length=max_length, **options)
+    return Preparation.of(
+        read_rows(path), tokenizer, choose_template(tokenizer), max_length=max_length, **options
+    ).whole()
 
 
 def row(*contents: str, system: str | None = None) -> dict[str, object]:
@@ -54,7 +56,7 @@ def test_every_token_of_a_document_is_learned_once(
 def test_documents_are_never_too_long_and_never_joined(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write({"text": "hello there"}, {"text": "big world " * 9})
     prepared = ready(path, byte_level, 8)  # the rule is to stop, which is about rows that cannot be cut into pieces
-    assert prepared.rows.tolist() == [0, *[1] * (len(prepared) - 1)]
+    assert prepared.picked.rows.tolist() == [0, *[1] * (len(prepared) - 1)]
     assert len(prepared) > 3
     assert text(prepared, 0, byte_level) == "hello there<|endoftext|>"
 
@@ -93,7 +95,7 @@ def test_unusable_rows_within_the_allowed_share(write: Write, byte_level: PreTra
     with pytest.raises(DataError, match="2 of 5 rows cannot be used"):
         ready(path, byte_level)
     prepared = ready(path, byte_level, max_unusable=0.4)
-    assert prepared.rows.tolist() == [0, 2, 4]
+    assert prepared.picked.rows.tolist() == [0, 2, 4]
     assert [each.where for each in prepared.unusable] == [f"{path} line 2", f"{path} line 4"]
     assert "no message is the assistant's" in prepared.unusable[0].given
     assert prepared.unusable[1].given == "messages is empty"
@@ -105,7 +107,7 @@ def test_unusable_rows_within_the_allowed_share(write: Write, byte_level: PreTra
 def test_a_cut_row_without_a_response_is_unusable(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(row("x" * 60, "y"), row("x", "y" * 60))
     prepared = ready(path, byte_level, 50, overlong="cut", max_unusable=0.5)
-    assert prepared.rows.tolist() == [1]
+    assert prepared.picked.rows.tolist() == [1]
     assert prepared.report.cut == 1
     assert "the prompt alone fills 50 tokens" in prepared.unusable[0].given
     for group in prepared:

@@ -15,7 +15,7 @@ from burnish.cli import app
 from burnish.data.cache import samples_of
 from burnish.data.profile import Profile, profile, scripts
 from burnish.errors import DataError
-from burnish.recipe.look import Opened, open_to_look
+from burnish.recipe.inputs import Opened, open_to_look
 
 Write = Callable[..., str]
 
@@ -42,8 +42,16 @@ def opened(model: str, path: str, *settings: str) -> Opened:
 
 
 def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:
-    maker = opened(model, path).maker
+    maker = opened(model, path).preparation.maker
     return profile(maker, samples_of(maker, workers=0), max_positions)
+
+
+def test_tokens_that_a_run_would_add_are_seen(model: str, path: str) -> None:
+    made = opened(model, path, "template=chatml", "add_tokens=template", "max_unusable=1").preparation.maker.make(0, 1)
+    tokenizer = opened(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").preparation.maker.writer.tokenizer
+    begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert (begin, end) == (260, 261)
+    assert [token for token in made.tokens.tolist() if token >= begin] == [begin, end, begin, end]
 
 
 def test_numbers(model: str, path: str) -> None:

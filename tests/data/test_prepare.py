@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Prepared, Template, Writer, choose_template, prepare, read_rows, render, to_group, tokenize
+from burnish.data import Preparation, Prepared, Template, Writer, choose_template, read_rows, render, to_group, tokenize
 from burnish.data.formats import FORMATS
 from burnish.errors import DataError
 
@@ -23,13 +23,15 @@ def rows(*lengths: int) -> list[dict[str, str]]:
 
 
 def ready(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int = 1000, **options: str) -> Prepared:
-    return prepare(read_rows(path), tokenizer, choose_template(tokenizer), max_length=max_length, **options)
+    return Preparation.of(
+        read_rows(path), tokenizer, choose_template(tokenizer), max_length=max_length, **options
+    ).whole()
 
 
 def test_gsm8k(gsm8k: str, stories: PreTrainedTokenizerBase) -> None:
     found = read_rows(gsm8k)
     few = found.pick(range(300))
-    prepared = prepare(few, stories, choose_template(stories), max_length=2048)
+    prepared = Preparation.of(few, stories, choose_template(stories), max_length=2048).whole()
     report = prepared.report
     assert (report.format, report.rows, report.groups, report.dropped) == ("question_answer", 300, 300, ())
     assert report.end_tokens == {stories.eos_token_id}
@@ -75,7 +77,7 @@ def test_rows_of_several_renderings(write: Write, byte_level: PreTrainedTokenize
     forgetful = "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' }}!{% endfor %}"
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     found = read_rows(write({"messages": talk * 2}, {"messages": talk}))
-    prepared = prepare(found, byte_level, Template(forgetful), max_length=99)
+    prepared = Preparation.of(found, byte_level, Template(forgetful), max_length=99).whole()
     assert [group.metadata["row"] for group in prepared] == [0, 0, 1]
     assert prepared.report.unended_turns == 3
 
@@ -93,9 +95,10 @@ def test_the_fingerprint_is_the_same_in_another_process(write: Write, stories: P
     path = write(*rows(3, 5))
     program = (
         "import sys\nfrom transformers import AutoTokenizer\n"
-        "from burnish.data import choose_template, prepare, read_rows\n"
+        "from burnish.data import Preparation, choose_template, read_rows\n"
         "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])\n"
-        "print(prepare(read_rows(sys.argv[2]), tokenizer, choose_template(tokenizer), max_length=99).fingerprint)"
+        "template = choose_template(tokenizer)\n"
+        "print(Preparation.of(read_rows(sys.argv[2]), tokenizer, template, max_length=99).whole().fingerprint)"
     )
     command = [sys.executable, "-c", program, stories.name_or_path, path]
     other = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
@@ -125,7 +128,7 @@ def test_too_long_dropped(write: Write, byte_level: PreTrainedTokenizerBase) -> 
         1,
         (f"{path} line 4",),
     )
-    assert prepared.rows.tolist() == [0, 1, 2]
+    assert prepared.picked.rows.tolist() == [0, 1, 2]
     assert prepared.report.longest == longest - 30
     with pytest.raises(DataError, match=r"no sample .* is left \(4 longer than 3 tokens\)"):
         ready(path, byte_level, 3, overlong="drop")
@@ -181,7 +184,7 @@ def test_nothing_to_learn_names_the_line(write: Write, byte_level: PreTrainedTok
     found = read_rows(write({"question": "a", "answer": "b"}, {"question": "a", "answer": ""}))
     bare = "{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(DataError, match="line 2: no token is left to learn in 'a'"):
-        prepare(found, byte_level, Template(bare), max_length=99)
+        Preparation.of(found, byte_level, Template(bare), max_length=99).whole()
 
 
 def test_unknown_columns(write: Write, byte_level: PreTrainedTokenizerBase) -> None:

@@ -268,8 +268,9 @@ def test_which_template(byte_level: PreTrainedTokenizerBase, tmp_path: Path, mon
 
 
 def test_templates_that_cannot_be_chosen(llama_style: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no token <\|im_start\|> and no token <\|im_end\|>"):
+    with pytest.raises(ModelError, match=r"no token <\|im_start\|> and no token <\|im_end\|>") as error:
         choose_template(llama_style, "chatml")
+    assert "add_tokens=template" in error.value.remedy
     with pytest.raises(ModelError, match="did you mean chatml"):
         choose_template(llama_style, "chatlm")
     (tmp_path / "mine.jinja").write_text("x")

@@ -18,6 +18,7 @@ VARIANTS = {
     "full": ["learning_rate=1e-2"],
     "lora": ["adapter.kind=lora", "adapter.rank=4", "learning_rate=1e-2"],
     "lora-dropout": ["adapter.kind=lora", "adapter.rank=4", "adapter.dropout=0.2"],
+    "lora-tokens": ["adapter.kind=lora", "adapter.rank=4", "template=chatml", "add_tokens=template"],
     "masters": ["dtype=bfloat16", "schedule=wsd"],
     "muon": ["optimizer=muon", "learning_rate=1e-2"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],

@@ -35,6 +35,20 @@ def test_a_policy_is_ready_to_train(folder):
     assert all(p.requires_grad for p in policy.model.parameters())
 
 
+@pytest.mark.parametrize("adapter", [None, AdapterSettings()], ids=["full", "lora"])
+def test_added_tokens_are_the_same_in_both_tokenizers(folder, adapter):
+    """The data is prepared with one, the model is saved with the other."""
+    tokens = ("<|im_start|>", "<|im_end|>")
+    policy, tokenizer = (
+        load_policy(str(folder), adapter=adapter, add_tokens=tokens),
+        load_tokenizer(str(folder), tokens),
+    )
+    assert policy.tokenizer.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    assert len(tokenizer) == len(policy.head.weight) == 262
+    assert (policy.head.new_rows is None) == (adapter is None)
+    assert [note for note in policy.notes if "<|im_start|>, <|im_end|> are new" in note]
+
+
 def test_missing_weights_are_not_made_up(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.0.mlp.up_proj.weight"]

@@ -1,12 +1,13 @@
 """Scoring against a direct implementation with the whole vocabulary: values, gradients, every route to the gradient."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from burnish.model.head import Head
+from burnish.model.head import Head, NewRows
 from burnish.model.scoring import score
 from burnish.packing import pack
 from burnish.types import Microbatch, Score, TokenScores
@@ -29,6 +30,14 @@ def make_head(*, frozen: bool, bias: bool, softcap: float | None = None, scale: 
     return Head(weight, offset if bias else None, scale, softcap)
 
 
+def with_new_rows(head: Head, microbatch: Microbatch) -> Head:
+    """The frozen head with rows of its own for two targets, a token that is none, and the last token."""
+    others = sorted(set(range(VOCABULARY)) - set(microbatch.targets.tolist()))
+    tokens = torch.tensor([*microbatch.targets[:2].tolist(), others[0], VOCABULARY - 1])
+    values = torch.randn(4, HIDDEN, dtype=torch.float64, generator=torch.Generator().manual_seed(9)).requires_grad_()
+    return replace(head, new_rows=NewRows(tokens, values))
+
+
 def make_hidden(microbatch: Microbatch) -> Tensor:
     generator = torch.Generator().manual_seed(6)
     shape = (len(microbatch.tokens), HIDDEN)
@@ -37,7 +46,9 @@ def make_hidden(microbatch: Microbatch) -> Tensor:
 
 def direct(hidden: Tensor, head: Head, microbatch: Microbatch, temperature: float) -> TokenScores:
     """Everything at once, by autograd."""
-    logits = hidden[microbatch.rows] @ head.weight.T
+    apart = head.new_rows
+    weight = head.weight if apart is None else head.weight.index_copy(0, apart.tokens, apart.values)
+    logits = hidden[microbatch.rows] @ weight.T
     logits = logits if head.bias is None else logits + head.bias
     logits = logits * head.scale
     logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
@@ -51,18 +62,21 @@ def direct(hidden: Tensor, head: Head, microbatch: Microbatch, temperature: floa
 
 
 def leaves(hidden: Tensor, head: Head) -> list[Tensor]:
-    return [t for t in (hidden, head.weight, head.bias) if t is not None and t.requires_grad]
+    rows = None if head.new_rows is None else head.new_rows.values
+    return [t for t in (hidden, head.weight, head.bias, rows) if t is not None and t.requires_grad]
 
 
-@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trained"])
+@pytest.mark.parametrize("learns", ["nothing", "rows", "head"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize(("softcap", "scale"), [(None, 1.0), (2.0, 1.0), (3.0, 0.4)])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("rows_per_chunk", [1, 4, 1000])
 def test_values_and_gradients_equal_the_direct_ones(
-    microbatch, frozen, bias, softcap, scale, temperature, rows_per_chunk
+    microbatch, learns, bias, softcap, scale, temperature, rows_per_chunk
 ):
-    head = make_head(frozen=frozen, bias=bias, softcap=softcap, scale=scale)
+    head = make_head(frozen=learns != "head", bias=bias, softcap=softcap, scale=scale)
+    if learns == "rows":
+        head = with_new_rows(head, microbatch)
     hidden = make_hidden(microbatch)
     chunk_bytes = rows_per_chunk * VOCABULARY * 8
     mine = score(hidden, head, microbatch, EVERY, temperature=temperature, chunk_bytes=chunk_bytes)
@@ -152,9 +166,25 @@ def test_scores_of_narrow_weights_accumulate_in_float32(microbatch):
     assert torch.allclose(narrow.double(), wide, rtol=0, atol=1e-5)
 
 
-def test_nothing_of_vocabulary_size_is_kept_for_a_frozen_head(microbatch):
+def test_rows_that_train_learn_alone(microbatch):
+    """Also where nothing before the head learns, and without gradients the values are the same."""
+    head = with_new_rows(make_head(frozen=True, bias=False), microbatch)
+    hidden = make_hidden(microbatch).detach()
+    result = score(hidden, head, microbatch, EVERY)
+    wanted = torch.autograd.grad(direct(hidden, head, microbatch, 1.0).logprob.sum(), head.new_rows.values)
+    [got] = torch.autograd.grad(result.logprob.sum(), head.new_rows.values)
+    assert torch.allclose(got, wanted[0], rtol=1e-12, atol=1e-13)
+    with torch.no_grad():
+        again = score(hidden, head, microbatch, EVERY)
+    assert torch.equal(again.logprob, result.logprob)
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["frozen", "rows"])
+def test_nothing_of_vocabulary_size_is_kept_for_a_frozen_head(microbatch, rows):
     """What autograd saves has at most [S, H] elements beside the head itself."""
     head, hidden = make_head(frozen=True, bias=False), make_hidden(microbatch)
+    if rows:
+        head = with_new_rows(head, microbatch)
     saved: list[int] = []
 
     def keep(tensor: Tensor) -> Tensor:

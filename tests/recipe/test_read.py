@@ -62,6 +62,15 @@ def test_none_is_a_value():
     assert stage_recipe("sft", files).recipe.stages[0].sft.clip == 1.0
 
 
+def test_the_tokens_that_a_stage_adds():
+    def tokens(*overrides: str) -> tuple[str, ...]:
+        return stage_recipe("sft", {"model": "m", "data": "d"}, overrides).recipe.stages[0].sft.tokens_to_add
+
+    assert tokens() == tokens("template=chatml") == ()
+    assert tokens("template=chatml", "add_tokens=template") == ("<|im_start|>", "<|im_end|>")
+    assert tokens("add_tokens=['<|turn|>', '<|/turn|>']") == ("<|turn|>", "<|/turn|>")
+
+
 def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
     base = read_recipe(write(tmp_path)).identity()
     for override in ("log_every=3", "checkpoint_every=2", "keep_checkpoints=9", "output=elsewhere", "trackers=[wandb]"):
@@ -119,6 +128,13 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("stages.5.sft.epochs=2", ["no entry 5"]),
         ("stages.x.sft.epochs=2", ["no entry x"]),
         ("device=tpu", ["'tpu'", "cuda"]),
+        ("add_tokens=templte", ["add_tokens", "'template'"]),
+        ("add_tokens=[]", ["add_tokens"]),
+        ("add_tokens=template", ["template is None", "chatml, llama3, gemma"]),
+        ("add_tokens=['<a>', '<b>', '<a>']", ["names a token twice"]),
+        ("add_tokens=['<a>', ' <b>']", ["white space"]),
+        ("add_tokens=['']", ["empty"]),
+        ("resize_vocab=true", ["add_tokens"]),
     ],
 )
 def test_mistakes_in_overrides(tmp_path, override, words):
@@ -136,6 +152,7 @@ def test_mistakes_in_overrides(tmp_path, override, words):
         (["epochs=2", "max_steps=3"], ["epochs and max_steps"]),
         (["schedule=wsd", "warmup=0.5", "decay=0.6"], ["at most 1"]),
         (["max_length=100", "tokens_per_microbatch=50"], ["cannot be split"]),
+        (["add_tokens=template", "template=plain"], ["template is plain", "list the tokens"]),
         (["adapter.kind=full"], ["adapter.rank has no effect with kind: full"]),
     ],
 )

@@ -58,6 +58,8 @@ class Format:
     """Where several formats fit, those of the lowest rank count."""
     named_only: bool = False
     """Whether it is used only if the user names it."""
+    documents: bool = False
+    """Whether a row may be a document, which is cut into pieces."""
     identity: str = ""
     """What else, beside the name, decides what a row becomes (names of columns, a user's function); for caches."""
 

@@ -68,7 +68,7 @@ FORMATS: Mapping[str, Format] = {
         Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
         Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
         Format("task", _TASK, task, ("rl",), takes=("extra", *_SYSTEM), rank=1),
-        Format("text", _dialects("text"), document, ("sft",), rank=2),
+        Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
         Format("chosen", _PREFERENCE, chosen, ("sft",), takes=("tools", *_SYSTEM), named_only=True),
     )
 }

@@ -36,7 +36,7 @@ def own_format(name: str, recognise: Recognise) -> Format:
     _function(path, source, function)
     convert = OwnConvert(path, source, function, recognise)
     identity = hashlib.sha256(source.encode()).hexdigest()
-    return Format(name, (), convert, ("sft", "prefer", "reward", "rl"), identity=identity)
+    return Format(name, (), convert, ("sft", "prefer", "reward", "rl"), documents=True, identity=identity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,91 @@
+"""What a run learns from, drawn by draw, from its first step on: also while the rest is still being made into tokens.
+
+Over `prepare`, under the sources. A large set is made ready by a process beside the training, which puts it into the
+cache; until that is done, the rows of a step are made on the spot. Both give the same groups, so when it is done leaves
+no trace in what is learned. What is wrong with a row shows when it is drawn, or when all are ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from burnish.data.cache import kept_samples, make_beside
+from burnish.data.prepare import Preparation, Prepared
+from burnish.data.processes import Process
+from burnish.types import Group
+
+AT_ONCE = 8192
+"""Rows that are made ready before the training begins: a few seconds, and mistakes in them show first."""
+
+
+class Feed(Sequence[Sequence[Group]]):
+    """The groups of each draw: of a row (none if the row is left out), or one piece of a document.
+
+    Example: ``feed = Feed(preparation); feed[3]``, the groups of the fourth row; ``feed.whole().report``.
+    """
+
+    def __init__(self, preparation: Preparation, told: Callable[[int, int], None] | None = None) -> None:
+        """Begins to make the rows ready, if they are not in the cache; few rows, or documents, are so at once.
+
+        Args:
+            told: called with the rows done and all rows while the caller has to wait for them.
+
+        Raises:
+            DataError: something is wrong with the rows; without documents and with many rows, this may show later.
+        """
+        self.preparation = preparation
+        self._told = told
+        self._beside: Process | None = None
+        self._prepared: Prepared | None = None
+        self._draws: Sequence[Sequence[Group]] = ()
+        self._then: Callable[[Prepared], None] | None = None
+        maker = preparation.maker
+        many = len(maker.rows) > AT_ONCE and not maker.format.documents
+        if many and kept_samples(maker) is None:
+            self._beside = make_beside(maker)
+        if self._beside is None:
+            self.whole()
+
+    @property
+    def identity(self) -> str:
+        """sha256 of all that decides what is learned."""
+        return self.preparation.identity
+
+    def when_ready(self, then: Callable[[Prepared], None]) -> None:
+        """Has the function called once, with all rows: now, if they are ready."""
+        self._then = then
+        if self._prepared is not None:
+            then(self._prepared)
+
+    @property
+    def prepared(self) -> Prepared | None:
+        """All rows; None: they are not ready yet.
+
+        Raises:
+            DataError: see `Preparation.whole`.
+        """
+        if self._prepared is None and self._beside is not None and self._beside.ended:
+            self.whole()
+        return self._prepared
+
+    def whole(self) -> Prepared:
+        """All rows; waits until they are ready.
+
+        Raises:
+            DataError: see `Preparation.whole`.
+        """
+        if self._prepared is None:
+            if self._beside is not None:  # what it has made is in the cache; the rest is made faster here
+                self._beside.stop()
+                self._beside = None
+            self._prepared = self.preparation.whole(told=self._told)
+            self._draws = self._prepared.draws
+            if self._then is not None:
+                self._then(self._prepared)
+        return self._prepared
+
+    def __len__(self) -> int:
+        return len(self.preparation.maker.rows) if self.prepared is None else len(self._draws)
+
+    def __getitem__(self, index: int) -> Sequence[Group]:  # type: ignore[override]  # drawn singly
+        return self.preparation.row(range(len(self))[index]) if self.prepared is None else self._draws[index]

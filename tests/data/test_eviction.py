@@ -1,0 +1,84 @@
+"""The cache stays within its limit: what was not used for the longest time goes first, what is in work never."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import burnish.data.cache
+from burnish.builtin.tiny import make_tokenizer
+from burnish.data import FORMATS, Writer, choose_template, read_rows
+from burnish.data.cache import samples_of
+from burnish.data.eviction import evict, limit
+from burnish.data.maker import Maker
+
+Write = Callable[..., str]
+
+
+def make_entries(folder: Path, sizes: list[int]) -> list[Path]:
+    """Entries of these sizes in bytes, used one after the other."""
+    entries = [folder / f"entry-{i:02}" for i in range(len(sizes))]
+    for i, (entry, size) in enumerate(zip(entries, sizes, strict=True)):
+        (entry / "samples").mkdir(parents=True)
+        (entry / "samples" / "tokens.npy").write_bytes(b"x" * size)
+        os.utime(entry, (1000 + i, 1000 + i))
+    return entries
+
+
+@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=8), most=st.integers(0, 200), data=st.data())
+def test_the_fewest_of_the_oldest_go(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, data: st.DataObject
+) -> None:
+    entries = make_entries(folder := tmp_path_factory.mktemp("cache"), sizes)
+    stays = data.draw(st.integers(0, len(sizes) - 1))
+    removed = evict(folder, most, but=entries[stays])
+    assert removed == [entry for i, entry in enumerate(entries) if i != stays][: len(removed)], "the oldest"
+    left = [size for entry, size in zip(entries, sizes, strict=True) if entry.exists()]
+    assert sum(left) == sum(sizes) - sum(sizes[entries.index(entry)] for entry in removed)
+    assert sum(left) <= most or set(entries) - set(removed) == {entries[stays]}
+    if removed:
+        assert sum(left) + sizes[entries.index(removed[-1])] > most, "no more than has to"
+
+
+def test_an_entry_in_work_stays(tmp_path: Path) -> None:
+    old, middle, new = make_entries(tmp_path, [10, 10, 10])
+    with (old / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert evict(tmp_path, 0, but=new) == [middle]
+    assert evict(tmp_path, 0, but=new) == [old]
+
+
+def test_use_keeps_an_entry(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
+    tokenizer = make_tokenizer()
+    writer = Writer(tokenizer, choose_template(tokenizer))
+    makers = [
+        Maker(
+            read_rows(write({"question": text, "answer": "b"}, name=f"{text}.jsonl")),
+            FORMATS["question_answer"],
+            writer,
+        )
+        for text in "uvw"
+    ]
+    entries = [tmp_path / "cache" / "samples" / maker.identity for maker in makers]
+    for i, maker in enumerate(makers[:2]):
+        samples_of(maker, workers=0)
+        os.utime(entries[i], (1000 + i, 1000 + i))
+    samples_of(makers[0], workers=0)
+    size = sum(file.stat().st_size for file in entries[0].rglob("*") if file.is_file())
+    monkeypatch.setattr(burnish.data.cache, "limit", lambda _: int(2.5 * size))
+    samples_of(makers[2], workers=0)
+    assert [entry.exists() for entry in entries] == [True, False, True]
+
+
+def test_the_limit_is_the_users_or_a_share_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURNISH_CACHE_GIB", "1.5")
+    assert limit(tmp_path) == 3 * 2**29
+    monkeypatch.delenv("BURNISH_CACHE_GIB")
+    assert 0 < limit(tmp_path) < 2**60
