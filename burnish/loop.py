@@ -27,7 +27,7 @@ from burnish.schedule import Schedule
 from burnish.sources import Source
 from burnish.step import Trainer
 from burnish.types import Group
-from burnish.watch import Meter, Progress
+from burnish.watch import Listeners, Progress, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,49 +57,41 @@ class Stage:
     facts: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be the same when the run goes on."""
 
-    def run(self, folder: StageFolder, progress: Progress, stop: StopSignal) -> None:
+    def run(self, folder: StageFolder, listeners: Listeners, stop: StopSignal) -> None:
         """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.
 
         Raises:
             Interrupted: asked to stop; a checkpoint was written.
         """
-        total = self.source.num_steps
-        meter = Meter(self.name, folder.append_metrics)
-        done = self._resume(folder, progress)
-        progress.start(self.name, done, total)
-        if done == 0:
-            self._evaluate(0, meter, progress)
-        if stop.requested:
-            raise self._interrupted(done)
-        progress.begin_clock()
-        meter.restart()
-        for step, groups in enumerate(self.source, start=done + 1):
-            factor = self.schedule.factor(step - 1)
-            sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
-            rate = factor * self.trainer.optimizer.settings.learning_rate
-            figures = {f"train/{name}": value for name, value in sums.items()}
-            tokens = self.trainer.policy.num_tokens(groups)
-            meter.record(step, {**figures, "train/learning_rate": rate}, tokens)
-            self._after(step, total, folder, meter, progress, stop)
+        done, policy = self._resume(folder, listeners.progress), self.trainer.policy
+        with Watch(self.name, done, self.source.num_steps, listeners, policy.device, policy.causal_lm.dtype) as watch:
+            if done == 0:
+                self._evaluate(0, watch)
+            if stop.requested:
+                raise self._interrupted(done)
+            watch.begin()
+            for step, groups in enumerate(self.source, start=done + 1):
+                factor = self.schedule.factor(step - 1)
+                sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
+                rate = factor * self.trainer.optimizer.settings.learning_rate
+                watch.step(step, sums, rate, policy.num_tokens(groups), policy.num_flops(groups))
+                self._after(step, folder, watch, stop)
 
-    def _after(
-        self, step: int, total: int, folder: StageFolder, meter: Meter, progress: Progress, stop: StopSignal
-    ) -> None:
+    def _after(self, step: int, folder: StageFolder, watch: Watch, stop: StopSignal) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
-        rhythm, last = self.rhythm, step == total
+        rhythm, last = self.rhythm, step == self.source.num_steps
         stopping = stop.requested  # asked once: a later signal is for the next step, which writes a checkpoint
         evaluates = last or (rhythm.eval_every is not None and step % rhythm.eval_every == 0)
         keeps = last or stopping or step % rhythm.checkpoint_every == 0
         if step % rhythm.log_every == 0 or evaluates or keeps:
-            figures = meter.flush()
-            progress.update(step, total, {name.removeprefix("train/"): value for name, value in figures.items()})
+            watch.flush(step)
         if evaluates:
-            self._evaluate(step, meter, progress)
+            self._evaluate(step, watch)
         if keeps:
             facts = {**self.facts, "metrics_offset": folder.metrics_offset()}
             save_checkpoint(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
         if evaluates or keeps:
-            meter.restart()
+            watch.go_on()
         if stopping and not last:
             raise self._interrupted(step)
 
@@ -107,11 +99,10 @@ class Stage:
         written = "a checkpoint is written" if step else "nothing was trained yet"
         return Interrupted(f"stopped after step {step} of {self.source.num_steps}, {written}")
 
-    def _evaluate(self, step: int, meter: Meter, progress: Progress) -> None:
+    def _evaluate(self, step: int, watch: Watch) -> None:
         if len(self.held_out):
             sums = held_out_loss(self.trainer.policy, self.held_out, self.loss, self.tokens_per_microbatch)
-            figures = meter.write_now(step, {f"eval/{name}": value for name, value in sums.items()})
-            progress.say(f"step {step}: held-out loss {figures['eval/loss']:.4f}")
+            watch.evaluated(step, sums)
 
     def _resume(self, folder: StageFolder, progress: Progress) -> int:
         """Restores the newest checkpoint and cuts the figures back to it; returns the steps done."""
@@ -125,7 +116,6 @@ class Stage:
         require_facts(checkpoint, self.facts)
         restore(checkpoint, self.trainer, self.source)
         folder.cut_metrics(checkpoint.values["facts"]["metrics_offset"])
-        for note in changed_versions(checkpoint):
+        for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
             progress.say(note)
-        progress.say(f"going on after step {checkpoint.step}")
         return checkpoint.step

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import burnish
 import burnish.data.feed
 from burnish.builtin import generate, write_rows, write_untrained
-from burnish.errors import DataError, RunError
+from burnish.errors import DataError, RecipeError, RunError
 from burnish.sources import epoch_order
 from tests.plain import plain_loss
 
@@ -61,9 +61,29 @@ def test_the_loss_falls_and_every_step_has_its_line(finished):
     assert steps == list(range(1, STEPS + 1))
     before, after = held_out(finished.folder)
     assert after < before / 2
-    assert {"stage", "step", "train/loss", "train/grad_norm", "train/learning_rate", "tokens_per_second"} == set(
-        metrics(finished.folder)[1]
-    )
+    trained = {"train/loss", "train/grad_norm", "train/learning_rate"}
+    clocked = {"tokens_per_second", "seconds_per_step", "mfu", "memory_gib"}
+    assert {"stage", "step"} | trained | clocked == set(metrics(finished.folder)[1])
+    assert 0 < metrics(finished.folder)[-2]["mfu"] < 1
+
+
+def test_the_report_tells_of_the_whole_run(finished):
+    page = (finished.folder / "report.html").read_text()
+    before, after = held_out(finished.folder)
+    for told in (">finished<", f"{before:.4g}", f"{after:.4g}", "train.jsonl", "test.jsonl", "sequences_per_step: 16"):
+        assert told in page
+    [stage] = json.loads((finished.folder / "data.json").read_text())["stages"]
+    assert [(kept["role"], kept["rows"]) for kept in stage["sets"]] == [("training", 200), ("held out", 20)]
+    assert json.loads((finished.folder / "environment.json").read_text())["threads"] == torch.get_num_threads()
+    assert "alert at step" not in (finished.folder / "log.txt").read_text(), "nothing is wrong with this run"
+
+
+def test_trackers_may_come_and_go_when_a_run_goes_on(world, finished, monkeypatch):
+    """They are no part of a run's identity; one that is not installed is told before anything is loaded."""
+    assert train(world, finished.folder, run_name="another", project="another").again
+    monkeypatch.setattr("burnish.watch.tracking.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"burnish\[wandb\]"):
+        train(world / "nowhere", finished.folder, trackers=["wandb"])
 
 
 def test_plain_transformers_gives_the_same_loss(world, finished):

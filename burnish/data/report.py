@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from burnish.data.writer import PINNED
 
@@ -75,6 +76,11 @@ class DataReport:
     example: tuple[tuple[str, bool], ...]
     """The first group as text, in runs: (text, whether it is learned)."""
 
+    def card(self) -> dict[str, Any]:
+        """The report as JSON, with all but the first of its lines as ``notes``."""
+        notes = [note.strip() for note in self._notes()]
+        return {**asdict(self), "end_tokens": sorted(self.end_tokens), "notes": notes}
+
     def lines(self) -> Iterator[str]:
         """The report for people: what was read, what is learned, and what deserves a second look."""
         share = self.trained_tokens / self.tokens
@@ -82,6 +88,9 @@ class DataReport:
             f"{self.source}: {self.rows:,} rows ({self.format}), {self.tokens:,} tokens, {share:.0%} of them learned, "
             f"longest {self.longest:,}"
         )
+        yield from self._notes()
+
+    def _notes(self) -> Iterator[str]:
         for dropped in self.dropped:
             yield f"  dropped {dropped.count:,}: {dropped.reason} ({', '.join(dropped.where)} ...)"
         if self.unusable:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.model.head import Head, read_head
 from burnish.model.scoring import CHUNK_BYTES, score
-from burnish.packing import CostModel, pack
+from burnish.packing import CostModel, Part, pack
 from burnish.types import Group, Microbatch, Score, TokenScores
 
 
@@ -95,6 +95,31 @@ class Policy:
             per_pair=4.0 * config.num_hidden_layers * config.num_attention_heads * head_size,
             per_scored=2.0 * self.head.weight.numel(),
         )
+
+    @cached_property
+    def training_cost(self) -> CostModel:
+        """What a token and a pair of tokens cost in training, in FLOPs: forward and backward.
+
+        A matrix costs a token 2 FLOPs per weight forwards, 2 for the gradient of its input, and 2 for its own gradient
+        if it is trained: 6 with full training, 4 where weights are frozen. Attention has no weights: its backward is
+        twice its forward. As in arXiv 2204.02311, appendix B, what checkpointing computes again does not count; unlike
+        there, attention is counted as causal, and the head for scored tokens alone. Experts count as if all were used.
+        """
+        weights = list(self.causal_lm.get_decoder().parameters())
+        trained = sum(p.numel() for p in weights if p.requires_grad)
+        frozen = sum(p.numel() for p in weights) - trained
+        embedding = self.causal_lm.get_input_embeddings().weight  # a table to look up: no product
+        lookup = (6.0 if embedding.requires_grad else 4.0) * embedding.numel()
+        return CostModel(
+            per_token=6.0 * trained + 4.0 * frozen - lookup,
+            per_pair=3.0 * self.cost.per_pair,
+            per_scored=(3.0 if self.head.weight.requires_grad else 2.0) * self.cost.per_scored,
+        )
+
+    def num_flops(self, groups: Sequence[Group]) -> float:
+        """FLOPs of one training step on the groups, see `training_cost`."""
+        parts = groups if self.share else [part for group in groups for part in group.expanded()]
+        return sum(Part(part, 0).cost(self.training_cost) for part in parts)
 
     def num_tokens(self, groups: Sequence[Group]) -> int:
         """Tokens that this model computes for the groups: shared prompts once, if it can share them."""

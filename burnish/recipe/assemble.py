@@ -34,7 +34,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         inputs.opener.model,
         adapter=_adapter(recipe.adapter),
         dtype=recipe.dtype,
-        device=_device(recipe),
+        device=device_of(recipe),
         gradient_checkpointing=settings.gradient_checkpointing,
         add_tokens=settings.tokens_to_add,
     )
@@ -70,7 +70,8 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     )
 
 
-def _device(recipe: Recipe) -> torch.device:
+def device_of(recipe: Recipe) -> torch.device:
+    """Raises RecipeError for a device that is not there."""
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise RecipeError(
             given="device: cuda",

@@ -184,6 +184,13 @@ class Inputs:
         example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.preparation.example())
         yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
 
+    def card(self, train: Prepared) -> dict[str, object]:
+        """What data.json holds of the stage: each set as its report has it."""
+        roles = {"training": train, "held out": self.measured_on}
+        sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items() if prepared is not None]
+        mixture = list(self.train.data.lines()) if len(self.train.data.parts) > 1 else []
+        return {"mixture": mixture, "sets": sets}
+
     def unusable(self, train: Prepared) -> str:
         """JSON lines: every row that was left out because it cannot be used, with the reason."""
         sets = [prepared for prepared in (train, self.measured_on) if prepared is not None]

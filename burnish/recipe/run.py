@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,21 @@ from typing import Any
 
 from burnish.data import Prepared
 from burnish.model.export import export
-from burnish.recipe.assemble import assemble, learning_rate
+from burnish.recipe.assemble import assemble, device_of, learning_rate
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.read import Origins, numbered
 from burnish.recipe.schema import Recipe
 from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
 from burnish.runs.durable import write_text
-from burnish.watch import Progress, open_progress
+from burnish.watch import (
+    Listeners,
+    Tracking,
+    open_progress,
+    refresh_report,
+    require_installed,
+    write_environment,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ def run(origins: Origins) -> Finished:
     """
     recipe = origins.recipe
     assert recipe.output is not None, "reading a recipe gives it an output"
+    require_installed(recipe.trackers)
     path = Path(recipe.output)
     if (done := RunFolder.finished_before(path, origins.identity())) is not None:
         return Finished(path.absolute(), done, again=True)
@@ -61,54 +70,80 @@ def run(origins: Origins) -> Finished:
     ):
         if (done := folder.finished) is not None:  # by another process, in this very moment
             return Finished(folder.path, done, again=True)
-        summary = _run_stages(recipe, first, folder, progress, stop)
+        write_environment(folder.path, device_of(recipe))
+        tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
+        listeners = Listeners(folder.path, folder.append_metrics, progress, tracking)
+        summary = _Running(recipe, folder, listeners, stop).stages(first)
+        refresh_report(folder.path, "finished", progress.say)
         folder.mark_finished(summary)
         progress.say(f"finished: the model is in {folder.path / 'model'}")
         return Finished(folder.path, summary, again=False)
 
 
-def _run_stages(
-    recipe: Recipe, first: Inputs, folder: RunFolder, progress: Progress, stop: StopSignal
-) -> dict[str, JSON]:
-    """Runs what is left of the stages; returns the summary of all."""
-    names, model, begin = stage_names(recipe), recipe.model, 0
-    if len(names) == 1:
-        return _run_stage(recipe, names[0], first, StageFolder(folder, folder.path), progress, stop)
-    summaries: dict[str, Mapping[str, JSON]] = {}
-    for number, name in enumerate(names):
-        place = StageFolder.one_of_several(folder, name, begin, is_last=number == len(names) - 1)
-        if place.finished is None:
-            progress.say(f"stage {name}")
-            inputs = first if number == 0 else Inputs.of(Opener.of(recipe, number, model))
-            summaries[name] = _run_stage(recipe, name, inputs, place, progress, stop)
-            if not place.is_last:
-                place.mark_finished(summaries[name])
-        if (done := place.finished) is not None:
-            summaries[name], model, begin = done.summary, str(place.model), done.metrics_offset
-    return {"stages": summaries}
+@dataclass(frozen=True, eq=False, slots=True)
+class _Running:
+    """A run in its folder."""
+
+    recipe: Recipe
+    folder: RunFolder
+    listeners: Listeners
+    stop: StopSignal
+
+    def stages(self, first: Inputs) -> dict[str, JSON]:
+        """Runs what is left of the stages; returns the summary of all."""
+        names, model, begin = stage_names(self.recipe), self.recipe.model, 0
+        if len(names) == 1:
+            return self._stage(names[0], first, StageFolder(self.folder, self.folder.path))
+        summaries: dict[str, Mapping[str, JSON]] = {}
+        for number, name in enumerate(names):
+            place = StageFolder.one_of_several(self.folder, name, begin, is_last=number == len(names) - 1)
+            if place.finished is None:
+                self._say(f"stage {name}")
+                inputs = first if number == 0 else Inputs.of(Opener.of(self.recipe, number, model))
+                summaries[name] = self._stage(name, inputs, place)
+                if not place.is_last:
+                    place.mark_finished(summaries[name])
+            if (done := place.finished) is not None:
+                summaries[name], model, begin = done.summary, str(place.model), done.metrics_offset
+        return {"stages": summaries}
+
+    def _stage(self, name: str, inputs: Inputs, place: StageFolder) -> dict[str, JSON]:
+        """Trains a stage, or goes on with it, and writes its model; returns its summary."""
+        with (
+            repeatable(self.recipe.seed, only_deterministic=self.recipe.deterministic),
+            out_of_memory_explained(inputs.tokens_per_microbatch),
+        ):
+            inputs.feed.when_ready(lambda prepared: self._tell(name, prepared, inputs, place))
+            for line in inputs.report():
+                self._say(line)
+            stage = assemble(self.recipe, inputs, name)
+            policy = stage.trainer.policy
+            for note in policy.notes:
+                self._say(note)
+            stage.run(place, self.listeners, self.stop)
+            train = inputs.feed.whole()
+            template = inputs.opener.template.saved if train.report.conversations else None
+            ends = train.report.end_tokens
+            place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
+            return {"steps": stage.source.num_steps, "data": train.fingerprint}
+
+    def _tell(self, name: str, train: Prepared, inputs: Inputs, place: StageFolder) -> None:
+        """Says what became of the rows, and lists those that cannot be used."""
+        _write_card(self.folder.path / "data.json", {"stage": name, **inputs.card(train)})
+        for line in train.report.lines():
+            self._say(line)
+        if unusable := inputs.unusable(train):
+            write_text(place.path / "unusable.jsonl", unusable)
+
+    def _say(self, line: str) -> None:
+        self.listeners.progress.say(line)
 
 
-def _run_stage(
-    recipe: Recipe, name: str, inputs: Inputs, place: StageFolder, progress: Progress, stop: StopSignal
-) -> dict[str, JSON]:
-    """Trains a stage, or goes on with it, and writes its model; returns its summary."""
-    with (
-        repeatable(recipe.seed, only_deterministic=recipe.deterministic),
-        out_of_memory_explained(inputs.tokens_per_microbatch),
-    ):
-        inputs.feed.when_ready(lambda prepared: _tell(prepared, inputs, place, progress))
-        for line in inputs.report():
-            progress.say(line)
-        stage = assemble(recipe, inputs, name)
-        policy = stage.trainer.policy
-        for note in policy.notes:
-            progress.say(note)
-        stage.run(place, progress, stop)
-        train = inputs.feed.whole()
-        template = inputs.opener.template.saved if train.report.conversations else None
-        ends = train.report.end_tokens
-        place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
-        return {"steps": stage.source.num_steps, "data": train.fingerprint}
+def _write_card(path: Path, card: Mapping[str, object]) -> None:
+    """Writes a stage's card among those of the others."""
+    cards = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.exists() else []
+    others = [each for each in cards if each["stage"] != card["stage"]]
+    write_text(path, json.dumps({"stages": [*others, card]}, indent=1, ensure_ascii=False) + "\n")
 
 
 def stage_names(recipe: Recipe) -> list[str]:
@@ -135,11 +170,3 @@ def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
             "learning_rate": learning_rate(recipe, opener.stage),
         }.items()
     }
-
-
-def _tell(train: Prepared, inputs: Inputs, place: StageFolder, progress: Progress) -> None:
-    """Says what became of the rows, and lists those that cannot be used."""
-    for line in train.report.lines():
-        progress.say(line)
-    if unusable := inputs.unusable(train):
-        write_text(place.path / "unusable.jsonl", unusable)

@@ -19,6 +19,7 @@ from burnish.model.load import DtypeName
 from burnish.optim import OptimizerName
 from burnish.recipe.data import DataField, FormatName
 from burnish.schedule import Shape
+from burnish.watch import TrackerName
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -184,13 +185,21 @@ class Recipe(Settings):
     """auto: CUDA if there is one."""
     output: str | None = None
     """The run folder; null: runs/ and the recipe's name."""
+    trackers: Annotated[tuple[TrackerName, ...], Field(strict=False)] = ()
+    """Where figures also go: tensorboard, wandb, trackio; each needs the extra of its name. []: nowhere."""
+    project: str = "burnish"
+    """What trackers file the run under."""
+    run_name: str | None = None
+    """What trackers call the run; null: as its folder."""
     deterministic: bool = True
     """Only algorithms that give the same bits every time; what exact resume needs."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     """The stages, in order; each begins with the model that the one before it made."""
 
 
-OPERATIONAL = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "output"})
+OPERATIONAL = frozenset(
+    {"log_every", "checkpoint_every", "keep_checkpoints", "output", "trackers", "project", "run_name"}
+)
 """Keys that may differ when a run is resumed: they cannot change its weights."""
 
 KNOWN_ELSEWHERE = {
@@ -255,5 +264,9 @@ KNOWN_ELSEWHERE = {
     "bf16": "dtype: bfloat16, at the top of the recipe",
     "fp16": "dtype: bfloat16, at the top of the recipe",
     "torch_dtype": "dtype, at the top of the recipe",
+    "report_to": "trackers, at the top of the recipe",
+    "logging_dir": "output, at the top of the recipe: tensorboard writes into the run folder",
+    "wandb_project": "project, at the top of the recipe",
+    "wandb_name": "run_name, at the top of the recipe",
 }
 """Names that TRL, axolotl and LLaMA-Factory use for the same thing."""

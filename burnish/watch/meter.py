@@ -1,7 +1,7 @@
 """The figures of a run, step by step, without waiting for the device until a line is due.
 
 Stands beside the loop. Scalars stay on the device in a buffer; `flush` reads them all at once, checks that they are
-finite, writes one line per step and measures the speed since the last restart.
+finite, writes one line per step and measures speed, utilisation and memory since the last restart.
 """
 
 import math
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from burnish.errors import DivergenceError
+from burnish.watch.memory import peak_memory_gib
+from burnish.watch.peak import measured_peak
 
 Line = dict[str, str | int | float | None]
 """One object of metrics.jsonl."""
@@ -25,19 +27,26 @@ class _Entry:
     step: int
     figures: Mapping[str, Tensor | float]
     tokens: int
+    flops: float
 
 
 class Meter:
     """Buffers the figures of steps and writes them in lines."""
 
-    def __init__(self, stage: str, write: Callable[[Sequence[Line]], None]) -> None:
+    def __init__(
+        self, stage: str, write: Callable[[Sequence[Line]], None], device: torch.device, dtype: torch.dtype
+    ) -> None:
         """
         Args:
             stage: name that every line carries.
             write: appends lines to metrics.jsonl.
+            device: where the model is computed.
+            dtype: in which type.
         """
         self._stage = stage
         self._write = write
+        self._device = device
+        self._peak = measured_peak(device, dtype)
         self._buffer: list[_Entry] = []
         self.restart()
 
@@ -45,15 +54,15 @@ class Meter:
         """Time begins to count anew: what passed since the last flush was not training."""
         self._since = time.perf_counter()
 
-    def record(self, step: int, figures: Mapping[str, Tensor | float], tokens: int) -> None:
-        """Keeps a step's figures; `tokens` are all tokens that it computed."""
-        self._buffer.append(_Entry(step, figures, tokens))
+    def record(self, step: int, figures: Mapping[str, Tensor | float], tokens: int, flops: float) -> None:
+        """Keeps a step's figures; `tokens` are all tokens that it computed, with so many FLOPs of the model."""
+        self._buffer.append(_Entry(step, figures, tokens, flops))
 
     def flush(self) -> dict[str, float]:
         """Writes what was recorded, a line per step.
 
         Returns:
-            The means of the figures over these steps, and the speed; empty if nothing was recorded.
+            The means of the figures over these steps, and those of `_speed`; empty if nothing was recorded.
 
         Raises:
             DivergenceError: a figure of some step is not a finite number. The lines are written all the same.
@@ -61,9 +70,9 @@ class Meter:
         if not self._buffer:
             return {}
         rows = [_read(entry.figures) for entry in self._buffer]
-        speed = sum(entry.tokens for entry in self._buffer) / max(time.perf_counter() - self._since, 1e-9)
+        speed = self._speed()
         lines: list[Line] = [
-            {"stage": self._stage, "step": entry.step, **row, "tokens_per_second": speed}
+            {"stage": self._stage, "step": entry.step, **row, **speed}
             for entry, row in zip(self._buffer, rows, strict=True)
         ]
         means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[-1]}
@@ -71,7 +80,21 @@ class Meter:
         self._write(lines)
         _require_finite(lines)
         self.restart()
-        return {**means, "tokens_per_second": speed}
+        return {**means, **speed}
+
+    def _speed(self) -> dict[str, float]:
+        """What depends on the clock and the machine, over the buffered steps.
+
+        ``mfu`` is the model-FLOP utilisation of arXiv 2204.02311, appendix B: FLOPs that the model needs, without what
+        checkpointing computes again, per second, over the peak; here the measured one.
+        """
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        return {
+            "tokens_per_second": sum(entry.tokens for entry in self._buffer) / seconds,
+            "seconds_per_step": seconds / len(self._buffer),
+            "mfu": sum(entry.flops for entry in self._buffer) / seconds / self._peak,
+            "memory_gib": peak_memory_gib(self._device),
+        }
 
     def write_now(self, step: int, figures: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Writes a line that is no training step, such as an evaluation; returns its figures.

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from burnish.watch.figures import clock, figure, rank
+
+_BAR = (6, 40)
+"""Narrowest and widest bar, columns."""
+_REFRESHES_PER_SECOND = 2
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Progress:
@@ -18,8 +29,8 @@ class Progress:
     def __init__(self, console: Console, log: TextIO) -> None:
         self._console = console
         self._log = log
-        self._bar: Bar | None = None
-        self._task: TaskID | None = None
+        self._live: Live | None = None
+        self._state = State("", 0, 0)
         self._done = 0
         self._since = 0.0
 
@@ -27,26 +38,29 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._stop_bar()
         self._log.close()
 
-    def say(self, message: str) -> None:
-        """A line for people."""
-        self._write_log(message)
-        (self._bar.console if self._bar else self._console).print(
-            message, highlight=False, markup=False, soft_wrap=True
-        )
+    def say(self, message: str, style: str = "") -> None:
+        """A line for people; on a terminal in a style such as "yellow".
+
+        Control characters in it, which come from the user's data, are spelled out: they would command the terminal.
+        """
+        plain = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", message)
+        self._write_log(plain)
+        self._console.print(plain, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, stage: str, done: int, total: int) -> None:
         """A stage of `total` steps begins, `done` of which were done by an earlier run."""
+        self._stop_bar()
         self._done = done
+        self._state = State(stage, done, total)
         self.begin_clock()
         if self._console.is_terminal:
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-            self._bar = Bar(*columns, TextColumn("{task.fields[figures]}"), console=self._console)
-            self._bar.start()
-            self._task = self._bar.add_task(stage, total=total, completed=done, figures="")
+            self._live = Live(
+                get_renderable=lambda: self._state, console=self._console, refresh_per_second=_REFRESHES_PER_SECOND
+            )
+            self._live.start()
 
     def begin_clock(self) -> None:
         """From now on time counts for the estimate of what is left."""
@@ -55,29 +69,54 @@ class Progress:
     def update(self, step: int, total: int, figures: Mapping[str, float]) -> None:
         """Step `step` of `total` was done."""
         seconds_left = (time.perf_counter() - self._since) / max(1, step - self._done) * (total - step)
-        text = " · ".join(f"{name} {_short(value)}" for name, value in figures.items())
-        line = f"step {step}/{total} · {text} · {_clock(seconds_left)} left"
+        told = tuple(figure(name).told(figures[name]) for name in sorted(figures, key=rank))
+        self._state = State(self._state.stage, step, total, told, seconds_left)
+        line = f"step {step}/{total} · {' · '.join((*told, f'{clock(seconds_left)} left'))}"
         self._write_log(line)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, figures=text)
-        else:
+        if self._live is None:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _stop_bar(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def _write_log(self, message: str) -> None:
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
         self._log.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a stage is, as one line of a terminal of any width: what does not fit is left out, nothing wraps."""
+
+    stage: str
+    step: int
+    total: int
+    figures: tuple[str, ...] = ()
+    """In the order of importance."""
+    seconds_left: float | None = None
+    """None: not known yet."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        pieces = [f"{self.step:,}/{self.total:,}"]
+        wanted = [] if self.seconds_left is None else [f"{clock(self.seconds_left)} left"]
+        space = options.max_width - len(self.stage) - 1 - len(pieces[0])
+        for text in [*wanted, *self.figures]:
+            if space - _BAR[0] - 1 < len(text) + 3:
+                break
+            pieces.append(text)
+            space -= len(text) + 3
+        row = Table.grid(padding=(0, 1, 0, 0))
+        cells: list[Text | ProgressBar] = [Text(self.stage, no_wrap=True, overflow="crop")]
+        if space > _BAR[0]:
+            width = min(_BAR[1], space - 1)
+            cells.append(ProgressBar(total=max(1, self.total), completed=self.step, width=width))
+        cells.append(Text(" · ".join(pieces), no_wrap=True, overflow="crop"))
+        row.add_row(*cells)
+        yield row
+
+
 def open_progress(log: Path) -> Progress:
     """Progress on standard error, logged to a file that is appended to."""
     return Progress(Console(stderr=True), log.open("a", encoding="utf-8"))
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

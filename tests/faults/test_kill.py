@@ -53,9 +53,10 @@ def weights(output: Path) -> dict[str, str]:
 
 
 def figures(output: Path) -> list[dict[str, object]]:
-    """The lines of metrics.jsonl without what depends on the clock."""
+    """The lines of metrics.jsonl without what depends on the clock and the process."""
+    clocked = {"tokens_per_second", "seconds_per_step", "mfu", "memory_gib"}
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
 
 def kill_until_done(nursery, world: Path, output: Path, variant: str, kills: int, calls: int, seed: int) -> int:

@@ -73,7 +73,7 @@ def test_the_tokens_that_a_stage_adds():
 
 def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
     base = read_recipe(write(tmp_path)).identity()
-    for override in ("log_every=3", "checkpoint_every=2", "keep_checkpoints=9", "output=elsewhere"):
+    for override in ("log_every=3", "checkpoint_every=2", "keep_checkpoints=9", "output=elsewhere", "trackers=[wandb]"):
         assert read_recipe(write(tmp_path), [override]).identity() == base
     for override in ("seed=3", "learning_rate=1", "adapter.rank=2", "tokens_per_microbatch=100", "data=other"):
         assert read_recipe(write(tmp_path), [override]).identity() != base
@@ -88,6 +88,8 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("adapter.rnk=1", ["unknown key adapter.rnk", "rank"]),
         ("zzz=1", ["unknown key zzz", "choose from", "learning_rate"]),
         ("num_train_epochs=1", ["here it is epochs"]),
+        ("report_to=wandb", ["here it is trackers"]),
+        ("trackers=[mlflow]", ["trackers", "tensorboard", "mlflow"]),
         ("per_device_train_batch_size=1", ["sequences_per_step"]),
         ("gradient_accumulation_steps=4", ["sequences_per_step"]),
         ("lora_r=8", ["adapter.rank"]),

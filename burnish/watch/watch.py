@@ -1,0 +1,126 @@
+"""What a stage tells while it runs, and who hears it: metrics.jsonl, people, trackers, alerts, the report.
+
+Stands beside the loop, which tells a `Watch` what happened and knows none of those who listen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from burnish.watch.alerts import Alerts, worth_telling
+from burnish.watch.lines import read_lines
+from burnish.watch.meter import Line, Meter
+from burnish.watch.progress import Progress
+from burnish.watch.report import ending, refresh_report
+from burnish.watch.tracking import NOWHERE, Tracking
+
+REPORT_SECONDS = 60.0
+"""Between reports of a run that goes on. Writing one of a long run takes about a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Who hears of a run, whatever its stages are."""
+
+    folder: Path
+    """The run folder."""
+    write: Callable[[Sequence[Line]], None]
+    """Appends lines to its metrics.jsonl."""
+    progress: Progress
+    tracking: Tracking = NOWHERE
+
+
+class Watch:
+    """One stage, watched. A context manager: leaving it closes the trackers and writes the report."""
+
+    def __init__(
+        self, stage: str, done: int, total: int, listeners: Listeners, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """
+        Args:
+            stage: its name.
+            done: steps that were done before; metrics.jsonl holds the lines of these and no others.
+            total: steps of the stage.
+            listeners: who hears of it.
+            device: where the model is computed.
+            dtype: in which type.
+        """
+        self._total = total
+        self._to = listeners
+        self._meter = Meter(stage, self._write, device, dtype)
+        past = [line for line in read_lines(listeners.folder / "metrics.jsonl") if line["stage"] == stage]
+        self._alerts = Alerts(past)
+        self._trackers = listeners.tracking.open(listeners.folder, stage, done, past)
+        for place in self._trackers.places:
+            listeners.progress.say(place)
+        listeners.progress.start(stage, done, total)
+        self._reported = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._trackers.close(failed=ending(error) not in ("running", "interrupted"))
+        refresh_report(self._to.folder, ending(error), self._to.progress.say)
+
+    def begin(self) -> None:
+        """The first step begins: all before it was preparation."""
+        self._to.progress.begin_clock()
+        self._meter.restart()
+
+    def step(
+        self, step: int, sums: Mapping[str, Tensor | float], learning_rate: float, tokens: int, flops: float
+    ) -> None:
+        """A step was done: its sums, and how many tokens and FLOPs of the model it took. Waits for nothing."""
+        figures = {f"train/{name}": value for name, value in sums.items()}
+        self._meter.record(step, {**figures, "train/learning_rate": learning_rate}, tokens, flops)
+
+    def flush(self, step: int) -> None:
+        """A line for people is due, and everything up to `step` is written.
+
+        Raises:
+            DivergenceError: see `Meter.flush`.
+        """
+        means = self._meter.flush()
+        told = {name.removeprefix("train/"): value for name, value in means.items()}
+        self._to.progress.update(step, self._total, told)
+
+    def evaluated(self, step: int, sums: Mapping[str, Tensor | float]) -> None:
+        """An evaluation was done.
+
+        Raises:
+            DivergenceError: see `Meter.flush`.
+        """
+        figures = self._meter.write_now(step, {f"eval/{name}": value for name, value in sums.items()})
+        self._to.progress.say(f"step {step}: held-out loss {figures['eval/loss']:.4f}")
+
+    def go_on(self) -> None:
+        """Training goes on after something else, such as a checkpoint: that time was not training's."""
+        if time.monotonic() - self._reported > REPORT_SECONDS:
+            refresh_report(self._to.folder, "running", self._to.progress.say)
+            self._reported = time.monotonic()
+        self._meter.restart()
+
+    def _write(self, lines: Sequence[Line]) -> None:
+        """An alert's line follows the line that it is about."""
+        written: list[Line] = []
+        for line in lines:
+            written.append(line)
+            for alert in self._alerts.observe(line):
+                head: Line = {"stage": line["stage"], "step": alert.step}
+                written.append({**head, "alert": alert.name, "message": alert.message, "count": alert.count})
+                if worth_telling(alert):
+                    again = f" ({alert.count} times so far)" if alert.count > 1 else ""
+                    self._to.progress.say(f"alert at step {alert.step}: {alert.message}{again}", style="yellow")
+        self._to.write(written)
+        self._trackers.write(written)

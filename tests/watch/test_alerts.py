@@ -1,0 +1,156 @@
+"""Alerts: they come when something is wrong, once, and never on healthy noise."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from burnish.watch.alerts import (
+    LOSS_PATIENCE,
+    LOSS_WINDOW,
+    NO_GRADIENT,
+    SAME_LOSS,
+    SLOW_PATIENCE,
+    SPIKE_PATIENCE,
+    Alert,
+    Alerts,
+)
+from burnish.watch.alerts import worth_telling as worth
+
+
+def lines(losses, norms=None, speeds=None, rates=None):
+    """Lines of metrics.jsonl, of steps from 1."""
+    count = len(losses)
+    series = zip(
+        losses, norms or [1.0 + step % 2 for step in range(count)], speeds or [100.0] * count, rates or [0.1] * count,
+        strict=True,
+    )  # fmt: skip
+    for step, (loss, norm, speed, rate) in enumerate(series, start=1):
+        figures = {"train/loss": loss, "train/grad_norm": norm, "train/learning_rate": rate}
+        yield {"stage": "sft", "step": step, **figures, "tokens_per_second": speed}
+
+
+def fired(series) -> list[tuple[str, int]]:
+    alerts = Alerts()
+    return [(alert.name, alert.step) for line in series for alert in alerts.observe(line)]
+
+
+def healthy(seed: int, count: int, noise: float, final: float = 0.5) -> list[float]:
+    """A loss that falls and is noisy."""
+    draw = random.Random(seed)
+    return [final + 3 * math.exp(-step / 40) + draw.gauss(0, noise) for step in range(count)]
+
+
+@given(st.integers(0, 2**32), st.floats(0.001, 0.1), st.floats(0.5, 5), st.integers(1, 400))
+def test_healthy_runs_are_silent(seed, noise, final, count):
+    """Losses that fall with normal noise, norms that scatter by a factor of two, speeds by a third."""
+    draw = random.Random(seed)
+    norms = [math.exp(draw.gauss(0, 0.5)) * (1 + 5 * math.exp(-step / 10)) for step in range(count)]
+    speeds = [1000 * draw.uniform(0.7, 1.3) for _ in range(count)]
+    rates = [min(1, (step + 1) / 10) for step in range(count)]
+    assert fired(lines(healthy(seed, count, noise, final), norms, speeds, rates)) == []
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 10))
+def test_a_loss_around_zero_is_no_divergence(seed, scale):
+    """Losses of policy gradients have no sign: a share of them says nothing, their spread does."""
+    draw = random.Random(seed)
+    assert fired(lines([draw.gauss(0, scale) for _ in range(500)])) == []
+
+
+def test_a_loss_that_rises_for_long_is_told_once():
+    series = [*healthy(0, 200, 0.02), *(0.5 + step / 50 for step in range(200))]
+    [(name, step)] = fired(lines(series))
+    assert name == "divergence"
+    assert 200 + LOSS_WINDOW / 2 < step < 200 + 2 * LOSS_WINDOW
+
+
+@given(st.integers(0, 2**32), st.integers(1, 12), st.floats(20, 1000))
+def test_a_loss_that_explodes_at_the_start_is_told(seed, at, factor):
+    """The learning rate is far too large: the loss rises before anything was learned, and its noise with it."""
+    draw = random.Random(seed)
+    losses = [5.5 * math.exp(draw.gauss(0, 0.05)) for _ in range(at)]
+    losses += [5.5 * factor * math.exp(draw.gauss(0, 0.2)) for _ in range(100)]
+    [(name, step)] = fired(lines(losses))
+    assert name == "divergence"
+    assert step <= 2 * LOSS_PATIENCE
+
+
+def test_a_single_bad_batch_is_no_divergence():
+    series = healthy(0, 300, 0.02)
+    series[150:160] = [30.0] * 10
+    assert fired(lines(series)) == []
+
+
+def test_a_second_divergence_is_told_again():
+    rise = [*[3.0 + step / 1e3 for step in range(100)], *[0.5 + step / 1e5 for step in range(100)]]
+    names = [name for name, _ in fired(lines([*healthy(0, 200, 0.02), *rise, *rise]))]
+    assert names == ["divergence", "divergence"]
+
+
+def test_a_spike_of_the_gradient():
+    norms = [1.0 + step % 3 for step in range(60)]
+    norms[40] = 21.0
+    assert fired(lines(healthy(0, 60, 0.02), norms)) == [("gradient_spike", 41)]
+    early = [1.0, 50.0, *[1.0] * (SPIKE_PATIENCE - 2)]
+    assert fired(lines(healthy(0, SPIKE_PATIENCE, 0.02), early)) == []
+
+
+def test_gradients_of_zero():
+    norms = [1.0, 0.0, 0.0, 1.0, *[0.0] * 10]
+    assert fired(lines(healthy(0, 14, 0.02), norms)) == [("nothing_trained", 4 + NO_GRADIENT)]
+
+
+def test_the_same_loss_again_and_again():
+    assert fired(lines([2.0, *[1.25] * 60])) == [("nothing_trained", 1 + SAME_LOSS)]
+    alternating = [1.25 + step % 2 * 2**-52 for step in range(60)]
+    assert fired(lines(alternating)) == [], "the last bit differs"
+
+
+def test_a_first_step_that_changes_nothing():
+    assert fired(lines([2.0, 1.9], rates=[0.0, 0.1])) == [("nothing_trained", 1)]
+    assert fired(lines([2.0, 1.9], rates=[0.1, 0.0])) == []
+
+
+def test_a_machine_that_becomes_slow():
+    speeds = [*[1000.0] * 150, *[200.0] * 100, *[1000.0] * 10, *[200.0] * (SLOW_PATIENCE - 1)]
+    assert fired(lines(healthy(0, len(speeds), 0.02), speeds=speeds)) == [("slowness", 150 + SLOW_PATIENCE)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None], ids=str)
+def test_what_is_no_number_is_told(value):
+    """None is how metrics.jsonl writes it."""
+    assert fired(lines([1.0, 2.0, value])) == [("not_finite", 3)]
+
+
+@given(st.integers(0, 300))
+def test_a_resumed_run_alerts_as_if_it_had_never_stopped(at):
+    losses = [*healthy(1, 150, 0.02), *[4.0 + step / 100 for step in range(150)]]
+    norms = [40.0 if step in (50, 120, 280) else 1.0 + step % 2 for step in range(300)]
+    series = list(lines(losses, norms))
+    whole = Alerts()
+    told = [whole.observe(line) for line in series]
+    record = [line for line, found in zip(series[:at], told[:at], strict=True) for line in (line, *map(as_line, found))]
+    resumed = Alerts(record)
+    assert [resumed.observe(line) for line in series[at:]] == told[at:]
+
+
+def as_line(alert: Alert) -> dict[str, object]:
+    """An alert on record, which has no figures."""
+    return {"stage": "sft", "step": alert.step, "alert": alert.name, "message": alert.message, "count": alert.count}
+
+
+def test_an_evaluation_is_no_training_step():
+    """Held-out losses come in between and are another series."""
+    series = list(lines([2.0] + [1.25] * (SAME_LOSS - 1)))
+    evaluations = [{"stage": "sft", "step": step, "eval/loss": 1.25} for step in range(100)]
+    assert fired([*series, *evaluations]) == []
+
+
+def test_what_keeps_coming_is_told_rarely():
+    counts = [count for count in range(1, 2000) if worth(Alert("gradient_spike", 1, "", count))]
+    assert counts == [1, 10, 100, 1000]
