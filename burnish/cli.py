@@ -80,6 +80,14 @@ def run(
     _run(read_recipe(recipe, overrides))
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from burnish.recipe.editors import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
 def _run(origins: Origins) -> None:
     from burnish.recipe.run import run as run_recipe
 

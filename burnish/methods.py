@@ -26,8 +26,7 @@ def sft(
     epochs: float = 1.0,
     max_steps: int | None = None,
     shuffle: bool = True,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    loss: Loss | None = None,
 ) -> Method:
     """Supervised fine-tuning: the likelihood of given responses (Wei et al. 2021, arXiv 2109.01652).
 
@@ -36,4 +35,4 @@ def sft(
     source = RowSource(
         rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps, shuffle=shuffle
     )
-    return Method(source, CrossEntropy(label_smoothing, z_loss))
+    return Method(source, loss or CrossEntropy())

@@ -18,7 +18,14 @@ from burnish.errors import RecipeError
 class Settings(BaseModel):
     """Base of every record of settings: frozen, strict about types, closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # what editors show of a key, see `recipe.editors`
+    )
 
 
 S = TypeVar("S", bound=Settings)

@@ -11,12 +11,14 @@ import torch
 
 from burnish.errors import RecipeError
 from burnish.loop import Rhythm, Stage
+from burnish.losses import CrossEntropy, Loss
 from burnish.methods import sft
 from burnish.model.adapters import AdapterSettings
 from burnish.model.load import default_device, load_policy
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.inputs import Inputs
+from burnish.recipe.own_loss import loss_identity, own_loss
 from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
 from burnish.runs import frozen_fingerprint
 from burnish.schedule import Schedule
@@ -45,8 +47,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         epochs=settings.epochs or 1.0,
         max_steps=settings.max_steps,
         shuffle=inputs.shuffle,
-        label_smoothing=settings.label_smoothing,
-        z_loss=settings.z_loss,
+        loss=_loss(settings),
     )
     steps = method.source.num_steps
     decay = DECAY if settings.decay is None else settings.decay
@@ -66,8 +67,14 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         held_out=inputs.measured_on or (),
-        facts={**inputs.facts, "the model": frozen_fingerprint(policy)},
+        facts={**inputs.facts, "the model": frozen_fingerprint(policy), "the loss": loss_identity(method.loss)},
     )
+
+
+def _loss(settings: Sft) -> Loss:
+    if settings.loss != "cross_entropy":
+        return own_loss(settings.loss, settings.loss_options)
+    return CrossEntropy(settings.label_smoothing, settings.z_loss)
 
 
 def device_of(recipe: Recipe) -> torch.device:

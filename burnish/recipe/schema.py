@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
 from burnish.data.lengths import Overlong
 from burnish.data.maker import ControlRule
@@ -103,11 +104,17 @@ class Sft(Settings):
     decay: Fraction | None = None
     """Share of the steps that decay, for wsd alone; null: 0.2."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Share of each matrix that a step takes away, times the learning rate (decoupled, arXiv 1711.05101)."""
     betas: Annotated[tuple[BelowOne, BelowOne], Field(strict=False)] = (0.9, 0.999)
     """AdamW's averages of gradients and squares."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient; null: no clipping."""
+    loss: str = "cross_entropy"
+    """cross_entropy, or a loss of your own: file.py:name (docs/methods/sft.md)."""
+    loss_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """What a class of your own is made with."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread evenly over the vocabulary, of cross_entropy."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     """Weight of (log Z)²."""
     gradient_checkpointing: bool = False
@@ -129,6 +136,13 @@ class Sft(Settings):
             raise ValueError(f"decay has no effect with schedule: {self.schedule}; set schedule: wsd or remove it")
         if self.schedule == "wsd" and self.warmup + (DECAY if self.decay is None else self.decay) > 1:
             raise ValueError("warmup and decay are shares of one run, their sum is at most 1")
+        own = is_own(self.loss)
+        if self.loss != "cross_entropy" and not own:
+            raise ValueError(f"loss: {self.loss} is none; write cross_entropy, or file.py:name for one of your own")
+        if own and (self.label_smoothing or self.z_loss):
+            raise ValueError("label_smoothing and z_loss are parts of cross_entropy; write them into your own loss")
+        if self.loss_options and not own:
+            raise ValueError("loss_options are for a loss of your own (loss: file.py:name)")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
         if self.max_length and self.tokens_per_microbatch and self.max_length > self.tokens_per_microbatch:
@@ -164,6 +178,7 @@ class Stage(Settings):
     """One stage: a mapping with one key, the method."""
 
     sft: Sft
+    """Supervised fine-tuning."""
 
     @property
     def method(self) -> str:
@@ -177,6 +192,7 @@ class Recipe(Settings):
     model: str
     """A hub name or a folder."""
     adapter: Adapter = Adapter()
+    """Which weights learn: all, or a LoRA adapter."""
     dtype: DtypeName = "auto"
     """Type of the weights; auto: the checkpoint's own. Narrow weights learn through float32 masters."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

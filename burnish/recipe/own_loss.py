@@ -1,0 +1,115 @@
+"""A user's own loss, ``my_loss.py:loss``: a function, or a class with the members of `burnish.losses.Loss`.
+
+Beside `assemble`, which puts it in the place of the method's loss. The shortest one::
+
+    from burnish.types import Component, Denominator, LossOutput
+
+    def loss(scores, microbatch):
+        surprise = -(microbatch.weights * scores.logprob).sum()
+        return LossOutput({"surprise": Component(surprise, Denominator.WEIGHT)})
+
+Its attribute ``needs`` says which scores it reads; without it, log-probabilities alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from burnish.config.own_code import OwnCode
+from burnish.errors import RecipeError
+from burnish.losses import Loss
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OwnLoss:
+    """What a user's file gives, as a loss whose mistakes are explained."""
+
+    code: OwnCode
+    own: Any
+    """The function, or an object of the class."""
+    needs: Collection[Score]
+
+    def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
+        try:
+            output = self.own(scores, microbatch)
+        except Exception as error:
+            raise RecipeError(
+                given=f"loss {self.code.name} raised {type(error).__name__}: {error}{self.code.where(error)}",
+                rule="a loss takes the scores that it declares in needs, and a microbatch (burnish.types)",
+                remedy="correct the loss",
+            ) from error
+        if not _is_output(output):
+            raise RecipeError(
+                given=f"loss {self.code.name} gave {_described(output)}",
+                rule="a loss gives a LossOutput: terms of scalar sums with gradients, each with its Denominator",
+                remedy='return LossOutput({"name": Component(total, Denominator.WEIGHT)})',
+            )
+        return output
+
+    def coefficients(
+        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
+    ) -> Mapping[Score, Tensor] | None:
+        known = getattr(self.own, "coefficients", None)
+        return None if known is None else known(microbatch, denominators)
+
+
+def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
+    """The loss ``file.py:name``.
+
+    Args:
+        written: as the recipe has it.
+        options: what a class is made with; a function takes none.
+
+    Raises:
+        RecipeError: there is no such file or name, the options are not its own, or ``needs`` names no scores.
+    """
+    code = OwnCode.read(written, "a loss", RecipeError)
+    found = code.load()
+    if isinstance(found, type):
+        try:
+            found = found(**options)
+        except TypeError as error:
+            raise RecipeError(
+                given=f"loss_options: {dict(options)}; {error}",
+                rule=f"{code.name} is made with loss_options",
+                remedy="give the options that it takes",
+            ) from error
+    elif options:
+        raise RecipeError(
+            given=f"loss_options: {dict(options)}",
+            rule=f"{code.name} is a function, and only a class takes options",
+            remedy="remove loss_options, or write a class",
+        )
+    needs = getattr(found, "needs", (Score.LOGPROB,))
+    if not isinstance(needs, Collection) or not needs or not all(need in set(Score) for need in needs):
+        raise RecipeError(
+            given=f"needs of the loss {code.name}: {needs!r}",
+            rule=f"a loss needs scores: {', '.join(Score)}",
+            remedy="name some of them",
+        )
+    return OwnLoss(code, found, tuple(Score(need) for need in needs))
+
+
+def loss_identity(loss: Loss) -> str:
+    """sha256 of a user's loss; "" for ours, which the recipe describes."""
+    return loss.code.identity if isinstance(loss, OwnLoss) else ""
+
+
+def _is_output(output: object) -> bool:
+    if not isinstance(output, LossOutput) or not output.terms:
+        return False
+    every = [*output.terms.values(), *output.watched.values()]
+    return all(
+        isinstance(each, Component) and isinstance(each.total, Tensor) and not each.total.dim() for each in every
+    )
+
+
+def _described(output: object) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    return f"a LossOutput of {output.terms}" if isinstance(output, LossOutput) else f"a {type(output).__name__}"
