@@ -6,7 +6,8 @@ the new folder. Both compute in float32 at least, so a difference is one of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,12 +103,18 @@ def widened(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
 
 
 def replay(
-    folder: Path, prompts: Sequence[Tensor], expected: Logprobs, rounded: Logprobs | None, dtype: torch.dtype
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Tensor],
+    expected: Logprobs,
+    rounded: Logprobs | None,
+    dtype: torch.dtype,
 ) -> Replayed:
     """Loads what was written, with nothing of ours, and compares.
 
     Args:
         folder: what was written.
+        tokenizer: the one that was meant, with its template.
         prompts: as `prompts_of` gave them.
         expected: their log-probabilities by the model that was meant.
         rounded: the same by the weights as they were rounded, of which those on the disk must be an exact copy; None:
@@ -115,28 +122,38 @@ def replay(
         dtype: of the written weights.
 
     Raises:
-        ModelError: it cannot be loaded, the tokenizer reads the prompts' text in another way, or it is another model.
+        ModelError: it cannot be loaded, it reads or writes text in another way, or it is another model.
     """
     try:
-        with quiet_transformers():
-            adapter = (folder / "adapter_config.json").exists()
-            load: Callable[..., PreTrainedModel | PeftModel] = (
-                AutoPeftModelForCausalLM.from_pretrained if adapter else AutoModelForCausalLM.from_pretrained
-            )
-            model = widened(load(folder).eval())
-            AutoTokenizer.from_pretrained(folder)
+        model, read = _loaded(folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(
             given=f"what was written to {folder} cannot be loaded: {' '.join(str(error).split())[:300]}",
             rule="what is written loads in plain transformers",
             remedy="look at the disk's space, and report it with the model's name if there is enough",
         ) from error
+    if read.chat_template != tokenizer.chat_template or any(read(each) != tokenizer(each) for each in TEXTS):
+        raise ModelError(
+            given=f"the tokenizer that was written to {folder} reads or writes text in another way",
+            rule="what is written has the tokenizer and the template that the model was trained with",
+            remedy="save the tokenizer of the model again with save_pretrained, and try once more",
+        )
     found = logprobs(model, prompts)
     refuse_difference(folder, largest_difference(found, expected if rounded is None else rounded), EXACT)
     largest = largest_difference(found, expected)
     tolerance = EXACT if rounded is None else TOLERANCE[dtype]
     refuse_difference(folder, largest, tolerance)
     return Replayed(len(prompts), sum(len(prompt) for prompt in prompts), largest, tolerance)
+
+
+def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    with quiet_transformers(), warnings.catch_warnings():
+        # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`")
+        adapter = (folder / "adapter_config.json").exists()
+        kind = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
+        return widened(kind.from_pretrained(folder).eval()), AutoTokenizer.from_pretrained(folder)
 
 
 def refuse_difference(what: object, largest: float, tolerance: float) -> None:

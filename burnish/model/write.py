@@ -86,7 +86,8 @@ def write_model(
     dtype = torch.float32 if form == "adapter" else model.dtype
     with _whole(output) as place:
         _save(model, opened, place)
-        replayed = replay(place, prompts, expected, logprobs(widened(model), prompts) if merging else None, dtype)
+        rounded = logprobs(widened(model), prompts) if merging else None
+        replayed = replay(place, opened.tokenizer, prompts, expected, rounded, dtype)
         write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=replayed.line())
     return Written(output, replayed, _called(dtype), opened.notes)
 
