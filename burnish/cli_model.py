@@ -108,6 +108,8 @@ def evaluate(
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
     found = measure(model, read_settings(Evaluation, {"data": data}, settings or []), base=base)
+    for note in found.notes:
+        _note(note)
     text = json.dumps(found.figures(), ensure_ascii=False)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")

@@ -156,7 +156,9 @@ def stream(
 
 def positions_of(model: PreTrainedModel) -> int:
     """How many tokens prompt and answer may have together; without a limit, more than anybody has."""
-    positions = model.config.get_text_config(decoder=True).to_dict().get("max_position_embeddings")
+    config = model.config.get_text_config(decoder=True)
+    name = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+    positions = config.to_dict().get(name)
     return positions if isinstance(positions, int) else 2**31
 
 

@@ -121,8 +121,8 @@ def open_named(named: Named, *, dtype: DtypeName = "auto", device: torch.device 
     whole = named.place if named.base is None else named.base
     # The adapter's own, if it brings one: training may have added tokens.
     brings = named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file()
-    tokenizer = _adapters_tokenizer(named.place) if brings else load_tokenizer(whole)
     try:
+        tokenizer = _adapters_tokenizer(named.place) if brings else load_tokenizer(whole)
         causal_lm, notes = load_model(whole, dtype)
     except ModelError as error:
         if named.base is None:
@@ -231,7 +231,7 @@ def _adapted(named: Named, model: PreTrainedModel, tokenizer: PreTrainedTokenize
             # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             # What it means for merging is `merge`'s to say.
-            warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`")
+            warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
             return PeftModel.from_pretrained(model, folder, config=PeftConfig.from_pretrained(folder))
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError, UserWarning) as error:
         raise ModelError(

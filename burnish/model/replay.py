@@ -150,7 +150,7 @@ def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokeni
     with quiet_transformers(), warnings.catch_warnings():
         # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-        warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`")
+        warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
         adapter = (folder / "adapter_config.json").exists()
         kind = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
         return widened(kind.from_pretrained(folder).eval()), AutoTokenizer.from_pretrained(folder)

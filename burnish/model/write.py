@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,7 +112,9 @@ def _save(model: PreTrainedModel | PeftModel, opened: Opened, place: Path) -> No
         opened.tokenizer.chat_template = opened.template.saved
     if isinstance(model, PeftModel):  # where the base was found, which is not always where the adapter remembers it
         model.active_peft_config.base_model_name_or_path = opened.base
-    with quiet_transformers():
+    with quiet_transformers(), warnings.catch_warnings():
+        # That embeddings of a grown vocabulary are saved too is right, and not worth a warning.
+        warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
         model.save_pretrained(place)
         opened.causal_lm.generation_config.save_pretrained(place)
         opened.tokenizer.save_pretrained(place)

@@ -26,8 +26,9 @@ from burnish.evaluate import held_out_loss
 from burnish.evaluate.accuracy import Accuracy, accuracy, questions
 from burnish.evaluate.generate import Sampling
 from burnish.evaluate.match import MatchRule
+from burnish.evaluate.plain import plain_loss
 from burnish.losses import CrossEntropy
-from burnish.model.attention import install
+from burnish.model.attention import install, plain_attention
 from burnish.model.ends import end_of_turn
 from burnish.model.load import DtypeName, max_positions
 from burnish.model.open import Opened, end_tokens, open_model
@@ -137,6 +138,8 @@ class Evaluated:
     """When an answer counts as right; None: nothing was asked."""
     accuracy: Accuracy | None
     """None: nothing was asked."""
+    notes: tuple[str, ...] = ()
+    """What was changed about the model, or done in another way, in lines for people."""
 
     @property
     def perplexity(self) -> float:
@@ -210,7 +213,7 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
     with out_of_memory_explained(settings.tokens_per_microbatch or TOKENS_AT_ONCE):
         maker = Maker(data.rows, data.format, writer, settings.train_on, settings.control_text)
         asked = None if settings.match is None else _ask(opened, maker, prepared, settings)
-        loss = _loss(opened, prepared, settings.tokens_per_microbatch)
+        loss, note = _loss(opened, prepared, settings.tokens_per_microbatch)
     report = prepared.report
     return Evaluated(
         model=model,
@@ -222,6 +225,7 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
         loss=loss,
         match=None if asked is None else settings.match,
         accuracy=asked,
+        notes=(*opened.notes, *note),
     )
 
 
@@ -242,12 +246,16 @@ def _longest(opened: Opened, settings: Evaluation) -> int:
     return settings.max_length or positions
 
 
-def _loss(opened: Opened, prepared: Prepared, tokens_per_microbatch: int | None) -> float:
-    """The loss as a run computes it, by packed rows."""
+def _loss(opened: Opened, prepared: Prepared, tokens_per_microbatch: int | None) -> tuple[float, list[str]]:
+    """The loss as a run computes it, by packed rows; where that cannot be, by plain ones, and a line that says so."""
     install(opened.causal_lm)
-    policy = Policy(opened.model, opened.tokenizer, probe(opened.causal_lm))
+    try:
+        policy = Policy(opened.model, opened.tokenizer, probe(opened.causal_lm))
+    except ModelError as error:
+        with plain_attention(opened.causal_lm):
+            return plain_loss(opened.model, prepared), [f"rows are computed one at a time: {error.given}"]
     budget = max(tokens_per_microbatch or TOKENS_AT_ONCE, prepared.report.longest)
-    return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"])
+    return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"]), []
 
 
 def _ask(opened: Opened, maker: Maker, prepared: Prepared, settings: Evaluation) -> Accuracy | None:
