@@ -6,6 +6,8 @@ import json
 import warnings
 from pathlib import Path
 
+import huggingface_hub
+import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -60,6 +62,12 @@ def write_rows_of(folder: Path, *rows: dict[str, object]) -> Path:
     path = folder / f"rows-{len(list(folder.iterdir()))}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def be_offline(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked of the hub. (The environment variable is read only once, on import.)"""
+    patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    huggingface_hub.close_session()
 
 
 def change_json(path: Path, **values: object) -> None:

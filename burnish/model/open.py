@@ -31,7 +31,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _RUN_MARK = "identity.json"
 """Every run folder has it, from its first moment on (see `runs.folder`)."""
-_ADAPTER_FILES = ["adapter_*", "*.json", "*.jinja", "*.model", "*.txt"]
+_ADAPTER_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
 @dataclass(frozen=True, slots=True)

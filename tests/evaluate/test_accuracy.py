@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.data import Writer, choose_template, prepare
 from burnish.data.maker import Maker

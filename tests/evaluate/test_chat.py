@@ -109,7 +109,7 @@ def test_a_message_that_is_too_long_by_itself_is_refused_and_not_kept(opened):
     told, noted = talk(chat, "x" * 600, "hello")
     assert "512 positions" in noted[0]
     assert told.endswith("\n")
-    assert [message.content for message in chat.messages][0] == "hello"
+    assert next(message.content for message in chat.messages) == "hello"
 
 
 def test_an_interrupted_answer_is_kept_as_far_as_it_came(opened, monkeypatch):

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from burnish.errors import ModelError
+from burnish.model import open as module
 from burnish.model.open import end_tokens, find_model, open_model, with_template
-from tests.adapters import change_json, write_adapter, write_base
+from tests.adapters import be_offline, change_json, write_adapter, write_base
 
 IDS = torch.tensor([[5, 9, 30, 200, 257, 3]])
 
@@ -162,8 +163,21 @@ def test_a_model_without_a_template_has_none(base):
     assert open_model(str(base)).template is None
 
 
+def test_an_adapter_on_the_hub_is_fetched_and_opened(base, tmp_path, monkeypatch):
+    adapter = write_adapter(tmp_path / "adapter", base)
+    asked: list[tuple[str, object]] = []
+    monkeypatch.setattr(module, "find_adapter_config_file", lambda name: f"{name}/adapter_config.json")
+    monkeypatch.setattr(module, "snapshot_download", lambda name, **kw: asked.append((name, kw)) or str(adapter))
+    opened = open_model("owner/adapter")
+    assert (opened.kind, opened.base) == ("adapter", str(base))
+    assert torch.equal(logits(opened.model), logits(open_model(str(adapter)).model))
+    ((name, options),) = asked
+    assert name == "owner/adapter"
+    assert "*.bin" not in options["allow_patterns"], "no pickles are even fetched"
+
+
 def test_nothing_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    be_offline(monkeypatch)
     for name in (str(tmp_path / "none"), "nobody/nothing"):
         with pytest.raises(ModelError, match="hub name"):
             open_model(name)
