@@ -138,7 +138,7 @@ def test_chat_in_a_terminal(place):
     """A prompt, an answer to a line, help by a command, and the end by Ctrl+D."""
     leader, follower = pty.openpty()
     arguments = command("chat", place / "run", "max_new_tokens=20")
-    process = subprocess.Popen(arguments, start_new_session=True, preexec_fn=lambda: os.login_tty(follower))
+    process = subprocess.Popen(arguments, start_new_session=True, preexec_fn=lambda: os.login_tty(follower))  # noqa: PLW1509 (one thread)
     os.close(follower)
 
     def until_asked() -> str:
