@@ -178,7 +178,6 @@ class Stage(Settings):
     """One stage: a mapping with one key, the method."""
 
     sft: Sft
-    """Supervised fine-tuning."""
 
     @property
     def method(self) -> str:

@@ -58,7 +58,8 @@ def test_what_it_does_not(case: str) -> None:
 
 def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for record in [schema, *schema["$defs"].values()]:
-        yield from record["properties"].items()
+        for name, entry in record["properties"].items():
+            yield name, {**schema["$defs"].get(entry.get("$ref", "").rpartition("/")[2], {}), **entry}
 
 
 def test_every_key_is_explained() -> None:

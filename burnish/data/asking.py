@@ -1,0 +1,49 @@
+"""A conversation that waits for its answer, in tokens: what chat gives the model is what training gave it.
+
+Beside `rendering`, which learns answers; here there is none yet. The same template, the same day, the same rule for
+text of control tokens, and no second begin token.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+from burnish.data.control import SEAL, ControlText, ordinary_ranges
+from burnish.data.records import Conversation
+from burnish.data.rendering import Rendering, begin_token
+from burnish.data.tokenize import tokenize
+from burnish.data.writer import Writer
+from burnish.errors import DataError
+
+
+def asked(conversation: Conversation, writer: Writer) -> tuple[int, ...]:
+    """The token ids of a conversation with the generation prompt behind it.
+
+    Text of control tokens in what people say stays text, as in training.
+
+    Raises:
+        DataError: the template cannot write the messages, or decides by control text in them what to write.
+    """
+    count = len(conversation.messages)
+    text = writer.write(conversation, count, to_be_answered=True)
+    control = ControlText.of(writer.tokenizer, writer.template)
+    ordinary: tuple[tuple[int, int], ...] = ()
+    if (sealed := control.sealed(conversation)) is not None:
+        marked = writer.write(sealed, count, to_be_answered=True)
+        if marked.replace(SEAL, "") != text:
+            raise DataError(
+                given="a message has text of control tokens, and the template decides by it what to write",
+                rule="text of a message stays text: only the template writes control tokens",
+                remedy="say it without that text",
+            )
+        ordinary = ordinary_ranges(marked, control)
+    (sample,) = tokenize([Rendering(text, (), ordinary=ordinary, everything=True)], writer.tokenizer)
+    if isinstance(sample, DataError):
+        raise sample
+    return tuple(int(token) for token in sample.tokens)
+
+
+def continued(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The token ids of plain text that is to be continued: after the begin token, if this tokenizer adds one itself."""
+    begin = begin_token(tokenizer)
+    return tuple(tokenizer.encode(begin + text.removeprefix(begin), add_special_tokens=False))

@@ -1,0 +1,136 @@
+"""How many questions of a data set a model answers as the data does. Stands over `generate` and `match`.
+
+Questions come from the same rows, template and tokenisation as training: what the model is asked is the prompt that it
+would be trained on. Of a conversation with several turns only the last is asked, after all turns before it as the data
+has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from burnish.data.maker import Maker
+from burnish.data.records import Completion, Conversation
+from burnish.errors import DataError
+from burnish.evaluate.generate import Sampling, padding_of, positions_of, text_of, write
+from burnish.evaluate.match import MatchRule, matches
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and what the data answers."""
+
+    prompt: tuple[int, ...]
+    """Token ids, at least one."""
+    asked: str
+    """The prompt for people."""
+    reference: str
+    """The right answer."""
+    row: int
+    """Index of the row that it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A question with the model's answer."""
+
+    prompt: str
+    """What was asked, with the template's marks."""
+    response: str
+    """What the model wrote, without control tokens."""
+    reference: str
+    """What the data answers."""
+    correct: bool
+    ended: bool
+    """Whether the model ended its answer itself; False: it was cut."""
+    row: int
+    """Index of the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How many answers are right."""
+
+    correct: int
+    total: int
+    """Questions asked; at least one."""
+    samples: tuple[Sampled, ...]
+    """Every question with its answer, in the order of the rows."""
+
+    @property
+    def share(self) -> float:
+        """Right answers / questions."""
+        return self.correct / self.total
+
+
+def questions(maker: Maker, rows: Sequence[int] | None = None) -> tuple[Question, ...]:
+    """The questions of rows: the prompt of each one's last answer. Rows of plain documents and of bare tool calls ask
+    nothing, and neither do rows that cannot be used.
+
+    Args:
+        maker: rows, format, template and rule for control text, as in training.
+        rows: indices of the rows to ask; None: all.
+    """
+    # Only the last turn is asked, however many are learned.
+    asking = replace(maker, train_on="last", turns_within=None)
+    found: list[Question] = []
+    for row in range(len(maker.rows)) if rows is None else rows:
+        try:
+            reference = _reference(maker, row)
+        except DataError:  # a row that cannot be used, which `prepare` allowed or refused
+            continue
+        made = asking.make(row, row + 1)
+        if reference is None or not len(made.lengths):
+            continue
+        prompt = tuple(int(token) for token in made.tokens[: int(made.prompt_lengths[0])])
+        shown = str(maker.writer.tokenizer.decode(list(prompt)))
+        found.append(Question(prompt, shown, reference, row))
+    return tuple(found)
+
+
+def accuracy(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Question],
+    *,
+    match: MatchRule = "exact",
+    sampling: Sampling | None = None,
+    end_tokens: Sequence[int],
+) -> Accuracy:
+    """Asks the questions and compares.
+
+    Args:
+        model: as `generate.answers` takes it; also the model of a policy in training, which is left as it was.
+        tokenizer: of the model.
+        rows: as `questions` gives them, at least one. Prompts that fill all positions count as wrong.
+        match: when an answer is right.
+        sampling: how the next token is chosen; None: always the likeliest, at most 256.
+        end_tokens: ids that end an answer.
+    """
+    assert rows, "there is something to ask"
+    causal_lm = model.get_base_model() if isinstance(model, PeftModel) else model
+    positions = positions_of(causal_lm)
+    asked = [at for at, question in enumerate(rows) if len(question.prompt) < positions]
+    prompts = [rows[at].prompt for at in asked]
+    written = write(model, prompts, sampling or Sampling(), end_tokens, padding=padding_of(tokenizer))
+    answers = dict(zip(asked, written, strict=True))
+    samples = []
+    for at, question in enumerate(rows):
+        answer = answers.get(at)
+        said = "" if answer is None else text_of(tokenizer, answer)
+        right = answer is not None and matches(said, question.reference, match)
+        ended = answer is not None and answer.ended
+        samples.append(Sampled(question.asked, said, question.reference, right, ended, question.row))
+    return Accuracy(sum(sample.correct for sample in samples), len(samples), tuple(samples))
+
+
+def _reference(maker: Maker, row: int) -> str | None:
+    """The text of the last answer of a row; None: it has none."""
+    example = maker.format.convert(maker.rows[row])
+    if isinstance(example, Conversation):
+        return example.messages[example.turns[-1]].content if example.turns else None
+    return example.completion if isinstance(example, Completion) else None

@@ -1,0 +1,108 @@
+"""An adapter becomes part of its base: added in float32, rounded once to the base's own types.
+
+Stands between `open` and `export`, which writes the result. peft adds in the type of the base, which rounds twice; so
+the narrow weights are widened first. Nothing is merged into quantised weights, and nothing that is tied is torn apart.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from burnish.errors import ModelError
+from burnish.model.load import load_config
+from burnish.model.open import Named, Opened
+from burnish.model.replay import EXACT, Logprobs, largest_difference, logprobs, refuse_difference, widened
+
+
+def refuse_quantised(named: Named) -> None:
+    """Refuses a base with 4-bit or 8-bit weights, before it is loaded.
+
+    Raises:
+        ModelError: the base's configuration says that it is quantised.
+    """
+    config: PretrainedConfig = load_config(named.base or named.place)
+    settings = config.to_dict().get("quantization_config")
+    if settings:
+        method = settings.get("quant_method", "quantised") if isinstance(settings, Mapping) else "quantised"
+        raise ModelError(
+            given=f"{named.base or named.place} has quantised weights ({method})",
+            rule="an adapter is added to weights that can hold the sum; 4-bit and 8-bit weights would round it away",
+            remedy="name the base that it was quantised from, with --base",
+        )
+
+
+def merge(opened: Opened, prompts: list[Tensor]) -> tuple[PreTrainedModel, Logprobs]:
+    """The model with its adapter added, in the base's types, and what it should say to the prompts.
+
+    Args:
+        opened: an adapter with its base; its model is used up.
+        prompts: what the sum is tried on, tokens.
+
+    Returns:
+        The merged model, and the prompts' log-probabilities by base and adapter apart, before anything was rounded.
+
+    Raises:
+        ModelError: the kind of adapter cannot be merged, or the embeddings of the base would be untied.
+    """
+    model = opened.model
+    assert isinstance(model, PeftModel), "only an adapter can be merged"
+    types = types_of(opened.causal_lm)
+    if not isinstance(model.base_model, BaseTuner) or not callable(getattr(model.base_model, "merge_and_unload", None)):
+        kind = next(iter(model.peft_config.values())).peft_type.value
+        raise ModelError(
+            given=f"{opened.named.given} is an adapter of the kind {kind}",
+            rule="only adapters that change weights (LoRA and its family) can be added to them",
+            remedy="use it beside its base",
+        )
+    tied = bool(opened.causal_lm.config.get_text_config(decoder=True).tie_word_embeddings)
+    widened(model)
+    expected = logprobs(model, prompts)
+    with warnings.catch_warnings():
+        # What peft warns of is refused below, in words of ours.
+        warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
+        warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
+        merged = model.merge_and_unload()
+    largest = largest_difference(logprobs(merged, prompts), expected)
+    if tied and (not merged.config.get_text_config(decoder=True).tie_word_embeddings or not largest <= EXACT):
+        raise _untied(opened)
+    refuse_difference(f"{opened.named.given} added to its base", largest, EXACT)
+    narrow(merged, types)
+    return merged, expected
+
+
+def types_of(model: PreTrainedModel) -> dict[str, torch.dtype]:
+    """The type in which each weight of the base was stored, by the weight's name without peft's."""
+    # `load_model` computes float16 as float32; the configuration remembers.
+    halves = model.config.dtype == torch.float16
+    return {
+        _plain(name): torch.float16 if halves and parameter.dtype == torch.float32 else parameter.dtype
+        for name, parameter in model.named_parameters()
+    }
+
+
+def _plain(name: str) -> str:
+    return name.replace(".base_layer.", ".").replace(".original_module.", ".").replace(".token_adapter.", ".")
+
+
+def narrow(model: PreTrainedModel, types: Mapping[str, torch.dtype]) -> None:
+    """Rounds every weight to the type that it had in the base; buffers stay."""
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(types[name])
+    model.tie_weights()
+
+
+def _untied(opened: Opened) -> ModelError:
+    return ModelError(
+        given=f"the adapter {opened.named.given} changes the embedding or the head of {opened.base}, where both are "
+        "one matrix",
+        rule="a model with tied embeddings (tie_word_embeddings) has one matrix for both, and whoever loads it makes "
+        "them one again",
+        remedy="use the adapter beside its base, or train it anew without embed_tokens and lm_head among its layers",
+    )

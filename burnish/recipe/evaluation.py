@@ -1,0 +1,278 @@
+"""Measuring a model on a file: what a user may set, and how the pieces are put together. Behind `burnish eval`.
+
+Beside `run`: the same reading, formats, templates, masks and scoring as supervised fine-tuning, so the loss here is the
+`eval/loss` of a run on the same data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+from transformers import GenerationConfig
+
+from burnish.config.settings import Settings, parse
+from burnish.config.text import parse_overrides, put
+from burnish.data import Preparation, Prepared, choose_template
+from burnish.data.lengths import Overlong
+from burnish.data.maker import ControlRule, Maker
+from burnish.data.mixture import Data, open_data
+from burnish.data.rendering import TrainOn
+from burnish.errors import DataError, ModelError
+from burnish.evaluate import held_out_loss
+from burnish.evaluate.accuracy import Accuracy, accuracy, questions
+from burnish.evaluate.generate import Sampling
+from burnish.evaluate.match import MatchRule
+from burnish.evaluate.plain import plain_loss
+from burnish.losses import CrossEntropy
+from burnish.model.attention import install, plain_attention
+from burnish.model.ends import end_of_turn
+from burnish.model.load import DtypeName, max_positions
+from burnish.model.open import Opened, end_tokens, open_model
+from burnish.model.policy import Policy
+from burnish.model.probe import probe
+from burnish.recipe.conditions import out_of_memory_explained
+from burnish.recipe.data import FormatName, Source, sources
+from burnish.recipe.inputs import TOKENS_PER_MICROBATCH
+from burnish.recipe.schema import KNOWN_ELSEWHERE
+from burnish.watch import count_on_terminal
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+S = TypeVar("S", bound=Settings)
+
+
+class SamplingSettings(Settings):
+    """How answers are written."""
+
+    max_new_tokens: Annotated[int, Field(gt=0)] = 256
+    """Most tokens of an answer."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Divisor of the logits; 0: always the likeliest token."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Only the likeliest tokens that together have this probability."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Only so many of the likeliest tokens; 0: all."""
+    seed: Seed = 0
+    """Of the choice, and of the rows that count draws."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.max_new_tokens, self.temperature, self.top_p, self.top_k, self.seed)
+
+
+class ChatSettings(SamplingSettings):
+    """What `burnish chat` takes as key=value."""
+
+    def sampling_over(self, model: GenerationConfig) -> Sampling:
+        """What is not given is as the model's generation settings say."""
+        if not model.do_sample:
+            return self.sampling
+        given = self.model_fields_set
+        return replace(
+            self.sampling,
+            temperature=self.temperature if "temperature" in given else float(model.temperature or 1.0),
+            top_p=self.top_p if "top_p" in given else float(model.top_p or 1.0),
+            top_k=self.top_k if "top_k" in given else int(model.top_k or 0),
+        )
+
+
+class Evaluation(SamplingSettings):
+    """What `burnish eval` takes as key=value."""
+
+    data: str
+    """As `burnish sft` takes it, also with #500."""
+    format: FormatName | None = None
+    """A format's name, or file.py:function; null: recognised by the columns."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our name: the column that has it."""
+    documents: Literal["file", "paragraph", "line"] = "file"
+    """What one document of a text file is."""
+    split: str | None = None
+    """Of a hub set or a folder; null: as the data says."""
+    count: Annotated[int, Field(gt=0)] | None = None
+    """Rows to draw by the seed; null: all."""
+    template: str | None = None
+    """plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, else plain."""
+    template_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """Variables that the template reads."""
+    train_on: TrainOn = "assistant"
+    """Of which tokens the loss is taken, as in training."""
+    control_text: ControlRule = "text"
+    """What text of control tokens in a row becomes."""
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    """Longest row, tokens; null: the model's positions."""
+    overlong: Overlong = "stop"
+    """What happens to longer rows."""
+    max_unusable: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the rows that may be unusable."""
+    tokens_per_microbatch: Annotated[int, Field(gt=0)] | None = None
+    """Most tokens computed at once; null: 4096, or the longest row."""
+    dtype: DtypeName = "auto"
+    """Type of the weights; auto: the checkpoint's own."""
+    match: MatchRule | None = "exact"
+    """When an answer is right: exact, contains, number; null: nothing is generated, only the loss is taken."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Evaluated:
+    """What a model is worth on a file."""
+
+    model: str
+    data: str
+    rows: int
+    """Rows read."""
+    left_out: int
+    """Rows that were dropped or cannot be used."""
+    tokens: int
+    """Tokens of all rows, prompts included."""
+    trained_tokens: int
+    """Tokens of which the loss is the mean."""
+    loss: float
+    """Mean negative log-probability of the trained tokens, nats."""
+    match: MatchRule | None
+    """When an answer counts as right; None: nothing was asked."""
+    accuracy: Accuracy | None
+    """None: nothing was asked."""
+    notes: tuple[str, ...] = ()
+    """What was changed about the model, or done in another way, in lines for people."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss); infinite where that is more than a float can hold."""
+        return math.exp(self.loss) if self.loss < math.log(1.7e308) else math.inf
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON has it."""
+        asked = self.accuracy
+        return {
+            "model": self.model,
+            "data": self.data,
+            "rows": self.rows,
+            "left_out": self.left_out,
+            "tokens": self.tokens,
+            "trained_tokens": self.trained_tokens,
+            "loss": self.loss,
+            "perplexity": self.perplexity if math.isfinite(self.perplexity) else None,
+            "match": self.match,
+            "accuracy": None if asked is None else asked.share,
+            "correct": None if asked is None else asked.correct,
+            "questions": None if asked is None else asked.total,
+            "cut_answers": None if asked is None else sum(not sample.ended for sample in asked.samples),
+        }
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Every question with its answer."""
+        return [] if self.accuracy is None else [asdict(sample) for sample in self.accuracy.samples]
+
+
+def read_settings(kind: type[S], given: Mapping[str, object], overrides: Sequence[str]) -> S:
+    """Settings of a verb, from flags and ``key=value``.
+
+    Raises:
+        RecipeError: an unknown key, or a wrong value.
+    """
+    data: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    for key, value in parse_overrides(overrides).items():
+        put(data, key, value)
+    return parse(kind, data, KNOWN_ELSEWHERE)
+
+
+def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Evaluated:
+    """Measures a model.
+
+    Args:
+        model: a hub name, or a folder: a model's, an adapter's or a run's.
+        settings: the data, and how it is read and asked.
+        base: the adapter's base, where it is no longer where the adapter remembers it.
+
+    Raises:
+        UserError: anything that the user can mend, with the remedy.
+    """
+    opened = open_model(model, base=base, dtype=settings.dtype)
+    longest = _longest(opened, settings)
+    data = _open(settings)
+    preparation = Preparation.of(
+        data.rows,
+        opened.tokenizer,
+        choose_template(opened.tokenizer, settings.template),
+        format=data.format,
+        max_length=longest,
+        overlong=settings.overlong,
+        train_on=settings.train_on,
+        control_text=settings.control_text,
+        template_options=settings.template_options,
+        max_unusable=settings.max_unusable,
+    )
+    prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))
+    with out_of_memory_explained(settings.tokens_per_microbatch or TOKENS_PER_MICROBATCH):
+        asked = None if settings.match is None else _ask(opened, preparation.maker, prepared, settings)
+        loss, note = _loss(opened, prepared, settings.tokens_per_microbatch)
+    report = prepared.report
+    return Evaluated(
+        model=model,
+        data=settings.data,
+        rows=report.rows,
+        left_out=report.rows - len(set(prepared.picked.rows.tolist())),
+        tokens=report.tokens,
+        trained_tokens=report.trained_tokens,
+        loss=loss,
+        match=None if asked is None else settings.match,
+        accuracy=asked,
+        notes=(*opened.notes, *note),
+    )
+
+
+def _open(settings: Evaluation) -> Data:
+    source = Source(path=settings.data, count=settings.count, split=settings.split)
+    named = sources(source, format=settings.format, columns=settings.columns, documents=settings.documents)
+    return open_data(named, seed=settings.seed)
+
+
+def _longest(opened: Opened, settings: Evaluation) -> int:
+    positions = max_positions(opened.causal_lm.config)
+    if settings.max_length is not None and settings.max_length > positions:
+        raise ModelError(
+            given=f"max_length: {settings.max_length}",
+            rule=f"{opened.named.given} is exact up to {positions} positions",
+            remedy=f"set max_length to at most {positions}",
+        )
+    return settings.max_length or positions
+
+
+def _loss(opened: Opened, prepared: Prepared, tokens_per_microbatch: int | None) -> tuple[float, list[str]]:
+    """The loss as a run computes it, by packed rows; where that cannot be, by plain ones, and a line that says so."""
+    install(opened.causal_lm)
+    try:
+        policy = Policy(opened.model, opened.tokenizer, probe(opened.causal_lm))
+    except ModelError as error:
+        with plain_attention(opened.causal_lm):
+            return plain_loss(opened.model, prepared), [f"rows are computed one at a time: {error.given}"]
+    budget = tokens_per_microbatch or TOKENS_PER_MICROBATCH
+    return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"]), []
+
+
+def _ask(opened: Opened, maker: Maker, prepared: Prepared, settings: Evaluation) -> Accuracy | None:
+    """The questions of the rows that are measured; None: they ask nothing."""
+    rows = sorted(set(prepared.picked.rows.tolist()))
+    asked = questions(maker, rows)
+    if not asked:
+        return None
+    if settings.match == "number" and not any(char.isdigit() for question in asked for char in question.reference):
+        raise DataError(
+            given="match=number, and no answer of the data has a number",
+            rule="match=number compares the last number of the answer with that of the data",
+            remedy="use match=exact or match=contains",
+        )
+    end = end_of_turn(opened.tokenizer, maker.writer.template)
+    ends = {*end_tokens(opened), *prepared.report.end_tokens, *(() if end is None else (end,))}
+    return accuracy(
+        opened.model,
+        opened.tokenizer,
+        asked,
+        match=settings.match or "exact",
+        sampling=settings.sampling,
+        end_tokens=sorted(ends),
+    )

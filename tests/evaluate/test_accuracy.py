@@ -1,0 +1,82 @@
+"""Questions are the prompts of training, and answers are counted rightly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from burnish.builtin.tiny import make_model, make_tokenizer
+from burnish.data import Writer, choose_template
+from burnish.data.maker import Maker
+from burnish.data.mixture import DataSource, open_data
+from burnish.evaluate import accuracy as module
+from burnish.evaluate.accuracy import Question, accuracy, questions
+from burnish.evaluate.generate import Sampling
+from tests.adapters import write_rows_of
+
+TOKENIZER = make_tokenizer()
+TEMPLATE = choose_template(TOKENIZER)
+
+
+def maker_of(path: Path) -> Maker:
+    data = open_data([DataSource(path=str(path))])
+    return Maker(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))
+
+
+def test_a_question_is_the_prompt_of_training(tmp_path):
+    path = write_rows_of(tmp_path, {"question": "a<|end|>?", "answer": "b"}, {"question": "c?", "answer": "d d"})
+    found = questions(maker_of(path))
+    rows = open_data([DataSource(path=str(path))]).rows
+    trained = Preparation.of(rows, TOKENIZER, TEMPLATE, max_length=100).whole()
+    assert [list(question.prompt) for question in found] == [group.prompt.tolist() for group in trained]
+    assert [question.reference for question in found] == ["b", "d d"]
+    assert found[1].asked == "<|user|>\nc?<|end|>\n<|assistant|>\n"
+
+
+def test_of_several_turns_the_last_is_asked(tmp_path):
+    said = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    path = write_rows_of(tmp_path, {"messages": [{"role": role, "content": text} for role, text in said]})
+    (question,) = questions(maker_of(path))
+    assert question.reference == "d"
+    assert question.asked.endswith("b<|end|>\n<|user|>\nc<|end|>\n<|assistant|>\n")
+
+
+def test_plain_prompts_are_asked_and_documents_are_not(tmp_path):
+    path = write_rows_of(tmp_path, {"prompt": "2+2=", "completion": "4"})
+    (question,) = questions(maker_of(path))
+    assert (question.asked, question.reference) == ("2+2=", "4")
+    data = open_data([DataSource(path=str(write_rows_of(tmp_path, {"text": "hello there"})), format="text")])
+    assert questions(Maker(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))) == ()
+
+
+def test_only_the_rows_that_are_asked_for(tmp_path):
+    path = write_rows_of(tmp_path, *({"question": f"q{i}", "answer": f"a{i}"} for i in range(5)))
+    assert [(question.row, question.reference) for question in questions(maker_of(path), [1, 4])] == [
+        (1, "a1"),
+        (4, "a4"),
+    ]
+
+
+def test_answers_are_counted():
+    """The model's own answers are references of its own making: right, and wrong where they are changed."""
+    model = make_model(0, hidden_size=32, layers=1).eval()
+    prompts = [(40, 41), (1, 2, 3), (5,)]
+    asked = [Question(prompt, "?", "", row) for row, prompt in enumerate(prompts)]
+    first = accuracy(model, TOKENIZER, asked, sampling=Sampling(8), end_tokens=[256])
+    assert [sample.row for sample in first.samples] == [0, 1, 2]
+    said = [sample.response for sample in first.samples]
+    known = [
+        Question(p, "?", f" {text}\n" if row else text + "x", row)
+        for row, (p, text) in enumerate(zip(prompts, said, strict=True))
+    ]
+    found = accuracy(model, TOKENIZER, known, sampling=Sampling(8), end_tokens=[256])
+    assert (found.correct, found.total, found.share) == (2, 3, 2 / 3)
+    assert [sample.correct for sample in found.samples] == [False, True, True]
+
+
+def test_a_prompt_that_fills_the_model_is_a_wrong_answer():
+    model = make_model(0, hidden_size=32, layers=1).eval()
+    long, short = Question((1,) * 512, "?", "", 0), Question((1,), "?", "never", 1)
+    found = accuracy(model, TOKENIZER, [long, short], match="contains", sampling=Sampling(3), end_tokens=[])
+    assert [sample.correct for sample in found.samples] == [False, False]
+    assert found.samples[0].response == ""
+    assert module.positions_of(model) == 512
