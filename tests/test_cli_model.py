@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -137,14 +138,16 @@ def test_chat_through_a_pipe(place):
 def test_chat_in_a_terminal(place):
     """A prompt, an answer to a line, help by a command, and the end by Ctrl+D."""
     leader, follower = pty.openpty()
-    arguments = command("chat", place / "run", "max_new_tokens=20")
-    process = subprocess.Popen(arguments, start_new_session=True, preexec_fn=lambda: os.login_tty(follower))  # noqa: PLW1509 (one thread)
+    as_terminal = "import os, sys; os.login_tty(os.dup(0)); os.execv(sys.argv[1], sys.argv[1:])"
+    arguments = [sys.executable, "-c", as_terminal, *command("chat", place / "run", "max_new_tokens=20")]
+    process = subprocess.Popen(arguments, stdin=follower)
     os.close(follower)
 
     def until_asked() -> str:
         """All that is shown until the next prompt; the end of the process is an OSError."""
         shown = b""
         while not shown.endswith(b"\n> "):
+            assert select.select([leader], [], [], 120)[0], f"nothing more was said after {shown.decode()!r}"
             shown += os.read(leader, 1000)
         return shown.decode()
 

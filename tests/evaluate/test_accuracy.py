@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.builtin.tiny import make_model, make_tokenizer
-from burnish.data import Writer, choose_template
+from burnish.data import Preparation, Writer, choose_template
 from burnish.data.maker import Maker
 from burnish.data.mixture import DataSource, open_data
 from burnish.evaluate import accuracy as module
