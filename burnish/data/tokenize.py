@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from unicodedata import is_normalized
 
 import numpy as np
 import torch
@@ -22,11 +23,14 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.data.control import Twin
 from burnish.data.rendering import Rendering
+from burnish.data.words import Words, may_be_cut
 from burnish.errors import DataError, ModelError
 from burnish.types import Group, Response
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+_ZERO = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,7 +102,7 @@ class Encoder:
         self._core.no_truncation()
         self._core.no_padding()
         self._core.encode_special_tokens = False
-        for i, written in zip(plain, self._written([renderings[i].text for i in plain], self._core), strict=True):
+        for i, written in zip(plain, self._written([renderings[i].text for i in plain]), strict=True):
             samples[i] = self._sample(renderings[i], written)
         for i, rendering in enumerate(renderings):
             if rendering.ordinary:
@@ -110,27 +114,32 @@ class Encoder:
             text = self._twin.named(rendering.text, rendering.ordinary)
         except DataError as error:
             return error
-        (written,) = self._written([text], self._twin.core, by_width=False)
+        (written,) = _asked([text], self._twin.core)
         return self._sample(rendering, written)
 
-    def _written(self, texts: list[str], core: Tokenizer, *, by_width: bool = True) -> Iterator[_Written]:
+    def _written(self, texts: Sequence[str]) -> Iterator[_Written]:
         """Each text as tokens with the characters that they write.
 
         Asking the tokenizer for characters costs as much again as tokenising. In byte-level vocabularies a token has a
-        fixed width in bytes; where the widths add up to an ASCII text, they say the same.
+        fixed width in bytes; where the widths add up to the text, they say the same.
         """
-        if not by_width or self._widths is None:
-            for encoded in core.encode_batch(texts, add_special_tokens=False):
-                yield _Written(np.array(encoded.ids, np.int32), *_extents(encoded.offsets))
+        widths = self._widths
+        if widths is None:
+            yield from _asked(texts, self._core)
             return
-        for text, encoded in zip(texts, core.encode_batch_fast(texts, add_special_tokens=False), strict=True):
-            tokens = np.array(encoded.ids, np.int32)
-            stops = np.cumsum(self._widths[tokens])
-            if text.isascii() and len(tokens) and stops[-1] == len(text):
-                starts = np.concatenate([np.zeros(1, np.int64), stops[:-1]])
-                yield _Written(tokens, starts, stops, starts)
-            else:
-                yield from self._written([text], core, by_width=False)
+        for text, tokens in zip(texts, self._tokens(texts), strict=True):
+            written = _by_width(text, tokens, widths)
+            yield from _asked([text], self._core) if written is None else (written,)
+
+    def _tokens(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32]]:
+        if self._words is not None:
+            return self._words.tokens(texts)
+        encoded = self._core.encode_batch_fast(texts, add_special_tokens=False)
+        return (np.array(each.ids, np.int32) for each in encoded)
+
+    @cached_property
+    def _words(self) -> Words | None:
+        return Words(self._core) if may_be_cut(self._core) else None
 
     @cached_property
     def _widths(self) -> Ints | None:
@@ -140,7 +149,8 @@ class Encoder:
         letters = set(pre_tokenizers.ByteLevel.alphabet())
         vocabulary = self._core.get_vocab(with_added_tokens=True)
         plain = not any(entry["lstrip"] or entry["rstrip"] for entry in added.values())
-        if not isinstance(self._core.decoder, decoders.ByteLevel) or not plain or described["normalizer"] is not None:
+        changes = described["normalizer"] is not None and described["normalizer"]["type"] != "NFC"
+        if not isinstance(self._core.decoder, decoders.ByteLevel) or not plain or changes:
             return None
         widths = np.zeros(max(vocabulary.values()) + 1, np.int64)
         for piece, token in vocabulary.items():
@@ -195,6 +205,26 @@ def to_group(tokens: NDArray[np.int32], trainable: Bools, prompt_length: int, me
     learned = np.array(trainable[prompt_length:])
     response = Response(tokens=ids[prompt_length:], trainable=torch.from_numpy(learned))
     return Group(prompt=ids[:prompt_length], responses=(response,), metadata=metadata)
+
+
+def _asked(texts: Sequence[str], core: Tokenizer) -> Iterator[_Written]:
+    """Each text as the tokenizer says what its tokens write."""
+    for encoded in core.encode_batch(texts, add_special_tokens=False):
+        yield _Written(np.array(encoded.ids, np.int32), *_extents(encoded.offsets))
+
+
+def _by_width(text: str, tokens: NDArray[np.int32], widths: Ints) -> _Written | None:
+    """A text as tokens of known widths in bytes; None: they do not write exactly this text."""
+    stops = np.cumsum(widths[tokens])
+    size = len(text) if text.isascii() else len(data := np.frombuffer(text.encode(), np.uint8))
+    if not len(tokens) or stops[-1] != size or not is_normalized("NFC", text):
+        return None
+    starts = np.concatenate([_ZERO, stops[:-1]])
+    if size == len(text):
+        return _Written(tokens, starts, stops, starts)
+    owner = np.cumsum((data & 0xC0) != 0x80) - 1  # a token that writes some bytes of a character writes it
+    starts, stops = owner[starts], owner[stops - 1] + 1
+    return _Written(tokens, starts, stops, np.concatenate([_ZERO, stops[:-1]]))
 
 
 def _writing(starts: Ints, stops: Ints, span: tuple[int, int]) -> Ints:
