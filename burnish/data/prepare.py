@@ -67,8 +67,9 @@ class Prepared(Sequence[Group]):
         part = slice(start, start + int(self.picked.lengths[at]))
         row = int(self.picked.rows[at])
         metadata = {"source": self.origin.source_of(row), "row": row}
-        tokens, trainable = self.samples.tokens[part], self.samples.trainable[part]
-        return to_group(tokens, trainable, int(self.picked.prompt_lengths[at]), metadata)
+        samples, prompt = self.samples, int(self.picked.prompt_lengths[at])
+        weights = None if samples.weights is None else samples.weights[part]
+        return to_group(samples.tokens[part], samples.trainable[part], prompt, metadata, weights)
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -165,16 +166,18 @@ def _report(
 def _shown(samples: Stretch, picked: Picked, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[str, bool], ...]:
     start, size = int(picked.starts[0]), min(int(picked.lengths[0]), _EXAMPLE)
     part = slice(start, start + size)
-    return runs(samples.tokens[part], samples.trainable[part], tokenizer)
+    return tuple(
+        (text, bool(learned)) for text, learned in runs(samples.tokens[part], samples.trainable[part], tokenizer)
+    )
 
 
 def runs(
-    tokens: NDArray[np.int32], trainable: NDArray[np.bool_], tokenizer: PreTrainedTokenizerBase
-) -> tuple[tuple[str, bool], ...]:
-    """A sample as text, in runs: (text, whether it is learned)."""
-    borders = np.flatnonzero(np.diff(trainable)) + 1
-    parts = zip(np.split(tokens, borders), np.split(trainable, borders), strict=True)
-    return tuple((str(tokenizer.decode(part.tolist())), bool(mask[0])) for part, mask in parts)
+    tokens: NDArray[np.int32], learned: NDArray[np.bool_] | NDArray[np.float32], tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[str, float], ...]:
+    """A sample as text, in runs: (text, whether it is learned, or with which weight)."""
+    borders = np.flatnonzero(learned[1:] != learned[:-1]) + 1
+    parts = zip(np.split(tokens, borders), np.split(learned, borders), strict=True)
+    return tuple((str(tokenizer.decode(part.tolist())), values[0].item()) for part, values in parts)
 
 
 def _unusable(rows: Rows, faults: Sequence[Fault], allowed: float) -> DataError:

@@ -37,6 +37,8 @@ class Rendering:
     text: str
     spans: tuple[Range, ...]
     """Turns that the model is to write, in order, not overlapping."""
+    weights: tuple[float, ...] = ()
+    """How much the tokens of each turn count; (): 1. What is learned beside the turns counts 1."""
     skipped: tuple[Range, ...] = ()
     """Parts of them that are not learned. The token that ends a turn always is."""
     ordinary: tuple[Range, ...] = ()
@@ -90,7 +92,7 @@ def _render(conversation: Conversation, writer: Writer, train_on: TrainOn) -> tu
         span = len(before), len(whole)
         skipped = _skipped(script, turn, train_on, whole, span)
         if skipped != span:
-            _add(renderings, whole, span, skipped)
+            _add(renderings, whole, span, skipped, conversation.messages[turn].weight)
     if train_on == "everything":
         return (_all_of(script, renderings),)
     if turns and not renderings:
@@ -132,20 +134,22 @@ def _raw(message: Message) -> str:
     return said if thought is None else f"{_OPENING}\n{thought.strip()}\n{_CLOSING}\n\n{said.strip()}"
 
 
-def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | None) -> None:
+def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | None, weight: float) -> None:
     for index, later in enumerate(renderings):
         if later.text.startswith(whole) and later.spans[0][0] >= span[1]:
             both = (*((skipped,) if skipped else ()), *later.skipped)
-            renderings[index] = replace(later, spans=(span, *later.spans), skipped=both)
+            spans, weights = (span, *later.spans), (weight, *later.weights)
+            renderings[index] = replace(later, spans=spans, weights=weights, skipped=both)
             return
-    renderings.append(Rendering(whole, (span,), (skipped,) if skipped else ()))
+    renderings.append(Rendering(whole, (span,), (weight,), (skipped,) if skipped else ()))
 
 
 def _all_of(script: Script, renderings: list[Rendering]) -> Rendering:
     """The whole conversation, also what follows its last learned turn."""
     text = script.write(len(script.messages), to_be_answered=False)
-    fitting = [each.spans for each in renderings if text.startswith(each.text)]
-    return Rendering(text, max(fitting, key=len, default=()), everything=True)
+    fitting = [each for each in renderings if text.startswith(each.text)]
+    most = max(fitting, key=lambda each: len(each.spans), default=Rendering(text, ()))
+    return Rendering(text, most.spans, most.weights, everything=True)
 
 
 def _skipped(script: Script, turn: int, train_on: TrainOn, whole: str, span: Range) -> Range | None:

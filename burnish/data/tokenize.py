@@ -60,6 +60,8 @@ class Sample:
     """Whether the conversation lost its earliest turns."""
     document: bool = False
     """Whether it is plain text, which may be cut into pieces."""
+    weights: NDArray[np.float32] | None = None
+    """[T] how much each learned token counts, > 0; None: 1 everywhere."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -163,8 +165,9 @@ class Encoder:
         tokens, starts, stops, reached = written.tokens, written.starts, written.stops, written.reached
         trainable = np.full(len(tokens), rendering.everything)
         ends: list[int] = []
+        weights = None if set(rendering.weights) <= {1.0} else np.ones(len(tokens), np.float32)
         unended = straddling = 0
-        for span in rendering.spans:
+        for number, span in enumerate(rendering.spans):
             inside = _writing(starts, stops, span)
             tail = inside[-_TAIL:]
             pairs = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
@@ -177,6 +180,8 @@ class Encoder:
             else:
                 ends.append(end)
                 trainable[kept[-1]] = True
+            if weights is not None:
+                weights[inside] = rendering.weights[number]
             straddling += len(inside) > 0 and bool(min(starts[inside[0]], reached[inside[0]]) < span[0])
         learned = _learned(trainable)
         if len(learned) == 0:
@@ -191,6 +196,7 @@ class Encoder:
             num_straddling=straddling,
             num_ordinary=len(rendering.ordinary),
             document=rendering.document,
+            weights=None if weights is None else weights[:size],
         )
 
 
@@ -199,11 +205,24 @@ def tokenize(renderings: Sequence[Rendering], tokenizer: PreTrainedTokenizerBase
     return Encoder(tokenizer).samples(renderings)
 
 
-def to_group(tokens: NDArray[np.int32], trainable: Bools, prompt_length: int, metadata: Mapping[str, object]) -> Group:
+def to_group(
+    tokens: NDArray[np.int32],
+    trainable: Bools,
+    prompt_length: int,
+    metadata: Mapping[str, object],
+    weights: NDArray[np.float32] | None = None,
+) -> Group:
     """The group of one sample: everything before the first learned token is the prompt."""
     ids = torch.from_numpy(tokens.astype(np.int64))
     learned = np.array(trainable[prompt_length:])
-    response = Response(tokens=ids[prompt_length:], trainable=torch.from_numpy(learned))
+    counts = None if weights is None else np.array(weights[prompt_length:], np.float32)
+    if counts is not None and (counts[learned] == 1).all():
+        counts = None
+    response = Response(
+        tokens=ids[prompt_length:],
+        trainable=torch.from_numpy(learned),
+        weights=None if counts is None else torch.from_numpy(counts),
+    )
     return Group(prompt=ids[:prompt_length], responses=(response,), metadata=metadata)
 
 
