@@ -9,7 +9,7 @@ samples it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -169,9 +169,9 @@ class Encoder:
         unended = straddling = 0
         for number, span in enumerate(rendering.spans):
             inside = _writing(starts, stops, span)
-            tail = inside[-_TAIL:]
-            pairs = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
-            texts = [rendering.text[start:stop] for start, stop in pairs]
+            tail = inside[: -_TAIL - 1 : -1]
+            places = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
+            texts = (rendering.text[start:stop] for start, stop in places)
             cut, end = _end_of_turn(tokens[tail].tolist(), texts, self._end, self._markers)
             kept = inside[: len(inside) - cut]
             trainable[kept] = _wanted(starts[kept], stops[kept], rendering.skipped) if rendering.skipped else True
@@ -279,15 +279,15 @@ _TAIL = 32
 
 
 def _end_of_turn(
-    tokens: Sequence[int], texts: Sequence[str], eos: int | None, markers: frozenset[int]
+    tokens: Iterable[int], texts: Iterable[str], eos: int | None, markers: frozenset[int]
 ) -> tuple[int, int | None]:
-    """How many tokens of a span follow its end token, and that token.
+    """How many tokens of a span follow its end token, and that token; both are given from the span's end on.
 
     Only added tokens and white space may stand after the end token: so a marker in the middle of an answer, such as
     one that closes its thinking, ends nothing. Among those, the tokenizer's own end token wins, then the last marker.
     """
     found: tuple[int, int | None] = (0, None)
-    for after, (token, text) in enumerate(zip(reversed(tokens), reversed(texts), strict=True)):
+    for after, (token, text) in enumerate(zip(tokens, texts, strict=True)):
         if token == eos:
             return after, token
         if text.isspace():

@@ -13,8 +13,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
+import jinja2
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 
@@ -61,15 +62,11 @@ class Writer:
     def rendered(
         self, messages: list[dict[str, object]], tools: list[dict[str, object]] | None, to_be_answered: bool
     ) -> str:
-        """What `apply_chat_template` writes; the template is compiled once by the same function."""
-        text = _compile_jinja_template(self._pinned[tools is not None]).render(
-            messages=messages,
-            tools=tools,
-            documents=None,
-            add_generation_prompt=to_be_answered,
-            **self._variables,
-        )
-        return str(text)
+        """What `apply_chat_template` writes."""
+        template, names = _compiled(self._pinned[tools is not None])
+        own = dict(messages=messages, tools=tools, add_generation_prompt=to_be_answered, **self._variables)
+        # Template.render would gather the names that every rendering sees anew for each of many short texts.
+        return "".join(template.root_render_func(template.new_context({**names, **own}, shared=True)))
 
     def _mapping(self, message: Message) -> dict[str, object]:
         mapping = message.as_mapping()
@@ -80,7 +77,7 @@ class Writer:
     @cached_property
     def _variables(self) -> dict[str, object]:
         """What templates see beside the conversation."""
-        return _plain_template_data({**self.tokenizer.special_tokens_map, **self.options})
+        return _plain_template_data({"documents": None, **self.tokenizer.special_tokens_map, **self.options})
 
     @cached_property
     def _in_parts(self) -> bool:
@@ -118,6 +115,13 @@ class Writer:
         for token in self.tokenizer.added_tokens_encoder:
             words = words.replace(token, " ")
         return before if len(re.findall(r"\w{2,}", words)) >= _WORDS else ""
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> tuple[jinja2.Template, dict[str, object]]:
+    """A template, and what it always sees."""
+    template = _compile_jinja_template(source)
+    return template, dict(template.globals)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
