@@ -2,9 +2,9 @@
 
 Used by `tokenize`. Tokenising is most of the work of preparing a set, and a tokenizer does it anew for every word that
 it has seen a thousand times. A tokenizer that splits text by one of the patterns below never joins a space and a letter
-with what stands before the space: a text may be cut there, and the ids of all its pieces put together are its own. So
-the tokenizer is asked for each piece once, and what it said is kept. No pattern is run here, and no merge: only the
-cuts are ours. Other tokenizers are asked for whole texts.
+with what stands before the space: a text may be cut there, as well as around control tokens, and the ids of all its
+pieces put together are its own. So the tokenizer is asked for each piece once, and what it said is kept. No pattern is
+run here, and no merge: only the cuts are ours. Other tokenizers are asked for whole texts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-_PIECE = re.compile(r"(?: [A-Za-z])?[^ ]*(?: (?![A-Za-z])[^ ]*)*")
-"""From one cut to the next: a cut is before every space that a letter of ASCII follows."""
+from burnish.data.control import any_of
+
 _CONTRACTED = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -45,6 +45,7 @@ class Words:
 
     def __init__(self, core: Tokenizer) -> None:
         self._core = core
+        self._piece = _piece(core)
         self._known: dict[str, bytes] = {}
         """The ids of each piece, as int32."""
         self._size = 0
@@ -52,7 +53,7 @@ class Words:
     def tokens(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32]]:
         """[T] token ids of each text, with nothing added."""
         for block in _blocks(texts):
-            pieces = [_PIECE.findall(text) for text in block]
+            pieces = [self._piece.findall(text) for text in block]
             self._learn(set().union(*pieces))
             for each in pieces:
                 yield np.frombuffer(b"".join(map(self._known.__getitem__, each)), np.int32)
@@ -70,19 +71,34 @@ class Words:
 def may_be_cut(core: Tokenizer) -> bool:
     """Whether a tokenizer gives the same ids for a text as for its pieces."""
     described = json.loads(core.to_str())
-    # A control token beside a piece must not reach over the cut. Normal form C never joins a space with anything.
-    quiet = all(
-        not (token["lstrip"] or token["rstrip"] or token["single_word"] or " " in token["content"])
-        for token in described["added_tokens"]
-    )
     model, normalizer = described["model"], described["normalizer"]
     return (
-        quiet
+        all(map(_minds_itself, described["added_tokens"]))
         and model["type"] == "BPE"
         and not model["dropout"]
-        and (normalizer is None or normalizer["type"] == "NFC")
+        and (normalizer is None or normalizer["type"] == "NFC")  # which never joins a space with anything
         and _splits_at_cuts(described["pre_tokenizer"])
     )
+
+
+def _minds_itself(added: Mapping[str, Any]) -> bool:
+    """Whether an added token neither depends on what is beside it nor lies across a cut."""
+    depends = added["lstrip"] or added["rstrip"] or added["single_word"]
+    return not depends and " " not in added["content"] and not re.match("[A-Za-z]", added["content"])
+
+
+def _piece(core: Tokenizer) -> re.Pattern[str]:
+    """From one cut to the next: before every space that a letter of ASCII follows, and around added tokens.
+
+    Tokenizers look for added tokens in the text as it is, and for some of them (``normalized``) later, in what is left,
+    after it was normalised. Where that may differ from finding the leftmost, added tokens stay inside their pieces.
+    """
+    added = core.get_added_tokens_decoder().values()
+    later = {token.normalized for token in added}
+    whole = any_of([token.content for token in added] if later == {False} else []).pattern
+    first = "".join(sorted({re.escape(token.content[0]) for token in added})) or "<"
+    rest = f"[^ {first}]*"
+    return re.compile(f"{whole}|(?: [A-Za-z])?{rest}(?:(?: (?![A-Za-z])|(?!{whole})[{first}]){rest})*")
 
 
 def _splits_at_cuts(described: Mapping[str, Any] | None) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from burnish.data import words
 from burnish.data.words import Words, may_be_cut
@@ -16,10 +17,16 @@ from burnish.data.words import Words, may_be_cut
 PATTERNS = sorted(words._PATTERNS)
 CORPUS = ["It's a  word, and\n\n one more.", "1234 5 67   of 8\t\t9 it", "WE'LL do,it\r\n  so", "é 日本 x́ y\u3000z  a"]
 texts = st.text("ab Z'sl19.,/\n\r\t\xa0\u3000é日\u0301😀", max_size=24) | st.text(max_size=20)
-pieces = st.lists(texts | st.sampled_from(["<|end|>", " word", "  a", "\n b", "'s it", "\u2028 c"]), max_size=6)
+pieces = st.lists(
+    texts
+    | st.sampled_from(["<|end|>", "<b|>", "<|", "-^]", "|end|\u0338", " word", "  a", "\n b", "'s it", "\u2028 c"]),
+    max_size=6,
+)
 
 
-def made(*steps: Any, normalizer: Any = None) -> Tokenizer:
+def made(
+    *steps: Any, normalizer: Any = None, added: Sequence[AddedToken | str] = ("<|end|>", "<|", "<b|>")
+) -> Tokenizer:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(False, use_regex=False)])
     core.decoder = decoders.ByteLevel()
@@ -27,7 +34,7 @@ def made(*steps: Any, normalizer: Any = None) -> Tokenizer:
     core.train_from_iterator(CORPUS * 9, trainers.BpeTrainer(vocab_size=340, initial_alphabet=alphabet))
     if normalizer is not None:
         core.normalizer = normalizer
-    core.add_special_tokens(["<|end|>"])
+    core.add_special_tokens(list(added))
     return core
 
 
@@ -35,9 +42,13 @@ def split(pattern: str, behavior: str = "isolated") -> pre_tokenizers.PreTokeniz
     return pre_tokenizers.Split(Regex(pattern), behavior)
 
 
+later = AddedToken("|end|", normalized=True)
 CUT = {
     **{f"pattern {index}": made(split(pattern)) for index, pattern in enumerate(PATTERNS)},
     "normal form C": made(split(PATTERNS[0]), normalizer=normalizers.NFC()),
+    "no added tokens": made(split(PATTERNS[0]), added=()),
+    "normalised added tokens": made(split(PATTERNS[0]), normalizer=normalizers.NFC(), added=("<|end|>", later)),
+    "lines": made(split(PATTERNS[1]), added=("\n", "\n\n", "]", "-^")),
     "digits": made(pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)),
 }
 
@@ -82,6 +93,7 @@ def test_tokenizers_that_are_asked_for_whole_texts() -> None:
         made(split(PATTERNS[0]), normalizer=normalizers.NFKD()),
         changed(plain, added_tokens=[{**entry, "rstrip": True}]),
         changed(plain, added_tokens=[{**entry, "content": "<an end>"}]),
+        changed(plain, added_tokens=[{**entry, "content": "end"}]),
         changed(plain, pre_tokenizer=None),
         Tokenizer(models.WordLevel({"a": 0}, "a")),
     ):
