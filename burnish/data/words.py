@@ -36,7 +36,7 @@ _PATTERNS = frozenset(
 )
 _BLOCK = 1_000_000
 """Characters whose pieces are in memory at once."""
-_KEPT = 2_000_000
+_KEPT = 4_000_000
 """Characters of pieces that are kept, then all are forgotten: some 50 MB."""
 
 
