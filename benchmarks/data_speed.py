@@ -1,13 +1,16 @@
 """Rows per second from a file to tokens and masks, beside TRL's SFTTrainer, in one run with one tokenizer.
 
-``python benchmarks/data_speed.py [rows]`` writes chat rows of one to four exchanges, trains a byte-level tokenizer of
-16 000 pieces on some of them, and times, from the file on:
+``python benchmarks/data_speed.py [rows [rounds]]`` writes chat rows of one to four exchanges, trains a byte-level
+tokenizer of 16 000 pieces on some of them, and times, from the file on:
 
-- burnish: `read_rows` and `Preparation` into an empty cache, and once more from the cache;
-- TRL, with its defaults (it learns everything, and makes no mask): `load_dataset` and the making of an SFTTrainer;
-- TRL with assistant_only_loss, which learns what burnish learns.
+- burnish: `read_rows` and `Preparation` into an empty cache, in this process alone and with one more for each other
+  core;
+- TRL, with assistant_only_loss, which learns what burnish learns, and with its defaults, which make no mask:
+  `load_dataset` and the making of an SFTTrainer, with one process and with one for each core.
 
-TRL prepares with as many processes as burnish uses. Imports are outside of all times.
+All of them take turns, as many rounds as are asked for; what counts is the median. The seconds of processors, those of
+other processes included, hardly depend on what else the machine does. Imports are outside of all times but those that
+a process of burnish's own makes.
 """
 
 from __future__ import annotations
@@ -15,12 +18,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import median
 
 import datasets
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -93,42 +101,75 @@ def with_trl(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *, ma
     return len(trainer.train_dataset)
 
 
-def timed(name: str, count: int, work: Callable[[], int]) -> float:
-    start = time.perf_counter()
+def with_burnish(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *, processes: int) -> int:
+    os.environ["BURNISH_CACHE"] = str(folder)
+    preparation = Preparation.of(read_rows(str(path)), tokenizer, Template(TEMPLATE), max_length=4096)
+    return len(preparation.whole(workers=processes - 1))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one preparation."""
+
+    wall: float
+    """Seconds that passed."""
+    processors: float
+    """Seconds of this process and of those that it started and that ended."""
+
+
+def timed(work: Callable[[], int], count: int) -> Times:
+    start, used = time.perf_counter(), processor_seconds()
     done = work()
-    seconds = time.perf_counter() - start
-    assert done == count, f"{name} made {done} of {count}"
-    print(f"{name:42} {seconds:8.2f} s {count / seconds:10,.0f} rows/s", flush=True)
-    return seconds
+    times = Times(time.perf_counter() - start, processor_seconds() - used)
+    assert done == count, f"made {done} of {count}"
+    return times
 
 
-def main(count: int) -> None:
+def processor_seconds() -> float:
+    kinds = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in kinds)
+
+
+def ways(path: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Callable[[Path], int]]:
+    """What is compared: each takes an empty folder, and gives the number of rows that it prepared."""
+    counts = sorted({1, os.cpu_count() or 1})
+    ours = {f"burnish, processes: {n}": partial(with_burnish, path, tokenizer, processes=n) for n in counts}
+    theirs = {
+        f"TRL, {name}, processes: {n}": partial(with_trl, path, tokenizer, masked=name != "defaults", processes=n)
+        for name in ("assistant_only_loss", "defaults")
+        for n in counts
+    }
+    return {**ours, **theirs}
+
+
+def main(count: int, rounds: int) -> None:
     warnings.filterwarnings("ignore")
     datasets.disable_progress_bars()
-    processes = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        os.environ["BURNISH_CACHE"] = str(folder / "cache")
-        path = folder / "rows.jsonl"
+        path = Path(place) / "rows.jsonl"
         write_rows(path, count)
-        tokenizer = make_tokenizer(path)
-
-        def ours() -> int:
-            return len(Preparation.of(read_rows(str(path)), tokenizer, Template(TEMPLATE), max_length=4096).whole())
-
-        first = timed("burnish, empty cache", count, ours)
-        timed("burnish, again", count, ours)
-        for masked in (True, False):
-            for used in sorted({1, processes}):
-                name = f"TRL, {'assistant_only_loss' if masked else 'defaults'}, {used} processes"
-                place_of_trl = folder / name.replace(" ", "")
-
-                def theirs(place: Path = place_of_trl, masked: bool = masked, used: int = used) -> int:
-                    return with_trl(path, tokenizer, place, masked=masked, processes=used)
-
-                seconds = timed(name, count, theirs)
-                print(f"{'':42} burnish is {seconds / first:.1f} times as fast", flush=True)
+        compared = ways(path, make_tokenizer(path))
+        found: dict[str, list[Times]] = {name: [] for name in compared}
+        for number, (name, work) in product(range(rounds), compared.items()):
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                found[name].append(timed(partial(work, Path(folder)), count))
+            last = found[name][-1]
+            print(f"{number + 1}  {name:42} {last.wall:8.2f} s {last.processors:8.2f} s of processors", flush=True)
+    medians = {
+        name: Times(median(each.wall for each in times), median(each.processors for each in times))
+        for name, times in found.items()
+    }
+    print(f"\n{'medians':42} {'s':>8} {'rows/s':>8} {'ms of processors a row':>24}")
+    for name, times in medians.items():
+        print(f"{name:42} {times.wall:8.2f} {count / times.wall:8,.0f} {1000 * times.processors / count:24.3f}")
+    for kind, measure in (("time", "wall"), ("processors", "processors")):
+        ours, theirs = (
+            min(getattr(times, measure) for name, times in medians.items() if name.startswith(who))
+            for who in ("burnish", "TRL")
+        )
+        print(f"the best of burnish takes 1/{theirs / ours:.1f} of the {kind} of the best of TRL")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    given = [int(word) for word in sys.argv[1:]]
+    main(*(given + [100_000, 1][len(given) :]))

@@ -26,7 +26,7 @@ from burnish.data.processes import Process, start_beside
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
 
 ROWS_PER_STRETCH = 1024
-_ROWS_PER_WORKER = 8192
+_ROWS_PER_WORKER = 20_000
 """Below about as many rows, a worker would still be importing when all is done."""
 _SECONDS_BETWEEN = 1.0
 """Of telling how far it is."""

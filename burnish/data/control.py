@@ -56,11 +56,11 @@ class ControlText:
 
     @cached_property
     def in_assistant(self) -> re.Pattern[str]:
-        return _any_of(self.special)
+        return any_of(self.special)
 
     @cached_property
     def in_others(self) -> re.Pattern[str]:
-        return _any_of((*self.special, *self.written))
+        return any_of((*self.special, *self.written))
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Where control strings stand in plain text."""
@@ -117,7 +117,7 @@ def _sealed(value: Any, pattern: re.Pattern[str]) -> Any:
     return value
 
 
-def _any_of(texts: Sequence[str]) -> re.Pattern[str]:
+def any_of(texts: Sequence[str]) -> re.Pattern[str]:
     """Longer ones first, as tokenizers match them; no text at all matches nothing."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
@@ -130,7 +130,7 @@ class Twin:
         added = [entry for entry in described["added_tokens"] if entry["content"].strip()]
         self._names = {entry["content"]: _name(index, entry["content"]) for index, entry in enumerate(added)}
         self._ids = {entry["content"]: entry["id"] for entry in added}
-        self._pattern = _any_of(tuple(self._names))
+        self._pattern = any_of(tuple(self._names))
         _rename(described, self._names, self._ids)
         self.core = Tokenizer.from_str(json.dumps(described, ensure_ascii=False))
         self.core.no_truncation()

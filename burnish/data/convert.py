@@ -60,8 +60,10 @@ def _said(said: Said) -> object:
 
 
 def _message(message: Message) -> dict[str, object]:
-    context = message.role == "assistant" and not message.trained
-    return {**message.as_mapping(), "weight": 0} if context else message.as_mapping()
+    mapping = message.as_mapping()
+    if message.role == "assistant" and not message.trained:
+        return {**mapping, "weight": 0}
+    return mapping if message.weight == 1 else {**mapping, "weight": message.weight}
 
 
 def _tools(tools: tuple[Mapping[str, object], ...]) -> dict[str, object]:

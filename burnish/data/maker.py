@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import tokenizers
 import transformers
+from numpy.typing import NDArray
 
 from burnish.data.control import ControlText
 from burnish.data.formats import Format
@@ -27,7 +28,7 @@ from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
 
-_VERSION = 1
+_VERSION = 2
 """Goes up when the same settings give other tokens."""
 
 ControlRule = Literal["text", "tokens"]
@@ -180,4 +181,14 @@ def _stretch(made: Sequence[tuple[int, Sample]], faults: Sequence[Fault], conver
         ends=tuple(sorted({end for sample in samples for end in sample.ends})),
         faults=tuple(sorted(faults, key=lambda fault: fault.row)),
         conversations=conversations,
+        weights=_weights(samples),
+    )
+
+
+def _weights(samples: Sequence[Sample]) -> NDArray[np.float32] | None:
+    """Of all samples, one after the other; None: all are 1."""
+    if all(sample.weights is None for sample in samples):
+        return None
+    return np.concatenate(
+        [np.ones(len(each.tokens), np.float32) if each.weights is None else each.weights for each in samples]
     )

@@ -211,7 +211,8 @@ def _group(samples: Stretch, picked: Picked, at: int, origin: Rows) -> Group:
     start, row = int(picked.starts[at]), int(picked.rows[at])
     part = slice(start, start + int(picked.lengths[at]))
     metadata = {"source": origin.source_of(row), "row": row}
-    return to_group(samples.tokens[part], samples.trainable[part], int(picked.prompt_lengths[at]), metadata)
+    weights = None if samples.weights is None else samples.weights[part]
+    return to_group(samples.tokens[part], samples.trainable[part], int(picked.prompt_lengths[at]), metadata, weights)
 
 
 def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unusable, ...]) -> DataReport:
@@ -246,16 +247,18 @@ def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unus
 def _shown(samples: Stretch, picked: Picked, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[str, bool], ...]:
     start, size = int(picked.starts[0]), min(int(picked.lengths[0]), _EXAMPLE)
     part = slice(start, start + size)
-    return runs(samples.tokens[part], samples.trainable[part], tokenizer)
+    return tuple(
+        (text, bool(learned)) for text, learned in runs(samples.tokens[part], samples.trainable[part], tokenizer)
+    )
 
 
 def runs(
-    tokens: NDArray[np.int32], trainable: NDArray[np.bool_], tokenizer: PreTrainedTokenizerBase
-) -> tuple[tuple[str, bool], ...]:
-    """A sample as text, in runs: (text, whether it is learned)."""
-    borders = np.flatnonzero(np.diff(trainable)) + 1
-    parts = zip(np.split(tokens, borders), np.split(trainable, borders), strict=True)
-    return tuple((str(tokenizer.decode(part.tolist())), bool(mask[0])) for part, mask in parts)
+    tokens: NDArray[np.int32], learned: NDArray[np.bool_] | NDArray[np.float32], tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[str, float], ...]:
+    """A sample as text, in runs: (text, whether it is learned, or with which weight)."""
+    borders = np.flatnonzero(learned[1:] != learned[:-1]) + 1
+    parts = zip(np.split(tokens, borders), np.split(learned, borders), strict=True)
+    return tuple((str(tokenizer.decode(part.tolist())), values[0].item()) for part, values in parts)
 
 
 def _unusable(rows: Rows, faults: Sequence[Fault], allowed: float) -> DataError:

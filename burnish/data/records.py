@@ -25,6 +25,8 @@ class Message:
     """All other keys of the message that have a value (tool_calls, reasoning_content, name): the template sees them."""
     trained: bool = False
     """Whether the model is to learn to write this message; only an assistant's."""
+    weight: float = field(default=1.0, repr=False)
+    """How much each of its tokens counts in the loss, > 0; 1 in messages that are not learned."""
 
     def as_mapping(self) -> dict[str, object]:
         """The message as templates expect it."""

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.data.control import SEAL, ControlText, ordinary_ranges
 from burnish.data.records import Completion, Conversation, Document, Message
-from burnish.data.writer import Writer
+from burnish.data.writer import Script, Writer
 from burnish.errors import DataError, ModelError
 
 TrainOn = Literal["assistant", "last", "answers", "reasoning", "tool_calls", "everything"]
@@ -37,6 +37,8 @@ class Rendering:
     text: str
     spans: tuple[Range, ...]
     """Turns that the model is to write, in order, not overlapping."""
+    weights: tuple[float, ...] = ()
+    """How much the tokens of each turn count; (): 1. What is learned beside the turns counts 1."""
     skipped: tuple[Range, ...] = ()
     """Parts of them that are not learned. The token that ends a turn always is."""
     ordinary: tuple[Range, ...] = ()
@@ -80,29 +82,30 @@ def render(
 
 
 def _render(conversation: Conversation, writer: Writer, train_on: TrainOn) -> tuple[Rendering, ...]:
+    script = writer.script(conversation)
     turns = conversation.turns[-1:] if train_on == "last" else conversation.turns
     renderings: list[Rendering] = []
     for turn in reversed(turns):
-        before, whole = _turn(conversation, turn, writer)
+        before, whole = _turn(script, turn)
         if not whole.startswith(before):
             raise _forced_otherwise(turn, before, whole)
         span = len(before), len(whole)
-        skipped = _skipped(conversation, turn, writer, train_on, whole, span)
+        skipped = _skipped(script, turn, train_on, whole, span)
         if skipped != span:
-            _add(renderings, whole, span, skipped)
+            _add(renderings, whole, span, skipped, conversation.messages[turn].weight)
     if train_on == "everything":
-        return (_all_of(conversation, writer, renderings),)
+        return (_all_of(script, renderings),)
     if turns and not renderings:
         raise _nothing_of(train_on)
     return tuple(reversed(renderings))
 
 
-def _turn(conversation: Conversation, turn: int, writer: Writer) -> tuple[str, str]:
+def _turn(script: Script, turn: int) -> tuple[str, str]:
     """What serving gives the model before a turn, and the text up to its end."""
-    before = writer.write(conversation, turn, to_be_answered=True)
-    whole = writer.write(conversation, turn + 1, to_be_answered=False)
+    before = script.write(turn, to_be_answered=True)
+    whole = script.write(turn + 1, to_be_answered=False)
     if not whole.startswith(before):
-        whole = _after_opened_thought(conversation.messages[turn], before, whole)
+        whole = _after_opened_thought(script.conversation.messages[turn], before, whole)
     return before, whole
 
 
@@ -131,36 +134,36 @@ def _raw(message: Message) -> str:
     return said if thought is None else f"{_OPENING}\n{thought.strip()}\n{_CLOSING}\n\n{said.strip()}"
 
 
-def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | None) -> None:
+def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | None, weight: float) -> None:
     for index, later in enumerate(renderings):
         if later.text.startswith(whole) and later.spans[0][0] >= span[1]:
             both = (*((skipped,) if skipped else ()), *later.skipped)
-            renderings[index] = replace(later, spans=(span, *later.spans), skipped=both)
+            spans, weights = (span, *later.spans), (weight, *later.weights)
+            renderings[index] = replace(later, spans=spans, weights=weights, skipped=both)
             return
-    renderings.append(Rendering(whole, (span,), (skipped,) if skipped else ()))
+    renderings.append(Rendering(whole, (span,), (weight,), (skipped,) if skipped else ()))
 
 
-def _all_of(conversation: Conversation, writer: Writer, renderings: list[Rendering]) -> Rendering:
+def _all_of(script: Script, renderings: list[Rendering]) -> Rendering:
     """The whole conversation, also what follows its last learned turn."""
-    text = writer.write(conversation, len(conversation.messages), to_be_answered=False)
-    fitting = [each.spans for each in renderings if text.startswith(each.text)]
-    return Rendering(text, max(fitting, key=len, default=()), everything=True)
+    text = script.write(len(script.messages), to_be_answered=False)
+    fitting = [each for each in renderings if text.startswith(each.text)]
+    most = max(fitting, key=lambda each: len(each.spans), default=Rendering(text, ()))
+    return Rendering(text, most.spans, most.weights, everything=True)
 
 
-def _skipped(
-    conversation: Conversation, turn: int, writer: Writer, train_on: TrainOn, whole: str, span: Range
-) -> Range | None:
+def _skipped(script: Script, turn: int, train_on: TrainOn, whole: str, span: Range) -> Range | None:
     """The part of a turn that is not learned; None: all is; the whole span: nothing of the turn is wanted."""
-    message = conversation.messages[turn]
+    message = script.conversation.messages[turn]
     if train_on in ("answers", "reasoning"):
         if not _reasons(message):
             return None if train_on == "answers" else span
-        start = _answer_start(conversation, turn, writer, whole, span)
+        start = _answer_start(script, turn, whole, span)
         return (span[0], start) if train_on == "answers" else (start, span[1])
     if train_on == "tool_calls":
         if not message.extra.get("tool_calls"):
             return span
-        return span[0], _calls_start(conversation, turn, writer, whole, span)
+        return span[0], _calls_start(script, turn, whole, span)
     return None
 
 
@@ -172,23 +175,23 @@ def _reasons(message: Message) -> bool:
     return any(message.extra.get(key) for key in _REASONING_KEYS) or _CLOSING in (message.content or "")
 
 
-def _answer_start(conversation: Conversation, turn: int, writer: Writer, whole: str, span: Range) -> int:
+def _answer_start(script: Script, turn: int, whole: str, span: Range) -> int:
     """Where the answer begins: the first character that changes with it, the reasoning being the same."""
-    message = conversation.messages[turn]
+    message = script.conversation.messages[turn]
     thought, closing, answer = (message.content or "").rpartition(_CLOSING)
     other = "b" if answer.strip().startswith("a") else "a"
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
     changed = replace(message, content=thought + closing + other, extra=extra)
-    start = _first_difference(conversation, turn, writer, whole, changed)
+    start = _first_difference(script, turn, whole, changed)
     return min(max(start, span[0]), span[1])
 
 
-def _calls_start(conversation: Conversation, turn: int, writer: Writer, whole: str, span: Range) -> int:
+def _calls_start(script: Script, turn: int, whole: str, span: Range) -> int:
     """Where the tool calls begin: the first character that changes without them."""
-    message = conversation.messages[turn]
+    message = script.conversation.messages[turn]
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
     changed = replace(message, content=message.content or "", extra=extra)
-    start = _first_difference(conversation, turn, writer, whole, changed)
+    start = _first_difference(script, turn, whole, changed)
     if start >= len(whole):
         raise DataError(
             given=f"the template writes nothing of the tool_calls of messages[{turn}]",
@@ -198,9 +201,9 @@ def _calls_start(conversation: Conversation, turn: int, writer: Writer, whole: s
     return min(max(start, span[0]), span[1])
 
 
-def _first_difference(conversation: Conversation, turn: int, writer: Writer, whole: str, changed: Message) -> int:
-    messages = (*conversation.messages[:turn], changed)
-    _, other = _turn(replace(conversation, messages=messages), turn, writer)
+def _first_difference(script: Script, turn: int, whole: str, changed: Message) -> int:
+    messages = (*script.conversation.messages[:turn], changed)
+    _, other = _turn(script.writer.script(replace(script.conversation, messages=messages)), turn)
     if other == whole:
         return len(whole)
     return _common_prefix(whole, other)

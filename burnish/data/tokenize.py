@@ -9,10 +9,11 @@ samples it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from unicodedata import is_normalized
 
 import numpy as np
 import torch
@@ -22,11 +23,14 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.data.control import Twin
 from burnish.data.rendering import Rendering
+from burnish.data.words import Words, may_be_cut
 from burnish.errors import DataError, ModelError
 from burnish.types import Group, Response
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+_ZERO = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,6 +60,8 @@ class Sample:
     """Whether the conversation lost its earliest turns."""
     document: bool = False
     """Whether it is plain text, which may be cut into pieces."""
+    weights: NDArray[np.float32] | None = None
+    """[T] how much each learned token counts, > 0; None: 1 everywhere."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,7 +104,7 @@ class Encoder:
         self._core.no_truncation()
         self._core.no_padding()
         self._core.encode_special_tokens = False
-        for i, written in zip(plain, self._written([renderings[i].text for i in plain], self._core), strict=True):
+        for i, written in zip(plain, self._written([renderings[i].text for i in plain]), strict=True):
             samples[i] = self._sample(renderings[i], written)
         for i, rendering in enumerate(renderings):
             if rendering.ordinary:
@@ -110,27 +116,32 @@ class Encoder:
             text = self._twin.named(rendering.text, rendering.ordinary)
         except DataError as error:
             return error
-        (written,) = self._written([text], self._twin.core, by_width=False)
+        (written,) = _asked([text], self._twin.core)
         return self._sample(rendering, written)
 
-    def _written(self, texts: list[str], core: Tokenizer, *, by_width: bool = True) -> Iterator[_Written]:
+    def _written(self, texts: Sequence[str]) -> Iterator[_Written]:
         """Each text as tokens with the characters that they write.
 
         Asking the tokenizer for characters costs as much again as tokenising. In byte-level vocabularies a token has a
-        fixed width in bytes; where the widths add up to an ASCII text, they say the same.
+        fixed width in bytes; where the widths add up to the text, they say the same.
         """
-        if not by_width or self._widths is None:
-            for encoded in core.encode_batch(texts, add_special_tokens=False):
-                yield _Written(np.array(encoded.ids, np.int32), *_extents(encoded.offsets))
+        widths = self._widths
+        if widths is None:
+            yield from _asked(texts, self._core)
             return
-        for text, encoded in zip(texts, core.encode_batch_fast(texts, add_special_tokens=False), strict=True):
-            tokens = np.array(encoded.ids, np.int32)
-            stops = np.cumsum(self._widths[tokens])
-            if text.isascii() and len(tokens) and stops[-1] == len(text):
-                starts = np.concatenate([np.zeros(1, np.int64), stops[:-1]])
-                yield _Written(tokens, starts, stops, starts)
-            else:
-                yield from self._written([text], core, by_width=False)
+        for text, tokens in zip(texts, self._tokens(texts), strict=True):
+            written = _by_width(text, tokens, widths)
+            yield from _asked([text], self._core) if written is None else (written,)
+
+    def _tokens(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32]]:
+        if self._words is not None:
+            return self._words.tokens(texts)
+        encoded = self._core.encode_batch_fast(texts, add_special_tokens=False)
+        return (np.array(each.ids, np.int32) for each in encoded)
+
+    @cached_property
+    def _words(self) -> Words | None:
+        return Words(self._core) if may_be_cut(self._core) else None
 
     @cached_property
     def _widths(self) -> Ints | None:
@@ -140,7 +151,8 @@ class Encoder:
         letters = set(pre_tokenizers.ByteLevel.alphabet())
         vocabulary = self._core.get_vocab(with_added_tokens=True)
         plain = not any(entry["lstrip"] or entry["rstrip"] for entry in added.values())
-        if not isinstance(self._core.decoder, decoders.ByteLevel) or not plain or described["normalizer"] is not None:
+        changes = described["normalizer"] is not None and described["normalizer"]["type"] != "NFC"
+        if not isinstance(self._core.decoder, decoders.ByteLevel) or not plain or changes:
             return None
         widths = np.zeros(max(vocabulary.values()) + 1, np.int64)
         for piece, token in vocabulary.items():
@@ -153,12 +165,13 @@ class Encoder:
         tokens, starts, stops, reached = written.tokens, written.starts, written.stops, written.reached
         trainable = np.full(len(tokens), rendering.everything)
         ends: list[int] = []
+        weights = None if set(rendering.weights) <= {1.0} else np.ones(len(tokens), np.float32)
         unended = straddling = 0
-        for span in rendering.spans:
+        for number, span in enumerate(rendering.spans):
             inside = _writing(starts, stops, span)
-            tail = inside[-_TAIL:]
-            pairs = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
-            texts = [rendering.text[start:stop] for start, stop in pairs]
+            tail = inside[: -_TAIL - 1 : -1]
+            places = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
+            texts = (rendering.text[start:stop] for start, stop in places)
             cut, end = _end_of_turn(tokens[tail].tolist(), texts, self._end, self._markers)
             kept = inside[: len(inside) - cut]
             trainable[kept] = _wanted(starts[kept], stops[kept], rendering.skipped) if rendering.skipped else True
@@ -167,6 +180,8 @@ class Encoder:
             else:
                 ends.append(end)
                 trainable[kept[-1]] = True
+            if weights is not None:
+                weights[inside] = rendering.weights[number]
             straddling += len(inside) > 0 and bool(min(starts[inside[0]], reached[inside[0]]) < span[0])
         learned = _learned(trainable)
         if len(learned) == 0:
@@ -181,6 +196,7 @@ class Encoder:
             num_straddling=straddling,
             num_ordinary=len(rendering.ordinary),
             document=rendering.document,
+            weights=None if weights is None else weights[:size],
         )
 
 
@@ -189,12 +205,45 @@ def tokenize(renderings: Sequence[Rendering], tokenizer: PreTrainedTokenizerBase
     return Encoder(tokenizer).samples(renderings)
 
 
-def to_group(tokens: NDArray[np.int32], trainable: Bools, prompt_length: int, metadata: Mapping[str, object]) -> Group:
+def to_group(
+    tokens: NDArray[np.int32],
+    trainable: Bools,
+    prompt_length: int,
+    metadata: Mapping[str, object],
+    weights: NDArray[np.float32] | None = None,
+) -> Group:
     """The group of one sample: everything before the first learned token is the prompt."""
     ids = torch.from_numpy(tokens.astype(np.int64))
     learned = np.array(trainable[prompt_length:])
-    response = Response(tokens=ids[prompt_length:], trainable=torch.from_numpy(learned))
+    counts = None if weights is None else np.array(weights[prompt_length:], np.float32)
+    if counts is not None and (counts[learned] == 1).all():
+        counts = None
+    response = Response(
+        tokens=ids[prompt_length:],
+        trainable=torch.from_numpy(learned),
+        weights=None if counts is None else torch.from_numpy(counts),
+    )
     return Group(prompt=ids[:prompt_length], responses=(response,), metadata=metadata)
+
+
+def _asked(texts: Sequence[str], core: Tokenizer) -> Iterator[_Written]:
+    """Each text as the tokenizer says what its tokens write."""
+    for encoded in core.encode_batch(texts, add_special_tokens=False):
+        yield _Written(np.array(encoded.ids, np.int32), *_extents(encoded.offsets))
+
+
+def _by_width(text: str, tokens: NDArray[np.int32], widths: Ints) -> _Written | None:
+    """A text as tokens of known widths in bytes; None: they do not write exactly this text."""
+    stops = np.cumsum(widths[tokens])
+    size = len(text) if text.isascii() else len(data := np.frombuffer(text.encode(), np.uint8))
+    if not len(tokens) or stops[-1] != size or not is_normalized("NFC", text):
+        return None
+    starts = np.concatenate([_ZERO, stops[:-1]])
+    if size == len(text):
+        return _Written(tokens, starts, stops, starts)
+    owner = np.cumsum((data & 0xC0) != 0x80) - 1  # a token that writes some bytes of a character writes it
+    starts, stops = owner[starts], owner[stops - 1] + 1
+    return _Written(tokens, starts, stops, np.concatenate([_ZERO, stops[:-1]]))
 
 
 def _writing(starts: Ints, stops: Ints, span: tuple[int, int]) -> Ints:
@@ -230,15 +279,15 @@ _TAIL = 32
 
 
 def _end_of_turn(
-    tokens: Sequence[int], texts: Sequence[str], eos: int | None, markers: frozenset[int]
+    tokens: Iterable[int], texts: Iterable[str], eos: int | None, markers: frozenset[int]
 ) -> tuple[int, int | None]:
-    """How many tokens of a span follow its end token, and that token.
+    """How many tokens of a span follow its end token, and that token; both are given from the span's end on.
 
     Only added tokens and white space may stand after the end token: so a marker in the middle of an answer, such as
     one that closes its thinking, ends nothing. Among those, the tokenizer's own end token wins, then the last marker.
     """
     found: tuple[int, int | None] = (0, None)
-    for after, (token, text) in enumerate(zip(reversed(tokens), reversed(texts), strict=True)):
+    for after, (token, text) in enumerate(zip(tokens, texts, strict=True)):
         if token == eos:
             return after, token
         if text.isspace():

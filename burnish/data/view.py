@@ -30,20 +30,26 @@ class Shown:
     """File and line."""
     note: str
     """Its numbers, or what is wrong with it."""
-    runs: tuple[tuple[str, bool], ...]
-    """(text, whether it is learned); empty: nothing of the row is trained."""
+    runs: tuple[tuple[str, float], ...]
+    """(text, its weight in the loss; 0: it is not learned); empty: nothing of the row is trained."""
 
     def text(self) -> Text:
         """For a terminal: learned text green, the rest dim."""
         text = Text(f"{self.where}: {self.note}\n", style="bold")
-        for part, learned in self.runs:
-            text.append(part, style="not bold green" if learned else "not bold dim")
+        for part, weight in self.runs:
+            text.append(part, style="not bold green" if weight else "not bold dim")
+            text.append(_times(weight), style="not bold cyan")
         return text.append("\n")
 
     def plain(self) -> str:
         """Without colours: learned text in ⟦ ⟧."""
-        written = "".join(f"⟦{part}⟧" if learned else part for part, learned in self.runs)
+        written = "".join(f"⟦{part}⟧{_times(weight)}" if weight else part for part, weight in self.runs)
         return f"{self.where}: {self.note}\n{written}\n"
+
+
+def _times(weight: float) -> str:
+    """A weight that is worth telling."""
+    return "" if weight in (0, 1) else f"×{weight:g}"
 
 
 def rows_with(maker: Maker, text: str, count: int) -> list[int]:
@@ -105,7 +111,8 @@ def show(preparation: Preparation, row: int) -> Iterator[Shown]:
         trainable = np.array(made.trainable[part])
         trainable[: int(prompt)] = False  # the first token of a piece is its prompt
         note = f"{length:,} tokens, {np.count_nonzero(trainable):,} learned"
-        yield Shown(where, note, runs(made.tokens[part], trainable, maker.writer.tokenizer))
+        learned = trainable if made.weights is None else np.where(trainable, made.weights[part], np.float32(0))
+        yield Shown(where, note, runs(made.tokens[part], learned, maker.writer.tokenizer))
 
 
 def page(source: str, shown: Sequence[Shown]) -> str:
@@ -113,7 +120,10 @@ def page(source: str, shown: Sequence[Shown]) -> str:
     title = f"{html.escape(source)}, as it is trained"
     samples = "".join(
         f"<h2>{html.escape(each.where)}</h2><p>{html.escape(each.note)}</p><pre>"
-        + "".join(f"<mark>{html.escape(text)}</mark>" if learned else html.escape(text) for text, learned in each.runs)
+        + "".join(
+            f"<mark>{html.escape(text)}</mark>{_times(weight)}" if weight else html.escape(text)
+            for text, weight in each.runs
+        )
         + "</pre>"
         for each in shown
     )

@@ -1,7 +1,7 @@
 """Messages as the text that serving would see, the same on every day.
 
-Stands between `template` (which Jinja) and `rendering` (which parts of the text are learned). The text is written by
-transformers' `apply_chat_template`, as a server does it. What a template writes by itself is made visible here: a
+Stands between `template` (which Jinja) and `rendering` (which parts of the text are learned). The text is the one
+of transformers' `apply_chat_template`, as a server writes it. What a template writes by itself is made visible here: a
 date (some ask for today's; here it is one fixed day, so that the same rows give the same tokens tomorrow) and words
 before the first message (a default system message).
 """
@@ -13,10 +13,19 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
+import jinja2
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
+
+# The steps of apply_chat_template, which has no way to do the first of them once for many renderings. A test holds the
+# texts of real templates equal to its own.
+from transformers.utils.chat_template_utils import (
+    _alias_reasoning_fields,
+    _compile_jinja_template,
+    _plain_template_data,
+)
 
 from burnish.data.records import Conversation, Message
 from burnish.data.template import Template
@@ -40,42 +49,24 @@ class Writer:
     options: Mapping[str, object] = field(default_factory=dict)
     """Variables that the template reads, such as ``{"enable_thinking": False}``."""
 
-    def write(self, conversation: Conversation, count: int, *, to_be_answered: bool) -> str:
-        """The first ``count`` messages as text, with the generation prompt if they are to be answered.
-
-        Raises:
-            DataError: the template refuses the messages.
-            ModelError: the template is not valid Jinja.
-        """
-        messages = [self._mapping(message) for message in conversation.messages[:count]]
+    def script(self, conversation: Conversation) -> Script:
+        """The conversation, ready to be written up to any of its messages."""
+        messages = [self._mapping(message) for message in conversation.messages]
         tools = [dict(tool) for tool in conversation.tools] or None
-        try:
-            return self._apply(messages, tools, to_be_answered)
-        except TemplateSyntaxError as error:
-            raise ModelError(
-                given=f"the chat template is not valid Jinja: {error} (line {error.lineno})",
-                rule="a chat template is a Jinja template",
-                remedy="correct the template, or name another one",
-            ) from error
-        except (TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
-            raise DataError(
-                given=f"the chat template cannot write the conversation up to messages[{count - 1}]: {error}",
-                rule="the template decides which roles, orders and fields there are",
-                remedy="correct the row, or name another template",
-            ) from error
+        return Script(self, conversation, _visible(messages), _plain_template_data(tools))
 
-    def _apply(
+    def write(self, conversation: Conversation, count: int, *, to_be_answered: bool) -> str:
+        """The first ``count`` messages as text, see `Script.write`."""
+        return self.script(conversation).write(count, to_be_answered=to_be_answered)
+
+    def rendered(
         self, messages: list[dict[str, object]], tools: list[dict[str, object]] | None, to_be_answered: bool
     ) -> str:
-        text = self.tokenizer.apply_chat_template(
-            messages,
-            tools=tools,
-            chat_template=self._pinned[tools is not None],
-            add_generation_prompt=to_be_answered,
-            tokenize=False,
-            **self.options,
-        )
-        return str(text)
+        """What `apply_chat_template` writes."""
+        template, names = _compiled(self._pinned[tools is not None])
+        own = dict(messages=messages, tools=tools, add_generation_prompt=to_be_answered, **self._variables)
+        # Template.render would gather the names that every rendering sees anew for each of many short texts.
+        return "".join(template.root_render_func(template.new_context({**names, **own}, shared=True)))
 
     def _mapping(self, message: Message) -> dict[str, object]:
         mapping = message.as_mapping()
@@ -84,13 +75,18 @@ class Writer:
         return mapping
 
     @cached_property
+    def _variables(self) -> dict[str, object]:
+        """What templates see beside the conversation."""
+        return _plain_template_data({"documents": None, **self.tokenizer.special_tokens_map, **self.options})
+
+    @cached_property
     def _in_parts(self) -> bool:
         """Whether the template wants content as a list of parts: it fails on text, or drops it without a word."""
         return not self._writes(_PROBE) and self._writes(_parts(_PROBE))
 
     def _writes(self, content: object) -> bool:
         try:
-            return _PROBE in self._apply([{"role": "user", "content": content}], None, False)
+            return _PROBE in self.rendered(_visible([{"role": "user", "content": content}]), None, False)
         except (TemplateError, TypeError, ValueError, KeyError):
             return False
 
@@ -119,6 +115,51 @@ class Writer:
         for token in self.tokenizer.added_tokens_encoder:
             words = words.replace(token, " ")
         return before if len(re.findall(r"\w{2,}", words)) >= _WORDS else ""
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> tuple[jinja2.Template, dict[str, object]]:
+    """A template, and what it always sees."""
+    template = _compile_jinja_template(source)
+    return template, dict(template.globals)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Script:
+    """A conversation as its template sees it: the messages are put into that form once, and written many times."""
+
+    writer: Writer
+    conversation: Conversation
+    messages: list[dict[str, object]]
+    tools: list[dict[str, object]] | None
+
+    def write(self, count: int, *, to_be_answered: bool) -> str:
+        """The first ``count`` messages as text, with the generation prompt if they are to be answered.
+
+        Raises:
+            DataError: the template refuses the messages.
+            ModelError: the template is not valid Jinja.
+        """
+        try:
+            return self.writer.rendered(self.messages[:count], self.tools, to_be_answered)
+        except TemplateSyntaxError as error:
+            raise ModelError(
+                given=f"the chat template is not valid Jinja: {error} (line {error.lineno})",
+                rule="a chat template is a Jinja template",
+                remedy="correct the template, or name another one",
+            ) from error
+        except (TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
+            raise DataError(
+                given=f"the chat template cannot write the conversation up to messages[{count - 1}]: {error}",
+                rule="the template decides which roles, orders and fields there are",
+                remedy="correct the row, or name another template",
+            ) from error
+
+
+def _visible(messages: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The messages as transformers shows them to templates: plain values, and reasoning under each of its names."""
+    given = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    return _alias_reasoning_fields(_plain_template_data(given))
 
 
 _PROBE = "Burnish?"

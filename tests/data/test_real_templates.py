@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data import ControlText, Conversation, Message, Template, Writer, render, tokenize
@@ -241,3 +242,44 @@ def test_nothing_of_the_wanted_kind() -> None:
     for kind in ("reasoning", "tool_calls"):
         with pytest.raises(DataError, match=f"train_on={kind}"):
             render(talk("q", "b"), writer, kind)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_are_those_of_serving(name: str) -> None:
+    """The writer takes the steps of apply_chat_template one by one; what they write is what it writes."""
+    tokenizer, template = template_stock.tokenizer(name), Template(template_stock.source(name))
+    writer = Writer(tokenizer, template, {"enable_thinking": True, "numbers": (1, 2)})
+    call = {"type": "function", "function": {"name": "look", "arguments": {"where": "up"}}}
+    turn = said("assistant", "an answer", tool_calls=[call], thinking="a thought", nothing=None)
+    for conversation in (
+        talk("q", "a", "r", "b", reasoning="deep"),
+        Conversation((said("system", "s"), said("user", "q"), turn), tools=({"type": "function", "function": {}},)),
+    ):
+        for count in range(1, len(conversation.messages) + 1):
+            for asked in (False, True):
+                served = _served(writer, conversation, count, to_be_answered=asked)
+                try:
+                    text = writer.write(conversation, count, to_be_answered=asked)
+                except DataError:
+                    assert served is None
+                else:
+                    assert text == served
+
+
+def _served(writer: Writer, conversation: Conversation, count: int, *, to_be_answered: bool) -> str | None:
+    """What `apply_chat_template` writes; None: it fails."""
+    messages = [message.as_mapping() for message in conversation.messages[:count]]
+    if writer._in_parts:
+        for message in messages:
+            message["content"] = [{"type": "text", "text": message["content"]}]
+    try:
+        return writer.tokenizer.apply_chat_template(
+            messages,
+            tools=[dict(tool) for tool in conversation.tools] or None,
+            chat_template=writer._pinned[bool(conversation.tools)],
+            add_generation_prompt=to_be_answered,
+            tokenize=False,
+            **writer.options,
+        )
+    except (TemplateError, TypeError, ValueError, KeyError):
+        return None

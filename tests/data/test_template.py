@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,18 +129,28 @@ def test_turns_that_overlap_do_not_share(byte_level: PreTrainedTokenizerBase) ->
 
 def test_one_turn_takes_two_renders(byte_level: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = type(byte_level).apply_chat_template
+    original = jinja2.Template.new_context
 
-    def counted(self: PreTrainedTokenizerBase, *args: object, **kwargs: object) -> object:
+    def counted(self: jinja2.Template, *args: Any, **kwargs: Any) -> jinja2.runtime.Context:
         calls.append(1)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(type(byte_level), "apply_chat_template", counted)
+    monkeypatch.setattr(jinja2.Template, "new_context", counted)
     writer = Writer(byte_level, choose_template(byte_level))
     render_with(Conversation((user("a"), assistant("b"))), writer)
     calls.clear()  # the first render has asked once how the template wants its content
     render_with(Conversation((user("a"), assistant("b"))), writer)
     assert len(calls) == 2
+
+
+def test_options_are_variables_of_the_template(byte_level: PreTrainedTokenizerBase) -> None:
+    template = Template("{{ documents[0].title if documents }}{{ mood }}{{ messages[0].content }}{{ eos_token }}")
+    talk = Conversation((user("a"), assistant("b")))
+    assert Writer(byte_level, template).write(talk, 1, to_be_answered=False) == "a<|endoftext|>"
+    options = {"documents": [{"title": "t"}], "mood": "m", "eos_token": "e"}
+    assert Writer(byte_level, template, options).write(talk, 1, to_be_answered=False) == "tmae"
+    with pytest.raises(DataError, match="multiple values for keyword argument 'tools'"):
+        Writer(byte_level, template, {"tools": []}).write(talk, 1, to_be_answered=False)
 
 
 def test_a_generation_prompt_that_forces_something_else_is_refused(byte_level: PreTrainedTokenizerBase) -> None:

@@ -54,7 +54,7 @@ def document(row: Row) -> Document:
 
 def untrained(spoken: tuple[Message, ...]) -> tuple[Message, ...]:
     """The same messages as context."""
-    return tuple(replace(message, trained=False) for message in spoken)
+    return tuple(replace(message, trained=False, weight=1.0) for message in spoken)
 
 
 def with_something_to_learn(conversation: Conversation) -> Conversation:

@@ -21,6 +21,8 @@ _OTHER_ROLES = (
 """What other data sets call a role."""
 _CALLS = ("function_call", "tool_call")
 """ShareGPT's names of an assistant's turn whose value is a call, or a list of them, as JSON."""
+_LEAST, _MOST = 1e-6, 1000.0
+"""The weights of a message that is learned: beyond them, one row would be nothing, or all of a step."""
 _OURS = ("role", "content", "from", "value", "weight", "train")
 """Keys of a message that are not handed to the template as they are."""
 
@@ -86,7 +88,10 @@ def _message(value: object, where: str) -> Message:
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{where}.tool_calls")
     said = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
-    return Message(role, said, extra, trained=role == "assistant" and _wanted(known, where))
+    wanted, weight = _is_wanted(known, where), _weight(known, where)
+    if role != "assistant" or not (wanted and weight):
+        return Message(role, said, extra)
+    return Message(role, said, extra, trained=True, weight=weight)
 
 
 def _who(message: Mapping[str, object], where: str) -> str:
@@ -127,17 +132,33 @@ def _content(value: object, role: str, where: str, *, may_be_absent: bool) -> st
     )
 
 
-def _wanted(message: Mapping[str, object], where: str) -> bool:
-    """The keys ``weight`` (OpenAI's, 0 or 1) and ``train`` say whether a message is learned; without them, it is."""
-    for key in ("weight", "train"):
-        flag = message.get(key, 1)
-        if flag not in (0, 1):
-            raise DataError(
-                given=f"{where} has the {key} {flag!r}",
-                rule=f"a message's {key} is 1 (learned) or 0 (context only)",
-                remedy=f"write 0 or 1, or leave {key} out",
-            )
-    return message.get("weight", 1) == 1 and message.get("train", 1) == 1
+def _is_wanted(message: Mapping[str, object], where: str) -> bool:
+    """The key ``train`` says whether a message is learned; without it, it is."""
+    flag = message.get("train", 1)
+    if flag not in (0, 1):
+        raise DataError(
+            given=f"{where} has the train {flag!r}",
+            rule="a message's train is true (learned) or false (context only)",
+            remedy="write true or false, or leave train out; weight takes other numbers",
+        )
+    return flag == 1
+
+
+def _weight(message: Mapping[str, object], where: str) -> float:
+    """The key ``weight`` (OpenAI's, which is 0 or 1 there): how much a message's tokens count; without it, 1."""
+    weight = message.get("weight", 1.0)
+    if isinstance(weight, int | float) and not isinstance(weight, bool):
+        if weight == 0 or _LEAST <= weight <= _MOST:
+            return float(weight)
+        given = f"{weight:g}" if isinstance(weight, float) else str(weight)[:40]
+    else:
+        given = kind(weight)
+    raise DataError(
+        given=f"{where} has as weight {given}",
+        rule=f"a message's weight is 0 (context only), or a number from {_LEAST:g} to {_MOST:g}, which says how much "
+        "its tokens count in the loss",
+        remedy="correct the weight, or leave it out: then it is 1",
+    )
 
 
 def _written_calls(value: object, where: str) -> list[object]:

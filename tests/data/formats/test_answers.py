@@ -114,7 +114,7 @@ def test_one_text_part_is_text() -> None:
         ([USER], "no message is the assistant's (roles: user)"),
         ([ASSISTANT, USER], "the only assistant message to learn is the first message"),
         ([USER, {**ASSISTANT, "weight": 0}], "every assistant message is marked weight 0"),
-        ([USER, {**ASSISTANT, "weight": 0.5}], "messages[1] has the weight 0.5"),
+        ([USER, {**ASSISTANT, "weight": -0.5}], "messages[1] has as weight -0.5"),
         ([USER, {**ASSISTANT, "tool_calls": "f()"}], "messages[1].tool_calls is text"),
         (
             [USER, {**ASSISTANT, "tool_calls": [{"function": {"arguments": "{"}}]}],
