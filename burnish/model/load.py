@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from burnish.builtin import PREFIX, model_folder
 from burnish.errors import ModelError
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
@@ -43,7 +44,7 @@ def load_policy(
     """Loads a causal language model for training.
 
     Args:
-        name: a hub name, or a folder as `save_pretrained` writes it.
+        name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``.
         adapter: the adapter to train; None: all weights.
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.
@@ -160,6 +161,8 @@ def _find(name: str) -> str:
     Raises:
         ModelError: the name can only be a folder and there is none, or the folder holds an adapter alone.
     """
+    if name.startswith(PREFIX):
+        return str(model_folder(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
         if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
