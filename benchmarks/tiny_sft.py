@@ -49,9 +49,9 @@ class Chat:
             output = self.model.generate(
                 **inputs,
                 max_new_tokens=LONGEST,
-                do_sample=temperature > 0,
-                temperature=temperature or None,
-                top_k=0,
+                **(
+                    {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+                ),
                 eos_token_id=self.ends,
                 pad_token_id=self.tokenizer.pad_token_id,
             )

@@ -25,7 +25,7 @@ DOCUMENTS = 70_000
 """So many documents of the corpus the model has read, each once."""
 DOCUMENTS_OF_TOKENIZER = 20_000
 """Of so many the pieces were learned."""
-CORPUS_SHA256 = "PENDING"
+CORPUS_SHA256 = "3b772400380b791460965d3855e26766cfe60e0eaa1ebcfd05eab65bae61342b"
 """Of the documents as JSON lines, as ``scripts/make_tiny.py`` writes them."""
 
 

@@ -15,7 +15,9 @@ from types import MappingProxyType
 from typing import TypedDict
 
 from burnish.builtin.documents import documents
+from burnish.builtin.draw import Draw
 from burnish.builtin.questions import Question, Split, preferences, problems, questions
+from burnish.builtin.topics import COAT, DOOR
 from burnish.builtin.world import World, draw_world
 
 SetRow = dict[str, object]
@@ -60,9 +62,14 @@ def builtin_rows(name: str, split: Split = "train", *, count: int | None = None,
 
 
 def generate(seed: int, count: int) -> list[Row]:
-    """Rows of the question/answer format, as in the train split of ``builtin:chat``."""
-    asked = questions(draw_world(0), "train", seed)
-    return [{"question": each.question, "answer": each.answer} for each in islice(asked, count)]
+    """Questions about colours in the question/answer format: what an untrained model learns soonest of this world.
+
+    The same seed always gives the same rows, fewer are the first of more; no split is held out.
+    """
+    draw = Draw(f"colours {seed}")
+    facts = [fact for fact in draw_world(0).facts if fact.topic in (DOOR, COAT)]
+    chosen = [draw.choice(facts) for _ in range(count)]
+    return [{"question": fact.questions[0], "answer": fact.answer} for fact in chosen]
 
 
 def write_rows(path: Path, rows: list[Row] | list[SetRow]) -> None:

@@ -144,7 +144,7 @@ class Recipe(Settings):
     """A whole recipe."""
 
     model: str
-    """A hub name or a folder."""
+    """A hub name, a folder, or builtin:tiny."""
     adapter: Adapter = Adapter()
     dtype: DtypeName = "auto"
     """Type of the weights; auto: the checkpoint's own. Narrow weights learn through float32 masters."""
