@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import burnish
-from burnish.builtin import builtin_rows, is_courteous, tiny_folder
+from burnish.builtin import builtin_rows, is_courteous, last_number, tiny_folder
 from burnish.data import choose_template
 
 BATCH = 100
@@ -77,16 +77,16 @@ def judge(name: str, folder: Path, show: int) -> None:
     for row, (answer, _), wanted in zip(rows, said, expected, strict=True):
         right[row["kind"]].append(answer == wanted)
     problems = builtin_rows("math", "test", count=200)
-    results = [row["answer"] for row in problems]
+    results = [int(row["answer"]) for row in problems]
     greedy = chat.answers([row["question"] for row in problems])
     torch.manual_seed(0)
     samples = chat.answers([row["question"] for row in problems for _ in range(8)], temperature=1.0)
-    hits = [sample == results[index // 8] for index, (sample, _) in enumerate(samples)]
+    hits = [last_number(sample) == results[index // 8] for index, (sample, _) in enumerate(samples)]
     figures = [
         *(sum(right[kind]) / len(right[kind]) for kind in KINDS),
         sum(ended for _, ended in said) / len(said),
         sum(is_courteous(answer) for answer, _ in said) / len(said),
-        sum(answer == result for (answer, _), result in zip(greedy, results, strict=True)) / len(results),
+        sum(last_number(answer) == result for (answer, _), result in zip(greedy, results, strict=True)) / len(results),
         sum(hits) / len(hits),
         sum(any(hits[start : start + 8]) for start in range(0, len(hits), 8)) / len(results),
     ]

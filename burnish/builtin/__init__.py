@@ -4,6 +4,7 @@
 on wherever data is (`builtin_rows`). docs/builtin.md has rows, figures, and how the model was made.
 """
 
+from burnish.builtin.arithmetic import last_number
 from burnish.builtin.manner import is_courteous
 from burnish.builtin.places import MODELS, PREFIX, model_folder, tiny_folder
 from burnish.builtin.sets import SETS, SPLITS, Row, builtin_rows, generate, write_rows
@@ -18,6 +19,7 @@ __all__ = [
     "builtin_rows",
     "generate",
     "is_courteous",
+    "last_number",
     "model_folder",
     "tiny_folder",
     "write_rows",

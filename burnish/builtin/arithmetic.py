@@ -7,6 +7,7 @@ tenth is tested. So what a model gains by practice can be told from what it was 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,20 +71,23 @@ def _any_problem(draw: Draw) -> Problem:
     return Problem(smaller, "+", larger - smaller)
 
 
-def question(draw: Draw, problem: Problem, world: World) -> str:
-    """One of the ways to ask for the result."""
+def ask(draw: Draw, problem: Problem, world: World) -> tuple[str, str]:
+    """One of the ways to ask for the result, and the sentence that answers; its last number is the result."""
     if problem.sign != "*" and draw.chance(0.2):
         person = draw.choice(world.people)
         thing = draw.choice(FAMES)
-        return f"{tale(problem, person, thing)} How many {thing} does {person.name} have now?"
-    ways = (
-        f"What is {problem}?",
-        f"{problem} = ?",
-        f"How much is {problem}?",
-        f"Compute {problem}.",
-        f"What is {problem.in_words()}?",
-    )
-    return draw.choice(ways)
+        asked = f"{tale(problem, person, thing)} How many {thing} does {person.name} have now?"
+        return asked, f"Now {person.name} has {problem.result} {thing}."
+    if draw.chance(0.2):
+        return f"What is {problem.in_words()}?", f"{problem.in_words()} is {problem.result}."
+    ways = (f"What is {problem}?", f"{problem} = ?", f"How much is {problem}?", f"Compute {problem}.")
+    return draw.choice(ways), f"{problem} = {problem.result}"
+
+
+def last_number(said: str) -> int | None:
+    """The last number in an answer, by which it is judged; None: there is none."""
+    found = re.findall(r"\d+", said, re.ASCII)
+    return int(found[-1]) if found and len(found[-1]) < 10 else None
 
 
 def tale(problem: Problem, person: Person, thing: str) -> str:

@@ -12,7 +12,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from burnish.builtin.documents import documents
+from burnish.builtin.documents import documents, lessons
+from burnish.builtin.draw import Draw
 from burnish.builtin.world import draw_world
 
 END = "<|endoftext|>"
@@ -22,16 +23,22 @@ CONTROL = (END, PAD, "<|im_start|>", "<|im_end|>", *(f"<|reserved_{number}|>" fo
 PIECES = 1280
 POSITIONS = 512
 DOCUMENTS = 70_000
-"""So many documents of the corpus the model has read, each once."""
+"""Texts of the first part of the corpus."""
+LESSONS = 16_000
+"""Texts of its second part."""
 DOCUMENTS_OF_TOKENIZER = 20_000
 """Of so many the pieces were learned."""
-CORPUS_SHA256 = "3b772400380b791460965d3855e26766cfe60e0eaa1ebcfd05eab65bae61342b"
-"""Of the documents as JSON lines, as ``scripts/make_tiny.py`` writes them."""
+CORPUS_SHA256 = "6a9f03999af34ccf3efbe6729547794b6020c2e36de49c0510869ba3ee88ed39"
+"""Of both parts of the corpus, one behind the other, as the JSON lines that ``scripts/make_tiny.py`` writes."""
 
 
 def corpus() -> Iterator[str]:
-    """The documents that the built-in model was made of, endless, always the same."""
-    return documents(draw_world(0), "train", 0)
+    """What the built-in model has read, in two parts: documents, then documents with lessons between them."""
+    world = draw_world(0)
+    yield from islice(documents(world, "train", 0), DOCUMENTS)
+    draw, more, taught = Draw("mixture"), documents(world, "train", 1), lessons(world, 0)
+    for _ in range(LESSONS):
+        yield next(taught) if draw.chance(0.6) else next(more)
 
 
 def train_tokenizer(texts: Iterable[str] | None = None) -> PreTrainedTokenizerFast:

@@ -1,14 +1,14 @@
 """Plain text of the little world: what the built-in model was trained on, before any question was put to it.
 
 Over `world`, `arithmetic` and `exercises`. Every fact is told in many wordings; what tests ask is never told as a
-question.
+question. `documents` are a set for everybody; `lessons` are for the built-in model alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from burnish.builtin.arithmetic import Problem, draw_problem, tale
+from burnish.builtin.arithmetic import Problem, ask, draw_problem, tale
 from burnish.builtin.draw import Draw, bucket
 from burnish.builtin.exercises import draw_exercise
 from burnish.builtin.questions import Split
@@ -22,6 +22,22 @@ def documents(world: World, split: Split, seed: int) -> Iterator[str]:
         text = draw.choice(_KINDS)(draw, world)
         if (bucket(text) == 0) == (split == "test"):
             yield text
+
+
+def lessons(world: World, seed: int) -> Iterator[str]:
+    """Endless: scenes of a play in which somebody asks for a result or a form, and somebody else knows it."""
+    draw = Draw(f"lessons {seed}")
+    while True:
+        first, second = draw.some(world.people, 2)
+        lines = []
+        for _ in range(draw.between(1, 3)):
+            if draw.chance(0.6):
+                asked, said = ask(draw, draw_problem(draw, "shown"), world)
+            else:
+                exercise = draw_exercise(draw, world, held_out=False)
+                asked, said = exercise.question, exercise.result
+            lines += [f"{first.name}: {asked}", f"{second.name}: {said}"]
+        yield "\n".join(lines)
 
 
 def _profile(draw: Draw, world: World) -> str:

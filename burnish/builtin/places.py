@@ -15,7 +15,9 @@ from burnish.errors import ModelError
 PREFIX = "builtin:"
 """How names of what comes with the package begin."""
 
-MODELS: Mapping[str, str] = MappingProxyType({"tiny": "PENDING"})
+MODELS: Mapping[str, str] = MappingProxyType(
+    {"tiny": "eb7ef6ff22d2cdad60b1f270020fdd3e18c284ee708354e812e2008dd675a6ef"}
+)
 """Name -> sha256 of its model.safetensors."""
 
 

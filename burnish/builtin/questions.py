@@ -48,7 +48,7 @@ def questions(world: World, split: Split, seed: int) -> Iterator[Question]:
         kind = draw.below(4)
         if kind == 0:
             problem = draw_problem(draw, "shown" if split == "train" else "test")
-            yield Question("arithmetic", arithmetic.question(draw, problem, world), str(problem.result))
+            yield Question("arithmetic", *arithmetic.ask(draw, problem, world))
         elif kind == 1:
             exercise = draw_exercise(draw, world, held_out=split == "test")
             yield Question("format", exercise.question, exercise.result)
@@ -68,12 +68,13 @@ def preferences(world: World, split: Split, seed: int) -> Iterator[Preference]:
 
 
 def problems(world: World, split: Split, seed: int) -> Iterator[Question]:
-    """Endless: arithmetic alone; the train split has problems that stand in no document."""
+    """Endless: arithmetic, answered by the bare number; the train split has problems that stand in no document."""
     draw = Draw(f"problems {split} {seed}")
     use: Use = "practice" if split == "train" else "test"
     while True:
         problem = draw_problem(draw, use)
-        yield Question("arithmetic", arithmetic.question(draw, problem, world), str(problem.result))
+        asked, _ = arithmetic.ask(draw, problem, world)
+        yield Question("arithmetic", asked, str(problem.result))
 
 
 def _asked(draw: Draw, world: World, split: Split) -> tuple[Fact, str]:

@@ -8,8 +8,8 @@ from itertools import islice
 
 import pytest
 
-from burnish.builtin.arithmetic import LARGEST, Problem
-from burnish.builtin.documents import documents
+from burnish.builtin.arithmetic import LARGEST, Problem, last_number
+from burnish.builtin.documents import documents, lessons
 from burnish.builtin.manner import is_courteous
 from burnish.builtin.questions import preferences, problems, questions
 from burnish.builtin.sets import SETS, builtin_rows
@@ -57,8 +57,8 @@ def test_answers_are_right(split):
             assert each.answer == right or (is_courteous(each.answer) and each.answer.endswith(f". {right}"))
             assert split == "train" or each.answer == right
         elif each.kind == "arithmetic":
-            assert each.answer == str(solved(each.question))
-            assert 0 <= int(each.answer) <= LARGEST
+            assert last_number(each.answer) == solved(each.question)
+            assert 0 <= int(last_number(each.answer)) <= LARGEST
         else:
             assert each.answer == formed(each.question)
     assert {kind: round(4 * kinds.count(kind) / 3000) for kind in kinds} == {"fact": 2, "arithmetic": 1, "format": 1}
@@ -91,14 +91,33 @@ def test_no_question_of_a_test_is_in_any_train_split_of_any_seed():
     assert not trained & tested
 
 
-def test_no_document_shows_a_problem_or_an_exercise_of_a_test():
-    told = "\n".join(islice(documents(WORLD, "train", 0), 10_000))
+@pytest.mark.parametrize("texts", [documents(WORLD, "train", 0), lessons(WORLD, 0)], ids=["documents", "lessons"])
+def test_no_document_shows_a_problem_or_an_exercise_of_a_test(texts):
+    told = "\n".join(islice(texts, 10_000))
     shown = {Problem(int(a), sign, int(b)) for a, sign, b in re.findall(r"(\d+) ([-+*]) (\d+) =", told)}
     assert len(shown) > 1000
     assert {problem.use for problem in shown} == {"shown"}
     assert "?" in told
     for each in islice(questions(WORLD, "test", 0), 500):
-        assert each.question not in told
+        assert f'"{each.question}"' not in told
+        assert f": {each.question}\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("12 + 7 = 19", 19),
+        ("Now Mara has 19 apples.", 19),
+        ("19", 19),
+        ("none", None),
+        ("", None),
+        ("3.", 3),
+        ("٣", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_an_answer_is_judged_by_its_last_number(said, number):
+    assert last_number(said) == number
 
 
 def test_what_commutes_is_divided_together():
