@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=tiny_folder(), help="a base model to use in its place")
     parser.add_argument("--output", type=Path, default=Path("runs/tiny"))
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--show", type=int, default=0, help="so many answers")
     arguments = parser.parse_args()
     base = Chat(arguments.model)
@@ -117,6 +117,7 @@ def main() -> None:
         output=str(arguments.output),
         template="chatml",
         learning_rate=arguments.learning_rate,
+        sequences_per_step=16,
     )
     seconds = time.perf_counter() - began
     judge(f"fine-tuned, {run.summary['steps']} steps, {seconds:.0f} s", run.folder / "model", arguments.show)

@@ -41,7 +41,12 @@ def test_fine_tuning_makes_an_assistant_of_the_base(tmp_path):
     kinds = ("fact", "arithmetic", "format")
     assert all(share_right(tiny_folder(), kind)[0] < 0.05 for kind in kinds)
     run = burnish.sft(
-        model="builtin:tiny", data="builtin:chat", output=str(tmp_path / "run"), template="chatml", learning_rate=2e-3
+        model="builtin:tiny",
+        data="builtin:chat",
+        output=str(tmp_path / "run"),
+        template="chatml",
+        learning_rate=3e-3,
+        sequences_per_step=16,
     )
     shares = {kind: share_right(run.folder / "model", kind) for kind in kinds}
     assert all(ended > 0.95 for _, ended in shares.values())
