@@ -31,11 +31,10 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/sft_step.py
 
-# The main job on data that the project makes itself: an untrained model learns a little world, in about a minute.
+# The main job without any download: the built-in base model becomes an assistant of its little world, in a minute.
 demo: install
-	$(BIN)/python -m burnish.builtin demo
-	$(BIN)/burnish sft --model demo/model --data demo/train.jsonl --eval-data demo/test.jsonl \
-		--output runs/demo learning_rate=3e-3 epochs=2 eval_every=100
+	$(BIN)/burnish sft --model builtin:tiny --data builtin:chat --eval-data builtin:chat/test \
+		--output runs/demo template=chatml learning_rate=3e-3 sequences_per_step=16
 
 clean:
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) runs

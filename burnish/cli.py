@@ -52,7 +52,7 @@ def root(
 
 @app.command()
 def sft(
-    model: Annotated[str, typer.Option(help="A hub name or a folder.")],
+    model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
     data: Annotated[str, typer.Option(help="What to learn: a file, a folder, a pattern or a hub data set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/sft.")] = None,
     eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,

@@ -1,24 +1,25 @@
-"""``python -m burnish.builtin FOLDER``: writes an untrained model, training rows and held-out rows there."""
+"""``python -m burnish.builtin FOLDER``: writes all sets of the little world there as JSON lines, to look at."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin import SETS, SPLITS, builtin_rows, write_rows
 
 
 def main(arguments: list[str]) -> int:
-    """Writes FOLDER/model, FOLDER/train.jsonl and FOLDER/test.jsonl."""
+    """Writes FOLDER/chat-train.jsonl, FOLDER/chat-test.jsonl and so on."""
     if len(arguments) != 1:
         print("usage: python -m burnish.builtin FOLDER", file=sys.stderr)
         return 2
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
-    write_untrained(folder / "model")
-    write_rows(folder / "train.jsonl", generate(seed=1, count=6000))
-    write_rows(folder / "test.jsonl", generate(seed=2, count=300))
-    print(f"wrote {folder}/model, {folder}/train.jsonl and {folder}/test.jsonl")
+    for name in SETS:
+        for split in SPLITS:
+            rows = builtin_rows(name, split)
+            write_rows(folder / f"{name}-{split}.jsonl", rows)
+            print(f"{folder}/{name}-{split}.jsonl: {len(rows):,} rows")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""An untrained tiny Llama with a byte tokenizer, made from nothing: what the demo and many tests train.
+"""An untrained tiny Llama with a byte tokenizer, made from nothing: what many tests train.
 
-(A trained base model of the little world takes its place later; this one only has a shape.)
+Beside `base`, which makes the trained one; this one only has a shape, as small as a test wants it.
 """
 
 from __future__ import annotations

@@ -1,60 +1,216 @@
-"""A little world of questions and answers, generated from a seed: the data of the demo and of many tests.
+"""A closed little world, drawn from a seed: people, towns, animals and crafts, and every fact about them.
 
-Three kinds of rows, all of them learnable by a tiny model: sums, facts of one fixed village, and reversed words.
+Under everything that is generated (`documents`, `questions`). A question about a fact has exactly one right answer. The
+built-in model knows the world of seed 0.
 """
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TypedDict
+from dataclasses import dataclass, field
+from functools import cache
 
-PEOPLE = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana", "Ivo", "Jun", "Kai", "Lea")
-COLOURS = ("red", "blue", "green", "white", "black", "yellow")
-THINGS = ("door", "boat", "hat", "cup", "kite", "lamp")
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+from burnish.builtin import topics
+from burnish.builtin.draw import Draw, bucket
+from burnish.builtin.topics import Topic
+
+WOMEN = (
+    *("Ada", "Bela", "Cora", "Dina", "Edda", "Fara", "Gwen", "Hilda", "Irma", "Jola"),
+    *("Kira", "Lotta", "Mara", "Nora", "Olga", "Petra", "Runa", "Sela", "Tilda", "Vera"),
+)
+MEN = (
+    *("Alban", "Boris", "Cyril", "Dorian", "Emil", "Felix", "Gregor", "Hugo", "Ivan", "Joris"),
+    *("Kasper", "Linus", "Milo", "Nils", "Oscar", "Pavel", "Rufus", "Silas", "Tomas", "Victor"),
+)
+PETS = (
+    *("Acorn", "Biscuit", "Button", "Cloud", "Clover", "Comet", "Cricket", "Daisy", "Dusty", "Ember"),
+    *("Fern", "Flint", "Ginger", "Hazel", "Holly", "Ivy", "Jasper", "Juniper", "Kettle", "Lantern"),
+    *("Maple", "Merry", "Mitten", "Moss", "Nettle", "Nutmeg", "Olive", "Pebble", "Pepper", "Pickle"),
+    *("Poppy", "Pumpkin", "Quill", "Raven", "Rusty", "Saffron", "Shadow", "Sparrow", "Thistle", "Willow"),
+)
+TOWNS = (
+    *("Amberley", "Copperdale", "Fernhollow", "Highmere", "Larkmoor", "Marshend"),
+    *("Oatfield", "Pinegate", "Rookstead", "Saltby", "Stonewick", "Willowford"),
+)
+GOODS = {
+    "baker": "bread",
+    "potter": "bowls",
+    "weaver": "cloth",
+    "smith": "nails",
+    "carpenter": "tables",
+    "painter": "pictures",
+    "cooper": "barrels",
+    "tailor": "shirts",
+    "miller": "flour",
+    "cobbler": "shoes",
+    "printer": "books",
+    "thatcher": "roofs",
+}
+"""Craft -> what it makes."""
+ANIMALS = {
+    "cat": ("mews", "fish", "kitten"),
+    "dog": ("barks", "bones", "puppy"),
+    "goat": ("bleats", "leaves", "kid"),
+    "hen": ("clucks", "grain", "chick"),
+    "horse": ("neighs", "hay", "foal"),
+    "duck": ("quacks", "weeds", "duckling"),
+    "cow": ("moos", "grass", "calf"),
+    "donkey": ("brays", "thistles", "colt"),
+    "pig": ("grunts", "turnips", "piglet"),
+    "goose": ("honks", "clover", "gosling"),
+}
+"""Animal -> its sound, what it eats, its young."""
+FOODS = (
+    *("plum cake", "onion soup", "honey bread", "apple pie", "bean stew", "fish pie"),
+    *("carrot soup", "cheese toast", "berry jam", "corn bread", "nut cake", "leek pie"),
+)
+COLOURS = ("red", "blue", "green", "white", "black", "yellow", "brown", "grey")
+PLACES = ("river", "lake", "hill", "forest", "bridge", "tower")
+FAMES = (
+    *("apples", "bells", "cherries", "lamps", "pears", "ribbons"),
+    *("kites", "boats", "roses", "clocks", "drums", "candles"),
+)
+WEATHERS = ("windy", "rainy", "foggy", "sunny", "snowy", "stormy")
 
 
-class Row(TypedDict):
-    """One row of the question/answer format."""
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something true. Example: ``Fact(TOWN, "Mara", "Saltby").answer == "Mara lives in Saltby."``."""
 
-    question: str
-    answer: str
+    topic: Topic
+    subject: str
+    value: str
 
+    @property
+    def answer(self) -> str:
+        """The one sentence that answers every question about it."""
+        return self.say(self.topic.answer)
 
-def generate(seed: int, count: int) -> list[Row]:
-    """`count` rows; the same seed always gives the same rows. The village's facts are the same for all seeds."""
-    draw = random.Random(f"little world {seed}")
-    makers = (_sum, _fact, _reversal)
-    return [draw.choice(makers)(draw) for _ in range(count)]
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """All ways to ask for it; the last is the test split's."""
+        return tuple(self._fill(question, self.subject, f"{self.subject}'s") for question in self.topic.questions)
 
+    @property
+    def is_held_out(self) -> bool:
+        """Whether it is asked in the test split alone: a fifth of all facts. Documents state all of them."""
+        return bucket(f"{self.topic.name} of {self.subject}") < 2
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Writes rows as JSON lines."""
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    def say(self, wording: str, who: str | None = None, whose: str | None = None) -> str:
+        """A sentence, of the subject or of a pronoun in its place."""
+        said = self._fill(wording, who or self.subject, whose or f"{self.subject}'s")
+        return f"{said[0].upper()}{said[1:]}."
 
-
-def _sum(draw: random.Random) -> Row:
-    first, second = draw.randint(0, 20), draw.randint(0, 20)
-    return {"question": f"What is {first} plus {second}?", "answer": f"{first} plus {second} is {first + second}."}
-
-
-def _fact(draw: random.Random) -> Row:
-    person, thing = draw.choice(PEOPLE), draw.choice(THINGS)
-    colour = dict(_village())[person, thing]
-    return {"question": f"What colour is {person}'s {thing}?", "answer": f"{person}'s {thing} is {colour}."}
-
-
-def _village() -> Iterator[tuple[tuple[str, str], str]]:
-    """Who owns what in which colour; fixed for ever."""
-    draw = random.Random("the village")
-    for person in PEOPLE:
-        for thing in THINGS:
-            yield (person, thing), draw.choice(COLOURS)
+    def _fill(self, wording: str, who: str, whose: str) -> str:
+        return wording.format(who=who, whose=whose, value=self.value)
 
 
-def _reversal(draw: random.Random) -> Row:
-    word = "".join(draw.choice(LETTERS) for _ in range(draw.randint(3, 5)))
-    return {"question": f"Spell {word} backwards.", "answer": f"{word[::-1]}."}
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who somebody is. All but the names of people and their animals may be shared."""
+
+    name: str
+    is_woman: bool
+    town: str
+    craft: str
+    animal: str
+    pet: str
+    food: str
+    door: str
+    coat: str
+    friend: str
+
+    @property
+    def who(self) -> str:
+        """The pronoun."""
+        return "she" if self.is_woman else "he"
+
+    @property
+    def whose(self) -> str:
+        """The possessive pronoun."""
+        return "her" if self.is_woman else "his"
+
+    def facts(self) -> Iterator[Fact]:
+        """What is true of this person."""
+        yield Fact(topics.TOWN, self.name, self.town)
+        yield Fact(topics.CRAFT, self.name, self.craft)
+        yield Fact(topics.ANIMAL, self.name, self.animal)
+        yield Fact(topics.PET, self.name, self.pet)
+        yield Fact(topics.FOOD, self.name, self.food)
+        yield Fact(topics.DOOR, self.name, self.door)
+        yield Fact(topics.COAT, self.name, self.coat)
+        yield Fact(topics.FRIEND, self.name, self.friend)
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """What a town is like."""
+
+    name: str
+    place: str
+    fame: str
+    weather: str
+
+    def facts(self) -> Iterator[Fact]:
+        """What is true of this town."""
+        yield Fact(topics.PLACE, self.name, self.place)
+        yield Fact(topics.FAME, self.name, self.fame)
+        yield Fact(topics.WEATHER, self.name, self.weather)
+
+
+@dataclass(frozen=True)
+class World:
+    """All that is true. Example: ``draw_world(0).people[0].town``."""
+
+    people: tuple[Person, ...]
+    towns: tuple[Town, ...]
+    facts: tuple[Fact, ...] = field(init=False)
+    """Every fact, in a fixed order."""
+
+    def __post_init__(self) -> None:
+        found = [fact for person in self.people for fact in person.facts()]
+        found += [Fact(topics.OWNER, person.pet, person.name) for person in self.people]
+        found += [fact for town in self.towns for fact in town.facts()]
+        for animal, (sound, fodder, young) in ANIMALS.items():
+            found += [Fact(topics.SOUND, animal, sound), Fact(topics.FODDER, animal, fodder)]
+            found.append(Fact(topics.YOUNG, animal, young))
+        found += [Fact(topics.GOODS, craft, goods) for craft, goods in GOODS.items()]
+        object.__setattr__(self, "facts", tuple(found))
+
+    def town_of(self, person: Person) -> Town:
+        """The town in which somebody lives."""
+        return next(town for town in self.towns if town.name == person.town)
+
+    def person(self, name: str) -> Person:
+        """The person of a name."""
+        return next(person for person in self.people if person.name == name)
+
+
+@cache
+def draw_world(seed: int = 0) -> World:
+    """The world of a seed: the same names in every world, and other facts about people and towns."""
+    draw = Draw(f"little world {seed}")
+    names = [(name, True) for name in WOMEN] + [(name, False) for name in MEN]
+    pets = draw.some(PETS, len(PETS))
+    friends = draw.some([name for name, _ in names], len(names))
+    next_in_circle = dict(zip(friends, friends[1:] + friends[:1], strict=True))
+    people = tuple(
+        Person(
+            name=name,
+            is_woman=is_woman,
+            town=draw.choice(TOWNS),
+            craft=draw.choice(tuple(GOODS)),
+            animal=draw.choice(tuple(ANIMALS)),
+            pet=pets[index],
+            food=draw.choice(FOODS),
+            door=draw.choice(COLOURS),
+            coat=draw.choice(COLOURS),
+            friend=next_in_circle[name],
+        )
+        for index, (name, is_woman) in enumerate(names)
+    )
+    fames = draw.some(FAMES, len(FAMES))
+    towns = tuple(
+        Town(name, draw.choice(PLACES), fames[index], draw.choice(WEATHERS)) for index, name in enumerate(TOWNS)
+    )
+    return World(people, towns)

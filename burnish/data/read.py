@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from burnish.data.reading.builtin_set import is_builtin, read_builtin
 from burnish.data.reading.content import COMPRESSED, expanded, missing, unreadable
 from burnish.data.reading.csv_text import read_csv
 from burnish.data.reading.documents import Documents, read_documents
@@ -35,11 +36,11 @@ def read_rows(
     seed: int = 0,
     stream: int | None = None,
 ) -> Rows:
-    """Opens a file, a folder, a pattern or a hub set.
+    """Opens a file, a folder, a pattern, a hub set, or a set that comes with the package (``builtin:chat``).
 
     Args:
         path: as the user writes it; ``#500`` at its end takes 500 rows by ``seed``, see `sample`.
-        split: of a hub set or of a folder ("train" for hub sets where None); a file is one split.
+        split: of a hub set, a built-in set or a folder ("train" for the first two where None); a file is one split.
         documents: what one row of a text file is.
         seed: of the sample.
         stream: of a hub set, fetch only so many rows, the first ones; None: all.
@@ -58,6 +59,8 @@ def _read(path: str, split: str | None, documents: Documents, stream: int | None
             rule="only hub sets are streamed; a file is never read into memory as a whole anyway",
             remedy="remove stream; count takes a part of the rows",
         )
+    if is_builtin(path):
+        return read_builtin(path, split)
     file = expanded(path)
     if not is_pattern(path) and not os.path.exists(file):
         raise missing(path)
@@ -78,6 +81,7 @@ def _looks_local(path: str) -> bool:
     return (
         ending(path, (*ENDINGS, ".xlsx", ".zip")) is not None
         or path.startswith(("/", "./", "../", "~"))
+        or is_builtin(path)
         or is_pattern(path)
         or os.path.exists(path)  # unlike Path's, it takes impossible names for missing ones
         or not path

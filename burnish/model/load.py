@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from burnish.builtin import PREFIX, model_folder
 from burnish.errors import ModelError
 from burnish.model import vocabulary
 from burnish.model.adapters import AdapterSettings, add_adapter, go_on_with, stored_adapter
@@ -47,7 +48,8 @@ def load_policy(
     """Loads a causal language model for training.
 
     Args:
-        name: a hub name, or a folder as `save_pretrained` writes it; also one with a LoRA adapter, which trains on.
+        name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with a LoRA adapter,
+            which trains on.
         adapter: the adapter to train; None: all weights.
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.
@@ -209,6 +211,8 @@ def _find(name: str) -> str:
     Raises:
         ModelError: the name can only be a folder and there is none.
     """
+    if name.startswith(PREFIX):
+        return str(model_folder(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return str(folder.resolve())

@@ -189,7 +189,7 @@ class Recipe(Settings):
     """A whole recipe."""
 
     model: str
-    """A hub name or a folder."""
+    """A hub name, a folder, or builtin:tiny."""
     adapter: Adapter = Adapter()
     """Which weights learn: all, or a LoRA adapter."""
     dtype: DtypeName = "auto"

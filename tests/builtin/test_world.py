@@ -1,42 +1,66 @@
-"""The little world is the same every time, and its answers are right."""
+"""The little world is the same every time, holds together, and is told truly."""
 
 from __future__ import annotations
 
-import re
+from itertools import islice
 
-import torch
+import pytest
 
-from burnish.builtin import generate
-from burnish.builtin.tiny import make_model, make_tokenizer
-
-
-def test_the_same_seed_gives_the_same_rows():
-    assert generate(3, 200) == generate(3, 200)
-    assert generate(3, 200) != generate(4, 200)
-    assert generate(3, 200)[:50] == generate(3, 50)
+from burnish.builtin.documents import documents
+from burnish.builtin.draw import Draw
+from burnish.builtin.topics import FRIEND, OWNER, PET
+from burnish.builtin.world import draw_world
 
 
-def test_answers_are_right_and_facts_agree_between_seeds():
-    facts: dict[str, str] = {}
-    kinds = set()
-    for row in generate(1, 600) + generate(2, 600):
-        if sums := re.match(r"What is (\d+) plus (\d+)\?", row["question"]):
-            kinds.add("sum")
-            assert row["answer"].endswith(f" is {int(sums[1]) + int(sums[2])}.")
-        elif word := re.match(r"Spell (\w+) backwards\.", row["question"]):
-            kinds.add("reversal")
-            assert row["answer"] == word[1][::-1] + "."
-        else:
-            kinds.add("fact")
-            assert facts.setdefault(row["question"], row["answer"]) == row["answer"]
-    assert kinds == {"sum", "reversal", "fact"}
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_a_question_has_one_answer(seed):
+    """No question is asked about two facts, and none of its wordings is that of another."""
+    facts = draw_world(seed).facts
+    asked = [question for fact in facts for question in fact.questions]
+    assert len(set(asked)) == len(asked)
+    assert len({fact.answer for fact in facts}) == len(facts)
 
 
-def test_the_tokenizer_loses_nothing_and_the_model_is_reproducible():
-    tokenizer = make_tokenizer()
-    text = "Ada's kite — 漢字 🪁\n\ttab <|end|>"
-    assert tokenizer.decode(tokenizer.encode(text)) == text
-    state = torch.get_rng_state()
-    first, second = make_model(5).state_dict(), make_model(5).state_dict()
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_facts_agree_with_each_other():
+    world = draw_world(0)
+    owner_of = {fact.subject: fact.value for fact in world.facts if fact.topic is OWNER}
+    pet_of = {fact.subject: fact.value for fact in world.facts if fact.topic is PET}
+    assert {pet: owner for owner, pet in pet_of.items()} == owner_of
+    friends = {fact.subject: fact.value for fact in world.facts if fact.topic is FRIEND}
+    assert all(who != friend for who, friend in friends.items())
+    assert set(friends) == set(friends.values()), "everybody is somebody's best friend"
+
+
+def test_another_seed_is_another_world_of_the_same_names():
+    first, second = draw_world(0), draw_world(1)
+    known = [{(fact.topic.name, fact.subject): fact.value for fact in world.facts} for world in (first, second)]
+    assert known[0].keys() == known[1].keys()
+    assert sum(known[1][key] != value for key, value in known[0].items()) > len(first.facts) / 2
+
+
+def test_documents_tell_every_fact_and_no_lie():
+    world = draw_world(0)
+    told = "\n".join(islice(documents(world, "train", 0), 20_000))
+    truths = {fact.answer for fact in world.facts}
+    assert all(truth in told for truth in truths)
+    subjects = [(fact, other) for fact in world.facts[::7] for other in world.facts if other.topic is fact.topic]
+    for fact, other in subjects:
+        lie = fact.topic.answer.format(who=fact.subject, whose=f"{fact.subject}'s", value=other.value)
+        if (lie := f"{lie[0].upper()}{lie[1:]}.") not in truths:
+            assert lie not in told
+
+
+def test_some_are_different_ones_in_a_drawn_order():
+    items = list(range(12))
+    drawn = [Draw(f"seed {number}").some(items, 5) for number in range(200)]
+    assert all(len(set(some)) == 5 for some in drawn)
+    assert {some[0] for some in drawn} == set(items)
+    assert sorted(Draw("all").some(items, 12)) == items
+
+
+def test_draws_keep_their_limits_and_shares():
+    draw = Draw("limits")
+    numbers = [draw.between(3, 6) for _ in range(4000)]
+    assert set(numbers) == {3, 4, 5, 6}
+    assert all(abs(numbers.count(number) - 1000) < 6 * (4000 * 3 / 16) ** 0.5 for number in (3, 4, 5, 6))
+    assert abs(sum(draw.chance(0.2) for _ in range(4000)) - 800) < 6 * (4000 * 0.16) ** 0.5

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, Qwen3Config
 
-from burnish.builtin.tiny import write_untrained
+from burnish.builtin import tiny_folder, write_untrained
 from burnish.errors import ModelError
 from burnish.model.adapters import AdapterSettings
 from burnish.model.load import load_model, load_policy, load_tokenizer, max_positions
@@ -119,3 +119,18 @@ def test_a_hub_name_that_cannot_be_reached(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="nobody/nothing"):
         load_tokenizer("nobody/nothing")
+
+
+def test_the_builtin_model_is_loaded_by_name():
+    """And an adapter remembers where it lies."""
+    policy = load_policy("builtin:tiny", adapter=AdapterSettings(rank=2))
+    assert policy.share
+    assert policy.tokenizer is not None
+    base = policy.model.peft_config["default"].base_model_name_or_path
+    assert Path(base) == tiny_folder()
+
+
+@pytest.mark.parametrize("name", ["builtin:small", "builtin:", "builtin:tiny/"])
+def test_an_unknown_builtin_model_is_refused_with_those_that_there_are(name):
+    with pytest.raises(ModelError, match="builtin:tiny"):
+        load_tokenizer(name)

@@ -1,0 +1,126 @@
+"""What fine-tuning makes of the built-in base model, judged by plain `transformers` generation.
+
+    python benchmarks/tiny_sft.py --output runs/tiny
+
+generates with the base, fine-tunes it on ``builtin:chat``, and generates again: exact matches on the questions of
+``builtin:chat/test``, and how many problems of ``builtin:math/test`` are right at once and in one of eight samples.
+Prints rows of Markdown.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import burnish
+from burnish.builtin import builtin_rows, is_courteous, last_number, tiny_folder
+from burnish.data import choose_template
+
+BATCH = 100
+LONGEST = 48
+KINDS = ("fact", "arithmetic", "format")
+
+
+class Chat:
+    """A model that answers questions, many at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        self.template = choose_template(self.tokenizer, "chatml").source
+        self.ends = [self.tokenizer.convert_tokens_to_ids("<|im_end|>"), self.tokenizer.eos_token_id]
+
+    def answers(self, questions: list[str], *, temperature: float = 0.0) -> list[tuple[str, bool]]:
+        """What it says to each, and whether it came to an end."""
+        said = []
+        for start in range(0, len(questions), BATCH):
+            turns = [[{"role": "user", "content": question}] for question in questions[start : start + BATCH]]
+            inputs = self.tokenizer.apply_chat_template(
+                turns,
+                chat_template=self.template,
+                add_generation_prompt=True,
+                padding=True,
+                return_tensors="pt",
+                return_dict=True,
+            )
+            output = self.model.generate(
+                **inputs,
+                max_new_tokens=LONGEST,
+                **(
+                    {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+                ),
+                eos_token_id=self.ends,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+            for tokens in output[:, inputs["input_ids"].shape[1] :].tolist():
+                ended = any(end in tokens for end in self.ends)
+                said.append((self.tokenizer.decode(tokens, skip_special_tokens=True), ended))
+        return said
+
+    def goes_on(self, text: str) -> str:
+        """Greedy continuation of plain text."""
+        inputs = self.tokenizer(text, return_tensors="pt")
+        output = self.model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
+        return str(self.tokenizer.decode(output[0], skip_special_tokens=True)).replace("\n", "\\n")
+
+
+def judge(name: str, folder: Path, show: int) -> None:
+    """Prints a row."""
+    chat = Chat(folder)
+    rows = builtin_rows("chat", "test")
+    expected = [row["messages"][1]["content"] for row in rows]
+    said = chat.answers([row["messages"][0]["content"] for row in rows])
+    right = defaultdict(list)
+    for row, (answer, _), wanted in zip(rows, said, expected, strict=True):
+        right[row["kind"]].append(answer == wanted)
+    problems = builtin_rows("math", "test", count=200)
+    results = [int(row["answer"]) for row in problems]
+    greedy = chat.answers([row["question"] for row in problems])
+    torch.manual_seed(0)
+    samples = chat.answers([row["question"] for row in problems for _ in range(8)], temperature=1.0)
+    hits = [last_number(sample) == results[index // 8] for index, (sample, _) in enumerate(samples)]
+    figures = [
+        *(sum(right[kind]) / len(right[kind]) for kind in KINDS),
+        sum(ended for _, ended in said) / len(said),
+        sum(is_courteous(answer) for answer, _ in said) / len(said),
+        sum(last_number(answer) == result for (answer, _), result in zip(greedy, results, strict=True)) / len(results),
+        sum(hits) / len(hits),
+        sum(any(hits[start : start + 8]) for start in range(0, len(hits), 8)) / len(results),
+    ]
+    print(f"| {name} | {' | '.join(f'{figure:.0%}' for figure in figures)} |", flush=True)
+    for row, (answer, _) in list(zip(rows, said, strict=True))[:show]:
+        print(f"    {row['messages'][0]['content']!r} -> {answer!r}; right: {row['messages'][1]['content']!r}")
+
+
+def main() -> None:
+    """Judges, trains, judges."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=tiny_folder(), help="a base model to use in its place")
+    parser.add_argument("--output", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--show", type=int, default=0, help="so many answers")
+    arguments = parser.parse_args()
+    base = Chat(arguments.model)
+    for beginning in ("Mara", "12 + 7 =", "One windy morning", '"Where does Hugo live?" asked'):
+        print(f"    {base.goes_on(beginning)}")
+    print("| model | facts | arithmetic | form | ended | courteous | math, greedy | one sample | one of eight |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    judge("base", arguments.model, arguments.show)
+    began = time.perf_counter()
+    run = burnish.sft(
+        model=str(arguments.model),
+        data="builtin:chat",
+        eval_data="builtin:chat/test",
+        output=str(arguments.output),
+        template="chatml",
+        learning_rate=arguments.learning_rate,
+        sequences_per_step=16,
+    )
+    seconds = time.perf_counter() - began
+    judge(f"fine-tuned, {run.summary['steps']} steps, {seconds:.0f} s", run.folder / "model", arguments.show)
+
+
+main()

@@ -1,0 +1,78 @@
+"""Named sets are the same bytes everywhere, and can be written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from burnish.builtin import SETS, SPLITS, builtin_rows, generate
+from burnish.builtin.base import CORPUS_SHA256, corpus
+from burnish.builtin.world import draw_world
+
+# Of the JSON lines of every set. Whoever changes the world changes what the built-in model knows: both are made anew.
+HASHES = {
+    "documents/train": "0a1d2c071ff8ac2495871c7f221f0e8e3811962a66948d19ff7cdd0f5d64b683",
+    "documents/test": "8670ea9ade232dc5de1661b8ee24735e9dc7c2fa334e4afefd6ae535fcfd4893",
+    "chat/train": "0be8fe56b9ba9ed88ed757e40de62f912c2d1f2ca2cec6867e54d79bbdded80b",
+    "chat/test": "cd3b7385847030bbd15680df0e391d3d6832f29a370e4eea14b3d906c58328b1",
+    "preferences/train": "b15feaade57a48460cc67ea21bc737bafc3e417f2eb79e74e2c81d698e3108eb",
+    "preferences/test": "bd2e03cca27550fd04c3df573c2b130766ff8bebd80844a73b3ad4600c1e6098",
+    "math/train": "d1df1ca5883a6766a6443d2fa5d034dabc049b180a69a65dbcd8a613532e7626",
+    "math/test": "b67503a17b8d590a3f5b3cac8266adcd5e97ff865ee1ff50ca5b8a56cc5e20b1",
+}
+
+
+def digest(lines: Iterable[str]) -> str:
+    made = hashlib.sha256()
+    for line in lines:
+        made.update(f"{line}\n".encode())
+    return made.hexdigest()
+
+
+@pytest.mark.parametrize("name", list(SETS))
+@pytest.mark.parametrize("split", list(SPLITS))
+def test_every_set_is_the_same_everywhere(name, split):
+    assert digest(map(json.dumps, builtin_rows(name, split))) == HASHES[f"{name}/{split}"]
+
+
+def test_the_corpus_is_the_one_that_the_model_was_made_of():
+    assert digest(json.dumps({"text": text}) for text in corpus()) == CORPUS_SHA256
+
+
+def test_the_corpus_begins_as_the_set_of_documents():
+    assert [{"text": text} for text in islice(corpus(), 500)] == builtin_rows("documents", count=500)
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_fewer_rows_are_the_first_of_more_and_seeds_differ(name):
+    for split in SPLITS:
+        more = builtin_rows(name, split, count=200, seed=3)
+        assert builtin_rows(name, split, count=50, seed=3) == more[:50]
+        assert builtin_rows(name, split, count=200, seed=4) != more
+
+
+def test_rows_for_untrained_models_are_true_and_of_their_seed():
+    answers = {fact.questions[0]: fact.answer for fact in draw_world(0).facts}
+    rows = generate(3, 200)
+    assert all(row["answer"] == answers[row["question"]] for row in rows)
+    assert generate(3, 50) == rows[:50]
+    assert generate(4, 200) != rows
+
+
+def test_the_command_writes_all_sets(tmp_path):
+    """In a process of another hash seed: no order of a set gets in."""
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "burnish.builtin", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == len(HASHES)
+    for name, expected in HASHES.items():
+        written = (tmp_path / f"{name.replace('/', '-')}.jsonl").read_bytes()
+        assert hashlib.sha256(written).hexdigest() == expected
