@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import burnish
-from burnish import cli_data
+from burnish import cli_check, cli_data
 from burnish.errors import DivergenceError, Interrupted, UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -27,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_check.check)
 
 Overrides = Annotated[
     list[str] | None,

@@ -8,21 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from burnish.data import Prepared
-from burnish.errors import RecipeError
 from burnish.loop import Rhythm, Stage
 from burnish.methods import sft
-from burnish.model.adapters import AdapterSettings
 from burnish.model.export import export
-from burnish.model.load import default_device, load_policy
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.inputs import Inputs
+from burnish.recipe.policy import open_policy
 from burnish.recipe.read import Origins
-from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
+from burnish.recipe.schema import DECAY, Recipe, Sft
 from burnish.runs import JSON, RunFolder, StopSignal, frozen_fingerprint
 from burnish.runs.durable import write_text
 from burnish.schedule import Schedule
@@ -81,14 +77,7 @@ def run(origins: Origins) -> Finished:
 
 
 def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Policy]:
-    policy = load_policy(
-        recipe.model,
-        adapter=_adapter(recipe.adapter),
-        dtype=recipe.dtype,
-        device=_device(recipe),
-        gradient_checkpointing=settings.gradient_checkpointing,
-        add_tokens=settings.tokens_to_add,
-    )
+    policy = open_policy(recipe, settings)
     method = sft(
         inputs.feed,
         sequences_per_step=settings.sequences_per_step,
@@ -122,16 +111,6 @@ def _assemble(recipe: Recipe, settings: Sft, inputs: Inputs) -> tuple[Stage, Pol
     return stage, policy
 
 
-def _device(recipe: Recipe) -> torch.device:
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(
-            given="device: cuda",
-            rule="torch sees no CUDA device on this machine",
-            remedy="remove device, or check the driver and that torch was built for CUDA",
-        )
-    return default_device() if recipe.device == "auto" else torch.device(recipe.device)
-
-
 def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
     chosen = OptimizerSettings(
         name=settings.optimizer,
@@ -147,12 +126,6 @@ def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
 def _learning_rate(recipe: Recipe, settings: Sft) -> float:
     """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
     return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)
-
-
-def _adapter(adapter: Adapter) -> AdapterSettings | None:
-    if adapter.kind == "full":
-        return None
-    return AdapterSettings(adapter.rank, adapter.alpha, adapter.dropout, adapter.targets)
 
 
 def _tell(train: Prepared, inputs: Inputs, folder: RunFolder, progress: Progress) -> None:

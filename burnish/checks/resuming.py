@@ -1,0 +1,115 @@
+"""The check of resuming: a short run is killed after its first checkpoint, and ends with the undisturbed run's bits."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+
+from burnish.checks.subject import Subject
+from burnish.checks.verdict import REPORT, Verdict, judged
+from burnish.config.text import dump_yaml
+from burnish.recipe.policy import device
+from burnish.recipe.read import read_recipe
+from burnish.recipe.run import run
+from burnish.recipe.schema import Recipe
+
+STEPS = 3
+SEQUENCES = 4
+"""Most of one step."""
+DEADLINE = 900.0
+"""Seconds for the first checkpoint of the run that is killed."""
+_POLL = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """How a run ended that was to be killed."""
+
+    step: int | None
+    """Steps done in its newest checkpoint when it was killed; None: it was not killed."""
+    told: str = ""
+    """Why not."""
+
+
+def same_bits_after_a_kill(subject: Subject) -> Verdict:
+    """The same short run twice, once killed by SIGKILL in a process of its own, and gone on with in this one."""
+    if device(subject.recipe).type == "cuda" and not subject.recipe.deterministic:
+        return Verdict(None, "deterministic is false, so not even two undisturbed runs give the same bits")
+    subject.forget_models()
+    file = subject.folder / "short.yaml"
+    file.write_text(dump_yaml(_short(subject.recipe).model_dump(mode="json"), {}), encoding="utf-8")
+    whole, killed = subject.folder / "whole", subject.folder / "killed"
+    _run(file, whole)
+    ended = _run_and_kill(file, killed)
+    if ended.step is None:
+        return judged(False, f"the run in a process of its own {ended.told}", "look at its message; " + REPORT)
+    _run(file, killed)
+    same = _digests(whole) == _digests(killed)
+    return judged(
+        same,
+        f"{STEPS} steps undisturbed, and killed (SIGKILL) after step {ended.step} and gone on with: "
+        + ("the same bits" if same else "other weights"),
+        "going on after a kill gives another model; set deterministic=true, and keep a long run from being "
+        f"interrupted: {REPORT}",
+    )
+
+
+def _short(recipe: Recipe) -> Recipe:
+    """The recipe with a few steps, a checkpoint after each, and nothing measured."""
+    stage = recipe.stages[0].sft
+    changed = stage.model_copy(
+        update={
+            "max_steps": STEPS,
+            "epochs": None,
+            "sequences_per_step": min(stage.sequences_per_step, SEQUENCES),
+            "checkpoint_every": 1,
+            "eval_data": None,
+            "eval_every": None,
+        }
+    )
+    return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"sft": changed}),)})
+
+
+def _run(file: Path, output: Path) -> None:
+    with redirect_stderr(io.StringIO()):
+        run(read_recipe(file, [f"output={output}"]))
+
+
+def _run_and_kill(file: Path, output: Path) -> Killed:
+    """Runs the recipe in another process, and kills that when it has written a checkpoint."""
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    command = [sys.executable, "-m", "burnish", "run", str(file), "--output", str(output)]
+    told = output.with_suffix(".txt")
+    with told.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths})
+    try:
+        end = time.monotonic() + DEADLINE
+        while process.poll() is None and not _steps(output):
+            if time.monotonic() > end:
+                return Killed(None, f"wrote no checkpoint within {DEADLINE:.0f} s")
+            time.sleep(_POLL)
+    finally:
+        process.kill()
+        status = process.wait()
+    if status >= 0:
+        lines = told.read_text(encoding="utf-8").splitlines() or ["without a word"]
+        return Killed(None, f"ended before it could be killed, with status {status}: {lines[-1].strip()}")
+    return Killed(max(_steps(output)))
+
+
+def _steps(output: Path) -> list[int]:
+    """Of the checkpoints that are there, whole."""
+    return [int(path.name.removeprefix("step-")) for path in (output / "checkpoints").glob("step-*")]
+
+
+def _digests(output: Path) -> dict[str, str]:
+    files = sorted((output / "model").glob("*.safetensors"))
+    assert files, "a finished run has written weights"
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
