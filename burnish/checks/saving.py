@@ -94,8 +94,8 @@ def generation_stops(subject: Subject) -> Verdict:
 
 def _written(saved: Saved, model: AnyModel, end: int, ordinary: int) -> int:
     """How many tokens `generate` writes if the model writes ordinary ones, an end token, and ordinary ones again."""
-    script = Script([ordinary] * BEFORE_END + [end] + [ordinary] * AFTER_END, len(saved.groups[0].prompt))
-    prompt = saved.groups[0].prompt[None].to(model.device)
+    prompt = min((group.prompt for group in saved.groups), key=len)[None].to(model.device)
+    script = Script([ordinary] * BEFORE_END + [end] + [ordinary] * AFTER_END, prompt.shape[1])
     with quiet_transformers():
         output = model.generate(
             input_ids=prompt,
