@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from burnish.checks.resuming import SEQUENCES, STEPS
@@ -34,6 +34,8 @@ _LOADS = 6
 _BYTES_PER_SECOND = 1e9
 _START = 6.0
 """Seconds for another process to start."""
+_MOMENT = 0.1
+"""Seconds of measuring."""
 _GIB = 2**30
 
 
@@ -52,6 +54,8 @@ class Cost:
     """Bytes of memory, on the device that computes."""
     disk: int
     """Bytes in the temporary folder."""
+    free_disk: int
+    """Bytes that are free there."""
     flops: float
     """Of all checks."""
     speed: float
@@ -61,8 +65,8 @@ class Cost:
     def line(self) -> str:
         return (
             f"{self.parameters:,} parameters, {self.trained:,} of them trained; laws on a {type_name(self.copy_dtype)} "
-            f"copy; about {self.memory / _GIB:.1f} GiB of memory ({self.free / _GIB:.1f} free), "
-            f"{self.disk / _GIB:.1f} GiB of disk, {_clock(self.seconds)} ({self.flops:.1e} FLOPs at {self.speed:.1e}/s)"
+            f"copy; about {_gib(self.memory, self.free)} of memory, {_gib(self.disk, self.free_disk)} of disk, "
+            f"{_clock(self.seconds)} ({self.flops:.1e} FLOPs at {self.speed:.1e}/s)"
         )
 
     def require_leave(self) -> None:
@@ -72,11 +76,13 @@ class Cost:
             reasons.append(f"more than {SECONDS / 60:.0f} minutes")
         if self.memory > self.free:
             reasons.append("more memory than is free")
+        if self.disk > self.free_disk:
+            reasons.append("more disk than is free (TMPDIR says where)")
         if reasons:
             raise CapacityError(
                 given=f"the checks of this model take {' and '.join(reasons)}: {self.line()}",
                 rule="checks that cost much begin only with leave",
-                remedy="add --yes to begin, or check the recipe with a smaller model of the same family",
+                remedy="add --yes to begin all the same, or check the recipe with a smaller model of the same family",
             )
 
 
@@ -97,7 +103,6 @@ def estimate(subject: Subject) -> Cost:
     checkpoints = trained * 4 * 3
     flops = _FORWARDS * _forward(cost, subject) + 3 * _STEPS * _step(cost, subject)
     speed = _measured_speed(where, dtype)
-    disk = weights * 3 + 4 * checkpoints
     reading = (_LOADS * weights + (2 * STEPS + 1) * checkpoints) / _BYTES_PER_SECOND
     return Cost(
         parameters=parameters,
@@ -105,7 +110,8 @@ def estimate(subject: Subject) -> Cost:
         copy_dtype=dtype,
         memory=max(laws, runs, 3 * weights),
         free=_free(where),
-        disk=disk,
+        disk=weights * 3 + 4 * checkpoints,
+        free_disk=shutil.disk_usage(subject.folder).free,
         flops=flops,
         speed=speed,
         seconds=flops / speed + reading + 2 * _START,
@@ -155,24 +161,18 @@ def _step(cost: CostModel, subject: Subject) -> float:
 
 
 def _measured_speed(where: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs per second of a product of two matrices of 512 x 512."""
+    """FLOPs per second of products of two matrices of 512 x 512."""
     matrix = torch.ones(512, 512, device=where, dtype=dtype)
-    rounds, start = 0, 0.0
-    for _ in _for_a_moment():
-        product = matrix @ matrix
-        product.sum().item()  # waits for the device
-        if rounds == 0:
-            start = time.perf_counter()  # the first one starts threads
+    _wait_for(matrix @ matrix)  # the first one starts threads
+    rounds, start = 0, time.perf_counter()
+    while time.perf_counter() < start + _MOMENT:
+        _wait_for(matrix @ matrix)
         rounds += 1
-    return 2 * 512**3 * max(1, rounds - 1) / (time.perf_counter() - start)
+    return 2 * 512**3 * rounds / (time.perf_counter() - start)
 
 
-def _for_a_moment() -> Iterator[None]:
-    end = time.perf_counter() + 0.1
-    while time.perf_counter() < end:
-        yield
-    yield
-    yield
+def _wait_for(result: Tensor) -> None:
+    result[0, 0].item()
 
 
 def _free(where: torch.device) -> int:
@@ -185,6 +185,10 @@ def _free(where: torch.device) -> int:
         lines = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gib(needed: int, free: int) -> str:
+    return f"{needed / _GIB:.1f} GiB ({free / _GIB:.1f} free)"
 
 
 def _clock(seconds: float) -> str:

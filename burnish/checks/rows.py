@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import Verdict, judged
+from burnish.checks.verdict import REPORT, Verdict, judged
 from burnish.data import Prepared
 from burnish.data.records import AnyExample, Completion, Conversation, Document
 from burnish.data.rendering import begin_token
-from burnish.data.store import UNENDED
+from burnish.data.store import DOCUMENT, SHORTENED, UNENDED
 from burnish.data.view import Shown, show
 
 MOST_DROPPED = 0.5
@@ -53,20 +53,28 @@ def _usable(name: str, prepared: Prepared) -> tuple[float, str]:
 
 
 def the_answer_is_learned(subject: Subject) -> Verdict:
-    """Of the first row that can be used, what it answers is learned, and what it asks is not."""
-    report = subject.rows.report
+    """Of the first row that can be used, what it answers is learned, and what it asks is not.
+
+    Of documents: all is learned but the first token of every piece, which nothing predicts.
+    """
+    rows, report = subject.rows, subject.rows.report
     share = f"{report.trained_tokens / report.tokens:.0%} of the tokens are learned"
-    row = int(subject.rows.picked.rows[0])
-    at = subject.rows.origin.where(row)
+    row = int(rows.picked.rows[0])
     preparation = subject.train.drawn(row + 1, subject.recipe.seed)
     shown = list(show(preparation, row))
-    example = preparation.maker.format.convert(preparation.maker.rows[row])
     view = "\n".join(_shortened(each.plain()) for each in shown)
-    told = _expected(example, preparation.maker.train_on)
-    if told is None or report.cut or report.shortened:
-        return Verdict(
-            None, f"{share}; of train_on={preparation.maker.train_on} only you can say if it is right", shown=view
+    if rows.samples.notes[:, DOCUMENT].all():
+        return judged(
+            report.trained_tokens == report.tokens - report.groups,
+            f"{share}, in {report.groups:,} pieces of documents; all of them but the first of each piece should be",
+            REPORT,
+            view,
         )
+    told = (
+        None if _is_cut(rows) else _expected(preparation.maker.format.convert(rows.origin[row]), subject.stage.train_on)
+    )
+    if told is None:
+        return Verdict(None, f"{share}; only a part of the row below is: look whether it is the right one", shown=view)
     learned, context = told
     wrong = [
         *(f"{text[:40]!r} is not learned" for text in learned if not _is_in(text, shown, learned=True)),
@@ -74,18 +82,25 @@ def the_answer_is_learned(subject: Subject) -> Verdict:
     ]
     return judged(
         not wrong,
-        f"{share}; {at}: {wrong[0] if wrong else 'the answer is learned, the question is not'}",
+        f"{share}; {rows.origin.where(row)}: {wrong[0] if wrong else _RIGHT[bool(context)]}",
         "look at the row below: either the template writes messages otherwise than they are (name another template), "
         "or train_on is not what you mean",
         view,
     )
 
 
+_RIGHT = {True: "the answer is learned, the question is not", False: "question and answer are learned"}
+
+
+def _is_cut(rows: Prepared) -> bool:
+    """Whether the first group is not all of its row."""
+    sample = int(rows.picked.samples[0])
+    return bool(rows.picked.lengths[0] < rows.samples.lengths[sample] or rows.samples.notes[sample, SHORTENED])
+
+
 def _expected(example: AnyExample, train_on: str) -> tuple[list[str], list[str]] | None:
     """Texts that are learned, and texts that are not; None: a part of a message is learned, which no rule here says."""
-    if isinstance(example, Document):
-        return [example.text], []
-    if train_on not in ("assistant", "last", "everything"):
+    if isinstance(example, Document) or train_on not in ("assistant", "last", "everything"):
         return None
     if isinstance(example, Completion):
         learned, context = [example.completion], [example.prompt]

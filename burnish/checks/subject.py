@@ -72,7 +72,6 @@ class Subject:
 
     @cached_property
     def policy(self) -> Policy:
-        torch.manual_seed(self.recipe.seed)  # of an adapter's first weights
         return open_policy(self.recipe, self.stage)
 
     @property
@@ -136,3 +135,5 @@ class Subject:
         """Frees the memory of all models; they are opened anew when they are asked for."""
         for name in ("policy", "saved"):
             self.__dict__.pop(name, None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # another process will need it

@@ -47,7 +47,7 @@ def make_subject(world: Path, tmp_path: Path) -> MakeSubject:
     def make(*settings: str, model: Path | None = None) -> Subject:
         given = {"model": str(model or world / "model"), "data": str(world / "train.jsonl")}
         folder = tmp_path / "work"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         return Subject(stage_recipe("sft", given, settings), folder)
 
     return make

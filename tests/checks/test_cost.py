@@ -36,3 +36,5 @@ def test_what_is_much_wants_leave(make_subject):
     assert "--yes" in str(long.value)
     with pytest.raises(CapacityError, match=r"more memory than is free"):
         replace(cost, memory=cost.free + 1).require_leave()
+    with pytest.raises(CapacityError, match=r"more disk than is free"):
+        replace(cost, disk=cost.free_disk + 1).require_leave()

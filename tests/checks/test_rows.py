@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,31 @@ def test_a_mask_that_has_the_question(make_subject, tokenize, monkeypatch):
     verdict = the_answer_is_learned(make_subject())
     assert verdict.passed is False
     assert "is not context" in verdict.measured
+
+
+def test_a_row_that_is_cut_is_shown_without_a_verdict(make_subject, tmp_path):
+    (tmp_path / "long.jsonl").write_text(json.dumps({"question": "why?", "answer": "because " * 20}))
+    settings = (f"data={tmp_path / 'long.jsonl'}", "max_length=90", "overlong=cut")
+    verdict = the_answer_is_learned(make_subject(*settings))
+    assert verdict.passed is None
+    assert "⟦because because" in verdict.shown
+
+
+def test_documents_are_learned_but_for_the_first_token_of_each_piece(make_subject, tokenize, monkeypatch, tmp_path):
+    (tmp_path / "long.txt").write_text("The quick brown fox jumps over the lazy dog. " * 30)
+    settings = (f"data={tmp_path / 'long.txt'}", "max_length=100")
+    verdict = the_answer_is_learned(make_subject(*settings))
+    assert verdict.passed
+    assert "14 pieces" in verdict.measured
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "another"))
+    true_learned = tokenize._learned
+
+    def without_the_third(trainable):
+        trainable[2] = False
+        return true_learned(trainable)
+
+    monkeypatch.setattr(tokenize, "_learned", without_the_third)
+    assert the_answer_is_learned(make_subject(*settings)).passed is False
 
 
 def test_a_template_without_end_token(make_subject, tmp_path):
