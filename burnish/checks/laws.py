@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,11 +26,13 @@ from burnish.types import Group, Microbatch, Score
 def packed_equals_plain(subject: Subject) -> Verdict:
     """Log-probabilities of all trained tokens, packed into one row and one by one through transformers' own forward."""
     policy, groups = subject.trial(), subject.shared
-    most = tolerance(policy.causal_lm.dtype)
+    fault = _if_rows_saw_each_other(policy, groups, subject.opener.max_positions)
+    most = tolerance(policy.causal_lm.dtype, fault)
     found = difference(_packed_logprobs(policy, groups), plain_logprobs_of(policy, groups))
     return judged(
         found <= most,
-        f"{found:.1e} nats between packed and plain, at most {most:g}, {_tried(policy, groups)}",
+        f"{found:.1e} nats between packed and plain, at most {most:.2g} (rows that see each other: {fault:.2g}), "
+        f"{_tried(policy, groups)}",
         "packed rows see each other or lose their place, so what is learned would be wrong; do not train: " + REPORT,
     )
 
@@ -57,6 +60,20 @@ def gradients_are_invariant(subject: Subject) -> Verdict:
         "how a step is cut into microbatches changes what is learned; a loss or denominator is not a sum over the "
         "step, or sequences see each other; do not train: " + REPORT,
     )
+
+
+def _if_rows_saw_each_other(policy: Policy, groups: Sequence[Group], max_positions: int) -> float:
+    """Mean difference, nats, of the shortest response's log-probabilities if another row stood before its prompt.
+
+    Infinite if the model has no positions for both.
+    """
+    group, before = min(groups, key=lambda each: each.num_tokens), groups[-1]
+    room = max_positions - group.num_tokens
+    if room <= 0:
+        return math.inf
+    others = torch.cat([before.prompt, before.responses[-1].tokens])[:room]
+    joined = replace(group, prompt=torch.cat([others, group.prompt]))
+    return difference(plain_logprobs_of(policy, [joined]), plain_logprobs_of(policy, [group]))
 
 
 def _packed_logprobs(policy: Policy, groups: Sequence[Group]) -> list[Tensor]:

@@ -62,7 +62,7 @@ def merged_is_the_same(subject: Subject) -> Verdict:
     merged = model.merge_and_unload()
     found = difference(plain_logprobs(merged, saved.groups), saved.expected)
     dtype = saved.policy.causal_lm.dtype
-    most = min(tolerance(dtype), effect / 4)
+    most = tolerance(dtype, effect)
     return judged(
         found <= most,
         f"{found:.1e} nats between merged and apart, at most {most:.2g} ({type_name(dtype)}); the adapter itself "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -34,13 +35,14 @@ def judged(passed: bool, measured: str, remedy: str, shown: str = "") -> Verdict
     return Verdict(passed, measured, "" if passed else remedy, shown)
 
 
-def tolerance(dtype: torch.dtype) -> float:
+def tolerance(dtype: torch.dtype, fault: float = math.inf) -> float:
     """By how much two computations of the same thing in this type may differ: nats, or a share of a gradient's norm.
 
     The table is the probe's. float64 has 1e-5, far above its own rounding, since the norms of transformers' models
-    round to float32 in all types.
+    round to float32 in all types. Where it is known how much the fault that is looked for would change in this model,
+    at most half of that is allowed: an untrained model hardly looks at what it sees.
     """
-    return TOLERANCE[dtype]
+    return min(TOLERANCE[dtype], fault / 2)
 
 
 def type_name(dtype: torch.dtype) -> str:

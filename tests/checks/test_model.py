@@ -15,11 +15,14 @@ import burnish.checks.copies
 import burnish.loop
 import burnish.model.export
 import burnish.step
+from burnish.builtin import write_untrained
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
 from burnish.checks.resuming import same_bits_after_a_kill
 from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is_loaded
+from burnish.model import attention
 from burnish.model.attention import NAME
-from burnish.types import Component, LossOutput
+from burnish.model.probe import TOLERANCE
+from burnish.types import Component, LossOutput, Segment
 from tests.checks.conftest import LORA
 
 
@@ -39,6 +42,22 @@ def test_packed_sequences_that_see_each_other(make_subject, monkeypatch, check, 
     verdict = check(subject)
     assert verdict.passed is False
     assert "do not train" in verdict.remedy
+
+
+@pytest.mark.parametrize("check", [packed_equals_plain, gradients_are_invariant])
+def test_responses_that_do_not_see_a_shared_prompt(make_subject, monkeypatch, check):
+    subject = make_subject()
+    assert subject.policy.share
+    true_attend = attention._attend
+
+    def forgetful(query, key, value, segment, scaling, window):
+        if segment.context_length:
+            key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
+            segment = Segment(segment.start, segment.length)
+        return true_attend(query, key, value, segment, scaling, window)
+
+    monkeypatch.setattr(attention, "_attend", forgetful)
+    assert check(subject).passed is False
 
 
 def test_a_loss_that_divides_by_the_tokens_of_a_microbatch(make_subject, monkeypatch):
@@ -145,3 +164,15 @@ def test_a_run_that_ends_by_itself_instead_of_being_killed(make_subject, monkeyp
     verdict = same_bits_after_a_kill(make_subject())
     assert verdict.passed is False
     assert "with status 1" in verdict.measured
+
+
+def test_the_limit_is_below_what_the_fault_would_change(make_subject, monkeypatch, tmp_path):
+    """A model that hardly looks at what it sees, in a type that rounds much: the fault is still found."""
+    write_untrained(tmp_path / "flat", hidden_size=32, layers=1)
+    subject = make_subject("dtype=bfloat16", model=tmp_path / "flat")
+    monkeypatch.setattr("burnish.checks.subject.EXACT_PARAMETERS", 0)
+    assert packed_equals_plain(subject).passed
+    monkeypatch.setitem(AttentionInterface._global_mapping, NAME + "sdpa", blind)
+    verdict = packed_equals_plain(subject)
+    assert verdict.passed is False
+    assert float(verdict.measured.split()[0]) < TOLERANCE[torch.bfloat16]
