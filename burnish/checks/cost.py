@@ -36,7 +36,6 @@ _START = 6.0
 """Seconds for another process to start."""
 _MOMENT = 0.1
 """Seconds of measuring."""
-_GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Cost:
     def line(self) -> str:
         return (
             f"{self.parameters:,} parameters, {self.trained:,} of them trained; laws on a {type_name(self.copy_dtype)} "
-            f"copy; about {_gib(self.memory, self.free)} of memory, {_gib(self.disk, self.free_disk)} of disk, "
+            f"copy; memory {_sizes(self.memory, self.free)}, disk {_sizes(self.disk, self.free_disk)}, "
             f"{_clock(self.seconds)} ({self.flops:.1e} FLOPs at {self.speed:.1e}/s)"
         )
 
@@ -80,7 +79,7 @@ class Cost:
             reasons.append("more disk than is free (TMPDIR says where)")
         if reasons:
             raise CapacityError(
-                given=f"the checks of this model take {' and '.join(reasons)}: {self.line()}",
+                given=f"the checks of this model take {' and '.join(reasons)}",
                 rule="checks that cost much begin only with leave",
                 remedy="add --yes to begin all the same, or check the recipe with a smaller model of the same family",
             )
@@ -100,17 +99,17 @@ def estimate(subject: Subject) -> Cost:
     weights = parameters * own.itemsize
     laws = weights + parameters * dtype.itemsize + 3 * trained * max(4, dtype.itemsize)
     runs = weights + trained * 4 * (4 if own.itemsize < 4 else 3)
-    checkpoints = trained * 4 * 3
+    checkpoint = trained * 4 * 3
     flops = _FORWARDS * _forward(cost, subject) + 3 * _STEPS * _step(cost, subject)
     speed = _measured_speed(where, dtype)
-    reading = (_LOADS * weights + (2 * STEPS + 1) * checkpoints) / _BYTES_PER_SECOND
+    reading = (_LOADS * weights + (2 * STEPS + 1) * checkpoint) / _BYTES_PER_SECOND
     return Cost(
         parameters=parameters,
         trained=trained,
         copy_dtype=dtype,
         memory=max(laws, runs, 3 * weights),
         free=_free(where),
-        disk=weights * 3 + 4 * checkpoints,
+        disk=2 * weights + 2 * checkpoint,
         free_disk=shutil.disk_usage(subject.folder).free,
         flops=flops,
         speed=speed,
@@ -187,8 +186,12 @@ def _free(where: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _gib(needed: int, free: int) -> str:
-    return f"{needed / _GIB:.1f} GiB ({free / _GIB:.1f} free)"
+def _sizes(needed: int, free: int) -> str:
+    return f"{_size(needed)} ({_size(free)} free)"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
 
 
 def _clock(seconds: float) -> str:
