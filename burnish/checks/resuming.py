@@ -109,7 +109,7 @@ def _run_and_kill(file: Path, output: Path, deadline: float) -> Killed:
         status = process.wait()
     if status == 0:
         return Killed(None, finished=True)
-    if status > 0:
+    if status > 0 or not _steps(output):
         lines = told.read_text(encoding="utf-8").splitlines() or ["without a word"]
         return Killed(None, f"ended before it could be killed, with status {status}: {lines[-1].strip()}")
     return Killed(max(_steps(output)))
