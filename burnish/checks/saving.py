@@ -35,8 +35,18 @@ def saved_is_loaded(subject: Subject) -> Verdict:
     return judged(
         found <= most and not changed,
         f"{library} loads it: {weights}, {found:.1e} nats, at most {most:g}",
-        f"the trained model would not be the one that is saved; do not train: {REPORT}",
+        _remedy(saved),
     )
+
+
+def _remedy(saved: Saved) -> str:
+    tokens, rows = len(saved.policy.tokenizer), saved.policy.head.weight.shape[0]
+    if tokens > rows:
+        return (
+            f"the tokenizer has {tokens} tokens and the model {rows} rows, and peft grows a model to its tokenizer "
+            "when it loads an adapter: call resize_token_embeddings on the base model and save it again"
+        )
+    return f"the trained model would not be the one that is saved; do not train: {REPORT}"
 
 
 def _changed(saved: Saved, model: AnyModel) -> list[str]:
@@ -57,10 +67,11 @@ def merged_is_the_same(subject: Subject) -> Verdict:
     saved = subject.saved
     model = saved.load()
     assert isinstance(model, PeftModel), "a saved adapter is loaded by peft"
+    apart = plain_logprobs(model, saved.groups)
     with model.disable_adapter():
-        effect = difference(plain_logprobs(model, saved.groups), saved.expected)
+        effect = difference(plain_logprobs(model, saved.groups), apart)
     merged = model.merge_and_unload()
-    found = difference(plain_logprobs(merged, saved.groups), saved.expected)
+    found = difference(plain_logprobs(merged, saved.groups), apart)
     dtype = saved.policy.causal_lm.dtype
     most = tolerance(dtype, effect)
     return judged(

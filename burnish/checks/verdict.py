@@ -40,9 +40,10 @@ def tolerance(dtype: torch.dtype, fault: float = math.inf) -> float:
 
     The table is the probe's. float64 has 1e-5, far above its own rounding, since the norms of transformers' models
     round to float32 in all types. Where it is known how much the fault that is looked for would change in this model,
-    at most half of that is allowed: an untrained model hardly looks at what it sees.
+    at most half of that is allowed: an untrained model hardly looks at what it sees. But never less than a quarter of
+    the table's, which is what rounding alone may take.
     """
-    return min(TOLERANCE[dtype], fault / 2)
+    return min(TOLERANCE[dtype], max(fault / 2, TOLERANCE[dtype] / 4))
 
 
 def type_name(dtype: torch.dtype) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_subject(world: Path, tmp_path: Path) -> MakeSubject:
     """A subject of the world, with settings as on the command line."""
 
+    numbers = count()
+
     def make(*settings: str, model: Path | None = None) -> Subject:
         given = {"model": str(model or world / "model"), "data": str(world / "train.jsonl")}
-        folder = tmp_path / "work"
-        folder.mkdir(exist_ok=True)
+        folder = tmp_path / f"work-{next(numbers)}"
+        folder.mkdir()
         return Subject(stage_recipe("sft", given, settings), folder)
 
     return make
