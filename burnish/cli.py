@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import burnish
-from burnish import cli_data, cli_model
+from burnish import cli_check, cli_data, cli_model
 from burnish.errors import DivergenceError, Interrupted, UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_model.app)
+app.command()(cli_check.check)
 
 Overrides = Annotated[
     list[str] | None,

@@ -48,8 +48,8 @@ def load_policy(
     """Loads a causal language model for training.
 
     Args:
-        name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with a LoRA adapter,
-            which trains on.
+        name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with a LoRA
+            adapter, which trains on.
         adapter: the adapter to train; None: all weights.
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.

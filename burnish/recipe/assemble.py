@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import math
 
-import torch
-
-from burnish.errors import RecipeError
 from burnish.loop import Rhythm, Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.methods import sft
-from burnish.model.adapters import AdapterSettings
-from burnish.model.load import default_device, load_policy
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.inputs import Inputs
 from burnish.recipe.own_loss import loss_identity, own_loss
-from burnish.recipe.schema import DECAY, Adapter, Recipe, Sft
+from burnish.recipe.policy import open_policy
+from burnish.recipe.schema import DECAY, Recipe, Sft
 from burnish.runs import frozen_fingerprint
 from burnish.schedule import Schedule
 from burnish.step import Trainer
@@ -32,14 +28,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         UserError: the model, the adapter or the device cannot be used.
     """
     settings = inputs.opener.stage
-    policy = load_policy(
-        inputs.opener.model,
-        adapter=_adapter(recipe.adapter),
-        dtype=recipe.dtype,
-        device=device_of(recipe),
-        gradient_checkpointing=settings.gradient_checkpointing,
-        add_tokens=settings.tokens_to_add,
-    )
+    policy = open_policy(inputs.opener)
     method = sft(
         inputs.feed,
         sequences_per_step=settings.sequences_per_step,
@@ -47,7 +36,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         epochs=settings.epochs or 1.0,
         max_steps=settings.max_steps,
         shuffle=inputs.shuffle,
-        loss=_loss(settings),
+        loss=loss_of(settings),
     )
     steps = method.source.num_steps
     decay = DECAY if settings.decay is None else settings.decay
@@ -71,21 +60,15 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     )
 
 
-def _loss(settings: Sft) -> Loss:
+def loss_of(settings: Sft) -> Loss:
+    """What the stage minimises.
+
+    Raises:
+        RecipeError: a loss of the user's own cannot be used.
+    """
     if settings.loss != "cross_entropy":
         return own_loss(settings.loss, settings.loss_options)
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
-
-
-def device_of(recipe: Recipe) -> torch.device:
-    """Raises RecipeError for a device that is not there."""
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(
-            given="device: cuda",
-            rule="torch sees no CUDA device on this machine",
-            remedy="remove device, or check the driver and that torch was built for CUDA",
-        )
-    return default_device() if recipe.device == "auto" else torch.device(recipe.device)
 
 
 def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
@@ -103,9 +86,3 @@ def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
 def learning_rate(recipe: Recipe, settings: Sft) -> float:
     """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
     return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)
-
-
-def _adapter(adapter: Adapter) -> AdapterSettings | None:
-    if adapter.kind == "full":
-        return None
-    return AdapterSettings(adapter.rank, adapter.alpha, adapter.dropout, adapter.targets)

@@ -10,9 +10,10 @@ from typing import Any
 
 from burnish.data import Prepared
 from burnish.model.export import export
-from burnish.recipe.assemble import assemble, device_of, learning_rate
+from burnish.recipe.assemble import assemble, learning_rate
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.inputs import Inputs, Opener
+from burnish.recipe.policy import device_of
 from burnish.recipe.read import Origins, numbered
 from burnish.recipe.schema import Recipe
 from burnish.runs import JSON, RunFolder, StageFolder, StopSignal

@@ -1,0 +1,126 @@
+"""Copies of a policy that may be changed, saved and loaded by transformers and peft alone; and what these compute.
+
+Between the subject and the checks of laws and of saving.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from peft import AutoPeftModelForCausalLM, PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from burnish.model.attention import plain_attention
+from burnish.model.export import export
+from burnish.model.policy import Policy
+from burnish.types import Group
+from burnish.watch import quiet_transformers
+
+NUDGE = 0.02
+"""Deviation of the noise on weights that are all zero, as an adapter's second matrix is."""
+NUDGE_SHARE = 0.01
+"""Of other weights' size, the deviation of the noise on them."""
+
+AnyModel: TypeAlias = PreTrainedModel | PeftModel
+
+
+def copied(policy: Policy, dtype: torch.dtype | None) -> Policy:
+    """A policy with weights of its own, of this type; None: of the types that they have."""
+    model = copy.deepcopy(policy.model)
+    return replace(policy, model=model if dtype is None else model.to(dtype))
+
+
+@torch.no_grad()
+def nudge(policy: Policy) -> None:
+    """Changes every trained weight a little, always in the same way: as if something had been learned."""
+    generator = torch.Generator().manual_seed(0)
+    for _, parameter in policy.trained_parameters():
+        size = float(parameter.float().square().mean().sqrt())
+        noise = torch.randn(parameter.shape, generator=generator) * (NUDGE_SHARE * size if size else NUDGE)
+        parameter.add_(noise.to(parameter.device, parameter.dtype))
+
+
+@torch.no_grad()
+def plain_logprobs(model: AnyModel, groups: Sequence[Group]) -> list[Tensor]:
+    """[trained tokens] float64 of every response: one unpadded forward of transformers' own model each."""
+    device, found = model.device, []
+    for group in groups:
+        for response in group.responses:
+            tokens = torch.cat([group.prompt, response.tokens]).to(device)
+            kept = len(response.tokens) + 1
+            logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=kept).logits[0, :-1]
+            picked = [
+                row.double().log_softmax(-1)[target]
+                for row, target, learned in zip(logits, response.tokens.tolist(), response.trainable, strict=True)
+                if learned
+            ]
+            found.append(torch.stack(picked) if picked else torch.zeros(0, dtype=torch.float64, device=device))
+    return found
+
+
+def plain_logprobs_of(policy: Policy, groups: Sequence[Group]) -> list[Tensor]:
+    """As `plain_logprobs`, of a policy's model without packed attention."""
+    with plain_attention(policy.causal_lm):
+        return plain_logprobs(policy.model, groups)
+
+
+def difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The largest mean difference of one response's log-probabilities, nats."""
+    return max(float((a - b).abs().mean()) for a, b in zip(first, second, strict=True) if len(a))
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """A changed copy of the policy, and where it was written."""
+
+    policy: Policy
+    folder: Path
+    groups: tuple[Group, ...]
+    expected: tuple[Tensor, ...]
+    """Its log-probabilities of the groups, with plain attention."""
+
+    def load(self) -> AnyModel:
+        """What transformers (or peft) loads from the folder.
+
+        Raises OSError, RuntimeError, ValueError or SafetensorError if it cannot.
+        """
+        kind = AutoPeftModelForCausalLM if isinstance(self.policy.model, PeftModel) else AutoModelForCausalLM
+        with _quiet():
+            model: AnyModel = kind.from_pretrained(self.folder, dtype=self.policy.causal_lm.dtype)
+        return model.to(self.policy.device).eval()
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """The generation settings in the folder."""
+        return GenerationConfig.from_pretrained(self.folder)
+
+
+def save(
+    policy: Policy,
+    folder: Path,
+    groups: tuple[Group, ...],
+    template: str | dict[str, str] | None,
+    end_tokens: Collection[int],
+) -> Saved:
+    """Writes the policy into a new folder as a run does."""
+    policy.model.eval()
+    expected = tuple(plain_logprobs_of(policy, groups))
+    folder.mkdir()
+    export(policy, folder, template=template, end_tokens=end_tokens)
+    return Saved(policy, folder, groups, expected)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with quiet_transformers(), warnings.catch_warnings():
+        # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield

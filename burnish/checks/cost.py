@@ -1,0 +1,198 @@
+"""What the checks of a model will cost, said before its weights are loaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from burnish.checks.resuming import SEQUENCES, STEPS
+from burnish.checks.subject import EXACT_PARAMETERS, Subject
+from burnish.checks.verdict import type_name
+from burnish.errors import CapacityError
+from burnish.model.load import load_config
+from burnish.model.policy import Policy
+from burnish.packing import CostModel
+from burnish.recipe.policy import device_of
+from burnish.recipe.schema import Adapter
+from burnish.watch import quiet_transformers
+
+SECONDS = 120.0
+"""More than this wants leave."""
+_FORWARDS = 20
+"""Of the tried groups, a backward counted as two: laws 2 + 15, saving 3."""
+_STEPS = 3 * STEPS
+"""Of the short runs, at most: undisturbed, killed, gone on with."""
+_LOADS = 6
+"""How often the weights are read: once to try, twice as saved, by three short runs."""
+_BYTES_PER_SECOND = 1e9
+_START = 6.0
+"""Seconds for another process to start."""
+_MOMENT = 0.1
+"""Seconds of measuring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate, and what there is."""
+
+    parameters: int
+    trained: int
+    """Parameters that learn."""
+    copy_dtype: torch.dtype
+    """Of the copy on which laws are tried."""
+    memory: int
+    """Bytes at once, at most."""
+    free: int
+    """Bytes of memory, on the device that computes."""
+    disk: int
+    """Bytes in the temporary folder."""
+    free_disk: int
+    """Bytes that are free there."""
+    flops: float
+    """Of all checks."""
+    speed: float
+    """Measured FLOPs per second of a matrix product."""
+    seconds: float
+
+    def line(self) -> str:
+        return (
+            f"{self.parameters:,} parameters, {self.trained:,} of them trained; laws on a {type_name(self.copy_dtype)} "
+            f"copy; memory {_sizes(self.memory, self.free)}, disk {_sizes(self.disk, self.free_disk)}, "
+            f"{_clock(self.seconds)} ({self.flops:.1e} FLOPs at {self.speed:.1e}/s)"
+        )
+
+    def require_leave(self) -> None:
+        """Raises CapacityError if it is much."""
+        reasons = []
+        if self.seconds > SECONDS:
+            reasons.append(f"more than {SECONDS / 60:.0f} minutes")
+        if self.memory > self.free:
+            reasons.append("more memory than is free")
+        if self.disk > self.free_disk:
+            reasons.append("more disk than is free (TMPDIR says where)")
+        if reasons:
+            raise CapacityError(
+                given=f"the checks of this model take {' and '.join(reasons)}",
+                rule="checks that cost much begin only with leave",
+                remedy="add --yes to begin all the same, or check the recipe with a smaller model of the same family",
+            )
+
+
+def estimate(subject: Subject) -> Cost:
+    """From the configuration alone; the groups on which laws are tried must be known."""
+    recipe = subject.recipe
+    model = _without_weights(recipe.model)
+    cost = Policy(model, subject.opener.tokenizer).cost
+    parameters = sum(p.numel() for p in model.parameters())
+    trained = parameters if recipe.adapter.kind == "full" else _adapter_size(model, recipe.adapter)
+    where = device_of(recipe)
+    own = _own_dtype(recipe.dtype, model)
+    exact = parameters <= EXACT_PARAMETERS and where.type == "cpu"
+    dtype = torch.float64 if exact else own
+    weights = parameters * own.itemsize
+    laws = weights + parameters * dtype.itemsize + 3 * trained * max(4, dtype.itemsize)
+    runs = weights + trained * 4 * (4 if own.itemsize < 4 else 3)
+    checkpoint = trained * 4 * 3
+    flops = _FORWARDS * _forward(cost, subject) + 3 * _STEPS * _step(cost, subject)
+    speed = _measured_speed(where, dtype)
+    reading = (_LOADS * weights + (2 * STEPS + 1) * checkpoint) / _BYTES_PER_SECOND
+    return Cost(
+        parameters=parameters,
+        trained=trained,
+        copy_dtype=dtype,
+        memory=max(laws, runs, 3 * weights),
+        free=_free(where),
+        disk=2 * weights + 2 * checkpoint,
+        free_disk=shutil.disk_usage(subject.folder).free,
+        flops=flops,
+        speed=speed,
+        seconds=flops / speed + reading + 2 * _START,
+    )
+
+
+def _without_weights(name: str) -> PreTrainedModel:
+    """The architecture, on torch's meta device."""
+    with torch.device("meta"), quiet_transformers():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(load_config(name))
+    return model
+
+
+def _own_dtype(name: str, model: PreTrainedModel) -> torch.dtype:
+    """The type of the weights as they will be loaded."""
+    chosen: torch.dtype = model.config.dtype or torch.float32 if name == "auto" else getattr(torch, name)
+    return torch.float32 if chosen == torch.float16 else chosen
+
+
+def _adapter_size(model: PreTrainedModel, adapter: Adapter) -> int:
+    """Parameters of LoRA's matrices."""
+    head = model.get_output_embeddings()
+    layers = [
+        (name.rpartition(".")[2], layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head
+    ]
+    return sum(
+        adapter.rank * (layer.in_features + layer.out_features)
+        for name, layer in layers
+        if adapter.targets == "all-linear" or name in adapter.targets
+    )
+
+
+def _forward(cost: CostModel, subject: Subject) -> float:
+    """FLOPs of the groups on which laws are tried, attention left out (they are short)."""
+    tokens = sum(group.num_tokens for group in subject.shared)
+    scored = sum(int(response.trainable.sum()) for group in subject.shared for response in group.responses)
+    return cost.per_token * tokens + cost.per_scored * scored
+
+
+def _step(cost: CostModel, subject: Subject) -> float:
+    """FLOPs of the forward of one step of the short runs."""
+    report = subject.rows.report
+    rows = min(SEQUENCES, subject.stage.sequences_per_step) / report.groups
+    return rows * (cost.per_token * report.tokens + cost.per_scored * report.trained_tokens)
+
+
+def _measured_speed(where: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs per second of products of two matrices of 512 x 512."""
+    matrix = torch.ones(512, 512, device=where, dtype=dtype)
+    _wait_for(matrix @ matrix)  # the first one starts threads
+    rounds, start = 0, time.perf_counter()
+    while time.perf_counter() < start + _MOMENT:
+        _wait_for(matrix @ matrix)
+        rounds += 1
+    return 2 * 512**3 * rounds / (time.perf_counter() - start)
+
+
+def _wait_for(result: Tensor) -> None:
+    result[0, 0].item()
+
+
+def _free(where: torch.device) -> int:
+    """Bytes of memory that can be had."""
+    if where.type == "cuda":
+        free: int = torch.cuda.mem_get_info(where)[0]
+        return free
+    table = Path("/proc/meminfo")
+    if table.exists():
+        lines = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _sizes(needed: int, free: int) -> str:
+    return f"{_size(needed)} ({_size(free)} free)"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+
+
+def _clock(seconds: float) -> str:
+    return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} minutes"

@@ -1,0 +1,140 @@
+"""What is checked: the recipe, its rows as the run would learn them, its model, and copies of it that may be changed.
+
+Everything is opened when a check first asks for it, by the functions that a run opens it with.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from burnish.checks.copies import Saved, copied, nudge, save
+from burnish.data import Prepared
+from burnish.losses import Loss
+from burnish.model.policy import Policy
+from burnish.recipe.assemble import loss_of
+from burnish.recipe.inputs import TOKENS_PER_MICROBATCH, Opened, Opener
+from burnish.recipe.policy import open_policy
+from burnish.recipe.read import Origins
+from burnish.recipe.schema import Recipe, Sft
+from burnish.types import Group
+
+ROWS = 1000
+"""Rows that are looked at: the first that the run would draw."""
+TOKENS = 1024
+"""Of the groups on which the laws are tried, together, unless a single one is longer."""
+GROUPS = 6
+EXACT_PARAMETERS = 100_000_000
+"""Up to so many, laws are tried on a float64 copy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A recipe of one stage, with all that checks need of it. Example: ``Subject(read_recipe(path), folder).policy``.
+
+    Nothing that a check does changes it.
+    """
+
+    origins: Origins
+    folder: Path
+    """Empty and temporary."""
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.origins.recipe
+
+    @property
+    def stage(self) -> Sft:
+        return self.recipe.stages[0].sft
+
+    @cached_property
+    def opener(self) -> Opener:
+        return Opener.of(self.recipe)
+
+    @cached_property
+    def train(self) -> Opened:
+        return self.opener.open(self.stage.data)
+
+    @cached_property
+    def rows(self) -> Prepared:
+        """The first rows of the run, in its order."""
+        return self.train.drawn(ROWS, self.recipe.seed).whole()
+
+    @cached_property
+    def held_out(self) -> Prepared | None:
+        """The first held-out rows; None: the recipe has none."""
+        data = self.stage.eval_data
+        return self.opener.open(data).drawn(ROWS, self.recipe.seed).whole() if data else None
+
+    @cached_property
+    def policy(self) -> Policy:
+        return open_policy(self.opener)
+
+    @property
+    def loss(self) -> Loss:
+        """What the stage minimises."""
+        return loss_of(self.stage)
+
+    @property
+    def tokens_per_microbatch(self) -> int:
+        return self.stage.tokens_per_microbatch or TOKENS_PER_MICROBATCH
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The shortest group, the longest that is within the bound, and some by the seed; in the order of rows."""
+        lengths = self.rows.lengths
+        order = np.argsort(lengths, kind="stable")
+        within = order[lengths[order] <= TOKENS // 2]
+        drawn = np.random.default_rng([self.recipe.seed, 0xC4]).permutation(len(lengths))
+        chosen = [int(order[0])]
+        for index in map(int, (*within[-1:], *drawn)):
+            fits = lengths[[*chosen, index]].sum() <= TOKENS
+            if index not in chosen and fits and len(chosen) < GROUPS:
+                chosen.append(index)
+        return tuple(self.rows[index] for index in sorted(chosen))
+
+    @cached_property
+    def shared(self) -> tuple[Group, ...]:
+        """The groups, and one of two responses of two rows to the prompt of the first."""
+        first, second = self.groups[0], self.groups[min(1, len(self.groups) - 1)]
+        room = max(1, self.opener.max_positions - len(first.prompt))
+        other = second.responses[0]
+        other = replace(other, tokens=other.tokens[:room], trainable=other.trainable[:room])
+        return (*self.groups, replace(first, responses=(*first.responses, other)))
+
+    def trial(self) -> Policy:
+        """A copy on which laws are tried, in float64 if the model is small and computed on a CPU.
+
+        Its adapter is not at its beginning, where it does nothing and half of its gradient is zero. Dropout is off.
+        """
+        policy = self.policy
+        small = sum(p.numel() for p in policy.model.parameters()) <= EXACT_PARAMETERS
+        exact = small and policy.device.type == "cpu"
+        trial = copied(policy, torch.float64 if exact else None)
+        if self.recipe.adapter.kind != "full":
+            nudge(trial)
+        if self.recipe.adapter.dropout:
+            trial.model.eval()
+        return trial
+
+    @cached_property
+    def saved(self) -> Saved:
+        """A copy with changed weights, written as the run writes its model."""
+        report = self.rows.report
+        policy = copied(self.policy, None)
+        policy = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
+        nudge(policy)
+        template = self.opener.template.saved if report.conversations else None
+        return save(policy, self.folder / "model", self.groups, template, report.end_tokens)
+
+    def forget_models(self) -> None:
+        """Frees the memory of all models; they are opened anew when they are asked for."""
+        for name in ("policy", "saved"):
+            self.__dict__.pop(name, None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # another process will need it

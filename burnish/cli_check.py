@@ -1,0 +1,98 @@
+"""The verb `burnish check`: invariants on the user's own model and data, a line each, before a run.
+
+Registered by `cli`, and like it quick to import: nothing heavy is imported before the verb runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from burnish.checks import Check, Subject, Verdict
+    from burnish.recipe.read import Origins
+
+_MARKS = {True: ("✓", "PASS"), False: ("✗", "FAIL"), None: ("–", "SKIP")}
+"""On a terminal, and elsewhere."""
+_COLOURS = {True: "green", False: "red", None: "bright_black"}
+_WIDTH = 17
+"""Of the names of checks."""
+
+
+def check(
+    recipe: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe in YAML, and settings that go over it."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Instead of a recipe: a hub name or a folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="Instead of a recipe: what `burnish sft` would learn.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin also if it takes long or much memory.")] = False,
+    written: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file, too.")] = None,
+) -> None:
+    """Try a recipe's model and data before a run: does what is learned, saved and resumed keep the rules?"""
+    from burnish.checks import Subject
+
+    origins = _read(recipe or [], model, data)
+    with tempfile.TemporaryDirectory(prefix="burnish-check-") as folder:
+        lines = _run(Subject(origins, Path(folder)), yes)
+    if written is not None:
+        written.write_text(json.dumps(lines, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    failed = sum(line["passed"] is False for line in lines)
+    passed = sum(line["passed"] is True for line in lines)
+    typer.echo(f"{passed} passed, {failed} failed, {len(lines) - passed - failed} with nothing to check")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _read(given: list[str], model: str | None, data: str | None) -> Origins:
+    from burnish.recipe.read import read_recipe, stage_recipe
+
+    if model is not None and data is not None:
+        return stage_recipe("sft", {"model": model, "data": data}, given)
+    if model is not None or data is not None or not given or "=" in given[0]:
+        raise typer.BadParameter("give a recipe, or --model and --data")
+    return read_recipe(Path(given[0]), given[1:])
+
+
+def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
+    """All verdicts, each told as it comes."""
+    from burnish.checks import OF_MODEL, OF_ROWS, estimate
+    from burnish.recipe.conditions import out_of_memory_explained, repeatable
+
+    lines = [_tell(check, subject) for check in OF_ROWS]
+    cost = estimate(subject)
+    typer.echo(f"the model: {cost.line()}")
+    if not yes:
+        cost.require_leave()
+    recipe = subject.recipe
+    with (
+        repeatable(recipe.seed, only_deterministic=recipe.deterministic),
+        out_of_memory_explained(subject.tokens_per_microbatch),
+    ):
+        return lines + [_tell(check, subject) for check in OF_MODEL]
+
+
+def _tell(check: Check, subject: Subject) -> dict[str, Any]:
+    start = time.perf_counter()
+    verdict = check.verdict(subject)
+    seconds = time.perf_counter() - start
+    _print(check.name, verdict, seconds)
+    return {"check": check.name, **asdict(verdict), "seconds": round(seconds, 3)}
+
+
+def _print(name: str, verdict: Verdict, seconds: float) -> None:
+    on_terminal = sys.stdout.isatty()
+    mark = _MARKS[verdict.passed][0 if on_terminal else 1]
+    typer.echo(
+        f"{typer.style(mark, fg=_COLOURS[verdict.passed])} {name:<{_WIDTH}} {verdict.measured} [{seconds:.1f} s]"
+    )
+    for line in verdict.shown.splitlines():
+        typer.echo(f"    {line}")
+    if verdict.remedy:
+        typer.echo(f"    to do: {verdict.remedy}")

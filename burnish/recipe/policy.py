@@ -1,0 +1,51 @@
+"""The policy of a stage, loaded as its recipe says. Under `run`, which trains it, and `checks`, which tries it."""
+
+from __future__ import annotations
+
+import torch
+
+from burnish.errors import RecipeError
+from burnish.model.adapters import AdapterSettings
+from burnish.model.load import default_device, load_policy
+from burnish.model.policy import Policy
+from burnish.recipe.inputs import Opener
+from burnish.recipe.schema import Adapter, Recipe
+
+
+def open_policy(opener: Opener) -> Policy:
+    """Loads the model that the stage begins with, and its adapter, onto the recipe's device.
+
+    Raises:
+        RecipeError: there is no such device.
+        ModelError: see `load_policy`.
+    """
+    recipe, stage = opener.recipe, opener.stage
+    return load_policy(
+        opener.model,
+        adapter=_adapter(recipe.adapter),
+        dtype=recipe.dtype,
+        device=device_of(recipe),
+        gradient_checkpointing=stage.gradient_checkpointing,
+        add_tokens=stage.tokens_to_add,
+    )
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """Where the recipe computes.
+
+    Raises:
+        RecipeError: there is no such device.
+    """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(
+            given="device: cuda",
+            rule="torch sees no CUDA device on this machine",
+            remedy="remove device, or check the driver and that torch was built for CUDA",
+        )
+    return default_device() if recipe.device == "auto" else torch.device(recipe.device)
+
+
+def _adapter(adapter: Adapter) -> AdapterSettings | None:
+    if adapter.kind == "full":
+        return None
+    return AdapterSettings(adapter.rank, adapter.alpha, adapter.dropout, adapter.targets)

@@ -1,0 +1,89 @@
+"""`burnish check` as a command: lines, exit statuses, the file of verdicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import burnish.checks
+import burnish.checks.cost
+from burnish.builtin import generate, write_rows, write_untrained
+from burnish.cli import main
+
+TEMPLATE_WITHOUT_END = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_untrained(folder / "model", hidden_size=32, layers=1)
+    write_rows(folder / "train.jsonl", generate(seed=1, count=60))
+    (folder / "recipe.yaml").write_text(
+        f"model: {folder}/model\nstages:\n  - sft: {{data: {folder}/train.jsonl, max_length: 200}}\n"
+    )
+    return folder
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `burnish check`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *arguments])
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), told.out, told.err
+
+
+def test_a_healthy_recipe_in_a_process_of_its_own(world, tmp_path):
+    verdicts = tmp_path / "verdicts.json"
+    arguments = ["check", str(world / "recipe.yaml"), "learning_rate=1e-2", "--json", str(verdicts)]
+    ended = subprocess.run([sys.executable, "-m", "burnish", *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    read = json.loads(verdicts.read_text())
+    assert [line["check"] for line in read if line["passed"] is None] == ["begin tokens", "merge"]
+    lines = [line for line in ended.stdout.splitlines() if line.startswith(("PASS", "SKIP"))]
+    assert len(lines) == len(read) == len(burnish.checks.OF_ROWS) + len(burnish.checks.OF_MODEL)
+    assert "8 passed, 0 failed" in ended.stdout
+    assert ended.stderr == ""
+
+
+def test_a_failed_check_is_status_1_and_says_what_to_do(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(burnish.checks, "OF_MODEL", ())
+    (tmp_path / "endless.jinja").write_text(TEMPLATE_WITHOUT_END)
+    files = ["--model", str(world / "model"), "--data", str(world / "train.jsonl")]
+    status, out, _ = command(capsys, *files, f"template={tmp_path / 'endless.jinja'}", "--json", str(tmp_path / "v"))
+    assert status == 1
+    [failed] = [line for line in json.loads((tmp_path / "v").read_text()) if line["passed"] is False]
+    assert failed["check"] == "ends of turns"
+    assert f"to do: {failed['remedy']}" in out
+    assert "FAIL ends of turns" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--model and --data"),
+        (["--model", "somewhere"], "--model and --data"),
+        (["none.yaml"], "none.yaml"),
+        (["RECIPE", "learning_rat=1"], "learning_rate"),
+        (["RECIPE", "max_length=10"], "overlong=drop"),
+    ],
+)
+def test_a_mistake_is_status_2(world, capsys, arguments, words):
+    given = [str(world / "recipe.yaml") if argument == "RECIPE" else argument for argument in arguments]
+    status, _, err = command(capsys, *given)
+    assert status == 2
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_what_takes_long_begins_only_with_leave(world, capsys, monkeypatch):
+    monkeypatch.setattr(burnish.checks, "OF_MODEL", ())
+    monkeypatch.setattr(burnish.checks.cost, "SECONDS", 0.0)
+    status, out, err = command(capsys, str(world / "recipe.yaml"))
+    assert status == 2
+    assert "--yes" in err
+    assert "parameters" in out, "what it will cost is said"
+    assert command(capsys, str(world / "recipe.yaml"), "--yes")[0] == 0
