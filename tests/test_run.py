@@ -120,10 +120,13 @@ def test_generation_stops_where_it_was_taught_to(finished):
     end = tokenizer.convert_tokens_to_ids("<|end|>")
     assert end in GenerationConfig.from_pretrained(folder).eos_token_id
     model = AutoModelForCausalLM.from_pretrained(folder)
-    turns = [{"role": "user", "content": "What is 1 plus 2?"}]
+    turns = [{"role": "user", "content": "What colour is Emil's door?"}]
     inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    output = model.generate(**inputs, max_new_tokens=60, do_sample=False)
-    assert int(output[0, -1]) == end
+    written = inputs["input_ids"].shape[1]
+    # The model is too small to end by itself: it is made to, at its fourth token.
+    steered = {"prefix_allowed_tokens_fn": lambda _, ids: [end] if len(ids) == written + 3 else [65]}
+    output = model.generate(**inputs, max_new_tokens=60, do_sample=False, **steered)
+    assert output[0, written:].tolist() == [65, 65, 65, end]
 
 
 def test_a_base_model_without_template_gets_the_plain_one(world, tmp_path):

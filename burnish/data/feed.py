@@ -8,6 +8,7 @@ no trace in what is learned. What is wrong with a row shows when it is drawn, or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
 from burnish.data.cache import kept_samples, make_beside
 from burnish.data.prepare import Preparation, Prepared
@@ -19,7 +20,8 @@ AT_ONCE = 8192
 
 
 class Feed(Sequence[Sequence[Group]]):
-    """The groups of each draw: of a row (none if the row is left out), or one piece of a document.
+    """The groups of each draw: of a row (none if the row is left out), or one piece of a document. A context manager:
+    leaving it ends what is done beside.
 
     Example: ``feed = Feed(preparation); feed[3]``, the groups of the fourth row; ``feed.whole().report``.
     """
@@ -45,6 +47,15 @@ class Feed(Sequence[Sequence[Group]]):
             self._beside = make_beside(maker)
         if self._beside is None:
             self.whole()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What is still being made beside is left as it is; the cache keeps it for the next time."""
+        if self._beside is not None:
+            self._beside.stop()
+            self._beside = None
 
     @property
     def identity(self) -> str:

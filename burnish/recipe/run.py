@@ -113,6 +113,7 @@ class _Running:
         with (
             repeatable(self.recipe.seed, only_deterministic=self.recipe.deterministic),
             out_of_memory_explained(inputs.tokens_per_microbatch),
+            inputs.feed,
         ):
             inputs.feed.when_ready(lambda prepared: self._tell(name, prepared, inputs, place))
             for line in inputs.report():

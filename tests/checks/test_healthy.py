@@ -18,7 +18,7 @@ CASES = {
     "bfloat16": (*LORA, "dtype=bfloat16"),
     "losses": ("label_smoothing=0.1", "z_loss=0.01", "tokens_per_microbatch=90", "gradient_checkpointing=true"),
     "everything": ("train_on=everything",),
-    "cut": ("max_length=38", "overlong=cut"),
+    "cut": ("max_length=56", "overlong=cut"),
 }
 
 

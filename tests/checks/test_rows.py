@@ -23,7 +23,7 @@ def template(folder: Path, source: str) -> str:
 
 
 def test_most_rows_too_long(make_subject):
-    subject = make_subject("max_length=40", "overlong=drop")
+    subject = make_subject("max_length=53", "overlong=drop")
     dropped = sum(each.count for each in subject.rows.report.dropped)
     assert dropped > subject.rows.report.groups
     verdict = rows_are_usable(subject)

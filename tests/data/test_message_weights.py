@@ -217,7 +217,7 @@ def test_stretches_with_and_without_weights_are_joined(
 
 def test_the_view_shows_weights_that_are_not_one(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     maker = Maker(read_rows(write(row(2, 1, 0))), FORMATS["chat"], Writer(byte_level, CHATML))
-    (shown,) = show(maker, 0, 999, "stop")
+    (shown,) = show(Preparation(maker, max_length=999), 0)
     assert "⟦four 0<|im_end|>⟧×2\n" in shown.plain()
     assert "⟦four 1<|im_end|>⟧\n" in shown.plain()
     assert "four 2" not in shown.plain()

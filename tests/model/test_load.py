@@ -14,6 +14,7 @@ from burnish.builtin import tiny_folder, write_untrained
 from burnish.errors import ModelError
 from burnish.model.adapters import AdapterSettings
 from burnish.model.load import load_model, load_policy, load_tokenizer, max_positions
+from tests.adapters import be_offline
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_long_rope():
 
 
 def test_a_hub_name_that_cannot_be_reached(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    be_offline(monkeypatch)
     with pytest.raises(ModelError, match="nobody/nothing"):
         load_tokenizer("nobody/nothing")
 
