@@ -15,6 +15,7 @@ a process of burnish's own makes.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -49,10 +50,10 @@ def write_rows(path: Path, count: int) -> None:
     draw = random.Random("data speed")
     letters = "eeeeetttaaoooiinnsshhrrdlucmfwygpb"
     words = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(20_000)]
-    weights = [1 / (rank + 5) for rank in range(len(words))]
+    weights = list(itertools.accumulate(1 / (rank + 5) for rank in range(len(words))))
 
     def say(low: int, high: int) -> str:
-        return " ".join(draw.choices(words, weights, k=draw.randint(low, high))).capitalize() + "."
+        return " ".join(draw.choices(words, cum_weights=weights, k=draw.randint(low, high))).capitalize() + "."
 
     with path.open("w", encoding="utf-8") as file:
         for _ in range(count):
