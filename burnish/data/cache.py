@@ -1,9 +1,9 @@
 """Samples are made once: kept under the identity of all that decides them, and resumed after a kill.
 
 Between `maker` (how rows become samples) and `prepare` (which samples are learned). An entry is a folder; rows are made
-in stretches, each a file that appears whole. A stretch is made by whoever claims it: this process, or a worker, a plain
-``python -m burnish.data.worker`` that meets the others only in the entry's folder. So workers need nothing of the
-caller's main module, a killed run leaves its stretches to the next, and how many there were leaves no trace.
+in stretches, each a file that appears whole. A stretch is made by whoever claims it: this process, or a worker, which
+meets the others only in the entry's folder. So a killed run leaves its stretches to the next, and how many workers
+there were leaves no trace.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from burnish.data.eviction import LOCK, evict, limit, mark_used
 from burnish.data.maker import Maker
-from burnish.data.processes import Process, start_beside
+from burnish.data.processes import Process, fork, start_beside
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
 
 ROWS_PER_STRETCH = 1024
-_ROWS_PER_WORKER = 20_000
-"""Below about as many rows, a worker would still be importing when all is done."""
+_ROWS_PER_WORKER = 4096
+"""Of fewer rows, a worker has learned few of the words that it meets."""
 _SECONDS_BETWEEN = 1.0
 """Of telling how far it is."""
 _NICE = 5
 """Of a process beside a training: on a machine without other cores it gets a quarter of one."""
-_JOB = "job.pickle"
 _JOINED = "samples"
 
 
@@ -83,7 +83,7 @@ def make_beside(maker: Maker) -> Process | None:
             return None
     with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
         pickle.dump(maker, file)
-    return start_beside(["--all", file.name], nice=_NICE)
+    return start_beside([file.name], nice=_NICE)
 
 
 def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
@@ -99,24 +99,13 @@ def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], Non
             told(sum(other.exists() for other in paths) * ROWS_PER_STRETCH, len(maker.rows))
 
 
-def work_on(entry: Path, claims: Path) -> None:
-    """What a worker does: the stretches of the job in the folder of claims that nobody has claimed."""
-    work(_load(claims / _JOB), entry, claims)
-
-
 def work_on_all(job: Path) -> None:
     """What the process of `make_beside` does: all samples, with workers of its own."""
-    maker = _load(job)
-    job.unlink()
-    samples_of(maker, workers=max(0, _worker_count(len(maker.rows)) - 1))
-
-
-def _load(job: Path) -> Maker:
-    """What to do. (A pickle of ours, that only this user may read and replace.)"""
-    with job.open("rb") as file:
+    with job.open("rb") as file:  # a pickle of ours, that only this user may read and replace
         maker = pickle.load(file)
     assert isinstance(maker, Maker), "a job is a maker"
-    return maker
+    job.unlink()
+    samples_of(maker, workers=max(0, _worker_count(len(maker.rows)) - 1))
 
 
 def _samples_folder() -> Path:
@@ -170,16 +159,14 @@ def _make(maker: Maker, entry: Path, workers: int, told: Callable[[int, int], No
     # Claims live as long as this run: those of a killed one would keep its stretches from being made.
     with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
         claims = Path(place)
-        with (claims / _JOB).open("wb") as file:
-            pickle.dump(maker, file)
-        processes = [start_beside([str(entry), place]) for _ in range(workers)]
+        started = fork(workers, partial(work, maker, entry, claims))
         try:
             work(maker, entry, claims, told)
-            for process in processes:
-                process.wait()
+            for worker in started:
+                worker.wait()
         finally:
-            for process in processes:
-                process.stop()
+            for worker in started:
+                worker.stop()
     # A worker that died has left claims without stretches.
     with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
         work(maker, entry, Path(place), told)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,11 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 import burnish.data.cache
-import burnish.data.processes
 from burnish.builtin.tiny import make_tokenizer
 from burnish.data import FORMATS, Template, Writer, choose_template, read_rows
 from burnish.data.cache import cache_folder, samples_of
 from burnish.data.maker import Maker
+from burnish.data.processes import Worker
 from burnish.data.store import Stretch, open_joined
 
 Write = Callable[..., str]
@@ -82,23 +83,66 @@ def test_stretches_of_any_size_give_the_same(path: str, small_stretches: Path, m
 def test_workers_give_the_same(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = samples_of(maker(path), workers=0)
     monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
-    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 1024)  # what workers know
-    together = Maker(alone_rows := read_rows(path), maker(path).format, maker(path).writer)
-    assert len(alone_rows) == 101
-    started = []
-    popen = subprocess.Popen
+    here, make, forked = os.getpid(), Maker.make, burnish.data.cache.fork
 
-    def counted(*args: object, **kwargs: object) -> object:
-        started.append(popen(*args, **kwargs))
-        started[-1].wait()  # so that workers make it all
-        return started[-1]
+    def elsewhere(self: Maker, start: int, stop: int) -> Stretch:
+        assert os.getpid() != here, "the workers make it all"
+        return make(self, start, stop)
 
-    monkeypatch.setattr(burnish.data.processes.subprocess, "Popen", counted)
-    monkeypatch.setattr(Maker, "make", lambda *_: pytest.fail("the worker has made it"))
-    made = samples_of(together, workers=1)
-    assert [process.returncode for process in started] == [0]
+    def waited_for(count: int, work: Callable[[], None]) -> list[Worker]:
+        workers = forked(count, work)
+        for worker in workers:
+            worker.wait()
+        return workers
+
+    monkeypatch.setattr(Maker, "make", elsewhere)
+    monkeypatch.setattr(burnish.data.cache, "fork", waited_for)
+    made = samples_of(maker(path), workers=2)
     assert np.array_equal(made.tokens, alone.tokens)
     assert same(made, alone)
+
+
+def test_what_a_worker_leaves_undone_is_done_here(
+    path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    alone = samples_of(maker(path), workers=0)
+    monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
+    here, make, forked = os.getpid(), Maker.make, burnish.data.cache.fork
+
+    def fails_elsewhere(self: Maker, start: int, stop: int) -> Stretch:
+        if os.getpid() != here:
+            raise MemoryError("this worker is out of memory")
+        return make(self, start, stop)
+
+    def waited_for(count: int, work: Callable[[], None]) -> list[Worker]:
+        workers = forked(count, work)
+        for worker in workers:
+            worker.wait()
+        return workers
+
+    monkeypatch.setattr(Maker, "make", fails_elsewhere)
+    monkeypatch.setattr(burnish.data.cache, "fork", waited_for)
+    assert same(samples_of(maker(path), workers=2), alone)
+    assert "this worker is out of memory" in capfd.readouterr().err
+
+
+def test_workers_end_when_the_work_is_given_up(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, make, forked, started = os.getpid(), Maker.make, burnish.data.cache.fork, []
+
+    def interrupted(self: Maker, start: int, stop: int) -> Stretch:
+        if os.getpid() == here:
+            raise KeyboardInterrupt
+        threading.Event().wait()  # for ever
+        return make(self, start, stop)
+
+    monkeypatch.setattr(Maker, "make", interrupted)
+    monkeypatch.setattr(burnish.data.cache, "fork", lambda *given: started.extend(forked(*given)) or started)
+    with pytest.raises(KeyboardInterrupt):
+        samples_of(maker(path), workers=2)
+    assert len(started) == 2
+    for worker in started:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(worker.pid, 0)
 
 
 def test_the_identity_is_of_all_that_decides(write: Write, path: str, byte_level: PreTrainedTokenizerBase) -> None:
