@@ -88,6 +88,8 @@ class Stage:
         if evaluates:
             self._evaluate(step, watch)
         if keeps:
+            if not stopping:  # who asked to stop does not want to wait
+                self.source.settle()
             facts = {**self.facts, "metrics_offset": folder.metrics_offset()}
             save_checkpoint(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
         if evaluates or keeps:

@@ -60,10 +60,10 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
                 return kept
             _make(maker, entry, count, told)
             _join(maker, entry)
-        if entry.parent == _samples_folder():
-            evict(entry.parent, limit(entry.parent), but=entry)
-        kept = open_joined(entry / _JOINED)
+            kept = open_joined(entry / _JOINED)
         assert kept is not None, "what was just joined can be opened"
+        if entry.parent == _samples_folder():  # what is mapped by now stays readable, whoever evicts it
+            evict(entry.parent, limit(entry.parent), but=entry)
         return kept
 
 
@@ -83,7 +83,7 @@ def make_beside(maker: Maker) -> Process | None:
             return None
     with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
         pickle.dump(maker, file)
-    return start_beside([file.name], nice=_NICE)
+    return start_beside(Path(file.name), nice=_NICE)
 
 
 def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
@@ -153,11 +153,13 @@ def _worker_count(rows: int) -> int:
 
 
 def _make(maker: Maker, entry: Path, workers: int, told: Callable[[int, int], None] | None) -> None:
+    for path in entry.glob(".*-*"):  # left by a process that was killed
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in _paths(maker, entry):
         if path.exists() and read_stretch(path) is None:  # spoilt by a power cut
             path.unlink()
     # Claims live as long as this run: those of a killed one would keep its stretches from being made.
-    with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
+    with tempfile.TemporaryDirectory(prefix=".claims-", dir=entry) as place:
         claims = Path(place)
         started = fork(workers, partial(work, maker, entry, claims))
         try:
@@ -168,7 +170,7 @@ def _make(maker: Maker, entry: Path, workers: int, told: Callable[[int, int], No
             for worker in started:
                 worker.stop()
     # A worker that died has left claims without stretches.
-    with tempfile.TemporaryDirectory(prefix="burnish-claims-") as place:
+    with tempfile.TemporaryDirectory(prefix=".claims-", dir=entry) as place:
         work(maker, entry, Path(place), told)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 LOCK = ".lock"
 """The file of an entry that is locked while the entry is made."""
+_TRASH = ".trash-"
 _SHARE = 0.1
 """Of the disk, what the cache may fill unless it is told otherwise."""
 _GIB = 2**30
@@ -43,6 +44,8 @@ def evict(folder: Path, most: int, *, but: Path) -> list[Path]:
     Returns:
         What was removed.
     """
+    for trash in folder.glob(f"{_TRASH}*"):  # of a process that was killed
+        shutil.rmtree(trash, ignore_errors=True)
     sizes = {entry: _size(entry) for entry in folder.iterdir() if entry.is_dir()}
     excess, removed = sum(sizes.values()) - most, list[Path]()
     for entry in sorted(sizes, key=_last_used):
@@ -74,7 +77,10 @@ def _remove(entry: Path) -> bool:
     try:
         with (entry / LOCK).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry)
+            # Out of the way first: nobody can begin an entry in a folder that is going.
+            trash = entry.with_name(f"{_TRASH}{entry.name}-{os.getpid()}")
+            os.rename(entry, trash)
+            shutil.rmtree(trash)
     except OSError:
         return False
     return True

@@ -13,10 +13,14 @@ from typing import Self
 from burnish.data.cache import kept_samples, make_beside
 from burnish.data.prepare import Preparation, Prepared
 from burnish.data.processes import Process
+from burnish.errors import DataError
 from burnish.types import Group
 
 AT_ONCE = 8192
 """Rows that are made ready before the training begins: a few seconds, and mistakes in them show first."""
+
+_EMPTY = 256
+"""Rows without groups that are made on the spot, before all are waited for."""
 
 
 class Feed(Sequence[Sequence[Group]]):
@@ -41,6 +45,7 @@ class Feed(Sequence[Sequence[Group]]):
         self._prepared: Prepared | None = None
         self._draws: Sequence[Sequence[Group]] = ()
         self._then: Callable[[Prepared], None] | None = None
+        self._num_empty = 0
         maker = preparation.maker
         many = len(maker.rows) > AT_ONCE and not maker.format.documents
         if many and kept_samples(maker) is None:
@@ -67,6 +72,10 @@ class Feed(Sequence[Sequence[Group]]):
         self._then = then
         if self._prepared is not None:
             then(self._prepared)
+
+    def settle(self) -> None:
+        """Waits until all rows are looked at, see `Source.settle`."""
+        self.whole()
 
     @property
     def prepared(self) -> Prepared | None:
@@ -99,4 +108,18 @@ class Feed(Sequence[Sequence[Group]]):
         return len(self.preparation.maker.rows) if self.prepared is None else len(self._draws)
 
     def __getitem__(self, index: int) -> Sequence[Group]:  # type: ignore[override]  # drawn singly
-        return self.preparation.row(range(len(self))[index]) if self.prepared is None else self._draws[index]
+        if self.prepared is not None:
+            return self._draws[index]
+        try:
+            groups = self.preparation.row(range(len(self))[index])
+        except DataError:
+            self.whole()  # which says what is wrong with all rows, not with one
+            raise
+        self._num_empty += not groups
+        if self._num_empty > _EMPTY:  # usable rows are rare, if there are any: they are not sought one by one
+            self.whole()
+        return groups
+
+    def example(self) -> tuple[tuple[str, bool], ...]:
+        """The first group as text, in runs: (text, whether it is learned)."""
+        return self.preparation.example(_EMPTY) or self.whole().report.example

@@ -193,9 +193,9 @@ class Preparation:
             raise _unusable(self.maker.rows, faults, 0)
         return tuple(_group(samples, picked, at, self.maker.rows) for at in range(len(picked.starts)))
 
-    def example(self) -> tuple[tuple[str, bool], ...]:
-        """The first group as text, in runs: (text, whether it is learned); nothing if there is no group."""
-        for row in range(len(self.maker.rows)):
+    def example(self, most: int) -> tuple[tuple[str, bool], ...]:
+        """The first group as text, in runs: (text, whether it is learned); nothing if so many rows have none."""
+        for row in range(min(most, len(self.maker.rows))):
             samples = self.maker.make(row, row + 1)
             picked, _ = self._picked(samples)
             if len(picked.starts):

@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 _PARALLEL = "TOKENIZERS_PARALLELISM"
@@ -26,6 +27,8 @@ class Process:
     """A process that was started anew. It ends by itself when it is done, and when the one that started it is gone."""
 
     popen: subprocess.Popen[bytes]
+    job: Path
+    """What it is to do; it deletes the file when it has read it."""
 
     @property
     def ended(self) -> bool:
@@ -39,6 +42,7 @@ class Process:
         """Ends it, wherever it is."""
         self.popen.kill()
         self.popen.wait()
+        self.job.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +64,23 @@ class Worker:
                 os.waitpid(self.pid, 0)
 
 
-def start_beside(arguments: Sequence[str], *, nice: int = 0) -> Process:
-    """Starts `worker` with these arguments.
+def start_beside(job: Path, *, nice: int = 0) -> Process:
+    """Starts `worker` with a job.
 
     Args:
+        job: a file that it reads, and deletes.
         nice: how far its priority is below this process's, 0 to 19.
     """
     # -P: what lies in the current folder is no module of ours. What this process can import, a worker can.
-    command = [sys.executable, "-P", "-m", "burnish.data.worker", str(nice), *arguments]
+    command = [sys.executable, "-P", "-m", "burnish.data.worker", str(nice), str(os.getpid()), str(job)]
     importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     # One thread each: the processes are as many as the cores.
     environment = {**os.environ, "PYTHONPATH": importable, _PARALLEL: "false"}
     # A group of its own: Ctrl+C is for the one that started it, whose end ends the worker. (Not a session of its own:
     # Linux shares processor time between sessions first, and would not look at the priority.)
-    return Process(
-        subprocess.Popen(command, env=environment, process_group=0, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    )
+    nowhere = subprocess.DEVNULL
+    popen = subprocess.Popen(command, env=environment, process_group=0, stdin=nowhere, stdout=nowhere)
+    return Process(popen, job)
 
 
 def fork(count: int, work: Callable[[], None]) -> list[Worker]:

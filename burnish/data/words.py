@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -84,7 +85,8 @@ def may_be_cut(core: Tokenizer) -> bool:
 def _minds_itself(added: Mapping[str, Any]) -> bool:
     """Whether an added token neither depends on what is beside it nor lies across a cut."""
     depends = added["lstrip"] or added["rstrip"] or added["single_word"]
-    return not depends and " " not in added["content"] and not re.match("[A-Za-z]", added["content"])
+    decomposed = unicodedata.normalize("NFD", added["content"])  # as a normaliser may find it
+    return not depends and " " not in decomposed and not re.match("[A-Za-z]", decomposed)
 
 
 def _piece(core: Tokenizer) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""``python -m burnish.data.worker NICE JOB``: makes all samples of a job beside a training, see `cache.make_beside`."""
+"""``python -m burnish.data.worker NICE PARENT JOB``: makes all samples of a job, see `cache.make_beside`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from burnish.data.cache import work_on_all
 from burnish.data.processes import end_with
 
 
-def main(nice: str, job: str) -> None:
-    """Ends with its parent."""
+def main(nice: str, parent: str, job: str) -> None:
+    """Ends with the process that started it, also if that ended while this one was still importing."""
     os.nice(int(nice))
-    end_with(os.getppid())
+    end_with(int(parent))
     work_on_all(Path(job))
 
 

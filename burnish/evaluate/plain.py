@@ -17,16 +17,21 @@ from burnish.types import Group
 
 @torch.no_grad()
 def plain_loss(model: PreTrainedModel | PeftModel, rows: Sequence[Group]) -> float:
-    """Mean negative log-likelihood of the trained tokens of all rows, nats; the model is in evaluation mode."""
+    """Mean negative log-likelihood of the trained tokens of all rows, by their weights, nats; the model is in
+    evaluation mode."""
     device = next(iter(model.parameters())).device
-    total, count = 0.0, 0
+    total, weight = 0.0, 0.0
     for group in rows:
         for response in group.responses:
             tokens = torch.cat([group.prompt, response.tokens]).to(device)
             logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits
             trained = response.trainable.to(device)
             scored, targets = logits[0, :-1][trained], response.tokens.to(device)[trained]
-            total += float(cross_entropy(scored.float(), targets, reduction="none").double().sum())
-            count += len(targets)
-    assert count, "rows have something to score"
-    return total / count
+            each = cross_entropy(scored.float(), targets, reduction="none").double()
+            weights = torch.ones_like(each)
+            if response.weights is not None:
+                weights = response.weights.to(device)[trained].double()
+            total += float((weights * each).sum())
+            weight += float(weights.sum())
+    assert weight, "rows have something to score"
+    return total / weight

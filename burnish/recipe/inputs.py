@@ -181,7 +181,7 @@ class Inputs:
             yield f"{rows.source}: {len(self.feed):,} rows ({format.name}), which become tokens beside the training"
         if self.measured_on is not None:
             yield from self.measured_on.report.lines()
-        example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.preparation.example())
+        example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.example())
         yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
 
     def card(self, train: Prepared) -> dict[str, object]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from burnish.data import Prepared
+from burnish.errors import RecipeError
 from burnish.model.export import export
-from burnish.recipe.assemble import assemble, learning_rate
+from burnish.recipe.assemble import assemble, learning_rate, loss_of
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import device_of
@@ -62,9 +63,13 @@ def run(origins: Origins) -> Finished:
     path = Path(recipe.output)
     if (done := RunFolder.finished_before(path, origins.identity())) is not None:
         return Finished(path.absolute(), done, again=True)
-    first = Inputs.of(Opener.of(recipe))
-    derived = _derived(recipe, [first.opener, *_later_openers(recipe)])
+    for stage in recipe.stages:
+        loss_of(stage.sft)
+    openers = [Opener.of(recipe), *_later_openers(recipe)]
+    first = Inputs.of(openers[0])
+    derived = _derived(recipe, openers)
     with (
+        first.feed,
         RunFolder.open(path, origins.text(derived), origins.identity()) as folder,
         open_progress(folder.path / "log.txt") as progress,
         StopSignal() as stop,
@@ -136,6 +141,8 @@ class _Running:
             self._say(line)
         if unusable := inputs.unusable(train):
             write_text(place.path / "unusable.jsonl", unusable)
+        else:  # of a first try with other rows
+            (place.path / "unusable.jsonl").unlink(missing_ok=True)
 
     def _say(self, line: str) -> None:
         self.listeners.progress.say(line)
@@ -156,7 +163,13 @@ def stage_names(recipe: Recipe) -> list[str]:
 def _later_openers(recipe: Recipe) -> Iterator[Opener]:
     """Opens the data of the stages after the first, so that mistakes show before the first is trained."""
     for number in range(1, len(recipe.stages)):
-        opener = Opener.of(recipe, number)
+        before, opener = Opener.of(recipe, number - 1), Opener.of(recipe, number)
+        if recipe.adapter.kind != "full" and len(opener.tokenizer) > len(before.tokenizer):
+            raise RecipeError(
+                given=f"add_tokens of the stage {stage_names(recipe)[number]}, with an adapter",
+                rule="a later stage goes on with the first one's adapter, which has new tokens from its beginning",
+                remedy="add the tokens in the first stage: add_tokens takes a list of them",
+            )
         opener.check()
         yield opener
 

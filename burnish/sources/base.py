@@ -18,6 +18,14 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Sequence[Group]]:
         """The groups of each remaining step, in order."""
 
+    def settle(self) -> None:
+        """Has everything looked at that is still unseen. Called before the first checkpoint: what is wrong with the
+        data shows while there is nothing yet that another recipe could not go on with.
+
+        Raises:
+            DataError: something is wrong with the data.
+        """
+
     def state(self) -> dict[str, int]:
         """Where it stands: after the groups that were given out."""
 

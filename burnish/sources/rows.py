@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from burnish.types import Group
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """Rows that may not all have been looked at yet."""
+
+    def settle(self) -> None:
+        """See `Source.settle`."""
 
 
 class RowSource:
@@ -68,6 +77,10 @@ class RowSource:
             if groups := self.rows[int(order[(place + further) % len(order)])]:
                 return groups
         raise AssertionError("a source has a row with groups")
+
+    def settle(self) -> None:
+        if isinstance(self.rows, Settles):
+            self.rows.settle()
 
     def state(self) -> dict[str, int]:
         return {"position": self.position}

@@ -195,6 +195,16 @@ def test_what_was_made_before_a_kill_is_used(path: str, small_stretches: Path, m
     assert made == [0, 16, 32, 48, 64, 80, 96]
 
 
+def test_what_killed_processes_left_is_taken_away(path: str, small_stretches: Path) -> None:
+    entry = small_stretches / "samples" / maker(path).identity
+    (entry / ".joining-abc").mkdir(parents=True)
+    (entry / ".joining-abc" / "tokens.npy").write_bytes(b"half")
+    (entry / ".claims-abc").mkdir()
+    (entry / ".stretch-000001.npz.77").write_bytes(b"half")
+    samples_of(maker(path), workers=0)
+    assert sorted(child.name for child in entry.iterdir()) == [".lock", "samples"]
+
+
 def test_kill_9_and_again(write: Write, small_stretches: Path, tmp_path: Path) -> None:
     path = write(*({"question": "why " * 50, "answer": f"{i} " * 50} for i in range(6000)))
     program = (

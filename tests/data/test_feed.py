@@ -94,7 +94,7 @@ def test_a_row_on_the_spot_is_that_of_the_whole_set(path: str, rules: dict[str, 
     assert counts[7] == counts[31] == 0
     assert sum(counts) == len(prepared)
     assert all(same(made.row(row), prepared.draws[row]) for row in range(60))
-    assert made.example() == prepared.report.example
+    assert made.example(1) == prepared.report.example
 
 
 def test_pieces_of_documents_are_drawn_one_by_one(write: Write, beside: None) -> None:
@@ -166,10 +166,27 @@ def test_a_row_that_cannot_be_used_stops_when_it_is_drawn(path: str, never_ready
 
 
 def test_a_row_that_is_too_long_stops_when_it_is_drawn(path: str, never_ready: None) -> None:
+    """And the message is about all rows, not about this one."""
     feed = Feed(preparation(path, make_tokenizer(), max_length=40))
     assert feed[0]
-    with pytest.raises(DataError, match="longer than 40 tokens"):
+    with pytest.raises(DataError, match=r"of 58 samples of .* are longer than 40 tokens"):
         feed[40]
+
+
+def test_where_no_row_is_left_all_are_waited_for(path: str, never_ready: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(burnish.data.feed, "_EMPTY", 5)
+    feed = Feed(preparation(path, make_tokenizer(), max_length=5, overlong="drop"))
+    with pytest.raises(DataError, match=r"no sample of .* is left"):
+        list(RowSource(feed, sequences_per_step=8, seed=0))
+    with pytest.raises(DataError, match=r"no sample of .* is left"):
+        feed.example()
+
+
+def test_rows_are_settled_before_a_checkpoint(path: str, never_ready: None) -> None:
+    source = RowSource(feed := Feed(preparation(path, make_tokenizer())), sequences_per_step=8, seed=0)
+    assert feed.prepared is None
+    source.settle()
+    assert feed.prepared is not None
 
 
 def test_the_identity_is_of_all_that_decides(path: str) -> None:

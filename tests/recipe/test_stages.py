@@ -115,6 +115,15 @@ def test_a_mistake_in_a_later_stage_shows_before_the_first_is_trained(world: Pat
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_later_stage_cannot_do_shows_before_the_first_is_trained(world: Path, tmp_path: Path) -> None:
+    chat = {"template": "chatml", "add_tokens": "template"}
+    with pytest.raises(RecipeError, match="add_tokens of the stage sft-2"):
+        run(world, tmp_path, {}, chat, adapter={"kind": "lora", "rank": 4})
+    with pytest.raises(RecipeError, match="does not exist"):
+        run(world, tmp_path, {}, {"loss": str(tmp_path / "no.py:loss")})
+    assert not (tmp_path / "run").exists()
+
+
 def test_tokens_of_an_earlier_stage_are_there_in_a_later_one(world: Path, tmp_path: Path) -> None:
     chat = {"template": "chatml", "add_tokens": "template", "max_steps": 2}
     both = run(world, tmp_path, chat, {"template": "chatml", "max_steps": 2}, adapter={"kind": "lora", "rank": 4})
