@@ -65,6 +65,8 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     from burnish.checks import OF_MODEL, OF_ROWS, estimate
     from burnish.recipe.conditions import out_of_memory_explained, repeatable
 
+    if (stages := len(subject.recipe.stages)) > 1:
+        typer.echo(f"the first of {stages} stages is checked: the others begin with models that are not there yet")
     lines = [_tell(check, subject) for check in OF_ROWS]
     cost = estimate(subject)
     typer.echo(f"the model: {cost.line()}")
