@@ -80,48 +80,50 @@ def test_stretches_of_any_size_give_the_same(path: str, small_stretches: Path, m
     assert same(first, second)
 
 
-def test_workers_give_the_same(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = samples_of(maker(path), workers=0)
-    monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
-    here, make, forked = os.getpid(), Maker.make, burnish.data.cache.fork
+@pytest.fixture
+def waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are waited for before anything is made here."""
+    forked = burnish.data.cache.fork
 
-    def elsewhere(self: Maker, start: int, stop: int) -> Stretch:
-        assert os.getpid() != here, "the workers make it all"
-        return make(self, start, stop)
-
-    def waited_for(count: int, work: Callable[[], None]) -> list[Worker]:
+    def fork(count: int, work: Callable[[], None]) -> list[Worker]:
         workers = forked(count, work)
         for worker in workers:
             worker.wait()
         return workers
 
+    monkeypatch.setattr(burnish.data.cache, "fork", fork)
+
+
+@pytest.mark.usefixtures("waited_for")
+def test_workers_give_the_same(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = samples_of(maker(path), workers=0)
+    monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
+    here, make = os.getpid(), Maker.make
+
+    def elsewhere(self: Maker, start: int, stop: int) -> Stretch:
+        assert os.getpid() != here, "the workers make it all"
+        return make(self, start, stop)
+
     monkeypatch.setattr(Maker, "make", elsewhere)
-    monkeypatch.setattr(burnish.data.cache, "fork", waited_for)
     made = samples_of(maker(path), workers=2)
     assert np.array_equal(made.tokens, alone.tokens)
     assert same(made, alone)
 
 
+@pytest.mark.usefixtures("waited_for")
 def test_what_a_worker_leaves_undone_is_done_here(
     path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     alone = samples_of(maker(path), workers=0)
     monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
-    here, make, forked = os.getpid(), Maker.make, burnish.data.cache.fork
+    here, make = os.getpid(), Maker.make
 
     def fails_elsewhere(self: Maker, start: int, stop: int) -> Stretch:
         if os.getpid() != here:
             raise MemoryError("this worker is out of memory")
         return make(self, start, stop)
 
-    def waited_for(count: int, work: Callable[[], None]) -> list[Worker]:
-        workers = forked(count, work)
-        for worker in workers:
-            worker.wait()
-        return workers
-
     monkeypatch.setattr(Maker, "make", fails_elsewhere)
-    monkeypatch.setattr(burnish.data.cache, "fork", waited_for)
     assert same(samples_of(maker(path), workers=2), alone)
     assert "this worker is out of memory" in capfd.readouterr().err
 
