@@ -137,9 +137,14 @@ def test_chat_through_a_pipe(place):
 
 
 def wait_until_it_waits(pid: int) -> None:
-    """Until a process sleeps. readline overlooks a signal that comes between its prompt and its waiting for keys."""
-    end = time.monotonic() + 120
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+    """Until a process was asleep at a thousand looks in a row.
+
+    readline overlooks a signal that comes between its prompt and its waiting for keys.
+    """
+    end, asleep = time.monotonic() + 120, 0
+    while asleep < 1000:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        asleep = asleep + 1 if state == "S" else 0
         assert time.monotonic() < end, "it never waits"
 
 
