@@ -62,11 +62,6 @@ class Feed(Sequence[Sequence[Group]]):
             self._beside.stop()
             self._beside = None
 
-    @property
-    def identity(self) -> str:
-        """sha256 of all that decides what is learned."""
-        return self.preparation.identity
-
     def when_ready(self, then: Callable[[Prepared], None]) -> None:
         """Has the function called once, with all rows: now, if they are ready."""
         self._then = then
