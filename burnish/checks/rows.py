@@ -32,8 +32,8 @@ def rows_are_usable(subject: Subject) -> Verdict:
     return judged(
         worst <= MOST_DROPPED,
         "; ".join(text for _, text in parts),
-        f"raise max_length (the model holds {subject.opener.reader.max_positions:,}), or keep the beginning of long rows "
-        "with overlong=cut; `burnish data profile` shows the lengths",
+        f"raise max_length (the model holds {subject.opener.reader.max_positions:,}), or keep the beginning of long "
+        "rows with overlong=cut; `burnish data profile` shows the lengths",
     )
 
 
