@@ -14,9 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
+from transformers.models.llama4.modeling_llama4 import Llama4TextAttention
 
+from burnish.model.experts import install_experts
 from burnish.model.extras import Extras
 from burnish.model.flex import SMALLEST_HEAD, attend_flex
+from burnish.model.llama4 import at_positions, chunk_of
 from burnish.model.segments import attend_segments
 from burnish.types import Layout
 
@@ -45,25 +48,29 @@ def segment_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     layout: Layout | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in every attention layer.
 
     Args:
-        module: the attention layer; unused, but its signature is transformers'.
+        module: the attention layer.
         query: [1, heads, N, D].
         key: [1, key heads, N, D].
-        value: [1, key heads, N, D].
+        value: [1, key heads, N, E].
         attention_mask: always None: no mask function is registered under our name.
         scaling: factor of the scores; None: 1 / sqrt(D).
         dropout: always 0 here: with dropout no split of the batch gives the same result.
         sliding_window: how many positions a token looks back, itself included; None: all.
+        softcap: the largest size of a score; None: not capped.
+        s_aux: [heads], attention sinks; None: no sinks.
         layout: who sees whom.
         others: what else the architecture's attention has; refused unless it is known to change nothing.
 
     Returns:
-        [1, N, heads, D], and no attention weights.
+        [1, N, heads, E], and no attention weights.
 
     Raises:
         LayoutLostError: the architecture cannot be computed packed.
@@ -75,18 +82,30 @@ def segment_attention(
             f"the model's attention has {', '.join(unknown)}, which packed attention does not compute"
         )
     assert dropout == 0.0, "attention dropout is 0 in packed forwards"
+    chunk = None
+    if isinstance(module, Llama4TextAttention):
+        query, chunk = at_positions(module, query, layout), chunk_of(module)
     flex = query.device.type == "cuda" and query.shape[-1] >= SMALLEST_HEAD
     attend = attend_flex if flex else attend_segments
-    return attend(query, key, value, layout, Extras(scaling, sliding_window)).transpose(1, 2), None
+    extras = Extras(scaling, sliding_window, chunk, softcap, s_aux)
+    return attend(query, key, value, layout, extras).transpose(1, 2).contiguous(), None
 
 
 def install(model: PreTrainedModel) -> None:
-    """Makes the text model (not its vision tower) attend by layouts. Undone for a while by `plain_attention`."""
+    """Makes the text model (not its vision tower) attend by layouts, undone for a while by `plain_attention`; and its
+    experts computed in every type."""
     config = model.config.get_text_config(decoder=True)
     own = config._attn_implementation
     assert not own.startswith(NAME), "packed attention is installed once"
     AttentionInterface.register(NAME + own, segment_attention)
     config._attn_implementation = NAME + own
+    install_experts(model)
+
+
+def uninstall(model: PreTrainedModel) -> None:
+    """For a model that cannot be computed packed: it attends as it did before `install`."""
+    config = model.config.get_text_config(decoder=True)
+    config._attn_implementation = config._attn_implementation.removeprefix(NAME)
 
 
 @contextmanager
