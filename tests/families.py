@@ -123,6 +123,27 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
         final_logit_softcapping=3.0,
     ),
     "gemma-3": built("Gemma3Text", **SIZES, **ALTERNATING, head_dim=8, query_pre_attn_scalar=8),
+    "gemma-3n": built(
+        "Gemma3nText",
+        **SIZES,
+        **ALTERNATING,
+        head_dim=8,
+        num_kv_shared_layers=0,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=VOCABULARY,
+        laurel_rank=4,
+        altup_num_inputs=2,
+        activation_sparsity_pattern=[0.0, 0.0],
+    ),
+    "gemma-4": built(
+        "Gemma4Text",
+        **SIZES,
+        **ALTERNATING,
+        head_dim=8,
+        global_head_dim=8,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=VOCABULARY,
+    ),
     "phi-2": built("Phi", **SIZES, **TOKENS),
     "phi-3": built("Phi3", **SIZES, **TOKENS, sliding_window=6),
     "phi-4-mini": built("Phi3", **SIZES, **TOKENS, original_max_position_embeddings=128, rope_parameters=LONG_ROPE),
@@ -193,6 +214,9 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen3-next": built("Qwen3Next", **SIZES, **EXPERTS, **DELTA, head_dim=8, shared_expert_intermediate_size=16),
     "qwen3.5": built("Qwen3_5Text", **SIZES, **DELTA, head_dim=8),
     "lfm2": built("Lfm2", **SIZES, **TOKENS, layer_types=["conv", "full_attention"]),
+    "lfm2-moe": built(
+        "Lfm2Moe", **SIZES, **EXPERTS, **TOKENS, layer_types=["conv", "full_attention"], num_dense_layers=1
+    ),
     "falcon-h1": built("FalconH1", **SIZES, **TOKENS, mamba_d_ssm=64, **MAMBA_BESIDE, lm_head_multiplier=0.5),
     "jamba": built(
         "Jamba",

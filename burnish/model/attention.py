@@ -85,7 +85,7 @@ def segment_attention(
     chunk = None
     if isinstance(module, Llama4TextAttention):
         query, chunk = at_positions(module, query, layout), chunk_of(module)
-    flex = query.device.type == "cuda" and query.shape[-1] >= SMALLEST_HEAD
+    flex = query.device.type == "cuda" and min(query.shape[-1], value.shape[-1]) >= SMALLEST_HEAD
     attend = attend_flex if flex else attend_segments
     extras = Extras(scaling, sliding_window, chunk, softcap, s_aux)
     return attend(query, key, value, layout, extras).transpose(1, 2).contiguous(), None

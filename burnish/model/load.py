@@ -171,7 +171,7 @@ def load_model(name: str, dtype: DtypeName = "auto") -> tuple[PreTrainedModel, l
         ModelError: there are no weights, or weights that the architecture needs are not among them.
     """
     config = load_config(name)
-    notes = [*_dropout_off(config)]
+    notes = [*_dropout_off(config), *_whole_experts(config)]
     place = _find(name)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
     with quiet_transformers():
@@ -201,6 +201,14 @@ def _dropout_off(config: PretrainedConfig) -> Iterator[str]:
         if name.endswith(RANDOM) and isinstance(value, float) and value > 0:
             setattr(text, name, 0.0)
             yield f"{name} is {value} in the model's configuration; it is 0 here, and in what is saved"
+
+
+def _whole_experts(config: PretrainedConfig) -> Iterator[str]:
+    """gpt-oss comes with experts in 4 bits (MXFP4), for which there is no backward."""
+    stored = config.to_dict().get("quantization_config") or {}
+    if stored.get("quant_method") == "mxfp4":
+        config.quantization_config["dequantize"] = True
+        yield "the checkpoint's experts are in MXFP4, which cannot be trained: they become whole numbers of 16 bits"
 
 
 def max_positions(config: PretrainedConfig) -> int:

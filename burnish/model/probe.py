@@ -122,9 +122,10 @@ def _plain(model: PreTrainedModel, prompt: Tensor, response: Response) -> Tensor
     model.eval()
     try:
         with plain_attention(model):
-            logits = model(input_ids=tokens[None], use_cache=False).logits[0, len(prompt) - 1 : -1]
+            kept = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits[0]
     finally:
         model.train(was_training)
+    logits = kept[-len(response.tokens) - 1 : -1]  # some models keep all
     logprobs = torch.log_softmax(logits.double(), dim=-1)
     return logprobs.gather(1, response.tokens.to(model.device)[:, None])[:, 0]
 
