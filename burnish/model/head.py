@@ -11,9 +11,18 @@ from dataclasses import dataclass
 import torch
 from peft.utils import TrainableTokensWrapper
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from burnish.errors import ModelError
+
+FACTORS = ("logit_scale", "lm_head_multiplier")
+"""Settings that the logits are multiplied by: Cohere, Falcon-H1."""
+DIVISORS = ("logits_scaling", "logits_mup_width_multiplier")
+"""Settings that they are divided by: Granite and MiniCPM, Inkling."""
+MULTIPLYING = frozenset({"hyperclovax"})
+"""Model types that multiply where others divide."""
+CAPS = ("final_logit_softcapping", "logits_soft_cap")
+"""Settings of the soft-cap: Gemma, RecurrentGemma."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,7 +44,7 @@ class Head:
     bias: Tensor | None = None
     """[V]; None: no bias."""
     scale: float = 1.0
-    """Factor of the logits (Cohere, Granite, MiniCPM call it so or its inverse)."""
+    """Factor of the logits."""
     softcap: float | None = None
     """c, in logits (Gemma 2); None: no cap."""
     new_rows: NewRows | None = None
@@ -55,15 +64,27 @@ def read_head(model: PreTrainedModel) -> Head:
             rule="scoring needs the head as one plain linear layer",
             remedy="leave lm_head out of the adapter's targets, or use a causal language model",
         )
-    config = model.config.get_text_config(decoder=True).to_dict()
-    softcap = config.get("final_logit_softcapping")
-    return Head(
-        weight=layer.weight,
-        bias=layer.bias,
-        scale=float(config.get("logit_scale") or 1.0) / float(config.get("logits_scaling") or 1.0),
-        softcap=None if softcap is None else float(softcap),
-        new_rows=new_rows,
-    )
+    config = model.config.get_text_config(decoder=True)
+    return Head(weight=layer.weight, bias=layer.bias, scale=_scale(config), softcap=_softcap(config), new_rows=new_rows)
+
+
+def _scale(config: PretrainedConfig) -> float:
+    """Families call it by many names."""
+    settings = config.to_dict()
+    multiplies = config.model_type in MULTIPLYING
+    scale = 1.0
+    for name in FACTORS:
+        scale *= float(settings.get(name) or 1.0)
+    for name in DIVISORS:
+        divisor = float(settings.get(name) or 1.0)
+        scale *= divisor if multiplies else 1.0 / divisor
+    return scale
+
+
+def _softcap(config: PretrainedConfig) -> float | None:
+    settings = config.to_dict()
+    found = [settings[name] for name in CAPS if settings.get(name) is not None]
+    return float(found[0]) if found else None
 
 
 def _apart(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:

@@ -29,10 +29,15 @@ from burnish.model.adapters import AdapterSettings, add_adapter, go_on_with, sto
 from burnish.model.attention import install
 from burnish.model.export import settle_generation
 from burnish.model.policy import Policy
-from burnish.model.probe import probe
+from burnish.model.probe import Probed, probe
+from burnish.model.route import Route
 from burnish.watch import quiet_transformers
 
 TOKENIZER = "tokenizer_config.json"
+NO_LIMIT = 2**31
+"""Of positions: more than anybody has."""
+RANDOM = ("dropout", "_pdrop", "dropout_prob", "jitter_noise")
+"""How settings of dropout and of noise end."""
 DtypeName = Literal["auto", "float32", "bfloat16", "float64"]
 
 
@@ -58,7 +63,7 @@ def load_policy(
 
     Raises:
         ModelError: no such model, no weights or tokenizer in it, weights missing from it, tokens that cannot be added,
-            or an architecture whose packed forward differs from its plain one.
+            or an architecture that no route computes exactly.
     """
     stored = _stored_adapter(name)
     if stored is not None and adapter is None:
@@ -75,10 +80,10 @@ def load_policy(
     notes += lines
     model = model.to(device or default_device())
     install(model)
-    share = probe(model)
-    if not share:
-        notes.append(f"{type(model).__name__} cannot share a prompt between responses: they run expanded")
+    found = probe(model.train())
+    notes += _on_the_route(model, found)
     if gradient_checkpointing:
+        _refuse_checkpointing_unless_there_is(model)
         model.activation_checkpointing_enable({"use_reentrant": False})
     trained: PreTrainedModel | PeftModel = model
     if stored is not None and adapter is not None:
@@ -86,7 +91,24 @@ def load_policy(
     elif adapter is not None:
         trained = add_adapter(model, adapter, new_rows)
     trained.train()
-    return Policy(trained, tokenizer, share, notes=tuple(notes))
+    return Policy(trained, tokenizer, found.route, notes=tuple(notes))
+
+
+def _refuse_checkpointing_unless_there_is(model: PreTrainedModel) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise ModelError(
+            given=f"gradient_checkpointing, and {type(model).__name__} has none in transformers",
+            rule="the architecture can compute its layers again in the backward",
+            remedy="leave gradient_checkpointing out, and set tokens_per_microbatch lower if memory is short",
+        )
+
+
+def _on_the_route(model: PreTrainedModel, found: Probed) -> Iterator[str]:
+    """A line if it is not the fastest."""
+    if found.route is Route.EXPANDED:
+        yield f"{type(model).__name__} computes every prompt once per response; shared: {found.reason}"
+    if found.route is Route.ALONE:
+        yield f"{type(model).__name__} computes every sequence in a forward of its own; packed: {found.reason}"
 
 
 def _go_on(
@@ -149,7 +171,7 @@ def load_model(name: str, dtype: DtypeName = "auto") -> tuple[PreTrainedModel, l
         ModelError: there are no weights, or weights that the architecture needs are not among them.
     """
     config = load_config(name)
-    notes = [*_dropout_off(config)]
+    notes = [*_dropout_off(config), *_whole_experts(config)]
     place = _find(name)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
     with quiet_transformers():
@@ -173,30 +195,34 @@ def load_model(name: str, dtype: DtypeName = "auto") -> tuple[PreTrainedModel, l
 
 
 def _dropout_off(config: PretrainedConfig) -> Iterator[str]:
-    """Sets every dropout of the configuration to 0: with dropout, a step depends on how it is split."""
+    """Sets every dropout and noise of the configuration to 0: with them, a step depends on how it is split."""
     text = config.get_text_config(decoder=True)
     for name, value in text.to_dict().items():
-        if name.endswith(("dropout", "_pdrop", "dropout_prob")) and isinstance(value, float) and value > 0:
+        if name.endswith(RANDOM) and isinstance(value, float) and value > 0:
             setattr(text, name, 0.0)
             yield f"{name} is {value} in the model's configuration; it is 0 here, and in what is saved"
 
 
-def max_positions(config: PretrainedConfig) -> int:
-    """The longest sequence, in tokens, that packing computes as the plain model does.
+def _whole_experts(config: PretrainedConfig) -> Iterator[str]:
+    """gpt-oss comes with experts in 4 bits (MXFP4), for which there is no backward."""
+    stored = config.to_dict().get("quantization_config") or {}
+    if stored.get("quant_method") == "mxfp4":
+        config.quantization_config["dequantize"] = True
+        yield "the checkpoint's experts are in MXFP4, which cannot be trained: they become whole numbers of 16 bits"
 
+
+def max_positions(config: PretrainedConfig) -> int:
+    """The longest sequence, in tokens, that packing computes as the plain model does; `NO_LIMIT`: any.
+
+    A configuration that names none belongs to a model without a table of positions: a recurrent one, or with ALiBi.
     Dynamic and long rotary scaling change *all* positions' frequencies once the longest sequence of the batch passes
     the original length, so below that length a packed row is in one regime.
-
-    Raises:
-        ModelError: the configuration does not say how long sequences may be.
     """
-    text = config.get_text_config(decoder=True).to_dict()
-    if not isinstance(positions := text.get("max_position_embeddings"), int):
-        raise ModelError(
-            given=f"the configuration of a {config.model_type} model has no max_position_embeddings",
-            rule="the model says how long its sequences may be",
-            remedy="use a decoder with rotary or learned positions, such as Llama or Qwen",
-        )
+    config = config.get_text_config(decoder=True)
+    text = config.to_dict()
+    positions = text.get(config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
+    if not isinstance(positions, int):
+        return NO_LIMIT
     limits = [positions]
     parameters = text.get("rope_parameters") or {}
     for rope in [parameters, *(value for value in parameters.values() if isinstance(value, dict))]:

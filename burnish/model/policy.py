@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from burnish.model.cost import forward_cost, training_cost
+from burnish.model.decoder import decoder_of
 from burnish.model.head import Head, read_head
+from burnish.model.route import Route
 from burnish.model.scoring import CHUNK_BYTES, score
 from burnish.packing import CostModel, Part, pack
 from burnish.types import Group, Microbatch, Score, TokenScores
@@ -27,8 +31,8 @@ class Policy:
     model: PreTrainedModel | PeftModel
     """What is saved at the end: the model, or the adapter around it."""
     tokenizer: PreTrainedTokenizerBase
-    share: bool = True
-    """False: this architecture computes every prompt once per response (the probe at load found it so)."""
+    route: Route = Route.SHARED
+    """How this model computes groups; the probe at load found it."""
     chunk_bytes: int = CHUNK_BYTES
     """Memory for one chunk of logits in scoring."""
     notes: tuple[str, ...] = ()
@@ -48,15 +52,23 @@ class Policy:
         """The output head; read once, since training changes its weights in place."""
         return read_head(self.causal_lm)
 
+    @property
+    def share(self) -> bool:
+        """Whether a prompt is computed once for all its responses."""
+        return self.route is Route.SHARED
+
     def hidden(self, microbatch: Microbatch) -> Tensor:
         """[N, H], the last hidden state of every packed row."""
-        decoder = self.causal_lm.get_decoder()
-        output = decoder(
-            input_ids=microbatch.tokens[None],
-            position_ids=microbatch.layout.positions[None],
-            use_cache=False,
-            layout=microbatch.layout,
-        )
+        layout = microbatch.layout
+        if self.route is not Route.ALONE:
+            return self._decode(microbatch.tokens, position_ids=layout.positions[None], layout=layout)
+        assert all(segment.context_length == 0 for segment in layout.segments), "sequences alone share no prompt"
+        sequences = microbatch.tokens.split([segment.length for segment in layout.segments])
+        return torch.cat([self._decode(tokens) for tokens in sequences])
+
+    def _decode(self, tokens: Tensor, **others: Any) -> Tensor:
+        """[N, H] of one row of N tokens."""
+        output = decoder_of(self.causal_lm)(input_ids=tokens[None], use_cache=False, **others)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
@@ -86,35 +98,12 @@ class Policy:
     @cached_property
     def cost(self) -> CostModel:
         """What a token and a pair of tokens cost this model, in FLOPs of the forward."""
-        config = self.causal_lm.config.get_text_config(decoder=True)
-        decoder = self.causal_lm.get_decoder()
-        embedding = self.causal_lm.get_input_embeddings().weight.numel()
-        head_size = config.to_dict().get("head_dim") or config.hidden_size // config.num_attention_heads
-        return CostModel(
-            per_token=2.0 * (sum(p.numel() for p in decoder.parameters()) - embedding),
-            per_pair=4.0 * config.num_hidden_layers * config.num_attention_heads * head_size,
-            per_scored=2.0 * self.head.weight.numel(),
-        )
+        return forward_cost(self.causal_lm, self.head)
 
     @cached_property
     def training_cost(self) -> CostModel:
-        """What a token and a pair of tokens cost in training, in FLOPs: forward and backward.
-
-        A matrix costs a token 2 FLOPs per weight forwards, 2 for the gradient of its input, and 2 for its own gradient
-        if it is trained: 6 with full training, 4 where weights are frozen. Attention has no weights: its backward is
-        twice its forward. As in arXiv 2204.02311, appendix B, what checkpointing computes again does not count; unlike
-        there, attention is counted as causal, and the head for scored tokens alone. Experts count as if all were used.
-        """
-        weights = list(self.causal_lm.get_decoder().parameters())
-        trained = sum(p.numel() for p in weights if p.requires_grad)
-        frozen = sum(p.numel() for p in weights) - trained
-        embedding = self.causal_lm.get_input_embeddings().weight  # a table to look up: no product
-        lookup = (6.0 if embedding.requires_grad else 4.0) * embedding.numel()
-        return CostModel(
-            per_token=6.0 * trained + 4.0 * frozen - lookup,
-            per_pair=3.0 * self.cost.per_pair,
-            per_scored=(3.0 if self.head.weight.requires_grad else 2.0) * self.cost.per_scored,
-        )
+        """What a token and a pair of tokens cost in training, in FLOPs: forward and backward; see `cost`."""
+        return training_cost(self.causal_lm, self.head)
 
     def num_flops(self, groups: Sequence[Group]) -> float:
         """FLOPs of one training step on the groups, see `training_cost`."""

@@ -1,96 +1,181 @@
-"""The probe at load: does this model compute packed groups as it computes plain sequences?
+"""The probe at load: by which route does this model compute groups as it computes plain sequences?
 
-Stands at the end of loading. Two groups of random tokens, longer than any sliding window, go through the packed forward
-and, one response at a time, through the untouched model. The answer decides whether prompts are shared.
+Stands at the end of loading, and before an evaluation. Routes are tried from the fastest to the slowest, and the first
+that passes two trials is taken:
+
+- Log-probabilities of two groups of random tokens, longer than any sliding window, against the untouched model's; the
+  forward must not draw random numbers.
+- Who sees whom, by gradients: those of a sequence's states reach no embedding of another sequence, and none that comes
+  later. A gradient of zero is zero in every precision, so this finds also a leak that is too small to be seen in
+  log-probabilities, such as that of a short convolution, or of a state in a model that has not learned yet.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
-from burnish.model.attention import LayoutLostError, plain_attention
+from burnish.model.attention import plain_attention, uninstall
 from burnish.model.policy import Policy
+from burnish.model.route import Route
 from burnish.packing import pack
-from burnish.types import Group, Response, Score
+from burnish.types import Group, Microbatch, Response, Score
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest mean difference of log-probabilities, nats. Sequences that see each other differ by 0.1 to 3 (measured)."""
+SHORT_PROMPT = 12
+"""Tokens of the longer prompt where length does not matter."""
 
 
-@torch.no_grad()
-def probe(model: PreTrainedModel) -> bool:
-    """Tries the packed forward of a model in which packed attention is installed. The model's mode is kept.
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the probe found."""
 
-    Returns:
-        True: prompts can be shared. False: they have to be computed once per response.
+    route: Route
+    reason: str | None
+    """Why not by a faster route; None: it is the fastest."""
+
+
+def probe(model: PreTrainedModel) -> Probed:
+    """Tries the routes of a model in which packed attention is installed; leaves it ready for the one that it found.
+
+    Packed rows are computed in the mode (training or evaluation) in which the model is, plain ones in evaluation.
 
     Raises:
-        ModelError: packed sequences are not computed as plain ones.
+        ModelError: no route computes what the plain model computes.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        groups = _groups(model)
-        expected = torch.cat(
-            [_plain(model, group.prompt, response) for group in groups for response in group.responses]
-        )
-        differences = []
-        for share in (True, False):
-            differences.append(float((_packed(model, groups, share) - expected).abs().mean()))
-            if differences[-1] < TOLERANCE[model.dtype]:
-                return share
-    except (LayoutLostError, TypeError, ValueError, AttributeError) as error:  # decoders that are not of the usual form
-        raise _refusal(model, str(error)) from error
-    finally:
-        model.train(was_training)
-    raise _refusal(model, f"log-probabilities differ by {differences[-1]:.2g} nats from the plain forward's")
-
-
-def _refusal(model: PreTrainedModel, reason: str) -> ModelError:
-    return ModelError(
-        given=f"{type(model).__name__} cannot be computed packed: {reason}",
-        rule="packed sequences are computed exactly as plain ones",
-        remedy="use a decoder with ordinary causal attention, such as Llama, Qwen or Mistral",
+    groups = _groups(model, _longest(model))
+    expected = torch.cat([_plain(model, group.prompt, response) for group in groups for response in group.responses])
+    reason = None
+    for route in Route:
+        fault = _fault(model, route, groups, expected)
+        if fault is None:
+            return Probed(route, reason)
+        reason = fault
+    raise ModelError(
+        given=f"{type(model).__name__} cannot be trained: {reason}",
+        rule="sequences are computed exactly as the plain model computes them, and no token sees what comes after it",
+        remedy="use a causal language model with one plain output head, such as Llama, Qwen or Mistral",
     )
 
 
-def _groups(model: PreTrainedModel) -> list[Group]:
-    """A group of two responses and one of one, the first longer than any window."""
+def _fault(model: PreTrainedModel, route: Route, groups: list[Group], expected: Tensor) -> str | None:
+    """Why the model cannot take this route; None: it can."""
+    if route is Route.ALONE:
+        uninstall(model)
+    policy = Policy(model, tokenizer=None, route=route)
+    try:
+        before = _random_state(model.device)
+        difference = float((_scored(policy, groups) - expected).abs().mean())
+        if not torch.equal(_random_state(model.device), before):
+            return "its forward draws random numbers, so a step would depend on how it is split"
+        if not difference < TOLERANCE[model.dtype]:
+            return f"log-probabilities differ by {difference:.2g} nats from the plain forward's"
+        if _sees_too_much(policy, _groups(model, SHORT_PROMPT)):
+            return "tokens see other sequences, or what comes after them"
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # decoders that are not of the usual form
+        return f"its code cannot: {' '.join(str(error).split())}"
+    return None
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _longest(model: PreTrainedModel) -> int:
+    """A prompt that is longer than any window, if the model has positions for it."""
     config = model.config.get_text_config(decoder=True)
     settings = config.to_dict()
     window = max(int(settings.get(name) or 0) for name in ("sliding_window", "attention_chunk_size"))
-    longest = min(window + 8, config.max_position_embeddings - 16)
+    positions = settings.get(config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
+    return max(SHORT_PROMPT, min(window + 8, positions - 16) if isinstance(positions, int) else window + 8)
+
+
+def _groups(model: PreTrainedModel, longest: int) -> list[Group]:
+    """A group of two responses and one of one."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> Tensor:
-        return torch.randint(config.vocab_size, (count,), generator=generator)
+        return torch.randint(vocabulary, (count,), generator=generator)
 
     def response(count: int) -> Response:
         return Response(tokens=tokens(count), trainable=torch.ones(count, dtype=torch.bool))
 
     return [
-        Group(prompt=tokens(max(longest, 12)), responses=(response(9), response(5))),
+        Group(prompt=tokens(longest), responses=(response(9), response(5))),
         Group(prompt=tokens(4), responses=(response(7),)),
     ]
 
 
+@torch.no_grad()
 def _plain(model: PreTrainedModel, prompt: Tensor, response: Response) -> Tensor:
-    """[R] log-probabilities of a response by the untouched model."""
+    """[R] log-probabilities of a response by the untouched model in evaluation mode."""
     tokens = torch.cat([prompt, response.tokens]).to(model.device)
-    with plain_attention(model):
-        logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits[0]
-    logprobs = torch.log_softmax(logits[:-1].double(), dim=-1)
+    was_training = model.training
+    model.eval()
+    try:
+        with plain_attention(model):
+            kept = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits[0]
+    finally:
+        model.train(was_training)
+    logits = kept[-len(response.tokens) - 1 : -1]  # some models keep all
+    logprobs = torch.log_softmax(logits.double(), dim=-1)
     return logprobs.gather(1, response.tokens.to(model.device)[:, None])[:, 0]
 
 
-def _packed(model: PreTrainedModel, groups: list[Group], share: bool) -> Tensor:
-    """[sum of R] log-probabilities by the packed forward, in the same order."""
-    policy = Policy(model, tokenizer=None)
+def _microbatch(policy: Policy, groups: list[Group]) -> Microbatch:
     budget = sum(part.num_tokens for group in groups for part in group.expanded())
-    [microbatch] = pack(groups, budget, share=share)
-    logprob = policy.score(microbatch.to(model.device), [Score.LOGPROB]).logprob
+    [microbatch] = pack(groups, budget, share=policy.share)
+    return microbatch.to(policy.device)
+
+
+@torch.no_grad()
+def _scored(policy: Policy, groups: list[Group]) -> Tensor:
+    """[sum of R] log-probabilities by the policy's route, in the same order."""
+    logprob = policy.score(_microbatch(policy, groups), [Score.LOGPROB]).logprob
     assert logprob is not None, "the log-probability was asked for"
     return logprob.double()
+
+
+def _sees_too_much(policy: Policy, groups: list[Group]) -> bool:
+    """Whether the first rows of the second segment depend on an embedding of a row that they must not see."""
+    microbatch = _microbatch(policy, groups)
+    segment = microbatch.layout.segments[1]
+    last = segment.start + segment.length // 2
+    hidden, embeddings = _hidden_of_leaves(policy, microbatch)
+    seeds = hidden[segment.start : last + 1]
+    direction = torch.randn(seeds.shape, generator=torch.Generator().manual_seed(0)).to(seeds)
+    gradients = torch.autograd.grad(seeds, embeddings, direction, allow_unused=True, materialize_grads=True)
+    reached = torch.cat([gradient[0] for gradient in gradients]).ne(0).any(dim=1)
+    return bool((reached & ~_allowed(microbatch, last)).any())
+
+
+def _allowed(microbatch: Microbatch, row: int) -> Tensor:
+    """[N] bool, the rows that a row may see."""
+    layout = microbatch.layout
+    branch = (layout.branch == 0) | (layout.branch == layout.branch[row])
+    return (layout.group == layout.group[row]) & branch & (layout.positions <= layout.positions[row])
+
+
+def _hidden_of_leaves(policy: Policy, microbatch: Microbatch) -> tuple[Tensor, list[Tensor]]:
+    """The hidden states, and the embeddings of each forward, [1, N, H], from which they come."""
+    leaves: list[Tensor] = []
+
+    def cut(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1].clone()  # some models write into it
+
+    handle = policy.causal_lm.get_input_embeddings().register_forward_hook(cut)
+    try:
+        with torch.enable_grad():
+            hidden = policy.hidden(microbatch)
+    finally:
+        handle.remove()
+    return hidden, leaves

@@ -194,7 +194,7 @@ def _loss(opened: Opened, prepared: Prepared, budget: int) -> tuple[float, list[
     """The loss as a run computes it, by packed rows; where that cannot be, by plain ones, and a line that says so."""
     install(opened.causal_lm)
     try:
-        policy = Policy(opened.model, opened.tokenizer, probe(opened.causal_lm))
+        policy = Policy(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
     except ModelError as error:
         with plain_attention(opened.causal_lm):
             return plain_loss(opened.model, prepared), [f"rows are computed one at a time: {error.given}"]

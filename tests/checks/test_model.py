@@ -22,7 +22,7 @@ from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
 from burnish.checks.resuming import same_bits_after_a_kill
 from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is_loaded
 from burnish.checks.verdict import tolerance
-from burnish.model import attention
+from burnish.model import segments
 from burnish.model.attention import NAME
 from burnish.types import Component, LossOutput, Segment
 from tests.checks.conftest import LORA
@@ -50,15 +50,15 @@ def test_packed_sequences_that_see_each_other(make_subject, monkeypatch, check, 
 def test_responses_that_do_not_see_a_shared_prompt(make_subject, monkeypatch, check):
     subject = make_subject()
     assert subject.policy.share
-    true_attend = attention._attend
+    true_attend = segments._attend
 
-    def forgetful(query, key, value, segment, scaling, window):
+    def forgetful(query, key, value, segment, extras):
         if segment.context_length:
             key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
             segment = Segment(segment.start, segment.length)
-        return true_attend(query, key, value, segment, scaling, window)
+        return true_attend(query, key, value, segment, extras)
 
-    monkeypatch.setattr(attention, "_attend", forgetful)
+    monkeypatch.setattr(segments, "_attend", forgetful)
     assert check(subject).passed is False
 
 

@@ -1,4 +1,4 @@
-"""The two kernels of packed attention have one meaning."""
+"""The two kernels of packed attention have one meaning, and it is that of the formula."""
 
 from __future__ import annotations
 
@@ -6,39 +6,119 @@ import warnings
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
-from burnish.model import attention
+from burnish.model import attention, flex
+from burnish.model.extras import Extras
+from burnish.model.segments import attend_segments
 from burnish.packing import pack
+from burnish.types import Layout
 from tests.conftest import make_groups
 
-HEADS, KEY_HEADS, SIZE = 4, 2, 8
+HEADS, KEY_HEADS, SIZE, VALUE_SIZE = 4, 2, 8, 6
+SINKS = torch.tensor([0.7, -1.2, 2.0, 0.0], dtype=torch.float64)
+EXTRAS = {
+    "plain": Extras(),
+    "scaled": Extras(scaling=0.3),
+    "window": Extras(window=4),
+    "wide window": Extras(window=9, scaling=0.3),
+    "chunk": Extras(chunk=5),
+    "soft-cap": Extras(softcap=0.5),
+    "soft-cap, window": Extras(softcap=0.5, window=4, scaling=0.3),
+    "sinks": Extras(sinks=SINKS),
+    "sinks, window": Extras(sinks=SINKS, window=4, scaling=0.3),
+    "sinks, chunk": Extras(sinks=SINKS, chunk=5),
+    "sinks, soft-cap": Extras(sinks=SINKS, softcap=0.5),
+}
 
 
-@pytest.mark.parametrize("window", [None, 4, 9])
-@pytest.mark.parametrize("scaling", [None, 0.3])
-def test_flex_attention_equals_segments(monkeypatch, window, scaling):
-    """The CUDA kernel's function, uncompiled on the CPU, against the loop over segments; keys shared by two heads."""
-    monkeypatch.setattr(attention, "_compiled_flex", lambda: flex_attention)
+def packed_layout() -> Layout:
     [microbatch] = pack(make_groups([(9, [3, 12, 1]), (1, [8]), (15, [2, 2])]), 200)
-    rows = len(microbatch.tokens)
+    return microbatch.layout
+
+
+def random_inputs(rows: int, value_size: int = SIZE) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    query = torch.randn(1, HEADS, rows, SIZE, dtype=torch.float64, generator=generator)
-    key, value = (torch.randn(1, KEY_HEADS, rows, SIZE, dtype=torch.float64, generator=generator) for _ in range(2))
-    segments = attention._attend_segments(query, key, value, microbatch.layout, scaling, window)
+    shapes = [(1, HEADS, rows, SIZE), (1, KEY_HEADS, rows, SIZE), (1, KEY_HEADS, rows, value_size)]
+    return [torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in shapes]
+
+
+def formula(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: Extras) -> Tensor:
+    """The docstring of `Extras`, written out over all rows and columns."""
+    key, value = (tensor.repeat_interleave(HEADS // KEY_HEADS, dim=1) for tensor in (key, value))
+    scores = query @ key.transpose(-1, -2) * (extras.scaling or SIZE**-0.5)
+    if extras.softcap is not None:
+        scores = extras.softcap * torch.tanh(scores / extras.softcap)
+    row, column = layout.positions[:, None], layout.positions[None, :]
+    branch = (layout.branch == 0) | (layout.branch[:, None] == layout.branch)
+    seen = (layout.group[:, None] == layout.group) & branch & (row >= column)
+    if extras.window is not None:
+        seen &= row - column < extras.window
+    if extras.chunk is not None:
+        seen &= row // extras.chunk == column // extras.chunk
+    weights = scores.exp() * seen
+    total = weights.sum(-1, keepdim=True)
+    if extras.sinks is not None:
+        total = total + extras.sinks.exp()[:, None, None]
+    return weights / total @ value
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_segments_are_the_formula(name):
+    """Value and every gradient, also that of the sinks; values as wide as keys, or not."""
+    layout, extras = packed_layout(), EXTRAS[name]
+    for value_size in (SIZE, VALUE_SIZE):
+        inputs = random_inputs(len(layout.positions), value_size)
+        sinks = SINKS.clone().requires_grad_()
+        if extras.sinks is not None:
+            extras = Extras(extras.scaling, extras.window, extras.chunk, extras.softcap, sinks)
+            inputs.append(sinks)
+        packed, expected = (attend(*inputs[:3], layout, extras) for attend in (attend_segments, formula))
+        assert torch.allclose(packed, expected, rtol=0, atol=1e-12)
+        direction = torch.randn(packed.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        mine, theirs = (torch.autograd.grad((output * direction).sum(), inputs) for output in (packed, expected))
+        for mine_each, theirs_each in zip(mine, theirs, strict=True):
+            assert torch.allclose(mine_each, theirs_each, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_flex_attention_equals_segments(monkeypatch, name):
+    """The CUDA kernel's function, uncompiled on the CPU, against the loop over segments; keys shared by two heads."""
+    monkeypatch.setattr(flex, "_compiled_flex", lambda: flex_attention)
+    layout, extras = packed_layout(), EXTRAS[name]
+    inputs = [tensor.detach() for tensor in random_inputs(len(layout.positions))]
+    segments = attend_segments(*inputs, layout, extras)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it would be faster compiled
-        flex = attention._attend_flex(query, key, value, microbatch.layout, scaling, window)
-    assert torch.allclose(segments, flex, rtol=0, atol=1e-12)
+        at_once = flex.attend_flex(*inputs, layout, extras)
+    assert torch.allclose(segments, at_once, rtol=0, atol=1e-12)
+
+
+def test_a_sink_far_below_changes_nothing_and_one_far_above_takes_all():
+    layout = packed_layout()
+    inputs = random_inputs(len(layout.positions))
+    low, high = (torch.full((HEADS,), score, dtype=torch.float64) for score in (-100.0, 100.0))
+    plain = attend_segments(*inputs, layout, Extras())
+    assert torch.allclose(attend_segments(*inputs, layout, Extras(sinks=low)), plain, rtol=0, atol=1e-12)
+    assert attend_segments(*inputs, layout, Extras(sinks=high)).abs().max().item() < 1e-30
+
+
+def test_a_cap_far_above_changes_nothing():
+    layout = packed_layout()
+    inputs = random_inputs(len(layout.positions))
+    plain = attend_segments(*inputs, layout, Extras())
+    assert torch.allclose(attend_segments(*inputs, layout, Extras(softcap=1e7)), plain, rtol=0, atol=1e-12)
 
 
 def test_layers_of_one_forward_share_their_mask():
-    """One block mask per layout and window; a new layout forgets the last."""
+    """One block mask per layout, window and chunk; a new layout forgets the last."""
     first, second = (pack(make_groups([(5, [4])]), 50)[0].layout for _ in range(2))
-    assert attention._block_mask(first, None) is attention._block_mask(first, None)
-    assert attention._block_mask(first, None) is not attention._block_mask(first, 3)
-    assert attention._block_mask(second, None) is not attention._block_mask(first, None)
-    assert {layout for layout, _ in attention._masks} == {first}
+    assert flex._block_mask(first, None, None) is flex._block_mask(first, None, None)
+    assert flex._block_mask(first, None, None) is not flex._block_mask(first, 3, None)
+    assert flex._block_mask(first, None, 3) is not flex._block_mask(first, 3, None)
+    assert flex._block_mask(second, None, None) is not flex._block_mask(first, None, None)
+    assert {layout for layout, *_ in flex._masks} == {first}
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, Qwen3Config
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config
 
 from burnish.builtin import tiny_folder, write_untrained
 from burnish.errors import ModelError
+from burnish.losses import CrossEntropy
 from burnish.model.adapters import AdapterSettings
 from burnish.model.load import load_model, load_policy, load_tokenizer, max_positions
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.step import Trainer
 from tests.adapters import be_offline
+from tests.conftest import make_groups
+from tests.families import FAMILIES, LOCAL_EXPERTS, SIZES, built, route_of
 
 
 @pytest.fixture
@@ -135,3 +140,68 @@ def test_the_builtin_model_is_loaded_by_name():
 def test_an_unknown_builtin_model_is_refused_with_those_that_there_are(name):
     with pytest.raises(ModelError, match="builtin:tiny"):
         load_tokenizer(name)
+
+
+def saved_family(family: str, folder: Path) -> Path:
+    """A tiny model with the built-in tokenizer, whose tokens it does not know."""
+    torch.manual_seed(0)
+    FAMILIES[family]().save_pretrained(folder)
+    load_tokenizer("builtin:tiny").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", ["mamba", "gpt-oss", "mixtral"])
+def test_other_decoders_train(tmp_path, family, checkpointing):
+    """The gradient of a step that was loaded as a run loads it; a line says what is slower."""
+    policy = load_policy(str(saved_family(family, tmp_path)), gradient_checkpointing=checkpointing)
+    assert policy.route is route_of(family)
+    assert [line.split(" ")[0] for line in policy.notes] == (["MambaForCausalLM"] if family == "mamba" else [])
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=1e-2)))
+    groups = make_groups([(5, [4, 3]), (2, [6])])
+    losses = [trainer.step(groups, CrossEntropy(), 20, 1.0)["loss"] for _ in range(4)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_model_that_cannot_compute_layers_again(tmp_path, monkeypatch):
+    folder = saved_family("llama", tmp_path)
+    monkeypatch.setattr(LlamaForCausalLM, "supports_gradient_checkpointing", False)
+    with pytest.raises(ModelError, match="gradient_checkpointing"):
+        load_policy(str(folder), gradient_checkpointing=True)
+
+
+def test_noise_is_switched_off(tmp_path):
+    """Mixtral's routers add noise to what they see, in training."""
+    folder = saved_family("mixtral", tmp_path)
+    change_config(folder, router_jitter_noise=0.1)
+    policy = load_policy(str(folder))
+    assert policy.causal_lm.config.router_jitter_noise == 0
+    assert policy.notes == (
+        "router_jitter_noise is 0.1 in the model's configuration; it is 0 here, and in what is saved",
+    )
+
+
+def test_experts_in_four_bits_become_whole_numbers(tmp_path):
+    """As gpt-oss is published: two numbers a byte, one power of two for every 32 (OCP Microscaling Formats, 2023)."""
+    torch.manual_seed(0)
+    model = built("GptOss", **{**SIZES, "intermediate_size": 32}, **LOCAL_EXPERTS, head_dim=8)().bfloat16()
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for name in [name for name in weights if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        experts, inputs, outputs = weights.pop(name).shape
+        weights[f"{name}_blocks"] = torch.randint(256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8)
+        weights[f"{name}_scales"] = torch.randint(110, 120, (experts, outputs, inputs // 32), dtype=torch.uint8)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(tmp_path)
+    change_config(tmp_path, quantization_config={"quant_method": "mxfp4"}, dtype="bfloat16")
+    load_tokenizer("builtin:tiny").save_pretrained(tmp_path)
+
+    policy = load_policy(str(tmp_path))
+    assert any("MXFP4" in line for line in policy.notes)
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    values = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+    values += [-value for value in values]
+    byte, power = int(weights[f"{name}_blocks"][1, 2, 0, 3]), int(weights[f"{name}_scales"][1, 2, 0]) - 127
+    expected = [values[byte % 16] * 2.0**power, values[byte // 16] * 2.0**power]
+    assert policy.causal_lm.get_parameter(name)[1, 6:8, 2].tolist() == expected
+    policy.causal_lm.save_pretrained(tmp_path / "out")
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())

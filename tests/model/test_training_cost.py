@@ -11,6 +11,7 @@ from burnish.losses import CrossEntropy
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
 from burnish.model.policy import Policy
+from burnish.model.route import Route
 from burnish.packing import count_denominators
 from burnish.step import evaluate_loss, sum_terms
 from tests.conftest import FAMILIES, make_groups
@@ -68,6 +69,25 @@ def test_frozen_weights_cost_two_thirds(family):
     assert predicted(policy, groups) - spared == counted(policy, groups)
 
 
+@pytest.mark.parametrize("family", ["mixtral", "qwen3-moe", "glm-4-moe", "gpt-oss"])
+def test_experts_count_as_those_that_a_token_visits(family):
+    """The loop over experts multiplies the tokens of each expert by its weights, and no others."""
+    policy, groups = make_policy(family, lora=False), make_groups(SHAPES)
+    policy.causal_lm.set_experts_implementation("eager")
+    biases = [p for name, p in policy.causal_lm.get_decoder().named_parameters() if "proj_bias" in name]
+    not_products = 6 * sum(p.numel() for p in biases) / 2 * TOKENS  # of gpt-oss: two of four experts, as above
+    assert predicted(policy, groups) - not_products == counted(policy, groups)
+    assert policy.training_cost.per_token == 3 * policy.cost.per_token
+
+
+def test_attention_of_a_hybrid_counts_its_own_layers():
+    """One of two layers attends, and none of a model that keeps a state alone; latent heads have two sizes."""
+    per_pair = {
+        family: make_policy(family, lora=False).cost.per_pair for family in ("qwen3-next", "mamba", "deepseek-v3")
+    }
+    assert per_pair == {"qwen3-next": 4 * 1 * 4 * 8, "mamba": 0, "deepseek-v3": 2 * 2 * 4 * (12 + 6)}
+
+
 def test_checkpointing_does_not_count():
     """What is computed again is work of the machine, not of the model."""
     policy, groups = make_policy("llama", lora=False), make_groups(SHAPES)
@@ -88,5 +108,5 @@ def test_attention_by_hand():
 
 def test_a_model_that_cannot_share_computes_prompts_again():
     policy, groups = make_policy("llama", lora=False), make_groups([(3, [4, 6])])
-    alone = Policy(policy.model, None, share=False)
+    alone = Policy(policy.model, None, Route.EXPANDED)
     assert alone.num_flops(groups) == policy.num_flops([*groups[0].expanded()]) > policy.num_flops(groups)

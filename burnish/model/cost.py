@@ -1,0 +1,95 @@
+"""What a token and a pair of tokens cost a model, in FLOPs: what packing balances, and what utilisation is measured by.
+
+Stands beside the policy. Experts count as those that a token visits, attention as the layers that have it; windows and
+recurrent states (a few products a token) count as nothing. Embeddings are tables to look up: no product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from burnish.model.decoder import decoder_of
+from burnish.model.head import Head
+from burnish.packing import CostModel
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts", "moe_top_k", "moe_k")
+"""Names of settings in transformers' configurations."""
+
+
+def forward_cost(model: PreTrainedModel, head: Head) -> CostModel:
+    """FLOPs of the forward: 2 per weight and token."""
+    weights = sum(share * p.numel() for p, share in _used(model))
+    return CostModel(
+        per_token=2.0 * (weights - model.get_input_embeddings().weight.numel()),
+        per_pair=_per_pair(model.config.get_text_config(decoder=True)),
+        per_scored=2.0 * head.weight.numel(),
+    )
+
+
+def training_cost(model: PreTrainedModel, head: Head) -> CostModel:
+    """FLOPs of forward and backward.
+
+    A matrix costs a token 2 FLOPs per weight forwards, 2 for the gradient of its input, and 2 for its own gradient
+    if it is trained: 6 with full training, 4 where weights are frozen. Attention has no weights: its backward is twice
+    its forward. As in arXiv 2204.02311, appendix B, what checkpointing computes again does not count; unlike there,
+    attention is counted as causal, and the head for scored tokens alone.
+    """
+    embedding = model.get_input_embeddings().weight
+    lookup = (6.0 if embedding.requires_grad else 4.0) * embedding.numel()
+    forward = forward_cost(model, head)
+    return CostModel(
+        per_token=sum((6.0 if p.requires_grad else 4.0) * share * p.numel() for p, share in _used(model)) - lookup,
+        per_pair=3.0 * forward.per_pair,
+        per_scored=(3.0 if head.weight.requires_grad else 2.0) * forward.per_scored,
+    )
+
+
+def _used(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, float]]:
+    """Every parameter of the decoder, and how much of it a token uses: experts the share that it visits."""
+    decoder = decoder_of(model)
+    experts = tuple(_prefix(name) for name, part in decoder.named_modules() if type(part).__name__.endswith("Experts"))
+    share = _expert_share(model.config.get_text_config(decoder=True)) if experts else 1.0
+    for name, parameter in decoder.named_parameters():
+        yield parameter, share if name.startswith(experts) else 1.0
+
+
+def _prefix(name: str) -> str:
+    """Of all parameters of an expert layer, also those of an adapter around it."""
+    return name.split(".base_layer", maxsplit=1)[0] + "."
+
+
+def _expert_share(config: PretrainedConfig) -> float:
+    """Experts that a token visits / experts; 1 if the configuration does not say."""
+    total, visited = _setting(config, *EXPERTS), _setting(config, *EXPERTS_OF_A_TOKEN)
+    return visited / total if total and visited else 1.0
+
+
+def _per_pair(config: PretrainedConfig) -> float:
+    """One product of query and key and one of weight and value, in every head of every layer that attends."""
+    heads = _setting(config, "num_attention_heads")
+    if not heads:  # no layer attends
+        return 0.0
+    size = _setting(config, "head_dim") or config.hidden_size // heads
+    parts = _setting(config, "qk_nope_head_dim"), _setting(config, "qk_rope_head_dim")  # latent attention
+    query_size = sum(parts) or size
+    value_size = _setting(config, "v_head_dim") or size
+    return 2.0 * _attention_layers(config) * heads * (query_size + value_size)
+
+
+def _attention_layers(config: PretrainedConfig) -> int:
+    settings = config.to_dict()
+    kinds = settings.get("layer_types") or settings.get("layers_block_type")
+    if kinds is None:
+        return int(config.num_hidden_layers)
+    return sum(("attention" in kind and "linear" not in kind) or kind == "hybrid" for kind in kinds)
+
+
+def _setting(config: PretrainedConfig, *names: str) -> int:
+    """The first of these whole numbers that the configuration has, under its own name for it; 0: none."""
+    settings = config.to_dict()
+    found = (settings.get(config.attribute_map.get(name, name)) for name in names)
+    return next((value for value in found if isinstance(value, int)), 0)

@@ -1,0 +1,34 @@
+"""What Llama 4's attention takes from the number of a row where it means the position of a token.
+
+Stands beside `attention`, which hands it every call of a Llama 4 layer. transformers 5.23 gives chunks to a layer by
+its mask alone, and counts rows for the temperature of layers without rotary positions (arXiv 2501.19399).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.models.llama4.modeling_llama4 import Llama4TextAttention
+
+from burnish.types import Layout
+
+
+def chunk_of(layer: Llama4TextAttention) -> int | None:
+    """Positions in a chunk of this layer; None: it sees all."""
+    chunked = layer.config.layer_types[layer.layer_idx] == "chunked_attention"
+    return int(layer.config.attention_chunk_size) if chunked else None
+
+
+def at_positions(layer: Llama4TextAttention, query: Tensor, layout: Layout) -> Tensor:
+    """Queries [1, heads, N, D], scaled by their positions where the layer has scaled them by their rows."""
+    if not layer.attn_temperature_tuning or layer.use_rope:
+        return query
+    rows = torch.arange(len(layout.positions), device=query.device)
+    factor = _temperature(layer, layout.positions) / _temperature(layer, rows)
+    return query * factor[:, None].to(query.dtype)
+
+
+def _temperature(layer: Llama4TextAttention, positions: Tensor) -> Tensor:
+    """[N] float64, as in `Llama4TextAttention.forward`."""
+    steps = torch.floor((positions.double() + 1.0) / layer.floor_scale)
+    return torch.log1p(steps) * layer.attn_scale + 1.0

@@ -1,0 +1,128 @@
+"""Writes the tables of docs/families.md from the very models of the tests.
+
+    python -m scripts.families
+
+Every family is built tiny, the probe chooses its route, and what the route computes is compared with transformers' own
+forward in float64, in one microbatch and in several. About a minute on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from burnish.errors import ModelError
+from burnish.model.attention import install, uninstall
+from burnish.model.head import read_head
+from burnish.model.probe import probe
+from burnish.model.route import Route
+from burnish.watch import quiet_transformers
+from tests.equality import SPLIT, WHOLE, by_policy, by_transformers, difference
+from tests.families import FAMILIES, REFUSED, ROUTES, in_float64, route_of
+
+PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+ROUTE_WORDS = {Route.SHARED: "shared", Route.EXPANDED: "expanded", Route.ALONE: "one at a time"}
+HEADS = {
+    "families": "| family | class | what it has | route | log-probabilities | gradients |\n|---|---|---|---|---|---|\n",
+    "refused": "| family | class | why |\n|---|---|---|\n",
+}
+
+
+def _layers(model: PreTrainedModel) -> set[str]:
+    settings = model.config.to_dict()
+    return set(settings.get("layer_types") or settings.get("layers_block_type") or settings.get("block_types") or ())
+
+
+def _experts(model: PreTrainedModel) -> bool:
+    return any(type(part).__name__.endswith("Experts") for part in model.modules())
+
+
+def _learned_positions(model: PreTrainedModel) -> bool:
+    tables = [part for part in model.modules() if isinstance(part, nn.Embedding)]
+    return any(len(table.weight) > model.config.vocab_size for table in tables)
+
+
+def _has(name: str) -> Callable[[PreTrainedModel], bool]:
+    return lambda model: bool(model.config.to_dict().get(name))
+
+
+STATES = {"linear_attention", "mamba", "recurrent"}
+STATE_SIZES = ("state_size", "mamba_d_state")
+
+FEATURES: dict[str, Callable[[PreTrainedModel], bool]] = {
+    "windows": lambda model: "sliding_attention" in _layers(model) or _has("sliding_window")(model),
+    "chunks": lambda model: "chunked_attention" in _layers(model),
+    "sinks": lambda model: any(name.endswith("sinks") for name, _ in model.named_parameters()),
+    "capped scores": _has("attn_logit_softcapping"),
+    "latent attention": _has("kv_lora_rank"),
+    "experts": _experts,
+    "learned positions": _learned_positions,
+    "scaled logits": lambda model: read_head(model).scale != 1,
+    "capped logits": lambda model: read_head(model).softcap is not None,
+    "tied head": lambda model: read_head(model).weight is model.get_input_embeddings().weight,
+    "convolutions": lambda model: "conv" in _layers(model),
+    "states": lambda model: bool(STATES & _layers(model)) or any(_has(name)(model) for name in STATE_SIZES),
+}
+"""What a table says that a model has → whether it has it."""
+
+
+def features(model: PreTrainedModel) -> str:
+    return ", ".join(word for word, holds in FEATURES.items() if holds(model))
+
+
+def known(family: str) -> list[str]:
+    """The cells of a row that do not depend on the machine."""
+    model = FAMILIES[family]()
+    return [family, type(model).__name__, features(model), ROUTE_WORDS[route_of(family)]]
+
+
+def measured(family: str) -> list[str]:
+    """The largest differences over all microbatches and routes that the family can take."""
+    with pytest.MonkeyPatch.context() as patch:
+        model = in_float64(family, patch)
+        install(model)
+        if route_of(family) is Route.ALONE:
+            uninstall(model)
+        plain = by_transformers(model)
+        found = [
+            difference(by_policy(model, route, budget), plain)
+            for route in ROUTES[route_of(family)]
+            for budget in (WHOLE, SPLIT)
+        ]
+    return [f"{max(each.logprob for each in found):.0e}", f"{max(each.gradient for each in found):.0e}"]
+
+
+def refused(family: str) -> list[str]:
+    """The row of a family that no route computes."""
+    torch.manual_seed(0)
+    model = REFUSED[family]()
+    install(model)
+    try:
+        probe(model)
+    except ModelError as error:
+        return [family, type(model).__name__, error.given.partition("cannot be trained: ")[2]]
+    raise AssertionError(f"{family} is refused by the probe")
+
+
+def replaced(page: str, name: str, rows: Iterator[list[str]]) -> str:
+    """The page with the rows between the marks of a table."""
+    begin, end = f"<!-- {name}: python -m scripts.families -->\n", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    table = HEADS[name] + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return before + begin + table + end + after
+
+
+def main() -> None:
+    with quiet_transformers():
+        page = replaced(PAGE.read_text(), "families", (known(family) + measured(family) for family in FAMILIES))
+        PAGE.write_text(replaced(page, "refused", (refused(family) for family in REFUSED)))
+
+
+if __name__ == "__main__":
+    main()
