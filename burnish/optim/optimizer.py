@@ -6,16 +6,18 @@ the masters: bfloat16 weights have 8 bits of mantissa, so an update below 1/256 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from burnish.errors import RecipeError
+from burnish.optim.masters import Masters
 
+FACTOR = "factor"
+"""In a library's group: what its parameters multiply the learning rate by."""
 OptimizerName = Literal["adamw", "adamw_8bit", "muon"]
 
 
@@ -36,39 +38,6 @@ class OptimizerSettings:
     """AdamW's addition to the denominator."""
 
 
-class Masters:
-    """Float32 twins of the parameters that are narrower than float32; wider ones stand for themselves.
-
-    Gradients are added to the twin in float32 as each microbatch makes them, so that accumulation does not round.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self.parameters = list(parameters)
-        self.masters = [_twin(p) if p.dtype.itemsize < 4 else p for p in self.parameters]
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if master is not parameter:
-                parameter.register_post_accumulate_grad_hook(partial(_hand_over, master))
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Rounds the masters into the weights that the model computes with."""
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if master is not parameter:
-                parameter.copy_(master)
-
-
-def _twin(parameter: nn.Parameter) -> nn.Parameter:
-    return nn.Parameter(parameter.detach().to(torch.float32))
-
-
-def _hand_over(master: nn.Parameter, parameter: Tensor) -> None:
-    """Moves a fresh gradient from a parameter to its master."""
-    assert parameter.grad is not None, "the hook runs after a gradient was accumulated"
-    gradient = parameter.grad.to(torch.float32)
-    master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-    parameter.grad = None
-
-
 class Optimizer:
     """One role's optimiser: its masters, its libraries' optimisers, and clipping."""
 
@@ -77,20 +46,27 @@ class Optimizer:
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         settings: OptimizerSettings,
         embedding_like: Iterable[nn.Parameter] = (),
+        factors: Mapping[str, float] | None = None,
     ) -> None:
         """
         Args:
             named_parameters: the trained parameters.
             settings: which optimiser, and how.
             embedding_like: embedding and head, which Muon leaves to AdamW.
+            factors: of the learning rate, by the name of a trained parameter (see `rates`); a name that is not in it
+                has the factor 1. None: all have.
         """
         named = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
         self.names = [name for name, _ in named]
         self.masters = Masters(parameter for _, parameter in named)
         self.settings = settings
         outside = {id(parameter) for parameter in embedding_like}
-        matrices = [p.ndim == 2 and id(p) not in outside for p in self.masters.parameters]
-        self.libraries = _build(self.masters.masters, matrices, settings)
+        inner = [p.ndim == 2 and id(p) not in outside for p in self.masters.parameters]
+        members = [
+            _Member(master, is_inner, (factors or {}).get(name, 1.0))
+            for name, master, is_inner in zip(self.names, self.masters.masters, inner, strict=True)
+        ]
+        self.libraries = _build(members, settings)
 
     def step(self, factor: float, clip: float | None) -> Tensor:
         """One update at `factor` times the learning rate. Gradients are cleared.
@@ -105,32 +81,48 @@ class Optimizer:
             torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         for library in self.libraries:
             for group in library.param_groups:
-                group["lr"] = factor * self.settings.learning_rate
+                group["lr"] = factor * self.settings.learning_rate * group[FACTOR]
             library.step()
             library.zero_grad(set_to_none=True)
         self.masters.publish()
         return norm
 
 
-def _build(
-    parameters: list[nn.Parameter], matrices: list[bool], settings: OptimizerSettings
-) -> list[torch.optim.Optimizer]:
+@dataclass(frozen=True, eq=False, slots=True)
+class _Member:
+    """A parameter as the optimiser sees it."""
+
+    master: nn.Parameter
+    is_inner: bool
+    """A matrix between embedding and head."""
+    factor: float
+    """Of the learning rate."""
+
+
+def _build(members: list[_Member], settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
     if settings.name != "muon":
-        return [_adamw(parameters, settings)]
-    inner = [p for p, is_matrix in zip(parameters, matrices, strict=True) if is_matrix]
-    rest = [p for p, is_matrix in zip(parameters, matrices, strict=True) if not is_matrix]
-    muon = torch.optim.Muon(
-        inner, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+        return [_adamw(members, settings)]
+    inner = [member for member in members if member.is_inner]
+    rest = [member for member in members if not member.is_inner]
+    muon = torch.optim.Muon(_groups(inner, settings), lr=settings.learning_rate, adjust_lr_fn="match_rms_adamw")
     return [muon, _adamw(rest, settings)] if rest else [muon]
 
 
-def _adamw(parameters: list[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+def _groups(members: list[_Member], settings: OptimizerSettings) -> list[dict[str, object]]:
+    """The groups of parameters that a library gets: matrices before vectors, each by its factor."""
+    kinds = sorted({(member.master.ndim < 2, member.factor) for member in members})
+    return [
+        {
+            "params": [m.master for m in members if (m.master.ndim < 2, m.factor) == (is_vector, factor)],
+            "weight_decay": 0.0 if is_vector else settings.weight_decay,
+            FACTOR: factor,
+        }
+        for is_vector, factor in kinds
     ]
-    groups = [group for group in groups if group["params"]]
+
+
+def _adamw(members: list[_Member], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    groups = _groups(members, settings)
     if settings.name == "adamw_8bit":
         return _adamw_8bit(groups, settings)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True)
