@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.model.head import Head, read_head
+from burnish.model.noise import perturbed
 from burnish.model.scoring import CHUNK_BYTES, score
 from burnish.packing import CostModel, Part, pack
 from burnish.types import Group, Microbatch, Score, TokenScores
@@ -51,12 +52,13 @@ class Policy:
     def hidden(self, microbatch: Microbatch) -> Tensor:
         """[N, H], the last hidden state of every packed row."""
         decoder = self.causal_lm.get_decoder()
-        output = decoder(
-            input_ids=microbatch.tokens[None],
-            position_ids=microbatch.layout.positions[None],
-            use_cache=False,
-            layout=microbatch.layout,
-        )
+        with perturbed(decoder.get_input_embeddings(), microbatch):
+            output = decoder(
+                input_ids=microbatch.tokens[None],
+                position_ids=microbatch.layout.positions[None],
+                use_cache=False,
+                layout=microbatch.layout,
+            )
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 

@@ -1,41 +1,22 @@
-"""Optimisers from libraries, over float32 masters where the weights are narrower.
+"""One role's optimiser: the libraries' update of its weights, with clipping, and the weights that are to be used.
 
-Stands beside `step`. The optimisers are torch's and bitsandbytes'; ours are only the choice of parameters for each and
-the masters: bfloat16 weights have 8 bits of mantissa, so an update below 1/256 of a weight would be lost in them.
+Stands beside `step`. The optimisers are libraries'; ours are the choice of parameters for each, float32 twins of narrow
+weights or stochastic rounding, and the average.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from burnish.errors import RecipeError
+from burnish.optim.average import Average
+from burnish.optim.libraries import FACTOR, Member, build
 from burnish.optim.masters import Masters
-
-FACTOR = "factor"
-"""In a library's group: what its parameters multiply the learning rate by."""
-OptimizerName = Literal["adamw", "adamw_8bit", "muon"]
-
-
-@dataclass(frozen=True, slots=True)
-class OptimizerSettings:
-    """What an optimiser is built from."""
-
-    name: OptimizerName = "adamw"
-    """adamw: torch's, fused (arXiv 1711.05101). adamw_8bit: bitsandbytes' (arXiv 2110.02861). muon: torch's, for the
-    matrices between embedding and head, its update scaled to AdamW's size (arXiv 2502.16982); AdamW for the rest."""
-    learning_rate: float = 1e-5
-    """Peak learning rate."""
-    weight_decay: float = 0.0
-    """Decoupled decay of matrices; vectors (norms, biases) never decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's averaging of gradients and their squares."""
-    eps: float = 1e-8
-    """AdamW's addition to the denominator."""
+from burnish.optim.settings import KINDS, OptimizerSettings
 
 
 class Optimizer:
@@ -47,6 +28,7 @@ class Optimizer:
         settings: OptimizerSettings,
         embedding_like: Iterable[nn.Parameter] = (),
         factors: Mapping[str, float] | None = None,
+        undecayed: Collection[str] = (),
     ) -> None:
         """
         Args:
@@ -55,18 +37,29 @@ class Optimizer:
             embedding_like: embedding and head, which Muon leaves to AdamW.
             factors: of the learning rate, by the name of a trained parameter (see `rates`); a name that is not in it
                 has the factor 1. None: all have.
+            undecayed: names of matrices that do not decay; vectors never do.
+
+        Raises:
+            RecipeError: the library, or the device that it needs, is not there; or nothing is to be rounded.
         """
         named = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
         self.names = [name for name, _ in named]
-        self.masters = Masters(parameter for _, parameter in named)
         self.settings = settings
-        outside = {id(parameter) for parameter in embedding_like}
-        inner = [p.ndim == 2 and id(p) not in outside for p in self.masters.parameters]
+        self.masters = Masters((parameter for _, parameter in named), _rounding(named, settings))
+        outside, rates = {id(parameter) for parameter in embedding_like}, factors or {}
         members = [
-            _Member(master, is_inner, (factors or {}).get(name, 1.0))
-            for name, master, is_inner in zip(self.names, self.masters.masters, inner, strict=True)
+            Member(
+                weight=master,
+                is_inner=master.ndim == 2 and id(parameter) not in outside,
+                decays=master.ndim >= 2 and name not in undecayed,
+                factor=rates.get(name, 1.0),
+            )
+            for (name, parameter), master in zip(named, self.masters.masters, strict=True)
         ]
-        self.libraries = _build(members, settings)
+        self.libraries = build(members, settings)
+        self.average = None if settings.ema is None else Average(self.masters.weights, settings.ema)
+        self.updates = 0
+        """Updates done; what is drawn by chance in a step may be drawn from its number."""
 
     def step(self, factor: float, clip: float | None) -> Tensor:
         """One update at `factor` times the learning rate. Gradients are cleared.
@@ -82,59 +75,94 @@ class Optimizer:
         for library in self.libraries:
             for group in library.param_groups:
                 group["lr"] = factor * self.settings.learning_rate * group[FACTOR]
-            library.step()
-            library.zero_grad(set_to_none=True)
+        for _ in self.masters.turns():
+            for library in self.libraries:
+                library.step()
+        self.clear()
         self.masters.publish()
+        self.updates += 1
+        if self.average is not None:
+            self.average.update(self.masters.weights, self.updates)
         return norm
 
+    def clear(self) -> None:
+        """Drops all gradients."""
+        for master in self.masters.masters:
+            master.grad = None
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Member:
-    """A parameter as the optimiser sees it."""
+    def bytes_to_come(self) -> int:
+        """Memory that the libraries will take for their states with the first step; 0 after it."""
+        if any(library.state for library in self.libraries):
+            return 0
+        return round(KINDS[self.settings.name].state_bytes * sum(p.numel() for p in self.masters.parameters))
 
-    master: nn.Parameter
-    is_inner: bool
-    """A matrix between embedding and head."""
-    factor: float
-    """Of the learning rate."""
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Inside, the model has the weights that are evaluated and saved: the average, where one is kept.
+
+        Afterwards it has those of training again, bit for bit. Takes the memory of the trained weights once more, if
+        the two differ.
+        """
+        if self.average is None and self.settings.name != "schedule_free":
+            yield
+            return
+        before = [weight.detach().clone() for weight in self.masters.weights]
+        self._use_average()
+        try:
+            yield
+        finally:
+            if self.average is None:
+                _switch(self.libraries, to_training=True)
+            _copy(before, self.masters.weights)
+            self.masters.publish()
+
+    def _use_average(self) -> None:
+        if self.average is not None:
+            _copy(self.average.values, self.masters.parameters)
+        else:
+            _switch(self.libraries, to_training=False)
+            self.masters.publish()
+
+    def memory(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """What the next steps depend on beside weights and libraries: named tensors (not copies), and values."""
+        tensors: dict[str, Tensor] = {}
+        if self.average is not None:
+            tensors |= {f"average/{name}": v for name, v in zip(self.names, self.average.values, strict=True)}
+        if self.masters.rounding is not None:
+            tensors["rounding"] = self.masters.rounding.get_state()
+        return tensors, {"updates": self.updates}
+
+    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, int]) -> None:
+        """Puts back what `memory` gave, into an optimiser with the same settings over the same parameters."""
+        if self.average is not None:
+            _copy([tensors[f"average/{name}"] for name in self.names], self.average.values)
+        if self.masters.rounding is not None:
+            self.masters.rounding.set_state(tensors["rounding"].cpu())
+        self.updates = values["updates"]
 
 
-def _build(members: list[_Member], settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
-    if settings.name != "muon":
-        return [_adamw(members, settings)]
-    inner = [member for member in members if member.is_inner]
-    rest = [member for member in members if not member.is_inner]
-    muon = torch.optim.Muon(_groups(inner, settings), lr=settings.learning_rate, adjust_lr_fn="match_rms_adamw")
-    return [muon, _adamw(rest, settings)] if rest else [muon]
-
-
-def _groups(members: list[_Member], settings: OptimizerSettings) -> list[dict[str, object]]:
-    """The groups of parameters that a library gets: matrices before vectors, each by its factor."""
-    kinds = sorted({(member.master.ndim < 2, member.factor) for member in members})
-    return [
-        {
-            "params": [m.master for m in members if (m.master.ndim < 2, m.factor) == (is_vector, factor)],
-            "weight_decay": 0.0 if is_vector else settings.weight_decay,
-            FACTOR: factor,
-        }
-        for is_vector, factor in kinds
-    ]
-
-
-def _adamw(members: list[_Member], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    groups = _groups(members, settings)
-    if settings.name == "adamw_8bit":
-        return _adamw_8bit(groups, settings)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True)
-
-
-def _adamw_8bit(groups: list[dict[str, object]], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    try:
-        from bitsandbytes.optim import AdamW8bit  # an optional extra
-    except ImportError as error:
+def _rounding(named: list[tuple[str, nn.Parameter]], settings: OptimizerSettings) -> torch.Generator | None:
+    """The chance of stochastic rounding, on the device of the weights."""
+    if not settings.stochastic_rounding:
+        return None
+    if not any(parameter.dtype == torch.bfloat16 for _, parameter in named):
         raise RecipeError(
-            given="optimizer: adamw_8bit",
-            rule="8-bit AdamW comes from bitsandbytes, which is not installed",
-            remedy="pip install 'burnish[quant]', or optimizer: adamw",
-        ) from error
-    return AdamW8bit(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
+            given="stochastic_rounding, and no trained weight is bfloat16",
+            rule="what is rounded by chance are updates of bfloat16 weights; adapters are float32 already",
+            remedy="set dtype: bfloat16, or leave it out",
+        )
+    [device] = {parameter.device for _, parameter in named}
+    return torch.Generator(device).manual_seed(settings.seed)
+
+
+@torch.no_grad()
+def _copy(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source)
+
+
+def _switch(libraries: list[torch.optim.Optimizer], *, to_training: bool) -> None:
+    """Turns the weights of the schedule-free optimiser into those of training, or into their average."""
+    for library in libraries:
+        switch = library.train if to_training else library.eval  # type: ignore[attr-defined]
+        switch()
