@@ -92,7 +92,7 @@ class Optimizer:
 
     def bytes_to_come(self) -> int:
         """Memory that the libraries will take for their states with the first step; 0 after it."""
-        if any(library.state for library in self.libraries):
+        if any(state for library in self.libraries for state in library.state.values()):
             return 0
         return round(KINDS[self.settings.name].state_bytes * sum(p.numel() for p in self.masters.parameters))
 

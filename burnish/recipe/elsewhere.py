@@ -45,7 +45,7 @@ KNOWN_ELSEWHERE = {
     "early_stopping_steps": "stop_after.evaluations",
     "load_best_model_at_end": "keep_best",
     "metric_for_best_model": "not there: keep_best and stop_after go by the held-out loss",
-    "auto_find_batch_size": "not there: tokens_per_microbatch says what fits, and rehearse tries it before the first step",
+    "auto_find_batch_size": "not there: tokens_per_microbatch says what fits, rehearse tries it first",
     "label_smoothing_factor": "label_smoothing",
     "optim": "optimizer",
     "save_steps": "checkpoint_every",

@@ -73,7 +73,7 @@ def run(origins: Origins) -> Finished:
     derived = _derived(recipe, openers)
     with (
         first.feed,
-        RunFolder.open(path, origins.text(derived), origins.identity()) as folder,
+        RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity()) as folder,
         open_progress(folder.path / "log.txt") as progress,
         StopSignal() as stop,
     ):
@@ -190,7 +190,17 @@ def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
             "max_length": opener.reader.max_length,
             "tokens_per_microbatch": opener.reader.tokens_per_microbatch,
             "learning_rate": learning_rate(recipe, opener.stage),
-            "schedule": opener.stage.shape,
-            **KINDS[opener.stage.optimizer].options,
+        }.items()
+    }
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """Values whose null default goes by the optimizer, by their keys in the recipe."""
+    return {
+        f"stages.{number}.{stage.method}.{key}": value
+        for number, stage in enumerate(recipe.stages)
+        for key, value in {
+            "schedule": stage.settings.shape,
+            **KINDS[stage.settings.optimizer].options,
         }.items()
     }

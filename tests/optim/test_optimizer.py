@@ -98,7 +98,7 @@ def test_muon_takes_the_inner_matrices():
     }
 
 
-RATES = {"adafactor": 0.3, "lion": 0.01, "lion_8bit": 0.01, "sgd": 2.0, "schedule_free": 0.1}
+RATES = {"adafactor": 0.3, "lion": 0.01, "lion_8bit": 0.01, "sgd": 0.5, "schedule_free": 0.1}
 
 
 @pytest.mark.parametrize("name", ON_CPU)
@@ -130,14 +130,14 @@ def test_every_optimizer_finds_the_minimum_of_a_bowl(name):
     target = torch.randn(6, 4, generator=generator, dtype=dtype)
     least = torch.linalg.solve(matrix, target)
     weight = nn.Parameter(torch.zeros(6, 4, dtype=dtype))
-    settings = OptimizerSettings(name=name, learning_rate=RATES.get(name, 0.05) / (20 if name == "sgd" else 1))
+    settings = OptimizerSettings(name=name, learning_rate=RATES.get(name, 0.05) / (5 if name == "sgd" else 1))
     optimizer = Optimizer([("weight", weight)], settings)
     steps = 800
     for step in range(steps):
         (matrix @ weight - target).square().sum().backward()
         optimizer.step(1.0 if name == "schedule_free" else 1 - step / steps, clip=None)
     with optimizer.in_use():
-        assert float((weight - least).abs().max()) < 1e-2
+        assert float((weight.detach() - least).abs().max()) < 1e-2
 
 
 @pytest.mark.parametrize("name", ON_CPU)
