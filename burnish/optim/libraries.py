@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from burnish.errors import RecipeError
-from burnish.optim.settings import OptimizerSettings
+from burnish.optim.settings import PAGED, OptimizerSettings
 
 FACTOR = "factor"
 """In a library's group: what its parameters multiply the learning rate by."""
@@ -48,7 +48,7 @@ def build(members: Sequence[Member], settings: OptimizerSettings) -> list[torch.
             return _muon(members, settings)
         case "schedule_free":
             return [_schedule_free(groups, settings)]
-        case "adamw_paged" | "adamw_8bit_paged":
+        case name if name in PAGED:
             _require_cuda(members, settings)
     return [_of_bitsandbytes(groups, settings)]
 
@@ -100,6 +100,14 @@ def _of_bitsandbytes(groups: list[dict[str, Any]], settings: OptimizerSettings) 
     }
     optimizer: torch.optim.Optimizer = classes[settings.name](groups, lr=settings.learning_rate, **settings.options)
     return optimizer
+
+
+def page_again(library: torch.optim.Optimizer) -> None:
+    """Puts restored states back into paged memory: whoever loads a state knows nothing of pages."""
+    for parameter, state in library.state.items():
+        for key in ("state1", "state2"):
+            paged = library.get_state_buffer(parameter, dtype=state[key].dtype)  # type: ignore[attr-defined]
+            state[key] = paged.copy_(state[key])
 
 
 def _require_cuda(members: Sequence[Member], settings: OptimizerSettings) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from burnish.errors import RecipeError
 from burnish.optim.average import Average
-from burnish.optim.libraries import FACTOR, Member, build
+from burnish.optim.libraries import FACTOR, Member, build, page_again
 from burnish.optim.masters import Masters
-from burnish.optim.settings import KINDS, OptimizerSettings
+from burnish.optim.settings import KINDS, PAGED, OptimizerSettings
 
 
 class Optimizer:
@@ -133,7 +133,10 @@ class Optimizer:
         return tensors, {"updates": self.updates}
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, int]) -> None:
-        """Puts back what `memory` gave, into an optimiser with the same settings over the same parameters."""
+        """Puts back what `memory` gave, into an optimiser with the same settings whose libraries have their states."""
+        if self.settings.name in PAGED:
+            for library in self.libraries:
+                page_again(library)
         if self.average is not None:
             _copy([tensors[f"average/{name}"] for name in self.names], self.average.values)
         if self.masters.rounding is not None:

@@ -90,6 +90,8 @@ KINDS: Mapping[OptimizerName, Kind] = MappingProxyType(
 in fine-tuning (arXiv 1910.10683, section 3.1.2)."""
 assert set(KINDS) == set(get_args(OptimizerName)), "every name has its kind"
 
+PAGED: tuple[OptimizerName, ...] = ("adamw_paged", "adamw_8bit_paged")
+"""Those whose states may leave the GPU."""
 OPTIONS = ("betas", "eps", "momentum", "nesterov", "beta2_decay")
 """Every option that some optimiser has."""
 

@@ -72,8 +72,7 @@ class Optimisation(Settings):
     beta2_decay: Annotated[float, Field(lt=0)] | None = None
     """Adafactor averages squares with 1 - step^beta2_decay; null: -0.8."""
     stochastic_rounding: bool = False
-    """Updates bfloat16 weights without float32 twins, rounded by chance: six bytes less for each trained weight between
-    steps, four of them its gradient's while one is held."""
+    """Updates bfloat16 weights without float32 twins, rounded by chance: four bytes less for each trained weight."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of an average of the weights that stays from step to step, such as 0.999. The average is what is evaluated
     and saved; null: none is kept."""

@@ -31,9 +31,8 @@ def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Opti
     embedding_like = [parameter for end in ends for parameter in end.parameters()]
     names = [name for name, _ in policy.trained_parameters()]
     undecayed = {name for pattern in settings.no_weight_decay for name in matching(names, pattern, "no_weight_decay")}
-    return Optimizer(
-        policy.trained_parameters(), chosen, embedding_like, learning_rate_factors(settings, policy), undecayed
-    )
+    factors = learning_rate_factors(settings, policy)
+    return Optimizer(policy.trained_parameters(), chosen, embedding_like, factors, undecayed)
 
 
 def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
@@ -46,14 +45,21 @@ def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
 
 
 def learning_rate_factors(settings: Optimisation, policy: Policy) -> dict[str, float]:
-    """Of the learning rate, by the name of a trained parameter; all reasons multiply."""
+    """Of the learning rate, by the name of a trained parameter; all reasons multiply.
+
+    Raises:
+        RecipeError: a pattern matches nothing.
+    """
     names = [name for name, _ in policy.trained_parameters()]
-    by_pattern = pattern_factors(names, settings.learning_rates)
+    return combined(pattern_factors(names, settings.learning_rates), _by_layer(settings, policy))
+
+
+def _by_layer(settings: Optimisation, policy: Policy) -> dict[str, float]:
+    """Those of layer_decay."""
     if settings.layer_decay is None:
-        return by_pattern
+        return {}
     first = {id(parameter) for parameter in policy.causal_lm.get_input_embeddings().parameters()}
     embeddings = {name for name, parameter in policy.trained_parameters() if id(parameter) in first}
     num_layers = policy.causal_lm.config.get_text_config(decoder=True).num_hidden_layers
-    return combined(
-        by_pattern, layer_factors(names, settings.layer_decay, num_layers=num_layers, embeddings=embeddings)
-    )
+    names = [name for name, _ in policy.trained_parameters()]
+    return layer_factors(names, settings.layer_decay, num_layers=num_layers, embeddings=embeddings)
