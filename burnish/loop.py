@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from burnish.errors import Interrupted
 from burnish.evaluate import held_out_loss
 from burnish.losses import Loss
+from burnish.rehearsal import rehearse
 from burnish.runs import (
     StageFolder,
     StopSignal,
@@ -26,6 +27,7 @@ from burnish.runs import (
 from burnish.schedule import Schedule
 from burnish.sources import Source
 from burnish.step import Trainer
+from burnish.stopping import Stopping
 from burnish.types import Group
 from burnish.watch import Listeners, Progress, Watch
 
@@ -54,6 +56,10 @@ class Stage:
     tokens_per_microbatch: int
     held_out: Sequence[Group] = ()
     """Empty: no evaluation."""
+    rehearsal: Sequence[Group] = ()
+    """The costliest groups that a microbatch can have, computed once before the first step; empty: nothing is."""
+    stopping: Stopping = field(default_factory=Stopping)
+    """Whether the stage ends early, and which weights it hands on."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be the same when the run goes on."""
 
@@ -69,8 +75,12 @@ class Stage:
                 self._evaluate(0, watch)
             if stop.requested:
                 raise self._interrupted(done)
+            if self.rehearsal:
+                rehearse(self.trainer, self.rehearsal, self.loss, self.tokens_per_microbatch)
             watch.begin()
             for step, groups in enumerate(self.source, start=done + 1):
+                if self.stopping.over:
+                    break
                 factor = self.schedule.factor(step - 1)
                 sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
                 rate = factor * self.trainer.optimizer.settings.learning_rate
@@ -87,14 +97,16 @@ class Stage:
             watch.flush(step)
         if evaluates:
             self._evaluate(step, watch)
-        if keeps:
+        over = self.stopping.over
+        if keeps or over:
             if not stopping:  # who asked to stop does not want to wait
                 self.source.settle()
             facts = {**self.facts, "metrics_offset": folder.metrics_offset()}
-            save_checkpoint(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
+            state = capture(self.trainer, self.source, step, facts, self.stopping)
+            save_checkpoint(folder.path, state, rhythm.keep_checkpoints)
         if evaluates or keeps:
             watch.go_on()
-        if stopping and not last:
+        if stopping and not last and not over:
             raise self._interrupted(step)
 
     def _interrupted(self, step: int) -> Interrupted:
@@ -103,8 +115,11 @@ class Stage:
 
     def _evaluate(self, step: int, watch: Watch) -> None:
         if len(self.held_out):
-            sums = held_out_loss(self.trainer.policy, self.held_out, self.loss, self.tokens_per_microbatch)
-            watch.evaluated(step, sums)
+            policy = self.trainer.policy
+            with self.trainer.optimizer.in_use():
+                sums = held_out_loss(policy, self.held_out, self.loss, self.tokens_per_microbatch)
+                watch.evaluated(step, sums)
+                self.stopping.observe(step, float(sums["loss"]), policy.trained_parameters())
 
     def _resume(self, folder: StageFolder, progress: Progress) -> int:
         """Restores the newest checkpoint and cuts the figures back to it; returns the steps done."""
@@ -116,7 +131,7 @@ class Stage:
             return 0
         checkpoint = load_checkpoint(newest.path, verified=True)
         require_facts(checkpoint, self.facts)
-        restore(checkpoint, self.trainer, self.source)
+        restore(checkpoint, self.trainer, self.source, self.stopping)
         folder.cut_metrics(checkpoint.values["facts"]["metrics_offset"])
         for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
             progress.say(note)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -220,7 +221,7 @@ def _weights(response: Response) -> Tensor:
 def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], sequence_group: Tensor) -> Microbatch:
     rows = torch.cat([piece.rows for piece in scored])
     sequence = torch.cat([torch.full_like(piece.rows, piece.sequence) for piece in scored])
-    streams = {}
+    streams: dict[str, Any] = {}
     for name in STREAMS:
         if any(name in piece.streams for piece in scored):
             streams[name] = torch.cat([piece.streams.get(name, torch.zeros(len(piece.rows))) for piece in scored])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from burnish.losses import Loss
+from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer
 from burnish.packing import count_denominators
@@ -31,6 +32,8 @@ class Trainer:
     optimizer: Optimizer
     clip: float | None = 1.0
     """Largest norm of all gradients together; None: no clipping."""
+    neftune: Neftune | None = None
+    """Noise on the embeddings of training; None: none."""
 
     def forward_backward(self, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> Sums:
         """Adds the microbatch's share of the step's gradient.
@@ -51,10 +54,14 @@ class Trainer:
         """One optimiser step on the groups: count, pack, forward_backward for each microbatch, optim_step."""
         denominators = count_denominators(groups)
         sums: Sums = {}
-        for microbatch in self.policy.pack(groups, budget):
+        for microbatch in self._pack(groups, budget):
             add(sums, self.forward_backward(microbatch.to(self.policy.device), loss, denominators))
         sums["grad_norm"] = self.optim_step(factor)
         return sums
+
+    def _pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:
+        microbatches = self.policy.pack(groups, budget)
+        return microbatches if self.neftune is None else self.neftune.on(microbatches, self.optimizer.updates)
 
 
 def evaluate_loss(policy: Policy, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> LossOutput:

@@ -157,6 +157,18 @@ class Layout:
     """[N] int64, position in the unpacked sequence; every response starts at P."""
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingNoise:
+    """What decides the noise on a microbatch's embeddings, see `model.noise`. As ``EmbeddingNoise(5.0, 0, 9)``."""
+
+    alpha: float
+    """Its size, > 0."""
+    seed: int
+    """Of the training."""
+    step: int
+    """Optimiser steps before this one."""
+
+
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Microbatch:
     """Groups packed into one row without padding, ready for one forward. Made by `packing.pack`.
@@ -194,6 +206,8 @@ class Microbatch:
     """[num_sequences] int64, index of each response's group in the step (not in the microbatch: groups may split)."""
     sequence_tokens: Tensor
     """[num_sequences] int64, scored tokens of each response."""
+    noise: EmbeddingNoise | None = None
+    """None: embeddings as they are."""
 
     @property
     def num_sequences(self) -> int:

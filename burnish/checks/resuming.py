@@ -81,6 +81,8 @@ def _short(recipe: Recipe) -> Recipe:
             "keep_checkpoints": 1,
             "eval_data": None,
             "eval_every": None,
+            "stop_after": None,
+            "keep_best": False,
         }
     )
     stages = (recipe.stages[0].model_copy(update={"sft": changed}),)

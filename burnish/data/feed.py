@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Self
 
+import numpy as np
+
 from burnish.data.cache import kept_samples, make_beside
 from burnish.data.prepare import Preparation, Prepared
 from burnish.data.processes import Process
@@ -21,6 +23,8 @@ AT_ONCE = 8192
 
 _EMPTY = 256
 """Rows without groups that are made on the spot, before all are waited for."""
+_LOOKED_AT = 256
+"""Rows among which the longest is sought while the others are not ready."""
 
 
 class Feed(Sequence[Sequence[Group]]):
@@ -118,3 +122,11 @@ class Feed(Sequence[Sequence[Group]]):
     def example(self) -> tuple[tuple[str, bool], ...]:
         """The first group as text, in runs: (text, whether it is learned)."""
         return self.preparation.example(_EMPTY) or self.whole().report.example
+
+    def longest(self, most: int) -> list[Group]:
+        """The longest groups, so many at most; of rows that are not ready yet, those among the first ones."""
+        if self.prepared is None:
+            groups = [group for index in range(min(_LOOKED_AT, len(self))) for group in self[index]]
+            return sorted(groups, key=lambda group: -group.num_tokens)[:most]
+        prepared = self.whole()
+        return [prepared[int(index)] for index in np.argsort(-prepared.lengths, kind="stable")[:most]]

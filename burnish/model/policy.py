@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from burnish.model.cost import forward_cost, training_cost
 from burnish.model.decoder import decoder_of
 from burnish.model.head import Head, read_head
+from burnish.model.noise import perturbed
 from burnish.model.route import Route
 from burnish.model.scoring import CHUNK_BYTES, score
 from burnish.packing import CostModel, Part, pack
@@ -60,11 +61,12 @@ class Policy:
     def hidden(self, microbatch: Microbatch) -> Tensor:
         """[N, H], the last hidden state of every packed row."""
         layout = microbatch.layout
-        if self.route is not Route.ALONE:
-            return self._decode(microbatch.tokens, position_ids=layout.positions[None], layout=layout)
-        assert all(segment.context_length == 0 for segment in layout.segments), "sequences alone share no prompt"
-        sequences = microbatch.tokens.split([segment.length for segment in layout.segments])
-        return torch.cat([self._decode(tokens) for tokens in sequences])
+        with perturbed(self.causal_lm.get_input_embeddings(), microbatch):
+            if self.route is not Route.ALONE:
+                return self._decode(microbatch.tokens, position_ids=layout.positions[None], layout=layout)
+            assert all(segment.context_length == 0 for segment in layout.segments), "sequences alone share no prompt"
+            sequences = microbatch.tokens.split([segment.length for segment in layout.segments])
+            return torch.cat([self._decode(tokens) for tokens in sequences])
 
     def _decode(self, tokens: Tensor, **others: Any) -> Tensor:
         """[N, H] of one row of N tokens."""

@@ -10,18 +10,19 @@ import math
 from burnish.loop import Rhythm, Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.methods import sft
-from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.model.noise import Neftune
 from burnish.recipe.inputs import Inputs
-from burnish.recipe.optimisation import DECAY, Optimisation
 from burnish.recipe.own_loss import loss_identity, own_loss
 from burnish.recipe.policy import open_policy
 from burnish.recipe.schema import Recipe
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
+from burnish.recipe.updating import optimizer_of
+from burnish.rehearsal import costliest
 from burnish.runs import frozen_fingerprint
-from burnish.schedule import Schedule
 from burnish.step import Trainer
+from burnish.stopping import Stopping
+from burnish.types import Group
 
 
 def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
@@ -42,8 +43,6 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         loss=loss_of(settings),
     )
     steps = method.source.num_steps
-    decay = DECAY if settings.decay is None else settings.decay
-    schedule = Schedule(settings.schedule, steps, warmup=round(settings.warmup * steps), decay=round(decay * steps))
     rhythm = Rhythm(
         checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
         keep_checkpoints=settings.keep_checkpoints,
@@ -52,13 +51,15 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     )
     return Stage(
         name=name,
-        trainer=Trainer(policy, _optimizer(recipe, settings, policy), settings.clip),
+        trainer=Trainer(policy, optimizer_of(recipe, settings, policy), settings.clip, noise_of(recipe, settings)),
         source=method.source,
         loss=method.loss,
-        schedule=schedule,
+        schedule=settings.schedule_of(steps),
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         held_out=inputs.measured_on or (),
+        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
+        stopping=Stopping(settings.stop_rule),
         facts={**inputs.facts, "the model": frozen_fingerprint(policy), "the loss": loss_identity(method.loss)},
     )
 
@@ -75,18 +76,13 @@ def loss_of(settings: Training) -> Loss:
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
 
 
-def _optimizer(recipe: Recipe, settings: Optimisation, policy: Policy) -> Optimizer:
-    chosen = OptimizerSettings(
-        name=settings.optimizer,
-        learning_rate=learning_rate(recipe, settings),
-        weight_decay=settings.weight_decay,
-        betas=settings.betas,
-    )
-    ends = policy.causal_lm.get_input_embeddings(), policy.causal_lm.get_output_embeddings()
-    embedding_like = [parameter for end in ends for parameter in end.parameters()]
-    return Optimizer(policy.trained_parameters(), chosen, embedding_like)
+def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
+    """The noise on embeddings that the stage trains with."""
+    assert isinstance(settings, Sft), "the only method there is"
+    return None if settings.neftune is None else Neftune(settings.neftune, recipe.seed)
 
 
-def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
-    """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
-    return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)
+def _rehearsal(inputs: Inputs) -> list[Group]:
+    """The groups of the costliest microbatch."""
+    most = inputs.opener.stage.sequences_per_step
+    return costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)

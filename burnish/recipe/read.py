@@ -22,19 +22,22 @@ class Origins:
     given: Mapping[str, str]
     """Dotted key → the file's name or "command line". A key that is not here has its default."""
 
-    def text(self, derived: Mapping[str, Any]) -> str:
+    def text(self, derived: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
         """The resolved recipe as YAML.
 
         Args:
             derived: dotted keys whose null default was worked out from model and data → their values.
+            chosen: dotted keys whose null default goes by another key of the recipe → their values; None: there are
+                none.
         """
         data = self.recipe.model_dump(mode="json")
         leaves = [key for key, _ in flatten(data)]
         origins = {key: self.given.get(key, "default") for key in leaves}
-        for key, value in derived.items():
-            if key not in self.given:
-                put(data, key, value)
-                origins[key] = "derived from model and data"
+        for values, origin in ((derived, "derived from model and data"), (chosen or {}, "default")):
+            for key, value in values.items():
+                if key not in self.given:
+                    put(data, key, value)
+                    origins[key] = origin
         return dump_yaml(data, origins)
 
     def identity(self) -> dict[str, Any]:

@@ -11,14 +11,17 @@ from typing import Any
 from burnish.data import Prepared
 from burnish.errors import RecipeError
 from burnish.model.export import export
-from burnish.recipe.assemble import assemble, learning_rate, loss_of
+from burnish.optim import KINDS
+from burnish.recipe.assemble import assemble, loss_of
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import device_of
 from burnish.recipe.read import Origins, numbered
 from burnish.recipe.schema import Recipe
+from burnish.recipe.updating import learning_rate
 from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
 from burnish.runs.durable import write_text
+from burnish.stopping import put_in
 from burnish.watch import (
     Listeners,
     Tracking,
@@ -70,7 +73,7 @@ def run(origins: Origins) -> Finished:
     derived = _derived(recipe, openers)
     with (
         first.feed,
-        RunFolder.open(path, origins.text(derived), origins.identity()) as folder,
+        RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity()) as folder,
         open_progress(folder.path / "log.txt") as progress,
         StopSignal() as stop,
     ):
@@ -131,8 +134,12 @@ class _Running:
             train = inputs.feed.whole()
             template = inputs.opener.reader.template.saved if train.report.conversations else None
             ends = train.report.end_tokens
-            place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
-            return {"steps": stage.source.num_steps, "data": train.fingerprint}
+            if reason := stage.stopping.reason():
+                self._say(f"{reason}; the schedule is that of all {stage.source.num_steps} steps")
+            with stage.trainer.optimizer.in_use():
+                put_in(stage.stopping.weights, policy.trained_parameters())
+                place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
+            return {**stage.stopping.summary(stage.source.num_steps), "data": train.fingerprint}
 
     def _tell(self, name: str, train: Prepared, inputs: Inputs, place: StageFolder) -> None:
         """Says what became of the rows, and lists those that cannot be used."""
@@ -183,5 +190,17 @@ def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
             "max_length": opener.reader.max_length,
             "tokens_per_microbatch": opener.reader.tokens_per_microbatch,
             "learning_rate": learning_rate(recipe, opener.stage),
+        }.items()
+    }
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """Values whose null default goes by the optimizer, by their keys in the recipe."""
+    return {
+        f"stages.{number}.{stage.method}.{key}": value
+        for number, stage in enumerate(recipe.stages)
+        for key, value in {
+            "schedule": stage.settings.shape,
+            **KINDS[stage.settings.optimizer].options,
         }.items()
     }

@@ -65,6 +65,6 @@ class Recipe(Settings):
 
 
 OPERATIONAL = frozenset(
-    {"log_every", "checkpoint_every", "keep_checkpoints", "output", "trackers", "project", "run_name"}
+    {"log_every", "checkpoint_every", "keep_checkpoints", "output", "trackers", "project", "run_name", "rehearse"}
 )
 """Keys that may differ when a run is resumed: they cannot change its weights."""

@@ -21,6 +21,8 @@ class Sft(Training):
     """Share of the target that is spread evenly over the vocabulary, of cross_entropy."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     """Weight of (log Z)²."""
+    neftune: Annotated[float, Field(gt=0)] | None = None
+    """Noise on the embeddings in training: alpha of arXiv 2310.05914, which tries 5, 10 and 15; null: none."""
 
     @model_validator(mode="after")
     def _options_are_of_the_loss(self) -> Sft:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, model_validator
 
+from burnish.config.settings import Settings
 from burnish.data.template import MARKERS
 from burnish.recipe.data import DataField
 from burnish.recipe.numbers import Positive
 from burnish.recipe.optimisation import Optimisation
 from burnish.recipe.reading import Reading
+from burnish.stopping import StopRule
+
+
+class StopAfter(Settings):
+    """When a stage ends early."""
+
+    evaluations: Positive
+    """So many without improvement, one after the other."""
+    minimum_delta: Annotated[float, Field(ge=0)] = 0.0
+    """The held-out loss has to fall by more than this."""
 
 
 class Training(Reading, Optimisation):
@@ -39,6 +51,12 @@ class Training(Reading, Optimisation):
     """How many of the newest checkpoints stay."""
     log_every: Positive = 10
     """Steps between lines of progress; metrics.jsonl has every step."""
+    stop_after: StopAfter | None = None
+    """Evaluations without improvement that end the stage; null: it goes to its last step."""
+    keep_best: bool = False
+    """The model is the one with the lowest held-out loss, instead of the last."""
+    rehearse: bool | None = None
+    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
 
     @model_validator(mode="after")
     def _lengths_and_evaluations(self) -> Training:
@@ -46,6 +64,10 @@ class Training(Reading, Optimisation):
             raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
+        if self.stop_after is not None and self.eval_every is None:
+            raise ValueError("stop_after needs eval_every (and eval_data): evaluations on the way are what it counts")
+        if self.keep_best and self.eval_data is None:
+            raise ValueError("keep_best needs eval_data: the best is what has the lowest held-out loss")
         return self
 
     @model_validator(mode="after")
@@ -61,6 +83,21 @@ class Training(Reading, Optimisation):
         if any(not text or text != text.strip() for text in self.tokens_to_add):
             raise ValueError("add_tokens has a token that is empty, or begins or ends with white space")
         return self
+
+    @property
+    def stop_rule(self) -> StopRule:
+        """What ends the stage early, and which weights it hands on."""
+        after = self.stop_after
+        return StopRule(
+            evaluations=after.evaluations if after else None,
+            minimum_delta=after.minimum_delta if after else 0.0,
+            keep_best=self.keep_best,
+        )
+
+    def rehearses(self, device: torch.device) -> bool:
+        """Whether the largest microbatch is tried first. A CPU's kernel ends a process for lack of memory without a
+        word, and its memory is slow to fill, so there it is only done if asked for."""
+        return device.type == "cuda" if self.rehearse is None else self.rehearse
 
     @property
     def tokens_to_add(self) -> tuple[str, ...]:

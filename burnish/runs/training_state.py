@@ -20,6 +20,7 @@ from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
 from burnish.runs.random_state import capture_random, restore_random
 from burnish.sources import Source
 from burnish.step import Trainer
+from burnish.stopping import Stopping
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integers of as many bytes as a number has."""
@@ -27,7 +28,9 @@ _BLOCK = 2**22
 """Numbers weighed at once; bounds the memory."""
 
 
-def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any]) -> Checkpoint:
+def capture(
+    trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any], stopping: Stopping | None = None
+) -> Checkpoint:
     """The state after `step` optimiser steps.
 
     Args:
@@ -35,19 +38,20 @@ def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any
         source: whose place in the data is kept.
         step: optimiser steps done.
         facts: what must be the same when the run goes on (fingerprints), or is needed then (offsets of logs).
+        stopping: whose memory of evaluations is kept; None: there is none.
 
     Raises:
         DivergenceError: a weight is not a finite number: such a state is not worth going on from.
     """
     optimizer = trainer.optimizer
-    if not torch.stack([master.isfinite().all() for master in optimizer.masters.masters]).all():
+    if not torch.stack([weight.isfinite().all() for weight in optimizer.masters.weights]).all():
         raise DivergenceError(
             f"some weights are not finite numbers after step {step}: the training diverged.\n"
             "  to do: lower learning_rate or clip, and start anew with another --output"
         )
     tensors: dict[str, Tensor] = {
-        f"weights/{name}": master.detach()
-        for name, master in zip(optimizer.names, optimizer.masters.masters, strict=True)
+        f"weights/{name}": weight.detach()
+        for name, weight in zip(optimizer.names, optimizer.masters.weights, strict=True)
     }
     values: dict[str, Any] = {
         "source": source.state(),
@@ -59,12 +63,16 @@ def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any
         library_tensors, library_values = flatten_optimizer(library)
         tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
         values["optimizers"].append(library_values)
+    memories = {"optimizer": optimizer.memory(), **({} if stopping is None else {"stopping": stopping.memory()})}
+    for owner, (remembered, numbers) in memories.items():
+        tensors |= {f"{owner}/{name}": tensor for name, tensor in remembered.items()}
+        values[owner] = numbers
     random_tensors, values["random"] = capture_random()
     return Checkpoint(step, {**tensors, **random_tensors}, values)
 
 
 @torch.no_grad()
-def restore(checkpoint: Checkpoint, trainer: Trainer, source: Source) -> None:
+def restore(checkpoint: Checkpoint, trainer: Trainer, source: Source, stopping: Stopping | None = None) -> None:
     """Puts everything back, bit for bit.
 
     Raises:
@@ -80,15 +88,21 @@ def restore(checkpoint: Checkpoint, trainer: Trainer, source: Source) -> None:
             rule="a run goes on with the model that it began with",
             remedy="give the model of the first run, or another --output",
         )
-    for name, master in zip(optimizer.names, optimizer.masters.masters, strict=True):
-        master.copy_(checkpoint.tensors[f"weights/{name}"])
+    for name, weight in zip(optimizer.names, optimizer.masters.weights, strict=True):
+        weight.copy_(checkpoint.tensors[f"weights/{name}"])
     optimizer.masters.publish()
     for index, library in enumerate(optimizer.libraries):
-        prefix = f"optimizers/{index}/"
-        tensors = {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
-        restore_optimizer(library, tensors, checkpoint.values["optimizers"][index])
+        restore_optimizer(library, _below(checkpoint, f"optimizers/{index}/"), checkpoint.values["optimizers"][index])
+    optimizer.remember(_below(checkpoint, "optimizer/"), checkpoint.values["optimizer"])
+    if stopping is not None:
+        stopping.remember(_below(checkpoint, "stopping/"), checkpoint.values["stopping"])
     source.restore(checkpoint.values["source"])
     restore_random(checkpoint.tensors, checkpoint.values["random"])
+
+
+def _below(checkpoint: Checkpoint, prefix: str) -> dict[str, Tensor]:
+    """The tensors under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
 
 
 def require_facts(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:

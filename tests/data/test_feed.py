@@ -202,3 +202,14 @@ def test_the_identity_is_of_all_that_decides(path: str) -> None:
     identities = [preparation(path, tokenizer, **rules).identity for rules in different]
     assert len(set(identities)) == len(different)
     assert preparation(path, make_tokenizer()).identity == identities[0]
+
+
+def test_the_longest_of_rows_that_are_ready_and_of_those_that_are_not(path: str, never_ready: None) -> None:
+    """Sixty rows are few enough to look at all, also before they are ready."""
+    feed = Feed(preparation(path, make_tokenizer()))
+    early = [group.num_tokens for group in feed.longest(5)]
+    assert feed.prepared is None
+    whole = feed.whole()
+    assert early == sorted(whole.lengths.tolist(), reverse=True)[:5]
+    assert [group.num_tokens for group in feed.longest(5)] == early
+    assert len(feed.longest(1000)) == len(whole)

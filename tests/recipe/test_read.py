@@ -73,7 +73,7 @@ def test_the_tokens_that_a_stage_adds():
 
 def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
     base = read_recipe(write(tmp_path)).identity()
-    for override in ("log_every=3", "checkpoint_every=2", "keep_checkpoints=9", "output=elsewhere", "trackers=[wandb]"):
+    for override in ("log_every=3", "rehearse=true", "keep_checkpoints=9", "output=elsewhere", "trackers=[wandb]"):
         assert read_recipe(write(tmp_path), [override]).identity() == base
     for override in ("seed=3", "learning_rate=1", "adapter.rank=2", "tokens_per_microbatch=100", "data=other"):
         assert read_recipe(write(tmp_path), [override]).identity() != base
@@ -100,7 +100,17 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("epochs=0", ["greater than 0"]),
         ("seed=1.5", ["seed: 1.5", "valid integer"]),
         ("seed=-1", ["greater than or equal to 0"]),
-        ("optimizer=sgd", ["'sgd'", "adamw_8bit"]),
+        ("optimizer=sdg", ["'sdg'", "adamw_8bit"]),
+        ("optimizer=paged_adamw_8bit", ["here it is adamw_8bit_paged"]),
+        ("schedule=cosine_with_min_lr", ["here it is cosine, with final_rate"]),
+        ("momentum=0.9", ["momentum has no effect with optimizer: adamw", "betas, eps"]),
+        ("power=2.0", ["power has no effect with schedule: cosine", "polynomial"]),
+        ("neftune_noise_alpha=5", ["here it is neftune"]),
+        ("load_best_model_at_end=true", ["here it is keep_best"]),
+        ("keep_best=true", ["keep_best needs eval_data"]),
+        ("stop_after.evaluations=2", ["stop_after needs eval_every"]),
+        ("no_weight_decay=[embed]", ["no effect without weight_decay"]),
+        ("learning_rates={'(': 0.1}", ["no regular expression"]),
         ("schedule=stairs", ["'stairs'", "cosine"]),
         ("overlong=shrug", ["'shrug'", "drop"]),
         ("deterministic=maybe", ["'maybe'", "boolean"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,12 +12,22 @@ from burnish.errors import RunError
 from burnish.losses import CrossEntropy
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
+from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.model.vocabulary import extend
-from burnish.optim import Optimizer, OptimizerSettings
-from burnish.runs import capture, changed_versions, frozen_fingerprint, require_facts, restore
+from burnish.optim import KINDS, Optimizer, OptimizerSettings, layer_factors
+from burnish.runs import (
+    capture,
+    changed_versions,
+    frozen_fingerprint,
+    load_checkpoint,
+    require_facts,
+    restore,
+    save_checkpoint,
+)
 from burnish.sources import RowSource
 from burnish.step import Trainer
+from burnish.stopping import Stopping, StopRule
 from tests.conftest import make_groups
 
 
@@ -95,3 +107,77 @@ def test_other_versions_are_said():
     )
     del checkpoint.values["versions"]
     assert changed_versions(checkpoint) == []
+
+
+WAYS = {
+    **{name: OptimizerSettings(name) for name in KINDS if not name.endswith("_paged")},
+    "ema": OptimizerSettings(ema=0.9),
+    "momentum 0": OptimizerSettings("sgd", momentum=0.0),
+    **{
+        f"{name}, rounded by chance": OptimizerSettings(name, stochastic_rounding=True, ema=0.5)
+        for name in ("adamw", "adamw_8bit", "muon", "adafactor", "lion", "sgd")
+    },
+}
+
+
+def make_policy(dtype: torch.dtype) -> Policy:
+    """65 x 64 is over the 4096 elements from which states have 8 bits."""
+    model = make_model(0, hidden_size=64, layers=1)
+    install(model)
+    return Policy(model.to(dtype), None)
+
+
+def one_of(way: str, dtype: torch.dtype) -> Trainer:
+    settings, policy = replace(WAYS[way], learning_rate=1e-2, weight_decay=0.1), make_policy(dtype)
+    factors = layer_factors([name for name, _ in policy.trained_parameters()], 0.8, num_layers=1)
+    optimizer = Optimizer(policy.trained_parameters(), settings, factors=factors)
+    return Trainer(policy, optimizer, neftune=Neftune(5.0, seed=3))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_optimiser_goes_on_bit_for_bit(tmp_path, way):
+    """Two steps, a checkpoint on the disk, and two further ones by who made it and by who begins with it."""
+    dtype = torch.bfloat16
+    groups, first, second = make_groups([(3, [4]), (5, [6])]), one_of(way, dtype), one_of(way, dtype)
+    for step in range(2):
+        first.step(groups, CrossEntropy(), 100, 1 / (step + 1))
+    path = save_checkpoint(tmp_path, capture(first, make_source(), 2, {}), 1)
+    restore(load_checkpoint(path), second, make_source())
+    for trainer in (first, second):
+        for _ in range(2):
+            trainer.step(groups, CrossEntropy(), 100, 0.5)
+    for one, other in zip(first.optimizer.masters.weights, second.optimizer.masters.weights, strict=True):
+        assert torch.equal(one, other)
+    with first.optimizer.in_use(), second.optimizer.in_use():
+        for one, other in zip(first.policy.model.parameters(), second.policy.model.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_a_checkpoint_changes_nothing():
+    """Neither does an evaluation of the average: who has made one goes on as who has not."""
+    groups = make_groups([(3, [4]), (5, [6])])
+    for way in ("schedule_free", "adamw, rounded by chance"):
+        first, second = one_of(way, torch.bfloat16), one_of(way, torch.bfloat16)
+        for _ in range(3):
+            first.step(groups, CrossEntropy(), 100, 1.0)
+            capture(first, make_source(), 2, {})
+            with first.optimizer.in_use():
+                pass
+            second.step(groups, CrossEntropy(), 100, 1.0)
+        for one, other in zip(first.optimizer.masters.weights, second.optimizer.masters.weights, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_what_ends_a_stage_goes_on(tmp_path):
+    trainer, stopping, again = make_trainer(), Stopping(StopRule(2, keep_best=True)), Stopping(StopRule(2))
+    for step, loss in enumerate([3.0, 1.0, 2.0]):
+        with torch.no_grad():
+            trainer.optimizer.masters.weights[0].fill_(step)
+        stopping.observe(step, loss, trainer.policy.trained_parameters())
+    path = save_checkpoint(tmp_path, capture(trainer, make_source(), 2, {}, stopping), 1)
+    restore(load_checkpoint(path), make_trainer(), make_source(), again)
+    assert not again.over
+    assert float(again.weights[trainer.optimizer.names[0]].mean()) == 1
+    again.observe(3, 1.5, ())
+    assert again.over
+    assert again.summary(9) == {"steps": 3, "stopped_early": again.reason(), "best_step": 1}

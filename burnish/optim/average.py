@@ -1,0 +1,35 @@
+"""The exponential moving average of the weights (Polyak and Juditsky 1992; arXiv 1703.01780)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Average:
+    """A float32 (float64 for float64 weights) average of every trained weight, beside the weights."""
+
+    def __init__(self, weights: Sequence[Tensor], decay: float) -> None:
+        """
+        Args:
+            weights: what is averaged, as it is before the first update.
+            decay: share of the average that stays, in [0, 1).
+        """
+        assert 0 <= decay < 1, f"a decay is a share below 1, not {decay}"
+        self.decay = decay
+        self.values = [w.detach().to(torch.promote_types(w.dtype, torch.float32), copy=True) for w in weights]
+
+    @torch.no_grad()
+    def update(self, weights: Sequence[Tensor], updates: int) -> None:
+        """Takes the weights in after an update.
+
+        Args:
+            weights: in their order.
+            updates: how many were done with this one, from 1. The first ones average over fewer: the decay is at most
+                updates / (updates + 9), so that the beginning of a short run does not weigh more than its rest.
+        """
+        share = 1 - min(self.decay, updates / (updates + 9))
+        for value, weight in zip(self.values, weights, strict=True):
+            value.lerp_(weight.to(value.dtype), share)

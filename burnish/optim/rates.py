@@ -1,0 +1,76 @@
+"""Learning rates of single parameters: a factor for each, by its name. All reasons for a factor multiply.
+
+Stands before the optimiser, which takes the result: ``Mapping[str, float]``, name of a trained parameter → factor of
+the learning rate; a name that is not in it has the factor 1. Decoupled weight decay follows the factor, since it is
+times the learning rate too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from burnish.errors import RecipeError
+
+_LAYER = re.compile(r"\.(\d+)\.")
+"""The first number in a parameter's name is its layer's: ``model.layers.3.mlp.experts.7.up_proj.weight`` is of 3."""
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a parameter belongs to, counted from 0; None: it is before or after the layers."""
+    found = _LAYER.search(name)
+    return int(found[1]) if found else None
+
+
+def layer_factors(
+    names: Iterable[str], decay: float, *, num_layers: int, embeddings: Collection[str] = ()
+) -> dict[str, float]:
+    """Layer-wise decay (arXiv 2003.10555, section 3.2): the nearer to the input, the slower.
+
+    Layer k of n gets decay^(n - k), embeddings decay^(n + 1), and what follows the layers (last norm, head) 1.
+
+    Args:
+        names: trained parameters.
+        decay: factor between neighbouring layers, in (0, 1].
+        num_layers: n, of the whole model.
+        embeddings: the names among them that stand before the first layer (a head that is tied to one follows it).
+    """
+    factors = {}
+    for name in names:
+        layer = layer_of(name)
+        depth = num_layers + 1 if name in embeddings else 0 if layer is None else num_layers - layer
+        factors[name] = decay**depth
+    return factors
+
+
+def pattern_factors(names: Collection[str], patterns: Mapping[str, float]) -> dict[str, float]:
+    """Factors by regular expressions that are searched for in the names; where several match, they multiply.
+
+    Raises:
+        RecipeError: a pattern matches nothing that is trained.
+    """
+    matched = {pattern: matching(names, pattern, "learning_rates") for pattern in patterns}
+    return combined(*(dict.fromkeys(matched[pattern], factor) for pattern, factor in patterns.items()))
+
+
+def matching(names: Collection[str], pattern: str, setting: str) -> list[str]:
+    """The names in which a regular expression is found.
+
+    Raises:
+        RecipeError: there is none; `setting` is where the pattern was written.
+    """
+    found = [name for name in names if re.search(pattern, name)]
+    if not found:
+        raise RecipeError(
+            given=f"{setting} names {pattern}",
+            rule="a pattern is a regular expression that is found in the name of some trained parameter",
+            remedy=f"write a part of a name; the {len(names)} trained ones are such as {', '.join(sorted(names)[:3])}",
+        )
+    return found
+
+
+def combined(*factors: Mapping[str, float]) -> dict[str, float]:
+    """The product of factors for the same parameter."""
+    names = dict.fromkeys(name for each in factors for name in each)
+    return {name: math.prod(each.get(name, 1.0) for each in factors) for name in names}

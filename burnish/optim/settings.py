@@ -1,0 +1,151 @@
+"""What an optimiser is built from, and what there is to know of each: its options, its rate, its memory, its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from burnish.errors import RecipeError
+
+OptimizerName = Literal[
+    "adamw",
+    "adamw_8bit",
+    "adamw_paged",
+    "adamw_8bit_paged",
+    "muon",
+    "adafactor",
+    "schedule_free",
+    "lion",
+    "lion_8bit",
+    "sgd",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One optimiser, as its users need to know it."""
+
+    options: Mapping[str, Any]
+    """What can be set, with the default of each."""
+    rate: float | None
+    """The usual learning rate, as a multiple of AdamW's; None: there is none, it depends on the gradients' scale."""
+    state_bytes: float
+    """Of a float32 weight's state, in a large matrix; an allocator's rounding and small tensors come on top."""
+    library: str
+    """The package that it comes from."""
+    purpose: str
+    """What it is for, with its paper."""
+
+
+_ADAMW: Mapping[str, Any] = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8})
+_LION: Mapping[str, Any] = MappingProxyType({"betas": (0.9, 0.99)})
+
+KINDS: Mapping[OptimizerName, Kind] = MappingProxyType(
+    {
+        "adamw": Kind(_ADAMW, 1.0, 8.0, "torch", "the default (arXiv 1711.05101)"),
+        "adamw_8bit": Kind(
+            _ADAMW, 1.0, 2.03, "bitsandbytes", "a quarter of AdamW's state, blocks of 256 quantised (arXiv 2110.02861)"
+        ),
+        "adamw_paged": Kind(
+            _ADAMW, 1.0, 8.0, "bitsandbytes", "CUDA only: the state leaves for main memory (arXiv 2305.14314)"
+        ),
+        "adamw_8bit_paged": Kind(_ADAMW, 1.0, 2.03, "bitsandbytes", "CUDA only: both of these"),
+        "muon": Kind(
+            MappingProxyType({"momentum": 0.95, "nesterov": True, **_ADAMW}),
+            1.0,
+            4.0,
+            "torch",
+            "orthogonal updates of the matrices between embedding and head, scaled to AdamW's size "
+            "(arXiv 2502.16982); betas and eps are of AdamW, which has the rest (8 bytes)",
+        ),
+        "adafactor": Kind(
+            MappingProxyType({"beta2_decay": -0.8}),
+            50.0,
+            0.0,
+            "torch",
+            "next to no state: squares by rows and columns; the rate is relative to a weight's size (arXiv 1804.04235)",
+        ),
+        "schedule_free": Kind(
+            _ADAMW,
+            1.0,
+            8.0,
+            "schedulefree",
+            "AdamW that averages weights in place of a decay, so that the length of the run may be open "
+            "(arXiv 2405.15682)",
+        ),
+        "lion": Kind(_LION, 0.2, 4.0, "bitsandbytes", "the sign of a momentum: one state (arXiv 2302.06675)"),
+        "lion_8bit": Kind(_LION, 0.2, 1.02, "bitsandbytes", "Lion with its state quantised"),
+        "sgd": Kind(
+            MappingProxyType({"momentum": 0.9, "nesterov": False}),
+            None,
+            4.0,
+            "torch",
+            "for comparison; 0 bytes with momentum: 0, and no default rate",
+        ),
+    }
+)
+"""Every optimiser. Rates: Lion's is three to ten times smaller than AdamW's (section 5 of its paper), Adafactor's 1e-3
+in fine-tuning (arXiv 1910.10683, section 3.1.2)."""
+assert set(KINDS) == set(get_args(OptimizerName)), "every name has its kind"
+
+PAGED: tuple[OptimizerName, ...] = ("adamw_paged", "adamw_8bit_paged")
+"""Those whose states may leave the GPU."""
+OPTIONS = ("betas", "eps", "momentum", "nesterov", "beta2_decay")
+"""Every option that some optimiser has."""
+
+
+def unused_options(name: OptimizerName, given: Mapping[str, object]) -> list[str]:
+    """The options among those given (None: not given) that the optimiser does not have."""
+    return [option for option in OPTIONS if given.get(option) is not None and option not in KINDS[name].options]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerSettings:
+    """What an optimiser is built from. An option that is None has its optimiser's default."""
+
+    name: OptimizerName = "adamw"
+    """One of KINDS."""
+    learning_rate: float = 1e-5
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled decay of matrices, times the learning rate; vectors (norms, biases) never decay."""
+    betas: tuple[float, float] | None = None
+    """Averaging of gradients and their squares; of Lion, inside and outside its sign."""
+    eps: float | None = None
+    """Addition to the denominator."""
+    momentum: float | None = None
+    """Averaging of gradients."""
+    nesterov: bool | None = None
+    """Nesterov's form of the momentum."""
+    beta2_decay: float | None = None
+    """Adafactor's exponent: squares are averaged with 1 - step^beta2_decay."""
+    stochastic_rounding: bool = False
+    """bfloat16 weights are updated without float32 twins, rounded up or down by chance."""
+    seed: int = 0
+    """Of that chance."""
+    ema: float | None = None
+    """Decay of the exponential moving average of the weights, which then is what is used; None: none is kept."""
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        if unused := unused_options(self.name, given):
+            raise RecipeError(
+                given=f"{unused[0]} with optimizer: {self.name}",
+                rule=f"{self.name} has {', '.join(KINDS[self.name].options)}",
+                remedy=f"leave {unused[0]} out, or name an optimiser that has it",
+            )
+        if self.name == "schedule_free" and (self.ema is not None or self.stochastic_rounding):
+            raise RecipeError(
+                given=f"optimizer: schedule_free with {'stochastic_rounding' if self.stochastic_rounding else 'ema'}",
+                rule="schedule_free averages the weights itself, over float32 weights",
+                remedy="leave one of the two out",
+            )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every option that the optimiser has: as given, or its default."""
+        defaults = KINDS[self.name].options
+        given = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if value is None else value for name, value in given.items()}

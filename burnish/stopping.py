@@ -1,0 +1,106 @@
+"""When a stage ends before its last step, and which of its weights were the best.
+
+Beside the loop, which tells it every evaluation. Part of every checkpoint, the best weights too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """What ends a stage early. Example: ``StopRule(evaluations=3, minimum_delta=0.01)``."""
+
+    evaluations: int | None = None
+    """So many evaluations one after the other without improvement end it, at least 1; None: nothing does."""
+    minimum_delta: float = 0.0
+    """A held-out loss that is lower than the one of the last improvement by more than this is an improvement, >= 0."""
+    keep_best: bool = False
+    """The stage hands on the weights with the lowest held-out loss; False: the last ones."""
+
+
+class Stopping:
+    """The rule, and what it remembers of the evaluations so far."""
+
+    def __init__(self, rule: StopRule | None = None) -> None:
+        """None: the stage goes to its end and hands on its last weights."""
+        self.rule = rule or StopRule()
+        self.lowest, self.lowest_step = math.inf, 0
+        self.weights: dict[str, Tensor] = {}
+        """Of the lowest held-out loss, in main memory, by name; empty unless they are to be kept."""
+        self._improved = math.inf
+        """The loss of the last improvement."""
+        self._without = 0
+        """Evaluations since."""
+        self._step = 0
+        """Of the last evaluation."""
+
+    def observe(self, step: int, loss: float, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """An evaluation was done.
+
+        Args:
+            step: optimiser steps before it.
+            loss: the held-out loss, a finite number.
+            weights: what was evaluated, by name.
+        """
+        assert math.isfinite(loss), "a loss that is not finite ends the run before it is remembered"
+        self._step = step
+        if loss < self._improved - self.rule.minimum_delta:
+            self._improved, self._without = loss, 0
+        else:
+            self._without += 1
+        if loss < self.lowest:
+            self.lowest, self.lowest_step = loss, step
+            if self.rule.keep_best:
+                self.weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights}
+
+    @property
+    def over(self) -> bool:
+        """The stage is to end."""
+        return self.rule.evaluations is not None and self._without >= self.rule.evaluations
+
+    def reason(self) -> str | None:
+        """Why the stage ended early, in words; None: it did not."""
+        if not self.over:
+            return None
+        least = f" by more than {self.rule.minimum_delta:g}" if self.rule.minimum_delta else ""
+        times = f"{self._without} evaluation{'s' if self._without > 1 else ''}"
+        return (
+            f"stopped after step {self._step}: the held-out loss did not fall{least} in {times}; "
+            f"the lowest was {self.lowest:.4f}, at step {self.lowest_step}"
+        )
+
+    def summary(self, num_steps: int) -> dict[str, Any]:
+        """Of a stage that ended: its ``steps``, why it ended early if it did, and the step of its best weights."""
+        steps = self._step if self.over else num_steps
+        why = {"stopped_early": self.reason()} if self.over else {}
+        best = {"best_step": self.lowest_step} if self.weights else {}
+        return {"steps": steps, **why, **best}
+
+    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the rest of the stage depends on: named tensors (not copies), and values."""
+        losses = {"lowest": self.lowest, "improved": self._improved}
+        finite = {name: value if math.isfinite(value) else None for name, value in losses.items()}
+        steps = {"lowest_step": self.lowest_step, "without": self._without, "step": self._step}
+        return {f"best/{name}": weight for name, weight in self.weights.items()}, {**finite, **steps}
+
+    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Puts back what `memory` gave."""
+        self.lowest, self._improved = (math.inf if values[k] is None else values[k] for k in ("lowest", "improved"))
+        self.lowest_step, self._without, self._step = values["lowest_step"], values["without"], values["step"]
+        self.weights = {name.removeprefix("best/"): tensor for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def put_in(weights: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]]) -> None:
+    """Copies kept weights into the parameters of the same names; those that have none stay."""
+    for name, parameter in parameters:
+        if name in weights:
+            parameter.copy_(weights[name])

@@ -1,0 +1,60 @@
+"""When a stage ends early, by hand."""
+
+import pytest
+import torch
+
+from burnish.stopping import Stopping, StopRule, put_in
+
+
+def observed(rule: StopRule, *losses: float) -> Stopping:
+    stopping = Stopping(rule)
+    for number, loss in enumerate(losses):
+        stopping.observe(10 * number, loss, [("w", torch.full((2,), loss))])
+    return stopping
+
+
+@pytest.mark.parametrize(
+    ("losses", "over"),
+    [
+        ([3.0, 2.0, 1.0], False),
+        ([3.0, 2.0, 2.5], False),
+        ([3.0, 2.0, 2.5, 2.0], True),
+        ([3.0, 2.0, 2.5, 1.9, 2.0], False),
+        ([3.0, 3.0, 3.0], True),
+    ],
+)
+def test_two_evaluations_without_improvement(losses, over):
+    assert observed(StopRule(evaluations=2), *losses).over is over
+
+
+def test_small_improvements_do_not_count_until_they_add_up():
+    rule = StopRule(evaluations=2, minimum_delta=0.5)
+    assert observed(rule, 3.0, 2.8, 2.6).over
+    assert not observed(rule, 3.0, 2.8, 2.4, 2.3).over
+
+
+def test_without_a_rule_it_never_ends():
+    stopping = observed(StopRule(), 1.0, 2.0, 3.0, 4.0)
+    assert not stopping.over
+    assert stopping.reason() is None
+    assert stopping.weights == {}
+    assert stopping.summary(30) == {"steps": 30}
+
+
+def test_the_reason_in_words():
+    stopping = observed(StopRule(evaluations=1, minimum_delta=0.25), 3.0, 2.9)
+    assert stopping.reason() == (
+        "stopped after step 10: the held-out loss did not fall by more than 0.25 in 1 evaluation; "
+        "the lowest was 2.9000, at step 10"
+    )
+
+
+def test_the_best_weights_are_kept_apart():
+    weight = torch.zeros(2)
+    stopping = Stopping(StopRule(keep_best=True))
+    for step, loss in enumerate([3.0, 1.0, 2.0]):
+        weight.fill_(step)
+        stopping.observe(step, loss, [("w", weight)])
+    put_in(stopping.weights, [("w", weight), ("frozen", torch.ones(1))])
+    assert weight.tolist() == [1, 1]
+    assert stopping.summary(9)["best_step"] == 1
