@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.model.head import Head, read_head
+from burnish.model.quantised import num_weights
 from burnish.model.scoring import CHUNK_BYTES, score
 from burnish.packing import CostModel, Part, pack
 from burnish.types import Group, Microbatch, Score, TokenScores
@@ -91,7 +92,7 @@ class Policy:
         embedding = self.causal_lm.get_input_embeddings().weight.numel()
         head_size = config.to_dict().get("head_dim") or config.hidden_size // config.num_attention_heads
         return CostModel(
-            per_token=2.0 * (sum(p.numel() for p in decoder.parameters()) - embedding),
+            per_token=2.0 * (sum(num_weights(p) for p in decoder.parameters()) - embedding),
             per_pair=4.0 * config.num_hidden_layers * config.num_attention_heads * head_size,
             per_scored=2.0 * self.head.weight.numel(),
         )
@@ -107,7 +108,7 @@ class Policy:
         """
         weights = list(self.causal_lm.get_decoder().parameters())
         trained = sum(p.numel() for p in weights if p.requires_grad)
-        frozen = sum(p.numel() for p in weights) - trained
+        frozen = sum(num_weights(p) for p in weights) - trained
         embedding = self.causal_lm.get_input_embeddings().weight  # a table to look up: no product
         lookup = (6.0 if embedding.requires_grad else 4.0) * embedding.numel()
         return CostModel(

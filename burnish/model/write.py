@@ -76,13 +76,14 @@ def write_model(
         )
     if form == "merged" and named.kind == "adapter":
         refuse_quantised(named)
-    opened = open_named(named, device=torch.device("cpu"))
+    merging = form == "merged" and named.kind == "adapter"
+    # An adapter is added to weights that can hold the sum, also where it was trained beside quantised ones.
+    opened = open_named(named, device=torch.device("cpu"), as_trained=False)
     if template is not None:
         opened = with_template(opened, template)
     vocabulary = opened.causal_lm.get_input_embeddings().weight.shape[0]
     check_end_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
     prompts = prompts_of(opened.tokenizer, opened.template, vocabulary)
-    merging = form == "merged" and named.kind == "adapter"
     model, expected = merge(opened, prompts) if merging else _as_stored(opened, prompts)
     dtype = torch.float32 if form == "adapter" else model.dtype
     with _whole(output) as place:

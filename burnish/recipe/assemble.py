@@ -10,6 +10,7 @@ import math
 from burnish.loop import Rhythm, Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.methods import sft
+from burnish.model.adapters import KINDS, factors_of_b
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.inputs import Inputs
@@ -84,9 +85,12 @@ def _optimizer(recipe: Recipe, settings: Optimisation, policy: Policy) -> Optimi
     )
     ends = policy.causal_lm.get_input_embeddings(), policy.causal_lm.get_output_embeddings()
     embedding_like = [parameter for end in ends for parameter in end.parameters()]
-    return Optimizer(policy.trained_parameters(), chosen, embedding_like)
+    trained = list(policy.trained_parameters())
+    factors = factors_of_b([name for name, _ in trained], recipe.adapter.b_rate)
+    return Optimizer(trained, chosen, embedding_like, factors)
 
 
 def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
     """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
-    return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)
+    default = 2e-5 if recipe.adapter.kind == "full" else KINDS[recipe.adapter.method].learning_rate
+    return settings.learning_rate or default

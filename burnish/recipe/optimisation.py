@@ -21,7 +21,7 @@ class Optimisation(Settings):
     optimizer: OptimizerName = "adamw"
     """adamw, adamw_8bit (needs the extra `quant`), muon."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA."""
+    """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA, 2e-3 where only vectors learn."""
     schedule: Shape = "cosine"
     """Shape after the warm-up: constant, linear, cosine, wsd."""
     warmup: Fraction = 0.03
