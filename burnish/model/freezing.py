@@ -32,7 +32,7 @@ def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
-    frozen = {key: False for key in names}
+    frozen = dict.fromkeys(names, False)
     for pattern in patterns:
         found = [key for key, each in names.items() if any(re.search(_expression(pattern), name) for name in each)]
         if not found:

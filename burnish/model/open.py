@@ -33,8 +33,8 @@ _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _RUN_MARK = "identity.json"
 """Every run folder has it, from its first moment on (see `runs.folder`)."""
 _UNQUANTISED = (
-    "the adapter was trained beside quantised weights, and is used with the unquantised ones here: log-probabilities differ "
-    "from those of the training by what quantising changed"
+    "the adapter was trained beside quantised weights, and is used with the unquantised ones here: log-probabilities "
+    "differ from those of the training by what quantising changed"
 )
 _ADAPTER_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 

@@ -1,8 +1,8 @@
 """A base in 4 or 8 bits by bitsandbytes, under an adapter that trains (QLoRA, arXiv 2305.14314).
 
-Stands beside `load`, which reads such a base. The linear layers between embedding and head are quantised, the head stays
-as it is, since scoring reads it as one plain matrix. What is saved is an adapter, and beside it how its base was quantised
-(`BASE`), in transformers' own words, so that whoever opens it computes what was trained.
+Stands beside `load`, which reads such a base. The linear layers between embedding and head are quantised, the head
+stays as it is, since scoring reads it as one plain matrix. What is saved is an adapter, and beside it how its base was
+quantised (`BASE`), in transformers' own words, so that whoever opens it computes what was trained.
 """
 
 from __future__ import annotations
@@ -95,17 +95,17 @@ def check_stored(name: str, stored: Mapping[str, Any] | None, asked: Quantisatio
         )
 
 
-def settle(model: PreTrainedModel) -> None:
+def settle(model: nn.Module) -> None:
     """Makes the layers compute the same in every mode, and silently; without quantised layers it does nothing.
 
     On processors with AVX512-BF16, bitsandbytes 0.50 packs the weights anew in the first forward of a layer in
     evaluation, for good: later forwards round to bfloat16 and have no gradient, later backwards read packed weights as
-    unpacked. To be removed when its CPU layers train after an evaluation. Its 8-bit product says in every forward that it
-    rounds inputs to float16.
+    unpacked. To be removed when its CPU layers train after an evaluation. Its 8-bit product says in every forward
+    that it rounds inputs to float16.
     """
     layers = [layer for layer in model.modules() if _is_quantised(layer)]
     for layer in layers:
-        layer.support_avx512bf16_for_cpu = False
+        vars(layer)["support_avx512bf16_for_cpu"] = False
     if layers:
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 

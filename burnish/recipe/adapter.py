@@ -25,8 +25,8 @@ class Adapter(Settings):
     """Which weights learn (docs/adapters.md)."""
 
     kind: Literal["full", "qlora", AdapterKind] = "full"
-    """full: all weights. lora: small matrices beside frozen weights (arXiv 2106.09685). qlora: the same beside 4-bit or 8-bit
-    weights (arXiv 2305.14314; needs the extra `quant`). The others are methods of peft."""
+    """full: all weights. lora: small matrices beside frozen weights (arXiv 2106.09685). qlora: the same beside 4-bit
+    or 8-bit weights (arXiv 2305.14314; needs the extra `quant`). The others are methods of peft."""
     rank: Positive = 16
     """LoRA's inner width."""
     alpha: Above = 32.0
@@ -36,8 +36,8 @@ class Adapter(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """On the adapter's input. Above 0, a step depends on how it is split into microbatches."""
     targets: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = "all-linear"
-    """Adapted layers: all-linear (without the head), attention, mlp; a pattern (a regular expression that is found in their
-    full names); or a list of the last parts of their names."""
+    """Adapted layers: all-linear (without the head), attention, mlp; a pattern (a regular expression that is found in
+    their full names); or a list of the last parts of their names."""
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)] | None = None
     """Numbers of the adapted decoder layers, from 0; null: all."""
     whole: Names = ()
@@ -47,8 +47,8 @@ class Adapter(Settings):
     dora: bool = False
     """Trains the length of each row of the weights apart from its direction (arXiv 2402.09353)."""
     init: Init = "zero"
-    """How LoRA's matrices begin: zero and gaussian differ in A alone; pissa (arXiv 2404.02948) and olora (2406.01775) begin
-    with a part of the weights."""
+    """How LoRA's matrices begin: zero and gaussian differ in A alone; pissa (arXiv 2404.02948) and olora (2406.01775)
+    begin with a part of the weights."""
     ranks: dict[str, Positive] = Field(default_factory=dict)
     """Other ranks by name or pattern, as peft's rank_pattern: {down_proj: 32}."""
     alphas: dict[str, Above] = Field(default_factory=dict)
@@ -56,7 +56,7 @@ class Adapter(Settings):
     b_rate: Above = 1.0
     """LoRA's B learns so many times as fast as A (LoRA+, arXiv 2402.12354, which finds about 16 good)."""
     block_size: Positive = 8
-    """Of the rotations of oft, boft and road."""
+    """Of the rotations of oft and road."""
     bits: Literal[4, 8] = 4
     """Of qlora's base."""
     four_bit_type: Literal["nf4", "fp4"] = "nf4"
@@ -64,11 +64,11 @@ class Adapter(Settings):
     double_quantisation: bool = True
     """The scales of 4-bit weights are quantised too: 4.13 instead of 4.5 bits a weight."""
     outliers: Annotated[float, Field(ge=0)] = 0.0
-    """Of 8-bit weights: inputs above it keep 16 bits (arXiv 2208.07339; 6 there, for models above 6 B); 0: none do. Above 0, a
-    step depends on how it is split into microbatches."""
+    """Of 8-bit weights: inputs above it keep 16 bits (arXiv 2208.07339; 6 there, for models above 6 B); 0: none do.
+    Above 0, a step depends on how it is split into microbatches."""
     freeze: Names = ()
-    """Of kind: full, weights that do not train: patterns that are found in their names, such as [embed_tokens, 'layers\\.[0-3]\\.'];
-    a pattern after ! trains after all, and later ones count more."""
+    """Of kind: full, weights that do not train: patterns that are found in their names, such as [embed_tokens,
+    'layers\\.[0-3]\\.']; a pattern after ! trains after all, and later ones count more."""
 
     @property
     def method(self) -> AdapterKind:
@@ -109,8 +109,8 @@ class Adapter(Settings):
                 kind for kind in ("full", "lora", "qlora", *KINDS) if self.model_construct(kind=kind)._has_effect(name)
             ]
             raise ValueError(
-                f"adapter.{name} has no effect with kind: {self.kind}; set kind: {' or '.join(dict.fromkeys(others))}, or "
-                "remove it"
+                f"adapter.{name} has no effect with kind: {self.kind}; "
+                f"set kind: {' or '.join(dict.fromkeys(others))}, or remove it"
             )
         return self
 
@@ -125,22 +125,22 @@ class Adapter(Settings):
         begins = self.init in ("pissa", "olora")
         yield (
             begins and self.kind == "qlora",
-            f"init: {self.init} takes a part out of the weights before they are quantised, and here the base is quantised "
-            "as it is; remove init, or set kind: lora",
+            f"init: {self.init} takes a part out of the weights before they are quantised, and here the base is "
+            "quantised as it is; remove init, or set kind: lora",
         )
         yield begins and self.dora, f"dora scales the weights that init: {self.init} takes apart; choose one of the two"
         yield (
             begins and self.experts,
-            f"init: {self.init} begins with a part of one matrix, and experts are many in one tensor; choose one of the two",
+            f"init: {self.init} begins with a part of one matrix, and experts are many in one",
         )
         yield self.dora and self.experts, "dora does not work on experts' tensors (peft); choose one of the two"
         yield (
             self.experts and self.dropout > 0,
-            "experts' weights and adapters are added before they meet an input, so dropout cannot act on it; set dropout: 0",
+            "experts' weights and adapters are added before they meet an input, so dropout must be 0",
         )
         yield (
             self.experts and self.kind == "qlora",
-            "bitsandbytes quantises linear layers, and leaves experts that are stored in one tensor as they are; set kind: lora",
+            "bitsandbytes quantises linear layers, and no experts that are stored in one tensor; set kind: lora",
         )
         yield self.bits == 8 and self.four_bit_type != "nf4", "four_bit_type has no effect with bits: 8"
         yield self.bits == 8 and not self.double_quantisation, "double_quantisation has no effect with bits: 8"

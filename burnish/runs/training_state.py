@@ -120,7 +120,8 @@ def _versions() -> dict[str, str]:
 
 
 def frozen_fingerprint(policy: Policy) -> str:
-    """Identifies the weights that do not train, and what is computed with them: configuration, names, shapes and bits."""
+    """Identifies the weights that do not train, and what is computed with them: configuration, names, shapes and
+    bits."""
     digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
     for name, parameter in policy.model.named_parameters():
         if not parameter.requires_grad:

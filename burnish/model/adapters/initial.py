@@ -1,15 +1,15 @@
 """PiSSA and OLoRA: adapters that begin with a part of the weights, as differences from their beginning.
 
-Beside `add`. Both papers split W into a part that trains and a rest that is frozen: W = (W - s·B₀A₀) + s·B₀A₀, and train
-A and B from A₀ and B₀. Here W stays as it is, and the model computes
+Beside `add`. Both papers split W into a part that trains and a rest that is frozen: W = (W - s·B₀A₀) + s·B₀A₀, and
+train A and B from A₀ and B₀. Here W stays as it is, and the model computes
 
     W x + s·B A x - s·B₀ A₀ x,
 
-the same function of A and B, with the same gradients. It departs from the papers in that nothing is rounded into a rest,
-so the beginning is the base (up to the order of two additions) in every type, the adapter switched off is the base, bit for
-bit, and what is saved is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere beside the plain base.
-The price is a product of rank r more in each layer. (The rests of both papers also quantise better; that is not used here,
-and both are refused beside quantised weights.)
+the same function of A and B, with the same gradients. It departs from the papers in that nothing is rounded into a
+rest, so the beginning is the base (up to the order of two additions) in every type, the adapter switched off is the
+base, bit for bit, and what is saved is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere
+beside the plain base. The price is a product of rank r more in each layer. (The rests of both papers also quantise
+better; that is not used here, and both are refused beside quantised weights.)
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def principal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def orthonormal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """OLoRA (arXiv 2406.01775, section 3): the first rows of R and columns of Q, of W = Q R; B₀ has orthonormal columns.
+    """OLoRA (arXiv 2406.01775, section 3): the first rows of R and columns of Q, of W = Q R; B₀ has orthonormal
+    columns.
 
     Args and returns as of `principal`; the product is W in its first `rank` columns.
     """
@@ -113,7 +114,8 @@ def doubled(name: str, tensor: Tensor, model: PeftModel) -> Tensor:
 
 
 def write_doubled(model: PeftModel, folder: Path) -> None:
-    """Makes of the adapter that peft wrote into the folder one of twice the rank, with the beginning in its second half."""
+    """Makes of the adapter that peft wrote into the folder one of twice the rank, with the beginning in its second
+    half."""
     state = load_file(folder / _WEIGHTS)
     for name, layer in _named_layers(model):
         for half, dim in (("lora_A", 0), ("lora_B", 1)):
@@ -160,7 +162,8 @@ def undoubled(config: LoraConfig, init: str) -> LoraConfig:
 
 
 def split_halves(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What goes on training, by the names of the file, and what it began with, by those that `remember_beginning` takes."""
+    """What goes on training, by the names of the file, and what it began with, by those that `remember_beginning`
+    takes."""
     trained, beginning = dict(state), {}
     for name, tensor in state.items():
         for half, dim in (("lora_A", 0), ("lora_B", 1)):

@@ -1,7 +1,8 @@
 """The kinds of adapters: peft's methods that compute packed rows as they compute plain ones, and what each is told.
 
-Beside `settings`. Which methods are in the table is decided by tests (docs/adapters.md): packed equals plain in float64, the
-beginning is the base, what is saved loads in peft and goes on. Those that fail are in `REFUSED`, with the reason.
+Beside `settings`. Which methods are in the table is decided by tests (docs/adapters.md): packed equals plain in
+float64, the beginning is the base, what is saved loads in peft and goes on. Those that fail are in `REFUSED`, with
+the reason.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ AdapterKind = Literal[
     "lokr",
     "ia3",
     "oft",
-    "boft",
     "hra",
     "road",
-    "shira",
     "miss",
     "delora",
     "gralora",
@@ -44,8 +43,8 @@ class Kind:
     fixed: Mapping[str, object] = field(default_factory=dict)
     """What peft is told besides."""
     learning_rate: float = 2e-4
-    """Peak rate if the recipe names none: LoRA's; ten times that where only vectors train, whose few numbers have far to
-    go."""
+    """Peak rate if the recipe names none: LoRA's; ten times that where only vectors train, whose few numbers have far
+    to go."""
 
     def takes(self, option: str) -> bool:
         """Whether an option of `AdapterSettings` has an effect; targets, layers and whole have one with every kind."""
@@ -77,10 +76,8 @@ KINDS: Mapping[AdapterKind, Kind] = {
     "lokr": Kind(peft.LoKrConfig, "2309.14859", {"rank": "r", "alpha": "alpha", **_PATTERNS}),
     "ia3": Kind(peft.IA3Config, "2205.05638", {}, learning_rate=2e-3),
     "oft": Kind(peft.OFTConfig, "2306.07280", {"block_size": "oft_block_size"}, {"r": 0}),
-    "boft": Kind(peft.BOFTConfig, "2311.06243", {"block_size": "boft_block_size", "dropout": "boft_dropout"}),
     "hra": Kind(peft.HRAConfig, "2405.17484", {"rank": "r"}),
     "road": Kind(peft.RoadConfig, "2409.00119", {"block_size": "group_size"}),
-    "shira": Kind(peft.ShiraConfig, "2406.13175", {"rank": "r"}, {"random_seed": 0}),
     "miss": Kind(peft.MissConfig, "2409.15371", {"rank": "r", "dropout": "miss_dropout"}),
     "delora": Kind(peft.DeloraConfig, "2503.18225", {"rank": "r", "ranks": "rank_pattern"}),
     "gralora": Kind(peft.GraloraConfig, "2505.20355", {"rank": "r", "alpha": "alpha", "dropout": "gralora_dropout"}),
@@ -105,6 +102,8 @@ REFUSED: Mapping[str, str] = {
     "psoft": "changes the base's weights when it begins, and refuses float64, so its laws cannot be tested",
     "fourierft": "begins away from the base (its spectrum is drawn at random)",
     "vblora": "begins away from the base (its vector bank is drawn at random)",
+    "boft": "compiles an extension for CUDA when it is first used, and goes on slowly where it cannot",
+    "shira": "computes by sparse tensors, of which torch 2.13 warns that it does not check them",
     "c3a": "begins away from the base, and its convolution is float32 whatever the model's type",
     "xlora": "mixes adapters by a second forward of each batch, which packed rows do not make",
     "poly": "needs the task of every row as a forward argument",

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 def factors_of_b(names: Iterable[str], ratio: float) -> dict[str, float]:
     """Factors of the learning rate by which every B learns `ratio` times as fast as its A.
 
-    LoRA+ (arXiv 2402.12354, section 4) keeps A's rate and multiplies B's: with one rate for both, B's updates vanish against
-    A's as the width grows. The paper finds ratios about 2⁴ good.
+    LoRA+ (arXiv 2402.12354, section 4) keeps A's rate and multiplies B's: with one rate for both, B's updates vanish
+    against A's as the width grows. The paper finds ratios about 2⁴ good.
 
     Args:
         names: of trained parameters.

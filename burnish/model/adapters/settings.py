@@ -25,8 +25,8 @@ class AdapterSettings:
     dropout: float = 0.0
     """On the adapter's input. With dropout a step is no longer independent of the split into microbatches."""
     targets: str | tuple[str, ...] = "all-linear"
-    """Which layers: all-linear (without the head), attention, mlp; any other text is a pattern, a regular expression that
-    is found in their names; or the last parts of their names."""
+    """Which layers: all-linear (without the head), attention, mlp; any other text is a pattern, a regular expression
+    that is found in their names; or the last parts of their names."""
     layers: tuple[int, ...] | None = None
     """Numbers of the decoder layers that are adapted, from 0; None: all."""
     whole: tuple[str, ...] = ()
@@ -44,4 +44,4 @@ class AdapterSettings:
     alphas: Mapping[str, float] = field(default_factory=dict)
     """Pattern of names → another alpha."""
     block_size: int = 8
-    """Of the rotations of OFT, BOFT and RoAd."""
+    """Of the rotations of OFT and RoAd."""

@@ -57,20 +57,21 @@ def go_on_with(model: PreTrainedModel, folder: Path, stored: PeftConfig, setting
     init = halves(folder)
     if settings.init in ("pissa", "olora") and settings.init != init:
         raise _another(folder, "init", settings.init, init or "zero")
-    as_begun = isinstance(stored, LoraConfig) and init is not None and init == settings.init
-    config = undoubled(stored, init) if as_begun else stored  # type: ignore[arg-type]
-    for option, asked, found in _different(config, settings):
-        raise _another(folder, option, asked, found)
+    config = stored
+    if isinstance(stored, LoraConfig) and init is not None and init == settings.init:
+        config = undoubled(stored, init)
+    if different := list(_different(config, settings)):
+        raise _others(folder, different)
     asked_layers = None if settings.targets == "all-linear" else set(target_names(model, settings))
     if "dropout" in KINDS[settings.kind].options:
         setattr(config, KINDS[settings.kind].options["dropout"], settings.dropout)
     with quiet_peft():
-        adapted = _halved(model, folder, config) if as_begun else _plain(model, folder, config)
+        adapted = _plain(model, folder, config) if config is stored else _halved(model, folder, config)
     found_layers = set(adapted.base_model.targeted_module_names)
     if asked_layers is not None and asked_layers != found_layers:
         short = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in found_layers}))
         raise ModelError(
-            given=f"adapter.targets: {settings.targets if isinstance(settings.targets, str) else ', '.join(settings.targets)}",
+            given=f"adapter.targets: {settings.targets}",
             rule=f"a stage that begins with an adapter goes on with it; that in {folder} has the targets {short}",
             remedy="remove adapter.targets",
         )
@@ -102,6 +103,8 @@ def _different(stored: PeftConfig, settings: AdapterSettings) -> Iterator[tuple[
         asked, found = vars_of(settings)[option], values[name]
         if option == "experts":
             found = bool(found)
+        if option == "alpha":  # JSON may have it without a point
+            found = float(found)
         if option in ("ranks", "alphas"):
             asked, found = dict(asked), dict(found or {})  # type: ignore[call-overload]
         if asked != found:
@@ -114,16 +117,22 @@ def vars_of(settings: AdapterSettings) -> dict[str, object]:
 
 
 def _another(folder: Path, option: str, asked: object, found: object) -> ModelError:
+    return _others(folder, [(option, asked, found)])
+
+
+def _others(folder: Path, different: list[tuple[str, object, object]]) -> ModelError:
+    """Option, what was asked for, what is there."""
     return ModelError(
-        given=f"adapter.{option}: {asked}",
-        rule=f"a stage that begins with an adapter goes on with it; that in {folder} has {option} {found}",
-        remedy=f"set adapter.{option}={found}",
+        given=", ".join(f"adapter.{option}: {asked}" for option, asked, _ in different),
+        rule=f"a stage that begins with an adapter goes on with it; that in {folder} has "
+        + ", ".join(f"{option} {found}" for option, _, found in different),
+        remedy="set " + ", ".join(f"adapter.{option}={found}" for option, _, found in different),
     )
 
 
 def _not_ours(folder: Path, why: str) -> ModelError:
     return ModelError(
         given=f"model: {folder}: {why}",
-        rule="a stage begins with a whole model, or with an adapter in safetensors that names its model (docs/adapters.md)",
+        rule="a stage begins with a whole model, or with an adapter of a known kind in safetensors",
         remedy="merge the adapter into its model first, with the tool that made it",
     )

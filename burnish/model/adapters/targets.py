@@ -1,4 +1,5 @@
-"""Which layers an adapter stands beside, and what trains whole beside it. Before `add`, which hands them to peft by name."""
+"""Which layers an adapter stands beside, and what trains whole beside it. Before `add`, which hands them to peft by
+name."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def expert_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
     if not found:
         raise ModelError(
             given=f"adapter.experts: true, and {type(model).__name__} has no experts that are stored as one tensor",
-            rule="experts are adapted where transformers keeps those of a layer in one tensor (Mixtral, Qwen MoE, gpt-oss)",
+            rule="experts are adapted where those of a layer are one tensor (Mixtral, Qwen MoE, gpt-oss)",
             remedy="remove adapter.experts; experts that are linear layers are among targets: all-linear",
         )
     return found
@@ -152,5 +153,5 @@ def _nothing(model: PreTrainedModel, settings: AdapterSettings, given: str) -> M
     return ModelError(
         given=given,
         rule=f"targets name layers of the model{layers}",
-        remedy=f"choose from: {', '.join(names)}, or {', '.join(GROUPS)}, or a pattern that is found in their full names",
+        remedy=f"choose from: {', '.join((*names, *GROUPS))}; or write a pattern that is found in their full names",
     )
