@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from burnish.model.adapters.combine import Combination
     from burnish.model.write import Form
     from burnish.recipe.evaluation import Evaluated
 
@@ -138,16 +139,35 @@ def _table(found: Evaluated) -> None:
 
 @app.command()
 def merge(
-    model: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run folder or an adapter.")],
+    models: Annotated[list[str], typer.Argument(metavar="RUN_OR_ADAPTER...", help="Run folders or adapters.")],
     output: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="Of several adapters. Default: equal, with the sum 1.")
+    ] = None,
+    way: Annotated[
+        Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"],
+        typer.Option(help="How several adapters become one; cat is exact (docs/adapters.md)."),
+    ] = "cat",
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Of --way svd. Default: the largest of the adapters'.")
+    ] = None,
+    density: Annotated[float, typer.Option(min=0, max=1, help="Share that ties and dare keep.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of what dare leaves out.")] = 0,
+    form: Annotated[
+        Literal["merged", "adapter"],
+        typer.Option(help="merged: into the weights. adapter: several become one adapter."),
+    ] = "merged",
     base: Base = None,
     template: Template = None,
     push: Push = None,
     public: Public = False,
 ) -> None:
-    """Add an adapter to its base, and write one model. Prompts are replayed with what was written."""
+    """Add an adapter, or several, to the base, and write one model. Prompts are replayed with what was written."""
     from burnish.errors import ModelError
+    from burnish.model.adapters.combine import Combination
     from burnish.model.open import find_model
+
+    model, *others = models
 
     if find_model(model, base).kind != "adapter":
         raise ModelError(
@@ -155,7 +175,15 @@ def merge(
             rule="what is merged is an adapter",
             remedy="nothing has to be merged; burnish export writes it in another form",
         )
-    _write(model, output, "merged", base, template, push, public)
+    shares = None if weights is None else _numbers(weights)
+    _write(model, output, form, base, template, push, public, others, Combination(shares, way, rank, density, seed))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text} is no list of numbers such as 0.7,0.3", param_hint="--weights") from None
 
 
 @app.command()
@@ -176,7 +204,15 @@ def export(
 
 
 def _write(
-    model: str, output: Path, form: Form, base: str | None, template: str | None, repository: str | None, public: bool
+    model: str,
+    output: Path,
+    form: Form,
+    base: str | None,
+    template: str | None,
+    repository: str | None,
+    public: bool,
+    others: list[str] | None = None,
+    combination: Combination | None = None,
 ) -> None:
     from burnish.model.push import check_push
     from burnish.model.push import push as upload
@@ -184,7 +220,9 @@ def _write(
 
     if repository is not None:
         check_push(repository)
-    written = write_model(model, output, form=form, base=base, template=template)
+    written = write_model(
+        model, output, form=form, base=base, template=template, others=others or (), combination=combination
+    )
     for note in written.notes:
         _note(note)
     typer.echo(f"{output}: {written.dtype} weights in safetensors")

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from burnish.model.attention import plain_attention
 from burnish.model.export import export
 from burnish.model.policy import Policy
+from burnish.model.quantised import read_base, settle
 from burnish.types import Group
 from burnish.watch import quiet_transformers
 
@@ -93,9 +94,14 @@ class Saved:
         Raises OSError, RuntimeError, ValueError or SafetensorError if it cannot.
         """
         kind = AutoPeftModelForCausalLM if isinstance(self.policy.model, PeftModel) else AutoModelForCausalLM
+        quantisation = read_base(self.folder)
+        options: dict[str, object] = {} if quantisation is None else {"quantization_config": quantisation}
         with _quiet():
-            model: AnyModel = kind.from_pretrained(self.folder, dtype=self.policy.causal_lm.dtype)
-        return model.to(self.policy.device).eval()
+            model: AnyModel = kind.from_pretrained(self.folder, dtype=self.policy.causal_lm.dtype, **options)
+        if quantisation is None:
+            return model.to(self.policy.device).eval()
+        settle(model.get_base_model())
+        return model.eval()
 
     @property
     def generation(self) -> GenerationConfig:

@@ -16,8 +16,11 @@ from burnish.checks.resuming import SEQUENCES, STEPS
 from burnish.checks.subject import EXACT_PARAMETERS, Subject
 from burnish.checks.verdict import type_name
 from burnish.errors import CapacityError
+from burnish.model.adapters import add_adapter
+from burnish.model.freezing import freeze
 from burnish.model.load import load_config
 from burnish.model.policy import Policy
+from burnish.model.quantised import Quantisation
 from burnish.packing import CostModel
 from burnish.recipe.adapter import Adapter
 from burnish.recipe.policy import device_of
@@ -91,13 +94,14 @@ def estimate(subject: Subject) -> Cost:
     model = _without_weights(recipe.model)
     cost = Policy(model, subject.opener.reader.tokenizer).cost
     parameters = sum(p.numel() for p in model.parameters())
-    trained = parameters if recipe.adapter.kind == "full" else _adapter_size(model, recipe.adapter)
     where = device_of(recipe)
     own = _own_dtype(recipe.dtype, model)
-    exact = parameters <= EXACT_PARAMETERS and where.type == "cpu"
+    weights = _stored_bytes(model, recipe.adapter.quantisation, own)
+    trained = _trained(model, recipe.adapter)
+    exact = parameters <= EXACT_PARAMETERS and where.type == "cpu" and recipe.adapter.quantisation is None
     dtype = torch.float64 if exact else own
-    weights = parameters * own.itemsize
-    laws = weights + parameters * dtype.itemsize + 3 * trained * max(4, dtype.itemsize)
+    copy = parameters * dtype.itemsize if exact else weights
+    laws = weights + copy + 3 * trained * max(4, dtype.itemsize)
     runs = weights + trained * 4 * (4 if own.itemsize < 4 else 3)
     checkpoint = trained * 4 * 3
     flops = _FORWARDS * _forward(cost, subject) + 3 * _STEPS * _step(cost, subject)
@@ -130,19 +134,27 @@ def _own_dtype(name: str, model: PreTrainedModel) -> torch.dtype:
     return torch.float32 if chosen == torch.float16 else chosen
 
 
-def _adapter_size(model: PreTrainedModel, adapter: Adapter) -> int:
-    """Parameters of LoRA's matrices."""
+def _trained(model: PreTrainedModel, adapter: Adapter) -> int:
+    """Parameters that learn; the model is adapted, or frozen, as for training, but for numbers."""
+    settings = adapter.settings
+    if settings is None:
+        freeze(model, adapter.freeze)
+        trained: nn.Module = model
+    else:
+        with torch.device("meta"):
+            trained = add_adapter(model, settings, begun=False)
+    return sum(p.numel() for p in trained.parameters() if p.requires_grad)
+
+
+def _stored_bytes(model: PreTrainedModel, quantisation: Quantisation | None, own: torch.dtype) -> int:
+    """Of the weights as they are loaded: linear layers without the head may be quantised."""
+    total = sum(p.numel() for p in model.parameters())
+    if quantisation is None:
+        return total * own.itemsize
     head = model.get_output_embeddings()
-    layers = [
-        (name.rpartition(".")[2], layer)
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer is not head
-    ]
-    return sum(
-        adapter.rank * (layer.in_features + layer.out_features)
-        for name, layer in layers
-        if adapter.targets == "all-linear" or name in adapter.targets
-    )
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head]
+    narrow = sum(layer.weight.numel() for layer in layers)
+    return quantisation.bytes_of(narrow) + (total - narrow) * own.itemsize
 
 
 def _forward(cost: CostModel, subject: Subject) -> float:

@@ -11,6 +11,7 @@ from transformers import LogitsProcessor
 from burnish.checks.copies import AnyModel, Saved, difference, plain_logprobs
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged, tolerance, type_name
+from burnish.model.adapters.initial import doubled, has_beginning
 from burnish.watch import quiet_transformers
 
 BEFORE_END = 3
@@ -52,8 +53,13 @@ def _remedy(saved: Saved) -> str:
 def _changed(saved: Saved, model: AnyModel) -> list[str]:
     """Trained tensors that are not in the loaded model bit for bit."""
     loaded = model.state_dict()
-    wanted = ((name, p.detach()) for name, p in saved.policy.trained_parameters())
+    wanted = ((name, _as_saved(saved, name, p.detach())) for name, p in saved.policy.trained_parameters())
     return [name for name, tensor in wanted if name not in loaded or not _same(loaded[name], tensor)]
+
+
+def _as_saved(saved: Saved, name: str, tensor: Tensor) -> Tensor:
+    trained = saved.policy.model
+    return doubled(name, tensor, trained) if has_beginning(trained) else tensor
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
@@ -64,6 +70,8 @@ def merged_is_the_same(subject: Subject) -> Verdict:
     """The adapter merged into its base computes what base and adapter compute together."""
     if subject.recipe.adapter.kind == "full":
         return Verdict(None, "no adapter, so there is nothing to merge")
+    if subject.recipe.adapter.kind == "qlora":
+        return Verdict(None, "burnish merge adds this adapter to the unquantised base, which is another model")
     saved = subject.saved
     model = saved.load()
     assert isinstance(model, PeftModel), "a saved adapter is loaded by peft"

@@ -17,6 +17,7 @@ from burnish.checks.copies import Saved, copied, nudge, save
 from burnish.data import Prepared
 from burnish.losses import Loss
 from burnish.model.policy import Policy
+from burnish.model.quantised import is_quantised
 from burnish.recipe.assemble import loss_of
 from burnish.recipe.inputs import Opener
 from burnish.recipe.policy import open_policy
@@ -116,7 +117,7 @@ class Subject:
         """
         policy = self.policy
         small = sum(p.numel() for p in policy.model.parameters()) <= EXACT_PARAMETERS
-        exact = small and policy.device.type == "cpu"
+        exact = small and policy.device.type == "cpu" and not is_quantised(policy.model)
         trial = copied(policy, torch.float64 if exact else None)
         if self.recipe.adapter.kind != "full":
             nudge(trial)

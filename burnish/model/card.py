@@ -21,7 +21,9 @@ import yaml
 from transformers.utils import cached_file
 
 from burnish.config.text import load_yaml
+from burnish.model.adapters.initial import halves
 from burnish.model.open import Named
+from burnish.model.quantised import BASE, read_base
 from burnish.watch import quiet_transformers
 
 CARD = "README.md"
@@ -56,7 +58,59 @@ def read_run(run: Path) -> RunFacts:
     return RunFacts(methods, str(recipe["model"]), text, data, tuple(_figures(run / "metrics.jsonl")))
 
 
-def write_card(folder: Path, named: Named, title: str, *, form: str, dtype: str, checked: str) -> None:
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """What the files of an adapter tell about it."""
+
+    kind: str
+    """Its method, as people call it: LoRA, DoRA, IA3, …"""
+    tags: tuple[str, ...]
+    size: str
+    """Such as rank 16, alpha 32; empty: it has no such numbers."""
+    bits: int | None
+    """Of its base's weights in training; None: they were plain numbers."""
+    parts: tuple[str, ...] = ()
+    """The adapters that it was combined of; empty: it was trained."""
+
+    def sentence(self) -> str:
+        """Told beside the base."""
+        size = f" ({self.size})" if self.size else ""
+        base = f", trained beside {self.bits}-bit weights (QLoRA)" if self.bits else ""
+        parts = f", combined of {' and '.join(self.parts)}" if self.parts else ""
+        return f"{self.kind}{size}{base}{parts}"
+
+
+def read_adapter(folder: Path, parts: Sequence[str] = ()) -> AdapterFacts:
+    """Reads adapter_config.json, and what is beside it."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    method = str(config["peft_type"])
+    dora = bool(config.get("use_dora"))
+    kind = "DoRA" if dora else _NAMES.get(method, method)
+    init = halves(folder)
+    numbers = {"rank": config.get("r"), "alpha": config.get("lora_alpha", config.get("alpha"))}
+    sizes = [f"{name} {value:g}" for name, value in numbers.items() if value]
+    sizes += ["rank-stabilised"] if config.get("use_rslora") else []
+    sizes += [f"begun by {_NAMES[init]}, with its beginning in the second half of the rank"] if init else []
+    settings = read_base(folder)
+    bits = None if settings is None else 4 if settings.load_in_4bit else 8
+    tags = dict.fromkeys([method.lower(), kind.lower(), *([init] if init else []), *(["qlora"] if bits else [])])
+    return AdapterFacts(kind, tuple(tags), ", ".join(sizes), bits, tuple(parts))
+
+
+_NAMES = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "VERA": "VeRA", "RANDLORA": "RandLoRA", "ROAD": "RoAd"} | {
+    "MISS": "MiSS",
+    "DELORA": "DeLoRA",
+    "GRALORA": "GraLoRA",
+    "HIRA": "HiRA",
+    "pissa": "PiSSA",
+    "olora": "OLoRA",
+}
+"""What people call methods, by peft's names and ours."""
+
+
+def write_card(
+    folder: Path, named: Named, title: str, *, form: str, dtype: str, checked: str, parts: Sequence[str] = ()
+) -> None:
     """Writes the card of a model into its folder.
 
     Args:
@@ -66,30 +120,57 @@ def write_card(folder: Path, named: Named, title: str, *, form: str, dtype: str,
         form: merged or adapter.
         dtype: type of its weights.
         checked: a line that says how it was compared with what it was made of.
+        parts: names of the adapters that were combined; empty: none were.
     """
     facts = None if named.run is None else read_run(named.run)
-    text = card(title, named, facts, form=form, dtype=dtype, checked=checked)
+    place = folder if form == "adapter" else Path(named.place)
+    adapter = read_adapter(place, parts) if named.kind == "adapter" else None
+    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter)
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
-def card(title: str, named: Named, facts: RunFacts | None, *, form: str, dtype: str, checked: str) -> str:
+def card(
+    title: str,
+    named: Named,
+    facts: RunFacts | None,
+    *,
+    form: str,
+    dtype: str,
+    checked: str,
+    adapter: AdapterFacts | None = None,
+) -> str:
     """The text of a card; see `write_card`."""
     begun = named.base or (named.place if facts is None else facts.model)
     return "".join(
         [
-            f"---\n{yaml.safe_dump(_front(begun, facts, form), sort_keys=False)}---\n\n# {title}\n\n",
-            f"{_sentence(begun, facts, form, dtype)}\n\n## Use\n\n```python\n{_use(form)}```\n\n",
+            f"---\n{yaml.safe_dump(_front(begun, facts, form, adapter), sort_keys=False)}---\n\n# {title}\n\n",
+            f"{_sentence(begun, facts, form, dtype, adapter)}\n\n## Use\n\n```python\n{_use(form)}```\n\n",
+            _of_base(form, adapter),
             *(() if facts is None else _of_run(facts)),
             f"## Checked\n\nAfter writing: {checked}.\n\n## Versions\n\n{_versions()}\n",
         ]
     )
 
 
-def _front(begun: str, facts: RunFacts | None, form: str) -> dict[str, object]:
+def _of_base(form: str, adapter: AdapterFacts | None) -> str:
+    if adapter is None or adapter.bits is None:
+        return ""
+    if form == "adapter":
+        return (
+            f"It was trained beside a {adapter.bits}-bit base. To compute what was trained, load the base with\n"
+            f'`BitsAndBytesConfig.from_dict(json.load(open("{BASE}")))` as `quantization_config`.\n\n'
+        )
+    return (
+        f"The adapter was trained beside {adapter.bits}-bit weights and added to the unquantised ones, so its "
+        "log-probabilities differ\nfrom those of the training by what quantising changed.\n\n"
+    )
+
+
+def _front(begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None) -> dict[str, object]:
     front: dict[str, object] = {
         "library_name": "peft" if form == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["burnish", *(() if facts is None else facts.methods), *(["lora"] if form == "adapter" else [])],
+        "tags": ["burnish", *(() if facts is None else facts.methods), *(adapter.tags if adapter else ())],
     }
     if _is_hub_name(begun):
         front["base_model"] = begun
@@ -98,11 +179,13 @@ def _front(begun: str, facts: RunFacts | None, form: str) -> dict[str, object]:
     return front
 
 
-def _sentence(begun: str, facts: RunFacts | None, form: str, dtype: str) -> str:
-    what = "An adapter (peft) for" if form == "adapter" else "A language model made from"
+def _sentence(begun: str, facts: RunFacts | None, form: str, dtype: str, adapter: AdapterFacts | None) -> str:
+    told = "" if adapter is None else adapter.sentence()
+    what = f"An adapter (peft) by {told}, for" if form == "adapter" else "A language model made from"
     base = f"[{begun}](https://huggingface.co/{begun})" if _is_hub_name(begun) else f"`{shortened(begun)}`"
+    merged = f" and an adapter by {told}, merged," if told and form == "merged" else ""
     trained = "" if facts is None else f" by {', then '.join(facts.methods)}"
-    return f"{what} {base}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
+    return f"{what} {base}{merged}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
 
 
 def _use(form: str) -> str:

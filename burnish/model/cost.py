@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from burnish.model.decoder import decoder_of
 from burnish.model.head import Head
+from burnish.model.quantised import num_weights
 from burnish.packing import CostModel
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -22,7 +23,7 @@ EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk"
 
 def forward_cost(model: PreTrainedModel, head: Head) -> CostModel:
     """FLOPs of the forward: 2 per weight and token."""
-    weights = sum(share * p.numel() for p, share in _used(model))
+    weights = sum(share * num_weights(p) for p, share in _used(model))
     return CostModel(
         per_token=2.0 * (weights - model.get_input_embeddings().weight.numel()),
         per_pair=_per_pair(model.config.get_text_config(decoder=True)),
@@ -42,7 +43,7 @@ def training_cost(model: PreTrainedModel, head: Head) -> CostModel:
     lookup = (6.0 if embedding.requires_grad else 4.0) * embedding.numel()
     forward = forward_cost(model, head)
     return CostModel(
-        per_token=sum((6.0 if p.requires_grad else 4.0) * share * p.numel() for p, share in _used(model)) - lookup,
+        per_token=sum((6.0 if p.requires_grad else 4.0) * share * num_weights(p) for p, share in _used(model)) - lookup,
         per_pair=3.0 * forward.per_pair,
         per_scored=(3.0 if head.weight.requires_grad else 2.0) * forward.per_scored,
     )

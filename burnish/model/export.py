@@ -12,7 +12,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.model.adapters.initial import ADAPTER, has_beginning, write_doubled
 from burnish.model.policy import Policy
+from burnish.model.quantised import quantisation_of, write_base
 from burnish.watch import quiet_transformers
 
 
@@ -33,7 +35,11 @@ def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | Non
     with quiet_transformers():
         if isinstance(policy.model, PeftModel):
             # Rows of added tokens are in the adapter; peft would write all rows beside them, since there are more now.
-            policy.model.save_pretrained(folder, save_embedding_layers=False)
+            policy.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[ADAPTER])
+            if has_beginning(policy.model):
+                write_doubled(policy.model, folder)
+            if (quantisation := quantisation_of(model)) is not None:
+                write_base(folder, quantisation)
         else:
             policy.model.save_pretrained(folder)
         model.generation_config.save_pretrained(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from peft.utils import TrainableTokensWrapper
+from peft.utils import ModulesToSaveWrapper, TrainableTokensWrapper
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -88,7 +88,9 @@ def _softcap(config: PretrainedConfig) -> float | None:
 
 
 def _apart(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
-    """The frozen layer, and the rows that peft trains beside it if there are any."""
+    """The layer, and the rows that peft trains beside it if there are any."""
+    if isinstance(layer, ModulesToSaveWrapper):  # it trains whole, beside an adapter elsewhere
+        return layer.modules_to_save[layer.active_adapters[0]], None
     if not isinstance(layer, TrainableTokensWrapper):
         return layer, None
     adapter = layer.token_adapter

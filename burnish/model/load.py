@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,12 +25,14 @@ from transformers import (
 
 from burnish.builtin import PREFIX, model_folder
 from burnish.errors import ModelError
-from burnish.model import vocabulary
+from burnish.model import quantised, vocabulary
 from burnish.model.adapters import AdapterSettings, add_adapter, go_on_with, stored_adapter
 from burnish.model.attention import install
 from burnish.model.export import settle_generation
+from burnish.model.freezing import freeze as freeze_parameters
 from burnish.model.policy import Policy
 from burnish.model.probe import Probed, probe
+from burnish.model.quantised import Quantisation
 from burnish.model.route import Route
 from burnish.watch import quiet_transformers
 
@@ -45,6 +48,8 @@ def load_policy(
     name: str,
     *,
     adapter: AdapterSettings | None = None,
+    quantisation: Quantisation | None = None,
+    freeze: Sequence[str] = (),
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
     gradient_checkpointing: bool = False,
@@ -53,9 +58,11 @@ def load_policy(
     """Loads a causal language model for training.
 
     Args:
-        name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with a LoRA
-            adapter, which trains on.
+        name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with an adapter,
+            which trains on.
         adapter: the adapter to train; None: all weights.
+        quantisation: how the base is stored under an adapter; None: as plain numbers.
+        freeze: patterns of weights that do not train, without an adapter; see `freezing`.
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.
         gradient_checkpointing: keep only layer inputs, and compute the layers again in the backward.
@@ -73,12 +80,14 @@ def load_policy(
             remedy="set adapter.kind=lora to go on with the adapter, or merge it into its model first (burnish merge)",
         )
     tokenizer = load_tokenizer(name)
-    model, notes = load_model(_base(name), dtype)
+    device = device or default_device()
+    model, notes = _load_base(_base(name), dtype, quantisation, device)
     if stored is not None:
         vocabulary.make_room_for_all(model, tokenizer)
     new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
     notes += lines
-    model = model.to(device or default_device())
+    if not quantised.is_quantised(model):  # which is where it belongs already
+        model = model.to(device)
     install(model)
     found = probe(model.train())
     notes += _on_the_route(model, found)
@@ -90,6 +99,8 @@ def load_policy(
         trained = _go_on(model, name, stored, adapter, new_rows)
     elif adapter is not None:
         trained = add_adapter(model, adapter, new_rows)
+    else:
+        notes += freeze_parameters(model, freeze, new_rows)
     trained.train()
     return Policy(trained, tokenizer, found.route, notes=tuple(notes))
 
@@ -111,8 +122,35 @@ def _on_the_route(model: PreTrainedModel, found: Probed) -> Iterator[str]:
         yield f"{type(model).__name__} computes every sequence in a forward of its own; packed: {found.reason}"
 
 
+def _load_base(
+    name: str, dtype: DtypeName, asked: Quantisation | None, device: torch.device
+) -> tuple[PreTrainedModel, list[str]]:
+    """The base, quantised if that is asked for; see `load_model`."""
+    config = load_config(name)
+    stored = quantised.stored_in(config)
+    quantised.check_stored(name, stored, asked)
+    if asked is None:
+        return load_model(name, dtype)
+    quantised.require_installed()
+    if stored is not None:
+        return load_model(name, dtype, device=device)
+    model, notes = load_model(name, dtype, quantisation=asked.config(_computed_in(config, dtype)), device=device)
+    if asked.outliers and asked.bits == 8:
+        notes.append("adapter.outliers looks at all rows of a microbatch: a step depends on how it is split")
+    return model, notes
+
+
+def _computed_in(config: PretrainedConfig, dtype: DtypeName) -> torch.dtype:
+    """The type that weights get; of a float16 checkpoint float32."""
+    if dtype != "auto":
+        chosen: torch.dtype = getattr(torch, dtype)
+        return chosen
+    own = config.get_text_config(decoder=True).dtype or torch.float32
+    return torch.float32 if own == torch.float16 else own
+
+
 def _go_on(
-    model: PreTrainedModel, name: str, stored: LoraConfig, adapter: AdapterSettings, new_rows: Sequence[int]
+    model: PreTrainedModel, name: str, stored: PeftConfig, adapter: AdapterSettings, new_rows: Sequence[int]
 ) -> PeftModel:
     if new_rows:
         raise ModelError(
@@ -123,7 +161,7 @@ def _go_on(
     return go_on_with(model, Path(name).expanduser(), stored, adapter)
 
 
-def _stored_adapter(name: str) -> LoraConfig | None:
+def _stored_adapter(name: str) -> PeftConfig | None:
     folder = Path(name).expanduser()
     return stored_adapter(folder) if folder.is_dir() else None
 
@@ -164,8 +202,20 @@ def load_config(name: str) -> PretrainedConfig:
             raise _unloadable(place, "configuration", "config.json", error) from error
 
 
-def load_model(name: str, dtype: DtypeName = "auto") -> tuple[PreTrainedModel, list[str]]:
+def load_model(
+    name: str,
+    dtype: DtypeName = "auto",
+    *,
+    quantisation: BitsAndBytesConfig | None = None,
+    device: torch.device | None = None,
+) -> tuple[PreTrainedModel, list[str]]:
     """The model, and what was changed about it, in lines for people.
+
+    Args:
+        name: a hub name or a folder.
+        dtype: see `load_policy`.
+        quantisation: how its linear layers are stored; None: as the checkpoint has them.
+        device: where quantised layers are made, since they are not moved afterwards; None: see `default_device`.
 
     Raises:
         ModelError: there are no weights, or weights that the architecture needs are not among them.
@@ -173,13 +223,17 @@ def load_model(name: str, dtype: DtypeName = "auto") -> tuple[PreTrainedModel, l
     config = load_config(name)
     notes = [*_dropout_off(config), *_whole_experts(config)]
     place = _find(name)
-    wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
+    quantises = quantisation is not None or quantised.stored_in(config) is not None
+    wanted = _computed_in(config, dtype) if quantises or dtype != "auto" else "auto"
+    options = {"quantization_config": quantisation} if quantisation is not None else {}
+    if quantises:
+        options["device_map"] = {"": device or default_device()}
     with quiet_transformers():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
-                place, config=config, dtype=wanted, use_safetensors=True, output_loading_info=True
+                place, config=config, dtype=wanted, use_safetensors=True, output_loading_info=True, **options
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             raise _unloadable(place, "model", "safetensors weights (model.safetensors)", error) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
@@ -190,6 +244,7 @@ def load_model(name: str, dtype: DtypeName = "auto") -> tuple[PreTrainedModel, l
     if model.dtype == torch.float16:
         notes.append("the checkpoint is float16, in which small gradients vanish: it is trained and saved as float32")
         model = model.float()
+    quantised.settle(model)
     notes += settle_generation(model)
     return model, notes
 

@@ -17,12 +17,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from burnish.data import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.load import DtypeName, default_device, load_model, load_tokenizer
+from burnish.model.quantised import is_quantised, read_base, require_installed
 from burnish.watch import quiet_transformers
 
 Kind = Literal["model", "adapter"]
@@ -31,6 +32,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _RUN_MARK = "identity.json"
 """Every run folder has it, from its first moment on (see `runs.folder`)."""
+_UNQUANTISED = (
+    "the adapter was trained beside quantised weights, and is used with the unquantised ones here: log-probabilities "
+    "differ from those of the training by what quantising changed"
+)
 _ADAPTER_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
@@ -116,14 +121,26 @@ def find_model(name: str, base: str | None = None) -> Named:
     return Named(name, place, "adapter", str(elsewhere.resolve()) if elsewhere.is_dir() else named, run)
 
 
-def open_named(named: Named, *, dtype: DtypeName = "auto", device: torch.device | None = None) -> Opened:
-    """Loads what `find_model` found; see `open_model`."""
+def open_named(
+    named: Named, *, dtype: DtypeName = "auto", device: torch.device | None = None, as_trained: bool = True
+) -> Opened:
+    """Loads what `find_model` found; see `open_model`.
+
+    Args:
+        named: what.
+        dtype: see `open_model`.
+        device: see `open_model`.
+        as_trained: False: an adapter's base is loaded unquantised also where it was quantised in training.
+    """
     whole = named.place if named.base is None else named.base
+    trained_on, aside = _base_of_training(named) if named.kind == "adapter" else None, []
+    if trained_on is not None and not as_trained:
+        trained_on, aside = None, [_UNQUANTISED]
     # The adapter's own, if it brings one: training may have added tokens.
     brings = named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file()
     try:
         tokenizer = _adapters_tokenizer(named.place) if brings else load_tokenizer(whole)
-        causal_lm, notes = load_model(whole, dtype)
+        causal_lm, notes = load_model(whole, dtype, quantisation=trained_on, device=device)
     except ModelError as error:
         if named.base is None:
             raise
@@ -131,9 +148,18 @@ def open_named(named: Named, *, dtype: DtypeName = "auto", device: torch.device 
     model = causal_lm if named.base is None else _adapted(named, causal_lm, tokenizer)
     if named.kind == "adapter" and (Path(named.place) / "generation_config.json").is_file():
         causal_lm.generation_config = GenerationConfig.from_pretrained(named.place)
-    model = model.to(device or default_device()).eval()
+    if not is_quantised(model):  # which is where it belongs already
+        model = model.to(device or default_device())
+    model.eval()
     template = choose_template(tokenizer) if tokenizer.chat_template else None
-    return Opened(model, tokenizer, template, named, tuple(notes))
+    return Opened(model, tokenizer, template, named, (*notes, *aside))
+
+
+def _base_of_training(named: Named) -> BitsAndBytesConfig | None:
+    settings = read_base(Path(named.place))
+    if settings is not None:
+        require_installed()
+    return settings
 
 
 def with_template(opened: Opened, name_or_path: str) -> Opened:

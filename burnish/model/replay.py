@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from burnish.data import Conversation, Message, Template, Writer
 from burnish.errors import DataError, ModelError
+from burnish.model.quantised import settle
 from burnish.watch import quiet_transformers
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -153,7 +154,9 @@ def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokeni
         warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
         adapter = (folder / "adapter_config.json").exists()
         kind = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
-        return widened(kind.from_pretrained(folder).eval()), AutoTokenizer.from_pretrained(folder)
+        model = kind.from_pretrained(folder).eval()
+        settle(model)
+        return widened(model), AutoTokenizer.from_pretrained(folder)
 
 
 def refuse_difference(what: object, largest: float, tolerance: float) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +21,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.model.adapters.combine import Combination, combine
+from burnish.model.adapters.initial import HALVES
 from burnish.model.card import write_card
 from burnish.model.ends import check_end_tokens
 from burnish.model.merge import merge, narrow, refuse_quantised, types_of
-from burnish.model.open import Opened, find_model, open_named, with_template
+from burnish.model.open import Named, Opened, find_model, open_named, with_template
+from burnish.model.quantised import BASE
 from burnish.model.replay import Logprobs, Replayed, logprobs, prompts_of, replay, widened
 from burnish.watch import quiet_transformers
 
@@ -50,6 +53,8 @@ def write_model(
     form: Form = "merged",
     base: str | None = None,
     template: str | None = None,
+    others: Sequence[str] = (),
+    combination: Combination | None = None,
 ) -> Written:
     """Writes a model in a form that others load, and replays prompts with what was written.
 
@@ -59,6 +64,8 @@ def write_model(
         form: merged: whole weights, an adapter added to its base. adapter: the adapter alone. gguf: refused.
         base: the adapter's base, where it is no longer where the adapter remembers it.
         template: a template to save instead of the one that is with the tokenizer; None: that one.
+        others: further adapters of the same base, which become one with the first.
+        combination: how they do; None: as `Combination` has it.
 
     Raises:
         ModelError: there is nothing there, the form is impossible, it would not stop where its template ends an
@@ -76,21 +83,48 @@ def write_model(
         )
     if form == "merged" and named.kind == "adapter":
         refuse_quantised(named)
-    opened = open_named(named, device=torch.device("cpu"))
+    merging = form == "merged" and named.kind == "adapter"
+    # An adapter is added to weights that can hold the sum, also where it was trained beside quantised ones.
+    opened = open_named(named, device=torch.device("cpu"), as_trained=False)
+    if others:
+        opened = _combined(opened, [find_model(other, base) for other in others], combination or Combination())
     if template is not None:
         opened = with_template(opened, template)
     vocabulary = opened.causal_lm.get_input_embeddings().weight.shape[0]
     check_end_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
     prompts = prompts_of(opened.tokenizer, opened.template, vocabulary)
-    merging = form == "merged" and named.kind == "adapter"
     model, expected = merge(opened, prompts) if merging else _as_stored(opened, prompts)
     dtype = torch.float32 if form == "adapter" else model.dtype
     with _whole(output) as place:
         _save(model, opened, place)
+        if form == "adapter" and not others:
+            _keep_beside(Path(named.place), place)
         rounded = logprobs(widened(model), prompts) if merging else None
         replayed = replay(place, opened.tokenizer, prompts, expected, rounded, dtype)
-        write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=replayed.line())
+        names = [each.rsplit("/", 1)[-1] for each in (name, *others)] if others else []
+        write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=replayed.line(), parts=names)
     return Written(output, replayed, _called(dtype), opened.notes)
+
+
+def _combined(opened: Opened, others: Sequence[Named], how: Combination) -> Opened:
+    """The adapter that several of one base make; `opened` is the first with its base, and is used up."""
+    for named in others:
+        if named.kind != "adapter" or named.base != opened.base:
+            what = f"an adapter of {named.base}" if named.kind == "adapter" else "a whole model"
+            raise ModelError(
+                given=f"{opened.named.given} is an adapter of {opened.base}, and {named.given} is {what}",
+                rule="adapters that are combined have one base",
+                remedy="name adapters of one base; with --base, if it is one that was moved",
+            )
+    if not isinstance(opened.model, PeftModel):
+        raise ModelError(
+            given=f"{opened.named.given} is a whole model",
+            rule="what is combined are adapters",
+            remedy="name adapters or runs that trained one",
+        )
+    model = opened.model.unload()
+    combined = combine(model, [Path(each.place) for each in (opened.named, *others)], how)
+    return replace(opened, model=combined.eval())
 
 
 def _called(dtype: torch.dtype) -> str:
@@ -118,6 +152,13 @@ def _save(model: PreTrainedModel | PeftModel, opened: Opened, place: Path) -> No
         model.save_pretrained(place)
         opened.causal_lm.generation_config.save_pretrained(place)
         opened.tokenizer.save_pretrained(place)
+
+
+def _keep_beside(folder: Path, place: Path) -> None:
+    """What an adapter of ours has beside peft's files."""
+    for name in (BASE, HALVES):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, place / name)
 
 
 @contextmanager

@@ -38,7 +38,8 @@ class Optimisation(Settings):
     """adamw, adamw_8bit, adamw_paged, adamw_8bit_paged, muon, adafactor, schedule_free, lion, lion_8bit, sgd; their
     memory, options and packages are in docs/optimisers.md."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA; lion a fifth of it, adafactor fifty times it."""
+    """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA, 2e-3 where only vectors learn; lion a fifth of
+    it, adafactor fifty times it."""
     learning_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Factors of the learning rate by patterns in the names of parameters, such as {embed: 0.1}; where several match,
     they multiply."""

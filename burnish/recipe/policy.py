@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 
 from burnish.errors import RecipeError
-from burnish.model.adapters import AdapterSettings
 from burnish.model.load import default_device, load_policy
 from burnish.model.policy import Policy
-from burnish.recipe.adapter import Adapter
 from burnish.recipe.inputs import Opener
 from burnish.recipe.schema import Recipe
 
@@ -23,7 +21,9 @@ def open_policy(opener: Opener) -> Policy:
     recipe, stage = opener.recipe, opener.stage
     return load_policy(
         opener.reader.model,
-        adapter=_adapter(recipe.adapter),
+        adapter=recipe.adapter.settings,
+        quantisation=recipe.adapter.quantisation,
+        freeze=recipe.adapter.freeze,
         dtype=recipe.dtype,
         device=device_of(recipe),
         gradient_checkpointing=stage.gradient_checkpointing,
@@ -44,9 +44,3 @@ def device_of(recipe: Recipe) -> torch.device:
             remedy="remove device, or check the driver and that torch was built for CUDA",
         )
     return default_device() if recipe.device == "auto" else torch.device(recipe.device)
-
-
-def _adapter(adapter: Adapter) -> AdapterSettings | None:
-    if adapter.kind == "full":
-        return None
-    return AdapterSettings(adapter.rank, adapter.alpha, adapter.dropout, adapter.targets)

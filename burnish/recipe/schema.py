@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.model.load import DtypeName
@@ -43,7 +43,7 @@ class Recipe(Settings):
     model: str
     """A hub name, a folder, or builtin:tiny."""
     adapter: Adapter = Adapter()
-    """Which weights learn: all, or a LoRA adapter."""
+    """Which weights learn: all, or an adapter's."""
     dtype: DtypeName = "auto"
     """Type of the weights; auto: the checkpoint's own. Narrow weights learn through float32 masters."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -62,6 +62,12 @@ class Recipe(Settings):
     """Only algorithms that give the same bits every time; what exact resume needs."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     """The stages, in order; each begins with the model that the one before it made."""
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_narrow(self) -> Recipe:
+        if self.adapter.kind == "qlora" and self.dtype == "float64":
+            raise ValueError("adapter.kind: qlora computes in float32 or bfloat16, not in dtype: float64")
+        return self
 
 
 OPERATIONAL = frozenset(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from burnish.model import adapters
+from burnish.model.adapters import factors_of_b
 from burnish.model.policy import Policy
 from burnish.optim import KINDS, Optimizer, OptimizerSettings, combined, layer_factors, matching, pattern_factors
 from burnish.recipe.optimisation import Optimisation
@@ -31,7 +33,7 @@ def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Opti
     embedding_like = [parameter for end in ends for parameter in end.parameters()]
     names = [name for name, _ in policy.trained_parameters()]
     undecayed = {name for pattern in settings.no_weight_decay for name in matching(names, pattern, "no_weight_decay")}
-    factors = learning_rate_factors(settings, policy)
+    factors = learning_rate_factors(recipe, settings, policy)
     return Optimizer(policy.trained_parameters(), chosen, embedding_like, factors, undecayed)
 
 
@@ -41,17 +43,18 @@ def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
         return settings.learning_rate
     relative = KINDS[settings.optimizer].rate
     assert relative is not None, "reading a recipe refuses an optimiser without rate"
-    return relative * (2e-5 if recipe.adapter.kind == "full" else 2e-4)
+    return relative * (2e-5 if recipe.adapter.kind == "full" else adapters.KINDS[recipe.adapter.method].learning_rate)
 
 
-def learning_rate_factors(settings: Optimisation, policy: Policy) -> dict[str, float]:
+def learning_rate_factors(recipe: Recipe, settings: Optimisation, policy: Policy) -> dict[str, float]:
     """Of the learning rate, by the name of a trained parameter; all reasons multiply.
 
     Raises:
         RecipeError: a pattern matches nothing.
     """
     names = [name for name, _ in policy.trained_parameters()]
-    return combined(pattern_factors(names, settings.learning_rates), _by_layer(settings, policy))
+    by_pattern = pattern_factors(names, settings.learning_rates)
+    return combined(by_pattern, _by_layer(settings, policy), factors_of_b(names, recipe.adapter.b_rate))
 
 
 def _by_layer(settings: Optimisation, policy: Policy) -> dict[str, float]:

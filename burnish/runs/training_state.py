@@ -15,6 +15,7 @@ from torch import Tensor
 
 from burnish.errors import DivergenceError, RunError
 from burnish.model.policy import Policy
+from burnish.model.quantised import scales
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
 from burnish.runs.random_state import capture_random, restore_random
@@ -133,11 +134,15 @@ def _versions() -> dict[str, str]:
 
 
 def frozen_fingerprint(policy: Policy) -> str:
-    """Identifies the weights that do not train: configuration, names, shapes and bits."""
+    """Identifies the weights that do not train, and what is computed with them: configuration, names, shapes and
+    bits."""
     digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
     for name, parameter in policy.model.named_parameters():
         if not parameter.requires_grad:
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {_weighed_bits(parameter)}".encode())
+            for tensor in (parameter, *scales(parameter)):  # of quantised weights, bits and scales
+                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_weighed_bits(tensor)}".encode())
+    for name, tensor in policy.model.named_buffers():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_weighed_bits(tensor)}".encode())
     return digest.hexdigest()
 
 

@@ -1,0 +1,188 @@
+"""Putting an adapter beside a model's frozen weights, by peft. Stands between loading and training."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import PreTrainedModel
+
+from burnish.errors import ModelError
+from burnish.model.adapters.initial import ADAPTER, begin_with_weights
+from burnish.model.adapters.kinds import KINDS
+from burnish.model.adapters.settings import AdapterSettings
+from burnish.model.adapters.targets import ends_of, expert_names, is_tied, target_names, whole_names
+
+
+def add_adapter(
+    model: PreTrainedModel, settings: AdapterSettings, new_rows: Sequence[int] = (), *, begun: bool = True
+) -> PeftModel:
+    """Wraps the model; its own weights are frozen, the adapter's are float32.
+
+    At its beginning the wrapped model computes what the base does, and `disable_adapter` gives the base's own bits.
+
+    Args:
+        model: the base.
+        settings: the adapter's.
+        new_rows: of embedding and head, which train too (peft's trainable tokens); a tied head shares the embedding's.
+            Each forward then costs a copy of the embedding, and each backward its size in gradient, inside peft.
+        begun: whether weights for its beginning are worked out; False where only their number matters.
+
+    Raises:
+        ModelError: no layer has such a name, the output head is a target, new rows cannot train apart, or peft cannot
+            adapt these layers in this way.
+    """
+    config = peft_config(model, settings, new_rows)
+    wanted = set(config.target_modules or ())
+    try:
+        with quiet_peft():
+            adapted = get_peft_model(model, config)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise ModelError(
+            given=f"adapter.kind: {settings.kind} on {type(model).__name__}: {' '.join(str(error).split())[:300]}",
+            rule="an adapter is what peft can put beside the layers that targets name",
+            remedy="change adapter.targets, or what the message names",
+        ) from error
+    _check_adapted(adapted, wanted)
+    if begun and settings.init in ("pissa", "olora"):
+        _check_factors(adapted, settings)
+        with quiet_peft():
+            begin_with_weights(adapted, settings.init)
+        adapted.peft_config[ADAPTER].init_lora_weights = settings.init
+    return adapted
+
+
+def peft_config(model: PreTrainedModel, settings: AdapterSettings, new_rows: Sequence[int] = ()) -> PeftConfig:
+    """What peft is told of the adapter.
+
+    Raises:
+        ModelError: see `add_adapter`.
+    """
+    kind = KINDS[settings.kind]
+    targets = target_names(model, settings)
+    whole = whole_names(model, settings, targets)
+    told: dict[str, object] = {"target_modules": targets, "modules_to_save": whole or None, **kind.fixed}
+    for option in kind.options.keys() - {"init", "experts"}:
+        told[kind.options[option]] = getattr(settings, option)
+    if settings.kind == "lora":
+        told |= _of_lora(model, settings, targets, whole, new_rows)
+    elif settings.kind == "ia3":
+        told["feedforward_modules"] = [name for name in targets if name.endswith(("down_proj", "fc2", "w2", "c_proj"))]
+    _check_ends(model, settings, whole, new_rows)
+    _check_patterns(settings, targets)
+    return kind.config(task_type="CAUSAL_LM", **told)
+
+
+def _of_lora(
+    model: PreTrainedModel, settings: AdapterSettings, targets: list[str], whole: list[str], new_rows: Sequence[int]
+) -> dict[str, object]:
+    rows = _rows_by_layer(model, targets, whole, new_rows)
+    embedding, _ = ends_of(model)
+    return {
+        "init_lora_weights": "gaussian" if settings.init == "gaussian" else True,
+        "target_parameters": expert_names(model, settings) if settings.experts else None,
+        "trainable_token_indices": rows or None,
+        "ensure_weight_tying": is_tied(model) and embedding in whole,
+        "rank_pattern": dict(settings.ranks),
+        "alpha_pattern": dict(settings.alphas),
+    }
+
+
+def _check_ends(model: PreTrainedModel, settings: AdapterSettings, whole: list[str], new_rows: Sequence[int]) -> None:
+    embedding, _ = ends_of(model)
+    if settings.kind != "lora" and is_tied(model) and embedding in whole:
+        raise ModelError(
+            given=f"adapter.whole names the embedding of {type(model).__name__}, which is its head too",
+            rule=f"peft keeps the two one matrix with LoRA, and not with {settings.kind}",
+            remedy="set adapter.kind=lora, or leave the embedding out of adapter.whole",
+        )
+    if settings.kind != "lora" and new_rows:
+        raise ModelError(
+            given=f"add_tokens with adapter.kind: {settings.kind}",
+            rule="rows of added tokens train beside LoRA (peft's trainable tokens), and not beside other adapters",
+            remedy="set adapter.kind=lora or full, or use template=plain, which needs no added tokens",
+        )
+
+
+def _check_patterns(settings: AdapterSettings, targets: list[str]) -> None:
+    """peft ignores a pattern that fits nothing."""
+    for option, patterns in (("ranks", settings.ranks), ("alphas", settings.alphas)):
+        for pattern in patterns:
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in targets):
+                raise ModelError(
+                    given=f"adapter.{option} names {pattern}",
+                    rule="a name or pattern there fits the end of the name of some adapted layer, as in peft",
+                    remedy=f"adapted layers are such as {', '.join(targets[:3])}",
+                )
+
+
+def _check_adapted(model: PeftModel, wanted: Iterable[str]) -> None:
+    """For some models with experts, peft takes the names of linear layers for those of experts."""
+    adapted = {name for name, module in model.get_base_model().named_modules() if isinstance(module, BaseTunerLayer)}
+    if missing := sorted(name for name in wanted if not any(_ends(each, name) for each in adapted)):
+        raise ModelError(
+            given=f"adapter.targets: {missing[0]} and {len(missing) - 1} others get no adapter from peft",
+            rule="peft takes some names in models with experts for the experts' tensors, as older checkpoints had them",
+            remedy="set adapter.targets=attention, with adapter.experts=true if the experts should be adapted too",
+        )
+
+
+def _ends(name: str, last: str) -> bool:
+    return name == last or name.endswith(f".{last}")
+
+
+def _check_factors(model: PeftModel, settings: AdapterSettings) -> None:
+    """PiSSA and OLoRA take their beginning from plain matrices that are large enough."""
+    for name, layer in model.named_modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        weight = layer.get_base_layer().weight
+        if (
+            weight.ndim != 2
+            or not weight.is_floating_point()
+            or layer.r[ADAPTER] > min(weight.shape)
+            or (not isinstance(layer.get_base_layer(), torch.nn.Linear))
+        ):
+            raise ModelError(
+                given=f"adapter.init: {settings.init} with rank {layer.r[ADAPTER]} on {name.rpartition('model.')[2]}, "
+                f"{tuple(weight.shape)}",
+                rule=f"{settings.init} begins with a part of a linear layer's matrix, of at most its own rank",
+                remedy="lower adapter.rank, name other adapter.targets, or remove adapter.init",
+            )
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
+def _rows_by_layer(
+    model: PreTrainedModel, targets: list[str], whole: list[str], new_rows: Sequence[int]
+) -> dict[str, list[int]]:
+    """Name of the layer → its rows that train; empty: none do apart (a layer that trains whole has its own)."""
+    if not new_rows:
+        return {}
+    embedding, head = ends_of(model)
+    names = [name for name in ([embedding] if is_tied(model) else [embedding, head]) if name not in whole]
+    if any(name in targets for name in names):
+        raise ModelError(
+            given=f"add_tokens, and adapter.targets names {embedding.split('.')[-1]}",
+            rule="the rows of added tokens train as they are; the embedding takes no adapter beside them",
+            remedy="leave the embedding out of adapter.targets",
+        )
+    if head in names + [embedding] * is_tied(model) and model.get_output_embeddings().bias is not None:
+        raise ModelError(
+            given=f"add_tokens with an adapter, and the output head of {type(model).__name__} has a bias",
+            rule="peft computes a head with rows that train apart without its bias",
+            remedy="set adapter.kind=full, or use template=plain, which needs no added tokens",
+        )
+    return {name: list(new_rows) for name in names}

@@ -1,0 +1,192 @@
+"""PiSSA and OLoRA: adapters that begin with a part of the weights, as differences from their beginning.
+
+Beside `add`. Both papers split W into a part that trains and a rest that is frozen: W = (W - s·B₀A₀) + s·B₀A₀, and
+train A and B from A₀ and B₀. Here W stays as it is, and the model computes
+
+    W x + s·B A x - s·B₀ A₀ x,
+
+the same function of A and B, with the same gradients. It departs from the papers in that nothing is rounded into a
+rest, so the beginning is the base (up to the order of two additions) in every type, the adapter switched off is the
+base, bit for bit, and what is saved is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere
+beside the plain base. The price is a product of rank r more in each layer. (The rests of both papers also quantise
+better; that is not used here, and both are refused beside quantised weights.)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import Linear
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+ADAPTER, INITIAL = "default", "initial"
+"""What trains, and what it began with."""
+HALVES = "initial_adapter.json"
+"""File of an adapter's folder that says: the second half of each rank is what the adapter began with."""
+_WEIGHTS = "adapter_model.safetensors"
+
+
+def principal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """PiSSA (arXiv 2404.02948, eq. 2 and 3): A₀ = √S V'ᵀ and B₀ = U √S of the largest singular values.
+
+    Args:
+        weight: [out, in], float32 or float64.
+        rank: at most min(out, in).
+
+    Returns:
+        [rank, in] and [out, rank], whose product is the best approximation of that rank.
+    """
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    root = values[:rank].sqrt()
+    return root[:, None] * right[:rank], left[:, :rank] * root
+
+
+def orthonormal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """OLoRA (arXiv 2406.01775, section 3): the first rows of R and columns of Q, of W = Q R; B₀ has orthonormal
+    columns.
+
+    Args and returns as of `principal`; the product is W in its first `rank` columns.
+    """
+    q, r = torch.linalg.qr(weight)
+    return r[:rank], q[:, :rank]
+
+
+_FACTORS: Mapping[str, Callable[[Tensor, int], tuple[Tensor, Tensor]]] = {"pissa": principal, "olora": orthonormal}
+
+
+def begin_with_weights(model: PeftModel, init: str) -> None:
+    """Sets A and B of every layer to a part of its weights, and subtracts what they began with.
+
+    As in peft, PiSSA's product s·B₀A₀ is the approximation of W itself, so its factors are divided by √s each; OLoRA's
+    factors are taken as they are.
+    """
+    for layer in _layers(model):
+        weight = layer.get_base_layer().weight.detach()
+        wide = weight.to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
+        a, b = _FACTORS[init](wide, layer.r[ADAPTER])
+        if init == "pissa":
+            root = math.sqrt(layer.scaling[ADAPTER])
+            a, b = a / root, b / root
+        _set(layer.lora_A[ADAPTER].weight, a)
+        _set(layer.lora_B[ADAPTER].weight, b)
+    remember_beginning(model)
+
+
+def remember_beginning(model: PeftModel, beginning: Mapping[str, Tensor] | None = None) -> None:
+    """From now on, each layer subtracts the product of these factors.
+
+    Args:
+        model: with one LoRA adapter.
+        beginning: name of a layer's factor, as in the model → tensor; None: A and B as they are now.
+    """
+    config = model.peft_config[ADAPTER]
+    started = replace(config, modules_to_save=None, trainable_token_indices=None, init_lora_weights=True)
+    model.add_adapter(INITIAL, started)
+    for name, layer in _named_layers(model):
+        for half, factors in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
+            own = factors[ADAPTER].weight
+            kept = own.detach().clone() if beginning is None else beginning[f"{name}.{half}"].to(own)
+            if half == "lora_B" and beginning is None:
+                kept = -kept
+            _freeze(factors[INITIAL], kept)
+    model.base_model.set_adapter([ADAPTER, INITIAL])
+
+
+def has_beginning(model: nn.Module) -> bool:
+    """Whether the model's adapter is a difference from its beginning."""
+    return isinstance(model, PeftModel) and INITIAL in model.peft_config
+
+
+def doubled(name: str, tensor: Tensor, model: PeftModel) -> Tensor:
+    """A trained tensor as it is saved: a factor has that of the beginning beside it, anything else is as it is."""
+    layer_name, _, half = name.removesuffix(f".{ADAPTER}.weight").rpartition(".")
+    if half not in ("lora_A", "lora_B"):
+        return tensor
+    beginning = model.get_submodule(layer_name).get_submodule(f"{half}.{INITIAL}").weight
+    return torch.cat([tensor, beginning], dim=0 if half == "lora_A" else 1)
+
+
+def write_doubled(model: PeftModel, folder: Path) -> None:
+    """Makes of the adapter that peft wrote into the folder one of twice the rank, with the beginning in its second
+    half."""
+    state = load_file(folder / _WEIGHTS)
+    for name, layer in _named_layers(model):
+        for half, dim in (("lora_A", 0), ("lora_B", 1)):
+            factors = layer.get_submodule(half)
+            both = [factors.get_submodule(each).weight for each in (ADAPTER, INITIAL)]
+            state[f"{name}.{half}.weight"] = torch.cat([each.detach().cpu() for each in both], dim=dim).contiguous()
+    save_file(state, folder / _WEIGHTS, metadata={"format": "pt"})
+    _double_ranks(folder / "adapter_config.json")
+    (folder / HALVES).write_text(json.dumps({"init": _init_of(model)}) + "\n", encoding="utf-8")
+
+
+def _init_of(model: PeftModel) -> str:
+    return str(model.peft_config[ADAPTER].init_lora_weights)
+
+
+def _double_ranks(path: Path) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    growth = math.sqrt(2) if config["use_rslora"] else 2  # alpha keeps the scale
+    config["r"] *= 2
+    config["lora_alpha"] *= growth
+    config["rank_pattern"] = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
+    config["alpha_pattern"] = {name: growth * alpha for name, alpha in config["alpha_pattern"].items()}
+    config["init_lora_weights"] = True
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def halves(folder: Path) -> str | None:
+    """How the adapter of a folder began, if its second half says with what; None: it is a plain one."""
+    path = folder / HALVES
+    return str(json.loads(path.read_text(encoding="utf-8"))["init"]) if path.is_file() else None
+
+
+def undoubled(config: LoraConfig, init: str) -> LoraConfig:
+    """What was trained, of the configuration of what was saved."""
+    growth = math.sqrt(2) if config.use_rslora else 2
+    return replace(
+        config,
+        r=config.r // 2,
+        lora_alpha=config.lora_alpha / growth,
+        rank_pattern={name: rank // 2 for name, rank in config.rank_pattern.items()},
+        alpha_pattern={name: alpha / growth for name, alpha in config.alpha_pattern.items()},
+        init_lora_weights=init,
+    )
+
+
+def split_halves(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What goes on training, by the names of the file, and what it began with, by those that `remember_beginning`
+    takes."""
+    trained, beginning = dict(state), {}
+    for name, tensor in state.items():
+        for half, dim in (("lora_A", 0), ("lora_B", 1)):
+            if name.endswith(f".{half}.weight"):
+                first, second = tensor.chunk(2, dim=dim)
+                trained[name] = first.contiguous()
+                beginning[name.removesuffix(".weight")] = second
+    return trained, beginning
+
+
+def _named_layers(model: PeftModel) -> Iterator[tuple[str, Linear]]:
+    return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, Linear))
+
+
+def _layers(model: PeftModel) -> Iterator[Linear]:
+    return (layer for _, layer in _named_layers(model))
+
+
+def _set(parameter: nn.Parameter, value: Tensor) -> None:
+    parameter.data = value.to(parameter.dtype).contiguous()
+
+
+def _freeze(factor: nn.Linear, value: Tensor) -> None:
+    """A buffer instead of a parameter: switching adapters off and on would make a parameter trainable."""
+    del factor.weight
+    factor.register_buffer("weight", value)

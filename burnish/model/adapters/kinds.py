@@ -1,0 +1,116 @@
+"""The kinds of adapters: peft's methods that compute packed rows as they compute plain ones, and what each is told.
+
+Beside `settings`. Which methods are in the table is decided by tests (docs/adapters.md): packed equals plain in
+float64, the beginning is the base, what is saved loads in peft and goes on. Those that fail are in `REFUSED`, with
+the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import peft
+from peft import PeftConfig
+
+AdapterKind = Literal[
+    "lora",
+    "vera",
+    "randlora",
+    "loha",
+    "lokr",
+    "ia3",
+    "oft",
+    "hra",
+    "road",
+    "miss",
+    "delora",
+    "gralora",
+    "hira",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A method of peft."""
+
+    config: type[PeftConfig]
+    paper: str
+    """arXiv id."""
+    options: Mapping[str, str]
+    """Our option → peft's name of it. What is not here has no effect with this kind."""
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    """What peft is told besides."""
+    learning_rate: float = 2e-4
+    """Peak rate if the recipe names none: LoRA's; ten times that where only vectors train, whose few numbers have far
+    to go."""
+
+    def takes(self, option: str) -> bool:
+        """Whether an option of `AdapterSettings` has an effect; targets, layers and whole have one with every kind."""
+        return option in self.options or option in ("kind", "targets", "layers", "whole")
+
+
+_LORA = {
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "rank_stabilised": "use_rslora",
+    "dora": "use_dora",
+    "ranks": "rank_pattern",
+    "alphas": "alpha_pattern",
+    "init": "init_lora_weights",
+    "experts": "target_parameters",
+}
+_PATTERNS = {"ranks": "rank_pattern", "alphas": "alpha_pattern"}
+
+KINDS: Mapping[AdapterKind, Kind] = {
+    "lora": Kind(peft.LoraConfig, "2106.09685", _LORA),
+    "vera": Kind(peft.VeraConfig, "2310.11454", {"rank": "r", "dropout": "vera_dropout"}, learning_rate=2e-3),
+    "randlora": Kind(
+        peft.RandLoraConfig,
+        "2502.00987",
+        {"rank": "r", "alpha": "randlora_alpha", "dropout": "randlora_dropout"},
+    ),
+    "loha": Kind(peft.LoHaConfig, "2108.06098", {"rank": "r", "alpha": "alpha", **_PATTERNS}),
+    "lokr": Kind(peft.LoKrConfig, "2309.14859", {"rank": "r", "alpha": "alpha", **_PATTERNS}),
+    "ia3": Kind(peft.IA3Config, "2205.05638", {}, learning_rate=2e-3),
+    "oft": Kind(peft.OFTConfig, "2306.07280", {"block_size": "oft_block_size"}, {"r": 0}),
+    "hra": Kind(peft.HRAConfig, "2405.17484", {"rank": "r"}),
+    "road": Kind(peft.RoadConfig, "2409.00119", {"block_size": "group_size"}),
+    "miss": Kind(peft.MissConfig, "2409.15371", {"rank": "r", "dropout": "miss_dropout"}),
+    "delora": Kind(peft.DeloraConfig, "2503.18225", {"rank": "r", "ranks": "rank_pattern"}),
+    "gralora": Kind(peft.GraloraConfig, "2505.20355", {"rank": "r", "alpha": "alpha", "dropout": "gralora_dropout"}),
+    "hira": Kind(
+        peft.HiraConfig, "TwJrTz9cRS", {"rank": "r", "dropout": "hira_dropout", "ranks": "rank_pattern"}
+    ),  # OpenReview
+}
+"""All kinds, with what they are told."""
+
+assert set(KINDS) == set(get_args(AdapterKind)), "every kind has its entry"
+
+_TOKENS = "adds virtual tokens before the prompt, which shifts every position and is no part of a packed row"
+REFUSED: Mapping[str, str] = {
+    "prompt_tuning": _TOKENS,
+    "multitask_prompt_tuning": _TOKENS,
+    "p_tuning": _TOKENS,
+    "prefix_tuning": _TOKENS,
+    "cpt": _TOKENS,
+    "cartridge": _TOKENS,
+    "adaption_prompt": _TOKENS,
+    "adalora": "prunes ranks by a schedule of its own between backward and step, which resume would have to know",
+    "psoft": "changes the base's weights when it begins, and refuses float64, so its laws cannot be tested",
+    "fourierft": "begins away from the base (its spectrum is drawn at random)",
+    "vblora": "begins away from the base (its vector bank is drawn at random)",
+    "boft": "compiles an extension for CUDA when it is first used, and goes on slowly where it cannot",
+    "shira": "computes by sparse tensors, of which torch 2.13 warns that it does not check them",
+    "c3a": "begins away from the base, and its convolution is float32 whatever the model's type",
+    "xlora": "mixes adapters by a second forward of each batch, which packed rows do not make",
+    "poly": "needs the task of every row as a forward argument",
+}
+"""Peft's methods that are tried and not taken, and why."""
+
+
+def kind_of(config: PeftConfig) -> AdapterKind | None:
+    """Ours for a stored adapter; None: one that is not taken."""
+    return next((name for name, kind in KINDS.items() if type(config) is kind.config), None)

@@ -1,0 +1,47 @@
+"""What an adapter is made from. Between the recipe and `add`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from burnish.model.adapters.kinds import AdapterKind
+
+Init = Literal["zero", "gaussian", "pissa", "olora"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """An adapter of any kind; what a kind does not know is at its default. Example: ``AdapterSettings(rank=8)``.
+
+    LoRA (arXiv 2106.09685) computes W x + s · B A x with W frozen, A [rank, in] and B [out, rank] trained.
+    """
+
+    kind: AdapterKind = "lora"
+    rank: int = 16
+    alpha: float = 32.0
+    """LoRA's s is alpha / rank."""
+    dropout: float = 0.0
+    """On the adapter's input. With dropout a step is no longer independent of the split into microbatches."""
+    targets: str | tuple[str, ...] = "all-linear"
+    """Which layers: all-linear (without the head), attention, mlp; any other text is a pattern, a regular expression
+    that is found in their names; or the last parts of their names."""
+    layers: tuple[int, ...] | None = None
+    """Numbers of the decoder layers that are adapted, from 0; None: all."""
+    whole: tuple[str, ...] = ()
+    """Last parts of names of modules that train whole beside the adapter (embedding, head, norms)."""
+    experts: bool = False
+    """Whether LoRA also stands beside the tensors in which all experts of a layer are stored."""
+    rank_stabilised: bool = False
+    """s is alpha / √rank (arXiv 2312.03732, eq. 2)."""
+    dora: bool = False
+    """Trains each row's length apart: m · (W + s·BA) / |W + s·BA| (arXiv 2402.09353, eq. 5)."""
+    init: Init = "zero"
+    """How A and B begin. zero: B is 0, A uniform. gaussian: B is 0, A normal. pissa, olora: see `initial`."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Pattern of names → another rank."""
+    alphas: Mapping[str, float] = field(default_factory=dict)
+    """Pattern of names → another alpha."""
+    block_size: int = 8
+    """Of the rotations of OFT and RoAd."""

@@ -1,0 +1,158 @@
+"""What is saved loads in plain peft, and goes on as if it had never been saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+
+from burnish.errors import ModelError
+from burnish.losses import CrossEntropy
+from burnish.model.export import export
+from burnish.model.load import load_policy
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.step import Trainer
+from burnish.types import Group, Response
+from tests.adapters import write_base
+from tests.model.adapters.cases import CASES, lora
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base") / "model")
+
+
+def rows(seed: int) -> list[Group]:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(200, (2, 12), generator=generator)
+    return [Group(row[:4], (Response(row[4:], torch.ones(8, dtype=torch.bool)),)) for row in tokens]
+
+
+def trained(policy, seeds: list[int]):
+    """A step of plain descent for each seed: no state but the weights."""
+    for seed in seeds:
+        trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.0)))
+        for name, master in zip(trainer.optimizer.names, trainer.optimizer.masters.masters, strict=True):
+            assert master.requires_grad, name
+        losses = [trainer.step(rows(seed), CrossEntropy(), 100, 1.0)["loss"]]
+        assert torch.stack(losses).isfinite().all()
+        descend(policy, seed)
+    return policy
+
+
+@torch.no_grad()
+def descend(policy, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _, parameter in policy.trained_parameters():
+        parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
+
+
+def state(policy) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in policy.trained_parameters()}
+
+
+@torch.no_grad()
+def logits(model) -> torch.Tensor:
+    return model.eval()(input_ids=torch.arange(1, 20)[None]).logits
+
+
+def saved(policy, folder: Path) -> Path:
+    folder.mkdir()
+    export(policy, folder, template=None, end_tokens=[])
+    return folder
+
+
+@pytest.mark.parametrize("title", CASES)
+def test_saved_is_loaded_and_goes_on(base, tmp_path, title):
+    settings = CASES[title].settings
+    whole = trained(load_policy(str(base), adapter=settings), [1, 2])
+    half = trained(load_policy(str(base), adapter=settings), [1])
+    folder = saved(half, tmp_path / "half")
+
+    again = load_policy(str(folder), adapter=settings)
+    assert state(again).keys() == state(half).keys()
+    assert all(torch.equal(state(half)[name], tensor) for name, tensor in state(again).items())
+    rest = trained(again, [2])
+    for name, tensor in state(whole).items():
+        assert torch.equal(state(rest)[name], tensor), name
+
+    from burnish.model.attention import plain_attention
+
+    other = AutoPeftModelForCausalLM.from_pretrained(saved(rest, tmp_path / "rest"))
+    with plain_attention(whole.causal_lm):
+        assert torch.allclose(logits(other), logits(whole.model), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_trained_whole_is_saved_and_goes_on(tmp_path, tied):
+    base = write_base(tmp_path / "base", tied=tied)
+    settings = replace(lora(), whole=("embed_tokens", "norm"))
+    policy = trained(load_policy(str(base), adapter=settings), [1])
+    folder = saved(policy, tmp_path / "half")
+    other = AutoPeftModelForCausalLM.from_pretrained(folder)
+    ends = other.get_base_model().get_input_embeddings(), other.get_base_model().get_output_embeddings()
+    assert torch.equal(ends[0].weight, ends[1].weight) == tied
+    from burnish.model.attention import plain_attention
+
+    with plain_attention(policy.causal_lm):
+        assert torch.allclose(logits(other), logits(policy.model), rtol=0, atol=2e-5)
+    again = load_policy(str(folder), adapter=settings)
+    assert all(torch.equal(state(policy)[name], tensor) for name, tensor in state(again).items())
+
+
+def test_added_tokens_beside_an_embedding_that_trains_whole(tmp_path):
+    base = write_base(tmp_path / "base")
+    policy = load_policy(
+        str(base), adapter=replace(lora(), whole=("embed_tokens",)), add_tokens=("<|im_start|>", "<|im_end|>")
+    )
+    assert policy.head.new_rows is None
+    assert policy.head.weight.requires_grad
+    trained(policy, [1])
+    other = AutoPeftModelForCausalLM.from_pretrained(saved(policy, tmp_path / "adapter"))
+    assert torch.equal(other.get_base_model().get_output_embeddings().weight, policy.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rank": 3}, "rank 4"),
+        ({"alpha": 3.0}, r"alpha 8\.0"),
+        ({"dora": True}, "dora False"),
+        ({"rank_stabilised": True}, "rank_stabilised False"),
+        ({"ranks": {"q_proj": 2}}, r"ranks \{\}"),
+        ({"targets": "attention"}, "targets down_proj"),
+        ({"init": "pissa"}, "init zero"),
+        ({"kind": "loha"}, "kind lora"),
+    ],
+)
+def test_it_goes_on_only_as_it_is(base, tmp_path, changes, words):
+    folder = saved(load_policy(str(base), adapter=lora()), tmp_path / "adapter")
+    with pytest.raises(ModelError, match=words):
+        load_policy(str(folder), adapter=replace(lora(), **changes))
+
+
+def test_a_doubled_adapter_goes_on_as_plain_lora_if_asked(base, tmp_path):
+    settings = CASES["PiSSA"].settings
+    policy = trained(load_policy(str(base), adapter=settings), [1])
+    folder = saved(policy, tmp_path / "adapter")
+    plain = load_policy(str(folder), adapter=replace(settings, init="zero", rank=8, alpha=16.0))
+    assert sum(p.numel() for _, p in plain.trained_parameters()) == 2 * sum(p.numel() for p in state(policy).values())
+
+
+@pytest.mark.parametrize("ranks", [{}, {"q_proj": 2}])
+@pytest.mark.parametrize("stabilised", [False, True])
+def test_doubling_keeps_every_scale(base, tmp_path, ranks, stabilised):
+    settings = replace(CASES["OLoRA"].settings, ranks=ranks, rank_stabilised=stabilised, alphas={"up_proj": 3.0})
+    policy = trained(load_policy(str(base), adapter=settings), [1])
+    other = AutoPeftModelForCausalLM.from_pretrained(saved(policy, tmp_path / "adapter"))
+    mine, theirs = (dict(model.named_modules()) for model in (policy.model, other))
+    layers = [name for name, module in mine.items() if hasattr(module, "scaling")]
+    assert layers
+    for name in layers:
+        assert theirs[name].scaling["default"] == pytest.approx(mine[name].scaling["default"])
+        assert theirs[name].r["default"] == 2 * mine[name].r["default"]
