@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from burnish.loop import Rhythm, Stage
+from burnish.loop import Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.methods import sft
 from burnish.model.noise import Neftune
@@ -19,6 +19,7 @@ from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
 from burnish.recipe.updating import optimizer_of
 from burnish.rehearsal import costliest
+from burnish.rhythm import Rhythm
 from burnish.runs import frozen_fingerprint
 from burnish.step import Trainer
 from burnish.stopping import Stopping
@@ -31,7 +32,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     Raises:
         UserError: the model, the adapter or the device cannot be used.
     """
-    settings = inputs.opener.stage
+    settings, held_out = inputs.opener.stage, inputs.held_out
     policy = open_policy(inputs.opener)
     method = sft(
         inputs.feed,
@@ -57,7 +58,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         schedule=settings.schedule_of(steps),
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
-        held_out=inputs.measured_on or (),
+        examiners=held_out.examiners(policy, method.loss, inputs.tokens_per_microbatch) if held_out else (),
         rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
         stopping=Stopping(settings.stop_rule),
         facts={**inputs.facts, "the model": frozen_fingerprint(policy), "the loss": loss_identity(method.loss)},

@@ -13,6 +13,7 @@ from typing import Self
 
 from burnish.data import Feed, Prepared
 from burnish.model.load import load_config, load_tokenizer
+from burnish.recipe.held_out import HeldOut
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.reader import Opened, Reader
 from burnish.recipe.schema import Recipe
@@ -73,21 +74,19 @@ class Inputs:
     """The groups of `train`; large sets are still being made ready when the training begins."""
     shuffle: bool
     """False: the feed has only the rows that the run draws, in their order."""
-    held_out: Opened | None
-    measured_on: Prepared | None
-    """All groups of `held_out`."""
+    held_out: HeldOut | None
+    """None: nothing is measured but the training itself."""
 
     @classmethod
     def of(cls, opener: Opener) -> Self:
         """Opened before the model is loaded, so that mistakes in the data show at once."""
         told = count_on_terminal("rows made into tokens")
         train = opener.reader.open(opener.stage.data)
-        held_out = opener.reader.open(opener.stage.eval_data) if opener.stage.eval_data else None
-        measured_on = held_out.preparation.whole(told=told) if held_out else None
+        held_out = HeldOut.of(opener.stage, opener.reader, told)
         rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
         shuffle = draws >= rows or train.data.format.documents  # how many pieces documents give is not known
         preparation = train.preparation if shuffle else train.drawn(draws, opener.recipe.seed)
-        return cls(opener, train, Feed(preparation, told), shuffle, held_out, measured_on)
+        return cls(opener, train, Feed(preparation, told), shuffle, held_out)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -96,7 +95,7 @@ class Inputs:
     @property
     def facts(self) -> dict[str, str]:
         """What is learned and measured on, by identity: a run goes on only with the same."""
-        held_out = self.held_out.preparation.identity if self.held_out else ""
+        held_out = self.held_out.opened.preparation.identity if self.held_out else ""
         return {"the data": self.train.preparation.identity, "the held-out data": held_out}
 
     def report(self) -> Iterator[str]:
@@ -108,21 +107,22 @@ class Inputs:
             yield f"the run ends within its first epoch: it reads {len(self.feed):,} of {len(rows):,} rows"
         if self.feed.prepared is None:
             yield f"{rows.source}: {len(self.feed):,} rows ({format.name}), which become tokens beside the training"
-        if self.measured_on is not None:
-            yield from self.measured_on.report.lines()
+        if self.held_out is not None:
+            yield from self.held_out.groups.report.lines()
         example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.example())
         yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
 
     def card(self, train: Prepared) -> dict[str, object]:
         """What data.json holds of the stage: each set as its report has it."""
-        roles = {"training": train, "held out": self.measured_on}
-        sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items() if prepared is not None]
+        measured = {} if self.held_out is None else {"held out": self.held_out.groups}
+        roles = {"training": train, **measured}
+        sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items()]
         mixture = list(self.train.data.lines()) if len(self.train.data.parts) > 1 else []
         return {"mixture": mixture, "sets": sets}
 
     def unusable(self, train: Prepared) -> str:
         """JSON lines: every row that was left out because it cannot be used, with the reason."""
-        sets = [prepared for prepared in (train, self.measured_on) if prepared is not None]
+        sets = [train] if self.held_out is None else [train, self.held_out.groups]
         rows = [asdict(row) for prepared in sets for row in prepared.unusable]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
