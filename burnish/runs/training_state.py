@@ -5,7 +5,6 @@ Stands between the trainer and the run folder.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -14,17 +13,11 @@ import torch
 from torch import Tensor
 
 from burnish.errors import DivergenceError, RunError
-from burnish.model.policy import Policy
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
 from burnish.runs.random_state import capture_random, restore_random
-from burnish.sources import Source
+from burnish.sources import HoldsTensors, Source
 from burnish.step import Trainer
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""The integers of as many bytes as a number has."""
-_BLOCK = 2**22
-"""Numbers weighed at once; bounds the memory."""
 
 
 def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any]) -> Checkpoint:
@@ -59,6 +52,8 @@ def capture(trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any
         library_tensors, library_values = flatten_optimizer(library)
         tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
         values["optimizers"].append(library_values)
+    if isinstance(source, HoldsTensors):
+        tensors |= {f"source/{name}": tensor for name, tensor in source.tensors().items()}
     random_tensors, values["random"] = capture_random()
     return Checkpoint(step, {**tensors, **random_tensors}, values)
 
@@ -88,6 +83,9 @@ def restore(checkpoint: Checkpoint, trainer: Trainer, source: Source) -> None:
         tensors = {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
         restore_optimizer(library, tensors, checkpoint.values["optimizers"][index])
     source.restore(checkpoint.values["source"])
+    if isinstance(source, HoldsTensors):
+        for name, tensor in source.tensors().items():
+            tensor.copy_(checkpoint.tensors[f"source/{name}"])
     restore_random(checkpoint.tensors, checkpoint.values["random"])
 
 
@@ -116,19 +114,3 @@ def changed_versions(checkpoint: Checkpoint) -> list[str]:
 def _versions() -> dict[str, str]:
     """The libraries that decide the bits of a step and of a sample."""
     return {name: version(name) for name in ("torch", "transformers", "tokenizers", "peft")}
-
-
-def frozen_fingerprint(policy: Policy) -> str:
-    """Identifies the weights that do not train: configuration, names, shapes and bits."""
-    digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
-    for name, parameter in policy.model.named_parameters():
-        if not parameter.requires_grad:
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {_weighed_bits(parameter)}".encode())
-    return digest.hexdigest()
-
-
-def _weighed_bits(parameter: Tensor) -> list[int]:
-    """Per block, the sum of the bits as integers, each times its place: other values or another order give another."""
-    bits = parameter.detach().reshape(-1).view(_INTEGERS[parameter.itemsize])
-    places = torch.arange(1, _BLOCK + 1, device=bits.device)
-    return [int((block.to(torch.int64) * places[: len(block)]).sum()) for block in bits.split(_BLOCK)]

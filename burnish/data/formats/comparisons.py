@@ -56,9 +56,8 @@ def _pair_scores(row: Row) -> tuple[float, float]:
             remedy="correct the scores, or swap chosen and rejected",
         )
     if better == worse:
-        raise ComparisonError(
-            "tie", f"chosen and rejected are both worth {better:g}", "one answer is better", "delete the row"
-        )
+        given = f"chosen and rejected are both worth {better:g}"
+        raise ComparisonError("tie", given, "one answer is better than the other", "delete the row")
     return better, worse
 
 
