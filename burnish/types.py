@@ -257,6 +257,8 @@ class Score(StrEnum):
     """log sum exp z, what z-loss squares."""
     MEAN_LOGPROB = "mean_logprob"
     """The mean of log p over the vocabulary, what label smoothing adds."""
+    LOG_COLLISION = "log_collision"
+    """log sum p^2, nats: how probable two samples are to be equal; what WPO measures a token's probability against."""
 
 
 class Scope(StrEnum):
@@ -284,6 +286,8 @@ class TokenScores:
     log_partition: Tensor | None = None
     """[S]"""
     mean_logprob: Tensor | None = None
+    """[S]"""
+    log_collision: Tensor | None = None
     """[S]"""
 
     def of(self, kind: Score) -> Tensor:

@@ -40,8 +40,8 @@ class Loss(Protocol):
 
 
 class Defaults:
-    """To inherit from: a loss that may contrast the responses of a group, is not linear in its scores, and takes nothing
-    from measured groups."""
+    """To inherit from: a loss that may contrast the responses of a group, is not linear in its scores, and takes
+    nothing from measured groups."""
 
     __slots__ = ()
 
