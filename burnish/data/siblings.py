@@ -17,9 +17,11 @@ from burnish.data.records import AnyExample, Completion, Conversation, Example, 
 from burnish.data.tokenize import Sample
 from burnish.errors import DataError
 
-Comparison = Literal["contrast", "pairs", "verdicts"]
-"""What is learned from judged responses. contrast: which is better, of two or more. pairs: of exactly two. verdicts:
-which are wanted (their reward is 1) and which are not (0)."""
+Comparison = Literal["rankings", "pairs", "triples", "verdicts", "any"]
+"""What is learned from judged responses. rankings: which is better, of two or more. pairs, triples: of so many.
+verdicts: which are wanted (their reward is 1) and which are not (0). any: rankings, or single labelled responses."""
+_SIZES = {"pairs": 2, "triples": 3, "verdicts": 2}
+"""Responses of a comparison."""
 
 
 def judged(example: Ranked | Labelled, comparison: Comparison) -> tuple[tuple[Example, float], ...]:
@@ -29,27 +31,37 @@ def judged(example: Ranked | Labelled, comparison: Comparison) -> tuple[tuple[Ex
         DataError: the row does not have what is learned.
     """
     if isinstance(example, Labelled):
-        if comparison != "verdicts":
+        if comparison not in ("verdicts", "any"):
             raise DataError(
                 given="one response with a label",
                 rule="a contrast needs two responses to one prompt: chosen and rejected",
                 remedy="use a loss that learns from verdicts (loss=kto), or give pairs",
             )
         return ((_alone(example.prompt, example.response, example), float(example.label)),)
-    if len(example.responses) != 2 and comparison != "contrast":
-        raise DataError(
-            given=f"{len(example.responses)} responses",
-            rule="this loss learns from two responses: chosen and rejected"
-            if comparison == "pairs"
-            else "a verdict on each of several responses is a label (true or false), not a score",
-            remedy="use a loss over rankings (loss=plackett_luce), or make rows of two responses"
-            if comparison == "pairs"
-            else "write a row for each response, with a label",
-        )
+    if len(example.responses) != _SIZES.get(comparison, len(example.responses)):
+        raise _wrong_size(len(example.responses), comparison)
     order = sorted(range(len(example.scores)), key=lambda index: -example.scores[index])  # stable: ties stay in order
     worth = (1.0, 0.0) if comparison == "verdicts" else [example.scores[index] for index in order]
     alone = [_alone(example.prompt, example.responses[index], example) for index in order]
     return tuple(zip(alone, worth, strict=True))
+
+
+def _wrong_size(size: int, comparison: Comparison) -> DataError:
+    rule, remedy = {
+        "pairs": (
+            "the loss learns from two responses, chosen and rejected",
+            "use a loss over rankings (loss=plackett_luce), or rows of two responses",
+        ),
+        "triples": (
+            "the loss learns from three responses: the best is learned, the two others are compared",
+            "give rows of three responses with scores, or use a loss over pairs (loss=dpo)",
+        ),
+        "verdicts": (
+            "of more than two responses, nobody knows from which score on one is wanted",
+            "write a row for each response, with a label (true or false)",
+        ),
+    }[comparison]
+    return DataError(given=f"{size} responses", rule=rule, remedy=remedy)
 
 
 def _alone(prompt: Said, response: Said, example: Ranked | Labelled) -> Example:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
+from burnish.data.formats import Stage
 from burnish.data.lengths import Overlong
 from burnish.data.maker import ControlRule
 from burnish.data.rendering import TrainOn
@@ -16,6 +17,9 @@ from burnish.recipe.numbers import Fraction, Positive
 
 class Reading(Settings):
     """From rows to tokens."""
+
+    serves: ClassVar[Stage] = "sft"
+    """The stage whose rows these are."""
 
     format: FormatName | None = None
     """What a row means: a format's name, or file.py:function; null: recognised by the columns."""
