@@ -7,11 +7,12 @@ things: steps, lines of figures, evaluations, checkpoints, and an end that can b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from burnish.errors import Interrupted
-from burnish.evaluate import held_out_loss
+from burnish.evaluate import Examiner
 from burnish.losses import Loss
+from burnish.rhythm import Rhythm
 from burnish.runs import (
     StageFolder,
     StopSignal,
@@ -26,19 +27,7 @@ from burnish.runs import (
 from burnish.schedule import Schedule
 from burnish.sources import Source
 from burnish.step import Trainer
-from burnish.types import Group
 from burnish.watch import Listeners, Progress, Watch
-
-
-@dataclass(frozen=True, slots=True)
-class Rhythm:
-    """How often things happen, in optimiser steps."""
-
-    checkpoint_every: int
-    keep_checkpoints: int
-    log_every: int
-    eval_every: int | None = None
-    """None: before the first step and after the last."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,10 +41,12 @@ class Stage:
     schedule: Schedule
     rhythm: Rhythm
     tokens_per_microbatch: int
-    held_out: Sequence[Group] = ()
-    """Empty: no evaluation."""
+    examiners: Sequence[Examiner] = ()
+    """Who is asked at an evaluation; empty: there is none."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be the same when the run goes on."""
+    notes: Sequence[str] = ()
+    """What people should know before it begins."""
 
     def run(self, folder: StageFolder, listeners: Listeners, stop: StopSignal) -> None:
         """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.
@@ -66,7 +57,7 @@ class Stage:
         done, policy = self._resume(folder, listeners.progress), self.trainer.policy
         with Watch(self.name, done, self.source.num_steps, listeners, policy.device, policy.causal_lm.dtype) as watch:
             if done == 0:
-                self._evaluate(0, watch)
+                self._evaluate(0, folder, watch)
             if stop.requested:
                 raise self._interrupted(done)
             watch.begin()
@@ -79,45 +70,47 @@ class Stage:
 
     def _after(self, step: int, folder: StageFolder, watch: Watch, stop: StopSignal) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
-        rhythm, last = self.rhythm, step == self.source.num_steps
+        rhythm, total = self.rhythm, self.source.num_steps
         stopping = stop.requested  # asked once: a later signal is for the next step, which writes a checkpoint
-        evaluates = last or (rhythm.eval_every is not None and step % rhythm.eval_every == 0)
-        keeps = last or stopping or step % rhythm.checkpoint_every == 0
-        if step % rhythm.log_every == 0 or evaluates or keeps:
+        evaluates, keeps = rhythm.evaluates(step, total), stopping or rhythm.keeps(step, total)
+        if rhythm.logs(step) or evaluates or keeps:
             watch.flush(step)
         if evaluates:
-            self._evaluate(step, watch)
+            self._evaluate(step, folder, watch)
         if keeps:
             if not stopping:  # who asked to stop does not want to wait
                 self.source.settle()
-            facts = {**self.facts, "metrics_offset": folder.metrics_offset()}
+            facts = {**self.facts, "offsets": folder.offsets()}
             save_checkpoint(folder.path, capture(self.trainer, self.source, step, facts), rhythm.keep_checkpoints)
         if evaluates or keeps:
             watch.go_on()
-        if stopping and not last:
+        if stopping and step < total:
             raise self._interrupted(step)
 
     def _interrupted(self, step: int) -> Interrupted:
         written = "a checkpoint is written" if step else "nothing was trained yet"
         return Interrupted(f"stopped after step {step} of {self.source.num_steps}, {written}")
 
-    def _evaluate(self, step: int, watch: Watch) -> None:
-        if len(self.held_out):
-            sums = held_out_loss(self.trainer.policy, self.held_out, self.loss, self.tokens_per_microbatch)
-            watch.evaluated(step, sums)
+    def _evaluate(self, step: int, folder: StageFolder, watch: Watch) -> None:
+        """What the examiners find goes to samples.jsonl, then to metrics.jsonl."""
+        findings = [examiner.examine(self.trainer.policy) for examiner in self.examiners]
+        samples = [sample for found in findings for sample in found.samples]
+        folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in samples)
+        if findings:
+            watch.evaluated(step, {name: value for found in findings for name, value in found.figures.items()})
 
     def _resume(self, folder: StageFolder, progress: Progress) -> int:
-        """Restores the newest checkpoint and cuts the figures back to it; returns the steps done."""
+        """Restores the newest checkpoint and cuts the journals back to it; returns the steps done."""
         newest = latest_checkpoint(folder.path)
         for warning in newest.damaged:
             progress.say(warning)
         if newest.path is None:
-            folder.cut_metrics(None)
+            folder.cut(None)
             return 0
         checkpoint = load_checkpoint(newest.path, verified=True)
         require_facts(checkpoint, self.facts)
         restore(checkpoint, self.trainer, self.source)
-        folder.cut_metrics(checkpoint.values["facts"]["metrics_offset"])
+        folder.cut(checkpoint.values["facts"]["offsets"])
         for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
             progress.say(note)
         return checkpoint.step

@@ -92,6 +92,20 @@ def questions(maker: Maker, rows: Sequence[int] | None = None) -> tuple[Question
     return tuple(found)
 
 
+def require_comparable(rows: Sequence[Question], match: MatchRule, key: str) -> None:
+    """Refuses a rule by which no answer could be right; `key` is the setting that names it.
+
+    Raises:
+        DataError: numbers are to be compared, and no right answer has one.
+    """
+    if match == "number" and not any(char.isdigit() for question in rows for char in question.reference):
+        raise DataError(
+            given=f"{key}=number, and no answer of the data has a number",
+            rule=f"{key}=number compares the last number of the answer with that of the data",
+            remedy=f"use {key}=exact or {key}=contains",
+        )
+
+
 def accuracy(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,

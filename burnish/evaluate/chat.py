@@ -13,8 +13,8 @@ from burnish.data import Conversation, Message, Writer
 from burnish.data.asking import asked, continued
 from burnish.errors import DataError, ModelError
 from burnish.evaluate.generate import Sampling, positions_of, stream
-from burnish.model.ends import end_of_turn
-from burnish.model.open import Opened, end_tokens
+from burnish.model.ends import ends_of_answers
+from burnish.model.open import Opened
 
 HELP = (
     "/reset forgets what was said, /system TEXT sets the system prompt (and forgets), /exit ends, /help shows this; "
@@ -42,10 +42,9 @@ class Chat:
     def __post_init__(self) -> None:
         if self.system is not None:
             self.set_system(self.system)
-        template = self.opened.template
-        end = None if template is None else end_of_turn(self.opened.tokenizer, template)
-        self._ends = {*end_tokens(self.opened), *(() if end is None else (end,))}
-        self._positions = positions_of(self.opened.causal_lm)
+        causal_lm = self.opened.causal_lm
+        self._ends = ends_of_answers(causal_lm.generation_config, self.opened.tokenizer, self.opened.template)
+        self._positions = positions_of(causal_lm)
 
     def set_system(self, text: str) -> None:
         """Begins anew under a system prompt.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from burnish.evaluate.examiner import Findings
 from burnish.losses import Loss
 from burnish.model.policy import Policy
 from burnish.packing import count_denominators
@@ -14,6 +16,22 @@ from burnish.types import Denominator, Group, Microbatch, Scope
 
 GROUPS_AT_ONCE = 256
 """Groups that are packed together; bounds the memory of packing, not the result."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HeldOutLoss:
+    """The examiner that a stage with held-out data has. Example: ``HeldOutLoss(groups, CrossEntropy(), 4096)``."""
+
+    rows: Sequence[Group]
+    """At least one."""
+    loss: Loss
+    """What the stage minimises."""
+    budget: int
+    """Most tokens of a microbatch."""
+
+    def examine(self, policy: Policy) -> Findings:
+        """The loss and its terms, named as in training."""
+        return Findings(held_out_loss(policy, self.rows, self.loss, self.budget))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ writes one after an answer), the generation settings (which stop at theirs), and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -23,6 +23,25 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: Template) -> int |
     except DataError:
         return None
     return sample.ends[-1] if isinstance(sample, Sample) and sample.ends else None
+
+
+def ends_of_answers(
+    settings: GenerationConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template | None = None,
+    learned: Collection[int] = (),
+) -> tuple[int, ...]:
+    """Ids at which an answer is over.
+
+    Args:
+        settings: the model's generation settings; where they name no end token, the tokenizer's counts.
+        tokenizer: its tokenizer.
+        template: what writes conversations, whose end of turn is one; None: nothing does.
+        learned: what turns end with in training.
+    """
+    own = _listed(tokenizer.eos_token_id if settings.eos_token_id is None else settings.eos_token_id)
+    end = None if template is None else end_of_turn(tokenizer, template)
+    return tuple(sorted({*own, *learned, *_listed(end)}))
 
 
 def check_end_tokens(

@@ -141,14 +141,6 @@ def with_template(opened: Opened, name_or_path: str) -> Opened:
     return replace(opened, template=choose_template(opened.tokenizer, name_or_path))
 
 
-def end_tokens(opened: Opened) -> tuple[int, ...]:
-    """Ids at which generation stops: those of the generation settings, else the tokenizer's end token."""
-    known = opened.causal_lm.generation_config.eos_token_id
-    if known is None:
-        known = opened.tokenizer.eos_token_id
-    return () if known is None else (known,) if isinstance(known, int) else tuple(known)
-
-
 def _model_of_run(name: str, run: Path) -> Path:
     if not (run / "model").is_dir() or not (run / "finished.json").is_file():
         raise ModelError(

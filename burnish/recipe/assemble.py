@@ -6,19 +6,29 @@ Between `inputs` (the data, opened) and `run` (which runs the stages in their or
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
 
-from burnish.loop import Rhythm, Stage
+from burnish.evaluate import Examiner
+from burnish.evaluate.pairs import PairExam
+from burnish.loop import Stage
 from burnish.losses import CrossEntropy, Loss
-from burnish.methods import sft
+from burnish.losses.preference import Listwise, Pairs, WeightedSum
+from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
+from burnish.methods import Method, prefer, sft
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.inputs import Inputs
 from burnish.recipe.optimisation import DECAY, Optimisation
 from burnish.recipe.own_loss import loss_identity, own_loss
 from burnish.recipe.policy import open_policy
+from burnish.recipe.prefer import Prefer
+from burnish.recipe.reference import compared
 from burnish.recipe.schema import Recipe
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
+from burnish.rhythm import Rhythm
 from burnish.runs import frozen_fingerprint
 from burnish.schedule import Schedule
 from burnish.step import Trainer
@@ -32,15 +42,8 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     """
     settings = inputs.opener.stage
     policy = open_policy(inputs.opener)
-    method = sft(
-        inputs.feed,
-        sequences_per_step=settings.sequences_per_step,
-        seed=recipe.seed,
-        epochs=settings.epochs or 1.0,
-        max_steps=settings.max_steps,
-        shuffle=inputs.shuffle,
-        loss=loss_of(settings),
-    )
+    parts = _preferring(recipe, settings, inputs, policy) if isinstance(settings, Prefer) else _sft(inputs, policy)
+    method = parts.method
     steps = method.source.num_steps
     decay = DECAY if settings.decay is None else settings.decay
     schedule = Schedule(settings.schedule, steps, warmup=round(settings.warmup * steps), decay=round(decay * steps))
@@ -58,9 +61,79 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         schedule=schedule,
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
-        held_out=inputs.measured_on or (),
-        facts={**inputs.facts, "the model": frozen_fingerprint(policy), "the loss": loss_identity(method.loss)},
+        examiners=parts.examiners,
+        facts={
+            **inputs.facts,
+            **parts.facts,
+            "the model": frozen_fingerprint(policy),
+            "the loss": loss_identity(method.loss),
+        },
+        notes=parts.notes,
     )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Parts:
+    """What one method brings to a stage."""
+
+    method: Method
+    examiners: Sequence[Examiner]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+class _Draws(TypedDict):
+    """How rows are drawn."""
+
+    sequences_per_step: int
+    seed: int
+    epochs: float
+    max_steps: int | None
+    shuffle: bool
+
+
+def _draws(inputs: Inputs) -> _Draws:
+    settings = inputs.opener.stage
+    return {
+        "sequences_per_step": settings.sequences_per_step,
+        "seed": inputs.opener.recipe.seed,
+        "epochs": settings.epochs or 1.0,
+        "max_steps": settings.max_steps,
+        "shuffle": inputs.shuffle,
+    }
+
+
+def _sft(inputs: Inputs, policy: Policy) -> _Parts:
+    method = sft(inputs.feed, loss=loss_of(inputs.opener.stage), **_draws(inputs))
+    held_out, budget = inputs.held_out, inputs.tokens_per_microbatch
+    return _Parts(method, held_out.examiners(policy, method.loss, budget) if held_out else ())
+
+
+def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> _Parts:
+    what, budget = compared(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
+    method = prefer(
+        what.rows,
+        loss_of(settings),
+        annotating=what.annotating,
+        mismatches=settings.measures_mismatches,
+        max_length=inputs.opener.reader.max_length,
+        **_draws(inputs),
+    )
+    examiners: list[Examiner] = []
+    if inputs.held_out is not None:
+        examiners += inputs.held_out.examiners(policy, method.loss, budget, what.held_out)
+        examiners.append(PairExam(what.held_out, reward_of(settings, method.loss), budget))
+    return _Parts(method, examiners, {"the reference": what.fact}, what.notes)
+
+
+def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
+    """What a response is worth to the policy: as the loss takes it; of a loss that says nothing of it, the log-ratio to
+    the reference, or without one the mean log-probability of a token."""
+    if isinstance(loss, WeightedSum):
+        loss = next((part.loss for part in loss.parts if isinstance(part.loss, Pairs | Listwise)), loss)
+    if isinstance(loss, Pairs | Listwise):
+        return loss.reward
+    return LogRatio() if settings.has_reference else LogProb(1.0, per_token=True)
 
 
 def loss_of(settings: Training) -> Loss:
@@ -69,7 +142,9 @@ def loss_of(settings: Training) -> Loss:
     Raises:
         RecipeError: a loss of the user's own cannot be used.
     """
-    assert isinstance(settings, Sft), "the only method there is"
+    if isinstance(settings, Prefer):
+        return settings.preference.loss if not settings.is_own else own_loss(str(settings.loss), settings.loss_options)
+    assert isinstance(settings, Sft), "there are two methods"
     if settings.loss != "cross_entropy":
         return own_loss(settings.loss, settings.loss_options)
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
@@ -88,5 +163,7 @@ def _optimizer(recipe: Recipe, settings: Optimisation, policy: Policy) -> Optimi
 
 
 def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
-    """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
-    return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)
+    """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret); a
+    policy that is to stay near its reference a twentieth of what a new task wants (1e-6 in TRL's DPO)."""
+    full = 1e-6 if isinstance(settings, Prefer) else 2e-5
+    return settings.learning_rate or (full if recipe.adapter.kind == "full" else 10 * full)

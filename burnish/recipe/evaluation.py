@@ -18,17 +18,17 @@ from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
 from burnish.data import Prepared
 from burnish.data.maker import Maker
-from burnish.errors import DataError, ModelError
+from burnish.errors import ModelError
 from burnish.evaluate import held_out_loss
-from burnish.evaluate.accuracy import Accuracy, accuracy, questions
+from burnish.evaluate.accuracy import Accuracy, accuracy, questions, require_comparable
 from burnish.evaluate.generate import Sampling
 from burnish.evaluate.match import MatchRule
 from burnish.evaluate.plain import plain_loss
 from burnish.losses import CrossEntropy
 from burnish.model.attention import install, plain_attention
-from burnish.model.ends import end_of_turn
+from burnish.model.ends import ends_of_answers
 from burnish.model.load import DtypeName
-from burnish.model.open import Opened, end_tokens, open_model
+from burnish.model.open import Opened, open_model
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
 from burnish.recipe.conditions import out_of_memory_explained
@@ -207,19 +207,14 @@ def _ask(opened: Opened, maker: Maker, prepared: Prepared, settings: Evaluation)
     asked = questions(maker, rows)
     if not asked:
         return None
-    if settings.match == "number" and not any(char.isdigit() for question in asked for char in question.reference):
-        raise DataError(
-            given="match=number, and no answer of the data has a number",
-            rule="match=number compares the last number of the answer with that of the data",
-            remedy="use match=exact or match=contains",
-        )
-    end = end_of_turn(opened.tokenizer, maker.writer.template)
-    ends = {*end_tokens(opened), *prepared.report.end_tokens, *(() if end is None else (end,))}
+    match = settings.match or "exact"
+    require_comparable(asked, match, "match")
+    report, generation = prepared.report, opened.causal_lm.generation_config
     return accuracy(
         opened.model,
         opened.tokenizer,
         asked,
-        match=settings.match or "exact",
+        match=match,
         sampling=settings.sampling,
-        end_tokens=sorted(ends),
+        end_tokens=ends_of_answers(generation, opened.tokenizer, maker.writer.template, report.end_tokens),
     )

@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from burnish.data import Feed, Prepared
+from burnish.data.gate import Gate
+from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
+from burnish.recipe.held_out import HeldOut
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.reader import Opened, Reader
-from burnish.recipe.schema import Recipe
+from burnish.recipe.schema import METHODS, Recipe
 from burnish.recipe.training import Training
 from burnish.sources import num_draws
 from burnish.watch import count_on_terminal
@@ -73,21 +76,22 @@ class Inputs:
     """The groups of `train`; large sets are still being made ready when the training begins."""
     shuffle: bool
     """False: the feed has only the rows that the run draws, in their order."""
-    held_out: Opened | None
-    measured_on: Prepared | None
-    """All groups of `held_out`."""
+    held_out: HeldOut | None
+    """None: nothing is measured but the training itself."""
+    gate: Gate | None = None
+    """What was found among the comparisons to learn from; None: there are none."""
 
     @classmethod
     def of(cls, opener: Opener) -> Self:
         """Opened before the model is loaded, so that mistakes in the data show at once."""
         told = count_on_terminal("rows made into tokens")
         train = opener.reader.open(opener.stage.data)
-        held_out = opener.reader.open(opener.stage.eval_data) if opener.stage.eval_data else None
-        measured_on = held_out.preparation.whole(told=told) if held_out else None
+        held_out = HeldOut.of(opener.stage, opener.reader, told)
+        train, gate = opener.reader.gate(train, held_out.gate if held_out else None)
         rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
         shuffle = draws >= rows or train.data.format.documents  # how many pieces documents give is not known
         preparation = train.preparation if shuffle else train.drawn(draws, opener.recipe.seed)
-        return cls(opener, train, Feed(preparation, told), shuffle, held_out, measured_on)
+        return cls(opener, train, Feed(preparation, told), shuffle, held_out, gate)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -96,39 +100,51 @@ class Inputs:
     @property
     def facts(self) -> dict[str, str]:
         """What is learned and measured on, by identity: a run goes on only with the same."""
-        held_out = self.held_out.preparation.identity if self.held_out else ""
+        held_out = self.held_out.opened.preparation.identity if self.held_out else ""
         return {"the data": self.train.preparation.identity, "the held-out data": held_out}
 
     def report(self) -> Iterator[str]:
         """Lines for people: the sources of a mixture, what is measured on, and the first row as it is trained."""
         if len(self.train.data.parts) > 1:
             yield from self.train.data.lines()
+        for gate in self.gates.values():
+            yield from gate.lines()
         rows, format = self.train.data.rows, self.train.data.format
         if not self.shuffle:
             yield f"the run ends within its first epoch: it reads {len(self.feed):,} of {len(rows):,} rows"
         if self.feed.prepared is None:
             yield f"{rows.source}: {len(self.feed):,} rows ({format.name}), which become tokens beside the training"
-        if self.measured_on is not None:
-            yield from self.measured_on.report.lines()
+        if self.held_out is not None:
+            yield from self.held_out.groups.report.lines()
         example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.example())
         yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
 
     def card(self, train: Prepared) -> dict[str, object]:
         """What data.json holds of the stage: each set as its report has it."""
-        roles = {"training": train, "held out": self.measured_on}
-        sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items() if prepared is not None]
+        measured = {} if self.held_out is None else {"held out": self.held_out.groups}
+        roles = {"training": train, **measured}
+        sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items()]
         mixture = list(self.train.data.lines()) if len(self.train.data.parts) > 1 else []
-        return {"mixture": mixture, "sets": sets}
+        gates = {role: gate.card() for role, gate in self.gates.items()}
+        return {"mixture": mixture, "sets": sets, **({"gates": gates} if gates else {})}
+
+    @property
+    def gates(self) -> dict[str, Gate]:
+        """What the gate found, by role; empty: the stage has none."""
+        found = {"training": self.gate, "held out": self.held_out.gate if self.held_out else None}
+        return {role: gate for role, gate in found.items() if gate is not None}
 
     def unusable(self, train: Prepared) -> str:
         """JSON lines: every row that was left out because it cannot be used, with the reason."""
-        sets = [prepared for prepared in (train, self.measured_on) if prepared is not None]
+        sets = [train] if self.held_out is None else [train, self.held_out.groups]
         rows = [asdict(row) for prepared in sets for row in prepared.unusable]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
-def open_to_look(model: str, data: str, settings: Sequence[str]) -> Opened:
-    """Opens data as `burnish sft` with these settings would."""
-    recipe = stage_recipe("sft", {"model": model, "data": data}, settings).recipe
+def open_to_look(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> Opened:
+    """Opens data as `burnish sft`, or another stage's verb, with these settings would."""
+    if stage not in METHODS:
+        raise RecipeError(given=f"stage {stage}", rule=f"stages are {', '.join(METHODS)}", remedy="name one of them")
+    recipe = stage_recipe(stage, {"model": model, "data": data}, settings).recipe
     opener = Opener.of(recipe)
     return opener.reader.open(opener.stage.data)

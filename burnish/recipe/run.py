@@ -97,7 +97,8 @@ class _Running:
 
     def stages(self, first: Inputs) -> dict[str, JSON]:
         """Runs what is left of the stages; returns the summary of all."""
-        names, model, begin = stage_names(self.recipe), self.recipe.model, 0
+        names, model = stage_names(self.recipe), self.recipe.model
+        begin: Mapping[str, int] = {}
         if len(names) == 1:
             return self._stage(names[0], first, StageFolder(self.folder, self.folder.path))
         summaries: dict[str, Mapping[str, JSON]] = {}
@@ -110,7 +111,7 @@ class _Running:
                 if not place.is_last:
                     place.mark_finished(summaries[name])
             if (done := place.finished) is not None:
-                summaries[name], model, begin = done.summary, str(place.model), done.metrics_offset
+                summaries[name], model, begin = done.summary, str(place.model), done.offsets
         return {"stages": summaries}
 
     def _stage(self, name: str, inputs: Inputs, place: StageFolder) -> dict[str, JSON]:
@@ -125,7 +126,7 @@ class _Running:
                 self._say(line)
             stage = assemble(self.recipe, inputs, name)
             policy = stage.trainer.policy
-            for note in policy.notes:
+            for note in (*policy.notes, *stage.notes):
                 self._say(note)
             stage.run(place, self.listeners, self.stop)
             train = inputs.feed.whole()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.data.template import MARKERS
+from burnish.evaluate.match import MatchRule
 from burnish.recipe.data import DataField
 from burnish.recipe.numbers import Positive
 from burnish.recipe.optimisation import Optimisation
@@ -33,6 +34,13 @@ class Training(Reading, Optimisation):
     """Compute layers again in the backward: less memory, about a third more time."""
     eval_every: Positive | None = None
     """Steps between evaluations; null: at the beginning and the end."""
+    eval_answers: Annotated[int, Field(ge=0)] = 0
+    """Held-out questions, drawn by the seed, that are answered at every evaluation: eval/accuracy, and samples.jsonl
+    with the answers. 0: none."""
+    eval_match: MatchRule | None = None
+    """When such an answer is right: exact, contains, number (as in burnish eval); null: exact."""
+    eval_max_new_tokens: Positive | None = None
+    """Most tokens of such an answer; null: 128."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null: a tenth of the run."""
     keep_checkpoints: Positive = 2
@@ -46,6 +54,11 @@ class Training(Reading, Optimisation):
             raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
+        if self.eval_answers and self.eval_data is None:
+            raise ValueError("eval_answers needs eval_data: there is nothing to ask")
+        for key, value in {"eval_match": self.eval_match, "eval_max_new_tokens": self.eval_max_new_tokens}.items():
+            if value is not None and not self.eval_answers:
+                raise ValueError(f"{key} needs eval_answers: no answer is written without it")
         return self
 
     @model_validator(mode="after")

@@ -3,8 +3,8 @@
 Opened by the loop before anything else and closed last. Every file appears whole (see `durable`); a kill at any moment
 leaves something that the next `RunFolder.open` repairs. What it holds::
 
-    identity.json · recipe.yaml · unusable.jsonl · metrics.jsonl · log.txt · checkpoints/step-N/ · model/
-    finished.json · stages/NAME/ (of a run of several)
+    identity.json · recipe.yaml · unusable.jsonl · metrics.jsonl · samples.jsonl · log.txt · checkpoints/step-N/
+    model/ · finished.json · stages/NAME/ (of a run of several)
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from burnish.errors import RunError
 from burnish.runs.checkpoint import CHECKPOINTS, has_checkpoints
 from burnish.runs.disk import full_disk_explained, is_full
 from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
+from burnish.runs.journal import Journal
 from burnish.runs.json_value import JSON, exact_text, flatten, same, strict_text
 from burnish.runs.lock import Lock
-from burnish.runs.metrics import MetricsFile
 
 _FORMAT = 1
 _LOCK = ".lock"
 _IDENTITY = "identity.json"
 _RECIPE = "recipe.yaml"
 _METRICS = "metrics.jsonl"
+_SAMPLES = "samples.jsonl"
 _FINISHED = "finished.json"
 STAGES = "stages"
 """The folder of the stages of a run of several, see `stage_folder`."""
@@ -43,11 +44,11 @@ class RunFolder:
     path: Path
     """The folder, absolute."""
 
-    def __init__(self, path: Path, lock: Lock, metrics: MetricsFile) -> None:
+    def __init__(self, path: Path, lock: Lock) -> None:
         """Use `RunFolder.open`."""
         self.path = path
         self._lock = lock
-        self._metrics = metrics
+        self._journals = {name: Journal(path / name) for name in (_METRICS, _SAMPLES)}
 
     @classmethod
     def open(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON]) -> RunFolder:
@@ -64,11 +65,11 @@ class RunFolder:
                 _refuse_stranger(path)
             lock = Lock(path / _LOCK)
             try:
-                metrics = _settle(path, lock, recipe_text, identity)
+                _settle(path, lock, recipe_text, identity)
+                return cls(path, lock)
             except BaseException:
                 lock.release()
                 raise
-        return cls(path, lock, metrics)
 
     @staticmethod
     def finished_before(path: Path, identity: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
@@ -86,22 +87,30 @@ class RunFolder:
 
     def mark_finished(self, summary: Mapping[str, JSON]) -> None:
         """Say, last of all, that the run is finished. NaN and infinities in the summary become null."""
-        self._metrics.offset()
+        self.offsets()
         rule = "finished.json is the last thing that a run writes; all else is written already"
         with full_disk_explained(self.path, _FINISHED, rule):
             write_text(self.path / _FINISHED, strict_text(summary) + "\n")
 
     def append_metrics(self, lines: Iterable[Mapping[str, JSON]]) -> None:
         """Append one JSON object a line to metrics.jsonl. NaN and infinities become null."""
-        self._metrics.append(lines)
+        self._journals[_METRICS].append(lines)
 
-    def metrics_offset(self) -> int:
-        """Bytes of metrics.jsonl, now on the disk; a checkpoint remembers it for `cut_metrics`."""
-        return self._metrics.offset()
+    def append_samples(self, lines: Iterable[Mapping[str, JSON]]) -> None:
+        """Append one JSON object a line to samples.jsonl."""
+        self._journals[_SAMPLES].append(lines)
 
-    def cut_metrics(self, offset: int) -> None:
-        """Forget the metrics after a checkpoint's offset, which the resumed run will write again (0: all)."""
-        self._metrics.cut(offset)
+    def offsets(self) -> dict[str, int]:
+        """Bytes of each journal, by its name, now on the disk; a checkpoint remembers them for `cut`."""
+        return {name: journal.offset() for name, journal in self._journals.items()}
+
+    def cut(self, offsets: Mapping[str, int]) -> None:
+        """Forget what the journals have after a checkpoint's offsets, which the resumed run will write again.
+
+        A journal that they do not name had nothing in it then.
+        """
+        for name, journal in self._journals.items():
+            journal.cut(offsets.get(name, 0))
 
     def replace_folder(self, name: str, write: Callable[[Path], None]) -> Path:
         """Have `write` fill an empty folder, then put it in the place of `name`; the old one stays until then.
@@ -124,7 +133,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the folder; a second call does nothing."""
-        self._metrics.close()
+        for journal in self._journals.values():
+            journal.close()
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -136,7 +146,7 @@ class RunFolder:
         self.close()
 
 
-def _settle(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> MetricsFile:
+def _settle(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> None:
     """Under the lock: check whose folder it is, repair it, and complete it. identity.json comes first of all files."""
     _refuse_stranger(path)
     parts = [path, *path.glob(f"{STAGES}/*")]
@@ -152,7 +162,6 @@ def _settle(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSO
         write_text(path / _IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
     if not worth_keeping or not (path / _RECIPE).exists():
         write_text(path / _RECIPE, recipe_text)
-    return MetricsFile(path / _METRICS)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The part of a run folder that is one stage's: its checkpoints, its share of the figures, whether it is finished.
+"""The part of a run folder that is one stage's: its checkpoints, its share of the journals, whether it is finished.
 
 Between `folder` and the loop. The only stage of a run has the run folder itself; of several, each has a folder of its
 own below, and hands the next one its model::
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from burnish.runs.durable import repair, write_text
@@ -25,8 +25,8 @@ class FinishedStage:
     """What a stage left behind."""
 
     summary: Mapping[str, JSON]
-    metrics_offset: int
-    """Bytes of metrics.jsonl at its end."""
+    offsets: Mapping[str, int]
+    """Bytes of the run's journals at its end, see `RunFolder.offsets`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,13 +35,13 @@ class StageFolder:
 
     run: RunFolder
     path: Path
-    begin: int = 0
-    """Bytes of metrics.jsonl before the stage's first line."""
+    begin: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the run's journals before the stage's first line; empty: they were empty."""
     is_last: bool = True
     """Its model is the run's; that of an earlier stage stands in the stage's folder."""
 
     @classmethod
-    def one_of_several(cls, run: RunFolder, name: str, begin: int, *, is_last: bool) -> StageFolder:
+    def one_of_several(cls, run: RunFolder, name: str, begin: Mapping[str, int], *, is_last: bool) -> StageFolder:
         """Made if it is not there."""
         path = run.path / STAGES / name
         path.mkdir(parents=True, exist_ok=True)
@@ -64,21 +64,21 @@ class StageFolder:
     def mark_finished(self, summary: Mapping[str, JSON]) -> None:
         """Says, last of all, that the stage is finished; not the last one."""
         assert not self.is_last, "the last stage ends with its run"
-        stored: dict[str, JSON] = {"summary": summary, "metrics_offset": self.metrics_offset()}
+        stored: dict[str, JSON] = {"summary": summary, "offsets": self.offsets()}
         write_text(self.path / _FINISHED, strict_text(stored) + "\n")
 
     def write_model(self, write: Callable[[Path], None]) -> Path:
         """Has `write` fill an empty folder, which then is the stage's model."""
         return self.run.replace_folder(str(self.model.relative_to(self.run.path)), write)
 
-    def append_metrics(self, lines: Iterable[Mapping[str, JSON]]) -> None:
-        """Appends one JSON object a line to the run's metrics.jsonl."""
-        self.run.append_metrics(lines)
+    def append_samples(self, lines: Iterable[Mapping[str, JSON]]) -> None:
+        """Appends one JSON object a line to the run's samples.jsonl."""
+        self.run.append_samples(lines)
 
-    def metrics_offset(self) -> int:
-        """Bytes of metrics.jsonl, now on the disk."""
-        return self.run.metrics_offset()
+    def offsets(self) -> dict[str, int]:
+        """Bytes of the run's journals, now on the disk."""
+        return self.run.offsets()
 
-    def cut_metrics(self, offset: int | None) -> None:
-        """Forgets the figures after a checkpoint's offset; None: all of the stage."""
-        self.run.cut_metrics(self.begin if offset is None else offset)
+    def cut(self, offsets: Mapping[str, int] | None) -> None:
+        """Forgets figures and samples after a checkpoint's offsets; None: all of the stage."""
+        self.run.cut(self.begin if offsets is None else offsets)

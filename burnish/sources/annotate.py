@@ -104,12 +104,14 @@ class Moves:
 
 
 class AnnotatedSource:
-    """The groups of another source, each step's annotated when it is drawn."""
+    """The groups of another source, those without a reference annotated when their step is drawn."""
 
-    def __init__(self, source: Source, reference: FrozenPolicy | PresentPolicy, budget: int, moves: Moves | None):
+    def __init__(
+        self, source: Source, reference: FrozenPolicy | PresentPolicy, budget: int, moves: Moves | None = None
+    ) -> None:
         """
         Args:
-            source: of groups that have no reference yet.
+            source: of groups, of which some may have a reference.
             reference: who gives it.
             budget: most tokens of a microbatch.
             moves: how it follows the policy; None: it stays as it is.
@@ -129,7 +131,9 @@ class AnnotatedSource:
             self._move()
             step = next(groups)
             self.steps += 1
-            yield annotated(step, self.reference.logprobs(step, self.budget))
+            bare = [group for group in step if group.responses[0].reference_logprobs is None]
+            filled = iter(annotated(bare, self.reference.logprobs(bare, self.budget)))
+            yield [next(filled) if group.responses[0].reference_logprobs is None else group for group in step]
 
     def _move(self) -> None:
         """Before the groups of a step are drawn: so a checkpoint of the step before has the reference unmoved."""

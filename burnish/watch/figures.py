@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -69,6 +69,11 @@ def rank(name: str) -> tuple[int, str]:
     """What figures are ordered by: those of the table first, others by name."""
     names = list(FIGURES)
     return (names.index(name) if name in FIGURES else len(names), name)
+
+
+def told_figures(figures: Mapping[str, float]) -> tuple[str, ...]:
+    """All of them for a line of progress, the most important first."""
+    return tuple(figure(name).told(figures[name]) for name in sorted(figures, key=rank))
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from burnish.watch.figures import clock, figure, rank
+from burnish.watch.figures import clock, told_figures
 
 _BAR = (6, 40)
 """Narrowest and widest bar, columns."""
@@ -69,7 +69,7 @@ class Progress:
     def update(self, step: int, total: int, figures: Mapping[str, float]) -> None:
         """Step `step` of `total` was done."""
         seconds_left = (time.perf_counter() - self._since) / max(1, step - self._done) * (total - step)
-        told = tuple(figure(name).told(figures[name]) for name in sorted(figures, key=rank))
+        told = told_figures(figures)
         self._state = State(self._state.stage, step, total, told, seconds_left)
         line = f"step {step}/{total} · {' · '.join((*told, f'{clock(seconds_left)} left'))}"
         self._write_log(line)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from burnish.watch.alerts import Alerts, worth_telling
+from burnish.watch.figures import told_figures
 from burnish.watch.lines import read_lines
 from burnish.watch.meter import Line, Meter
 from burnish.watch.progress import Progress
@@ -102,7 +103,8 @@ class Watch:
             DivergenceError: see `Meter.flush`.
         """
         figures = self._meter.write_now(step, {f"eval/{name}": value for name, value in sums.items()})
-        self._to.progress.say(f"step {step}: held-out loss {figures['eval/loss']:.4f}")
+        told = told_figures({name.removeprefix("eval/"): value for name, value in figures.items()})
+        self._to.progress.say(f"step {step}: held-out {', '.join(told)}")
 
     def go_on(self) -> None:
         """Training goes on after something else, such as a checkpoint: that time was not training's."""

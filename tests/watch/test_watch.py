@@ -67,7 +67,7 @@ def test_a_stage_from_its_beginning_to_its_end(folder):
     assert keys == [{"eval/loss"}, train, train, {"eval/loss"}]
     assert {line["stage"] for line in folder.lines} == {"sft"}
     assert "step 2/100 · loss 1.5" in folder.told.getvalue()
-    assert "step 2: held-out loss 0.5000" in folder.told.getvalue()
+    assert "step 2: held-out loss 0.5" in folder.told.getvalue()
     assert "running" in (folder.path / "report.html").read_text()
 
 

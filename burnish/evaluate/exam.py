@@ -1,0 +1,44 @@
+"""The same questions at every evaluation of a run: how many are answered rightly, and what was answered.
+
+Stands between `accuracy`, which asks and counts, and the loop, for which it is an examiner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from burnish.evaluate.accuracy import Question, accuracy
+from burnish.evaluate.examiner import Findings, Sample
+from burnish.evaluate.generate import Sampling
+from burnish.evaluate.match import MatchRule
+from burnish.model.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """Questions, and how they are judged. The likeliest token is always chosen.
+
+    Example: ``Exam(questions(maker, [0, 7]), "exact", 64, end_tokens=(2,)).examine(policy).figures["accuracy"]``.
+    """
+
+    questions: tuple[Question, ...]
+    """At least one."""
+    match: MatchRule
+    """When an answer is right."""
+    max_new_tokens: int
+    """Most tokens of an answer."""
+    end_tokens: tuple[int, ...]
+    """Ids that end an answer."""
+
+    def examine(self, policy: Policy) -> Findings:
+        """The share of right answers, and every answer."""
+        found = accuracy(
+            policy.model,
+            policy.tokenizer,
+            self.questions,
+            match=self.match,
+            sampling=Sampling(self.max_new_tokens),
+            end_tokens=self.end_tokens,
+        )
+        samples = [Sample(each.row, each.prompt, each.response, each.reference, each.correct) for each in found.samples]
+        return Findings({"accuracy": found.share}, samples)

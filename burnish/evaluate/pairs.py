@@ -1,0 +1,146 @@
+r"""How often the policy prefers what the data prefer, on held-out comparisons: accuracy with its uncertainty.
+
+Stands beside `held_out`. A comparison is right if its best response has a higher reward than its worst (½ if equal).
+*Length-controlled* accuracy is the mean of two: accuracy where the better response is the longer one, and accuracy
+where it is the shorter one, in trained tokens (comparisons of equal length are left out). Whoever only looks at
+lengths gets exactly ½, however biased the data are.
+
+Intervals are of 95 %: Wilson's (1927) for the accuracy, and the normal one of a mean of two independent shares,
+
+    ±1.96 √( ¼ (p₁(1−p₁)/n₁ + p₂(1−p₂)/n₂) ),   p with one right and one wrong added to each (Agresti and Coull 1998),
+
+for the controlled one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from burnish.evaluate.examiner import Findings
+from burnish.evaluate.held_out import GROUPS_AT_ONCE
+from burnish.losses.preference.implicit import ImplicitReward
+from burnish.model.policy import Policy
+from burnish.step import score_joined
+from burnish.types import Group, Score
+
+_Z = 1.959964
+"""Standard deviations of 95 %."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share with its interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Judged:
+    """Comparisons, as a policy judges them; C of them."""
+
+    margins: Numbers
+    """[C] reward of the best response minus that of the worst."""
+    longer: NDArray[np.int64]
+    """[C] trained tokens of the best response minus those of the worst."""
+
+    @property
+    def right(self) -> Numbers:
+        """[C] 1, ½ or 0."""
+        return (self.margins > 0) + 0.5 * (self.margins == 0)
+
+    @property
+    def accuracy(self) -> Share:
+        """Of all comparisons."""
+        return wilson(float(self.right.sum()), len(self.right))
+
+    @property
+    def controlled(self) -> Share | None:
+        """Length-controlled; None: the better response is always the longer one, or never."""
+        strata = [self.right[self.longer > 0], self.right[self.longer < 0]]
+        if not all(len(each) for each in strata):
+            return None
+        value = sum(float(each.mean()) for each in strata) / 2
+        careful = [(float(each.sum()) + 1) / (len(each) + 2) for each in strata]
+        variance = sum(p * (1 - p) / len(each) for p, each in zip(careful, strata, strict=True)) / 4
+        reach = _Z * math.sqrt(variance)
+        return Share(value, max(0.0, value - reach), min(1.0, value + reach))
+
+
+def wilson(right: float, count: int) -> Share:
+    """Wilson's interval of a share. Example: ``wilson(8, 10)`` is 0.8 in [0.49, 0.94]."""
+    assert count, "a share is of something"
+    p, n = right / count, float(count)
+    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    reach = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+    return Share(p, max(0.0, centre - reach), min(1.0, centre + reach))
+
+
+@torch.no_grad()
+def judge(policy: Policy, rows: Sequence[Group], reward: ImplicitReward, budget: int) -> Judged:
+    """Scores comparisons, with dropout off; the model's mode is kept.
+
+    Args:
+        policy: judges.
+        rows: groups of at least two responses, best first; groups of one are passed over.
+        reward: what a response is worth to the policy; groups have a reference if it needs one.
+        budget: most tokens of a microbatch.
+    """
+    was_training = policy.model.training
+    policy.model.eval()
+    margins: list[float] = []
+    longer: list[int] = []
+    for start in range(0, len(rows), GROUPS_AT_ONCE):
+        block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
+        compared = [group for group in block if group.trained and len(group.responses) > 1]
+        if not compared:
+            continue
+        scores, joined = score_joined(policy, policy.pack(compared, budget), [Score.LOGPROB])
+        rewards = reward(scores.of(Score.LOGPROB), joined).double().tolist()
+        tokens, owners = joined.sequence_tokens.tolist(), joined.sequence_group.tolist()
+        at = {
+            (group, index): k
+            for k, (group, index) in enumerate(zip(owners, joined.sequence_index.tolist(), strict=True))
+        }
+        for number, group in enumerate(compared):
+            best, worst = at[number, 0], at[number, len(group.responses) - 1]
+            margins.append(rewards[best] - rewards[worst])
+            longer.append(tokens[best] - tokens[worst])
+    policy.model.train(was_training)
+    return Judged(np.array(margins, np.float64), np.array(longer, np.int64))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairExam:
+    """The examiner that a stage with held-out comparisons has."""
+
+    rows: Sequence[Group]
+    reward: ImplicitReward
+    budget: int
+
+    def examine(self, policy: Policy) -> Findings:
+        """Accuracy and length-controlled accuracy, with their intervals."""
+        judged = judge(policy, self.rows, self.reward, self.budget)
+        return Findings(figures(judged))
+
+
+def figures(judged: Judged) -> dict[str, float]:
+    """Both accuracies and the ends of their intervals, by name; none if there was nothing to compare."""
+    if not len(judged.margins):
+        return {}
+    shares = {"pair_accuracy": judged.accuracy, "pair_accuracy_length_controlled": judged.controlled}
+    return {
+        f"{name}{end}": value
+        for name, share in shares.items()
+        if share is not None
+        for end, value in (("", share.value), ("_low", share.low), ("_high", share.high))
+    }
