@@ -72,9 +72,7 @@ def sft(
 @app.command()
 def prefer(
     model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
-    data: Annotated[
-        str, typer.Option(help="What is better: pairs, rankings or labelled answers; a file or a hub set.")
-    ],
+    data: Annotated[str, typer.Option(help="Pairs, rankings or labelled answers: a file, a folder or a hub set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/prefer.")] = None,
     eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,

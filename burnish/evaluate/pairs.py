@@ -15,7 +15,7 @@ for the controlled one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 
 from burnish.evaluate.examiner import Findings
 from burnish.evaluate.held_out import GROUPS_AT_ONCE
-from burnish.losses.preference.implicit import ImplicitReward
+from burnish.losses.preference.implicit import ImplicitReward, LogProb
 from burnish.model.policy import Policy
 from burnish.step import score_joined
 from burnish.types import Group, Score
 
+BY_LOGPROB = LogProb(1.0, per_token=True)
+"""The mean log-probability of a response's tokens."""
 _Z = 1.959964
 """Standard deviations of 95 %."""
 
@@ -86,18 +88,20 @@ def wilson(right: float, count: int) -> Share:
 
 
 @torch.no_grad()
-def judge(policy: Policy, rows: Sequence[Group], reward: ImplicitReward, budget: int) -> Judged:
+def judge(
+    policy: Policy, rows: Sequence[Group], rewards: Mapping[str, ImplicitReward], budget: int
+) -> dict[str, Judged]:
     """Scores comparisons, with dropout off; the model's mode is kept.
 
     Args:
         policy: judges.
         rows: groups of at least two responses, best first; groups of one are passed over.
-        reward: what a response is worth to the policy; groups have a reference if it needs one.
+        rewards: name -> what a response is worth to the policy; groups have a reference if one needs it.
         budget: most tokens of a microbatch.
     """
     was_training = policy.model.training
     policy.model.eval()
-    margins: list[float] = []
+    margins: dict[str, list[float]] = {name: [] for name in rewards}
     longer: list[int] = []
     for start in range(0, len(rows), GROUPS_AT_ONCE):
         block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
@@ -105,7 +109,7 @@ def judge(policy: Policy, rows: Sequence[Group], reward: ImplicitReward, budget:
         if not compared:
             continue
         scores, joined = score_joined(policy, policy.pack(compared, budget), [Score.LOGPROB])
-        rewards = reward(scores.of(Score.LOGPROB), joined).double().tolist()
+        worth = {name: reward(scores.of(Score.LOGPROB), joined).tolist() for name, reward in rewards.items()}
         tokens, owners = joined.sequence_tokens.tolist(), joined.sequence_group.tolist()
         at = {
             (group, index): k
@@ -113,10 +117,11 @@ def judge(policy: Policy, rows: Sequence[Group], reward: ImplicitReward, budget:
         }
         for number, group in enumerate(compared):
             best, worst = at[number, 0], at[number, len(group.responses) - 1]
-            margins.append(rewards[best] - rewards[worst])
+            for name, values in worth.items():
+                margins[name].append(values[best] - values[worst])
             longer.append(tokens[best] - tokens[worst])
     policy.model.train(was_training)
-    return Judged(np.array(margins, np.float64), np.array(longer, np.int64))
+    return {name: Judged(np.array(each, np.float64), np.array(longer, np.int64)) for name, each in margins.items()}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -125,12 +130,18 @@ class PairExam:
 
     rows: Sequence[Group]
     reward: ImplicitReward
+    """As the stage's loss takes it."""
     budget: int
 
     def examine(self, policy: Policy) -> Findings:
-        """Accuracy and length-controlled accuracy, with their intervals."""
-        judged = judge(policy, self.rows, self.reward, self.budget)
-        return Findings(figures(judged))
+        """Accuracy and length-controlled accuracy, with their intervals: by the loss's reward, and by the mean
+        log-probability of a token, which says something of the policy before its first step too."""
+        by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
+        judged = judge(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
+        found = figures(judged["reward"])
+        for name, value in figures(judged["logprob"]).items() if by_logprob else ():
+            found[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value
+        return Findings(found)
 
 
 def figures(judged: Judged) -> dict[str, float]:

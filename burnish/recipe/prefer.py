@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
 from burnish.data.formats import Stage
+from burnish.data.gate import Rules
 from burnish.data.siblings import Comparison
 from burnish.errors import RecipeError
 from burnish.losses.preference import PREFERENCE_LOSSES, Data, Preference, preference_loss, weighted_losses
@@ -135,6 +136,8 @@ class Prefer(LossOptions, Training):
     def _answers_are_learned(self) -> Prefer:
         if self.train_on == "everything":
             raise ValueError("train_on: everything learns prompts too; of preferences only answers are compared")
+        if self.eval_answers:
+            raise ValueError("eval_answers compares answers with the right one, and preferences have none; remove it")
         return self
 
     @property
@@ -186,6 +189,10 @@ class Prefer(LossOptions, Training):
     def comparison(self) -> Comparison:
         """What rows must have."""
         return "any" if self.is_own else COMPARISONS[self.preference.data]
+
+    @property
+    def gate_rules(self) -> Rules:
+        return self.gate.rules
 
     @property
     def measures_mismatches(self) -> bool:

@@ -19,7 +19,6 @@ from burnish.data.rows import Indices
 from burnish.errors import ModelError
 from burnish.model.load import max_positions
 from burnish.recipe.data import Source, sources
-from burnish.recipe.prefer import Prefer
 from burnish.recipe.reading import Reading
 from burnish.sources import epoch_order
 
@@ -110,7 +109,7 @@ class Reader:
             control_text=reading.control_text,
             template_options=reading.template_options,
             max_unusable=reading.max_unusable,
-            comparison=reading.comparison if isinstance(reading, Prefer) else None,
+            comparison=reading.comparison,
         )
         return Opened(opened, preparation, self.max_positions)
 
@@ -124,7 +123,7 @@ class Reader:
         Raises:
             DataError: something was found whose rule is to stop.
         """
-        if not isinstance(self.reading, Prefer):
+        if self.reading.gate_rules is None:
             return opened, None
-        gate = inspect(opened.data, self.reading.gate.rules, held_out)
+        gate = inspect(opened.data, self.reading.gate_rules, held_out)
         return (opened.picked(gate.passed) if len(gate.passed) < gate.num_rows else opened), gate
