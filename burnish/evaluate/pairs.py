@@ -5,11 +5,10 @@ Stands beside `held_out`. A comparison is right if its best response has a highe
 where it is the shorter one, in trained tokens (comparisons of equal length are left out). Whoever only looks at
 lengths gets exactly ½, however biased the data are.
 
-Intervals are of 95 %: Wilson's (1927) for the accuracy, and the normal one of a mean of two independent shares,
+Intervals are of 95 %: Wilson's (1927) for the accuracy; for the controlled one, the mean m of two independent shares p
+with Wilson's intervals [l, u], that of Newcombe (1998):
 
-    ±1.96 √( ¼ (p₁(1−p₁)/n₁ + p₂(1−p₂)/n₂) ),   p with one right and one wrong added to each (Agresti and Coull 1998),
-
-for the controlled one.
+    m − ½ √( (p₁−l₁)² + (p₂−l₂)² ),    m + ½ √( (u₁−p₁)² + (u₂−p₂)² )
 """
 
 from __future__ import annotations
@@ -71,11 +70,11 @@ class Judged:
         strata = [self.right[self.longer > 0], self.right[self.longer < 0]]
         if not all(len(each) for each in strata):
             return None
-        value = sum(float(each.mean()) for each in strata) / 2
-        careful = [(float(each.sum()) + 1) / (len(each) + 2) for each in strata]
-        variance = sum(p * (1 - p) / len(each) for p, each in zip(careful, strata, strict=True)) / 4
-        reach = _Z * math.sqrt(variance)
-        return Share(value, max(0.0, value - reach), min(1.0, value + reach))
+        one, other = (wilson(float(each.sum()), len(each)) for each in strata)
+        value = (one.value + other.value) / 2
+        down = math.hypot(one.value - one.low, other.value - other.low) / 2
+        up = math.hypot(one.high - one.value, other.high - other.value) / 2
+        return Share(value, max(0.0, value - down), min(1.0, value + up))
 
 
 def wilson(right: float, count: int) -> Share:
@@ -84,7 +83,7 @@ def wilson(right: float, count: int) -> Share:
     p, n = right / count, float(count)
     centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     reach = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    return Share(p, max(0.0, centre - reach), min(1.0, centre + reach))
+    return Share(p, min(p, max(0.0, centre - reach)), max(p, min(1.0, centre + reach)))
 
 
 @torch.no_grad()

@@ -103,7 +103,7 @@ def identity(policy: Policy, data: str) -> str:
 
 def computed(policy: Policy, rows: Rows, told: Told | None = None) -> Values:
     """The values of all rows, in memory."""
-    blocks = [_block(policy, rows, start) for start in _starts(rows, told)]
+    blocks = [_block(policy, rows, start, BLOCK) for start in _starts(rows, told)]
     return _joined(blocks)
 
 
@@ -125,7 +125,7 @@ def stored(policy: Policy, rows: Rows, name: str, told: Told | None = None) -> t
         for start in _starts(rows, told):
             path = entry / f"block-{start:09d}.npz"
             if _read(path) is None:
-                _write(path, _block(policy, rows, start))
+                _write(path, _block(policy, rows, start, BLOCK))
         blocks = [_read(entry / f"block-{start:09d}.npz") for start in range(0, len(rows), BLOCK)]
         _keep(entry, _joined([block for block in blocks if block is not None]))
         found = _opened(entry)
@@ -146,7 +146,7 @@ def _starts(rows: Rows, told: Told | None) -> Iterator[int]:
             told(min(start + BLOCK, len(rows)), len(rows))
 
 
-def _block(policy: Policy, rows: Rows, start: int, size: int = BLOCK) -> _Block:
+def _block(policy: Policy, rows: Rows, start: int, size: int) -> _Block:
     taken = [rows[row] for row in range(start, min(start + size, len(rows)))]
     values = iter(logprobs(policy, [group for groups in taken for group in groups], BUDGET))
     flat = [[part for _ in groups for part in next(values)] for groups in taken]

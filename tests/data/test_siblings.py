@@ -22,9 +22,7 @@ def preparation(
     path: str, tokenizer: PreTrainedTokenizerBase, comparison: str = "pairs", max_length: int = 1000, **options: object
 ) -> Preparation:
     rows = read_rows(path)
-    name = next(
-        each for each in ("preference", "ranking", "labelled") if FORMATS[each].fitting(rows.columns)
-    )
+    name = next(each for each in ("preference", "ranking", "labelled") if FORMATS[each].fitting(rows.columns))
     template = choose_template(tokenizer)
     return Preparation.of(
         rows, tokenizer, template, format=FORMATS[name], max_length=max_length, comparison=comparison, **options
