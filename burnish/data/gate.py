@@ -196,11 +196,12 @@ def _examples(data: Data, seen: _Seen) -> Iterator[tuple[int, Ranked | Labelled,
             except DataError:  # which the preparation tells, with all others
                 continue
             if isinstance(example, Ranked | Labelled):
-                yield start + index, example, _tags(row.get("tags"))
+                yield start + index, example, tags_of(row.get("tags"))
         start += len(part.rows)
 
 
-def _tags(value: object) -> list[str]:
+def tags_of(value: object) -> list[str]:
+    """The tags of a row: one, or a list of them."""
     return [value] if isinstance(value, str) else [str(tag) for tag in value] if isinstance(value, list) else []
 
 

@@ -104,7 +104,7 @@ def judge(
     longer: list[int] = []
     for start in range(0, len(rows), GROUPS_AT_ONCE):
         block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
-        compared = [group for group in block if group.trained and len(group.responses) > 1]
+        compared = [group for group in block if _is_compared(group)]
         if not compared:
             continue
         scores, joined = score_joined(policy, policy.pack(compared, budget), [Score.LOGPROB])
@@ -131,16 +131,32 @@ class PairExam:
     reward: ImplicitReward
     """As the stage's loss takes it."""
     budget: int
+    tags: Sequence[Sequence[str]] = ()
+    """Of each row; empty: they have none."""
 
     def examine(self, policy: Policy) -> Findings:
         """Accuracy and length-controlled accuracy, with their intervals: by the loss's reward, and by the mean
         log-probability of a token, which says something of the policy before its first step too."""
         by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
         judged = judge(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
-        found = figures(judged["reward"])
+        found = figures(judged["reward"]) | self._by_tag(judged["reward"].right)
         for name, value in figures(judged["logprob"]).items() if by_logprob else ():
             found[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value
         return Findings(found)
+
+    def _by_tag(self, right: Numbers) -> dict[str, float]:
+        """Accuracy among the comparisons of each tag: of ``harmless``, what is missing to 1 is over-refusal."""
+        if not self.tags:
+            return {}
+        compared = [tags for row, tags in zip(self.rows, self.tags, strict=True) if _is_compared(row)]
+        names = dict.fromkeys(tag for tags in compared for tag in tags)
+        masks = {name: np.array([name in tags for tags in compared]) for name in names}
+        return {f"pair_accuracy_of_{name}": float(right[mask].mean()) for name, mask in masks.items()}
+
+
+def _is_compared(group: Group) -> bool:
+    """Whether it is trained on, and has responses to compare."""
+    return group.trained and len(group.responses) > 1
 
 
 def figures(judged: Judged) -> dict[str, float]:

@@ -122,7 +122,10 @@ def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy
     examiners: list[Examiner] = []
     if inputs.held_out is not None:
         examiners += inputs.held_out.examiners(policy, method.loss, budget, what.held_out)
-        examiners.append(PairExam(what.held_out, reward_of(settings, method.loss), budget))
+        tags = inputs.held_out.tags
+        # Mismatched pairs, which are measured beside the rows, have no tags.
+        tags += [[] for _ in range(len(what.held_out) - len(tags))] if tags else []
+        examiners.append(PairExam(what.held_out, reward_of(settings, method.loss), budget, tags))
     return _Parts(method, examiners, {"the reference": what.fact}, what.notes)
 
 

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from burnish.data import Prepared
-from burnish.data.gate import Gate
+from burnish.data.gate import Gate, tags_of
 from burnish.data.maker import Maker
 from burnish.errors import DataError
 from burnish.evaluate import Exam, Examiner, HeldOutLoss
@@ -64,6 +64,13 @@ class HeldOut:
             _require_questions(asked, groups.report.source)
             require_comparable(asked, settings.eval_match or "exact", "eval_match")
         return cls(settings, opened, groups, asked, gate)
+
+    @property
+    def tags(self) -> list[list[str]]:
+        """Of each group, the tags of its row; empty: no row has any, or they come from a mixture."""
+        rows = self.opened.data.rows
+        found = [tags_of(rows[row].get("tags")) for row in self.groups.picked.group_rows.tolist()]
+        return found if any(found) else []
 
     def examiners(
         self, policy: Policy, loss: Loss, budget: int, rows: Sequence[Group] | None = None

@@ -15,8 +15,10 @@ from burnish.recipe.assemble import assemble, learning_rate, loss_of
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import device_of
+from burnish.recipe.prefer import Prefer
 from burnish.recipe.read import Origins, numbered
 from burnish.recipe.schema import Recipe
+from burnish.recipe.training import Training
 from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
 from burnish.runs.durable import write_text
 from burnish.watch import (
@@ -181,8 +183,14 @@ def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
         f"stages.{number}.{recipe.stages[number].method}.{key}": value
         for number, opener in enumerate(openers)
         for key, value in {
+            **_derived_preference(opener.stage),
             "max_length": opener.reader.max_length,
             "tokens_per_microbatch": opener.reader.tokens_per_microbatch,
             "learning_rate": learning_rate(recipe, opener.stage),
         }.items()
     }
+
+
+def _derived_preference(stage: Training) -> dict[str, Any]:
+    """The options of its loss and its kind of reference, of a stage of preferences."""
+    return {**stage.resolved_options, "reference": stage.reference_rule} if isinstance(stage, Prefer) else {}
