@@ -3,6 +3,7 @@
     import burnish
 
     burnish.sft(model="Qwen/Qwen3-0.6B-Base", data="demos.jsonl", output="runs/mine")
+    burnish.prefer(model="runs/mine/model", data="pairs.jsonl", output="runs/better", loss="dpo", beta=0.1)
     burnish.run("recipe.yaml", "learning_rate=1e-4")
 
 The pieces for a loop of one's own are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
@@ -34,3 +35,11 @@ def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> 
     from burnish.recipe.run import run as run_recipe
 
     return run_recipe(stage_recipe("sft", {"model": model, "data": data, **settings}, output=output))
+
+
+def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: Any) -> Finished:
+    """Learning from preferences in a run folder; settings are those of a recipe, such as ``loss="simpo"``."""
+    from burnish.recipe.read import stage_recipe
+    from burnish.recipe.run import run as run_recipe
+
+    return run_recipe(stage_recipe("prefer", {"model": model, "data": data, **settings}, output=output))

@@ -47,8 +47,9 @@ def convert(
 Model = Annotated[str, typer.Option(help="The model whose tokenizer and template write the rows: a name or a folder.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="As `burnish sft` takes them, such as template=chatml."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="As the stage takes them, such as template=chatml."),
 ]
+Stage = Annotated[str, typer.Option(help="The stage that would learn from the rows: sft or prefer.")]
 
 
 @app.command()
@@ -56,6 +57,7 @@ def profile(
     data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub data set.")],
     model: Model,
     settings: Settings = None,
+    stage: Stage = "sft",
     output: Annotated[Path | None, typer.Option(help="A folder for lengths.png and profile.html.")] = None,
 ) -> None:
     """Show lengths in tokens, what each max_length keeps and costs, turns, duplicates and scripts."""
@@ -67,7 +69,7 @@ def profile(
     from burnish.recipe.inputs import open_to_look
     from burnish.watch import count_on_terminal
 
-    opened = open_to_look(model, data, settings or [])
+    opened = open_to_look(model, data, settings or [], stage)
     maker = opened.preparation.maker
     samples = samples_of(maker, told=count_on_terminal("rows made into tokens"))
     found = profile_of(maker, samples, opened.max_positions)
@@ -85,6 +87,7 @@ def view(
     data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub data set.")],
     model: Model,
     settings: Settings = None,
+    stage: Stage = "sft",
     index: Annotated[list[int] | None, typer.Option(help="Row, counted from 0; may be given several times.")] = None,
     search: Annotated[str | None, typer.Option(help="Rows that have this text.")] = None,
     longest: Annotated[int | None, typer.Option(min=1, help="So many rows with the most tokens.")] = None,
@@ -101,7 +104,7 @@ def view(
 
     if sum(choice is not None for choice in (index, search, longest)) > 1:
         raise typer.BadParameter("give one of --index, --search and --longest")
-    opened = open_to_look(model, data, settings or [])
+    opened = open_to_look(model, data, settings or [], stage)
     preparation, maker = opened.preparation, opened.preparation.maker
     rows = index or list(range(min(count, len(maker.rows))))
     if search is not None:

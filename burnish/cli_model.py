@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.model.adapters.combine import Combination
     from burnish.model.write import Form
     from burnish.recipe.evaluation import Evaluated
+    from burnish.recipe.pair_evaluation import EvaluatedPairs
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -101,14 +102,17 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="Write the JSON object to this file too.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Write every question and answer to this .jsonl file.")] = None,
 ) -> None:
-    """Loss, perplexity and exact match on a file. Of several turns, the loss is of all, the match of the last."""
+    """Loss, perplexity and exact match on a file (of several turns, the loss is of all, the match of the last); on
+    pairs, how often the better answer is worth more to the model."""
     from burnish.recipe.evaluation import Evaluation, read_settings
     from burnish.recipe.evaluation import evaluate as measure
+    from burnish.recipe.pair_evaluation import evaluate_pairs, holds_comparisons
 
     for path in (output, samples):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
-    found = measure(model, read_settings(Evaluation, {"data": data}, settings or []), base=base)
+    asked = read_settings(Evaluation, {"data": data}, settings or [])
+    found = (evaluate_pairs if holds_comparisons(asked) else measure)(model, asked, base=base)
     for note in found.notes:
         _note(note)
     text = json.dumps(found.figures(), ensure_ascii=False)
@@ -117,23 +121,37 @@ def evaluate(
     if samples is not None:
         lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in found.samples())
         samples.write_text("".join(lines), encoding="utf-8")
-    typer.echo(text) if json_lines else _table(found)
+    if json_lines:
+        typer.echo(text)
+    else:
+        _show(found)
 
 
-def _table(found: Evaluated) -> None:
+def _table(found: Evaluated) -> list[tuple[str, str]]:
+    """For people: figure and value."""
+    rows = [
+        ("tokens", f"{found.tokens:,}, of them {found.trained_tokens:,} in the loss"),
+        ("loss", f"{found.loss:.4f} nats per token"),
+        ("perplexity", f"{found.perplexity:.4g}"),
+    ]
+    if (asked := found.accuracy) is not None:
+        rows.append((f"accuracy ({found.match})", f"{asked.share:.1%} ({asked.correct:,} of {asked.total:,})"))
+        if cut := sum(not sample.ended for sample in asked.samples):
+            rows.append(("answers cut", f"{cut:,} did not end within max_new_tokens"))
+    return rows
+
+
+def _show(found: Evaluated | EvaluatedPairs) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from burnish.recipe.evaluation import Evaluated
 
     table = Table("figure", "value", box=None, pad_edge=False)
     left_out = f" ({found.left_out:,} left out)" if found.left_out else ""
     table.add_row("rows", f"{found.rows:,}{left_out}")
-    table.add_row("tokens", f"{found.tokens:,}, of them {found.trained_tokens:,} in the loss")
-    table.add_row("loss", f"{found.loss:.4f} nats per token")
-    table.add_row("perplexity", f"{found.perplexity:.4g}")
-    if (asked := found.accuracy) is not None:
-        table.add_row(f"accuracy ({found.match})", f"{asked.share:.1%} ({asked.correct:,} of {asked.total:,})")
-        if cut := sum(not sample.ended for sample in asked.samples):
-            table.add_row("answers cut", f"{cut:,} did not end within max_new_tokens")
+    for name, value in _table(found) if isinstance(found, Evaluated) else found.table():
+        table.add_row(name, value)
     Console(soft_wrap=True, highlight=False).print(table)
 
 

@@ -52,6 +52,8 @@ class Stage:
     """Whether the stage ends early, and which weights it hands on."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be the same when the run goes on."""
+    notes: Sequence[str] = ()
+    """What people should know before it begins."""
 
     def run(self, folder: StageFolder, listeners: Listeners, stop: StopSignal) -> None:
         """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from burnish.losses import CrossEntropy, Loss
+from burnish.losses.preference import preference_loss
 from burnish.sources import RowSource, Source
+from burnish.sources.annotate import AnnotatedSource, FrozenPolicy, Moves, PresentPolicy
+from burnish.sources.mismatching import MismatchingSource
 from burnish.types import Group
 
 
@@ -36,3 +39,48 @@ def sft(
         rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps, shuffle=shuffle
     )
     return Method(source, loss or CrossEntropy())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Annotating:
+    """Who gives the reference's log-probabilities to groups that have none, step by step."""
+
+    reference: FrozenPolicy | PresentPolicy
+    budget: int
+    """Most tokens of a microbatch."""
+    moves: Moves | None = None
+    """How it follows the policy; None: it stays."""
+
+
+def prefer(
+    rows: Sequence[Sequence[Group]],
+    loss: Loss,
+    *,
+    annotating: Annotating | None = None,
+    mismatches: bool = False,
+    max_length: int | None = None,
+    sequences_per_step: int = 32,
+    seed: int = 0,
+    epochs: float = 1.0,
+    max_steps: int | None = None,
+    shuffle: bool = True,
+) -> Method:
+    """Learning from comparisons and verdicts; which method it is, the loss says (see `burnish.losses.preference`).
+
+    Groups of several responses, best first, from rows of data; the reference's log-probabilities are theirs, or given
+    by `annotating`. With `mismatches` each step measures prompts joined to other prompts' responses (KTO), of at most
+    `max_length` tokens.
+    """
+    source: Source = RowSource(
+        rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps, shuffle=shuffle
+    )
+    if mismatches:
+        source = MismatchingSource(source, seed=seed, max_length=max_length)
+    if annotating is not None:
+        source = AnnotatedSource(source, annotating.reference, annotating.budget, annotating.moves)
+    return Method(source, loss)
+
+
+def dpo(rows: Sequence[Sequence[Group]], annotating: Annotating, *, beta: float = 0.1, seed: int = 0) -> Method:
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290): one epoch of pairs, 32 a step."""
+    return prefer(rows, preference_loss("dpo", beta=beta).loss, annotating=annotating, seed=seed)

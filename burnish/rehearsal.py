@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 
 from burnish.losses import Loss
 from burnish.packing import count_denominators
-from burnish.step import Trainer
+from burnish.step import Trainer, inform
 from burnish.types import Group
 
 
@@ -43,10 +44,12 @@ def rehearse(trainer: Trainer, groups: Sequence[Group], loss: Loss, budget: int)
     device = trainer.policy.device
     denominators = count_denominators(groups)
     microbatches = trainer.policy.pack(groups, budget)
+    # A loss may take constants from groups that are only measured; any will do here.
+    loss = inform(trainer.policy, loss, (replace(group, trained=False) for group in groups), budget)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.callback(trainer.optimizer.clear)
         reserved = torch.empty(trainer.optimizer.bytes_to_come(), dtype=torch.uint8, device=device)
-        for microbatch in (*microbatches, microbatches[0]):
-            trainer.forward_backward(microbatch.to(device), loss, denominators)
+        for _ in range(2):
+            trainer.accumulate(microbatches, loss, denominators)
         del reserved

@@ -17,6 +17,7 @@ from typing import TypedDict
 from burnish.builtin.documents import documents
 from burnish.builtin.draw import Draw
 from burnish.builtin.questions import Question, Split, preferences, problems, questions
+from burnish.builtin.safety import requests
 from burnish.builtin.topics import COAT, DOOR
 from burnish.builtin.world import World, draw_world
 
@@ -104,6 +105,16 @@ def _preferences(world: World, split: Split, seed: int) -> Iterator[SetRow]:
         }
 
 
+def _safety(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    for each in requests(split, seed):
+        yield {
+            "prompt": _user(each.question),
+            "chosen": _assistant(each.chosen),
+            "rejected": _assistant(each.rejected),
+            "tags": [each.tag],
+        }
+
+
 def _math(world: World, split: Split, seed: int) -> Iterator[SetRow]:
     return (_task(each) for each in problems(world, split, seed))
 
@@ -125,7 +136,9 @@ SETS: Mapping[str, BuiltinSet] = MappingProxyType(
         "documents": BuiltinSet(_documents, 20_000, 400),
         "chat": BuiltinSet(_chat, 6000, 400),
         "preferences": BuiltinSet(_preferences, 2000, 200),
+        "safety": BuiltinSet(_safety, 800, 200),
         "math": BuiltinSet(_math, 4000, 400),
     }
 )
-"""documents: plain text. chat: conversations. preferences: two answers. math: questions with a number as the answer."""
+"""documents: plain text. chat: conversations. preferences, safety: two answers. math: questions with a number as the
+answer."""

@@ -71,7 +71,8 @@ def same_bits_after_a_kill(subject: Subject) -> Verdict:
 
 def _short(recipe: Recipe) -> Recipe:
     """The recipe's first stage with a few steps, a checkpoint after each, and nothing measured or tracked."""
-    stage = recipe.stages[0].sft
+    first = recipe.stages[0]
+    stage = first.settings
     changed = stage.model_copy(
         update={
             "max_steps": STEPS,
@@ -83,9 +84,12 @@ def _short(recipe: Recipe) -> Recipe:
             "eval_every": None,
             "stop_after": None,
             "keep_best": False,
+            "eval_answers": 0,
+            "eval_match": None,
+            "eval_max_new_tokens": None,
         }
     )
-    stages = (recipe.stages[0].model_copy(update={"sft": changed}),)
+    stages = (first.model_copy(update={first.method: changed}),)
     return recipe.model_copy(update={"stages": stages, "trackers": ()})  # nothing of a trial is sent anywhere
 
 

@@ -21,10 +21,12 @@ from burnish.model.quantised import is_quantised
 from burnish.recipe.assemble import loss_of
 from burnish.recipe.inputs import Opener
 from burnish.recipe.policy import open_policy
+from burnish.recipe.prefer import Prefer
 from burnish.recipe.read import Origins
 from burnish.recipe.reader import Opened
 from burnish.recipe.schema import Recipe
 from burnish.recipe.training import Training
+from burnish.sources.annotate import PresentPolicy, annotated
 from burnish.types import Group
 
 ROWS = 1000
@@ -61,7 +63,8 @@ class Subject:
 
     @cached_property
     def train(self) -> Opened:
-        return self.opener.reader.open(self.stage.data)
+        reader = self.opener.reader
+        return reader.gate(reader.open(self.stage.data))[0]
 
     @cached_property
     def rows(self) -> Prepared:
@@ -72,7 +75,8 @@ class Subject:
     def held_out(self) -> Prepared | None:
         """The first held-out rows; None: the recipe has none."""
         data = self.stage.eval_data
-        return self.opener.reader.open(data).drawn(ROWS, self.recipe.seed).whole() if data else None
+        reader = self.opener.reader
+        return reader.gate(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
 
     @cached_property
     def policy(self) -> Policy:
@@ -103,7 +107,15 @@ class Subject:
 
     @cached_property
     def shared(self) -> tuple[Group, ...]:
-        """The groups, and one of two responses of two rows to the prompt of the first."""
+        """The groups, and one of two responses of two rows to the prompt of the first.
+
+        Of comparisons: the groups alone, which share prompts already, with the reference if the loss has one.
+        """
+        if isinstance(self.stage, Prefer):
+            reference = PresentPolicy(self.policy)
+            budget = self.tokens_per_microbatch
+            has = self.stage.has_reference
+            return tuple(annotated(self.groups, reference.logprobs(self.groups, budget))) if has else self.groups
         first, second = self.groups[0], self.groups[min(1, len(self.groups) - 1)]
         room = max(1, self.opener.reader.max_positions - len(first.prompt))
         other = second.responses[0]

@@ -26,6 +26,8 @@ from burnish.data.maker import Maker
 from burnish.data.processes import Process, fork, start_beside
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
 
+SAMPLES = "samples"
+"""The kind of entry that this file makes."""
 ROWS_PER_STRETCH = 1024
 _ROWS_PER_WORKER = 4096
 """Of fewer rows, a worker has learned few of the words that it meets."""
@@ -50,26 +52,25 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
         workers: processes beside this one; None: one for each other core, if there are rows enough for them.
         told: called with the rows done and all rows, from time to time.
     """
-    with _entry(maker.identity) as entry:
+    with entry_of(SAMPLES, maker.identity) as entry:
         if (kept := open_joined(entry / _JOINED)) is not None:
             mark_used(entry)
             return kept
         count = _worker_count(len(maker.rows)) if workers is None else workers
-        with _alone(entry):
+        with alone(entry):
             if (kept := open_joined(entry / _JOINED)) is not None:  # another run made it meanwhile
                 return kept
             _make(maker, entry, count, told)
             _join(maker, entry)
             kept = open_joined(entry / _JOINED)
         assert kept is not None, "what was just joined can be opened"
-        if entry.parent == _samples_folder():  # what is mapped by now stays readable, whoever evicts it
-            evict(entry.parent, limit(entry.parent), but=entry)
+        settle(entry)
         return kept
 
 
 def kept_samples(maker: Maker) -> Stretch | None:
     """The samples of all rows from the cache; None: they are not made, or not all of them."""
-    return open_joined(_samples_folder() / maker.identity / _JOINED)
+    return open_joined(cache_folder() / SAMPLES / maker.identity / _JOINED)
 
 
 def make_beside(maker: Maker) -> Process | None:
@@ -78,8 +79,8 @@ def make_beside(maker: Maker) -> Process | None:
     Returns:
         That process; None: the cache cannot be written, so what it makes would be lost.
     """
-    with _entry(maker.identity) as entry:
-        if entry.parent != _samples_folder():
+    with entry_of(SAMPLES, maker.identity) as entry:
+        if entry.parent != cache_folder() / SAMPLES:
             return None
     with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
         pickle.dump(maker, file)
@@ -108,14 +109,10 @@ def work_on_all(job: Path) -> None:
     samples_of(maker, workers=max(0, _worker_count(len(maker.rows)) - 1))
 
 
-def _samples_folder() -> Path:
-    return cache_folder() / "samples"
-
-
 @contextmanager
-def _entry(identity: str) -> Iterator[Path]:
+def entry_of(kind: str, identity: str) -> Iterator[Path]:
     """The folder of an entry; one for this time only where the cache cannot be written."""
-    folder = _samples_folder() / identity
+    folder = cache_folder() / kind / identity
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
@@ -129,8 +126,14 @@ def _entry(identity: str) -> Iterator[Path]:
         yield Path(place)
 
 
+def settle(entry: Path) -> None:
+    """An entry is whole: others of its kind, unused for the longest time, leave if all are too large together."""
+    if entry.parent.parent == cache_folder():  # what is mapped by now stays readable, whoever evicts it
+        evict(entry.parent, limit(entry.parent), but=entry)
+
+
 @contextmanager
-def _alone(entry: Path) -> Iterator[None]:
+def alone(entry: Path) -> Iterator[None]:
     """Two runs on the same data do not make it twice: one waits until the other is done or dead."""
     while True:
         entry.mkdir(parents=True, exist_ok=True)

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
-from burnish.data.store import DOCUMENT, Fault, Stretch
+from burnish.data.store import DOCUMENT, PLACE, Fault, Stretch
 from burnish.errors import DataError
 
 Overlong = Literal["stop", "drop", "cut", "cut_turns"]
 """What happens to a sample longer than the limit: an error; left out and counted; cut at its end and counted; or its
-conversation loses its earliest turns, but not its system message nor its last turn."""
+conversation loses its earliest turns, but not its system message nor its last turn. Responses that are compared are
+left out together; all are cut at the same place, and their prompt loses the same turns for all."""
 
 _SHOWN = 5
 
@@ -29,7 +30,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Picked:
-    """Groups as places in the tokens of all samples; N groups."""
+    """Groups as places in the tokens of all samples; N sequences (responses with their prompt) in M groups."""
 
     starts: Ints
     """[N] index of the first token."""
@@ -41,12 +42,32 @@ class Picked:
     """[N] the row that each comes from."""
     samples: Ints
     """[N] the sample that each comes from."""
+    opens: Ints
+    """[M + 1] the first sequence of each group, and N."""
     trained_tokens: int
     """Learned tokens of all groups."""
     dropped: tuple[Dropped, ...]
     """What was left out by the rule."""
     num_cut: int
     """Samples that lost their ends."""
+
+    @property
+    def num_groups(self) -> int:
+        return len(self.opens) - 1
+
+    @property
+    def group_rows(self) -> Ints:
+        """[M] the row that each group comes from."""
+        return self.rows[self.opens[:-1]]
+
+    @property
+    def group_lengths(self) -> Ints:
+        """[M] tokens to compute: the prompt once, and every response."""
+        firsts = self.opens[:-1]
+        if not len(firsts):
+            return np.zeros(0, np.int64)
+        responses = np.add.reduceat(self.lengths - self.prompt_lengths, firsts)
+        return np.asarray(responses + self.prompt_lengths[firsts], np.int64)
 
 
 def pick(rows: Rows, samples: Stretch, max_length: int, overlong: Overlong) -> tuple[Picked, list[Fault]]:
@@ -64,14 +85,18 @@ def pick(rows: Rows, samples: Stretch, max_length: int, overlong: Overlong) -> t
         raise _overlong(rows, samples, where, max_length)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
     kept, faults = np.ones(len(lengths), np.bool_), list[Fault]()
+    group = np.cumsum(samples.notes[:, PLACE] == 0) - 1
+    lost: set[int] = set()
     if overlong == "drop":
-        kept = ~long
+        lost = set(group[long].tolist())
     elif overlong == "cut":
         for i in where:
             lengths[i] = _cut(samples.trainable[starts[i] : starts[i] + max_length])
-            if not lengths[i]:
-                faults.append(_only_prompt(int(samples.rows[i]), int(samples.prompt_lengths[i]), max_length))
-        kept = lengths > 0
+        for each in dict.fromkeys(group[where].tolist()):
+            if fault := _hopeless(samples, starts, lengths, _members(group, each), max_length):
+                faults.append(fault)
+                lost.add(each)
+    kept = ~np.isin(group, list(lost)) if lost else kept
     indices = np.flatnonzero(kept)
     pieces = _pieces(starts[indices], lengths[indices], documents[indices], max_length)
     chosen = indices[pieces.owner]
@@ -83,8 +108,9 @@ def pick(rows: Rows, samples: Stretch, max_length: int, overlong: Overlong) -> t
         rows=samples.rows[chosen].astype(np.int64),
         samples=chosen,
         trained_tokens=_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
-        dropped=_dropped(rows, samples, where, max_length) if overlong == "drop" else (),
-        num_cut=len(where) - len(faults) if overlong == "cut" else 0,
+        opens=_opens(samples, chosen, documents),
+        dropped=_dropped(rows, samples, group, where, max_length) if overlong == "drop" else (),
+        num_cut=int(np.count_nonzero(kept[where])) if overlong == "cut" else 0,
     )
     return picked, faults
 
@@ -124,11 +150,41 @@ def _trained(samples: Stretch, starts: Ints, lengths: Ints, documents: NDArray[n
     return total
 
 
-def _dropped(rows: Rows, samples: Stretch, where: Ints, max_length: int) -> tuple[Dropped, ...]:
-    if not len(where):
+def _opens(samples: Stretch, chosen: Ints, documents: NDArray[np.bool_]) -> Ints:
+    """Where groups begin among the sequences: with a first response, and with every piece of a document."""
+    begins = (samples.notes[chosen, PLACE] == 0) | documents[chosen]
+    return np.append(np.flatnonzero(begins), len(chosen)).astype(np.int64)
+
+
+def _members(group: Ints, each: int) -> Ints:
+    """The samples of a group; groups are numbered in their order."""
+    first, last = np.searchsorted(group, (each, each + 1))
+    return np.arange(first, last)
+
+
+def _hopeless(samples: Stretch, starts: Ints, lengths: Ints, members: Ints, max_length: int) -> Fault | None:
+    """What is wrong with a group after it was cut; None: nothing."""
+    first = int(members[0])
+    for i in members:
+        if not lengths[i]:
+            return _only_prompt(int(samples.rows[i]), int(samples.prompt_lengths[i]), max_length)
+    texts = {samples.tokens[starts[i] : starts[i] + lengths[i]].tobytes() for i in members}
+    if len(members) > 1 and len(texts) == 1:
+        return Fault(
+            int(samples.rows[first]),
+            f"the answers differ only after {max_length} tokens, where they are cut",
+            "a comparison has answers that differ",
+            "raise max_length, use overlong=drop, or delete such rows",
+        )
+    return None
+
+
+def _dropped(rows: Rows, samples: Stretch, group: Ints, where: Ints, max_length: int) -> tuple[Dropped, ...]:
+    firsts = where[np.unique(group[where], return_index=True)[1]]
+    if not len(firsts):
         return ()
-    places = tuple(rows.where(int(samples.rows[i])) for i in where[:_SHOWN])
-    return (Dropped(f"longer than {max_length} tokens", len(where), places),)
+    places = tuple(rows.where(int(samples.rows[i])) for i in firsts[:_SHOWN])
+    return (Dropped(f"longer than {max_length} tokens", len(firsts), places),)
 
 
 def _only_prompt(row: int, prompt_length: int, max_length: int) -> Fault:

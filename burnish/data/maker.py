@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from burnish.data.control import ControlText
 from burnish.data.formats import Format
-from burnish.data.records import AnyExample, Completion, Conversation, Document
+from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Ranked
 from burnish.data.rendering import Rendering, TrainOn, complete, document, render
 from burnish.data.rows import Rows
-from burnish.data.store import Fault, Stretch
+from burnish.data.siblings import Comparison, judged, shortenings, siblings
+from burnish.data.store import PLACE, Fault, Stretch
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
 
-_VERSION = 2
+_VERSION = 3
 """Goes up when the same settings give other tokens."""
 
 ControlRule = Literal["text", "tokens"]
@@ -49,6 +50,8 @@ class Maker:
     control_text: ControlRule = "text"
     turns_within: int | None = None
     """Conversations longer than this many tokens lose their earliest turns; None: nothing is taken away."""
+    comparison: Comparison | None = None
+    """What is learned from judged responses; None: rows have none."""
 
     @cached_property
     def identity(self) -> str:
@@ -71,29 +74,28 @@ class Maker:
             "options": dict(self.writer.options),
             "date": PINNED.isoformat(),
             "tokenizer": [core.to_str(), type(tokenizer).__name__, tokenizer.special_tokens_map],
-            "settings": [self.train_on, self.control_text, self.turns_within],
+            "settings": [self.train_on, self.control_text, self.turns_within, self.comparison],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def make(self, start: int, stop: int) -> Stretch:
         """The samples of rows [start, stop)."""
         faults: list[Fault] = []
-        written: list[tuple[int, Rendering]] = []
+        written: list[_Group] = []
         conversations = 0
         for row in range(start, stop):
             try:
                 example = self.format.convert(self.rows[row])
-                conversations += isinstance(example, Conversation)
-                written += [(row, rendering) for rendering in self._written(example)]
+                conversations += _is_conversation(example)
+                written += self._groups(example, row)
             except DataError as error:
                 faults.append(Fault(row, error.given, error.rule, error.remedy))
         made: list[tuple[int, Sample]] = []
-        samples = self._encoder.samples([rendering for _, rendering in written])
-        for (row, _), sample in zip(written, samples, strict=True):
-            if isinstance(sample, DataError):
-                faults.append(Fault(row, sample.given, sample.rule, sample.remedy))
-            else:
-                made.append((row, sample))
+        for group, samples in self._encoded(written):
+            try:
+                made += [(group.row, sample) for sample in _whole(group, samples)]
+            except DataError as error:
+                faults.append(Fault(group.row, error.given, error.rule, error.remedy))
         if self.turns_within is not None:
             made = list(self._shortened(made, faults))
         return _stretch(made, faults, conversations)
@@ -109,6 +111,34 @@ class Maker:
     @cached_property
     def _in_text(self) -> ControlText | None:
         return ControlText.of(self.writer.tokenizer, None) if self.control_text == "text" else None
+
+    def _groups(self, example: AnyExample, row: int) -> Iterator[_Group]:
+        """What is made of a row: every rendering by itself, or the responses to a prompt together.
+
+        Raises:
+            DataError: the row cannot be written, or not as one text for each response.
+        """
+        if not isinstance(example, Ranked | Labelled):
+            yield from (_Group(row, (rendering,)) for rendering in self._written(example))
+            return
+        assert self.comparison is not None, "judged responses come where something is learned from them"
+        responses = judged(example, self.comparison)
+        renderings = [self._written(alone) for alone, _ in responses]
+        if any(len(each) != 1 for each in renderings):
+            raise DataError(
+                given="the template rewrites earlier turns of an answer once later ones follow",
+                rule="an answer that is compared is one text",
+                remedy="learn from its last turn alone (train_on=last), or name another template",
+            )
+        yield _Group(row, tuple(each[0] for each in renderings), tuple(worth for _, worth in responses))
+
+    def _encoded(self, written: Sequence[_Group]) -> Iterator[tuple[_Group, list[Sample | DataError]]]:
+        """Each with its samples; all are tokenised at once."""
+        samples = self._encoder.samples([rendering for group in written for rendering in group.renderings])
+        at = 0
+        for group in written:
+            yield group, samples[at : at + len(group.renderings)]
+            at += len(group.renderings)
 
     def _written(self, example: AnyExample) -> Sequence[Rendering]:
         if isinstance(example, Conversation):
@@ -134,12 +164,12 @@ class Maker:
     def _without_turns(self, row: int, faults: list[Fault]) -> Sequence[Sample]:
         """The samples of a conversation with as many of its last turns as fit, its system message kept."""
         example = self.format.convert(self.rows[row])
-        for shorter in shortenings(example) if isinstance(example, Conversation) else ():
+        for shorter in shortenings(example):
             try:
-                samples = self._encoder.samples(self._written(shorter))
+                groups = self._encoded(list(self._groups(shorter, row)))
+                fitting = [sample for group, samples in groups for sample in _usable(group, samples)]
             except DataError:  # a template may refuse what begins there; the next beginning may do
                 continue
-            fitting = [sample for sample in samples if isinstance(sample, Sample)]
             if fitting and all(len(sample.tokens) <= (self.turns_within or 0) for sample in fitting):
                 return [replace(sample, shortened=True) for sample in fitting]
         limit = self.turns_within
@@ -154,17 +184,40 @@ class Maker:
         return ()
 
 
-def shortenings(conversation: Conversation) -> Iterator[Conversation]:
-    """The conversation without its first turn, its first two, and so on; a turn begins with a user's message.
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Renderings of a row that belong together."""
 
-    What stands before the first user's message (the system) stays. Every one of them has something to learn.
+    row: int
+    renderings: tuple[Rendering, ...]
+    worth: tuple[float, ...] | None = None
+    """Of each; None: there is one, and it is not judged."""
+
+
+def _whole(group: _Group, samples: Sequence[Sample | DataError]) -> Sequence[Sample]:
+    """All samples of a group.
+
+    Raises:
+        DataError: one of them could not be made, or they do not fit together.
     """
-    messages = conversation.messages
-    users = [i for i, message in enumerate(messages) if message.role == "user"]
-    for start in users[1:]:
-        shorter = replace(conversation, messages=messages[: users[0]] + messages[start:])
-        if shorter.turns:
-            yield shorter
+    fitting: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DataError):
+            raise sample
+        fitting.append(sample)
+    return fitting if group.worth is None else siblings(fitting, group.worth)
+
+
+def _usable(group: _Group, samples: Sequence[Sample | DataError]) -> Sequence[Sample]:
+    """As `_whole`, but a rendering that stands alone may lack its sample."""
+    return _whole(group, samples if group.worth else [each for each in samples if isinstance(each, Sample)])
+
+
+def _is_conversation(example: AnyExample) -> bool:
+    """Whether the chat template writes it."""
+    if isinstance(example, Ranked | Labelled):
+        return isinstance(example.prompt, tuple)
+    return isinstance(example, Conversation)
 
 
 def _stretch(made: Sequence[tuple[int, Sample]], faults: Sequence[Fault], conversations: int) -> Stretch:
@@ -176,12 +229,14 @@ def _stretch(made: Sequence[tuple[int, Sample]], faults: Sequence[Fault], conver
         prompt_lengths=np.array([sample.prompt_length for sample in samples], np.int64),
         rows=np.array([row for row, _ in made], np.int64),
         notes=np.array(
-            [(s.num_unended, s.num_straddling, s.num_ordinary, s.shortened, s.document) for s in samples], np.int32
-        ).reshape(-1, 5),
+            [(s.num_unended, s.num_straddling, s.num_ordinary, s.shortened, s.document, s.place) for s in samples],
+            np.int32,
+        ).reshape(-1, PLACE + 1),
         ends=tuple(sorted({end for sample in samples for end in sample.ends})),
         faults=tuple(sorted(faults, key=lambda fault: fault.row)),
         conversations=conversations,
         weights=_weights(samples),
+        worth=_worth(samples),
     )
 
 
@@ -192,3 +247,10 @@ def _weights(samples: Sequence[Sample]) -> NDArray[np.float32] | None:
     return np.concatenate(
         [np.ones(len(each.tokens), np.float32) if each.weights is None else each.weights for each in samples]
     )
+
+
+def _worth(samples: Sequence[Sample]) -> NDArray[np.float32] | None:
+    """Of all samples; None: none is judged."""
+    if all(sample.worth is None for sample in samples):
+        return None
+    return np.array([np.nan if sample.worth is None else sample.worth for sample in samples], np.float32)

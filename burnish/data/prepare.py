@@ -7,12 +7,14 @@ cannot be used stops the preparation unless a share of them was allowed, and wha
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -23,22 +25,26 @@ from burnish.data.maker import ControlRule, Maker
 from burnish.data.rendering import TrainOn
 from burnish.data.report import DataReport, Unusable
 from burnish.data.rows import Rows
+from burnish.data.siblings import Comparison
 from burnish.data.store import DOCUMENT, ORDINARY, SHORTENED, STRADDLING, UNENDED, Fault, Stretch
 from burnish.data.template import Template
-from burnish.data.tokenize import to_group
+from burnish.data.tokenize import to_response
 from burnish.data.writer import Writer
 from burnish.errors import DataError
-from burnish.types import Group
+from burnish.types import Group, Response
 
 _SHOWN = 5
 """Places named in a message, the others are counted."""
 _EXAMPLE = 4096
-"""Tokens of the first group that the report shows."""
+"""Tokens of each sequence of the first group that the report shows."""
+_BETWEEN = "\n— and not —\n"
+"""Stands between the answers of a comparison."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prepared(Sequence[Group]):
-    """Groups of one response each, in the order of their rows. Tokens stay in the cache, mapped into memory.
+    """Groups in the order of their rows: of one response, or of those that are compared, the best first. Tokens stay in
+    the cache, mapped into memory.
 
     Example: ``prepared[0].prompt``, ``prepared[0].metadata == {"source": "demos.jsonl", "row": 0}``.
     """
@@ -54,7 +60,7 @@ class Prepared(Sequence[Group]):
     """Every row that was left out because it cannot be used."""
 
     def __len__(self) -> int:
-        return len(self.picked.starts)
+        return self.picked.num_groups
 
     @overload
     def __getitem__(self, index: int) -> Group: ...
@@ -72,14 +78,15 @@ class Prepared(Sequence[Group]):
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[groups] tokens of each group."""
-        return self.picked.lengths
+        """[groups] tokens of each group, its prompt once."""
+        return self.picked.group_lengths
 
     @property
     def fingerprint(self) -> str:
         """Identity of what is learned (sha256): the same rows, tokenizer, template and settings give the same."""
-        digest = hashlib.sha256(f"burnish groups 2 {self.samples.fingerprint}".encode())
-        for array in (self.picked.starts, self.picked.lengths, self.picked.prompt_lengths, self.picked.rows):
+        digest = hashlib.sha256(f"burnish groups 3 {self.samples.fingerprint}".encode())
+        picked = self.picked
+        for array in (picked.starts, picked.lengths, picked.prompt_lengths, picked.rows, picked.opens):
             digest.update(np.ascontiguousarray(array, "<i8").view(np.uint8).data)
         return digest.hexdigest()
 
@@ -95,7 +102,7 @@ class _ByRow(Sequence[Sequence[Group]]):
 
     def __getitem__(self, row: int) -> Sequence[Group]:  # type: ignore[override]  # taken singly
         index = range(len(self))[row]
-        first, last = np.searchsorted(self.prepared.picked.rows, (index, index + 1))
+        first, last = np.searchsorted(self.prepared.picked.group_rows, (index, index + 1))
         return self.prepared[int(first) : int(last)]
 
 
@@ -144,21 +151,23 @@ class Preparation:
         control_text: ControlRule = "text",
         template_options: Mapping[str, object] | None = None,
         max_unusable: float = 0.0,
+        comparison: Comparison | None = None,
     ) -> Preparation:
         """
         Args:
             format: a name in `FORMATS`, or a format; None: from the columns.
+            comparison: what is learned from judged responses; None: rows have none.
         """
         chosen = format if isinstance(format, Format) else recognise(rows.columns, format)
         writer = Writer(tokenizer, template, template_options or {})
         within = max_length if overlong == "cut_turns" else None
-        maker = Maker(rows, chosen, writer, train_on, control_text, within)
+        maker = Maker(rows, chosen, writer, train_on, control_text, within, comparison)
         return cls(maker, max_length, overlong, max_unusable)
 
     @cached_property
     def identity(self) -> str:
         """sha256 of all that decides the groups. Known before any is made."""
-        parts = ["burnish preparation 1", self.maker.content, self.max_length, self.overlong, self.max_unusable]
+        parts = ["burnish preparation 2", self.maker.content, self.max_length, self.overlong, self.max_unusable]
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
     def whole(self, workers: int | None = None, told: Callable[[int, int], None] | None = None) -> Prepared:
@@ -176,7 +185,7 @@ class Preparation:
         unusable_rows = {fault.row for fault in faults}
         if len(unusable_rows) > self.max_unusable * len(rows):
             raise _unusable(rows, faults, self.max_unusable)
-        if not len(picked.starts):
+        if not picked.num_groups:
             raise _nothing_left(rows, picked)
         unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
         return Prepared(samples, picked, rows, _report(self.maker, samples, picked, unusable), unusable)
@@ -191,7 +200,7 @@ class Preparation:
         picked, faults = self._picked(samples)
         if faults and not self.max_unusable:
             raise _unusable(self.maker.rows, faults, 0)
-        return tuple(_group(samples, picked, at, self.maker.rows) for at in range(len(picked.starts)))
+        return tuple(_group(samples, picked, at, self.maker.rows) for at in range(picked.num_groups))
 
     def example(self, most: int) -> tuple[tuple[str, bool], ...]:
         """The first group as text, in runs: (text, whether it is learned); nothing if so many rows have none."""
@@ -208,11 +217,24 @@ class Preparation:
 
 
 def _group(samples: Stretch, picked: Picked, at: int, origin: Rows) -> Group:
-    start, row = int(picked.starts[at]), int(picked.rows[at])
-    part = slice(start, start + int(picked.lengths[at]))
-    metadata = {"source": origin.source_of(row), "row": row}
+    first, last = int(picked.opens[at]), int(picked.opens[at + 1])
+    start, row = int(picked.starts[first]), int(picked.rows[first])
+    prompt = samples.tokens[start : start + int(picked.prompt_lengths[first])]
+    return Group(
+        prompt=torch.from_numpy(prompt.astype(np.int64)),
+        responses=tuple(_response(samples, picked, each) for each in range(first, last)),
+        metadata={"source": origin.source_of(row), "row": row},
+    )
+
+
+def _response(samples: Stretch, picked: Picked, at: int) -> Response:
+    """What follows the prompt of a sequence."""
+    start = int(picked.starts[at])
+    part = slice(start + int(picked.prompt_lengths[at]), start + int(picked.lengths[at]))
     weights = None if samples.weights is None else samples.weights[part]
-    return to_group(samples.tokens[part], samples.trainable[part], int(picked.prompt_lengths[at]), metadata, weights)
+    worth = math.nan if samples.worth is None else float(samples.worth[picked.samples[at]])
+    reward = None if math.isnan(worth) else worth
+    return to_response(samples.tokens[part], samples.trainable[part], weights, reward)
 
 
 def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unusable, ...]) -> DataReport:
@@ -226,12 +248,12 @@ def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unus
         unused_columns=chosen.unused(rows.columns),
         rows=len(rows),
         conversations=conversations,
-        groups=len(picked.starts),
+        groups=picked.num_groups,
         dropped=picked.dropped,
         unusable=len(unusable),
         cut=picked.num_cut,
         shortened=int(np.count_nonzero(notes[once, SHORTENED])),
-        tokens=int(picked.lengths.sum()),
+        tokens=int(picked.group_lengths.sum()),
         trained_tokens=picked.trained_tokens,
         longest=int(picked.lengths.max()),
         end_tokens=frozenset(samples.ends),
@@ -245,11 +267,15 @@ def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unus
 
 
 def _shown(samples: Stretch, picked: Picked, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[str, bool], ...]:
-    start, size = int(picked.starts[0]), min(int(picked.lengths[0]), _EXAMPLE)
-    part = slice(start, start + size)
-    return tuple(
-        (text, bool(learned)) for text, learned in runs(samples.tokens[part], samples.trainable[part], tokenizer)
-    )
+    """The prompt and each response of the first group, the best first."""
+    shown: list[tuple[str, bool]] = []
+    for at in range(int(picked.opens[1])):
+        prompt = int(picked.prompt_lengths[at]) if at else 0
+        start, size = int(picked.starts[at]), min(int(picked.lengths[at]), _EXAMPLE)
+        part = slice(start + prompt, start + size)
+        parts = runs(samples.tokens[part], samples.trainable[part], tokenizer)
+        shown += [*([(_BETWEEN, False)] if at else []), *((text, bool(learned)) for text, learned in parts)]
+    return tuple(shown)
 
 
 def runs(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.maker import Maker
-from burnish.data.records import AnyExample, Completion, Conversation, Document
+from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Message, Ranked
 from burnish.data.rows import Rows
 from burnish.data.store import DOCUMENT, Stretch
 from burnish.errors import DataError
@@ -121,7 +121,7 @@ def profile(maker: Maker, samples: Stretch, max_positions: int) -> Profile:
         duplicates=_duplicates(samples),
         looked_at=len(examples),
         turns=dict(sorted(Counter(len(e.turns) for e in examples if isinstance(e, Conversation)).items())),
-        roles=dict(Counter(m.role for e in examples if isinstance(e, Conversation) for m in e.messages).most_common()),
+        roles=dict(Counter(m.role for e in examples for said in _said(e) for m in said).most_common()),
         scripts=scripts(text for example in examples for text in _texts(example)),
     )
 
@@ -207,9 +207,20 @@ def _spread(maker: Maker) -> Iterator[AnyExample]:
             continue
 
 
-def _texts(example: AnyExample) -> Iterator[str]:
+def _said(example: AnyExample) -> Iterator[tuple[Message, ...]]:
+    """The messages of an example; of a comparison, its prompt and each answer."""
     if isinstance(example, Conversation):
-        yield from (message.content for message in example.messages if message.content)
+        yield example.messages
+    elif isinstance(example, Ranked | Labelled):
+        responses = example.responses if isinstance(example, Ranked) else (example.response,)
+        yield from (said for said in (example.prompt, *responses) if isinstance(said, tuple))
+
+
+def _texts(example: AnyExample) -> Iterator[str]:
+    yield from (message.content for said in _said(example) for message in said if message.content)
+    if isinstance(example, Ranked | Labelled):
+        responses = example.responses if isinstance(example, Ranked) else (example.response,)
+        yield from (said for said in (example.prompt, *responses) if isinstance(said, str))
     elif isinstance(example, Completion):
         yield from (example.prompt, example.completion)
     elif isinstance(example, Document):

@@ -26,9 +26,13 @@ _ARRAYS = {
     "rows": np.dtype(np.int64),
     "notes": np.dtype(np.int32),
 }
-_WEIGHTS = {"weights": np.dtype(np.float32)}
-"""Only where a weight is not 1."""
-UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT = range(5)
+_OPTIONAL = {"weights": np.dtype(np.float32), "worth": np.dtype(np.float32)}
+"""Only where a weight is not 1, and where responses are judged."""
+_MISSING = {"weights": 1.0, "worth": np.nan}
+"""What stands for them in a part of the set that has none, where another part has."""
+_AXIS = {"weights": "tokens", "worth": "lengths"}
+"""Which array an optional one is as long as."""
+UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT, PLACE = range(6)
 """Columns of `Stretch.notes`."""
 
 
@@ -57,8 +61,9 @@ class Stretch:
     rows: NDArray[np.int64]
     """[G] the row that each comes from, rising."""
     notes: NDArray[np.int32]
-    """[G, 5] turns without an end token, turns that begin inside a token, control strings kept as text, whether early
-    turns were cut (0 or 1), whether it is a document (0 or 1)."""
+    """[G, 6] turns without an end token, turns that begin inside a token, control strings kept as text, whether early
+    turns were cut (0 or 1), whether it is a document (0 or 1), place among the responses to one prompt (0: a group
+    begins)."""
     ends: tuple[int, ...]
     """Token ids that end learned turns."""
     faults: tuple[Fault, ...]
@@ -69,13 +74,15 @@ class Stretch:
     """sha256 of the arrays; "" for a part of a set."""
     weights: NDArray[np.float32] | None = None
     """[T] how much each learned token counts, > 0; None: 1 everywhere."""
+    worth: NDArray[np.float32] | None = None
+    """[G] how good each response is; NaN: it is not judged; None: none is."""
 
 
 def write_stretch(path: Path, stretch: Stretch) -> None:
     """Writes the file whole or not at all (against a kill; a power cut may spoil it, which reading finds)."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     facts = np.frombuffer(_Facts.of(stretch).packed(), np.uint8)
-    arrays = {name: getattr(stretch, name) for name in _kinds(weighted=stretch.weights is not None)}
+    arrays = {name: getattr(stretch, name) for name in _kinds(_present(stretch))}
     with partial.open("wb") as file:
         np.savez(file, facts=facts, **arrays)
     os.replace(partial, path)
@@ -86,7 +93,7 @@ def read_stretch(path: Path) -> Stretch | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             facts = _Facts.unpacked(stored["facts"].tobytes())
-            return facts.with_arrays({name: stored[name] for name in _kinds(facts.weighted)})
+            return facts.with_arrays({name: stored[name] for name in _kinds(facts.optional)})
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
@@ -94,8 +101,9 @@ def read_stretch(path: Path) -> Stretch | None:
 def join(parts: Sequence[Path], folder: Path) -> None:
     """Joins the files of consecutive stretches into a folder that `open_joined` opens. One part at a time is read."""
     sizes = [_sizes(path) for path in parts]
-    kinds = _kinds(weighted=any(size["weights"] for size in sizes))
-    lengths = {name: sum(size["tokens" if name == "weights" else name] for size in sizes) for name in kinds}
+    optional = tuple(name for name in _OPTIONAL if any(size[name] for size in sizes))
+    kinds = _kinds(optional)
+    lengths = {name: sum(size[_AXIS.get(name, name)] for size in sizes) for name in kinds}
     joined = {name: _create(folder, name, lengths[name]) for name in kinds}
     digests = {name: hashlib.sha256() for name in kinds}
     at = dict.fromkeys(kinds, 0)
@@ -117,26 +125,33 @@ def join(parts: Sequence[Path], folder: Path) -> None:
         if isinstance(array, np.memmap):
             array.flush()
     fingerprint = hashlib.sha256("".join(digest.hexdigest() for digest in digests.values()).encode()).hexdigest()
-    facts = _Facts(tuple(sorted(ends)), tuple(faults), conversations, fingerprint, weighted="weights" in kinds)
+    facts = _Facts(tuple(sorted(ends)), tuple(faults), conversations, fingerprint, optional)
     (folder / "facts.json").write_bytes(facts.packed())
 
 
-def _kinds(weighted: bool) -> Mapping[str, np.dtype[Any]]:
-    """The arrays of a stretch, and their types."""
-    return _ARRAYS | _WEIGHTS if weighted else _ARRAYS
+def _present(stretch: Stretch) -> tuple[str, ...]:
+    """The optional arrays that it has."""
+    return tuple(name for name in _OPTIONAL if getattr(stretch, name) is not None)
+
+
+def _kinds(optional: Sequence[str]) -> Mapping[str, np.dtype[Any]]:
+    """The arrays of a stretch that has these optional ones, and their types."""
+    return _ARRAYS | {name: _OPTIONAL[name] for name in optional}
 
 
 def _array(part: Stretch, name: str) -> NDArray[Any]:
-    """An array of a part; weights of 1 if it has none."""
+    """An array of a part, filled with what stands for it if it has none."""
     array: NDArray[Any] | None = getattr(part, name)
-    return np.ones(len(part.tokens), np.float32) if array is None else array
+    if array is not None:
+        return array
+    return np.full(len(getattr(part, _AXIS[name])), _MISSING[name], _OPTIONAL[name])
 
 
 def _create(folder: Path, name: str, size: int) -> NDArray[Any]:
     """A file for an array. (One without entries cannot be mapped.)"""
-    shape = (size, 5) if name == "notes" else (size,)
+    shape = (size, PLACE + 1) if name == "notes" else (size,)
     path = folder / f"{name}.npy"
-    kind = _kinds(weighted=True)[name]
+    kind = _kinds(tuple(_OPTIONAL))[name]
     if not size:
         empty = np.empty(shape, kind)
         np.save(path, empty)
@@ -149,7 +164,7 @@ def open_joined(folder: Path) -> Stretch | None:
     """All samples, mapped from the disk; None: there is no such folder, or it is damaged."""
     try:
         facts = _Facts.unpacked((folder / "facts.json").read_bytes())
-        files = {name: folder / f"{name}.npy" for name in _kinds(facts.weighted)}
+        files = {name: folder / f"{name}.npy" for name in _kinds(facts.optional)}
         return facts.with_arrays(
             {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in files.items()}
         )
@@ -159,7 +174,7 @@ def open_joined(folder: Path) -> Stretch | None:
 
 def _sizes(path: Path) -> dict[str, int]:
     with np.load(path, allow_pickle=False) as stored:
-        return {name: len(stored[name]) if name in stored else 0 for name in _kinds(weighted=True)}
+        return {name: len(stored[name]) if name in stored else 0 for name in _kinds(tuple(_OPTIONAL))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +185,19 @@ class _Facts:
     faults: tuple[Fault, ...]
     conversations: int
     fingerprint: str
-    weighted: bool
-    """Whether there is an array of weights."""
+    optional: tuple[str, ...]
+    """The optional arrays that it has."""
 
     @classmethod
     def of(cls, stretch: Stretch) -> _Facts:
-        weighted = stretch.weights is not None
-        return cls(stretch.ends, stretch.faults, stretch.conversations, stretch.fingerprint, weighted)
+        return cls(stretch.ends, stretch.faults, stretch.conversations, stretch.fingerprint, _present(stretch))
 
     @classmethod
     def unpacked(cls, data: bytes) -> _Facts:
         facts = json.loads(data)
         faults = tuple(Fault(**entry) for entry in facts["faults"])
-        return cls(tuple(facts["ends"]), faults, facts["conversations"], facts["fingerprint"], facts["weighted"])
+        optional = tuple(facts["optional"])
+        return cls(tuple(facts["ends"]), faults, facts["conversations"], facts["fingerprint"], optional)
 
     def packed(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -62,6 +62,10 @@ class Sample:
     """Whether it is plain text, which may be cut into pieces."""
     weights: NDArray[np.float32] | None = None
     """[T] how much each learned token counts, > 0; None: 1 everywhere."""
+    place: int = 0
+    """Among the responses to one prompt; 0: it is the first, or the only one."""
+    worth: float | None = None
+    """How good the response is; None: it is not judged."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -205,6 +209,25 @@ def tokenize(renderings: Sequence[Rendering], tokenizer: PreTrainedTokenizerBase
     return Encoder(tokenizer).samples(renderings)
 
 
+def to_response(
+    tokens: NDArray[np.int32],
+    trainable: Bools,
+    weights: NDArray[np.float32] | None = None,
+    reward: float | None = None,
+) -> Response:
+    """What follows the prompt of a sample."""
+    learned = np.array(trainable)
+    counts = None if weights is None else np.array(weights, np.float32)
+    if counts is not None and (counts[learned] == 1).all():
+        counts = None
+    return Response(
+        tokens=torch.from_numpy(tokens.astype(np.int64)),
+        trainable=torch.from_numpy(learned),
+        weights=None if counts is None else torch.from_numpy(counts),
+        reward=reward,
+    )
+
+
 def to_group(
     tokens: NDArray[np.int32],
     trainable: Bools,
@@ -213,17 +236,10 @@ def to_group(
     weights: NDArray[np.float32] | None = None,
 ) -> Group:
     """The group of one sample: everything before the first learned token is the prompt."""
-    ids = torch.from_numpy(tokens.astype(np.int64))
-    learned = np.array(trainable[prompt_length:])
-    counts = None if weights is None else np.array(weights[prompt_length:], np.float32)
-    if counts is not None and (counts[learned] == 1).all():
-        counts = None
-    response = Response(
-        tokens=ids[prompt_length:],
-        trainable=torch.from_numpy(learned),
-        weights=None if counts is None else torch.from_numpy(counts),
-    )
-    return Group(prompt=ids[:prompt_length], responses=(response,), metadata=metadata)
+    after = slice(prompt_length, None)
+    response = to_response(tokens[after], trainable[after], None if weights is None else weights[after])
+    prompt = torch.from_numpy(tokens[:prompt_length].astype(np.int64))
+    return Group(prompt=prompt, responses=(response,), metadata=metadata)
 
 
 def _asked(texts: Sequence[str], core: Tokenizer) -> Iterator[_Written]:

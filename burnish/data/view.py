@@ -10,12 +10,13 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from rich.text import Text
 
 from burnish.data.control import found
-from burnish.data.lengths import pick
+from burnish.data.lengths import Picked, pick
 from burnish.data.maker import Maker
 from burnish.data.prepare import Preparation, runs
 from burnish.data.store import Stretch
@@ -106,13 +107,25 @@ def show(preparation: Preparation, row: int) -> Iterator[Shown]:
         yield Shown(where, f"cannot be used: {fault.given}", ())
     for dropped in picked.dropped:
         yield Shown(where, f"dropped: {dropped.reason}", ())
-    for start, length, prompt in zip(picked.starts, picked.lengths, picked.prompt_lengths, strict=True):
-        part = slice(int(start), int(start + length))
-        trainable = np.array(made.trainable[part])
-        trainable[: int(prompt)] = False  # the first token of a piece is its prompt
-        note = f"{length:,} tokens, {np.count_nonzero(trainable):,} learned"
-        learned = trainable if made.weights is None else np.where(trainable, made.weights[part], np.float32(0))
-        yield Shown(where, note, runs(made.tokens[part], learned, maker.writer.tokenizer))
+    for first, last in pairwise(picked.opens.tolist()):
+        for at in range(first, last):
+            yield _sequence(maker, made, picked, at, at - first, last - first)
+
+
+def _sequence(maker: Maker, made: Stretch, picked: Picked, at: int, place: int, responses: int) -> Shown:
+    """One sequence; of further responses to a prompt, what follows it."""
+    start, length, prompt = int(picked.starts[at]), int(picked.lengths[at]), int(picked.prompt_lengths[at])
+    trainable = np.array(made.trainable[start : start + length])
+    trainable[:prompt] = False  # the first token of a piece is its prompt
+    learned = trainable if made.weights is None else np.where(trainable, made.weights[start:][:length], np.float32(0))
+    note = f"{length:,} tokens, {np.count_nonzero(trainable):,} learned"
+    if made.worth is not None:
+        after = f" after the same {prompt:,} tokens" if place else ""
+        note = f"answer {place + 1} of {responses}{after}, worth {made.worth[picked.samples[at]]:g}: {note}"
+    shown = slice(prompt if place else 0, None)
+    tokens = made.tokens[start : start + length]
+    where = maker.rows.where(int(picked.rows[at]))
+    return Shown(where, note, runs(tokens[shown], learned[shown], maker.writer.tokenizer))
 
 
 def page(source: str, shown: Sequence[Shown]) -> str:

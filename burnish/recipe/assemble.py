@@ -6,14 +6,26 @@ Between `inputs` (the data, opened) and `run` (which runs the stages in their or
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
+import torch
+
+from burnish.evaluate import Examiner
+from burnish.evaluate.pairs import PairExam
 from burnish.loop import Stage
 from burnish.losses import CrossEntropy, Loss
-from burnish.methods import sft
+from burnish.losses.preference import Listwise, Pairs, WeightedSum
+from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
+from burnish.methods import Method, prefer, sft
 from burnish.model.noise import Neftune
+from burnish.model.policy import Policy
 from burnish.recipe.inputs import Inputs
 from burnish.recipe.own_loss import loss_identity, own_loss
 from burnish.recipe.policy import open_policy
+from burnish.recipe.prefer import Prefer
+from burnish.recipe.reference import compared
 from burnish.recipe.schema import Recipe
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
@@ -23,7 +35,7 @@ from burnish.rhythm import Rhythm
 from burnish.runs import frozen_fingerprint
 from burnish.step import Trainer
 from burnish.stopping import Stopping
-from burnish.types import Group
+from burnish.types import Group, Response
 
 
 def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
@@ -32,17 +44,10 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     Raises:
         UserError: the model, the adapter or the device cannot be used.
     """
-    settings, held_out = inputs.opener.stage, inputs.held_out
+    settings = inputs.opener.stage
     policy = open_policy(inputs.opener)
-    method = sft(
-        inputs.feed,
-        sequences_per_step=settings.sequences_per_step,
-        seed=recipe.seed,
-        epochs=settings.epochs or 1.0,
-        max_steps=settings.max_steps,
-        shuffle=inputs.shuffle,
-        loss=loss_of(settings),
-    )
+    parts = _preferring(recipe, settings, inputs, policy) if isinstance(settings, Prefer) else _sft(inputs, policy)
+    method = parts.method
     steps = method.source.num_steps
     rhythm = Rhythm(
         checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
@@ -58,11 +63,84 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         schedule=settings.schedule_of(steps),
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
-        examiners=held_out.examiners(policy, method.loss, inputs.tokens_per_microbatch) if held_out else (),
+        examiners=parts.examiners,
         rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
         stopping=Stopping(settings.stop_rule),
-        facts={**inputs.facts, "the model": frozen_fingerprint(policy), "the loss": loss_identity(method.loss)},
+        facts={
+            **inputs.facts,
+            **parts.facts,
+            "the model": frozen_fingerprint(policy),
+            "the loss": loss_identity(method.loss),
+        },
+        notes=parts.notes,
     )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Parts:
+    """What one method brings to a stage."""
+
+    method: Method
+    examiners: Sequence[Examiner]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+class _Draws(TypedDict):
+    """How rows are drawn."""
+
+    sequences_per_step: int
+    seed: int
+    epochs: float
+    max_steps: int | None
+    shuffle: bool
+
+
+def _draws(inputs: Inputs) -> _Draws:
+    settings = inputs.opener.stage
+    return {
+        "sequences_per_step": settings.sequences_per_step,
+        "seed": inputs.opener.recipe.seed,
+        "epochs": settings.epochs or 1.0,
+        "max_steps": settings.max_steps,
+        "shuffle": inputs.shuffle,
+    }
+
+
+def _sft(inputs: Inputs, policy: Policy) -> _Parts:
+    method = sft(inputs.feed, loss=loss_of(inputs.opener.stage), **_draws(inputs))
+    held_out, budget = inputs.held_out, inputs.tokens_per_microbatch
+    return _Parts(method, held_out.examiners(policy, method.loss, budget) if held_out else ())
+
+
+def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> _Parts:
+    what, budget = compared(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
+    method = prefer(
+        what.rows,
+        loss_of(settings),
+        annotating=what.annotating,
+        mismatches=settings.measures_mismatches,
+        max_length=inputs.opener.reader.max_length,
+        **_draws(inputs),
+    )
+    examiners: list[Examiner] = []
+    if inputs.held_out is not None:
+        examiners += inputs.held_out.examiners(policy, method.loss, budget, what.held_out)
+        tags = inputs.held_out.tags
+        # Mismatched pairs, which are measured beside the rows, have no tags.
+        tags += [[] for _ in range(len(what.held_out) - len(tags))] if tags else []
+        examiners.append(PairExam(what.held_out, reward_of(settings, method.loss), budget, tags))
+    return _Parts(method, examiners, {"the reference": what.fact}, what.notes)
+
+
+def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
+    """What a response is worth to the policy: as the loss takes it; of a loss that says nothing of it, the log-ratio to
+    the reference, or without one the mean log-probability of a token."""
+    if isinstance(loss, WeightedSum):
+        loss = next((part.loss for part in loss.parts if isinstance(part.loss, Pairs | Listwise)), loss)
+    if isinstance(loss, Pairs | Listwise):
+        return loss.reward
+    return LogRatio() if settings.has_reference else LogProb(1.0, per_token=True)
 
 
 def loss_of(settings: Training) -> Loss:
@@ -71,19 +149,27 @@ def loss_of(settings: Training) -> Loss:
     Raises:
         RecipeError: a loss of the user's own cannot be used.
     """
-    assert isinstance(settings, Sft), "the only method there is"
+    if isinstance(settings, Prefer):
+        return settings.preference.loss if not settings.is_own else own_loss(str(settings.loss), settings.loss_options)
+    assert isinstance(settings, Sft), "there are two methods"
     if settings.loss != "cross_entropy":
         return own_loss(settings.loss, settings.loss_options)
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
 
 
 def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
-    """The noise on embeddings that the stage trains with."""
-    assert isinstance(settings, Sft), "the only method there is"
-    return None if settings.neftune is None else Neftune(settings.neftune, recipe.seed)
+    """The noise on embeddings that the stage trains with; only supervised fine-tuning has any."""
+    if not isinstance(settings, Sft) or settings.neftune is None:
+        return None
+    return Neftune(settings.neftune, recipe.seed)
 
 
 def _rehearsal(inputs: Inputs) -> list[Group]:
-    """The groups of the costliest microbatch."""
+    """The groups of the costliest microbatch, with streams as if a reference had scored them."""
     most = inputs.opener.stage.sequences_per_step
-    return costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
+    groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
+    return [replace(group, responses=tuple(map(_as_if_scored, group.responses))) for group in groups]
+
+
+def _as_if_scored(response: Response) -> Response:
+    return replace(response, reference_logprobs=torch.zeros(len(response.tokens)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 from transformers import GenerationConfig
@@ -90,6 +90,10 @@ class Evaluation(SamplingSettings, Reading):
     """Type of the weights; auto: the checkpoint's own."""
     match: MatchRule | None = "exact"
     """When an answer is right: exact, contains, number; null: nothing is generated, only the loss is taken."""
+    reward: Literal["mean", "sum"] = "mean"
+    """Of pairs, what an answer is worth to the model: the mean or the sum of its tokens' log-probabilities."""
+    reference: str | None = None
+    """Of pairs, a model to compare with: an answer is worth the sum of log-ratios; null: none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from burnish.data import Prepared
+from burnish.data.gate import Gate, tags_of
 from burnish.data.maker import Maker
 from burnish.errors import DataError
 from burnish.evaluate import Exam, Examiner, HeldOutLoss
@@ -21,6 +22,7 @@ from burnish.model.ends import ends_of_answers
 from burnish.model.policy import Policy
 from burnish.recipe.reader import Opened, Reader
 from burnish.recipe.training import Training
+from burnish.types import Group
 
 MAX_NEW_TOKENS = 128
 """The default of eval_max_new_tokens."""
@@ -36,6 +38,8 @@ class HeldOut:
     """All groups: what the loss is measured on."""
     asked: tuple[Question, ...]
     """In the order of their rows; empty: none is asked."""
+    gate: Gate | None = None
+    """What was found among comparisons; None: there are none."""
 
     @classmethod
     def of(cls, settings: Training, reader: Reader, told: Callable[[int, int], None]) -> Self | None:
@@ -51,7 +55,7 @@ class HeldOut:
         """
         if settings.eval_data is None:
             return None
-        opened = reader.open(settings.eval_data)
+        opened, gate = reader.gate(reader.open(settings.eval_data))
         groups = opened.preparation.whole(told=told)
         rows = sorted(set(groups.picked.rows.tolist()))
         order = np.random.default_rng([reader.seed, 0xE7A]).permutation(rows).tolist()
@@ -59,11 +63,27 @@ class HeldOut:
         if settings.eval_answers:
             _require_questions(asked, groups.report.source)
             require_comparable(asked, settings.eval_match or "exact", "eval_match")
-        return cls(settings, opened, groups, asked)
+        return cls(settings, opened, groups, asked, gate)
 
-    def examiners(self, policy: Policy, loss: Loss, budget: int) -> Sequence[Examiner]:
-        """The loss, in microbatches of so many tokens, and the questions, for the model that answers them."""
-        measured = HeldOutLoss(self.groups, loss, budget)
+    @property
+    def tags(self) -> list[list[str]]:
+        """Of each group, the tags of its row; empty: no row has any, or they come from a mixture."""
+        rows = self.opened.data.rows
+        found = [tags_of(rows[row].get("tags")) for row in self.groups.picked.group_rows.tolist()]
+        return found if any(found) else []
+
+    def examiners(
+        self, policy: Policy, loss: Loss, budget: int, rows: Sequence[Group] | None = None
+    ) -> Sequence[Examiner]:
+        """The loss, in microbatches of so many tokens, and the questions, for the model that answers them.
+
+        Args:
+            policy: the model.
+            loss: what the stage minimises.
+            budget: most tokens of a microbatch.
+            rows: the groups with what the loss needs beside tokens; None: as they are.
+        """
+        measured = HeldOutLoss(self.groups if rows is None else rows, loss, budget)
         if not self.asked:
             return (measured,)
         template = self.opened.preparation.maker.writer.template

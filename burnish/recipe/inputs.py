@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from burnish.data import Feed, Prepared
+from burnish.data.gate import Gate
+from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
 from burnish.recipe.held_out import HeldOut
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.reader import Opened, Reader
-from burnish.recipe.schema import Recipe
+from burnish.recipe.schema import METHODS, Recipe
 from burnish.recipe.training import Training
 from burnish.sources import num_draws
 from burnish.watch import count_on_terminal
@@ -76,6 +78,8 @@ class Inputs:
     """False: the feed has only the rows that the run draws, in their order."""
     held_out: HeldOut | None
     """None: nothing is measured but the training itself."""
+    gate: Gate | None = None
+    """What was found among the comparisons to learn from; None: there are none."""
 
     @classmethod
     def of(cls, opener: Opener) -> Self:
@@ -83,10 +87,11 @@ class Inputs:
         told = count_on_terminal("rows made into tokens")
         train = opener.reader.open(opener.stage.data)
         held_out = HeldOut.of(opener.stage, opener.reader, told)
+        train, gate = opener.reader.gate(train, held_out.gate if held_out else None)
         rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
         shuffle = draws >= rows or train.data.format.documents  # how many pieces documents give is not known
         preparation = train.preparation if shuffle else train.drawn(draws, opener.recipe.seed)
-        return cls(opener, train, Feed(preparation, told), shuffle, held_out)
+        return cls(opener, train, Feed(preparation, told), shuffle, held_out, gate)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -102,6 +107,8 @@ class Inputs:
         """Lines for people: the sources of a mixture, what is measured on, and the first row as it is trained."""
         if len(self.train.data.parts) > 1:
             yield from self.train.data.lines()
+        for gate in self.gates.values():
+            yield from gate.lines()
         rows, format = self.train.data.rows, self.train.data.format
         if not self.shuffle:
             yield f"the run ends within its first epoch: it reads {len(self.feed):,} of {len(rows):,} rows"
@@ -118,7 +125,14 @@ class Inputs:
         roles = {"training": train, **measured}
         sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items()]
         mixture = list(self.train.data.lines()) if len(self.train.data.parts) > 1 else []
-        return {"mixture": mixture, "sets": sets}
+        gates = {role: gate.card() for role, gate in self.gates.items()}
+        return {"mixture": mixture, "sets": sets, **({"gates": gates} if gates else {})}
+
+    @property
+    def gates(self) -> dict[str, Gate]:
+        """What the gate found, by role; empty: the stage has none."""
+        found = {"training": self.gate, "held out": self.held_out.gate if self.held_out else None}
+        return {role: gate for role, gate in found.items() if gate is not None}
 
     def unusable(self, train: Prepared) -> str:
         """JSON lines: every row that was left out because it cannot be used, with the reason."""
@@ -127,8 +141,10 @@ class Inputs:
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
-def open_to_look(model: str, data: str, settings: Sequence[str]) -> Opened:
-    """Opens data as `burnish sft` with these settings would."""
-    recipe = stage_recipe("sft", {"model": model, "data": data}, settings).recipe
+def open_to_look(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> Opened:
+    """Opens data as `burnish sft`, or another stage's verb, with these settings would."""
+    if stage not in METHODS:
+        raise RecipeError(given=f"stage {stage}", rule=f"stages are {', '.join(METHODS)}", remedy="name one of them")
+    recipe = stage_recipe(stage, {"model": model, "data": data}, settings).recipe
     opener = Opener.of(recipe)
     return opener.reader.open(opener.stage.data)

@@ -13,7 +13,9 @@ from typing import Self
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from burnish.data import Preparation, Template, choose_template
+from burnish.data.gate import Gate, inspect
 from burnish.data.mixture import Data, open_data
+from burnish.data.rows import Indices
 from burnish.errors import ModelError
 from burnish.model.load import max_positions
 from burnish.recipe.data import Source, sources
@@ -39,9 +41,13 @@ class Opened:
 
     def drawn(self, draws: int, seed: int) -> Preparation:
         """Only the rows that are drawn in a run that ends within its first epoch, in the order of that epoch."""
-        order = epoch_order(seed, 0, len(self.data.rows))
-        maker = replace(self.preparation.maker, rows=self.data.rows.pick(order[:draws]))
-        return replace(self.preparation, maker=maker)
+        return self.picked(epoch_order(seed, 0, len(self.data.rows))[:draws]).preparation
+
+    def picked(self, rows: Indices) -> Opened:
+        """Only the rows of these indices, in this order."""
+        data = replace(self.data, rows=self.data.rows.pick(rows))
+        maker = replace(self.preparation.maker, rows=data.rows)
+        return replace(self, data=data, preparation=replace(self.preparation, maker=maker))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,7 +97,7 @@ class Reader:
         """The rows that `data` names, ready to be made into groups."""
         reading = self.reading
         named = sources(data, format=reading.format, columns=reading.columns, documents=reading.documents)
-        opened = open_data(named, seed=self.seed)
+        opened = open_data(named, seed=self.seed, stage=reading.serves)
         preparation = Preparation.of(
             opened.rows,
             self.tokenizer,
@@ -103,5 +109,21 @@ class Reader:
             control_text=reading.control_text,
             template_options=reading.template_options,
             max_unusable=reading.max_unusable,
+            comparison=reading.comparison,
         )
         return Opened(opened, preparation, self.max_positions)
+
+    def gate(self, opened: Opened, held_out: Gate | None = None) -> tuple[Opened, Gate | None]:
+        """The rows that pass the gate, and what it found; None: the stage has none.
+
+        Args:
+            opened: rows.
+            held_out: the gate of the rows that are measured; None: there are none, or these are they.
+
+        Raises:
+            DataError: something was found whose rule is to stop.
+        """
+        if self.reading.gate_rules is None:
+            return opened, None
+        gate = inspect(opened.data, self.reading.gate_rules, held_out)
+        return (opened.picked(gate.passed) if len(gate.passed) < gate.num_rows else opened), gate

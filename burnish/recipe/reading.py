@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
+from burnish.data.formats import Stage
+from burnish.data.gate import Rules
 from burnish.data.lengths import Overlong
 from burnish.data.maker import ControlRule
 from burnish.data.rendering import TrainOn
+from burnish.data.siblings import Comparison
 from burnish.recipe.data import FormatName
 from burnish.recipe.numbers import Fraction, Positive
 
 
 class Reading(Settings):
     """From rows to tokens."""
+
+    serves: ClassVar[Stage] = "sft"
+    """The stage whose rows these are."""
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What is learned from judged responses; None: rows have none."""
+        return None
+
+    @property
+    def gate_rules(self) -> Rules | None:
+        """What happens to flawed comparisons; None: there are none."""
+        return None
 
     format: FormatName | None = None
     """What a row means: a format's name, or file.py:function; null: recognised by the columns."""

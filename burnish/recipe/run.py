@@ -16,8 +16,10 @@ from burnish.recipe.assemble import assemble, loss_of
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import device_of
+from burnish.recipe.prefer import Prefer
 from burnish.recipe.read import Origins, numbered
 from burnish.recipe.schema import Recipe
+from burnish.recipe.training import Training
 from burnish.recipe.updating import learning_rate
 from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
 from burnish.runs.durable import write_text
@@ -129,7 +131,7 @@ class _Running:
                 self._say(line)
             stage = assemble(self.recipe, inputs, name)
             policy = stage.trainer.policy
-            for note in policy.notes:
+            for note in (*policy.notes, *stage.notes):
                 self._say(note)
             stage.run(place, self.listeners, self.stop)
             train = inputs.feed.whole()
@@ -188,6 +190,7 @@ def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
         f"stages.{number}.{recipe.stages[number].method}.{key}": value
         for number, opener in enumerate(openers)
         for key, value in {
+            **_derived_preference(opener.stage),
             "max_length": opener.reader.max_length,
             "tokens_per_microbatch": opener.reader.tokens_per_microbatch,
             "learning_rate": learning_rate(recipe, opener.stage),
@@ -205,3 +208,8 @@ def _chosen(recipe: Recipe) -> dict[str, Any]:
             **KINDS[stage.settings.optimizer].options,
         }.items()
     }
+
+
+def _derived_preference(stage: Training) -> dict[str, Any]:
+    """The options of its loss and its kind of reference, of a stage of preferences."""
+    return {**stage.resolved_options, "reference": stage.reference_rule} if isinstance(stage, Prefer) else {}

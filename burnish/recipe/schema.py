@@ -6,35 +6,56 @@ Stands over `methods`. Combinations that cannot work are refused here, with the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from burnish.config.settings import Settings
 from burnish.model.load import DtypeName
 from burnish.recipe.adapter import Adapter
+from burnish.recipe.prefer import Prefer
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
 from burnish.watch import TrackerName
 
-METHODS: Mapping[str, type[Training]] = {"sft": Sft}
+METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer}
 """The methods that a stage can name, and what each takes."""
 
 
 class Stage(Settings):
     """One stage: a mapping with one key, the method."""
 
-    sft: Sft
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    sft: Sft | None = None
+    """Supervised fine-tuning."""
+    prefer: Prefer | None = None
+    """Learning from preferences."""
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Stage:
+        given = [name for name in METHODS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"a stage is one method, of {', '.join(METHODS)}; here are {' and '.join(given) or 'none'}: "
+                "each method is a stage of its own"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_other_methods(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
 
     @property
     def method(self) -> str:
         """Its only key."""
-        return "sft"
+        return next(name for name in METHODS if getattr(self, name) is not None)
 
     @property
     def settings(self) -> Training:
         """What it holds."""
-        return self.sft
+        held: Training = getattr(self, self.method)
+        return held
 
 
 class Recipe(Settings):

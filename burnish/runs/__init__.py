@@ -1,12 +1,13 @@
 """The run folder, its checkpoints, and what exact resume needs."""
 
+from burnish.model.fingerprint import frozen_fingerprint
 from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.random_state import capture_random, restore_random
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
-from burnish.runs.training_state import capture, changed_versions, frozen_fingerprint, require_facts, restore
+from burnish.runs.training_state import capture, changed_versions, require_facts, restore
 
 __all__ = [
     "JSON",

@@ -5,7 +5,6 @@ Stands between the trainer and the run folder.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -14,19 +13,12 @@ import torch
 from torch import Tensor
 
 from burnish.errors import DivergenceError, RunError
-from burnish.model.policy import Policy
-from burnish.model.quantised import scales
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
 from burnish.runs.random_state import capture_random, restore_random
-from burnish.sources import Source
+from burnish.sources import HoldsTensors, Source
 from burnish.step import Trainer
 from burnish.stopping import Stopping
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""The integers of as many bytes as a number has."""
-_BLOCK = 2**22
-"""Numbers weighed at once; bounds the memory."""
 
 
 def capture(
@@ -68,6 +60,8 @@ def capture(
     for owner, (remembered, numbers) in memories.items():
         tensors |= {f"{owner}/{name}": tensor for name, tensor in remembered.items()}
         values[owner] = numbers
+    if isinstance(source, HoldsTensors):
+        tensors |= {f"source/{name}": tensor for name, tensor in source.tensors().items()}
     random_tensors, values["random"] = capture_random()
     return Checkpoint(step, {**tensors, **random_tensors}, values)
 
@@ -98,6 +92,9 @@ def restore(checkpoint: Checkpoint, trainer: Trainer, source: Source, stopping: 
     if stopping is not None:
         stopping.remember(_below(checkpoint, "stopping/"), checkpoint.values["stopping"])
     source.restore(checkpoint.values["source"])
+    if isinstance(source, HoldsTensors):
+        for name, tensor in source.tensors().items():
+            tensor.copy_(checkpoint.tensors[f"source/{name}"])
     restore_random(checkpoint.tensors, checkpoint.values["random"])
 
 
@@ -131,23 +128,3 @@ def changed_versions(checkpoint: Checkpoint) -> list[str]:
 def _versions() -> dict[str, str]:
     """The libraries that decide the bits of a step and of a sample."""
     return {name: version(name) for name in ("torch", "transformers", "tokenizers", "peft")}
-
-
-def frozen_fingerprint(policy: Policy) -> str:
-    """Identifies the weights that do not train, and what is computed with them: configuration, names, shapes and
-    bits."""
-    digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
-    for name, parameter in policy.model.named_parameters():
-        if not parameter.requires_grad:
-            for tensor in (parameter, *scales(parameter)):  # of quantised weights, bits and scales
-                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_weighed_bits(tensor)}".encode())
-    for name, tensor in policy.model.named_buffers():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_weighed_bits(tensor)}".encode())
-    return digest.hexdigest()
-
-
-def _weighed_bits(parameter: Tensor) -> list[int]:
-    """Per block, the sum of the bits as integers, each times its place: other values or another order give another."""
-    bits = parameter.detach().reshape(-1).view(_INTEGERS[parameter.itemsize])
-    places = torch.arange(1, _BLOCK + 1, device=bits.device)
-    return [int((block.to(torch.int64) * places[: len(block)]).sum()) for block in bits.split(_BLOCK)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from burnish.types import Group
 
@@ -31,3 +33,11 @@ class Source(Protocol):
 
     def restore(self, state: dict[str, int]) -> None:
         """Continues where `state` was taken: the same groups follow."""
+
+
+@runtime_checkable
+class HoldsTensors(Protocol):
+    """A source that changes weights of its own while it gives out groups, such as a reference that moves."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """By name; a checkpoint keeps them, and restoring one writes into them."""

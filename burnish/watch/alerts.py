@@ -39,6 +39,14 @@ SLOW_WINDOW = 100
 SLOW_PATIENCE = 20
 """Steps that slowness lasts before it is told, so that a hiccup is not."""
 
+FALL_WINDOW = 25
+"""Steps whose log-probabilities are compared with those of the first as many."""
+FALL_SPREADS = 3.0
+"""Standard errors of that difference which chance hardly reaches."""
+FALL_NATS = 1.0
+"""Of a response's log-probability: less is no movement worth a word."""
+_BOTH = ("logprob_chosen", "logprob_rejected")
+
 Line = Mapping[str, object]
 """One object of metrics.jsonl."""
 
@@ -200,12 +208,63 @@ class Slowness:
         )
 
 
+class BothFall:
+    """The log-probabilities of chosen and of rejected responses both fall: the contrast is won by moving away from
+    both, and what rises instead is in no data (arXiv 2410.08847); once until one of them is back.
+
+    On held-out rows they are compared with their first values. In training every step has other rows: a window of
+    steps is compared with the first ones, by the spread of both.
+    """
+
+    name = "both_fall"
+
+    def __init__(self) -> None:
+        self._first: dict[str, list[float]] = {name: [] for name in _BOTH}
+        self._last: dict[str, deque[float]] = {name: deque(maxlen=FALL_WINDOW) for name in _BOTH}
+        self._held_out: tuple[float, ...] | None = None
+        self._fallen = {"train": False, "eval": False}
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        measured = tuple(figures[f"eval/{name}"] for name in _BOTH if f"eval/{name}" in figures)
+        if len(measured) == len(_BOTH):
+            self._held_out = self._held_out or measured
+            falls = [before - now for before, now in zip(self._held_out, measured, strict=True)]
+            return self._tell("eval", "held-out", falls, [FALL_NATS] * len(_BOTH))
+        if not all(name in figures for name in _BOTH):
+            return None
+        for name in _BOTH:
+            early = self._first[name]
+            (early if len(early) < FALL_WINDOW else self._last[name]).append(figures[name])
+        if len(self._last[_BOTH[0]]) < FALL_WINDOW:
+            return None
+        windows = [(self._first[name], self._last[name]) for name in _BOTH]
+        falls = [statistics.fmean(first) - statistics.fmean(last) for first, last in windows]
+        spreads = [math.sqrt((statistics.variance(a) + statistics.variance(b)) / FALL_WINDOW) for a, b in windows]
+        return self._tell("train", "training", falls, [max(FALL_NATS, FALL_SPREADS * each) for each in spreads])
+
+    def _tell(self, where: str, words: str, falls: Sequence[float], limits: Sequence[float]) -> str | None:
+        was, self._fallen[where] = self._fallen[where], all(f > most for f, most in zip(falls, limits, strict=True))
+        if was or not self._fallen[where]:
+            return None
+        return (
+            f"log-probabilities of {words} responses fall, chosen by {falls[0]:.3g} and rejected by {falls[1]:.3g} "
+            "nats: lower learning_rate, raise beta, or add likelihood (loss={dpo: 1, sft: 0.1})"
+        )
+
+
 class Alerts:
     """All rules over the lines of one stage."""
 
     def __init__(self, history: Iterable[Line] = ()) -> None:
         """`history`: lines that an earlier process has shown to its own alerts."""
-        self._rules: Sequence[Rule] = (NotFinite(), NothingTrained(), Divergence(), GradientSpike(), Slowness())
+        self._rules: Sequence[Rule] = (
+            NotFinite(),
+            NothingTrained(),
+            Divergence(),
+            GradientSpike(),
+            Slowness(),
+            BothFall(),
+        )
         self._counts: Counter[str] = Counter()
         for line in history:
             self.observe(line)

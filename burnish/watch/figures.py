@@ -49,6 +49,9 @@ def percent(value: float) -> str:
 FIGURES = {
     "loss": Figure("Loss", short, before="loss ", logarithmic=True),
     "accuracy": Figure("Accuracy", percent, before="accuracy "),
+    "pair_accuracy": Figure("Pair accuracy", percent, before="pairs right "),
+    "pair_accuracy_length_controlled": Figure("Pair accuracy, length controlled", percent, before="length controlled "),
+    "pair_accuracy_by_logprob": Figure("Pair accuracy by log-probability", percent, before="by logprob "),
     "reward": Figure("Reward", short, before="reward "),
     "tokens_per_second": Figure("Tokens per second", short, after=" tokens/s"),
     "mfu": Figure("Model-FLOP utilisation", percent, after=" of peak"),
@@ -72,8 +75,9 @@ def rank(name: str) -> tuple[int, str]:
 
 
 def told_figures(figures: Mapping[str, float]) -> tuple[str, ...]:
-    """All of them for a line of progress, the most important first."""
-    return tuple(figure(name).told(figures[name]) for name in sorted(figures, key=rank))
+    """Those for a line of progress, the most important first; the ends of intervals are left to metrics.jsonl."""
+    told = (name for name in sorted(figures, key=rank) if not name.endswith(("_low", "_high")))
+    return tuple(figure(name).told(figures[name]) for name in told)
 
 
 def clock(seconds: float) -> str:

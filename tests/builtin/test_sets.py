@@ -25,6 +25,8 @@ HASHES = {
     "chat/test": "cd3b7385847030bbd15680df0e391d3d6832f29a370e4eea14b3d906c58328b1",
     "preferences/train": "b15feaade57a48460cc67ea21bc737bafc3e417f2eb79e74e2c81d698e3108eb",
     "preferences/test": "bd2e03cca27550fd04c3df573c2b130766ff8bebd80844a73b3ad4600c1e6098",
+    "safety/train": "47b434fc68842db0c79587eb7e7847c6d891996a28da67e5f2eb0cb4e6a43659",
+    "safety/test": "197a101fa0e16335c60e5678d644767c015ec90c258be68f7c6de64483bcc67f",
     "math/train": "d1df1ca5883a6766a6443d2fa5d034dabc049b180a69a65dbcd8a613532e7626",
     "math/test": "b67503a17b8d590a3f5b3cac8266adcd5e97ff865ee1ff50ca5b8a56cc5e20b1",
 }

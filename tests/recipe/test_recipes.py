@@ -12,6 +12,7 @@ import yaml
 import burnish
 from burnish.recipe.editors import json_schema, schema_text
 from burnish.recipe.read import read_recipe
+from burnish.recipe.run import stage_names
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -31,7 +32,7 @@ def test_the_schema_beside_them_is_the_present_one() -> None:
 def test_three_steps(name: str, tmp_path: Path) -> None:
     path = FOLDER / f"{name}.yaml"
     recipe = read_recipe(path).recipe
-    stages = ["sft", "sft-2"][: len(recipe.stages)]
+    stages = stage_names(recipe)
     changes = [f"{stage}.{key}" for stage in stages for key in ("epochs=null", "max_steps=3", "eval_data=null")]
     done = burnish.run(path, *changes, f"output={tmp_path / 'run'}")
     assert done.steps == 3 * len(stages)

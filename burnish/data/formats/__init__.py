@@ -4,6 +4,7 @@ Stands between `read` (rows) and the renderings (text). A row that does not fit 
 wrong in the row; the caller knows the file and line, and collects.
 """
 
+from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.formats.format import Dialect, Format, Stage
 from burnish.data.formats.known import FORMATS
 from burnish.data.formats.recognise import READY, check_mapping, check_name, recognise
@@ -25,6 +26,7 @@ __all__ = [
     "READY",
     "ROLES",
     "AnyExample",
+    "ComparisonError",
     "Completion",
     "Conversation",
     "Dialect",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from burnish.data.formats.answers import untrained, with_something_to_learn
+from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.formats.fields import kind, listed, text, truth
 from burnish.data.formats.messages import messages, system, tools
 from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, Said
@@ -17,13 +19,46 @@ _LAST_WORD = re.compile(r"\s*\S*\Z")
 
 
 def preference(row: Row) -> Ranked:
-    """chosen and rejected (prompt or question, tools, system). Without a prompt, it is what both begin with."""
-    pair = _pair(row)
+    """chosen and rejected (prompt or question, tools, system; margin, or score_chosen and score_rejected). Without a
+    prompt, it is what both begin with."""
+    if row.get("chosen") == row.get("rejected") and row.get("chosen") is not None:
+        raise _identical()
+    pair = replace(_pair(row), scores=_pair_scores(row))
     if pair.responses[0] == pair.responses[1]:
-        raise DataError(
-            given="chosen and rejected are the same", rule="the two answers differ", remedy="delete the row"
-        )
+        raise _identical()
     return pair
+
+
+def _identical() -> ComparisonError:
+    return ComparisonError("identical", "chosen and rejected are the same", "the two answers differ", "delete the row")
+
+
+def _pair_scores(row: Row) -> tuple[float, float]:
+    """How good chosen and rejected are: margin and 0, their scores, or 1 and 0 where the row does not say both."""
+    if row.get("margin") is not None:
+        margin = _number(row["margin"], "margin")
+        if margin < 0:
+            raise DataError(
+                given=f"margin is {margin:g}",
+                rule="margin says by how much chosen is better than rejected: it is not negative",
+                remedy="correct it, or swap chosen and rejected",
+            )
+        better, worse = margin, 0.0
+    elif row.get("score_chosen") is not None and row.get("score_rejected") is not None:
+        better = _number(row.get("score_chosen"), "score_chosen")
+        worse = _number(row.get("score_rejected"), "score_rejected")
+    else:
+        return 1.0, 0.0
+    if better < worse:
+        raise DataError(
+            given=f"score_chosen is {better:g} and score_rejected is {worse:g}",
+            rule="chosen is the better answer",
+            remedy="correct the scores, or swap chosen and rejected",
+        )
+    if better == worse:
+        given = f"chosen and rejected are both worth {better:g}"
+        raise ComparisonError("tie", given, "one answer is better than the other", "delete the row")
+    return better, worse
 
 
 def chosen(row: Row) -> Conversation | Completion:
@@ -61,10 +96,11 @@ def ranking(row: Row) -> Ranked:
             remedy="correct the row",
         )
     if len(set(scores)) < 2:
-        raise DataError(
-            given=f"all {len(responses)} responses have the same of the {column}" if scores else "responses is empty",
-            rule="a comparison has at least two responses, and one is better than another",
-            remedy="delete the row",
+        raise ComparisonError(
+            "tie",
+            f"all {len(responses)} responses have the same of the {column}" if scores else "responses is empty",
+            "a comparison has at least two responses, and one is better than another",
+            "delete the row",
         )
     return Ranked(_with_system(row, prompt), responses, scores, tools(row))
 
@@ -154,10 +190,11 @@ def _same(one: Sequence[object], other: Sequence[object]) -> int:
 
 def _check_common(found: bool) -> None:
     if not found:
-        raise DataError(
-            given="chosen and rejected have no prompt in common that two answers follow",
-            rule="without a column prompt, both begin with the same prompt",
-            remedy="add a column prompt, or delete the row",
+        raise ComparisonError(
+            "prompts",
+            "chosen and rejected have no prompt in common that two answers follow",
+            "without a column prompt, both begin with the same prompt",
+            "add a column prompt, or delete the row",
         )
 
 

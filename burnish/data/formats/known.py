@@ -13,6 +13,7 @@ from burnish.data.formats.tasks import task
 _QUESTIONS = ("question", "problem>question", "query>question", "instruction>question")
 _PROMPTS = ("prompt", *_QUESTIONS)
 _SYSTEM = ("system", "system_prompt")
+_WORTH = ("margin", "score_chosen", "score_rejected", "tags")
 
 
 def _dialects(*written: str) -> tuple[Dialect, ...]:
@@ -64,9 +65,9 @@ FORMATS: Mapping[str, Format] = {
         Format("alpaca", _ALPACA, alpaca, ("sft",), takes=("input", "history", *_SYSTEM)),
         Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft",), takes=("tools",)),
         Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=_SYSTEM),
-        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
-        Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
-        Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", *_SYSTEM)),
+        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_WORTH, *_SYSTEM)),
+        Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
+        Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
         Format("task", _TASK, task, ("rl",), takes=("extra", *_SYSTEM), rank=1),
         Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
         Format("chosen", _PREFERENCE, chosen, ("sft",), takes=("tools", *_SYSTEM), named_only=True),

@@ -1,0 +1,172 @@
+r"""How often the policy prefers what the data prefer, on held-out comparisons: accuracy with its uncertainty.
+
+Stands beside `held_out`. A comparison is right if its best response has a higher reward than its worst (½ if equal).
+*Length-controlled* accuracy is the mean of two: accuracy where the better response is the longer one, and accuracy
+where it is the shorter one, in trained tokens (comparisons of equal length are left out). Whoever only looks at
+lengths gets exactly ½, however biased the data are.
+
+Intervals are of 95 %: Wilson's (1927) for the accuracy; for the controlled one, the mean m of two independent shares p
+with Wilson's intervals [l, u], that of Newcombe (1998):
+
+    m − ½ √( (p₁−l₁)² + (p₂−l₂)² ),    m + ½ √( (u₁−p₁)² + (u₂−p₂)² )
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from burnish.evaluate.examiner import Findings
+from burnish.evaluate.held_out import GROUPS_AT_ONCE
+from burnish.losses.preference.implicit import ImplicitReward, LogProb
+from burnish.model.policy import Policy
+from burnish.step import score_joined
+from burnish.types import Group, Score
+
+BY_LOGPROB = LogProb(1.0, per_token=True)
+"""The mean log-probability of a response's tokens."""
+_Z = 1.959964
+"""Standard deviations of 95 %."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share with its interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Judged:
+    """Comparisons, as a policy judges them; C of them."""
+
+    margins: Numbers
+    """[C] reward of the best response minus that of the worst."""
+    longer: NDArray[np.int64]
+    """[C] trained tokens of the best response minus those of the worst."""
+
+    @property
+    def right(self) -> Numbers:
+        """[C] 1, ½ or 0."""
+        return (self.margins > 0) + 0.5 * (self.margins == 0)
+
+    @property
+    def accuracy(self) -> Share:
+        """Of all comparisons."""
+        return wilson(float(self.right.sum()), len(self.right))
+
+    @property
+    def controlled(self) -> Share | None:
+        """Length-controlled; None: the better response is always the longer one, or never."""
+        strata = [self.right[self.longer > 0], self.right[self.longer < 0]]
+        if not all(len(each) for each in strata):
+            return None
+        one, other = (wilson(float(each.sum()), len(each)) for each in strata)
+        value = (one.value + other.value) / 2
+        down = math.hypot(one.value - one.low, other.value - other.low) / 2
+        up = math.hypot(one.high - one.value, other.high - other.value) / 2
+        return Share(value, max(0.0, value - down), min(1.0, value + up))
+
+
+def wilson(right: float, count: int) -> Share:
+    """Wilson's interval of a share. Example: ``wilson(8, 10)`` is 0.8 in [0.49, 0.94]."""
+    assert count, "a share is of something"
+    p, n = right / count, float(count)
+    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    reach = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+    return Share(p, min(p, max(0.0, centre - reach)), max(p, min(1.0, centre + reach)))
+
+
+@torch.no_grad()
+def judge(
+    policy: Policy, rows: Sequence[Group], rewards: Mapping[str, ImplicitReward], budget: int
+) -> dict[str, Judged]:
+    """Scores comparisons, with dropout off; the model's mode is kept.
+
+    Args:
+        policy: judges.
+        rows: groups of at least two responses, best first; groups of one are passed over.
+        rewards: name -> what a response is worth to the policy; groups have a reference if one needs it.
+        budget: most tokens of a microbatch.
+    """
+    was_training = policy.model.training
+    policy.model.eval()
+    margins: dict[str, list[float]] = {name: [] for name in rewards}
+    longer: list[int] = []
+    for start in range(0, len(rows), GROUPS_AT_ONCE):
+        block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
+        compared = [group for group in block if _is_compared(group)]
+        if not compared:
+            continue
+        scores, joined = score_joined(policy, policy.pack(compared, budget), [Score.LOGPROB])
+        worth = {name: reward(scores.of(Score.LOGPROB), joined).tolist() for name, reward in rewards.items()}
+        tokens, owners = joined.sequence_tokens.tolist(), joined.sequence_group.tolist()
+        at = {
+            (group, index): k
+            for k, (group, index) in enumerate(zip(owners, joined.sequence_index.tolist(), strict=True))
+        }
+        for number, group in enumerate(compared):
+            best, worst = at[number, 0], at[number, len(group.responses) - 1]
+            for name, values in worth.items():
+                margins[name].append(values[best] - values[worst])
+            longer.append(tokens[best] - tokens[worst])
+    policy.model.train(was_training)
+    return {name: Judged(np.array(each, np.float64), np.array(longer, np.int64)) for name, each in margins.items()}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairExam:
+    """The examiner that a stage with held-out comparisons has."""
+
+    rows: Sequence[Group]
+    reward: ImplicitReward
+    """As the stage's loss takes it."""
+    budget: int
+    tags: Sequence[Sequence[str]] = ()
+    """Of each row; empty: they have none."""
+
+    def examine(self, policy: Policy) -> Findings:
+        """Accuracy and length-controlled accuracy, with their intervals: by the loss's reward, and by the mean
+        log-probability of a token, which says something of the policy before its first step too."""
+        by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
+        judged = judge(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
+        found = figures(judged["reward"]) | self._by_tag(judged["reward"].right)
+        for name, value in figures(judged["logprob"]).items() if by_logprob else ():
+            found[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value
+        return Findings(found)
+
+    def _by_tag(self, right: Numbers) -> dict[str, float]:
+        """Accuracy among the comparisons of each tag: of ``harmless``, what is missing to 1 is over-refusal."""
+        if not self.tags:
+            return {}
+        compared = [tags for row, tags in zip(self.rows, self.tags, strict=True) if _is_compared(row)]
+        names = dict.fromkeys(tag for tags in compared for tag in tags)
+        masks = {name: np.array([name in tags for tags in compared]) for name in names}
+        return {f"pair_accuracy_of_{name}": float(right[mask].mean()) for name, mask in masks.items()}
+
+
+def _is_compared(group: Group) -> bool:
+    """Whether it is trained on, and has responses to compare."""
+    return group.trained and len(group.responses) > 1
+
+
+def figures(judged: Judged) -> dict[str, float]:
+    """Both accuracies and the ends of their intervals, by name; none if there was nothing to compare."""
+    if not len(judged.margins):
+        return {}
+    shares = {"pair_accuracy": judged.accuracy, "pair_accuracy_length_controlled": judged.controlled}
+    return {
+        f"{name}{end}": value
+        for name, share in shares.items()
+        if share is not None
+        for end, value in (("", share.value), ("_low", share.low), ("_high", share.high))
+    }

@@ -1,0 +1,40 @@
+"""What a user may say about flaws of judged answers. Beside `prefer`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from burnish.config.settings import Settings
+from burnish.data.gate import Rule, Rules
+from burnish.recipe.numbers import Fraction
+
+LeftOut = Literal["drop", "stop"]
+
+
+class Gate(Settings):
+    """What happens to flawed comparisons before any is learned from: drop, keep, or stop the run."""
+
+    identical: LeftOut = "drop"
+    """Answers that are all the same."""
+    tie: LeftOut = "drop"
+    """Answers of equal worth."""
+    prompts: LeftOut = "stop"
+    """Answers to different prompts."""
+    empty: Rule = "drop"
+    """An answer that is empty."""
+    duplicate: Rule = "keep"
+    """A row that says what an earlier one says (those that weight repeats too)."""
+    contradiction: Rule = "keep"
+    """Two rows that prefer the opposite, of the same answers."""
+    leak: Rule = "drop"
+    """A row of the training whose prompt is in eval_data."""
+    most_longer: Fraction = 1.0
+    """Stop if the better answer is the longer one in a larger share of the pairs."""
+    least_per_tag: Annotated[int, Field(ge=0)] = 0
+    """Stop if fewer rows carry a tag (column tags), or two tags that meet in a row."""
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(**self.model_dump())
