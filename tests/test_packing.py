@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
-from burnish.model.attention import layout_mask
+from burnish.model.flex import layout_mask
 from burnish.packing import CostModel, Part, count_denominators, pack
 from burnish.types import Denominator, Group, Layout, Microbatch
 from tests.conftest import make_groups

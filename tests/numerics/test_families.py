@@ -16,7 +16,7 @@ from burnish.errors import ModelError
 from burnish.model.attention import NAME, install, plain_attention
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
-from burnish.types import Group, Score
+from burnish.types import Group, Score, Segment
 from tests.conftest import FAMILIES, SIZES, make_groups
 
 SHAPES = [(9, [3, 12, 1]), (1, [8]), (15, [2, 2])]
@@ -86,20 +86,20 @@ def test_the_probe_refuses_sequences_that_see_each_other(monkeypatch):
 
 def test_the_probe_expands_what_cannot_be_shared(monkeypatch):
     """Attention that is right for plain packed rows, but blind to contexts, runs on expanded groups."""
-    from burnish.model import attention
+    from burnish.model import segments
 
     torch.manual_seed(0)
     model = FAMILIES["llama"]()
     install(model)
-    true_attend = attention._attend
+    true_attend = segments._attend
 
-    def blind(query, key, value, segment, scaling, window):
+    def blind(query, key, value, segment, extras):
         if segment.context_length:
             key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
-            segment = attention.Segment(segment.start, segment.length)
-        return true_attend(query, key, value, segment, scaling, window)
+            segment = Segment(segment.start, segment.length)
+        return true_attend(query, key, value, segment, extras)
 
-    monkeypatch.setattr(attention, "_attend", blind)
+    monkeypatch.setattr(segments, "_attend", blind)
     assert not probe(model)
 
 
