@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
+from burnish.model.decoding import Decoding, Prefill, attend_decoding
 from burnish.model.extras import Extras
 from burnish.model.flex import SMALLEST_HEAD, attend_flex
 from burnish.model.segments import attend_segments
@@ -45,13 +46,13 @@ def segment_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    layout: Layout | None = None,
+    layout: Layout | Prefill | Decoding | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in every attention layer.
 
     Args:
-        module: the attention layer; unused, but its signature is transformers'.
+        module: the attention layer, whose number tells whose keys are kept while responses are written.
         query: [1, heads, N, D].
         key: [1, key heads, N, D].
         value: [1, key heads, N, D].
@@ -59,7 +60,7 @@ def segment_attention(
         scaling: factor of the scores; None: 1 / sqrt(D).
         dropout: always 0 here: with dropout no split of the batch gives the same result.
         sliding_window: how many positions a token looks back, itself included; None: all.
-        layout: who sees whom.
+        layout: who sees whom; in a prefill, its keys are kept; in decoding, every row is another response.
         others: what else the architecture's attention has; refused unless it is known to change nothing.
 
     Returns:
@@ -75,9 +76,22 @@ def segment_attention(
             f"the model's attention has {', '.join(unknown)}, which packed attention does not compute"
         )
     assert dropout == 0.0, "attention dropout is 0 in packed forwards"
+    extras = Extras(scaling, sliding_window)
+    if isinstance(layout, Decoding):
+        output = attend_decoding(_number(module), query, key, value, layout, extras)
+        return output.transpose(1, 2), None
+    if isinstance(layout, Prefill):
+        layout.kept[_number(module)] = (key[0], value[0])
+        layout = layout.layout
     flex = query.device.type == "cuda" and query.shape[-1] >= SMALLEST_HEAD
     attend = attend_flex if flex else attend_segments
-    return attend(query, key, value, layout, Extras(scaling, sliding_window)).transpose(1, 2), None
+    return attend(query, key, value, layout, extras).transpose(1, 2), None
+
+
+def _number(layer: torch.nn.Module) -> int:
+    number = layer.layer_idx
+    assert isinstance(number, int), "transformers numbers its attention layers for the sake of caches"
+    return number
 
 
 def install(model: PreTrainedModel) -> None:

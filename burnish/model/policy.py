@@ -14,10 +14,11 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from burnish.model.decoding import Decoding, Prefill
 from burnish.model.head import Head, read_head
 from burnish.model.scoring import CHUNK_BYTES, score
 from burnish.packing import CostModel, Part, pack
-from burnish.types import Group, Microbatch, Score, TokenScores
+from burnish.types import Group, Layout, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +51,12 @@ class Policy:
 
     def hidden(self, microbatch: Microbatch) -> Tensor:
         """[N, H], the last hidden state of every packed row."""
+        return self.decode(microbatch.tokens, microbatch.layout.positions, microbatch.layout)
+
+    def decode(self, tokens: Tensor, positions: Tensor, layout: Layout | Prefill | Decoding) -> Tensor:
+        """[N, H], the last hidden states of N tokens [N] at their positions [N], who see each other by the layout."""
         decoder = self.causal_lm.get_decoder()
-        output = decoder(
-            input_ids=microbatch.tokens[None],
-            position_ids=microbatch.layout.positions[None],
-            use_cache=False,
-            layout=microbatch.layout,
-        )
+        output = decoder(input_ids=tokens[None], position_ids=positions[None], use_cache=False, layout=layout)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
