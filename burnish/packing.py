@@ -8,8 +8,11 @@ repeated, which changes the cost and not the result.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +42,10 @@ class Part:
     group: Group
     group_index: int
     """Index in the step's groups."""
+    first_response: int = 0
+    """Index of its first response in the whole group."""
+    siblings: int | None = None
+    """Responses of the whole group; None: the group is whole."""
 
     @property
     def num_tokens(self) -> int:
@@ -53,7 +60,9 @@ class Part:
         return model.per_token * self.num_tokens + model.per_pair * pairs + model.per_scored * scored
 
 
-def pack(groups: Sequence[Group], budget: int, cost: CostModel | None = None, share: bool = True) -> list[Microbatch]:
+def pack(
+    groups: Sequence[Group], budget: int, cost: CostModel | None = None, share: bool = True, start: int = 0
+) -> list[Microbatch]:
     """Packs the groups of one step.
 
     Args:
@@ -62,28 +71,72 @@ def pack(groups: Sequence[Group], budget: int, cost: CostModel | None = None, sh
             so many.
         cost: what to balance between microbatches; by default tokens alone.
         share: False computes every prompt once per response (for models that cannot share).
+        start: index of the first group in its step, where the step is packed bit by bit.
 
     Returns:
-        As few microbatches as longest-first packing finds, balanced by cost, ordered by their earliest group.
+        As few microbatches as longest-first packing finds, balanced by cost, ordered by their earliest group. Only a
+        group that exceeds the budget is in several of them.
     """
     budget = max([budget, *(len(group.prompt) + len(r.tokens) for group in groups for r in group.responses)])
-    parts = [part for index, group in enumerate(groups) for part in _split(group, index, budget, share)]
-    bins = _balance(parts, budget, cost or CostModel())
+    bundles = [
+        b for index, group in enumerate(groups, start) for b in _bundles(_split(group, index, budget, share), budget)
+    ]
+    bins = _balance(bundles, budget, cost or CostModel())
     return [_build(bin_parts) for bin_parts in bins]
+
+
+def pack_singly(groups: Sequence[Group]) -> list[Microbatch]:
+    """Every response in a microbatch of its own, with its prompt: the plainest way, to hold others against."""
+    return [_build([part]) for index, group in enumerate(groups) for part in _split(group, index, 0, share=False)]
+
+
+def join(microbatches: Sequence[Microbatch]) -> Microbatch:
+    """Several microbatches of a step as the one that they would be if they were packed into one row.
+
+    Their scored tokens and sequences follow one another, so what was computed for each is joined by concatenation.
+    """
+    rows = _starts([len(microbatch.tokens) for microbatch in microbatches])
+    sequences = _starts([microbatch.num_sequences for microbatch in microbatches])
+    scored = _starts([len(microbatch.rows) for microbatch in microbatches])
+    most = max(len(microbatch.rounds) for microbatch in microbatches)
+    rounds = [
+        torch.cat([m.rounds[k] + at for m, at in zip(microbatches, scored, strict=True) if k < len(m.rounds)])
+        for k in range(most)
+    ]
+    facts: dict[str, Any] = {name: torch.cat([getattr(m, name) for m in microbatches]) for name in _SEQUENCE_FACTS}
+    return Microbatch(
+        tokens=torch.cat([microbatch.tokens for microbatch in microbatches]),
+        layout=_join_layouts([microbatch.layout for microbatch in microbatches], rows),
+        rows=torch.cat([m.rows + at for m, at in zip(microbatches, rows, strict=True)]),
+        rounds=tuple(rounds),
+        targets=torch.cat([microbatch.targets for microbatch in microbatches]),
+        sequence=torch.cat([m.sequence + at for m, at in zip(microbatches, sequences, strict=True)]),
+        weights=torch.cat([microbatch.weights for microbatch in microbatches]),
+        places=torch.cat([microbatch.places for microbatch in microbatches]),
+        **_join_streams(microbatches),
+        **facts,
+        **_membership(facts["sequence_group"], facts["sequence_index"], facts["sequence_siblings"]),
+    )
 
 
 def count_denominators(groups: Sequence[Group]) -> dict[Denominator, float]:
     """Counts what losses divide by, from the groups themselves: before any forward, whatever the packing."""
     counts = dict.fromkeys(Denominator, 0.0)
     for group in groups:
+        if not group.trained:
+            continue
         counts[Denominator.GROUPS] += 1
         counts[Denominator.SEQUENCES] += len(group.responses)
         if group.prompt_weights is not None:
             counts[Denominator.TOKENS] += int((group.prompt_weights > 0).sum())
             counts[Denominator.WEIGHT] += float(group.prompt_weights.sum(dtype=torch.float64))
-        for response in group.responses:
+        for index, response in enumerate(group.responses):
+            weight = float(_weights(response).sum(dtype=torch.float64))
             counts[Denominator.TOKENS] += int(response.trainable.sum())
-            counts[Denominator.WEIGHT] += float(_weights(response).sum(dtype=torch.float64))
+            counts[Denominator.WEIGHT] += weight
+            counts[Denominator.BEST_WEIGHT] += weight if index == 0 else 0.0
+            counts[Denominator.WANTED] += response.reward == 1
+            counts[Denominator.UNWANTED] += response.reward == 0
     return counts
 
 
@@ -110,25 +163,42 @@ def _split(group: Group, index: int, budget: int, share: bool) -> list[Part]:
             size = len(group.prompt)
         pieces[-1].append(response)
         size += length
-    return [
-        Part(replace(group, responses=tuple(piece), prompt_weights=group.prompt_weights if k == 0 else None), index)
-        for k, piece in enumerate(pieces)
-    ]
+    parts, first = [], 0
+    for piece in pieces:
+        weights = group.prompt_weights if first == 0 else None
+        some = replace(group, responses=tuple(piece), prompt_weights=weights)
+        parts.append(Part(some, index, first, len(group.responses)))
+        first += len(piece)
+    return parts
 
 
-def _balance(parts: list[Part], budget: int, cost: CostModel) -> list[list[Part]]:
-    """Distributes parts over the fewest bins found, costliest first, each to the cheapest bin with room."""
-    costs = [part.cost(cost) for part in parts]
-    order = sorted(range(len(parts)), key=lambda i: (-costs[i], i))
-    num_bins = max(1, -(-sum(part.num_tokens for part in parts) // budget))
-    while (bins := _distribute(parts, costs, order, num_bins, budget)) is None:
+def _bundles(parts: list[Part], budget: int) -> list[list[Part]]:
+    """Parts of one group that go into one microbatch together: as many as fit, in their order."""
+    bundles: list[list[Part]] = [[]]
+    size = 0
+    for part in parts:
+        if bundles[-1] and size + part.num_tokens > budget:
+            bundles.append([])
+            size = 0
+        bundles[-1].append(part)
+        size += part.num_tokens
+    return bundles
+
+
+def _balance(bundles: list[list[Part]], budget: int, cost: CostModel) -> list[list[Part]]:
+    """Distributes bundles over the fewest bins found, costliest first, each to the cheapest bin with room."""
+    costs = [sum(part.cost(cost) for part in bundle) for bundle in bundles]
+    sizes = [sum(part.num_tokens for part in bundle) for bundle in bundles]
+    order = sorted(range(len(bundles)), key=lambda i: (-costs[i], i))
+    num_bins = max(1, -(-sum(sizes) // budget))
+    while (bins := _distribute(sizes, costs, order, num_bins, budget)) is None:
         num_bins += 1
     filled = [sorted(members) for members in bins if members]
-    return [[parts[i] for i in members] for members in sorted(filled)]
+    return [[part for i in members for part in bundles[i]] for members in sorted(filled)]
 
 
 def _distribute(
-    parts: list[Part], costs: list[float], order: list[int], num_bins: int, budget: int
+    sizes: list[int], costs: list[float], order: list[int], num_bins: int, budget: int
 ) -> list[list[int]] | None:
     """One attempt with a fixed number of bins; None if some part found no room."""
     bins: list[list[int]] = [[] for _ in range(num_bins)]
@@ -136,13 +206,13 @@ def _distribute(
     heap = [(0.0, k) for k in range(num_bins)]
     for i in order:
         full = []
-        while heap and tokens[heap[0][1]] + parts[i].num_tokens > budget:
+        while heap and tokens[heap[0][1]] + sizes[i] > budget:
             full.append(heapq.heappop(heap))
         if not heap:
             return None
         load, k = heapq.heappop(heap)
         bins[k].append(i)
-        tokens[k] += parts[i].num_tokens
+        tokens[k] += sizes[i]
         for entry in [*full, (load + costs[i], k)]:
             heapq.heappush(heap, entry)
     return bins
@@ -181,8 +251,33 @@ def _build(parts: list[Part]) -> Microbatch:
         branch=torch.cat(branches),
         positions=torch.cat(positions),
     )
-    sequence_group = [part.group_index for part in parts for _ in part.group.responses]
-    return _assemble(torch.cat(tokens), layout, scored, torch.tensor(sequence_group))
+    return _assemble(torch.cat(tokens), layout, scored, _sequence_facts(parts))
+
+
+_SEQUENCE_FACTS = ("sequence_group", "sequence_index", "sequence_siblings", "sequence_reward", "sequence_tokens")
+
+
+def _sequence_facts(parts: list[Part]) -> dict[str, Any]:
+    """What is known of every response without looking at its tokens."""
+    every = [(part, k, response) for part in parts for k, response in enumerate(part.group.responses)]
+    siblings = [len(part.group.responses) if part.siblings is None else part.siblings for part, _, _ in every]
+    rewards = [math.nan if response.reward is None else response.reward for _, _, response in every]
+    return {
+        "sequence_group": torch.tensor([part.group_index for part, _, _ in every]),
+        "sequence_index": torch.tensor([part.first_response + k for part, k, _ in every]),
+        "sequence_siblings": torch.tensor(siblings),
+        "sequence_reward": torch.tensor(rewards, dtype=torch.float32),
+    }
+
+
+def _membership(group: Tensor, index: Tensor, siblings: Tensor) -> dict[str, Any]:
+    """`Microbatch.members` and `Microbatch.whole` from the facts of the sequences."""
+    here, row = group.unique(return_inverse=True)
+    members = torch.full((len(here), int(siblings.max())), -1)
+    members[row, index] = torch.arange(len(group))
+    sizes = torch.empty_like(here).scatter_(0, row, siblings)
+    whole = bool(torch.equal((members >= 0).sum(dim=1), sizes))
+    return {"members": members, "whole": whole}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -193,6 +288,7 @@ class _Scored:
     targets: Tensor
     sequence: int
     weights: Tensor
+    places: Tensor
     streams: dict[str, Tensor]
 
 
@@ -200,7 +296,7 @@ def _score_prompt(group: Group, row: int, sequence: int) -> _Scored:
     """A trained prompt token is predicted by the row before it."""
     weights = group.prompt_weights if group.prompt_weights is not None else torch.zeros(len(group.prompt))
     at = (weights > 0).nonzero()[:, 0]
-    return _Scored(row + at - 1, group.prompt[at], sequence, weights[at], {})
+    return _Scored(row + at - 1, group.prompt[at], sequence, weights[at], torch.full_like(at, -1), {})
 
 
 def _score_response(response: Response, row: int, last_prompt_row: int, sequence: int) -> _Scored:
@@ -209,7 +305,8 @@ def _score_response(response: Response, row: int, last_prompt_row: int, sequence
     predictors[0] = last_prompt_row
     at = response.trainable.nonzero()[:, 0]
     streams = {name: stream[at] for name in STREAMS if (stream := getattr(response, name)) is not None}
-    return _Scored(predictors[at], response.tokens[at], sequence, _weights(response)[at], streams)
+    places = torch.arange(len(at))
+    return _Scored(predictors[at], response.tokens[at], sequence, _weights(response)[at], places, streams)
 
 
 def _weights(response: Response) -> Tensor:
@@ -217,10 +314,10 @@ def _weights(response: Response) -> Tensor:
     return weights * response.trainable
 
 
-def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], sequence_group: Tensor) -> Microbatch:
+def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], facts: dict[str, Any]) -> Microbatch:
     rows = torch.cat([piece.rows for piece in scored])
     sequence = torch.cat([torch.full_like(piece.rows, piece.sequence) for piece in scored])
-    streams = {}
+    streams: dict[str, Any] = {}
     for name in STREAMS:
         if any(name in piece.streams for piece in scored):
             streams[name] = torch.cat([piece.streams.get(name, torch.zeros(len(piece.rows))) for piece in scored])
@@ -232,10 +329,42 @@ def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], sequence_gr
         targets=torch.cat([piece.targets for piece in scored]),
         sequence=sequence,
         weights=torch.cat([piece.weights for piece in scored]),
-        sequence_group=sequence_group,
-        sequence_tokens=torch.bincount(sequence, minlength=len(sequence_group)),
+        places=torch.cat([piece.places for piece in scored]),
+        sequence_tokens=torch.bincount(sequence, minlength=len(facts["sequence_group"])),
+        **facts,
+        **_membership(facts["sequence_group"], facts["sequence_index"], facts["sequence_siblings"]),
         **streams,
     )
+
+
+def _join_streams(microbatches: Sequence[Microbatch]) -> dict[str, Any]:
+    """A stream that one of them has is 0 for the others, as for responses of one microbatch."""
+    joined = {}
+    for name in STREAMS:
+        parts = [getattr(microbatch, name) for microbatch in microbatches]
+        if any(part is not None for part in parts):
+            filled = [torch.zeros_like(m.weights) if p is None else p for m, p in zip(microbatches, parts, strict=True)]
+            joined[name] = torch.cat(filled)
+    return joined
+
+
+def _join_layouts(layouts: Sequence[Layout], rows: list[int]) -> Layout:
+    groups = _starts([int(layout.group[-1]) + 1 for layout in layouts])
+    return Layout(
+        segments=tuple(
+            replace(segment, start=segment.start + row, context_start=segment.context_start + row)
+            for layout, row in zip(layouts, rows, strict=True)
+            for segment in layout.segments
+        ),
+        group=torch.cat([layout.group + at for layout, at in zip(layouts, groups, strict=True)]),
+        branch=torch.cat([layout.branch for layout in layouts]),
+        positions=torch.cat([layout.positions for layout in layouts]),
+    )
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    """Where each begins if they follow one another."""
+    return [0, *accumulate(sizes)][: len(sizes)]
 
 
 def _rounds(rows: Tensor) -> tuple[Tensor, ...]:

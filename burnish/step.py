@@ -2,12 +2,14 @@
 
 Stands after the loss and before the checkpoint. The law that it keeps: the same groups give the same update under any
 split into microbatches. So losses return sums, the denominators are counted over the whole step before its first
-forward, and each sum is divided once.
+forward, and each sum is divided once. What a loss must see at once (`Loss.scope`) it sees: where microbatches have cut
+it, all of it is scored first, the loss evaluated on the joined scores, and each microbatch goes backwards with the
+gradient per token that came out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +18,8 @@ from torch import Tensor
 from burnish.losses import Loss
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer
-from burnish.packing import count_denominators
-from burnish.types import Component, Denominator, Denominators, Group, LossOutput, Microbatch
+from burnish.packing import count_denominators, join
+from burnish.types import Component, Denominator, Denominators, Group, LossOutput, Microbatch, Scope, Score, TokenScores
 
 Sums = dict[str, Tensor]
 """Name → already divided scalar on the device; reading one waits for the device."""
@@ -33,7 +35,7 @@ class Trainer:
     """Largest norm of all gradients together; None: no clipping."""
 
     def forward_backward(self, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> Sums:
-        """Adds the microbatch's share of the step's gradient.
+        """Adds the microbatch's share of the step's gradient. The microbatch has all that the loss must see at once.
 
         Returns:
             Its share of the loss, of each of its terms if there are several, and of what the loss watches; detached.
@@ -43,18 +45,88 @@ class Trainer:
         total.backward()
         return reported(output, total, denominators)
 
+    def forward_backward_joined(
+        self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators
+    ) -> Sums:
+        """As `forward_backward`, for microbatches that have only together what the loss must see at once.
+
+        One more forward of each: all are scored, then the loss is evaluated on the joined scores, then each goes
+        backwards with its coefficients. (Scores with dropout would differ between the two forwards.)
+        """
+        scores, joined = score_joined(self.policy, microbatches, loss.needs)
+        sums, coefficients = differentiate(scores, joined, loss, denominators)
+        sizes = [len(microbatch.rows) for microbatch in microbatches]
+        pieces = {kind: each.split(sizes) for kind, each in coefficients.items()}
+        for index, microbatch in enumerate(microbatches):
+            known = {kind: piece[index] for kind, piece in pieces.items()}
+            self._backward_fixed(microbatch.to(self.policy.device), known)
+        return sums
+
+    def _backward_fixed(self, microbatch: Microbatch, coefficients: Mapping[Score, Tensor]) -> None:
+        scores = self.policy.score(microbatch, coefficients.keys(), coefficients=coefficients)
+        terms = [(known * scores.of(kind)).sum() for kind, known in coefficients.items()]
+        torch.stack(terms).sum().backward()
+
+    def accumulate(self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators) -> Sums:
+        """The gradient of a whole step from its microbatches, in whatever way they were cut."""
+        sums: Sums = {}
+        alone, cut = divide(microbatches, loss.scope)
+        for microbatch in alone:
+            add(sums, self.forward_backward(microbatch.to(self.policy.device), loss, denominators))
+        if cut:
+            add(sums, self.forward_backward_joined(cut, loss, denominators))
+        return sums
+
     def optim_step(self, factor: float) -> Tensor:
         """Updates the weights at `factor` times the learning rate; returns the gradient's norm before clipping."""
         return self.optimizer.step(factor, self.clip)
 
     def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
-        """One optimiser step on the groups: count, pack, forward_backward for each microbatch, optim_step."""
-        denominators = count_denominators(groups)
-        sums: Sums = {}
-        for microbatch in self.policy.pack(groups, budget):
-            add(sums, self.forward_backward(microbatch.to(self.policy.device), loss, denominators))
+        """One optimiser step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step."""
+        trained = [group for group in groups if group.trained]
+        loss = inform(self.policy, loss, (group for group in groups if not group.trained), budget)
+        sums = self.accumulate(self.policy.pack(trained, budget), loss, count_denominators(trained))
         sums["grad_norm"] = self.optim_step(factor)
         return sums
+
+
+def divide(microbatches: Sequence[Microbatch], scope: Scope) -> tuple[list[Microbatch], list[Microbatch]]:
+    """Those that have all that a loss of this scope must see at once, and those that have it only together."""
+    if scope is Scope.SEQUENCE or (len(microbatches) == 1 and microbatches[0].whole):
+        return list(microbatches), []
+    if scope is Scope.STEP:
+        return [], list(microbatches)
+    return [m for m in microbatches if m.whole], [m for m in microbatches if not m.whole]
+
+
+def inform(policy: Policy, loss: Loss, measured: Iterable[Group], budget: int) -> Loss:
+    """The loss with what it takes from the groups that are only measured; they are scored here, without gradient."""
+    groups = list(measured)
+    return loss.informed(*score_joined(policy, policy.pack(groups, budget), loss.needs)) if groups else loss
+
+
+@torch.no_grad()
+def score_joined(
+    policy: Policy, microbatches: Sequence[Microbatch], needs: Collection[Score]
+) -> tuple[TokenScores, Microbatch]:
+    """All of them scored, one after the other, as if they were one microbatch; on the policy's device."""
+    parts = [policy.score(microbatch.to(policy.device), needs) for microbatch in microbatches]
+    joined = TokenScores(**{kind.value: torch.cat([part.of(kind) for part in parts]) for kind in needs})
+    return joined, join(microbatches).to(policy.device)
+
+
+def differentiate(
+    scores: TokenScores, microbatch: Microbatch, loss: Loss, denominators: Denominators
+) -> tuple[Sums, dict[Score, Tensor]]:
+    """What is reported of the loss, and [S] per needed score the gradient of the step's loss with respect to it."""
+    leaves = {kind: scores.of(kind).detach().requires_grad_() for kind in loss.needs}
+    with torch.enable_grad():
+        output = loss(TokenScores(**{kind.value: leaf for kind, leaf in leaves.items()}), microbatch)
+        total = sum_terms(output, denominators)
+        # A score that the loss only looks at (a detached weight) has no gradient: it needs no backward.
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    known = {kind: gradient for kind, gradient in zip(leaves, found, strict=True) if gradient is not None}
+    return reported(output, total, denominators), known
 
 
 def evaluate_loss(policy: Policy, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> LossOutput:

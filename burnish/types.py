@@ -49,7 +49,8 @@ class Response:
     policy_version: Tensor | None = None
     """[R] int64, the optimiser step whose weights wrote each token; None: not sampled by us."""
     reward: float | None = None
-    """The verdict; None: not judged, or the judge failed (a failure is never reward 0)."""
+    """The verdict: a score, where a group's responses are ranked best first; 1 or 0 for wanted or not wanted. None: not
+    judged, or the judge failed (a failure is never reward 0)."""
     finish: Finish | None = None
     """How it ended; None: from a data set."""
 
@@ -77,9 +78,13 @@ class Group:
     prompt: Tensor
     """[P] int64 token ids, P >= 1."""
     responses: tuple[Response, ...]
+    """Where they are compared, best first: a pair is (chosen, rejected)."""
     prompt_weights: Tensor | None = None
     """[P] float32: how often each prompt token's loss counts (its *multiplicity*: n, if every response of an expanded
     group would train it once). The first entry is 0: nothing predicts the first token. None: no prompt token trains."""
+    trained: bool = True
+    """False: only *measured*. Scored without gradient before the step, in no denominator; what a loss takes from it is
+    a constant of the step (`Loss.informed`; KTO's mismatched pairs)."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """Where the group comes from (file, line, source); never read by a loss."""
 
@@ -118,6 +123,12 @@ class Denominator(StrEnum):
     """Responses."""
     GROUPS = "groups"
     """Prompts."""
+    BEST_WEIGHT = "best_weight"
+    """The sum of the weights of the trained tokens of every group's first response, without the prompt."""
+    WANTED = "wanted"
+    """Responses whose reward is 1."""
+    UNWANTED = "unwanted"
+    """Responses whose reward is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +191,8 @@ class Microbatch:
     belongs to the first response of its group)."""
     weights: Tensor
     """[S] float32 >= 0."""
+    places: Tensor
+    """[S] int64, how many scored tokens of its response stand before each; -1: a token of the prompt."""
     sampler_logprobs: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""
     advantages: Tensor | None = None
@@ -192,8 +205,19 @@ class Microbatch:
     """[S], as in Response; None: no response of the microbatch has it."""
     sequence_group: Tensor
     """[num_sequences] int64, index of each response's group in the step (not in the microbatch: groups may split)."""
+    sequence_index: Tensor
+    """[num_sequences] int64, index of each response in its whole group, also where the group was split."""
+    sequence_siblings: Tensor
+    """[num_sequences] int64, responses of each response's whole group, itself included."""
+    sequence_reward: Tensor
+    """[num_sequences] float32, as in Response; NaN: none."""
     sequence_tokens: Tensor
     """[num_sequences] int64, scored tokens of each response."""
+    members: Tensor
+    """[groups here, most siblings] int64: in row g, column k the sequence that is response k of the g-th group here (in
+    the order of the step); -1: the group has no such response, or not here."""
+    whole: bool
+    """Every group here is here with all its responses."""
 
     @property
     def num_sequences(self) -> int:
@@ -233,13 +257,26 @@ class Score(StrEnum):
     """log sum exp z, what z-loss squares."""
     MEAN_LOGPROB = "mean_logprob"
     """The mean of log p over the vocabulary, what label smoothing adds."""
+    LOG_COLLISION = "log_collision"
+    """log sum p^2, nats: how probable two samples are to be equal; what WPO measures a token's probability against."""
+
+
+class Scope(StrEnum):
+    """How much of a step a loss must see at once: what its value for one response depends on."""
+
+    SEQUENCE = "sequence"
+    """The response alone."""
+    GROUP = "group"
+    """All responses of its group (a contrast)."""
+    STEP = "step"
+    """All groups of the step (a sort, a mean over pairs)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TokenScores:
     """What scoring gives for the S scored tokens of a microbatch; float32 (float64 for float64 models).
 
-    A score that was not asked for is None.
+    A score that was not asked for is None. Every field has the name of its `Score`.
     """
 
     logprob: Tensor | None = None
@@ -250,6 +287,14 @@ class TokenScores:
     """[S]"""
     mean_logprob: Tensor | None = None
     """[S]"""
+    log_collision: Tensor | None = None
+    """[S]"""
+
+    def of(self, kind: Score) -> Tensor:
+        """[S], a score that was asked for."""
+        value: Tensor | None = getattr(self, kind.value)
+        assert value is not None, f"a loss reads only scores that it declares in needs: not {kind.value}"
+        return value
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -275,4 +320,4 @@ class LossOutput:
 
 
 Denominators = Mapping[Denominator, float]
-"""The four counts of a step, over all its microbatches and ranks."""
+"""The counts of a step, over all its microbatches and ranks; groups that are only measured count in none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
 from burnish.model.flex import layout_mask
-from burnish.packing import CostModel, Part, count_denominators, pack
-from burnish.types import Denominator, Group, Layout, Microbatch
+from burnish.packing import CostModel, Part, count_denominators, join, pack
+from burnish.types import Denominator, Group, Layout, Microbatch, Response
 from tests.conftest import make_groups
 
 SHAPES = st.lists(
@@ -174,3 +175,105 @@ def test_a_sequence_longer_than_the_budget_is_the_budget():
     same = zip(pack(groups, 10), pack(groups, 13), strict=True)
     assert all(torch.equal(one.tokens, other.tokens) for one, other in same)
     assert max(len(microbatch.tokens) for microbatch in pack(groups, 10)) <= 13
+
+
+def judged(groups: list[Group]) -> list[Group]:
+    """With rewards that tell every response of the step, and every third one not judged."""
+    counter = iter(range(10**6))
+
+    def judge(response: Response) -> Response:
+        index = next(counter)
+        return replace(response, reward=None if index % 3 == 2 else float(index))
+
+    return [replace(group, responses=tuple(judge(r) for r in group.responses)) for group in groups]
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 60), share=st.booleans(), start=st.integers(0, 5))
+def test_a_response_knows_its_group_wherever_it_is(shapes, slack, share, start):
+    groups = judged(make_groups(shapes, holes=True))
+    found = {}
+    for microbatch in pack(groups, smallest_budget(groups) + slack, share=share, start=start):
+        facts = zip(
+            microbatch.sequence_group.tolist(),
+            microbatch.sequence_index.tolist(),
+            microbatch.sequence_siblings.tolist(),
+            microbatch.sequence_reward.tolist(),
+            strict=True,
+        )
+        found |= {(group - start, index): (siblings, reward) for group, index, siblings, reward in facts}
+    for g, group in enumerate(groups):
+        for k, response in enumerate(group.responses):
+            siblings, reward = found.pop((g, k))
+            assert siblings == len(group.responses)
+            assert reward == response.reward or (math.isnan(reward) and response.reward is None)
+    assert not found
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 60), share=st.booleans())
+def test_members_are_the_table_of_groups(shapes, slack, share):
+    groups = make_groups(shapes, holes=True)
+    for microbatch in pack(groups, smallest_budget(groups) + slack, share=share):
+        here = sorted(set(microbatch.sequence_group.tolist()))
+        sizes = [len(groups[g].responses) for g in here]
+        for row, g in enumerate(here):
+            for k in range(max(sizes)):
+                at = (microbatch.sequence_group == g) & (microbatch.sequence_index == k)
+                expected = int(at.nonzero()) if at.any() else -1
+                assert int(microbatch.members[row, k]) == expected
+        assert microbatch.whole == (microbatch.num_sequences == sum(sizes))
+
+
+def test_places_count_the_scored_tokens_of_a_response():
+    [group] = make_groups([(4, [5, 3])])
+    holes = torch.tensor([True, False, True, True, False])
+    first = replace(group.responses[0], trainable=holes)
+    group = replace(group, responses=(first, group.responses[1]), prompt_weights=torch.tensor([0.0, 2, 0, 2]))
+    [microbatch] = pack([group], 100)
+    assert microbatch.places.tolist() == [-1, -1, 0, 1, 2, 0, 1, 2]
+
+
+@given(shapes=SHAPES, share=st.booleans())
+def test_groups_that_fit_stay_whole(shapes, share):
+    groups = make_groups(shapes)
+    unshared = [sum(len(group.prompt) + len(r.tokens) for r in group.responses) for group in groups]
+    assert all(microbatch.whole for microbatch in pack(groups, max(unshared), share=share))
+
+
+@given(shapes=SHAPES, slack=st.integers(0, 30), share=st.booleans())
+def test_joined_microbatches_are_one_microbatch(shapes, slack, share):
+    """Of which all that is said of microbatches holds, and nothing is lost."""
+    groups = judged(make_groups(shapes, holes=True))
+    parts = pack(groups, smallest_budget(groups) + slack, share=share)
+    joined = join(parts)
+    assert joined.whole
+    assert sequences([joined]) == [sequence for part in parts for sequence in sequences([part])]
+    starts = torch.repeat_interleave(joined.sequence_tokens.cumsum(0) - joined.sequence_tokens, joined.sequence_tokens)
+    assert torch.equal(joined.places, torch.arange(len(joined.rows)) - starts)
+    for indices in joined.rounds:
+        assert len(joined.rows[indices].unique()) == len(indices)
+    assert sorted(torch.cat(joined.rounds).tolist()) == list(range(len(joined.rows)))
+    rows = len(joined.tokens)
+    mask = create_mask(layout_mask(joined.layout, None), 1, 1, rows, rows, device="cpu")[0, 0]
+    assert torch.equal(mask, visible_by_definition(joined.layout, None))
+
+
+def test_a_stream_that_some_microbatches_have_is_joined():
+    with_stream, without = make_groups([(3, [4]), (2, [3])])
+    [response] = with_stream.responses
+    with_stream = replace(with_stream, responses=(replace(response, reference_logprobs=torch.arange(4.0)),))
+    joined = join([*pack([with_stream], 100), *pack([without], 100, start=1)])
+    assert joined.reference_logprobs.tolist() == [0, 1, 2, 3, 0, 0, 0]
+    assert joined.values is None
+
+
+def test_measured_groups_count_in_no_denominator():
+    first, second = judged(make_groups([(3, [4, 2]), (2, [3])], holes=True))
+    assert count_denominators([first, replace(second, trained=False)]) == count_denominators([first])
+
+
+def test_wanted_and_unwanted_are_counted_apart_and_best_responses_alone():
+    groups = judged(make_groups([(3, [4, 2]), (2, [3])]))
+    counted = count_denominators(groups)
+    assert (counted[Denominator.UNWANTED], counted[Denominator.WANTED]) == (1, 1)
+    best = sum(float(group.responses[0].weights.double().sum()) for group in groups)
+    assert counted[Denominator.BEST_WEIGHT] == pytest.approx(best)

@@ -18,7 +18,7 @@ from burnish.checks.verdict import REPORT, Verdict, judged, tolerance, type_name
 from burnish.losses import Loss
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
-from burnish.packing import count_denominators, pack
+from burnish.packing import count_denominators, pack, pack_singly
 from burnish.step import Trainer
 from burnish.types import Group, Microbatch, Score
 
@@ -97,9 +97,11 @@ def _ways(policy: Policy, groups: Sequence[Group], budget: int) -> Mapping[str, 
         "all in one microbatch": policy.pack(groups, policy.num_tokens(groups)),
         f"tokens_per_microbatch={budget}": policy.pack(groups, budget),
         "the smallest microbatches": policy.pack(groups, 1),
-        "accumulated group by group": [part for group in groups for part in policy.pack([group], budget)],
+        "accumulated group by group": [
+            part for i, group in enumerate(groups) for part in policy.pack([group], budget, i)
+        ],
         "prompts not shared": pack(groups, policy.num_tokens(groups), share=False),
-        "alone": [part for group in groups for each in group.expanded() for part in pack([each], 1)],
+        "alone": pack_singly(groups),
     }
 
 
@@ -109,8 +111,7 @@ def _gradient(trainer: Trainer, way: Sequence[Microbatch], groups: Sequence[Grou
     for master in masters:
         master.grad = None
     denominators = count_denominators(groups)
-    for microbatch in way:
-        trainer.forward_backward(microbatch.to(trainer.policy.device), loss, denominators)
+    trainer.accumulate(way, loss, denominators)
     return [torch.zeros_like(master) if master.grad is None else master.grad for master in masters]
 
 

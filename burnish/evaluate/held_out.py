@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from burnish.losses import Loss
 from burnish.model.policy import Policy
 from burnish.packing import count_denominators
-from burnish.step import Sums, add, evaluate_loss, reported, sum_terms
-from burnish.types import Denominator, Group
+from burnish.step import Sums, add, divide, evaluate_loss, inform, reported, score_joined, sum_terms
+from burnish.types import Denominator, Group, Microbatch, Scope
 
 GROUPS_AT_ONCE = 256
 """Groups that are packed together; bounds the memory of packing, not the result."""
@@ -20,20 +20,39 @@ GROUPS_AT_ONCE = 256
 def held_out_loss(policy: Policy, rows: Sequence[Group], loss: Loss, budget: int) -> Sums:
     """The loss over all rows as one step would compute it, without gradients and with dropout off.
 
+    What the loss takes from measured groups, it takes from those among all rows. A loss that must see the whole step at
+    once sees all rows: their scores are kept until then.
+
     Returns:
         Scalars on the device, named as in training. The model's mode is kept.
     """
     was_training = policy.model.training
     policy.model.eval()
-    blocks = [range(start, min(start + GROUPS_AT_ONCE, len(rows))) for start in range(0, len(rows), GROUPS_AT_ONCE)]
     denominators = dict.fromkeys(Denominator, 0.0)
-    for block in blocks:
-        for name, count in count_denominators([rows[i] for i in block]).items():
+    measured: list[Group] = []
+    for _, block in _blocks(rows):
+        measured += [group for group in block if not group.trained]
+        for name, count in count_denominators(block).items():
             denominators[name] += count
+    loss = inform(policy, loss, measured, budget)
     sums: Sums = {}
-    for block in blocks:
-        for microbatch in policy.pack([rows[i] for i in block], budget):
+    cut: list[Microbatch] = []
+    for start, block in _blocks(rows):
+        trained = [group for group in block if group.trained]
+        packed = policy.pack(trained, budget, start)
+        alone, rest = ([], packed) if loss.scope is Scope.STEP else divide(packed, loss.scope)
+        cut += rest
+        for microbatch in alone:
             output = evaluate_loss(policy, microbatch.to(policy.device), loss, denominators)
             add(sums, reported(output, sum_terms(output, denominators), denominators))
+    if cut:
+        output = loss(*score_joined(policy, cut, loss.needs))
+        add(sums, reported(output, sum_terms(output, denominators), denominators))
     policy.model.train(was_training)
     return sums
+
+
+def _blocks(rows: Sequence[Group]) -> Iterator[tuple[int, list[Group]]]:
+    """Index of the first row, and the rows, of each block. Rows are made when they are asked for."""
+    for start in range(0, len(rows), GROUPS_AT_ONCE):
+        yield start, [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
 
-from burnish.types import Denominator, LossOutput, Microbatch, Score, TokenScores
+from burnish.types import Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
 
 class Loss(Protocol):
     """A pure function (scores, microbatch) → sums.
 
-    A user's own loss is any object with these three members; see ``docs/design.md``.
+    A user's own loss is any object with these five members; see ``docs/design.md``.
     """
 
     @property
     def needs(self) -> Collection[Score]:
         """The scores that `__call__` reads; scoring computes no others."""
+
+    @property
+    def scope(self) -> Scope:
+        """What `__call__` must see at once. The step keeps it: where a microbatch has less, it scores all of the scope
+        first, evaluates the loss on that, and goes backwards with the gradient per token that came out."""
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         """Sums over the microbatch, each with the name of its denominator. Never a mean."""
@@ -28,3 +33,26 @@ class Loss(Protocol):
     ) -> Mapping[Score, Tensor] | None:
         """[S] per needed score: the gradient of the step's loss with respect to it, if it does not depend on the
         scores (the loss is linear in them); otherwise None. Only a short-cut: the backward asserts it."""
+
+    def informed(self, scores: TokenScores, microbatch: Microbatch) -> Loss:
+        """This loss with what it takes from the step's measured groups (`Group.trained` is False), all of them in one
+        microbatch, scored without gradient. Called once before a step that has any."""
+
+
+class Defaults:
+    """To inherit from: a loss that may contrast the responses of a group, is not linear in its scores, and takes
+    nothing from measured groups."""
+
+    __slots__ = ()
+
+    @property
+    def scope(self) -> Scope:
+        return Scope.GROUP
+
+    def coefficients(
+        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
+    ) -> Mapping[Score, Tensor] | None:
+        return None
+
+    def informed(self, scores: TokenScores, microbatch: Microbatch) -> Self:
+        return self

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ class CrossEntropy:
         smoothing = [Score.MEAN_LOGPROB] if self.label_smoothing else []
         partition = [Score.LOG_PARTITION] if self.z_loss else []
         return [Score.LOGPROB, *smoothing, *partition]
+
+    @property
+    def scope(self) -> Scope:
+        return Scope.SEQUENCE
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         assert scores.logprob is not None, "cross-entropy declares that it needs log-probabilities"
@@ -60,6 +64,9 @@ class CrossEntropy:
         if self.label_smoothing:
             known[Score.MEAN_LOGPROB] = self.label_smoothing * share
         return known
+
+    def informed(self, scores: TokenScores, microbatch: Microbatch) -> CrossEntropy:
+        return self
 
 
 def _per_weight(total: Tensor) -> Component:

@@ -79,9 +79,9 @@ class Policy:
             chunk_bytes=self.chunk_bytes,
         )
 
-    def pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:
-        """The groups as this model can compute them, balanced by what they cost it."""
-        return pack(groups, budget, self.cost, share=self.share)
+    def pack(self, groups: Sequence[Group], budget: int, start: int = 0) -> list[Microbatch]:
+        """The groups as this model can compute them, balanced by what they cost it; see `packing.pack`."""
+        return pack(groups, budget, self.cost, share=self.share, start=start)
 
     @cached_property
     def cost(self) -> CostModel:
@@ -117,9 +117,9 @@ class Policy:
         )
 
     def num_flops(self, groups: Sequence[Group]) -> float:
-        """FLOPs of one training step on the groups, see `training_cost`."""
+        """FLOPs of one training step on the groups, see `training_cost`; measured groups have no backward."""
         parts = groups if self.share else [part for group in groups for part in group.expanded()]
-        return sum(Part(part, 0).cost(self.training_cost) for part in parts)
+        return sum(Part(part, 0).cost(self.training_cost if part.trained else self.cost) for part in parts)
 
     def num_tokens(self, groups: Sequence[Group]) -> int:
         """Tokens that this model computes for the groups: shared prompts once, if it can share them."""

@@ -10,10 +10,11 @@ logprob        z[target] − log Σ exp z     onehot − p
 entropy        −Σ p log p                  −p · (log p + entropy)
 log_partition  log Σ exp z                 p
 mean_logprob   mean(z) − log Σ exp z       1/V − p
+log_collision  log Σ p²                    2 p · (p / Σ p² − 1)
 =============  ==========================  ====================================================
 
-so for upstream gradients the row gradient is always  a·onehot + b·p + c·p·log p + d  with four numbers per row. Three
-routes lead to the gradient:
+so for upstream gradients the row gradient is always  a·onehot + b·p + c·p·log p + d + e·p²  with five numbers per row.
+Three routes lead to the gradient:
 
 - `_FrozenHead` (LoRA): ds/dh is kept per score, [S, H]; the backward multiplies by the upstream number, no recompute.
   New rows of added tokens train beside the frozen ones: their logits take their places in every chunk, and ds/dz of
@@ -154,6 +155,8 @@ class _Chunk:
             return -(self.logprobs.exp() * self.logprobs).sum(dim=1)
         if kind is Score.LOG_PARTITION:
             return self.log_partition
+        if kind is Score.LOG_COLLISION:
+            return torch.logsumexp(2 * self.logprobs, dim=1)
         return self.logprobs.mean(dim=1)
 
     def product_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
@@ -167,6 +170,9 @@ class _Chunk:
         if entropy is not None:
             value = -(probabilities * self.logprobs).sum(dim=1)
             factor = factor - entropy[:, None] * (self.logprobs + value[:, None])
+        if Score.LOG_COLLISION in given:
+            collision = torch.logsumexp(2 * self.logprobs, dim=1)
+            factor = factor + 2 * given[Score.LOG_COLLISION][:, None] * torch.expm1(self.logprobs - collision[:, None])
         gradient = probabilities.mul_(factor)
         if Score.MEAN_LOGPROB in given:
             gradient += mean[:, None] / gradient.shape[1]

@@ -8,13 +8,14 @@ Beside `assemble`, which puts it in the place of the method's loss. The shortest
         surprise = -(microbatch.weights * scores.logprob).sum()
         return LossOutput({"surprise": Component(surprise, Denominator.WEIGHT)})
 
-Its attribute ``needs`` says which scores it reads; without it, log-probabilities alone.
+Its attribute ``needs`` says which scores it reads; without it, log-probabilities alone. ``scope`` says how much of the
+step it must see at once; without it, all responses of a group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from burnish.config.own_code import OwnCode
 from burnish.errors import RecipeError
 from burnish.losses import Loss
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,6 +34,7 @@ class OwnLoss:
     own: Any
     """The function, or an object of the class."""
     needs: Collection[Score]
+    scope: Scope
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         try:
@@ -57,6 +59,10 @@ class OwnLoss:
         known = getattr(self.own, "coefficients", None)
         return None if known is None else known(microbatch, denominators)
 
+    def informed(self, scores: TokenScores, microbatch: Microbatch) -> OwnLoss:
+        informed = getattr(self.own, "informed", None)
+        return self if informed is None else replace(self, own=informed(scores, microbatch))
+
 
 def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
     """The loss ``file.py:name``.
@@ -66,7 +72,8 @@ def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
         options: what a class is made with; a function takes none.
 
     Raises:
-        RecipeError: there is no such file or name, the options are not its own, or ``needs`` names no scores.
+        RecipeError: there is no such file or name, the options are not its own, ``needs`` names no scores, or ``scope``
+            is none.
     """
     code = OwnCode.read(written, "a loss", RecipeError)
     found = code.load()
@@ -92,7 +99,14 @@ def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
             rule=f"a loss needs scores: {', '.join(Score)}",
             remedy="name some of them",
         )
-    return OwnLoss(code, found, tuple(Score(need) for need in needs))
+    scope = getattr(found, "scope", Scope.GROUP)
+    if scope not in set(Scope):
+        raise RecipeError(
+            given=f"scope of the loss {code.name}: {scope!r}",
+            rule=f"a loss sees at once: {', '.join(Scope)}",
+            remedy="name one of them",
+        )
+    return OwnLoss(code, found, tuple(Score(need) for need in needs), Scope(scope))
 
 
 def loss_identity(loss: Loss) -> str:

@@ -58,6 +58,7 @@ def direct(hidden: Tensor, head: Head, microbatch: Microbatch, temperature: floa
         entropy=-(logprobs.exp() * logprobs).sum(-1),
         log_partition=torch.logsumexp(logits / temperature, dim=-1),
         mean_logprob=logprobs.mean(-1),
+        log_collision=(logprobs.exp() ** 2).sum(-1).log(),
     )
 
 

@@ -17,8 +17,8 @@ from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
-from burnish.packing import count_denominators, pack
-from burnish.step import Trainer, add
+from burnish.packing import count_denominators, pack, pack_singly
+from burnish.step import Trainer
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
 
@@ -34,13 +34,13 @@ PACKINGS = ("one by one", "packed", "split prompts", "accumulated", "unshared")
 def microbatches(groups: list[Group], packing: str) -> list[Microbatch]:
     """The step's groups as microbatches, in one of the ways that must not matter."""
     if packing == "one by one":
-        return [microbatch for group in groups for part in group.expanded() for microbatch in pack([part], 10**6)]
+        return pack_singly(groups)
     if packing == "packed":
         return pack(groups, 10**6)
     if packing == "split prompts":
         return pack(groups, 21)
     if packing == "accumulated":
-        return [microbatch for group in groups for microbatch in pack([group], 10**6)]
+        return [microbatch for index, group in enumerate(groups) for microbatch in pack([group], 10**6, start=index)]
     return pack(groups, 50, share=False)
 
 
@@ -48,10 +48,7 @@ def gradient(policy: Policy, groups: list[Group], packing: str, loss: CrossEntro
     """Gradients of all trained parameters, and the loss, of one step."""
     policy.model.zero_grad()
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
-    denominators = count_denominators(groups)
-    sums: dict[str, Tensor] = {}
-    for microbatch in microbatches(groups, packing):
-        add(sums, trainer.forward_backward(microbatch, loss, denominators))
+    sums = trainer.accumulate(microbatches(groups, packing), loss, count_denominators(groups))
     return {name: p.grad.clone() for name, p in policy.trained_parameters()}, float(sums["loss"])
 
 

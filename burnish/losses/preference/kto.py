@@ -1,0 +1,70 @@
+r"""KTO: learning from single verdicts (Ethayarajh et al. 2024, arXiv 2402.01306, equation 7).
+
+    wanted     λ_D (1 − σ(r − βz))
+    unwanted   λ_U (1 − σ(βz − r)),      r = β log π/π_ref,   z = max(0, mean over mismatched pairs of log π/π_ref)
+
+z estimates the KL divergence of policy and reference with prompts joined to other prompts' responses, so that it needs
+no sampling. These pairs are *measured* groups (`sources.mismatch`); z is the mean over all of the step (and all
+ranks), clamped, detached. Without measured groups z is 0: then this is APO-zero for single verdicts (arXiv
+2408.06266), as at the beginning of a stage, where policy and reference agree. Each response stands alone, so groups
+may have any number of judged responses.
+
+Denominator: responses. A reward is 1 (wanted) or 0 (not wanted). Watched: rewards and log-probabilities by verdict, z
+as `kl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from burnish.losses.base import Defaults
+from burnish.losses.preference.implicit import LogRatio
+from burnish.losses.preference.responses import total_logprob
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Kto(Defaults):
+    """See the module."""
+
+    beta: float = 0.1
+    """β > 0, reward per nat."""
+    wanted_weight: float = 1.0
+    """λ_D > 0; λ_D · (number wanted) / (λ_U · (number unwanted)) is best between 1 and 3/2 (section 4.2)."""
+    unwanted_weight: float = 1.0
+    """λ_U > 0."""
+    z: Tensor | None = None
+    """Scalar, nats, of this step (`informed`); None: nothing was measured, 0."""
+
+    @property
+    def needs(self) -> Collection[Score]:
+        return [Score.LOGPROB]
+
+    @property
+    def scope(self) -> Scope:
+        return Scope.SEQUENCE
+
+    def informed(self, scores: TokenScores, microbatch: Microbatch) -> Kto:
+        """Takes z from the log-ratios of the step's mismatched pairs."""
+        ratios = LogRatio(beta=1.0)(scores.of(Score.LOGPROB).detach(), microbatch)
+        return replace(self, z=ratios.mean().clamp(min=0))
+
+    def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
+        logprob, verdict = scores.of(Score.LOGPROB), microbatch.sequence_reward
+        wanted = verdict == 1
+        torch._assert_async((wanted | (verdict == 0)).all(), "a verdict is 1 or 0")
+        rewards = LogRatio(self.beta)(logprob, microbatch)
+        z = torch.zeros_like(rewards[:1]).sum() if self.z is None else self.z.to(rewards.dtype)
+        gain = rewards - self.beta * z
+        costs = torch.where(wanted, self.wanted_weight * (-gain).sigmoid(), self.unwanted_weight * gain.sigmoid())
+        term = {"preference": Component(costs.sum(), Denominator.SEQUENCES)}
+        watched = {"kl": Component(z * len(rewards), Denominator.SEQUENCES)}
+        values = {"reward": rewards.detach(), "logprob": total_logprob(logprob.detach(), microbatch)}
+        for name, value in values.items():
+            watched[f"{name}_wanted"] = Component(torch.where(wanted, value, 0.0).sum(), Denominator.WANTED)
+            watched[f"{name}_unwanted"] = Component(torch.where(wanted, 0.0, value).sum(), Denominator.UNWANTED)
+        return LossOutput(term, watched)

@@ -1,0 +1,55 @@
+"""The loss of pairs: an implicit reward for every response, a contrast for every pair, their mean over the step.
+
+    L = 1/G Σ_g v_g · contrast(r(chosen_g), r(rejected_g)),    v = 1, or WPO's weights
+
+The whole DPO family is this with one of `implicit` and one of the contrasts; `registry` names them. Denominator:
+groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from burnish.losses.base import Defaults
+from burnish.losses.preference.contrast import Contrast
+from burnish.losses.preference.implicit import ImplicitReward
+from burnish.losses.preference.policy_weight import policy_weight
+from burnish.losses.preference.responses import response_of_each
+from burnish.losses.preference.watched import watch_pairs
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs(Defaults):
+    """See the module."""
+
+    reward: ImplicitReward
+    contrast: Contrast
+    weighted: bool = False
+    """Whether pairs count as WPO weighs them (`policy_weight`, detached). Not for a contrast over the whole step."""
+    at: tuple[int, int] = (0, 1)
+    """Places of the chosen and the rejected response in a group of max(at) + 1 responses."""
+
+    def __post_init__(self) -> None:
+        assert not (self.weighted and self.contrast.scope is Scope.STEP), "a cost of the whole step belongs to no pair"
+
+    @property
+    def needs(self) -> Collection[Score]:
+        return [Score.LOGPROB, Score.LOG_COLLISION] if self.weighted else [Score.LOGPROB]
+
+    @property
+    def scope(self) -> Scope:
+        return self.contrast.scope
+
+    def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
+        logprob, size = scores.of(Score.LOGPROB), max(self.at) + 1
+        rewards = self.reward(logprob, microbatch)
+        chosen, rejected = (response_of_each(rewards, microbatch, index, size) for index in self.at)
+        costs = self.contrast(chosen, rejected)
+        if self.weighted:
+            weights = policy_weight(scores, microbatch)
+            for index in self.at:
+                costs = costs * response_of_each(weights, microbatch, index, size)
+        watched = watch_pairs(rewards, logprob, microbatch, at=self.at, against_reference=self.reward.needs_reference)
+        return LossOutput({"preference": Component(costs.sum(), Denominator.GROUPS)}, watched)

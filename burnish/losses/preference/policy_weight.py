@@ -1,0 +1,24 @@
+r"""WPO's weight: how likely the present policy would have written a response itself.
+
+Zhou et al. 2024, arXiv 2406.11827:
+
+    w(y) = exp( 1/|y| Σ_t [ log π(y_t) − log Σ_v π(v)² ] )        equation 2 with the paper's weight alignment
+
+The second part is the log-probability that a token sampled from the policy would have on average, so that w = 1 for
+what the policy is sure of, and about 1 for a sample of its own. The cost of a pair is multiplied by w(chosen) ·
+w(rejected). Detached: a weight, not something to be learned.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from burnish.losses.preference.responses import mean_logprob
+from burnish.types import Microbatch, Score, TokenScores
+
+
+def policy_weight(scores: TokenScores, microbatch: Microbatch) -> Tensor:
+    """[R], see the module; at least 0, and without an upper limit."""
+    aligned = scores.of(Score.LOGPROB).detach() - scores.of(Score.LOG_COLLISION).detach()
+    return torch.exp(mean_logprob(aligned, microbatch))

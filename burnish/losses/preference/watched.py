@@ -1,0 +1,57 @@
+"""What preference losses report beside their loss, each a sum with its denominator. Nothing of it is differentiated.
+
+=====================================  ============  ================================================================
+name                                   over          meaning
+=====================================  ============  ================================================================
+reward_chosen, reward_rejected         groups        implicit rewards, as the loss takes them
+reward_margin                          groups        their difference
+pair_accuracy                          groups        1 if the chosen has the higher reward, ½ if they are equal
+logprob_chosen, logprob_rejected       groups        log-probabilities of the responses, nats
+kl                                     sequences     Σ_t ½ (log π − log π_ref)² of a response, nats; see below
+=====================================  ============  ================================================================
+
+For responses that the policy wrote itself, the mean of ½ (log π − log π_ref)² is an estimate of the KL divergence per
+token that is never negative and has a small bias near 0. For responses from a data set it says how far the policy has
+moved on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from burnish.losses.preference.responses import log_ratios, response_of_each, total_logprob
+from burnish.types import Component, Denominator, Microbatch
+
+
+def watch_pairs(
+    rewards: Tensor, logprob: Tensor, microbatch: Microbatch, *, at: tuple[int, int], against_reference: bool
+) -> Mapping[str, Component]:
+    """Of pairs: rewards [R], logprob [S], `at` the places of chosen and rejected in their group."""
+    size = max(at) + 1
+    totals = total_logprob(logprob.detach(), microbatch)
+    chosen, rejected = (response_of_each(rewards.detach(), microbatch, index, size) for index in at)
+    likely, unlikely = (response_of_each(totals, microbatch, index, size) for index in at)
+    sums = {
+        "reward_chosen": chosen,
+        "reward_rejected": rejected,
+        "reward_margin": chosen - rejected,
+        "pair_accuracy": is_above(chosen, rejected),
+        "logprob_chosen": likely,
+        "logprob_rejected": unlikely,
+    }
+    found = {name: Component(values.sum(), Denominator.GROUPS) for name, values in sums.items()}
+    return {**found, **watch_distance(logprob, microbatch)} if against_reference else found
+
+
+def watch_distance(logprob: Tensor, microbatch: Microbatch) -> Mapping[str, Component]:
+    """How far the policy is from its reference on the responses."""
+    squares = 0.5 * log_ratios(logprob.detach(), microbatch) ** 2
+    return {"kl": Component(torch.where(microbatch.places >= 0, squares, 0.0).sum(), Denominator.SEQUENCES)}
+
+
+def is_above(upper: Tensor, lower: Tensor) -> Tensor:
+    """1 where upper > lower, ½ where they are equal: as often right as a coin."""
+    return (upper > lower).to(upper.dtype) + 0.5 * (upper == lower).to(upper.dtype)

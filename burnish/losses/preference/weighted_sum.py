@@ -1,0 +1,55 @@
+"""A weighted sum of losses, say DPO with a share of likelihood. Each keeps its own denominator.
+
+Reported: every term already weighted, so that they add up to the loss, under the name of its part; what is watched
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from burnish.losses.base import Defaults, Loss
+from burnish.types import Component, LossOutput, Microbatch, Scope, Score, TokenScores
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """One part of a sum."""
+
+    name: str
+    loss: Loss
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedSum(Defaults):
+    """See the module. Parts have different names."""
+
+    parts: tuple[Weighted, ...]
+
+    def __post_init__(self) -> None:
+        assert len({part.name for part in self.parts}) == len(self.parts), "parts of a sum have different names"
+
+    @property
+    def needs(self) -> Collection[Score]:
+        return [kind for kind in Score if any(kind in part.loss.needs for part in self.parts)]
+
+    @property
+    def scope(self) -> Scope:
+        """The widest of the parts'."""
+        return max((part.loss.scope for part in self.parts), key=list(Scope).index)
+
+    def informed(self, scores: TokenScores, microbatch: Microbatch) -> WeightedSum:
+        return WeightedSum(tuple(replace(p, loss=p.loss.informed(scores, microbatch)) for p in self.parts))
+
+    def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
+        terms: dict[str, Component] = {}
+        watched: dict[str, Component] = {}
+        for part in self.parts:
+            output = part.loss(scores, microbatch)
+            for name, term in output.terms.items():
+                label = part.name if len(output.terms) == 1 else f"{part.name}_{name}"
+                terms[label] = replace(term, total=part.weight * term.total)
+            watched |= {name: value for name, value in output.watched.items() if name not in watched}
+        return LossOutput(terms, watched)
