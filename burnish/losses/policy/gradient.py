@@ -38,7 +38,6 @@ from burnish.losses.policy.correction import LIMIT, Correction
 from burnish.losses.preference.responses import num_tokens, sum_per_response
 from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
-
 PPO = Clipped()
 
 
