@@ -40,6 +40,13 @@ class OwnCode:
     @classmethod
     def read(cls, written: str, kind: str, error: type[UserError]) -> OwnCode:
         """Reads and runs ``file.py:name`` now, so that mistakes in it show at once."""
+        code = cls.unrun(written, kind, error)
+        code.load()
+        return code
+
+    @classmethod
+    def unrun(cls, written: str, kind: str, error: type[UserError]) -> OwnCode:
+        """Reads ``file.py:name`` for another process to run; nothing of it runs here."""
         path, _, name = written.rpartition(":")
         file = Path(os.path.expanduser(path))
         try:
@@ -51,9 +58,7 @@ class OwnCode:
                 rule=f"{kind} of one's own is a readable Python file",
                 remedy=f"check the path; the current folder is {Path.cwd()}",
             ) from cause
-        code = cls(path, source, name, kind, error)
-        code.load()
-        return code
+        return cls(path, source, name, kind, error)
 
     @property
     def identity(self) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.models.llama4.modeling_llama4 import Llama4TextAttention
 
+from burnish.model.decoding import Decoding, Prefill, attend_decoding
 from burnish.model.experts import install_experts
 from burnish.model.extras import Extras
 from burnish.model.flex import SMALLEST_HEAD, attend_flex
@@ -50,13 +51,13 @@ def segment_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    layout: Layout | None = None,
+    layout: Layout | Prefill | Decoding | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in every attention layer.
 
     Args:
-        module: the attention layer.
+        module: the attention layer, whose number tells whose keys are kept while responses are written.
         query: [1, heads, N, D].
         key: [1, key heads, N, D].
         value: [1, key heads, N, E].
@@ -66,7 +67,7 @@ def segment_attention(
         sliding_window: how many positions a token looks back, itself included; None: all.
         softcap: the largest size of a score; None: not capped.
         s_aux: [heads], attention sinks; None: no sinks.
-        layout: who sees whom.
+        layout: who sees whom; in a prefill, its keys are kept; in decoding, every row is another response.
         others: what else the architecture's attention has; refused unless it is known to change nothing.
 
     Returns:
@@ -84,11 +85,23 @@ def segment_attention(
     assert dropout == 0.0, "attention dropout is 0 in packed forwards"
     chunk = None
     if isinstance(module, Llama4TextAttention):
-        query, chunk = at_positions(module, query, layout), chunk_of(module)
+        query, chunk = at_positions(module, query, layout.positions), chunk_of(module)
+    extras = Extras(scaling, sliding_window, chunk, softcap, s_aux)
+    if isinstance(layout, Decoding):
+        output = attend_decoding(_number(module), query, key, value, layout, extras)
+        return output.transpose(1, 2).contiguous(), None
+    if isinstance(layout, Prefill):
+        layout.kept[_number(module)] = (key[0], value[0])
+        layout = layout.layout
     flex = query.device.type == "cuda" and min(query.shape[-1], value.shape[-1]) >= SMALLEST_HEAD
     attend = attend_flex if flex else attend_segments
-    extras = Extras(scaling, sliding_window, chunk, softcap, s_aux)
     return attend(query, key, value, layout, extras).transpose(1, 2).contiguous(), None
+
+
+def _number(layer: torch.nn.Module) -> int:
+    number = layer.layer_idx
+    assert isinstance(number, int), "transformers numbers its attention layers for the sake of caches"
+    return number
 
 
 def install(model: PreTrainedModel) -> None:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from transformers.models.llama4.modeling_llama4 import Llama4TextAttention
 
-from burnish.types import Layout
-
 
 def chunk_of(layer: Llama4TextAttention) -> int | None:
     """Positions in a chunk of this layer; None: it sees all."""
@@ -19,12 +17,12 @@ def chunk_of(layer: Llama4TextAttention) -> int | None:
     return int(layer.config.attention_chunk_size) if chunked else None
 
 
-def at_positions(layer: Llama4TextAttention, query: Tensor, layout: Layout) -> Tensor:
-    """Queries [1, heads, N, D], scaled by their positions where the layer has scaled them by their rows."""
+def at_positions(layer: Llama4TextAttention, query: Tensor, positions: Tensor) -> Tensor:
+    """Queries [1, heads, N, D], scaled by their positions [N] where the layer has scaled them by their rows."""
     if not layer.attn_temperature_tuning or layer.use_rope:
         return query
-    rows = torch.arange(len(layout.positions), device=query.device)
-    factor = _temperature(layer, layout.positions) / _temperature(layer, rows)
+    rows = torch.arange(len(positions), device=query.device)
+    factor = _temperature(layer, positions) / _temperature(layer, rows)
     return query * factor[:, None].to(query.dtype)
 
 

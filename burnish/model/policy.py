@@ -17,12 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.model.cost import forward_cost, training_cost
 from burnish.model.decoder import decoder_of
+from burnish.model.decoding import Decoding, Prefill
 from burnish.model.head import Head, read_head
 from burnish.model.noise import perturbed
 from burnish.model.route import Route
 from burnish.model.scoring import CHUNK_BYTES, score
 from burnish.packing import CostModel, Part, pack
-from burnish.types import Group, Microbatch, Score, TokenScores
+from burnish.types import Group, Layout, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,14 @@ class Policy:
         layout = microbatch.layout
         with perturbed(self.causal_lm.get_input_embeddings(), microbatch):
             if self.route is not Route.ALONE:
-                return self._decode(microbatch.tokens, position_ids=layout.positions[None], layout=layout)
+                return self.decode(microbatch.tokens, layout.positions, layout)
             assert all(segment.context_length == 0 for segment in layout.segments), "sequences alone share no prompt"
             sequences = microbatch.tokens.split([segment.length for segment in layout.segments])
             return torch.cat([self._decode(tokens) for tokens in sequences])
+
+    def decode(self, tokens: Tensor, positions: Tensor, layout: Layout | Prefill | Decoding) -> Tensor:
+        """[N, H], the last hidden states of N tokens [N] at their positions [N], who see each other by the layout."""
+        return self._decode(tokens, position_ids=positions[None], layout=layout)
 
     def _decode(self, tokens: Tensor, **others: Any) -> Tensor:
         """[N, H] of one row of N tokens."""

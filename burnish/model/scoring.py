@@ -74,6 +74,26 @@ def score(
     return TokenScores(**{kind.value: values[k] for k, kind in enumerate(order)})
 
 
+def all_logprobs(hidden: Tensor, head: Head, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """What sampling draws from, for a few rows at a time and without gradients.
+
+    Args:
+        hidden: [R, H] last hidden states; R times the vocabulary is memory.
+        head: the output head, best in the type of accumulation already: else it is converted at every call.
+        temperature: divides the logits.
+
+    Returns:
+        [R, V] log-softmax(z / T), and [R] log Σ exp(z / T).
+    """
+    dtype, new = accumulation_dtype(hidden.dtype), head.new_rows
+    setting = _Setting(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
+    new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
+    nothing = torch.empty(0, dtype=torch.int64, device=hidden.device)
+    logits = _Logits(hidden, nothing, head.weight.to(dtype), head.bias, new_rows, setting)
+    chunk = logits.chunk(slice(0, len(hidden)))
+    return chunk.logprobs, chunk.log_partition
+
+
 class _Gather(torch.autograd.Function):
     """hidden[rows], where rows repeat. The backward adds repeats round by round: each round is free of duplicates, so
     the order of additions is fixed on every device."""
@@ -182,9 +202,9 @@ class _Logits:
     def __iter__(self) -> Iterator[_Chunk]:
         size = max(1, self.setting.chunk_bytes // (self.weight.shape[0] * self.weight.element_size()))
         for start in range(0, len(self.source), size):
-            yield self._chunk(slice(start, min(start + size, len(self.source))))
+            yield self.chunk(slice(start, min(start + size, len(self.source))))
 
-    def _chunk(self, rows: slice) -> _Chunk:
+    def chunk(self, rows: slice) -> _Chunk:
         setting, part = self.setting, self.source[rows].to(self.weight.dtype)
         logits = part @ self.weight.T
         if self.new_rows is not None:

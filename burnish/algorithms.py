@@ -1,0 +1,69 @@
+"""Algorithms of learning by trying: settings of one credit rule and one loss, under the names that papers give them.
+
+Beside `methods`. With one update per batch of rollouts the ratio is exactly 1 and the clips are never met: then the
+algorithms differ in credit and aggregation alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from burnish.credit import Credit
+from burnish.losses.policy import Capped, Clipped, PolicyGradient, Soft
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """What makes an algorithm of rewarded responses."""
+
+    credit: Credit
+    loss: PolicyGradient
+    paper: str
+
+
+ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
+    {
+        "grpo": Algorithm(Credit(), PolicyGradient(aggregation="sequence"), "arXiv 2402.03300"),
+        "dr_grpo": Algorithm(
+            Credit(scale="none"), PolicyGradient(aggregation="fixed", fixed_length=1), "arXiv 2503.20783"
+        ),
+        "dapo": Algorithm(Credit(), PolicyGradient(clip=Clipped(0.2, 0.28)), "arXiv 2503.14476"),
+        "gspo": Algorithm(
+            Credit(),
+            PolicyGradient(ratio="sequence", clip=Clipped(3e-4, 4e-4), aggregation="sequence"),
+            "arXiv 2507.18071",
+        ),
+        "cispo": Algorithm(Credit(), PolicyGradient(clip=Capped(5.0)), "arXiv 2506.13585"),
+        "sapo": Algorithm(Credit(), PolicyGradient(clip=Soft(), aggregation="sequence"), "arXiv 2511.20347"),
+        "gmpo": Algorithm(
+            Credit(),
+            PolicyGradient(ratio="sequence", clip=Clipped(1.0, 1e9, token_limit=0.4), aggregation="sequence"),
+            "arXiv 2507.20673",
+        ),
+        "rloo": Algorithm(
+            Credit(baseline="leave_one_out", scale="none"),
+            PolicyGradient(aggregation="fixed", fixed_length=1),
+            "arXiv 2402.14740",
+        ),
+        "reinforce_pp": Algorithm(Credit(baseline="none", scale="whiten"), PolicyGradient(), "arXiv 2501.03262"),
+    }
+)
+"""By name. A fixed length of 1 stands for one that depends on the recipe: see `algorithm`."""
+
+
+def algorithm(name: str, *, max_new_tokens: int, updates: int = 1) -> Algorithm:
+    """An algorithm for a recipe.
+
+    Args:
+        name: one of `ALGORITHMS`.
+        max_new_tokens: most tokens of a response, by which Dr. GRPO divides every one.
+        updates: optimiser steps that learn from one batch of rollouts. With several, old log-probabilities are those
+            that the sampler reported.
+    """
+    chosen = ALGORITHMS[name]
+    loss = replace(chosen.loss, old="own" if updates == 1 else "sampler")
+    if name == "dr_grpo":
+        loss = replace(loss, fixed_length=max_new_tokens)
+    return replace(chosen, loss=loss)

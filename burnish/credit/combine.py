@@ -1,0 +1,40 @@
+"""Several rewards of a response → one. Before `baseline`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from burnish.credit.scale import scaled
+
+Combination = Literal["sum", "normalised_sum"]
+
+
+def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination) -> list[Tensor]:
+    """One reward for each response.
+
+    Args:
+        parts: [n, K] for each group: K rewards of each response; nan: not judged by it.
+        weights: [K].
+        combination: sum: Σ_k w_k R_k, and what varies most in it decides. normalised_sum: each reward first becomes of
+            mean 0 and deviation 1 within its group, so that none drowns another (GDPO, Liu et al. 2026, arXiv
+            2601.05242, which then whitens over the batch: scale whiten).
+
+    Returns:
+        [n] for each group. A reward that did not judge a response is left out of its sum; nan where none judged it.
+    """
+    return [_weighted(group if combination == "sum" else _normalised(group), weights) for group in parts]
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Tensor:
+    judged = ~values.isnan()
+    total = torch.where(judged, values * weights, 0.0).sum(dim=1)
+    return torch.where(judged.any(dim=1), total, torch.nan)
+
+
+def _normalised(group: Tensor) -> Tensor:
+    columns = [column - column.nanmean() for column in group.unbind(dim=1)]
+    return torch.stack(scaled(columns, list(group.unbind(dim=1)), "group"), dim=1)

@@ -1,0 +1,96 @@
+"""From judged groups to credited ones: every token gets the advantage of its response.
+
+Between the rewards and packing. What nobody could judge is left out and counted, never given a reward of 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from burnish.credit.baseline import BASELINES, Baseline
+from burnish.credit.scale import Scale, scaled
+from burnish.credit.shaping import kl_shaped, sequence_kl
+from burnish.types import Group, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """A rule of credit. GRPO's is the default; `Credit(baseline="leave_one_out", scale="none")` is RLOO's."""
+
+    baseline: Baseline = "group"
+    scale: Scale = "group"
+    sequence_beta: float = 0.0
+    """β of the divergence that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
+    token_beta: float = 0.0
+    """β of the divergence that is subtracted from every token's advantage; see `shaping.kl_shaped`."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether responses must have `reference_logprobs`."""
+        return bool(self.sequence_beta or self.token_beta)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Credited:
+    """What learning sees of a batch."""
+
+    groups: tuple[Group, ...]
+    """Responses with advantages; unjudged ones are not among them, nor groups in which nothing is judged."""
+    unjudged: int
+    """Responses left out."""
+
+
+def credit(groups: Sequence[Group], rule: Credit) -> Credited:
+    """Gives every response advantages, constants of the loss.
+
+    Args:
+        groups: every response with its `reward`, or None; with `sampler_logprobs` and `reference_logprobs` if the rule
+            needs a reference.
+        rule: the rule.
+    """
+    rewards = [torch.tensor([_reward(response, rule) for response in group.responses]) for group in groups]
+    compared = [BASELINES[rule.baseline](each) for each in rewards]
+    advantages = scaled(compared, rewards, rule.scale)
+    credited = [_group(group, each, rule) for group, each in zip(groups, advantages, strict=True)]
+    unjudged = sum(int(each.isnan().sum()) for each in rewards)
+    return Credited(tuple(group for group in credited if group is not None), unjudged)
+
+
+def without_signal(rewards: Sequence[float | None]) -> bool:
+    """Whether no response of a group is better than another, so that nothing can be learned from comparing them."""
+    judged = [reward for reward in rewards if reward is not None]
+    return len(judged) < 2 or max(judged) == min(judged)
+
+
+def _reward(response: Response, rule: Credit) -> float:
+    if response.reward is None:
+        return math.nan
+    if not rule.sequence_beta:
+        return response.reward
+    return response.reward - rule.sequence_beta * float(sequence_kl(*_two_logprobs(response)))
+
+
+def _group(group: Group, advantages: Tensor, rule: Credit) -> Group | None:
+    kept = [
+        replace(response, advantages=_spread(response, float(advantage), rule))
+        for response, advantage in zip(group.responses, advantages.tolist(), strict=True)
+        if not math.isnan(advantage)
+    ]
+    return replace(group, responses=tuple(kept)) if kept else None
+
+
+def _spread(response: Response, advantage: float, rule: Credit) -> Tensor:
+    """[R] the response's advantage for each of its tokens."""
+    same = torch.full((len(response.tokens),), advantage)
+    return kl_shaped(same, *_two_logprobs(response), rule.token_beta) if rule.token_beta else same
+
+
+def _two_logprobs(response: Response) -> tuple[Tensor, Tensor]:
+    mine, reference = response.sampler_logprobs, response.reference_logprobs
+    assert mine is not None and reference is not None, "a divergence needs both log-probabilities"
+    return mine, reference

@@ -1,0 +1,159 @@
+r"""The policy gradient on sampled responses: one family, of which GRPO, DAPO, GSPO and the others are settings.
+
+    L = − Σ_i Σ_t a_it · ρ_it · f(w_it, A_it)  +  β Σ_i Σ_t a_it · k(π, π_ref)  −  c Σ_i Σ_t a_it · H(π)
+
+over tokens t of responses i. f is the clip's surrogate of the ratio w = π / π_old (`clip`), ρ the correction for the
+sampler (`correction`), A the advantage, k an estimate of the divergence from the reference, H the entropy. a is the
+aggregation:
+
+===========  =======================================  ==========================================
+aggregation  a_it, over all responses of the step      used by
+===========  =======================================  ==========================================
+token        1 / number of all tokens                  DAPO (arXiv 2503.14476), CISPO
+sequence     1 / (responses · tokens of response i)     GRPO (arXiv 2402.03300), GSPO, SAPO
+fixed        1 / (responses · L), L a constant          Dr. GRPO (arXiv 2503.20783)
+===========  =======================================  ==========================================
+
+Detached: A, ρ, π_old, π_ref. With `old: own`, π_old is the policy itself, detached: the ratio is exactly 1 and the
+gradient is − a ρ A ∇ log π, without a second forward; right for one update per batch of responses. With `old: sampler`
+it is what the sampler reported: for several updates.
+
+Estimates of the divergence *in a loss* (Schulman 2020, "Approximating KL divergence"; d = log π_ref − log π):
+k2 = d² / 2 has on-policy the gradient of the exact KL(π ‖ π_ref) of each next-token distribution; k3 = e^d − d − 1 has
+that of the other direction, KL(π_ref ‖ π); k1 = − d has the gradient E[∇ log π] = 0 and is therefore no choice here: as
+a *reward* it is right (`credit.shaping`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from burnish.losses.policy.clip import Clip, Clipped
+from burnish.losses.policy.correction import LIMIT, Correction
+from burnish.losses.preference.responses import num_tokens, sum_per_response
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+
+PPO = Clipped()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyGradient:
+    """See the module."""
+
+    ratio: Literal["token", "sequence"] = "token"
+    """sequence: w_i = exp(mean_t log w_it) for all tokens of a response (GSPO, arXiv 2507.18071, section 4.1)."""
+    clip: Clip = PPO
+    old: Literal["own", "sampler"] = "own"
+    aggregation: Literal["token", "sequence", "fixed"] = "token"
+    fixed_length: int | None = None
+    """L of the aggregation fixed, tokens; None: another aggregation."""
+    correction: Correction | None = None
+    """None: the sampler's probabilities are the trainer's."""
+    beta: float = 0.0
+    """Weight of the divergence from the reference; 0: no reference is needed."""
+    kl: Literal["k2", "k3"] = "k3"
+    entropy: float = 0.0
+    """Weight of the entropy, nats."""
+
+    def __post_init__(self) -> None:
+        assert (self.aggregation == "fixed") == (self.fixed_length is not None), "a fixed length is for fixed alone"
+
+    @property
+    def needs(self) -> Collection[Score]:
+        return [Score.LOGPROB, Score.ENTROPY] if self.entropy else [Score.LOGPROB]
+
+    @property
+    def scope(self) -> Scope:
+        return Scope.SEQUENCE
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether responses must have `reference_logprobs`."""
+        return self.beta > 0
+
+    def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
+        logprob = scores.of(Score.LOGPROB)
+        advantages = _constant(microbatch.advantages, logprob)
+        log_ratio = self._log_ratio(logprob, advantages, microbatch)
+        mean = _spread_mean(logprob, microbatch) if self.ratio == "sequence" else logprob
+        objective = self.clip.objective(log_ratio, advantages, mean)
+        if self.correction is not None:
+            objective = objective * self.correction.weights(logprob, microbatch)
+        terms = {"policy": self._aggregated(-objective, microbatch)}
+        if self.beta:
+            terms["kl"] = self._aggregated(self.beta * self._divergence(logprob, microbatch), microbatch)
+        if self.entropy:
+            terms["entropy"] = self._aggregated(-self.entropy * scores.of(Score.ENTROPY), microbatch)
+        return LossOutput(terms, self._watched(log_ratio, advantages, microbatch))
+
+    def coefficients(
+        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
+    ) -> Mapping[Score, Tensor] | None:
+        """At a ratio of exactly 1 the gradient is known before the forward, if nothing else depends on the scores."""
+        if self.old != "own" or self.beta or self.entropy or self.correction is not None:
+            return None
+        assert microbatch.advantages is not None, "responses are credited before they are learned from"
+        advantages = microbatch.advantages.to(torch.float64)
+        if self.ratio == "sequence":  # one ratio for all tokens of a response: each has the mean of their advantages
+            advantages = _spread_mean(advantages, microbatch)
+        return {Score.LOGPROB: -self._shares(advantages, microbatch) / (denominators[self._denominator] or 1.0)}
+
+    def informed(self, scores: TokenScores, microbatch: Microbatch) -> PolicyGradient:
+        return self
+
+    @property
+    def _denominator(self) -> Denominator:
+        return Denominator.TOKENS if self.aggregation == "token" else Denominator.SEQUENCES
+
+    def _log_ratio(self, logprob: Tensor, advantages: Tensor, microbatch: Microbatch) -> Tensor:
+        """[S] log w: of each token, or of its whole response."""
+        old = logprob.detach() if self.old == "own" else _constant(microbatch.sampler_logprobs, logprob)
+        log_ratio = (logprob - old).clamp(-LIMIT, LIMIT)
+        if self.ratio == "token":
+            return log_ratio
+        if self.clip.token_limit is not None:
+            bound = self.clip.token_limit
+            log_ratio = torch.where(advantages > 0, log_ratio.clamp(max=bound), log_ratio.clamp(min=-bound))
+        return _spread_mean(log_ratio, microbatch)
+
+    def _divergence(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
+        difference = _constant(microbatch.reference_logprobs, logprob) - logprob
+        if self.kl == "k2":
+            return difference**2 / 2
+        return torch.exp(difference.clamp(max=LIMIT)) - difference - 1
+
+    def _shares(self, values: Tensor, microbatch: Microbatch) -> Tensor:
+        """[S] values as the aggregation counts them, before its denominator."""
+        if self.aggregation == "token":
+            return values
+        if self.fixed_length is not None:
+            return values / self.fixed_length
+        return values / num_tokens(microbatch).clamp(min=1).to(values.dtype)[microbatch.sequence]
+
+    def _aggregated(self, values: Tensor, microbatch: Microbatch) -> Component:
+        return Component(self._shares(values, microbatch).sum(), self._denominator)
+
+    def _watched(self, log_ratio: Tensor, advantages: Tensor, microbatch: Microbatch) -> dict[str, Component]:
+        limited = self.clip.limits(log_ratio.detach(), advantages).to(log_ratio.dtype)
+        watched = {"clipped": Component(limited.sum(), Denominator.TOKENS)}
+        if microbatch.reference_logprobs is not None and microbatch.sampler_logprobs is not None:
+            sampler = _constant(microbatch.sampler_logprobs, log_ratio)
+            away = sampler - _constant(microbatch.reference_logprobs, log_ratio)
+            watched["reference_kl"] = Component(away.sum(), Denominator.SEQUENCES)
+        return watched
+
+
+def _constant(stream: Tensor | None, like: Tensor) -> Tensor:
+    assert stream is not None, "responses bring what the loss reads: advantages, the sampler's and the reference's"
+    return stream.to(like.dtype)
+
+
+def _spread_mean(values: Tensor, microbatch: Microbatch) -> Tensor:
+    """[S] the mean over the scored tokens of a response, for each of them."""
+    mean = sum_per_response(values, microbatch) / num_tokens(microbatch).clamp(min=1).to(values.dtype)
+    return mean[microbatch.sequence]

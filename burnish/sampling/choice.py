@@ -1,0 +1,141 @@
+"""From log-probabilities to the next tokens: truncation, and a draw through the inverse distribution.
+
+Under `local`. Pure: the uniform numbers are given. Log-probabilities that are reported are those of the whole
+vocabulary at the temperature, before any truncation or penalty: what training computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK = 128
+"""Tokens of the vocabulary whose probabilities are summed first; a draw looks into one block alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen, and when a response ends. Example: ``SamplingParams(temperature=0.7, top_p=0.9)``.
+
+    Truncations apply in this order: repetition penalty, top-k, top-p, min-p.
+    """
+
+    max_new_tokens: int = 256
+    """Most tokens of a response."""
+    temperature: float = 1.0
+    """Divisor of the logits; 0: always the likeliest token (its log-probability is reported at temperature 1)."""
+    top_k: int = 0
+    """Only so many of the likeliest tokens; 0: all."""
+    top_p: float = 1.0
+    """The fewest likeliest tokens that together have this probability (arXiv 1904.09751); 1: all."""
+    min_p: float = 0.0
+    """Only tokens that have this share of the likeliest one's probability (arXiv 2407.01082); 0: all."""
+    repetition_penalty: float = 1.0
+    """Divides the positive logits of tokens that prompt or response have, multiplies the negative ones
+    (arXiv 1909.05858, section 4.1); 1: none."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response; they stay in it."""
+    stop_ids: tuple[int, ...] = ()
+    """Further tokens that end a response, beside the end tokens of the model."""
+    seed: int = 0
+    """Of the choice; another seed gives other responses."""
+
+    def __post_init__(self) -> None:
+        assert self.max_new_tokens >= 1, "a response has at least one token"
+        assert self.temperature >= 0 and self.top_k >= 0 and self.repetition_penalty > 0, "see the fields"
+        assert 0 < self.top_p <= 1 and 0 <= self.min_p <= 1, "shares of probability are between 0 and 1"
+
+    @property
+    def scored_temperature(self) -> float:
+        """The temperature at which log-probabilities are reported."""
+        return self.temperature or 1.0
+
+    @property
+    def truncates(self) -> bool:
+        """Whether tokens are drawn from another distribution than the one that is reported."""
+        return bool(self.top_k) or self.top_p < 1 or self.min_p > 0 or self.repetition_penalty != 1
+
+
+def choose(
+    logprobs: Tensor, log_partition: Tensor, uniforms: Tensor, params: SamplingParams, seen: Tensor | None = None
+) -> Tensor:
+    """[R] the next tokens.
+
+    Args:
+        logprobs: [R, V] log-softmax(z / T).
+        log_partition: [R] log Σ exp(z / T).
+        uniforms: [R] in [0, 1), one for each row.
+        params: what is allowed.
+        seen: [R, V] bool, tokens that the row has already; needed for a repetition penalty.
+    """
+    if params.repetition_penalty != 1:
+        assert seen is not None, "a repetition penalty needs the tokens that were there"
+        logits = logprobs + log_partition[:, None]
+        logprobs = torch.where(seen, _penalised(logits, params.repetition_penalty), logits).log_softmax(dim=-1)
+    if params.temperature == 0:
+        return logprobs.argmax(dim=-1)
+    if params.top_k:
+        logprobs = _keep(logprobs, _top_k(logprobs, params.top_k))
+    if params.top_p < 1:
+        logprobs = _keep(logprobs, _top_p(logprobs, params.top_p))
+    if params.min_p > 0:
+        floor = logprobs.amax(dim=-1, keepdim=True) + torch.log(logprobs.new_tensor(params.min_p))
+        logprobs = _keep(logprobs, logprobs >= floor)
+    return draw(logprobs.exp(), uniforms)
+
+
+def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """[R] the first token at which the running sum of the weights [R, V] passes uniform × total.
+
+    Two levels: sums of blocks first, then within one block; so the vocabulary is read once.
+    """
+    rows, size = weights.shape
+    padded = torch.nn.functional.pad(weights, (0, -size % BLOCK))
+    blocks = padded.unflatten(1, (-1, BLOCK))
+    ends = blocks.sum(dim=-1).cumsum(dim=-1)  # [R, blocks]
+    target = uniforms.to(ends.dtype)[:, None] * ends[:, -1:]
+    block = _first_above(ends, target)
+    before = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)
+    inner = blocks.gather(1, block[:, :, None].expand(rows, 1, BLOCK))[:, 0].cumsum(dim=-1) + before
+    place = _first_above(inner, target)
+    # The inner sum may end a rounding below the block's own sum, and what is beyond the last weight has none.
+    found = (block * BLOCK + place)[:, 0]
+    possible = (found < size) & (weights.gather(1, found.clamp(max=size - 1)[:, None])[:, 0] > 0)
+    return found if bool(possible.all()) else torch.where(possible, found, _last_possible(weights, found))
+
+
+def _first_above(ends: Tensor, target: Tensor) -> Tensor:
+    """[R, 1] index of the first end above the target, the last index if none is."""
+    return (ends <= target).sum(dim=-1, keepdim=True).clamp(max=ends.shape[1] - 1)
+
+
+def _last_possible(weights: Tensor, found: Tensor) -> Tensor:
+    """[R] the last token up to `found` that has any weight, else the likeliest."""
+    column = torch.arange(weights.shape[1], device=weights.device)
+    usable = (weights > 0) & (column <= found[:, None])
+    last = torch.where(usable, column, -1).amax(dim=-1)
+    return torch.where(last >= 0, last, weights.argmax(dim=-1))
+
+
+def _keep(logprobs: Tensor, kept: Tensor) -> Tensor:
+    return logprobs.masked_fill(~kept, -torch.inf)
+
+
+def _top_k(logprobs: Tensor, count: int) -> Tensor:
+    """[R, V] True for the likeliest tokens; ties with the last of them stay."""
+    least = logprobs.topk(min(count, logprobs.shape[1]), dim=-1).values[:, -1:]
+    return logprobs >= least
+
+
+def _top_p(logprobs: Tensor, share: float) -> Tensor:
+    """[R, V] True for the fewest likeliest tokens that together have the share of what is left; ties stay."""
+    ordered = logprobs.softmax(dim=-1).sort(dim=-1, descending=True)
+    before = ordered.values.cumsum(dim=-1) - ordered.values
+    kept = before < share
+    return torch.zeros_like(kept).scatter(1, ordered.indices, kept)
+
+
+def _penalised(logits: Tensor, penalty: float) -> Tensor:
+    return torch.where(logits > 0, logits / penalty, logits * penalty)

@@ -1,0 +1,238 @@
+"""Groups that the policy writes itself: prompts → responses → verdicts → advantages. What learning by trying draws from.
+
+The sampler uses the weights of the moment, so with one update per batch everything is on-policy. Groups in which no
+response is better than another teach nothing: they are dropped, counted, and replaced by further prompts. Where it
+stands is a part of the checkpoint, with responses that wait for their update; so a run goes on in the midst of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from burnish.credit import Credit, credit
+from burnish.credit.credit import without_signal
+from burnish.data.records import Task
+from burnish.errors import RunError
+from burnish.sampling import Prompt, Sampler, SamplingParams
+from burnish.sources.draws import Draws, mean
+from burnish.sources.rows import num_draws
+from burnish.sources.stored import load_group, store_group
+from burnish.tasks import Answer, Verdict, count_failures
+from burnish.tasks.rows import answer_to
+from burnish.types import Group, Response
+
+Judging = Callable[[Sequence[Sequence[Answer]]], list[list[Verdict]]]
+"""A `tasks.Judge`, or anything that is called like one."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Asked:
+    """A prompt that is to be learned by trying."""
+
+    tokens: torch.Tensor
+    """[P] int64, with the generation prompt behind it."""
+    task: Task
+    """What it means, and what an answer is checked against."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How a batch of rollouts is made."""
+
+    groups_per_step: int
+    """Prompts of one optimiser step."""
+    responses: int
+    """To each prompt."""
+    updates: int = 1
+    """Optimiser steps that learn from one batch of rollouts, each from its own groups."""
+    most_draws: int = 4
+    """Prompts that are tried for each one that is wanted, before a batch goes on with fewer groups."""
+    pass_at: float = 0.5
+    """Reward from which on a response counts as right in pass rates."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tried:
+    """A prompt, what was written to it, and what was said of that."""
+
+    row: int
+    task: Task
+    group: Group
+    """Every response with its `reward`; None where nobody could judge."""
+    texts: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def rewards(self) -> list[float]:
+        """Of the judged responses."""
+        return [response.reward for response in self.group.responses if response.reward is not None]
+
+    @property
+    def without_signal(self) -> bool:
+        return without_signal([response.reward for response in self.group.responses])
+
+
+@dataclass(eq=False)
+class RolloutSource:
+    """Steps of groups with advantages, written when they are needed."""
+
+    prompts: Sequence[Asked]
+    """At least one."""
+    sampler: Sampler
+    judge: Judging
+    decode: Callable[[Sequence[int]], str]
+    """Tokens of a response → the text that rewards see, without the tokens that end it."""
+    rule: Credit
+    params: SamplingParams
+    settings: RolloutSettings
+    seed: int
+    epochs: float = 1.0
+    max_steps: int | None = None
+    """Steps instead of epochs; None: as many as the epochs take if no group is replaced."""
+    curriculum: bool = False
+    newest: list[Tried] = field(default_factory=list)
+    """Everything that was tried for the newest batch, for samples and figures."""
+
+    def __post_init__(self) -> None:
+        assert len(self.prompts) > 0, "there is something to try"
+        size = self.settings.groups_per_step
+        wanted = num_draws(len(self.prompts), sequences_per_step=size, epochs=self.epochs, max_steps=self.max_steps)
+        self._num_steps = math.ceil(wanted / size)
+        self._draws = Draws(len(self.prompts), self.seed, self.curriculum)
+        self._step = 0
+        self._pending: deque[tuple[Group, ...]] = deque()
+        self._figures: dict[str, float] = {}
+
+    @property
+    def num_steps(self) -> int:
+        return self._num_steps
+
+    def __iter__(self) -> Iterator[Sequence[Group]]:
+        """The groups of each remaining step, which are written only then.
+
+        Raises:
+            RunError: none of a batch's responses could be judged.
+        """
+        while self._step < self._num_steps:
+            if not self._pending:
+                self._pending.extend(self._batch())
+            groups = self._pending.popleft()
+            self._step += 1
+            yield groups
+
+    def settle(self) -> None:
+        """Nothing is unseen: prompts are made ready before the first step."""
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Of the newest batch of rollouts: see docs/glossary.md."""
+        return self._figures
+
+    def state(self) -> dict[str, Any]:
+        pending = [[store_group(group) for group in groups] for groups in self._pending]
+        return {"step": self._step, "draws": self._draws.state(), "pending": pending}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._step = state["step"]
+        self._draws.restore(state["draws"])
+        self._pending = deque(tuple(load_group(each) for each in groups) for groups in state["pending"])
+
+    def _batch(self) -> Iterator[tuple[Group, ...]]:
+        """Tries prompts until there are groups enough for the updates, or too many were tried."""
+        settings = self.settings
+        wanted = settings.groups_per_step * min(settings.updates, self._num_steps - self._step)
+        kept: list[Tried] = []
+        self.newest, seconds = [], [0.0, 0.0]
+        while len(kept) < wanted and len(self.newest) < settings.most_draws * wanted:
+            tried = self._try(wanted - len(kept), seconds)
+            self.newest += tried
+            kept += [each for each in tried if not each.without_signal]
+        # A batch in which nothing teaches anything is still a step: its gradient is that of what else the loss has.
+        chosen = kept or self.newest[: settings.groups_per_step]
+        credited = credit([each.group for each in chosen], self.rule).groups
+        if not credited:
+            raise _unjudged(self.newest)
+        self._figures = _figures(self.newest, len(kept), seconds)
+        size = math.ceil(len(credited) / min(settings.updates, self._num_steps - self._step))
+        yield from (credited[start : start + size] for start in range(0, len(credited), size))
+
+    def _try(self, count: int, seconds: list[float]) -> list[Tried]:
+        """Writes to the next prompts and has it judged; adds the seconds of both."""
+        first, began = self._draws.position, time.perf_counter()
+        rows = self._draws.take(count)
+        prompts = [Prompt(self.prompts[row].tokens, first + place) for place, row in enumerate(rows)]
+        groups = self.sampler.sample(prompts, self.settings.responses, self.params, step=self._step)
+        written = time.perf_counter()
+        tried = self._judged(rows, groups)
+        seconds[0] += written - began
+        seconds[1] += time.perf_counter() - written
+        for each in tried:
+            if each.rewards:
+                self._draws.tell(each.row, mean([float(reward >= self.settings.pass_at) for reward in each.rewards]))
+        return tried
+
+    def _judged(self, rows: Sequence[int], groups: Sequence[Group]) -> list[Tried]:
+        texts = [tuple(self.decode(response.tokens.tolist()) for response in group.responses) for group in groups]
+        answers = [
+            [
+                answer_to(self.prompts[row].task, text, response.tokens.tolist())
+                for text, response in zip(said, group.responses, strict=True)
+            ]
+            for row, said, group in zip(rows, texts, groups, strict=True)
+        ]
+        judged = self.judge(answers)
+        return [
+            Tried(row, self.prompts[row].task, _rewarded(group, verdicts), said, tuple(verdicts))
+            for row, group, said, verdicts in zip(rows, groups, texts, judged, strict=True)
+        ]
+
+
+def _unjudged(tried: Sequence[Tried]) -> RunError:
+    failures = count_failures(verdict for each in tried for verdict in each.verdicts)
+    seen = ", ".join(f"{part}: {kind} {count} times" for (part, kind), count in failures.most_common(3))
+    return RunError(
+        given=f"none of the responses to {len(tried)} prompts could be judged ({seen or 'no reward judges these rows'})",
+        rule="a failure is not a reward of 0: what nobody could judge is left out, and here nothing remains",
+        remedy="try the rewards on known answers first (burnish check)",
+    )
+
+
+def _rewarded(group: Group, verdicts: Sequence[Verdict]) -> Group:
+    """A verdict that is no number is no reward."""
+    responses = [
+        replace(response, reward=verdict.reward if isinstance(verdict.reward, float) else None)
+        for response, verdict in zip(group.responses, verdicts, strict=True)
+    ]
+    return replace(group, responses=tuple(responses))
+
+
+def _figures(tried: Sequence[Tried], kept: int, seconds: Sequence[float]) -> dict[str, float]:
+    responses: list[Response] = [response for each in tried for response in each.group.responses]
+    judged = [response.reward for response in responses if response.reward is not None]
+    parts: dict[str, list[float]] = {}
+    for name, outcome in ((name, part) for each in tried for v in each.verdicts for name, part in v.parts.items()):
+        if isinstance(outcome, float):
+            parts.setdefault(name, []).append(outcome)
+    return {
+        "reward": mean(judged),
+        "reward_std": mean([_deviation(each.rewards) for each in tried]),
+        **{f"reward/{name}": mean(values) for name, values in parts.items()},
+        "unjudged": float(len(responses) - len(judged)),
+        "groups_dropped": float(len(tried) - kept),
+        "response_length": mean([float(len(response.tokens)) for response in responses]),
+        "ended": mean([float(response.finish == "end") for response in responses]),
+        "identical": mean([1 - (len(set(each.texts)) - 1) / max(1, len(each.texts) - 1) for each in tried]),
+        "seconds_sampling": seconds[0],
+        "seconds_judging": seconds[1],
+    }
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return float(torch.tensor(values, dtype=torch.float64).std()) if len(values) > 1 else 0.0

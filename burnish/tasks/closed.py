@@ -1,0 +1,172 @@
+"""Questions with one right answer: exact, normalised, regular expression, choice, number.
+
+Beside `mathematics`. Each record says in its docstring when an answer is right; it is then 1, otherwise 0.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from burnish.tasks.answer import Answer
+from burnish.tasks.extract import FORMS, Form, boxed, final_answer
+from burnish.tasks.mathematics import reference_answer
+from burnish.tasks.number import literal
+from burnish.tasks.reward import Reward, text_reference
+from burnish.tasks.verdict import UnusableRow
+from burnish.tasks.wording import after_thoughts, disguised, plain_mathematics, spaced, without_prompt
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_SAID = re.compile(
+    r"\b(?:final |correct |right |best )?(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*(\S[^\n]*)", re.IGNORECASE
+)
+_ALONE = re.compile(r"^[\s*_\"'`]*\(?([A-Za-z])\)?[\s.*_\"'`]*$")
+
+
+class ExactReward(Reward):
+    """1 if the response is the reference, character by character; white space at the ends does not count."""
+
+    name: Literal["exact"] = "exact"
+
+    def score(self, answer: Answer) -> bool:
+        return answer.text.strip() == text_reference(answer).strip()
+
+    def known_good(self, answer: Answer) -> str | None:
+        return text_reference(answer)
+
+
+class NormalisedReward(Reward):
+    """1 if the response is the reference but for case, punctuation, articles and white space.
+
+    A reference may be a list: any of its texts is right. Letters are compared as they are: look-alikes differ.
+    """
+
+    name: Literal["normalised"] = "normalised"
+
+    def score(self, answer: Answer) -> bool:
+        said = normalised(after_thoughts(answer.text))
+        return bool(said) and said in {normalised(each) for each in _texts(answer)}
+
+    def known_good(self, answer: Answer) -> str | None:
+        return _texts(answer)[0]
+
+
+class RegexReward(Reward):
+    """1 if the response matches a regular expression (Python's ``re``)."""
+
+    name: Literal["regex"] = "regex"
+    pattern: str | None = None
+    """The expression; null: the row's reference is it."""
+    where: Literal["whole", "anywhere"] = "whole"
+    """Whether all of the response must match (white space at its ends does not count), or a part of it."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is a regular expression: {error}") from error
+        return pattern
+
+    def score(self, answer: Answer) -> bool:
+        try:
+            pattern = re.compile(self.pattern if self.pattern is not None else text_reference(answer))
+        except re.error as error:
+            raise UnusableRow(f"the reference is no regular expression: {error}") from error
+        found = pattern.fullmatch(answer.text.strip()) if self.where == "whole" else pattern.search(answer.text)
+        return found is not None
+
+
+class ChoiceReward(Reward):
+    """1 if the response chooses the reference's letter, and no other.
+
+    Where the letter may stand, the first that occurs counts: in a box; after "answer", "option" or "choice"; alone on
+    the last line. "(B)", "B.", "B) because" and "\\text{B}" are all B; "A or B" is nothing.
+    """
+
+    name: Literal["choice"] = "choice"
+    letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] = "ABCDE"
+    """The letters that can be chosen."""
+
+    def score(self, answer: Answer) -> bool:
+        wanted = self._letters_in(reference_answer(text_reference(answer)))
+        if len(wanted) != 1:
+            raise UnusableRow(f"the reference {answer.reference!r:.60} is none of the letters {self.letters}")
+        return self.chosen(answer) == wanted
+
+    def known_good(self, answer: Answer) -> str | None:
+        return f"The answer is ({''.join(self._letters_in(reference_answer(text_reference(answer))))})."
+
+    def chosen(self, answer: Answer) -> set[str]:
+        """The letters that the response chooses; one, if it chooses."""
+        said = without_prompt(after_thoughts(answer.text), answer.asked)
+        if boxes := [each for each in boxed(said) if each.strip()]:
+            return set().union(*map(self._letters_in, boxes))
+        if phrases := _SAID.findall(said):
+            return self._letters_in(phrases[-1])
+        alone = _ALONE.match(said.strip().rpartition("\n")[2])
+        return {alone[1].upper()} & set(self.letters) if alone else set()
+
+    def _letters_in(self, text: str) -> set[str]:
+        """Letters that stand alone. "A" is an article where a word follows it without a mark between."""
+        bare = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", text)
+        alone = re.findall(rf"(?<![A-Za-z'])([{self.letters}])(?![A-Za-z']|\s+[a-z]+\b(?!\s*(?:\)|:)))", bare)
+        joined = re.findall(rf"(?<![A-Za-z'])([{self.letters}])(?=\s+(?:or|and|is|because|since|as)\b)", bare)
+        return {*alone, *joined}
+
+
+class NumberReward(Reward):
+    """1 if the final number is the reference's within a tolerance.
+
+    |answer - reference| <= absolute + relative * |reference|, computed exactly.
+    """
+
+    name: Literal["number"] = "number"
+    absolute: Annotated[float, Field(ge=0)] = 0.0
+    relative: Annotated[float, Field(ge=0)] = 0.0
+    forms: tuple[Form, ...] = FORMS
+    """Where the number may stand: see `extract`."""
+
+    @field_validator("forms", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        return tuple(given) if isinstance(given, list) else given
+
+    @model_validator(mode="after")
+    def _distinguishes(self) -> NumberReward:
+        if self.relative >= 1:
+            raise ValueError("relative is below 1: with 1 or more, 0 is always right")
+        return self
+
+    def score(self, answer: Answer) -> bool:
+        wanted = literal(plain_mathematics(reference_answer(text_reference(answer))))
+        if wanted is None:
+            raise UnusableRow(f"the reference {answer.reference!r:.60} is no number")
+        final = final_answer(answer.text, answer.asked, self.forms).text
+        said = None if final is None or disguised(final, "") else literal(plain_mathematics(final))
+        allowed = Fraction(self.absolute) + Fraction(self.relative) * abs(wanted)
+        return said is not None and abs(said - wanted) <= allowed
+
+    def known_good(self, answer: Answer) -> str | None:
+        final = reference_answer(text_reference(answer))
+        written = {"boxed": f"\\boxed{{{final}}}", "hashes": f"#### {final}", "phrase": f"The answer is {final}"}
+        return next((written[form] for form in FORMS if form in self.forms and form in written), final)
+
+
+def normalised(text: str) -> str:
+    """Lower case, without punctuation and articles, one space between words."""
+    return spaced(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)))
+
+
+def _texts(answer: Answer) -> list[str]:
+    if isinstance(answer.reference, list | tuple):
+        texts = [each for each in answer.reference if isinstance(each, str) and normalised(each)]
+        if texts:
+            return texts
+    return [text_reference(answer)]

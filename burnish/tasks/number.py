@@ -1,0 +1,110 @@
+"""Numbers as people write them, read exactly: 1,000 and $1000.00 and 1000 dollars are the same.
+
+Under `extract`, `mathematics` and `closed`. A *literal* is a number that is already worked out: an integer, a decimal,
+a fraction, a mixed number, or one of these times a power of ten. 2 + 3, 5! and 2^10 are none: who writes the question
+down again has not answered it.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from burnish.tasks.wording import HEDGES
+
+_NOTHING = re.compile(r"\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
+_SPACES = re.compile(r"\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")
+_WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("**", "**"), ("*", "*"), ("`", "`"))
+_TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
+_CURRENCY = re.compile(r"^([-+]?)\s*(?:\\?\$|€|£|¥|₹|USD\b|US\$)\s*")
+_SIGN = r"(?:\s*(?:\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°))?"
+# 3x, 3 x and 12ab are no numbers of something: a unit is one of these, or a word of three letters after a space.
+_SHORT = r"\s*(?:[cmk]m|[mk]g|m[lL]|ft|in|lb|oz|hr|am|pm|mph|of)\b"
+_WORD = rf"(?:\s*{_TEXT}|{_SHORT}|\s+[A-Za-z]{{3,}})\.?"
+_UNIT = re.compile(rf"{_SIGN}((?:{_WORD}){{0,4}})\s*(?:\^\s*\{{?[23]\}}?|²|³)?\s*$")
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_DECIMAL = rf"(?:{_WHOLE}(?:\.\d*)?|\.\d+)"
+_BRACED = r"\s*\{\s*([-+]?\d+)\s*\}"
+_FRAC = re.compile(rf"\\[dtc]?frac(?:{_BRACED}|\s*(\d))(?:{_BRACED}|\s*(\d))")
+_TIMES = r"(?:\\times|\\cdot|×|x|\*)"
+_LITERAL = re.compile(
+    rf"(?P<decimal>{_DECIMAL})(?:\s*(?:{_TIMES}\s*10\s*\^\s*(?:\{{\s*(?P<e1>[-+]?\d+)\s*\}}|(?P<e2>\d))|[eE](?P<e3>[-+]?\d+)))?",
+    re.ASCII,
+)
+_RATIO = re.compile(rf"(?:(?P<whole>\d+)\s+)?(?P<over>{_WHOLE})\s*/\s*(?P<under>{_WHOLE})", re.ASCII)
+LARGEST_EXPONENT = 400
+"""Powers of ten beyond this are no literals: nobody writes them, and they cost memory."""
+LONGEST = 400
+"""Characters of a literal."""
+
+
+def literal(text: str) -> Fraction | None:
+    """The number that a text is, exactly, without its unit; None: the text is no literal.
+
+    Percent signs, degrees, currencies and up to four words behind are units and are dropped: 25% is 25, not 1/4.
+
+    Examples: ``literal("$1,000.00") == 1000``; ``literal("1 4/5") == Fraction(9, 5)``; ``literal("2+3") is None``.
+    """
+    if len(text) > LONGEST:
+        return None
+    bare = unwrapped(text).replace("−", "-").rstrip(".")
+    bare = _CURRENCY.sub(r"\1", bare)
+    sign = -1 if bare.startswith("-") else 1
+    bare = bare[1:].lstrip() if bare[:1] in ("-", "+") else bare
+    bare = _CURRENCY.sub("", bare)
+    number, rest = _leading(bare)
+    unit = _UNIT.match(rest)
+    if number is None or unit is None or HEDGES & set(re.findall(r"[a-z]+", unit[1].lower())):
+        return None
+    return sign * number
+
+
+def unwrapped(text: str) -> str:
+    """Without mathematics delimiters, emphasis, spacing commands and commands that mark words."""
+    bare = _SPACES.sub(" ", _NOTHING.sub("", text)).strip()
+    if re.fullmatch(_TEXT, bare):
+        bare = bare[bare.index("{") + 1 : -1].strip()
+    for begin, end in _WRAPPERS:
+        if len(bare) > len(begin) + len(end) and bare.startswith(begin) and bare.endswith(end):
+            bare = bare[len(begin) : -len(end)]
+    # A pair of dollar signs is mathematics; one in front is money.
+    if bare.startswith("$") and bare.endswith("$") and len(bare) > 2:
+        bare = bare[1:-1]
+    if bare.startswith("{") and bare.endswith("}") and "{" not in bare[1:]:
+        bare = bare[1:-1]
+    return bare.strip()
+
+
+def _leading(text: str) -> tuple[Fraction | None, str]:
+    """The number at the beginning, and what follows it."""
+    if found := _FRAC.match(text):
+        return _fraction(found), text[found.end() :]
+    if found := _RATIO.match(text):
+        return _ratio(found), text[found.end() :]
+    found = _LITERAL.match(text)
+    if not found:
+        return None, text
+    rest = text[found.end() :]
+    number = _decimal(found)
+    mixed = _FRAC.match(rest.lstrip())
+    if mixed and number is not None and found["decimal"].isdigit():
+        part = _fraction(mixed)
+        return (None if part is None or part < 0 else number + part), rest.lstrip()[mixed.end() :]
+    return number, rest
+
+
+def _fraction(found: re.Match[str]) -> Fraction | None:
+    over, under = int(found[1] or found[2]), int(found[3] or found[4])
+    return Fraction(over, under) if under else None
+
+
+def _ratio(found: re.Match[str]) -> Fraction | None:
+    over, under = (int(re.sub(r"[, ]", "", found[name])) for name in ("over", "under"))
+    return int(found["whole"] or 0) + Fraction(over, under) if under else None
+
+
+def _decimal(found: re.Match[str]) -> Fraction | None:
+    exponent = int(found["e1"] or found["e2"] or found["e3"] or 0)
+    if abs(exponent) > LARGEST_EXPONENT:
+        return None
+    return Fraction(re.sub(r"[, ]", "", found["decimal"]).rstrip(".")) * Fraction(10) ** exponent

@@ -1,0 +1,135 @@
+"""What a recipe may say of rewards, read into records that judge. What `burnish.recipe` is to call.
+
+Over all rewards. ``reward: math``, ``reward: my_reward.py:short``, one mapping, or a list of these::
+
+    reward:
+      - math
+      - {name: format, tags: [think], weight: 0.2}
+      - {name: overlong, most: 512, buffer: 128, when: {part: math, at_least: 1}}
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from burnish.config.own_code import is_own
+from burnish.config.settings import parse
+from burnish.errors import RecipeError
+from burnish.tasks.closed import ChoiceReward, ExactReward, NormalisedReward, NumberReward, RegexReward
+from burnish.tasks.instructions import InstructionsReward
+from burnish.tasks.manner import FormatReward, LengthReward, OverlongReward, RepetitionReward
+from burnish.tasks.mathematics import MathReward
+from burnish.tasks.own import OwnReward
+from burnish.tasks.reward import Reward
+from burnish.tasks.structure import JsonSchemaReward
+
+BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
+    {
+        "math": MathReward,
+        "exact": ExactReward,
+        "normalised": NormalisedReward,
+        "regex": RegexReward,
+        "choice": ChoiceReward,
+        "number": NumberReward,
+        "json_schema": JsonSchemaReward,
+        "instructions": InstructionsReward,
+        "format": FormatReward,
+        "overlong": OverlongReward,
+        "length": LengthReward,
+        "repetition": RepetitionReward,
+    }
+)
+"""The built-in rewards by name."""
+
+KNOWN_ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "reward_weights": "weight, of each reward",
+        "coefficient": "weight",
+        "timeout": "deadline (seconds for one answer)",
+        "type": "name",
+        "function": "name: file.py:function",
+        "reward_func": "name: file.py:function",
+        "reward_funcs": "a list of rewards, each with its name: file.py:function",
+        "max_completion_length": "most",
+        "overlong_buffer": "buffer",
+        "schema": "against",
+    }
+)
+"""Names that other tools use for the same thing."""
+
+
+def read_rewards(written: object) -> tuple[Reward, ...]:
+    """The rewards that a recipe names, in its order.
+
+    Args:
+        written: a name, a mapping with a name, or a list of these, as YAML gives them.
+
+    Raises:
+        RecipeError: an unknown name or option, a wrong value, a file that cannot be read, two parts of one name, a
+            condition on what does not stand before it, or weights that are all 0.
+    """
+    entries = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
+    if not entries:
+        raise RecipeError(given="reward: []", rule="there is at least one reward", remedy="add one, such as math")
+    rewards = tuple(
+        _read(entry, f"reward.{place}" if len(entries) > 1 else "reward") for place, entry in enumerate(entries)
+    )
+    _check_parts(rewards)
+    _check_conditions(rewards)
+    if all(reward.weight == 0 for reward in rewards):
+        raise RecipeError(
+            given=f"the weights of all rewards ({', '.join(reward.key for reward in rewards)}) are 0",
+            rule="a reward of weight 0 is only watched, and something must be learned",
+            remedy="give one of them a weight",
+        )
+    return rewards
+
+
+def _read(entry: object, place: str) -> Reward:
+    options = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
+        raise RecipeError(
+            given=f"{place}: {entry!r:.80}",
+            rule="a reward is a name, or a mapping that has a name",
+            remedy="write reward: math, or reward: {name: math, weight: 1}",
+        )
+    kind = OwnReward if is_own(options["name"]) else BUILTIN.get(options["name"])
+    if kind is None:
+        raise _unknown(options["name"], place)
+    try:
+        return parse(kind, options, KNOWN_ELSEWHERE)
+    except RecipeError as error:
+        raise RecipeError(f"{place} ({options['name']}): {error.given}", error.rule, error.remedy) from None
+
+
+def _unknown(name: str, place: str) -> RecipeError:
+    near = difflib.get_close_matches(name, BUILTIN, n=1, cutoff=0.5)
+    return RecipeError(
+        given=f"{place}: {name}",
+        rule="a reward is a built-in one, or a function of one's own, file.py:function",
+        remedy=f"did you mean {near[0]}?" if near else f"choose from: {', '.join(BUILTIN)}",
+    )
+
+
+def _check_parts(rewards: Sequence[Reward]) -> None:
+    parts = [reward.key for reward in rewards]
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise RecipeError(
+            given=f"two rewards are called {twice}",
+            rule="verdicts are kept by part, and each part has its own name",
+            remedy="give one of them another name by part: …",
+        )
+
+
+def _check_conditions(rewards: Sequence[Reward]) -> None:
+    for place, reward in enumerate(rewards):
+        before = [each.key for each in rewards[:place]]
+        if reward.when is not None and reward.when.part not in before:
+            raise RecipeError(
+                given=f"reward {reward.key}: when: part: {reward.when.part}",
+                rule="a condition is on a reward that stands before it",
+                remedy=f"before it stand: {', '.join(before) or 'none; move it behind another one'}",
+            )

@@ -1,0 +1,113 @@
+"""JSON that follows a schema (jsonschema, extra `verify`). Beside `closed`."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal
+
+from burnish.errors import RecipeError
+from burnish.tasks.answer import Answer
+from burnish.tasks.reward import Reward
+from burnish.tasks.verdict import UnusableRow
+from burnish.tasks.wording import after_thoughts
+
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
+
+
+class JsonSchemaReward(Reward):
+    """1 if the whole response is one JSON value that follows the schema; a fence of backticks around it is allowed.
+
+    No key stands twice, NaN and Infinity are no JSON, and a schema never fetches another one from the network.
+    """
+
+    name: Literal["json_schema"] = "json_schema"
+    against: dict[str, Any] | None = None
+    """The schema; null: each row has its own."""
+    column: str = "schema"
+    """Where the row has it, as an object or as its JSON text."""
+
+    def prepare(self) -> None:
+        """Imports jsonschema, and checks the schema of the recipe."""
+        _jsonschema()
+        if self.against is not None and (wrong := _wrong(self.against)):
+            raise RecipeError(
+                given=f"reward json_schema: against: {wrong}",
+                rule="a schema is valid JSON Schema",
+                remedy="correct the schema",
+            )
+
+    def score(self, answer: Answer) -> bool:
+        from referencing import Registry
+
+        schema = self.against if self.against is not None else self._of_row(answer)
+        try:
+            value = parsed(after_thoughts(answer.text))
+        except ValueError:
+            return False
+        valid: bool = _kind(schema)(schema, registry=Registry()).is_valid(value)
+        return valid
+
+    def _of_row(self, answer: Answer) -> dict[str, Any]:
+        given = answer.extra.get(self.column)
+        try:
+            schema = json.loads(given) if isinstance(given, str) else given
+        except ValueError as error:
+            raise UnusableRow(f"column {self.column} is not JSON: {error}") from error
+        if not isinstance(schema, dict):
+            raise UnusableRow(f"the row has no schema in column {self.column}")
+        if wrong := _wrong(schema):
+            raise UnusableRow(f"column {self.column}: {wrong}")
+        return schema
+
+
+def parsed(text: str) -> Any:
+    """The JSON value that a response is, strictly.
+
+    Raises:
+        ValueError: it is none, or a key stands twice in it.
+    """
+    bare = text.strip()
+    fenced = _FENCED.fullmatch(bare)
+    try:
+        return json.loads(fenced[1] if fenced else bare, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _wrong(schema: dict[str, Any]) -> str:
+    """What is wrong with a schema; "": nothing."""
+    try:
+        _kind(schema).check_schema(schema)
+    except _jsonschema().SchemaError as error:
+        return str(error.message)
+    return ""
+
+
+def _kind(schema: dict[str, Any]) -> Any:
+    """The validator of the draft that the schema names."""
+    library = _jsonschema()
+    return library.validators.validator_for(schema, default=library.Draft202012Validator)
+
+
+def _jsonschema() -> Any:
+    try:
+        import jsonschema
+    except ImportError as error:
+        raise RecipeError(
+            given="reward json_schema: jsonschema is not installed",
+            rule="it validates answers against a schema",
+            remedy="pip install 'burnish[verify]'",
+        ) from error
+    return jsonschema

@@ -1,0 +1,124 @@
+"""Trying rewards on answers whose verdict is known, before a run. What `burnish check` is to call.
+
+Over `judge`: the same processes and deadlines as in a run. Of each row four answers are judged: the reference, which
+must be right; nothing, the prompt once more, and another row's reference, which must be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from burnish.tasks.answer import Answer
+from burnish.tasks.judge import Judge
+from burnish.tasks.reward import Reward
+from burnish.tasks.verdict import Failure, Outcome, UnusableRow
+
+Kind = Literal["the reference", "an empty answer", "the prompt repeated", "another row's reference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One known answer to one row, judged by one reward."""
+
+    row: int
+    """Place among the rows that were tried."""
+    part: str
+    """The reward."""
+    kind: Kind
+    text: str
+    """The answer."""
+    outcome: Outcome
+    passed: bool
+    """Whether the outcome is as it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of it."""
+
+    trials: tuple[Trial, ...]
+    """Of all rows and rewards; without those that a reward does not judge."""
+    untried: tuple[str, ...]
+    """Parts for which no answer is known to be right or wrong, such as lengths."""
+
+    @property
+    def passed(self) -> bool:
+        return all(trial.passed for trial in self.trials)
+
+    @property
+    def failed(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if not trial.passed)
+
+    def lines(self, most: int = 5) -> Iterator[str]:
+        """For people: a line for each reward and kind of answer, and the first failures."""
+        for part, kind in dict.fromkeys((trial.part, trial.kind) for trial in self.trials):
+            same = [trial for trial in self.trials if (trial.part, trial.kind) == (part, kind)]
+            wanted = "right" if kind == "the reference" else "wrong"
+            yield f"{part}: {kind} is judged {wanted} in {sum(trial.passed for trial in same)} of {len(same)} rows"
+        for trial in self.failed[:most]:
+            said = trial.outcome if isinstance(trial.outcome, Failure) else f"judged {trial.outcome}"
+            yield f"  {trial.part}, row {trial.row}: {trial.kind}, {trial.text!r:.80}: {said}"
+        if len(self.failed) > most:
+            yield f"  and {len(self.failed) - most} more"
+        for part in self.untried:
+            yield f"{part}: nothing to try; no answer is known to be right or wrong"
+
+
+def try_rewards(judge: Judge, rows: Sequence[Answer]) -> Tried:
+    """Has known answers judged.
+
+    Args:
+        judge: the rewards; conditions are not looked at, every reward is tried by itself.
+        rows: rows of the data, as answers; their text is not looked at.
+
+    Raises:
+        RecipeError: a reward cannot be loaded, or breaks its contract.
+    """
+    rewards = tuple(reward.model_copy(update={"when": None, "journal": False}) for reward in judge.rewards)
+    tried = [reward for reward in rewards if reward.truth]
+    asked = [trial for reward in tried for trial in _known(reward, rows)]
+    with Judge(tuple(tried), judge.workers) as alone:
+        verdicts = alone([[replace(rows[row], text=text)] for row, _, _, text in asked]) if tried else []
+    trials = []
+    for (row, part, kind, text), [verdict] in zip(asked, verdicts, strict=True):
+        outcome = verdict.parts[part]
+        if outcome is not None:
+            trials.append(Trial(row, part, kind, text, outcome, _as_it_must_be(kind, outcome)))
+    untried = tuple(reward.key for reward in rewards if not any(trial.part == reward.key for trial in trials))
+    return Tried(tuple(trials), untried)
+
+
+def _as_it_must_be(kind: Kind, outcome: Outcome) -> bool:
+    """Right is a positive number, wrong is 0 or less; a failure is neither."""
+    if not isinstance(outcome, float):
+        return False
+    return outcome > 0 if kind == "the reference" else outcome <= 0
+
+
+def _known(reward: Reward, rows: Sequence[Answer]) -> Iterator[tuple[int, str, Kind, str]]:
+    """(Row, part, kind, text) of the answers whose verdict is known."""
+    good = [_good(reward, row) for row in rows]
+    for place, row in enumerate(rows):
+        if not reward.applies(row):
+            continue
+        yield place, reward.key, "an empty answer", ""
+        if row.asked.strip():
+            yield place, reward.key, "the prompt repeated", row.asked
+        own = good[place]
+        if own is None:
+            continue
+        yield place, reward.key, "the reference", own
+        others = (
+            each for each in (*good[place + 1 :], *good[:place]) if each is not None and each.strip() != own.strip()
+        )
+        if (other := next(others, None)) is not None:
+            yield place, reward.key, "another row's reference", other
+
+
+def _good(reward: Reward, row: Answer) -> str | None:
+    try:
+        return reward.known_good(row) if reward.applies(row) else None
+    except UnusableRow:
+        return None  # judging the other answers says so

@@ -1,0 +1,76 @@
+"""``python -m burnish.tasks.worker REQUESTS REPLIES PARENT``: judges answers in a process that can be killed.
+
+Started by `pool`, and imported by nobody. What a reward prints goes to standard error and is never taken for a verdict.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import random
+import resource
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+from burnish.errors import UserError
+from burnish.tasks.calling import call
+from burnish.tasks.reward import Reward
+from burnish.tasks.wire import Request, Work, judged, ready, refused
+
+_POLL = 1.0
+"""Seconds after which an orphan notices."""
+
+
+def main(requests: int, replies: int, parent: int) -> None:
+    """Prepares the rewards, says so, and judges until nobody asks any more."""
+    _end_with(parent)
+    with Connection(requests, writable=False) as asked, Connection(replies, readable=False) as told:
+        work: Work = pickle.loads(asked.recv_bytes())
+        if work.memory is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (work.memory, work.memory))
+        try:
+            for reward in work.rewards:
+                reward.prepare()
+            told.send_bytes(ready())
+            while True:
+                several: tuple[Request, ...] = pickle.loads(asked.recv_bytes())
+                for request in several:
+                    _serve(work.rewards, request, told)
+        except UserError as error:
+            told.send_bytes(refused(error.given, error.rule, error.remedy))
+        except EOFError:
+            pass  # nobody asks any more
+
+
+def _serve(rewards: Sequence[Reward], request: Request, told: Connection) -> None:
+    for part in request.parts:
+        reward = rewards[part]
+        _limit_processor_time(reward.deadline * len(request.answers))
+        random.seed(request.answers[0].key)  # a reward that draws gives the same in every worker
+        told.send_bytes(judged(part, call(reward, request.answers)))
+
+
+def _end_with(parent: int) -> None:
+    """A killed parent kills nobody, and this process's work has no taker any more."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _limit_processor_time(deadline: float) -> None:
+    """The kernel ends an orphan that hangs inside C code, where no thread of Python's can run."""
+    used = sum(os.times()[:2])
+    most = math.ceil(used + (deadline + _POLL) * (os.cpu_count() or 1)) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""Groups that the policy writes: what is learned, dropped, counted, and kept across an interruption."""
+
+import json
+import math
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from burnish.credit import Credit
+from burnish.data.records import Task
+from burnish.errors import RunError
+from burnish.losses.policy import Clipped, PolicyGradient
+from burnish.model.attention import install
+from burnish.model.policy import Policy
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.sampling import LocalSampler, SamplingParams
+from burnish.sources.draws import Draws
+from burnish.sources.rollouts import Asked, RolloutSettings, RolloutSource
+from burnish.sources.stored import load_group, store_group
+from burnish.step import Trainer
+from burnish.tasks import Failure, FailureKind, Verdict
+from tests.conftest import FAMILIES, VOCABULARY, make_groups
+
+END = 7
+GOOD = 11
+PARAMS = SamplingParams(max_new_tokens=6)
+
+
+def judge(answers):
+    """The share of good tokens; the last prompt's answers are judged by nobody."""
+    return [[_verdict(answer) for answer in group] for group in answers]
+
+
+def _verdict(answer):
+    if answer.prompt == "unjudgeable":
+        return Verdict({"good": Failure(FailureKind.CRASH, "always")}, Failure(FailureKind.CRASH, "always"))
+    share = answer.text.split().count(str(GOOD)) / len(answer.text.split())
+    return Verdict({"good": share}, share)
+
+
+def asked(count: int = 5, prompt: str = "") -> list[Asked]:
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.randint(VOCABULARY, (3 + row,), generator=generator) for row in range(count)]
+    return [Asked(each, Task(prompt or f"row {row}")) for row, each in enumerate(tokens)]
+
+
+def decode(tokens) -> str:
+    return " ".join(map(str, tokens))
+
+
+@pytest.fixture
+def policy():
+    torch.manual_seed(0)
+    model = FAMILIES["llama"]()
+    install(model)
+    return Policy(model, tokenizer=None)
+
+
+def source(policy, prompts=None, *, judging=judge, **changes) -> RolloutSource:
+    names = RolloutSettings.__dataclass_fields__
+    settings = {"groups_per_step": 3, "responses": 4} | {name: changes.pop(name) for name in names if name in changes}
+    sampler = LocalSampler(policy, [END], 256)
+    rest = {"rule": Credit(scale="none"), "params": PARAMS, "seed": 0, "max_steps": 4} | changes
+    return RolloutSource(prompts or asked(), sampler, judging, decode, settings=RolloutSettings(**settings), **rest)
+
+
+def test_every_step_has_groups_that_teach(policy):
+    mine = source(policy)
+    for step, groups in enumerate(mine, start=1):
+        assert 1 <= len(groups) <= 3
+        for group in groups:
+            advantages = [float(response.advantages[0]) for response in group.responses]
+            assert math.isclose(sum(advantages), 0, abs_tol=1e-6)
+            assert max(advantages) > 0
+            assert all(bool((response.policy_version == step - 1).all()) for response in group.responses)
+    assert step == mine.num_steps == 4
+
+
+def test_groups_without_signal_are_replaced_and_counted(policy):
+    mine = source(policy, groups_per_step=2, most_draws=4)
+    groups = next(iter(mine))
+    assert len(mine.newest) == len(groups) + mine.figures["groups_dropped"]
+    assert len(mine.newest) <= 8
+    assert [each.without_signal for each in mine.newest].count(True) == mine.figures["groups_dropped"]
+
+
+def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
+    mine = source(policy, judging=lambda answers: [[Verdict({"same": 1.0}, 1.0) for _ in each] for each in answers])
+    groups = next(iter(mine))
+    assert len(groups) == 3
+    assert all(float(response.advantages.abs().max()) == 0 for group in groups for response in group.responses)
+    assert mine.figures["groups_dropped"] == 12
+
+
+def test_failures_are_no_rewards(policy):
+    prompts = [*asked(3), *asked(1, "unjudgeable")]
+    mine = source(policy, prompts, groups_per_step=4, most_draws=1)
+    groups = next(iter(mine))
+    assert len(groups) <= 3
+    assert mine.figures["unjudged"] == 4
+    with pytest.raises(RunError, match="good: crash 16 times"):
+        next(iter(source(policy, asked(2, "unjudgeable"), groups_per_step=1)))
+
+
+def test_several_updates_learn_from_one_batch(policy):
+    mine = source(policy, groups_per_step=2, updates=2, max_steps=3)
+    versions = [{int(r.policy_version[0]) for g in groups for r in g.responses} for groups in mine]
+    assert versions == [{0}, {0}, {2}]
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_going_on_in_the_midst_of_a_batch_gives_the_same_groups(policy, updates, stop):
+    whole = [[store_group(g) for g in groups] for groups in source(policy, updates=updates, curriculum=True)]
+    first = source(policy, updates=updates, curriculum=True)
+    list(islice(first, stop))
+    second = source(policy, updates=updates, curriculum=True)
+    second.restore(json.loads(json.dumps(first.state())))
+    assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
+
+
+def test_a_group_comes_back_bit_for_bit(policy):
+    [group, *_] = next(iter(source(policy)))
+    again = load_group(json.loads(json.dumps(store_group(group))))
+    assert again.prompt.equal(group.prompt)
+    for one, other in zip(again.responses, group.responses, strict=True):
+        for name in ("tokens", "trainable", "sampler_logprobs", "advantages", "policy_version"):
+            assert getattr(one, name).equal(getattr(other, name))
+            assert getattr(one, name).dtype == getattr(other, name).dtype
+        assert (one.reward, one.finish) == (other.reward, other.finish)
+
+
+def test_trained_prompts_are_not_kept():
+    [group] = make_groups([(3, [2])])
+    assert store_group(group)["prompt"] == group.prompt.tolist()
+
+
+@given(st.integers(1, 7), st.lists(st.integers(0, 9), max_size=6), st.integers(0, 5))
+def test_draws_go_through_every_row_of_an_epoch(rows, counts, seed):
+    draws = Draws(rows, seed)
+    taken = [row for count in counts for row in draws.take(count)]
+    assert taken == Draws(rows, seed).take(len(taken))
+    for start in range(0, len(taken) - rows + 1, rows):
+        assert sorted(taken[start : start + rows]) == list(range(rows))
+
+
+def test_a_curriculum_prefers_what_is_solved_half_the_time():
+    draws = Draws(3, 0, curriculum=True)
+    for row, rate in ((0, 0.0), (1, 0.5), (2, 1.0)):
+        for _ in range(20):
+            draws.tell(row, rate)
+    counts = [0, 0, 0]
+    for _ in range(2000):
+        counts[draws.take(1)[0]] += 1
+    total = 1 + 2 * 0.05
+    for found, weight in zip(counts, (0.05, 1, 0.05), strict=True):
+        expected = 2000 * weight / total
+        assert abs(found - expected) < 5 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_learning_by_trying_finds_what_is_rewarded(policy, updates):
+    """The reward rises from chance (1 in 61) to most of what is possible, on-policy and with several updates."""
+    mine = source(policy, groups_per_step=4, responses=8, max_steps=30, updates=updates, rule=Credit())
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.01)))
+    loss = PolicyGradient(old="own") if updates == 1 else PolicyGradient(old="sampler", clip=Clipped(0.2, 0.28))
+    rewards = []
+    for groups in mine:
+        trainer.step(groups, loss, 4096, 1.0)
+        rewards.append(mine.figures["reward"])
+    assert rewards[0] < 0.1
+    assert sum(rewards[-5:]) / 5 > 0.4
