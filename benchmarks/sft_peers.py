@@ -40,8 +40,16 @@ def train(case: Case, contender: Contender, place: Path) -> dict[str, Any]:
 
 
 def train_apart(case: Case, contender: Contender, place: Path) -> dict[str, Any] | None:
-    """In a process of its own; None: it failed, and its last words are told."""
-    command = [sys.executable, __file__, "--place", str(place), "--case", json.dumps([case.size, case.data, case.adapter])]
+    """In a process of its own, with as many threads as OMP_NUM_THREADS says, or as there are cores; None: it failed,
+    and its last words are told."""
+    command = [
+        sys.executable,
+        __file__,
+        "--place",
+        str(place),
+        "--case",
+        json.dumps([case.size, case.data, case.adapter]),
+    ]
     command += ["--contender", json.dumps(contender.as_json())]
     environment = {**os.environ, **ENVIRONMENT, "BURNISH_CACHE": str(place / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -81,11 +81,9 @@ BEST = {
 }
 """The best setting that `sft_peers.py --search` found for each size. TRL 1.16 computes its loss in chunks by default."""
 SEARCHED = (
-    *(Contender(f"TRL, padding-free, {n}", "trl", n, PADDING_FREE) for n in (1, 2, 4, 8, 16)),
+    *(Contender(f"TRL, padding-free, {n}", "trl", n, PADDING_FREE) for n in (1, 4, 16)),
     *(Contender(f"TRL, padded, {n}", "trl", n, FLOAT32) for n in (1, 4, 8)),
-    Contender(
-        "TRL, padded, 8, rebalanced", "trl", 8, {**FLOAT32, "train_sampling_strategy": "batch_rebalance"}
-    ),
+    Contender("TRL, padded, 8, rebalanced", "trl", 8, {**FLOAT32, "train_sampling_strategy": "batch_rebalance"}),
     Contender("TRL, packed by bfd to 1 024", "trl", 1, {**FLOAT32, "packing": True, "max_length": 1024}),
     Contender("TRL, packed by bfd to 2 048", "trl", 1, {**FLOAT32, "packing": True, "max_length": 2048}),
     Contender("TRL, padding-free, 4, bfloat16", "trl", 4, {**PADDING_FREE, "bf16": True}),
