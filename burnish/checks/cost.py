@@ -19,8 +19,8 @@ from burnish.errors import CapacityError
 from burnish.model.load import load_config
 from burnish.model.policy import Policy
 from burnish.packing import CostModel
+from burnish.recipe.adapter import Adapter
 from burnish.recipe.policy import device_of
-from burnish.recipe.schema import Adapter
 from burnish.watch import quiet_transformers
 
 SECONDS = 120.0
@@ -89,7 +89,7 @@ def estimate(subject: Subject) -> Cost:
     """From the configuration alone; the groups on which laws are tried must be known."""
     recipe = subject.recipe
     model = _without_weights(recipe.model)
-    cost = Policy(model, subject.opener.tokenizer).cost
+    cost = Policy(model, subject.opener.reader.tokenizer).cost
     parameters = sum(p.numel() for p in model.parameters())
     trained = parameters if recipe.adapter.kind == "full" else _adapter_size(model, recipe.adapter)
     where = device_of(recipe)

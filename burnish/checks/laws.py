@@ -26,7 +26,7 @@ from burnish.types import Group, Microbatch, Score
 def packed_equals_plain(subject: Subject) -> Verdict:
     """Log-probabilities of all trained tokens, packed into one row and one by one through transformers' own forward."""
     policy, groups = subject.trial(), subject.shared
-    fault = _if_rows_saw_each_other(policy, groups, subject.opener.max_positions)
+    fault = _if_rows_saw_each_other(policy, groups, subject.opener.reader.max_positions)
     most = tolerance(policy.causal_lm.dtype, fault)
     found = difference(_packed_logprobs(policy, groups), plain_logprobs_of(policy, groups))
     measured = (

@@ -32,8 +32,8 @@ def rows_are_usable(subject: Subject) -> Verdict:
     return judged(
         worst <= MOST_DROPPED,
         "; ".join(text for _, text in parts),
-        f"raise max_length (the model holds {subject.opener.max_positions:,}), or keep the beginning of long rows with "
-        "overlong=cut; `burnish data profile` shows the lengths",
+        f"raise max_length (the model holds {subject.opener.reader.max_positions:,}), or keep the beginning of long "
+        "rows with overlong=cut; `burnish data profile` shows the lengths",
     )
 
 
@@ -129,7 +129,7 @@ def _shortened(text: str) -> str:
 
 def ends_are_learned(subject: Subject) -> Verdict:
     """Every learned turn ends with a learned token that no ordinary text has."""
-    rows, tokenizer = subject.rows, subject.opener.tokenizer
+    rows, tokenizer = subject.rows, subject.opener.reader.tokenizer
     unended = int(rows.samples.notes[:, UNENDED].sum())
     ends = ", ".join(f"{tokenizer.convert_ids_to_tokens(end)} ({end})" for end in sorted(rows.report.end_tokens))
     return judged(
@@ -142,7 +142,7 @@ def ends_are_learned(subject: Subject) -> Verdict:
 
 def begins_once(subject: Subject) -> Verdict:
     """One begin token at the beginning of every sample if tokenizer or template use one, and none anywhere else."""
-    tokenizer, template = subject.opener.tokenizer, subject.opener.template
+    tokenizer, template = subject.opener.reader.tokenizer, subject.opener.reader.template
     begin = tokenizer.bos_token_id
     if begin is None:
         return Verdict(None, "the tokenizer has no begin token")

@@ -95,7 +95,7 @@ def generation_stops(subject: Subject) -> Verdict:
     stops = {known} if isinstance(known, int) else set(known or ())
     ordinary = next(token for token in range(len(stops) + len(ends) + 1) if token not in stops.union(ends))
     late = [end for end in ends if _written(saved, model, end, ordinary) != BEFORE_END + 1]
-    names = ", ".join(str(subject.opener.tokenizer.convert_ids_to_tokens(end)) for end in (late or ends))
+    names = ", ".join(str(subject.opener.reader.tokenizer.convert_ids_to_tokens(end)) for end in (late or ends))
     return judged(
         not late,
         f"generation {'goes on after' if late else 'stops at'} {names}; the saved settings end at {sorted(stops)}",

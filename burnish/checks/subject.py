@@ -18,10 +18,12 @@ from burnish.data import Prepared
 from burnish.losses import Loss
 from burnish.model.policy import Policy
 from burnish.recipe.assemble import loss_of
-from burnish.recipe.inputs import TOKENS_PER_MICROBATCH, Opened, Opener
+from burnish.recipe.inputs import Opener
 from burnish.recipe.policy import open_policy
 from burnish.recipe.read import Origins
-from burnish.recipe.schema import Recipe, Sft
+from burnish.recipe.reader import Opened
+from burnish.recipe.schema import Recipe
+from burnish.recipe.training import Training
 from burnish.types import Group
 
 ROWS = 1000
@@ -49,8 +51,8 @@ class Subject:
         return self.origins.recipe
 
     @property
-    def stage(self) -> Sft:
-        return self.recipe.stages[0].sft
+    def stage(self) -> Training:
+        return self.recipe.stages[0].settings
 
     @cached_property
     def opener(self) -> Opener:
@@ -58,7 +60,7 @@ class Subject:
 
     @cached_property
     def train(self) -> Opened:
-        return self.opener.open(self.stage.data)
+        return self.opener.reader.open(self.stage.data)
 
     @cached_property
     def rows(self) -> Prepared:
@@ -69,7 +71,7 @@ class Subject:
     def held_out(self) -> Prepared | None:
         """The first held-out rows; None: the recipe has none."""
         data = self.stage.eval_data
-        return self.opener.open(data).drawn(ROWS, self.recipe.seed).whole() if data else None
+        return self.opener.reader.open(data).drawn(ROWS, self.recipe.seed).whole() if data else None
 
     @cached_property
     def policy(self) -> Policy:
@@ -82,7 +84,7 @@ class Subject:
 
     @property
     def tokens_per_microbatch(self) -> int:
-        return self.stage.tokens_per_microbatch or TOKENS_PER_MICROBATCH
+        return self.opener.reader.tokens_per_microbatch
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -102,7 +104,7 @@ class Subject:
     def shared(self) -> tuple[Group, ...]:
         """The groups, and one of two responses of two rows to the prompt of the first."""
         first, second = self.groups[0], self.groups[min(1, len(self.groups) - 1)]
-        room = max(1, self.opener.max_positions - len(first.prompt))
+        room = max(1, self.opener.reader.max_positions - len(first.prompt))
         other = second.responses[0]
         other = replace(other, tokens=other.tokens[:room], trainable=other.trainable[:room])
         return (*self.groups, replace(first, responses=(*first.responses, other)))
@@ -129,7 +131,7 @@ class Subject:
         policy = copied(self.policy, None)
         policy = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
         nudge(policy)
-        template = self.opener.template.saved if report.conversations else None
+        template = self.opener.reader.template.saved if report.conversations else None
         return save(policy, self.folder / "model", self.groups, template, report.end_tokens)
 
     def forget_models(self) -> None:

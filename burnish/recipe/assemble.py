@@ -13,9 +13,12 @@ from burnish.methods import sft
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.recipe.inputs import Inputs
+from burnish.recipe.optimisation import DECAY, Optimisation
 from burnish.recipe.own_loss import loss_identity, own_loss
 from burnish.recipe.policy import open_policy
-from burnish.recipe.schema import DECAY, Recipe, Sft
+from burnish.recipe.schema import Recipe
+from burnish.recipe.sft import Sft
+from burnish.recipe.training import Training
 from burnish.runs import frozen_fingerprint
 from burnish.schedule import Schedule
 from burnish.step import Trainer
@@ -60,18 +63,19 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     )
 
 
-def loss_of(settings: Sft) -> Loss:
+def loss_of(settings: Training) -> Loss:
     """What the stage minimises.
 
     Raises:
         RecipeError: a loss of the user's own cannot be used.
     """
+    assert isinstance(settings, Sft), "the only method there is"
     if settings.loss != "cross_entropy":
         return own_loss(settings.loss, settings.loss_options)
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
 
 
-def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
+def _optimizer(recipe: Recipe, settings: Optimisation, policy: Policy) -> Optimizer:
     chosen = OptimizerSettings(
         name=settings.optimizer,
         learning_rate=learning_rate(recipe, settings),
@@ -83,6 +87,6 @@ def _optimizer(recipe: Recipe, settings: Sft, policy: Policy) -> Optimizer:
     return Optimizer(policy.trained_parameters(), chosen, embedding_like)
 
 
-def learning_rate(recipe: Recipe, settings: Sft) -> float:
+def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
     """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret)."""
     return settings.learning_rate or (2e-5 if recipe.adapter.kind == "full" else 2e-4)

@@ -9,18 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 from transformers import GenerationConfig
 
 from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
-from burnish.data import Preparation, Prepared, choose_template
-from burnish.data.lengths import Overlong
-from burnish.data.maker import ControlRule, Maker
-from burnish.data.mixture import Data, open_data
-from burnish.data.rendering import TrainOn
+from burnish.data import Prepared
+from burnish.data.maker import Maker
 from burnish.errors import DataError, ModelError
 from burnish.evaluate import held_out_loss
 from burnish.evaluate.accuracy import Accuracy, accuracy, questions
@@ -30,14 +27,15 @@ from burnish.evaluate.plain import plain_loss
 from burnish.losses import CrossEntropy
 from burnish.model.attention import install, plain_attention
 from burnish.model.ends import end_of_turn
-from burnish.model.load import DtypeName, max_positions
+from burnish.model.load import DtypeName
 from burnish.model.open import Opened, end_tokens, open_model
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
 from burnish.recipe.conditions import out_of_memory_explained
-from burnish.recipe.data import FormatName, Source, sources
-from burnish.recipe.inputs import TOKENS_PER_MICROBATCH
-from burnish.recipe.schema import KNOWN_ELSEWHERE
+from burnish.recipe.data import Source
+from burnish.recipe.elsewhere import KNOWN_ELSEWHERE
+from burnish.recipe.reader import Reader
+from burnish.recipe.reading import Reading
 from burnish.watch import count_on_terminal
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -79,37 +77,15 @@ class ChatSettings(SamplingSettings):
         )
 
 
-class Evaluation(SamplingSettings):
+class Evaluation(SamplingSettings, Reading):
     """What `burnish eval` takes as key=value."""
 
     data: str
     """As `burnish sft` takes it, also with #500."""
-    format: FormatName | None = None
-    """A format's name, or file.py:function; null: recognised by the columns."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Our name: the column that has it."""
-    documents: Literal["file", "paragraph", "line"] = "file"
-    """What one document of a text file is."""
     split: str | None = None
     """Of a hub set or a folder; null: as the data says."""
     count: Annotated[int, Field(gt=0)] | None = None
     """Rows to draw by the seed; null: all."""
-    template: str | None = None
-    """plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, else plain."""
-    template_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    """Variables that the template reads."""
-    train_on: TrainOn = "assistant"
-    """Of which tokens the loss is taken, as in training."""
-    control_text: ControlRule = "text"
-    """What text of control tokens in a row becomes."""
-    max_length: Annotated[int, Field(ge=2)] | None = None
-    """Longest row, tokens; null: the model's positions."""
-    overlong: Overlong = "stop"
-    """What happens to longer rows."""
-    max_unusable: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the rows that may be unusable."""
-    tokens_per_microbatch: Annotated[int, Field(gt=0)] | None = None
-    """Most tokens computed at once; null: 4096, or the longest row."""
     dtype: DtypeName = "auto"
     """Type of the weights; auto: the checkpoint's own."""
     match: MatchRule | None = "exact"
@@ -192,24 +168,13 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
         UserError: anything that the user can mend, with the remedy.
     """
     opened = open_model(model, base=base, dtype=settings.dtype)
-    longest = _longest(opened, settings)
-    data = _open(settings)
-    preparation = Preparation.of(
-        data.rows,
-        opened.tokenizer,
-        choose_template(opened.tokenizer, settings.template),
-        format=data.format,
-        max_length=longest,
-        overlong=settings.overlong,
-        train_on=settings.train_on,
-        control_text=settings.control_text,
-        template_options=settings.template_options,
-        max_unusable=settings.max_unusable,
-    )
+    reader = Reader.of(settings, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
+    source = Source(path=settings.data, count=settings.count, split=settings.split)
+    preparation = reader.open(source).preparation
     prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))
-    with out_of_memory_explained(settings.tokens_per_microbatch or TOKENS_PER_MICROBATCH):
+    with out_of_memory_explained(reader.tokens_per_microbatch):
         asked = None if settings.match is None else _ask(opened, preparation.maker, prepared, settings)
-        loss, note = _loss(opened, prepared, settings.tokens_per_microbatch)
+        loss, note = _loss(opened, prepared, reader.tokens_per_microbatch)
     report = prepared.report
     return Evaluated(
         model=model,
@@ -225,24 +190,7 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
     )
 
 
-def _open(settings: Evaluation) -> Data:
-    source = Source(path=settings.data, count=settings.count, split=settings.split)
-    named = sources(source, format=settings.format, columns=settings.columns, documents=settings.documents)
-    return open_data(named, seed=settings.seed)
-
-
-def _longest(opened: Opened, settings: Evaluation) -> int:
-    positions = max_positions(opened.causal_lm.config)
-    if settings.max_length is not None and settings.max_length > positions:
-        raise ModelError(
-            given=f"max_length: {settings.max_length}",
-            rule=f"{opened.named.given} is exact up to {positions} positions",
-            remedy=f"set max_length to at most {positions}",
-        )
-    return settings.max_length or positions
-
-
-def _loss(opened: Opened, prepared: Prepared, tokens_per_microbatch: int | None) -> tuple[float, list[str]]:
+def _loss(opened: Opened, prepared: Prepared, budget: int) -> tuple[float, list[str]]:
     """The loss as a run computes it, by packed rows; where that cannot be, by plain ones, and a line that says so."""
     install(opened.causal_lm)
     try:
@@ -250,7 +198,6 @@ def _loss(opened: Opened, prepared: Prepared, tokens_per_microbatch: int | None)
     except ModelError as error:
         with plain_attention(opened.causal_lm):
             return plain_loss(opened.model, prepared), [f"rows are computed one at a time: {error.given}"]
-    budget = tokens_per_microbatch or TOKENS_PER_MICROBATCH
     return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"]), []
 
 

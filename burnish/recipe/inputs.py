@@ -8,56 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Self
 
-from transformers import PreTrainedTokenizerBase
-
-from burnish.data import Feed, Preparation, Prepared, Template, choose_template
-from burnish.data.mixture import Data, open_data
-from burnish.errors import ModelError
-from burnish.model.load import load_config, load_tokenizer, max_positions
-from burnish.recipe.data import Source, sources
+from burnish.data import Feed, Prepared
+from burnish.model.load import load_config, load_tokenizer
 from burnish.recipe.read import stage_recipe
-from burnish.recipe.schema import Recipe, Sft
-from burnish.sources import epoch_order, num_draws
+from burnish.recipe.reader import Opened, Reader
+from burnish.recipe.schema import Recipe
+from burnish.recipe.training import Training
+from burnish.sources import num_draws
 from burnish.watch import count_on_terminal
-
-TOKENS_PER_MICROBATCH = 4096
-"""The default of tokens_per_microbatch."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Opened:
-    """Rows, and what makes groups of them."""
-
-    data: Data
-    preparation: Preparation
-    max_positions: int
-    """The longest sequence of the model."""
-
-    def lines(self) -> Iterator[str]:
-        """Each source for people."""
-        return self.data.lines()
-
-    def drawn(self, draws: int, seed: int) -> Preparation:
-        """Only the rows that are drawn in a run that ends within its first epoch, in the order of that epoch."""
-        order = epoch_order(seed, 0, len(self.data.rows))
-        maker = replace(self.preparation.maker, rows=self.data.rows.pick(order[:draws]))
-        return replace(self.preparation, maker=maker)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Opener:
-    """Opens data as a stage says, for its model."""
+    """A stage of a recipe, and what reads its data for the model that it begins with."""
 
     recipe: Recipe
-    stage: Sft
-    model: str
-    """Where the stage begins: the recipe's model, or the folder that an earlier stage wrote."""
-    tokenizer: PreTrainedTokenizerBase
-    template: Template
-    max_positions: int
+    stage: Training
+    reader: Reader
 
     @classmethod
     def of(cls, recipe: Recipe, number: int = 0, model: str | None = None) -> Self:
@@ -68,34 +38,12 @@ class Opener:
             number: from 0.
             model: where the stage begins; None: with the recipe's model, and the tokens that earlier stages add.
         """
-        stage = recipe.stages[number].sft
+        stage = recipe.stages[number].settings
         before = recipe.stages[: number + 1] if model is None else recipe.stages[number : number + 1]
-        tokens = dict.fromkeys(token for each in before for token in each.sft.tokens_to_add)
+        tokens = dict.fromkeys(token for each in before for token in each.settings.tokens_to_add)
         begins = model or recipe.model
         tokenizer = load_tokenizer(begins, tuple(tokens))
-        template = choose_template(tokenizer, stage.template)
-        return cls(recipe, stage, begins, tokenizer, template, max_positions(load_config(begins)))
-
-    @property
-    def tokens_per_microbatch(self) -> int:
-        return self.stage.tokens_per_microbatch or TOKENS_PER_MICROBATCH
-
-    @property
-    def max_length(self) -> int:
-        """The longest row, tokens: as the recipe says, or what the model's positions and a microbatch hold.
-
-        Raises:
-            ModelError: the recipe says more than the model's positions.
-        """
-        positions = self.max_positions
-        longest = self.stage.max_length or min(positions, self.stage.tokens_per_microbatch or positions)
-        if longest > positions:
-            raise ModelError(
-                given=f"max_length: {longest}",
-                rule=f"{self.model} is exact up to {positions} positions",
-                remedy=f"set max_length to at most {positions}",
-            )
-        return longest
+        return cls(recipe, stage, Reader.of(stage, begins, load_config(begins), tokenizer, recipe.seed))
 
     def num_draws(self, rows: int) -> int:
         """How many of so many rows the stage draws, those of further epochs too."""
@@ -110,28 +58,9 @@ class Opener:
         Raises:
             DataError: it cannot be read, or it is not known what its rows mean.
         """
-        self.open(self.stage.data)
+        self.reader.open(self.stage.data)
         if self.stage.eval_data:
-            self.open(self.stage.eval_data)
-
-    def open(self, data: str | Source | Sequence[str | Source]) -> Opened:
-        """The rows that `data` names, as the stage reads and learns them."""
-        stage = self.stage
-        named = sources(data, format=stage.format, columns=stage.columns, documents=stage.documents)
-        opened = open_data(named, seed=self.recipe.seed)
-        preparation = Preparation.of(
-            opened.rows,
-            self.tokenizer,
-            self.template,
-            format=opened.format,
-            max_length=self.max_length,
-            overlong=stage.overlong,
-            train_on=stage.train_on,
-            control_text=stage.control_text,
-            template_options=stage.template_options,
-            max_unusable=stage.max_unusable,
-        )
-        return Opened(opened, preparation, self.max_positions)
+            self.reader.open(self.stage.eval_data)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -152,8 +81,8 @@ class Inputs:
     def of(cls, opener: Opener) -> Self:
         """Opened before the model is loaded, so that mistakes in the data show at once."""
         told = count_on_terminal("rows made into tokens")
-        train = opener.open(opener.stage.data)
-        held_out = opener.open(opener.stage.eval_data) if opener.stage.eval_data else None
+        train = opener.reader.open(opener.stage.data)
+        held_out = opener.reader.open(opener.stage.eval_data) if opener.stage.eval_data else None
         measured_on = held_out.preparation.whole(told=told) if held_out else None
         rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
         shuffle = draws >= rows or train.data.format.documents  # how many pieces documents give is not known
@@ -162,7 +91,7 @@ class Inputs:
 
     @property
     def tokens_per_microbatch(self) -> int:
-        return self.opener.tokens_per_microbatch
+        return self.opener.reader.tokens_per_microbatch
 
     @property
     def facts(self) -> dict[str, str]:
@@ -201,4 +130,5 @@ class Inputs:
 def open_to_look(model: str, data: str, settings: Sequence[str]) -> Opened:
     """Opens data as `burnish sft` with these settings would."""
     recipe = stage_recipe("sft", {"model": model, "data": data}, settings).recipe
-    return Opener.of(recipe).open(recipe.stages[0].sft.data)
+    opener = Opener.of(recipe)
+    return opener.reader.open(opener.stage.data)

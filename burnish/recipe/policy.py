@@ -8,8 +8,9 @@ from burnish.errors import RecipeError
 from burnish.model.adapters import AdapterSettings
 from burnish.model.load import default_device, load_policy
 from burnish.model.policy import Policy
+from burnish.recipe.adapter import Adapter
 from burnish.recipe.inputs import Opener
-from burnish.recipe.schema import Adapter, Recipe
+from burnish.recipe.schema import Recipe
 
 
 def open_policy(opener: Opener) -> Policy:
@@ -21,7 +22,7 @@ def open_policy(opener: Opener) -> Policy:
     """
     recipe, stage = opener.recipe, opener.stage
     return load_policy(
-        opener.model,
+        opener.reader.model,
         adapter=_adapter(recipe.adapter),
         dtype=recipe.dtype,
         device=device_of(recipe),

@@ -10,10 +10,8 @@ from typing import Any, TypeGuard
 from burnish.config.settings import parse, unknown_name
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.errors import RecipeError
-from burnish.recipe.schema import KNOWN_ELSEWHERE, OPERATIONAL, Recipe, Sft
-
-METHODS = {"sft": Sft}
-"""The methods that a stage can name."""
+from burnish.recipe.elsewhere import KNOWN_ELSEWHERE
+from burnish.recipe.schema import METHODS, OPERATIONAL, Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def run(origins: Origins) -> Finished:
     if (done := RunFolder.finished_before(path, origins.identity())) is not None:
         return Finished(path.absolute(), done, again=True)
     for stage in recipe.stages:
-        loss_of(stage.sft)
+        loss_of(stage.settings)
     openers = [Opener.of(recipe), *_later_openers(recipe)]
     first = Inputs.of(openers[0])
     derived = _derived(recipe, openers)
@@ -129,7 +129,7 @@ class _Running:
                 self._say(note)
             stage.run(place, self.listeners, self.stop)
             train = inputs.feed.whole()
-            template = inputs.opener.template.saved if train.report.conversations else None
+            template = inputs.opener.reader.template.saved if train.report.conversations else None
             ends = train.report.end_tokens
             place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
             return {"steps": stage.source.num_steps, "data": train.fingerprint}
@@ -164,7 +164,7 @@ def _later_openers(recipe: Recipe) -> Iterator[Opener]:
     """Opens the data of the stages after the first, so that mistakes show before the first is trained."""
     for number in range(1, len(recipe.stages)):
         before, opener = Opener.of(recipe, number - 1), Opener.of(recipe, number)
-        if recipe.adapter.kind != "full" and len(opener.tokenizer) > len(before.tokenizer):
+        if recipe.adapter.kind != "full" and len(opener.reader.tokenizer) > len(before.reader.tokenizer):
             raise RecipeError(
                 given=f"add_tokens of the stage {stage_names(recipe)[number]}, with an adapter",
                 rule="a later stage goes on with the first one's adapter, which has new tokens from its beginning",
@@ -180,8 +180,8 @@ def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
         f"stages.{number}.{recipe.stages[number].method}.{key}": value
         for number, opener in enumerate(openers)
         for key, value in {
-            "max_length": opener.max_length,
-            "tokens_per_microbatch": opener.tokens_per_microbatch,
+            "max_length": opener.reader.max_length,
+            "tokens_per_microbatch": opener.reader.tokens_per_microbatch,
             "learning_rate": learning_rate(recipe, opener.stage),
         }.items()
     }

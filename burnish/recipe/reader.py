@@ -1,0 +1,107 @@
+"""From what a user says of reading to rows that can be made into groups, for one model and its tokenizer.
+
+Under `inputs`, which learns from the rows, and `evaluation`, which measures on them: both read in the same way, so a
+loss here and there means the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from burnish.data import Preparation, Template, choose_template
+from burnish.data.mixture import Data, open_data
+from burnish.errors import ModelError
+from burnish.model.load import max_positions
+from burnish.recipe.data import Source, sources
+from burnish.recipe.reading import Reading
+from burnish.sources import epoch_order
+
+TOKENS_PER_MICROBATCH = 4096
+"""The default of tokens_per_microbatch."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Opened:
+    """Rows, and what makes groups of them."""
+
+    data: Data
+    preparation: Preparation
+    max_positions: int
+    """The longest sequence of the model."""
+
+    def lines(self) -> Iterator[str]:
+        """Each source for people."""
+        return self.data.lines()
+
+    def drawn(self, draws: int, seed: int) -> Preparation:
+        """Only the rows that are drawn in a run that ends within its first epoch, in the order of that epoch."""
+        order = epoch_order(seed, 0, len(self.data.rows))
+        maker = replace(self.preparation.maker, rows=self.data.rows.pick(order[:draws]))
+        return replace(self.preparation, maker=maker)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Reader:
+    """Reads rows for one model."""
+
+    reading: Reading
+    model: str
+    """As messages name it: a hub name or a folder."""
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    max_positions: int
+    """The longest sequence of the model."""
+    seed: int
+    """Of the rows that a source draws."""
+
+    @classmethod
+    def of(
+        cls, reading: Reading, model: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> Self:
+        """A reader for the model of that name and configuration."""
+        template = choose_template(tokenizer, reading.template)
+        return cls(reading, model, tokenizer, template, max_positions(config), seed)
+
+    @property
+    def tokens_per_microbatch(self) -> int:
+        return self.reading.tokens_per_microbatch or TOKENS_PER_MICROBATCH
+
+    @property
+    def max_length(self) -> int:
+        """The longest row, tokens: as the recipe says, or what the model's positions and a microbatch hold.
+
+        Raises:
+            ModelError: the recipe says more than the model's positions.
+        """
+        positions = self.max_positions
+        longest = self.reading.max_length or min(positions, self.reading.tokens_per_microbatch or positions)
+        if longest > positions:
+            raise ModelError(
+                given=f"max_length: {longest}",
+                rule=f"{self.model} is exact up to {positions} positions",
+                remedy=f"set max_length to at most {positions}",
+            )
+        return longest
+
+    def open(self, data: str | Source | Sequence[str | Source]) -> Opened:
+        """The rows that `data` names, ready to be made into groups."""
+        reading = self.reading
+        named = sources(data, format=reading.format, columns=reading.columns, documents=reading.documents)
+        opened = open_data(named, seed=self.seed)
+        preparation = Preparation.of(
+            opened.rows,
+            self.tokenizer,
+            self.template,
+            format=opened.format,
+            max_length=self.max_length,
+            overlong=reading.overlong,
+            train_on=reading.train_on,
+            control_text=reading.control_text,
+            template_options=reading.template_options,
+            max_unusable=reading.max_unusable,
+        )
+        return Opened(opened, preparation, self.max_positions)

@@ -1,0 +1,53 @@
+"""What a user may say of how rows are read and made into tokens: the same in training and in `burnish eval`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from burnish.config.settings import Settings
+from burnish.data.lengths import Overlong
+from burnish.data.maker import ControlRule
+from burnish.data.rendering import TrainOn
+from burnish.recipe.data import FormatName
+from burnish.recipe.numbers import Fraction, Positive
+
+
+class Reading(Settings):
+    """From rows to tokens."""
+
+    format: FormatName | None = None
+    """What a row means: a format's name, or file.py:function; null: recognised by the columns."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our name: the column that has it, such as {question: problem, answer: solution}."""
+    documents: Literal["file", "paragraph", "line"] = "file"
+    """What one document of a text file is."""
+    template: str | None = None
+    """plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, and plain if it has
+    none."""
+    template_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """Variables that the template reads, such as enable_thinking: false."""
+    train_on: TrainOn = "assistant"
+    """What is learned of a conversation: assistant (all its turns), last (the last of them), answers (they without
+    reasoning), reasoning, tool_calls, everything."""
+    control_text: ControlRule = "text"
+    """What text of control tokens in a row becomes: text (the characters that it consists of), or tokens."""
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    """Longest row, tokens; null: the model's positions."""
+    overlong: Overlong = "stop"
+    """What happens to longer rows: stop with an error, drop them, cut the end of their response, or cut_turns: the
+    earliest turns of their conversation. Plain text is always cut into pieces."""
+    max_unusable: Fraction = 0.0
+    """Share of the rows that may be unusable; they are left out, and listed in the run folder. 0: any stops the run."""
+    tokens_per_microbatch: Positive | None = None
+    """Most tokens computed at once: a memory knob that does not change the result; null: 4096, or the longest row."""
+
+    @model_validator(mode="after")
+    def _a_row_fits_into_a_microbatch(self) -> Reading:
+        if self.max_length and self.tokens_per_microbatch and self.max_length > self.tokens_per_microbatch:
+            raise ValueError(
+                f"a row of max_length {self.max_length} cannot be split over microbatches of "
+                f"{self.tokens_per_microbatch} tokens; raise tokens_per_microbatch or lower max_length"
+            )
+        return self
