@@ -64,7 +64,7 @@ def make_tokenizer(vocabulary: int, shared: Path) -> PreTrainedTokenizerBase:
 
 @cache
 def rows_of(data: DataName, shared: Path) -> list[Row]:
-    """GSM8K's train file; or a mixture of it with mathematics, programs, and conversations of several turns."""
+    """GSM8K's train file, or a mixture of it with mathematics, programs, and conversations of several turns."""
     grade_school = [_asked(row["question"], row["answer"]) for row in _read(shared / "data/gsm8k/train.jsonl")]
     if data == "gsm8k":
         return grade_school

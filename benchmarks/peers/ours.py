@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 import torch
 
+from burnish.recipe.adapter import Adapter
 from burnish.recipe.assemble import assemble
 from burnish.recipe.conditions import repeatable
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.read import stage_recipe
-from burnish.recipe.schema import Adapter
 from burnish.runs import RunFolder, StageFolder, StopSignal
 from burnish.watch import Listeners, open_progress
 from burnish.watch.peak import measured_peak
