@@ -77,8 +77,10 @@ def measure(cases: list[Case], place: Place, rounds: int, path: Path | None) -> 
         if case.size not in best:
             best[case.size] = search(Case(case.size, "mixture"), place)
         fastest, tried = best[case.size]
-        results.append(compare(case, (BURNISH, fastest, PLAIN, DEFAULTS), place, rounds))
-        results[-1] |= {"best": fastest.name, "tried": tried}
+        result = compare(case, (BURNISH, fastest, PLAIN, DEFAULTS), place, rounds)
+        if result is None:
+            continue
+        results.append({**result, "best": fastest.name, "tried": tried})
         print_table(results[-1])
         if path is not None:
             path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
