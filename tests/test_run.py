@@ -159,7 +159,7 @@ def test_the_recipe_in_the_folder_says_where_values_come_from(finished):
     text = (finished.folder / "recipe.yaml").read_text()
     assert "learning_rate: 0.01  # command line" in text
     assert "schedule: cosine  # default" in text
-    assert "tokens_per_microbatch: 4096  # derived from model and data" in text
+    assert "tokens_per_microbatch: 2048  # derived from model and data" in text
     assert yaml.safe_load(text)["stages"][0]["sft"]["sequences_per_step"] == 16
 
 

@@ -26,7 +26,7 @@ Three routes lead to the gradient:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +37,8 @@ from burnish.types import Microbatch, Score, TokenScores
 
 CHUNK_BYTES = 16 * 2**20
 """Size of one chunk of logits. Small enough for a CPU's cache, large enough to keep a GPU busy."""
+_WHOLE_ROWS = frozenset({Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION})
+"""Scores that look at all log-probabilities of a row."""
 
 
 def score(
@@ -74,7 +76,7 @@ def score(
     return TokenScores(**{kind.value: values[k] for k, kind in enumerate(order)})
 
 
-def all_logprobs(hidden: Tensor, head: Head, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def all_probabilities(hidden: Tensor, head: Head, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """What sampling draws from, for a few rows at a time and without gradients.
 
     Args:
@@ -83,15 +85,16 @@ def all_logprobs(hidden: Tensor, head: Head, *, temperature: float = 1.0) -> tup
         temperature: divides the logits.
 
     Returns:
-        [R, V] log-softmax(z / T), and [R] log Σ exp(z / T).
+        [R, V] softmax(z / T), and [R] log Σ exp(z / T).
     """
     dtype, new = accumulation_dtype(hidden.dtype), head.new_rows
     setting = _Setting(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
-    nothing = torch.empty(0, dtype=torch.int64, device=hidden.device)
-    logits = _Logits(hidden, nothing, head.weight.to(dtype), head.bias, new_rows, setting)
-    chunk = logits.chunk(slice(0, len(hidden)))
-    return chunk.logprobs, chunk.log_partition
+    nothing = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)  # no target is asked for
+    chunk = _Logits(hidden, nothing, head.weight.to(dtype), head.bias, new_rows, setting, ()).chunk(
+        slice(0, len(hidden))
+    )
+    return chunk.probabilities, chunk.log_partition
 
 
 class _Gather(torch.autograd.Function):
@@ -135,8 +138,12 @@ class _Chunk:
     """[chunk, H]"""
     targets: Tensor
     """[chunk]"""
-    logprobs: Tensor
-    """[chunk, V]"""
+    probabilities: Tensor
+    """[chunk, V]; `product_gradient` makes the gradient in its place."""
+    logprobs: Tensor | None
+    """[chunk, V]; None: no score looks at a whole row of them, and the probabilities stand in the logits' place."""
+    logprob: Tensor
+    """[chunk], of the targets"""
     log_partition: Tensor
     """[chunk]"""
     capped: Tensor | None
@@ -150,37 +157,43 @@ class _Chunk:
 
     def _value(self, kind: Score) -> Tensor:
         if kind is Score.LOGPROB:
-            return self.logprobs.gather(1, self.targets[:, None])[:, 0]
-        if kind is Score.ENTROPY:
-            return -(self.logprobs.exp() * self.logprobs).sum(dim=1)
+            return self.logprob
         if kind is Score.LOG_PARTITION:
             return self.log_partition
+        assert self.logprobs is not None, "the logits know which scores look at whole rows"
+        if kind is Score.ENTROPY:
+            return -(self.probabilities * self.logprobs).sum(dim=1)
         if kind is Score.LOG_COLLISION:
             return torch.logsumexp(2 * self.logprobs, dim=1)
         return self.logprobs.mean(dim=1)
 
     def product_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
-        """[chunk, V]: Σ_k upstream[k] · d(score k)/d(W h + b); upstream is [scores, chunk]."""
+        """[chunk, V]: Σ_k upstream[k] · d(score k)/d(W h + b); upstream is [scores, chunk].
+
+        The gradient takes the place of the probabilities: a chunk gives one.
+        """
         given = dict(zip(order, upstream, strict=True))
         zero = torch.zeros_like(self.log_partition)
         onehot, partition = given.get(Score.LOGPROB, zero), given.get(Score.LOG_PARTITION, zero)
         mean, entropy = given.get(Score.MEAN_LOGPROB, zero), given.get(Score.ENTROPY)
-        probabilities = self.logprobs.exp()
         factor = (partition - onehot - mean)[:, None]
         if entropy is not None:
-            value = -(probabilities * self.logprobs).sum(dim=1)
+            assert self.logprobs is not None, "the logits know which scores look at whole rows"
+            value = self._value(Score.ENTROPY)
             factor = factor - entropy[:, None] * (self.logprobs + value[:, None])
         if Score.LOG_COLLISION in given:
-            collision = torch.logsumexp(2 * self.logprobs, dim=1)
-            factor = factor + 2 * given[Score.LOG_COLLISION][:, None] * torch.expm1(self.logprobs - collision[:, None])
-        gradient = probabilities.mul_(factor)
+            assert self.logprobs is not None, "the logits know which scores look at whole rows"
+            collision = given[Score.LOG_COLLISION][:, None]
+            value = self._value(Score.LOG_COLLISION)
+            factor = factor + 2 * collision * torch.expm1(self.logprobs - value[:, None])
+        gradient = self.probabilities.mul_(factor)
         if Score.MEAN_LOGPROB in given:
             gradient += mean[:, None] / gradient.shape[1]
         # One entry a row: indexing is deterministic on every device, a scatter of sums need not be.
         gradient[torch.arange(len(gradient), device=gradient.device), self.targets] += onehot
         if self.capped is not None:
             gradient *= 1 - self.capped**2
-        return gradient.mul_(self.slope)
+        return gradient if self.slope == 1.0 else gradient.mul_(self.slope)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -198,6 +211,8 @@ class _Logits:
     new_rows: Tensor | None
     """[R, H], in the type to accumulate in; stand in the place of the weight's rows of `setting.new_tokens`."""
     setting: _Setting
+    order: tuple[Score, ...]
+    """The scores that chunks are made for."""
 
     def __iter__(self) -> Iterator[_Chunk]:
         size = max(1, self.setting.chunk_bytes // (self.weight.shape[0] * self.weight.element_size()))
@@ -219,10 +234,28 @@ class _Logits:
             logits = capped * setting.softcap
         if setting.temperature != 1.0:
             logits /= setting.temperature
-        log_partition = torch.logsumexp(logits, dim=1)
-        logprobs = logits.sub_(log_partition[:, None])
-        slope = setting.scale / setting.temperature
-        return _Chunk(rows, part, self.targets[rows], logprobs, log_partition, capped, slope)
+        return self._normalised(rows, part, logits, capped)
+
+    def _normalised(self, rows: slice, part: Tensor, logits: Tensor, capped: Tensor | None) -> _Chunk:
+        """The logits as probabilities, in as few passes over them as torch's functions allow: a chunk is larger than a
+        core's own cache, and exponentials cost as much as a fifth of the product. The largest probability of a row is
+        1 / Σ exp(z − max z), so softmax alone gives the log-partition."""
+        targets, setting = self.targets[rows], self.setting
+        largest, chosen = logits.amax(dim=1), logits.gather(1, targets[:, None])[:, 0]
+        whole = not _WHOLE_ROWS.isdisjoint(self.order)
+        probabilities = torch.softmax(logits, dim=1) if whole else torch.softmax(logits, dim=1, out=logits)
+        log_partition = largest - probabilities.amax(dim=1).log()
+        return _Chunk(
+            rows,
+            part,
+            targets,
+            probabilities,
+            logprobs=logits.sub_(log_partition[:, None]) if whole else None,
+            logprob=chosen - log_partition,
+            log_partition=log_partition,
+            capped=capped,
+            slope=setting.scale / setting.temperature,
+        )
 
 
 class _LinearScores(torch.autograd.Function):
@@ -241,14 +274,13 @@ class _LinearScores(torch.autograd.Function):
         route: _Route,
     ) -> Tensor:
         dtype = accumulation_dtype(source.dtype)
-        logits = _Logits(
-            source, targets, weight.to(dtype), bias, None if new_rows is None else new_rows.to(dtype), setting
-        )
+        new = None if new_rows is None else new_rows.to(dtype)
+        logits = _Logits(source, targets, weight.to(dtype), bias, new, setting, order)
         values = source.new_empty((len(order), len(source)), dtype=dtype)
         for chunk in logits:
             values[:, chunk.rows] = chunk.values(order)
             route.visit(chunk, logits)
-        ctx.setting, ctx.route = setting, route
+        ctx.setting, ctx.order, ctx.route = setting, order, route
         ctx.save_for_backward(source, weight, bias, new_rows, targets)
         return values
 
@@ -256,9 +288,8 @@ class _LinearScores(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         source, weight, bias, new_rows, targets = ctx.saved_tensors
         dtype = upstream.dtype
-        logits = _Logits(
-            source, targets, weight.to(dtype), bias, None if new_rows is None else new_rows.to(dtype), ctx.setting
-        )
+        new = None if new_rows is None else new_rows.to(dtype)
+        logits = _Logits(source, targets, weight.to(dtype), bias, new, ctx.setting, ctx.order)
         found = ctx.route.gradients(upstream, logits)
         kinds = (source, weight, bias, new_rows)
         return *(None if g is None or k is None else g.to(k.dtype) for g, k in zip(found, kinds, strict=True)), *(
@@ -324,7 +355,8 @@ class _FrozenHead:
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
         for k, alone in enumerate(torch.eye(len(self.order), dtype=logits.weight.dtype, device=logits.weight.device)):
-            gradient = chunk.product_gradient(self.order, alone[:, None].expand(-1, len(chunk.source)))
+            given = chunk if k + 1 == len(self.order) else replace(chunk, probabilities=chunk.probabilities.clone())
+            gradient = given.product_gradient(self.order, alone[:, None].expand(-1, len(chunk.source)))
             into = self.kept[k, chunk.rows]
             if logits.new_rows is None:
                 torch.mm(gradient, logits.weight, out=into)

@@ -22,8 +22,9 @@ from burnish.recipe.data import Source, sources
 from burnish.recipe.reading import Reading
 from burnish.sources import epoch_order
 
-TOKENS_PER_MICROBATCH = 4096
-"""The default of tokens_per_microbatch."""
+TOKENS_PER_MICROBATCH = 2048
+"""The default of tokens_per_microbatch. On CPU it was the fastest of 512 to 4096 at three sizes (docs/devlog.md), and
+activations take half of what they take at 4096; gradients are added once per microbatch, so fewer tokens cost time."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -57,7 +57,7 @@ class Reading(Settings):
     max_unusable: Fraction = 0.0
     """Share of the rows that may be unusable; they are left out, and listed in the run folder. 0: any stops the run."""
     tokens_per_microbatch: Positive | None = None
-    """Most tokens computed at once: a memory knob that does not change the result; null: 4096, or the longest row."""
+    """Most tokens computed at once: a memory knob that does not change the result; null: 2048, or the longest row."""
 
     @model_validator(mode="after")
     def _a_row_fits_into_a_microbatch(self) -> Reading:

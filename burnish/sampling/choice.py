@@ -1,4 +1,4 @@
-"""From log-probabilities to the next tokens: truncation, and a draw through the inverse distribution.
+"""From probabilities to the next tokens: truncation, and a draw through the inverse distribution.
 
 Under `local`. Pure: the uniform numbers are given. Log-probabilities that are reported are those of the whole
 vocabulary at the temperature, before any truncation or penalty: what training computes.
@@ -59,12 +59,12 @@ class SamplingParams:
 
 
 def choose(
-    logprobs: Tensor, log_partition: Tensor, uniforms: Tensor, params: SamplingParams, seen: Tensor | None = None
+    probabilities: Tensor, log_partition: Tensor, uniforms: Tensor, params: SamplingParams, seen: Tensor | None = None
 ) -> Tensor:
     """[R] the next tokens.
 
     Args:
-        logprobs: [R, V] log-softmax(z / T).
+        probabilities: [R, V] softmax(z / T); not changed.
         log_partition: [R] log Σ exp(z / T).
         uniforms: [R] in [0, 1), one for each row.
         params: what is allowed.
@@ -72,18 +72,17 @@ def choose(
     """
     if params.repetition_penalty != 1:
         assert seen is not None, "a repetition penalty needs the tokens that were there"
-        logits = logprobs + log_partition[:, None]
-        logprobs = torch.where(seen, _penalised(logits, params.repetition_penalty), logits).log_softmax(dim=-1)
+        logits = probabilities.log() + log_partition[:, None]
+        probabilities = torch.where(seen, _penalised(logits, params.repetition_penalty), logits).softmax(dim=-1)
     if params.temperature == 0:
-        return logprobs.argmax(dim=-1)
+        return probabilities.argmax(dim=-1)
     if params.top_k:
-        logprobs = _keep(logprobs, _top_k(logprobs, params.top_k))
+        probabilities = _keep(probabilities, _top_k(probabilities, params.top_k))
     if params.top_p < 1:
-        logprobs = _keep(logprobs, _top_p(logprobs, params.top_p))
+        probabilities = _keep(probabilities, _top_p(probabilities, params.top_p))
     if params.min_p > 0:
-        floor = logprobs.amax(dim=-1, keepdim=True) + torch.log(logprobs.new_tensor(params.min_p))
-        logprobs = _keep(logprobs, logprobs >= floor)
-    return draw(logprobs.exp(), uniforms)
+        probabilities = _keep(probabilities, probabilities >= params.min_p * probabilities.amax(dim=-1, keepdim=True))
+    return draw(probabilities, uniforms)
 
 
 def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
@@ -119,21 +118,20 @@ def _last_possible(weights: Tensor, found: Tensor) -> Tensor:
     return torch.where(last >= 0, last, weights.argmax(dim=-1))
 
 
-def _keep(logprobs: Tensor, kept: Tensor) -> Tensor:
-    return logprobs.masked_fill(~kept, -torch.inf)
+def _keep(weights: Tensor, kept: Tensor) -> Tensor:
+    return torch.where(kept, weights, 0.0)
 
 
-def _top_k(logprobs: Tensor, count: int) -> Tensor:
+def _top_k(weights: Tensor, count: int) -> Tensor:
     """[R, V] True for the likeliest tokens; ties with the last of them stay."""
-    least = logprobs.topk(min(count, logprobs.shape[1]), dim=-1).values[:, -1:]
-    return logprobs >= least
+    return weights >= weights.topk(min(count, weights.shape[1]), dim=-1).values[:, -1:]
 
 
-def _top_p(logprobs: Tensor, share: float) -> Tensor:
-    """[R, V] True for the fewest likeliest tokens that together have the share of what is left; ties stay."""
-    ordered = logprobs.softmax(dim=-1).sort(dim=-1, descending=True)
+def _top_p(weights: Tensor, share: float) -> Tensor:
+    """[R, V] True for the fewest likeliest tokens that together have the share of what is left."""
+    ordered = weights.sort(dim=-1, descending=True)
     before = ordered.values.cumsum(dim=-1) - ordered.values
-    kept = before < share
+    kept = before < share * weights.sum(dim=-1, keepdim=True)
     return torch.zeros_like(kept).scatter(1, ordered.indices, kept)
 
 

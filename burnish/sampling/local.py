@@ -20,7 +20,7 @@ from burnish.errors import ModelError
 from burnish.model.decoding import Decoding, Prefill, PromptKeys, ResponseKeys
 from burnish.model.head import Head, accumulation_dtype
 from burnish.model.policy import Policy
-from burnish.model.scoring import all_logprobs
+from burnish.model.scoring import all_probabilities
 from burnish.sampling.base import Prompt
 from burnish.sampling.choice import SamplingParams, choose
 from burnish.sampling.stopping import StopRules
@@ -202,9 +202,10 @@ class _Rollout:
         size = max(1, LOGITS_BYTES // (self.head.weight.shape[0] * self.head.weight.element_size()))
         for start in range(0, len(self.rows), size):
             part = slice(start, start + size)
-            logprobs, partition = all_logprobs(hidden[part], self.head, temperature=self.params.scored_temperature)
-            tokens = choose(logprobs, partition, numbers[part], self.params, self._seen(part))
-            chosen = logprobs.gather(1, tokens[:, None])[:, 0]
+            temperature = self.params.scored_temperature
+            probabilities, partition = all_probabilities(hidden[part], self.head, temperature=temperature)
+            tokens = choose(probabilities, partition, numbers[part], self.params, self._seen(part))
+            chosen = probabilities.gather(1, tokens[:, None])[:, 0].log()
             for row, token, logprob in zip(self.rows[part], tokens.tolist(), chosen.tolist(), strict=True):
                 row.tokens.append(token)
                 row.logprobs.append(logprob)

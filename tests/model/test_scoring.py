@@ -196,3 +196,22 @@ def test_nothing_of_vocabulary_size_is_kept_for_a_frozen_head(microbatch, rows):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         score(hidden, head, microbatch, EVERY)
     assert max(saved) <= max(len(microbatch.targets), len(microbatch.tokens)) * HIDDEN
+
+
+@pytest.mark.parametrize("kinds", [[Score.LOGPROB], [Score.LOGPROB, Score.LOG_PARTITION], EVERY])
+def test_improbable_targets_and_large_logits(microbatch, kinds):
+    """A target whose probability is 0 in float32 has a log-probability all the same, and large logits do not overflow:
+    logits 3000 and 0 of a vocabulary, whose log-partition is 3000 and whose other tokens have log p = −3000."""
+    weight = torch.zeros(VOCABULARY, HIDDEN)
+    weight[VOCABULARY - 1] = 3000.0
+    hidden = torch.zeros(len(microbatch.tokens), HIDDEN)
+    hidden[:, 0] = 1.0
+    hidden.requires_grad_()
+    result = score(hidden, Head(weight.requires_grad_()), microbatch, kinds)
+    likely = microbatch.targets == VOCABULARY - 1
+    assert torch.equal(result.logprob, torch.where(likely, 0.0, -3000.0))
+    if Score.LOG_PARTITION in kinds:
+        assert torch.equal(result.log_partition, torch.full((len(likely),), 3000.0))
+    result.logprob.sum().backward()
+    assert weight.grad.isfinite().all()
+    assert weight.grad[VOCABULARY - 1, 0] == -float((~likely).sum())

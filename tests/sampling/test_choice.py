@@ -18,8 +18,7 @@ def random_logits(rows: int, size: int, seed: int = 0) -> torch.Tensor:
 
 
 def chosen(logits: torch.Tensor, uniforms: torch.Tensor, params: SamplingParams, seen=None) -> torch.Tensor:
-    partition = logits.logsumexp(-1)
-    return choose(logits - partition[:, None], partition, uniforms, params, seen)
+    return choose(logits.softmax(-1), logits.logsumexp(-1), uniforms, params, seen)
 
 
 def support(logits: torch.Tensor, params: SamplingParams, seen=None, points: int = 4000) -> torch.Tensor:

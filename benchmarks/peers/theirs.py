@@ -1,0 +1,83 @@
+"""TRL's SFTTrainer as a contender: rows are tokens and labels already, and steps are as long as Burnish's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from peers.cases import ALPHA, LEARNING_RATE, RANK, Case, Contender
+from peers.meter import Meter
+
+
+class Ears(TrainerCallback):
+    """Tells the meter when a step has ended."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.meter.step()
+
+    def on_log(self, _arguments: Any, _state: Any, _control: Any, logs: dict[str, Any], **__: Any) -> None:
+        if "loss" in logs:
+            self.meter.losses.append(float(logs["loss"]))
+
+
+def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
+    """One epoch over the rows; returns the meter's figures."""
+    meter = Meter()
+    arguments = SFTConfig(**(_settings(case, contender, output) | contender.settings))
+    trainer = SFTTrainer(
+        _model(case, model),
+        arguments,
+        train_dataset=datasets.load_dataset(
+            "json", data_files=str(rows.with_suffix(".tokens")), split="train", cache_dir=str(output / "datasets")
+        ),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        callbacks=[Ears(meter)],
+        peft_config=_adapter(case),
+    )
+    meter.loaded(trainer.model)
+    trainer.train()
+    return meter.figures()
+
+
+def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
+    """What makes the training the same as Burnish's. The optimiser is TRL's default: torch's fused AdamW."""
+    accumulated = max(1, case.rows_per_step // contender.batch)
+    if contender.settings.get("packing"):  # a step has as many tokens as others have, about
+        accumulated = max(1, case.rows_per_step * 200 // contender.settings["max_length"])
+    return {
+        "output_dir": str(output),
+        "per_device_train_batch_size": min(contender.batch, case.rows_per_step),
+        "gradient_accumulation_steps": accumulated,
+        "num_train_epochs": 1,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "train_sampling_strategy": "sequential",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }
+
+
+def _model(case: Case, folder: Path) -> Any:
+    """float32 weights, as the checkpoint has them; of QLoRA, NF4."""
+    if case.adapter != "qlora":
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=nf4)
+
+
+def _adapter(case: Case) -> LoraConfig | None:
+    if case.adapter == "full":
+        return None
+    return LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")

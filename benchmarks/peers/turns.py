@@ -1,0 +1,126 @@
+"""Contenders in processes of their own, in turn, and the medians of what they measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from peers.cases import ENVIRONMENT, SEARCHED, Case, Contender
+
+Figures = dict[str, Any]
+"""What `Meter.figures` gives, of one process."""
+OURS = "burnish"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder with models and rows for all cases."""
+
+    folder: Path
+
+    def model(self, size: str) -> Path:
+        return self.folder / size
+
+    def rows(self, case: Case, *, searching: bool = False) -> Path:
+        """JSONL of conversations; beside it, with the suffix .tokens, what they are as tokens and labels."""
+        return self.folder / f"{case.size}-{case.data}{'-search' if searching else ''}.jsonl"
+
+    def tokens(self, case: Case, *, searching: bool = False) -> list[int]:
+        """Of each step."""
+        with self.rows(case, searching=searching).with_suffix(".tokens").open(encoding="utf-8") as file:
+            lengths = [len(json.loads(line)["input_ids"]) for line in file]
+        size = case.rows_per_step
+        return [sum(lengths[start : start + size]) for start in range(0, len(lengths), size)]
+
+
+def train_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
+    """In this process, which imports only what the contender needs."""
+    if contender.library == OURS:
+        from peers.ours import train
+    else:
+        from peers.theirs import train
+    with tempfile.TemporaryDirectory(dir=rows.parent) as output:
+        return train(case, contender, model, rows, Path(output) / "run")
+
+
+def train_apart(case: Case, contender: Contender, place: Place, *, searching: bool = False) -> Figures | None:
+    """In a process of its own, with as many threads as OMP_NUM_THREADS says, or as there are cores; None: it failed,
+    and its last words are told."""
+    given = [case.size, case.data, case.adapter, case.per_step], contender.as_json(), str(place.model(case.size))
+    rows = str(place.rows(case, searching=searching))
+    command = [sys.executable, sys.argv[0], "--contender", json.dumps([*given, rows])]
+    environment = {**os.environ, **ENVIRONMENT, "BURNISH_CACHE": str(place.folder / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{case.name}: {contender.name} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def search(case: Case, place: Place) -> tuple[Contender, dict[str, float]]:
+    """TRL's fastest setting of those that are tried, and tokens per second of each; two steps each, one round."""
+    tokens, rates = place.tokens(case, searching=True), {}
+    for contender in SEARCHED:
+        if (figures := train_apart(case, contender, place, searching=True)) is not None:
+            rates[contender.name] = sum(tokens) / sum(figures["walls"])
+            print(f"{case.name}: {contender.name}: {rates[contender.name]:,.0f} tokens/s", flush=True)
+    assert rates, "TRL trains with one of the settings"
+    return max((each for each in SEARCHED if each.name in rates), key=lambda each: rates[each.name]), rates
+
+
+def compare(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any] | None:
+    """All figures of a case; None: Burnish failed, so there is nothing to compare with."""
+    found: dict[str, list[Figures]] = {rival.name: [] for rival in rivals}
+    for _ in range(rounds):
+        for rival in rivals:
+            if (figures := train_apart(case, rival, place)) is not None:
+                found[rival.name].append(figures)
+    ours, tokens = found[OURS], place.tokens(case)
+    if not ours:
+        return None
+    flops, peak = ours[0]["flops"], max(each["matmul_peak"] for each in ours)
+    summaries = {
+        rival.name: _summarise(found[rival.name], tokens, flops, peak, packed="packing" in rival.settings)
+        for rival in rivals
+        if found[rival.name]
+    }
+    for name, summary in summaries.items():
+        summary["losses_apart"] = _furthest(found[name][0]["losses"], ours[0]["losses"])
+    return {
+        "case": case.name,
+        "matmul_peak": peak,
+        "tokens": tokens,
+        "losses": {name: each[0]["losses"] for name, each in found.items() if each},
+        "contenders": summaries,
+    }
+
+
+def _summarise(
+    found: list[Figures], tokens: list[int], flops: list[float], peak: float, *, packed: bool
+) -> dict[str, Any]:
+    """Medians over rounds. Rates leave the first step out, but where packing puts other rows into steps."""
+    steps = slice(0 if packed else 1, None)
+    rate = median(sum(tokens[steps]) / sum(each["walls"][steps]) for each in found)
+    return {
+        "tokens_per_second": rate,
+        "tokens_per_cpu_second": median(sum(tokens[steps]) / sum(each["cpus"][steps]) for each in found),
+        "beyond_mib": median(each["beyond"] for each in found) / 2**20,
+        "first_step_seconds": median(each["first"] for each in found),
+        "of_peak": sum(flops[steps]) / sum(tokens[steps]) * rate / peak,
+        "rounds": len(found),
+    }
+
+
+def _furthest(losses: list[float], reference: list[float]) -> float | None:
+    """The largest relative difference of two curves; None: they are of other rows."""
+    if len(losses) != len(reference):
+        return None
+    return max(abs(mine - other) / abs(other) for mine, other in zip(losses, reference, strict=True))
