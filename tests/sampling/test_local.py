@@ -10,11 +10,12 @@ from burnish.losses import CrossEntropy
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Policy
+from burnish.model.route import Route
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.sampling import LocalSampler, Prompt, SamplingParams
 from burnish.step import Trainer
 from burnish.types import Score
-from tests.conftest import FAMILIES, VOCABULARY
+from tests.families import FAMILIES, VOCABULARY, route_of
 
 END = 7
 PARAMS = SamplingParams(max_new_tokens=24, temperature=0.9)
@@ -33,7 +34,7 @@ def written(groups) -> list[list[list[int]]]:
     return [[response.tokens.tolist() for response in group.responses] for group in groups]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if route_of(family) is Route.SHARED])
 def test_logprobs_are_those_of_training(float64_model, family):
     """Prompts and responses longer than windows and chunks; rows leave and others take their places."""
     model = float64_model(family)
@@ -160,7 +161,7 @@ def test_an_adapter_in_training_writes(float64_model):
 def test_what_cannot_share_a_prompt_is_refused(float64_model):
     model = float64_model("llama")
     with pytest.raises(ModelError, match="cannot share a prompt"):
-        LocalSampler(Policy(model, tokenizer=None, share=False), [END], 256).sample(prompts(3), 1, PARAMS)
+        LocalSampler(Policy(model, tokenizer=None, route=Route.ALONE), [END], 256).sample(prompts(3), 1, PARAMS)
 
 
 def test_truncation_does_not_change_what_is_reported(float64_model):

@@ -22,7 +22,8 @@ from burnish.sources.rollouts import Asked, RolloutSettings, RolloutSource
 from burnish.sources.stored import load_group, store_group
 from burnish.step import Trainer
 from burnish.tasks import Failure, FailureKind, Verdict
-from tests.conftest import FAMILIES, VOCABULARY, make_groups
+from tests.conftest import make_groups
+from tests.families import FAMILIES, VOCABULARY
 
 END = 7
 GOOD = 11
