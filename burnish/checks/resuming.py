@@ -81,6 +81,9 @@ def _short(recipe: Recipe) -> Recipe:
             "keep_checkpoints": 1,
             "eval_data": None,
             "eval_every": None,
+            "eval_answers": 0,
+            "eval_match": None,
+            "eval_max_new_tokens": None,
         }
     )
     stages = (recipe.stages[0].model_copy(update={"sft": changed}),)
