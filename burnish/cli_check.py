@@ -74,12 +74,7 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
         one = subject if number == 0 else replace(subject, number=number)
         lines += [_tell(check, one, name) for check in OF_ROWS]
     if len(names) > 1:
-        later = (
-            f"{names[0]} makes the model of {names[1]}, which is"
-            if len(names) == 2
-            else "the models of later stages are"
-        )
-        typer.echo(f"stage {names[0]}, with its model ({later} not there yet):")
+        typer.echo(f"stage {names[0]}, with its model (those of later stages are not there yet):")
     cost = estimate(subject)
     typer.echo(f"the model: {cost.line()}")
     if not yes:

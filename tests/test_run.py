@@ -272,7 +272,7 @@ def test_a_finished_run_with_other_data_is_not_finished(world, tmp_path, kind):
     train(world, tmp_path / "run", **settings)
     assert train(world, tmp_path / "run", **settings).unread == ""
     data.write_text("\n".join(data.read_text().splitlines()[1:]))
-    with pytest.raises(RunError, match="is finished, and the (held-out )?data of its stage sft are others now"):
+    with pytest.raises(RunError, match=r"is finished, and the (held-out )?data of its stage sft are others now"):
         train(world, tmp_path / "run", **settings)
 
 
