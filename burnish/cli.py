@@ -135,6 +135,8 @@ def _run(origins: Origins) -> None:
     finished = run_recipe(origins)
     if finished.again:
         typer.echo(f"{finished.folder} is finished already ({finished.steps} steps); nothing was done.")
+    if finished.unread:
+        typer.echo(f"Whether its data are the same as then is not known: {finished.unread}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
