@@ -43,9 +43,7 @@ def delta(folder: Path) -> dict[str, torch.Tensor]:
 def test_cat_is_the_weighted_sum(place, tmp_path, weights, first):
     second = "two" if first == "one" else "one"
     how = Combination(weights)
-    write_model(
-        str(place / first), tmp_path / "sum", form="adapter", others=[str(place / second)], combination=how
-    )
+    write_model(str(place / first), tmp_path / "sum", form="adapter", others=[str(place / second)], combination=how)
     a, b = weights or (0.5, 0.5)
     one, two, found = delta(place / first), delta(place / second), delta(tmp_path / "sum")
     assert one.keys() == found.keys()

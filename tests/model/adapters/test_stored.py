@@ -137,7 +137,9 @@ def test_a_doubled_adapter_goes_on_as_plain_lora_if_asked(base, tmp_path):
     policy = trained(load_policy(str(base), adapter=settings), [1])
     folder = saved(policy, tmp_path / "adapter")
     plain = load_policy(str(folder), adapter=replace(settings, init="zero", rank=8, alpha=16.0))
-    assert sum(p.numel() for _, p in plain.trained_parameters()) == 2 * sum(p.numel() for _, p in policy.trained_parameters())
+    assert sum(p.numel() for _, p in plain.trained_parameters()) == 2 * sum(
+        p.numel() for _, p in policy.trained_parameters()
+    )
 
 
 @pytest.mark.parametrize("ranks", [{}, {"q_proj": 2}])
