@@ -30,9 +30,8 @@ def _fingerprint(policy: Policy, *, trained: bool) -> str:
     digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
     for name, parameter in policy.model.named_parameters():
         if trained or not parameter.requires_grad:
-            for tensor in (parameter, *scales(parameter)):  # of quantised weights, bits and scales
-                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_weighed_bits(tensor)}".encode())
-    for name, tensor in policy.model.named_buffers():
+            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {_weighed_bits(parameter)}".encode())
+    for name, tensor in (*policy.model.named_buffers(), *scales(policy.model)):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_weighed_bits(tensor)}".encode())
     return digest.hexdigest()
 

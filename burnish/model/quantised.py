@@ -131,13 +131,18 @@ def num_weights(parameter: Tensor) -> int:
     return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
 
 
-def scales(parameter: Tensor) -> Iterator[Tensor]:
-    """The tensors by which a quantised parameter's bits become numbers; none of a plain one."""
-    known = vars(parameter)
-    if (state := known.get("quant_state")) is not None:
-        yield from (value for value in state.as_dict(packed=True).values() if isinstance(value, Tensor))
-    if (rows := known.get("SCB")) is not None:
-        yield rows
+def scales(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of all by which quantised bits become numbers; none of a plain model."""
+    for name, layer in model.named_modules():
+        if not _is_quantised(layer):
+            continue
+        weight = layer.get_parameter("weight")
+        if (state := vars(weight).get("quant_state")) is not None:
+            found = [value for value in state.as_dict(packed=True).values() if isinstance(value, Tensor)]
+        else:  # the first forward moves them from the weight to the layer
+            rows = vars(layer)["state"].SCB
+            found = [vars(weight)["SCB"] if rows is None else rows]
+        yield from ((f"{name}.{number}", tensor) for number, tensor in enumerate(found))
 
 
 def write_base(folder: Path, settings: BitsAndBytesConfig) -> None:

@@ -142,6 +142,10 @@ class Adapter(Settings):
             self.experts and self.kind == "qlora",
             "bitsandbytes quantises linear layers, and no experts that are stored in one tensor; set kind: lora",
         )
+        yield (
+            self.bits == 8 and self.dora,
+            "dora loses the scales of 8-bit weights (peft 0.21, on a CPU); set bits: 4, or choose one of the two",
+        )
         yield self.bits == 8 and self.four_bit_type != "nf4", "four_bit_type has no effect with bits: 8"
         yield self.bits == 8 and not self.double_quantisation, "double_quantisation has no effect with bits: 8"
         yield self.bits == 4 and self.outliers > 0, "outliers has no effect with bits: 4"

@@ -11,14 +11,37 @@ from burnish.checks import estimate
 from burnish.errors import CapacityError
 from tests.checks.conftest import LORA
 
+KINDS = {
+    "full": (),
+    "lora": LORA,
+    "one layer": (*LORA, "adapter.targets=[q_proj]"),
+    "dora": (*LORA, "adapter.dora=true", "adapter.layers=[1]"),
+    "pissa": (*LORA, "adapter.init=pissa"),
+    "whole": (*LORA, "adapter.whole=[norm]"),
+    "ia3": ("adapter.kind=ia3",),
+    "vera": ("adapter.kind=vera", "adapter.rank=4"),
+    "freeze": ("adapter.freeze=[embed_tokens]",),
+    "qlora": ("adapter.kind=qlora", "adapter.rank=4"),
+}
 
-@pytest.mark.parametrize("settings", [(), LORA, (*LORA, "adapter.targets=[q_proj]")], ids=["full", "lora", "one layer"])
-def test_parameters_are_counted_without_weights(make_subject, settings):
-    subject = make_subject(*settings)
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_are_counted_without_weights(make_subject, kind):
+    subject = make_subject(*KINDS[kind])
     cost = estimate(subject)
     assert cost.trained == sum(p.numel() for _, p in subject.policy.trained_parameters())
-    adapter = cost.trained if settings else 0
-    assert cost.parameters == sum(p.numel() for p in subject.policy.model.parameters()) - adapter
+    if kind in ("full", "lora", "one layer", "freeze"):
+        adapter = 0 if kind in ("full", "freeze") else cost.trained
+        assert cost.parameters == sum(p.numel() for p in subject.policy.model.parameters()) - adapter
+
+
+def test_quantised_weights_need_less(make_subject):
+    """All but embedding and head in about an eighth of float32, and no float64 copy."""
+    plain, four = estimate(make_subject(*LORA)), estimate(make_subject(*KINDS["qlora"]))
+    assert four.parameters == plain.parameters
+    assert four.copy_dtype == torch.float32
+    assert four.memory < plain.memory
+    assert four.disk < plain.disk
 
 
 def test_copies_and_optimiser_need_memory(make_subject):

@@ -22,6 +22,10 @@ VARIANTS = {
     "lora-tokens": ["adapter.kind=lora", "adapter.rank=4", "template=chatml", "add_tokens=template"],
     "masters": ["dtype=bfloat16", "schedule=wsd"],
     "muon": ["optimizer=muon", "learning_rate=1e-2"],
+    "dora": ["adapter.kind=lora", "adapter.rank=4", "adapter.dora=true", "adapter.b_rate=4"],
+    "pissa": ["adapter.kind=lora", "adapter.rank=4", "adapter.init=pissa"],
+    "qlora": ["adapter.kind=qlora", "adapter.rank=4"],
+    "freeze": ["adapter.freeze=['layers.0.mlp']"],
     "two-stages": ["adapter.kind=lora", "adapter.rank=4", "sft.learning_rate=1e-2"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
 }

@@ -162,6 +162,8 @@ def quiet_peft() -> Iterator[None]:
     """peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        # Of patterns that peft adds itself; ours are checked.
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys", category=RuntimeWarning)
         yield
 
 

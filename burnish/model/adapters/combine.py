@@ -20,9 +20,9 @@ from burnish.model.adapters.initial import ADAPTER
 
 Way = Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"]
 """cat: exactly the weighted sum of what the adapters add to the weights; their ranks add up. svd: the best
-approximation of that sum of one rank. linear: sums of the factors instead of the products (equal ranks), which is
-cruder. ties (arXiv 2306.01708) and dare (2311.03099) sum the factors too, after leaving out all but a share of their
-entries."""
+approximation of that sum of one rank. linear: the factors are summed, each with √weight (equal ranks), so their cross
+terms come in: half of an adapter and half of it again are twice the adapter. ties (arXiv 2306.01708) and dare
+(2311.03099) sum the factors too, after leaving out all but a share of their entries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The adapters that are tried, each on tiny models: what the laws run on, and the rows of the table in docs/adapters.md."""
+"""The adapters that are tried on tiny models: what the laws run on, and the rows of the table in docs/adapters.md."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ CASES = {
         ),
         Case("VeRA", other("vera"), "2310.11454", "kind: vera", lambda out, _: out + 4, "r + out"),
         Case("LoHa", other("loha"), "2108.06098", "kind: loha", lambda o, i: 2 * factors(o, i), "2 r (out + in)"),
-        Case(
-            "IA3", AdapterSettings(kind="ia3"), "2205.05638", "kind: ia3", lambda out, _: out, "out (in of down_proj)"
-        ),
+        Case("IA3", AdapterSettings(kind="ia3"), "2205.05638", "kind: ia3", lambda out, _: out, "out (down_proj: in)"),
         Case(
             "OFT",
             AdapterSettings(kind="oft"),

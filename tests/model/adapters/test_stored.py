@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from peft.tuners.lora import LoraLayer
 
 from burnish.errors import ModelError
 from burnish.losses import CrossEntropy
+from burnish.model.adapters import AdapterSettings
+from burnish.model.attention import plain_attention
 from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.optim import Optimizer, OptimizerSettings
@@ -30,26 +33,16 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(seed: int) -> list[Group]:
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(200, (2, 12), generator=generator)
-    return [Group(row[:4], (Response(row[4:], torch.ones(8, dtype=torch.bool)),)) for row in tokens]
+    learned = torch.ones(8, dtype=torch.bool)
+    return [Group(prompt=row[:4], responses=(Response(tokens=row[4:], trainable=learned),)) for row in tokens]
 
 
 def trained(policy, seeds: list[int]):
-    """A step of plain descent for each seed: no state but the weights."""
+    """A step for each seed, by a fresh optimiser: no state but the weights."""
     for seed in seeds:
-        trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.0)))
-        for name, master in zip(trainer.optimizer.names, trainer.optimizer.masters.masters, strict=True):
-            assert master.requires_grad, name
-        losses = [trainer.step(rows(seed), CrossEntropy(), 100, 1.0)["loss"]]
-        assert torch.stack(losses).isfinite().all()
-        descend(policy, seed)
+        settings = OptimizerSettings(learning_rate=1e-2)
+        Trainer(policy, Optimizer(policy.trained_parameters(), settings)).step(rows(seed), CrossEntropy(), 100, 1.0)
     return policy
-
-
-@torch.no_grad()
-def descend(policy, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for _, parameter in policy.trained_parameters():
-        parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
 
 
 def state(policy) -> dict[str, torch.Tensor]:
@@ -67,11 +60,18 @@ def saved(policy, folder: Path) -> Path:
     return folder
 
 
+def begun(base: Path, settings: AdapterSettings):
+    torch.manual_seed(0)
+    return load_policy(str(base), adapter=settings)
+
+
 @pytest.mark.parametrize("title", CASES)
 def test_saved_is_loaded_and_goes_on(base, tmp_path, title):
     settings = CASES[title].settings
-    whole = trained(load_policy(str(base), adapter=settings), [1, 2])
-    half = trained(load_policy(str(base), adapter=settings), [1])
+    whole, half = (begun(base, settings) for _ in range(2))
+    trained(whole, [1, 2])
+    trained(half, [1])
+    assert any(not torch.equal(state(whole)[name], tensor) for name, tensor in state(half).items())
     folder = saved(half, tmp_path / "half")
 
     again = load_policy(str(folder), adapter=settings)
@@ -80,8 +80,6 @@ def test_saved_is_loaded_and_goes_on(base, tmp_path, title):
     rest = trained(again, [2])
     for name, tensor in state(whole).items():
         assert torch.equal(state(rest)[name], tensor), name
-
-    from burnish.model.attention import plain_attention
 
     other = AutoPeftModelForCausalLM.from_pretrained(saved(rest, tmp_path / "rest"))
     with plain_attention(whole.causal_lm):
@@ -97,8 +95,6 @@ def test_what_trained_whole_is_saved_and_goes_on(tmp_path, tied):
     other = AutoPeftModelForCausalLM.from_pretrained(folder)
     ends = other.get_base_model().get_input_embeddings(), other.get_base_model().get_output_embeddings()
     assert torch.equal(ends[0].weight, ends[1].weight) == tied
-    from burnish.model.attention import plain_attention
-
     with plain_attention(policy.causal_lm):
         assert torch.allclose(logits(other), logits(policy.model), rtol=0, atol=2e-5)
     again = load_policy(str(folder), adapter=settings)
@@ -141,7 +137,9 @@ def test_a_doubled_adapter_goes_on_as_plain_lora_if_asked(base, tmp_path):
     policy = trained(load_policy(str(base), adapter=settings), [1])
     folder = saved(policy, tmp_path / "adapter")
     plain = load_policy(str(folder), adapter=replace(settings, init="zero", rank=8, alpha=16.0))
-    assert sum(p.numel() for _, p in plain.trained_parameters()) == 2 * sum(p.numel() for p in state(policy).values())
+    assert sum(p.numel() for _, p in plain.trained_parameters()) == 2 * sum(
+        p.numel() for _, p in policy.trained_parameters()
+    )
 
 
 @pytest.mark.parametrize("ranks", [{}, {"q_proj": 2}])
@@ -151,7 +149,7 @@ def test_doubling_keeps_every_scale(base, tmp_path, ranks, stabilised):
     policy = trained(load_policy(str(base), adapter=settings), [1])
     other = AutoPeftModelForCausalLM.from_pretrained(saved(policy, tmp_path / "adapter"))
     mine, theirs = (dict(model.named_modules()) for model in (policy.model, other))
-    layers = [name for name, module in mine.items() if hasattr(module, "scaling")]
+    layers = [name for name, module in mine.items() if isinstance(module, LoraLayer)]
     assert layers
     for name in layers:
         assert theirs[name].scaling["default"] == pytest.approx(mine[name].scaling["default"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from burnish.errors import ModelError
 from burnish.model.adapters import AdapterSettings, add_adapter, factors_of_b
@@ -109,9 +109,9 @@ def test_a_tied_embedding_trains_whole_beside_lora_alone():
 
 
 def test_names_that_peft_takes_for_experts_are_found_out():
-    """Beside a shared expert of linear layers, peft would adapt the experts instead, without a word."""
-    few = {**SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-    model = Qwen2MoeForCausalLM(Qwen2MoeConfig(**few, shared_expert_intermediate_size=16))
-    with pytest.raises(ModelError, match="take the experts' tensors|get no adapter"):
-        add_adapter(model, AdapterSettings(rank=2))
-    add_adapter(Qwen2MoeForCausalLM(model.config), AdapterSettings(rank=2, targets="attention", experts=True))
+    """Where some layers have no experts, peft would adapt the experts of others instead, without a word."""
+    few = {**SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "mlp_only_layers": [0]}
+    config = Qwen3MoeConfig(**few, head_dim=8)
+    with pytest.raises(ModelError, match="get no adapter"):
+        add_adapter(Qwen3MoeForCausalLM(config), AdapterSettings(rank=2))
+    add_adapter(Qwen3MoeForCausalLM(config), AdapterSettings(rank=2, targets="attention", experts=True))

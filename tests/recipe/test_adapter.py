@@ -1,0 +1,69 @@
+"""What a recipe may say of the weights that learn, and what is refused when it is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from burnish.errors import RecipeError
+from burnish.recipe.assemble import learning_rate
+from burnish.recipe.read import stage_recipe
+
+
+def read(**adapter: object):
+    return stage_recipe("sft", {"model": "m", "data": "d", "adapter": adapter}, ()).recipe
+
+
+IMPOSSIBLE = {
+    "rank of full": ({"rank": 4}, "adapter.rank has no effect with kind: full"),
+    "freezing beside an adapter": ({"kind": "lora", "freeze": ["embed"]}, "set kind: full"),
+    "LoRA+ of full": ({"b_rate": 16.0}, "set kind: lora or qlora"),
+    "LoRA+ of another": ({"kind": "loha", "b_rate": 16.0}, "b_rate has no effect"),
+    "bits of lora": ({"kind": "lora", "bits": 8}, "set kind: qlora"),
+    "rank of IA3": ({"kind": "ia3", "rank": 4}, "rank has no effect with kind: ia3"),
+    "DoRA of another": ({"kind": "vera", "dora": True}, "set kind: lora or qlora"),
+    "PiSSA beside 4 bits": ({"kind": "qlora", "init": "pissa"}, "before they are quantised"),
+    "OLoRA with DoRA": ({"kind": "lora", "init": "olora", "dora": True}, "choose one"),
+    "PiSSA on experts": ({"kind": "lora", "init": "pissa", "experts": True}, "experts are many"),
+    "DoRA on experts": ({"kind": "lora", "dora": True, "experts": True}, "does not work on experts"),
+    "dropout on experts": ({"kind": "lora", "dropout": 0.1, "experts": True}, "dropout must be 0"),
+    "experts beside 4 bits": ({"kind": "qlora", "experts": True}, "set kind: lora"),
+    "DoRA beside 8 bits": ({"kind": "qlora", "dora": True, "bits": 8}, "set bits: 4"),
+    "values of 8 bits": ({"kind": "qlora", "bits": 8, "four_bit_type": "fp4"}, "no effect with bits: 8"),
+    "outliers of 4 bits": ({"kind": "qlora", "outliers": 6.0}, "no effect with bits: 4"),
+    "3 bits": ({"kind": "qlora", "bits": 3}, "4 or 8"),
+    "no expression": ({"kind": "lora", "targets": "q_(proj"}, "no regular expression"),
+    "nothing to freeze by": ({"freeze": ["!("]}, "no regular expression"),
+    "another tool's DoRA": ({"kind": "lora", "use_dora": True}, "dora"),
+    "another tool's 4 bits": ({"load_in_4bit": True}, "kind: qlora"),
+    "prompt tuning": ({"kind": "prompt_tuning"}, "full"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_what_cannot_work_is_refused(case):
+    adapter, words = IMPOSSIBLE[case]
+    with pytest.raises(RecipeError) as caught:
+        read(**adapter)
+    assert words in str(caught.value)
+
+
+def test_quantised_weights_are_not_computed_in_float64():
+    with pytest.raises(RecipeError, match="float32 or bfloat16"):
+        stage_recipe("sft", {"model": "m", "data": "d", "dtype": "float64", "adapter": {"kind": "qlora"}}, ())
+
+
+def test_settings_reach_the_model():
+    of_lora = {"rank": 4, "targets": "attention", "layers": [0, 2], "whole": ["norm"], "dora": True, "ranks": {"q": 2}}
+    recipe = read(kind="qlora", bits=4, **of_lora)
+    settings = recipe.adapter.settings
+    assert (settings.kind, settings.rank, settings.targets, settings.layers) == ("lora", 4, "attention", (0, 2))
+    assert (settings.whole, settings.dora, settings.ranks) == (("norm",), True, {"q": 2})
+    assert recipe.adapter.quantisation.bits == 4
+    assert read(kind="lora").adapter.quantisation is None
+    assert read(freeze=["embed"]).adapter.settings is None
+
+
+def test_where_only_vectors_learn_they_learn_faster():
+    recipes = {kind: read(kind=kind) for kind in ("full", "lora", "ia3")}
+    rates = {kind: learning_rate(recipe, recipe.stages[0].settings) for kind, recipe in recipes.items()}
+    assert rates == {"full": 2e-5, "lora": 2e-4, "ia3": 2e-3}
