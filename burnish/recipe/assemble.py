@@ -77,9 +77,10 @@ def loss_of(settings: Training) -> Loss:
 
 
 def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
-    """The noise on embeddings that the stage trains with."""
-    assert isinstance(settings, Sft), "the only method there is"
-    return None if settings.neftune is None else Neftune(settings.neftune, recipe.seed)
+    """The noise on embeddings that the stage trains with; a method of groups of several responses has none."""
+    if not isinstance(settings, Sft) or settings.neftune is None:
+        return None
+    return Neftune(settings.neftune, recipe.seed)
 
 
 def _rehearsal(inputs: Inputs) -> list[Group]:
