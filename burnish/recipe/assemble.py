@@ -158,7 +158,7 @@ def loss_of(settings: Training) -> Loss:
 
 
 def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
-    """The noise on embeddings that the stage trains with; only supervised fine-tuning has any."""
+    """The noise on embeddings that the stage trains with; a method of groups of several responses has none."""
     if not isinstance(settings, Sft) or settings.neftune is None:
         return None
     return Neftune(settings.neftune, recipe.seed)

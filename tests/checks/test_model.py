@@ -163,8 +163,8 @@ def test_going_on_without_the_optimisers_state(make_subject, monkeypatch):
     """Here only this process forgets it, which goes on; the one that is killed is whole."""
     true_restore = burnish.loop.restore
 
-    def restore(checkpoint, trainer, source):
-        true_restore(checkpoint, trainer, source)
+    def restore(checkpoint, trainer, *others):
+        true_restore(checkpoint, trainer, *others)
         for library in trainer.optimizer.libraries:
             library.state.clear()
 
