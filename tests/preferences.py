@@ -10,8 +10,9 @@ from torch import Tensor
 
 from burnish.losses import Loss
 from burnish.losses.preference import Data
+from burnish.model.policy import Policy
 from burnish.packing import count_denominators, join, pack
-from burnish.step import differentiate, sum_terms
+from burnish.step import differentiate, score_joined, sum_terms
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
 from tests.conftest import make_groups
 
@@ -46,6 +47,17 @@ def annotated(group: Group, generator: torch.Generator, data: Data) -> Group:
         for response, reward in zip(group.responses, rewards, strict=True)
     )
     return replace(group, responses=responses)
+
+
+def with_reference(groups: list[Group], reference: Policy) -> list[Group]:
+    """Annotated with the reference's log-probabilities."""
+    made = []
+    for group in groups:
+        scores, _ = score_joined(reference, reference.pack([group], 1000), [Score.LOGPROB])
+        pieces = scores.of(Score.LOGPROB).split([len(response.tokens) for response in group.responses])
+        responses = zip(group.responses, pieces, strict=True)
+        made.append(replace(group, responses=tuple(replace(r, reference_logprobs=p) for r, p in responses)))
+    return made
 
 
 def group_of(*responses: Sequence[tuple[float, float]], rewards: Sequence[float] | None = None) -> tuple[Group, Tensor]:

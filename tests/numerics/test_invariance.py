@@ -5,6 +5,7 @@ On float64 gradients, before the optimiser, every variant against every other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -142,14 +143,25 @@ def with_measured(name: str) -> list[Group]:
     return groups + [annotated(group, generator, preference.data) for group in mismatched(groups, seed=1, step=2)]
 
 
-@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
-def test_preference_losses_under_every_packing(float64_model, name):
-    """Groups cut or whole, alone or together: the same gradient, and the same figures."""
-    policy, groups = make_policy(float64_model, "llama", adapter=False), with_measured(name)
-    results = {way: gradient(policy, groups, way, preference_loss(name).loss) for way in PACKINGS}
+def assert_ways_agree(policy: Policy, name: str, ways: Sequence[str]) -> None:
+    """The same gradient, and the same figures."""
+    groups = with_measured(name)
+    results = {way: gradient(policy, groups, way, preference_loss(name).loss) for way in ways}
     for first, second in combinations(results, 2):
         assert_same(results[first][0], results[second][0], (first, second))
         assert results[first][1] == pytest.approx(results[second][1], rel=1e-11, abs=1e-13)
+
+
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
+def test_preference_losses_of_whole_and_of_cut_groups(float64_model, name):
+    """All in one microbatch, and every response in one of its own."""
+    assert_ways_agree(make_policy(float64_model, "llama", adapter=False), name, ("packed", "one by one"))
+
+
+@pytest.mark.parametrize("name", ["dpo", "aot", "kto", "plackett_luce"])
+def test_preference_losses_under_every_packing(float64_model, name):
+    """One that contrasts pairs, one of the whole step, one with measured pairs, one of rankings."""
+    assert_ways_agree(make_policy(float64_model, "qwen3-windowed", adapter=False), name, PACKINGS)
 
 
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
