@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -80,10 +80,15 @@ def in_one(groups: Sequence[Group]) -> Microbatch:
     return join([part for index, group in enumerate(groups) for part in pack([group], 10**6, start=index)])
 
 
+def as_function(loss: Loss, groups: Sequence[Group]) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """The step's loss of these groups, with gradient, as a function of scores [S]."""
+    microbatch, counts = in_one(groups), count_denominators(groups)
+    return lambda logprob, collision: sum_terms(loss(_scores(loss, logprob, collision), microbatch), counts)
+
+
 def value(loss: Loss, groups: Sequence[Group], logprob: Tensor, collision: Tensor | None = None) -> Tensor:
     """The step's loss, with gradient, of groups whose scores are given [S]."""
-    output = loss(_scores(loss, logprob, collision), in_one(groups))
-    return sum_terms(output, count_denominators(groups))
+    return as_function(loss, groups)(logprob, collision)
 
 
 def figures(loss: Loss, groups: Sequence[Group], logprob: Tensor, collision: Tensor | None = None) -> dict[str, float]:

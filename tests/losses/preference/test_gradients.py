@@ -13,7 +13,7 @@ from burnish.losses.preference.absolute import Bco, ShiftedBco
 from burnish.losses.preference.dynamic_beta import DynamicBeta
 from burnish.losses.preference.logistic import Logistic
 from burnish.packing import count_denominators
-from tests.preferences import compared, in_one, value
+from tests.preferences import as_function, compared, in_one
 
 DETACHED = {"beta_dpo", "bco_shifted"}
 DIVERGENCES = [
@@ -31,7 +31,8 @@ def given(name: str, options: dict[str, object]) -> tuple[Callable[[Tensor], Ten
     generator = torch.Generator().manual_seed(3)
     logprob = -2 * torch.rand(size, dtype=torch.float64, generator=generator) - 0.1
     collision = -torch.rand(size, dtype=torch.float64, generator=generator)
-    return lambda row: value(preference.loss, groups, row, collision), logprob.requires_grad_()
+    function = as_function(preference.loss, groups)
+    return lambda row: function(row, collision), logprob.requires_grad_()
 
 
 @pytest.mark.parametrize(
