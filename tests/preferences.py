@@ -34,14 +34,15 @@ def compared(data: Data, seed: int = 0, *, holes: bool = True) -> list[Group]:
     return [annotated(group, generator, data) for group in groups]
 
 
-def annotated(group: Group, generator: torch.Generator, data: Data) -> Group:
+def annotated(group: Group, generator: torch.Generator, data: Data, least: float = -3.0) -> Group:
+    """With rewards in order, and reference log-probabilities between `least` and 0 per token."""
     rewards = torch.rand(len(group.responses), generator=generator).sort(descending=True).values.tolist()
     if data is Data.VERDICT:
         rewards = [float(reward > 0.5) for reward in rewards]
     responses = tuple(
         replace(
             response,
-            reference_logprobs=-3 * torch.rand(len(response.tokens), generator=generator, dtype=torch.float64),
+            reference_logprobs=least * torch.rand(len(response.tokens), generator=generator, dtype=torch.float64),
             reward=reward,
         )
         for response, reward in zip(group.responses, rewards, strict=True)

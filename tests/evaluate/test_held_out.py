@@ -56,10 +56,11 @@ def test_preferences_are_evaluated_over_all_rows(policy, monkeypatch, name):
     rows = compared(preference.data)
     if preference.measured:
         generator = torch.Generator().manual_seed(8)
-        rows += [annotated(group, generator, preference.data) for group in mismatched(rows, seed=1, step=2)]
+        rows += [annotated(group, generator, preference.data, -20.0) for group in mismatched(rows, seed=1, step=2)]
     monkeypatch.setattr(held_out, "GROUPS_AT_ONCE", 2)
     evaluated = held_out_loss(policy, rows, preference.loss, budget=13)
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     sums = trainer.step(rows, preference.loss, 1000, 0.0)
     for figure, value in evaluated.items():
         assert float(value) == pytest.approx(float(sums[figure]), rel=1e-12)
+    assert not preference.measured or float(evaluated["kl"]) > 0

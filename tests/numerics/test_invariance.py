@@ -140,7 +140,9 @@ def with_measured(name: str) -> list[Group]:
     if not preference.measured:
         return groups
     generator = torch.Generator().manual_seed(8)
-    return groups + [annotated(group, generator, preference.data) for group in mismatched(groups, seed=1, step=2)]
+    return groups + [
+        annotated(group, generator, preference.data, -20.0) for group in mismatched(groups, seed=1, step=2)
+    ]
 
 
 def assert_ways_agree(policy: Policy, name: str, ways: Sequence[str]) -> None:

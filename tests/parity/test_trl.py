@@ -47,7 +47,7 @@ def random_model(seed: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     model = FAMILIES["llama"]()
     for parameter in model.parameters():
-        parameter.data.normal_(0.0, 0.15)
+        parameter.data.normal_(0.0, 0.3)
     return model
 
 
@@ -58,7 +58,7 @@ def models() -> tuple[PreTrainedModel, PreTrainedModel]:
     reference = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(1)
     for parameter in reference.parameters():
-        parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model, reference
 
 
@@ -296,7 +296,7 @@ def theirs_without_reference(kind, model, groups, **facts) -> tuple[float, dict[
     batch = {**padded_side(groups, 0, "chosen"), **padded_side(groups, 1, "rejected")}
     loss, metrics = trainer.get_batch_loss_metrics(own, batch)
     loss.backward()
-    return float(loss), metrics, {name: p.grad for name, p in own.named_parameters()}
+    return float(loss.detach()), metrics, {name: p.grad for name, p in own.named_parameters()}
 
 
 CPO = [
