@@ -137,7 +137,7 @@ def test_learning_and_its_figures(world: Path, tmp_path: Path):
 KINDS = {"full": {}, "lora": {"adapter.kind": "lora", "adapter.rank": 4}}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_stored_reference_trains_bit_for_bit_as_a_computed_one(world: Path, tmp_path: Path, monkeypatch, kind: str):
     """Two epochs: in memory, on the disk when it was just made, and when an earlier run has left it."""
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
@@ -154,7 +154,8 @@ def test_a_stored_reference_trains_bit_for_bit_as_a_computed_one(world: Path, tm
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, at: int) -> pytest.MonkeyPatch:
+def interrupted_run(at: int, world: Path, output: Path, **settings: object) -> None:
+    """Ctrl+C comes in that step."""
     after, steps = Stage._after, []
 
     def interrupted(self: Stage, step: int, *rest: object) -> None:
@@ -163,10 +164,13 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int) -> pytest.MonkeyPatch:
             os.kill(os.getpid(), signal.SIGINT)
         after(self, step, *rest)
 
-    monkeypatch.setattr(Stage, "_after", interrupted)
-    return monkeypatch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "_after", interrupted)
+        run(world, output, **settings)
 
 
+SLOW = pytest.mark.slow
+QUICK = ("stored", "moving", "kto")
 RESUMED = {
     "stored": {},
     "computed": {"reference": "computed"},
@@ -179,13 +183,12 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("kind", RESUMED)
-def test_an_interrupted_run_goes_on_bit_for_bit(world: Path, tmp_path: Path, monkeypatch, kind: str):
+@pytest.mark.parametrize("kind", [each if each in QUICK else pytest.param(each, marks=SLOW) for each in RESUMED])
+def test_an_interrupted_run_goes_on_bit_for_bit(world: Path, tmp_path: Path, kind: str):
     settings = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, **RESUMED[kind]}
     whole = run(world, tmp_path / "whole", **settings)
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 4"):
-        interrupt(patch, 4)
-        run(world, tmp_path / "cut", **settings)
+    with pytest.raises(Interrupted, match="after step 4"):
+        interrupted_run(4, world, tmp_path / "cut", **settings)
     resumed = run(world, tmp_path / "cut", **settings)
     assert equal(whole, resumed)
     for key in ("train/loss", "eval/loss", "eval/pair_accuracy", "train/kl"):
@@ -200,12 +203,16 @@ def test_a_moving_reference_is_another_training(world: Path, tmp_path: Path):
     assert [value == pytest.approx(0, abs=1e-9) for value in kl] == [True, False, True, False, True, False]
 
 
-@pytest.mark.parametrize("loss", ["kto", "plackett_luce", "lipo", "tpo", "simpo", "orpo", "aot", "beta_dpo", "ipo"])
+@pytest.mark.parametrize(
+    "loss",
+    ["kto", "plackett_luce", "tpo", "simpo", *(pytest.param(x, marks=SLOW) for x in ("lipo", "orpo", "aot", "ipo"))],
+)
 def test_losses_of_all_kinds_run(world: Path, tmp_path: Path, loss: str):
     data = {"plackett_luce": "ranked.jsonl", "lipo": "ranked.jsonl", "tpo": "ranked.jsonl", "kto": "labelled.jsonl"}
     done = run(world, tmp_path / "run", data.get(loss, "pairs.jsonl"), loss=loss, max_steps=2)
     assert done.steps == 2
-    assert "reference" not in (done.folder / "log.txt").read_text() or loss not in ("simpo", "orpo", "tpo")
+    asked = "the reference is" in (done.folder / "log.txt").read_text()
+    assert asked == (loss not in ("simpo", "orpo", "tpo")), "who has no reference pays for none"
 
 
 def test_a_sum_and_a_loss_of_ones_own(world: Path, tmp_path: Path):
@@ -257,12 +264,11 @@ def test_another_model_as_the_reference(world: Path, tmp_path: Path):
         run(world, tmp_path / "wrong", reference_model="builtin:tiny", max_steps=2)
 
 
-def test_a_reference_that_changed_under_a_run_is_refused(world: Path, tmp_path: Path, monkeypatch):
+def test_a_reference_that_changed_under_a_run_is_refused(world: Path, tmp_path: Path):
     other = run(world, tmp_path / "other", max_steps=1).folder / "model"
     settings = {"reference_model": str(other), "reference": "memory"}
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        interrupt(patch, 2)
-        run(world, tmp_path / "run", **settings)
+    with pytest.raises(Interrupted):
+        interrupted_run(2, world, tmp_path / "run", **settings)
     again = run(world, tmp_path / "another", max_steps=3).folder / "model" / "model.safetensors"
     (other / "model.safetensors").write_bytes(again.read_bytes())
     with pytest.raises(burnish.errors.RunError, match="the reference is not what it was"):
