@@ -175,7 +175,7 @@ def test_both_falling_is_told_once_until_one_is_back():
     falling = [-200 - 2 * step + draw.gauss(0, 5) for step in range(80)]
     [(name, step)] = fired(pairs(falling, falling))
     assert name == "both_fall"
-    assert step > 2 * 25
+    assert step == 2 * 25, "as soon as there are two windows"
     rising = [-200 + 2 * step for step in range(80)]
     assert fired(pairs(rising, falling)) == []
 
