@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
 from burnish.model.attention import layout_mask
-from burnish.packing import CostModel, Part, count_denominators, join, pack
+from burnish.packing import CostModel, Part, count_denominators, join, pack, pack_singly
 from burnish.types import Denominator, Group, Layout, Microbatch, Response
 from tests.conftest import make_groups
 
@@ -277,3 +277,11 @@ def test_wanted_and_unwanted_are_counted_apart_and_best_responses_alone():
     assert (counted[Denominator.UNWANTED], counted[Denominator.WANTED]) == (1, 1)
     best = sum(float(group.responses[0].weights.double().sum()) for group in groups)
     assert counted[Denominator.BEST_WEIGHT] == pytest.approx(best)
+
+
+@given(shapes=SHAPES)
+def test_singly_packed_is_one_response_at_a_time(shapes):
+    groups = make_groups(shapes, holes=True)
+    microbatches = pack_singly(groups)
+    assert sequences(microbatches) == expected_sequences(groups)
+    assert all(microbatch.num_sequences == 1 for microbatch in microbatches)

@@ -100,7 +100,7 @@ def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
             remedy="name some of them",
         )
     scope = getattr(found, "scope", Scope.GROUP)
-    if scope not in set(Scope):
+    if scope not in list(Scope):
         raise RecipeError(
             given=f"scope of the loss {code.name}: {scope!r}",
             rule=f"a loss sees at once: {', '.join(Scope)}",

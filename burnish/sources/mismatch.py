@@ -23,9 +23,9 @@ def mismatched(groups: Sequence[Group], *, seed: int, step: int, max_length: int
         max_length: most tokens of prompt and response together; a longer response loses its end. None: no limit.
 
     Returns:
-        As many groups as there are, with `trained` False: group k has the prompt of one of them and the responses of
-        the next in an order drawn at random, without rewards, and without what was computed under the old prompt. None
-        for a single group, which has no other to be mismatched with.
+        As many groups as there are, with `trained` False: each has the prompt of one of them and the responses of the
+        next in an order drawn at random, without rewards and without what was computed under the old prompt. Empty for
+        a single group: it has no other.
     """
     if len(groups) < 2:
         return []

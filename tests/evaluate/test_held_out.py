@@ -7,11 +7,14 @@ import torch
 
 from burnish.evaluate import held_out, held_out_loss
 from burnish.losses import CrossEntropy
+from burnish.losses.preference import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
+from burnish.sources.mismatch import mismatched
 from burnish.step import Trainer
 from tests.conftest import FAMILIES, make_groups
+from tests.preferences import annotated, compared
 
 ROWS = make_groups([(3, [4]), (5, [9]), (2, [3]), (7, [5]), (4, [8])], holes=True)
 
@@ -44,3 +47,19 @@ def test_nothing_of_the_training_is_disturbed(policy):
     assert policy.model.training
     assert all(p.grad is None for p in policy.model.parameters())
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("name", ["dpo", "aot", "beta_dpo", "kto", "lipo"])
+def test_preferences_are_evaluated_over_all_rows(policy, monkeypatch, name):
+    """Cut groups, constants from measured groups and sorts of all rows: as one step on all of them reports."""
+    preference = preference_loss(name)
+    rows = compared(preference.data)
+    if preference.measured:
+        generator = torch.Generator().manual_seed(8)
+        rows += [annotated(group, generator, preference.data) for group in mismatched(rows, seed=1, step=2)]
+    monkeypatch.setattr(held_out, "GROUPS_AT_ONCE", 2)
+    evaluated = held_out_loss(policy, rows, preference.loss, budget=13)
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
+    sums = trainer.step(rows, preference.loss, 1000, 0.0)
+    for figure, value in evaluated.items():
+        assert float(value) == pytest.approx(float(sums[figure]), rel=1e-12)

@@ -5,6 +5,7 @@ On float64 gradients, before the optimiser, every variant against every other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,15 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.losses import CrossEntropy
+from burnish.losses import CrossEntropy, Loss
+from burnish.losses.preference import PREFERENCE_LOSSES, preference_loss
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.step import Trainer
+from burnish.sources.mismatch import mismatched
+from burnish.step import Trainer, inform
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
+from tests.preferences import annotated, compared
 
 LOSSES = {
     "plain": CrossEntropy(),
@@ -44,12 +48,17 @@ def microbatches(groups: list[Group], packing: str) -> list[Microbatch]:
     return pack(groups, 50, share=False)
 
 
-def gradient(policy: Policy, groups: list[Group], packing: str, loss: CrossEntropy) -> tuple[dict[str, Tensor], float]:
-    """Gradients of all trained parameters, and the loss, of one step."""
+def gradient(
+    policy: Policy, groups: list[Group], packing: str, loss: Loss
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Gradients of all trained parameters, and what is reported, of one step."""
     policy.model.zero_grad()
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
-    sums = trainer.accumulate(microbatches(groups, packing), loss, count_denominators(groups))
-    return {name: p.grad.clone() for name, p in policy.trained_parameters()}, float(sums["loss"])
+    trained = [group for group in groups if group.trained]
+    loss = inform(policy, loss, (group for group in groups if not group.trained), budget=30)
+    sums = trainer.accumulate(microbatches(trained, packing), loss, count_denominators(groups))
+    figures = {name: float(value) for name, value in sums.items()}
+    return {name: p.grad.clone() for name, p in policy.trained_parameters()}, figures
 
 
 def make_policy(float64_model, family: str, adapter: bool) -> Policy:
@@ -119,6 +128,73 @@ def test_an_empty_denominator_gives_zero(float64_model):
         replace(group, responses=tuple(replace(r, weights=torch.zeros(len(r.tokens))) for r in group.responses))
         for group in make_groups(SHAPES)
     ]
-    gradients, loss = gradient(policy, groups, "packed", LOSSES["plain"])
-    assert loss == 0
+    gradients, figures = gradient(policy, groups, "packed", LOSSES["plain"])
+    assert figures["loss"] == 0
     assert all(float(value.abs().max()) == 0 for value in gradients.values())
+
+
+def with_measured(name: str) -> list[Group]:
+    """A step for a preference loss, its mismatched pairs included if it takes something from them."""
+    preference = preference_loss(name)
+    groups = compared(preference.data)
+    if not preference.measured:
+        return groups
+    generator = torch.Generator().manual_seed(8)
+    return groups + [annotated(group, generator, preference.data) for group in mismatched(groups, seed=1, step=2)]
+
+
+def assert_ways_agree(policy: Policy, name: str, ways: Sequence[str]) -> None:
+    """The same gradient, and the same figures."""
+    groups = with_measured(name)
+    results = {way: gradient(policy, groups, way, preference_loss(name).loss) for way in ways}
+    for first, second in combinations(results, 2):
+        assert_same(results[first][0], results[second][0], (first, second))
+        assert results[first][1] == pytest.approx(results[second][1], rel=1e-11, abs=1e-13)
+
+
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
+def test_preference_losses_of_whole_and_of_cut_groups(float64_model, name):
+    """All in one microbatch, and every response in one of its own."""
+    assert_ways_agree(make_policy(float64_model, "llama", adapter=False), name, ("packed", "one by one"))
+
+
+@pytest.mark.parametrize("name", ["dpo", "aot", "kto", "plackett_luce"])
+def test_preference_losses_under_every_packing(float64_model, name):
+    """One that contrasts pairs, one of the whole step, one with measured pairs, one of rankings."""
+    assert_ways_agree(make_policy(float64_model, "qwen3-windowed", adapter=False), name, PACKINGS)
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dpo", {"divergence": "js", "ld_alpha": 0.4, "weighted": True}),
+        ("ipo", {"divergence": "forward_kl", "ld_alpha": 0.2}),
+        ("aot", {}),
+    ],
+    ids=["weighted-dpo", "ipo", "aot"],
+)
+def test_a_cut_group_learns_as_a_whole_one(float64_model, name, options, adapter):
+    """A pair that is larger than the budget, with every route to the gradient of the head."""
+    policy, loss = make_policy(float64_model, "qwen3-windowed", adapter), preference_loss(name, **options).loss
+    groups = compared(preference_loss(name).data)
+    assert not all(part.whole for part in pack(groups, 13))
+    whole, figures = gradient(policy, groups, "packed", loss)
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
+    policy.model.zero_grad()
+    sums = trainer.accumulate(pack(groups, 13), loss, count_denominators(groups))
+    assert_same(whole, {name: p.grad.clone() for name, p in policy.trained_parameters()}, "cut")
+    assert {key: float(value) for key, value in sums.items()} == pytest.approx(figures, rel=1e-11, abs=1e-13)
+
+
+def test_measured_groups_change_only_what_a_loss_takes_from_them(float64_model):
+    """KTO's z moves with them; a loss that takes nothing from them does not see them."""
+    policy = make_policy(float64_model, "llama", adapter=False)
+    groups = with_measured("kto")
+    trained = [group for group in groups if group.trained]
+    kto, plain = preference_loss("kto").loss, preference_loss("apo_zero_unpaired").loss
+    assert gradient(policy, groups, "packed", kto)[1]["kl"] > 0
+    assert gradient(policy, groups, "packed", kto)[1]["loss"] != gradient(policy, trained, "packed", kto)[1]["loss"]
+    assert gradient(policy, trained, "packed", kto)[1] == gradient(policy, trained, "packed", plain)[1]
+    cross_entropy = LOSSES["plain"]
+    assert gradient(policy, groups, "packed", cross_entropy)[1] == gradient(policy, trained, "packed", cross_entropy)[1]

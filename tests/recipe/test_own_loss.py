@@ -11,7 +11,7 @@ import burnish
 from burnish.builtin import generate, write_rows, write_untrained
 from burnish.errors import RecipeError, RunError
 from burnish.recipe.own_loss import own_loss
-from burnish.types import Score
+from burnish.types import Scope, Score
 
 FUNCTION = """
 from burnish.types import Component, Denominator, LossOutput
@@ -94,8 +94,16 @@ MISTAKES = {
     "options of a function": (FUNCTION, "loss", {"a": 1}, "only a class takes options"),
     "unknown options": (CLASS, "Confident", {"shape": 1}, "loss_options"),
     "unknown needs": (FUNCTION + "loss.needs = ['logprop']\n", "loss", {}, "a loss needs scores: logprob"),
+    "unknown scope": (FUNCTION + "loss.scope = ['group']\n", "loss", {}, "a loss sees at once: sequence, group, step"),
     "no needs": (FUNCTION + "loss.needs = []\n", "loss", {}, "a loss needs scores"),
 }
+
+
+def test_a_loss_sees_whole_groups_unless_it_says_otherwise(tmp_path: Path) -> None:
+    """The safe choice: it costs nothing where a group fits into a microbatch."""
+    assert own_loss(f"{write(tmp_path, FUNCTION)}:loss", {}).scope is Scope.GROUP
+    path = write(tmp_path, FUNCTION + "loss.scope = 'step'\n")
+    assert own_loss(f"{path}:loss", {}).scope is Scope.STEP
 
 
 @pytest.mark.parametrize("case", MISTAKES)

@@ -42,9 +42,7 @@ class PlackettLuce:
         still = torch.ones(
             size, size, dtype=torch.bool, device=rewards.device
         ).triu()  # [k, j]: j is not drawn before k
-        # A large finite number, not −∞: a row in which nothing is left must not make its gradient NaN.
-        far = torch.finfo(rewards.dtype).min / 4
-        left = torch.where(still & present[:, None, :], rewards[:, None, :], far).logsumexp(dim=2)
+        left = torch.where(still & present[:, None, :], rewards[:, None, :], -math.inf).logsumexp(dim=2)
         return torch.where(present, left - rewards, 0.0).sum(dim=1)
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from burnish.errors import RecipeError
 from burnish.losses.base import Loss
-from burnish.losses.preference import options as of
+from burnish.losses.preference import with_reference as of
+from burnish.losses.preference import without_reference as alone
 from burnish.losses.preference.options import Data, Options, Within
 from burnish.losses.preference.weighted_sum import Weighted, WeightedSum
 
@@ -36,15 +37,15 @@ PREFERENCE_LOSSES: Mapping[str, type[Any]] = {
     "aot_unpaired": of.AotUnpairedOptions,
     "kto": of.KtoOptions,
     "apo_zero_unpaired": of.ApoZeroUnpaired,
-    "orpo": of.Orpo,
-    "simpo": of.SimPo,
-    "alphapo": of.AlphaPo,
-    "cpo": of.Cpo,
-    "tpo": of.Tpo,
-    "tpo_l": of.TpoL,
+    "orpo": alone.Orpo,
+    "simpo": alone.SimPo,
+    "alphapo": alone.AlphaPo,
+    "cpo": alone.Cpo,
+    "tpo": alone.Tpo,
+    "tpo_l": alone.TpoL,
     "plackett_luce": of.PlackettLuceOptions,
     "lipo": of.Lipo,
-    "sft": of.Sft,
+    "sft": alone.Sft,
 }
 """Name → class of `Options`; its fields are the options, with defaults and ranges."""
 
