@@ -84,7 +84,7 @@ class Prefer(LossOptions, Training):
     serves: ClassVar[Stage] = "prefer"
 
     loss: str | dict[str, float] = "dpo"
-    """A loss (docs/methods/prefer.md), a sum ({dpo: 1, sft: 0.1}), or one of your own: file.py:name."""
+    """A loss (docs/prefer.md), a sum ({dpo: 1, sft: 0.1}), or one of your own: file.py:name."""
     loss_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     """What a class of your own is made with."""
     reference: ReferenceRule | None = None

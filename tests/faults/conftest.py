@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin import builtin_rows, generate, write_rows, write_untrained
 
 Run = Callable[..., dict[str, int]]
 
@@ -23,6 +23,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_untrained(folder / "model", hidden_size=32, layers=1)
     write_rows(folder / "train.jsonl", generate(seed=1, count=60))
     write_rows(folder / "test.jsonl", generate(seed=2, count=10))
+    write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=60))
     return folder
 
 

@@ -27,6 +27,9 @@ VARIANTS = {
     "qlora": ["adapter.kind=qlora", "adapter.rank=4"],
     "freeze": ["adapter.freeze=['layers.0.mlp']"],
     "two-stages": ["adapter.kind=lora", "adapter.rank=4", "sft.learning_rate=1e-2"],
+    "prefer": ["eval_data=null", "eval_every=null", "learning_rate=1e-2"],
+    "prefer-moving": ["eval_data=null", "eval_every=null", "reference_update_every=2", "learning_rate=1e-2"],
+    "prefer-kto": ["eval_data=null", "eval_every=null", "loss=kto", "adapter.kind=lora", "adapter.rank=4"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
 }
 
@@ -34,11 +37,12 @@ VARIANTS = {
 def command(world: Path, output: Path, variant: str) -> list[str]:
     if variant == "two-stages":
         return ["run", str(two_stages(world, output)), f"output={output}", *VARIANTS[variant]]
-    files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
+    method, rows = ("prefer", "pairs.jsonl") if variant.startswith("prefer") else ("sft", "train.jsonl")
+    files = ["--model", world / "model", "--data", world / rows, "--eval-data", world / "test.jsonl"]
     rhythm = ["sequences_per_step=8", "checkpoint_every=3", "keep_checkpoints=1", "eval_every=5", "log_every=2"]
     rhythm += ["eval_answers=3", "eval_max_new_tokens=4"]
     stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
-    return ["sft", *map(str, [*files, *stage]), *VARIANTS[variant]]
+    return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
 
 
 def two_stages(world: Path, output: Path) -> Path:

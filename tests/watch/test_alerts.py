@@ -154,3 +154,34 @@ def test_an_evaluation_is_no_training_step():
 def test_what_keeps_coming_is_told_rarely():
     counts = [count for count in range(1, 2000) if worth(Alert("gradient_spike", 1, "", count))]
     assert counts == [1, 10, 100, 1000]
+
+
+def pairs(chosen, rejected, where="train"):
+    """Lines of the log-probabilities of pairs."""
+    for step, (one, other) in enumerate(zip(chosen, rejected, strict=True), start=1):
+        yield {"stage": "prefer", "step": step, f"{where}/logprob_chosen": one, f"{where}/logprob_rejected": other}
+
+
+@given(st.integers(0, 2**32), st.floats(5, 60))
+def test_log_probabilities_of_other_rows_in_every_step_are_no_fall(seed, spread):
+    draw = random.Random(seed)
+    noisy = [[-200 + draw.gauss(0, spread) for _ in range(80)] for _ in range(2)]
+    told = [step for name, step in fired(pairs(*noisy)) if name == "both_fall"]
+    assert len(told) <= 1, "one chance in many"
+
+
+def test_both_falling_is_told_once_until_one_is_back():
+    draw = random.Random(0)
+    falling = [-200 - 2 * step + draw.gauss(0, 5) for step in range(80)]
+    [(name, step)] = fired(pairs(falling, falling))
+    assert name == "both_fall"
+    assert step == 2 * 25, "as soon as there are two windows"
+    rising = [-200 + 2 * step for step in range(80)]
+    assert fired(pairs(rising, falling)) == []
+
+
+def test_on_held_out_rows_the_first_values_are_the_measure():
+    assert fired(pairs([-50, -50.5, -52, -53, -49, -53], [-60, -60.5, -70, -80, -80, -80], "eval")) == [
+        ("both_fall", 3),
+        ("both_fall", 6),
+    ]

@@ -1,0 +1,95 @@
+"""DPO on HH-RLHF with a small real model: pair accuracy on held-out dialogues before and after, seed by seed.
+
+    python benchmarks/hh_prefer.py MODEL TRAIN EVAL [--seeds 3] [--steps 200] [key=value ...]
+
+TRAIN and EVAL are files of chosen/rejected dialogues (Anthropic's HH-RLHF, helpful-base: a .jsonl or .jsonl.gz); with
+one file for both, its odd rows are learned and its even rows measured. Prints a Markdown table: accuracy by the mean
+log-probability of a token, which a policy has before training too, and by the implicit reward of DPO, each also with
+length controlled, with intervals of 95 %. Rows over the model's positions are left out (overlong=drop).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import burnish
+
+MEASURES = {
+    "by log-probability": "pair_accuracy_by_logprob",
+    "same, length controlled": "pair_accuracy_by_logprob_length_controlled",
+    "by implicit reward": "pair_accuracy",
+    "same, length controlled ": "pair_accuracy_length_controlled",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("train", type=Path)
+    parser.add_argument("eval", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("settings", nargs="*", help="key=value")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        train, held_out = files(given.train, given.eval, folder)
+        print("| seed | step | " + " | ".join(MEASURES) + " |\n| --- " * (len(MEASURES) + 2) + "|")
+        for seed in range(given.seeds):
+            for line in run(given.model, train, held_out, folder / f"seed-{seed}", seed, given.steps, given.settings):
+                cells = (cell(line, name) for name in MEASURES.values())
+                print(f"| {seed} | {line['step']} | " + " | ".join(cells) + " |", flush=True)
+
+
+def files(train: Path, held_out: Path, folder: Path) -> tuple[Path, Path]:
+    """What is learned and what is measured; two halves where both are the same file."""
+    if train != held_out:
+        return train, held_out
+    rows = list(lines_of(train))
+    parts = {"train.jsonl": rows[1::2], "test.jsonl": rows[0::2]}
+    for name, part in parts.items():
+        (folder / name).write_text("".join(part), encoding="utf-8")
+    return folder / "train.jsonl", folder / "test.jsonl"
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        yield from file
+
+
+def run(
+    model: str, train: Path, held_out: Path, output: Path, seed: int, steps: int, settings: list[str]
+) -> Iterator[dict[str, float]]:
+    """The evaluations of one run."""
+    usual = {"sequences_per_step": 16, "learning_rate": 1e-4, "overlong": "drop", "template": "plain", "beta": 0.1}
+    chosen = dict(setting.split("=", 1) for setting in settings)
+    parsed = {key: json.loads(value) if value[:1] in "0123456789-{[" else value for key, value in chosen.items()}
+    done = burnish.prefer(
+        model=model,
+        data=str(train),
+        eval_data=str(held_out),
+        output=str(output),
+        seed=seed,
+        max_steps=steps,
+        **{**usual, **parsed},
+    )
+    for line in (done.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        found = json.loads(line)
+        if "eval/loss" in found:
+            yield found
+
+
+def cell(line: dict[str, float], name: str) -> str:
+    """A share with its interval."""
+    value, low, high = (line.get(f"eval/{name}{end}") for end in ("", "_low", "_high"))
+    return "–" if value is None else f"{value:.1%} ({low:.1%}–{high:.1%})"
+
+
+if __name__ == "__main__":
+    main()
