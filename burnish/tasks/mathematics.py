@@ -27,7 +27,7 @@ from burnish.errors import RecipeError
 from burnish.tasks.answer import Answer
 from burnish.tasks.extract import FORMS, Form, boxed, final_answer
 from burnish.tasks.number import literal, unwrapped
-from burnish.tasks.reward import Reward, text_reference
+from burnish.tasks.reward import Reward, Seconds, text_reference
 from burnish.tasks.verdict import UnusableRow
 from burnish.tasks.wording import HEDGES, disguised, plain_mathematics, spaced
 
@@ -53,7 +53,7 @@ class MathReward(Reward):
     """1 if the final answer is the reference's, otherwise 0."""
 
     name: Literal["math"] = "math"
-    deadline: float = 5.0
+    deadline: Seconds = 5.0
     forms: tuple[Form, ...] = FORMS
     """Where final answers may stand: boxed, hashes, phrase, number; the strongest that occurs counts."""
 
@@ -134,8 +134,9 @@ def _squeezed(text: str) -> str:
     """The text without what changes nothing: spaces, size of brackets, kind of fraction, units, the last stop."""
     bare = re.sub(r"\\[dt]frac", r"\\frac", unwrapped(text).rstrip("."))
     bare = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "", bare)
+    bare = re.sub(r"_\s*\{\s*(\w+)\s*\}", r"_\1", bare)
     bare = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r"\1", bare)
-    return re.sub(r"\s|\\[,;:! ]", "", bare)
+    return re.sub(r"(?<!\\)\\[,;:! ]|\s", "", bare)
 
 
 def _is_no_answer(said: str, wanted: str, prompt: str) -> bool:

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 from burnish.tasks.wording import HEDGES
 
-_NOTHING = re.compile(r"\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
-_SPACES = re.compile(r"\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")
+_NOTHING = re.compile(r"(?<!\\)\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
+_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")
 _WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("**", "**"), ("*", "*"), ("`", "`"))
 _TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
 _CURRENCY = re.compile(r"^([-+]?)\s*(?:\\?\$|€|£|¥|₹|USD\b|US\$)\s*")

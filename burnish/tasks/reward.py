@@ -20,6 +20,9 @@ from burnish.tasks.answer import Answer
 from burnish.tasks.verdict import Failure, Outcome, UnusableRow, Verdict
 
 
+Seconds = Annotated[float, Field(gt=0)]
+
+
 class Condition(Settings):
     """Counts a reward only where an earlier one is high enough."""
 
@@ -38,7 +41,7 @@ class Reward(Settings):
     """The name under which its verdicts are kept; null: its name."""
     weight: float = 1.0
     """Factor in the sum; 0: it is only watched."""
-    deadline: Annotated[float, Field(gt=0)] = 10.0
+    deadline: Seconds = 10.0
     """Seconds for one answer, after which its process is killed."""
     when: Condition | None = None
     """Where this is not met, the reward is 0 and nothing is asked; null: always."""

@@ -48,8 +48,7 @@ def instructions(answer: Answer) -> list[tuple[str, Mapping[str, object]]]:
     arguments = _list(answer, "kwargs") if answer.extra.get("kwargs") is not None else [{} for _ in kinds]
     if not kinds or len(arguments) != len(kinds):
         raise UnusableRow(f"the row has {len(kinds)} instructions and {len(arguments)} kwargs")
-    read = [json.loads(each) if isinstance(each, str) else each for each in arguments]
-    return [(str(kind), _mapping(each)) for kind, each in zip(kinds, read, strict=True)]
+    return [(str(kind), _mapping(each)) for kind, each in zip(kinds, arguments, strict=True)]
 
 
 def _list(answer: Answer, column: str) -> list[object]:
@@ -60,8 +59,13 @@ def _list(answer: Answer, column: str) -> list[object]:
 
 
 def _mapping(given: object) -> Mapping[str, object]:
+    """An object, or the JSON text of one."""
     if given is None:
         return {}
-    if isinstance(given, Mapping):
-        return given
+    try:
+        read = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        read = given
+    if isinstance(read, Mapping):
+        return read
     raise UnusableRow(f"kwargs has {given!r:.40}, and objects are needed")

@@ -80,7 +80,9 @@ def multiple_sections(text: str, section_spliter: str, num_sections: int) -> boo
     """detectable_format:multiple_sections: at least so many, each with its own number and with text."""
     head = rf"^[\W_]*{re.escape(section_spliter.strip())}\s*(\d+|[IVXLC]+|[A-Z])\b[^\S\n]*[:.)*\]-]*(.*)$"
     found = list(re.finditer(head, text, re.MULTILINE))
-    ends = [each.start() for each in found[1:]] + [len(text)]
+    if not found:
+        return False
+    ends = [*(each.start() for each in found[1:]), len(text)]
     told = {each[1] for each, end in zip(found, ends, strict=True) if says(text[each.end(1) : end])}
     return len(told) >= num_sections
 
