@@ -5,7 +5,7 @@ Between `wording` and the verifiers of closed questions. Four forms, the stronge
 - ``boxed``: ``\\boxed{…}``, the last one; all non-empty ones must be the same answer
 - ``hashes``: a line ``#### …``, GSM8K's form; all must be the same
 - ``phrase``: "the answer is …", "Answer: …", a line "A: …"; the last one, up to the end of its sentence
-- ``number``: the last number, unless it ends a list of numbers
+- ``number``: the last number, unless it ends a list of numbers or a calculation without result
 
 Thoughts before ``</think>`` and copies of the prompt are not looked at.
 """
@@ -31,6 +31,8 @@ _PHRASE = re.compile(
 _SENTENCE = re.compile(r"(?<!\\)[.!?](?=\s|$|\*)|;(?=\s)")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?", re.ASCII)
 _BETWEEN = re.compile(r"^[\s,;/&|]*(?:(?:or|and|maybe|perhaps|,|/)[\s,;/]*)*$", re.IGNORECASE)
+_OPERAND = re.compile(r"[\d)\]}]\s*(?:[-+*/×÷^]|\\times|\\cdot|\b(?:plus|minus|times|over|divided by))\s*\$?$")
+_REASON = re.compile(r",?\s+(?:which|because|since|as|so|where)\b")
 _BOXED = re.compile(r"\\f?boxed\b\s*")
 
 
@@ -112,7 +114,7 @@ def _from_phrase(said: str) -> Final | None:
     found = _PHRASE.findall(said)
     if not found:
         return None
-    sentence = _SENTENCE.split(found[-1], maxsplit=1)[0].strip()
+    sentence = _REASON.split(_SENTENCE.split(found[-1], maxsplit=1)[0], maxsplit=1)[0].strip()
     words = set(re.findall(r"[a-z']+", sentence.lower()))
     if words & HEDGES:
         return Final(None, "a hedged answer")
@@ -125,6 +127,8 @@ def _from_numbers(said: str) -> Final | None:
         return None
     if len(found) > 1 and _BETWEEN.match(said[found[-2].end() : found[-1].start()]):
         return Final(None, "a list of numbers")
+    if _OPERAND.search(said[: found[-1].start()]):
+        return Final(None, "a calculation without result")
     return Final(found[-1][0], "number")
 
 

@@ -38,6 +38,7 @@ _MORE_OPERATIONS = 3
 """So many operations more than the reference's may an answer have."""
 
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_SENTENCE = re.compile(r"^(?=.*\d)[^\\]*(?:\b[A-Za-z]{2,}\b[^\\]*){3}$", re.DOTALL)
 _LAST_LINE = re.compile(r"^\s*A:\s*(\S.*?)\s*\Z", re.MULTILINE)
 _OPERATION = re.compile(r"[-+*/^=]|\\(?:[dt]?frac|sqrt|cdot|times|div|log|ln|exp|sin|cos|tan|cot|sec|csc|arc[a-z]+)\b")
 _UNEVALUATED = re.compile(
@@ -71,6 +72,12 @@ class MathReward(Reward):
         final = final_answer(answer.text, answer.asked, self.forms)
         return final.text is not None and right(final.text, reference, answer.asked)
 
+    def same_reference(self, one: Answer, other: Answer) -> bool:
+        """Also if both are the same number: x = 5 and 5.0 are."""
+        finals = [plain_mathematics(reference_answer(text_reference(each))) for each in (one, other)]
+        numbers = [_number(final) for final in finals]
+        return _squeezed(finals[0]) == _squeezed(finals[1]) or (None not in numbers and numbers[0] == numbers[1])
+
     def known_good(self, answer: Answer) -> str | None:
         """The reference in a box, or after the strongest form that counts."""
         final = reference_answer(text_reference(answer))
@@ -82,13 +89,18 @@ class MathReward(Reward):
 def reference_answer(reference: str) -> str:
     """The final answer in a reference: its box, its line ``#### …`` or ``A: …``, otherwise all of it.
 
+    Of a sentence with a number ("Now Ann has 5 apples.") it is the final answer by the forms of a response.
+
     Raises:
         UnusableRow: it says nothing.
     """
     found = boxed(reference) or _HASHES.findall(reference) or _LAST_LINE.findall(reference) or [reference]
-    if not found[-1].strip():
+    final: str = found[-1].strip()
+    if not final:
         raise UnusableRow("the reference has no final answer")
-    return found[-1].strip()
+    if _SENTENCE.search(final) and literal(final) is None:
+        return final_answer(final, "").text or final
+    return final
 
 
 def right(final: str, reference: str, prompt: str = "") -> bool:
@@ -102,7 +114,7 @@ def right(final: str, reference: str, prompt: str = "") -> bool:
     if len(final) > max(LONGEST, 2 * len(reference)) or disguised(final, reference):
         return False
     said, wanted = plain_mathematics(final), plain_mathematics(reference)
-    number = literal(wanted)
+    number = literal(wanted) if re.search("[A-Za-z]", wanted) else _number(wanted)
     if number is not None:
         return _number(said) == number
     if _squeezed(said) == _squeezed(wanted):

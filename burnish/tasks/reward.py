@@ -19,7 +19,6 @@ from burnish.config.settings import Settings
 from burnish.tasks.answer import Answer
 from burnish.tasks.verdict import Failure, Outcome, UnusableRow, Verdict
 
-
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -89,6 +88,10 @@ class Reward(Settings):
     def known_good(self, answer: Answer) -> str | None:
         """An answer that must be judged right, made from the row's reference; None: nobody knows one."""
         return None
+
+    def same_reference(self, one: Answer, other: Answer) -> bool:
+        """Whether the right answer to the one row is right for the other, as far as can be told from the references."""
+        return one.reference == other.reference
 
     def applies(self, answer: Answer) -> bool:
         """Whether the row is one that it judges."""

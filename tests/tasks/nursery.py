@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import sys
 import threading
 from decimal import Decimal
@@ -64,12 +65,18 @@ def lengths(completions, **columns):
 
 def conversational(prompts, completions):
     """TRL's signature, with messages."""
-    return [float(asked[-1]["role"] == "user") + len(said[0]["content"]) for asked, said in zip(prompts, completions)]
+    turns = zip(prompts, completions, strict=True)
+    return [float(asked[-1]["role"] == "user") + len(said[0]["content"]) for asked, said in turns]
+
+
+def draws(answer):
+    """As a judge of moods would."""
+    return random.random()
 
 
 def right(completions, answer, level):
     """Takes columns by name."""
-    return [float(said == wanted) * much for said, wanted, much in zip(completions, answer, level)]
+    return [float(said == wanted) * much for said, wanted, much in zip(completions, answer, level, strict=True)]
 
 
 def tokens(completion_ids, completions):

@@ -268,6 +268,25 @@ def test_fool_is_not_paid(name: str) -> None:
     assert InstructionsReward().score(_row(FOOLS[name])) == 0.0
 
 
+PROMPT = 'Write about rain with the words river and lovely, and end with "Any other questions?"'
+
+
+@pytest.mark.parametrize("said", [PROMPT, f"  {PROMPT}\n\n{PROMPT}", f"{PROMPT.replace(' ', '  ')} ..."])
+def test_the_prompt_follows_nothing_that_it_says(said: str) -> None:
+    extra = {"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": ["river", "lovely"]}]}
+    assert InstructionsReward().score(Answer(PROMPT, said, extra=extra)) == 0.0
+    assert InstructionsReward().score(Answer(PROMPT, "The river is lovely in the rain.", extra=extra)) == 1.0
+
+
+def test_what_the_prompt_dictates_may_be_said() -> None:
+    prompt = 'Is it true? Answer with "My answer is yes." or "My answer is no." or "My answer is maybe."'
+    extra = {"instruction_id_list": ["detectable_format:constrained_response"]}
+    assert InstructionsReward().score(Answer(prompt, "My answer is yes.", extra=extra)) == 1.0
+    assert InstructionsReward().score(Answer(prompt, prompt, extra=extra)) == 0.0
+    end = {"instruction_id_list": ["startend:end_checker"], "kwargs": [{"end_phrase": "Any other questions?"}]}
+    assert InstructionsReward().score(Answer(PROMPT, "Rain falls. Any other questions?", extra=end)) == 1.0
+
+
 def test_all_kinds_of_the_paper_are_followed_and_not_followed_here() -> None:
     assert len(KINDS) == 25
     assert {kind for kind, _, _ in FOLLOWED.values()} == set(KINDS)

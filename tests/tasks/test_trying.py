@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from burnish.data.records import Message, Task
 from burnish.tasks import Answer, Judge, Tried, read_rewards, try_rewards
 from burnish.tasks.rows import answer_to
 
+MATH = Path(__file__).parents[3] / "shared" / "data" / "math500" / "math_test.jsonl"
 ROWS = [
     Answer("What is 2 + 2?", "", "#### 4", {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}),
     Answer("What is half of five?", "", "2.5", {"instruction_id_list": ["detectable_format:title"], "kwargs": [{}]}),
@@ -65,10 +69,23 @@ def test_a_reference_that_cannot_be_judged_is_found_out() -> None:
     assert any("none of the letters" in line for line in report.lines())
 
 
-def test_instructions_are_not_followed_by_nothing() -> None:
-    """The prompt repeated has no comma, though: so this is not known to be wrong."""
-    rows = [row for row in ROWS if row.extra["instruction_id_list"] != ["punctuation:no_comma"]]
-    assert tried("instructions", rows).passed
+def test_instructions_are_not_followed_by_nothing_or_a_copy() -> None:
+    assert tried("instructions").passed
+
+
+def test_references_that_are_the_same_number_are_no_wrong_answers() -> None:
+    rows = [Answer("How much?", "", "x = 5"), Answer("How many?", "", "5.0")]
+    report = tried("math", rows)
+    assert report.passed
+    assert "another row's reference" not in {trial.kind for trial in report.trials}
+
+
+@pytest.mark.skipif(not MATH.is_file(), reason="MATH-500 is not here")
+def test_the_math_reward_passes_on_real_rows() -> None:
+    rows = [json.loads(line) for line in MATH.read_text(encoding="utf-8").splitlines()[:60]]
+    report = tried("math", [Answer(row["problem"], "", row["answer"]) for row in rows])
+    assert report.failed == ()
+    assert len(report.trials) == 4 * len(rows)
 
 
 def test_rows_become_answers() -> None:

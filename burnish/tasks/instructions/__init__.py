@@ -12,17 +12,22 @@ from collections.abc import Mapping
 from typing import Literal
 
 from burnish.tasks.answer import Answer
-from burnish.tasks.instructions.check import KINDS, follows
+from burnish.tasks.instructions.check import COPIES, KINDS, follows
+from burnish.tasks.instructions.shape import says
 from burnish.tasks.instructions.whole import detector
 from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import UnusableRow
-from burnish.tasks.wording import after_thoughts, visible
+from burnish.tasks.wording import after_thoughts, visible, without_prompt, without_whole
 
 __all__ = ["KINDS", "InstructionsReward", "follows"]
 
 
 class InstructionsReward(Reward):
-    """Whether the response follows the row's instructions: 1 if all are followed, or the share that is."""
+    """Whether the response follows the row's instructions: 1 if all are followed, or the share that is.
+
+    The prompt names keywords and phrases, so copies of all of it are taken off first, and a response that says nothing
+    but lines and sentences of the prompt follows none; but for the kinds that ask for a copy.
+    """
 
     name: Literal["instructions"] = "instructions"
     score_by: Literal["all", "share"] = "all"
@@ -34,7 +39,9 @@ class InstructionsReward(Reward):
 
     def score(self, answer: Answer) -> float:
         text = visible(after_thoughts(answer.text)).strip()
-        done = [follows(text, kind, arguments) for kind, arguments in instructions(answer)]
+        own = without_whole(text, visible(answer.asked)).strip()
+        own = own if says(without_prompt(own, visible(answer.asked))) else ""
+        done = [follows(text if kind in COPIES else own, kind, arguments) for kind, arguments in instructions(answer)]
         return float(all(done)) if self.score_by == "all" else sum(done) / len(done)
 
 
