@@ -111,7 +111,7 @@ class ChoiceReward(Reward):
         said = without_prompt(after_thoughts(answer.text), answer.asked)
         if boxes := [each for each in boxed(said) if each.strip()]:
             return set().union(*map(self._letters_in, boxes))
-        if phrases := _SAID.findall(said):
+        if phrases := _SAID.findall(said.rstrip()):
             return self._letters_in(phrases[-1])
         alone = _ALONE.match(said.strip().rpartition("\n")[2])
         return {alone[1].upper()} & set(self.letters) if alone else set()

@@ -37,7 +37,7 @@ LONGEST = 300
 _MORE_OPERATIONS = 3
 """So many operations more than the reference's may an answer have."""
 
-_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_HASHES = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
 _SENTENCE = re.compile(r"^(?=.*\d)[^\\]*(?:\b[A-Za-z]{2,}\b[^\\]*){3}$", re.DOTALL)
 _LAST_LINE = re.compile(r"^\s*A:\s*(\S.*?)\s*\Z", re.MULTILINE)
 _OPERATION = re.compile(r"[-+*/^=]|\\(?:[dt]?frac|sqrt|cdot|times|div|log|ln|exp|sin|cos|tan|cot|sec|csc|arc[a-z]+)\b")
@@ -47,6 +47,8 @@ _UNEVALUATED = re.compile(
 _EXPONENT = re.compile(r"\^\s*(?:\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|(\S))")
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[ '-][A-Za-z]+)*|\(?[A-Z]\)?")
 _BASE = re.compile(r"[\dA-F]+_\{?\d+\}?")
+_WORDS_BETWEEN = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}]*[a-zA-Z]{2}[^{}]*\}\s*[^\s.}^]")
+_NAMED = re.compile(r"^\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=")
 _EQUAL = re.compile(r"(?<![<>!\\])=")
 
 
@@ -124,6 +126,8 @@ def right(final: str, reference: str, prompt: str = "") -> bool:
         return _words(said) == _words(wanted)
     if _BASE.fullmatch(_squeezed(wanted)):
         return False
+    if not _EQUAL.search(wanted):
+        said = _NAMED.sub("", unwrapped(said))
     if _is_no_answer(said, wanted, prompt):
         return False
     return _equal(said, wanted)
@@ -154,6 +158,10 @@ def _squeezed(text: str) -> str:
 def _is_no_answer(said: str, wanted: str, prompt: str) -> bool:
     words = set(re.findall(r"[a-z]+", said.lower())) & HEDGES
     if words - set(re.findall(r"[a-z]+", wanted.lower())):
+        return True
+    if _WORDS_BETWEEN.search(said) and not _WORDS_BETWEEN.search(wanted):
+        return True
+    if len(_EQUAL.findall(said)) > len(_EQUAL.findall(wanted)):
         return True
     if set(_UNEVALUATED.findall(said)) - set(_UNEVALUATED.findall(wanted)) or _takes_for_ever(said):
         return True

@@ -170,6 +170,42 @@ def test_workers_end_with_the_judge() -> None:
     assert all(process.returncode is not None for process in processes)
 
 
+def test_no_answer_holds_a_verifier_up() -> None:
+    """Whoever does not want to be judged wrong could write what takes for ever: long runs of what patterns look for."""
+    many = 50_000
+    runs = [
+        " ",
+        "\n",
+        ".",
+        "*",
+        "<",
+        "[",
+        "1",
+        "1,",
+        "#",
+        "{",
+        "\\boxed{",
+        "answer is ",
+        "A: ",
+        "(",
+        '"',
+        "- ",
+        "a ",
+        "\u200b",
+    ]
+    texts = [run * many for run in runs] + [f"1 {',' * many}x 2", f"answer is{' ' * many}", f"#### 5{' ' * many}x"]
+    kinds_of = ["detectable_format:title", "length_constraints:number_sentences", "detectable_format:multiple_sections"]
+    sections = {"section_spliter": "Section", "num_sections": 2}
+    arguments = [{}, {"num_sentences": 3, "relation": "at least"}, sections, {"num_paragraphs": 3}]
+    extra = {"instruction_id_list": [*kinds_of, "length_constraints:number_paragraphs"], "kwargs": arguments}
+    names = ["math", "number", "exact", "normalised", "json_schema", "instructions", "format", "repetition"]
+    written = [{"name": name, **({"against": {}} if name == "json_schema" else {})} for name in names]
+    answers = [[Answer("How many?", text, reference="7", extra=extra)] for text in texts]
+    with Judge(read_rewards([*written, {"name": "choice", "only": {"letter": True}}]), workers=1) as judge:
+        verdicts = judge(answers)
+    assert [verdict.failures for [verdict] in verdicts] == [()] * len(texts)
+
+
 def test_a_journal_is_read_instead_of_asking(tmp_path: Path) -> None:
     """A resumed run asks nothing that was answered, and gives the same; failures are asked again."""
     counts = tmp_path / "asked"
