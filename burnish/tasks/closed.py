@@ -25,6 +25,9 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _SAID = re.compile(
     r"\b(?:final |correct |right |best )?(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*(\S[^\n]*)", re.IGNORECASE
 )
+_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
+_DECORATION = re.compile(r"[*_`$\"'({\[\\]")
+_ARTICLE = re.compile(r"\s+(?!(?:or|and|is|because|since|as)\b)[a-z]")
 _ALONE = re.compile(r"^[\s*_\"'`]*\(?([A-Za-z])\)?[\s.*_\"'`]*$")
 
 
@@ -108,17 +111,25 @@ class ChoiceReward(Reward):
         said = without_prompt(after_thoughts(answer.text), answer.asked)
         if boxes := [each for each in boxed(said) if each.strip()]:
             return set().union(*map(self._letters_in, boxes))
-        if phrases := _SAID.findall(said):
+        if phrases := _SAID.findall(said.rstrip()):
             return self._letters_in(phrases[-1])
         alone = _ALONE.match(said.strip().rpartition("\n")[2])
         return {alone[1].upper()} & set(self.letters) if alone else set()
 
     def _letters_in(self, text: str) -> set[str]:
-        """Letters that stand alone. "A" is an article where a word follows it without a mark between."""
-        bare = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", text)
-        alone = re.findall(rf"(?<![A-Za-z'])([{self.letters}])(?![A-Za-z']|\s+[a-z]+\b(?!\s*(?:\)|:)))", bare)
-        joined = re.findall(rf"(?<![A-Za-z'])([{self.letters}])(?=\s+(?:or|and|is|because|since|as)\b)", bare)
-        return {*alone, *joined}
+        """The letter that a text begins with, and those that are joined to it by "or", "and" or a comma.
+
+        "A" followed by a word is an article, unless a mark or a word that gives a reason stands between.
+        """
+        bare = _DECORATION.sub("", _TEXT.sub(r"\1", text)).lstrip()
+        letter = rf"([{self.letters}])(?![\w'])"
+        found: set[str] = set()
+        joined = re.match(letter, bare)
+        while joined and not (joined[1] == "A" and _ARTICLE.match(bare[joined.end() :])):
+            found.add(joined[1])
+            bare = bare[joined.end() :]
+            joined = re.match(rf"[\s.:)\]}}]*(?:[,;/&\s]|\bor\b|\band\b)+{letter}", bare)
+        return found
 
 
 class NumberReward(Reward):

@@ -5,7 +5,7 @@ Between `wording` and the verifiers of closed questions. Four forms, the stronge
 - ``boxed``: ``\\boxed{…}``, the last one; all non-empty ones must be the same answer
 - ``hashes``: a line ``#### …``, GSM8K's form; all must be the same
 - ``phrase``: "the answer is …", "Answer: …", a line "A: …"; the last one, up to the end of its sentence
-- ``number``: the last number, unless it ends a list of numbers
+- ``number``: the last number, unless it ends a list of numbers or a calculation without result
 
 Thoughts before ``</think>`` and copies of the prompt are not looked at.
 """
@@ -23,14 +23,20 @@ from burnish.tasks.wording import HEDGES, after_thoughts, plain_mathematics, spa
 Form = Literal["boxed", "hashes", "phrase", "number"]
 FORMS: tuple[Form, ...] = ("boxed", "hashes", "phrase", "number")
 
-_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_HASHES = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
 _PHRASE = re.compile(
-    r"(?:\b(?:final |correct |right )?answer\s*(?:is|are|=|:)(?:\*\*)?\s*:?|^[ \t]*A[ \t]*:)[ \t]*\n?[ \t]*(\S[^\n]*)",
+    r"(?:\b(?:final |correct |right )?answer\s*(?:is|are|=|:)(?:\*\*)?\s*:?|^[ \t]*A[ \t]*:)\s*(\S[^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE = re.compile(r"(?<!\\)[.!?](?=\s|$|\*)|;(?=\s)")
+_SENTENCE = re.compile(r"(?<!\\)[.!?](?=\s|$|\*)|;(?=\s(?!or\b|and\b)[A-Za-z])")
+_MORE = re.compile(r"^\W*(?:or|maybe|perhaps|alternatively|otherwise)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?", re.ASCII)
-_BETWEEN = re.compile(r"^[\s,;/&|]*(?:(?:or|and|maybe|perhaps|,|/)[\s,;/]*)*$", re.IGNORECASE)
+_BETWEEN = re.compile(r"(?:[\s,;/&|]|or\b|and\b|maybe\b|perhaps\b)*", re.IGNORECASE)
+_OPERAND = re.compile(r"[\d)\]}]\s*(?:[-+*/×÷^]|\\times|\\cdot|\b(?:plus|minus|times|over|divided by))\s*\$?$")
+_REASON = re.compile(r",?\s+(?:which|because|since|as|so|where)\b")
+_NEAR = 40
+"""Characters before a number in which an operator is looked for."""
+_BRACE = re.compile(r"(?<!\\)[{}]")
 _BOXED = re.compile(r"\\f?boxed\b\s*")
 
 
@@ -62,13 +68,13 @@ def final_answer(text: str, prompt: str, forms: Sequence[Form] = FORMS) -> Final
 def boxed(text: str) -> list[str]:
     """What stands in each ``\\boxed{…}``, innermost text with its own braces; open ones are not there."""
     contents = []
+    closing = _closing(text) if _BOXED.search(text) else {}
     for match in _BOXED.finditer(text):
-        rest = text[match.end() :]
-        if rest.startswith("{"):
-            end = _closing(rest)
-            contents += [rest[1:end]] if end else []
-        elif rest[:1].isalnum():
-            contents.append(rest[0])
+        start = match.end()
+        if start in closing:
+            contents.append(text[start + 1 : closing[start]])
+        elif text[start : start + 1].isalnum():
+            contents.append(text[start])
     return contents
 
 
@@ -80,15 +86,16 @@ def same(one: str, other: str) -> bool:
     return spaced(unwrapped(one)) == spaced(unwrapped(other))
 
 
-def _closing(text: str) -> int:
-    """The place of the brace that closes the first one; 0: there is none."""
-    depth = 0
-    for place, char in enumerate(text):
-        if char in "{}" and (place == 0 or text[place - 1] != "\\"):
-            depth += 1 if char == "{" else -1
-            if depth == 0:
-                return place
-    return 0
+def _closing(text: str) -> dict[int, int]:
+    """Place of each opening brace -> place of the one that closes it. In one pass, however deep they are."""
+    opened: list[int] = []
+    closing = {}
+    for found in _BRACE.finditer(text):
+        if found[0] == "{":
+            opened.append(found.start())
+        elif opened:
+            closing[opened.pop()] = found.start()
+    return closing
 
 
 def _agreed(found: Sequence[str], form: Form) -> Final | None:
@@ -109,12 +116,13 @@ def _from_hashes(said: str) -> Final | None:
 
 
 def _from_phrase(said: str) -> Final | None:
-    found = _PHRASE.findall(said)
+    found = _PHRASE.findall(said.rstrip())
     if not found:
         return None
-    sentence = _SENTENCE.split(found[-1], maxsplit=1)[0].strip()
+    first, *more = _SENTENCE.split(spaced(found[-1]), maxsplit=1)
+    sentence = _REASON.split(first, maxsplit=1)[0].strip()
     words = set(re.findall(r"[a-z']+", sentence.lower()))
-    if words & HEDGES:
+    if words & HEDGES or (more and _MORE.match(more[0])):
         return Final(None, "a hedged answer")
     return Final(sentence, "phrase") if sentence else None
 
@@ -123,8 +131,10 @@ def _from_numbers(said: str) -> Final | None:
     found = [match for match in _NUMBER.finditer(said) if any(map(str.isdigit, match[0]))]
     if not found:
         return None
-    if len(found) > 1 and _BETWEEN.match(said[found[-2].end() : found[-1].start()]):
+    if len(found) > 1 and _BETWEEN.fullmatch(said[found[-2].end() : found[-1].start()]):
         return Final(None, "a list of numbers")
+    if _OPERAND.search(said[: found[-1].start()][-_NEAR:]):
+        return Final(None, "a calculation without result")
     return Final(found[-1][0], "number")
 
 

@@ -54,6 +54,7 @@ class Judge:
     _pool: Pool = field(init=False)
 
     def __post_init__(self) -> None:
+        assert self.workers >= 1, f"answers are judged by at least one process, got {self.workers}"
         own = any(isinstance(reward, OwnReward) for reward in self.rewards)
         self._pool = Pool(Work(self.rewards, None if own else BUILTIN_MEMORY), self.workers)
 

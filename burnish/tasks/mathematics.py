@@ -27,7 +27,7 @@ from burnish.errors import RecipeError
 from burnish.tasks.answer import Answer
 from burnish.tasks.extract import FORMS, Form, boxed, final_answer
 from burnish.tasks.number import literal, unwrapped
-from burnish.tasks.reward import Reward, text_reference
+from burnish.tasks.reward import Reward, Seconds, text_reference
 from burnish.tasks.verdict import UnusableRow
 from burnish.tasks.wording import HEDGES, disguised, plain_mathematics, spaced
 
@@ -37,7 +37,8 @@ LONGEST = 300
 _MORE_OPERATIONS = 3
 """So many operations more than the reference's may an answer have."""
 
-_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_HASHES = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
+_SENTENCE = re.compile(r"^(?=.*\d)[^\\]*(?:\b[A-Za-z]{2,}\b[^\\]*){3}$", re.DOTALL)
 _LAST_LINE = re.compile(r"^\s*A:\s*(\S.*?)\s*\Z", re.MULTILINE)
 _OPERATION = re.compile(r"[-+*/^=]|\\(?:[dt]?frac|sqrt|cdot|times|div|log|ln|exp|sin|cos|tan|cot|sec|csc|arc[a-z]+)\b")
 _UNEVALUATED = re.compile(
@@ -46,6 +47,8 @@ _UNEVALUATED = re.compile(
 _EXPONENT = re.compile(r"\^\s*(?:\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|(\S))")
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[ '-][A-Za-z]+)*|\(?[A-Z]\)?")
 _BASE = re.compile(r"[\dA-F]+_\{?\d+\}?")
+_WORDS_BETWEEN = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}]*[a-zA-Z]{2}[^{}]*\}\s*[^\s.}^]")
+_NAMED = re.compile(r"^\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=")
 _EQUAL = re.compile(r"(?<![<>!\\])=")
 
 
@@ -53,7 +56,7 @@ class MathReward(Reward):
     """1 if the final answer is the reference's, otherwise 0."""
 
     name: Literal["math"] = "math"
-    deadline: float = 5.0
+    deadline: Seconds = 5.0
     forms: tuple[Form, ...] = FORMS
     """Where final answers may stand: boxed, hashes, phrase, number; the strongest that occurs counts."""
 
@@ -71,6 +74,12 @@ class MathReward(Reward):
         final = final_answer(answer.text, answer.asked, self.forms)
         return final.text is not None and right(final.text, reference, answer.asked)
 
+    def same_reference(self, one: Answer, other: Answer) -> bool:
+        """Also if both are the same number: x = 5 and 5.0 are."""
+        finals = [plain_mathematics(reference_answer(text_reference(each))) for each in (one, other)]
+        numbers = [_number(final) for final in finals]
+        return _squeezed(finals[0]) == _squeezed(finals[1]) or (None not in numbers and numbers[0] == numbers[1])
+
     def known_good(self, answer: Answer) -> str | None:
         """The reference in a box, or after the strongest form that counts."""
         final = reference_answer(text_reference(answer))
@@ -82,13 +91,18 @@ class MathReward(Reward):
 def reference_answer(reference: str) -> str:
     """The final answer in a reference: its box, its line ``#### …`` or ``A: …``, otherwise all of it.
 
+    Of a sentence with a number ("Now Ann has 5 apples.") it is the final answer by the forms of a response.
+
     Raises:
         UnusableRow: it says nothing.
     """
     found = boxed(reference) or _HASHES.findall(reference) or _LAST_LINE.findall(reference) or [reference]
-    if not found[-1].strip():
+    final: str = found[-1].strip()
+    if not final:
         raise UnusableRow("the reference has no final answer")
-    return found[-1].strip()
+    if _SENTENCE.search(final) and literal(final) is None:
+        return final_answer(final, "").text or final
+    return final
 
 
 def right(final: str, reference: str, prompt: str = "") -> bool:
@@ -102,7 +116,7 @@ def right(final: str, reference: str, prompt: str = "") -> bool:
     if len(final) > max(LONGEST, 2 * len(reference)) or disguised(final, reference):
         return False
     said, wanted = plain_mathematics(final), plain_mathematics(reference)
-    number = literal(wanted)
+    number = literal(wanted) if re.search("[A-Za-z]", wanted) else _number(wanted)
     if number is not None:
         return _number(said) == number
     if _squeezed(said) == _squeezed(wanted):
@@ -112,6 +126,8 @@ def right(final: str, reference: str, prompt: str = "") -> bool:
         return _words(said) == _words(wanted)
     if _BASE.fullmatch(_squeezed(wanted)):
         return False
+    if not _EQUAL.search(wanted):
+        said = _NAMED.sub("", unwrapped(said))
     if _is_no_answer(said, wanted, prompt):
         return False
     return _equal(said, wanted)
@@ -134,13 +150,18 @@ def _squeezed(text: str) -> str:
     """The text without what changes nothing: spaces, size of brackets, kind of fraction, units, the last stop."""
     bare = re.sub(r"\\[dt]frac", r"\\frac", unwrapped(text).rstrip("."))
     bare = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "", bare)
+    bare = re.sub(r"_\s*\{\s*(\w+)\s*\}", r"_\1", bare)
     bare = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r"\1", bare)
-    return re.sub(r"\s|\\[,;:! ]", "", bare)
+    return re.sub(r"(?<!\\)\\[,;:! ]|\s", "", bare)
 
 
 def _is_no_answer(said: str, wanted: str, prompt: str) -> bool:
     words = set(re.findall(r"[a-z]+", said.lower())) & HEDGES
     if words - set(re.findall(r"[a-z]+", wanted.lower())):
+        return True
+    if _WORDS_BETWEEN.search(said) and not _WORDS_BETWEEN.search(wanted):
+        return True
+    if len(_EQUAL.findall(said)) > len(_EQUAL.findall(wanted)):
         return True
     if set(_UNEVALUATED.findall(said)) - set(_UNEVALUATED.findall(wanted)) or _takes_for_ever(said):
         return True

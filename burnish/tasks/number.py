@@ -12,15 +12,21 @@ from fractions import Fraction
 
 from burnish.tasks.wording import HEDGES
 
-_NOTHING = re.compile(r"\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
-_SPACES = re.compile(r"\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")
+_NOTHING = re.compile(r"(?<!\\)\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
+_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")
 _WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("**", "**"), ("*", "*"), ("`", "`"))
+# As words behind a number they change it: 3 million, 14 below zero, 14 times two.
+_CHANGING = """hundred thousand million billion trillion dozen dozens half halves third thirds quarter quarters squared
+cubed factorial below under zero one two three four five six seven eight nine ten eleven twelve plus minus times over
+alternatively otherwise else also then versus could might may between than least most"""
+_CHANGES = frozenset(_CHANGING.split())
 _TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
+_LETTERS = _TEXT.replace(r"[^{}]", r"[^{}\d]")
 _CURRENCY = re.compile(r"^([-+]?)\s*(?:\\?\$|€|£|¥|₹|USD\b|US\$)\s*")
 _SIGN = r"(?:\s*(?:\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°))?"
 # 3x, 3 x and 12ab are no numbers of something: a unit is one of these, or a word of three letters after a space.
 _SHORT = r"\s*(?:[cmk]m|[mk]g|m[lL]|ft|in|lb|oz|hr|am|pm|mph|of)\b"
-_WORD = rf"(?:\s*{_TEXT}|{_SHORT}|\s+[A-Za-z]{{3,}})\.?"
+_WORD = rf"(?:\s*{_LETTERS}|{_SHORT}|\s+[A-Za-z]{{3,}})\.?"
 _UNIT = re.compile(rf"{_SIGN}((?:{_WORD}){{0,4}})\s*(?:\^\s*\{{?[23]\}}?|²|³)?\s*$")
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
 _DECIMAL = rf"(?:{_WHOLE}(?:\.\d*)?|\.\d+)"
@@ -54,7 +60,7 @@ def literal(text: str) -> Fraction | None:
     bare = _CURRENCY.sub("", bare)
     number, rest = _leading(bare)
     unit = _UNIT.match(rest)
-    if number is None or unit is None or HEDGES & set(re.findall(r"[a-z]+", unit[1].lower())):
+    if number is None or unit is None or (HEDGES | _CHANGES) & set(re.findall(r"[a-z]+", unit[1].lower())):
         return None
     return sign * number
 

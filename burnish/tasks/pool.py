@@ -18,8 +18,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
-from types import TracebackType
-from typing import Self
 
 from burnish.errors import RecipeError
 from burnish.tasks.reward import Reward
@@ -39,6 +37,8 @@ class Job:
     request: Request
 
 
+_ENDING = 5.0
+"""Seconds between the end of a worker's replies and that of its process."""
 _AT_ONCE = 32
 """Most jobs that a worker is given at once; it need not wait for this process between them."""
 
@@ -119,7 +119,8 @@ class Worker:
         status = self.popen.poll()
         if status is None:
             return ""
-        return f"by signal {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+        names = {each.value: each.name for each in signal.Signals}
+        return f"by signal {names.get(-status, -status)}" if status < 0 else f"with exit status {status}"
 
     def _deadline(self, rewards: Sequence[Reward]) -> float:
         return time.monotonic() + _allowed(*self.asked[0], rewards)
@@ -127,22 +128,14 @@ class Worker:
 
 @dataclass(eq=False)
 class Pool:
-    """So many workers, started when there is work. A context: they end with it.
+    """So many workers, started when there is work; whoever made it closes it.
 
-    Example: ``with Pool(Work(rewards, None), 2) as pool: pool.run(jobs, told)``.
+    Example: ``Pool(Work(rewards, None), 2).run(jobs, told)``.
     """
 
     work: Work
     size: int
     _workers: list[Worker] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends all workers."""
@@ -189,8 +182,9 @@ class Pool:
             while not worker.idle and worker.replies.poll():
                 self._hear(worker, worker.replies.recv_bytes(), told)
         except (EOFError, ConnectionResetError):
-            worker.popen.wait()
-            self._lost(worker, f"its process ended {worker.ended()}", waiting, told)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its side, and runs on
+                worker.popen.wait(timeout=_ENDING)
+            self._lost(worker, f"its process ended {worker.ended()}".rstrip(), waiting, told)
             return
         if not worker.idle and time.monotonic() >= worker.due:
             how = worker.ended()

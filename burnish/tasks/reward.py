@@ -19,6 +19,8 @@ from burnish.config.settings import Settings
 from burnish.tasks.answer import Answer
 from burnish.tasks.verdict import Failure, Outcome, UnusableRow, Verdict
 
+Seconds = Annotated[float, Field(gt=0)]
+
 
 class Condition(Settings):
     """Counts a reward only where an earlier one is high enough."""
@@ -38,7 +40,7 @@ class Reward(Settings):
     """The name under which its verdicts are kept; null: its name."""
     weight: float = 1.0
     """Factor in the sum; 0: it is only watched."""
-    deadline: Annotated[float, Field(gt=0)] = 10.0
+    deadline: Seconds = 10.0
     """Seconds for one answer, after which its process is killed."""
     when: Condition | None = None
     """Where this is not met, the reward is 0 and nothing is asked; null: always."""
@@ -86,6 +88,10 @@ class Reward(Settings):
     def known_good(self, answer: Answer) -> str | None:
         """An answer that must be judged right, made from the row's reference; None: nobody knows one."""
         return None
+
+    def same_reference(self, one: Answer, other: Answer) -> bool:
+        """Whether the right answer to the one row is right for the other, as far as can be told from the references."""
+        return one.reference == other.reference
 
     def applies(self, answer: Answer) -> bool:
         """Whether the row is one that it judges."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Literal
 
 from burnish.errors import RecipeError
@@ -12,7 +11,7 @@ from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import UnusableRow
 from burnish.tasks.wording import after_thoughts
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
+_FENCE = "```"
 
 
 class JsonSchemaReward(Reward):
@@ -68,9 +67,11 @@ def parsed(text: str) -> Any:
         ValueError: it is none, or a key stands twice in it.
     """
     bare = text.strip()
-    fenced = _FENCED.fullmatch(bare)
+    head, _, body = bare.partition("\n")
+    if head.strip().lower() in (_FENCE, f"{_FENCE}json") and body.endswith(_FENCE):
+        bare = body.removesuffix(_FENCE)
     try:
-        return json.loads(fenced[1] if fenced else bare, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(bare, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -107,14 +107,12 @@ def _known(reward: Reward, rows: Sequence[Answer]) -> Iterator[tuple[int, str, K
         if row.asked.strip():
             yield place, reward.key, "the prompt repeated", row.asked
         own = good[place]
-        if own is None:
-            continue
-        yield place, reward.key, "the reference", own
-        others = (
-            each for each in (*good[place + 1 :], *good[:place]) if each is not None and each.strip() != own.strip()
-        )
-        if (other := next(others, None)) is not None:
-            yield place, reward.key, "another row's reference", other
+        if own is not None:
+            yield place, reward.key, "the reference", own
+            turned = [*range(place + 1, len(rows)), *range(place)]
+            others = (good[each] for each in turned if good[each] and not reward.same_reference(row, rows[each]))
+            if (other := next(others, None)) is not None:
+                yield place, reward.key, "another row's reference", other
 
 
 def _good(reward: Reward, row: Answer) -> str | None:

@@ -15,6 +15,7 @@ HEDGES = frozenset(_HEDGES.split())
 
 _LEAST = 12
 """Characters of a line or sentence that counts as a copy of the prompt; shorter ones are said by anybody."""
+_SHORT = 5
 _MATHEMATICAL = str.maketrans(
     {
         "−": "-",
@@ -64,14 +65,27 @@ def after_thoughts(text: str) -> str:
 def without_prompt(text: str, prompt: str) -> str:
     """The text without what it copies from the prompt: as a whole, and line by line and sentence by sentence.
 
-    White space does not matter; pieces of fewer than 12 characters are not looked at.
+    White space does not matter; lines and sentences of fewer than 12 characters are not looked at.
     """
     asked = spaced(prompt)
     if not asked:
         return text
-    kept = [line for line in text.split("\n") if not _copied(line, asked)]
+    kept = [line for line in without_whole(text, prompt).split("\n") if not _copied(line, asked)]
     lines = (" ".join(each for each in re.split(r"(?<=[.?!]) +", line) if not _copied(each, asked)) for line in kept)
     return "\n".join(lines)
+
+
+def without_whole(text: str, prompt: str) -> str:
+    """The text without copies of all of the prompt; a prompt of fewer than 5 characters only if it is all that is said.
+
+    White space does not matter.
+    """
+    said, asked = spaced(text), spaced(prompt)
+    if said == asked:
+        return ""
+    if len(asked) < _SHORT or asked not in said:
+        return text
+    return re.sub(r"\s+".join(map(re.escape, asked.split())), "", text)
 
 
 def _copied(piece: str, asked: str) -> bool:

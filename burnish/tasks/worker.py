@@ -30,7 +30,7 @@ def main(requests: int, replies: int, parent: int) -> None:
     _end_with(parent)
     with Connection(requests, writable=False) as asked, Connection(replies, readable=False) as told:
         work: Work = pickle.loads(asked.recv_bytes())
-        if work.memory is not None:
+        if work.memory is not None and sys.platform == "linux":  # elsewhere address space cannot be limited
             resource.setrlimit(resource.RLIMIT_AS, (work.memory, work.memory))
         try:
             for reward in work.rewards:

@@ -12,17 +12,22 @@ from collections.abc import Mapping
 from typing import Literal
 
 from burnish.tasks.answer import Answer
-from burnish.tasks.instructions.check import KINDS, follows
+from burnish.tasks.instructions.check import COPIES, KINDS, follows
+from burnish.tasks.instructions.shape import says
 from burnish.tasks.instructions.whole import detector
 from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import UnusableRow
-from burnish.tasks.wording import after_thoughts, visible
+from burnish.tasks.wording import after_thoughts, visible, without_prompt, without_whole
 
 __all__ = ["KINDS", "InstructionsReward", "follows"]
 
 
 class InstructionsReward(Reward):
-    """Whether the response follows the row's instructions: 1 if all are followed, or the share that is."""
+    """Whether the response follows the row's instructions: 1 if all are followed, or the share that is.
+
+    The prompt names keywords and phrases, so copies of all of it are taken off first, and a response that says nothing
+    but lines and sentences of the prompt follows none; but for the kinds that ask for a copy.
+    """
 
     name: Literal["instructions"] = "instructions"
     score_by: Literal["all", "share"] = "all"
@@ -34,7 +39,9 @@ class InstructionsReward(Reward):
 
     def score(self, answer: Answer) -> float:
         text = visible(after_thoughts(answer.text)).strip()
-        done = [follows(text, kind, arguments) for kind, arguments in instructions(answer)]
+        own = without_whole(text, visible(answer.asked)).strip()
+        own = own if says(without_prompt(own, visible(answer.asked))) else ""
+        done = [follows(text if kind in COPIES else own, kind, arguments) for kind, arguments in instructions(answer)]
         return float(all(done)) if self.score_by == "all" else sum(done) / len(done)
 
 
@@ -48,8 +55,7 @@ def instructions(answer: Answer) -> list[tuple[str, Mapping[str, object]]]:
     arguments = _list(answer, "kwargs") if answer.extra.get("kwargs") is not None else [{} for _ in kinds]
     if not kinds or len(arguments) != len(kinds):
         raise UnusableRow(f"the row has {len(kinds)} instructions and {len(arguments)} kwargs")
-    read = [json.loads(each) if isinstance(each, str) else each for each in arguments]
-    return [(str(kind), _mapping(each)) for kind, each in zip(kinds, read, strict=True)]
+    return [(str(kind), _mapping(each)) for kind, each in zip(kinds, arguments, strict=True)]
 
 
 def _list(answer: Answer, column: str) -> list[object]:
@@ -60,8 +66,13 @@ def _list(answer: Answer, column: str) -> list[object]:
 
 
 def _mapping(given: object) -> Mapping[str, object]:
+    """An object, or the JSON text of one."""
     if given is None:
         return {}
-    if isinstance(given, Mapping):
-        return given
+    try:
+        read = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        read = given
+    if isinstance(read, Mapping):
+        return read
     raise UnusableRow(f"kwargs has {given!r:.40}, and objects are needed")

@@ -47,6 +47,8 @@ KINDS: Mapping[str, Check] = MappingProxyType(
     }
 )
 """The 25 kinds."""
+COPIES = frozenset({"combination:repeat_prompt", "detectable_format:constrained_response"})
+"""Those that ask for text of the prompt, and nothing but it may be a right answer."""
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
     {"int": int, "str": str, "Sequence[str]": (list, tuple)}

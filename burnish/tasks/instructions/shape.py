@@ -28,7 +28,8 @@ def says(text: str) -> bool:
 
 def number_sentences(text: str, num_sentences: int, relation: str) -> bool:
     """length_constraints:number_sentences. A sentence says something and ends with . ! or ?, or with a blank line."""
-    unabbreviated = _ABBREVIATIONS.sub(lambda found: found[0].replace(".", ""), text)
+    once = re.sub(r"([.!?])[.!?]+", r"\1", text)
+    unabbreviated = _ABBREVIATIONS.sub(lambda found: found[0].replace(".", ""), once)
     return holds(sum(map(says, _SENTENCE_END.split(unabbreviated))), relation, num_sentences)
 
 
@@ -39,7 +40,7 @@ def number_words(text: str, num_words: int, relation: str) -> bool:
 
 def number_paragraphs(text: str, num_paragraphs: int) -> bool:
     """length_constraints:number_paragraphs: so many, with the divider *** between them."""
-    paragraphs = _without_empty_ends(re.split(r"\s*(?<!\*)\*\*\*(?!\*)\s*", text))
+    paragraphs = _without_empty_ends(re.split(r"(?<!\*)\*\*\*(?!\*)", text))
     return len(paragraphs) == num_paragraphs and all(map(says, paragraphs))
 
 
@@ -78,9 +79,11 @@ def number_highlighted_sections(text: str, num_highlights: int) -> bool:
 
 def multiple_sections(text: str, section_spliter: str, num_sections: int) -> bool:
     """detectable_format:multiple_sections: at least so many, each with its own number and with text."""
-    head = rf"^[\W_]*{re.escape(section_spliter.strip())}\s*(\d+|[IVXLC]+|[A-Z])\b[^\S\n]*[:.)*\]-]*(.*)$"
+    head = rf"^(?:[^\w\n]|_)*{re.escape(section_spliter.strip())}\s*(\d+|[IVXLC]+|[A-Z])\b[^\S\n]*[:.)*\]-]*(.*)$"
     found = list(re.finditer(head, text, re.MULTILINE))
-    ends = [each.start() for each in found[1:]] + [len(text)]
+    if not found:
+        return False
+    ends = [*(each.start() for each in found[1:]), len(text)]
     told = {each[1] for each, end in zip(found, ends, strict=True) if says(text[each.end(1) : end])}
     return len(told) >= num_sections
 

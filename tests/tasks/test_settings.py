@@ -1,0 +1,84 @@
+"""What a recipe may say of rewards, and what it is told when it says something else."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from burnish.errors import RecipeError
+from burnish.tasks import read_rewards
+from burnish.tasks.mathematics import MathReward
+from burnish.tasks.own import OwnReward
+from burnish.tasks.settings import BUILTIN
+
+NURSERY = Path(__file__).with_name("nursery.py")
+
+
+def test_a_name_a_mapping_and_a_list() -> None:
+    [math] = read_rewards("math")
+    assert math == MathReward(name="math")
+    assert read_rewards({"name": "math"}) == read_rewards(["math"]) == (math,)
+    several = read_rewards(["math", {"name": "format", "tags": "think", "weight": 0.2}, f"{NURSERY}:lengths"])
+    assert [reward.key for reward in several] == ["math", "format", "lengths"]
+    assert [reward.weight for reward in several] == [1.0, 0.2, 1.0]
+    assert isinstance(several[2], OwnReward)
+
+
+def test_names_are_those_of_their_records() -> None:
+    assert {kind.model_fields["name"].default for kind in BUILTIN.values()} == set(BUILTIN)
+
+
+def test_they_travel() -> None:
+    written = ["math", {"name": "regex", "pattern": "a"}, f"{NURSERY}:lengths"]
+    for reward in read_rewards(written):
+        again = pickle.loads(pickle.dumps(reward))
+        assert again == reward
+        assert again.identity == reward.identity
+        again.prepare()
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("maths", "did you mean math"),
+        ("reward_model", "choose from: math"),
+        ([], "at least one reward"),
+        (3, "a reward is a name"),
+        ({"weight": 1}, "a reward is a name"),
+        ({"name": "math", "weigth": 1}, "did you mean weight"),
+        ({"name": "math", "timeout": 1}, "deadline"),
+        ({"name": "math", "weight": "1"}, "weight"),
+        ({"name": "math", "weight": float("nan")}, "finite"),
+        ({"name": "math", "deadline": 0}, "greater than 0"),
+        ({"name": "math", "forms": ["box"]}, "boxed"),
+        ({"name": "math", "tags": ["think"]}, "unknown key tags"),
+        ({"name": "overlong", "most": 4}, "buffer must be given"),
+        ({"name": "overlong", "most": 4, "buffer": 5}, "at most the limit"),
+        ({"name": "number", "relative": 1.0}, "always right"),
+        ({"name": "format", "tags": ["<think>"]}, "without < and >"),
+        ({"name": "format", "tags": []}, "name of a tag"),
+        ({"name": "format", "tags": ["a", "a"]}, "once"),
+        ({"name": "regex", "pattern": "("}, "regular expression"),
+        ({"name": "choice", "letters": "abc"}, "letters"),
+        (["math", "math"], "two rewards are called math"),
+        (["math", {"name": "exact", "when": {"part": "format", "at_least": 1}}], "before it stand: math"),
+        (["math", {"name": "exact", "when": {"part": "math"}}], "at_least"),
+        ({"name": "math", "weight": 0}, "something must be learned"),
+        (["math", {"name": "format", "tag": "think"}], r"reward.1 \(format\): unknown key tag"),
+        ("absent.py:reward", "does not exist"),
+    ],
+)
+def test_refused(written: object, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        read_rewards(written)
+
+
+def test_the_text_of_a_function_is_part_of_its_identity(tmp_path: Path) -> None:
+    file = tmp_path / "r.py"
+    file.write_text("def reward(answer):\n    return 1\n")
+    [one] = read_rewards(f"{file}:reward")
+    file.write_text("def reward(answer):\n    return 2\n")
+    [other] = read_rewards(f"{file}:reward")
+    assert one.identity != other.identity
