@@ -11,7 +11,6 @@ from burnish.checks import estimate
 from burnish.errors import CapacityError
 from tests.checks.conftest import LORA
 
-
 KINDS = {
     "full": (),
     "lora": LORA,

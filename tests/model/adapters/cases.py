@@ -137,7 +137,7 @@ CASES = {
 def lokr(out: int, into: int) -> int:
     """W = C ⊗ D with C [a, b] small and D [out / a, in / b] of low rank if that is smaller (arXiv 2309.14859, 3.1)."""
     (a, m), (b, n) = near_root(out), near_root(into)
-    return a * b + (4 * (m + n) if 4 < max(m, n) / 2 else m * n)
+    return a * b + (4 * (m + n) if max(m, n) / 2 > 4 else m * n)
 
 
 def near_root(number: int) -> Size:
