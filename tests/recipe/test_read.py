@@ -108,7 +108,7 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("betas=[0.9, 1.5]", ["betas", "less than 1"]),
         ("warmup=30", ["warmup", "less than or equal to 1"]),
         ("max_length=12.5", ["max_length", "integer"]),
-        ("adapter.kind=qlora", ["'qlora'", "'lora'"]),
+        ("adapter.kind=qlorra", ["'qlora'", "'lora'"]),
         ("adapter.targets=some", ["adapter.targets", "all-linear"]),
         ("adapter.targets=[]", ["adapter.targets"]),
         ("adapter=lora", ["adapter: 'lora'"]),

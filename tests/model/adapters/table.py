@@ -1,4 +1,4 @@
-"""The tables in docs/adapters.md, made of the cases of the laws; ``python -m tests.model.adapters.table`` writes them."""
+"""The tables in docs/adapters.md, made of the laws' cases; ``python -m tests.model.adapters.table`` writes them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def page_with_table(page: str) -> str:
 
 def _rows() -> Iterator[str]:
     yield (
-        "| method | adapter: | paper | trained beside a matrix [out, in] | begins as the base | 4-bit base | 8-bit base "
-        "| several → one |"
+        "| method | adapter: | paper | trained beside a matrix [out, in] | begins as the base | 4-bit base "
+        "| 8-bit base | several → one |"
     )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     yield from map(_row, CASES.values())
