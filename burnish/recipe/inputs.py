@@ -56,14 +56,13 @@ class Opener:
         )
 
     def check(self) -> None:
-        """Opens the data and leaves it.
+        """Opens the data, has comparisons pass the gate, and leaves it.
 
         Raises:
-            DataError: it cannot be read, or it is not known what its rows mean.
+            DataError: it cannot be read, it is not known what its rows mean, or the gate stops them.
         """
-        self.reader.open(self.stage.data)
-        if self.stage.eval_data:
-            self.reader.open(self.stage.eval_data)
+        held_out = self.reader.gate(self.reader.open(self.stage.eval_data))[1] if self.stage.eval_data else None
+        self.reader.gate(self.reader.open(self.stage.data), held_out)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
