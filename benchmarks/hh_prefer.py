@@ -37,11 +37,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--measured", type=int, help="Held-out rows, drawn by seed 0; all if it is not given.")
     parser.add_argument("settings", nargs="*", help="key=value")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         train, held_out = files(given.train, given.eval, given.measured, folder)
-        print("| seed | step | " + " | ".join(MEASURES) + " |\n| --- " * (len(MEASURES) + 2) + "|")
+        print("| seed | step | " + " | ".join(MEASURES) + " |")
+        print("| --- " * (len(MEASURES) + 2) + "|", flush=True)
         for seed in range(given.seeds):
             for line in run(given.model, train, held_out, folder / f"seed-{seed}", seed, given.steps, given.settings):
                 cells = (cell(line, name) for name in MEASURES.values())
