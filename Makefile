@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test test-slow lint bench demo clean
+.PHONY: install quickstart test test-slow lint bench demo clean
 
 install: $(VENV)/installed
 
@@ -14,6 +14,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# A base model becomes an assistant, without any download, and what became of it is shown.
+quickstart: install
+	$(BIN)/burnish quickstart
 
 # Two processes with one thread each: more threads than cores slow each other down.
 test: install

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line's help must not
-    from burnish.recipe.run import Finished
+    from burnish.recipe.finished import Finished
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import burnish
-from burnish import cli_check, cli_data, cli_model
+from burnish import cli_check, cli_data, cli_model, cli_quickstart
 from burnish.errors import DivergenceError, Interrupted, UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_model.app)
 app.command()(cli_check.check)
+app.command()(cli_quickstart.quickstart)
 
 Overrides = Annotated[
     list[str] | None,
@@ -101,6 +102,26 @@ def run(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, at any moment of its run.")],
+) -> None:
+    """Write a run's report.html anew, and say where it is."""
+    from burnish.errors import RunError
+    from burnish.runs import RunFolder
+    from burnish.watch import write_report
+
+    running = RunFolder.held(folder)
+    try:
+        typer.echo(write_report(folder, "running" if running else None))
+    except OSError as error:
+        raise RunError(
+            given=f"the report of {folder} cannot be written: {error.strerror}",
+            rule="report.html is written into the run folder",
+            remedy="free space, or give yourself the right to write there",
+        ) from error
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from burnish.recipe.editors import schema_text
@@ -114,6 +135,8 @@ def _run(origins: Origins) -> None:
     finished = run_recipe(origins)
     if finished.again:
         typer.echo(f"{finished.folder} is finished already ({finished.steps} steps); nothing was done.")
+    if finished.unread:
+        typer.echo(f"Whether its data are the same as then is not known: {finished.unread}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

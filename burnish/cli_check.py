@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,10 +64,17 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     """All verdicts, each told as it comes."""
     from burnish.checks import OF_MODEL, OF_ROWS, estimate
     from burnish.recipe.conditions import out_of_memory_explained, repeatable
+    from burnish.recipe.read import stage_names
 
-    if (stages := len(subject.recipe.stages)) > 1:
-        typer.echo(f"the first of {stages} stages is checked: the others begin with models that are not there yet")
-    lines = [_tell(check, subject) for check in OF_ROWS]
+    names = stage_names(subject.recipe)
+    lines = []
+    for number, name in enumerate(names):
+        if len(names) > 1:
+            typer.echo(f"stage {name}:")
+        one = subject if number == 0 else replace(subject, number=number)
+        lines += [_tell(check, one, name) for check in OF_ROWS]
+    if len(names) > 1:
+        typer.echo(f"stage {names[0]}, with its model (those of later stages are not there yet):")
     cost = estimate(subject)
     typer.echo(f"the model: {cost.line()}")
     if not yes:
@@ -77,15 +84,15 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
         repeatable(recipe.seed, only_deterministic=recipe.deterministic),
         out_of_memory_explained(subject.tokens_per_microbatch),
     ):
-        return lines + [_tell(check, subject) for check in OF_MODEL]
+        return lines + [_tell(check, subject, names[0]) for check in OF_MODEL]
 
 
-def _tell(check: Check, subject: Subject) -> dict[str, Any]:
+def _tell(check: Check, subject: Subject, stage: str) -> dict[str, Any]:
     start = time.perf_counter()
     verdict = check.verdict(subject)
     seconds = time.perf_counter() - start
     _print(check.name, verdict, seconds)
-    return {"check": check.name, **asdict(verdict), "seconds": round(seconds, 3)}
+    return {"stage": stage, "check": check.name, **asdict(verdict), "seconds": round(seconds, 3)}
 
 
 def _print(name: str, verdict: Verdict, seconds: float) -> None:

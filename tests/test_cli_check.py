@@ -49,6 +49,25 @@ def test_a_healthy_recipe_in_a_process_of_its_own(world, tmp_path):
     assert ended.stderr == ""
 
 
+def test_the_rows_of_every_stage_are_checked(world, tmp_path, capsys, monkeypatch):
+    """A later stage's with the template that an earlier one gives its model; laws are tried on the first model."""
+    monkeypatch.setattr(burnish.checks, "OF_MODEL", burnish.checks.OF_MODEL[:1])
+    stage = f"{{data: {world}/train.jsonl, max_length: 200"
+    (tmp_path / "endless.jinja").write_text(TEMPLATE_WITHOUT_END)
+    (tmp_path / "r.yaml").write_text(
+        f"model: {world}/model\nstages:\n  - sft: {stage}, template: chatml, add_tokens: template}}\n"
+        f"  - sft: {stage}}}\n  - sft: {stage}, template: {tmp_path}/endless.jinja}}\n"
+    )
+    status, out, _ = command(capsys, str(tmp_path / "r.yaml"), "--json", str(tmp_path / "v"))
+    assert status == 1
+    verdicts = {(line["stage"], line["check"]): line for line in json.loads((tmp_path / "v").read_text())}
+    rows = [check.name for check in burnish.checks.OF_ROWS]
+    assert list(verdicts) == [(s, c) for s in ("sft", "sft-2", "sft-3") for c in rows] + [("sft", "packed = plain")]
+    assert [key for key, line in verdicts.items() if line["passed"] is False] == [("sft-3", "ends of turns")]
+    assert "<|im_end|>" in verdicts["sft-2", "ends of turns"]["measured"]
+    assert "stage sft, with its model (those of later stages are not there yet):" in out
+
+
 def test_a_failed_check_is_status_1_and_says_what_to_do(world, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(burnish.checks, "OF_MODEL", ())
     (tmp_path / "endless.jinja").write_text(TEMPLATE_WITHOUT_END)

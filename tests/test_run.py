@@ -260,6 +260,20 @@ def test_a_finished_run_needs_its_data_no_more(world, tmp_path):
     data.unlink()
     again = train(world, tmp_path / "run", data=str(data), max_steps=1, eval_data=None)
     assert (again.again, again.summary["steps"]) == (True, 1)
+    assert "train.jsonl" in again.unread
+
+
+@pytest.mark.parametrize("kind", ["data", "eval_data"])
+def test_a_finished_run_with_other_data_is_not_finished(world, tmp_path, kind):
+    """The settings are the same, the file is not."""
+    data = tmp_path / "changing.jsonl"
+    data.write_text((world / "test.jsonl").read_text())
+    settings = {"max_steps": 1, kind: str(data)}
+    train(world, tmp_path / "run", **settings)
+    assert train(world, tmp_path / "run", **settings).unread == ""
+    data.write_text("\n".join(data.read_text().splitlines()[1:]))
+    with pytest.raises(RunError, match=r"is finished, and the (held-out )?data of its stage sft are others now"):
+        train(world, tmp_path / "run", **settings)
 
 
 def test_a_run_within_its_first_epoch_reads_only_what_it_draws(world, tmp_path):

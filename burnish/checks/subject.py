@@ -39,7 +39,7 @@ EXACT_PARAMETERS = 100_000_000
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A recipe of one stage, with all that checks need of it. Example: ``Subject(read_recipe(path), folder).policy``.
+    """A stage of a recipe, with all that checks need of it. Example: ``Subject(read_recipe(path), folder).policy``.
 
     Nothing that a check does changes it.
     """
@@ -47,6 +47,8 @@ class Subject:
     origins: Origins
     folder: Path
     """Empty and temporary."""
+    number: int = 0
+    """Of the stage, from 0. Only the first one begins with a model that is there: of later ones, rows are checked."""
 
     @property
     def recipe(self) -> Recipe:
@@ -54,11 +56,11 @@ class Subject:
 
     @property
     def stage(self) -> Training:
-        return self.recipe.stages[0].settings
+        return self.recipe.stages[self.number].settings
 
     @cached_property
     def opener(self) -> Opener:
-        return Opener.of(self.recipe)
+        return Opener.of(self.recipe, self.number)
 
     @cached_property
     def train(self) -> Opened:

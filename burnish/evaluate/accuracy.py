@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.data.maker import Maker
-from burnish.data.records import Completion, Conversation
+from burnish.data.records import AnyExample, Completion, Conversation
 from burnish.errors import DataError
 from burnish.evaluate.generate import Sampling, padding_of, positions_of, text_of, write
 from burnish.evaluate.match import MatchRule, matches
@@ -27,7 +27,9 @@ class Question:
     prompt: tuple[int, ...]
     """Token ids, at least one."""
     asked: str
-    """The prompt for people."""
+    """The prompt as text, with the template's marks."""
+    said: str
+    """The same for people: the text of a single message; of several, a line of role and text each."""
     reference: str
     """The right answer."""
     row: int
@@ -80,15 +82,15 @@ def questions(maker: Maker, rows: Sequence[int] | None = None) -> tuple[Question
     found: list[Question] = []
     for row in range(len(maker.rows)) if rows is None else rows:
         try:
-            reference = _reference(maker, row)
+            example = maker.format.convert(maker.rows[row])
         except DataError:  # a row that cannot be used, which `prepare` allowed or refused
             continue
-        made = asking.make(row, row + 1)
+        made, reference = asking.make(row, row + 1), _reference(example)
         if reference is None or not len(made.lengths):
             continue
         prompt = tuple(int(token) for token in made.tokens[: int(made.prompt_lengths[0])])
         shown = str(maker.writer.tokenizer.decode(list(prompt)))
-        found.append(Question(prompt, shown, reference, row))
+        found.append(Question(prompt, shown, _said(example), reference, row))
     return tuple(found)
 
 
@@ -142,9 +144,18 @@ def accuracy(
     return Accuracy(sum(sample.correct for sample in samples), len(samples), tuple(samples))
 
 
-def _reference(maker: Maker, row: int) -> str | None:
-    """The text of the last answer of a row; None: it has none."""
-    example = maker.format.convert(maker.rows[row])
+def _said(example: AnyExample) -> str:
+    """What stands before the last answer."""
+    if isinstance(example, Completion):
+        return example.prompt
+    messages = example.messages[: example.turns[-1]] if isinstance(example, Conversation) else ()
+    if len(messages) == 1:
+        return messages[0].content or ""
+    return "\n".join(f"{message.role}: {message.content or ''}" for message in messages)
+
+
+def _reference(example: AnyExample) -> str | None:
+    """The text of the last answer; None: there is none."""
     if isinstance(example, Conversation):
         return example.messages[example.turns[-1]].content if example.turns else None
     return example.completion if isinstance(example, Completion) else None

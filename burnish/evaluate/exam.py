@@ -40,5 +40,8 @@ class Exam:
             sampling=Sampling(self.max_new_tokens),
             end_tokens=self.end_tokens,
         )
-        samples = [Sample(each.row, each.prompt, each.response, each.reference, each.correct) for each in found.samples]
+        samples = [
+            Sample(question.row, question.said, sampled.response, sampled.reference, sampled.correct)
+            for question, sampled in zip(self.questions, found.samples, strict=True)
+        ]
         return Findings({"accuracy": found.share}, samples)

@@ -21,6 +21,7 @@ class Sample:
     index: int
     """Of the prompt: the same one has the same at every step of a stage."""
     prompt: str
+    """For people, without a template's marks."""
     response: str
     reference: str | None
     """The right answer, or one; None: there is none."""

@@ -39,14 +39,16 @@ class Opener:
         Args:
             recipe: of which stage ``number`` is opened.
             number: from 0.
-            model: where the stage begins; None: with the recipe's model, and the tokens that earlier stages add.
+            model: where the stage begins; None: with the recipe's model, and the tokens and the template that earlier
+                stages give it.
         """
         stage = recipe.stages[number].settings
-        before = recipe.stages[: number + 1] if model is None else recipe.stages[number : number + 1]
-        tokens = dict.fromkeys(token for each in before for token in each.settings.tokens_to_add)
+        before = [each.settings for each in recipe.stages[number if model else 0 : number + 1]]
+        tokens = dict.fromkeys(token for each in before for token in each.tokens_to_add)
+        template = next((each.template for each in reversed(before) if each.template is not None), None)
         begins = model or recipe.model
-        tokenizer = load_tokenizer(begins, tuple(tokens))
-        return cls(recipe, stage, Reader.of(stage, begins, load_config(begins), tokenizer, recipe.seed))
+        tokenizer, reading = load_tokenizer(begins, tuple(tokens)), stage.model_copy(update={"template": template})
+        return cls(recipe, stage, Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed))
 
     def num_draws(self, rows: int) -> int:
         """How many of so many rows the stage draws, those of further epochs too."""
@@ -61,8 +63,22 @@ class Opener:
         Raises:
             DataError: it cannot be read, it is not known what its rows mean, or the gate stops them.
         """
-        held_out = self.reader.gate(self.reader.open(self.stage.eval_data))[1] if self.stage.eval_data else None
-        self.reader.gate(self.reader.open(self.stage.data), held_out)
+        self._opened()
+
+    def facts(self) -> dict[str, str]:
+        """What `Inputs.facts` would be, without making rows into tokens.
+
+        Raises:
+            DataError: as `check`.
+        """
+        return _facts(*self._opened())
+
+    def _opened(self) -> tuple[Opened, Opened | None]:
+        """The rows to learn from and those to measure on, as far as they pass the gate."""
+        held_out, gate = None, None
+        if self.stage.eval_data:
+            held_out, gate = self.reader.gate(self.reader.open(self.stage.eval_data))
+        return self.reader.gate(self.reader.open(self.stage.data), gate)[0], held_out
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -99,8 +115,7 @@ class Inputs:
     @property
     def facts(self) -> dict[str, str]:
         """What is learned and measured on, by identity: a run goes on only with the same."""
-        held_out = self.held_out.opened.preparation.identity if self.held_out else ""
-        return {"the data": self.train.preparation.identity, "the held-out data": held_out}
+        return _facts(self.train, None if self.held_out is None else self.held_out.opened)
 
     def report(self) -> Iterator[str]:
         """Lines for people: the sources of a mixture, what is measured on, and the first row as it is trained."""
@@ -138,6 +153,11 @@ class Inputs:
         sets = [train] if self.held_out is None else [train, self.held_out.groups]
         rows = [asdict(row) for prepared in sets for row in prepared.unusable]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+
+
+def _facts(train: Opened, held_out: Opened | None) -> dict[str, str]:
+    held_out_identity = held_out.preparation.identity if held_out else ""
+    return {"the data": train.preparation.identity, "the held-out data": held_out_identity}
 
 
 def open_to_look(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> Opened:

@@ -114,6 +114,11 @@ def _fields(method: str) -> Collection[str]:
     return METHODS[method].model_fields if method in METHODS else ()
 
 
+def stage_names(recipe: Recipe) -> list[str]:
+    """What the stages are called in figures, folders and overrides."""
+    return numbered([stage.method for stage in recipe.stages])
+
+
 def numbered(methods: Sequence[str]) -> list[str]:
     """Names of stages: their methods, from the second of a kind on with a number.
 

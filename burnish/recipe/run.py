@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from burnish.errors import RecipeError
 from burnish.model.export import export
 from burnish.recipe.assemble import assemble, learning_rate, loss_of
 from burnish.recipe.conditions import out_of_memory_explained, repeatable
+from burnish.recipe.finished import Finished, require_same_data
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import device_of
 from burnish.recipe.prefer import Prefer
-from burnish.recipe.read import Origins, numbered
+from burnish.recipe.read import Origins, stage_names
 from burnish.recipe.schema import Recipe
 from burnish.recipe.training import Training
 from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
@@ -29,24 +31,6 @@ from burnish.watch import (
     require_installed,
     write_environment,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What a run leaves behind."""
-
-    folder: Path
-    """The run folder."""
-    summary: Mapping[str, Any]
-    """What finished.json holds: ``steps`` and the fingerprint of the ``data``; of several stages, ``stages``: by name,
-    these of each."""
-    again: bool
-    """True: it had been finished before, nothing was done."""
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all stages."""
-        return sum(stage["steps"] for stage in self.summary.get("stages", {"": self.summary}).values())
 
 
 def run(origins: Origins) -> Finished:
@@ -64,11 +48,12 @@ def run(origins: Origins) -> Finished:
     require_installed(recipe.trackers)
     path = Path(recipe.output)
     if (done := RunFolder.finished_before(path, origins.identity())) is not None:
-        return Finished(path.absolute(), done, again=True)
+        return Finished(path.absolute(), done, again=True, unread=require_same_data(recipe, path, done))
     for stage in recipe.stages:
         loss_of(stage.settings)
-    openers = [Opener.of(recipe), *_later_openers(recipe)]
-    first = Inputs.of(openers[0])
+    made = StageFolder.models_before(path.absolute(), stage_names(recipe))
+    openers = _openers(recipe, made)
+    first = Inputs.of(Opener.of(recipe, len(made), str(made[-1])) if made else openers[0])
     derived = _derived(recipe, openers)
     with (
         first.feed,
@@ -98,7 +83,7 @@ class _Running:
     stop: StopSignal
 
     def stages(self, first: Inputs) -> dict[str, JSON]:
-        """Runs what is left of the stages; returns the summary of all."""
+        """Runs what is left of the stages, of which the first one's data are open; returns the summary of all."""
         names, model = stage_names(self.recipe), self.recipe.model
         begin: Mapping[str, int] = {}
         if len(names) == 1:
@@ -108,7 +93,8 @@ class _Running:
             place = StageFolder.one_of_several(self.folder, name, begin, is_last=number == len(names) - 1)
             if place.finished is None:
                 self._say(f"stage {name}")
-                inputs = first if number == 0 else Inputs.of(Opener.of(self.recipe, number, model))
+                is_first = first.opener.stage is self.recipe.stages[number].settings
+                inputs = first if is_first else Inputs.of(Opener.of(self.recipe, number, model))
                 summaries[name] = self._stage(name, inputs, place)
                 if not place.is_last:
                     place.mark_finished(summaries[name])
@@ -135,7 +121,7 @@ class _Running:
             template = inputs.opener.reader.template.saved if train.report.conversations else None
             ends = train.report.end_tokens
             place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
-            return {"steps": stage.source.num_steps, "data": train.fingerprint}
+            return {"steps": stage.source.num_steps, "data": train.fingerprint, "inputs": inputs.facts}
 
     def _tell(self, name: str, train: Prepared, inputs: Inputs, place: StageFolder) -> None:
         """Says what became of the rows, and lists those that cannot be used."""
@@ -158,23 +144,19 @@ def _write_card(path: Path, card: Mapping[str, object]) -> None:
     write_text(path, json.dumps({"stages": [*others, card]}, indent=1, ensure_ascii=False) + "\n")
 
 
-def stage_names(recipe: Recipe) -> list[str]:
-    """What the stages are called in figures, folders and overrides."""
-    return numbered([stage.method for stage in recipe.stages])
-
-
-def _later_openers(recipe: Recipe) -> Iterator[Opener]:
-    """Opens the data of the stages after the first, so that mistakes show before the first is trained."""
-    for number in range(1, len(recipe.stages)):
-        before, opener = Opener.of(recipe, number - 1), Opener.of(recipe, number)
+def _openers(recipe: Recipe, made: Sequence[Path]) -> list[Opener]:
+    """What reads the data of each stage. Mistakes in any that is not finished show before another is trained."""
+    openers = [Opener.of(recipe, number) for number in range(len(recipe.stages))]
+    for number, (before, opener) in enumerate(pairwise(openers), start=1):
         if recipe.adapter.kind != "full" and len(opener.reader.tokenizer) > len(before.reader.tokenizer):
             raise RecipeError(
                 given=f"add_tokens of the stage {stage_names(recipe)[number]}, with an adapter",
                 rule="a later stage goes on with the first one's adapter, which has new tokens from its beginning",
                 remedy="add the tokens in the first stage: add_tokens takes a list of them",
             )
+    for opener in openers[len(made) + 1 :]:  # the next stage's are opened for good, those of finished ones no more
         opener.check()
-        yield opener
+    return openers
 
 
 def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from burnish.runs.disk import full_disk_explained, is_full
 from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
 from burnish.runs.journal import Journal
 from burnish.runs.json_value import JSON, exact_text, flatten, same, strict_text
-from burnish.runs.lock import Lock
+from burnish.runs.lock import Lock, is_locked
 
 _FORMAT = 1
 _LOCK = ".lock"
@@ -78,6 +78,21 @@ class RunFolder:
             return None
         _refuse_other_run(path, identity)
         return _read_object(path / _FINISHED)
+
+    @staticmethod
+    def held(path: Path) -> bool:
+        """Whether some process holds it now. Nothing is changed.
+
+        Raises:
+            RunError: it is no run folder.
+        """
+        if not (path / _IDENTITY).is_file() or not (path / _LOCK).is_file():
+            raise RunError(
+                given=f"{path} is no run folder",
+                rule="a run folder is what burnish writes to --output; it has an identity.json",
+                remedy="name the folder that a run wrote, such as runs/sft",
+            )
+        return is_locked(path / _LOCK)
 
     @property
     def finished(self) -> Mapping[str, JSON] | None:

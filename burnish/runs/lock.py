@@ -46,6 +46,16 @@ class Lock:
             self._descriptor = None
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody has the lock now. A shared lock asks without being in another asker's way."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _refusal(path: Path) -> RunError:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))

@@ -9,8 +9,9 @@ own below, and hands the next one its model::
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from burnish.runs.durable import repair, write_text
@@ -47,6 +48,13 @@ class StageFolder:
         path.mkdir(parents=True, exist_ok=True)
         repair(path)
         return cls(run, path, begin, is_last)
+
+    @staticmethod
+    def models_before(path: Path, names: Sequence[str]) -> list[Path]:
+        """The models of the stages that are finished, from the first one on; the run's last never is. Nothing is
+        opened: `path` need not be there."""
+        places = (path / STAGES / name for name in names[:-1])
+        return [place / "model" for place in takewhile(lambda place: (place / _FINISHED).exists(), places)]
 
     @property
     def model(self) -> Path:

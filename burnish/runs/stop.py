@@ -21,7 +21,7 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
-        self._received: signal.Signals | None = None
+        self._requested = False
         self._num_interrupts = 0
         # None is a handler that was not installed from Python, and cannot be put back from it.
         self._earlier: dict[signal.Signals, object] = {}
@@ -29,12 +29,7 @@ class StopSignal:
     @property
     def requested(self) -> bool:
         """Whether the run was asked to stop."""
-        return self._received is not None
-
-    @property
-    def received(self) -> signal.Signals | None:
-        """The first signal that asked to stop; None: none did."""
-        return self._received
+        return self._requested
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -53,5 +48,5 @@ class StopSignal:
         self._num_interrupts += number == signal.SIGINT
         if self._num_interrupts > 1:
             raise KeyboardInterrupt
-        self._received = self._received or signal.Signals(number)
+        self._requested = True
         os.write(2, b"\nstopping after this step (once more to stop at once)\n")

@@ -145,7 +145,7 @@ def _render(folder: Path, state: State) -> str:
         model=next((line.text.partition(": ")[2] for line in recipe if line.text.startswith("model: ")), ""),
         state=state,
         written=time.strftime("%Y-%m-%d %H:%M"),
-        stages=_stages(folder),
+        stages=read_stages(folder),
         recipe=recipe,
         data=read_object(folder / "data.json").get("stages", []),
         environment=read_object(folder / "environment.json"),
@@ -158,7 +158,7 @@ def _render(folder: Path, state: State) -> str:
     )
 
 
-def _stages(folder: Path) -> list[StageReport]:
+def read_stages(folder: Path) -> list[StageReport]:
     """The stages in the order in which they ran; also one that has only samples."""
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for line in read_lines(folder / "metrics.jsonl"):

@@ -30,6 +30,7 @@ def test_a_question_is_the_prompt_of_training(tmp_path):
     assert [list(question.prompt) for question in found] == [group.prompt.tolist() for group in trained]
     assert [question.reference for question in found] == ["b", "d d"]
     assert found[1].asked == "<|user|>\nc?<|end|>\n<|assistant|>\n"
+    assert [question.said for question in found] == ["a<|end|>?", "c?"]
 
 
 def test_of_several_turns_the_last_is_asked(tmp_path):
@@ -37,13 +38,14 @@ def test_of_several_turns_the_last_is_asked(tmp_path):
     path = write_rows_of(tmp_path, {"messages": [{"role": role, "content": text} for role, text in said]})
     (question,) = questions(maker_of(path))
     assert question.reference == "d"
+    assert question.said == "user: a\nassistant: b\nuser: c"
     assert question.asked.endswith("b<|end|>\n<|user|>\nc<|end|>\n<|assistant|>\n")
 
 
 def test_plain_prompts_are_asked_and_documents_are_not(tmp_path):
     path = write_rows_of(tmp_path, {"prompt": "2+2=", "completion": "4"})
     (question,) = questions(maker_of(path))
-    assert (question.asked, question.reference) == ("2+2=", "4")
+    assert (question.asked, question.said, question.reference) == ("2+2=", "2+2=", "4")
     data = open_data([DataSource(path=str(write_rows_of(tmp_path, {"text": "hello there"})), format="text")])
     assert questions(Maker(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))) == ()
 
@@ -60,12 +62,12 @@ def test_answers_are_counted():
     """The model's own answers are references of its own making: right, and wrong where they are changed."""
     model = make_model(0, hidden_size=32, layers=1).eval()
     prompts = [(40, 41), (1, 2, 3), (5,)]
-    asked = [Question(prompt, "?", "", row) for row, prompt in enumerate(prompts)]
+    asked = [Question(prompt, "?", "?", "", row) for row, prompt in enumerate(prompts)]
     first = accuracy(model, TOKENIZER, asked, sampling=Sampling(8), end_tokens=[256])
     assert [sample.row for sample in first.samples] == [0, 1, 2]
     said = [sample.response for sample in first.samples]
     known = [
-        Question(p, "?", f" {text}\n" if row else text + "x", row)
+        Question(p, "?", "?", f" {text}\n" if row else text + "x", row)
         for row, (p, text) in enumerate(zip(prompts, said, strict=True))
     ]
     found = accuracy(model, TOKENIZER, known, sampling=Sampling(8), end_tokens=[256])
@@ -75,7 +77,7 @@ def test_answers_are_counted():
 
 def test_a_prompt_that_fills_the_model_is_a_wrong_answer():
     model = make_model(0, hidden_size=32, layers=1).eval()
-    long, short = Question((1,) * 512, "?", "", 0), Question((1,), "?", "never", 1)
+    long, short = Question((1,) * 512, "?", "?", "", 0), Question((1,), "?", "?", "never", 1)
     found = accuracy(model, TOKENIZER, [long, short], match="contains", sampling=Sampling(3), end_tokens=[])
     assert [sample.correct for sample in found.samples] == [False, False]
     assert found.samples[0].response == ""

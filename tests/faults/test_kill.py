@@ -36,6 +36,7 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     method, rows = ("prefer", "pairs.jsonl") if variant.startswith("prefer") else ("sft", "train.jsonl")
     files = ["--model", world / "model", "--data", world / rows, "--eval-data", world / "test.jsonl"]
     rhythm = ["sequences_per_step=8", "checkpoint_every=3", "keep_checkpoints=1", "eval_every=5", "log_every=2"]
+    rhythm += ["eval_answers=3", "eval_max_new_tokens=4"]
     stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
     return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
 
@@ -43,6 +44,7 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
 def two_stages(world: Path, output: Path) -> Path:
     """A recipe whose second stage goes on with the first one's adapter."""
     stage = {"eval_data": str(world / "test.jsonl"), "sequences_per_step": 8, "checkpoint_every": 3, "log_every": 2}
+    stage |= {"eval_answers": 2, "eval_max_new_tokens": 4}
     first = {"data": str(world / "train.jsonl"), "max_length": 200, **stage}
     second = {"data": f"{world / 'train.jsonl'}#30", "max_length": 200, **stage}
     path = output.with_suffix(".yaml")
@@ -82,6 +84,8 @@ def check(nursery, world, tmp_path, variant, kills, seed) -> None:
     assert killed > 0, "no kill fell into a run: the test tried nothing"
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+    samples = [(tmp_path / name / "samples.jsonl").read_bytes() for name in ("killed", "whole")]
+    assert samples[0] == samples[1] != b""
 
 
 def test_three_kills(nursery, world, tmp_path):

@@ -16,8 +16,8 @@ import burnish
 from burnish.builtin import generate, write_rows, write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.loop import Stage
-from burnish.recipe.read import read_recipe
-from burnish.recipe.run import stage_names
+from burnish.recipe.inputs import Opener
+from burnish.recipe.read import read_recipe, stage_names
 from tests.plain import plain_loss
 
 
@@ -131,6 +131,39 @@ def test_tokens_of_an_earlier_stage_are_there_in_a_later_one(world: Path, tmp_pa
     assert held_out[1] == held_out[2]
     loss = plain_loss(both.folder / "model", world / "test.jsonl", end_token="<|im_end|>")
     assert loss == pytest.approx(held_out[-1], rel=1e-5)
+
+
+def test_a_template_of_an_earlier_stage_is_there_in_a_later_one(world: Path, tmp_path: Path) -> None:
+    """The later stage is read beforehand as it will be: without a template of its own it has the earlier one's."""
+    path = write_recipe(world, tmp_path / "r.yaml", {"template": "chatml", "add_tokens": "template"}, {})
+    recipe = read_recipe(path).recipe
+    assert Opener.of(recipe, 1).reader.template.source == Opener.of(recipe, 0).reader.template.source
+    assert Opener.of(recipe, 1, recipe.model).reader.template.source != Opener.of(recipe, 0).reader.template.source
+
+
+def test_a_finished_stage_needs_its_data_no_more(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it read them when the run goes on in the second stage."""
+    data = tmp_path / "first.jsonl"
+    data.write_text((world / "train.jsonl").read_text())
+    after, steps = Stage._after, []
+
+    def interrupted(self: Stage, step: int, *rest: object) -> None:
+        steps.append(step)
+        if len(steps) == 5:  # the first step of the second stage
+            os.kill(os.getpid(), signal.SIGINT)
+        after(self, step, *rest)
+
+    stages = {"data": str(data)}, {"data": str(world / "more.jsonl")}
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "_after", interrupted)
+        with pytest.raises(Interrupted):
+            run(world, tmp_path, *stages)
+    data.unlink()
+    done = run(world, tmp_path, *stages)
+    assert done.steps == 8
+    again = run(world, tmp_path, *stages)
+    assert again.again
+    assert "first.jsonl" in again.unread
 
 
 def test_names(world: Path, tmp_path: Path) -> None:

@@ -26,10 +26,8 @@ def send(number):
 def test_the_first_is_noted(number):
     with StopSignal() as stop:
         assert not stop.requested
-        assert stop.received is None
         send(number)
         assert stop.requested
-        assert stop.received == number
 
 
 def test_a_second_interrupt_is_obeyed_at_once():
@@ -45,7 +43,7 @@ def test_termination_never_raises():
         send(signal.SIGTERM)
         send(signal.SIGTERM)
         send(signal.SIGINT)
-        assert stop.received == signal.SIGTERM
+        assert stop.requested
 
 
 @pytest.mark.parametrize("raising", [False, True])

@@ -71,7 +71,16 @@ def test_everything_is_on_it(run_folder):
         "25 %",
     ):
         assert told in text
-    for told in ("Loss", "Accuracy", "Gradient norm", "prompt 3", "answer 0/7", "answer 100/3", "Before", "Step 100"):
+    for told in (
+        "Loss",
+        "Accuracy",
+        "Gradient norm",
+        "prompt 3",
+        "answer 0/7",
+        "answer 100/3",
+        "Before",
+        "After 100 steps",
+    ):
         assert told in text
     for told in (*SET["notes"], "It is 2.<|end|>", "254,339", "34.6 %", ENVIRONMENT["command"], "2.13.0"):
         assert told in text
