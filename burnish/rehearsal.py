@@ -44,11 +44,11 @@ def rehearse(trainer: Trainer, groups: Sequence[Group], loss: Loss, budget: int)
     device = trainer.policy.device
     denominators = count_denominators(groups)
     microbatches = trainer.policy.pack(groups, budget)
-    # A loss may take constants from groups that are only measured; any will do here.
-    loss = inform(trainer.policy, loss, (replace(group, trained=False) for group in groups), budget)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.callback(trainer.optimizer.clear)
+        # A loss may take constants from groups that are only measured; any will do here.
+        loss = inform(trainer.policy, loss, (replace(group, trained=False) for group in groups), budget)
         reserved = torch.empty(trainer.optimizer.bytes_to_come(), dtype=torch.uint8, device=device)
         for _ in range(2):
             trainer.accumulate(microbatches, loss, denominators)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from burnish.model.attention import plain_attention
@@ -98,3 +98,22 @@ def difference(mine: Measured, theirs: Measured) -> Difference:
         for name, gradient in theirs.gradients.items()
     ]
     return Difference(float((mine.logprobs - theirs.logprobs).abs().max()), max(gradients))
+
+
+def plain_logprobs(model: PreTrainedModel, groups: list[Group]) -> Tensor:
+    """[trained tokens] one unpadded forward of the untouched model per response, with its graph."""
+    collected = []
+    with plain_attention(model):
+        for group in groups:
+            for response in group.responses:
+                logits = model(input_ids=torch.cat([group.prompt, response.tokens])[None], use_cache=False).logits[0]
+                logprobs = logits[len(group.prompt) - 1 : -1].log_softmax(-1)
+                collected.append(logprobs.gather(1, response.tokens[:, None])[response.trainable, 0])
+    return torch.cat(collected)
+
+
+def gradients(model: nn.Module, value: Tensor) -> dict[str, Tensor]:
+    """Of everything that trains, by name."""
+    model.zero_grad()
+    value.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

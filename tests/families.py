@@ -276,7 +276,7 @@ REFUSED: dict[str, Callable[[], PreTrainedModel]] = {
 """Models that no route computes exactly."""
 
 
-class _Float64Torch:
+class Float64Torch:
     """torch, with a float32 that is float64: transformers' norms round to float32 also in float64 models."""
 
     float32 = torch.float64
@@ -293,7 +293,7 @@ def in_float64(family: str, patch: pytest.MonkeyPatch) -> PreTrainedModel:
     for name in {type(part).__module__ for part in model.modules()}:
         module = importlib.import_module(name)
         if name.startswith("transformers.models.") and "torch" in vars(module):
-            patch.setattr(module, "torch", _Float64Torch())
+            patch.setattr(module, "torch", Float64Torch())
     patch.setattr(torch.Tensor, "float", torch.Tensor.double)
     for parameter in model.parameters():  # the initial weights are small: make every part of the model matter
         parameter.data.normal_(0.0, 0.3)

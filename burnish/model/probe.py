@@ -144,6 +144,7 @@ def _scored(policy: Policy, groups: list[Group]) -> Tensor:
     return logprob.double()
 
 
+@torch.enable_grad()
 def _sees_too_much(policy: Policy, groups: list[Group]) -> bool:
     """Whether the first rows of the second segment depend on an embedding of a row that they must not see."""
     microbatch = _microbatch(policy, groups)
@@ -174,8 +175,7 @@ def _hidden_of_leaves(policy: Policy, microbatch: Microbatch) -> tuple[Tensor, l
 
     handle = policy.causal_lm.get_input_embeddings().register_forward_hook(cut)
     try:
-        with torch.enable_grad():
-            hidden = policy.hidden(microbatch)
+        hidden = policy.hidden(microbatch)
     finally:
         handle.remove()
     return hidden, leaves

@@ -192,8 +192,8 @@ def test_generation_settings_that_cannot_be_saved_are_settled_at_load(nursery, w
 
 
 ADAPTERS = {
-    "of nothing": ({}, [], ["kind None", "merge"]),
-    "of another kind": ({"peft_type": "IA3", "base_model_name_or_path": "x"}, [], ["kind", "IA3", "LoRA"]),
+    "of nothing": ({}, [], ["does not say of which kind", "peft_type", "merge"]),
+    "of another kind": ({"peft_type": "PROMPT_TUNING", "base_model_name_or_path": "x"}, [], ["kind PROMPT_TUNING"]),
     "without its model's name": ({"peft_type": "LORA"}, [], ["does not name the model"]),
     "without weights": ({"peft_type": "LORA", "base_model_name_or_path": "x"}, [], ["adapter_model.safetensors"]),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from burnish.errors import RecipeError
-from burnish.recipe.assemble import learning_rate
 from burnish.recipe.read import stage_recipe
+from burnish.recipe.updating import learning_rate
 
 
 def read(**adapter: object):

@@ -71,7 +71,7 @@ def test_layer_decay_and_patterns_reach_every_parameter(adapter):
     model = make_model(0, hidden_size=32, layers=2)
     policy = Policy(add_adapter(model, AdapterSettings(rank=2)) if adapter else model, None)
     recipe = read("layer_decay=0.5", "learning_rates={q_proj: 10.0}")
-    factors = learning_rate_factors(recipe.stages[0].sft, policy)
+    factors = learning_rate_factors(recipe, recipe.stages[0].sft, policy)
     assert set(factors) == {name for name, _ in policy.trained_parameters()}
     for name, factor in factors.items():
         expected = 0.25 if "layers.0" in name else 0.5 if "layers.1" in name else 0.125 if "embed" in name else 1

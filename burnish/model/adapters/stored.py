@@ -33,6 +33,8 @@ def stored_adapter(folder: Path) -> PeftConfig | None:
         config = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _not_ours(folder, f"adapter_config.json cannot be read: {error}") from error
+    if config.peft_type is None:
+        raise _not_ours(folder, "adapter_config.json does not say of which kind the adapter is (peft_type)")
     if kind_of(config) is None:
         name = str(config.peft_type.value).lower()
         why = f" ({REFUSED[name]})" if name in REFUSED else ""

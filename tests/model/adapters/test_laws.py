@@ -12,10 +12,12 @@ from burnish.model.adapters import KINDS, add_adapter
 from burnish.model.adapters.initial import has_beginning
 from burnish.model.attention import install
 from burnish.model.policy import Policy
+from burnish.model.route import Route
 from burnish.types import Score
-from tests.conftest import FAMILIES, _Float64Torch, make_groups
+from tests.conftest import make_groups
+from tests.equality import SHAPES, gradients, plain_logprobs
+from tests.families import FAMILIES, Float64Torch
 from tests.model.adapters.cases import CASES
-from tests.numerics.test_families import SHAPES, gradients, plain_logprobs
 
 TRIED = ("llama", "qwen3")
 
@@ -157,7 +159,7 @@ def test_experts(monkeypatch):
         Qwen3MoeForCausalLM(Qwen3MoeConfig(**few, num_experts=4, moe_intermediate_size=16, mlp_only_layers=[])),
     ]
     for model in models:
-        monkeypatch.setattr(importlib.import_module(type(model).__module__), "torch", _Float64Torch())
+        monkeypatch.setattr(importlib.import_module(type(model).__module__), "torch", Float64Torch())
         model.config._experts_implementation = "eager"  # float64 has no grouped product
         for parameter in model.parameters():
             parameter.data.normal_(0.0, 0.3, generator=torch.Generator().manual_seed(parameter.numel()))
@@ -172,7 +174,7 @@ def test_experts(monkeypatch):
         assert torch.equal(Policy(trained, None).score(microbatch, [Score.LOGPROB]).logprob, before)
         moved(trained)
         # Routers round to float32 by a method, which shows where gradients of a shared prompt are added before it.
-        policy = Policy(trained, None, share=False)
+        policy = Policy(trained, None, Route.EXPANDED)
         [microbatch] = policy.pack(groups, 100)
         packed, plain = policy.score(microbatch, [Score.LOGPROB]).logprob, plain_logprobs(trained, groups)
         assert (packed - before).abs().max() > 1e-4

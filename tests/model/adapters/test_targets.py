@@ -83,7 +83,7 @@ def test_lora_plus_names_every_b():
 def test_embedding_and_head_train_whole(float64_model, family, whole):
     """Of tied ones, one matrix trains, as embedding and as head; scoring's gradient is plain transformers'."""
     from burnish.model.attention import install
-    from tests.numerics.test_families import gradients, plain_logprobs
+    from tests.equality import gradients, plain_logprobs
 
     base = float64_model(family)
     install(base)
