@@ -8,10 +8,11 @@ tokens each), and long prompts made of the same text (200 to 600 tokens, answers
 First, TRL's fastest setting is sought (`peers/pair_cases.py` has those that are tried). Then all train in turn, each in
 a process of its own with the same allocator: Burnish and TRL's best, with the reference computed in each step and
 computed once before, and TRL with its defaults. The losses and log-probabilities of the first two steps must agree in
-four digits (TRL's defaults excepted, which compute in bfloat16), else nothing is told. Medians over rounds: *useful* tokens per second and per processor second (those of
-both conversations of a pair, so a prompt counts twice; padding does not count), without the first step; the peak of
-memory above the loaded policy, so a second model and what a precomputation needs are in it; seconds to the end of
-the first step, with all preparation. Every contender is set beside Burnish with the same kind of reference.
+four digits (but for TRL's defaults, which compute in bfloat16), else nothing is told. Medians over rounds: *useful*
+tokens per second and per processor second (those of both conversations of a pair, so a prompt counts twice; padding
+does not count), without the first step; the peak of memory above the loaded policy, so a second model and what a
+precomputation needs are in it; seconds to the end of the first step, with all preparation. Every contender is set
+beside Burnish with the same kind of reference.
 
 `--sharing` sets Burnish beside itself with prompts computed twice, and beside what operations predict, over the share
 of the prompt.

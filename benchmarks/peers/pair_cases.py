@@ -21,13 +21,12 @@ DEFAULTS = Contender("TRL, defaults", "trl")
 """bfloat16 autocast, gradient checkpointing, padded batches of 8 pairs, or of a step's pairs where these are fewer."""
 SEARCHED = (
     *(Contender(f"TRL, float32, {n}", "trl", n, FLOAT32) for n in (1, 2, 4)),
-    Contender("TRL, bfloat16, 2", "trl", 2, {**FLOAT32, "bf16": True}),
     Contender("TRL, float32, 4, checkpointing", "trl", 4, {**FLOAT32, "gradient_checkpointing": True}),
 )
-"""What is tried for TRL's best, once for each size and adapter: the fastest takes part, with its reference computed in
-each step, and again with precompute_ref_log_probs. Of a step's 4 pairs (2 at 100M), 1, 2 or 4 in a forward. TRL 1.16's
-DPOTrainer scores in chunks by default; padding_free warns and pads since its rewrite (dpo_config.py); Liger's kernels
-are Triton's, which has no CPU."""
+"""What is tried for TRL's best in float32, once for each size and adapter: the fastest takes part, with its reference
+computed in each step, and again with precompute_ref_log_probs. Of a step's 4 pairs (2 at 100M), 1, 2 or 4 in a forward.
+TRL 1.16's DPOTrainer scores in chunks by default; padding_free warns and pads since its rewrite (dpo_config.py);
+Liger's kernels are Triton's, which has no CPU."""
 
 
 def cases(adapter: AdapterKind) -> tuple[Case, ...]:
