@@ -1,0 +1,85 @@
+"""Contenders on pairs, in turn, each in a process of its own. Who computes something else is found out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from peers.cases import Case, Contender
+from peers.pair_cases import AGREEMENT, COMPUTED, SEARCHED, is_exact, peer_of
+from peers.pairs import prompt_share, useful_tokens
+from peers.turns import OURS, Figures, Place, train_apart
+
+
+def train_pairs_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
+    """In this process, which imports only what the contender needs."""
+    if contender.library == OURS:
+        from peers.ours_on_pairs import train
+    else:
+        from peers.theirs_on_pairs import train
+    with tempfile.TemporaryDirectory(dir=rows.parent) as output:
+        return train(case, contender, model, rows, Path(output) / "run")
+
+
+def search_pairs(case: Case, place: Place) -> tuple[Contender, dict[str, float]]:
+    """TRL's fastest setting of those that are tried, and useful tokens per second of each without the first step."""
+    tokens, rates = useful_tokens(place.rows(case, searching=True), case.rows_per_step), {}
+    tried = [each for each in SEARCHED if each.batch <= case.rows_per_step]
+    for contender in tried:
+        if (figures := train_apart(case, contender, place, searching=True)) is not None:
+            rates[contender.name] = sum(tokens[1:]) / sum(figures["walls"][1:])
+            print(f"{case.name}: {contender.name}: {rates[contender.name]:,.0f} tokens/s", flush=True)
+    assert rates, "TRL trains with one of the settings"
+    return max((each for each in tried if each.name in rates), key=lambda each: rates[each.name]), rates
+
+
+def compare_pairs(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any]:
+    """All figures of a case."""
+    found: dict[str, list[Figures]] = {rival.name: [] for rival in rivals}
+    for _ in range(rounds):
+        for rival in rivals:
+            if (figures := train_apart(case, rival, place)) is not None:
+                found[rival.name].append(figures)
+    first = {name: each[0] for name, each in found.items() if each}
+    assert all(rival.name in first for rival in rivals if rival.library == OURS), f"{case.name}: burnish failed"
+    trained = [rival for rival in rivals if rival.name in first]
+    tokens = useful_tokens(place.rows(case), case.rows_per_step)
+    summaries = {}
+    for rival in trained:
+        gap = _apart(first[rival.name], first[COMPUTED.name], case)
+        assert not is_exact(rival) or gap < AGREEMENT, f"{case.name}: {rival.name} is {gap:.0e} from burnish"
+        summary = _summary(found[rival.name], tokens)
+        summaries[rival.name] = {**summary, "apart": gap, "against": peer_of(rival).name}
+    return {
+        "case": case.name,
+        "pairs_per_step": case.rows_per_step,
+        "prompt_share": prompt_share(place.rows(case)),
+        "tokens": tokens,
+        "losses": {name: each["losses"] for name, each in first.items()},
+        "contenders": summaries,
+        "rounds": found,
+    }
+
+
+def _summary(found: list[Figures], tokens: list[int]) -> dict[str, Any]:
+    """Medians over rounds. Rates leave the first step out, in whose time all preparation is."""
+    return {
+        "tokens_per_second": median(sum(tokens[1:]) / sum(each["walls"][1:]) for each in found),
+        "tokens_per_cpu_second": median(sum(tokens[1:]) / sum(each["cpus"][1:]) for each in found),
+        "beyond_mib": median(each["beyond"] for each in found) / 2**20,
+        "seconds_to_first_step": median(each["first"] for each in found),
+    }
+
+
+def _apart(mine: Figures, other: Figures, case: Case) -> float:
+    """The largest relative difference of losses and log-probabilities of chosen, in the first two steps.
+
+    The first loss is ln 2 whatever is computed; the log-probabilities are not, and the second loss has seen an update.
+    Adapters are drawn differently by the two libraries, so there the first step alone can be compared.
+    """
+    steps = slice(2 if case.adapter == "full" else 1)
+    both = [(mine[what][steps], other[what][steps]) for what in ("losses", "chosen")]
+    return max(abs(a - b) / abs(b) for ours, theirs in both for a, b in zip(ours, theirs, strict=True))

@@ -1,0 +1,95 @@
+"""What sharing prompts alone gives to pairs: Burnish's step beside itself with every prompt computed twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from burnish.losses.preference import preference_loss
+from burnish.model.attention import install
+from burnish.model.policy import Policy
+from burnish.model.route import Route
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.recipe.reader import TOKENS_PER_MICROBATCH
+from burnish.step import Trainer
+from burnish.types import Group, Response
+from peers.cases import HEADS, POSITIONS, SIZES
+from peers.pair_cases import LEARNING_RATE, PAIRS_PER_STEP
+
+LENGTH = 480
+"""Tokens of a prompt with one answer, P + R."""
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Of the prompt, P / (P + R)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How many times as fast the shared step is."""
+
+    share: float
+    measured: float
+    """By wall time, the median over rounds."""
+    by_cost: float
+    """Predicted by the cost model: decoder, head on answers alone, attention."""
+    decoder: float
+    """2(P + R) / (P + 2R): what is done for every token."""
+
+
+def gains(size: str, rounds: int) -> Iterator[Gain]:
+    """For every share of the prompt: DPO on random tokens, the reference's log-probabilities given."""
+    policy, loss = _policy(size), preference_loss("dpo").loss
+    routes = [policy, replace(policy, route=Route.EXPANDED)]
+    trainers = [Trainer(each, Optimizer(each.trained_parameters(), _optimisation())) for each in routes]
+    vocabulary = SIZES[size]["vocab_size"]
+    for share in SHARES:
+        prompt = round(share * LENGTH)
+        groups = [_pair(vocabulary, prompt, LENGTH - prompt, seed) for seed in range(PAIRS_PER_STEP[size])]
+        ratios = []
+        for _ in range(rounds + 1):
+            times = []
+            for trainer in trainers:
+                began = time.perf_counter()
+                trainer.step(groups, loss, TOKENS_PER_MICROBATCH, 1.0)
+                times.append(time.perf_counter() - began)
+            ratios.append(times[1] / times[0])
+        shared, unshared = (each.num_flops(groups) for each in routes)
+        decoder = 2 * LENGTH / (prompt + 2 * (LENGTH - prompt))
+        yield Gain(share, median(ratios[1:]), unshared / shared, decoder)
+
+
+def print_gains(size: str, rounds: int) -> None:
+    """A table, line by line."""
+    print("| prompt's share | sharing gains | predicted by cost | 2(P+R)/(P+2R) |\n|---|---|---|---|")
+    for gain in gains(size, rounds):
+        print(f"| {gain.share:.0%} | {gain.measured:.2f}× | {gain.by_cost:.2f}× | {gain.decoder:.2f}× |", flush=True)
+
+
+def _policy(size: str) -> Policy:
+    torch.manual_seed(0)
+    config = LlamaConfig(**SIZES[size], num_attention_heads=HEADS[size], max_position_embeddings=POSITIONS)
+    model = LlamaForCausalLM(config)
+    install(model)
+    return Policy(model.train(), tokenizer=None)
+
+
+def _optimisation() -> OptimizerSettings:
+    return OptimizerSettings(learning_rate=LEARNING_RATE)
+
+
+def _pair(vocabulary: int, prompt: int, answer: int, seed: int) -> Group:
+    draw = np.random.default_rng(seed)
+
+    def tokens(count: int) -> torch.Tensor:
+        return torch.from_numpy(draw.integers(3, vocabulary, size=count))
+
+    def response() -> Response:
+        trainable = torch.ones(answer, dtype=torch.bool)
+        return Response(tokens=tokens(answer), trainable=trainable, reference_logprobs=torch.full((answer,), -10.0))
+
+    return Group(prompt=tokens(prompt), responses=(response(), response()))

@@ -1,0 +1,123 @@
+"""Direct preference optimisation by Burnish beside TRL's DPOTrainer: the same weights, pairs, order, optimiser, type.
+
+    python benchmarks/prefer_peers.py --shared ../shared --only 15M --json docs/pictures/prefer_peers.json
+    python benchmarks/prefer_peers.py --sharing
+
+Llamas of 1, 15 and 100 million parameters with random weights; pairs of HH-RLHF (helpful-base, split test, 30 to 1 000
+tokens each), and long prompts made of the same text (200 to 600 tokens, answers of 40 to 120); full weights or LoRA.
+First, TRL's fastest setting is sought (`peers/pair_cases.py` has those that are tried). Then all train in turn, each in
+a process of its own with the same allocator: Burnish and TRL's best, with the reference computed in each step and
+computed once before, and TRL with its defaults. The losses and log-probabilities of the first two steps must agree in
+four digits (but for TRL's defaults, which compute in bfloat16), else nothing is told. Medians over rounds: *useful*
+tokens per second and per processor second (those of both conversations of a pair, so a prompt counts twice; padding
+does not count), without the first step; the peak of memory above the loaded policy, so a second model and what a
+precomputation needs are in it; seconds to the end of the first step, with all preparation. Every contender is set
+beside Burnish with the same kind of reference.
+
+`--sharing` sets Burnish beside itself with prompts computed twice, and beside what operations predict, over the share
+of the prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peers.cases import ENVIRONMENT, Case, Contender
+from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, cases, precomputed
+from peers.pair_turns import compare_pairs, search_pairs, train_pairs_here
+from peers.turns import Place
+
+STEPS = 3
+"""Of each process; the first warms up."""
+SEARCH_STEPS = 2
+COLUMNS = (
+    *("", "useful tokens/s", "burnish is", "tokens per processor second", "burnish is"),
+    *("MiB above the model", "burnish needs", "s to step 1", "apart"),
+)
+
+
+def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int) -> None:
+    """Models and pairs of all cases, and pairs for the search."""
+    from peers.material import save_model
+    from peers.pairs import write_pairs
+
+    os.environ["BURNISH_CACHE"] = str(place.folder / "cache")
+    for size in dict.fromkeys(case.size for case in chosen):
+        save_model(place.model(size), size, shared)
+    for case in chosen:
+        write_pairs(place.rows(case), case, place.model(case.size), steps, shared)
+        write_pairs(place.rows(case, searching=True), case, place.model(case.size), SEARCH_STEPS, shared)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
+    print(f"\n**{result['case']}**, {result['pairs_per_step']} pairs a step, prompts {result['prompt_share']:.0%}\n")
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for name, each in result["contenders"].items():
+        ours = result["contenders"][each["against"]]
+        speed = ours["tokens_per_second"] / each["tokens_per_second"]
+        cpu = ours["tokens_per_cpu_second"] / each["tokens_per_cpu_second"]
+        print(
+            f"| {name} | {each['tokens_per_second']:,.0f} | {speed:.2f}× | {each['tokens_per_cpu_second']:,.0f} "
+            f"| {cpu:.2f}× | {each['beyond_mib']:,.0f} | {ours['beyond_mib'] / each['beyond_mib']:.2f}× "
+            f"| {each['seconds_to_first_step']:.0f} | {each['apart']:.0e} |",
+            flush=True,
+        )
+
+
+def measure(chosen: Sequence[Case], place: Place, rounds: int, path: Path | None) -> None:
+    """Searches once for each size, then lets all take turns; figures are written as they come."""
+    results: list[dict[str, Any]] = []
+    best: dict[str, tuple[Contender, dict[str, float]]] = {}
+    for case in chosen:
+        if case.size not in best:
+            best[case.size] = search_pairs(case, place)
+        fastest, tried = best[case.size]
+        rivals = (COMPUTED, fastest, DEFAULTS, ONCE, precomputed(fastest))
+        results.append({**compare_pairs(case, rivals, place, rounds), "best": fastest.as_json(), "tried": tried})
+        print_table(results[-1])
+        if path is not None:
+            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each process, 2 or more; the first warms up")
+    parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M or 100M-long")
+    parser.add_argument("--adapter", choices=("full", "lora"), default="full")
+    parser.add_argument("--sharing", action="store_true", help="what sharing prompts gives alone, at --only (15M)")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
+    given = parser.parse_args()
+    if given.contender:
+        case, contender, model, rows = json.loads(given.contender)
+        print(json.dumps(train_pairs_here(Case(*case), Contender.of(contender), Path(model), Path(rows))))
+        return
+    if given.sharing:
+        if ENVIRONMENT.items() - os.environ.items():  # an allocator is chosen when a process begins
+            os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
+        from peers.sharing import print_gains
+
+        print_gains(given.only or "15M", given.rounds)
+        return
+    if not given.shared or given.steps < 2:
+        parser.error("--shared is needed, for the pairs are real, and two steps, for the first is not measured")
+    chosen = [case for case in cases(given.adapter) if given.only in case.name]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        make_material(chosen, place, given.shared, given.steps)
+        measure(chosen, place, given.rounds, given.json)
+
+
+if __name__ == "__main__":
+    main()
