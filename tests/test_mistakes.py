@@ -81,6 +81,7 @@ MISTAKES = {
     f"{SFT} eval_answers=-1 eval_data=rows.jsonl": ["eval_answers", "greater than or equal to 0"],
     f"{SFT} eval_match=number eval_data=rows.jsonl": ["eval_match needs eval_answers"],
     f"{SFT} eval_max_new_tokens=9": ["eval_max_new_tokens needs eval_answers"],
+    f"{SFT} eval_data=rows.jsonl eval_questions=rows.jsonl": ["eval_questions needs eval_answers"],
     f"{SFT} eval_answers=8 eval_data=rows.jsonl eval_match=close": ["eval_match: 'close'", "'contains'"],
     f"{SFT} predict_with_generate=true": ["here it is eval_answers"],
     f"{SFT} val_set_size=0.1": ["here it is eval_data"],

@@ -85,6 +85,7 @@ def _short(recipe: Recipe) -> Recipe:
             "stop_after": None,
             "keep_best": False,
             "eval_answers": 0,
+            "eval_questions": None,
             "eval_match": None,
             "eval_max_new_tokens": None,
         }

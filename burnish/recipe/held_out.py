@@ -6,7 +6,7 @@ Part of `inputs`, opened before the model is loaded; `assemble` makes the loop's
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -57,12 +57,7 @@ class HeldOut:
             return None
         opened, gate = reader.gate(reader.open(settings.eval_data))
         groups = opened.preparation.whole(told=told)
-        rows = sorted(set(groups.picked.rows.tolist()))
-        order = np.random.default_rng([reader.seed, 0xE7A]).permutation(rows).tolist()
-        asked = _drawn(opened.preparation.maker, order, settings.eval_answers)
-        if settings.eval_answers:
-            _require_questions(asked, groups.report.source)
-            require_comparable(asked, settings.eval_match or "exact", "eval_match")
+        asked = _asked(settings, reader, opened, groups) if settings.eval_answers else ()
         return cls(settings, opened, groups, asked, gate)
 
     @property
@@ -95,6 +90,19 @@ class HeldOut:
             end_tokens=ends_of_answers(generation, policy.tokenizer, template, learned),
         )
         return measured, exam
+
+
+def _asked(settings: Training, reader: Reader, opened: Opened, groups: Prepared) -> tuple[Question, ...]:
+    """The questions of a stage that asks some: of its held-out rows that can be used, or of the set that it names."""
+    maker, rows = opened.preparation.maker, sorted(set(groups.picked.rows.tolist()))
+    if settings.eval_questions is not None:
+        maker = replace(reader, reading=settings.of_answers).open(settings.eval_questions).preparation.maker
+        rows = list(range(len(maker.rows)))
+    order = np.random.default_rng([reader.seed, 0xE7A]).permutation(rows).tolist()
+    asked = _drawn(maker, order, settings.eval_answers)
+    _require_questions(asked, maker.rows.source)
+    require_comparable(asked, settings.eval_match or "exact", "eval_match")
+    return asked
 
 
 def _drawn(maker: Maker, order: Sequence[int], count: int) -> tuple[Question, ...]:

@@ -136,8 +136,11 @@ class Prefer(LossOptions, Training):
     def _answers_are_learned(self) -> Prefer:
         if self.train_on == "everything":
             raise ValueError("train_on: everything learns prompts too; of preferences only answers are compared")
-        if self.eval_answers:
-            raise ValueError("eval_answers compares answers with the right one, and preferences have none; remove it")
+        if self.eval_answers and self.eval_questions is None:
+            raise ValueError(
+                "eval_answers compares answers with the right one, and preferences have none; remove it, or name "
+                "eval_questions that have"
+            )
         return self
 
     @property

@@ -59,6 +59,12 @@ class Reading(Settings):
     tokens_per_microbatch: Positive | None = None
     """Most tokens computed at once: a memory knob that does not change the result; null: 2048, or the longest row."""
 
+    @property
+    def of_answers(self) -> Reading:
+        """The same for rows of another kind, whose answers are right ones: without what says what a row means."""
+        values = {name: value for name, value in self if name in Reading.model_fields}
+        return Reading(**{**values, "format": None, "columns": {}})
+
     @model_validator(mode="after")
     def _a_row_fits_into_a_microbatch(self) -> Reading:
         if self.max_length and self.tokens_per_microbatch and self.max_length > self.tokens_per_microbatch:

@@ -49,6 +49,9 @@ class Training(Reading, Optimisation):
     eval_answers: Annotated[int, Field(ge=0)] = 0
     """Held-out questions, drawn by the seed, that are answered at every evaluation: eval/accuracy, and samples.jsonl
     with the answers. 0: none."""
+    eval_questions: DataField | None = None
+    """Data whose questions are answered, where they are not those of eval_data; each names its own format. null: they
+    are."""
     eval_match: MatchRule | None = None
     """When such an answer is right: exact, contains, number (as in burnish eval); null: exact."""
     eval_max_new_tokens: Positive | None = None
@@ -78,7 +81,12 @@ class Training(Reading, Optimisation):
             raise ValueError("keep_best needs eval_data: the best is what has the lowest held-out loss")
         if self.eval_answers and self.eval_data is None:
             raise ValueError("eval_answers needs eval_data: there is nothing to ask")
-        for key, value in {"eval_match": self.eval_match, "eval_max_new_tokens": self.eval_max_new_tokens}.items():
+        of_answers = {
+            "eval_questions": self.eval_questions,
+            "eval_match": self.eval_match,
+            "eval_max_new_tokens": self.eval_max_new_tokens,
+        }
+        for key, value in of_answers.items():
             if value is not None and not self.eval_answers:
                 raise ValueError(f"{key} needs eval_answers: no answer is written without it")
         return self

@@ -189,6 +189,7 @@ def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
     shown = [
         _held_out("Held-out loss", lines, "eval/loss", short),
         _held_out("Accuracy", lines, "eval/accuracy", percent),
+        _held_out("Pairs right", lines, "eval/pair_accuracy", percent),
     ]
     trained = [line for line in lines if _number(line, "train/loss") is not None]
     losses = [line["train/loss"] for line in trained]

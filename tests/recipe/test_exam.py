@@ -56,6 +56,22 @@ def test_what_is_written(world: Path, tmp_path: Path) -> None:
     assert lines[-1]["prompt"] in (folder / "report.html").read_text().replace("&#39;", "'")
 
 
+def test_questions_may_be_of_other_data(world: Path, tmp_path: Path) -> None:
+    """Also in a stage of preferences, whose rows have no right answer."""
+    other = {json.loads(line)["question"] for line in (world / "train.jsonl").read_text().splitlines()}
+    folder = train(world, tmp_path / "run", **ASKED, eval_questions=str(world / "train.jsonl"))
+    assert {line["prompt"] for line in samples(folder)} <= other
+    pair = {"chosen": "Yes, gladly.", "rejected": "No."}
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps({"prompt": f"{n} or not?", **pair}) + "\n" for n in range(9)))
+    asked = {**ASKED, "eval_questions": str(world / "train.jsonl"), "eval_match": "contains"}
+    preferred = burnish.prefer(
+        model=str(folder), data=str(pairs), output=str(tmp_path / "second"), eval_data=str(pairs), max_steps=2, **asked
+    ).folder
+    assert {line["prompt"] for line in samples(preferred)} <= other
+    assert {"eval/accuracy", "eval/pair_accuracy"} <= {name for line in figures(preferred) for name in line}
+
+
 VARIANTS = {
     "full": {"gradient_checkpointing": True},
     "dropout": {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.3}},
