@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.errors import ModelError
+from burnish.model.attention import plain_attention
 from burnish.model.head import accumulation_dtype, apart
 from burnish.types import Microbatch
 
@@ -92,7 +93,7 @@ def with_value_head(model: PreTrainedModel, judging: Judging) -> PreTrainedModel
     config.num_labels = judging.outputs
     config.problem_type = "regression"  # values, not classes; says so to whoever loads it
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), plain_attention(model):  # some classes look their attention up when they are made
             judge: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
     except ValueError as error:
         raise _no_judge(model, "transformers has none") from error

@@ -18,7 +18,6 @@ from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
-from burnish.model.route import Route
 from burnish.model.value_head import Judging, settle_padding, with_value_head
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
@@ -27,10 +26,11 @@ from burnish.step import Trainer, score_joined
 from burnish.types import Group, Score
 from tests.adapters import write_base
 from tests.conftest import make_groups
+from tests.families import ROUTES
 from tests.preferences import Data, compared
 
 PAIRS = [(4, [5, 3]), (9, [2, 6]), (3, [4, 4]), (6, [1, 7])]
-JUDGED = ("llama-tied", "qwen3-windowed")
+JUDGED = ("llama-tied", "qwen3-windowed", "gemma-2", "gpt-2", "opt", "falcon")
 PADDING = 60
 """A token that ends no row."""
 
@@ -95,10 +95,10 @@ def test_families_in_float64(float64_model, tmp_path, family):
     """Each with its own way of attending, its own names, and several numbers for each answer."""
     model = float64_model(family)
     install(model)
-    probe(model)
+    fastest = probe(model).route
     judge = with_value_head(model, Judging(outputs=2, seed=2))
     judge.config.pad_token_id = PADDING
-    for route in (Route.SHARED, Route.EXPANDED):
+    for route in ROUTES[fastest]:
         found = packed(Policy(judge, tokenizer=None, route=route))
         with plain_attention(judge):
             assert float((found - padded(judge, PADDING)).abs().max()) < 1e-10
@@ -108,7 +108,7 @@ def test_families_in_float64(float64_model, tmp_path, family):
     kept = theirs.state_dict()  # frequencies of rotations are no weights: loading computes them anew, rounded otherwise
     assert all(torch.equal(kept[name], tensor) for name, tensor in judge.state_dict().items())
     assert found.shape == (8, 2)
-    assert probe(judge.train()).route is Route.SHARED
+    assert probe(judge.train()).route is fastest
 
 
 def test_the_head_begins_by_its_seed(base):
