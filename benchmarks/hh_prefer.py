@@ -1,6 +1,6 @@
 """DPO on HH-RLHF with a small real model: pair accuracy on held-out dialogues before and after, seed by seed.
 
-    python benchmarks/hh_prefer.py MODEL TRAIN EVAL [--seeds 3] [--steps 200] [key=value ...]
+    python benchmarks/hh_prefer.py MODEL TRAIN EVAL [--seeds 3] [--steps 200] [--measured 500] [key=value ...]
 
 TRAIN and EVAL are files of chosen/rejected dialogues (Anthropic's HH-RLHF, helpful-base: a .jsonl or .jsonl.gz); with
 one file for both, its odd rows are learned and its even rows measured. Prints a Markdown table: accuracy by the mean
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,25 +35,28 @@ def main() -> None:
     parser.add_argument("eval", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--measured", type=int, help="Held-out rows, drawn by seed 0; all if it is not given.")
     parser.add_argument("settings", nargs="*", help="key=value")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        train, held_out = files(given.train, given.eval, folder)
-        print("| seed | step | " + " | ".join(MEASURES) + " |\n| --- " * (len(MEASURES) + 2) + "|")
+        train, held_out = files(given.train, given.eval, given.measured, folder)
+        print("| seed | step | " + " | ".join(MEASURES) + " |")
+        print("| --- " * (len(MEASURES) + 2) + "|", flush=True)
         for seed in range(given.seeds):
             for line in run(given.model, train, held_out, folder / f"seed-{seed}", seed, given.steps, given.settings):
                 cells = (cell(line, name) for name in MEASURES.values())
                 print(f"| {seed} | {line['step']} | " + " | ".join(cells) + " |", flush=True)
 
 
-def files(train: Path, held_out: Path, folder: Path) -> tuple[Path, Path]:
+def files(train: Path, held_out: Path, measured: int | None, folder: Path) -> tuple[Path, Path]:
     """What is learned and what is measured; two halves where both are the same file."""
-    if train != held_out:
-        return train, held_out
-    rows = list(lines_of(train))
-    parts = {"train.jsonl": rows[1::2], "test.jsonl": rows[0::2]}
-    for name, part in parts.items():
+    learned, tested = list(lines_of(train)), list(lines_of(held_out))
+    if train == held_out:
+        learned, tested = learned[1::2], tested[0::2]
+    if measured is not None:
+        tested = random.Random(0).sample(tested, measured)
+    for name, part in {"train.jsonl": learned, "test.jsonl": tested}.items():
         (folder / name).write_text("".join(part), encoding="utf-8")
     return folder / "train.jsonl", folder / "test.jsonl"
 

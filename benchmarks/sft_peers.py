@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from peers.cases import BURNISH, CASES, DEFAULTS, PLAIN, Case, Contender
+from peers.cases import BURNISH, CASES, DEFAULTS, PLAIN, SEARCHED, Case, Contender
 from peers.turns import Place, compare, search, train_here
 
 STEPS = 5
@@ -69,13 +69,13 @@ def print_table(result: dict[str, Any]) -> None:
         )
 
 
-def measure(cases: list[Case], place: Place, rounds: int, path: Path | None) -> None:
-    """Searches once for each size, then lets all take turns; figures are written as they come."""
+def measure(cases: list[Case], place: Place, rounds: int, path: Path | None, known: Contender | None) -> None:
+    """Searches once for each size, or takes what is known; then all take turns. Figures are written as they come."""
     results: list[dict[str, Any]] = []
     best: dict[str, tuple[Contender, dict[str, float]]] = {}
     for case in cases:
         if case.size not in best:
-            best[case.size] = search(Case(case.size, "mixture"), place)
+            best[case.size] = (known, {}) if known else search(Case(case.size, "mixture"), place)
         fastest, tried = best[case.size]
         result = compare(case, (BURNISH, fastest, PLAIN, DEFAULTS), place, rounds)
         if result is None:
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=STEPS, help="of each process; the first warms up")
     parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M or 100M-mixture-lora")
+    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, padding-free, 4'")
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     given = parser.parse_args()
     if given.contender:
@@ -106,7 +107,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         make_material(cases, place, given.shared, given.steps)
-        measure(cases, place, given.rounds, given.json)
+        known = next((each for each in SEARCHED if each.name == given.best), None)
+        if given.best and known is None:
+            parser.error(f"--best is one of: {'; '.join(each.name for each in SEARCHED)}")
+        measure(cases, place, given.rounds, given.json, known)
 
 
 if __name__ == "__main__":

@@ -136,8 +136,8 @@ SETS: Mapping[str, BuiltinSet] = MappingProxyType(
         "documents": BuiltinSet(_documents, 20_000, 400),
         "chat": BuiltinSet(_chat, 6000, 400),
         "preferences": BuiltinSet(_preferences, 2000, 200),
-        "safety": BuiltinSet(_safety, 800, 200),
         "math": BuiltinSet(_math, 4000, 400),
+        "safety": BuiltinSet(_safety, 800, 200),
     }
 )
 """documents: plain text. chat: conversations. preferences, safety: two answers. math: questions with a number as the

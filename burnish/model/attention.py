@@ -35,7 +35,7 @@ HARMLESS = frozenset(
 class LayoutLostError(RuntimeError):
     """The layout did not arrive: the architecture drops forward arguments, or a plain forward met packed attention.
 
-    Inside `plain_attention` the model takes ordinary forwards. An architecture that drops it is refused at load.
+    Inside `plain_attention` the model takes ordinary forwards. An architecture that drops it runs sequences alone.
     """
 
 
@@ -74,7 +74,7 @@ def segment_attention(
         [1, N, heads, E], and no attention weights.
 
     Raises:
-        LayoutLostError: the architecture cannot be computed packed.
+        LayoutLostError: the architecture cannot be computed packed; the probe at load finds another route.
     """
     if layout is None or attention_mask is not None:
         raise LayoutLostError("the model hands on a mask, or no layout, to packed attention")

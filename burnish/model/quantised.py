@@ -66,9 +66,11 @@ def require_installed() -> None:
 
 
 def stored_in(config: PretrainedConfig) -> Mapping[str, Any] | None:
-    """What a checkpoint's configuration says of its quantisation; None: its weights are plain numbers."""
+    """What a checkpoint's configuration says of its quantisation; None: its weights are plain numbers once loaded."""
     settings = config.to_dict().get("quantization_config")
-    return settings.to_dict() if isinstance(settings, BitsAndBytesConfig) else settings
+    if isinstance(settings, BitsAndBytesConfig):
+        return settings.to_dict()
+    return None if settings and settings.get("quant_method") == "mxfp4" else settings  # `load_model` makes it plain
 
 
 def check_stored(name: str, stored: Mapping[str, Any] | None, asked: Quantisation | None) -> None:

@@ -58,14 +58,12 @@ class Opener:
         )
 
     def check(self) -> None:
-        """Opens the data and leaves it.
+        """Opens the data, has comparisons pass the gate, and leaves it.
 
         Raises:
-            DataError: it cannot be read, or it is not known what its rows mean.
+            DataError: it cannot be read, it is not known what its rows mean, or the gate stops them.
         """
-        self.reader.open(self.stage.data)
-        if self.stage.eval_data:
-            self.reader.open(self.stage.eval_data)
+        self._opened()
 
     def facts(self) -> dict[str, str]:
         """What `Inputs.facts` would be, without making rows into tokens.
@@ -73,8 +71,14 @@ class Opener:
         Raises:
             DataError: as `check`.
         """
-        held_out = self.reader.open(self.stage.eval_data) if self.stage.eval_data else None
-        return _facts(self.reader.open(self.stage.data), held_out)
+        return _facts(*self._opened())
+
+    def _opened(self) -> tuple[Opened, Opened | None]:
+        """The rows to learn from and those to measure on, as far as they pass the gate."""
+        held_out, gate = None, None
+        if self.stage.eval_data:
+            held_out, gate = self.reader.gate(self.reader.open(self.stage.eval_data))
+        return self.reader.gate(self.reader.open(self.stage.data), gate)[0], held_out
 
 
 @dataclass(frozen=True, eq=False, slots=True)

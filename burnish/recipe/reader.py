@@ -23,8 +23,9 @@ from burnish.recipe.reading import Reading
 from burnish.sources import epoch_order
 
 TOKENS_PER_MICROBATCH = 2048
-"""The default of tokens_per_microbatch. On CPU it was the fastest of 512 to 4096 at three sizes (docs/devlog.md), and
-activations take half of what they take at 4096; gradients are added once per microbatch, so fewer tokens cost time."""
+"""The default of tokens_per_microbatch. On CPU it was the fastest of 512 to 4096 at 1 and 15 million parameters, and
+activations take half of what they take at 4096 (docs/devlog.md). Gradients are added once per microbatch, so fewer
+tokens cost time."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,4 +1,4 @@
-"""Groups that the policy writes itself: prompts → responses → verdicts → advantages. What learning by trying draws from.
+"""Groups that the policy writes itself, prompts → responses → verdicts → advantages: what learning by trying takes.
 
 The sampler uses the weights of the moment, so with one update per batch everything is on-policy. Groups in which no
 response is better than another teach nothing: they are dropped, counted, and replaced by further prompts. Where it
@@ -198,7 +198,7 @@ def _unjudged(tried: Sequence[Tried]) -> RunError:
     failures = count_failures(verdict for each in tried for verdict in each.verdicts)
     seen = ", ".join(f"{part}: {kind} {count} times" for (part, kind), count in failures.most_common(3))
     return RunError(
-        given=f"none of the responses to {len(tried)} prompts could be judged ({seen or 'no reward judges these rows'})",
+        given=f"none of the responses to {len(tried)} prompts could be judged ({seen or 'no reward applies'})",
         rule="a failure is not a reward of 0: what nobody could judge is left out, and here nothing remains",
         remedy="try the rewards on known answers first (burnish check)",
     )

@@ -31,14 +31,15 @@ from burnish.tasks.reward import Reward, Seconds, text_reference
 from burnish.tasks.verdict import UnusableRow
 from burnish.tasks.wording import HEDGES, disguised, plain_mathematics, spaced
 
-_MATHEMATICS = "math_verify"
 LONGEST = 300
 """Characters of a final answer that is looked at."""
 _MORE_OPERATIONS = 3
 """So many operations more than the reference's may an answer have."""
 
+_SENTENCE = 3
+"""Words that make a sentence of a reference."""
+
 _HASHES = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
-_SENTENCE = re.compile(r"^(?=.*\d)[^\\]*(?:\b[A-Za-z]{2,}\b[^\\]*){3}$", re.DOTALL)
 _LAST_LINE = re.compile(r"^\s*A:\s*(\S.*?)\s*\Z", re.MULTILINE)
 _OPERATION = re.compile(r"[-+*/^=]|\\(?:[dt]?frac|sqrt|cdot|times|div|log|ln|exp|sin|cos|tan|cot|sec|csc|arc[a-z]+)\b")
 _UNEVALUATED = re.compile(
@@ -100,7 +101,8 @@ def reference_answer(reference: str) -> str:
     final: str = found[-1].strip()
     if not final:
         raise UnusableRow("the reference has no final answer")
-    if _SENTENCE.search(final) and literal(final) is None:
+    is_sentence = "\\" not in final and len(re.findall("[A-Za-z]{2,}", final)) >= _SENTENCE
+    if is_sentence and literal(final) is None:
         return final_answer(final, "").text or final
     return final
 
@@ -182,7 +184,7 @@ def _equal(said: str, wanted: str) -> bool:
     if parsed is None or reference is None:
         return False
     verified: bool = _math_verify().verify(
-        reference, parsed, strict=True, numeric_precision=50, timeout_seconds=None, raise_on_error=False
+        reference, parsed, strict=True, numeric_precision=50, timeout_seconds=None, raise_on_error=True
     )
     return verified
 

@@ -21,12 +21,12 @@ cubed factorial below under zero one two three four five six seven eight nine te
 alternatively otherwise else also then versus could might may between than least most"""
 _CHANGES = frozenset(_CHANGING.split())
 _TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
-_LETTERS = _TEXT.replace(r"[^{}]", r"[^{}\d]")
+_UNIT_TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}\d]*\}"
 _CURRENCY = re.compile(r"^([-+]?)\s*(?:\\?\$|€|£|¥|₹|USD\b|US\$)\s*")
 _SIGN = r"(?:\s*(?:\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°))?"
 # 3x, 3 x and 12ab are no numbers of something: a unit is one of these, or a word of three letters after a space.
 _SHORT = r"\s*(?:[cmk]m|[mk]g|m[lL]|ft|in|lb|oz|hr|am|pm|mph|of)\b"
-_WORD = rf"(?:\s*{_LETTERS}|{_SHORT}|\s+[A-Za-z]{{3,}})\.?"
+_WORD = rf"(?:\s*{_UNIT_TEXT}|{_SHORT}|\s+[A-Za-z]{{3,}})\.?"
 _UNIT = re.compile(rf"{_SIGN}((?:{_WORD}){{0,4}})\s*(?:\^\s*\{{?[23]\}}?|²|³)?\s*$")
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
 _DECIMAL = rf"(?:{_WHOLE}(?:\.\d*)?|\.\d+)"

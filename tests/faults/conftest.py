@@ -24,6 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / "train.jsonl", generate(seed=1, count=60))
     write_rows(folder / "test.jsonl", generate(seed=2, count=10))
     write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=60))
+    write_rows(folder / "pairs-test.jsonl", builtin_rows("preferences", "test", count=10))
     return folder
 
 

@@ -132,6 +132,8 @@ def test_learning_and_its_figures(world: Path, tmp_path: Path):
     card = json.loads((done.folder / "data.json").read_text())["stages"][0]["gates"]
     assert sorted(card) == ["held out", "training"]
     assert "Comparisons, training" in (done.folder / "report.html").read_text()
+    again = run(world, tmp_path / "run", eval_data=str(world / "test.jsonl"), max_steps=20, beta=0.3)
+    assert again.again, "the rows that pass the gate are the same"
 
 
 KINDS = {"full": {}, "lora": {"adapter.kind": "lora", "adapter.rank": 4}}

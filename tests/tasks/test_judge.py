@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,7 +77,7 @@ def test_thousands_of_answers_are_judged_as_in_one_process() -> None:
     draw = random.Random(0)
     words = ["\\boxed{yes}", "\\boxed{5}", "#### yes", "yes, yes, yes, yes, yes", "<think>a</think> yes", "no"]
     answers = [
-        [Answer("Say it.", " ".join(draw.choices(words, k=3)), reference="yes") for _ in range(4)] for _ in range(500)
+        [Answer("Say it.", " ".join(draw.choices(words, k=3)), reference="yes") for _ in range(4)] for _ in range(400)
     ]
     written = ["math", {"name": "format", "weight": 0.2}, {"name": "repetition"}, own("lengths"), own("some", weight=0)]
     rewards = read_rewards(written)
@@ -168,6 +171,22 @@ def test_workers_end_with_the_judge() -> None:
     assert len(processes) == 2
     judge.close()
     assert all(process.returncode is not None for process in processes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="waits for a process that is no child")
+def test_no_worker_outlives_a_trainer_that_is_killed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    written = own("Beacon", deadline=1e6, options={"pipe": str(pipe)})
+    code = f"from burnish.tasks import *\nJudge(read_rewards({written!r}), 1)([[Answer('p', 'a')]])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as trainer:
+        worker = os.pidfd_open(int(pipe.read_text()))
+        trainer.kill()
+    try:
+        assert select.select([worker], [], [], 60)[0], "the worker has ended"
+    finally:
+        os.close(worker)
 
 
 def test_no_answer_holds_a_verifier_up() -> None:

@@ -97,7 +97,7 @@ REFUSED: Mapping[str, str] = {
     "prefix_tuning": _TOKENS,
     "cpt": _TOKENS,
     "cartridge": _TOKENS,
-    "adaption_prompt": _TOKENS,
+    "adaption_prompt": "puts attention of its own in the place of the model's, which knows no packed rows",
     "adalora": "prunes ranks by a schedule of its own between backward and step, which resume would have to know",
     "psoft": "changes the base's weights when it begins, and refuses float64, so its laws cannot be tested",
     "fourierft": "begins away from the base (its spectrum is drawn at random)",

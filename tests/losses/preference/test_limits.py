@@ -30,7 +30,7 @@ def both(loss: Loss, groups: list[Group], logprob: Tensor) -> tuple[float, Tenso
     leaf = logprob.clone().requires_grad_()
     total = value(loss, groups, leaf, collision=torch.zeros_like(leaf))
     [gradient] = torch.autograd.grad(total, leaf)
-    return float(total), gradient
+    return float(total.detach()), gradient
 
 
 def assert_equal(one: Loss, other: Loss, groups: list[Group], logprob: Tensor, rel: float = 1e-12) -> None:

@@ -1,4 +1,4 @@
-"""The table in docs/adapters.md, made of the cases that the laws run on: ``python -m tests.model.adapters.table`` writes it."""
+"""The tables in docs/adapters.md, made of the laws' cases; ``python -m tests.model.adapters.table`` writes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def page_with_table(page: str) -> str:
 
 
 def _rows() -> Iterator[str]:
-    yield "| method | adapter: | paper | trained beside a matrix [out, in] | begins as the base | 4-bit base | 8-bit base | several → one |"
+    yield (
+        "| method | adapter: | paper | trained beside a matrix [out, in] | begins as the base | 4-bit base "
+        "| 8-bit base | several → one |"
+    )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     yield from map(_row, CASES.values())
 
