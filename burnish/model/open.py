@@ -24,7 +24,7 @@ from burnish.data import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.load import DtypeName, default_device, is_a_judge, load_model, load_tokenizer
 from burnish.model.quantised import is_quantised, read_base, require_installed
-from burnish.model.value_head import JUDGES, NAME, Judging, is_judge, with_value_head
+from burnish.model.value_head import JUDGES, NAME, Judging, is_judge, pad_with, with_value_head
 from burnish.watch import quiet_transformers
 
 Kind = Literal["model", "adapter"]
@@ -159,6 +159,7 @@ def open_named(
         causal_lm, notes = load_model(whole, dtype, quantisation=trained_on, device=device, may_judge=may_judge)
         if judging is not None and not is_judge(causal_lm):
             causal_lm = with_value_head(causal_lm, judging)
+            pad_with(causal_lm, tokenizer.pad_token_id)
     except ModelError as error:
         if named.base is None:
             raise

@@ -155,9 +155,14 @@ def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, e
     before = tokenizer.pad_token
     text = str(tokenizer.convert_ids_to_tokens(found))
     tokenizer.pad_token = text
-    for config in {id(each): each for each in (model.config, model.config.get_text_config(decoder=True))}.values():
-        config.pad_token_id = found
+    pad_with(model, found)
     return [] if before == text else [f"padding is {text} here, and in what is saved (it was {before or 'none'})"]
+
+
+def pad_with(model: PreTrainedModel, padding: int | None) -> None:
+    """Makes a token the padding of a judge's batches."""
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        config.pad_token_id = padding
 
 
 def _paddings(tokenizer: PreTrainedTokenizerBase) -> list[int]:

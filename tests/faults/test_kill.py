@@ -43,9 +43,8 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     if variant == "two-stages":
         return ["run", str(two_stages(world, output)), f"output={output}", *VARIANTS[variant]]
     compares = variant.startswith(COMPARING)
-    method, rows, tests = (
-        (variant.split("-", maxsplit=1)[0], "pairs", "pairs-test") if compares else ("sft", "train", "test")
-    )
+    method = variant.partition("-")[0] if compares else "sft"
+    rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
     data = ["--data", world / f"{rows}.jsonl", "--eval-data", world / f"{tests}.jsonl"]
     files = ["--model", world / "model", *data]
     rhythm = ["sequences_per_step=8", "checkpoint_every=3", "keep_checkpoints=1", "eval_every=5", "log_every=2"]

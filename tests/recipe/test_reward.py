@@ -20,6 +20,8 @@ from burnish.cli import _status
 from burnish.errors import Interrupted, ModelError, RecipeError
 from burnish.loop import Stage
 from burnish.model.open import open_model
+from burnish.model.serve import servable
+from burnish.model.write import write_model
 from burnish.recipe.evaluation import Evaluation, evaluate, read_settings
 from burnish.recipe.pair_evaluation import EvaluatedPairs, evaluate_pairs
 from burnish.recipe.read import stage_recipe
@@ -156,6 +158,25 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
     for setting in ("reward=sum", f"reference={world / 'model'}"):
         with pytest.raises(RecipeError, match="a reward model says it itself"):
             evaluated(done.folder, world, setting)
+
+
+def test_a_merged_reward_model_judges_as_the_adapter(world: Path, tmp_path: Path):
+    """`burnish merge`, whose card says how it is asked; nobody serves a chat with it."""
+    done = run(world, tmp_path / "run", max_steps=4, **{"adapter.kind": "lora", "adapter.rank": 4})
+    written = write_model(str(done.folder), tmp_path / "merged")
+    assert "difference of a value" in written.replayed.line(judges=True)
+    wanted, found = (evaluated(each, world).judged.margins for each in (done.folder, written.folder))
+    assert found == pytest.approx(wanted, abs=1e-5)
+    model = AutoModelForSequenceClassification.from_pretrained(written.folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(written.folder)
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    assert margins_of_text(model, tokenizer, world / "test.jsonl") == pytest.approx(wanted.tolist(), abs=1e-5)
+    card = (written.folder / "README.md").read_text()
+    assert "A reward model made from" in card
+    assert "text-classification" in card
+    for name in (done.folder, written.folder):
+        with pytest.raises(ModelError, match="judges answers, and writes none"), servable(str(name)):
+            pass
 
 
 def margins_of_text(model: torch.nn.Module, tokenizer: object, rows: Path) -> list[float]:
