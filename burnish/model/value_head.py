@@ -66,6 +66,7 @@ def output_layer(model: PreTrainedModel) -> nn.Module:
 
 def read_value_head(model: PreTrainedModel) -> ValueHead:
     """Reads the head of a judge; what an adapter trains in its place, if one does."""
+    assert is_judge(model), "values are asked of reward models alone"
     layer, _ = apart(output_layer(model))
     assert isinstance(layer, nn.Linear), "a judge's head is a linear layer: whoever makes or opens one has looked"
     return ValueHead(layer.weight, layer.bias)

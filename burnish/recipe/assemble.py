@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -166,22 +166,30 @@ def loss_of(settings: Training) -> Loss:
         RecipeError: a loss of the user's own cannot be used.
     """
     if isinstance(settings, Prefer):
-        return settings.preference.loss if not settings.is_own else own_loss(str(settings.loss), settings.loss_options)
+        own = settings.is_own
+        return _own(str(settings.loss), settings.loss_options, judges=False) if own else settings.preference.loss
     if isinstance(settings, Reward):
-        return settings.judgement if not settings.is_own else _own_judgement(settings)
+        return settings.judgement if not settings.is_own else _own(settings.loss, settings.loss_options, judges=True)
     assert isinstance(settings, Sft), "there are three methods"
     if settings.loss != "cross_entropy":
-        return own_loss(settings.loss, settings.loss_options)
+        return _own(settings.loss, settings.loss_options, judges=False)
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
 
 
-def _own_judgement(settings: Reward) -> Loss:
-    loss = own_loss(settings.loss, settings.loss_options)
-    if set(loss.needs) != {Score.VALUE}:
+def _own(name: str, options: Mapping[str, Any], *, judges: bool) -> Loss:
+    """A loss of the user's own, which asks for what the model has."""
+    loss = own_loss(name, options)
+    if judges and set(loss.needs) != {Score.VALUE}:
         raise RecipeError(
-            given=f"loss: {settings.loss}, which needs {', '.join(loss.needs)}",
+            given=f"loss: {name}, which needs {', '.join(loss.needs)}",
             rule="a reward model gives values, and no log-probabilities",
             remedy="give it the attribute needs = [Score.VALUE] (burnish.types)",
+        )
+    if not judges and Score.VALUE in loss.needs:
+        raise RecipeError(
+            given=f"loss: {name}, which needs {Score.VALUE}",
+            rule="values come from the head of a reward model; a language model has none",
+            remedy="leave it out of needs, or use the loss in a stage reward",
         )
     return loss
 

@@ -106,6 +106,9 @@ def test_what_a_loss_of_ones_own_has_to_need(world: Path, tmp_path: Path):
     assert len(lines(done, "train/loss")) == 2
     with pytest.raises(RecipeError, match=r"needs = \[Score.VALUE\]"):
         run(world, tmp_path / "other", loss=f"{world}/own.py:writer")
+    for method in (burnish.prefer, burnish.sft):
+        with pytest.raises(RecipeError, match="a language model has none"):
+            method(model="m", data="d", output=str(tmp_path / "x"), loss=f"{world}/own.py:judge")
 
 
 def test_the_resolved_recipe_has_what_the_loss_uses(world: Path, tmp_path: Path):
