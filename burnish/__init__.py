@@ -4,6 +4,7 @@
 
     burnish.sft(model="Qwen/Qwen3-0.6B-Base", data="demos.jsonl", output="runs/mine")
     burnish.prefer(model="runs/mine/model", data="pairs.jsonl", output="runs/better", loss="dpo", beta=0.1)
+    burnish.reward(model="runs/mine/model", data="pairs.jsonl", output="runs/judge")
     burnish.run("recipe.yaml", "learning_rate=1e-4")
 
 The pieces for a loop of one's own are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
@@ -43,3 +44,11 @@ def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: An
     from burnish.recipe.run import run as run_recipe
 
     return run_recipe(stage_recipe("prefer", {"model": model, "data": data, **settings}, output=output))
+
+
+def reward(*, model: str, data: str, output: str = "runs/reward", **settings: Any) -> Finished:
+    """A reward model in a run folder; settings are those of a recipe, such as ``centring=0.01``."""
+    from burnish.recipe.read import stage_recipe
+    from burnish.recipe.run import run as run_recipe
+
+    return run_recipe(stage_recipe("reward", {"model": model, "data": data, **settings}, output=output))

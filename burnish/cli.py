@@ -89,6 +89,24 @@ def prefer(
 
 
 @app.command()
+def reward(
+    model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
+    data: Annotated[str, typer.Option(help="Pairs, rankings or scored answers: a file, a folder or a hub set.")],
+    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/reward.")] = None,
+    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the order of rows and all initialisation. Default: 0.")] = None,
+    settings: Overrides = None,
+) -> None:
+    """Train a reward model: one number for an answer, such as centring=0.01. The same command again resumes."""
+    from burnish.recipe.read import stage_recipe
+
+    flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
+    given = {name: value for name, value in flags.items() if value is not None}
+    _run(stage_recipe("reward", given, settings or [], output or ""))
+
+
+@app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
     settings: Overrides = None,

@@ -65,6 +65,7 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     from burnish.checks import OF_MODEL, OF_ROWS, estimate
     from burnish.recipe.conditions import out_of_memory_explained, repeatable
     from burnish.recipe.read import stage_names
+    from burnish.recipe.reward import Reward
 
     names = stage_names(subject.recipe)
     lines = []
@@ -73,6 +74,9 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
             typer.echo(f"stage {name}:")
         one = subject if number == 0 else replace(subject, number=number)
         lines += [_tell(check, one, name) for check in OF_ROWS]
+    if isinstance(subject.stage, Reward):
+        typer.echo("the model: the laws of language models are tried, and this stage trains a reward model")
+        return lines
     if len(names) > 1:
         typer.echo(f"stage {names[0]}, with its model (those of later stages are not there yet):")
     cost = estimate(subject)

@@ -49,7 +49,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="As the stage takes them, such as template=chatml."),
 ]
-Stage = Annotated[str, typer.Option(help="The stage that would learn from the rows: sft or prefer.")]
+Stage = Annotated[str, typer.Option(help="The stage that would learn from the rows: sft, prefer or reward.")]
 
 
 @app.command()

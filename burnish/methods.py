@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from burnish.losses import CrossEntropy, Loss
 from burnish.losses.preference import preference_loss
+from burnish.losses.reward import BradleyTerry
 from burnish.sources import RowSource, Source
 from burnish.sources.annotate import AnnotatedSource, FrozenPolicy, Moves, PresentPolicy
+from burnish.sources.judged import JudgedRows
 from burnish.sources.mismatching import MismatchingSource
 from burnish.types import Group
 
@@ -79,6 +81,31 @@ def prefer(
     if annotating is not None:
         source = AnnotatedSource(source, annotating.reference, annotating.budget, annotating.moves)
     return Method(source, loss)
+
+
+def reward(
+    rows: Sequence[Sequence[Group]],
+    loss: Loss | None = None,
+    *,
+    sequences_per_step: int = 32,
+    seed: int = 0,
+    epochs: float = 1.0,
+    max_steps: int | None = None,
+    shuffle: bool = True,
+) -> Method:
+    """A reward model from comparisons (Christiano et al. 2017, arXiv 1706.03741; Ouyang et al. 2022, arXiv 2203.02155).
+
+    Groups of several responses, best first, each judged at its last token; Bradley–Terry, unless told otherwise.
+    """
+    source = RowSource(
+        JudgedRows(rows),
+        sequences_per_step=sequences_per_step,
+        seed=seed,
+        epochs=epochs,
+        max_steps=max_steps,
+        shuffle=shuffle,
+    )
+    return Method(source, loss or BradleyTerry())
 
 
 def dpo(rows: Sequence[Sequence[Group]], annotating: Annotating, *, beta: float = 0.1, seed: int = 0) -> Method:

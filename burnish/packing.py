@@ -108,6 +108,7 @@ def join(microbatches: Sequence[Microbatch]) -> Microbatch:
         tokens=torch.cat([microbatch.tokens for microbatch in microbatches]),
         layout=_join_layouts([microbatch.layout for microbatch in microbatches], rows),
         rows=torch.cat([m.rows + at for m, at in zip(microbatches, rows, strict=True)]),
+        own_rows=torch.cat([m.own_rows + at for m, at in zip(microbatches, rows, strict=True)]),
         rounds=tuple(rounds),
         targets=torch.cat([microbatch.targets for microbatch in microbatches]),
         sequence=torch.cat([m.sequence + at for m, at in zip(microbatches, sequences, strict=True)]),
@@ -285,6 +286,7 @@ class _Scored:
     """The scored tokens of one prompt or one response."""
 
     rows: Tensor
+    own_rows: Tensor
     targets: Tensor
     sequence: int
     weights: Tensor
@@ -296,7 +298,7 @@ def _score_prompt(group: Group, row: int, sequence: int) -> _Scored:
     """A trained prompt token is predicted by the row before it."""
     weights = group.prompt_weights if group.prompt_weights is not None else torch.zeros(len(group.prompt))
     at = (weights > 0).nonzero()[:, 0]
-    return _Scored(row + at - 1, group.prompt[at], sequence, weights[at], torch.full_like(at, -1), {})
+    return _Scored(row + at - 1, row + at, group.prompt[at], sequence, weights[at], torch.full_like(at, -1), {})
 
 
 def _score_response(response: Response, row: int, last_prompt_row: int, sequence: int) -> _Scored:
@@ -306,7 +308,8 @@ def _score_response(response: Response, row: int, last_prompt_row: int, sequence
     at = response.trainable.nonzero()[:, 0]
     streams = {name: stream[at] for name in STREAMS if (stream := getattr(response, name)) is not None}
     places = torch.arange(len(at))
-    return _Scored(predictors[at], response.tokens[at], sequence, _weights(response)[at], places, streams)
+    weights = _weights(response)[at]
+    return _Scored(predictors[at], row + at, response.tokens[at], sequence, weights, places, streams)
 
 
 def _weights(response: Response) -> Tensor:
@@ -325,6 +328,7 @@ def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], facts: dict
         tokens=tokens,
         layout=layout,
         rows=rows,
+        own_rows=torch.cat([piece.own_rows for piece in scored]),
         rounds=_rounds(rows),
         targets=torch.cat([piece.targets for piece in scored]),
         sequence=sequence,

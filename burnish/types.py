@@ -193,6 +193,8 @@ class Microbatch:
     layout: Layout
     rows: Tensor
     """[S] int64, the packed row that predicts each scored token."""
+    own_rows: Tensor
+    """[S] int64, the packed row of each scored token itself, each once: where a value head looks."""
     rounds: tuple[Tensor, ...]
     """A partition of range(S) such that `rows` has no duplicate inside one round (the k-th use of a row is in round
     k): what a deterministic backward of the gather needs."""
@@ -273,6 +275,8 @@ class Score(StrEnum):
     """The mean of log p over the vocabulary, what label smoothing adds."""
     LOG_COLLISION = "log_collision"
     """log sum p^2, nats: how probable two samples are to be equal; what WPO measures a token's probability against."""
+    VALUE = "value"
+    """What the value head of a reward model gives at the token itself, which it has seen; any unit. No softmax."""
 
 
 class Scope(StrEnum):
@@ -303,9 +307,11 @@ class TokenScores:
     """[S]"""
     log_collision: Tensor | None = None
     """[S]"""
+    value: Tensor | None = None
+    """[S]; [S, K] of a head with K > 1 outputs."""
 
     def of(self, kind: Score) -> Tensor:
-        """[S], a score that was asked for."""
+        """[S] (a value may be [S, K]), a score that was asked for."""
         value: Tensor | None = getattr(self, kind.value)
         assert value is not None, f"a loss reads only scores that it declares in needs: not {kind.value}"
         return value

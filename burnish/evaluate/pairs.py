@@ -14,19 +14,20 @@ with Wilson's intervals [l, u], that of Newcombe (1998):
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from burnish.evaluate.examiner import Findings
 from burnish.evaluate.held_out import GROUPS_AT_ONCE
 from burnish.losses.preference.implicit import ImplicitReward, LogProb
 from burnish.model.policy import Policy
 from burnish.step import score_joined
-from burnish.types import Group, Score
+from burnish.types import Group, Microbatch, Response, Score, TokenScores
 
 BY_LOGPROB = LogProb(1.0, per_token=True)
 """The mean log-probability of a response's tokens."""
@@ -86,7 +87,6 @@ def wilson(right: float, count: int) -> Share:
     return Share(p, min(p, max(0.0, centre - reach)), max(p, min(1.0, centre + reach)))
 
 
-@torch.no_grad()
 def judge(
     policy: Policy, rows: Sequence[Group], rewards: Mapping[str, ImplicitReward], budget: int
 ) -> dict[str, Judged]:
@@ -98,27 +98,45 @@ def judge(
         rewards: name -> what a response is worth to the policy; groups have a reference if one needs it.
         budget: most tokens of a microbatch.
     """
+
+    def worth(scores: TokenScores, joined: Microbatch) -> dict[str, Tensor]:
+        return {name: reward(scores.of(Score.LOGPROB), joined) for name, reward in rewards.items()}
+
+    def length(response: Response) -> int:
+        return int(response.trainable.sum())
+
+    return compare(policy, rows, budget, Score.LOGPROB, worth, length, names=rewards)
+
+
+@torch.no_grad()
+def compare(
+    policy: Policy,
+    rows: Sequence[Group],
+    budget: int,
+    need: Score,
+    worth: Callable[[TokenScores, Microbatch], Mapping[str, Tensor]],
+    length: Callable[[Response], int],
+    names: Collection[str],
+) -> dict[str, Judged]:
+    """As `judge`, by any score: `worth` gives [responses] for all `names`, `length` what counts as a length."""
     was_training = policy.model.training
     policy.model.eval()
-    margins: dict[str, list[float]] = {name: [] for name in rewards}
+    margins: dict[str, list[float]] = {name: [] for name in names}
     longer: list[int] = []
     for start in range(0, len(rows), GROUPS_AT_ONCE):
         block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
-        compared = [group for group in block if _is_compared(group)]
+        compared = [group for group in block if is_compared(group)]
         if not compared:
             continue
-        scores, joined = score_joined(policy, policy.pack(compared, budget), [Score.LOGPROB])
-        worth = {name: reward(scores.of(Score.LOGPROB), joined).tolist() for name, reward in rewards.items()}
-        tokens, owners = joined.sequence_tokens.tolist(), joined.sequence_group.tolist()
-        at = {
-            (group, index): k
-            for k, (group, index) in enumerate(zip(owners, joined.sequence_index.tolist(), strict=True))
-        }
+        scores, joined = score_joined(policy, policy.pack(compared, budget), [need])
+        found = {name: values.tolist() for name, values in worth(scores, joined).items()}
+        owners, places = joined.sequence_group.tolist(), joined.sequence_index.tolist()
+        at = {key: k for k, key in enumerate(zip(owners, places, strict=True))}
         for number, group in enumerate(compared):
             best, worst = at[number, 0], at[number, len(group.responses) - 1]
-            for name, values in worth.items():
+            for name, values in found.items():
                 margins[name].append(values[best] - values[worst])
-            longer.append(tokens[best] - tokens[worst])
+            longer.append(length(group.responses[0]) - length(group.responses[-1]))
     policy.model.train(was_training)
     return {name: Judged(np.array(each, np.float64), np.array(longer, np.int64)) for name, each in margins.items()}
 
@@ -139,22 +157,29 @@ class PairExam:
         log-probability of a token, which says something of the policy before its first step too."""
         by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
         judged = judge(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
-        found = figures(judged["reward"]) | self._by_tag(judged["reward"].right)
+        found = figures(judged["reward"]) | by_tag(self.rows, self.tags, judged["reward"].right)
         for name, value in figures(judged["logprob"]).items() if by_logprob else ():
             found[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value
         return Findings(found)
 
-    def _by_tag(self, right: Numbers) -> dict[str, float]:
-        """Accuracy among the comparisons of each tag: of ``harmless``, what is missing to 1 is over-refusal."""
-        if not self.tags:
-            return {}
-        compared = [tags for row, tags in zip(self.rows, self.tags, strict=True) if _is_compared(row)]
-        names = dict.fromkeys(tag for tags in compared for tag in tags)
-        masks = {name: np.array([name in tags for tags in compared]) for name in names}
-        return {f"pair_accuracy_of_{name}": float(right[mask].mean()) for name, mask in masks.items()}
+
+def by_tag(rows: Sequence[Group], tags: Sequence[Sequence[str]], right: Numbers) -> dict[str, float]:
+    """Accuracy among the comparisons of each tag: of ``harmless``, what is missing to 1 is over-refusal.
+
+    Args:
+        rows: all of them.
+        tags: of each row; empty: they have none.
+        right: of those that are compared.
+    """
+    if not tags:
+        return {}
+    compared = [each for row, each in zip(rows, tags, strict=True) if is_compared(row)]
+    names = dict.fromkeys(tag for each in compared for tag in each)
+    masks = {name: np.array([name in each for each in compared]) for name in names}
+    return {f"pair_accuracy_of_{name}": float(right[mask].mean()) for name, mask in masks.items()}
 
 
-def _is_compared(group: Group) -> bool:
+def is_compared(group: Group) -> bool:
     """Whether it is trained on, and has responses to compare."""
     return group.trained and len(group.responses) > 1
 

@@ -109,7 +109,15 @@ _NAMES = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "VERA": "VeRA", "RANDL
 
 
 def write_card(
-    folder: Path, named: Named, title: str, *, form: str, dtype: str, checked: str, parts: Sequence[str] = ()
+    folder: Path,
+    named: Named,
+    title: str,
+    *,
+    form: str,
+    dtype: str,
+    checked: str,
+    parts: Sequence[str] = (),
+    judges: bool = False,
 ) -> None:
     """Writes the card of a model into its folder.
 
@@ -121,11 +129,12 @@ def write_card(
         dtype: type of its weights.
         checked: a line that says how it was compared with what it was made of.
         parts: names of the adapters that were combined; empty: none were.
+        judges: whether it is a reward model.
     """
     facts = None if named.run is None else read_run(named.run)
     place = folder if form == "adapter" else Path(named.place)
     adapter = read_adapter(place, parts) if named.kind == "adapter" else None
-    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter)
+    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter, judges=judges)
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
@@ -138,13 +147,16 @@ def card(
     dtype: str,
     checked: str,
     adapter: AdapterFacts | None = None,
+    judges: bool = False,
 ) -> str:
     """The text of a card; see `write_card`."""
     begun = named.base or (named.place if facts is None else facts.model)
+    front = _front(begun, facts, form, adapter, judges=judges)
     return "".join(
         [
-            f"---\n{yaml.safe_dump(_front(begun, facts, form, adapter), sort_keys=False)}---\n\n# {title}\n\n",
-            f"{_sentence(begun, facts, form, dtype, adapter)}\n\n## Use\n\n```python\n{_use(form)}```\n\n",
+            f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {title}\n\n",
+            f"{_sentence(begun, facts, form, dtype, adapter, judges=judges)}\n\n## Use\n\n```python\n"
+            f"{_USE_OF_JUDGE if judges else _use(form)}```\n\n",
             _of_base(form, adapter),
             *(() if facts is None else _of_run(facts)),
             f"## Checked\n\nAfter writing: {checked}.\n\n## Versions\n\n{_versions()}\n",
@@ -166,10 +178,12 @@ def _of_base(form: str, adapter: AdapterFacts | None) -> str:
     )
 
 
-def _front(begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None) -> dict[str, object]:
+def _front(
+    begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None, *, judges: bool
+) -> dict[str, object]:
     front: dict[str, object] = {
         "library_name": "peft" if form == "adapter" else "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if judges else "text-generation",
         "tags": ["burnish", *(() if facts is None else facts.methods), *(adapter.tags if adapter else ())],
     }
     if _is_hub_name(begun):
@@ -179,13 +193,28 @@ def _front(begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts 
     return front
 
 
-def _sentence(begun: str, facts: RunFacts | None, form: str, dtype: str, adapter: AdapterFacts | None) -> str:
+def _sentence(
+    begun: str, facts: RunFacts | None, form: str, dtype: str, adapter: AdapterFacts | None, *, judges: bool
+) -> str:
     told = "" if adapter is None else adapter.sentence()
-    what = f"An adapter (peft) by {told}, for" if form == "adapter" else "A language model made from"
+    sort = "reward" if judges else "language"
+    what = f"An adapter (peft) by {told}, for" if form == "adapter" else f"A {sort} model made from"
     base = f"[{begun}](https://huggingface.co/{begun})" if _is_hub_name(begun) else f"`{shortened(begun)}`"
     merged = f" and an adapter by {told}, merged," if told and form == "merged" else ""
     trained = "" if facts is None else f" by {', then '.join(facts.methods)}"
     return f"{what} {base}{merged}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
+
+
+_USE_OF_JUDGE = (
+    "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+    'name = "..."  # this folder, or its name on the hub\n'
+    "model = AutoModelForSequenceClassification.from_pretrained(name)\n"
+    "tokenizer = AutoTokenizer.from_pretrained(name)\n"
+    'turns = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Good morning."}]\n'
+    'text = tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\\n")\n'
+    'print(model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).logits[0, 0])\n'
+)
+"""How a reward model is asked."""
 
 
 def _use(form: str) -> str:

@@ -14,6 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from burnish.model.decoder import decoder_of
 from burnish.model.head import Head
 from burnish.model.quantised import num_weights
+from burnish.model.value_head import ValueHead
 from burnish.packing import CostModel
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -21,7 +22,7 @@ EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk"
 """Names of settings in transformers' configurations."""
 
 
-def forward_cost(model: PreTrainedModel, head: Head) -> CostModel:
+def forward_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
     """FLOPs of the forward: 2 per weight and token."""
     weights = sum(share * num_weights(p) for p, share in _used(model))
     return CostModel(
@@ -31,7 +32,7 @@ def forward_cost(model: PreTrainedModel, head: Head) -> CostModel:
     )
 
 
-def training_cost(model: PreTrainedModel, head: Head) -> CostModel:
+def training_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
     """FLOPs of forward and backward.
 
     A matrix costs a token 2 FLOPs per weight forwards, 2 for the gradient of its input, and 2 for its own gradient

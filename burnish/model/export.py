@@ -15,6 +15,7 @@ from burnish.errors import ModelError
 from burnish.model.adapters.initial import ADAPTER, has_beginning, write_doubled
 from burnish.model.policy import Policy
 from burnish.model.quantised import quantisation_of, write_base
+from burnish.model.value_head import settle_padding
 from burnish.watch import quiet_transformers
 
 
@@ -26,10 +27,14 @@ def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | Non
         folder: an existing, empty folder.
         template: the chat template of training, saved with the tokenizer so that serving uses the same; None: the
             data was plain text, the tokenizer's own template (if any) stays. Several: by their names.
-        end_tokens: ids with which trained responses ended; generation stops at them and at those known before.
+        end_tokens: ids with which trained responses ended; generation stops at them and at those known before. Of a
+            reward model, which generates nothing, they are not what its batches are padded with.
     """
     model = policy.causal_lm
-    set_end_tokens(model, end_tokens)
+    if policy.judges:
+        settle_padding(model, policy.tokenizer, end_tokens)
+    else:
+        set_end_tokens(model, end_tokens)
     if template is not None:
         policy.tokenizer.chat_template = template
     with quiet_transformers():
@@ -42,7 +47,8 @@ def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | Non
                 write_base(folder, quantisation)
         else:
             policy.model.save_pretrained(folder)
-        model.generation_config.save_pretrained(folder)
+        if not policy.judges:
+            model.generation_config.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.model.value_head import output_layer
 
 EXCEPT = "!"
 """Before a pattern: what matches it trains after all."""
@@ -46,7 +47,7 @@ def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection
             rule="something is left to train",
             remedy=f"freeze less, or say what trains all the same by a pattern that begins with {EXCEPT}",
         )
-    ends = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    ends = [model.get_input_embeddings().weight, output_layer(model).weight]
     if new_rows and any(frozen[id(weight)] for weight in ends):
         raise ModelError(
             given="add_tokens, and adapter.freeze matches the embedding or the head",

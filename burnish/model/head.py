@@ -57,7 +57,7 @@ def read_head(model: PreTrainedModel) -> Head:
     Raises:
         ModelError: the head is not a plain linear layer (for instance because an adapter was put on it).
     """
-    layer, new_rows = _apart(model.get_output_embeddings())
+    layer, new_rows = apart(model.get_output_embeddings())
     if not isinstance(layer, nn.Linear) or type(layer).__module__.split(".")[0] == "peft":
         raise ModelError(
             given=f"the output head of {type(model).__name__} is a {type(layer).__name__}",
@@ -87,8 +87,8 @@ def _softcap(config: PretrainedConfig) -> float | None:
     return float(found[0]) if found else None
 
 
-def _apart(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
-    """The layer, and the rows that peft trains beside it if there are any."""
+def apart(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
+    """The layer, or what peft trains in its place; and the rows that it trains beside it if there are any."""
     if isinstance(layer, ModulesToSaveWrapper):  # it trains whole, beside an adapter elsewhere
         return layer.modules_to_save[layer.active_adapters[0]], None
     if not isinstance(layer, TrainableTokensWrapper):

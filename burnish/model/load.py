@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
@@ -28,12 +29,22 @@ from burnish.errors import ModelError
 from burnish.model import quantised, vocabulary
 from burnish.model.adapters import AdapterSettings, add_adapter, go_on_with, stored_adapter
 from burnish.model.attention import install
+from burnish.model.ends import ends_of_answers
 from burnish.model.export import settle_generation
 from burnish.model.freezing import freeze as freeze_parameters
 from burnish.model.policy import Policy
 from burnish.model.probe import Probed, probe
 from burnish.model.quantised import Quantisation
 from burnish.model.route import Route
+from burnish.model.value_head import (
+    JUDGES,
+    Judging,
+    holds_judge,
+    is_judge,
+    read_value_head,
+    settle_padding,
+    with_value_head,
+)
 from burnish.watch import quiet_transformers
 
 TOKENIZER = "tokenizer_config.json"
@@ -54,8 +65,9 @@ def load_policy(
     device: torch.device | None = None,
     gradient_checkpointing: bool = False,
     add_tokens: Sequence[str] = (),
+    judging: Judging | None = None,
 ) -> Policy:
-    """Loads a causal language model for training.
+    """Loads a causal language model for training, or a reward model.
 
     Args:
         name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with an adapter,
@@ -67,10 +79,12 @@ def load_policy(
         device: None: CUDA if there is one, else CPU.
         gradient_checkpointing: keep only layer inputs, and compute the layers again in the backward.
         add_tokens: special tokens that tokenizer and model are given where they lack them; see `vocabulary`.
+        judging: the value head of a reward model, which is put in the place of a language model's head, or is there
+            already (then it trains on); None: a language model.
 
     Raises:
-        ModelError: no such model, no weights or tokenizer in it, weights missing from it, tokens that cannot be added,
-            or an architecture that no route computes exactly.
+        ModelError: no such model, a reward model where a language model is asked for, no weights or tokenizer in it,
+            weights missing from it, tokens that cannot be added, or an architecture that no route computes exactly.
     """
     stored = _stored_adapter(name)
     if stored is not None and adapter is None:
@@ -79,18 +93,26 @@ def load_policy(
             rule="all weights of a whole model train, or an adapter beside them",
             remedy="set adapter.kind=lora to go on with the adapter, or merge it into its model first (burnish merge)",
         )
+    if stored is not None and stored.task_type == JUDGES and judging is None:
+        raise is_a_judge(name)
     tokenizer = load_tokenizer(name)
     device = device or default_device()
-    model, notes = _load_base(_base(name), dtype, quantisation, device)
+    model, notes = _load_base(_base(name), dtype, quantisation, device, may_judge=judging is not None)
     if stored is not None:
         vocabulary.make_room_for_all(model, tokenizer)
     new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
     notes += lines
     if not quantised.is_quantised(model):  # which is where it belongs already
         model = model.to(device)
+    ends = () if is_judge(model) else ends_of_answers(model.generation_config, tokenizer)
     install(model)
     found = probe(model.train())
     notes += _on_the_route(model, found)
+    if judging is not None:
+        if not is_judge(model):
+            model = with_value_head(model, judging)
+        _require_outputs(name, model, judging)
+        notes += settle_padding(model, tokenizer, ends)
     if gradient_checkpointing:
         _refuse_checkpointing_unless_there_is(model)
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -103,6 +125,15 @@ def load_policy(
         notes += freeze_parameters(model, freeze, new_rows)
     trained.train()
     return Policy(trained, tokenizer, found.route, notes=tuple(notes))
+
+
+def _require_outputs(name: str, model: PreTrainedModel, judging: Judging) -> None:
+    if (found := len(read_value_head(model).weight)) != judging.outputs:
+        raise ModelError(
+            given=f"{name}, a reward model with {found} numbers for each answer",
+            rule=f"here an answer has {judging.outputs}",
+            remedy="begin with the language model that it was made from, or with another reward model",
+        )
 
 
 def _refuse_checkpointing_unless_there_is(model: PreTrainedModel) -> None:
@@ -123,14 +154,14 @@ def _on_the_route(model: PreTrainedModel, found: Probed) -> Iterator[str]:
 
 
 def _load_base(
-    name: str, dtype: DtypeName, asked: Quantisation | None, device: torch.device
+    name: str, dtype: DtypeName, asked: Quantisation | None, device: torch.device, *, may_judge: bool
 ) -> tuple[PreTrainedModel, list[str]]:
     """The base, quantised if that is asked for; see `load_model`."""
     config = load_config(name)
     stored = quantised.stored_in(config)
     quantised.check_stored(name, stored, asked)
     if asked is None:
-        return load_model(name, dtype)
+        return load_model(name, dtype, may_judge=may_judge)
     quantised.require_installed()
     if stored is not None:
         return load_model(name, dtype, device=device)
@@ -208,6 +239,7 @@ def load_model(
     *,
     quantisation: BitsAndBytesConfig | None = None,
     device: torch.device | None = None,
+    may_judge: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model, and what was changed about it, in lines for people.
 
@@ -216,11 +248,16 @@ def load_model(
         dtype: see `load_policy`.
         quantisation: how its linear layers are stored; None: as the checkpoint has them.
         device: where quantised layers are made, since they are not moved afterwards; None: see `default_device`.
+        may_judge: whether a reward model may come, if the files are one.
 
     Raises:
-        ModelError: there are no weights, or weights that the architecture needs are not among them.
+        ModelError: the files are a reward model and must not be, there are no weights, or weights that the
+            architecture needs are not among them.
     """
     config = load_config(name)
+    if holds_judge(config) and not may_judge:
+        raise is_a_judge(name)
+    kind = AutoModelForSequenceClassification if holds_judge(config) else AutoModelForCausalLM
     notes = [*_dropout_off(config), *_whole_experts(config)]
     place = _find(name)
     quantises = quantisation is not None or quantised.stored_in(config) is not None
@@ -230,7 +267,7 @@ def load_model(
         options["device_map"] = {"": device or default_device()}
     with quiet_transformers():
         try:
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = kind.from_pretrained(
                 place, config=config, dtype=wanted, use_safetensors=True, output_loading_info=True, **options
             )
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
@@ -245,8 +282,18 @@ def load_model(
         notes.append("the checkpoint is float16, in which small gradients vanish: it is trained and saved as float32")
         model = model.float()
     quantised.settle(model)
-    notes += settle_generation(model)
+    notes += [] if holds_judge(config) else settle_generation(model)
     return model, notes
+
+
+def is_a_judge(name: str) -> ModelError:
+    """For whoever needs a language model."""
+    return ModelError(
+        given=f"{name} is a reward model: it judges answers, and writes none",
+        rule="here a language model is needed",
+        remedy="name the language model; reward models are trained by burnish reward, and measured on pairs by burnish "
+        "eval",
+    )
 
 
 def _dropout_off(config: PretrainedConfig) -> Iterator[str]:

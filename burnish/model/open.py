@@ -22,8 +22,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from burnish.data import Template, choose_template
 from burnish.errors import ModelError
-from burnish.model.load import DtypeName, default_device, load_model, load_tokenizer
+from burnish.model.load import DtypeName, default_device, is_a_judge, load_model, load_tokenizer
 from burnish.model.quantised import is_quantised, read_base, require_installed
+from burnish.model.value_head import JUDGES, NAME, Judging, is_judge, pad_with, with_value_head
 from burnish.watch import quiet_transformers
 
 Kind = Literal["model", "adapter"]
@@ -82,7 +83,12 @@ class Opened:
 
 
 def open_model(
-    name: str, *, base: str | None = None, dtype: DtypeName = "auto", device: torch.device | None = None
+    name: str,
+    *,
+    base: str | None = None,
+    dtype: DtypeName = "auto",
+    device: torch.device | None = None,
+    may_judge: bool = False,
 ) -> Opened:
     """Opens a model for evaluation.
 
@@ -91,12 +97,13 @@ def open_model(
         base: the adapter's base, where it is no longer where the adapter remembers it; None: as it remembers.
         dtype: "auto" is the checkpoint's own type.
         device: None: CUDA if there is one, else CPU.
+        may_judge: whether it may be a reward model.
 
     Raises:
         ModelError: there is no such thing, its run is not finished, files are missing from it, or the adapter does
             not fit the base.
     """
-    return open_named(find_model(name, base), dtype=dtype, device=device)
+    return open_named(find_model(name, base), dtype=dtype, device=device, may_judge=may_judge)
 
 
 def find_model(name: str, base: str | None = None) -> Named:
@@ -122,7 +129,12 @@ def find_model(name: str, base: str | None = None) -> Named:
 
 
 def open_named(
-    named: Named, *, dtype: DtypeName = "auto", device: torch.device | None = None, as_trained: bool = True
+    named: Named,
+    *,
+    dtype: DtypeName = "auto",
+    device: torch.device | None = None,
+    as_trained: bool = True,
+    may_judge: bool = False,
 ) -> Opened:
     """Loads what `find_model` found; see `open_model`.
 
@@ -131,7 +143,11 @@ def open_named(
         dtype: see `open_model`.
         device: see `open_model`.
         as_trained: False: an adapter's base is loaded unquantised also where it was quantised in training.
+        may_judge: see `open_model`.
     """
+    judging = _judging(Path(named.place)) if named.kind == "adapter" else None
+    if judging is not None and not may_judge:
+        raise is_a_judge(named.given)
     whole = named.place if named.base is None else named.base
     trained_on, aside = _base_of_training(named) if named.kind == "adapter" else None, []
     if trained_on is not None and not as_trained:
@@ -140,7 +156,10 @@ def open_named(
     brings = named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file()
     try:
         tokenizer = _adapters_tokenizer(named.place) if brings else load_tokenizer(whole)
-        causal_lm, notes = load_model(whole, dtype, quantisation=trained_on, device=device)
+        causal_lm, notes = load_model(whole, dtype, quantisation=trained_on, device=device, may_judge=may_judge)
+        if judging is not None and not is_judge(causal_lm):
+            causal_lm = with_value_head(causal_lm, judging)
+            pad_with(causal_lm, tokenizer.pad_token_id)
     except ModelError as error:
         if named.base is None:
             raise
@@ -200,6 +219,16 @@ def _adapters_tokenizer(folder: str) -> PreTrainedTokenizerBase:
                 rule="an adapter that brings a tokenizer brings all of it, as save_pretrained writes it",
                 remedy="save the tokenizer there again, or delete its files to use that of the base",
             ) from error
+
+
+def _judging(folder: Path) -> Judging | None:
+    """The value head that an adapter brings; None: it is one of a language model."""
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if settings.get("task_type") != JUDGES:
+        return None
+    with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
+        heads = [file.get_slice(key).get_shape() for key in file.keys() if key.endswith(f".{NAME}.weight")]  # noqa: SIM118
+    return Judging(outputs=heads[0][0] if heads else 1)
 
 
 def _remembered_base(folder: Path) -> str:

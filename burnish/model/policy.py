@@ -1,12 +1,13 @@
 """The policy: a model that computes packed groups. What the trainer, the evaluation and (later) the sampler hold.
 
-Stands around transformers' or peft's model, whose code is used as it is.
+Stands around transformers' or peft's model, whose code is used as it is. A reward model is held in the same way: it
+has a value head in the place of the one over the vocabulary, and gives values instead of log-probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,13 +23,14 @@ from burnish.model.head import Head, read_head
 from burnish.model.noise import perturbed
 from burnish.model.route import Route
 from burnish.model.scoring import CHUNK_BYTES, score
+from burnish.model.value_head import ValueHead, is_judge, read_value_head, values
 from burnish.packing import CostModel, Part, pack
 from burnish.types import Group, Layout, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """A causal language model over packed groups, made by `load.load_policy`."""
+    """A causal language model (or a reward model) over packed groups, made by `load.load_policy`."""
 
     model: PreTrainedModel | PeftModel
     """What is saved at the end: the model, or the adapter around it."""
@@ -51,8 +53,18 @@ class Policy:
 
     @cached_property
     def head(self) -> Head:
-        """The output head; read once, since training changes its weights in place."""
+        """The output head; read once, since training changes its weights in place. A reward model has none."""
         return read_head(self.causal_lm)
+
+    @cached_property
+    def value_head(self) -> ValueHead:
+        """What a reward model has in the place of `head`; read once."""
+        return read_value_head(self.causal_lm)
+
+    @property
+    def judges(self) -> bool:
+        """Whether it is a reward model: of the scores, it gives the value alone."""
+        return is_judge(self.causal_lm)
 
     @property
     def share(self) -> bool:
@@ -87,16 +99,21 @@ class Policy:
         temperature: float = 1.0,
         coefficients: Mapping[Score, Tensor] | None = None,
     ) -> TokenScores:
-        """One forward of the packed rows, and the scores of the trained tokens; see `scoring.score`."""
-        return score(
-            self.hidden(microbatch),
-            self.head,
-            microbatch,
-            needs,
-            temperature=temperature,
-            coefficients=coefficients,
-            chunk_bytes=self.chunk_bytes,
-        )
+        """One forward of the packed rows, and the trained tokens' scores; see `scoring.score`, `value_head.values`."""
+        hidden = self.hidden(microbatch)
+        of_tokens = [kind for kind in needs if kind is not Score.VALUE]
+        found = TokenScores()
+        if of_tokens:
+            found = score(
+                hidden,
+                self.head,
+                microbatch,
+                of_tokens,
+                temperature=temperature,
+                coefficients=coefficients,
+                chunk_bytes=self.chunk_bytes,
+            )
+        return replace(found, value=values(hidden, self.value_head, microbatch)) if Score.VALUE in needs else found
 
     def pack(self, groups: Sequence[Group], budget: int, start: int = 0) -> list[Microbatch]:
         """The groups as this model can compute them, balanced by what they cost it; see `packing.pack`."""
@@ -105,12 +122,12 @@ class Policy:
     @cached_property
     def cost(self) -> CostModel:
         """What a token and a pair of tokens cost this model, in FLOPs of the forward."""
-        return forward_cost(self.causal_lm, self.head)
+        return forward_cost(self.causal_lm, self.value_head if self.judges else self.head)
 
     @cached_property
     def training_cost(self) -> CostModel:
         """What a token and a pair of tokens cost in training, in FLOPs: forward and backward; see `cost`."""
-        return training_cost(self.causal_lm, self.head)
+        return training_cost(self.causal_lm, self.value_head if self.judges else self.head)
 
     def num_flops(self, groups: Sequence[Group]) -> float:
         """FLOPs of one training step on the groups, see `training_cost`; measured groups have no backward."""

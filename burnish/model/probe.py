@@ -3,8 +3,8 @@
 Stands at the end of loading, and before an evaluation. Routes are tried from the fastest to the slowest, and the first
 that passes two trials is taken:
 
-- Log-probabilities of two groups of random tokens, longer than any sliding window, against the untouched model's; the
-  forward must not draw random numbers.
+- Log-probabilities (of a reward model: values) of two groups of random tokens, longer than any sliding window, against
+  the untouched model's; the forward must not draw random numbers.
 - Who sees whom, by gradients: those of a sequence's states reach no embedding of another sequence, and none that comes
   later. A gradient of zero is zero in every precision, so this finds also a leak that is too small to be seen in
   log-probabilities, such as that of a short convolution, or of a state in a model that has not learned yet.
@@ -20,13 +20,16 @@ from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
 from burnish.model.attention import plain_attention, uninstall
+from burnish.model.decoder import decoder_of
 from burnish.model.policy import Policy
 from burnish.model.route import Route
+from burnish.model.value_head import is_judge, output_layer
 from burnish.packing import pack
 from burnish.types import Group, Microbatch, Response, Score
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Largest mean difference of log-probabilities, nats. Sequences that see each other differ by 0.1 to 3 (measured)."""
+"""Largest mean difference of log-probabilities, nats (or of values). Sequences that see each other differ by 0.1 to 3
+(measured)."""
 SHORT_PROMPT = 12
 """Tokens of the longer prompt where length does not matter."""
 
@@ -74,7 +77,7 @@ def _fault(model: PreTrainedModel, route: Route, groups: list[Group], expected: 
         if not torch.equal(_random_state(model.device), before):
             return "its forward draws random numbers, so a step would depend on how it is split"
         if not difference < TOLERANCE[model.dtype]:
-            return f"log-probabilities differ by {difference:.2g} nats from the plain forward's"
+            return f"log-probabilities (or values) differ by {difference:.2g} from the plain forward's"
         if _sees_too_much(policy, _groups(model, SHORT_PROMPT)):
             return "tokens see other sequences, or what comes after them"
     except torch.OutOfMemoryError:
@@ -116,12 +119,15 @@ def _groups(model: PreTrainedModel, longest: int) -> list[Group]:
 
 @torch.no_grad()
 def _plain(model: PreTrainedModel, prompt: Tensor, response: Response) -> Tensor:
-    """[R] log-probabilities of a response by the untouched model in evaluation mode."""
+    """[R] log-probabilities of a response (of a reward model: its values) by the untouched model in evaluation mode."""
     tokens = torch.cat([prompt, response.tokens]).to(model.device)
     was_training = model.training
     model.eval()
     try:
         with plain_attention(model):
+            if is_judge(model):
+                hidden = decoder_of(model)(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
+                return output_layer(model)(hidden[-len(response.tokens) :]).double().flatten()
             kept = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits[0]
     finally:
         model.train(was_training)
@@ -138,10 +144,9 @@ def _microbatch(policy: Policy, groups: list[Group]) -> Microbatch:
 
 @torch.no_grad()
 def _scored(policy: Policy, groups: list[Group]) -> Tensor:
-    """[sum of R] log-probabilities by the policy's route, in the same order."""
-    logprob = policy.score(_microbatch(policy, groups), [Score.LOGPROB]).logprob
-    assert logprob is not None, "the log-probability was asked for"
-    return logprob.double()
+    """[sum of R] log-probabilities (or values) by the policy's route, in the same order."""
+    kind = Score.VALUE if policy.judges else Score.LOGPROB
+    return policy.score(_microbatch(policy, groups), [kind]).of(kind).double().flatten()
 
 
 @torch.enable_grad()

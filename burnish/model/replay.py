@@ -15,11 +15,19 @@ from pathlib import Path
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from burnish.data import Conversation, Message, Template, Writer
 from burnish.errors import DataError, ModelError
 from burnish.model.quantised import settle
+from burnish.model.value_head import holds_judge, is_judge
 from burnish.watch import quiet_transformers
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -38,7 +46,7 @@ TEXTS = (
 _RANDOM_TOKENS = 32
 
 Logprobs = Sequence[Tensor]
-"""For each prompt [tokens, vocabulary], float64 on the CPU."""
+"""For each prompt [tokens, vocabulary], of a reward model [outputs], float64 on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,12 @@ class Replayed:
     tolerance: float
     """What it may be at most, for the type of the weights."""
 
-    def line(self) -> str:
-        """For people."""
+    def line(self, *, judges: bool = False) -> str:
+        """For people; of a reward model, which says one number to a prompt, if it `judges`."""
+        what, unit = ("value", "") if judges else ("log-probability", " nats")
         return (
-            f"{self.prompts} prompts replayed ({self.positions} tokens): the largest difference of a log-probability "
-            f"is {self.largest:.2g} nats (at most {self.tolerance:g})"
+            f"{self.prompts} prompts replayed ({self.positions} tokens): the largest difference of a {what} "
+            f"is {self.largest:.2g}{unit} (at most {self.tolerance:g})"
         )
 
 
@@ -80,12 +89,11 @@ def _ids(text: str, tokenizer: PreTrainedTokenizerBase, template: Template | Non
 
 @torch.no_grad()
 def logprobs(model: PreTrainedModel | PeftModel, prompts: Sequence[Tensor]) -> Logprobs:
-    """The log-probabilities of every next token after every prefix of the prompts."""
+    """The log-probabilities of every next token after every prefix of the prompts; of a reward model, its values."""
     device = next(iter(model.parameters())).device
-    return [
-        model(input_ids=prompt[None].to(device), use_cache=False).logits[0].double().log_softmax(-1).cpu()
-        for prompt in prompts
-    ]
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    found = [model(input_ids=prompt[None].to(device), use_cache=False).logits[0].double() for prompt in prompts]
+    return [(each if is_judge(inner) else each.log_softmax(-1)).cpu() for each in found]
 
 
 def largest_difference(one: Logprobs, other: Logprobs) -> float:
@@ -153,7 +161,11 @@ def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokeni
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
         adapter = (folder / "adapter_config.json").exists()
-        kind = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
+        if adapter:
+            kind = AutoPeftModelForCausalLM
+        else:
+            judges = holds_judge(AutoConfig.from_pretrained(folder))
+            kind = AutoModelForSequenceClassification if judges else AutoModelForCausalLM
         model = kind.from_pretrained(folder).eval()
         settle(model)
         return widened(model), AutoTokenizer.from_pretrained(folder)

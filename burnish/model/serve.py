@@ -28,8 +28,9 @@ from transformers.utils.import_utils import is_serve_available
 from burnish.data import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.ends import check_end_tokens
-from burnish.model.load import load_config, load_tokenizer
+from burnish.model.load import is_a_judge, load_config, load_tokenizer
 from burnish.model.open import Named, find_model
+from burnish.model.value_head import holds_judge
 from burnish.model.write import write_model
 from burnish.watch import quiet_transformers
 
@@ -98,7 +99,7 @@ def servable(name: str, base: str | None = None, template: str | None = None) ->
     with tempfile.TemporaryDirectory(prefix="burnish-serve-") as temporary:
         if named.kind == "adapter":
             place = Path(temporary) / "merged"
-            written = write_model(name, place, base=base, template=template)
+            written = write_model(name, place, base=base, template=template, may_judge=False)
             yield str(place), ["the adapter is merged into its base for this time", written.replayed.line()]
             return
         place = Path(named.place) if Path(named.place).is_dir() else _downloaded(named)
@@ -172,6 +173,8 @@ def _reachable(host: str) -> str:
 def _checked(place: str, template: str | None) -> Template | None:
     """The template of a whole model, once it is known to fit its end tokens."""
     tokenizer, config = load_tokenizer(place), load_config(place)
+    if holds_judge(config):
+        raise is_a_judge(place)
     chosen = choose_template(tokenizer, template) if template or tokenizer.chat_template else None
     with quiet_transformers():
         has_settings = (Path(place) / "generation_config.json").is_file()

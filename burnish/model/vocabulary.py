@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.data.template import is_one_token
 from burnish.errors import ModelError
+from burnish.model.value_head import is_judge
 from burnish.watch import quiet_transformers
 
 _BLOCK = 4096
@@ -118,6 +119,8 @@ def _vocabulary_tensors(model: PreTrainedModel) -> Iterator[Tensor]:
     """What has one entry a token: the embedding, and the head's weight and bias where they are not the embedding's."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     yield embedding.weight
+    if is_judge(model):
+        return
     if head.weight is not embedding.weight:
         yield head.weight
     if head.bias is not None:

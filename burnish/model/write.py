@@ -29,6 +29,7 @@ from burnish.model.merge import merge, narrow, refuse_quantised, types_of
 from burnish.model.open import Named, Opened, find_model, open_named, with_template
 from burnish.model.quantised import BASE
 from burnish.model.replay import Logprobs, Replayed, logprobs, prompts_of, replay, widened
+from burnish.model.value_head import is_judge
 from burnish.watch import quiet_transformers
 
 Form = Literal["merged", "adapter", "gguf"]
@@ -55,6 +56,7 @@ def write_model(
     template: str | None = None,
     others: Sequence[str] = (),
     combination: Combination | None = None,
+    may_judge: bool = True,
 ) -> Written:
     """Writes a model in a form that others load, and replays prompts with what was written.
 
@@ -66,6 +68,7 @@ def write_model(
         template: a template to save instead of the one that is with the tokenizer; None: that one.
         others: further adapters of the same base, which become one with the first.
         combination: how they do; None: as `Combination` has it.
+        may_judge: whether it may be a reward model, which is written merged and alone only.
 
     Raises:
         ModelError: there is nothing there, the form is impossible, it would not stop where its template ends an
@@ -85,13 +88,16 @@ def write_model(
         refuse_quantised(named)
     merging = form == "merged" and named.kind == "adapter"
     # An adapter is added to weights that can hold the sum, also where it was trained beside quantised ones.
-    opened = open_named(named, device=torch.device("cpu"), as_trained=False)
+    whole_and_alone = form == "merged" and not others
+    opened = open_named(named, device=torch.device("cpu"), as_trained=False, may_judge=may_judge and whole_and_alone)
     if others:
         opened = _combined(opened, [find_model(other, base) for other in others], combination or Combination())
     if template is not None:
         opened = with_template(opened, template)
     vocabulary = opened.causal_lm.get_input_embeddings().weight.shape[0]
-    check_end_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
+    judges = is_judge(opened.causal_lm)
+    if not judges:
+        check_end_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
     prompts = prompts_of(opened.tokenizer, opened.template, vocabulary)
     model, expected = merge(opened, prompts) if merging else _as_stored(opened, prompts)
     dtype = torch.float32 if form == "adapter" else model.dtype
@@ -102,7 +108,8 @@ def write_model(
         rounded = logprobs(widened(model), prompts) if merging else None
         replayed = replay(place, opened.tokenizer, prompts, expected, rounded, dtype)
         names = [each.rsplit("/", 1)[-1] for each in (name, *others)] if others else []
-        write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=replayed.line(), parts=names)
+        told = replayed.line(judges=judges)
+        write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=told, parts=names, judges=judges)
     return Written(output, replayed, _called(dtype), opened.notes)
 
 
@@ -150,7 +157,8 @@ def _save(model: PreTrainedModel | PeftModel, opened: Opened, place: Path) -> No
         # That embeddings of a grown vocabulary are saved too is right, and not worth a warning.
         warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
         model.save_pretrained(place)
-        opened.causal_lm.generation_config.save_pretrained(place)
+        if not is_judge(opened.causal_lm):
+            opened.causal_lm.generation_config.save_pretrained(place)
         opened.tokenizer.save_pretrained(place)
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
+from burnish.errors import RecipeError
 from burnish.evaluate import Examiner
 from burnish.evaluate.pairs import PairExam
+from burnish.evaluate.rewards import RewardExam
 from burnish.loop import Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.losses.preference import Listwise, Pairs, WeightedSum
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
-from burnish.methods import Method, prefer, sft
+from burnish.methods import Method, prefer, reward, sft
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.recipe.inputs import Inputs
@@ -26,6 +28,7 @@ from burnish.recipe.own_loss import loss_identity, own_loss
 from burnish.recipe.policy import open_policy
 from burnish.recipe.prefer import Prefer
 from burnish.recipe.reference import compared
+from burnish.recipe.reward import Reward
 from burnish.recipe.schema import Recipe
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
@@ -33,9 +36,10 @@ from burnish.recipe.updating import optimizer_of
 from burnish.rehearsal import costliest
 from burnish.rhythm import Rhythm
 from burnish.runs import frozen_fingerprint
+from burnish.sources.judged import judged_at_end
 from burnish.step import Trainer
 from burnish.stopping import Stopping
-from burnish.types import Group, Response
+from burnish.types import Group, Response, Score
 
 
 def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
@@ -46,7 +50,10 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     """
     settings = inputs.opener.stage
     policy = open_policy(inputs.opener)
-    parts = _preferring(recipe, settings, inputs, policy) if isinstance(settings, Prefer) else _sft(inputs, policy)
+    if isinstance(settings, Prefer):
+        parts = _preferring(recipe, settings, inputs, policy)
+    else:
+        parts = _judging(inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
     method = parts.method
     steps = method.source.num_steps
     rhythm = Rhythm(
@@ -133,6 +140,15 @@ def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy
     return _Parts(method, examiners, {"the reference": what.fact}, what.notes)
 
 
+def _judging(inputs: Inputs, policy: Policy) -> _Parts:
+    method = reward(inputs.feed, loss_of(inputs.opener.stage), **_draws(inputs))
+    if inputs.held_out is None:
+        return _Parts(method, ())
+    rows, budget = [judged_at_end(group) for group in inputs.held_out.groups], inputs.tokens_per_microbatch
+    measured = inputs.held_out.examiners(policy, method.loss, budget, rows)
+    return _Parts(method, [*measured, RewardExam(rows, budget, inputs.held_out.tags)])
+
+
 def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
     """What a response is worth to the policy: as the loss takes it; of a loss that says nothing of it, the log-ratio to
     the reference, or without one the mean log-probability of a token."""
@@ -150,11 +166,32 @@ def loss_of(settings: Training) -> Loss:
         RecipeError: a loss of the user's own cannot be used.
     """
     if isinstance(settings, Prefer):
-        return settings.preference.loss if not settings.is_own else own_loss(str(settings.loss), settings.loss_options)
-    assert isinstance(settings, Sft), "there are two methods"
+        own = settings.is_own
+        return _own(str(settings.loss), settings.loss_options, judges=False) if own else settings.preference.loss
+    if isinstance(settings, Reward):
+        return settings.judgement if not settings.is_own else _own(settings.loss, settings.loss_options, judges=True)
+    assert isinstance(settings, Sft), "there are three methods"
     if settings.loss != "cross_entropy":
-        return own_loss(settings.loss, settings.loss_options)
+        return _own(settings.loss, settings.loss_options, judges=False)
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
+
+
+def _own(name: str, options: Mapping[str, Any], *, judges: bool) -> Loss:
+    """A loss of the user's own, which asks for what the model has."""
+    loss = own_loss(name, options)
+    if judges and set(loss.needs) != {Score.VALUE}:
+        raise RecipeError(
+            given=f"loss: {name}, which needs {', '.join(loss.needs)}",
+            rule="a reward model gives values, and no log-probabilities",
+            remedy="give it the attribute needs = [Score.VALUE] (burnish.types)",
+        )
+    if not judges and Score.VALUE in loss.needs:
+        raise RecipeError(
+            given=f"loss: {name}, which needs {Score.VALUE}",
+            rule="values come from the head of a reward model; a language model has none",
+            remedy="leave it out of needs, or use the loss in a stage reward",
+        )
+    return loss
 
 
 def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
@@ -168,6 +205,8 @@ def _rehearsal(inputs: Inputs) -> list[Group]:
     """The groups of the costliest microbatch, with streams as if a reference had scored them."""
     most = inputs.opener.stage.sequences_per_step
     groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
+    if isinstance(inputs.opener.stage, Reward):
+        return [judged_at_end(group) for group in groups]
     return [replace(group, responses=tuple(map(_as_if_scored, group.responses))) for group in groups]
 
 

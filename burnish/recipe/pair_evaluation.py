@@ -1,7 +1,8 @@
 """Measuring a model on comparisons: how often it gives the better answer more. Behind `burnish eval`, for pairs.
 
-Beside `evaluation`. A policy is judged by its own log-probabilities (the mean over an answer's tokens, or their sum),
-or, beside a reference, by the implicit reward of DPO: the sum of log-ratios.
+Beside `evaluation`. A reward model says itself what an answer is worth. A policy is judged by its own log-probabilities
+(the mean over an answer's tokens, or their sum), or, beside a reference, by the implicit reward of DPO: the sum of
+log-ratios.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from burnish.data.mixture import open_data
 from burnish.data.siblings import Comparison
 from burnish.errors import DataError, ModelError, RecipeError
 from burnish.evaluate.pairs import BY_LOGPROB, Judged, figures, judge
+from burnish.evaluate.rewards import accuracy_by_length, calibration_error, judge_by_value, reward_figures
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
 from burnish.model.attention import install
 from burnish.model.open import Opened, open_model
@@ -27,6 +29,7 @@ from burnish.recipe.data import Source, sources
 from burnish.recipe.evaluation import Evaluation
 from burnish.recipe.reader import Reader
 from burnish.sources.annotate import PresentPolicy, annotate_blocks
+from burnish.sources.judged import judged_at_end
 from burnish.types import Group
 from burnish.watch import count_on_terminal
 
@@ -60,6 +63,8 @@ class EvaluatedPairs:
     reward: str
     """What an answer is worth to the model, in words."""
     judged: Judged
+    by_reward_model: bool = False
+    """Whether margins are those of a reward model, so that they are probabilities too."""
     notes: tuple[str, ...] = ()
     """For people."""
 
@@ -72,7 +77,7 @@ class EvaluatedPairs:
             "left_out": self.left_out,
             "pairs": len(self.judged.margins),
             "reward": self.reward,
-            **figures(self.judged),
+            **(reward_figures if self.by_reward_model else figures)(self.judged),
         }
 
     def samples(self) -> list[dict[str, Any]]:
@@ -84,6 +89,10 @@ class EvaluatedPairs:
         """For people: figure and value."""
         rows = [("pairs", f"{len(self.judged.margins):,}"), ("reward", self.reward)]
         shares = {"pair accuracy": self.judged.accuracy, "length controlled": self.judged.controlled}
+        if self.by_reward_model:
+            rows.append(("calibration error", f"{calibration_error(self.judged):.1%}"))
+            by_length = accuracy_by_length(self.judged).items()
+            shares |= {f"better answer {name.replace('_', ' ')}": share for name, share in by_length}
         for name, share in shares.items():
             if share is not None:
                 rows.append((name, f"{share.value:.1%} (95 %: {share.low:.1%} to {share.high:.1%})"))
@@ -116,17 +125,45 @@ def evaluate_pairs(model: str, settings: Evaluation, *, base: str | None = None)
         UserError: anything that the user can mend, with the remedy.
     """
     reading = PairEvaluation(**settings.model_dump(exclude_unset=True))
-    opened = open_model(model, base=base, dtype=settings.dtype)
+    opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     rows, gate = reader.gate(reader.open(_source(settings)))
     assert gate is not None, "comparisons pass a gate"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
     policy, budget = _policy(opened), reader.tokens_per_microbatch
     with out_of_memory_explained(budget):
-        groups, reward, name = _rewarded(settings, policy, prepared, budget)
-        judged = judge(policy, groups, {"": reward}, budget)[""]
-    left_out = gate.num_rows - len(set(prepared.picked.rows.tolist()))
-    return EvaluatedPairs(model, settings.data, gate.num_rows, left_out, name, judged, (*opened.notes, *gate.lines()))
+        if policy.judges:
+            judged, name = _by_value(settings, policy, prepared, budget), "value of the reward model"
+        else:
+            groups, reward, name = _rewarded(settings, policy, prepared, budget)
+            judged = judge(policy, groups, {"": reward}, budget)[""]
+    return EvaluatedPairs(
+        model=model,
+        data=settings.data,
+        rows=gate.num_rows,
+        left_out=gate.num_rows - len(set(prepared.picked.rows.tolist())),
+        reward=name,
+        judged=judged,
+        by_reward_model=policy.judges,
+        notes=(*opened.notes, *gate.lines()),
+    )
+
+
+def _by_value(settings: Evaluation, policy: Policy, prepared: Prepared, budget: int) -> Judged:
+    given = [name for name in ("reward", "reference") if name in settings.model_fields_set]
+    if given:
+        raise RecipeError(
+            given=f"{given[0]}, and the model is a reward model",
+            rule=f"{given[0]} says what an answer is worth to a language model; a reward model says it itself",
+            remedy=f"remove {given[0]}",
+        )
+    if (outputs := len(policy.value_head.weight)) != 1:
+        raise ModelError(
+            given=f"a reward model with {outputs} numbers for each answer",
+            rule="answers are compared by one number",
+            remedy="name a reward model with one (num_labels: 1 in its config.json)",
+        )
+    return judge_by_value(policy, [judged_at_end(group) for group in prepared], budget)
 
 
 def _source(settings: Evaluation) -> Source:

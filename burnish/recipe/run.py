@@ -20,6 +20,7 @@ from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import device_of
 from burnish.recipe.prefer import Prefer
 from burnish.recipe.read import Origins, stage_names
+from burnish.recipe.reward import Reward
 from burnish.recipe.schema import Recipe
 from burnish.recipe.training import Training
 from burnish.recipe.updating import learning_rate
@@ -173,7 +174,7 @@ def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
         f"stages.{number}.{recipe.stages[number].method}.{key}": value
         for number, opener in enumerate(openers)
         for key, value in {
-            **_derived_preference(opener.stage),
+            **_derived_of_loss(opener.stage),
             "max_length": opener.reader.max_length,
             "tokens_per_microbatch": opener.reader.tokens_per_microbatch,
             "learning_rate": learning_rate(recipe, opener.stage),
@@ -193,6 +194,8 @@ def _chosen(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _derived_preference(stage: Training) -> dict[str, Any]:
-    """The options of its loss and its kind of reference, of a stage of preferences."""
+def _derived_of_loss(stage: Training) -> dict[str, Any]:
+    """The options of its loss and its kind of reference, of a stage that learns from comparisons."""
+    if isinstance(stage, Reward):
+        return stage.resolved_options
     return {**stage.resolved_options, "reference": stage.reference_rule} if isinstance(stage, Prefer) else {}

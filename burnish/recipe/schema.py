@@ -14,11 +14,12 @@ from burnish.config.settings import Settings
 from burnish.model.load import DtypeName
 from burnish.recipe.adapter import Adapter
 from burnish.recipe.prefer import Prefer
+from burnish.recipe.reward import Reward
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
 from burnish.watch import TrackerName
 
-METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer}
+METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer, "reward": Reward}
 """The methods that a stage can name, and what each takes."""
 
 
@@ -31,6 +32,8 @@ class Stage(Settings):
     """Supervised fine-tuning."""
     prefer: Prefer | None = None
     """Learning from preferences."""
+    reward: Reward | None = None
+    """A reward model."""
 
     @model_validator(mode="after")
     def _one_method(self) -> Stage:
@@ -88,6 +91,18 @@ class Recipe(Settings):
     def _quantised_weights_are_narrow(self) -> Recipe:
         if self.adapter.kind == "qlora" and self.dtype == "float64":
             raise ValueError("adapter.kind: qlora computes in float32 or bfloat16, not in dtype: float64")
+        return self
+
+    @model_validator(mode="after")
+    def _reward_models_come_last(self) -> Recipe:
+        methods = [stage.method for stage in self.stages]
+        if "reward" in methods and set(methods[methods.index("reward") :]) != {"reward"}:
+            raise ValueError(
+                "a stage begins with the model that the one before it made, and a reward model writes no answers: "
+                "train it in a recipe of its own, or as the last stage"
+            )
+        if "reward" in methods and self.adapter.kind == "qlora":
+            raise ValueError("a value head beside quantised weights is not there yet; set adapter.kind: lora or full")
         return self
 
 

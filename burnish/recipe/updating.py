@@ -5,6 +5,7 @@ from __future__ import annotations
 from burnish.model import adapters
 from burnish.model.adapters import factors_of_b
 from burnish.model.policy import Policy
+from burnish.model.value_head import output_layer
 from burnish.optim import KINDS, Optimizer, OptimizerSettings, combined, layer_factors, matching, pattern_factors
 from burnish.recipe.optimisation import Optimisation
 from burnish.recipe.prefer import Prefer
@@ -30,7 +31,7 @@ def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Opti
         seed=recipe.seed,
         ema=settings.ema,
     )
-    ends = policy.causal_lm.get_input_embeddings(), policy.causal_lm.get_output_embeddings()
+    ends = policy.causal_lm.get_input_embeddings(), output_layer(policy.causal_lm)
     embedding_like = [parameter for end in ends for parameter in end.parameters()]
     names = [name for name, _ in policy.trained_parameters()]
     undecayed = {name for pattern in settings.no_weight_decay for name in matching(names, pattern, "no_weight_decay")}

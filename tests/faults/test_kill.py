@@ -30,19 +30,25 @@ VARIANTS = {
     "prefer": ["overlong=drop", "learning_rate=1e-2"],
     "prefer-moving": ["overlong=drop", "reference_update_every=2", "learning_rate=1e-2"],
     "prefer-kto": ["overlong=drop", "loss=kto", "adapter.kind=lora", "adapter.rank=4"],
+    "reward": ["overlong=drop", "add_tokens=['<|pad|>']", "learning_rate=1e-2"],
+    "reward-lora": ["overlong=drop", "add_tokens=['<|pad|>']", "adapter.kind=lora", "adapter.rank=4"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
 }
+
+COMPARING = ("prefer", "reward")
+"""Stages that learn from comparisons: how the names of their variants begin."""
 
 
 def command(world: Path, output: Path, variant: str) -> list[str]:
     if variant == "two-stages":
         return ["run", str(two_stages(world, output)), f"output={output}", *VARIANTS[variant]]
-    prefers = variant.startswith("prefer")
-    method, rows, tests = ("prefer", "pairs", "pairs-test") if prefers else ("sft", "train", "test")
+    compares = variant.startswith(COMPARING)
+    method = variant.partition("-")[0] if compares else "sft"
+    rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
     data = ["--data", world / f"{rows}.jsonl", "--eval-data", world / f"{tests}.jsonl"]
     files = ["--model", world / "model", *data]
     rhythm = ["sequences_per_step=8", "checkpoint_every=3", "keep_checkpoints=1", "eval_every=5", "log_every=2"]
-    rhythm += [] if prefers else ["eval_answers=3", "eval_max_new_tokens=4"]
+    rhythm += [] if compares else ["eval_answers=3", "eval_max_new_tokens=4"]
     stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
     return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
 
@@ -90,7 +96,7 @@ def check(nursery, world, tmp_path, variant, kills, seed) -> None:
     assert killed > 0, "no kill fell into a run: the test tried nothing"
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
-    if not variant.startswith("prefer"):  # preferences ask nothing
+    if not variant.startswith(COMPARING):  # comparisons ask nothing
         samples = [(tmp_path / name / "samples.jsonl").read_bytes() for name in ("killed", "whole")]
         assert samples[0] == samples[1] != b""
 

@@ -12,7 +12,7 @@ r"""Losses of n ranked responses, best first. With rewards s_1 … s_n of one gr
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,14 +82,22 @@ class Listwise(Defaults):
         table = by_group(values, microbatch, 0.0)
         costs = self.ranking(table, by_group(microbatch.sequence_reward.to(table.dtype), microbatch, 0.0), present)
         watched = {
-            "reward_margin": Component(_first_minus_last(table.detach(), present).sum(), Denominator.GROUPS),
-            "pair_accuracy": Component(_share_in_order(table.detach(), present).sum(), Denominator.GROUPS),
+            **watch_order(table, present),
             "logprob_chosen": Component(
                 by_group(total_logprob(logprob.detach(), microbatch), microbatch, 0.0)[:, 0].sum(), Denominator.GROUPS
             ),
         }
         distance = watch_distance(logprob, microbatch) if self.reward.needs_reference else {}
         return LossOutput({"preference": Component(costs.sum(), Denominator.GROUPS)}, {**watched, **distance})
+
+
+def watch_order(table: Tensor, present: Tensor) -> Mapping[str, Component]:
+    """What is reported of the rewards [G, K] of rankings."""
+    sums = {
+        "reward_margin": _first_minus_last(table.detach(), present),
+        "pair_accuracy": _share_in_order(table.detach(), present),
+    }
+    return {name: Component(values.sum(), Denominator.GROUPS) for name, values in sums.items()}
 
 
 def _first_minus_last(table: Tensor, present: Tensor) -> Tensor:

@@ -30,20 +30,26 @@ def watch_pairs(
     rewards: Tensor, logprob: Tensor, microbatch: Microbatch, *, at: tuple[int, int], against_reference: bool
 ) -> Mapping[str, Component]:
     """Of pairs: rewards [R], logprob [S], `at` the places of chosen and rejected in their group."""
-    size = max(at) + 1
     totals = total_logprob(logprob.detach(), microbatch)
-    chosen, rejected = (response_of_each(rewards.detach(), microbatch, index, size) for index in at)
-    likely, unlikely = (response_of_each(totals, microbatch, index, size) for index in at)
+    likely, unlikely = (response_of_each(totals, microbatch, index, max(at) + 1) for index in at)
+    found = {
+        **watch_rewards(rewards, microbatch, at=at),
+        "logprob_chosen": Component(likely.sum(), Denominator.GROUPS),
+        "logprob_rejected": Component(unlikely.sum(), Denominator.GROUPS),
+    }
+    return {**found, **watch_distance(logprob, microbatch)} if against_reference else found
+
+
+def watch_rewards(rewards: Tensor, microbatch: Microbatch, *, at: tuple[int, int] = (0, 1)) -> Mapping[str, Component]:
+    """Of pairs, what their rewards [R] say alone."""
+    chosen, rejected = (response_of_each(rewards.detach(), microbatch, index, max(at) + 1) for index in at)
     sums = {
         "reward_chosen": chosen,
         "reward_rejected": rejected,
         "reward_margin": chosen - rejected,
         "pair_accuracy": is_above(chosen, rejected),
-        "logprob_chosen": likely,
-        "logprob_rejected": unlikely,
     }
-    found = {name: Component(values.sum(), Denominator.GROUPS) for name, values in sums.items()}
-    return {**found, **watch_distance(logprob, microbatch)} if against_reference else found
+    return {name: Component(values.sum(), Denominator.GROUPS) for name, values in sums.items()}
 
 
 def watch_distance(logprob: Tensor, microbatch: Microbatch) -> Mapping[str, Component]:

@@ -18,6 +18,7 @@ from burnish.model.adapters.initial import ADAPTER, begin_with_weights
 from burnish.model.adapters.kinds import KINDS
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import ends_of, expert_names, is_tied, target_names, whole_names
+from burnish.model.value_head import JUDGES, is_judge, output_layer
 
 
 def add_adapter(
@@ -76,7 +77,7 @@ def peft_config(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
         told["feedforward_modules"] = [name for name in targets if name.endswith(("down_proj", "fc2", "w2", "c_proj"))]
     _check_ends(model, settings, whole, new_rows)
     _check_patterns(settings, targets)
-    return kind.config(task_type="CAUSAL_LM", **told)
+    return kind.config(task_type=JUDGES if is_judge(model) else "CAUSAL_LM", **told)
 
 
 def _of_lora(
@@ -181,7 +182,7 @@ def _rows_by_layer(
             rule="the rows of added tokens train as they are; the embedding takes no adapter beside them",
             remedy="leave the embedding out of adapter.targets",
         )
-    if head in names + [embedding] * is_tied(model) and model.get_output_embeddings().bias is not None:
+    if head in names + [embedding] * is_tied(model) and output_layer(model).bias is not None:
         raise ModelError(
             given=f"add_tokens with an adapter, and the output head of {type(model).__name__} has a bias",
             rule="peft computes a head with rows that train apart without its bias",

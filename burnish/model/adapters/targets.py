@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from burnish.errors import ModelError
 from burnish.model.adapters.settings import AdapterSettings
+from burnish.model.value_head import NAME, is_judge, output_layer
 from burnish.optim.rates import layer_of
 
 GROUPS = ("all-linear", "attention", "mlp")
@@ -26,7 +27,7 @@ def target_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
         ModelError: a name, a pattern or a layer's number fits nothing, or the output head or a layer of another sort is
             named.
     """
-    linear = [name for name, module in _linear(model) if module is not model.get_output_embeddings()]
+    linear = [name for name, module in _linear(model) if module is not output_layer(model)]
     targets = settings.targets
     if not isinstance(targets, str):
         chosen = [name for target in targets for name in _by_name(model, settings, target)]
@@ -62,14 +63,14 @@ def expert_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
 
 
 def whole_names(model: PreTrainedModel, settings: AdapterSettings, targets: list[str]) -> list[str]:
-    """The full names of the modules that train whole; of a tied pair, the embedding's.
+    """The full names of the modules that train whole; of a tied pair, the embedding's. A value head always does.
 
     Raises:
         ModelError: a name fits no module, or one that gets an adapter.
     """
     modules = dict(model.named_modules())
     names: list[str] = []
-    for wanted in settings.whole:
+    for wanted in dict.fromkeys([*settings.whole, *([NAME] if is_judge(model) else [])]):
         found = [name for name, module in modules.items() if _ends_with(name, wanted) and list(module.parameters())]
         if not found:
             raise ModelError(
@@ -84,18 +85,18 @@ def whole_names(model: PreTrainedModel, settings: AdapterSettings, targets: list
             rule="a layer trains whole, or has an adapter beside it",
             remedy=f"leave {both[0].split('.')[-1]} out of one of them",
         )
-    head, embedding = (_name_of(model, end) for end in (model.get_output_embeddings(), model.get_input_embeddings()))
+    head, embedding = (_name_of(model, end) for end in (output_layer(model), model.get_input_embeddings()))
     return list(dict.fromkeys(embedding if name == head and is_tied(model) else name for name in names))
 
 
 def is_tied(model: PreTrainedModel) -> bool:
     """Whether embedding and head are one matrix."""
-    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    return output_layer(model).weight is model.get_input_embeddings().weight
 
 
 def ends_of(model: PreTrainedModel) -> list[str]:
     """The full names of embedding and head."""
-    return [_name_of(model, end) for end in (model.get_input_embeddings(), model.get_output_embeddings())]
+    return [_name_of(model, end) for end in (model.get_input_embeddings(), output_layer(model))]
 
 
 def _name_of(model: PreTrainedModel, module: nn.Module) -> str:
@@ -110,7 +111,7 @@ def _by_name(model: PreTrainedModel, settings: AdapterSettings, target: str) -> 
     found = {name: module for name, module in model.named_modules() if _ends_with(name, target)}
     if not found:
         raise _nothing(model, settings, f"adapter.targets names {target}")
-    if model.get_output_embeddings() in found.values():
+    if output_layer(model) in found.values():
         raise ModelError(
             given=f"adapter.targets names {target}",
             rule="the output head is scored as one plain matrix and takes no adapter",

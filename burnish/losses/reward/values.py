@@ -1,0 +1,19 @@
+"""Per-token values → one number per response. Stands between scoring and every loss of a reward model.
+
+Of a group that is judged at its end (`sources.judged`), the only scored token of a response is its last one.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from burnish.losses.preference.responses import sum_per_response
+from burnish.types import Microbatch, Score, TokenScores
+
+
+def value_of_each(scores: TokenScores, microbatch: Microbatch) -> Tensor:
+    """[R], the value of each response at its only scored token."""
+    value = scores.of(Score.VALUE)
+    assert value.dim() == 1, "these losses learn one number for each response"
+    assert len(value) == microbatch.num_sequences, "a response is judged at one token"
+    return sum_per_response(value, microbatch)

@@ -1,0 +1,232 @@
+"""The value head: what it begins with, what it reads, what is saved, and that packing leaves no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from burnish.errors import ModelError
+from burnish.losses.reward import REWARD_LOSSES, BradleyTerry
+from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.model.attention import install, plain_attention
+from burnish.model.export import export
+from burnish.model.load import load_policy
+from burnish.model.policy import Policy
+from burnish.model.probe import probe
+from burnish.model.value_head import Judging, settle_padding, with_value_head
+from burnish.optim import Optimizer, OptimizerSettings
+from burnish.packing import count_denominators, pack, pack_singly
+from burnish.sources.judged import judged_at_end
+from burnish.step import Trainer, score_joined
+from burnish.types import Group, Score
+from tests.adapters import write_base
+from tests.conftest import make_groups
+from tests.families import ROUTES
+from tests.preferences import Data, compared
+
+PAIRS = [(4, [5, 3]), (9, [2, 6]), (3, [4, 4]), (6, [1, 7])]
+JUDGED = ("llama-tied", "qwen3-windowed", "gemma-2", "gpt-2", "opt", "falcon")
+PADDING = 60
+"""A token that ends no row."""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A tokenizer whose padding ends no turn, which that of the tiny model does."""
+    folder = write_base(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = "<|system|>"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def groups() -> list[Group]:
+    return [judged_at_end(group) for group in make_groups(PAIRS, holes=True)]
+
+
+def packed(policy: Policy) -> Tensor:
+    """[responses] (or [responses, K]) values, prompts shared, some split; in the order of the groups."""
+    scores, joined = score_joined(policy, policy.pack(groups(), 12), [Score.VALUE])
+    order = (joined.sequence_group * 10 + joined.sequence_index).argsort()
+    return scores.of(Score.VALUE)[order]
+
+
+def padded(model: torch.nn.Module, padding: int, side: str = "right") -> Tensor:
+    """[responses, K] of the same, as transformers computes a padded batch."""
+    rows = [torch.cat([group.prompt, r.tokens]) for group in groups() for r in group.responses]
+    longest = max(map(len, rows))
+    tokens = torch.full((len(rows), longest), padding)
+    mask = torch.zeros_like(tokens)
+    for row, each in enumerate(rows):
+        place = slice(0, len(each)) if side == "right" else slice(longest - len(each), longest)
+        tokens[row, place], mask[row, place] = each, 1
+    with torch.no_grad():
+        return model.eval()(input_ids=tokens, attention_mask=mask).logits
+
+
+def save(policy: Policy, folder: Path) -> Path:
+    folder.mkdir()
+    export(policy, folder, template=None, end_tokens=[policy.tokenizer.eos_token_id])
+    return folder
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_is_saved_gives_the_same_for_a_padded_batch(base, tmp_path, side):
+    policy = load_policy(str(base), judging=Judging(seed=4))
+    folder = save(policy, tmp_path / "saved")
+    theirs, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    assert theirs.config.num_labels == 1
+    assert tokenizer.pad_token_id == theirs.config.pad_token_id != tokenizer.eos_token_id
+    wanted = padded(theirs, tokenizer.pad_token_id, side)[:, 0]
+    assert float((packed(policy) - wanted).abs().max()) < 1e-5
+    assert float(wanted.std()) > 0.1, "there is something to be equal"
+
+
+@pytest.mark.parametrize("family", JUDGED)
+def test_families_in_float64(float64_model, tmp_path, family):
+    """Each with its own way of attending, its own names, and several numbers for each answer."""
+    model = float64_model(family)
+    install(model)
+    fastest = probe(model).route
+    judge = with_value_head(model, Judging(outputs=2, seed=2))
+    judge.config.pad_token_id = PADDING
+    for route in ROUTES[fastest]:
+        found = packed(Policy(judge, tokenizer=None, route=route))
+        with plain_attention(judge):
+            assert float((found - padded(judge, PADDING)).abs().max()) < 1e-10
+    with plain_attention(judge):
+        judge.save_pretrained(tmp_path)
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    kept = theirs.state_dict()  # frequencies of rotations are no weights: loading computes them anew, rounded otherwise
+    assert all(torch.equal(kept[name], tensor) for name, tensor in judge.state_dict().items())
+    assert found.shape == (8, 2)
+    assert probe(judge.train()).route is fastest
+
+
+def test_the_head_begins_by_its_seed(base):
+    one, same, other = (load_policy(str(base), judging=Judging(seed=seed)).value_head.weight for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert float(one.detach().std()) == pytest.approx(33**-0.5, rel=0.5)
+
+
+def nudged(policy: Policy) -> Policy:
+    """An adapter does nothing at its beginning."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, parameter in policy.trained_parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter))
+    return policy
+
+
+def test_an_adapter_has_the_head_in_it_and_merges(base, tmp_path):
+    policy = nudged(load_policy(str(base), adapter=AdapterSettings(rank=4), judging=Judging(seed=4)))
+    names = [name for name, _ in policy.trained_parameters()]
+    assert any("score.modules_to_save" in name for name in names)
+    assert not any("score" in name and "lora" in name for name in names)
+    folder = save(policy, tmp_path / "saved")
+    theirs = AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+    theirs.get_base_model().config.pad_token_id = padding = policy.tokenizer.pad_token_id
+    assert torch.allclose(packed(policy), padded(theirs, padding)[:, 0], atol=1e-5)
+    theirs.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert torch.allclose(packed(policy), padded(merged, padding)[:, 0], atol=1e-5)
+
+
+def test_an_adapter_of_a_language_model_goes_on_with_a_head(base, tmp_path):
+    """The stage before was SFT: its adapter learns on, and what is saved is it and the head."""
+    lora = AdapterSettings(rank=4)
+    writer = nudged(load_policy(str(base), adapter=lora))
+    before = save_adapter(writer, tmp_path / "sft")
+    policy = load_policy(str(before), adapter=lora, judging=Judging(seed=4))
+    old, new = (dict(each.trained_parameters()) for each in (writer, policy))
+    assert set(new) - set(old) == {"base_model.model.score.modules_to_save.default.weight"}
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    theirs = AutoPeftModelForSequenceClassification.from_pretrained(save(policy, tmp_path / "saved"), num_labels=1)
+    theirs.get_base_model().config.pad_token_id = padding = policy.tokenizer.pad_token_id
+    assert torch.allclose(packed(policy), padded(theirs, padding)[:, 0], atol=1e-5)
+    with pytest.raises(ModelError, match="judges answers, and writes none"):
+        load_policy(str(tmp_path / "saved"), adapter=lora)
+
+
+def save_adapter(policy: Policy, folder: Path) -> Path:
+    folder.mkdir()
+    export(policy, folder, template=None, end_tokens=[])
+    return folder
+
+
+def test_a_reward_model_learns_on_and_writes_nothing(base, tmp_path):
+    policy = load_policy(str(base), judging=Judging(seed=4))
+    folder = save(policy, tmp_path / "saved")
+    assert not (folder / "generation_config.json").exists()
+    again = load_policy(str(folder), judging=Judging(seed=99))
+    assert torch.equal(packed(policy), packed(again))
+    assert again.share
+    with pytest.raises(ModelError, match="judges answers, and writes none"):
+        load_policy(str(folder))
+    with pytest.raises(ModelError, match="with 1 numbers for each answer"):
+        load_policy(str(folder), judging=Judging(outputs=2))
+
+
+def test_rows_of_added_tokens(base):
+    """Embeddings grow, and their rows learn beside an adapter; the head has no rows of tokens."""
+    for adapter in (None, AdapterSettings(rank=4)):
+        policy = load_policy(str(base), adapter=adapter, add_tokens=["<|pad|>", "<x>"], judging=Judging())
+        assert packed(policy).isfinite().all()
+        assert len(policy.tokenizer) == policy.causal_lm.get_input_embeddings().weight.shape[0]
+
+
+def test_padding_that_ends_answers_is_replaced_or_refused(base, tmp_path):
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(base)
+    with pytest.raises(ModelError, match=r"add_tokens=\['<|pad|>'\]"):
+        load_policy(str(base), judging=Judging())
+    policy = load_policy(str(base), add_tokens=["<|pad|>"], judging=Judging())
+    assert policy.tokenizer.pad_token == "<|pad|>"
+    assert [note for note in policy.notes if "padding is <|pad|>" in note]
+    lines = settle_padding(policy.causal_lm, policy.tokenizer, [])
+    assert lines == []
+
+
+PACKINGS = {
+    "one by one": pack_singly,
+    "packed": lambda step: pack(step, 10**6),
+    "split prompts": lambda step: pack(step, 12),
+    "unshared": lambda step: pack(step, 30, share=False),
+}
+DATA = {"bradley_terry": Data.PAIR, "plackett_luce": Data.RANKING, "regression": Data.RANKING}
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("name", REWARD_LOSSES)
+def test_invariance(float64_model, name, adapter):
+    loss = BradleyTerry(0.5, 0.1) if name == "bradley_terry" else REWARD_LOSSES[name]()
+    step = [judged_at_end(group) for group in compared(DATA[name])]
+    model = float64_model("llama-tied")
+    install(model)
+    model = with_value_head(model, Judging(seed=3))
+    if adapter:
+        model = add_adapter(model, AdapterSettings(rank=3)).double()
+    policy = nudged(Policy(model.train(), tokenizer=None))
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
+    found = {}
+    for packing, made in PACKINGS.items():
+        policy.model.zero_grad()
+        sums = trainer.accumulate(made(step), loss, count_denominators(step))
+        found[packing] = {n: p.grad.clone() for n, p in policy.trained_parameters()}, float(sums["loss"])
+    wanted, value = found.pop("one by one")
+    for gradients, other in found.values():
+        assert other == pytest.approx(value, rel=1e-12)
+        for parameter, gradient in gradients.items():
+            scale = float(wanted[parameter].abs().max())
+            assert scale > 0, parameter
+            assert float((gradient - wanted[parameter]).abs().max()) < 1e-11 * scale, parameter
