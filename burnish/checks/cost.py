@@ -19,6 +19,7 @@ from burnish.errors import CapacityError
 from burnish.model.adapters import add_adapter
 from burnish.model.freezing import freeze
 from burnish.model.load import load_config
+from burnish.model.open import model_named
 from burnish.model.policy import Policy
 from burnish.model.quantised import Quantisation
 from burnish.packing import CostModel
@@ -91,7 +92,7 @@ class Cost:
 def estimate(subject: Subject) -> Cost:
     """From the configuration alone; the groups on which laws are tried must be known."""
     recipe = subject.recipe
-    model = _without_weights(recipe.model)
+    model = _without_weights(model_named(recipe.model))
     cost = Policy(model, subject.opener.reader.tokenizer).cost
     parameters = sum(p.numel() for p in model.parameters())
     where = device_of(recipe)

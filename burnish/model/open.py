@@ -106,6 +106,16 @@ def open_model(
     return open_named(find_model(name, base), dtype=dtype, device=device, may_judge=may_judge)
 
 
+def model_named(name: str) -> str:
+    """Where a training begins that names a run: the folder of the model that the run wrote. Any other name as it is.
+
+    Raises:
+        ModelError: the run is not finished.
+    """
+    folder = Path(name).expanduser()
+    return str(_model_of_run(name, folder.resolve())) if (folder / _RUN_MARK).is_file() else name
+
+
 def find_model(name: str, base: str | None = None) -> Named:
     """What a name means; see `open_model`."""
     folder = Path(name).expanduser()

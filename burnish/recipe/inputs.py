@@ -15,6 +15,7 @@ from burnish.data import Feed, Prepared
 from burnish.data.gate import Gate
 from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
+from burnish.model.open import model_named
 from burnish.recipe.held_out import HeldOut
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.reader import Opened, Reader
@@ -46,7 +47,7 @@ class Opener:
         before = [each.settings for each in recipe.stages[number if model else 0 : number + 1]]
         tokens = dict.fromkeys(token for each in before for token in each.tokens_to_add)
         template = next((each.template for each in reversed(before) if each.template is not None), None)
-        begins = model or recipe.model
+        begins = model or model_named(recipe.model)
         tokenizer, reading = load_tokenizer(begins, tuple(tokens)), stage.model_copy(update={"template": template})
         return cls(recipe, stage, Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed))
 

@@ -14,6 +14,7 @@ from burnish.methods import Annotating
 from burnish.model.earlier import EarlierPolicy
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.load import load_policy
+from burnish.model.open import model_named
 from burnish.model.policy import Policy
 from burnish.recipe.inputs import Inputs
 from burnish.recipe.policy import device_of
@@ -103,7 +104,7 @@ def other_model(recipe: Recipe, name: str, policy: Policy) -> Policy:
     Raises:
         ModelError: it cannot be loaded, or its tokenizer is another one.
     """
-    model = load_policy(name, dtype=recipe.dtype, device=device_of(recipe))
+    model = load_policy(model_named(name), dtype=recipe.dtype, device=device_of(recipe))
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
     if model.tokenizer.get_vocab() != policy.tokenizer.get_vocab():

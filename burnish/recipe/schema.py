@@ -65,7 +65,7 @@ class Recipe(Settings):
     """A whole recipe."""
 
     model: str
-    """A hub name, a folder, or builtin:tiny."""
+    """A hub name, a folder (a model, an adapter, a run), or builtin:tiny."""
     adapter: Adapter = Adapter()
     """Which weights learn: all, or an adapter's."""
     dtype: DtypeName = "auto"

@@ -62,11 +62,17 @@ def test_questions_may_be_of_other_data(world: Path, tmp_path: Path) -> None:
     folder = train(world, tmp_path / "run", **ASKED, eval_questions=str(world / "train.jsonl"))
     assert {line["prompt"] for line in samples(folder)} <= other
     pair = {"chosen": "Yes, gladly.", "rejected": "No."}
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("".join(json.dumps({"prompt": f"{n} or not?", **pair}) + "\n" for n in range(9)))
+    pairs, held_out = tmp_path / "pairs.jsonl", tmp_path / "others.jsonl"
+    for path, numbers in ((pairs, range(9)), (held_out, range(9, 15))):
+        path.write_text("".join(json.dumps({"prompt": f"{n} or not?", **pair}) + "\n" for n in numbers))
     asked = {**ASKED, "eval_questions": str(world / "train.jsonl"), "eval_match": "contains"}
     preferred = burnish.prefer(
-        model=str(folder), data=str(pairs), output=str(tmp_path / "second"), eval_data=str(pairs), max_steps=2, **asked
+        model=str(folder),
+        data=str(pairs),
+        output=str(tmp_path / "second"),
+        eval_data=str(held_out),
+        max_steps=2,
+        **asked,
     ).folder
     assert {line["prompt"] for line in samples(preferred)} <= other
     assert {"eval/accuracy", "eval/pair_accuracy"} <= {name for line in figures(preferred) for name in line}
