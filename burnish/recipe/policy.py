@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from burnish.errors import RecipeError
 from burnish.model.load import default_device, load_policy
 from burnish.model.policy import Policy
 from burnish.recipe.inputs import Opener
+from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 
 
@@ -19,7 +22,7 @@ def open_policy(opener: Opener) -> Policy:
         ModelError: see `load_policy`.
     """
     recipe, stage = opener.recipe, opener.stage
-    return load_policy(
+    policy = load_policy(
         opener.reader.model,
         adapter=recipe.adapter.settings,
         quantisation=recipe.adapter.quantisation,
@@ -29,6 +32,7 @@ def open_policy(opener: Opener) -> Policy:
         gradient_checkpointing=stage.gradient_checkpointing,
         add_tokens=stage.tokens_to_add,
     )
+    return replace(policy, temperature=stage.temperature) if isinstance(stage, Rl) else policy
 
 
 def device_of(recipe: Recipe) -> torch.device:
