@@ -149,7 +149,7 @@ KNOWN_ELSEWHERE = {
     "reward_model": "reward: file.py:function",
     "reward_weights": "weight, of each reward",
     "reward_processing_classes": "not needed: rewards see text",
-    "scale_rewards": "algorithm: grpo divides by the group's deviation, dr_grpo does not, reinforce_pp whitens the batch",
+    "scale_rewards": "algorithm: grpo divides by the group's deviation, dr_grpo does not",
     "advantage_estimator": "algorithm",
     "adv_estimator": "algorithm",
     "epsilon": "clip_low and clip_high",
