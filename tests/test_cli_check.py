@@ -116,7 +116,7 @@ def test_rewards_are_tried_on_known_answers(world, tmp_path, capsys, reward, sta
     )
     named = reward.replace("own.py", str(tmp_path / "own.py"))
     (tmp_path / "r.yaml").write_text(
-        f"model: {world}/model\nstages:\n  - rl: {{data: {tmp_path}/math.jsonl, reward: '{named}', max_new_tokens: 8}}\n"
+        f"model: {world}/model\nstages:\n  - rl: {{data: {tmp_path}/math.jsonl, reward: {named}, max_new_tokens: 8}}\n"
     )
     ended, told, _ = command(capsys, str(tmp_path / "r.yaml"))
     assert ended == status

@@ -203,6 +203,8 @@ def test_an_answer_in_a_row_is_its_reference(world):
     assert first.reference == row["messages"][-1]["content"]
     assert first.prompt[-1].content == row["messages"][-2]["content"]
     assert practice(world).train.waiting[0].task.reference == builtin_rows("math", count=1)[0]["answer"]
+    write_rows(world / "both.jsonl", [{**row, "prompt": "1 + 1 =", "reference": "2"}])
+    assert practice(world, data=str(world / "both.jsonl")).train.waiting[0].task.prompt == "1 + 1 ="
     with pytest.raises(DataError, match="not for rl"):
         practice(world, data=str(world / "pairs.jsonl"))
 
