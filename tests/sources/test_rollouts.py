@@ -172,6 +172,7 @@ def test_learning_by_trying_finds_what_is_rewarded(policy, updates):
     rewards = []
     for groups in mine:
         trainer.step(groups, loss, 4096, 1.0)
-        rewards.append(mine.figures["reward"])
+        if mine.figures:  # responses were written for this step
+            rewards.append(mine.figures["reward"])
     assert rewards[0] < 0.1
     assert sum(rewards[-5:]) / 5 > 0.4
