@@ -12,6 +12,7 @@ from burnish.config.settings import Settings
 from burnish.data.formats import Stage
 from burnish.losses.policy import Clip
 from burnish.recipe.numbers import Positive
+from burnish.recipe.reading import Reading
 from burnish.recipe.training import Training
 from burnish.sampling import SamplingParams
 from burnish.sources.rollouts import RolloutSettings
@@ -22,8 +23,8 @@ TRUNCATIONS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0
 """Settings by which tokens are drawn from another distribution than the policy's, and what turns each off."""
 
 
-class Writing(Settings):
-    """How responses are written."""
+class Writing(Reading):
+    """How prompts are read and responses are written."""
 
     max_new_tokens: Positive = 256
     """Most tokens of a response."""
@@ -39,6 +40,23 @@ class Writing(Settings):
     """Divides the positive logits of tokens that were there; with updates: 1 alone. 1: none."""
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
     """Texts that end a response, beside the model's end tokens; they stay in it."""
+
+    @model_validator(mode="after")
+    def _prompts_are_read_whole(self) -> Writing:
+        if self.overlong not in ("stop", "drop"):
+            raise ValueError(f"overlong: {self.overlong} would change what is asked; a prompt is kept, or stop or drop")
+        if self.train_on != "assistant":
+            raise ValueError(
+                f"train_on: {self.train_on} is of answers in rows, and here the policy writes them; remove it"
+            )
+        if self.control_text != "text":
+            raise ValueError("control_text: what a prompt says stays text here; remove it")
+        if self.max_length is not None and self.max_length <= self.max_new_tokens:
+            raise ValueError(
+                f"max_length: {self.max_length} is prompt and response together, and max_new_tokens: "
+                f"{self.max_new_tokens} leaves no prompt; raise the one or lower the other"
+            )
+        return self
 
 
 class ClipOptions(Settings):
@@ -136,23 +154,6 @@ class Rl(Writing, ClipOptions, Training):
     def _kl_has_a_weight(self) -> Rl:
         if self.beta == 0 and "kl" in self.model_fields_set and self.kl != "k3":
             raise ValueError(f"kl: {self.kl} has no effect with beta: 0; give beta, or remove kl")
-        return self
-
-    @model_validator(mode="after")
-    def _prompts_are_read_whole(self) -> Rl:
-        if self.overlong not in ("stop", "drop"):
-            raise ValueError(f"overlong: {self.overlong} would change what is asked; a prompt is kept, or stop or drop")
-        if self.train_on != "assistant":
-            raise ValueError(
-                f"train_on: {self.train_on} is of answers in rows, and here the policy writes them; remove it"
-            )
-        if self.control_text != "text":
-            raise ValueError("control_text: what a prompt says stays text here; remove it")
-        if self.max_length is not None and self.max_length <= self.max_new_tokens:
-            raise ValueError(
-                f"max_length: {self.max_length} is prompt and response together, and max_new_tokens: "
-                f"{self.max_new_tokens} leaves no prompt; raise the one or lower the other"
-            )
         return self
 
     @property
