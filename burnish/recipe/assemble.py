@@ -14,7 +14,7 @@ import torch
 
 from burnish.evaluate import Examiner
 from burnish.evaluate.pairs import PairExam
-from burnish.evaluate.rewarded import RewardExam, written_text
+from burnish.evaluate.verified import VerifiedExam, written_text
 from burnish.loop import Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.losses.preference import Listwise, Pairs, WeightedSum
@@ -174,7 +174,7 @@ def _trying(inputs: Practice, policy: Policy) -> _Parts:
     )
     greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.stop)
     asked = inputs.examined()
-    exam = RewardExam(asked, sampler, greedy, inputs.judge, decode, settings.pass_at)
+    exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.pass_at)
     return _Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
 
 

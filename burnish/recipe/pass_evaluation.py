@@ -15,7 +15,7 @@ from burnish.data.formats import Stage
 from burnish.data.prompts import Prompts, prompts
 from burnish.evaluate.pairs import Share
 from burnish.evaluate.passes import mean_pass_at
-from burnish.evaluate.rewarded import written_text
+from burnish.evaluate.verified import written_text
 from burnish.model.attention import install
 from burnish.model.ends import ends_of_answers
 from burnish.model.load import DtypeName

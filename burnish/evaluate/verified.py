@@ -21,7 +21,7 @@ from burnish.tasks.rows import answer_to
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RewardExam:
+class VerifiedExam:
     """Prompts, and who judges the responses to them."""
 
     asked: Sequence[tuple[int, Asked]]
