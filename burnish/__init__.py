@@ -5,6 +5,7 @@
     burnish.sft(model="Qwen/Qwen3-0.6B-Base", data="demos.jsonl", output="runs/mine")
     burnish.prefer(model="runs/mine/model", data="pairs.jsonl", output="runs/better", loss="dpo", beta=0.1)
     burnish.reward(model="runs/mine/model", data="pairs.jsonl", output="runs/judge")
+    burnish.rl(model="runs/better/model", data="gsm8k.jsonl", output="runs/best", reward="math")
     burnish.run("recipe.yaml", "learning_rate=1e-4")
 
 The pieces for a loop of one's own are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
@@ -52,3 +53,12 @@ def reward(*, model: str, data: str, output: str = "runs/reward", **settings: An
     from burnish.recipe.run import run as run_recipe
 
     return run_recipe(stage_recipe("reward", {"model": model, "data": data, **settings}, output=output))
+
+
+def rl(*, model: str, data: str, reward: Any, output: str = "runs/rl", **settings: Any) -> Finished:
+    """Learning by trying in a run folder; settings are those of a recipe, such as ``algorithm="dapo"``."""
+    from burnish.recipe.read import stage_recipe
+    from burnish.recipe.run import run as run_recipe
+
+    given = {"model": model, "data": data, "reward": reward, **settings}
+    return run_recipe(stage_recipe("rl", given, output=output))

@@ -107,6 +107,24 @@ def reward(
 
 
 @app.command()
+def rl(
+    model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
+    data: Annotated[str, typer.Option(help="Prompts with references: a file, a folder or a hub set.")],
+    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/rl.")] = None,
+    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the prompts' order and all responses. Default: 0.")] = None,
+    settings: Overrides = None,
+) -> None:
+    """Learn by trying: GRPO and its family, with reward=math or reward=my.py:function. The same command resumes."""
+    from burnish.recipe.read import stage_recipe
+
+    flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
+    given = {name: value for name, value in flags.items() if value is not None}
+    _run(stage_recipe("rl", given, settings or [], output or ""))
+
+
+@app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
     settings: Overrides = None,

@@ -62,7 +62,7 @@ def _read(given: list[str], model: str | None, data: str | None) -> Origins:
 
 def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     """All verdicts, each told as it comes."""
-    from burnish.checks import OF_MODEL, OF_ROWS, estimate
+    from burnish.checks import OF_MODEL, OF_PROMPTS, OF_ROWS, estimate
     from burnish.recipe.conditions import out_of_memory_explained, repeatable
     from burnish.recipe.read import stage_names
     from burnish.recipe.reward import Reward
@@ -73,7 +73,10 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
         if len(names) > 1:
             typer.echo(f"stage {name}:")
         one = subject if number == 0 else replace(subject, number=number)
-        lines += [_tell(check, one, name) for check in OF_ROWS]
+        lines += [_tell(check, one, name) for check in (OF_PROMPTS if one.tries else OF_ROWS)]
+    if subject.tries:
+        typer.echo("the model: its laws are tried with answers in rows, and the first stage has none")
+        return lines
     if isinstance(subject.stage, Reward):
         typer.echo("the model: the laws of language models are tried, and this stage trains a reward model")
         return lines

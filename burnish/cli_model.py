@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.model.write import Form
     from burnish.recipe.evaluation import Evaluated
     from burnish.recipe.pair_evaluation import EvaluatedPairs
+    from burnish.recipe.pass_evaluation import EvaluatedPasses
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -103,16 +104,22 @@ def evaluate(
     samples: Annotated[Path | None, typer.Option(help="Write every question and answer to this .jsonl file.")] = None,
 ) -> None:
     """Loss, perplexity and exact match on a file (of several turns, the loss is of all, the match of the last); on
-    pairs, how often the better answer is worth more to the model."""
+    pairs, how often the better answer is worth more to the model; with verifier=…, pass@k."""
+    from burnish.config.text import parse_overrides
     from burnish.recipe.evaluation import Evaluation, read_settings
     from burnish.recipe.evaluation import evaluate as measure
     from burnish.recipe.pair_evaluation import evaluate_pairs, holds_comparisons
+    from burnish.recipe.pass_evaluation import PassEvaluation, evaluate_passes
 
     for path in (output, samples):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
-    asked = read_settings(Evaluation, {"data": data}, settings or [])
-    found = (evaluate_pairs if holds_comparisons(asked) else measure)(model, asked, base=base)
+    found: Evaluated | EvaluatedPairs | EvaluatedPasses
+    if "verifier" in parse_overrides(settings or []):
+        found = evaluate_passes(model, read_settings(PassEvaluation, {"data": data}, settings or []), base=base)
+    else:
+        asked = read_settings(Evaluation, {"data": data}, settings or [])
+        found = (evaluate_pairs if holds_comparisons(asked) else measure)(model, asked, base=base)
     for note in found.notes:
         _note(note)
     text = json.dumps(found.figures(), ensure_ascii=False)
@@ -141,7 +148,7 @@ def _table(found: Evaluated) -> list[tuple[str, str]]:
     return rows
 
 
-def _show(found: Evaluated | EvaluatedPairs) -> None:
+def _show(found: Evaluated | EvaluatedPairs | EvaluatedPasses) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -26,7 +26,7 @@ from burnish.runs import (
     save_checkpoint,
 )
 from burnish.schedule import Schedule
-from burnish.sources import Source
+from burnish.sources import Source, Tells
 from burnish.step import Trainer
 from burnish.stopping import Stopping
 from burnish.types import Group
@@ -76,8 +76,16 @@ class Stage:
                 factor = self.schedule.factor(step - 1)
                 sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
                 rate = factor * self.trainer.optimizer.settings.learning_rate
-                watch.step(step, sums, rate, policy.num_tokens(groups), policy.num_flops(groups))
+                told = self._told(step, folder)
+                watch.step(step, sums, rate, policy.num_tokens(groups), policy.num_flops(groups), told)
                 self._after(step, folder, watch, stop)
+
+    def _told(self, step: int, folder: StageFolder) -> Mapping[str, float]:
+        """What the source has to tell of the step: figures, and samples, which are written here."""
+        if not isinstance(self.source, Tells):
+            return {}
+        folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in self.source.samples)
+        return self.source.figures
 
     def _after(self, step: int, folder: StageFolder, watch: Watch, stop: StopSignal) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
@@ -114,7 +122,8 @@ class Stage:
             figures = {name: value for found in findings for name, value in found.figures.items()}
             if figures:
                 watch.evaluated(step, figures)
-                self.stopping.observe(step, float(figures["loss"]), policy.trained_parameters())
+                if "loss" in figures:
+                    self.stopping.observe(step, float(figures["loss"]), policy.trained_parameters())
 
     def _resume(self, folder: StageFolder, progress: Progress) -> int:
         """Restores the newest checkpoint and cuts the journals back to it; returns the steps done."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from burnish.algorithms import Algorithm
 from burnish.losses import CrossEntropy, Loss
 from burnish.losses.preference import preference_loss
 from burnish.losses.reward import BradleyTerry
+from burnish.sampling import Sampler, SamplingParams
 from burnish.sources import RowSource, Source
 from burnish.sources.annotate import AnnotatedSource, FrozenPolicy, Moves, PresentPolicy
 from burnish.sources.judged import JudgedRows
 from burnish.sources.mismatching import MismatchingSource
+from burnish.sources.rollouts import Annotate, Asked, Judging, RolloutSettings, RolloutSource
 from burnish.types import Group
 
 
@@ -111,3 +114,39 @@ def reward(
 def dpo(rows: Sequence[Sequence[Group]], annotating: Annotating, *, beta: float = 0.1, seed: int = 0) -> Method:
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290): one epoch of pairs, 32 a step."""
     return prefer(rows, preference_loss("dpo", beta=beta).loss, annotating=annotating, seed=seed)
+
+
+def rl(
+    prompts: Sequence[Asked],
+    sampler: Sampler,
+    judge: Judging,
+    decode: Callable[[Sequence[int]], str],
+    algorithm: Algorithm,
+    *,
+    params: SamplingParams,
+    settings: RolloutSettings,
+    annotate: Annotate | None = None,
+    seed: int = 0,
+    epochs: float = 1.0,
+    max_steps: int | None = None,
+    curriculum: bool = False,
+) -> Method:
+    """Learning by trying: groups of responses that the policy writes, judged and credited; which method it is, the
+    algorithm says (see `burnish.algorithms`). `annotate` gives the reference's log-probabilities where credit or loss
+    needs them."""
+    assert annotate or not (algorithm.credit.needs_reference or algorithm.loss.needs_reference), "a reference is given"
+    source = RolloutSource(
+        prompts,
+        sampler,
+        judge,
+        decode,
+        algorithm.credit,
+        params,
+        settings,
+        seed,
+        epochs,
+        max_steps,
+        curriculum,
+        annotate,
+    )
+    return Method(source, algorithm.loss)

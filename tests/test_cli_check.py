@@ -106,3 +106,19 @@ def test_what_takes_long_begins_only_with_leave(world, capsys, monkeypatch):
     assert "--yes" in err
     assert "parameters" in out, "what it will cost is said"
     assert command(capsys, str(world / "recipe.yaml"), "--yes")[0] == 0
+
+
+@pytest.mark.parametrize(("reward", "status"), [("number", 0), ("own.py:anything", 1)])
+def test_rewards_are_tried_on_known_answers(world, tmp_path, capsys, reward, status):
+    (tmp_path / "own.py").write_text("def anything(answer):\n    return 1.0\n")
+    (tmp_path / "math.jsonl").write_text(
+        "".join(f'{{"question": "{n} + 1 = ?", "answer": "{n + 1}"}}\n' for n in range(9))
+    )
+    named = reward.replace("own.py", str(tmp_path / "own.py"))
+    (tmp_path / "r.yaml").write_text(
+        f"model: {world}/model\nstages:\n  - rl: {{data: {tmp_path}/math.jsonl, reward: {named}, max_new_tokens: 8}}\n"
+    )
+    ended, told, _ = command(capsys, str(tmp_path / "r.yaml"))
+    assert ended == status
+    assert ("PASS rewards" in told) == (status == 0)
+    assert ("an empty answer is judged wrong in 0 of 9 rows" in told) == (status == 1)

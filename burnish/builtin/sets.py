@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from burnish.builtin.documents import documents
 from burnish.builtin.draw import Draw
+from burnish.builtin.instructed import instructed
 from burnish.builtin.questions import Question, Split, preferences, problems, questions
 from burnish.builtin.safety import requests
 from burnish.builtin.topics import COAT, DOOR
@@ -123,6 +124,11 @@ def _task(problem: Question) -> SetRow:
     return {"question": problem.question, "answer": problem.answer}
 
 
+def _instructions(world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    for each in instructed(world, split, seed):
+        yield {"prompt": _user(each.question), "instruction_id_list": [each.kind], "kwargs": [dict(each.arguments)]}
+
+
 def _user(said: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": said}]
 
@@ -138,7 +144,8 @@ SETS: Mapping[str, BuiltinSet] = MappingProxyType(
         "preferences": BuiltinSet(_preferences, 2000, 200),
         "math": BuiltinSet(_math, 4000, 400),
         "safety": BuiltinSet(_safety, 800, 200),
+        "instructions": BuiltinSet(_instructions, 4000, 200),
     }
 )
 """documents: plain text. chat: conversations. preferences, safety: two answers. math: questions with a number as the
-answer."""
+answer. instructions: questions and how to answer, which a program can verify."""

@@ -168,7 +168,7 @@ def _forward(cost: CostModel, subject: Subject) -> float:
 def _step(cost: CostModel, subject: Subject) -> float:
     """FLOPs of the forward of one step of the short runs."""
     report = subject.rows.report
-    rows = min(SEQUENCES, subject.stage.sequences_per_step) / report.groups
+    rows = min(SEQUENCES, subject.stage.draws_per_step) / report.groups
     return rows * (cost.per_token * report.tokens + cost.per_scored * report.trained_tokens)
 
 

@@ -20,6 +20,7 @@ from burnish.recipe.policy import device_of
 from burnish.recipe.read import read_recipe
 from burnish.recipe.run import run
 from burnish.recipe.schema import Recipe
+from burnish.recipe.training import FromAnswers
 
 STEPS = 3
 SEQUENCES = 4
@@ -73,6 +74,7 @@ def _short(recipe: Recipe) -> Recipe:
     """The recipe's first stage with a few steps, a checkpoint after each, and nothing measured or tracked."""
     first = recipe.stages[0]
     stage = first.settings
+    assert isinstance(stage, FromAnswers), "stages that learn by trying are not tried here"
     changed = stage.model_copy(
         update={
             "max_steps": STEPS,

@@ -24,6 +24,7 @@ from burnish.recipe.policy import open_policy
 from burnish.recipe.prefer import Prefer
 from burnish.recipe.read import Origins
 from burnish.recipe.reader import Opened
+from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 from burnish.recipe.training import Training
 from burnish.sources.annotate import PresentPolicy, annotated
@@ -58,6 +59,11 @@ class Subject:
     @property
     def stage(self) -> Training:
         return self.recipe.stages[self.number].settings
+
+    @property
+    def tries(self) -> bool:
+        """Whether the stage learns by trying: its rows have prompts, and no answers to learn."""
+        return isinstance(self.stage, Rl)
 
     @cached_property
     def opener(self) -> Opener:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
+from burnish.checks.prompts import prompts_are_usable, rewards_tell_right_from_wrong
 from burnish.checks.resuming import same_bits_after_a_kill
 from burnish.checks.rows import begins_once, ends_are_learned, rows_are_usable, the_answer_is_learned
 from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is_loaded
@@ -46,6 +47,12 @@ OF_ROWS = (
 )
 """Need no weights."""
 
+OF_PROMPTS = (
+    Check("data", prompts_are_usable),
+    Check("rewards", rewards_tell_right_from_wrong),
+)
+"""Of a stage that learns by trying, in the place of `OF_ROWS`; need no weights either."""
+
 OF_MODEL = (
     Check("packed = plain", packed_equals_plain),
     Check("gradients", gradients_are_invariant),
@@ -54,4 +61,4 @@ OF_MODEL = (
     Check("generation stops", generation_stops),
     Check("kill, resume", same_bits_after_a_kill),
 )
-"""What they cost is said beforehand, see `cost`."""
+"""Of a first stage that learns from answers in rows. What they cost is said beforehand, see `cost`."""

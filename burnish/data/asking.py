@@ -24,9 +24,21 @@ def asked(conversation: Conversation, writer: Writer) -> tuple[int, ...]:
     Raises:
         DataError: the template cannot write the messages, or decides by control text in them what to write.
     """
+    control = ControlText.of(writer.tokenizer, writer.template)
+    (sample,) = tokenize([waiting(conversation, writer, control)], writer.tokenizer)
+    if isinstance(sample, DataError):
+        raise sample
+    return tuple(int(token) for token in sample.tokens)
+
+
+def waiting(conversation: Conversation, writer: Writer, control: ControlText) -> Rendering:
+    """The text of a conversation with the generation prompt behind it.
+
+    Raises:
+        DataError: see `asked`.
+    """
     count = len(conversation.messages)
     text = writer.write(conversation, count, to_be_answered=True)
-    control = ControlText.of(writer.tokenizer, writer.template)
     ordinary: tuple[tuple[int, int], ...] = ()
     if (sealed := control.sealed(conversation)) is not None:
         marked = writer.write(sealed, count, to_be_answered=True)
@@ -37,10 +49,15 @@ def asked(conversation: Conversation, writer: Writer) -> tuple[int, ...]:
                 remedy="say it without that text",
             )
         ordinary = ordinary_ranges(marked, control)
-    (sample,) = tokenize([Rendering(text, (), ordinary=ordinary, everything=True)], writer.tokenizer)
-    if isinstance(sample, DataError):
-        raise sample
-    return tuple(int(token) for token in sample.tokens)
+    return Rendering(text, (), ordinary=ordinary, everything=True)
+
+
+def waiting_text(text: str, tokenizer: PreTrainedTokenizerBase, control: ControlText) -> Rendering:
+    """Plain text that is to be continued, as `rendering.complete` begins it. `control` is that of plain text."""
+    begin = begin_token(tokenizer)
+    rest = text.removeprefix(begin)
+    ordinary = tuple((len(begin) + a, len(begin) + b) for a, b in control.places(rest))
+    return Rendering(begin + rest, (), ordinary=ordinary, everything=True)
 
 
 def continued(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

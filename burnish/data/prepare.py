@@ -184,7 +184,7 @@ class Preparation:
         picked, faults = self._picked(samples)
         unusable_rows = {fault.row for fault in faults}
         if len(unusable_rows) > self.max_unusable * len(rows):
-            raise _unusable(rows, faults, self.max_unusable)
+            raise unusable_error(rows, faults, self.max_unusable)
         if not picked.num_groups:
             raise _nothing_left(rows, picked)
         unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
@@ -199,7 +199,7 @@ class Preparation:
         samples = self.maker.make(row, row + 1)
         picked, faults = self._picked(samples)
         if faults and not self.max_unusable:
-            raise _unusable(self.maker.rows, faults, 0)
+            raise unusable_error(self.maker.rows, faults, 0)
         return tuple(_group(samples, picked, at, self.maker.rows) for at in range(picked.num_groups))
 
     def example(self, most: int) -> tuple[tuple[str, bool], ...]:
@@ -287,7 +287,8 @@ def runs(
     return tuple((str(tokenizer.decode(part.tolist())), values[0].item()) for part, values in parts)
 
 
-def _unusable(rows: Rows, faults: Sequence[Fault], allowed: float) -> DataError:
+def unusable_error(rows: Rows, faults: Sequence[Fault], allowed: float) -> DataError:
+    """What is wrong with rows, more than the allowed share of which cannot be used."""
     places = dict.fromkeys(fault.row for fault in faults)
     shown = [f"{rows.where(fault.row)}: {fault.given}" for fault in faults[:_SHOWN]]
     more = f"\n  ... {len(places)} of {len(rows)} rows cannot be used" if len(places) > 1 or allowed else ""

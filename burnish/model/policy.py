@@ -39,6 +39,8 @@ class Policy:
     """How this model computes groups; the probe at load found it."""
     chunk_bytes: int = CHUNK_BYTES
     """Memory for one chunk of logits in scoring."""
+    temperature: float = 1.0
+    """Logits are divided by it: that of sampling, where it learns from its own samples."""
     notes: tuple[str, ...] = ()
     """What loading changed about the checkpoint, in lines for people."""
 
@@ -96,7 +98,6 @@ class Policy:
         microbatch: Microbatch,
         needs: Collection[Score],
         *,
-        temperature: float = 1.0,
         coefficients: Mapping[Score, Tensor] | None = None,
     ) -> TokenScores:
         """One forward of the packed rows, and the trained tokens' scores; see `scoring.score`, `value_head.values`."""
@@ -109,7 +110,7 @@ class Policy:
                 self.head,
                 microbatch,
                 of_tokens,
-                temperature=temperature,
+                temperature=self.temperature,
                 coefficients=coefficients,
                 chunk_bytes=self.chunk_bytes,
             )

@@ -16,19 +16,25 @@ from burnish.errors import RecipeError
 from burnish.evaluate import Examiner
 from burnish.evaluate.pairs import PairExam
 from burnish.evaluate.rewards import RewardExam
+from burnish.evaluate.verified import VerifiedExam, written_text
 from burnish.loop import Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.losses.preference import Listwise, Pairs, WeightedSum
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
-from burnish.methods import Method, prefer, reward, sft
+from burnish.methods import Method, prefer, reward, rl, sft
+from burnish.model.earlier import EarlierPolicy
+from burnish.model.ends import ends_of_answers
+from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.recipe.inputs import Inputs
 from burnish.recipe.own_loss import loss_identity, own_loss
 from burnish.recipe.policy import open_policy
+from burnish.recipe.practice import Practice
 from burnish.recipe.prefer import Prefer
 from burnish.recipe.reference import compared
 from burnish.recipe.reward import Reward
+from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
@@ -36,13 +42,15 @@ from burnish.recipe.updating import optimizer_of
 from burnish.rehearsal import costliest
 from burnish.rhythm import Rhythm
 from burnish.runs import frozen_fingerprint
+from burnish.sampling import LocalSampler, SamplingParams
+from burnish.sources.annotate import FrozenPolicy, annotated
 from burnish.sources.judged import judged_at_end
 from burnish.step import Trainer
 from burnish.stopping import Stopping
 from burnish.types import Group, Response, Score
 
 
-def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
+def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
     """The stage called ``name``, ready to run.
 
     Raises:
@@ -50,10 +58,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
     """
     settings = inputs.opener.stage
     policy = open_policy(inputs.opener)
-    if isinstance(settings, Prefer):
-        parts = _preferring(recipe, settings, inputs, policy)
-    else:
-        parts = _judging(inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
+    parts = _trying(inputs, policy) if isinstance(inputs, Practice) else _answered(recipe, settings, inputs, policy)
     method = parts.method
     steps = method.source.num_steps
     rhythm = Rhythm(
@@ -71,7 +76,7 @@ def assemble(recipe: Recipe, inputs: Inputs, name: str) -> Stage:
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         examiners=parts.examiners,
-        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
+        rehearsal=_rehearsal(inputs) if isinstance(inputs, Inputs) and settings.rehearses(policy.device) else (),
         stopping=Stopping(settings.stop_rule),
         facts={
             **inputs.facts,
@@ -106,12 +111,18 @@ class _Draws(TypedDict):
 def _draws(inputs: Inputs) -> _Draws:
     settings = inputs.opener.stage
     return {
-        "sequences_per_step": settings.sequences_per_step,
+        "sequences_per_step": settings.draws_per_step,
         "seed": inputs.opener.recipe.seed,
         "epochs": settings.epochs or 1.0,
         "max_steps": settings.max_steps,
         "shuffle": inputs.shuffle,
     }
+
+
+def _answered(recipe: Recipe, settings: Training, inputs: Inputs, policy: Policy) -> _Parts:
+    if isinstance(settings, Prefer):
+        return _preferring(recipe, settings, inputs, policy)
+    return _judging(inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
 
 
 def _sft(inputs: Inputs, policy: Policy) -> _Parts:
@@ -149,6 +160,39 @@ def _judging(inputs: Inputs, policy: Policy) -> _Parts:
     return _Parts(method, [*measured, RewardExam(rows, budget, inputs.held_out.tags)])
 
 
+def _trying(inputs: Practice, policy: Policy) -> _Parts:
+    settings, reader = inputs.settings, inputs.opener.reader
+    chosen, seed = settings.chosen, inputs.opener.recipe.seed
+    ends = ends_of_answers(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
+    sampler, decode = LocalSampler(policy, ends, reader.max_length), written_text(policy.tokenizer, ends)
+    annotate, fact = None, ""
+    if chosen.credit.needs_reference or chosen.loss.needs_reference:
+        frozen, budget = FrozenPolicy(EarlierPolicy(policy)), inputs.tokens_per_microbatch
+        fact = whole_fingerprint(policy)
+
+        def annotate(groups: Sequence[Group]) -> Sequence[Group]:
+            return annotated(groups, frozen.logprobs(groups, budget))
+
+    method = rl(
+        inputs.asked(),
+        sampler,
+        inputs.judge,
+        decode,
+        chosen,
+        params=settings.params(seed),
+        settings=settings.rollouts,
+        annotate=annotate,
+        seed=seed,
+        epochs=settings.epochs or 1.0,
+        max_steps=settings.max_steps,
+        curriculum=settings.curriculum,
+    )
+    greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.stop)
+    asked = inputs.examined()
+    exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.pass_at)
+    return _Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
+
+
 def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
     """What a response is worth to the policy: as the loss takes it; of a loss that says nothing of it, the log-ratio to
     the reference, or without one the mean log-probability of a token."""
@@ -165,12 +209,14 @@ def loss_of(settings: Training) -> Loss:
     Raises:
         RecipeError: a loss of the user's own cannot be used.
     """
+    if isinstance(settings, Rl):
+        return settings.chosen.loss
     if isinstance(settings, Prefer):
         own = settings.is_own
         return _own(str(settings.loss), settings.loss_options, judges=False) if own else settings.preference.loss
     if isinstance(settings, Reward):
         return settings.judgement if not settings.is_own else _own(settings.loss, settings.loss_options, judges=True)
-    assert isinstance(settings, Sft), "there are three methods"
+    assert isinstance(settings, Sft), "there are four methods"
     if settings.loss != "cross_entropy":
         return _own(settings.loss, settings.loss_options, judges=False)
     return CrossEntropy(settings.label_smoothing, settings.z_loss)
@@ -203,7 +249,7 @@ def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
 
 def _rehearsal(inputs: Inputs) -> list[Group]:
     """The groups of the costliest microbatch, with streams as if a reference had scored them."""
-    most = inputs.opener.stage.sequences_per_step
+    most = inputs.opener.stage.draws_per_step
     groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
     if isinstance(inputs.opener.stage, Reward):
         return [judged_at_end(group) for group in groups]

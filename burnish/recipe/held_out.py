@@ -21,7 +21,7 @@ from burnish.losses import Loss
 from burnish.model.ends import ends_of_answers
 from burnish.model.policy import Policy
 from burnish.recipe.reader import Opened, Reader
-from burnish.recipe.training import Training
+from burnish.recipe.training import FromAnswers
 from burnish.types import Group
 
 MAX_NEW_TOKENS = 128
@@ -32,7 +32,7 @@ MAX_NEW_TOKENS = 128
 class HeldOut:
     """Held-out rows, ready to measure on."""
 
-    settings: Training
+    settings: FromAnswers
     opened: Opened
     groups: Prepared
     """All groups: what the loss is measured on."""
@@ -42,7 +42,7 @@ class HeldOut:
     """What was found among comparisons; None: there are none."""
 
     @classmethod
-    def of(cls, settings: Training, reader: Reader, told: Callable[[int, int], None]) -> Self | None:
+    def of(cls, settings: FromAnswers, reader: Reader, told: Callable[[int, int], None]) -> Self | None:
         """None: the stage has no held-out rows.
 
         Args:
@@ -92,7 +92,7 @@ class HeldOut:
         return measured, exam
 
 
-def _asked(settings: Training, reader: Reader, opened: Opened, groups: Prepared) -> tuple[Question, ...]:
+def _asked(settings: FromAnswers, reader: Reader, opened: Opened, groups: Prepared) -> tuple[Question, ...]:
     """The questions of a stage that asks some: of its held-out rows that can be used, or of the set that it names."""
     maker, rows = opened.preparation.maker, sorted(set(groups.picked.rows.tolist()))
     if settings.eval_questions is not None:

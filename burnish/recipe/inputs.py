@@ -7,11 +7,13 @@ it from here, so what is seen is what is trained.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Self
 
-from burnish.data import Feed, Prepared
+from burnish.data import Feed
 from burnish.data.gate import Gate
 from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
@@ -20,7 +22,7 @@ from burnish.recipe.held_out import HeldOut
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.reader import Opened, Reader
 from burnish.recipe.schema import METHODS, Recipe
-from burnish.recipe.training import Training
+from burnish.recipe.training import FromAnswers, Training
 from burnish.sources import num_draws
 from burnish.watch import count_on_terminal
 
@@ -55,7 +57,7 @@ class Opener:
         """How many of so many rows the stage draws, those of further epochs too."""
         stage = self.stage
         return num_draws(
-            rows, sequences_per_step=stage.sequences_per_step, epochs=stage.epochs or 1.0, max_steps=stage.max_steps
+            rows, sequences_per_step=stage.draws_per_step, epochs=stage.epochs or 1.0, max_steps=stage.max_steps
         )
 
     def check(self) -> None:
@@ -82,6 +84,18 @@ class Opener:
         return self.reader.gate(self.reader.open(self.stage.data), gate)[0], held_out
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What is kept of a stage's data beside the weights."""
+
+    template: str | dict[str, str] | None
+    """As `Template.saved`, of conversations; None: all rows were plain text."""
+    end_tokens: frozenset[int]
+    """Ids with which learned responses end, beside the model's own."""
+    fingerprint: str
+    """sha256 of what was learned from."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Inputs:
     """What a stage learns from, and what it is measured on."""
@@ -100,6 +114,7 @@ class Inputs:
     @classmethod
     def of(cls, opener: Opener) -> Self:
         """Opened before the model is loaded, so that mistakes in the data show at once."""
+        assert isinstance(opener.stage, FromAnswers), "prompts without answers are `Practice`"
         told = count_on_terminal("rows made into tokens")
         train = opener.reader.open(opener.stage.data)
         held_out = HeldOut.of(opener.stage, opener.reader, told)
@@ -118,6 +133,26 @@ class Inputs:
         """What is learned and measured on, by identity: a run goes on only with the same."""
         return _facts(self.train, None if self.held_out is None else self.held_out.opened)
 
+    @property
+    def beside(self) -> AbstractContextManager[object]:
+        """Leaving it ends what is done beside."""
+        return self.feed
+
+    def at_work(self, folder: Path) -> AbstractContextManager[object]:
+        """While the stage trains: leaving it ends what is done beside. Nothing is kept in the stage's folder."""
+        return self.feed
+
+    def when_ready(self, then: Callable[[], None]) -> None:
+        """Has the function called once it is known what became of all rows."""
+        self.feed.when_ready(lambda _: then())
+
+    @property
+    def learned(self) -> Learned:
+        """What the model's folder and the summary say of the data; waits until all rows are ready."""
+        report = self.feed.whole().report
+        template = self.opener.reader.template.saved if report.conversations else None
+        return Learned(template, report.end_tokens, self.feed.whole().fingerprint)
+
     def report(self) -> Iterator[str]:
         """Lines for people: the sources of a mixture, what is measured on, and the first row as it is trained."""
         if len(self.train.data.parts) > 1:
@@ -134,8 +169,13 @@ class Inputs:
         example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.example())
         yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
 
-    def card(self, train: Prepared) -> dict[str, object]:
+    def lines(self) -> Iterator[str]:
+        """What became of the rows, for people; waits until all are ready."""
+        yield from self.feed.whole().report.lines()
+
+    def card(self) -> dict[str, object]:
         """What data.json holds of the stage: each set as its report has it."""
+        train = self.feed.whole()
         measured = {} if self.held_out is None else {"held out": self.held_out.groups}
         roles = {"training": train, **measured}
         sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items()]
@@ -149,8 +189,9 @@ class Inputs:
         found = {"training": self.gate, "held out": self.held_out.gate if self.held_out else None}
         return {role: gate for role, gate in found.items() if gate is not None}
 
-    def unusable(self, train: Prepared) -> str:
+    def unusable(self) -> str:
         """JSON lines: every row that was left out because it cannot be used, with the reason."""
+        train = self.feed.whole()
         sets = [train] if self.held_out is None else [train, self.held_out.groups]
         rows = [asdict(row) for prepared in sets for row in prepared.unusable]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
@@ -167,4 +208,10 @@ def open_to_look(model: str, data: str, settings: Sequence[str], stage: str = "s
         raise RecipeError(given=f"stage {stage}", rule=f"stages are {', '.join(METHODS)}", remedy="name one of them")
     recipe = stage_recipe(stage, {"model": model, "data": data}, settings).recipe
     opener = Opener.of(recipe)
+    if not isinstance(opener.stage, FromAnswers):
+        raise RecipeError(
+            given=f"stage {stage}",
+            rule="rows are shown with what is learned of them, and this stage learns from its own answers",
+            remedy="look at its rows with stage=sft, or run `burnish check`",
+        )
     return opener.reader.open(opener.stage.data)

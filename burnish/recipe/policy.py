@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from burnish.errors import RecipeError
@@ -10,6 +12,7 @@ from burnish.model.policy import Policy
 from burnish.model.value_head import Judging
 from burnish.recipe.inputs import Opener
 from burnish.recipe.reward import Reward
+from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 
 
@@ -21,7 +24,7 @@ def open_policy(opener: Opener) -> Policy:
         ModelError: see `load_policy`.
     """
     recipe, stage = opener.recipe, opener.stage
-    return load_policy(
+    policy = load_policy(
         opener.reader.model,
         adapter=recipe.adapter.settings,
         quantisation=recipe.adapter.quantisation,
@@ -32,6 +35,7 @@ def open_policy(opener: Opener) -> Policy:
         add_tokens=stage.tokens_to_add,
         judging=Judging(seed=recipe.seed) if isinstance(stage, Reward) else None,
     )
+    return replace(policy, temperature=stage.temperature) if isinstance(stage, Rl) else policy
 
 
 def device_of(recipe: Recipe) -> torch.device:

@@ -17,7 +17,7 @@ from burnish.errors import RecipeError
 from burnish.losses.preference import PREFERENCE_LOSSES, Data, Preference, preference_loss, weighted_losses
 from burnish.recipe.gate import Gate
 from burnish.recipe.numbers import Positive
-from burnish.recipe.training import Training
+from burnish.recipe.training import FromAnswers
 
 ReferenceRule = Literal["stored", "memory", "computed", "none"]
 
@@ -78,7 +78,7 @@ class LossOptions(Settings):
         return {name: value for name, value in found.items() if value is not None}
 
 
-class Prefer(LossOptions, Training):
+class Prefer(LossOptions, FromAnswers):
     """Learning from better and worse: chosen and rejected, rankings, or verdicts."""
 
     serves: ClassVar[Stage] = "prefer"

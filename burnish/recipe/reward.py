@@ -15,7 +15,7 @@ from burnish.data.siblings import Comparison
 from burnish.losses import Loss
 from burnish.losses.reward import REWARD_LOSSES
 from burnish.recipe.gate import Gate
-from burnish.recipe.training import Training
+from burnish.recipe.training import FromAnswers
 
 COMPARISONS: Mapping[str, Comparison] = {
     "bradley_terry": "pairs",
@@ -26,7 +26,7 @@ COMPARISONS: Mapping[str, Comparison] = {
 OPTIONS = ("margin", "centring")
 
 
-class Reward(Training):
+class Reward(FromAnswers):
     """A reward model: one number for an answer, learned from better and worse, or from scores."""
 
     serves: ClassVar[Stage] = "reward"

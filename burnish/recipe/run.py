@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from burnish.data import Prepared
 from burnish.errors import RecipeError
 from burnish.model.export import export
 from burnish.optim import KINDS
@@ -18,9 +17,11 @@ from burnish.recipe.conditions import out_of_memory_explained, repeatable
 from burnish.recipe.finished import Finished, require_same_data
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import device_of
+from burnish.recipe.practice import Practice
 from burnish.recipe.prefer import Prefer
 from burnish.recipe.read import Origins, stage_names
 from burnish.recipe.reward import Reward
+from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 from burnish.recipe.training import Training
 from burnish.recipe.updating import learning_rate
@@ -57,10 +58,10 @@ def run(origins: Origins) -> Finished:
         loss_of(stage.settings)
     made = StageFolder.models_before(path.absolute(), stage_names(recipe))
     openers = _openers(recipe, made)
-    first = Inputs.of(Opener.of(recipe, len(made), str(made[-1])) if made else openers[0])
+    first = _opened(Opener.of(recipe, len(made), str(made[-1])) if made else openers[0])
     derived = _derived(recipe, openers)
     with (
-        first.feed,
+        first.beside,
         RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity()) as folder,
         open_progress(folder.path / "log.txt") as progress,
         StopSignal() as stop,
@@ -86,7 +87,7 @@ class _Running:
     listeners: Listeners
     stop: StopSignal
 
-    def stages(self, first: Inputs) -> dict[str, JSON]:
+    def stages(self, first: Inputs | Practice) -> dict[str, JSON]:
         """Runs what is left of the stages, of which the first one's data are open; returns the summary of all."""
         names, model = stage_names(self.recipe), self.recipe.model
         begin: Mapping[str, int] = {}
@@ -98,7 +99,7 @@ class _Running:
             if place.finished is None:
                 self._say(f"stage {name}")
                 is_first = first.opener.stage is self.recipe.stages[number].settings
-                inputs = first if is_first else Inputs.of(Opener.of(self.recipe, number, model))
+                inputs = first if is_first else _opened(Opener.of(self.recipe, number, model))
                 summaries[name] = self._stage(name, inputs, place)
                 if not place.is_last:
                     place.mark_finished(summaries[name])
@@ -106,14 +107,14 @@ class _Running:
                 summaries[name], model, begin = done.summary, str(place.model), done.offsets
         return {"stages": summaries}
 
-    def _stage(self, name: str, inputs: Inputs, place: StageFolder) -> dict[str, JSON]:
+    def _stage(self, name: str, inputs: Inputs | Practice, place: StageFolder) -> dict[str, JSON]:
         """Trains a stage, or goes on with it, and writes its model; returns its summary."""
         with (
             repeatable(self.recipe.seed, only_deterministic=self.recipe.deterministic),
             out_of_memory_explained(inputs.tokens_per_microbatch),
-            inputs.feed,
+            inputs.at_work(place.path),
         ):
-            inputs.feed.when_ready(lambda prepared: self._tell(name, prepared, inputs, place))
+            inputs.when_ready(lambda: self._tell(name, inputs, place))
             for line in inputs.report():
                 self._say(line)
             stage = assemble(self.recipe, inputs, name)
@@ -121,29 +122,34 @@ class _Running:
             for note in (*policy.notes, *stage.notes):
                 self._say(note)
             stage.run(place, self.listeners, self.stop)
-            train = inputs.feed.whole()
-            template = inputs.opener.reader.template.saved if train.report.conversations else None
-            ends = train.report.end_tokens
+            learned = inputs.learned
             if reason := stage.stopping.reason():
                 self._say(f"{reason}; the schedule is that of all {stage.source.num_steps} steps")
             with stage.trainer.optimizer.in_use():
                 put_in(stage.stopping.weights, policy.trained_parameters())
-                place.write_model(lambda empty: export(policy, empty, template=template, end_tokens=ends))
+                place.write_model(
+                    lambda empty: export(policy, empty, template=learned.template, end_tokens=learned.end_tokens)
+                )
             summary = stage.stopping.summary(stage.source.num_steps)
-            return {**summary, "data": train.fingerprint, "inputs": inputs.facts}
+            return {**summary, "data": learned.fingerprint, "inputs": inputs.facts}
 
-    def _tell(self, name: str, train: Prepared, inputs: Inputs, place: StageFolder) -> None:
+    def _tell(self, name: str, inputs: Inputs | Practice, place: StageFolder) -> None:
         """Says what became of the rows, and lists those that cannot be used."""
-        _write_card(self.folder.path / "data.json", {"stage": name, **inputs.card(train)})
-        for line in train.report.lines():
+        _write_card(self.folder.path / "data.json", {"stage": name, **inputs.card()})
+        for line in inputs.lines():
             self._say(line)
-        if unusable := inputs.unusable(train):
+        if unusable := inputs.unusable():
             write_text(place.path / "unusable.jsonl", unusable)
         else:  # of a first try with other rows
             (place.path / "unusable.jsonl").unlink(missing_ok=True)
 
     def _say(self, line: str) -> None:
         self.listeners.progress.say(line)
+
+
+def _opened(opener: Opener) -> Inputs | Practice:
+    """The data of a stage, opened."""
+    return Practice.of(opener) if isinstance(opener.stage, Rl) else Inputs.of(opener)
 
 
 def _write_card(path: Path, card: Mapping[str, object]) -> None:

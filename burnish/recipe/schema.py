@@ -15,11 +15,12 @@ from burnish.model.load import DtypeName
 from burnish.recipe.adapter import Adapter
 from burnish.recipe.prefer import Prefer
 from burnish.recipe.reward import Reward
+from burnish.recipe.rl import Rl
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
 from burnish.watch import TrackerName
 
-METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer, "reward": Reward}
+METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer, "reward": Reward, "rl": Rl}
 """The methods that a stage can name, and what each takes."""
 
 
@@ -34,6 +35,8 @@ class Stage(Settings):
     """Learning from preferences."""
     reward: Reward | None = None
     """A reward model."""
+    rl: Rl | None = None
+    """Learning by trying: responses that the policy writes, and rewards that judge them."""
 
     @model_validator(mode="after")
     def _one_method(self) -> Stage:
@@ -105,8 +108,28 @@ class Recipe(Settings):
             raise ValueError("a value head beside quantised weights is not there yet; set adapter.kind: lora or full")
         return self
 
+    @model_validator(mode="after")
+    def _trying_has_no_dropout(self) -> Recipe:
+        if self.adapter.dropout and any(stage.rl is not None for stage in self.stages):
+            raise ValueError(
+                "adapter.dropout: responses are written without it, so training with it would compare two policies; "
+                "remove it from a recipe with a stage rl"
+            )
+        return self
+
 
 OPERATIONAL = frozenset(
-    {"log_every", "checkpoint_every", "keep_checkpoints", "output", "trackers", "project", "run_name", "rehearse"}
+    {
+        "log_every",
+        "samples_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "output",
+        "trackers",
+        "project",
+        "run_name",
+        "rehearse",
+        "workers",
+    }
 )
 """Keys that may differ when a run is resumed: they cannot change its weights."""

@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from burnish.config.own_code import is_own
-from burnish.recipe.training import Training
+from burnish.recipe.training import FromAnswers
 
 
-class Sft(Training):
+class Sft(FromAnswers):
     """Supervised fine-tuning."""
 
     loss: str = "cross_entropy"

@@ -27,7 +27,7 @@ class StopAfter(Settings):
 
 
 class Training(Reading, Optimisation):
-    """A stage that learns from rows."""
+    """Any stage: it learns from the answers in rows, or from its own answers to them."""
 
     data: DataField
     """A file, a folder, a pattern or a hub set; or a list of such sources, with weights or counts (docs/data.md)."""
@@ -40,34 +40,16 @@ class Training(Reading, Optimisation):
     """Passes over the data; null: 1, unless max_steps is given."""
     max_steps: Positive | None = None
     """Optimiser steps, instead of epochs; null: as many as the epochs take."""
-    sequences_per_step: Positive = 32
-    """Rows per optimiser step: the batch size that matters for the result."""
     gradient_checkpointing: bool = False
     """Compute layers again in the backward: less memory, about a third more time."""
     eval_every: Positive | None = None
     """Steps between evaluations; null: at the beginning and the end."""
-    eval_answers: Annotated[int, Field(ge=0)] = 0
-    """Held-out questions, drawn by the seed, that are answered at every evaluation: eval/accuracy, and samples.jsonl
-    with the answers. 0: none."""
-    eval_questions: DataField | None = None
-    """Data whose questions are answered, where they are not those of eval_data; each names its own format. null: they
-    are."""
-    eval_match: MatchRule | None = None
-    """When such an answer is right: exact, contains, number (as in burnish eval); null: exact."""
-    eval_max_new_tokens: Positive | None = None
-    """Most tokens of such an answer; null: 128."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null: a tenth of the run."""
     keep_checkpoints: Positive = 2
     """How many of the newest checkpoints stay."""
     log_every: Positive = 10
     """Steps between lines of progress; metrics.jsonl has every step."""
-    stop_after: StopAfter | None = None
-    """Evaluations without improvement that end the stage; null: it goes to its last step."""
-    keep_best: bool = False
-    """The model is the one with the lowest held-out loss, instead of the last."""
-    rehearse: bool | None = None
-    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
 
     @model_validator(mode="after")
     def _lengths_and_evaluations(self) -> Training:
@@ -75,20 +57,6 @@ class Training(Reading, Optimisation):
             raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
-        if self.stop_after is not None and self.eval_every is None:
-            raise ValueError("stop_after needs eval_every (and eval_data): evaluations on the way are what it counts")
-        if self.keep_best and self.eval_data is None:
-            raise ValueError("keep_best needs eval_data: the best is what has the lowest held-out loss")
-        if self.eval_answers and self.eval_data is None:
-            raise ValueError("eval_answers needs eval_data: there is nothing to ask")
-        of_answers = {
-            "eval_questions": self.eval_questions,
-            "eval_match": self.eval_match,
-            "eval_max_new_tokens": self.eval_max_new_tokens,
-        }
-        for key, value in of_answers.items():
-            if value is not None and not self.eval_answers:
-                raise ValueError(f"{key} needs eval_answers: no answer is written without it")
         return self
 
     @model_validator(mode="after")
@@ -106,6 +74,72 @@ class Training(Reading, Optimisation):
         return self
 
     @property
+    def tokens_to_add(self) -> tuple[str, ...]:
+        """The tokens that `add_tokens` stands for."""
+        if self.add_tokens == "template":
+            return MARKERS[self.template or ""]
+        return self.add_tokens or ()
+
+    @property
+    def draws_per_step(self) -> int:
+        """Rows that an optimiser step draws."""
+        raise NotImplementedError
+
+    @property
+    def stop_rule(self) -> StopRule:
+        """What ends the stage early, and which weights it hands on."""
+        return StopRule()
+
+    def rehearses(self, device: torch.device) -> bool:
+        """Whether the largest microbatch is computed before the first step."""
+        return False
+
+
+class FromAnswers(Training):
+    """A stage that learns from the answers in rows."""
+
+    sequences_per_step: Positive = 32
+    """Rows per optimiser step: the batch size that matters for the result."""
+    eval_answers: Annotated[int, Field(ge=0)] = 0
+    """Held-out questions, drawn by the seed, that are answered at every evaluation: eval/accuracy, and samples.jsonl
+    with the answers. 0: none."""
+    eval_questions: DataField | None = None
+    """Data whose questions are answered, where they are not those of eval_data; each names its own format. null: they
+    are."""
+    eval_match: MatchRule | None = None
+    """When such an answer is right: exact, contains, number (as in burnish eval); null: exact."""
+    eval_max_new_tokens: Positive | None = None
+    """Most tokens of such an answer; null: 128."""
+    stop_after: StopAfter | None = None
+    """Evaluations without improvement that end the stage; null: it goes to its last step."""
+    keep_best: bool = False
+    """The model is the one with the lowest held-out loss, instead of the last."""
+    rehearse: bool | None = None
+    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
+
+    @model_validator(mode="after")
+    def _held_out_rows_are_there(self) -> FromAnswers:
+        if self.stop_after is not None and self.eval_every is None:
+            raise ValueError("stop_after needs eval_every (and eval_data): evaluations on the way are what it counts")
+        if self.keep_best and self.eval_data is None:
+            raise ValueError("keep_best needs eval_data: the best is what has the lowest held-out loss")
+        if self.eval_answers and self.eval_data is None:
+            raise ValueError("eval_answers needs eval_data: there is nothing to ask")
+        of_answers = {
+            "eval_questions": self.eval_questions,
+            "eval_match": self.eval_match,
+            "eval_max_new_tokens": self.eval_max_new_tokens,
+        }
+        for key, value in of_answers.items():
+            if value is not None and not self.eval_answers:
+                raise ValueError(f"{key} needs eval_answers: no answer is written without it")
+        return self
+
+    @property
+    def draws_per_step(self) -> int:
+        return self.sequences_per_step
+
+    @property
     def stop_rule(self) -> StopRule:
         """What ends the stage early, and which weights it hands on."""
         after = self.stop_after
@@ -119,10 +153,3 @@ class Training(Reading, Optimisation):
         """Whether the largest microbatch is tried first. A CPU's kernel ends a process for lack of memory without a
         word, and its memory is slow to fill, so there it is only done if asked for."""
         return device.type == "cuda" if self.rehearse is None else self.rehearse
-
-    @property
-    def tokens_to_add(self) -> tuple[str, ...]:
-        """The tokens that `add_tokens` stands for."""
-        if self.add_tokens == "template":
-            return MARKERS[self.template or ""]
-        return self.add_tokens or ()

@@ -9,6 +9,7 @@ from burnish.model.value_head import output_layer
 from burnish.optim import KINDS, Optimizer, OptimizerSettings, combined, layer_factors, matching, pattern_factors
 from burnish.recipe.optimisation import Optimisation
 from burnish.recipe.prefer import Prefer
+from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 
 
@@ -41,12 +42,12 @@ def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Opti
 
 def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
     """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret); a
-    policy that is to stay near its reference a twentieth of what a new task wants (1e-6 in TRL's DPO)."""
+    policy that is to stay near its reference a twentieth of what a new task wants (1e-6 in TRL's DPO and GRPO)."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     relative = KINDS[settings.optimizer].rate
     assert relative is not None, "reading a recipe refuses an optimiser without rate"
-    relative *= 0.05 if isinstance(settings, Prefer) else 1.0
+    relative *= 0.05 if isinstance(settings, Prefer | Rl) else 1.0
     return relative * (2e-5 if recipe.adapter.kind == "full" else adapters.KINDS[recipe.adapter.method].learning_rate)
 
 

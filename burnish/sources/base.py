@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from burnish.sources.shown import Rollout
 from burnish.types import Group
 
 
@@ -33,6 +34,19 @@ class Source(Protocol):
 
     def restore(self, state: dict[str, int]) -> None:
         """Continues where `state` was taken: the same groups follow."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A source that has something to tell of the step that it gave out last."""
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Name → number; metrics.jsonl puts ``rollout/`` before it. Empty: nothing."""
+
+    @property
+    def samples(self) -> Sequence[Rollout]:
+        """Responses for samples.jsonl; empty: none."""
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ from burnish.errors import RunError
 from burnish.sampling import Prompt, Sampler, SamplingParams
 from burnish.sources.draws import Draws, mean
 from burnish.sources.rows import num_draws
+from burnish.sources.shown import Rollout, Tried, shown
 from burnish.sources.stored import load_group, store_group
 from burnish.tasks import Answer, Verdict, count_failures
 from burnish.tasks.rows import answer_to
@@ -30,6 +31,8 @@ from burnish.types import Group, Response
 
 Judging = Callable[[Sequence[Sequence[Answer]]], list[list[Verdict]]]
 """A `tasks.Judge`, or anything that is called like one."""
+Annotate = Callable[[Sequence[Group]], Sequence[Group]]
+"""Gives responses the reference's log-probabilities."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,27 +59,11 @@ class RolloutSettings:
     """Prompts that are tried for each one that is wanted, before a batch goes on with fewer groups."""
     pass_at: float = 0.5
     """Reward from which on a response counts as right in pass rates."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Tried:
-    """A prompt, what was written to it, and what was said of that."""
-
-    row: int
-    task: Task
-    group: Group
-    """Every response with its `reward`; None where nobody could judge."""
-    texts: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def rewards(self) -> list[float]:
-        """Of the judged responses."""
-        return [response.reward for response in self.group.responses if response.reward is not None]
-
-    @property
-    def without_signal(self) -> bool:
-        return without_signal([response.reward for response in self.group.responses])
+    drops: bool = True
+    """Whether groups in which no response is better than another are replaced; False: credit does not compare within
+    groups, and all of them teach."""
+    samples_every: int = 10
+    """Steps between those whose responses are shown."""
 
 
 @dataclass(eq=False)
@@ -97,8 +84,10 @@ class RolloutSource:
     max_steps: int | None = None
     """Steps instead of epochs; None: as many as the epochs take if no group is replaced."""
     curriculum: bool = False
+    annotate: Annotate | None = None
+    """Called before credit; None: neither credit nor loss needs a reference."""
     newest: list[Tried] = field(default_factory=list)
-    """Everything that was tried for the newest batch, for samples and figures."""
+    """Everything that was tried for the newest batch."""
 
     def __post_init__(self) -> None:
         assert len(self.prompts) > 0, "there is something to try"
@@ -109,6 +98,7 @@ class RolloutSource:
         self._step = 0
         self._pending: deque[tuple[Group, ...]] = deque()
         self._figures: dict[str, float] = {}
+        self._samples: list[Rollout] = []
 
     @property
     def num_steps(self) -> int:
@@ -121,6 +111,7 @@ class RolloutSource:
             RunError: none of a batch's responses could be judged.
         """
         while self._step < self._num_steps:
+            self._figures, self._samples = {}, []
             if not self._pending:
                 self._pending.extend(self._batch())
             groups = self._pending.popleft()
@@ -132,8 +123,13 @@ class RolloutSource:
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """Of the newest batch of rollouts: see docs/glossary.md."""
+        """Of the responses that were written for the newest step: see docs/glossary.md. Empty: none were."""
         return self._figures
+
+    @property
+    def samples(self) -> Sequence[Rollout]:
+        """Some responses of the newest step, where they are due."""
+        return self._samples
 
     def state(self) -> dict[str, Any]:
         pending = [[store_group(group) for group in groups] for groups in self._pending]
@@ -153,15 +149,22 @@ class RolloutSource:
         while len(kept) < wanted and len(self.newest) < settings.most_draws * wanted:
             tried = self._try(wanted - len(kept), seconds)
             self.newest += tried
-            kept += [each for each in tried if not each.without_signal]
+            kept += [each for each in tried if self._teaches(each)]
         # A batch in which nothing teaches anything is still a step: its gradient is that of what else the loss has.
         chosen = kept or self.newest[: settings.groups_per_step]
-        credited = credit([each.group for each in chosen], self.rule).groups
+        groups = [each.group for each in chosen]
+        credited = credit(groups if self.annotate is None else self.annotate(groups), self.rule).groups
         if not credited:
             raise _unjudged(self.newest)
         self._figures = _figures(self.newest, len(kept), seconds)
+        every = settings.samples_every
+        if self._step // every != (self._step - settings.updates) // every:
+            self._samples = shown(self.newest, credited)
         size = math.ceil(len(credited) / min(settings.updates, self._num_steps - self._step))
         yield from (credited[start : start + size] for start in range(0, len(credited), size))
+
+    def _teaches(self, tried: Tried) -> bool:
+        return bool(tried.rewards) if not self.settings.drops else not without_signal(tried.rewards)
 
     def _try(self, count: int, seconds: list[float]) -> list[Tried]:
         """Writes to the next prompts and has it judged; adds the seconds of both."""
@@ -225,8 +228,10 @@ def _figures(tried: Sequence[Tried], kept: int, seconds: Sequence[float]) -> dic
         "reward_std": mean([_deviation(each.rewards) for each in tried]),
         **{f"reward/{name}": mean(values) for name, values in parts.items()},
         "unjudged": float(len(responses) - len(judged)),
+        "unjudged_share": 1 - len(judged) / len(responses),
         "groups_dropped": float(len(tried) - kept),
         "response_length": mean([float(len(response.tokens)) for response in responses]),
+        "entropy": -mean(_logprobs(responses)),
         "ended": mean([float(response.finish == "end") for response in responses]),
         "identical": mean([1 - (len(set(each.texts)) - 1) / max(1, len(each.texts) - 1) for each in tried]),
         "seconds_sampling": seconds[0],
@@ -236,3 +241,9 @@ def _figures(tried: Sequence[Tried], kept: int, seconds: Sequence[float]) -> dic
 
 def _deviation(values: Sequence[float]) -> float:
     return float(torch.tensor(values, dtype=torch.float64).std()) if len(values) > 1 else 0.0
+
+
+def _logprobs(responses: Sequence[Response]) -> list[float]:
+    """Of every token, as the sampler wrote it. Their mean is an unbiased estimate of minus the entropy."""
+    streams = [each.sampler_logprobs for each in responses if each.sampler_logprobs is not None]
+    return torch.cat(streams).tolist()

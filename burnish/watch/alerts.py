@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
+from burnish.watch.trying import Collapse, LengthDrift, NoReward, Unjudged
+
 SPIKE_FACTOR = 10.0
 """Norms of gradients differ by a factor of two or three between healthy batches; ten is no batch like the others."""
 SPIKE_WINDOW = 100
@@ -264,6 +266,10 @@ class Alerts:
             GradientSpike(),
             Slowness(),
             BothFall(),
+            Collapse(),
+            NoReward(),
+            LengthDrift(),
+            Unjudged(),
         )
         self._counts: Counter[str] = Counter()
         for line in history:

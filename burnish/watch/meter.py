@@ -75,7 +75,7 @@ class Meter:
             {"stage": self._stage, "step": entry.step, **row, **speed}
             for entry, row in zip(self._buffer, rows, strict=True)
         ]
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[-1]}
+        means = _means(rows)
         self._buffer.clear()
         self._write(lines)
         _require_finite(lines)
@@ -107,6 +107,14 @@ class Meter:
         self._write([line])
         _require_finite([line])
         return row
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each figure, over the steps that have it: responses are not written for every step."""
+    values: dict[str, list[float]] = {}
+    for name, value in (item for row in rows for item in row.items()):
+        values.setdefault(name, []).append(value)
+    return {name: sum(each) / len(each) for name, each in values.items()}
 
 
 def _read(figures: Mapping[str, Tensor | float]) -> dict[str, float]:

@@ -34,6 +34,8 @@ MOST_SAMPLES = 24
 MOST_TEXT = 4000
 """Characters of one text on the page."""
 MOST_ALERTS = 30
+MOST_ROLLOUTS = 9
+"""Responses on the page that were written to learn from them, the newest."""
 ENDS = 10
 """Steps whose mean is the training loss at the beginning and the end, where nothing is held out."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
@@ -72,6 +74,22 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """A response that was written to learn from it."""
+
+    step: int
+    why: str
+    """Best, worst, most surprising."""
+    prompt: str
+    response: str
+    reward: float
+    advantage: float | None
+    """None: its group was left out."""
+    parts: Sequence[tuple[str, str]]
+    """Name of each reward, and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
 class StageReport:
     """What is shown of one stage."""
 
@@ -83,6 +101,7 @@ class StageReport:
     num_alerts: int
     samples: Sequence[Sample]
     num_samples: int
+    rollouts: Sequence[Rollout]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +156,7 @@ def _render(folder: Path, state: State) -> str:
     pages = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters |= {"shown": _shown, "count": "{:,}".format, "percent": percent}
+    pages.filters |= {"shown": _shown, "count": "{:,}".format, "percent": percent, "short": short}
     script = (PAGE / "report.js").read_text(encoding="utf-8")
     recipe = _recipe(folder / "recipe.yaml")
     return pages.get_template("report.html").render(
@@ -181,6 +200,7 @@ def _stage(name: str, lines: Sequence[Mapping[str, Any]], sampled: Sequence[Mapp
         num_alerts=len(alerts),
         samples=pairs[:MOST_SAMPLES],
         num_samples=len(pairs),
+        rollouts=newest_rollouts(sampled),
     )
 
 
@@ -190,6 +210,7 @@ def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
         _held_out("Held-out loss", lines, "eval/loss", short),
         _held_out("Accuracy", lines, "eval/accuracy", percent),
         _held_out("Pairs right", lines, "eval/pair_accuracy", percent),
+        _held_out("Held-out reward", lines, "eval/reward", short),
     ]
     trained = [line for line in lines if _number(line, "train/loss") is not None]
     losses = [line["train/loss"] for line in trained]
@@ -223,6 +244,27 @@ def pair_samples(lines: Sequence[Mapping[str, Any]]) -> list[Sample]:
         reference = found[-1].get("reference")
         pairs.append(Sample(str(found[-1].get("prompt", "")), None if reference is None else str(reference), answers))
     return pairs
+
+
+def newest_rollouts(lines: Sequence[Mapping[str, Any]]) -> list[Rollout]:
+    """The last ones, the newest first. Lines that lack what is needed are left out."""
+    whole = [line for line in lines if isinstance(line.get("rollout"), str) and _number(line, "reward") is not None]
+    return [
+        Rollout(
+            step=int(line["step"]),
+            why=str(line["rollout"]),
+            prompt=str(line.get("prompt", "")),
+            response=str(line.get("response", "")),
+            reward=line["reward"],
+            advantage=_number(line, "advantage"),
+            parts=[(name, _outcome(said)) for name, said in dict(line.get("parts") or {}).items()],
+        )
+        for line in whole[: -MOST_ROLLOUTS - 1 : -1]
+    ]
+
+
+def _outcome(said: object) -> str:
+    return short(said) if isinstance(said, int | float) else "not judged" if said is None else str(said)
 
 
 def _held_out(

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from burnish.watch.alerts import Alerts, worth_telling
-from burnish.watch.figures import told_figures
+from burnish.watch.figures import FIGURES, told_figures
 from burnish.watch.lines import read_lines
 from burnish.watch.meter import Line, Meter
 from burnish.watch.progress import Progress
@@ -80,11 +80,22 @@ class Watch:
         self._meter.restart()
 
     def step(
-        self, step: int, sums: Mapping[str, Tensor | float], learning_rate: float, tokens: int, flops: float
+        self,
+        step: int,
+        sums: Mapping[str, Tensor | float],
+        learning_rate: float,
+        tokens: int,
+        flops: float,
+        rollouts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """A step was done: its sums, and how many tokens and FLOPs of the model it took. Waits for nothing."""
+        """A step was done: its sums, how many tokens and FLOPs of the model it took, and figures of the responses that
+        were written for it. Waits for nothing."""
         figures = {f"train/{name}": value for name, value in sums.items()}
-        self._meter.record(step, {**figures, "train/learning_rate": learning_rate}, tokens, flops)
+        figures |= {
+            "train/learning_rate": learning_rate,
+            **{f"rollout/{name}": each for name, each in rollouts.items()},
+        }
+        self._meter.record(step, figures, tokens, flops)
 
     def flush(self, step: int) -> None:
         """A line for people is due, and everything up to `step` is written.
@@ -93,7 +104,7 @@ class Watch:
             DivergenceError: see `Meter.flush`.
         """
         means = self._meter.flush()
-        told = {name.removeprefix("train/"): value for name, value in means.items()}
+        told = {name.removeprefix("train/"): value for name, value in means.items() if _is_told(name)}
         self._to.progress.update(step, self._total, told)
 
     def evaluated(self, step: int, sums: Mapping[str, Tensor | float]) -> None:
@@ -126,3 +137,8 @@ class Watch:
                     self._to.progress.say(f"alert at step {alert.step}: {alert.message}{again}", style="yellow")
         self._to.write(written)
         self._trackers.write(written)
+
+
+def _is_told(name: str) -> bool:
+    """Whether a figure is for a line of progress: of those of responses, only what has a name for people."""
+    return not name.startswith("rollout/") or name in FIGURES

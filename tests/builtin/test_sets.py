@@ -29,6 +29,8 @@ HASHES = {
     "safety/test": "197a101fa0e16335c60e5678d644767c015ec90c258be68f7c6de64483bcc67f",
     "math/train": "d1df1ca5883a6766a6443d2fa5d034dabc049b180a69a65dbcd8a613532e7626",
     "math/test": "b67503a17b8d590a3f5b3cac8266adcd5e97ff865ee1ff50ca5b8a56cc5e20b1",
+    "instructions/train": "3167cb4de07e7875497d7911e05228cea698ded05ba187ad3aa27d1c2e977a12",
+    "instructions/test": "d25f635645787aadb71e98a76717e1e9e73e1fa39ff96acaa71465cbf1448158",
 }
 
 

@@ -32,6 +32,8 @@ VARIANTS = {
     "prefer-kto": ["overlong=drop", "loss=kto", "adapter.kind=lora", "adapter.rank=4"],
     "reward": ["overlong=drop", "add_tokens=['<|pad|>']", "learning_rate=1e-2"],
     "reward-lora": ["overlong=drop", "add_tokens=['<|pad|>']", "adapter.kind=lora", "adapter.rank=4"],
+    "rl": ["beta=0.1", "learning_rate=1e-2"],
+    "rl-updates": ["updates=2", "curriculum=true", "adapter.kind=lora", "adapter.rank=4", "algorithm=dapo"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
 }
 
@@ -42,6 +44,8 @@ COMPARING = ("prefer", "reward")
 def command(world: Path, output: Path, variant: str) -> list[str]:
     if variant == "two-stages":
         return ["run", str(two_stages(world, output)), f"output={output}", *VARIANTS[variant]]
+    if variant.startswith("rl"):
+        return [*trying(world, output), *VARIANTS[variant]]
     compares = variant.startswith(COMPARING)
     method = variant.partition("-")[0] if compares else "sft"
     rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
@@ -51,6 +55,15 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     rhythm += [] if compares else ["eval_answers=3", "eval_max_new_tokens=4"]
     stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
     return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
+
+
+def trying(world: Path, output: Path) -> list[str]:
+    """Responses of an untrained model, which a reward wants to be of ten characters."""
+    files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
+    stage = ["--output", output, "--max-steps", 7, "groups_per_step=3", "responses=3", "max_new_tokens=6", "workers=1"]
+    rhythm = ["checkpoint_every=2", "keep_checkpoints=1", "eval_every=3", "log_every=2", "samples_every=2"]
+    reward = "reward={name: length, target: 10, slack: 20, unit: characters, journal: true}"
+    return ["rl", *map(str, [*files, *stage, *rhythm]), reward]
 
 
 def two_stages(world: Path, output: Path) -> Path:
@@ -73,6 +86,7 @@ def weights(output: Path) -> dict[str, str]:
 def figures(output: Path) -> list[dict[str, object]]:
     """The lines of metrics.jsonl without what depends on the clock and the process."""
     clocked = {"tokens_per_second", "seconds_per_step", "mfu", "memory_gib"}
+    clocked |= {"rollout/seconds_sampling", "rollout/seconds_judging"}
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
@@ -101,8 +115,9 @@ def check(nursery, world, tmp_path, variant, kills, seed) -> None:
         assert samples[0] == samples[1] != b""
 
 
-def test_three_kills(nursery, world, tmp_path):
-    check(nursery, world, tmp_path, "full", kills=3, seed=0)
+@pytest.mark.parametrize("variant", ["full", "rl-updates"])
+def test_three_kills(nursery, world, tmp_path, variant):
+    check(nursery, world, tmp_path, variant, kills=3, seed=0)
 
 
 @pytest.mark.slow

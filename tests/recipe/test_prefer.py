@@ -282,7 +282,7 @@ def test_data_that_do_not_fit_the_loss(world: Path, tmp_path: Path):
         run(world, tmp_path / "a", "labelled.jsonl")
     with pytest.raises(DataError, match="3 responses"):
         run(world, tmp_path / "b", "ranked.jsonl")
-    with pytest.raises(DataError, match="such rows are for sft, not for prefer"):
+    with pytest.raises(DataError, match="such rows are for sft or rl, not for prefer"):
         run(world, tmp_path / "c", "chat.jsonl")
 
 

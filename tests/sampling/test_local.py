@@ -1,5 +1,7 @@
 """The sampler in the trainer's process: what it says is what training computes, and nothing depends on company."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,7 @@ def test_logprobs_are_those_of_training(float64_model, family):
     groups = mine.sample(prompts(19, 1, 7), 4, PARAMS, step=2)
     policy = mine.policy
     for microbatch in policy.pack(groups, 400):
-        scores = policy.score(microbatch, [Score.LOGPROB], temperature=0.9)
+        scores = replace(policy, temperature=0.9).score(microbatch, [Score.LOGPROB])
         assert torch.allclose(microbatch.sampler_logprobs, scores.logprob.detach(), rtol=0, atol=1e-11)
     assert model.training, "the mode is as it was"
 
@@ -139,7 +141,7 @@ def test_after_a_step_the_next_rollout_uses_the_new_weights(float64_model):
     Trainer(mine.policy, optimizer).step(before, CrossEntropy(), 400, 1.0)
     after = mine.sample(prompts(8), 6, PARAMS, step=1)
     [microbatch] = mine.policy.pack(after, 400)
-    new = mine.policy.score(microbatch, [Score.LOGPROB], temperature=0.9).logprob
+    new = replace(mine.policy, temperature=0.9).score(microbatch, [Score.LOGPROB]).logprob
     assert torch.allclose(microbatch.sampler_logprobs, new.detach(), rtol=0, atol=1e-11)
     assert all(bool((response.policy_version == 1).all()) for response in after[0].responses)
 
@@ -154,7 +156,7 @@ def test_an_adapter_in_training_writes(float64_model):
     policy = Policy(wrapped.double(), tokenizer=None)
     groups = LocalSampler(policy, [END], 256).sample(prompts(8, 3), 4, PARAMS)
     [microbatch] = policy.pack(groups, 400)
-    scores = policy.score(microbatch, [Score.LOGPROB], temperature=0.9)
+    scores = replace(policy, temperature=0.9).score(microbatch, [Score.LOGPROB])
     assert torch.allclose(microbatch.sampler_logprobs, scores.logprob.detach(), rtol=0, atol=1e-11)
 
 

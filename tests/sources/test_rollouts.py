@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.credit import Credit
+from burnish.credit.credit import without_signal
 from burnish.data.records import Task
 from burnish.errors import RunError
 from burnish.losses.policy import Clipped, PolicyGradient
@@ -85,7 +86,7 @@ def test_groups_without_signal_are_replaced_and_counted(policy):
     groups = next(iter(mine))
     assert len(mine.newest) == len(groups) + mine.figures["groups_dropped"]
     assert len(mine.newest) <= 8
-    assert [each.without_signal for each in mine.newest].count(True) == mine.figures["groups_dropped"]
+    assert [without_signal(each.rewards) for each in mine.newest].count(True) == mine.figures["groups_dropped"]
 
 
 def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
@@ -171,6 +172,7 @@ def test_learning_by_trying_finds_what_is_rewarded(policy, updates):
     rewards = []
     for groups in mine:
         trainer.step(groups, loss, 4096, 1.0)
-        rewards.append(mine.figures["reward"])
+        if mine.figures:  # responses were written for this step
+            rewards.append(mine.figures["reward"])
     assert rewards[0] < 0.1
     assert sum(rewards[-5:]) / 5 > 0.4

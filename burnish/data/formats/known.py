@@ -61,9 +61,9 @@ _TASK = (
 FORMATS: Mapping[str, Format] = {
     entry.name: entry
     for entry in (
-        Format("chat", _CHAT, chat, ("sft",), takes=("tools", *_SYSTEM)),
-        Format("alpaca", _ALPACA, alpaca, ("sft",), takes=("input", "history", *_SYSTEM)),
-        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft",), takes=("tools",)),
+        Format("chat", _CHAT, chat, ("sft", "rl"), takes=("tools", *_SYSTEM)),
+        Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=("input", "history", *_SYSTEM)),
+        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=("tools",)),
         Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=_SYSTEM),
         Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_WORTH, *_SYSTEM)),
         Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),

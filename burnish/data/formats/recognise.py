@@ -50,6 +50,8 @@ def recognise(
     if not fitting:
         raise _unknown(columns)
     serving = [entry for entry in fitting if stage is None or stage in entry.stages]
+    # The stage that a format is for comes first among its stages: a prompt with a reference is a task, chats or not.
+    serving = [entry for entry in serving if entry.stages[0] == stage] or serving
     best = [entry for entry in serving if entry.rank == min(other.rank for other in serving)]
     if not best:
         raise _of_another_stage(columns, fitting[0], str(stage))

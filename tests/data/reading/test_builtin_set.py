@@ -65,7 +65,11 @@ def test_every_set_is_recognised_by_the_stage_that_it_is_for(name, stage, format
     [
         ("builtin:chats", None, "did you mean builtin:chat?"),
         ("builtin:", None, "builtin:preferences"),
-        ("builtin:world", None, "builtin:documents, builtin:chat, builtin:preferences, builtin:math, builtin:safety"),
+        (
+            "builtin:world",
+            None,
+            "builtin:documents, builtin:chat, builtin:preferences, builtin:math, builtin:safety, builtin:instructions",
+        ),
         ("builtin:chat/dev", None, "train, test"),
         ("builtin:chat", "validation", "train, test"),
         ("builtin:chat/test", "train", "a split is named once"),

@@ -1,0 +1,118 @@
+"""A few responses of a batch for people: the best, the worst and the most surprising one.
+
+Beside `rollouts`. They become lines of samples.jsonl, which the report shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from burnish.data.records import Task
+from burnish.sources.draws import mean
+from burnish.tasks import Verdict
+from burnish.tasks.rows import answer_to
+from burnish.types import Group
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tried:
+    """A prompt, what was written to it, and what was said of that."""
+
+    row: int
+    """Of the prompt, among all that are tried."""
+    task: Task
+    group: Group
+    """Every response with its `reward`; None where nobody could judge."""
+    texts: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def rewards(self) -> list[float]:
+        """Of the judged responses."""
+        return [response.reward for response in self.group.responses if response.reward is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One judged response, as a line of samples.jsonl has it."""
+
+    rollout: str
+    """Why it is shown: best, worst, or most surprising."""
+    row: int
+    """Of the prompt, among all that are tried."""
+    prompt: str
+    response: str
+    reference: str | None
+    reward: float
+    parts: dict[str, float | str | None]
+    """Outcome of each reward by its name; text: a failure."""
+    advantage: float | None
+    """Mean over its tokens; None: its group was left out."""
+    logprob: float
+    """Mean over its tokens, nats."""
+
+
+def shown(tried: Sequence[Tried], credited: Sequence[Group]) -> list[Rollout]:
+    """The best, the worst, and the one that is furthest from its group's mean reward, each once.
+
+    Args:
+        tried: all that was tried for a batch.
+        credited: its groups with advantages.
+    """
+    places = ((each, index) for each in tried for index in range(len(each.texts)))
+    judged = [(each, index) for each, index in places if each.group.responses[index].reward is not None]
+    if not judged:
+        return []
+    chosen = {
+        "best": max(judged, key=lambda one: _reward(*one)),
+        "worst": min(judged, key=lambda one: _reward(*one)),
+        "most surprising": max(judged, key=lambda one: (_surprise(*one), -_logprob(*one))),
+    }
+    # By the tensor itself: credit keeps the tokens of the responses that it keeps.
+    learned = (response for group in credited for response in group.responses)
+    advantages = {id(each.tokens): float(each.advantages.mean()) for each in learned if each.advantages is not None}
+    kinds: dict[tuple[int, int], str] = {}
+    for kind, (each, index) in chosen.items():
+        kinds.setdefault((id(each), index), kind)
+    return [
+        _rollout(kind, each, index, advantages)
+        for kind, (each, index) in chosen.items()
+        if kinds[id(each), index] == kind
+    ]
+
+
+def _rollout(kind: str, each: Tried, index: int, advantages: dict[int, float]) -> Rollout:
+    answer, verdict = answer_to(each.task, each.texts[index]), each.verdicts[index]
+    return Rollout(
+        rollout=kind,
+        row=each.row,
+        prompt=answer.asked,
+        response=answer.text,
+        reference=None if answer.reference is None else str(answer.reference),
+        reward=_reward(each, index),
+        parts=dict(_parts(verdict)),
+        advantage=advantages.get(id(each.group.responses[index].tokens)),
+        logprob=_logprob(each, index),
+    )
+
+
+def _parts(verdict: Verdict) -> Iterator[tuple[str, float | str | None]]:
+    for name, outcome in verdict.parts.items():
+        yield name, outcome if isinstance(outcome, float) or outcome is None else str(outcome)
+
+
+def _reward(each: Tried, index: int) -> float:
+    reward = each.group.responses[index].reward
+    assert reward is not None, "only judged responses are shown"
+    return reward
+
+
+def _surprise(each: Tried, index: int) -> float:
+    return abs(_reward(each, index) - mean(each.rewards))
+
+
+def _logprob(each: Tried, index: int) -> float:
+    logprobs = each.group.responses[index].sampler_logprobs
+    assert logprobs is not None, "sampled responses have log-probabilities"
+    return float(logprobs.mean())

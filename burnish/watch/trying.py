@@ -1,0 +1,136 @@
+"""Alerts of learning by trying: signs that a policy pleases its rewards, or stops, instead of learning. Pure.
+
+Beside `alerts`, whose rules these are. They read the figures ``rollout/…``, which the lines of steps have for which
+responses were written, and compare windows of such lines, since single batches are noise.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Mapping
+
+WINDOW = 10
+"""Batches of responses that are looked at together."""
+COLLAPSED = 0.1
+"""Share of the first entropy that is left where a policy hardly tries anything any more."""
+IDENTICAL = 0.9
+"""Share of responses that repeat another one to the same prompt."""
+DRIFT = 2.0
+"""Factor by which responses become longer or shorter: rewards seldom mean to say that."""
+UNJUDGED = 0.1
+"""Share of responses without a verdict: one in ten is no accident, and what is left may be a choice."""
+
+
+class Collapse:
+    """Entropy falls to a tenth of what it was, or nearly all responses to a prompt are the same; once until it is back.
+    What is no longer tried can no longer be learned."""
+
+    name = "collapse"
+
+    def __init__(self) -> None:
+        self._entropy, self._identical = _Drift("rollout/entropy"), _Recent("rollout/identical")
+        self._collapsed = False
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        share, identical = self._entropy.observe(figures), self._identical.observe(figures)
+        if share is None and identical is None:
+            return None
+        same = identical is not None and identical > IDENTICAL
+        was, self._collapsed = self._collapsed, same or (share is not None and share < COLLAPSED)
+        if was or not self._collapsed:
+            return None
+        seen = (
+            f"{identical:.0%} of the responses repeat another one" if same else f"entropy is {share:.0%} of its first"
+        )
+        return f"{seen}: nothing new is tried; add entropy or beta, raise temperature, or lower learning_rate"
+
+
+class NoReward:
+    """Every response has a reward of 0, batch after batch; once until one has another."""
+
+    name = "no_reward"
+
+    def __init__(self) -> None:
+        self._batches = 0
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        if "rollout/reward" not in figures:
+            return None
+        nothing = figures["rollout/reward"] == 0 and figures.get("rollout/reward_std", 0.0) == 0
+        self._batches = self._batches + 1 if nothing else 0
+        if self._batches != WINDOW:
+            return None
+        return (
+            f"every reward of {WINDOW} batches is 0: the task is too hard for this model, or the reward does not "
+            "understand its answers (samples.jsonl shows them; burnish check tries the reward)"
+        )
+
+
+class LengthDrift:
+    """Responses become twice as long as they were, or half; once until they are back."""
+
+    name = "length_drift"
+
+    def __init__(self) -> None:
+        self._length, self._far = _Drift("rollout/response_length"), False
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        factor = self._length.observe(figures)
+        if factor is None:
+            return None
+        was, self._far = self._far, not 1 / DRIFT <= factor <= DRIFT
+        if was or not self._far:
+            return None
+        return (
+            f"responses are {factor:.2g} times as long as at the beginning: read some (samples.jsonl), "
+            "and look whether a reward pays for length"
+        )
+
+
+class Unjudged:
+    """More than a tenth of the responses have no verdict; once until it is less."""
+
+    name = "unjudged"
+
+    def __init__(self) -> None:
+        self._share, self._many = _Recent("rollout/unjudged_share"), False
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        share = self._share.observe(figures)
+        if share is None:
+            return None
+        was, self._many = self._many, share > UNJUDGED
+        if was or not self._many:
+            return None
+        return f"{share:.0%} of the responses could not be judged and are left out: what remains may be a biased choice"
+
+
+class _Recent:
+    """A figure's mean over the last batches."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last: deque[float] = deque(maxlen=WINDOW)
+
+    def observe(self, figures: Mapping[str, float]) -> float | None:
+        """None: this line has no such figure, or there were too few."""
+        if self._name not in figures:
+            return None
+        self._last.append(figures[self._name])
+        return statistics.fmean(self._last) if len(self._last) == WINDOW else None
+
+
+class _Drift:
+    """A figure's mean over the last batches, as a share of its mean over the first ones."""
+
+    def __init__(self, name: str) -> None:
+        self._recent, self._first = _Recent(name), 0.0
+
+    def observe(self, figures: Mapping[str, float]) -> float | None:
+        """None: this line has no such figure, there were too few, or it was 0 at the beginning."""
+        now = self._recent.observe(figures)
+        if now is None:
+            return None
+        self._first = self._first or now
+        return now / self._first if self._first > 0 else None
