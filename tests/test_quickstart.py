@@ -17,6 +17,8 @@ from burnish.runs import RunFolder
 
 SHORT = ["sft.epochs=null", "sft.max_steps=2", "sft.data=builtin:chat#40", "sft.eval_data=builtin:chat/test#6"]
 SHORT += ["sft.eval_every=null", "sft.eval_answers=3", "sft.eval_max_new_tokens=4"]
+SHORT += ["prefer.max_steps=1", "prefer.data=builtin:preferences#20", "prefer.eval_data=builtin:preferences/test#4"]
+SHORT += ["prefer.eval_answers=3", "prefer.eval_max_new_tokens=4"]
 
 
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -43,7 +45,8 @@ def test_before_and_after_and_again(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     shown = typed(capsys, "quickstart", *SHORT)
     lines = [json.loads(line) for line in Path("runs/quickstart/samples.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [0, 0, 0, 2, 2, 2]
+    assert [line["step"] for line in lines if line["stage"] == "sft"] == [0, 0, 0, 2, 2, 2]
+    assert [line["step"] for line in lines if line["stage"] == "prefer"] == [0, 0, 0, 1, 1, 1]
     words = " ".join(shown.replace("│", " ").split())
     for line in lines:
         assert line["prompt"].split()[0] in words
