@@ -14,23 +14,13 @@ from burnish.evaluate import Examiner
 from burnish.losses import Loss
 from burnish.rehearsal import rehearse
 from burnish.rhythm import Rhythm
-from burnish.runs import (
-    StageFolder,
-    StopSignal,
-    capture,
-    changed_versions,
-    latest_checkpoint,
-    load_checkpoint,
-    require_facts,
-    restore,
-    save_checkpoint,
-)
+from burnish.runs import StageFolder, StopSignal, keep, resume
 from burnish.schedule import Schedule
 from burnish.sources import Source, Tells
 from burnish.step import Trainer
 from burnish.stopping import Stopping
 from burnish.types import Group
-from burnish.watch import Listeners, Progress, Watch
+from burnish.watch import Listeners, Watch
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,7 +51,8 @@ class Stage:
         Raises:
             Interrupted: asked to stop; a checkpoint was written.
         """
-        done, policy = self._resume(folder, listeners.progress), self.trainer.policy
+        policy, say = self.trainer.policy, listeners.progress.say
+        done = resume(folder, self.trainer, self.source, self.stopping, self.facts, say)
         with Watch(self.name, done, self.source.num_steps, listeners, policy.device, policy.causal_lm.dtype) as watch:
             if done == 0:
                 self._evaluate(0, folder, watch)
@@ -100,9 +91,8 @@ class Stage:
         if keeps or over:
             if not stopping:  # who asked to stop does not want to wait
                 self.source.settle()
-            facts = {**self.facts, "offsets": folder.offsets()}
-            state = capture(self.trainer, self.source, step, facts, self.stopping)
-            save_checkpoint(folder.path, state, rhythm.keep_checkpoints)
+            stand = (self.trainer, self.source, self.stopping, self.facts)
+            keep(folder, *stand, step=step, at_most=rhythm.keep_checkpoints)
         if evaluates or keeps:
             watch.go_on()
         if stopping and step < total and not over:
@@ -124,19 +114,3 @@ class Stage:
                 watch.evaluated(step, figures)
                 if "loss" in figures:
                     self.stopping.observe(step, float(figures["loss"]), policy.trained_parameters())
-
-    def _resume(self, folder: StageFolder, progress: Progress) -> int:
-        """Restores the newest checkpoint and cuts the journals back to it; returns the steps done."""
-        newest = latest_checkpoint(folder.path)
-        for warning in newest.damaged:
-            progress.say(warning)
-        if newest.path is None:
-            folder.cut(None)
-            return 0
-        checkpoint = load_checkpoint(newest.path, verified=True)
-        require_facts(checkpoint, self.facts)
-        restore(checkpoint, self.trainer, self.source, self.stopping)
-        folder.cut(checkpoint.values["facts"]["offsets"])
-        for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
-            progress.say(note)
-        return checkpoint.step

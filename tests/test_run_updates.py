@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import burnish
-import burnish.loop
+import burnish.runs.resumption
 from burnish.builtin import generate, write_rows, write_untrained
 from tests.plain import plain_loss
 
@@ -46,16 +46,16 @@ class PowerCutError(Exception):
 
 def crash_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The run dies when the checkpoint of the step is written; after that, it lives."""
-    save = burnish.loop.save_checkpoint
+    save = burnish.runs.resumption.save_checkpoint
 
     def save_and_crash(folder, checkpoint, keep):
         path = save(folder, checkpoint, keep)
         if checkpoint.step == step:
-            monkeypatch.setattr(burnish.loop, "save_checkpoint", save)
+            monkeypatch.setattr(burnish.runs.resumption, "save_checkpoint", save)
             raise PowerCutError
         return path
 
-    monkeypatch.setattr(burnish.loop, "save_checkpoint", save_and_crash)
+    monkeypatch.setattr(burnish.runs.resumption, "save_checkpoint", save_and_crash)
 
 
 AVERAGED = {

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface
 
 import burnish.checks.copies
-import burnish.loop
 import burnish.model.export
+import burnish.runs.resumption
 import burnish.step
 from burnish.builtin import write_untrained
 from burnish.builtin.tiny import make_tokenizer
@@ -161,14 +161,14 @@ def test_an_export_without_the_end_token(make_subject, monkeypatch):
 
 def test_going_on_without_the_optimisers_state(make_subject, monkeypatch):
     """Here only this process forgets it, which goes on; the one that is killed is whole."""
-    true_restore = burnish.loop.restore
+    true_restore = burnish.runs.resumption.restore
 
     def restore(checkpoint, trainer, *others):
         true_restore(checkpoint, trainer, *others)
         for library in trainer.optimizer.libraries:
             library.state.clear()
 
-    monkeypatch.setattr(burnish.loop, "restore", restore)
+    monkeypatch.setattr(burnish.runs.resumption, "restore", restore)
     verdict = same_bits_after_a_kill(make_subject("learning_rate=1e-2"))
     assert verdict.passed is False
     assert "other weights" in verdict.measured

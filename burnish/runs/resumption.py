@@ -1,0 +1,61 @@
+"""A stage's state in its folder: kept where a checkpoint is due, and gone on from when the same command comes again.
+
+Over `training_state`, which knows what the state is, and `checkpoint`, which knows how it is written; under the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from burnish.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from burnish.runs.stage_folder import StageFolder
+from burnish.runs.training_state import capture, changed_versions, require_facts, restore
+from burnish.sources import Source
+from burnish.step import Trainer
+from burnish.stopping import Stopping
+
+
+def keep(
+    folder: StageFolder,
+    trainer: Trainer,
+    source: Source,
+    stopping: Stopping,
+    facts: Mapping[str, str],
+    *,
+    step: int,
+    at_most: int,
+) -> None:
+    """Writes the checkpoint of a step, with where the journals end; of all, so many of the newest stay."""
+    state = capture(trainer, source, step, {**facts, "offsets": folder.offsets()}, stopping)
+    save_checkpoint(folder.path, state, at_most)
+
+
+def resume(
+    folder: StageFolder,
+    trainer: Trainer,
+    source: Source,
+    stopping: Stopping,
+    facts: Mapping[str, str],
+    say: Callable[[str], None],
+) -> int:
+    """Restores the newest checkpoint and cuts the journals back to it.
+
+    Returns:
+        The steps done; 0: there is no checkpoint.
+
+    Raises:
+        RunError: a fact is not what it was when the checkpoint was written.
+    """
+    newest = latest_checkpoint(folder.path)
+    for warning in newest.damaged:
+        say(warning)
+    if newest.path is None:
+        folder.cut(None)
+        return 0
+    checkpoint = load_checkpoint(newest.path, verified=True)
+    require_facts(checkpoint, facts)
+    restore(checkpoint, trainer, source, stopping)
+    folder.cut(checkpoint.values["facts"]["offsets"])
+    for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
+        say(note)
+    return checkpoint.step
