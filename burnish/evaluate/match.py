@@ -19,7 +19,12 @@ def matches(answer: str, reference: str, rule: MatchRule) -> bool:
         expected = last_number(reference)
         return expected is not None and last_number(answer) == expected
     said, wanted = normalised(answer), normalised(reference)
-    return said == wanted if rule == "exact" else bool(wanted) and wanted in said
+    return said == wanted if rule == "exact" else bool(wanted) and _stands_in(wanted, said)
+
+
+def _stands_in(wanted: str, said: str) -> bool:
+    """As whole words: 7 does not stand in 17."""
+    return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", said) is not None
 
 
 def normalised(text: str) -> str:

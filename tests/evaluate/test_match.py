@@ -23,6 +23,8 @@ from burnish.evaluate.match import last_number, matches, normalised
         ("So 18 - 4 = 14 dollars", "9 * 2 = 18; 18 - 4 = 14\n#### 14", False, False, True),
         ("$1,200.00", "#### 1200", False, False, True),
         ("-3", "3", False, True, False),
+        ("17 - 10 = 77", "7", False, False, False),
+        ("cats", "cat", False, False, False),
         ("none", "3", False, False, False),
         ("", "", True, False, False),
     ],
