@@ -33,32 +33,27 @@ def run(recipe: str | Path, *overrides: str) -> Finished:
 
 def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> Finished:
     """Supervised fine-tuning in a run folder; settings are those of a recipe, such as ``learning_rate=1e-4``."""
-    from burnish.recipe.read import stage_recipe
-    from burnish.recipe.run import run as run_recipe
-
-    return run_recipe(stage_recipe("sft", {"model": model, "data": data, **settings}, output=output))
+    return _train("sft", output, {"model": model, "data": data, **settings})
 
 
 def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: Any) -> Finished:
     """Learning from preferences in a run folder; settings are those of a recipe, such as ``loss="simpo"``."""
-    from burnish.recipe.read import stage_recipe
-    from burnish.recipe.run import run as run_recipe
-
-    return run_recipe(stage_recipe("prefer", {"model": model, "data": data, **settings}, output=output))
+    return _train("prefer", output, {"model": model, "data": data, **settings})
 
 
 def reward(*, model: str, data: str, output: str = "runs/reward", **settings: Any) -> Finished:
     """A reward model in a run folder; settings are those of a recipe, such as ``centring=0.01``."""
-    from burnish.recipe.read import stage_recipe
-    from burnish.recipe.run import run as run_recipe
-
-    return run_recipe(stage_recipe("reward", {"model": model, "data": data, **settings}, output=output))
+    return _train("reward", output, {"model": model, "data": data, **settings})
 
 
 def rl(*, model: str, data: str, reward: Any, output: str = "runs/rl", **settings: Any) -> Finished:
     """Learning by trying in a run folder; settings are those of a recipe, such as ``algorithm="dapo"``."""
+    return _train("rl", output, {"model": model, "data": data, "reward": reward, **settings})
+
+
+def _train(method: str, output: str, settings: dict[str, Any]) -> Finished:
+    """A recipe of one stage, run."""
     from burnish.recipe.read import stage_recipe
     from burnish.recipe.run import run as run_recipe
 
-    given = {"model": model, "data": data, "reward": reward, **settings}
-    return run_recipe(stage_recipe("rl", given, output=output))
+    return run_recipe(stage_recipe(method, settings, output=output))

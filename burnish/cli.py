@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,12 @@ Overrides = Annotated[
 ]
 
 
+Model = Annotated[str, typer.Option(help="A hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
+EvalData = Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")]
+MaxSteps = Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")]
+Seed = Annotated[int | None, typer.Option(help="Of the order of rows and all that is drawn by chance. Default: 0.")]
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"burnish {burnish.__version__}")
@@ -54,74 +61,62 @@ def root(
 
 @app.command()
 def sft(
-    model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
+    model: Model,
     data: Annotated[str, typer.Option(help="What to learn: a file, a folder, a pattern or a hub data set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/sft.")] = None,
-    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order of rows and all initialisation. Default: 0.")] = None,
+    eval_data: EvalData = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
     settings: Overrides = None,
 ) -> None:
     """Supervised fine-tuning: learn to give the responses in a file. The same command again resumes."""
-    from burnish.recipe.read import stage_recipe
-
     flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    given = {name: value for name, value in flags.items() if value is not None}
-    _run(stage_recipe("sft", given, settings or [], output or ""))
+    _run_stage("sft", flags, settings, output)
 
 
 @app.command()
 def prefer(
-    model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
+    model: Model,
     data: Annotated[str, typer.Option(help="Pairs, rankings or labelled answers: a file, a folder or a hub set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/prefer.")] = None,
-    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order of rows and all initialisation. Default: 0.")] = None,
+    eval_data: EvalData = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
     settings: Overrides = None,
 ) -> None:
     """Learn from preferences: DPO and its family, such as loss=simpo or beta=0.3. The same command again resumes."""
-    from burnish.recipe.read import stage_recipe
-
     flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    given = {name: value for name, value in flags.items() if value is not None}
-    _run(stage_recipe("prefer", given, settings or [], output or ""))
+    _run_stage("prefer", flags, settings, output)
 
 
 @app.command()
 def reward(
-    model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
+    model: Model,
     data: Annotated[str, typer.Option(help="Pairs, rankings or scored answers: a file, a folder or a hub set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/reward.")] = None,
-    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order of rows and all initialisation. Default: 0.")] = None,
+    eval_data: EvalData = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
     settings: Overrides = None,
 ) -> None:
     """Train a reward model: one number for an answer, such as centring=0.01. The same command again resumes."""
-    from burnish.recipe.read import stage_recipe
-
     flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    given = {name: value for name, value in flags.items() if value is not None}
-    _run(stage_recipe("reward", given, settings or [], output or ""))
+    _run_stage("reward", flags, settings, output)
 
 
 @app.command()
 def rl(
-    model: Annotated[str, typer.Option(help="A hub name, a folder, or builtin:tiny.")],
+    model: Model,
     data: Annotated[str, typer.Option(help="Prompts with references: a file, a folder or a hub set.")],
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/rl.")] = None,
-    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the prompts' order and all responses. Default: 0.")] = None,
+    eval_data: EvalData = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
     settings: Overrides = None,
 ) -> None:
     """Learn by trying: GRPO and its family, with reward=math or reward=my.py:function. The same command resumes."""
-    from burnish.recipe.read import stage_recipe
-
     flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    given = {name: value for name, value in flags.items() if value is not None}
-    _run(stage_recipe("rl", given, settings or [], output or ""))
+    _run_stage("rl", flags, settings, output)
 
 
 @app.command()
@@ -163,6 +158,14 @@ def schema() -> None:
     from burnish.recipe.editors import schema_text
 
     typer.echo(schema_text(), nl=False)
+
+
+def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None) -> None:
+    """One stage from flags; those that were not given are as the recipe's defaults say."""
+    from burnish.recipe.read import stage_recipe
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    _run(stage_recipe(method, given, settings or [], output or ""))
 
 
 def _run(origins: Origins) -> None:

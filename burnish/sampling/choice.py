@@ -52,11 +52,6 @@ class SamplingParams:
         """The temperature at which log-probabilities are reported."""
         return self.temperature or 1.0
 
-    @property
-    def truncates(self) -> bool:
-        """Whether tokens are drawn from another distribution than the one that is reported."""
-        return bool(self.top_k) or self.top_p < 1 or self.min_p > 0 or self.repetition_penalty != 1
-
 
 def choose(
     probabilities: Tensor, log_partition: Tensor, uniforms: Tensor, params: SamplingParams, seen: Tensor | None = None
