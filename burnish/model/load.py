@@ -109,9 +109,7 @@ def load_policy(
     found = probe(model.train())
     notes += _on_the_route(model, found)
     if judging is not None:
-        if not is_judge(model):
-            model = with_value_head(model, judging)
-        _require_outputs(name, model, judging)
+        model = _as_judge(name, model, judging)
         notes += settle_padding(model, tokenizer, ends)
     if gradient_checkpointing:
         _refuse_checkpointing_unless_there_is(model)
@@ -127,13 +125,17 @@ def load_policy(
     return Policy(trained, tokenizer, found.route, notes=tuple(notes))
 
 
-def _require_outputs(name: str, model: PreTrainedModel, judging: Judging) -> None:
+def _as_judge(name: str, model: PreTrainedModel, judging: Judging) -> PreTrainedModel:
+    """The model with a value head: its own, or a new one."""
+    if not is_judge(model):
+        model = with_value_head(model, judging)
     if (found := len(read_value_head(model).weight)) != judging.outputs:
         raise ModelError(
             given=f"{name}, a reward model with {found} numbers for each answer",
             rule=f"here an answer has {judging.outputs}",
             remedy="begin with the language model that it was made from, or with another reward model",
         )
+    return model
 
 
 def _refuse_checkpointing_unless_there_is(model: PreTrainedModel) -> None:

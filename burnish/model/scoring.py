@@ -32,6 +32,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from burnish.model.gather import Gather
 from burnish.model.head import Head, NewRows, accumulation_dtype
 from burnish.types import Microbatch, Score, TokenScores
 
@@ -67,7 +68,7 @@ def score(
         [S] per needed score, float32 (float64 for float64 hidden states).
     """
     order = tuple(kind for kind in Score if kind in needs)
-    source = _Gather.apply(hidden, microbatch.rows, microbatch.rounds)
+    source = Gather.apply(hidden, microbatch.rows, microbatch.rounds)
     new = head.new_rows
     setting = _Setting(head.scale, head.softcap, temperature, chunk_bytes, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype)  # rounded as in the model's own forward
@@ -95,25 +96,6 @@ def all_probabilities(hidden: Tensor, head: Head, *, temperature: float = 1.0) -
         slice(0, len(hidden))
     )
     return chunk.probabilities, chunk.log_partition
-
-
-class _Gather(torch.autograd.Function):
-    """hidden[rows], where rows repeat. The backward adds repeats round by round: each round is free of duplicates, so
-    the order of additions is fixed on every device."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, rows: Tensor, rounds: tuple[Tensor, ...]) -> Tensor:
-        ctx.save_for_backward(rows, *rounds)
-        ctx.shape = hidden.shape
-        return hidden.index_select(0, rows)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        rows, *rounds = ctx.saved_tensors
-        total = gradient.new_zeros(ctx.shape)
-        for indices in rounds:
-            total.index_add_(0, rows[indices], gradient[indices])
-        return total, None, None
 
 
 @dataclass(frozen=True, slots=True)
