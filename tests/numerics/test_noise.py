@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from burnish.losses import CrossEntropy
+from burnish.model.attention import plain_attention
 from burnish.model.noise import Neftune, draw_noise
 from burnish.model.policy import Policy
+from burnish.model.route import Route
 from burnish.optim import KINDS, Optimizer, OptimizerSettings
 from burnish.packing import count_denominators, pack
 from burnish.step import Trainer, add
@@ -90,3 +92,11 @@ def test_gradients_do_not_depend_on_the_optimiser(float64_model, name):
             trainer.forward_backward(microbatch, CrossEntropy(), count_denominators(groups))
         results.append({name: p.grad.clone() for name, p in policy.trained_parameters()})
     assert_same(*results, name)
+
+
+def test_a_model_that_takes_one_sequence_at_a_time_gets_the_same_noise(float64_model):
+    policy, groups, noise = make_policy(float64_model, "llama", adapter=False), make_groups(SHAPES), Neftune(5.0, 7)
+    packed = gradient(policy, noise.on(pack(groups, 10**6), 3), groups)
+    with plain_attention(policy.causal_lm):
+        alone = gradient(replace(policy, route=Route.ALONE), noise.on(pack(groups, 10**6), 3), groups)
+    assert_same(packed, alone, 0)
