@@ -22,7 +22,7 @@ from burnish.model.decoding import Decoding, Prefill
 from burnish.model.head import Head, read_head
 from burnish.model.noise import perturbed
 from burnish.model.route import Route
-from burnish.model.scoring import CHUNK_BYTES, score
+from burnish.model.scoring import score
 from burnish.model.value_head import ValueHead, is_judge, read_value_head, values
 from burnish.packing import CostModel, Part, pack
 from burnish.types import Group, Layout, Microbatch, Score, TokenScores
@@ -37,8 +37,8 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     route: Route = Route.SHARED
     """How this model computes groups; the probe at load found it."""
-    chunk_bytes: int = CHUNK_BYTES
-    """Memory for one chunk of logits in scoring."""
+    chunk_bytes: int | None = None
+    """Memory for one chunk of logits in scoring; None: what suits the device."""
     temperature: float = 1.0
     """Logits are divided by it: that of sampling, where it learns from its own samples."""
     notes: tuple[str, ...] = ()

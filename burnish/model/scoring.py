@@ -34,10 +34,12 @@ from torch import Tensor
 
 from burnish.model.gather import Gather
 from burnish.model.head import Head, NewRows, accumulation_dtype
+from burnish.model.products import HeadMatrix, OuterSum
 from burnish.types import Microbatch, Score, TokenScores
 
-CHUNK_BYTES = 16 * 2**20
-"""Size of one chunk of logits. Small enough for a CPU's cache, large enough to keep a GPU busy."""
+CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
+"""Size of one chunk of logits, by the kind of device. A CPU's is small enough for its cache; a GPU's has some hundred
+rows even of a vocabulary of 256 000, so that its products wait for arithmetic and not for the head's matrix."""
 _WHOLE_ROWS = frozenset({Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION})
 """Scores that look at all log-probabilities of a row."""
 
@@ -50,7 +52,7 @@ def score(
     *,
     temperature: float = 1.0,
     coefficients: Mapping[Score, Tensor] | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> TokenScores:
     """Scores the microbatch's tokens.
 
@@ -62,7 +64,7 @@ def score(
         temperature: divides the logits; the one with which the responses were sampled.
         coefficients: [S] per needed score, the upstream gradient of a linear loss if it is known beforehand; spares
             the recomputation for a trained head. The backward asserts that what arrives is what was declared.
-        chunk_bytes: memory for one chunk of logits.
+        chunk_bytes: memory for one chunk of logits; None: what suits the device.
 
     Returns:
         [S] per needed score, float32 (float64 for float64 hidden states).
@@ -70,7 +72,8 @@ def score(
     order = tuple(kind for kind in Score if kind in needs)
     source = Gather.apply(hidden, microbatch.rows, microbatch.rounds)
     new = head.new_rows
-    setting = _Setting(head.scale, head.softcap, temperature, chunk_bytes, None if new is None else new.tokens)
+    size = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cpu"]) if chunk_bytes is None else chunk_bytes
+    setting = _Setting(head.scale, head.softcap, temperature, size, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype)  # rounded as in the model's own forward
     route = _choose_route(source, head, order, coefficients)
     values = _LinearScores.apply(source, head.weight, head.bias, new_rows, microbatch.targets, setting, order, route)
@@ -92,9 +95,8 @@ def all_probabilities(hidden: Tensor, head: Head, *, temperature: float = 1.0) -
     setting = _Setting(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
     nothing = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)  # no target is asked for
-    chunk = _Logits(hidden, nothing, head.weight.to(dtype), head.bias, new_rows, setting, ()).chunk(
-        slice(0, len(hidden))
-    )
+    logits = _Logits(hidden, nothing, HeadMatrix.of(head.weight, hidden.dtype), head.bias, new_rows, setting, ())
+    chunk = logits.chunk(slice(0, len(hidden)))
     return chunk.probabilities, chunk.log_partition
 
 
@@ -117,7 +119,7 @@ class _Chunk:
     rows: slice
     """Of the scored tokens."""
     source: Tensor
-    """[chunk, H]"""
+    """[chunk, H], in the model's type"""
     targets: Tensor
     """[chunk]"""
     probabilities: Tensor
@@ -186,26 +188,26 @@ class _Logits:
     """[S, H], in the model's type."""
     targets: Tensor
     """[S]"""
-    weight: Tensor
-    """[V, H], in the type to accumulate in."""
+    matrix: HeadMatrix
+    """[V, H]"""
     bias: Tensor | None
     """[V]"""
     new_rows: Tensor | None
-    """[R, H], in the type to accumulate in; stand in the place of the weight's rows of `setting.new_tokens`."""
+    """[R, H], in the type to accumulate in; stand in the place of the matrix's rows of `setting.new_tokens`."""
     setting: _Setting
     order: tuple[Score, ...]
     """The scores that chunks are made for."""
 
     def __iter__(self) -> Iterator[_Chunk]:
-        size = max(1, self.setting.chunk_bytes // (self.weight.shape[0] * self.weight.element_size()))
+        size = max(1, self.setting.chunk_bytes // (self.matrix.given.shape[0] * self.matrix.dtype.itemsize))
         for start in range(0, len(self.source), size):
             yield self.chunk(slice(start, min(start + size, len(self.source))))
 
     def chunk(self, rows: slice) -> _Chunk:
-        setting, part = self.setting, self.source[rows].to(self.weight.dtype)
-        logits = part @ self.weight.T
+        setting, part = self.setting, self.source[rows]
+        logits = self.matrix.logits(part)
         if self.new_rows is not None:
-            logits[:, setting.new_tokens] = part @ self.new_rows.T
+            logits[:, setting.new_tokens] = part.to(self.matrix.dtype) @ self.new_rows.T
         if self.bias is not None:
             logits += self.bias
         capped = None
@@ -257,7 +259,7 @@ class _LinearScores(torch.autograd.Function):
     ) -> Tensor:
         dtype = accumulation_dtype(source.dtype)
         new = None if new_rows is None else new_rows.to(dtype)
-        logits = _Logits(source, targets, weight.to(dtype), bias, new, setting, order)
+        logits = _Logits(source, targets, HeadMatrix.of(weight, source.dtype), bias, new, setting, order)
         values = source.new_empty((len(order), len(source)), dtype=dtype)
         for chunk in logits:
             values[:, chunk.rows] = chunk.values(order)
@@ -271,7 +273,7 @@ class _LinearScores(torch.autograd.Function):
         source, weight, bias, new_rows, targets = ctx.saved_tensors
         dtype = upstream.dtype
         new = None if new_rows is None else new_rows.to(dtype)
-        logits = _Logits(source, targets, weight.to(dtype), bias, new, ctx.setting, ctx.order)
+        logits = _Logits(source, targets, HeadMatrix.of(weight, source.dtype), bias, new, ctx.setting, ctx.order)
         found = ctx.route.gradients(upstream, logits)
         kinds = (source, weight, bias, new_rows)
         return *(None if g is None or k is None else g.to(k.dtype) for g, k in zip(found, kinds, strict=True)), *(
@@ -306,7 +308,7 @@ def _choose_route(
     if coefficients is None:
         return _Recomputed(order)
     known = torch.stack([coefficients[kind] for kind in order])
-    return _KnownUpstream(order, known.to(accumulation_dtype(source.dtype)), source, head)
+    return _KnownUpstream(order, known.to(accumulation_dtype(source.dtype)))
 
 
 class _Recomputed:
@@ -319,10 +321,10 @@ class _Recomputed:
         pass
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
-        sums = _Sums(logits.source, logits.weight, logits.bias)
+        sums = _Sums(logits)
         for chunk in logits:
-            sums.add(chunk.product_gradient(self.order, upstream[:, chunk.rows]), chunk, logits.weight)
-        return sums.source, sums.weight, sums.bias, None
+            sums.add(chunk.product_gradient(self.order, upstream[:, chunk.rows]), chunk)
+        return sums.found()
 
 
 class _FrozenHead:
@@ -336,16 +338,17 @@ class _FrozenHead:
         self.columns = source.new_empty((len(order), len(source), num_new), dtype=dtype)
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
-        for k, alone in enumerate(torch.eye(len(self.order), dtype=logits.weight.dtype, device=logits.weight.device)):
+        matrix = logits.matrix
+        for k, alone in enumerate(torch.eye(len(self.order), dtype=matrix.dtype, device=matrix.given.device)):
             given = chunk if k + 1 == len(self.order) else replace(chunk, probabilities=chunk.probabilities.clone())
             gradient = given.product_gradient(self.order, alone[:, None].expand(-1, len(chunk.source)))
             into = self.kept[k, chunk.rows]
             if logits.new_rows is None:
-                torch.mm(gradient, logits.weight, out=into)
+                matrix.back(gradient, into)
                 continue
             columns = gradient[:, logits.setting.new_tokens]
             gradient[:, logits.setting.new_tokens] = 0.0
-            torch.mm(gradient, logits.weight, out=into).addmm_(columns, logits.new_rows)
+            matrix.back(gradient, into).addmm_(columns, logits.new_rows)
             self.columns[k, chunk.rows] = columns
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
@@ -359,33 +362,35 @@ class _FrozenHead:
 class _KnownUpstream:
     """Makes both gradients in the forward, for a loss that declared its coefficients [scores, S]."""
 
-    def __init__(self, order: tuple[Score, ...], coefficients: Tensor, source: Tensor, head: Head) -> None:
+    def __init__(self, order: tuple[Score, ...], coefficients: Tensor) -> None:
         self.order, self.coefficients = order, coefficients
-        self.sums = _Sums(source, head.weight, head.bias)
+        self.sums: _Sums | None = None
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
-        gradient = chunk.product_gradient(self.order, self.coefficients[:, chunk.rows])
-        self.sums.add(gradient, chunk, logits.weight)
+        self.sums = self.sums or _Sums(logits)
+        self.sums.add(chunk.product_gradient(self.order, self.coefficients[:, chunk.rows]), chunk)
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
         """A loss that calls itself linear must be: on CUDA the check does not wait for the device."""
         close = torch.isclose(upstream, self.coefficients, rtol=1e-4, atol=0.0).all()
         torch._assert_async(close, "a loss declared coefficients that are not its gradient with respect to the scores")
-        return self.sums.source, self.sums.weight, self.sums.bias, None
+        return (self.sums or _Sums(logits)).found()
 
 
 class _Sums:
     """Gradients under construction, in the type of accumulation."""
 
-    def __init__(self, source: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        dtype = accumulation_dtype(source.dtype)
-        self.source = torch.empty_like(source, dtype=dtype)
-        self.weight = torch.zeros_like(weight, dtype=dtype)
-        self.bias = None if bias is None else torch.zeros_like(bias, dtype=dtype)
+    def __init__(self, logits: _Logits) -> None:
+        self.matrix = logits.matrix
+        self.source = torch.empty_like(logits.source, dtype=self.matrix.dtype)
+        self.weight = OuterSum(self.matrix)
+        self.bias = None if logits.bias is None else torch.zeros_like(logits.bias, dtype=self.matrix.dtype)
 
-    def add(self, gradient: Tensor, chunk: _Chunk, weight: Tensor) -> None:
+    def add(self, gradient: Tensor, chunk: _Chunk) -> None:
         """Adds a chunk's [chunk, V] gradient of W h + b."""
-        torch.mm(gradient, weight, out=self.source[chunk.rows])
-        self.weight.addmm_(gradient.T, chunk.source)
+        self.matrix.back(self.weight.add(gradient, chunk.source), self.source[chunk.rows])
         if self.bias is not None:
             self.bias.add_(gradient.sum(dim=0))
+
+    def found(self) -> _Found:
+        return self.source, self.weight.total(), self.bias, None

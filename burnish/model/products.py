@@ -1,0 +1,92 @@
+"""Products with the head's matrix: exact forwards, backwards in the model's type, sums in the type of accumulation.
+
+Under `scoring`. For float32 and float64 models these are the plain products. For narrower ones (bfloat16):
+
+- Logits are sums in float32 of exact products of the model's numbers, and stay float32. CUDA multiplies narrow numbers
+  into wide ones; elsewhere the matrix is widened once for all chunks.
+- The gradient of the logits is rounded to the model's type before it is multiplied, as it is in a model whose own head
+  computes in that type; narrow products are two to three times as fast on a CPU that has them, more on a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from burnish.model.head import accumulation_dtype
+
+ROWS_TOGETHER = 1024
+"""About so many rows of narrow gradients are gathered for one product, since adding its [V, H] to the sum costs as
+much as multiplying a hundred rows."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HeadMatrix:
+    """The head's [V, H], ready to be multiplied chunk by chunk."""
+
+    given: Tensor
+    """In the model's type."""
+    forward: Tensor
+    """What logits are made with: `given`, or its numbers in the type of accumulation."""
+
+    @classmethod
+    def of(cls, weight: Tensor, source: torch.dtype) -> Self:
+        """For hidden states of this type."""
+        widens = weight.device.type == "cuda" and weight.dtype == source
+        return cls(weight, weight if widens else weight.to(accumulation_dtype(weight.dtype)))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of logits and sums."""
+        return accumulation_dtype(self.given.dtype)
+
+    def logits(self, source: Tensor) -> Tensor:
+        """[m, H] → [m, V] in the type of accumulation."""
+        if self.forward.dtype == self.dtype:
+            return source.to(self.dtype) @ self.forward.T
+        return torch.mm(source, self.forward.T, out_dtype=self.dtype)
+
+    def back(self, gradient: Tensor, out: Tensor) -> Tensor:
+        """[m, V] in either type · [V, H] into `out`, [m, H] in the type of accumulation; returns it."""
+        if self.given.dtype == out.dtype:
+            return torch.mm(gradient, self.given, out=out)
+        return out.copy_(gradient.to(self.given.dtype) @ self.given)
+
+
+class OuterSum:
+    """Σ gradientᵀ · source over chunks, [V, H], in the type of accumulation; narrow gradients wait in a buffer."""
+
+    def __init__(self, matrix: HeadMatrix) -> None:
+        self._sum = torch.zeros_like(matrix.given, dtype=matrix.dtype)
+        self._buffer = matrix.given.new_empty(0)
+        self._sources: list[Tensor] = []
+
+    def add(self, gradient: Tensor, source: Tensor) -> Tensor:
+        """[m, V] in the type of accumulation, and the chunk's [m, H]; returns the gradient as it is multiplied, until
+        the next chunk comes."""
+        if self._buffer.dtype == self._sum.dtype:
+            self._sum.addmm_(gradient.T, source.to(gradient.dtype))
+            return gradient
+        waiting = sum(map(len, self._sources))
+        if waiting + len(gradient) > len(self._buffer):
+            self._multiply()
+            waiting = 0
+        if len(gradient) > len(self._buffer):
+            rows = len(gradient) * max(1, ROWS_TOGETHER // len(gradient))
+            self._buffer = self._buffer.new_empty((rows, gradient.shape[1]))
+        self._sources.append(source.to(self._buffer.dtype))
+        return self._buffer[waiting : waiting + len(gradient)].copy_(gradient)
+
+    def total(self) -> Tensor:
+        """After the last chunk."""
+        self._multiply()
+        return self._sum
+
+    def _multiply(self) -> None:
+        if self._sources:
+            sources = torch.cat(self._sources)
+            self._sum += self._buffer[: len(sources)].T @ sources
+            self._sources.clear()
