@@ -20,6 +20,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from peers.turns import Place, measure
 
 STEPS = 3
 """Of each process; the first warms up."""
-SEARCH_STEPS = 2
+SEARCH_STEPS = 1
 COLUMNS = ("", "s per step", "burnish is", *PARTS, "rest", "MiB above the model", "burnish needs", "apart")
 
 
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M")
     parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 8'")
     parser.add_argument("--search", action="store_true", help="only look for TRL's fastest setting")
+    parser.add_argument("--prompts", type=int, help="of a step; otherwise as `peers/rl_cases.py` has it for the size")
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     given = parser.parse_args()
     if given.contender:
@@ -95,7 +97,7 @@ def main() -> None:
     known = next((each for each in SEARCHED if each.name == given.best), None)
     if not given.shared or given.steps < 2 or (given.best and known is None):
         parser.error(f"--shared, two steps, and --best one of: {'; '.join(each.name for each in SEARCHED)}")
-    chosen = [case for case in CASES if given.only in case.name]
+    chosen = [replace(case, per_step=given.prompts or case.per_step) for case in CASES if given.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         make_material(chosen, place, given.shared, given.steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peers.cases import FLOAT32, Case, Contender
 
-PROMPTS_PER_STEP = {"1M": 64, "15M": 16, "100M": 4}
+PROMPTS_PER_STEP = {"1M": 64, "15M": 4, "100M": 1}
 """Fewer where a step would take minutes; the same for all."""
 RESPONSES = 8
 SHORTEST, LONGEST = 32, 256

@@ -32,7 +32,7 @@ def train_prompts_here(case: Case, contender: Contender, model: Path, rows: Path
 
 
 def search_prompts(case: Case, place: Place) -> Found:
-    """TRL's fastest setting, by written tokens per second of the last step."""
+    """TRL's fastest setting, by written tokens per second of its only step."""
 
     def rate(figures: Figures) -> float:
         return case.rows_per_step * RESPONSES * WRITTEN / figures["walls"][-1]
