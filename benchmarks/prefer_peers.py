@@ -32,7 +32,7 @@ from typing import Any
 from peers.cases import ENVIRONMENT, Case, Contender
 from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, cases, precomputed
 from peers.pair_turns import compare_pairs, search_pairs, train_pairs_here
-from peers.turns import Place
+from peers.turns import Place, measure
 
 STEPS = 3
 """Of each process; the first warms up."""
@@ -72,19 +72,9 @@ def print_table(result: dict[str, Any]) -> None:
         )
 
 
-def measure(chosen: Sequence[Case], place: Place, rounds: int, path: Path | None) -> None:
-    """Searches once for each size, then lets all take turns; figures are written as they come."""
-    results: list[dict[str, Any]] = []
-    best: dict[str, tuple[Contender, dict[str, float]]] = {}
-    for case in chosen:
-        if case.size not in best:
-            best[case.size] = search_pairs(case, place)
-        fastest, tried = best[case.size]
-        rivals = (COMPUTED, fastest, DEFAULTS, ONCE, precomputed(fastest))
-        results.append({**compare_pairs(case, rivals, place, rounds), "best": fastest.as_json(), "tried": tried})
-        print_table(results[-1])
-        if path is not None:
-            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+def rivals(fastest: Contender) -> tuple[Contender, ...]:
+    """All that take turns."""
+    return COMPUTED, fastest, DEFAULTS, ONCE, precomputed(fastest)
 
 
 def main() -> None:
@@ -116,7 +106,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         make_material(chosen, place, given.shared, given.steps)
-        measure(chosen, place, given.rounds, given.json)
+        measure(
+            chosen,
+            given.json,
+            seek=lambda case: search_pairs(case, place),
+            compare=lambda case, best: compare_pairs(case, rivals(best), place, given.rounds),
+            tell=print_table,
+        )
 
 
 if __name__ == "__main__":

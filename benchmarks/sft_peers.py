@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from peers.cases import BURNISH, CASES, DEFAULTS, PLAIN, SEARCHED, Case, Contender
-from peers.turns import Place, compare, search, train_here
+from peers.turns import Figures, Found, Place, compare, measure, search, train_here
 
 STEPS = 5
 """Of each process; the first warms up."""
@@ -69,21 +69,15 @@ def print_table(result: dict[str, Any]) -> None:
         )
 
 
-def measure(cases: list[Case], place: Place, rounds: int, path: Path | None, known: Contender | None) -> None:
-    """Searches once for each size, or takes what is known; then all take turns. Figures are written as they come."""
-    results: list[dict[str, Any]] = []
-    best: dict[str, tuple[Contender, dict[str, float]]] = {}
-    for case in cases:
-        if case.size not in best:
-            best[case.size] = (known, {}) if known else search(Case(case.size, "mixture"), place)
-        fastest, tried = best[case.size]
-        result = compare(case, (BURNISH, fastest, PLAIN, DEFAULTS), place, rounds)
-        if result is None:
-            continue
-        results.append({**result, "best": fastest.name, "tried": tried})
-        print_table(results[-1])
-        if path is not None:
-            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+def seek(case: Case, place: Place) -> Found:
+    """TRL's fastest setting for the size, on the mixture with full weights."""
+    case = Case(case.size, "mixture")
+    tokens = sum(place.tokens(case, searching=True))
+
+    def rate(figures: Figures) -> float:
+        return tokens / sum(figures["walls"])
+
+    return search(case, SEARCHED, place, rate)
 
 
 def main() -> None:
@@ -110,7 +104,13 @@ def main() -> None:
         known = next((each for each in SEARCHED if each.name == given.best), None)
         if given.best and known is None:
             parser.error(f"--best is one of: {'; '.join(each.name for each in SEARCHED)}")
-        measure(cases, place, given.rounds, given.json, known)
+        measure(
+            cases,
+            given.json,
+            seek=lambda case: (known, {}) if known else seek(case, place),
+            compare=lambda case, best: compare(case, (BURNISH, best, PLAIN, DEFAULTS), place, given.rounds),
+            tell=print_table,
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-DataName = Literal["gsm8k", "mixture", "random", "hh", "long"]
+DataName = Literal["gsm8k", "mixture", "random", "hh", "long", "prompts"]
 AdapterKind = Literal["full", "lora", "qlora"]
 
 SIZES: dict[str, dict[str, int]] = {

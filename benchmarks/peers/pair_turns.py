@@ -11,7 +11,7 @@ from typing import Any
 from peers.cases import Case, Contender
 from peers.pair_cases import AGREEMENT, COMPUTED, SEARCHED, is_exact, peer_of
 from peers.pairs import prompt_share, useful_tokens
-from peers.turns import OURS, Figures, Place, train_apart
+from peers.turns import OURS, Figures, Found, Place, search, train_apart
 
 
 def train_pairs_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
@@ -24,16 +24,14 @@ def train_pairs_here(case: Case, contender: Contender, model: Path, rows: Path) 
         return train(case, contender, model, rows, Path(output) / "run")
 
 
-def search_pairs(case: Case, place: Place) -> tuple[Contender, dict[str, float]]:
-    """TRL's fastest setting of those that are tried, and useful tokens per second of each without the first step."""
-    tokens, rates = useful_tokens(place.rows(case, searching=True), case.rows_per_step), {}
-    tried = [each for each in SEARCHED if each.batch <= case.rows_per_step]
-    for contender in tried:
-        if (figures := train_apart(case, contender, place, searching=True)) is not None:
-            rates[contender.name] = sum(tokens[1:]) / sum(figures["walls"][1:])
-            print(f"{case.name}: {contender.name}: {rates[contender.name]:,.0f} tokens/s", flush=True)
-    assert rates, "TRL trains with one of the settings"
-    return max((each for each in tried if each.name in rates), key=lambda each: rates[each.name]), rates
+def search_pairs(case: Case, place: Place) -> Found:
+    """TRL's fastest setting of those that are tried, by useful tokens per second without the first step."""
+    tokens = sum(useful_tokens(place.rows(case, searching=True), case.rows_per_step)[1:])
+
+    def rate(figures: Figures) -> float:
+        return tokens / sum(figures["walls"][1:])
+
+    return search(case, [each for each in SEARCHED if each.batch <= case.rows_per_step], place, rate)
 
 
 def compare_pairs(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any]:

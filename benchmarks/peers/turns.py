@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from peers.cases import ENVIRONMENT, SEARCHED, Case, Contender
+from peers.cases import ENVIRONMENT, Case, Contender
 
 Figures = dict[str, Any]
 """What `Meter.figures` gives, of one process."""
+Found = tuple[Contender, dict[str, float]]
+"""TRL's fastest setting, and the rate of each that was tried."""
 OURS = "burnish"
 
 
@@ -65,15 +67,48 @@ def train_apart(case: Case, contender: Contender, place: Place, *, searching: bo
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def search(case: Case, place: Place) -> tuple[Contender, dict[str, float]]:
-    """TRL's fastest setting of those that are tried, and tokens per second of each; two steps each, one round."""
-    tokens, rates = place.tokens(case, searching=True), {}
-    for contender in SEARCHED:
+def search(
+    case: Case, tried: Sequence[Contender], place: Place, rate: Callable[[Figures], float], unit: str = "tokens/s"
+) -> Found:
+    """The fastest of the settings that are tried, and the rate of each; one round on the rows of the search."""
+    rates: dict[str, float] = {}
+    for contender in tried:
         if (figures := train_apart(case, contender, place, searching=True)) is not None:
-            rates[contender.name] = sum(tokens) / sum(figures["walls"])
-            print(f"{case.name}: {contender.name}: {rates[contender.name]:,.0f} tokens/s", flush=True)
+            rates[contender.name] = rate(figures)
+            print(f"{case.name}: {contender.name}: {rates[contender.name]:,.1f} {unit}", flush=True)
     assert rates, "TRL trains with one of the settings"
-    return max((each for each in SEARCHED if each.name in rates), key=lambda each: rates[each.name]), rates
+    return max((each for each in tried if each.name in rates), key=lambda each: rates[each.name]), rates
+
+
+def measure(
+    cases: Sequence[Case],
+    path: Path | None,
+    *,
+    seek: Callable[[Case], Found],
+    compare: Callable[[Case, Contender], dict[str, Any] | None],
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
+    """Searches once for each size, then lets all take turns; figures are told and written as they come.
+
+    Args:
+        cases: what is compared.
+        path: where the figures go, as JSON; None: nowhere.
+        seek: finds TRL's fastest setting for a size.
+        compare: all figures of a case with that setting among the rivals; None: there are none.
+        tell: prints them.
+    """
+    results: list[dict[str, Any]] = []
+    best: dict[str, Found] = {}
+    for case in cases:
+        if case.size not in best:
+            best[case.size] = seek(case)
+        fastest, tried = best[case.size]
+        if (result := compare(case, fastest)) is None:
+            continue
+        results.append({**result, "best": fastest.as_json(), "tried": tried})
+        tell(results[-1])
+        if path is not None:
+            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def compare(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any] | None:

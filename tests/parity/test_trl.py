@@ -8,7 +8,6 @@ be another one: docs/methods has the reasons.
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -26,78 +25,26 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from trl.trainer.utils import add_fused_lm_head
 
 from burnish.losses.preference import Preference, preference_loss, weighted_losses
-from burnish.model.attention import install
-from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
-from burnish.packing import count_denominators
 from burnish.sources.mismatch import mismatched
-from burnish.step import Trainer, inform
 from burnish.types import Group
-from tests.conftest import FAMILIES, make_groups
 from tests.preferences import with_reference
+from tests.trl_trainers import REL, assert_same_gradient, packed, plain, step_of, two_models, without_init
 
 pytestmark = pytest.mark.slow
 
 PAIRS = [(4, [5, 3]), (9, [2, 6]), (3, [4, 4]), (6, [7, 1]), (5, [3, 8])]
-REL = 1e-5
-
-
-def random_model(seed: int) -> PreTrainedModel:
-    """With weights that matter, so that rewards are of the order of 1."""
-    torch.manual_seed(seed)
-    model = FAMILIES["llama"]()
-    for parameter in model.parameters():
-        parameter.data.normal_(0.0, 0.3)
-    return model
 
 
 @pytest.fixture(scope="module")
 def models() -> tuple[PreTrainedModel, PreTrainedModel]:
-    """Policy and reference, near each other."""
-    model = random_model(0)
-    reference = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in reference.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model, reference
-
-
-def plain(shapes: list[tuple[int, list[int]]]) -> list[Group]:
-    """Groups without weights of tokens, which TRL does not have."""
-    return [
-        replace(group, responses=tuple(replace(response, weights=None) for response in group.responses))
-        for group in make_groups(shapes)
-    ]
-
-
-def packed(model: PreTrainedModel) -> Policy:
-    own = copy.deepcopy(model)
-    install(own)
-    return Policy(own, tokenizer=None)
+    return two_models()
 
 
 def ours(
     model: PreTrainedModel, groups: list[Group], preference: Preference
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """What a step reports, and its gradient; in small microbatches."""
-    policy = packed(model)
-    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
-    loss = inform(policy, preference.loss, (group for group in groups if not group.trained), 30)
-    trained = [group for group in groups if group.trained]
-    sums = trainer.accumulate(policy.pack(trained, 30), loss, count_denominators(trained))
-    gradients = {name: p.grad for name, p in policy.model.named_parameters() if p.grad is not None}
-    return {name: float(value) for name, value in sums.items()}, gradients
-
-
-def without_init(kind: type, model: PreTrainedModel, **facts: object) -> object:
-    """A trainer that can do nothing but compute its loss."""
-    trainer = kind.__new__(kind)
-    accelerator = SimpleNamespace(device=torch.device("cpu"), gather=lambda x: x, gather_for_metrics=lambda x: x)
-    known = {"model": model, "accelerator": accelerator, "aux_loss_enabled": False, "label_smoothing": 0.0}
-    known |= {"_metrics": {"train": defaultdict(list)}, "_total_train_tokens": 0, "_tp_size": 1}
-    for name, value in {**known, **facts}.items():
-        setattr(trainer, name, value)
-    return trainer
+    """What a step reports, and its gradient."""
+    return step_of(packed(model), groups, preference.loss)
 
 
 def dpo_batch(groups: list[Group]) -> dict[str, Tensor]:
@@ -131,13 +78,6 @@ def theirs_dpo(models, groups, loss_types, weights=None, **facts) -> tuple[objec
     loss = trainer._compute_loss(model, dpo_batch(groups), return_outputs=False)
     loss.backward()
     return trainer, loss.detach(), {name: p.grad for name, p in model.named_parameters()}
-
-
-def assert_same_gradient(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    assert set(mine) == set(theirs)
-    size = torch.stack([gradient.norm() for gradient in theirs.values()]).norm()
-    error = torch.stack([(mine[name] - gradient).norm() for name, gradient in theirs.items()]).norm()
-    assert float(error / size) < 1e-4
 
 
 SAME = [

@@ -1,0 +1,51 @@
+"""Prompts that all contenders answer, in the same order: real text, cut to 32 to 256 tokens. And the reward.
+
+Both tokenise the same text by the same tokenizer; TRL's file is in the order in which Burnish draws.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from burnish.sources.draws import Draws
+from peers.cases import Case
+from peers.material import rows_of
+from peers.rl_cases import LONGEST, SHORTEST
+
+REWARD = f"{__file__}:vowels"
+"""As a recipe names it."""
+
+
+def vowels(completions: list[str], **_: object) -> list[float]:
+    """The share of vowels: cheap, and hardly ever the same for two answers."""
+    return [sum(letter in "aeiou" for letter in said) / max(1, len(said)) for said in completions]
+
+
+def write_prompts(path: Path, case: Case, model: Path, steps: int, shared: Path) -> None:
+    """So many steps of prompts; beside them, with the suffix .tokens, the same in the order of the training."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
+    texts = list(islice(_texts(tokenizer, shared), steps * case.rows_per_step))
+    path.write_text("".join(f"{json.dumps({'prompt': text})}\n" for text in texts), encoding="utf-8")
+    ordered = [texts[row] for row in Draws(len(texts), seed=0).take(len(texts))]
+    path.with_suffix(".tokens").write_text(
+        "".join(json.dumps({"prompt": text, "input_ids": tokenizer(text)["input_ids"]}) + "\n" for text in ordered),
+        encoding="utf-8",
+    )
+
+
+def _texts(tokenizer: PreTrainedTokenizerBase, shared: Path) -> Iterator[str]:
+    """Real text cut to lengths that are drawn evenly."""
+    draw = random.Random("prompts")
+    rows = list(rows_of("mixture", shared))
+    draw.shuffle(rows)
+    for row in rows:
+        tokens = tokenizer("\n".join(turn["content"] for turn in row))["input_ids"]
+        text = tokenizer.decode(tokens[: draw.randint(SHORTEST, LONGEST)]).strip()
+        if SHORTEST <= len(tokenizer(text)["input_ids"]) <= LONGEST:
+            yield text

@@ -1,0 +1,113 @@
+"""GRPO by Burnish beside TRL's GRPOTrainer: the same weights, prompts, order, reward, optimiser, and as many tokens.
+
+    python benchmarks/rl_peers.py --shared ../shared --json docs/pictures/rl_peers.json
+    python benchmarks/rl_peers.py --shared ../shared --only 15M --best "TRL, float32, 8"
+
+Llamas of 1, 15 and 100 million parameters with random weights; prompts of 32 to 256 tokens of real text, eight
+responses of 128 tokens to each (nothing ends one earlier, so all write and learn the same number of tokens); one update
+for each batch, no divergence, a reward that costs nothing. First, TRL's fastest setting is sought (`peers/rl_cases.py`
+has those that are tried). Then Burnish, TRL's best and TRL with its defaults train in turn, each in a process of its
+own with the same allocator. Told are seconds per step without the first, their parts, and the peak of memory above the
+loaded model (the processes in which Burnish judges are told beside it). They write other responses, since they draw by
+other numbers; so Burnish computes TRL's first step again from TRL's responses, and advantages and the gradient's norm
+must agree in four digits, where TRL computes in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from peers.cases import Case, Contender
+from peers.rl_cases import BURNISH, CASES, DEFAULTS, PARTS, SEARCHED
+from peers.turns import Place, measure
+
+STEPS = 3
+"""Of each process; the first warms up."""
+SEARCH_STEPS = 1
+COLUMNS = ("", "s per step", "burnish is", *PARTS, "rest", "MiB above the model", "burnish needs", "apart")
+
+
+def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int) -> None:
+    """Models and prompts of all cases, and prompts for the search."""
+    from peers.material import save_model
+    from peers.rl_prompts import write_prompts
+
+    os.environ["BURNISH_CACHE"] = str(place.folder / "cache")
+    for case in chosen:
+        save_model(place.model(case.size), case.size, shared)
+        write_prompts(place.rows(case), case, place.model(case.size), steps, shared)
+        write_prompts(place.rows(case, searching=True), case, place.model(case.size), SEARCH_STEPS, shared)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
+    ours = result["contenders"][BURNISH.name]
+    print(f"\n**{result['case']}**, {result['prompts_per_step']} prompts a step\n")
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for name, each in result["contenders"].items():
+        parts = " | ".join(f"{each[part]:.2f}" for part in (*PARTS, "rest"))
+        print(
+            f"| {name} | {each['seconds_per_step']:.2f} | {each['seconds_per_step'] / ours['seconds_per_step']:.2f}× "
+            f"| {parts} | {each['beyond_mib']:,.0f} | {ours['beyond_mib'] / each['beyond_mib']:.2f}× "
+            f"| {each.get('norms_apart', 0.0):.0e} |",
+            flush=True,
+        )
+    print(f"\nprocesses that judge, beside it: {ours['beside_mib']:,.0f} MiB", flush=True)
+
+
+def run(chosen: Sequence[Case], place: Place, rounds: int, path: Path | None, known: Contender | None) -> None:
+    """Searches for TRL's best unless it is known, compares, tells."""
+    from peers.rl_turns import compare_prompts, search_prompts
+
+    measure(
+        chosen,
+        path,
+        seek=lambda case: (known, {}) if known else search_prompts(case, place),
+        compare=lambda case, best: compare_prompts(case, (BURNISH, best, DEFAULTS), place, rounds),
+        tell=print_table,
+    )
+
+
+def main() -> None:
+    """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each process, 2 or more; the first warms up")
+    parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M")
+    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 8'")
+    parser.add_argument("--search", action="store_true", help="only look for TRL's fastest setting")
+    parser.add_argument("--prompts", type=int, help="of a step; otherwise as `peers/rl_cases.py` has it for the size")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
+    given = parser.parse_args()
+    if given.contender:
+        from peers.rl_turns import train_prompts_here
+
+        case, contender, model, rows = json.loads(given.contender)
+        print(json.dumps(train_prompts_here(Case(*case), Contender.of(contender), Path(model), Path(rows))))
+        return
+    known = next((each for each in SEARCHED if each.name == given.best), None)
+    if not given.shared or given.steps < 2 or (given.best and known is None):
+        parser.error(f"--shared, two steps, and --best one of: {'; '.join(each.name for each in SEARCHED)}")
+    chosen = [replace(case, per_step=given.prompts or case.per_step) for case in CASES if given.only in case.name]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        make_material(chosen, place, given.shared, given.steps)
+        if given.search:
+            from peers.rl_turns import search_prompts
+
+            print({case.name: search_prompts(case, place)[0].name for case in chosen})
+            return
+        run(chosen, place, given.rounds, given.json, known)
+
+
+if __name__ == "__main__":
+    main()
