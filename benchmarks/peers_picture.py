@@ -1,6 +1,6 @@
 """Draws the figures of `sft_peers.py`: tokens per second and memory above the loaded model, a panel for each case.
 
-``python benchmarks/peers_picture.py docs/pictures/sft_peers.json docs/pictures/sft_peers.png``
+``python benchmarks/peers_picture.py docs/pictures/sft_peers.json [more.json ...] docs/pictures/sft_peers.png``
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ mpl.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-COLOURS = ("#b5541c", "#33658a", "#6f9ebf", "#aac4d6")
+OURS, THEIRS = ("#b5541c", "#dd9a70"), ("#33658a", "#6f9ebf", "#aac4d6", "#d4e1ea")
+"""Of Burnish's bars and of others', in their order."""
 
 
 def draw_bars(axes: Axes, result: dict[str, Any], figure: str, form: str) -> None:
     """One bar for each contender, Burnish on top."""
     names = list(result["contenders"])
     values = [each[figure] for each in result["contenders"].values()]
-    bars = axes.barh(names, values, color=COLOURS[: len(names)])
+    ours, theirs = iter(OURS), iter(THEIRS)
+    bars = axes.barh(names, values, color=[next(ours if name.startswith("burnish") else theirs) for name in names])
     axes.bar_label(bars, [form.format(value) for value in values], padding=3, fontsize=8)
     axes.set_xlim(0, max(values) * 1.25)
     axes.invert_yaxis()
@@ -31,8 +33,8 @@ def draw_bars(axes: Axes, result: dict[str, Any], figure: str, form: str) -> Non
     axes.tick_params(labelsize=8)
 
 
-def main(source: Path, target: Path) -> None:
-    results = json.loads(source.read_text(encoding="utf-8"))
+def main(sources: list[Path], target: Path) -> None:
+    results = [case for source in sources for case in json.loads(source.read_text(encoding="utf-8"))]
     figure, panels = plt.subplots(
         len(results), 2, figsize=(11, 1.7 * len(results) + 0.6), squeeze=False, layout="constrained"
     )
@@ -46,4 +48,4 @@ def main(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main([Path(each) for each in sys.argv[1:-1]], Path(sys.argv[-1]))

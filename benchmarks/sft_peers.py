@@ -3,12 +3,13 @@
     python benchmarks/sft_peers.py --shared ../shared --json docs/pictures/sft_peers.json
 
 Llamas of 1, 15 and 100 million parameters with random weights, GSM8K and a long-tailed mixture of real rows (30 to 600
-tokens), full weights, LoRA and QLoRA. First, TRL's fastest setting is sought for each size (`peers/cases.py` has those
-that are tried). Then it, TRL in float32, TRL with its defaults and Burnish train in turn, each in a process of its own
-with the same allocator; medians over rounds are told: tokens of rows per second (padding does not count), the same by
-processor time, the peak of memory above the loaded model, seconds to the end of the first step, the share of the
-matrix-multiply peak, and how far losses are apart. Figures go into the JSON after every case;
-`python benchmarks/peers_picture.py` draws it.
+tokens), full weights, LoRA and QLoRA. First, TRL's fastest settings in float32 and in bfloat16 are sought for each size
+(`peers/cases.py` has those that are tried). Then they and Burnish in both types train in turn (for full weights on the
+mixture, also TRL in padded float32 and with its defaults), each in a process of its own with the same allocator;
+medians over rounds are told: tokens of rows per second (padding does not count), the same by processor time, the peak
+of memory above the loaded model, seconds to the end of the first step, the share of the float32 matrix-multiply peak,
+and how far losses are apart. A contender is compared with Burnish in its own type. Figures go into the JSON after every
+case; `python benchmarks/peers_picture.py` draws it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import argparse
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peers.cases import BURNISH, CASES, DEFAULTS, PLAIN, SEARCHED, Case, Contender
+from peers.cases import BURNISH, BURNISH_BFLOAT16, CASES, DEFAULTS, PLAIN, SEARCHED, Case, Contender
 from peers.turns import Figures, Found, Place, compare, measure, search, train_here
 
 STEPS = 5
 """Of each process; the first warms up."""
-SEARCH_STEPS = 2
+SEARCH_STEPS, SEARCH_ROWS = 2, 16
+"""Of the search: steps, and rows of each."""
 
 
 def available(cases: list[Case]) -> list[Case]:
@@ -45,19 +48,20 @@ def make_material(cases: list[Case], place: Place, shared: Path, steps: int) -> 
     os.environ["BURNISH_CACHE"] = str(place.folder / "cache")
     for size in dict.fromkeys(case.size for case in cases):
         save_model(place.model(size), size, shared)
-        case = Case(size, "mixture")
+        case = Case(size, "mixture", per_step=SEARCH_ROWS)
         write_rows(place.rows(case, searching=True), case, place.model(size), SEARCH_STEPS, shared)
     for case in {(case.size, case.data): case for case in cases}.values():
         write_rows(place.rows(case), case, place.model(case.size), steps, shared)
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
-    ours = result["contenders"][BURNISH.name]
-    print(f"\n**{result['case']}**, matrix-multiply peak {result['matmul_peak'] / 1e9:.0f} GFLOP/s\n")
+    """As in docs/benchmarks.md: how many times as fast Burnish is in the same type, and what share of the memory it
+    needs."""
+    print(f"\n**{result['case']}**, matrix-multiply peak {result['matmul_peak'] / 1e9:.0f} GFLOP/s in float32\n")
     columns = ("", "tokens/s", "burnish is", "by processor time", "of the peak", "MiB above the model", "burnish needs")
     print("| " + " | ".join((*columns, "s to step 1", "losses apart")) + " |\n|" + "---|" * (len(columns) + 2))
     for name, each in result["contenders"].items():
+        ours = result["contenders"][each["beside"]]
         ratio = ours["tokens_per_second"] / each["tokens_per_second"]
         cpu = ours["tokens_per_cpu_second"] / each["tokens_per_cpu_second"]
         apart = "other rows" if each["losses_apart"] is None else f"{each['losses_apart']:.0e}"
@@ -71,13 +75,31 @@ def print_table(result: dict[str, Any]) -> None:
 
 def seek(case: Case, place: Place) -> Found:
     """TRL's fastest setting for the size, on the mixture with full weights."""
-    case = Case(case.size, "mixture")
+    case = Case(case.size, "mixture", per_step=SEARCH_ROWS)
     tokens = sum(place.tokens(case, searching=True))
 
     def rate(figures: Figures) -> float:
         return tokens / sum(figures["walls"])
 
     return search(case, SEARCHED, place, rate)
+
+
+def known(names: Sequence[str]) -> Found | None:
+    """Settings that an earlier search found, in the place of one; None: nothing is known."""
+    found = {each.name: each for each in SEARCHED if each.name in names}
+    if unknown := set(names) - found.keys():
+        raise SystemExit(f"--best {unknown.pop()} is none of: {'; '.join(each.name for each in SEARCHED)}")
+    return (found[names[0]], dict.fromkeys(names, 1.0)) if names else None
+
+
+def rivals(case: Case, tried: dict[str, float]) -> list[Contender]:
+    """Burnish and TRL's best in both types; on the mixture with full weights also TRL's plainer settings."""
+    best = []
+    for narrow in (False, True):
+        if same := [each for each in SEARCHED if each.name in tried and each.narrow is narrow]:
+            best.append(max(same, key=lambda each: tried[each.name]))
+    plainer = (PLAIN, DEFAULTS) if (case.data, case.adapter) == ("mixture", "full") else ()
+    return [BURNISH, BURNISH_BFLOAT16, *best, *plainer]
 
 
 def main() -> None:
@@ -88,7 +110,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=STEPS, help="of each process; the first warms up")
     parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M or 100M-mixture-lora")
-    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, padding-free, 4'")
+    parser.add_argument(
+        "--best", action="append", default=[], help="a setting that an earlier search found, in the place of a search"
+    )
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     given = parser.parse_args()
     if given.contender:
@@ -101,14 +125,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         make_material(cases, place, given.shared, given.steps)
-        known = next((each for each in SEARCHED if each.name == given.best), None)
-        if given.best and known is None:
-            parser.error(f"--best is one of: {'; '.join(each.name for each in SEARCHED)}")
+        found, tried = known(given.best), {}
+
+        def sought(case: Case) -> Found:
+            tried[case.size] = found or seek(case, place)
+            return tried[case.size]
+
         measure(
             cases,
             given.json,
-            seek=lambda case: (known, {}) if known else seek(case, place),
-            compare=lambda case, best: compare(case, (BURNISH, best, PLAIN, DEFAULTS), place, given.rounds),
+            seek=sought,
+            compare=lambda case, _: compare(case, rivals(case, tried[case.size][1]), place, given.rounds),
             tell=print_table,
         )
 

@@ -15,7 +15,7 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """Llamas with heads of 48 to 64. 1M is the smallest that is of use, and has a vocabulary of its own size."""
 HEADS = {"1M": 2, "15M": 6, "100M": 12}
-ROWS_PER_STEP = {"1M": 32, "15M": 32, "100M": 16}
+ROWS_PER_STEP = {"1M": 32, "15M": 32, "100M": 8}
 POSITIONS = 8192
 SHORTEST, LONGEST = 30, 600
 """Tokens of a row, for both sets of rows."""
@@ -68,10 +68,19 @@ class Contender:
     def of(cls, values: dict[str, Any]) -> Self:
         return cls(**values)
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it computes in bfloat16, which is TRL's default; it is compared with who does the same."""
+        by_default = self.library == "trl"
+        return self.settings.get("dtype") == "bfloat16" or bool(self.settings.get("bf16", by_default))
+
 
 FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
 PADDING_FREE = {**FLOAT32, "padding_free": True, "max_length": None}
+BFLOAT16 = {**PADDING_FREE, "bf16": True}
 BURNISH = Contender("burnish", "burnish")
+BURNISH_BFLOAT16 = Contender("burnish, bfloat16", "burnish", settings={"dtype": "bfloat16"})
+"""Weights and activations in bfloat16, float32 twins of the weights in the optimiser."""
 DEFAULTS = Contender("TRL, defaults", "trl")
 """bfloat16 autocast, gradient checkpointing, batches of 8 padded rows."""
 PLAIN = Contender("TRL, float32", "trl", 8, FLOAT32)
@@ -81,11 +90,11 @@ SEARCHED = (
     *(Contender(f"TRL, padded, {n}", "trl", n, FLOAT32) for n in (1, 4)),
     Contender("TRL, padded, 8, rebalanced", "trl", 8, {**FLOAT32, "train_sampling_strategy": "batch_rebalance"}),
     Contender("TRL, packed by bfd to 1 024", "trl", 1, {**FLOAT32, "packing": True, "max_length": 1024}),
-    Contender("TRL, padding-free, 4, bfloat16", "trl", 4, {**PADDING_FREE, "bf16": True}),
+    *(Contender(f"TRL, padding-free, {n}, bfloat16", "trl", n, BFLOAT16) for n in (2, 4, 8)),
 )
-"""What is tried for TRL's best, once for each size: the fastest takes part. TRL 1.16 computes its loss in chunks by
-default; Liger's kernels are Triton's, which has no CPU. Packing trains other rows in a step, so its losses cannot be
-compared."""
+"""What is tried for TRL's best, once for each size: the fastest in float32 and in bfloat16 take part. TRL 1.16 computes
+its loss in chunks by default; Liger's kernels are Triton's, which has no CPU. Packing trains other rows in a step, so
+its losses cannot be compared."""
 CASES = (
     *(Case(size, data) for size in SIZES for data in ("gsm8k", "mixture")),
     *(Case(size, "mixture", adapter) for size in ("15M", "100M") for adapter in ("lora", "qlora")),

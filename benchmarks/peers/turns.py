@@ -127,8 +127,12 @@ def compare(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) 
         for rival in rivals
         if found[rival.name]
     }
-    for name, summary in summaries.items():
-        summary["losses_apart"] = _furthest(found[name][0]["losses"], ours[0]["losses"])
+    twins = {rival.narrow: rival.name for rival in rivals if rival.library == OURS and found[rival.name]}
+    for rival in (rival for rival in rivals if rival.name in summaries):
+        twin = twins.get(rival.narrow, OURS)
+        summary = summaries[rival.name]
+        summary["beside"] = twin
+        summary["losses_apart"] = _furthest(found[rival.name][0]["losses"], found[twin][0]["losses"])
     return {
         "case": case.name,
         "matmul_peak": peak,
