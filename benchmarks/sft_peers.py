@@ -27,7 +27,7 @@ from peers.turns import Figures, Found, Place, compare, measure, search, train_h
 
 STEPS = 5
 """Of each process; the first warms up."""
-SEARCH_STEPS, SEARCH_ROWS = 2, 16
+SEARCH_STEPS, SEARCH_ROWS = 2, 8
 """Of the search: steps, and rows of each."""
 
 

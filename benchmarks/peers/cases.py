@@ -15,7 +15,7 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """Llamas with heads of 48 to 64. 1M is the smallest that is of use, and has a vocabulary of its own size."""
 HEADS = {"1M": 2, "15M": 6, "100M": 12}
-ROWS_PER_STEP = {"1M": 32, "15M": 32, "100M": 8}
+ROWS_PER_STEP = {"1M": 32, "15M": 16, "100M": 8}
 POSITIONS = 8192
 SHORTEST, LONGEST = 30, 600
 """Tokens of a row, for both sets of rows."""

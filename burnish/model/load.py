@@ -63,7 +63,7 @@ def load_policy(
     freeze: Sequence[str] = (),
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: bool | int = False,
     add_tokens: Sequence[str] = (),
     judging: Judging | None = None,
 ) -> Policy:
@@ -77,7 +77,8 @@ def load_policy(
         freeze: patterns of weights that do not train, without an adapter; see `freezing`.
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.
-        gradient_checkpointing: keep only layer inputs, and compute the layers again in the backward.
+        gradient_checkpointing: keep only layer inputs, and compute the layers again in the backward; a number n: of
+            every n-th layer, and keep all of the others.
         add_tokens: special tokens that tokenizer and model are given where they lack them; see `vocabulary`.
         judging: the value head of a reward model, which is put in the place of a language model's head, or is there
             already (then it trains on); None: a language model.
@@ -112,8 +113,7 @@ def load_policy(
         model = _as_judge(name, model, judging)
         notes += settle_padding(model, tokenizer, ends)
     if gradient_checkpointing:
-        _refuse_checkpointing_unless_there_is(model)
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        _checkpoint(model, every=int(gradient_checkpointing))
     trained: PreTrainedModel | PeftModel = model
     if stored is not None and adapter is not None:
         trained = _go_on(model, name, stored, adapter, new_rows)
@@ -138,13 +138,15 @@ def _as_judge(name: str, model: PreTrainedModel, judging: Judging) -> PreTrained
     return model
 
 
-def _refuse_checkpointing_unless_there_is(model: PreTrainedModel) -> None:
+def _checkpoint(model: PreTrainedModel, every: int) -> None:
+    """Every so many-th layer, the first among them, is computed again in the backward."""
     if not model.supports_gradient_checkpointing:
         raise ModelError(
             given=f"gradient_checkpointing, and {type(model).__name__} has none in transformers",
             rule="the architecture can compute its layers again in the backward",
             remedy="leave gradient_checkpointing out, and set tokens_per_microbatch lower if memory is short",
         )
+    model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
 
 
 def _on_the_route(model: PreTrainedModel, found: Probed) -> Iterator[str]:

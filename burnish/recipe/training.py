@@ -40,8 +40,9 @@ class Training(Reading, Optimisation):
     """Passes over the data; null: 1, unless max_steps is given."""
     max_steps: Positive | None = None
     """Optimiser steps, instead of epochs; null: as many as the epochs take."""
-    gradient_checkpointing: bool = False
-    """Compute layers again in the backward: less memory, about a third more time."""
+    gradient_checkpointing: bool | Annotated[int, Field(ge=2)] = False
+    """Compute layers again in the backward: less memory, about a third more time. 2: every second layer, 3: every
+    third, for what lies between."""
     eval_every: Positive | None = None
     """Steps between evaluations; null: at the beginning and the end."""
     checkpoint_every: Positive | None = None

@@ -17,6 +17,7 @@ from burnish.model.adapters import AdapterSettings
 from burnish.model.load import load_model, load_policy, load_tokenizer, max_positions
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.step import Trainer
+from burnish.types import Score
 from tests.adapters import be_offline
 from tests.conftest import make_groups
 from tests.families import FAMILIES, LOCAL_EXPERTS, SIZES, built, route_of
@@ -161,6 +162,28 @@ def test_other_decoders_train(tmp_path, family, checkpointing):
     groups = make_groups([(5, [4, 3]), (2, [6])])
     losses = [trainer.step(groups, CrossEntropy(), 20, 1.0)["loss"] for _ in range(4)]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(("asked", "again"), [(False, 0), (True, 4), (2, 2), (3, 2), (9, 1)])
+def test_every_nth_layer_is_computed_again(tmp_path, asked, again):
+    """The gradient stays what it is, bit for bit; a layer that is computed again is called twice."""
+    config = LlamaConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2, vocab_size=8000
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    load_tokenizer("builtin:tiny").save_pretrained(tmp_path)
+    groups, calls, gradients = make_groups([(5, [4, 3]), (2, [6])]), [], []
+    for checkpointing in (False, asked):
+        policy = load_policy(str(tmp_path), gradient_checkpointing=checkpointing)
+        calls.clear()
+        for layer in policy.causal_lm.model.layers:
+            layer.mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+        [microbatch] = policy.pack(groups, 100)
+        policy.score(microbatch, [Score.LOGPROB]).logprob.sum().backward()
+        gradients.append([parameter.grad for _, parameter in policy.trained_parameters()])
+    assert len(calls) == 4 + again
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_a_model_that_cannot_compute_layers_again(tmp_path, monkeypatch):
