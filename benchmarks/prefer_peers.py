@@ -27,20 +27,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from peers.cases import ENVIRONMENT, Case, Contender
 from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, cases, precomputed
-from peers.pair_turns import compare_pairs, search_pairs, train_pairs_here
+from peers.pair_turns import compare_pairs, print_table, search_pairs, train_pairs_here
 from peers.turns import Place, measure
 
 STEPS = 3
 """Of each process; the first warms up."""
 SEARCH_STEPS = 2
-COLUMNS = (
-    *("", "useful tokens/s", "burnish is", "tokens per processor second", "burnish is"),
-    *("MiB above the model", "burnish needs", "s to step 1", "apart"),
-)
 
 
 def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int) -> None:
@@ -54,22 +49,6 @@ def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int
     for case in chosen:
         write_pairs(place.rows(case), case, place.model(case.size), steps, shared)
         write_pairs(place.rows(case, searching=True), case, place.model(case.size), SEARCH_STEPS, shared)
-
-
-def print_table(result: dict[str, Any]) -> None:
-    """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
-    print(f"\n**{result['case']}**, {result['pairs_per_step']} pairs a step, prompts {result['prompt_share']:.0%}\n")
-    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
-    for name, each in result["contenders"].items():
-        ours = result["contenders"][each["against"]]
-        speed = ours["tokens_per_second"] / each["tokens_per_second"]
-        cpu = ours["tokens_per_cpu_second"] / each["tokens_per_cpu_second"]
-        print(
-            f"| {name} | {each['tokens_per_second']:,.0f} | {speed:.2f}× | {each['tokens_per_cpu_second']:,.0f} "
-            f"| {cpu:.2f}× | {each['beyond_mib']:,.0f} | {ours['beyond_mib'] / each['beyond_mib']:.2f}× "
-            f"| {each['seconds_to_first_step']:.0f} | {each['apart']:.0e} |",
-            flush=True,
-        )
 
 
 def rivals(fastest: Contender) -> tuple[Contender, ...]:

@@ -62,15 +62,16 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"\nprocesses that judge, beside it: {ours['beside_mib']:,.0f} MiB", flush=True)
 
 
-def run(chosen: Sequence[Case], place: Place, rounds: int, path: Path | None, known: Contender | None) -> None:
+def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, known: Contender | None) -> None:
     """Searches for TRL's best unless it is known, compares, tells."""
     from peers.rl_turns import compare_prompts, search_prompts
 
+    others = () if given.brief else (DEFAULTS,)
     measure(
         chosen,
-        path,
+        given.json,
         seek=lambda case: (known, {}) if known else search_prompts(case, place),
-        compare=lambda case, best: compare_prompts(case, (BURNISH, best, DEFAULTS), place, rounds),
+        compare=lambda case, best: compare_prompts(case, (BURNISH, best, *others), place, given.rounds),
         tell=print_table,
     )
 
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M")
     parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 8'")
     parser.add_argument("--search", action="store_true", help="only look for TRL's fastest setting")
+    parser.add_argument("--brief", action="store_true", help="without TRL's defaults")
     parser.add_argument("--prompts", type=int, help="of a step; otherwise as `peers/rl_cases.py` has it for the size")
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     given = parser.parse_args()
@@ -106,7 +108,7 @@ def main() -> None:
 
             print({case.name: search_prompts(case, place)[0].name for case in chosen})
             return
-        run(chosen, place, given.rounds, given.json, known)
+        run(chosen, place, given, known)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from burnish.model.value_head import Judging, with_value_head
 from burnish.recipe.inputs import open_to_look
 from burnish.sources import epoch_order
 from burnish.types import Group
@@ -43,6 +44,12 @@ def save_llama(folder: Path, shape: dict[str, int], heads: int) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(**shape, num_attention_heads=heads, max_position_embeddings=POSITIONS, pad_token_id=0)
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def save_judge(folder: Path) -> None:
+    """The language model in the folder becomes a reward model with a random value head."""
+    model = with_value_head(LlamaForCausalLM.from_pretrained(folder), Judging(seed=0))
+    model.save_pretrained(folder)
 
 
 def make_tokenizer(vocabulary: int, shared: Path) -> PreTrainedTokenizerBase:

@@ -20,10 +20,10 @@ from burnish.runs import RunFolder, StageFolder, StopSignal
 from burnish.sampling import LocalSampler
 from burnish.tasks import Judge
 from burnish.watch import Listeners, open_progress
+from peers import rl_reward
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.rl_cases import LEARNING_RATE, RESPONSES, WRITTEN
-from peers.rl_prompts import REWARD
 from peers.split import Split
 
 
@@ -66,7 +66,7 @@ def _settings(case: Case, contender: Contender, model: Path, rows: Path) -> dict
     return {
         "model": str(model),
         "data": str(rows),
-        "reward": REWARD,
+        "reward": f"{rl_reward.__file__}:vowels",
         "algorithm": "grpo",
         "responses": RESPONSES,
         "groups_per_step": case.rows_per_step,

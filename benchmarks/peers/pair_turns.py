@@ -13,6 +13,11 @@ from peers.pair_cases import AGREEMENT, COMPUTED, SEARCHED, is_exact, peer_of
 from peers.pairs import prompt_share, useful_tokens
 from peers.turns import OURS, Figures, Found, Place, search, train_apart
 
+COLUMNS = (
+    *("", "useful tokens/s", "burnish is", "tokens per processor second", "burnish is"),
+    *("MiB above the model", "burnish needs", "s to step 1", "apart"),
+)
+
 
 def train_pairs_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
     """In this process, which imports only what the contender needs."""
@@ -24,14 +29,24 @@ def train_pairs_here(case: Case, contender: Contender, model: Path, rows: Path) 
         return train(case, contender, model, rows, Path(output) / "run")
 
 
-def search_pairs(case: Case, place: Place) -> Found:
+def train_rewards_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
+    """As `train_pairs_here`, for reward models."""
+    if contender.library == OURS:
+        from peers.ours_on_rewards import train
+    else:
+        from peers.theirs_on_rewards import train
+    with tempfile.TemporaryDirectory(dir=rows.parent) as output:
+        return train(case, contender, model, rows, Path(output) / "run")
+
+
+def search_pairs(case: Case, place: Place, tried: Sequence[Contender] = SEARCHED) -> Found:
     """TRL's fastest setting of those that are tried, by useful tokens per second without the first step."""
     tokens = sum(useful_tokens(place.rows(case, searching=True), case.rows_per_step)[1:])
 
     def rate(figures: Figures) -> float:
         return tokens / sum(figures["walls"][1:])
 
-    return search(case, [each for each in SEARCHED if each.batch <= case.rows_per_step], place, rate)
+    return search(case, [each for each in tried if each.batch <= case.rows_per_step], place, rate)
 
 
 def compare_pairs(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any]:
@@ -62,6 +77,22 @@ def compare_pairs(case: Case, rivals: Sequence[Contender], place: Place, rounds:
     }
 
 
+def print_table(result: dict[str, Any]) -> None:
+    """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
+    print(f"\n**{result['case']}**, {result['pairs_per_step']} pairs a step, prompts {result['prompt_share']:.0%}\n")
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for name, each in result["contenders"].items():
+        ours = result["contenders"][each["against"]]
+        speed = ours["tokens_per_second"] / each["tokens_per_second"]
+        cpu = ours["tokens_per_cpu_second"] / each["tokens_per_cpu_second"]
+        print(
+            f"| {name} | {each['tokens_per_second']:,.0f} | {speed:.2f}× | {each['tokens_per_cpu_second']:,.0f} "
+            f"| {cpu:.2f}× | {each['beyond_mib']:,.0f} | {ours['beyond_mib'] / each['beyond_mib']:.2f}× "
+            f"| {each['seconds_to_first_step']:.0f} | {each['apart']:.0e} |",
+            flush=True,
+        )
+
+
 def _summary(found: list[Figures], tokens: list[int]) -> dict[str, Any]:
     """Medians over rounds. Rates leave the first step out, in whose time all preparation is."""
     return {
@@ -73,7 +104,7 @@ def _summary(found: list[Figures], tokens: list[int]) -> dict[str, Any]:
 
 
 def _apart(mine: Figures, other: Figures, case: Case) -> float:
-    """The largest relative difference of losses and log-probabilities of chosen, in the first two steps.
+    """The largest relative difference of losses and log-probabilities of chosen (of rewards), in the first two steps.
 
     The first loss is ln 2 whatever is computed; the log-probabilities are not, and the second loss has seen an update.
     Adapters are drawn differently by the two libraries, so there the first step alone can be compared.

@@ -22,7 +22,7 @@ DEFAULTS = Contender("TRL, defaults", "trl")
 """bfloat16 autocast, gradient checkpointing, 8 padded rows a forward."""
 BATCHED = {"use_transformers_continuous_batching": True}
 SEARCHED = (
-    *(Contender(f"TRL, float32, {n}", "trl", n, FLOAT32) for n in (4, 8, 32)),
+    *(Contender(f"TRL, float32, {n}", "trl", n, FLOAT32) for n in (2, 4, 8, 32)),
     Contender("TRL, bfloat16, 8", "trl", 8, {"gradient_checkpointing": False}),
     Contender("TRL, float32, 8, continuous batching", "trl", 8, {**FLOAT32, **BATCHED}),
 )

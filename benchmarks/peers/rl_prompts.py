@@ -1,4 +1,4 @@
-"""Prompts that all contenders answer, in the same order: real text, cut to 32 to 256 tokens. And the reward.
+"""Prompts that all contenders answer, in the same order: real text, cut to 32 to 256 tokens.
 
 Both tokenise the same text by the same tokenizer; TRL's file is in the order in which Burnish draws.
 """
@@ -17,14 +17,6 @@ from burnish.sources.draws import Draws
 from peers.cases import Case
 from peers.material import rows_of
 from peers.rl_cases import LONGEST, SHORTEST
-
-REWARD = f"{__file__}:vowels"
-"""As a recipe names it."""
-
-
-def vowels(completions: list[str], **_: object) -> list[float]:
-    """The share of vowels: cheap, and hardly ever the same for two answers."""
-    return [sum(letter in "aeiou" for letter in said) / max(1, len(said)) for said in completions]
 
 
 def write_prompts(path: Path, case: Case, model: Path, steps: int, shared: Path) -> None:

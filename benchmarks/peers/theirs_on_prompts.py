@@ -13,7 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.rl_cases import LEARNING_RATE, RESPONSES, WRITTEN
-from peers.rl_prompts import vowels
+from peers.rl_reward import vowels
 from peers.split import Split
 from peers.theirs import Ears
 

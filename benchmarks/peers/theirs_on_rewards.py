@@ -1,0 +1,73 @@
+"""TRL's RewardTrainer as a contender: pairs are tokens already, and steps are as long as Burnish's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from trl import RewardConfig, RewardTrainer
+
+from peers.cases import Case, Contender
+from peers.meter import Meter
+from peers.reward_cases import LEARNING_RATE
+from peers.theirs import Ears
+
+
+class Listening(Ears):
+    """Hears the mean reward too."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(meter)
+        self.rewards: list[float] = []
+
+    def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, Any], **others: Any) -> None:
+        super().on_log(arguments, state, control, logs, **others)
+        if "mean_reward" in logs:
+            self.rewards.append(float(logs["mean_reward"]))
+
+
+def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
+    """One epoch over the pairs; returns the meter's figures, and the mean reward by step."""
+    pairs = datasets.load_dataset(
+        "json", data_files=str(rows.with_suffix(".tokens")), split="train", cache_dir=str(output / "datasets")
+    )
+    meter = Meter()
+    weights = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32)
+    ears = Listening(meter)
+    meter.loaded(weights)
+    trainer = RewardTrainer(
+        weights,
+        args=RewardConfig(**(_settings(case, contender, output) | contender.settings)),
+        train_dataset=pairs.map(_whole, remove_columns="prompt_ids"),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        callbacks=[ears],
+    )
+    trainer.train()
+    return {**meter.figures(), "chosen": ears.rewards}
+
+
+def _whole(pair: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Prompts with their answers, as RewardTrainer's collator takes them."""
+    return {name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")}
+
+
+def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
+    """What makes the training the same as Burnish's. The optimiser is TRL's default: torch's fused AdamW."""
+    batch = min(contender.batch, case.rows_per_step)
+    return {
+        "output_dir": str(output),
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": case.rows_per_step // batch,
+        "num_train_epochs": 1,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "train_sampling_strategy": "sequential",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }

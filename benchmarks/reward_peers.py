@@ -1,0 +1,77 @@
+"""Reward models by Burnish beside TRL's RewardTrainer: the same weights and head, pairs, order, optimiser, type.
+
+    python benchmarks/reward_peers.py --shared ../shared --only 15M --json docs/pictures/reward_peers.json
+
+Llamas of 15 and 100 million parameters with random weights and one value head, saved once; pairs of HH-RLHF
+(helpful-base, split test, 30 to 1 000 tokens each); Bradley–Terry without options; full weights. First, TRL's fastest
+setting is sought (`peers/reward_cases.py` has those that are tried). Then all train in turn, as `prefer_peers.py` does
+it, whose figures these are. Losses and mean rewards of the first two steps must agree in four digits where TRL computes
+in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from peers.cases import Case, Contender
+from peers.pair_turns import compare_pairs, print_table, search_pairs, train_rewards_here
+from peers.reward_cases import BURNISH, CASES, DEFAULTS, SEARCHED
+from peers.turns import Place, measure
+
+STEPS = 3
+"""Of each process; the first warms up."""
+SEARCH_STEPS = 2
+
+
+def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int) -> None:
+    """Pairs of all cases and of the search, and reward models."""
+    from peers.material import save_judge, save_model
+    from peers.pairs import write_pairs
+
+    os.environ["BURNISH_CACHE"] = str(place.folder / "cache")
+    for case in chosen:
+        model = place.model(case.size)
+        save_model(model, case.size, shared)
+        write_pairs(place.rows(case), case, model, steps, shared)
+        write_pairs(place.rows(case, searching=True), case, model, SEARCH_STEPS, shared)
+        save_judge(model)
+
+
+def main() -> None:
+    """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each process, 2 or more; the first warms up")
+    parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M")
+    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 2'")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
+    given = parser.parse_args()
+    if given.contender:
+        case, contender, model, rows = json.loads(given.contender)
+        print(json.dumps(train_rewards_here(Case(*case), Contender.of(contender), Path(model), Path(rows))))
+        return
+    known = next((each for each in SEARCHED if each.name == given.best), None)
+    if not given.shared or given.steps < 2 or (given.best and known is None):
+        parser.error(f"--shared, two steps, and --best one of: {'; '.join(each.name for each in SEARCHED)}")
+    chosen = [case for case in CASES if given.only in case.name]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        make_material(chosen, place, given.shared, given.steps)
+        measure(
+            chosen,
+            given.json,
+            seek=lambda case: (known, {}) if known else search_pairs(case, place, SEARCHED),
+            compare=lambda case, best: compare_pairs(case, (BURNISH, best, DEFAULTS), place, given.rounds),
+            tell=print_table,
+        )
+
+
+if __name__ == "__main__":
+    main()
