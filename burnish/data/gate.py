@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.formats import ComparisonError
+from burnish.data.gate_rules import Rule, Rules
 from burnish.data.mixture import Data
 from burnish.data.records import AnyExample, Labelled, Ranked, Said
 from burnish.errors import DataError
 
-Rule = Literal["drop", "keep", "stop"]
 Finding = Literal["identical", "tie", "prompts", "empty", "duplicate", "contradiction", "leak"]
 """identical: all answers are the same. tie: none is better. prompts: the answers follow different prompts. empty: an
 answer is empty or white space. duplicate: an earlier row says the same. contradiction: another row prefers the
@@ -42,24 +42,6 @@ _SHOWN = 3
 """Rows that are named."""
 _LIKE_COIN = 1.96
 """Standard deviations of a coin beyond which a share is worth a line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What happens to rows of each finding. (Identical answers, ties and different prompts cannot be kept: there is
-    nothing to learn from them.)"""
-
-    identical: Rule = "drop"
-    tie: Rule = "drop"
-    prompts: Rule = "stop"
-    empty: Rule = "drop"
-    duplicate: Rule = "keep"
-    contradiction: Rule = "keep"
-    leak: Rule = "drop"
-    most_longer: float = 1.0
-    """Largest share of pairs whose better answer is the longer one."""
-    least_per_tag: int = 0
-    """Fewest rows of each tag, and of each two tags that meet in a row."""
 
 
 @dataclass(frozen=True, slots=True)

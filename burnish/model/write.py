@@ -77,15 +77,7 @@ def write_model(
     if form == "gguf":
         raise _no_gguf(name)
     _refuse_occupied(output)
-    named = find_model(name, base)
-    if named.kind == "model" and form == "adapter":
-        raise ModelError(
-            given=f"{name} is a whole model, to be written as an adapter",
-            rule="an adapter is what was trained beside a base",
-            remedy="leave out --form, or name the run or folder of the adapter",
-        )
-    if form == "merged" and named.kind == "adapter":
-        refuse_quantised(named)
+    named = _to_be_written(name, base, form)
     merging = form == "merged" and named.kind == "adapter"
     # An adapter is added to weights that can hold the sum, also where it was trained beside quantised ones.
     whole_and_alone = form == "merged" and not others
@@ -111,6 +103,20 @@ def write_model(
         told = replayed.line(judges=judges)
         write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=told, parts=names, judges=judges)
     return Written(output, replayed, _called(dtype), opened.notes)
+
+
+def _to_be_written(name: str, base: str | None, form: Form) -> Named:
+    """What the name means, if it can have the form."""
+    named = find_model(name, base)
+    if named.kind == "model" and form == "adapter":
+        raise ModelError(
+            given=f"{name} is a whole model, to be written as an adapter",
+            rule="an adapter is what was trained beside a base",
+            remedy="leave out --form, or name the run or folder of the adapter",
+        )
+    if form == "merged" and named.kind == "adapter":
+        refuse_quantised(named)
+    return named
 
 
 def _combined(opened: Opened, others: Sequence[Named], how: Combination) -> Opened:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from burnish.data import Prepared
 from burnish.data.formats import Stage
-from burnish.data.gate import Rules
+from burnish.data.gate_rules import Rules
 from burnish.data.mixture import open_data
 from burnish.data.siblings import Comparison
 from burnish.errors import DataError, ModelError, RecipeError

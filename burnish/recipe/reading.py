@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.data.formats import Stage
-from burnish.data.gate import Rules
+from burnish.data.gate_rules import Rules
 from burnish.data.lengths import Overlong
 from burnish.data.maker import ControlRule
 from burnish.data.rendering import TrainOn

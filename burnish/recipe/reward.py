@@ -10,11 +10,10 @@ from pydantic import Field, model_validator
 
 from burnish.config.own_code import is_own
 from burnish.data.formats import Stage
-from burnish.data.gate import Rules
+from burnish.data.gate_rules import Rules
 from burnish.data.siblings import Comparison
 from burnish.losses import Loss
 from burnish.losses.reward import REWARD_LOSSES
-from burnish.recipe.gate import Gate
 from burnish.recipe.training import FromAnswers
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -42,7 +41,7 @@ class Reward(FromAnswers):
     centring: Annotated[float, Field(ge=0)] | None = None
     """Weight of (chosen + rejected)², which keeps rewards around 0 (0.01 in arXiv 2312.09244); of bradley_terry;
     null: 0."""
-    gate: Gate = Gate()
+    gate: Rules = Rules()
     """What happens to flawed rows."""
 
     @model_validator(mode="after")
@@ -90,4 +89,4 @@ class Reward(FromAnswers):
 
     @property
     def gate_rules(self) -> Rules:
-        return self.gate.rules
+        return self.gate
