@@ -29,7 +29,7 @@ from burnish.model.merge import merge, narrow, refuse_quantised, types_of
 from burnish.model.open import Named, Opened, find_model, open_named, with_template
 from burnish.model.quantised import BASE
 from burnish.model.replay import Logprobs, Replayed, logprobs, prompts_of, replay, widened
-from burnish.model.value_head import is_judge
+from burnish.model.value_head import is_judge, judging_of
 from burnish.watch import quiet_transformers
 
 Form = Literal["merged", "adapter", "gguf"]
@@ -87,8 +87,8 @@ def write_model(
     if template is not None:
         opened = with_template(opened, template)
     vocabulary = opened.causal_lm.get_input_embeddings().weight.shape[0]
-    judges = is_judge(opened.causal_lm)
-    if not judges:
+    judging = judging_of(opened.causal_lm) if is_judge(opened.causal_lm) else None
+    if judging is None:
         check_end_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
     prompts = prompts_of(opened.tokenizer, opened.template, vocabulary)
     model, expected = merge(opened, prompts) if merging else _as_stored(opened, prompts)
@@ -100,9 +100,9 @@ def write_model(
         rounded = logprobs(widened(model), prompts) if merging else None
         replayed = replay(place, opened.tokenizer, prompts, expected, rounded, dtype)
         names = [each.rsplit("/", 1)[-1] for each in (name, *others)] if others else []
-        told = replayed.line(judges=judges)
-        write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=told, parts=names, judges=judges)
-    return Written(output, replayed, _called(dtype), opened.notes)
+        told, numbers = replayed.line(judges=judging is not None), _called(dtype)
+        write_card(place, named, output.name, form=form, dtype=numbers, checked=told, parts=names, judging=judging)
+    return Written(output, replayed, numbers, opened.notes)
 
 
 def _to_be_written(name: str, base: str | None, form: Form) -> Named:

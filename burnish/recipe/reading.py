@@ -29,6 +29,11 @@ class Reading(Settings):
         return None
 
     @property
+    def score_names(self) -> tuple[str, ...]:
+        """Columns with the scores of a response; (): rows have one of the formats."""
+        return ()
+
+    @property
     def gate_rules(self) -> Rules | None:
         """What happens to flawed comparisons; None: there are none."""
         return None
