@@ -18,8 +18,11 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.model.adapters.combine import Combination
     from burnish.model.write import Form
     from burnish.recipe.evaluation import Evaluated
+    from burnish.recipe.judgement_evaluation import EvaluatedJudgements
     from burnish.recipe.pair_evaluation import EvaluatedPairs
     from burnish.recipe.pass_evaluation import EvaluatedPasses
+
+    Found = Evaluated | EvaluatedPairs | EvaluatedJudgements | EvaluatedPasses
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -104,22 +107,12 @@ def evaluate(
     samples: Annotated[Path | None, typer.Option(help="Write every question and answer to this .jsonl file.")] = None,
 ) -> None:
     """Loss, perplexity and exact match on a file (of several turns, the loss is of all, the match of the last); on
-    pairs, how often the better answer is worth more to the model; with verifier=…, pass@k."""
-    from burnish.config.text import parse_overrides
-    from burnish.recipe.evaluation import Evaluation, read_settings
-    from burnish.recipe.evaluation import evaluate as measure
-    from burnish.recipe.pair_evaluation import evaluate_pairs, holds_comparisons
-    from burnish.recipe.pass_evaluation import PassEvaluation, evaluate_passes
-
+    pairs, how often the better answer is worth more to the model; of a reward model, how well it judges; with
+    verifier=…, pass@k."""
     for path in (output, samples):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
-    found: Evaluated | EvaluatedPairs | EvaluatedPasses
-    if "verifier" in parse_overrides(settings or []):
-        found = evaluate_passes(model, read_settings(PassEvaluation, {"data": data}, settings or []), base=base)
-    else:
-        asked = read_settings(Evaluation, {"data": data}, settings or [])
-        found = (evaluate_pairs if holds_comparisons(asked) else measure)(model, asked, base=base)
+    found = _measured(model, data, settings or [], base)
     for note in found.notes:
         _note(note)
     text = json.dumps(found.figures(), ensure_ascii=False)
@@ -132,6 +125,24 @@ def evaluate(
         typer.echo(text)
     else:
         _show(found)
+
+
+def _measured(model: str, data: str, settings: list[str], base: str | None) -> Found:
+    """By what the settings ask for, what the model is, and what the rows mean."""
+    from burnish.config.text import parse_overrides
+    from burnish.recipe.evaluation import Evaluation, read_settings
+    from burnish.recipe.evaluation import evaluate as measure
+    from burnish.recipe.judgement_evaluation import evaluate_judgements, judging_to_measure
+    from burnish.recipe.pair_evaluation import evaluate_pairs, holds_comparisons
+    from burnish.recipe.pass_evaluation import PassEvaluation, evaluate_passes
+
+    if "verifier" in parse_overrides(settings):
+        return evaluate_passes(model, read_settings(PassEvaluation, {"data": data}, settings), base=base)
+    asked = read_settings(Evaluation, {"data": data}, settings)
+    judging = judging_to_measure(model, base)
+    if judging is not None:
+        return evaluate_judgements(model, asked, judging, base=base)
+    return (evaluate_pairs if holds_comparisons(asked) else measure)(model, asked, base=base)
 
 
 def _table(found: Evaluated) -> list[tuple[str, str]]:
@@ -148,7 +159,7 @@ def _table(found: Evaluated) -> list[tuple[str, str]]:
     return rows
 
 
-def _show(found: Evaluated | EvaluatedPairs | EvaluatedPasses) -> None:
+def _show(found: Found) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -12,7 +12,7 @@ from burnish.losses.reward import BradleyTerry
 from burnish.sampling import Sampler, SamplingParams
 from burnish.sources import RowSource, Source
 from burnish.sources.annotate import AnnotatedSource, FrozenPolicy, Moves, PresentPolicy
-from burnish.sources.judged import JudgedRows
+from burnish.sources.judged import JudgedAt, JudgedRows, judged_at_end
 from burnish.sources.mismatching import MismatchingSource
 from burnish.sources.rollouts import Annotate, Asked, Judging, RolloutSettings, RolloutSource
 from burnish.types import Group
@@ -90,6 +90,7 @@ def reward(
     rows: Sequence[Sequence[Group]],
     loss: Loss | None = None,
     *,
+    judged_at: JudgedAt = judged_at_end,
     sequences_per_step: int = 32,
     seed: int = 0,
     epochs: float = 1.0,
@@ -98,10 +99,11 @@ def reward(
 ) -> Method:
     """A reward model from comparisons (Christiano et al. 2017, arXiv 1706.03741; Ouyang et al. 2022, arXiv 2203.02155).
 
-    Groups of several responses, best first, each judged at its last token; Bradley–Terry, unless told otherwise.
+    Groups of several responses, best first, each judged at its last token (or elsewhere, `judged_at`); Bradley–Terry,
+    unless told otherwise.
     """
     source = RowSource(
-        JudgedRows(rows),
+        JudgedRows(rows, judged_at),
         sequences_per_step=sequences_per_step,
         seed=seed,
         epochs=epochs,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from burnish.types import Denominator, Group, Layout, Microbatch, Response, Segment
 
-STREAMS = ("sampler_logprobs", "advantages", "reference_logprobs", "teacher_logprobs", "values")
+STREAMS = ("sampler_logprobs", "advantages", "reference_logprobs", "teacher_logprobs", "values", "labels")
 """The token-aligned float streams of a response that travel with its scored tokens."""
 
 
@@ -255,7 +255,14 @@ def _build(parts: list[Part]) -> Microbatch:
     return _assemble(torch.cat(tokens), layout, scored, _sequence_facts(parts))
 
 
-_SEQUENCE_FACTS = ("sequence_group", "sequence_index", "sequence_siblings", "sequence_reward", "sequence_tokens")
+_SEQUENCE_FACTS = (
+    "sequence_group",
+    "sequence_index",
+    "sequence_siblings",
+    "sequence_reward",
+    "sequence_scores",
+    "sequence_tokens",
+)
 
 
 def _sequence_facts(parts: list[Part]) -> dict[str, Any]:
@@ -268,6 +275,7 @@ def _sequence_facts(parts: list[Part]) -> dict[str, Any]:
         "sequence_index": torch.tensor([part.first_response + k for part, k, _ in every]),
         "sequence_siblings": torch.tensor(siblings),
         "sequence_reward": torch.tensor(rewards, dtype=torch.float32),
+        "sequence_scores": torch.tensor([response.scores or () for _, _, response in every], dtype=torch.float32),
     }
 
 

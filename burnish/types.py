@@ -51,6 +51,10 @@ class Response:
     reward: float | None = None
     """The verdict: a score, where a group's responses are ranked best first; 1 or 0 for wanted or not wanted. None: not
     judged, or the judge failed (a failure is never reward 0)."""
+    scores: tuple[float, ...] | None = None
+    """K scores, in the order of their names, which the stage knows; None: it is judged by one, or not."""
+    labels: Tensor | None = None
+    """[R] float32, how good the step is that ends at a token; NaN: none ends there. None: it is not judged by steps."""
     finish: Finish | None = None
     """How it ended; None: from a data set."""
 
@@ -217,6 +221,8 @@ class Microbatch:
     """[S], as in Response; None: no response of the microbatch has it."""
     values: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""
+    labels: Tensor | None = None
+    """[S], as in Response; None: no response of the microbatch has it."""
     sequence_group: Tensor
     """[num_sequences] int64, index of each response's group in the step (not in the microbatch: groups may split)."""
     sequence_index: Tensor
@@ -225,6 +231,8 @@ class Microbatch:
     """[num_sequences] int64, responses of each response's whole group, itself included."""
     sequence_reward: Tensor
     """[num_sequences] float32, as in Response; NaN: none."""
+    sequence_scores: Tensor
+    """[num_sequences, K] float32, as in Response; K = 0: there are none."""
     sequence_tokens: Tensor
     """[num_sequences] int64, scored tokens of each response."""
     members: Tensor

@@ -14,9 +14,10 @@ import numpy as np
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged
 from burnish.data import Prepared
-from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Ranked
+from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Ranked, Scored, Stepped
 from burnish.data.rendering import begin_token
 from burnish.data.siblings import judged as each_alone
+from burnish.data.siblings import one_judged
 from burnish.data.store import DOCUMENT, SHORTENED, UNENDED
 from burnish.data.view import Shown, show
 
@@ -103,6 +104,8 @@ def _expected(example: AnyExample, train_on: str) -> tuple[list[str], list[str]]
     """Texts that are learned, and texts that are not; None: a part of a message is learned, which no rule here says."""
     if isinstance(example, Ranked | Labelled):
         example = each_alone(example, "any")[0][0]
+    elif isinstance(example, Scored | Stepped):
+        example = one_judged(example, "scores" if isinstance(example, Scored) else "steps")
     if isinstance(example, Document) or train_on not in ("assistant", "last", "everything"):
         return None
     if isinstance(example, Completion):

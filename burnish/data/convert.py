@@ -24,7 +24,7 @@ from burnish.data.formats import (
 )
 from burnish.data.mixture import Data
 from burnish.data.reading.content import new_file
-from burnish.data.records import Said
+from burnish.data.records import Said, Stepped, Task
 from burnish.errors import DataError
 
 _PREFERENCE = (1.0, 0.0)
@@ -45,6 +45,10 @@ def canonical(example: AnyExample) -> dict[str, object]:
     if isinstance(example, Labelled):
         said = {"prompt": _said(example.prompt), "completion": _said(example.response), "label": example.label}
         return {**said, **_tools(example.tools)}
+    if isinstance(example, Stepped):
+        steps = {"completions": list(example.steps), "labels": list(example.labels)}
+        return {"prompt": _said(example.prompt), **steps, **_tools(example.tools)}
+    assert isinstance(example, Task), "rows with several scores come where these are named"
     return {"prompt": _said(example.prompt), "reference": example.reference, "extra": dict(example.extra)}
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.formats import ComparisonError
+from burnish.data.gate_rules import Rule, Rules
 from burnish.data.mixture import Data
-from burnish.data.records import AnyExample, Labelled, Ranked, Said
+from burnish.data.records import AnyExample, Judged, Labelled, Ranked, Said, Stepped, answers
 from burnish.errors import DataError
 
-Rule = Literal["drop", "keep", "stop"]
 Finding = Literal["identical", "tie", "prompts", "empty", "duplicate", "contradiction", "leak"]
 """identical: all answers are the same. tie: none is better. prompts: the answers follow different prompts. empty: an
 answer is empty or white space. duplicate: an earlier row says the same. contradiction: another row prefers the
@@ -42,24 +42,6 @@ _SHOWN = 3
 """Rows that are named."""
 _LIKE_COIN = 1.96
 """Standard deviations of a coin beyond which a share is worth a line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What happens to rows of each finding. (Identical answers, ties and different prompts cannot be kept: there is
-    nothing to learn from them.)"""
-
-    identical: Rule = "drop"
-    tie: Rule = "drop"
-    prompts: Rule = "stop"
-    empty: Rule = "drop"
-    duplicate: Rule = "keep"
-    contradiction: Rule = "keep"
-    leak: Rule = "drop"
-    most_longer: float = 1.0
-    """Largest share of pairs whose better answer is the longer one."""
-    least_per_tag: int = 0
-    """Fewest rows of each tag, and of each two tags that meet in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +164,7 @@ def inspect(data: Data, rules: Rules, held_out: Gate | None = None) -> Gate:
     return _judged(data, rules, seen)
 
 
-def _examples(data: Data, seen: _Seen) -> Iterator[tuple[int, Ranked | Labelled, list[str]]]:
+def _examples(data: Data, seen: _Seen) -> Iterator[tuple[int, Judged, list[str]]]:
     """Each comparison with its row and its tags; what is wrong with others is noted."""
     start = 0
     for part in data.parts:
@@ -195,7 +177,7 @@ def _examples(data: Data, seen: _Seen) -> Iterator[tuple[int, Ranked | Labelled,
                 continue
             except DataError:  # which the preparation tells, with all others
                 continue
-            if isinstance(example, Ranked | Labelled):
+            if isinstance(example, Judged):
                 yield start + index, example, tags_of(row.get("tags"))
         start += len(part.rows)
 
@@ -205,7 +187,7 @@ def tags_of(value: object) -> list[str]:
     return [value] if isinstance(value, str) else [str(tag) for tag in value] if isinstance(value, list) else []
 
 
-def _look(row: int, example: Ranked | Labelled, seen: _Seen) -> None:
+def _look(row: int, example: Judged, seen: _Seen) -> None:
     """One row, by itself and beside the earlier ones."""
     responses = _responses(example)
     texts = [_text(response) for response in responses]
@@ -216,7 +198,7 @@ def _look(row: int, example: Ranked | Labelled, seen: _Seen) -> None:
         seen.add("empty", row)
     prompt, digests = _digest(_text(example.prompt)), [_digest(text) for text in texts]
     seen.prompts[row] = prompt
-    said = _digest(b"".join([prompt, *digests, *([b"%d" % example.label] if isinstance(example, Labelled) else [])]))
+    said = _digest(b"".join([prompt, *digests, _verdict(example)]))
     if said in seen.first:
         seen.add("duplicate", row)
         return
@@ -231,17 +213,26 @@ def _look(row: int, example: Ranked | Labelled, seen: _Seen) -> None:
         seen.lengths["longer" if better > worse else "shorter" if better < worse else "equal"] += 1
 
 
-def _opposite(example: Ranked | Labelled, prompt: bytes, digests: Sequence[bytes]) -> bytes:
+def _verdict(example: Judged) -> bytes:
+    """What a row says of its answer, beside the order of several."""
+    if isinstance(example, Labelled):
+        return b"%d" % example.label
+    if isinstance(example, Ranked):
+        return b""
+    return repr(example.labels if isinstance(example, Stepped) else example.scores).encode()
+
+
+def _opposite(example: Judged, prompt: bytes, digests: Sequence[bytes]) -> bytes:
     """The digest of the row that would say the opposite."""
     if isinstance(example, Labelled):
         return _digest(b"".join([prompt, *digests, b"%d" % (not example.label)]))
     return _digest(b"".join([prompt, *reversed(digests)]))
 
 
-def _responses(example: Ranked | Labelled) -> list[Said]:
+def _responses(example: Judged) -> list[Said]:
     """The best first."""
-    if isinstance(example, Labelled):
-        return [example.response]
+    if not isinstance(example, Ranked):
+        return list(answers(example))
     order = sorted(range(len(example.scores)), key=lambda index: -example.scores[index])
     return [example.responses[index] for index in order]
 

@@ -20,10 +20,20 @@ from numpy.typing import NDArray
 
 from burnish.data.control import ControlText
 from burnish.data.formats import Format
-from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Ranked
-from burnish.data.rendering import Rendering, TrainOn, complete, document, render
+from burnish.data.records import (
+    AnyExample,
+    Completion,
+    Conversation,
+    Document,
+    Judged,
+    Labelled,
+    Ranked,
+    Scored,
+    Stepped,
+)
+from burnish.data.rendering import Rendering, TrainOn, complete, document, render, with_labels
 from burnish.data.rows import Rows
-from burnish.data.siblings import Comparison, judged, shortenings, siblings
+from burnish.data.siblings import Comparison, judged, one_judged, shortenings, siblings
 from burnish.data.store import PLACE, Fault, Stretch
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
@@ -118,19 +128,34 @@ class Maker:
         Raises:
             DataError: the row cannot be written, or not as one text for each response.
         """
-        if not isinstance(example, Ranked | Labelled):
+        if not isinstance(example, Judged):
             yield from (_Group(row, (rendering,)) for rendering in self._written(example))
             return
         assert self.comparison is not None, "judged responses come where something is learned from them"
-        responses = judged(example, self.comparison)
-        renderings = [self._written(alone) for alone, _ in responses]
-        if any(len(each) != 1 for each in renderings):
+        if isinstance(example, Ranked | Labelled):
+            responses = judged(example, self.comparison)
+            renderings = tuple(self._as_one_text(alone) for alone, _ in responses)
+            yield _Group(row, renderings, tuple(worth for _, worth in responses))
+            return
+        rendering = self._as_one_text(one_judged(example, self.comparison))
+        if isinstance(example, Stepped):
+            rendering = with_labels(rendering, example)
+        yield _Group(row, (rendering,), scores=example.scores if isinstance(example, Scored) else None)
+
+    def _as_one_text(self, example: Conversation | Completion) -> Rendering:
+        """A response that is judged, with its prompt.
+
+        Raises:
+            DataError: it cannot be written, or not as one text.
+        """
+        found = self._written(example)
+        if len(found) != 1:
             raise DataError(
                 given="the template rewrites earlier turns of an answer once later ones follow",
                 rule="an answer that is compared is one text",
                 remedy="learn from its last turn alone (train_on=last), or name another template",
             )
-        yield _Group(row, tuple(each[0] for each in renderings), tuple(worth for _, worth in responses))
+        return found[0]
 
     def _encoded(self, written: Sequence[_Group]) -> Iterator[tuple[_Group, list[Sample | DataError]]]:
         """Each with its samples; all are tokenised at once."""
@@ -191,7 +216,9 @@ class _Group:
     row: int
     renderings: tuple[Rendering, ...]
     worth: tuple[float, ...] | None = None
-    """Of each; None: there is one, and it is not judged."""
+    """Of each; None: there is one, and it is not compared."""
+    scores: tuple[float, ...] | None = None
+    """Of the only one; None: it has none."""
 
 
 def _whole(group: _Group, samples: Sequence[Sample | DataError]) -> Sequence[Sample]:
@@ -204,18 +231,19 @@ def _whole(group: _Group, samples: Sequence[Sample | DataError]) -> Sequence[Sam
     for sample in samples:
         if isinstance(sample, DataError):
             raise sample
-        fitting.append(sample)
+        fitting.append(sample if group.scores is None else replace(sample, scores=group.scores))
     return fitting if group.worth is None else siblings(fitting, group.worth)
 
 
 def _usable(group: _Group, samples: Sequence[Sample | DataError]) -> Sequence[Sample]:
     """As `_whole`, but a rendering that stands alone may lack its sample."""
-    return _whole(group, samples if group.worth else [each for each in samples if isinstance(each, Sample)])
+    judged = group.worth or group.scores
+    return _whole(group, samples if judged else [each for each in samples if isinstance(each, Sample)])
 
 
 def _is_conversation(example: AnyExample) -> bool:
     """Whether the chat template writes it."""
-    if isinstance(example, Ranked | Labelled):
+    if isinstance(example, Judged):
         return isinstance(example.prompt, tuple)
     return isinstance(example, Conversation)
 
@@ -237,6 +265,8 @@ def _stretch(made: Sequence[tuple[int, Sample]], faults: Sequence[Fault], conver
         conversations=conversations,
         weights=_weights(samples),
         worth=_worth(samples),
+        scores=_scores(samples),
+        labels=_labels(samples),
     )
 
 
@@ -254,3 +284,19 @@ def _worth(samples: Sequence[Sample]) -> NDArray[np.float32] | None:
     if all(sample.worth is None for sample in samples):
         return None
     return np.array([np.nan if sample.worth is None else sample.worth for sample in samples], np.float32)
+
+
+def _scores(samples: Sequence[Sample]) -> NDArray[np.float32] | None:
+    """[samples, K]; None: none has any."""
+    found = [sample.scores for sample in samples if sample.scores is not None]
+    assert len(found) in (0, len(samples)), "all rows of a set have the scores that the user names"
+    return np.array(found, np.float32) if found else None
+
+
+def _labels(samples: Sequence[Sample]) -> NDArray[np.float32] | None:
+    """Of all samples, one after the other; None: none is judged by steps."""
+    if all(sample.labels is None for sample in samples):
+        return None
+    return np.concatenate(
+        [np.full(len(each.tokens), np.nan, np.float32) if each.labels is None else each.labels for each in samples]
+    )

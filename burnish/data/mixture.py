@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from burnish.config.own_code import is_own
-from burnish.data.formats import READY, Dialect, Format, Stage, check_mapping, recognise
+from burnish.data.formats import READY, Dialect, Format, Stage, check_mapping, recognise, recognise_scores
 from burnish.data.formats.format import Renamed
 from burnish.data.read import Documents, read_rows
 from burnish.data.rows import Indices, Row, Rows
@@ -44,6 +44,8 @@ class DataSource:
     """What one document of a text file is."""
     stream: int | None = None
     """Of a hub set, fetch only so many rows, the first ones; None: all."""
+    scores: tuple[str, ...] = ()
+    """Columns with the scores of a response; (): rows have one of the formats."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -196,7 +198,7 @@ def repeated(size: int, weight: float, seed: int) -> Indices:
 
 def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
     if not source.columns:
-        return recognise(columns, source.format, stage=stage)
+        return _recognised(source, columns, stage)
     if source.format is not None and is_own(source.format):
         raise DataError(
             given=f"format: {source.format} with columns: {dict(source.columns)}",
@@ -207,8 +209,13 @@ def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> 
     names = {theirs: ours for ours, theirs in source.columns.items()}
     hidden = set(source.columns) - set(names)
     seen = [names.get(column, column) for column in columns if column not in hidden]
-    found = recognise(seen, source.format, stage=stage, given=source.columns)
-    return _mapped(found, source.columns)
+    return _mapped(_recognised(source, seen, stage), source.columns)
+
+
+def _recognised(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
+    if source.scores:
+        return recognise_scores(columns, source.scores, given=source.columns)
+    return recognise(columns, source.format, stage=stage, given=source.columns)
 
 
 def _mapped(found: Format, columns: Mapping[str, str]) -> Format:

@@ -234,7 +234,9 @@ def _response(samples: Stretch, picked: Picked, at: int) -> Response:
     weights = None if samples.weights is None else samples.weights[part]
     worth = math.nan if samples.worth is None else float(samples.worth[picked.samples[at]])
     reward = None if math.isnan(worth) else worth
-    return to_response(samples.tokens[part], samples.trainable[part], weights, reward)
+    scores = None if samples.scores is None else tuple(samples.scores[picked.samples[at]].tolist())
+    labels = None if samples.labels is None else samples.labels[part]
+    return to_response(samples.tokens[part], samples.trainable[part], weights, reward, scores, labels)
 
 
 def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unusable, ...]) -> DataReport:

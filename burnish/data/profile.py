@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.maker import Maker
-from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Message, Ranked
+from burnish.data.records import AnyExample, Completion, Conversation, Document, Judged, Message, answers
 from burnish.data.rows import Rows
 from burnish.data.store import DOCUMENT, Stretch
 from burnish.errors import DataError
@@ -211,16 +211,14 @@ def _said(example: AnyExample) -> Iterator[tuple[Message, ...]]:
     """The messages of an example; of a comparison, its prompt and each answer."""
     if isinstance(example, Conversation):
         yield example.messages
-    elif isinstance(example, Ranked | Labelled):
-        responses = example.responses if isinstance(example, Ranked) else (example.response,)
-        yield from (said for said in (example.prompt, *responses) if isinstance(said, tuple))
+    elif isinstance(example, Judged):
+        yield from (said for said in (example.prompt, *answers(example)) if isinstance(said, tuple))
 
 
 def _texts(example: AnyExample) -> Iterator[str]:
     yield from (message.content for said in _said(example) for message in said if message.content)
-    if isinstance(example, Ranked | Labelled):
-        responses = example.responses if isinstance(example, Ranked) else (example.response,)
-        yield from (said for said in (example.prompt, *responses) if isinstance(said, str))
+    if isinstance(example, Judged):
+        yield from (said for said in (example.prompt, *answers(example)) if isinstance(said, str))
     elif isinstance(example, Completion):
         yield from (example.prompt, example.completion)
     elif isinstance(example, Document):

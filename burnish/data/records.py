@@ -98,6 +98,52 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """One response to a prompt, with K scores. Example: ``Scored("2+2=", " 5", scores=(0.0, 4.0))``."""
+
+    prompt: Said
+    response: Said
+    """Of the same kind as the prompt."""
+    scores: tuple[float, ...]
+    """In the order in which the user names them."""
+    tools: tuple[Mapping[str, object], ...] = ()
+    """As in Conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One response to a prompt, written in steps, each of which has a label.
+
+    Example: ``Stepped("2+2+1=", ("2+2 is 4.", "4+1 is 6."), labels=(1.0, 0.0))``.
+    """
+
+    prompt: Said
+    steps: tuple[str, ...]
+    """At least one; none is white space alone."""
+    labels: tuple[float, ...]
+    """How good each is: 1 right, 0 wrong, or a number between, or any score."""
+    tools: tuple[Mapping[str, object], ...] = ()
+    """As in Conversation."""
+
+    @property
+    def text(self) -> str:
+        """The response: steps stand in lines of their own, unless they end with white space themselves."""
+        return "".join(step if step[-1].isspace() else f"{step}\n" for step in self.steps).rstrip()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """In `text`, the last character of each step that is no white space."""
+        sizes = [len(step) + (not step[-1].isspace()) for step in self.steps]
+        starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        return tuple(start + len(step.rstrip()) - 1 for start, step in zip(starts, self.steps, strict=True))
+
+    @property
+    def response(self) -> Said:
+        """Of the same kind as the prompt."""
+        return self.text if isinstance(self.prompt, str) else (Message("assistant", self.text, trained=True),)
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A prompt without a response, which the model is to find, and what a response can be checked against."""
 
@@ -111,5 +157,13 @@ class Task:
 Example = Conversation | Completion
 """What supervised fine-tuning learns from."""
 
-AnyExample = Conversation | Completion | Document | Ranked | Labelled | Task
+Judged = Ranked | Labelled | Scored | Stepped
+"""What somebody has judged, and a preference or a reward is learned from."""
+
+AnyExample = Conversation | Completion | Document | Ranked | Labelled | Scored | Stepped | Task
 """What a row can mean."""
+
+
+def answers(example: Judged) -> tuple[Said, ...]:
+    """The responses that are judged, in the order of the row."""
+    return example.responses if isinstance(example, Ranked) else (example.response,)

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.control import SEAL, ControlText, ordinary_ranges
-from burnish.data.records import Completion, Conversation, Document, Message
+from burnish.data.records import Completion, Conversation, Document, Message, Stepped
 from burnish.data.writer import Script, Writer
 from burnish.errors import DataError, ModelError
 
@@ -47,6 +47,8 @@ class Rendering:
     """Whether all the rest of the text is learned as well."""
     document: bool = False
     """Whether the text is a document, which may be cut into pieces."""
+    labels: tuple[tuple[int, float], ...] = ()
+    """The last characters of steps, rising, and how good each step is."""
 
 
 def render(
@@ -257,6 +259,25 @@ def document(text: Document, tokenizer: PreTrainedTokenizerBase, control: Contro
     """A document as `complete` writes it, all of which is learned but its first token, which nothing predicts."""
     rendering = complete(Completion("", text.text), tokenizer, control)
     return replace(rendering, everything=True, document=True)
+
+
+def with_labels(rendering: Rendering, example: Stepped) -> Rendering:
+    """The rendering of a response in steps, with the label of each at its last character.
+
+    Raises:
+        DataError: the template writes the response in another way than it stands in the row.
+    """
+    text = example.text
+    written = text.strip()  # many templates write answers without the white space around them
+    place = rendering.text.find(written, rendering.spans[-1][0]) - (len(text) - len(text.lstrip()))
+    if not rendering.text.startswith(written, place + len(text) - len(text.lstrip())):
+        raise DataError(
+            given=f"the template does not write the steps as they stand in the row: {written[:60]!r}",
+            rule="a step is judged where it ends in the text",
+            remedy="name another template, or write the steps as it does",
+        )
+    marks = ((place + end, label) for end, label in zip(example.ends, example.labels, strict=True))
+    return replace(rendering, labels=tuple(marks))
 
 
 def _end_token(tokenizer: PreTrainedTokenizerBase) -> str:

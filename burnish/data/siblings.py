@@ -13,13 +13,26 @@ from typing import Literal
 
 import numpy as np
 
-from burnish.data.records import AnyExample, Completion, Conversation, Example, Labelled, Message, Ranked, Said
+from burnish.data.records import (
+    AnyExample,
+    Completion,
+    Conversation,
+    Example,
+    Judged,
+    Labelled,
+    Message,
+    Ranked,
+    Said,
+    Scored,
+    Stepped,
+)
 from burnish.data.tokenize import Sample
 from burnish.errors import DataError
 
-Comparison = Literal["rankings", "pairs", "triples", "verdicts", "any"]
+Comparison = Literal["rankings", "pairs", "triples", "verdicts", "any", "scores", "steps"]
 """What is learned from judged responses. rankings: which is better, of two or more. pairs, triples: of so many.
-verdicts: which are wanted (their reward is 1) and which are not (0). any: rankings, or single labelled responses."""
+verdicts: which are wanted (their reward is 1) and which are not (0). any: rankings, or single labelled responses.
+scores: several of each response. steps: how good each step of a response is."""
 _SIZES = {"pairs": 2, "triples": 3, "verdicts": 2}
 """Responses of a comparison."""
 
@@ -30,6 +43,8 @@ def judged(example: Ranked | Labelled, comparison: Comparison) -> tuple[tuple[Ex
     Raises:
         DataError: the row does not have what is learned.
     """
+    if comparison in ("scores", "steps"):
+        raise _not(comparison, "responses that are compared, or have a label")
     if isinstance(example, Labelled):
         if comparison not in ("verdicts", "any"):
             raise DataError(
@@ -44,6 +59,29 @@ def judged(example: Ranked | Labelled, comparison: Comparison) -> tuple[tuple[Ex
     worth = (1.0, 0.0) if comparison == "verdicts" else [example.scores[index] for index in order]
     alone = [_alone(example.prompt, example.responses[index], example) for index in order]
     return tuple(zip(alone, worth, strict=True))
+
+
+def one_judged(example: Scored | Stepped, comparison: Comparison) -> Example:
+    """A response that is judged by itself, with its prompt.
+
+    Raises:
+        DataError: the row does not have what is learned.
+    """
+    if isinstance(example, Scored) != (comparison == "scores") or comparison not in ("scores", "steps"):
+        has = "a response with several scores" if isinstance(example, Scored) else "a response in steps with labels"
+        raise _not(comparison, has)
+    return _alone(example.prompt, example.response, example)
+
+
+def _not(comparison: Comparison, has: str) -> DataError:
+    wants, remedy = {
+        "scores": ("several scores of each response", "give rows with these scores, or leave scores out"),
+        "steps": (
+            "a label for each step of a response",
+            "give rows of prompt, completions (the steps) and labels, or name another loss",
+        ),
+    }.get(comparison, ("which of two responses is better", "name a loss for such rows: step_cross_entropy"))
+    return DataError(given=has, rule=f"the loss learns {wants}", remedy=remedy)
 
 
 def _wrong_size(size: int, comparison: Comparison) -> DataError:
@@ -64,7 +102,7 @@ def _wrong_size(size: int, comparison: Comparison) -> DataError:
     return DataError(given=f"{size} responses", rule=rule, remedy=remedy)
 
 
-def _alone(prompt: Said, response: Said, example: Ranked | Labelled) -> Example:
+def _alone(prompt: Said, response: Said, example: Judged) -> Example:
     if isinstance(prompt, str):
         assert isinstance(response, str), "a response is of the kind of its prompt"
         return Completion(prompt, response)
@@ -116,7 +154,7 @@ def shortenings(example: AnyExample) -> Iterator[AnyExample]:
             shorter = replace(example, messages=messages)
             if shorter.turns:
                 yield shorter
-    elif isinstance(example, Ranked | Labelled) and isinstance(example.prompt, tuple):
+    elif isinstance(example, Judged) and isinstance(example.prompt, tuple):
         yield from (replace(example, prompt=prompt) for prompt in _without_first_turns(example.prompt))
 
 

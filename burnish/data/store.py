@@ -26,11 +26,11 @@ _ARRAYS = {
     "rows": np.dtype(np.int64),
     "notes": np.dtype(np.int32),
 }
-_OPTIONAL = {"weights": np.dtype(np.float32), "worth": np.dtype(np.float32)}
-"""Only where a weight is not 1, and where responses are judged."""
-_MISSING = {"weights": 1.0, "worth": np.nan}
+_OPTIONAL = {name: np.dtype(np.float32) for name in ("weights", "worth", "scores", "labels")}
+"""Only where a weight is not 1, and where responses are judged: by their worth, by several scores, by steps."""
+_MISSING = {"weights": 1.0, "worth": np.nan, "scores": np.nan, "labels": np.nan}
 """What stands for them in a part of the set that has none, where another part has."""
-_AXIS = {"weights": "tokens", "worth": "lengths"}
+_AXIS = {"weights": "tokens", "worth": "lengths", "scores": "lengths", "labels": "tokens"}
 """Which array an optional one is as long as."""
 UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT, PLACE = range(6)
 """Columns of `Stretch.notes`."""
@@ -76,6 +76,10 @@ class Stretch:
     """[T] how much each learned token counts, > 0; None: 1 everywhere."""
     worth: NDArray[np.float32] | None = None
     """[G] how good each response is; NaN: it is not judged; None: none is."""
+    scores: NDArray[np.float32] | None = None
+    """[G, K] the scores of each response; None: none has any."""
+    labels: NDArray[np.float32] | None = None
+    """[T] how good the step is that ends at a token; NaN: none ends there; None: no response is judged by steps."""
 
 
 def write_stretch(path: Path, stretch: Stretch) -> None:
@@ -100,11 +104,13 @@ def read_stretch(path: Path) -> Stretch | None:
 
 def join(parts: Sequence[Path], folder: Path) -> None:
     """Joins the files of consecutive stretches into a folder that `open_joined` opens. One part at a time is read."""
-    sizes = [_sizes(path) for path in parts]
-    optional = tuple(name for name in _OPTIONAL if any(size[name] for size in sizes))
+    shapes = [_shapes(path) for path in parts]
+    optional = tuple(name for name in _OPTIONAL if any(shape[name][0] for shape in shapes))
     kinds = _kinds(optional)
-    lengths = {name: sum(size[_AXIS.get(name, name)] for size in sizes) for name in kinds}
-    joined = {name: _create(folder, name, lengths[name]) for name in kinds}
+    # How many numbers an entry has, a part without entries does not know.
+    entries = {name: max(shape[name][1:] for shape in shapes) for name in kinds}
+    lengths = {name: sum(shape[_AXIS.get(name, name)][0] for shape in shapes) for name in kinds}
+    joined = {name: _create(folder, name, (lengths[name], *entries[name])) for name in kinds}
     digests = {name: hashlib.sha256() for name in kinds}
     at = dict.fromkeys(kinds, 0)
     ends: set[int] = set()
@@ -114,7 +120,7 @@ def join(parts: Sequence[Path], folder: Path) -> None:
         part = read_stretch(path)
         assert part is not None, f"{path.name} was read before"
         for name in kinds:
-            array: NDArray[Any] = _array(part, name)
+            array: NDArray[Any] = _array(part, name, entries[name])
             joined[name][at[name] : at[name] + len(array)] = array
             at[name] += len(array)
             digests[name].update(array.astype(array.dtype.newbyteorder("<")).tobytes())
@@ -139,20 +145,19 @@ def _kinds(optional: Sequence[str]) -> Mapping[str, np.dtype[Any]]:
     return _ARRAYS | {name: _OPTIONAL[name] for name in optional}
 
 
-def _array(part: Stretch, name: str) -> NDArray[Any]:
-    """An array of a part, filled with what stands for it if it has none."""
+def _array(part: Stretch, name: str, entry: tuple[int, ...]) -> NDArray[Any]:
+    """An array of a part, filled with what stands for it if it has none; `entry` is the shape of one of its entries."""
     array: NDArray[Any] | None = getattr(part, name)
     if array is not None:
         return array
-    return np.full(len(getattr(part, _AXIS[name])), _MISSING[name], _OPTIONAL[name])
+    return np.full((len(getattr(part, _AXIS[name])), *entry), _MISSING[name], _OPTIONAL[name])
 
 
-def _create(folder: Path, name: str, size: int) -> NDArray[Any]:
+def _create(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """A file for an array. (One without entries cannot be mapped.)"""
-    shape = (size, PLACE + 1) if name == "notes" else (size,)
     path = folder / f"{name}.npy"
     kind = _kinds(tuple(_OPTIONAL))[name]
-    if not size:
+    if not shape[0]:
         empty = np.empty(shape, kind)
         np.save(path, empty)
         return empty
@@ -172,9 +177,10 @@ def open_joined(folder: Path) -> Stretch | None:
         return None
 
 
-def _sizes(path: Path) -> dict[str, int]:
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Of each array; (0,) for one that is not there."""
     with np.load(path, allow_pickle=False) as stored:
-        return {name: len(stored[name]) if name in stored else 0 for name in _kinds(tuple(_OPTIONAL))}
+        return {name: stored[name].shape if name in stored else (0,) for name in _kinds(tuple(_OPTIONAL))}
 
 
 @dataclass(frozen=True, slots=True)

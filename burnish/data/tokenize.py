@@ -66,6 +66,10 @@ class Sample:
     """Among the responses to one prompt; 0: it is the first, or the only one."""
     worth: float | None = None
     """How good the response is; None: it is not judged."""
+    scores: tuple[float, ...] | None = None
+    """K scores of the response; None: it has none."""
+    labels: NDArray[np.float32] | None = None
+    """[T] how good the step is that ends at a token; NaN: none ends there. None: it is not judged by steps."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -190,6 +194,9 @@ class Encoder:
         learned = _learned(trainable)
         if len(learned) == 0:
             return _nothing_learned(rendering)
+        labels = _labels(rendering, written) if rendering.labels else None
+        if isinstance(labels, DataError):
+            return labels
         size = int(learned[-1]) + 1  # what follows the last learned token changes nothing that is learned
         return Sample(
             tokens[:size],
@@ -201,6 +208,7 @@ class Encoder:
             num_ordinary=len(rendering.ordinary),
             document=rendering.document,
             weights=None if weights is None else weights[:size],
+            labels=None if labels is None else labels[:size],
         )
 
 
@@ -214,6 +222,8 @@ def to_response(
     trainable: Bools,
     weights: NDArray[np.float32] | None = None,
     reward: float | None = None,
+    scores: tuple[float, ...] | None = None,
+    labels: NDArray[np.float32] | None = None,
 ) -> Response:
     """What follows the prompt of a sample."""
     learned = np.array(trainable)
@@ -225,6 +235,8 @@ def to_response(
         trainable=torch.from_numpy(learned),
         weights=None if counts is None else torch.from_numpy(counts),
         reward=reward,
+        scores=scores,
+        labels=None if labels is None else torch.from_numpy(np.array(labels, np.float32)),
     )
 
 
@@ -274,6 +286,21 @@ def _wanted(starts: Ints, stops: Ints, skipped: Sequence[tuple[int, int]]) -> Bo
     for start, stop in skipped:
         wanted &= ~((start <= starts) & (stops <= stop))
     return wanted
+
+
+def _labels(rendering: Rendering, written: _Written) -> NDArray[np.float32] | DataError:
+    """[T] the label of each step at the last token that writes its last character."""
+    labels = np.full(len(written.tokens), np.nan, np.float32)
+    for place, label in rendering.labels:
+        at = _writing(written.starts, written.stops, (place, place + 1))[-1]
+        if not np.isnan(labels[at]):
+            return DataError(
+                given=f"two steps end in one token, before {rendering.text[place + 1 :][:40]!r}",
+                rule="a step is judged at its last token, which it shares with no other",
+                remedy="join the two steps, or delete the row",
+            )
+        labels[at] = label
+    return labels
 
 
 def _nothing_learned(rendering: Rendering) -> DataError:

@@ -24,6 +24,7 @@ from burnish.config.text import load_yaml
 from burnish.model.adapters.initial import halves
 from burnish.model.open import Named
 from burnish.model.quantised import BASE, read_base
+from burnish.model.value_head import Judging
 from burnish.watch import quiet_transformers
 
 CARD = "README.md"
@@ -117,7 +118,7 @@ def write_card(
     dtype: str,
     checked: str,
     parts: Sequence[str] = (),
-    judges: bool = False,
+    judging: Judging | None = None,
 ) -> None:
     """Writes the card of a model into its folder.
 
@@ -129,12 +130,12 @@ def write_card(
         dtype: type of its weights.
         checked: a line that says how it was compared with what it was made of.
         parts: names of the adapters that were combined; empty: none were.
-        judges: whether it is a reward model.
+        judging: its value head; None: it is a language model.
     """
     facts = None if named.run is None else read_run(named.run)
     place = folder if form == "adapter" else Path(named.place)
     adapter = read_adapter(place, parts) if named.kind == "adapter" else None
-    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter, judges=judges)
+    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter, judging=judging)
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
@@ -147,16 +148,16 @@ def card(
     dtype: str,
     checked: str,
     adapter: AdapterFacts | None = None,
-    judges: bool = False,
+    judging: Judging | None = None,
 ) -> str:
     """The text of a card; see `write_card`."""
     begun = named.base or (named.place if facts is None else facts.model)
-    front = _front(begun, facts, form, adapter, judges=judges)
+    front = _front(begun, facts, form, adapter, judging=judging)
     return "".join(
         [
             f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {title}\n\n",
-            f"{_sentence(begun, facts, form, dtype, adapter, judges=judges)}\n\n## Use\n\n```python\n"
-            f"{_USE_OF_JUDGE if judges else _use(form)}```\n\n",
+            f"{_sentence(begun, facts, form, dtype, adapter, judging=judging)}\n\n## Use\n\n```python\n"
+            f"{_use_of_judge(judging) if judging else _use(form)}```\n\n",
             _of_base(form, adapter),
             *(() if facts is None else _of_run(facts)),
             f"## Checked\n\nAfter writing: {checked}.\n\n## Versions\n\n{_versions()}\n",
@@ -179,11 +180,11 @@ def _of_base(form: str, adapter: AdapterFacts | None) -> str:
 
 
 def _front(
-    begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None, *, judges: bool
+    begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None, *, judging: Judging | None
 ) -> dict[str, object]:
     front: dict[str, object] = {
         "library_name": "peft" if form == "adapter" else "transformers",
-        "pipeline_tag": "text-classification" if judges else "text-generation",
+        "pipeline_tag": _tagged(judging) if judging else "text-generation",
         "tags": ["burnish", *(() if facts is None else facts.methods), *(adapter.tags if adapter else ())],
     }
     if _is_hub_name(begun):
@@ -194,10 +195,10 @@ def _front(
 
 
 def _sentence(
-    begun: str, facts: RunFacts | None, form: str, dtype: str, adapter: AdapterFacts | None, *, judges: bool
+    begun: str, facts: RunFacts | None, form: str, dtype: str, adapter: AdapterFacts | None, *, judging: Judging | None
 ) -> str:
     told = "" if adapter is None else adapter.sentence()
-    sort = "reward" if judges else "language"
+    sort = "reward" if judging else "language"
     what = f"An adapter (peft) by {told}, for" if form == "adapter" else f"A {sort} model made from"
     base = f"[{begun}](https://huggingface.co/{begun})" if _is_hub_name(begun) else f"`{shortened(begun)}`"
     merged = f" and an adapter by {told}, merged," if told and form == "merged" else ""
@@ -205,16 +206,24 @@ def _sentence(
     return f"{what} {base}{merged}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
 
 
-_USE_OF_JUDGE = (
-    "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-    'name = "..."  # this folder, or its name on the hub\n'
-    "model = AutoModelForSequenceClassification.from_pretrained(name)\n"
-    "tokenizer = AutoTokenizer.from_pretrained(name)\n"
-    'turns = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Good morning."}]\n'
-    'text = tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\\n")\n'
-    'print(model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).logits[0, 0])\n'
-)
-"""How a reward model is asked."""
+def _tagged(judging: Judging) -> str:
+    return "text-classification" if judging.judged == "answer" else "token-classification"
+
+
+def _use_of_judge(judging: Judging) -> str:
+    """How a reward model is asked."""
+    by_step = judging.judged == "step"
+    kind = "AutoModelForTokenClassification" if by_step else "AutoModelForSequenceClassification"
+    wanted = "logits[0]" if by_step else "logits[0, 0]" if judging.outputs == 1 else "logits[0]"
+    return (
+        f"from transformers import {kind}, AutoTokenizer\n\n"
+        'name = "..."  # this folder, or its name on the hub\n'
+        f"model = {kind}.from_pretrained(name)\n"
+        "tokenizer = AutoTokenizer.from_pretrained(name)\n"
+        'turns = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Good morning."}]\n'
+        'text = tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\\n")\n'
+        f'print(model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).{wanted})\n'
+    )
 
 
 def _use(form: str) -> str:

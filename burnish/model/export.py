@@ -15,7 +15,7 @@ from burnish.errors import ModelError
 from burnish.model.adapters.initial import ADAPTER, has_beginning, write_doubled
 from burnish.model.policy import Policy
 from burnish.model.quantised import quantisation_of, write_base
-from burnish.model.value_head import settle_padding
+from burnish.model.value_head import judging_of, settle_padding, write_beside
 from burnish.watch import quiet_transformers
 
 
@@ -45,6 +45,8 @@ def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | Non
                 write_doubled(policy.model, folder)
             if (quantisation := quantisation_of(model)) is not None:
                 write_base(folder, quantisation)
+            if policy.judges:
+                write_beside(folder, judging_of(model))
         else:
             policy.model.save_pretrained(folder)
         if not policy.judges:

@@ -7,6 +7,7 @@ with the checkpoint (safetensors only, remote code off).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,6 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
@@ -39,9 +39,10 @@ from burnish.model.route import Route
 from burnish.model.value_head import (
     JUDGES,
     Judging,
+    class_of_judge,
     holds_judge,
     is_judge,
-    read_value_head,
+    judging_of,
     settle_padding,
     with_value_head,
 )
@@ -94,7 +95,7 @@ def load_policy(
             rule="all weights of a whole model train, or an adapter beside them",
             remedy="set adapter.kind=lora to go on with the adapter, or merge it into its model first (burnish merge)",
         )
-    if stored is not None and stored.task_type == JUDGES and judging is None:
+    if stored is not None and stored.task_type in JUDGES and judging is None:
         raise is_a_judge(name)
     tokenizer = load_tokenizer(name)
     device = device or default_device()
@@ -128,14 +129,22 @@ def load_policy(
 def _as_judge(name: str, model: PreTrainedModel, judging: Judging) -> PreTrainedModel:
     """The model with a value head: its own, or a new one."""
     if not is_judge(model):
-        model = with_value_head(model, judging)
-    if (found := len(read_value_head(model).weight)) != judging.outputs:
+        return with_value_head(model, judging)
+    found = judging_of(model)
+    if replace(found, seed=judging.seed, names=found.names if judging.names else ()) != judging:
         raise ModelError(
-            given=f"{name}, a reward model with {found} numbers for each answer",
-            rule=f"here an answer has {judging.outputs}",
+            given=f"{name}, a reward model with {_told(found)}",
+            rule=f"here it is {_told(judging)}",
             remedy="begin with the language model that it was made from, or with another reward model",
         )
     return model
+
+
+def _told(judging: Judging) -> str:
+    numbers = "one number" if judging.outputs == 1 else f"{judging.outputs} numbers"
+    named = f" ({', '.join(judging.names)})" if judging.names else ""
+    probability = ", the logit of a probability" if judging.problem == "multi_label_classification" else ""
+    return f"{numbers}{named} for each {judging.judged}{probability}"
 
 
 def _checkpoint(model: PreTrainedModel, every: int) -> None:
@@ -261,7 +270,7 @@ def load_model(
     config = load_config(name)
     if holds_judge(config) and not may_judge:
         raise is_a_judge(name)
-    kind = AutoModelForSequenceClassification if holds_judge(config) else AutoModelForCausalLM
+    kind = class_of_judge(config) if holds_judge(config) else AutoModelForCausalLM
     notes = [*_dropout_off(config), *_whole_experts(config)]
     place = _find(name)
     quantises = quantisation is not None or quantised.stored_in(config) is not None

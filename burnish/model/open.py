@@ -22,9 +22,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from burnish.data import Template, choose_template
 from burnish.errors import ModelError
-from burnish.model.load import DtypeName, default_device, is_a_judge, load_model, load_tokenizer
+from burnish.model.load import DtypeName, default_device, is_a_judge, load_config, load_model, load_tokenizer
 from burnish.model.quantised import is_quantised, read_base, require_installed
-from burnish.model.value_head import JUDGES, NAME, Judging, is_judge, pad_with, with_value_head
+from burnish.model.value_head import NAME, Judging, is_judge, judging_in, pad_with, read_beside, with_value_head
 from burnish.watch import quiet_transformers
 
 Kind = Literal["model", "adapter"]
@@ -191,6 +191,11 @@ def _base_of_training(named: Named) -> BitsAndBytesConfig | None:
     return settings
 
 
+def judging_named(named: Named) -> Judging | None:
+    """The value head of what was found, its weights unread; None: it is a language model."""
+    return _judging(Path(named.place)) if named.kind == "adapter" else judging_in(load_config(named.place))
+
+
 def with_template(opened: Opened, name_or_path: str) -> Opened:
     """The same with another template: one of ours, a file, or one of the tokenizer's."""
     return replace(opened, template=choose_template(opened.tokenizer, name_or_path))
@@ -234,11 +239,9 @@ def _adapters_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 def _judging(folder: Path) -> Judging | None:
     """The value head that an adapter brings; None: it is one of a language model."""
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    if settings.get("task_type") != JUDGES:
-        return None
     with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
         heads = [file.get_slice(key).get_shape() for key in file.keys() if key.endswith(f".{NAME}.weight")]  # noqa: SIM118
-    return Judging(outputs=heads[0][0] if heads else 1)
+    return read_beside(folder, settings.get("task_type"), heads[0][0] if heads else 1)
 
 
 def _remembered_base(folder: Path) -> str:

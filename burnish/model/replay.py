@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -27,7 +26,7 @@ from transformers import (
 from burnish.data import Conversation, Message, Template, Writer
 from burnish.errors import DataError, ModelError
 from burnish.model.quantised import settle
-from burnish.model.value_head import holds_judge, is_judge
+from burnish.model.value_head import class_of_judge, holds_judge, is_judge
 from burnish.watch import quiet_transformers
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -46,7 +45,8 @@ TEXTS = (
 _RANDOM_TOKENS = 32
 
 Logprobs = Sequence[Tensor]
-"""For each prompt [tokens, vocabulary], of a reward model [outputs], float64 on the CPU."""
+"""For each prompt [tokens, vocabulary], of a reward model [outputs], of one of steps [tokens, outputs]; float64 on the
+CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +164,8 @@ def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokeni
         if adapter:
             kind = AutoPeftModelForCausalLM
         else:
-            judges = holds_judge(AutoConfig.from_pretrained(folder))
-            kind = AutoModelForSequenceClassification if judges else AutoModelForCausalLM
+            config = AutoConfig.from_pretrained(folder)
+            kind = class_of_judge(config) if holds_judge(config) else AutoModelForCausalLM
         model = kind.from_pretrained(folder).eval()
         settle(model)
         return widened(model), AutoTokenizer.from_pretrained(folder)

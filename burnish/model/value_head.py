@@ -1,31 +1,53 @@
 """The value head: a linear layer that makes one number (or K) of a token's hidden state. What makes a model a judge.
 
 Stands beside `head`, in the place of the vocabulary: a reward model is a decoder with this head, in the form of
-transformers' `AutoModelForSequenceClassification`, which reads the last token that is not padding. It begins as a
-language model whose decoder it takes over, and draws the head: N(0, 1/(H + 1)), as in arXiv 2009.01325, appendix B.
+transformers' `AutoModelForSequenceClassification`, which reads the last token that is not padding, or, if it judges
+steps, of `AutoModelForTokenClassification`, which reads every token. It begins as a language model whose decoder it
+takes over, and draws the head: N(0, 1/(H + 1)), as in arXiv 2009.01325, appendix B.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from burnish.errors import ModelError
 from burnish.model.attention import plain_attention
 from burnish.model.head import accumulation_dtype, apart
 from burnish.types import Microbatch
 
-JUDGE = "ForSequenceClassification"
+Judged = Literal["answer", "step"]
+"""What is judged: an answer, at its last token, or each of its steps, at theirs."""
+Problem = Literal["regression", "multi_label_classification"]
+"""What a value is, as transformers calls it: a number, or the logit of a probability."""
+
+_CLASSES: Mapping[Judged, type] = {
+    "answer": AutoModelForSequenceClassification,
+    "step": AutoModelForTokenClassification,
+}
+_ENDINGS: Mapping[Judged, str] = {"answer": "ForSequenceClassification", "step": "ForTokenClassification"}
 """How transformers ends the names of its classes with such a head."""
+_TASKS: Mapping[Judged, str] = {"answer": "SEQ_CLS", "step": "TOKEN_CLS"}
+"""What peft calls the tasks of adapters that have one."""
+JUDGES = frozenset(_TASKS.values())
 NAME = "score"
 """What transformers calls the head."""
-JUDGES = "SEQ_CLS"
-"""What peft calls the task of an adapter that has one."""
+BESIDE = "judging.json"
+"""Beside an adapter, whose files have no place for it: what the numbers are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +58,13 @@ class Judging:
     """K, numbers for each token."""
     seed: int = 0
     """Of the head's first weights."""
+    judged: Judged = "answer"
+    names: tuple[str, ...] = ()
+    """Of the K numbers; (): they have none."""
+    problem: Problem = "regression"
+
+    def __post_init__(self) -> None:
+        assert len(self.names) in (0, self.outputs), "every number has a name, or none has"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,12 +79,71 @@ class ValueHead:
 
 def is_judge(model: PreTrainedModel) -> bool:
     """Whether it gives values instead of log-probabilities."""
-    return type(model).__name__.endswith(JUDGE)
+    return type(model).__name__.endswith(tuple(_ENDINGS.values()))
 
 
 def holds_judge(config: PretrainedConfig) -> bool:
     """Whether a model with this configuration was saved as a judge."""
-    return any(name.endswith(JUDGE) for name in config.architectures or ())
+    return _judged_by(config.architectures or ()) is not None
+
+
+def class_of_judge(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads a judge with this configuration."""
+    judged = _judged_by(config.architectures or ())
+    assert judged is not None, "asked of judges alone"
+    return _CLASSES[judged]
+
+
+def task_of(model: PreTrainedModel) -> str:
+    """What peft calls the task of an adapter of this judge."""
+    judged = _judged_by([type(model).__name__])
+    assert judged is not None, "asked of judges alone"
+    return _TASKS[judged]
+
+
+def judging_of(model: PreTrainedModel) -> Judging:
+    """The value head of a judge."""
+    judged = _judged_by([type(model).__name__])
+    assert judged is not None, "asked of judges alone"
+    return _judging(model.config, judged)
+
+
+def judging_in(config: PretrainedConfig) -> Judging | None:
+    """The value head that a configuration tells of; None: it is no judge's."""
+    judged = _judged_by(config.architectures or ())
+    return None if judged is None else _judging(config, judged)
+
+
+def _judging(config: PretrainedConfig, judged: Judged) -> Judging:
+    names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    unnamed = any(name.startswith("LABEL_") for name in names)  # what transformers calls those without a name
+    return Judging(config.num_labels, judged=judged, names=() if unnamed else names, problem=_problem(config))
+
+
+def _problem(config: PretrainedConfig) -> Problem:
+    return "multi_label_classification" if config.problem_type == "multi_label_classification" else "regression"
+
+
+def _judged_by(classes: Collection[str]) -> Judged | None:
+    """What models of these classes judge; None: they do not."""
+    kinds = (kind for kind, ending in _ENDINGS.items() if any(name.endswith(ending) for name in classes))
+    return next(kinds, None)
+
+
+def write_beside(folder: Path, judging: Judging) -> None:
+    """Writes what an adapter's numbers are."""
+    (folder / BESIDE).write_text(json.dumps(asdict(judging)) + "\n", encoding="utf-8")
+
+
+def read_beside(folder: Path, task: str | None, outputs: int) -> Judging | None:
+    """The value head of an adapter with so many outputs; None: its task is not to judge."""
+    judged = next((kind for kind, name in _TASKS.items() if name == task), None)
+    if judged is None:
+        return None
+    if not (folder / BESIDE).is_file():  # peft alone wrote it
+        return Judging(outputs, judged=judged)
+    told = json.loads((folder / BESIDE).read_text(encoding="utf-8"))
+    return Judging(**{**told, "names": tuple(told["names"])})
 
 
 def output_layer(model: PreTrainedModel) -> nn.Module:
@@ -92,10 +180,13 @@ def with_value_head(model: PreTrainedModel, judging: Judging) -> PreTrainedModel
     """
     config = model.config
     config.num_labels = judging.outputs
-    config.problem_type = "regression"  # values, not classes; says so to whoever loads it
+    config.problem_type = judging.problem  # values, not classes; says so to whoever loads it
+    if judging.names:
+        config.id2label = dict(enumerate(judging.names))
+        config.label2id = {name: index for index, name in enumerate(judging.names)}
     try:
         with torch.device("meta"), plain_attention(model):  # some classes look their attention up when they are made
-            judge: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+            judge: PreTrainedModel = _CLASSES[judging.judged].from_config(config)  # type: ignore[attr-defined]
     except ValueError as error:
         raise _no_judge(model, "transformers has none") from error
     prefix = judge.base_model_prefix
@@ -123,7 +214,8 @@ def _begun(head: nn.Linear, seed: int, model: PreTrainedModel) -> nn.Linear:
 def _no_judge(model: PreTrainedModel, why: str) -> ModelError:
     return ModelError(
         given=f"a reward model of {type(model).__name__}: {why}",
-        rule="a reward model is saved so that AutoModelForSequenceClassification loads it",
+        rule="a reward model is saved so that AutoModelForSequenceClassification (of steps, AutoModelForToken"
+        "Classification) loads it",
         remedy="use an architecture that has it, such as Llama, Qwen 2 or 3, Mistral, Gemma or GPT-2",
     )
 

@@ -29,7 +29,7 @@ from burnish.model.merge import merge, narrow, refuse_quantised, types_of
 from burnish.model.open import Named, Opened, find_model, open_named, with_template
 from burnish.model.quantised import BASE
 from burnish.model.replay import Logprobs, Replayed, logprobs, prompts_of, replay, widened
-from burnish.model.value_head import is_judge
+from burnish.model.value_head import is_judge, judging_of
 from burnish.watch import quiet_transformers
 
 Form = Literal["merged", "adapter", "gguf"]
@@ -77,15 +77,7 @@ def write_model(
     if form == "gguf":
         raise _no_gguf(name)
     _refuse_occupied(output)
-    named = find_model(name, base)
-    if named.kind == "model" and form == "adapter":
-        raise ModelError(
-            given=f"{name} is a whole model, to be written as an adapter",
-            rule="an adapter is what was trained beside a base",
-            remedy="leave out --form, or name the run or folder of the adapter",
-        )
-    if form == "merged" and named.kind == "adapter":
-        refuse_quantised(named)
+    named = _to_be_written(name, base, form)
     merging = form == "merged" and named.kind == "adapter"
     # An adapter is added to weights that can hold the sum, also where it was trained beside quantised ones.
     whole_and_alone = form == "merged" and not others
@@ -95,8 +87,8 @@ def write_model(
     if template is not None:
         opened = with_template(opened, template)
     vocabulary = opened.causal_lm.get_input_embeddings().weight.shape[0]
-    judges = is_judge(opened.causal_lm)
-    if not judges:
+    judging = judging_of(opened.causal_lm) if is_judge(opened.causal_lm) else None
+    if judging is None:
         check_end_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
     prompts = prompts_of(opened.tokenizer, opened.template, vocabulary)
     model, expected = merge(opened, prompts) if merging else _as_stored(opened, prompts)
@@ -108,9 +100,23 @@ def write_model(
         rounded = logprobs(widened(model), prompts) if merging else None
         replayed = replay(place, opened.tokenizer, prompts, expected, rounded, dtype)
         names = [each.rsplit("/", 1)[-1] for each in (name, *others)] if others else []
-        told = replayed.line(judges=judges)
-        write_card(place, named, output.name, form=form, dtype=_called(dtype), checked=told, parts=names, judges=judges)
-    return Written(output, replayed, _called(dtype), opened.notes)
+        told, numbers = replayed.line(judges=judging is not None), _called(dtype)
+        write_card(place, named, output.name, form=form, dtype=numbers, checked=told, parts=names, judging=judging)
+    return Written(output, replayed, numbers, opened.notes)
+
+
+def _to_be_written(name: str, base: str | None, form: Form) -> Named:
+    """What the name means, if it can have the form."""
+    named = find_model(name, base)
+    if named.kind == "model" and form == "adapter":
+        raise ModelError(
+            given=f"{name} is a whole model, to be written as an adapter",
+            rule="an adapter is what was trained beside a base",
+            remedy="leave out --form, or name the run or folder of the adapter",
+        )
+    if form == "merged" and named.kind == "adapter":
+        refuse_quantised(named)
+    return named
 
 
 def _combined(opened: Opened, others: Sequence[Named], how: Combination) -> Opened:

@@ -14,6 +14,7 @@ import torch
 
 from burnish.errors import RecipeError
 from burnish.evaluate import Examiner
+from burnish.evaluate.judgements import ScoresExam, StepsExam, right_above
 from burnish.evaluate.pairs import PairExam
 from burnish.evaluate.rewards import RewardExam
 from burnish.evaluate.verified import VerifiedExam, written_text
@@ -44,7 +45,7 @@ from burnish.rhythm import Rhythm
 from burnish.runs import frozen_fingerprint
 from burnish.sampling import LocalSampler, SamplingParams
 from burnish.sources.annotate import FrozenPolicy, annotated
-from burnish.sources.judged import judged_at_end
+from burnish.sources.judged import JudgedAt, judged_at_end, judged_at_steps
 from burnish.step import Trainer
 from burnish.stopping import Stopping
 from burnish.types import Group, Response, Score
@@ -122,7 +123,7 @@ def _draws(inputs: Inputs) -> _Draws:
 def _answered(recipe: Recipe, settings: Training, inputs: Inputs, policy: Policy) -> _Parts:
     if isinstance(settings, Prefer):
         return _preferring(recipe, settings, inputs, policy)
-    return _judging(inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
+    return _judging(settings, inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
 
 
 def _sft(inputs: Inputs, policy: Policy) -> _Parts:
@@ -151,13 +152,23 @@ def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy
     return _Parts(method, examiners, {"the reference": what.fact}, what.notes)
 
 
-def _judging(inputs: Inputs, policy: Policy) -> _Parts:
-    method = reward(inputs.feed, loss_of(inputs.opener.stage), **_draws(inputs))
+def _judging(settings: Reward, inputs: Inputs, policy: Policy) -> _Parts:
+    judged_at = _judged_at(settings)
+    method = reward(inputs.feed, loss_of(settings), judged_at=judged_at, **_draws(inputs))
     if inputs.held_out is None:
         return _Parts(method, ())
-    rows, budget = [judged_at_end(group) for group in inputs.held_out.groups], inputs.tokens_per_microbatch
+    rows, budget = [judged_at(group) for group in inputs.held_out.groups], inputs.tokens_per_microbatch
     measured = inputs.held_out.examiners(policy, method.loss, budget, rows)
-    return _Parts(method, [*measured, RewardExam(rows, budget, inputs.held_out.tags)])
+    exam: Examiner = RewardExam(rows, budget, inputs.held_out.tags)
+    if settings.scores is not None:
+        exam = ScoresExam(rows, settings.scores, budget)
+    elif settings.comparison == "steps":
+        exam = StepsExam(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
+    return _Parts(method, [*measured, exam])
+
+
+def _judged_at(settings: Reward) -> JudgedAt:
+    return judged_at_steps if settings.comparison == "steps" else judged_at_end
 
 
 def _trying(inputs: Practice, policy: Policy) -> _Parts:
@@ -252,7 +263,7 @@ def _rehearsal(inputs: Inputs) -> list[Group]:
     most = inputs.opener.stage.draws_per_step
     groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
     if isinstance(inputs.opener.stage, Reward):
-        return [judged_at_end(group) for group in groups]
+        return [_judged_at(inputs.opener.stage)(group) for group in groups]
     return [replace(group, responses=tuple(map(_as_if_scored, group.responses))) for group in groups]
 
 

@@ -94,6 +94,7 @@ def sources(
     format: str | None = None,
     columns: Mapping[str, str] = NOTHING,
     documents: Literal["file", "paragraph", "line"] = "file",
+    scores: tuple[str, ...] = (),
 ) -> tuple[DataSource, ...]:
     """The sources that a stage's data names; what a source leaves out is given."""
     entries = [data] if isinstance(data, str | Source) else data
@@ -109,6 +110,7 @@ def sources(
             split=entry.split,
             documents=entry.documents or documents,
             stream=entry.stream,
+            scores=scores,
         )
         for entry in written
     )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from burnish.data import Prepared
 from burnish.data.formats import Stage
-from burnish.data.gate import Rules
+from burnish.data.gate_rules import Rules
 from burnish.data.mixture import open_data
 from burnish.data.siblings import Comparison
 from burnish.errors import DataError, ModelError, RecipeError
@@ -105,7 +105,7 @@ def holds_comparisons(settings: Evaluation) -> bool:
     Raises:
         RecipeError: they are not, and a reward or a reference is given.
     """
-    named = sources(_source(settings), format=settings.format, columns=settings.columns, documents=settings.documents)
+    named = sources(source_of(settings), format=settings.format, columns=settings.columns, documents=settings.documents)
     stages = open_data(named, seed=settings.seed, stage=None).format.stages
     compares = "prefer" in stages and "sft" not in stages
     given = [name for name in ("reward", "reference") if name in settings.model_fields_set]
@@ -127,10 +127,10 @@ def evaluate_pairs(model: str, settings: Evaluation, *, base: str | None = None)
     reading = PairEvaluation(**settings.model_dump(exclude_unset=True))
     opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
-    rows, gate = reader.gate(reader.open(_source(settings)))
+    rows, gate = reader.gate(reader.open(source_of(settings)))
     assert gate is not None, "comparisons pass a gate"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
-    policy, budget = _policy(opened), reader.tokens_per_microbatch
+    policy, budget = measured_policy(opened), reader.tokens_per_microbatch
     with out_of_memory_explained(budget):
         if policy.judges:
             judged, name = _by_value(settings, policy, prepared, budget), "value of the reward model"
@@ -166,7 +166,7 @@ def _by_value(settings: Evaluation, policy: Policy, prepared: Prepared, budget: 
     return judge_by_value(policy, [judged_at_end(group) for group in prepared], budget)
 
 
-def _source(settings: Evaluation) -> Source:
+def source_of(settings: Evaluation) -> Source:
     return Source(path=settings.data, count=settings.count, split=settings.split)
 
 
@@ -190,11 +190,11 @@ def _rewarded(
             rule="the reference gives log-probabilities of the model's own tokens",
             remedy="name the model that this one began with",
         )
-    blocks = annotate_blocks(prepared, PresentPolicy(_policy(reference)), budget)
+    blocks = annotate_blocks(prepared, PresentPolicy(measured_policy(reference)), budget)
     return [group for block in blocks for group in block], LogRatio(1.0), f"log-ratio to {settings.reference}"
 
 
-def _policy(opened: Opened) -> Policy:
+def measured_policy(opened: Opened) -> Policy:
     install(opened.causal_lm)
     try:
         return Policy(opened.model, opened.tokenizer, probe(opened.causal_lm).route)

@@ -9,7 +9,6 @@ import torch
 from burnish.errors import RecipeError
 from burnish.model.load import default_device, load_policy
 from burnish.model.policy import Policy
-from burnish.model.value_head import Judging
 from burnish.recipe.inputs import Opener
 from burnish.recipe.reward import Reward
 from burnish.recipe.rl import Rl
@@ -33,7 +32,7 @@ def open_policy(opener: Opener) -> Policy:
         device=device_of(recipe),
         gradient_checkpointing=stage.gradient_checkpointing,
         add_tokens=stage.tokens_to_add,
-        judging=Judging(seed=recipe.seed) if isinstance(stage, Reward) else None,
+        judging=stage.judging(recipe.seed) if isinstance(stage, Reward) else None,
     )
     return replace(policy, temperature=stage.temperature) if isinstance(stage, Rl) else policy
 

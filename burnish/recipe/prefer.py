@@ -11,11 +11,10 @@ from pydantic import Field, model_validator
 from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
 from burnish.data.formats import Stage
-from burnish.data.gate import Rules
+from burnish.data.gate_rules import Rules
 from burnish.data.siblings import Comparison
 from burnish.errors import RecipeError
 from burnish.losses.preference import PREFERENCE_LOSSES, Data, Preference, preference_loss, weighted_losses
-from burnish.recipe.gate import Gate
 from burnish.recipe.numbers import Positive
 from burnish.recipe.training import FromAnswers
 
@@ -96,7 +95,7 @@ class Prefer(LossOptions, FromAnswers):
     """Steps after which the reference moves towards the policy (TR-DPO); null: it stays."""
     reference_update_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How far it moves: 1 makes it the policy."""
-    gate: Gate = Gate()
+    gate: Rules = Rules()
     """What happens to flawed rows."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
@@ -195,7 +194,7 @@ class Prefer(LossOptions, FromAnswers):
 
     @property
     def gate_rules(self) -> Rules:
-        return self.gate.rules
+        return self.gate
 
     @property
     def measures_mismatches(self) -> bool:

@@ -98,7 +98,13 @@ class Reader:
     def open(self, data: str | Source | Sequence[str | Source]) -> Opened:
         """The rows that `data` names, ready to be made into groups."""
         reading = self.reading
-        named = sources(data, format=reading.format, columns=reading.columns, documents=reading.documents)
+        named = sources(
+            data,
+            format=reading.format,
+            columns=reading.columns,
+            documents=reading.documents,
+            scores=reading.score_names,
+        )
         opened = open_data(named, seed=self.seed, stage=reading.serves)
         preparation = Preparation.of(
             opened.rows,

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.data.formats import Stage
-from burnish.data.gate import Rules
+from burnish.data.gate_rules import Rules
 from burnish.data.lengths import Overlong
 from burnish.data.maker import ControlRule
 from burnish.data.rendering import TrainOn
@@ -27,6 +27,11 @@ class Reading(Settings):
     def comparison(self) -> Comparison | None:
         """What is learned from judged responses; None: rows have none."""
         return None
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Columns with the scores of a response; (): rows have one of the formats."""
+        return ()
 
     @property
     def gate_rules(self) -> Rules | None:

@@ -10,17 +10,19 @@ from pydantic import Field, model_validator
 
 from burnish.config.own_code import is_own
 from burnish.data.formats import Stage
-from burnish.data.gate import Rules
+from burnish.data.gate_rules import Rules
 from burnish.data.siblings import Comparison
 from burnish.losses import Loss
 from burnish.losses.reward import REWARD_LOSSES
-from burnish.recipe.gate import Gate
+from burnish.model.value_head import Judging
 from burnish.recipe.training import FromAnswers
 
 COMPARISONS: Mapping[str, Comparison] = {
     "bradley_terry": "pairs",
     "plackett_luce": "rankings",
     "regression": "any",
+    "step_cross_entropy": "steps",
+    "step_regression": "steps",
 }
 """What rows must have for a loss."""
 OPTIONS = ("margin", "centring")
@@ -32,8 +34,11 @@ class Reward(FromAnswers):
     serves: ClassVar[Stage] = "reward"
 
     loss: str = "bradley_terry"
-    """bradley_terry (pairs), plackett_luce (rankings), regression (scores), or file.py:name for one of your own
-    (docs/methods/reward.md)."""
+    """bradley_terry (pairs), plackett_luce (rankings), regression (scores), step_cross_entropy or step_regression (a
+    score for each step), or file.py:name for one of your own (docs/methods/reward.md)."""
+    scores: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    """Columns with the scores of a response, such as [helpfulness, correctness]: one output of the model for each; of
+    regression. null: rows have one score."""
     loss_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     """What a class of your own is made with."""
     margin: Annotated[float, Field(ge=0)] | None = None
@@ -42,7 +47,7 @@ class Reward(FromAnswers):
     centring: Annotated[float, Field(ge=0)] | None = None
     """Weight of (chosen + rejected)², which keeps rewards around 0 (0.01 in arXiv 2312.09244); of bradley_terry;
     null: 0."""
-    gate: Gate = Gate()
+    gate: Rules = Rules()
     """What happens to flawed rows."""
 
     @model_validator(mode="after")
@@ -54,6 +59,18 @@ class Reward(FromAnswers):
                 raise ValueError(f"{name} has no effect: loss {self.loss} does not use it; remove it")
         if self.loss_options and not self.is_own:
             raise ValueError("loss_options are for a loss of your own (loss: file.py:name)")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_learned(self) -> Reward:
+        if self.scores is None:
+            return self
+        if self.loss != "regression":
+            raise ValueError(f"scores has no effect: loss {self.loss} does not learn them; set loss=regression")
+        if self.format is not None:
+            raise ValueError(f"scores says what a row means, and so does format: {self.format}; give one of them")
+        if len(set(self.scores)) < len(self.scores):
+            raise ValueError("scores names a column twice")
         return self
 
     @model_validator(mode="after")
@@ -86,8 +103,24 @@ class Reward(FromAnswers):
     @property
     def comparison(self) -> Comparison:
         """What rows must have."""
+        if self.scores is not None:
+            return "scores"
         return "any" if self.is_own else COMPARISONS[self.loss]
 
     @property
+    def score_names(self) -> tuple[str, ...]:
+        return self.scores or ()
+
+    def judging(self, seed: int) -> Judging:
+        """The value head that the stage trains, whose first weights are drawn by the seed."""
+        return Judging(
+            outputs=len(self.score_names) or 1,
+            seed=seed,
+            judged="step" if self.comparison == "steps" else "answer",
+            names=self.score_names,
+            problem="multi_label_classification" if self.loss == "step_cross_entropy" else "regression",
+        )
+
+    @property
     def gate_rules(self) -> Rules:
-        return self.gate.rules
+        return self.gate

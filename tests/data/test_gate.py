@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
-from burnish.data.gate import Gate, Rules, inspect
+from burnish.data.gate import Gate, inspect
+from burnish.data.gate_rules import Rules
 from burnish.data.mixture import DataSource, open_data
 from burnish.errors import DataError
 
@@ -40,14 +40,14 @@ FLAWS = {
 def test_each_flaw_is_found_and_treated_by_its_rule(write: Write, flaw: str) -> None:
     row, expected = FLAWS[flaw]
     path = write(pair("first", "good", "bad"), row, pair("last", "fine", "poor"))
-    kept = gate(path, rules=replace(KEEP, **{flaw: "keep"}))
+    kept = gate(path, rules=KEEP.model_copy(update={flaw: "keep"}))
     assert found(kept) == {flaw: expected}
     assert kept.passed.tolist() == [0, 1, 2]
-    dropped = gate(path, rules=replace(KEEP, **{flaw: "drop"}))
+    dropped = gate(path, rules=KEEP.model_copy(update={flaw: "drop"}))
     assert dropped.passed.tolist() == [row for row in range(3) if row not in expected]
     assert any("left out" in line for line in dropped.lines())
     with pytest.raises(DataError, match=f"gate.{flaw} is stop") as error:
-        gate(path, rules=replace(KEEP, **{flaw: "stop"}))
+        gate(path, rules=KEEP.model_copy(update={flaw: "stop"}))
     assert "rows.jsonl line" in str(error.value)
 
 
@@ -55,15 +55,15 @@ def test_dialogues_without_a_common_prompt(write: Write) -> None:
     rows = [{"chosen": "abc", "rejected": "xyz"}, {"chosen": "one two three", "rejected": "one two four"}]
     with pytest.raises(DataError, match="different prompts"):
         gate(write(*rows))
-    assert gate(write(*rows), rules=replace(KEEP, prompts="drop")).passed.tolist() == [1]
+    assert gate(write(*rows), rules=KEEP.model_copy(update={"prompts": "drop"})).passed.tolist() == [1]
 
 
 def test_prompts_that_are_held_out_are_not_learned(write: Write) -> None:
     held_out = gate(write(pair("secret", "a", "b"), name="test.jsonl"))
     train = write(pair("secret", "other", "answers"), pair("open", "a", "b"))
-    assert gate(train, rules=replace(KEEP, leak="drop"), held_out=held_out).passed.tolist() == [1]
+    assert gate(train, rules=KEEP.model_copy(update={"leak": "drop"}), held_out=held_out).passed.tolist() == [1]
     with pytest.raises(DataError, match="held out"):
-        gate(train, rules=replace(KEEP, leak="stop"), held_out=held_out)
+        gate(train, rules=KEEP.model_copy(update={"leak": "stop"}), held_out=held_out)
 
 
 def test_the_bias_of_length(write: Write) -> None:
@@ -73,7 +73,7 @@ def test_the_bias_of_length(write: Write) -> None:
     assert (result.lengths.share, result.lengths.is_biased) == (0.9, True)
     assert any("90%" in line for line in result.lines())
     with pytest.raises(DataError, match="longer answer is the better one in 90"):
-        gate(path, rules=replace(KEEP, most_longer=0.8))
+        gate(path, rules=KEEP.model_copy(update={"most_longer": 0.8}))
     fair = gate(write(pair("q", "long answer", "short"), pair("r", "few", "many words")))
     assert fair.lengths is not None
     assert not fair.lengths.is_biased
@@ -87,9 +87,9 @@ def test_tags_and_tags_that_meet(write: Write) -> None:
     result = gate(path)
     assert (result.tags, result.conflicts) == ({"helpful": 2, "harmless": 1}, {"harmless & helpful": 1})
     with pytest.raises(DataError, match="harmless \\(1\\), harmless & helpful \\(1\\)"):
-        gate(path, rules=replace(KEEP, least_per_tag=2))
+        gate(path, rules=KEEP.model_copy(update={"least_per_tag": 2}))
     with pytest.raises(DataError, match="rows carry no column tags"):
-        gate(write(pair("c", "1", "2")), rules=replace(KEEP, least_per_tag=1))
+        gate(write(pair("c", "1", "2")), rules=KEEP.model_copy(update={"least_per_tag": 1}))
 
 
 def test_verdicts_that_contradict(write: Write) -> None:

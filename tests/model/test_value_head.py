@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from peft import AutoPeftModelForSequenceClassification
+from peft import AutoPeftModelForSequenceClassification, AutoPeftModelForTokenClassification
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from burnish.errors import ModelError
-from burnish.losses.reward import REWARD_LOSSES, BradleyTerry
+from burnish.losses.reward import REWARD_LOSSES, BradleyTerry, Regression
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install, plain_attention
 from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
-from burnish.model.value_head import Judging, settle_padding, with_value_head
+from burnish.model.value_head import Judging, judging_of, settle_padding, with_value_head
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.sources.judged import judged_at_end
+from burnish.sources.judged import judged_at_end, judged_at_steps
 from burnish.step import Trainer, score_joined
 from burnish.types import Group, Score
 from tests.adapters import write_base
@@ -172,8 +178,10 @@ def test_a_reward_model_learns_on_and_writes_nothing(base, tmp_path):
     assert again.share
     with pytest.raises(ModelError, match="judges answers, and writes none"):
         load_policy(str(folder))
-    with pytest.raises(ModelError, match="with 1 numbers for each answer"):
-        load_policy(str(folder), judging=Judging(outputs=2))
+    others = (Judging(outputs=2), Judging(judged="step"), Judging(problem="multi_label_classification"))
+    for other in others:
+        with pytest.raises(ModelError, match="a reward model with one number for each answer"):
+            load_policy(str(folder), judging=other)
 
 
 def test_rows_of_added_tokens(base):
@@ -206,14 +214,46 @@ PACKINGS = {
 DATA = {"bradley_terry": Data.PAIR, "plackett_luce": Data.RANKING, "regression": Data.RANKING}
 
 
+def step_of(name: str) -> list[Group]:
+    """Groups as the loss of that name learns from them."""
+    if name in DATA:
+        return [judged_at_end(group) for group in compared(DATA[name])]
+    groups = make_groups(PAIRS)
+    return scored(groups) if name == "scores" else stepped(groups)
+
+
+def scored(groups: list[Group]) -> list[Group]:
+    """Two scores for each response."""
+    numbers = torch.rand(100, generator=torch.Generator().manual_seed(5)).tolist()
+    return [
+        judged_at_end(
+            replace(group, responses=tuple(replace(r, scores=(numbers.pop(), numbers.pop())) for r in group.responses))
+        )
+        for group in groups
+    ]
+
+
+def stepped(groups: list[Group]) -> list[Group]:
+    """A step ends at every other token, the last one included; its label is between 0 and 1."""
+    generator, made = torch.Generator().manual_seed(6), []
+    for group in groups:
+        labels = [torch.rand(len(response.tokens), generator=generator) for response in group.responses]
+        for each in labels:
+            each[torch.arange(len(each)) % 2 == len(each) % 2] = float("nan")
+        responses = (replace(r, labels=each) for r, each in zip(group.responses, labels, strict=True))
+        made.append(judged_at_steps(replace(group, responses=tuple(responses))))
+    return made
+
+
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("name", REWARD_LOSSES)
+@pytest.mark.parametrize("name", [*REWARD_LOSSES, "scores"])
 def test_invariance(float64_model, name, adapter):
-    loss = BradleyTerry(0.5, 0.1) if name == "bradley_terry" else REWARD_LOSSES[name]()
-    step = [judged_at_end(group) for group in compared(DATA[name])]
+    loss = Regression() if name == "scores" else REWARD_LOSSES[name]()
+    loss = BradleyTerry(0.5, 0.1) if name == "bradley_terry" else loss
+    step = step_of(name)
     model = float64_model("llama-tied")
     install(model)
-    model = with_value_head(model, Judging(seed=3))
+    model = with_value_head(model, Judging(outputs=2 if name == "scores" else 1, seed=3))
     if adapter:
         model = add_adapter(model, AdapterSettings(rank=3)).double()
     policy = nudged(Policy(model.train(), tokenizer=None))
@@ -230,3 +270,58 @@ def test_invariance(float64_model, name, adapter):
             scale = float(wanted[parameter].abs().max())
             assert scale > 0, parameter
             assert float((gradient - wanted[parameter]).abs().max()) < 1e-11 * scale, parameter
+
+
+BY_STEP = Judging(seed=4, judged="step", problem="multi_label_classification")
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_judge_of_steps_is_saved_and_loads(base, tmp_path, kind):
+    """transformers' AutoModelForTokenClassification (or peft's) gives the same at every token, also of padded rows."""
+    adapter = AdapterSettings(rank=4) if kind == "lora" else None
+    policy = nudged(load_policy(str(base), adapter=adapter, judging=BY_STEP))
+    folder = save(policy, tmp_path / "saved")
+    if kind == "lora":
+        theirs = AutoPeftModelForTokenClassification.from_pretrained(folder, num_labels=1).eval()
+    else:
+        theirs = AutoModelForTokenClassification.from_pretrained(folder).eval()
+        assert theirs.config.problem_type == "multi_label_classification"
+    rows = stepped(make_groups(PAIRS))
+    scores, joined = score_joined(policy, policy.pack(rows, 12), [Score.VALUE])
+    order = (joined.sequence_group * 10 + joined.sequence_index).argsort()
+    parts = scores.of(Score.VALUE).split(joined.sequence_tokens.tolist())
+    found = torch.cat([parts[index] for index in order.tolist()])
+    logits = by_token(theirs, policy.tokenizer.pad_token_id, rows)
+    assert torch.allclose(found, logits, atol=1e-5)
+    again = load_policy(str(folder), adapter=adapter, judging=replace(BY_STEP, seed=9))
+    assert judging_of(again.causal_lm) == replace(BY_STEP, seed=0)
+    with pytest.raises(ModelError, match="judges answers, and writes none"):
+        load_policy(str(folder), adapter=adapter)
+
+
+def by_token(model: torch.nn.Module, padding: int, rows: list[Group]) -> Tensor:
+    """The values at the scored tokens of all responses, from one padded batch."""
+    whole = [(torch.cat([g.prompt, r.tokens]), len(g.prompt), r.trainable) for g in rows for r in g.responses]
+    longest = max(len(tokens) for tokens, _, _ in whole)
+    batch = torch.full((len(whole), longest), padding)
+    mask = torch.zeros_like(batch)
+    for row, (tokens, _, _) in enumerate(whole):
+        batch[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
+    with torch.no_grad():
+        logits = model(input_ids=batch, attention_mask=mask).logits[:, :, 0]
+    return torch.cat(
+        [logits[row, at : at + len(scored)][scored] for row, (_, at, scored) in enumerate(whole)]
+    )
+
+
+def test_several_scores_have_their_names(base, tmp_path):
+    named = Judging(outputs=2, seed=4, names=("helpfulness", "verbosity"))
+    policy = load_policy(str(base), judging=named)
+    folder = save(policy, tmp_path / "saved")
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert theirs.config.id2label == {0: "helpfulness", 1: "verbosity"}
+    wanted = padded(theirs, policy.tokenizer.pad_token_id)
+    assert wanted.shape == (8, 2)
+    assert torch.allclose(packed(policy), wanted, atol=1e-5)
+    with pytest.raises(ModelError, match=r"2 numbers \(helpfulness, verbosity\) for each answer"):
+        load_policy(str(folder), judging=Judging())

@@ -7,7 +7,7 @@ wrong in the row; the caller knows the file and line, and collects.
 from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.formats.format import Dialect, Format, Stage
 from burnish.data.formats.known import FORMATS
-from burnish.data.formats.recognise import READY, check_mapping, check_name, recognise
+from burnish.data.formats.recognise import READY, check_mapping, check_name, recognise, recognise_scores
 from burnish.data.records import (
     ROLES,
     AnyExample,
@@ -41,4 +41,5 @@ __all__ = [
     "check_mapping",
     "check_name",
     "recognise",
+    "recognise_scores",
 ]

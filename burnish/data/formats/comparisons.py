@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from burnish.data.formats.answers import untrained, with_something_to_learn
 from burnish.data.formats.comparison_error import ComparisonError
-from burnish.data.formats.fields import kind, listed, text, truth
+from burnish.data.formats.fields import kind, listed, number, text, truth
 from burnish.data.formats.messages import messages, system, tools
 from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, Said
 from burnish.data.rows import Row
@@ -36,7 +36,7 @@ def _identical() -> ComparisonError:
 def _pair_scores(row: Row) -> tuple[float, float]:
     """How good chosen and rejected are: margin and 0, their scores, or 1 and 0 where the row does not say both."""
     if row.get("margin") is not None:
-        margin = _number(row["margin"], "margin")
+        margin = number(row["margin"], "margin")
         if margin < 0:
             raise DataError(
                 given=f"margin is {margin:g}",
@@ -45,8 +45,8 @@ def _pair_scores(row: Row) -> tuple[float, float]:
             )
         better, worse = margin, 0.0
     elif row.get("score_chosen") is not None and row.get("score_rejected") is not None:
-        better = _number(row.get("score_chosen"), "score_chosen")
-        worse = _number(row.get("score_rejected"), "score_rejected")
+        better = number(row.get("score_chosen"), "score_chosen")
+        worse = number(row.get("score_rejected"), "score_rejected")
     else:
         return 1.0, 0.0
     if better < worse:
@@ -76,19 +76,19 @@ def _pair(row: Row) -> Ranked:
     if row.get("prompt") is None and row.get("question") is None:
         prompt, responses = _divided(chosen, rejected)
     else:
-        prompt = _prompt(row, chosen)
-        responses = (_response(chosen, prompt, "chosen"), _response(rejected, prompt, "rejected"))
+        prompt = prompt_for(row, chosen)
+        responses = (response_to(chosen, prompt, "chosen"), response_to(rejected, prompt, "rejected"))
     prompt, responses = _repeated(prompt, responses)
-    return Ranked(_with_system(row, prompt), responses, (1.0, 0.0), tools(row))
+    return Ranked(said_with_system(row, prompt), responses, (1.0, 0.0), tools(row))
 
 
 def ranking(row: Row) -> Ranked:
     """prompt or question, responses, and scores (higher is better) or ranks (1 is best)."""
     said = listed(row.get("responses"), "responses")
-    prompt = _prompt(row, next(iter(said), None))
-    responses = tuple(_response(entry, prompt, f"responses[{index}]") for index, entry in enumerate(said))
+    prompt = prompt_for(row, next(iter(said), None))
+    responses = tuple(response_to(entry, prompt, f"responses[{index}]") for index, entry in enumerate(said))
     column, sign = ("scores", 1) if row.get("scores") is not None else ("ranks", -1)
-    scores = tuple(sign * _number(value, f"{column}[{i}]") for i, value in enumerate(listed(row.get(column), column)))
+    scores = tuple(sign * number(value, f"{column}[{i}]") for i, value in enumerate(listed(row.get(column), column)))
     if len(scores) != len(responses):
         raise DataError(
             given=f"{len(responses)} responses and {len(scores)} {column}",
@@ -102,22 +102,22 @@ def ranking(row: Row) -> Ranked:
             "a comparison has at least two responses, and one is better than another",
             "delete the row",
         )
-    return Ranked(_with_system(row, prompt), responses, scores, tools(row))
+    return Ranked(said_with_system(row, prompt), responses, scores, tools(row))
 
 
 def labelled(row: Row) -> Labelled:
     """prompt or question, completion, and label (true or false): one answer that is wanted, or not."""
-    prompt = _prompt(row, row.get("completion"))
-    response = _response(row.get("completion"), prompt, "completion")
-    return Labelled(_with_system(row, prompt), response, truth(row.get("label"), "label"), tools(row))
+    prompt = prompt_for(row, row.get("completion"))
+    response = response_to(row.get("completion"), prompt, "completion")
+    return Labelled(said_with_system(row, prompt), response, truth(row.get("label"), "label"), tools(row))
 
 
 def prompt_of(row: Row) -> Said:
     """The prompt of a row, with its system message."""
-    return _with_system(row, _prompt(row))
+    return said_with_system(row, prompt_for(row))
 
 
-def _prompt(row: Row, answer: object = None) -> Said:
+def prompt_for(row: Row, answer: object = None) -> Said:
     """Plain text or messages from ``prompt``, a user's message from ``question``; also where an answer is messages."""
     if row.get("question") is not None:
         return (Message("user", text(row, "question")),)
@@ -131,7 +131,7 @@ def _prompt(row: Row, answer: object = None) -> Said:
     return untrained(messages(value, "prompt"))
 
 
-def _response(value: object, prompt: Said, column: str) -> Said:
+def response_to(value: object, prompt: Said, column: str) -> Said:
     """Of the kind of its prompt."""
     if isinstance(prompt, str):
         if isinstance(value, str):
@@ -226,7 +226,7 @@ def _transcript(value: str, column: str) -> tuple[Message, ...]:
     return untrained(tuple(spoken)) if column == "prompt" else tuple(spoken)
 
 
-def _with_system(row: Row, prompt: Said) -> Said:
+def said_with_system(row: Row, prompt: Said) -> Said:
     if not isinstance(prompt, str):
         return system(row, prompt)
     if row.get("system"):
@@ -236,9 +236,3 @@ def _with_system(row: Row, prompt: Said) -> Said:
             remedy="write the prompt as messages, or name it question: columns={question: prompt}",
         )
     return prompt
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
-        return float(value)
-    raise DataError(given=f"{where} is {value!r}", rule="scores and ranks are numbers", remedy="correct the row")

@@ -60,3 +60,10 @@ def truth(value: object, column: str) -> bool:
         rule=f"{column} is true or false (1 or 0)",
         remedy=f"write {column} in one of these ways",
     )
+
+
+def number(value: object, where: str) -> float:
+    """A number, which is not NaN."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        return float(value)
+    raise DataError(given=f"{where} is {value!r}", rule="scores and ranks are numbers", remedy="correct the row")

@@ -8,6 +8,7 @@ from itertools import product
 from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
 from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
 from burnish.data.formats.format import Dialect, Format
+from burnish.data.formats.judgements import stepwise
 from burnish.data.formats.tasks import task
 
 _QUESTIONS = ("question", "problem>question", "query>question", "instruction>question")
@@ -50,6 +51,9 @@ _QUESTION_ANSWER = _dialects(
 _PREFERENCE = (*_each(_PROMPTS, ("chosen",), ("rejected",)), *_dialects("chosen rejected"))
 _RANKING = _each(_PROMPTS, ("responses", "completions>responses"), ("scores", "ranks"))
 _LABELLED = _each(_PROMPTS, ("completion", "response>completion"), ("label",))
+_STEPWISE = _each(_PROMPTS, ("completions", "steps>completions"), ("labels",))
+RESPONSES = _each(_PROMPTS, ("completion", "response>completion"))
+"""What a response and its prompt stand in."""
 _TASK = (
     *_each(
         (*_PROMPTS, "text>question"),
@@ -68,6 +72,7 @@ FORMATS: Mapping[str, Format] = {
         Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_WORTH, *_SYSTEM)),
         Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
         Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
+        Format("stepwise", _STEPWISE, stepwise, ("reward",), takes=("tools", "tags", *_SYSTEM)),
         Format("task", _TASK, task, ("rl",), takes=("extra", *_SYSTEM), rank=1),
         Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
         Format("chosen", _PREFERENCE, chosen, ("sft",), takes=("tools", *_SYSTEM), named_only=True),

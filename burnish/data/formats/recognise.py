@@ -12,7 +12,8 @@ from functools import partial
 
 from burnish.config.own_code import is_own
 from burnish.data.formats.format import Dialect, Format, Stage
-from burnish.data.formats.known import FORMATS
+from burnish.data.formats.judgements import scored
+from burnish.data.formats.known import FORMATS, RESPONSES
 from burnish.data.formats.own import own_format
 from burnish.errors import DataError
 
@@ -62,6 +63,11 @@ def recognise(
             remedy=f"name one: format={best[0].name}",
         )
     return _spoken(best[0], columns, given)
+
+
+def recognise_scores(columns: Sequence[str], scores: Sequence[str], given: Container[str] = ()) -> Format:
+    """The format of responses with these scores; see `judgements.scored`."""
+    return scored(scores, columns, RESPONSES, given)
 
 
 def _fitting(columns: Sequence[str], given: Container[str]) -> list[Format]:

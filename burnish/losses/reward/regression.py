@@ -1,10 +1,11 @@
 r"""The loss of a reward model on scores: the mean square of what it is off.
 
-    L = 1/R Σ_i (r_i − s_i)²
+    L = 1/R Σ_i 1/K Σ_k (r_ik − s_ik)²
 
-s is `Response.reward`, the score that the data gives (HelpSteer's reward models learn so: Wang et al. 2024, arXiv
-2406.08673, section 3). Every response counts by itself, also where several share a prompt. Limit: its minimum for equal
-features is the mean score. Denominator: sequences, that is responses.
+With one score s is `Response.reward`, with K named ones `Response.scores`, each of which has an output of its own
+(HelpSteer's reward models learn so: Wang et al. 2024, arXiv 2406.08673, section 3). Every response counts by itself,
+also where several share a prompt. Limits: its minimum for equal features are the mean scores; with K equal scores and
+outputs it is the loss of one. Denominator: sequences, that is responses.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from burnish.losses.base import Defaults
-from burnish.losses.reward.values import value_of_each
+from burnish.losses.reward.values import values_of_each
 from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
 
@@ -32,9 +34,17 @@ class Regression(Defaults):
         return Scope.SEQUENCE
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
-        values = value_of_each(scores, microbatch)
-        given = microbatch.sequence_reward.to(values.dtype)
+        values = values_of_each(scores, microbatch)
+        given = _given(microbatch).to(values.dtype)
+        assert given.shape == values.shape, "the head has an output for each score of the data"
         torch._assert_async(~given.isnan().any(), "every response has a score")
         off = values - given
-        watched = {"absolute_error": Component(off.detach().abs().sum(), Denominator.SEQUENCES)}
-        return LossOutput({"regression": Component((off**2).sum(), Denominator.SEQUENCES)}, watched)
+        mean_off, mean_square = (each.mean(dim=1).sum() for each in (off.detach().abs(), off**2))
+        watched = {"absolute_error": Component(mean_off, Denominator.SEQUENCES)}
+        return LossOutput({"regression": Component(mean_square, Denominator.SEQUENCES)}, watched)
+
+
+def _given(microbatch: Microbatch) -> Tensor:
+    """[R, K]"""
+    several = microbatch.sequence_scores
+    return several if several.shape[1] else microbatch.sequence_reward[:, None]

@@ -1,4 +1,4 @@
-"""Per-token values → one number per response. Stands between scoring and every loss of a reward model.
+"""Per-token values → numbers for each response. Stands between scoring and every loss of a reward model.
 
 Of a group that is judged at its end (`sources.judged`), the only scored token of a response is its last one.
 """
@@ -17,3 +17,11 @@ def value_of_each(scores: TokenScores, microbatch: Microbatch) -> Tensor:
     assert value.dim() == 1, "these losses learn one number for each response"
     assert len(value) == microbatch.num_sequences, "a response is judged at one token"
     return sum_per_response(value, microbatch)
+
+
+def values_of_each(scores: TokenScores, microbatch: Microbatch) -> Tensor:
+    """[R, K], the values of each response at its only scored token."""
+    values = scores.of(Score.VALUE)
+    assert len(values) == microbatch.num_sequences, "a response is judged at one token"
+    # One token of each response, in the order of responses: a value is where its response is.
+    return values[:, None] if values.dim() == 1 else values

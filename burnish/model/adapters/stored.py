@@ -16,7 +16,7 @@ from burnish.model.adapters.initial import ADAPTER, halves, remember_beginning, 
 from burnish.model.adapters.kinds import KINDS, REFUSED, kind_of
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
-from burnish.model.value_head import JUDGES, NAME, is_judge, output_layer
+from burnish.model.value_head import JUDGES, NAME, is_judge, output_layer, task_of
 
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -58,7 +58,7 @@ def go_on_with(model: PreTrainedModel, folder: Path, stored: PeftConfig, setting
     if kind_of(stored) != settings.kind:
         raise _another(folder, "kind", settings.kind, kind_of(stored))
     init = halves(folder)
-    if init is not None and settings.init == init and is_judge(model) and stored.task_type != JUDGES:
+    if init is not None and settings.init == init and is_judge(model) and stored.task_type not in JUDGES:
         raise ModelError(
             given=f"adapter.init: {init}, and a reward model that begins with the adapter in {folder}",
             rule="a language model's adapter goes on below a value head as the plain LoRA that was saved",
@@ -88,7 +88,7 @@ def go_on_with(model: PreTrainedModel, folder: Path, stored: PeftConfig, setting
 
 
 def _plain(model: PreTrainedModel, folder: Path, config: PeftConfig) -> PeftModel:
-    if is_judge(model) and config.task_type != JUDGES:
+    if is_judge(model) and config.task_type not in JUDGES:
         return _with_head(model, folder, config)
     return PeftModel.from_pretrained(model, str(folder), is_trainable=True, config=config)
 
@@ -96,7 +96,7 @@ def _plain(model: PreTrainedModel, folder: Path, config: PeftConfig) -> PeftMode
 def _with_head(model: PreTrainedModel, folder: Path, config: PeftConfig) -> PeftModel:
     """The adapter of a language model, beside a value head that begins here."""
     head = {f"base_model.model.{NAME}.{key}": tensor for key, tensor in output_layer(model).state_dict().items()}
-    config.task_type, config.inference_mode = JUDGES, False
+    config.task_type, config.inference_mode = task_of(model), False
     config.modules_to_save = [*(config.modules_to_save or ()), NAME]
     adapted = get_peft_model(model, config)
     set_peft_model_state_dict(adapted, {**load_file(folder / _WEIGHTS), **head})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from burnish.data.convert import canonical, write_canonical
 from burnish.data.formats import FORMATS, AnyExample, recognise
 from burnish.data.mixture import DataSource, open_data
-from burnish.data.records import Completion, Conversation, Document, Labelled, Message, Ranked, Task
+from burnish.data.records import Completion, Conversation, Document, Labelled, Message, Ranked, Stepped, Task
 from burnish.errors import DataError
 
 U, A = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
@@ -112,6 +112,12 @@ ROWS: list[tuple[str, dict[str, object], AnyExample]] = [
     ("labelled", {"prompt": "2+2=", "completion": " 5", "label": False}, Labelled("2+2=", " 5", label=False)),
     ("labelled", {"prompt": [U], "completion": [A], "label": True}, Labelled((user,), (right,), label=True)),
     ("labelled", {"question": "2+2?", "response": "4", "label": "True"}, Labelled((user,), (right,), label=True)),
+    (
+        "stepwise",
+        {"prompt": "2+2=", "completions": ["2+2", "is 5"], "labels": [True, False]},
+        Stepped("2+2=", ("2+2", "is 5"), (1.0, 0.0)),
+    ),
+    ("stepwise", {"question": "2+2?", "steps": "[\"4\"]", "labels": [0.5]}, Stepped((user,), ("4",), (0.5,))),
     ("task", {"prompt": "2+2="}, Task("2+2=")),
     ("task", {"problem": "2+2?", "answer": "4", "level": 1}, Task((user,), "4", {"level": 1})),
     ("task", {"question": "2+2?", "ground_truth": "4"}, Task((user,), "4")),

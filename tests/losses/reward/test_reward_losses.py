@@ -107,11 +107,16 @@ def test_regression_needs_scores():
         value(Regression(), [group(1, None)], 2, 1)
 
 
+def test_there_is_a_test_of_every_loss():
+    """Those of steps are in `test_steps`."""
+    assert {*DATA, "step_cross_entropy", "step_regression"} == set(REWARD_LOSSES)
+
+
 DATA = {"bradley_terry": Data.PAIR, "plackett_luce": Data.RANKING, "regression": Data.RANKING}
 OPTIONS = {"bradley_terry": {"margin": 0.7, "centring": 0.2}}
 
 
-@pytest.mark.parametrize("name", REWARD_LOSSES)
+@pytest.mark.parametrize("name", DATA)
 def test_numeric_gradient(name):
     groups = [judged_at_end(each) for each in compared(DATA[name])]
     size = sum(len(each.responses) for each in groups)

@@ -1,4 +1,4 @@
-"""What a user may say about flaws of judged answers. Beside `prefer`."""
+"""What happens to flawed comparisons: the rules of `gate`, which also are what a recipe may say of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from burnish.config.settings import Settings
-from burnish.data.gate import Rule, Rules
-from burnish.recipe.numbers import Fraction
 
+Rule = Literal["drop", "keep", "stop"]
 LeftOut = Literal["drop", "stop"]
+"""Rows from which nothing can be learned cannot be kept."""
 
 
-class Gate(Settings):
+class Rules(Settings):
     """What happens to flawed comparisons before any is learned from: drop, keep, or stop the run."""
 
     identical: LeftOut = "drop"
@@ -30,11 +30,7 @@ class Gate(Settings):
     """Two rows that prefer the opposite, of the same answers."""
     leak: Rule = "drop"
     """A row of the training whose prompt is in eval_data."""
-    most_longer: Fraction = 1.0
+    most_longer: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Stop if the better answer is the longer one in a larger share of the pairs."""
     least_per_tag: Annotated[int, Field(ge=0)] = 0
     """Stop if fewer rows carry a tag (column tags), or two tags that meet in a row."""
-
-    @property
-    def rules(self) -> Rules:
-        return Rules(**self.model_dump())
