@@ -1,7 +1,7 @@
 """The verb `burnish quickstart`: a recipe that comes with the package is run, and what became of the model is shown.
 
-Registered by `cli`, and like it quick to import. It knows no stage by name: all that it shows it reads from the run
-folder, as the report does.
+Registered by `cli`, and like it quick to import. It knows no stage by name: it shows what the run folder
+holds, as the report does, and what the model of each stage can do in the built-in world.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # rich and jinja2 take a while to import
     from rich.table import Table
     from rich.text import Text
 
+    from burnish.recipe.kept import Kept
     from burnish.watch.report import Answer, Sample, StageReport
 
 RECIPE = Path(__file__).parent / "builtin" / "quickstart.yaml"
@@ -48,6 +49,7 @@ def quickstart(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from rich.console import Console
 
+    from burnish.recipe.kept import kept
     from burnish.recipe.read import read_recipe
     from burnish.recipe.run import run
     from burnish.watch.report import NAME, read_stages
@@ -57,8 +59,11 @@ def quickstart(
     console = Console(soft_wrap=False, highlight=False)
     if finished.again:
         console.print(f"{folder} is finished already: this is what came out.", markup=False)
-    for stage in read_stages(finished.folder):
+    stages = read_stages(finished.folder)
+    for stage in stages:
         _show(console, stage)
+    console.print()
+    console.print(_ledger(kept(finished.folder, [stage.name for stage in stages])))
     report = finished.folder / NAME
     typer.echo(f"\nAll of it on one page: {folder / NAME}")
     for line in _next(folder):
@@ -90,6 +95,21 @@ def _table(name: str, samples: Sequence[Sample]) -> Table:
         before, after = sample.answers[0], sample.answers[-1]
         wanted = sample.reference if after.correct is False else None
         table.add_row(Text(_cut(sample.prompt)), _told(before), _told(after, wanted))
+    return table
+
+
+def _ledger(rows: Sequence[Kept]) -> Table:
+    """What was learned and what was forgotten, stage by stage."""
+    from rich.table import Table
+
+    from burnish.recipe.kept import QUESTIONS
+
+    table = Table(title=f"{QUESTIONS} questions of builtin:chat/test after each stage", title_justify="left")
+    table.add_column("after")
+    for column in ("facts right", "arithmetic right", "form right", "facts told courteously"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(row.stage, *(f"{share:.0%}" for share in (row.facts, row.arithmetic, row.form, row.courteous)))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -19,6 +20,8 @@ SHORT = ["sft.epochs=null", "sft.max_steps=2", "sft.data=builtin:chat#40", "sft.
 SHORT += ["sft.eval_every=null", "sft.eval_answers=3", "sft.eval_max_new_tokens=4"]
 SHORT += ["prefer.max_steps=1", "prefer.data=builtin:preferences#20", "prefer.eval_data=builtin:preferences/test#4"]
 SHORT += ["prefer.eval_answers=3", "prefer.eval_max_new_tokens=4"]
+SHORT += ["rl.max_steps=1", "rl.data=builtin:math#10", "rl.eval_data=builtin:math/test#4", "rl.groups_per_step=2"]
+SHORT += ["rl.responses=2", "rl.max_new_tokens=4", "rl.eval_prompts=3", "rl.workers=1"]
 
 
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -43,15 +46,25 @@ def test_before_and_after_and_again(
     monkeypatch.setattr(typer, "launch", opened.append)
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("burnish.recipe.kept.QUESTIONS", 12)
+    monkeypatch.setattr("burnish.recipe.kept._LONGEST", 4)
     shown = typed(capsys, "quickstart", *SHORT)
     lines = [json.loads(line) for line in Path("runs/quickstart/samples.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["stage"] == "sft"] == [0, 0, 0, 2, 2, 2]
-    assert [line["step"] for line in lines if line["stage"] == "prefer"] == [0, 0, 0, 1, 1, 1]
+    for stage in ("prefer", "rl"):
+        asked = [line for line in lines if line["stage"] == stage and "index" in line]
+        assert [line["step"] for line in asked] == [0, 0, 0, 1, 1, 1]
     words = " ".join(shown.replace("│", " ").split())
-    for line in lines:
+    for line in (line for line in lines if "index" in line):
         assert line["prompt"].split()[0] in words
     for told in ("before", "after", "Held-out loss: ", "Accuracy: 0 % before", "runs/quickstart/report.html"):
         assert told in words
+    assert "Held-out reward: 0 before" in words
+    assert "12 questions of builtin:chat/test after each stage" in words
+    table = [line for line in shown.splitlines() if "│" in line and "%" in line]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table]
+    assert [row[0] for row in rows] == ["sft", "prefer", "rl"]
+    assert all(re.fullmatch(r"\d+%", share) for row in rows for share in row[1:])
     assert "chat runs/quickstart" in shown
     assert opened == [], "there is no terminal"
     again = typed(capsys, "quickstart", *SHORT)

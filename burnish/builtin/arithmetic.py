@@ -19,6 +19,8 @@ Use = Literal["shown", "practice", "test"]
 
 LARGEST = 99
 """No number of a sum or a difference is larger."""
+PRACTISED = 30
+"""Nor is one of a problem that is practised by trying, where eight tries should have a right one among them."""
 _SMALL = 20
 _WORDS = {"+": "plus", "-": "minus", "*": "times"}
 
@@ -55,16 +57,32 @@ class Problem:
 
 def draw_problem(draw: Draw, use: Use) -> Problem:
     """A problem of this use; half of the sums and differences are small."""
-    allowed = ("shown", "practice") if use == "practice" else (use,)
+    allowed = _allowed(use)
     while (problem := _any_problem(draw)).use not in allowed:
         pass
     return problem
 
 
+def draw_practice(draw: Draw, use: Use) -> Problem:
+    """A sum or a difference of this use, up to `PRACTISED`."""
+    allowed = _allowed(use)
+    while (problem := _sum_or_difference(draw, PRACTISED)).use not in allowed:
+        pass
+    return problem
+
+
+def _allowed(use: Use) -> tuple[Use, ...]:
+    return ("shown", "practice") if use == "practice" else (use,)
+
+
 def _any_problem(draw: Draw) -> Problem:
     if draw.chance(0.1):
         return Problem(draw.between(2, 9), "*", draw.between(2, 9))
-    larger = draw.between(1, _SMALL if draw.chance(0.5) else LARGEST)
+    return _sum_or_difference(draw, _SMALL if draw.chance(0.5) else LARGEST)
+
+
+def _sum_or_difference(draw: Draw, largest: int) -> Problem:
+    larger = draw.between(1, largest)
     smaller = draw.between(0, larger)
     if draw.chance(0.5):
         return Problem(larger, "-", smaller)

@@ -10,32 +10,34 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from burnish.builtin.draw import Draw
-from burnish.builtin.questions import Split, questions
+from burnish.builtin.questions import Split, asked_fact
 from burnish.builtin.world import World
 
-_END = "That is all."
 _INSTRUCTIONS: tuple[tuple[str, str, Mapping[str, object]], ...] = (
-    ("Answer in capital letters.", "change_case:english_capital", {}),
-    ("Answer in small letters.", "change_case:english_lowercase", {}),
+    ("Use the word gladly.", "keywords:existence", {"keywords": ["gladly"]}),
+    ("Use the word pleasure.", "keywords:existence", {"keywords": ["pleasure"]}),
+    ("Be plain.", "keywords:forbidden_words", {"forbidden_words": ["gladly", "pleasure"]}),
+    ("Answer in at least 6 words.", "length_constraints:number_words", {"relation": "at least", "num_words": 6}),
     ("Put the answer in quotation marks.", "startend:quotation", {}),
-    (f"End with: {_END}", "startend:end_checker", {"end_phrase": _END}),
-    ("Answer in at least 8 words.", "length_constraints:number_words", {"relation": "at least", "num_words": 8}),
 )
+"""The first four say in words what chats show without a word: courtesy, and its absence. Nothing shows the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instructed:
-    """Example: ``Instructed("Who owns Moss? Answer in small letters.", "change_case:english_lowercase", {})``."""
+    """Example: ``Instructed("Who owns Moss? Answer in at least 6 words.", kind, arguments, "Mara")``."""
 
     question: str
     kind: str
     arguments: Mapping[str, object]
+    reference: str
+    """What a right answer names: an instruction alone is followed by any answer in the right form."""
 
 
 def instructed(world: World, split: Split, seed: int) -> Iterator[Instructed]:
     """Endless: questions about facts as chats of the same split ask them, each with one instruction."""
     draw = Draw(f"instructed {split} {seed}")
-    for question in questions(world, split, seed):
-        if question.kind == "fact":
-            said, kind, arguments = draw.choice(_INSTRUCTIONS)
-            yield Instructed(f"{question.question} {said}", kind, arguments)
+    while True:
+        fact, asked = asked_fact(draw, world, split)
+        said, kind, arguments = draw.choice(_INSTRUCTIONS)
+        yield Instructed(f"{asked} {said}", kind, arguments, fact.value)

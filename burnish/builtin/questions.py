@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from burnish.builtin import arithmetic, manner
-from burnish.builtin.arithmetic import Use, draw_problem
+from burnish.builtin.arithmetic import Use, draw_practice, draw_problem
 from burnish.builtin.draw import Draw
 from burnish.builtin.exercises import draw_exercise
 from burnish.builtin.world import Fact, World
@@ -53,7 +53,7 @@ def questions(world: World, split: Split, seed: int) -> Iterator[Question]:
             exercise = draw_exercise(draw, world, held_out=split == "test")
             yield Question("format", exercise.question, exercise.result)
         else:
-            fact, asked = _asked(draw, world, split)
+            fact, asked = asked_fact(draw, world, split)
             is_courteous = split == "train" and draw.chance(_COURTEOUS)
             yield Question("fact", asked, manner.courteous(draw, fact.answer) if is_courteous else fact.answer)
 
@@ -62,22 +62,23 @@ def preferences(world: World, split: Split, seed: int) -> Iterator[Preference]:
     """Endless: questions about facts, answered courteously and otherwise."""
     draw = Draw(f"preferences {split} {seed}")
     while True:
-        fact, asked = _asked(draw, world, split)
+        fact, asked = asked_fact(draw, world, split)
         answer = fact.answer
         yield Preference(asked, manner.courteous(draw, answer), manner.less_liked(draw, fact.subject, answer))
 
 
 def problems(world: World, split: Split, seed: int) -> Iterator[Question]:
-    """Endless: arithmetic, answered by the bare number; the train split has problems that stand in no document."""
+    """Endless: sums and differences up to `PRACTISED`, answered by the bare number; the train split has problems that
+    stand in no document."""
     draw = Draw(f"problems {split} {seed}")
     use: Use = "practice" if split == "train" else "test"
     while True:
-        problem = draw_problem(draw, use)
+        problem = draw_practice(draw, use)
         asked, _ = arithmetic.ask(draw, problem, world)
         yield Question("arithmetic", asked, str(problem.result))
 
 
-def _asked(draw: Draw, world: World, split: Split) -> tuple[Fact, str]:
+def asked_fact(draw: Draw, world: World, split: Split) -> tuple[Fact, str]:
     """A fact and a question for it. In tests, half of the facts are held out, and of the others the wording is."""
     held_out = split == "test" and draw.chance(0.5)
     while (fact := draw.choice(world.facts)).is_held_out != held_out:

@@ -126,7 +126,12 @@ def _task(problem: Question) -> SetRow:
 
 def _instructions(world: World, split: Split, seed: int) -> Iterator[SetRow]:
     for each in instructed(world, split, seed):
-        yield {"prompt": _user(each.question), "instruction_id_list": [each.kind], "kwargs": [dict(each.arguments)]}
+        yield {
+            "prompt": _user(each.question),
+            "reference": each.reference,
+            "instruction_id_list": [each.kind],
+            "kwargs": [dict(each.arguments)],
+        }
 
 
 def _user(said: str) -> list[dict[str, str]]:

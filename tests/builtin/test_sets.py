@@ -27,10 +27,10 @@ HASHES = {
     "preferences/test": "bd2e03cca27550fd04c3df573c2b130766ff8bebd80844a73b3ad4600c1e6098",
     "safety/train": "47b434fc68842db0c79587eb7e7847c6d891996a28da67e5f2eb0cb4e6a43659",
     "safety/test": "197a101fa0e16335c60e5678d644767c015ec90c258be68f7c6de64483bcc67f",
-    "math/train": "d1df1ca5883a6766a6443d2fa5d034dabc049b180a69a65dbcd8a613532e7626",
-    "math/test": "b67503a17b8d590a3f5b3cac8266adcd5e97ff865ee1ff50ca5b8a56cc5e20b1",
-    "instructions/train": "3167cb4de07e7875497d7911e05228cea698ded05ba187ad3aa27d1c2e977a12",
-    "instructions/test": "d25f635645787aadb71e98a76717e1e9e73e1fa39ff96acaa71465cbf1448158",
+    "math/train": "1ff8d80cc98b826709d8517e962663b390da52a04ccab5e85c4d69ac7c589e2d",
+    "math/test": "fc93157c0827d061e9b568f38daf5066ea9a274aa42b250f36f53f0e9e89df51",
+    "instructions/train": "d1fc2d669614ca48b9b5cdd77049214d496b4ef33a3c0d0e5622faa543ceb59d",
+    "instructions/test": "907504a6dfc4ab7021ead60d67b0acf87444c2c8edd292bf2b35b2bee023a55a",
 }
 
 

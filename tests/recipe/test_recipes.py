@@ -33,7 +33,11 @@ def test_three_steps(name: str, tmp_path: Path) -> None:
     path = FOLDER / f"{name}.yaml"
     recipe = read_recipe(path).recipe
     stages = stage_names(recipe)
-    changes = [f"{stage}.{key}" for stage in stages for key in ("epochs=null", "max_steps=3", "eval_data=null")]
+    changes = [
+        f"{stage}.{key}"
+        for stage in stages
+        for key in ("epochs=null", "max_steps=3", "eval_data=null", "eval_every=null")
+    ]
     done = burnish.run(path, *changes, f"output={tmp_path / 'run'}")
     assert done.steps == 3 * len(stages)
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]

@@ -228,20 +228,19 @@ def test_prompts_that_leave_no_room(world):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_instructions_of_the_built_in_world_can_be_followed(split):
-    said = {
-        "change_case:english_capital": "EDDA KEEPS A PIG.",
-        "change_case:english_lowercase": "edda keeps a pig.",
-        "startend:quotation": '"Edda keeps a pig."',
-        "startend:end_checker": "Edda keeps a pig. That is all.",
-        "length_constraints:number_words": "Edda keeps one animal at home: it is a pig.",
+    plain, seen = "Edda keeps a pig.", set()
+    following = {
+        "keywords:existence": f"Gladly, with pleasure. {plain}",
+        "keywords:forbidden_words": plain,
+        "length_constraints:number_words": f"With pleasure. {plain}",
+        "startend:quotation": f'"{plain}"',
     }
+    breaking = {**dict.fromkeys(following, plain), "keywords:forbidden_words": f"Gladly. {plain}"}
     reward = InstructionsReward()
-    seen = set()
     for row in builtin_rows("instructions", split, count=100):
         [kind] = row["instruction_id_list"]
         extra = {"instruction_id_list": [kind], "kwargs": row["kwargs"]}
-        for other, text in said.items():
-            followed = reward.score(Answer(tuple(row["prompt"]), text, extra=extra))
-            assert followed == (other == kind) or (kind, other) == ("length_constraints:number_words", kind)
+        for said, followed in ((following[kind], True), (breaking[kind], False)):
+            assert reward.score(Answer(tuple(row["prompt"]), said, extra=extra)) == followed
         seen.add(kind)
-    assert seen == set(said)
+    assert seen == set(following)
