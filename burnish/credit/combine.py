@@ -29,6 +29,20 @@ def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination)
     return [_weighted(group if combination == "sum" else _normalised(group), weights) for group in parts]
 
 
+def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> Tensor:
+    """[n, K] what each reward adds to a response's comparison with its group: w_k (R_k − mean R_k), under
+    normalised_sum divided by the deviation of R_k. Where every reward judged, they add up to the combined reward minus
+    its group's mean.
+
+    Args:
+        parts: [n, K] of one group, as in `combined`.
+        weights: [K].
+        combination: as in `combined`.
+    """
+    compared = _normalised(parts) if combination == "normalised_sum" else parts - parts.nanmean(dim=0)
+    return compared * weights
+
+
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:
     judged = ~values.isnan()
     total = torch.where(judged, values * weights, 0.0).sum(dim=1)
@@ -36,5 +50,15 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _normalised(group: Tensor) -> Tensor:
-    columns = [column - column.nanmean() for column in group.unbind(dim=1)]
-    return torch.stack(scaled(columns, list(group.unbind(dim=1)), "group"), dim=1)
+    columns = list(group.unbind(dim=1))
+    compared = scaled([column - column.nanmean() for column in columns], columns, "group")
+    # A reward that is the same for all would leave the rounding of its mean, which is no signal.
+    return torch.stack(
+        [torch.where(_equal(c), c * 0.0, each) for c, each in zip(columns, compared, strict=True)], dim=1
+    )
+
+
+def _equal(values: Tensor) -> Tensor:
+    """Scalar bool: no judged value differs from another."""
+    judged = values[~values.isnan()]
+    return torch.as_tensor(len(judged) == 0 or bool(judged.max() == judged.min()))
