@@ -50,15 +50,13 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _normalised(group: Tensor) -> Tensor:
-    columns = list(group.unbind(dim=1))
-    compared = scaled([column - column.nanmean() for column in columns], columns, "group")
-    # A reward that is the same for all would leave the rounding of its mean, which is no signal.
-    return torch.stack(
-        [torch.where(_equal(c), c * 0.0, each) for c, each in zip(columns, compared, strict=True)], dim=1
-    )
+    rewards = list(group.unbind(dim=1))
+    compared = scaled([_compared(each) for each in rewards], rewards, "group")
+    return torch.stack(compared, dim=1)
 
 
-def _equal(values: Tensor) -> Tensor:
-    """Scalar bool: no judged value differs from another."""
-    judged = values[~values.isnan()]
-    return torch.as_tensor(len(judged) == 0 or bool(judged.max() == judged.min()))
+def _compared(rewards: Tensor) -> Tensor:
+    """[n] minus their mean; exactly 0 where all are the same: the rounding of a mean is no signal."""
+    judged = rewards[~rewards.isnan()]
+    same = len(judged) == 0 or bool(judged.max() == judged.min())
+    return rewards * 0.0 if same else rewards - rewards.nanmean()

@@ -46,7 +46,8 @@ class Pairing:
         lessons = [lesson for lesson in (tuple(self._of(group, each)) for group, each in pairs) if lesson]
         if lessons:
             return lessons
-        return [(silent,) for silent in (self._silent(*pair) for pair in pairs) if silent is not None][:1]
+        silent = next((each for each in (self._silent(*pair) for pair in pairs) if each is not None), None)
+        return [] if silent is None else [(silent,)]
 
     def _silent(self, group: Group, worth: Tensor) -> Group | None:
         """Responses that are compared without effect; None: fewer than two are judged."""

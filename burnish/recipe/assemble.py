@@ -34,7 +34,7 @@ from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
-from burnish.recipe.trying import Parts, trying
+from burnish.recipe.trying import Parts, longest_tried, trying
 from burnish.recipe.updating import optimizer_of
 from burnish.rehearsal import costliest
 from burnish.rhythm import Rhythm
@@ -71,7 +71,7 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         examiners=parts.examiners,
-        rehearsal=_rehearsal(inputs) if isinstance(inputs, Inputs) and settings.rehearses(policy.device) else (),
+        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
         stopping=Stopping(settings.stop_rule),
         facts={
             **inputs.facts,
@@ -199,8 +199,10 @@ def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
     return Neftune(settings.neftune, recipe.seed)
 
 
-def _rehearsal(inputs: Inputs) -> list[Group]:
+def _rehearsal(inputs: Inputs | Practice) -> list[Group]:
     """The groups of the costliest microbatch, with streams as if a reference had scored them."""
+    if isinstance(inputs, Practice):
+        return longest_tried(inputs)
     most = inputs.opener.stage.draws_per_step
     groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
     if isinstance(inputs.opener.stage, Reward):

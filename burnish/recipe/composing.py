@@ -186,6 +186,11 @@ class Composition(ClipOptions):
         return self.updates > 1 or self.replay is not None
 
     @property
+    def corrects_rounding_alone(self) -> bool:
+        """Whether a correction compares log-probabilities of the same weights: of wide types only their rounding."""
+        return self.correction is not None and (self.resolved_old == "computed" or not self.is_repeated)
+
+    @property
     def resolved_old(self) -> Old:
         """`old`, worked out."""
         return self.old or ("sampler" if self.is_repeated else "own")

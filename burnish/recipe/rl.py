@@ -18,7 +18,9 @@ from burnish.recipe.writing import TRUNCATIONS, Writing
 from burnish.sampling import SamplingParams
 from burnish.sources.replay import Replaying
 from burnish.sources.rollouts import RolloutSettings
+from burnish.stopping import StopRule
 from burnish.tasks import Reward, read_rewards
+from burnish.watch import AlarmName
 
 KlRule = Literal["k1", "k1_response", "k2", "k3"]
 
@@ -66,6 +68,11 @@ class Rl(Writing, Composition, Training):
     eval_prompts: Positive = 128
     """Held-out prompts, drawn by the seed, that are answered greedily at every evaluation: eval/reward, eval/accuracy,
     and samples.jsonl with the answers."""
+    best_by: Literal["reward", "accuracy"] = "reward"
+    """What stop_after and keep_best go by: the mean reward of the held-out answers, or the share of right ones."""
+    stop_on: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
+    """Alerts that end the stage: collapse, no_reward, length_drift, unjudged, repetition, distance, tricks
+    (docs/watch.md)."""
     samples_every: Positive = 10
     """Steps between those of which the best, the worst and the most surprising response go to samples.jsonl."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
@@ -110,6 +117,18 @@ class Rl(Writing, Composition, Training):
                 raise ValueError(f"{key} has no effect with algorithm: online_dpo; remove it{remedy}")
         if self.combination is not None and not self.compares:
             raise ValueError("combination compares rewards within a prompt, and this loss takes each verdict by itself")
+        return self
+
+    @model_validator(mode="after")
+    def _endings_have_figures(self) -> Rl:
+        if self.best_by != "reward" and not (self.keep_best or self.stop_after):
+            raise ValueError(f"best_by: {self.best_by} needs keep_best or stop_after, which go by it")
+        if "distance" in self.stop_on and not self.learning.needs_reference:
+            raise ValueError("stop_on: distance is from a reference, and none is computed; give beta, or remove it")
+        if self.replay is not None and not Replaying(self.replay.groups, self.replay.share).count(self._batch):
+            raise ValueError(
+                f"replay.share: {self.replay.share:g} of {self._batch} groups is not one; raise it, or groups_per_step"
+            )
         return self
 
     @model_validator(mode="after")
@@ -168,6 +187,16 @@ class Rl(Writing, Composition, Training):
             return Learning(found.credit, found.loss, needs)
         rate, most = self.entropy_rate or 1e-3, self.entropy_most or 0.1
         return Learning(found.credit, EntropyControl(found.loss, self.entropy_target, rate, most), needs)
+
+    @property
+    def stop_rule(self) -> StopRule:
+        """What ends the stage early, and which weights it hands on."""
+        return replace(super().stop_rule, figure=self.best_by, rises=True, alerts=frozenset(self.stop_on))
+
+    @property
+    def _batch(self) -> int:
+        """Groups of one batch of responses."""
+        return self.groups_per_step * self.updates
 
     @property
     def draws_per_step(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from burnish.evaluate import Examiner
 from burnish.evaluate.verified import VerifiedExam, written_text
 from burnish.methods import Method, rl
@@ -13,10 +15,11 @@ from burnish.model.ends import ends_of_answers
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Policy
 from burnish.recipe.practice import Practice
+from burnish.rehearsal import costliest
 from burnish.sampling import LocalSampler, SamplingParams
 from burnish.sources.annotate import FrozenPolicy, PresentPolicy, annotated
 from burnish.sources.rollouts import Annotate
-from burnish.types import Group
+from burnish.types import Group, Response
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,6 +58,26 @@ def trying(inputs: Practice, policy: Policy) -> Parts:
     exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.pass_at)
     fact = whole_fingerprint(policy) if learning.needs_reference else ""
     return Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
+
+
+def longest_tried(inputs: Practice) -> list[Group]:
+    """The groups of the costliest microbatch: the longest prompts, with responses that fill their room, and streams as
+    if they had been written, scored and judged."""
+    settings, budget = inputs.settings, inputs.tokens_per_microbatch
+    size, room = settings.responses, settings.max_new_tokens
+    nothing = torch.zeros(room)
+    written = Response(
+        tokens=torch.zeros(room, dtype=torch.int64),
+        trainable=torch.ones(room, dtype=torch.bool),
+        sampler_logprobs=nothing,
+        old_logprobs=nothing,
+        reference_logprobs=nothing,
+        reward=0.0,
+    )
+    longest = sorted(inputs.asked(), key=lambda asked: -len(asked.tokens))[: settings.groups_per_step]
+    groups = [Group(prompt=asked.tokens, responses=(written,) * size) for asked in longest]
+    lessons = settings.learning.rule.lessons(groups, [torch.arange(float(size))] * len(groups))
+    return costliest([group for lesson in lessons for group in lesson], budget, settings.groups_per_step)
 
 
 def _annotate(inputs: Practice, policy: Policy, *, reference: bool) -> Annotate | None:

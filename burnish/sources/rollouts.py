@@ -167,14 +167,14 @@ class RolloutSource:
             kept += [each for each in tried if self._teaches(each)]
         # A batch in which nothing teaches anything is still a step: its gradient is that of what else the loss has.
         lessons = self._lessons(kept or self.newest[: settings.groups_per_step])
-        self._figures = rollout_figures(self.newest, len(kept), seconds)
+        learned = [group for lesson in lessons for group in lesson]
+        self._figures = rollout_figures(self.newest, len(kept), seconds, learned)
         if self._buffer is not None:
             ages = [float(self._step - step) for step, _ in again]
             self._figures |= {"replayed": float(len(again)), "replayed_age": mean(ages)}
             self._buffer.add(self._step, lessons if kept else [])
         every = settings.samples_every
         if self._step // every != (self._step - settings.updates) // every:
-            learned = [group for lesson in lessons for group in lesson]
             self._samples = shown(self.newest, learned, self.weights, self.rule.combination)
         size = math.ceil(len(lessons) / updates)
         starts = range(0, len(lessons), size)

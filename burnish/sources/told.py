@@ -8,16 +8,22 @@ import torch
 
 from burnish.sources.draws import mean
 from burnish.sources.shown import Tried
-from burnish.types import Response
+from burnish.types import Group, Response
+
+N_GRAM = 4
+"""Tokens that are looked for again."""
 
 
-def rollout_figures(tried: Sequence[Tried], kept: int, seconds: Sequence[float]) -> dict[str, float]:
+def rollout_figures(
+    tried: Sequence[Tried], kept: int, seconds: Sequence[float], learned: Sequence[Group]
+) -> dict[str, float]:
     """Of all that was tried for a batch.
 
     Args:
         tried: at least one prompt with its responses.
         kept: those whose groups teach.
         seconds: of sampling, of judging.
+        learned: those whose groups are learned from, with what was filled in.
     """
     responses: list[Response] = [response for each in tried for response in each.group.responses]
     judged = [response.reward for response in responses if response.reward is not None]
@@ -35,10 +41,25 @@ def rollout_figures(tried: Sequence[Tried], kept: int, seconds: Sequence[float])
         "response_length": mean([float(len(response.tokens)) for response in responses]),
         "entropy": -mean(_logprobs(responses)),
         "ended": mean([float(response.finish == "end") for response in responses]),
+        "repetition": mean([_repeated(response.tokens.tolist()) for response in responses]),
         "identical": mean([1 - (len(set(each.texts)) - 1) / max(1, len(each.texts) - 1) for each in tried]),
         "seconds_sampling": seconds[0],
         "seconds_judging": seconds[1],
+        **_divergence([response for group in learned for response in group.responses]),
     }
+
+
+def _divergence(responses: Sequence[Response]) -> dict[str, float]:
+    """From the reference, nats a token: the k1 estimate, of what is learned from; nothing where there is none."""
+    known = [(r.sampler_logprobs, r.reference_logprobs) for r in responses]
+    away = [mine - reference for mine, reference in known if mine is not None and reference is not None]
+    return {"reference_kl": float(torch.cat(away).mean())} if away else {}
+
+
+def _repeated(tokens: Sequence[int]) -> float:
+    """Share of the n-grams that stood before in the response; 0 where it is too short to have any."""
+    grams = [tuple(tokens[start : start + N_GRAM]) for start in range(len(tokens) - N_GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _deviation(values: Sequence[float]) -> float:

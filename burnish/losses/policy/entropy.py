@@ -65,17 +65,17 @@ class EntropyControl:
         return self
 
     def observe(self, sums: Mapping[str, Tensor]) -> Mapping[str, float]:
-        """Takes what the step reported, which waits for the device; returns the weight that the step had."""
+        """Takes the entropy that the step measured, which waits for the device; returns the weight that it had."""
         used, measured = self.weight, float(sums[MEASURED])
         self._set(min(max(used + self.rate * (self.target - measured), 0.0), self.most))
         return {"entropy_weight": used}
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What the rest of the stage depends on, as `Stopping.memory` has it."""
+        """See `losses.Adapts`."""
         return {}, {"weight": self.weight}
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Puts back what `memory` gave."""
+        """See `losses.Adapts`."""
         self._set(values["weight"])
 
     def _set(self, weight: float) -> None:
