@@ -68,12 +68,17 @@ class Learning:
     needs_reference: bool
 
 
-def algorithm(name: str, *, max_new_tokens: int) -> Algorithm:
+def algorithm(name: str, *, max_new_tokens: int, updates: int = 1) -> Algorithm:
     """An algorithm for a recipe.
 
     Args:
         name: one of `ALGORITHMS`.
         max_new_tokens: most tokens of a response, by which Dr. GRPO divides every one.
+        updates: optimiser steps that learn from one batch of rollouts. With several, old log-probabilities are those
+            that the sampler reported.
     """
     chosen = ALGORITHMS[name]
-    return replace(chosen, loss=replace(chosen.loss, fixed_length=max_new_tokens)) if name == "dr_grpo" else chosen
+    loss = replace(chosen.loss, old="own" if updates == 1 else "sampler")
+    if name == "dr_grpo":
+        loss = replace(loss, fixed_length=max_new_tokens)
+    return replace(chosen, loss=loss)

@@ -115,5 +115,4 @@ class Stage:
             figures = {name: value for found in findings for name, value in found.figures.items()}
             if figures:
                 watch.evaluated(step, figures)
-                if (name := self.stopping.rule.figure) in figures:
-                    self.stopping.observe(step, float(figures[name]), policy.trained_parameters())
+                self.stopping.evaluated(step, figures, policy.trained_parameters())

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from burnish.errors import RunError
+
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
@@ -50,6 +52,24 @@ class Stopping:
         self._step = 0
         """Of the last evaluation, or of the alert."""
         self._alert: str | None = None
+
+    def evaluated(
+        self, step: int, figures: Mapping[str, Tensor | float], weights: Iterable[tuple[str, Tensor]]
+    ) -> None:
+        """An evaluation was done, and found these figures; see `observe`.
+
+        Raises:
+            RunError: the rule goes by a figure that is not among them.
+        """
+        name = self.rule.figure
+        if name in figures:
+            self.observe(step, float(figures[name]), weights)
+        elif self.rule.keep_best or self.rule.evaluations is not None:
+            raise RunError(
+                given=f"the evaluation after step {step} has found {', '.join(figures)}, and no {name}",
+                rule=f"keep_best and stop_after go by the held-out {name}",
+                remedy="give eval_data that can be judged (rewards with only: judge no other rows), or remove them",
+            )
 
     def observe(self, step: int, figure: float, weights: Iterable[tuple[str, Tensor]]) -> None:
         """An evaluation was done.

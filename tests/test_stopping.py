@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from burnish.errors import RunError
 from burnish.stopping import Stopping, StopRule, put_in
 
 
@@ -73,6 +74,16 @@ def test_what_rises_is_better_higher():
     again = Stopping(rule)
     again.remember(*stopping.memory())
     assert again.reason() == stopping.reason()
+
+
+def test_an_evaluation_without_the_figure_is_no_evaluation():
+    rule = StopRule(keep_best=True, figure="accuracy", rises=True)
+    with pytest.raises(RunError, match="found reward/length, and no accuracy"):
+        Stopping(rule).evaluated(3, {"reward/length": 0.5}, [])
+    Stopping(StopRule(figure="accuracy")).evaluated(3, {"reward/length": 0.5}, [])
+    kept = Stopping(rule)
+    kept.evaluated(3, {"accuracy": torch.tensor(0.5), "reward": 0.1}, [("w", torch.ones(1))])
+    assert kept.summary(9)["best_step"] == 3
 
 
 def test_an_alert_ends_it_and_is_remembered():

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from burnish.data.asking import waiting, waiting_text
 from burnish.data.control import ControlText
-from burnish.data.mixture import Mixture
+from burnish.data.mixture import Mixture, NamedRows
 from burnish.data.prepare import Preparation, unusable_error
 from burnish.data.records import AnyExample, Completion, Conversation, Task
 from burnish.data.rendering import Rendering
@@ -145,9 +145,9 @@ def prompts(preparation: Preparation, room: int) -> Prompts:
 
 
 def _named(task: Task, rows: Rows, row: int) -> Task:
-    """The task with the name of its source in a mixture, as its column ``source`` unless it has one: by that, rewards
-    know what is theirs (``only: {source: …}``)."""
-    if not isinstance(rows, Mixture):
+    """The task with the name of its source as its column ``source``, unless it has one, where sources are mixed or
+    named: by that, rewards know what is theirs (``only: {source: …}``)."""
+    if not isinstance(rows, Mixture | NamedRows):
         return task
     return replace(task, extra={"source": rows.source_of(row), **task.extra})
 

@@ -319,6 +319,9 @@ def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
     ]
     ready = practice(world, data=sources, reward=rewards)
     assert [each.task.extra["source"] for each in ready.train.waiting] == ["sums"] * 40 + ["more"] * 8
+    named = practice(world, data={"path": str(world / "test.jsonl"), "name": "more"})
+    assert {each.task.extra["source"] for each in named.train.waiting} == {"more"}
+    assert "source" not in practice(world).train.waiting[0].task.extra
     with ready.judge as judge:
         both = [Answer("?", "12345678", extra={"source": name}, token_ids=(1, 2, 3)) for name in ("sums", "more")]
         verdicts = [verdict for [verdict] in judge([[each] for each in both])]
