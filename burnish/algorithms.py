@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from burnish.credit import Credit
+from burnish.credit import Credit, Rule
+from burnish.losses import Loss
 from burnish.losses.policy import Capped, Clipped, PolicyGradient, Soft
 
 
@@ -47,10 +48,24 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             PolicyGradient(aggregation="fixed", fixed_length=1),
             "arXiv 2402.14740",
         ),
+        "gdpo": Algorithm(
+            Credit(baseline="none", scale="whiten", combination="normalised_sum"),
+            PolicyGradient(aggregation="sequence"),
+            "arXiv 2601.05242",
+        ),
         "reinforce_pp": Algorithm(Credit(baseline="none", scale="whiten"), PolicyGradient(), "arXiv 2501.03262"),
     }
 )
-"""By name. A fixed length of 1 stands for one that depends on the recipe: see `algorithm`."""
+"""By name. Dr. GRPO's length is a recipe's `max_new_tokens`: see `algorithm`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What becomes of graded groups, and what is minimised on that."""
+
+    rule: Rule
+    loss: Loss
+    needs_reference: bool
 
 
 def algorithm(name: str, *, max_new_tokens: int, updates: int = 1) -> Algorithm:

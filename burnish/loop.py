@@ -14,7 +14,7 @@ from burnish.evaluate import Examiner
 from burnish.losses import Loss
 from burnish.rehearsal import rehearse
 from burnish.rhythm import Rhythm
-from burnish.runs import StageFolder, StopSignal, keep, resume
+from burnish.runs import StageFolder, Stand, StopSignal, keep, resume
 from burnish.schedule import Schedule
 from burnish.sources import Source, Tells
 from burnish.step import Trainer
@@ -52,8 +52,10 @@ class Stage:
             Interrupted: asked to stop; a checkpoint was written.
         """
         policy, say = self.trainer.policy, listeners.progress.say
-        done = resume(folder, self.trainer, self.source, self.stopping, self.facts, say)
-        with Watch(self.name, done, self.source.num_steps, listeners, policy.device, policy.causal_lm.dtype) as watch:
+        stand = Stand(self.trainer, self.source, {"stopping": self.stopping, "loss": self.loss}, self.facts)
+        done = resume(folder, stand, say)
+        computed, alarms = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
+        with Watch(self.name, done, self.source.num_steps, listeners, *computed, alarms) as watch:
             if done == 0:
                 self._evaluate(0, folder, watch)
             if stop.requested:
@@ -69,7 +71,9 @@ class Stage:
                 rate = factor * self.trainer.optimizer.settings.learning_rate
                 told = self._told(step, folder)
                 watch.step(step, sums, rate, policy.num_tokens(groups), policy.num_flops(groups), told)
-                self._after(step, folder, watch, stop)
+                if watch.alarm is not None:
+                    self.stopping.heed(step, watch.alarm)
+                self._after(step, folder, stand, watch, stop)
 
     def _told(self, step: int, folder: StageFolder) -> Mapping[str, float]:
         """What the source has to tell of the step: figures, and samples, which are written here."""
@@ -78,7 +82,7 @@ class Stage:
         folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in self.source.samples)
         return self.source.figures
 
-    def _after(self, step: int, folder: StageFolder, watch: Watch, stop: StopSignal) -> None:
+    def _after(self, step: int, folder: StageFolder, stand: Stand, watch: Watch, stop: StopSignal) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
         rhythm, total = self.rhythm, self.source.num_steps
         stopping = stop.requested  # asked once: a later signal is for the next step, which writes a checkpoint
@@ -91,8 +95,7 @@ class Stage:
         if keeps or over:
             if not stopping:  # who asked to stop does not want to wait
                 self.source.settle()
-            stand = (self.trainer, self.source, self.stopping, self.facts)
-            keep(folder, *stand, step=step, at_most=rhythm.keep_checkpoints)
+            keep(folder, stand, step=step, at_most=rhythm.keep_checkpoints)
         if evaluates or keeps:
             watch.go_on()
         if stopping and step < total and not over:
@@ -112,5 +115,4 @@ class Stage:
             figures = {name: value for found in findings for name, value in found.figures.items()}
             if figures:
                 watch.evaluated(step, figures)
-                if "loss" in figures:
-                    self.stopping.observe(step, float(figures["loss"]), policy.trained_parameters())
+                self.stopping.evaluated(step, figures, policy.trained_parameters())

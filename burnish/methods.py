@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from burnish.algorithms import Algorithm
+from burnish.algorithms import Learning
 from burnish.losses import CrossEntropy, Loss
 from burnish.losses.preference import preference_loss
 from burnish.losses.reward import BradleyTerry
@@ -123,7 +123,7 @@ def rl(
     sampler: Sampler,
     judge: Judging,
     decode: Callable[[Sequence[int]], str],
-    algorithm: Algorithm,
+    learning: Learning,
     *,
     params: SamplingParams,
     settings: RolloutSettings,
@@ -132,17 +132,18 @@ def rl(
     epochs: float = 1.0,
     max_steps: int | None = None,
     curriculum: bool = False,
+    weights: Mapping[str, float] | None = None,
 ) -> Method:
-    """Learning by trying: groups of responses that the policy writes, judged and credited; which method it is, the
-    algorithm says (see `burnish.algorithms`). `annotate` gives the reference's log-probabilities where credit or loss
-    needs them."""
-    assert annotate or not (algorithm.credit.needs_reference or algorithm.loss.needs_reference), "a reference is given"
+    """Learning by trying: groups of responses that the policy writes, judged and credited or compared; which method it
+    is, the rule and the loss say (see `burnish.algorithms`). `annotate` gives the reference's log-probabilities where
+    they are needed; `weights` are those of the rewards, by their parts."""
+    assert annotate or not learning.needs_reference, "a reference is given"
     source = RolloutSource(
         prompts,
         sampler,
         judge,
         decode,
-        algorithm.credit,
+        learning.rule,
         params,
         settings,
         seed,
@@ -150,5 +151,6 @@ def rl(
         max_steps,
         curriculum,
         annotate,
+        weights or {},
     )
-    return Method(source, algorithm.loss)
+    return Method(source, learning.loss)

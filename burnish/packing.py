@@ -19,7 +19,9 @@ from torch import Tensor
 
 from burnish.types import Denominator, Group, Layout, Microbatch, Response, Segment
 
-STREAMS = ("sampler_logprobs", "advantages", "reference_logprobs", "teacher_logprobs", "values", "labels")
+STREAMS = (
+    *("sampler_logprobs", "old_logprobs", "advantages", "reference_logprobs", "teacher_logprobs", "values", "labels"),
+)
 """The token-aligned float streams of a response that travel with its scored tokens."""
 
 

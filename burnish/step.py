@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.losses import Loss
+from burnish.losses import Adapts, Loss
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer
@@ -85,11 +85,14 @@ class Trainer:
         return self.optimizer.step(factor, self.clip)
 
     def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
-        """One optimiser step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step."""
+        """One optimiser step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step. A
+        loss that adapts is told of it."""
         trained = [group for group in groups if group.trained]
-        loss = inform(self.policy, loss, (group for group in groups if not group.trained), budget)
-        sums = self.accumulate(self._pack(trained, budget), loss, count_denominators(trained))
+        informed = inform(self.policy, loss, (group for group in groups if not group.trained), budget)
+        sums = self.accumulate(self._pack(trained, budget), informed, count_denominators(trained))
         sums["grad_norm"] = self.optim_step(factor)
+        if isinstance(loss, Adapts):
+            sums |= {name: torch.tensor(value) for name, value in loss.observe(sums).items()}
         return sums
 
     def _pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:

@@ -1,6 +1,7 @@
 """When a stage ends before its last step, and which of its weights were the best.
 
-Beside the loop, which tells it every evaluation. Part of every checkpoint, the best weights too.
+Beside the loop, which tells it every evaluation, and every alert that is to end the stage. Part of every checkpoint,
+the best weights too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from burnish.errors import RunError
+
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
@@ -21,9 +24,15 @@ class StopRule:
     evaluations: int | None = None
     """So many evaluations one after the other without improvement end it, at least 1; None: nothing does."""
     minimum_delta: float = 0.0
-    """A held-out loss that is lower than the one of the last improvement by more than this is an improvement, >= 0."""
+    """A figure that is better than the one of the last improvement by more than this is an improvement, >= 0."""
     keep_best: bool = False
-    """The stage hands on the weights with the lowest held-out loss; False: the last ones."""
+    """The stage hands on the weights with the best figure; False: the last ones."""
+    figure: str = "loss"
+    """The held-out figure that says what is better."""
+    rises: bool = False
+    """Whether more of it is better."""
+    alerts: frozenset[str] = frozenset()
+    """Names of alerts that end it."""
 
 
 class Stopping:
@@ -33,48 +42,77 @@ class Stopping:
         """None: the stage goes to its end and hands on its last weights."""
         self.rule = rule or StopRule()
         self.lowest, self.lowest_step = math.inf, 0
+        """The best figure so far, with its sign turned where more is better."""
         self.weights: dict[str, Tensor] = {}
-        """Of the lowest held-out loss, in main memory, by name; empty unless they are to be kept."""
+        """Of the best figure, in main memory, by name; empty unless they are to be kept."""
         self._improved = math.inf
-        """The loss of the last improvement."""
+        """The figure of the last improvement, likewise."""
         self._without = 0
         """Evaluations since."""
         self._step = 0
-        """Of the last evaluation."""
+        """Of the last evaluation, or of the alert."""
+        self._alert: str | None = None
 
-    def observe(self, step: int, loss: float, weights: Iterable[tuple[str, Tensor]]) -> None:
+    def evaluated(
+        self, step: int, figures: Mapping[str, Tensor | float], weights: Iterable[tuple[str, Tensor]]
+    ) -> None:
+        """An evaluation was done, and found these figures; see `observe`.
+
+        Raises:
+            RunError: the rule goes by a figure that is not among them.
+        """
+        name = self.rule.figure
+        if name in figures:
+            self.observe(step, float(figures[name]), weights)
+        elif self.rule.keep_best or self.rule.evaluations is not None:
+            raise RunError(
+                given=f"the evaluation after step {step} has found {', '.join(figures)}, and no {name}",
+                rule=f"keep_best and stop_after go by the held-out {name}",
+                remedy="give eval_data that can be judged (rewards with only: judge no other rows), or remove them",
+            )
+
+    def observe(self, step: int, figure: float, weights: Iterable[tuple[str, Tensor]]) -> None:
         """An evaluation was done.
 
         Args:
             step: optimiser steps before it.
-            loss: the held-out loss, a finite number.
+            figure: what the rule goes by, a finite number.
             weights: what was evaluated, by name.
         """
-        assert math.isfinite(loss), "a loss that is not finite ends the run before it is remembered"
+        assert math.isfinite(figure), "a figure that is not finite ends the run before it is remembered"
         self._step = step
-        if loss < self._improved - self.rule.minimum_delta:
-            self._improved, self._without = loss, 0
+        cost = self._signed(figure)
+        if cost < self._improved - self.rule.minimum_delta:
+            self._improved, self._without = cost, 0
         else:
             self._without += 1
-        if loss < self.lowest:
-            self.lowest, self.lowest_step = loss, step
+        if cost < self.lowest:
+            self.lowest, self.lowest_step = cost, step
             if self.rule.keep_best:
                 self.weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights}
+
+    def heed(self, step: int, alert: str) -> None:
+        """An alert that ends the stage was raised, in words."""
+        self._step, self._alert = step, alert
 
     @property
     def over(self) -> bool:
         """The stage is to end."""
-        return self.rule.evaluations is not None and self._without >= self.rule.evaluations
+        patience = self.rule.evaluations
+        return self._alert is not None or (patience is not None and self._without >= patience)
 
     def reason(self) -> str | None:
         """Why the stage ended early, in words; None: it did not."""
         if not self.over:
             return None
+        if self._alert is not None:
+            return f"stopped after step {self._step} by an alert: {self._alert}"
+        moved, best = ("rise", "highest") if self.rule.rises else ("fall", "lowest")
         least = f" by more than {self.rule.minimum_delta:g}" if self.rule.minimum_delta else ""
         times = f"{self._without} evaluation{'s' if self._without > 1 else ''}"
         return (
-            f"stopped after step {self._step}: the held-out loss did not fall{least} in {times}; "
-            f"the lowest was {self.lowest:.4f}, at step {self.lowest_step}"
+            f"stopped after step {self._step}: the held-out {self.rule.figure} did not {moved}{least} in {times}; "
+            f"the {best} was {self._signed(self.lowest):.4f}, at step {self.lowest_step}"
         )
 
     def summary(self, num_steps: int) -> dict[str, Any]:
@@ -89,13 +127,19 @@ class Stopping:
         losses = {"lowest": self.lowest, "improved": self._improved}
         finite = {name: value if math.isfinite(value) else None for name, value in losses.items()}
         steps = {"lowest_step": self.lowest_step, "without": self._without, "step": self._step}
-        return {f"best/{name}": weight for name, weight in self.weights.items()}, {**finite, **steps}
+        values = {**finite, **steps, "alert": self._alert}
+        return {f"best/{name}": weight for name, weight in self.weights.items()}, values
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Puts back what `memory` gave."""
         self.lowest, self._improved = (math.inf if values[k] is None else values[k] for k in ("lowest", "improved"))
         self.lowest_step, self._without, self._step = values["lowest_step"], values["without"], values["step"]
+        self._alert = values["alert"]
         self.weights = {name.removeprefix("best/"): tensor for name, tensor in tensors.items()}
+
+    def _signed(self, figure: float) -> float:
+        """Lower is better; its own inverse."""
+        return -figure if self.rule.rises else figure
 
 
 @torch.no_grad()

@@ -38,6 +38,8 @@ class Response:
     """[R] float32 >= 0, how much each token's loss counts; None: 1 everywhere."""
     sampler_logprobs: Tensor | None = None
     """[R] float32 nats, as the sampler computed them; None: not sampled by us."""
+    old_logprobs: Tensor | None = None
+    """[R] float32 nats, as the trainer computed them before the first update of the batch; None: not computed."""
     advantages: Tensor | None = None
     """[R] float32, unit of the reward; None: not credited."""
     reference_logprobs: Tensor | None = None
@@ -212,6 +214,8 @@ class Microbatch:
     places: Tensor
     """[S] int64, how many scored tokens of its response stand before each; -1: a token of the prompt."""
     sampler_logprobs: Tensor | None = None
+    """[S], as in Response; None: no response of the microbatch has it."""
+    old_logprobs: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""
     advantages: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from burnish.errors import RunError
 from burnish.stopping import Stopping, StopRule, put_in
 
 
@@ -58,3 +59,39 @@ def test_the_best_weights_are_kept_apart():
     put_in(stopping.weights, [("w", weight), ("frozen", torch.ones(1))])
     assert weight.tolist() == [1, 1]
     assert stopping.summary(9)["best_step"] == 1
+
+
+def test_what_rises_is_better_higher():
+    rule = StopRule(evaluations=2, minimum_delta=0.1, keep_best=True, figure="reward", rises=True)
+    assert not observed(rule, 0.1, 0.3, 0.35, 0.5).over
+    stopping = observed(rule, 0.1, 0.5, 0.55, 0.45)
+    assert stopping.over
+    assert stopping.weights["w"].tolist() == [pytest.approx(0.55)] * 2
+    assert stopping.reason() == (
+        "stopped after step 30: the held-out reward did not rise by more than 0.1 in 2 evaluations; "
+        "the highest was 0.5500, at step 20"
+    )
+    again = Stopping(rule)
+    again.remember(*stopping.memory())
+    assert again.reason() == stopping.reason()
+
+
+def test_an_evaluation_without_the_figure_is_no_evaluation():
+    rule = StopRule(keep_best=True, figure="accuracy", rises=True)
+    with pytest.raises(RunError, match="found reward/length, and no accuracy"):
+        Stopping(rule).evaluated(3, {"reward/length": 0.5}, [])
+    Stopping(StopRule(figure="accuracy")).evaluated(3, {"reward/length": 0.5}, [])
+    kept = Stopping(rule)
+    kept.evaluated(3, {"accuracy": torch.tensor(0.5), "reward": 0.1}, [("w", torch.ones(1))])
+    assert kept.summary(9)["best_step"] == 3
+
+
+def test_an_alert_ends_it_and_is_remembered():
+    stopping, again = Stopping(StopRule(alerts=frozenset({"tricks"}))), Stopping()
+    assert not stopping.over
+    stopping.heed(7, "the reward rises while math falls")
+    again.remember(*stopping.memory())
+    for each in (stopping, again):
+        assert each.over
+        assert each.reason() == "stopped after step 7 by an alert: the reward rises while math falls"
+        assert each.summary(30)["steps"] == 7

@@ -29,6 +29,20 @@ def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination)
     return [_weighted(group if combination == "sum" else _normalised(group), weights) for group in parts]
 
 
+def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> Tensor:
+    """[n, K] what each reward adds to a response's comparison with its group: w_k (R_k − mean R_k), under
+    normalised_sum divided by the deviation of R_k. Where every reward judged, they add up to the combined reward minus
+    its group's mean.
+
+    Args:
+        parts: [n, K] of one group, as in `combined`.
+        weights: [K].
+        combination: as in `combined`.
+    """
+    compared = _normalised(parts) if combination == "normalised_sum" else parts - parts.nanmean(dim=0)
+    return compared * weights
+
+
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:
     judged = ~values.isnan()
     total = torch.where(judged, values * weights, 0.0).sum(dim=1)
@@ -36,5 +50,13 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _normalised(group: Tensor) -> Tensor:
-    columns = [column - column.nanmean() for column in group.unbind(dim=1)]
-    return torch.stack(scaled(columns, list(group.unbind(dim=1)), "group"), dim=1)
+    rewards = list(group.unbind(dim=1))
+    compared = scaled([_compared(each) for each in rewards], rewards, "group")
+    return torch.stack(compared, dim=1)
+
+
+def _compared(rewards: Tensor) -> Tensor:
+    """[n] minus their mean; exactly 0 where all are the same: the rounding of a mean is no signal."""
+    judged = rewards[~rewards.isnan()]
+    same = len(judged) == 0 or bool(judged.max() == judged.min())
+    return rewards * 0.0 if same else rewards - rewards.nanmean()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from burnish.credit.baseline import BASELINES, Baseline
+from burnish.credit.combine import Combination
 from burnish.credit.scale import Scale, scaled
 from burnish.credit.shaping import kl_shaped, sequence_kl
 from burnish.types import Group, Response
@@ -24,6 +25,8 @@ class Credit:
 
     baseline: Baseline = "group"
     scale: Scale = "group"
+    combination: Combination = "sum"
+    """How several rewards become one, before the baseline."""
     sequence_beta: float = 0.0
     """β of the divergence that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
     token_beta: float = 0.0
@@ -33,6 +36,15 @@ class Credit:
     def needs_reference(self) -> bool:
         """Whether responses must have `reference_logprobs`."""
         return bool(self.sequence_beta or self.token_beta)
+
+    @property
+    def compares(self) -> bool:
+        """Whether responses to one prompt are compared with each other."""
+        return self.baseline != "none" or self.combination != "sum"
+
+    def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
+        """The groups with advantages, one for each prompt of which anything is judged; see `credit`."""
+        return [(group,) for group in credit(groups, self, worth).groups]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,15 +57,19 @@ class Credited:
     """Responses left out."""
 
 
-def credit(groups: Sequence[Group], rule: Credit) -> Credited:
+def credit(groups: Sequence[Group], rule: Credit, worth: Sequence[Tensor] | None = None) -> Credited:
     """Gives every response advantages, constants of the loss.
 
     Args:
         groups: every response with its `reward`, or None; with `sampler_logprobs` and `reference_logprobs` if the rule
             needs a reference.
         rule: the rule.
+        worth: [n] for each group, what its responses are worth before any divergence, where that is not their `reward`;
+            nan: not judged.
     """
-    rewards = [torch.tensor([_reward(response, rule) for response in group.responses]) for group in groups]
+    rewards = [_rewards(group) for group in groups] if worth is None else worth
+    if rule.sequence_beta:
+        rewards = [each - rule.sequence_beta * _divergences(group) for each, group in zip(rewards, groups, strict=True)]
     compared = [BASELINES[rule.baseline](each) for each in rewards]
     advantages = scaled(compared, rewards, rule.scale)
     credited = [_group(group, each, rule) for group, each in zip(groups, advantages, strict=True)]
@@ -67,12 +83,14 @@ def without_signal(rewards: Sequence[float | None]) -> bool:
     return len(judged) < 2 or max(judged) == min(judged)
 
 
-def _reward(response: Response, rule: Credit) -> float:
-    if response.reward is None:
-        return math.nan
-    if not rule.sequence_beta:
-        return response.reward
-    return response.reward - rule.sequence_beta * float(sequence_kl(*_two_logprobs(response)))
+def _rewards(group: Group) -> Tensor:
+    """[n]; nan: not judged."""
+    return torch.tensor([math.nan if response.reward is None else response.reward for response in group.responses])
+
+
+def _divergences(group: Group) -> Tensor:
+    """[n] of whole responses from the reference."""
+    return torch.tensor([float(sequence_kl(*_two_logprobs(response))) for response in group.responses])
 
 
 def _group(group: Group, advantages: Tensor, rule: Credit) -> Group | None:

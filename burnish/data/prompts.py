@@ -12,10 +12,12 @@ from functools import cached_property
 
 from burnish.data.asking import waiting, waiting_text
 from burnish.data.control import ControlText
+from burnish.data.mixture import Mixture, NamedRows
 from burnish.data.prepare import Preparation, unusable_error
 from burnish.data.records import AnyExample, Completion, Conversation, Task
 from burnish.data.rendering import Rendering
 from burnish.data.report import Unusable
+from burnish.data.rows import Rows
 from burnish.data.store import Fault
 from burnish.data.tokenize import tokenize
 from burnish.errors import DataError
@@ -121,7 +123,7 @@ def prompts(preparation: Preparation, room: int) -> Prompts:
     for row in range(len(maker.rows)):
         try:
             example = maker.format.convert(maker.rows[row])
-            task = task_of(example)
+            task = _named(task_of(example), maker.rows, row)
             found.append((row, task, write(task, example)))
         except DataError as error:
             faults.append(Fault(row, error.given, error.rule, error.remedy))
@@ -140,6 +142,14 @@ def prompts(preparation: Preparation, room: int) -> Prompts:
     _require_short(preparation, waiting, kept, room)
     unusable = tuple(Unusable(maker.rows.where(each.row), each.given, each.rule, each.remedy) for each in faults)
     return Prompts(preparation, kept, len(waiting) - len(kept), unusable)
+
+
+def _named(task: Task, rows: Rows, row: int) -> Task:
+    """The task with the name of its source as its column ``source``, unless it has one, where sources are mixed or
+    named: by that, rewards know what is theirs (``only: {source: …}``)."""
+    if not isinstance(rows, Mixture | NamedRows):
+        return task
+    return replace(task, extra={"source": rows.source_of(row), **task.extra})
 
 
 class _Writing:

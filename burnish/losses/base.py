@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
@@ -37,6 +37,20 @@ class Loss(Protocol):
     def informed(self, scores: TokenScores, microbatch: Microbatch) -> Loss:
         """This loss with what it takes from the step's measured groups (`Group.trained` is False), all of them in one
         microbatch, scored without gradient. Called once before a step that has any."""
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """A loss that changes from step to step by what its steps report. What it remembers is a part of the checkpoint."""
+
+    def observe(self, sums: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Takes what a step reported, already divided; returns figures of its own for the step's line."""
+
+    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the rest of the stage depends on: named tensors (not copies), and values that JSON can hold."""
+
+    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Puts back what `memory` gave."""
 
 
 class Defaults:

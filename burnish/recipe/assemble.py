@@ -6,8 +6,8 @@ Between `inputs` (the data, opened) and `run` (which runs the stages in their or
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import torch
@@ -17,15 +17,11 @@ from burnish.evaluate import Examiner
 from burnish.evaluate.judgements import ScoresExam, StepsExam, right_above
 from burnish.evaluate.pairs import PairExam
 from burnish.evaluate.rewards import RewardExam
-from burnish.evaluate.verified import VerifiedExam, written_text
 from burnish.loop import Stage
 from burnish.losses import CrossEntropy, Loss
 from burnish.losses.preference import Listwise, Pairs, WeightedSum
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
-from burnish.methods import Method, prefer, reward, rl, sft
-from burnish.model.earlier import EarlierPolicy
-from burnish.model.ends import ends_of_answers
-from burnish.model.fingerprint import whole_fingerprint
+from burnish.methods import prefer, reward, sft
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.recipe.inputs import Inputs
@@ -39,12 +35,11 @@ from burnish.recipe.rl import Rl
 from burnish.recipe.schema import Recipe
 from burnish.recipe.sft import Sft
 from burnish.recipe.training import Training
+from burnish.recipe.trying import Parts, longest_tried, trying
 from burnish.recipe.updating import optimizer_of
 from burnish.rehearsal import costliest
 from burnish.rhythm import Rhythm
 from burnish.runs import frozen_fingerprint
-from burnish.sampling import LocalSampler, SamplingParams
-from burnish.sources.annotate import FrozenPolicy, annotated
 from burnish.sources.judged import JudgedAt, judged_at_end, judged_at_steps
 from burnish.step import Trainer
 from burnish.stopping import Stopping
@@ -59,7 +54,7 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
     """
     settings = inputs.opener.stage
     policy = open_policy(inputs.opener)
-    parts = _trying(inputs, policy) if isinstance(inputs, Practice) else _answered(recipe, settings, inputs, policy)
+    parts = trying(inputs, policy) if isinstance(inputs, Practice) else _answered(recipe, settings, inputs, policy)
     method = parts.method
     steps = method.source.num_steps
     rhythm = Rhythm(
@@ -77,7 +72,7 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         examiners=parts.examiners,
-        rehearsal=_rehearsal(inputs) if isinstance(inputs, Inputs) and settings.rehearses(policy.device) else (),
+        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
         stopping=Stopping(settings.stop_rule),
         facts={
             **inputs.facts,
@@ -87,16 +82,6 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
         },
         notes=parts.notes,
     )
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Parts:
-    """What one method brings to a stage."""
-
-    method: Method
-    examiners: Sequence[Examiner]
-    facts: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
 
 
 class _Draws(TypedDict):
@@ -120,19 +105,19 @@ def _draws(inputs: Inputs) -> _Draws:
     }
 
 
-def _answered(recipe: Recipe, settings: Training, inputs: Inputs, policy: Policy) -> _Parts:
+def _answered(recipe: Recipe, settings: Training, inputs: Inputs, policy: Policy) -> Parts:
     if isinstance(settings, Prefer):
         return _preferring(recipe, settings, inputs, policy)
     return _judging(settings, inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
 
 
-def _sft(inputs: Inputs, policy: Policy) -> _Parts:
+def _sft(inputs: Inputs, policy: Policy) -> Parts:
     method = sft(inputs.feed, loss=loss_of(inputs.opener.stage), **_draws(inputs))
     held_out, budget = inputs.held_out, inputs.tokens_per_microbatch
-    return _Parts(method, held_out.examiners(policy, method.loss, budget) if held_out else ())
+    return Parts(method, held_out.examiners(policy, method.loss, budget) if held_out else ())
 
 
-def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> _Parts:
+def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> Parts:
     what, budget = compared(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
     method = prefer(
         what.rows,
@@ -149,14 +134,14 @@ def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy
         # Mismatched pairs, which are measured beside the rows, have no tags.
         tags += [[] for _ in range(len(what.held_out) - len(tags))] if tags else []
         examiners.append(PairExam(what.held_out, reward_of(settings, method.loss), budget, tags))
-    return _Parts(method, examiners, {"the reference": what.fact}, what.notes)
+    return Parts(method, examiners, {"the reference": what.fact}, what.notes)
 
 
-def _judging(settings: Reward, inputs: Inputs, policy: Policy) -> _Parts:
+def _judging(settings: Reward, inputs: Inputs, policy: Policy) -> Parts:
     judged_at = _judged_at(settings)
     method = reward(inputs.feed, loss_of(settings), judged_at=judged_at, **_draws(inputs))
     if inputs.held_out is None:
-        return _Parts(method, ())
+        return Parts(method, ())
     rows, budget = [judged_at(group) for group in inputs.held_out.groups], inputs.tokens_per_microbatch
     measured = inputs.held_out.examiners(policy, method.loss, budget, rows)
     exam: Examiner = RewardExam(rows, budget, inputs.held_out.tags)
@@ -164,44 +149,11 @@ def _judging(settings: Reward, inputs: Inputs, policy: Policy) -> _Parts:
         exam = ScoresExam(rows, settings.scores, budget)
     elif settings.comparison == "steps":
         exam = StepsExam(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
-    return _Parts(method, [*measured, exam])
+    return Parts(method, [*measured, exam])
 
 
 def _judged_at(settings: Reward) -> JudgedAt:
     return judged_at_steps if settings.comparison == "steps" else judged_at_end
-
-
-def _trying(inputs: Practice, policy: Policy) -> _Parts:
-    settings, reader = inputs.settings, inputs.opener.reader
-    chosen, seed = settings.chosen, inputs.opener.recipe.seed
-    ends = ends_of_answers(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
-    sampler, decode = LocalSampler(policy, ends, reader.max_length), written_text(policy.tokenizer, ends)
-    annotate, fact = None, ""
-    if chosen.credit.needs_reference or chosen.loss.needs_reference:
-        frozen, budget = FrozenPolicy(EarlierPolicy(policy)), inputs.tokens_per_microbatch
-        fact = whole_fingerprint(policy)
-
-        def annotate(groups: Sequence[Group]) -> Sequence[Group]:
-            return annotated(groups, frozen.logprobs(groups, budget))
-
-    method = rl(
-        inputs.asked(),
-        sampler,
-        inputs.judge,
-        decode,
-        chosen,
-        params=settings.params(seed),
-        settings=settings.rollouts,
-        annotate=annotate,
-        seed=seed,
-        epochs=settings.epochs or 1.0,
-        max_steps=settings.max_steps,
-        curriculum=settings.curriculum,
-    )
-    greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.stop)
-    asked = inputs.examined()
-    exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.pass_at)
-    return _Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
 
 
 def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
@@ -221,7 +173,7 @@ def loss_of(settings: Training) -> Loss:
         RecipeError: a loss of the user's own cannot be used.
     """
     if isinstance(settings, Rl):
-        return settings.chosen.loss
+        return settings.learning.loss
     if isinstance(settings, Prefer):
         own = settings.is_own
         return _own(str(settings.loss), settings.loss_options, judges=False) if own else settings.preference.loss
@@ -258,8 +210,10 @@ def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
     return Neftune(settings.neftune, recipe.seed)
 
 
-def _rehearsal(inputs: Inputs) -> list[Group]:
+def _rehearsal(inputs: Inputs | Practice) -> list[Group]:
     """The groups of the costliest microbatch, with streams as if a reference had scored them."""
+    if isinstance(inputs, Practice):
+        return longest_tried(inputs)
     most = inputs.opener.stage.draws_per_step
     groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
     if isinstance(inputs.opener.stage, Reward):

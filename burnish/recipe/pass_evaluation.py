@@ -27,7 +27,7 @@ from burnish.recipe.data import Source
 from burnish.recipe.evaluation import Seed
 from burnish.recipe.numbers import Positive
 from burnish.recipe.reader import Reader
-from burnish.recipe.rl import Writing
+from burnish.recipe.writing import Writing
 from burnish.sampling import LocalSampler, Prompt, SamplingParams
 from burnish.tasks import Answer, Judge, Reward, Verdict, read_rewards
 from burnish.tasks.rows import answer_to

@@ -2,93 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.algorithms import ALGORITHMS, Algorithm, algorithm
-from burnish.config.settings import Settings
+from burnish.algorithms import Algorithm, Learning
 from burnish.data.formats import Stage
-from burnish.losses.policy import Clip
+from burnish.losses.policy import EntropyControl
+from burnish.recipe.composing import Composition
 from burnish.recipe.numbers import Positive
-from burnish.recipe.reading import Reading
+from burnish.recipe.preference import OnlinePreference
 from burnish.recipe.training import Training
+from burnish.recipe.writing import TRUNCATIONS, Writing
 from burnish.sampling import SamplingParams
+from burnish.sources.replay import Replaying
 from burnish.sources.rollouts import RolloutSettings
+from burnish.stopping import StopRule
 from burnish.tasks import Reward, read_rewards
+from burnish.watch import AlarmName
 
 KlRule = Literal["k1", "k1_response", "k2", "k3"]
-TRUNCATIONS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Settings by which tokens are drawn from another distribution than the policy's, and what turns each off."""
 
 
-class Writing(Reading):
-    """How prompts are read and responses are written."""
-
-    max_new_tokens: Positive = 256
-    """Most tokens of a response."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Divisor of the logits, in writing and in learning."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Only the likeliest tokens that together have this probability; with updates: 1 alone. 1: all."""
-    top_k: Annotated[int, Field(ge=0)] = 0
-    """Only so many of the likeliest tokens; with updates: 1 alone. 0: all."""
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Only tokens that have this share of the likeliest one's probability; with updates: 1 alone. 0: all."""
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    """Divides the positive logits of tokens that were there; with updates: 1 alone. 1: none."""
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
-    """Texts that end a response, beside the model's end tokens; they stay in it."""
-
-    @model_validator(mode="after")
-    def _prompts_are_read_whole(self) -> Writing:
-        if self.overlong not in ("stop", "drop"):
-            raise ValueError(f"overlong: {self.overlong} would change what is asked; a prompt is kept, or stop or drop")
-        if self.train_on != "assistant":
-            raise ValueError(
-                f"train_on: {self.train_on} is of answers in rows, and here the policy writes them; remove it"
-            )
-        if self.control_text != "text":
-            raise ValueError("control_text: what a prompt says stays text here; remove it")
-        if self.max_length is not None and self.max_length <= self.max_new_tokens:
-            raise ValueError(
-                f"max_length: {self.max_length} is prompt and response together, and max_new_tokens: "
-                f"{self.max_new_tokens} leaves no prompt; raise the one or lower the other"
-            )
-        return self
-
-
-class ClipOptions(Settings):
-    """Bounds of the ratio that several updates meet; null: the algorithm's own."""
-
-    clip_low: Annotated[float, Field(gt=0)] | None = None
-    """How far below 1 the ratio counts; of grpo, dr_grpo, dapo, gspo, gmpo, rloo, reinforce_pp."""
-    clip_high: Annotated[float, Field(gt=0)] | None = None
-    """How far above 1 the ratio counts; of the same."""
-    clip_dual: Annotated[float, Field(gt=1)] | None = None
-    """Bound of the ratio where the advantage is negative (dual clip); of the same."""
-    clip_cap: Annotated[float, Field(ge=1)] | None = None
-    """Largest weight of a token; of cispo."""
-    clip_rising: Annotated[float, Field(gt=0)] | None = None
-    """Sharpness of the gate where the advantage is positive; of sapo."""
-    clip_falling: Annotated[float, Field(gt=0)] | None = None
-    """Sharpness of the gate elsewhere; of sapo."""
-
-    @property
-    def bounds(self) -> dict[str, float]:
-        """Those that are given, by the name of the clip's field."""
-        found = {name.removeprefix("clip_"): getattr(self, name) for name in ClipOptions.model_fields}
-        return {name: value for name, value in found.items() if value is not None}
-
-
-class Rl(Writing, ClipOptions, Training):
+class Rl(Writing, Composition, Training):
     """Learning by trying: the policy writes responses, rewards judge them, the better ones become likelier."""
 
     serves: ClassVar[Stage] = "rl"
 
-    algorithm: str = "grpo"
-    """grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, reinforce_pp (docs/methods/grpo.md)."""
     reward: str | dict[str, Any] | list[str | dict[str, Any]]
     """What judges responses: a name, file.py:function, a mapping, or a list of these (docs/rewards.md)."""
     workers: Positive | None = None
@@ -97,8 +38,9 @@ class Rl(Writing, ClipOptions, Training):
     """Responses to each prompt."""
     groups_per_step: Positive = 8
     """Prompts per optimiser step, each with its responses: the batch size that matters for the result."""
-    updates: Positive = 1
-    """Optimiser steps that learn from one batch of responses, each from its own groups_per_step."""
+    preference: OnlinePreference | None = None
+    """With algorithm: online_dpo, the loss and what it compares, such as {loss: ipo, beta: 0.2}; null: dpo, of the best
+    and the worst response."""
     most_draws: Positive = 4
     """Prompts that are tried for each one that is wanted: groups whose responses are all as good teach nothing, and are
     replaced. 1: they are left out."""
@@ -112,20 +54,35 @@ class Rl(Writing, ClipOptions, Training):
     """Where and how it is estimated: k2 or k3 in the loss, k1 in the advantage of each token, k1_response in the reward
     of the response."""
     entropy: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of an entropy bonus."""
+    """Weight of an entropy bonus; with entropy_target the first one."""
+    entropy_target: Annotated[float, Field(gt=0)] | None = None
+    """Nats per token that the policy's entropy is held at: the weight of the bonus rises where it is lower, and falls
+    where it is higher; null: the weight is constant."""
+    entropy_rate: Annotated[float, Field(gt=0)] | None = None
+    """By how much the weight moves for each nat that is missing, at each step; null: 0.001."""
+    entropy_most: Annotated[float, Field(gt=0)] | None = None
+    """Largest weight that entropy_target may reach; null: 0.1."""
+    mask_cut: bool = False
+    """Responses that were cut at max_new_tokens are compared with their siblings, and not learned from (overlong
+    filtering)."""
     eval_prompts: Positive = 128
     """Held-out prompts, drawn by the seed, that are answered greedily at every evaluation: eval/reward, eval/accuracy,
     and samples.jsonl with the answers."""
+    best_by: Literal["reward", "accuracy"] = "reward"
+    """What stop_after and keep_best go by: the mean reward of the held-out answers, or the share of right ones."""
+    stop_on: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
+    """Alerts that end the stage: collapse, no_reward, length_drift, unjudged, repetition, distance, tricks
+    (docs/watch.md)."""
     samples_every: Positive = 10
     """Steps between those of which the best, the worst and the most surprising response go to samples.jsonl."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
 
     @model_validator(mode="after")
-    def _algorithm_and_rewards_are_there(self) -> Rl:
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm: {self.algorithm} is none; choose from: {', '.join(ALGORITHMS)}")
-        _ = self.rewards  # refuses names and options that do not exist
+    def _rewards_are_there(self) -> Rl:
+        weighted = [reward for reward in self.rewards if reward.weight]  # refuses names and options that do not exist
+        if self.combination == "normalised_sum" and len(weighted) == 1:
+            raise ValueError(f"combination: normalised_sum is of several rewards, and here {weighted[0].key} is alone")
         if self.responses == 1 and self.compares:
             raise ValueError(
                 f"responses: 1 has nothing to be compared with, and algorithm: {self.algorithm} compares the responses "
@@ -135,19 +92,52 @@ class Rl(Writing, ClipOptions, Training):
 
     @model_validator(mode="after")
     def _ratios_are_those_of_the_policy(self) -> Rl:
-        cut = next((name for name, off in TRUNCATIONS.items() if getattr(self, name) != off), None)
-        if cut is not None and self.updates > 1:
+        if cut := self.truncation if self.is_gradient else "":
+            drawn = f"{cut} draws from another distribution than the policy's, and "
+            if self.correction is not None:
+                raise ValueError(f"{drawn}correction weighs by the probabilities before it; remove one of them")
+            if self.resolved_old != "own":
+                why = (
+                    f"updates: {self.updates}" if self.updates > 1 else "replay" if self.replay else f"old: {self.old}"
+                )
+                raise ValueError(
+                    f"{drawn}{why} learns by ratios of the policy's probabilities; remove {cut}, or set updates: 1"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _comparisons_have_a_loss(self) -> Rl:
+        if self.is_gradient:
+            if self.preference is not None:
+                raise ValueError(f"preference is of algorithm: online_dpo, and here it is {self.algorithm}; remove one")
+            return self
+        for key, off in (("beta", 0), ("entropy", 0), ("entropy_target", None), ("kl", "k3"), ("mask_cut", False)):
+            if getattr(self, key) != off:
+                remedy = "; its own beta is preference.beta" if key == "beta" else ""
+                raise ValueError(f"{key} has no effect with algorithm: online_dpo; remove it{remedy}")
+        if self.combination is not None and not self.compares:
+            raise ValueError("combination compares rewards within a prompt, and this loss takes each verdict by itself")
+        return self
+
+    @model_validator(mode="after")
+    def _endings_have_figures(self) -> Rl:
+        if self.best_by != "reward" and not (self.keep_best or self.stop_after):
+            raise ValueError(f"best_by: {self.best_by} needs keep_best or stop_after, which go by it")
+        if "distance" in self.stop_on and not self.learning.needs_reference:
+            raise ValueError("stop_on: distance is from a reference, and none is computed; give beta, or remove it")
+        if self.replay is not None and not Replaying(self.replay.groups, self.replay.share).count(self._batch):
             raise ValueError(
-                f"{cut} draws from another distribution than the policy's, and updates: {self.updates} learns by "
-                f"ratios of the policy's probabilities; remove {cut}, or set updates: 1"
+                f"replay.share: {self.replay.share:g} of {self._batch} groups is not one; raise it, or groups_per_step"
             )
-        if self.bounds and self.updates == 1:
-            name = f"clip_{next(iter(self.bounds))}"
-            raise ValueError(f"{name} has no effect with updates: 1, where the ratio is exactly 1; remove it")
-        if self.algorithm in ALGORITHMS:
-            has = {entry.name for entry in fields(ALGORITHMS[self.algorithm].loss.clip)}  # type: ignore[arg-type]
-            if wrong := next((name for name in self.bounds if name not in has), None):
-                raise ValueError(f"algorithm: {self.algorithm} has no clip_{wrong}; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _entropy_is_controlled(self) -> Rl:
+        given = next((key for key in ("entropy_rate", "entropy_most") if getattr(self, key) is not None), None)
+        if self.entropy_target is None and given is not None:
+            raise ValueError(f"{given} needs entropy_target: without it the weight is constant")
+        if self.entropy_target is not None and self.entropy > (most := self.entropy_most or 0.1):
+            raise ValueError(f"entropy: {self.entropy:g}, the first weight, is above entropy_most: {most:g}")
         return self
 
     @model_validator(mode="after")
@@ -168,13 +158,13 @@ class Rl(Writing, ClipOptions, Training):
     @property
     def compares(self) -> bool:
         """Whether responses to one prompt are compared with each other."""
-        return ALGORITHMS[self.algorithm].credit.baseline != "none"
+        return self.learning.rule.compares
 
     @property
     def chosen(self) -> Algorithm:
-        """The algorithm with everything that this stage says of it."""
-        found = algorithm(self.algorithm, max_new_tokens=self.max_new_tokens, updates=self.updates)
-        credit, loss = found.credit, replace(found.loss, clip=self._clip(found.loss.clip), entropy=self.entropy)
+        """The policy gradient with everything that this stage says of it."""
+        found = self.composed(self.max_new_tokens)
+        credit, loss = found.credit, replace(found.loss, entropy=self.entropy)
         match self.kl:
             case "k1":
                 credit = replace(credit, token_beta=self.beta)
@@ -184,8 +174,29 @@ class Rl(Writing, ClipOptions, Training):
                 loss = replace(loss, beta=self.beta, kl=self.kl)
         return replace(found, credit=credit, loss=loss)
 
-    def _clip(self, clip: Clip) -> Clip:
-        return replace(clip, **self.bounds) if self.bounds else clip  # type: ignore[type-var]
+    @property
+    def learning(self) -> Learning:
+        """What becomes of graded groups, and the loss; a new one each time, since it may have a state."""
+        if not self.is_gradient:
+            compared = self.preference or OnlinePreference()
+            rule = replace(compared.pairing(self.pass_at), combination=self.combination or "sum")
+            return Learning(rule, compared.preference.loss, compared.preference.reference)
+        found = self.chosen
+        needs = found.credit.needs_reference or found.loss.needs_reference
+        if self.entropy_target is None:
+            return Learning(found.credit, found.loss, needs)
+        rate, most = self.entropy_rate or 1e-3, self.entropy_most or 0.1
+        return Learning(found.credit, EntropyControl(found.loss, self.entropy_target, rate, most), needs)
+
+    @property
+    def stop_rule(self) -> StopRule:
+        """What ends the stage early, and which weights it hands on."""
+        return replace(super().stop_rule, figure=self.best_by, rises=True, alerts=frozenset(self.stop_on))
+
+    @property
+    def _batch(self) -> int:
+        """Groups of one batch of responses."""
+        return self.groups_per_step * self.updates
 
     @property
     def draws_per_step(self) -> int:
@@ -202,7 +213,14 @@ class Rl(Writing, ClipOptions, Training):
             self.pass_at,
             drops=self.compares,
             samples_every=self.samples_every,
+            mask_cut=self.mask_cut,
+            replayed=None if self.replay is None else Replaying(self.replay.groups, self.replay.share),
         )
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the trainer computes the log-probabilities of a batch before its first update."""
+        return self.is_gradient and self.resolved_old == "computed"
 
     def params(self, seed: int) -> SamplingParams:
         """How tokens are chosen in training."""

@@ -117,6 +117,17 @@ class Recipe(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sampler_differs_where_it_is_corrected(self) -> Recipe:
+        exact = self.dtype in ("float32", "float64") and self.adapter.kind != "qlora"
+        for stage in self.stages:
+            if exact and stage.rl is not None and stage.rl.corrects_rounding_alone:
+                raise ValueError(
+                    f"correction has no effect with dtype: {self.dtype}: responses are written with the trainer's own "
+                    "weights, and their log-probabilities differ by rounding alone; remove it"
+                )
+        return self
+
 
 OPERATIONAL = frozenset(
     {

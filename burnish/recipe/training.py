@@ -23,7 +23,7 @@ class StopAfter(Settings):
     evaluations: Positive
     """So many without improvement, one after the other."""
     minimum_delta: Annotated[float, Field(ge=0)] = 0.0
-    """The held-out loss has to fall by more than this."""
+    """The held-out loss has to fall by more than this (in a stage rl: what best_by names has to rise)."""
 
 
 class Training(Reading, Optimisation):
@@ -47,6 +47,12 @@ class Training(Reading, Optimisation):
     """Steps between evaluations; null: at the beginning and the end."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null: a tenth of the run."""
+    stop_after: StopAfter | None = None
+    """Evaluations without improvement that end the stage; null: it goes to its last step."""
+    keep_best: bool = False
+    """The model is the best that was evaluated (by the held-out loss, in a stage rl by best_by) instead of the last."""
+    rehearse: bool | None = None
+    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
     keep_checkpoints: Positive = 2
     """How many of the newest checkpoints stay."""
     log_every: Positive = 10
@@ -58,6 +64,10 @@ class Training(Reading, Optimisation):
             raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
+        if self.stop_after is not None and self.eval_every is None:
+            raise ValueError("stop_after needs eval_every (and eval_data): evaluations on the way are what it counts")
+        if self.keep_best and self.eval_data is None:
+            raise ValueError("keep_best needs eval_data: the best is what evaluations find")
         return self
 
     @model_validator(mode="after")
@@ -89,11 +99,17 @@ class Training(Reading, Optimisation):
     @property
     def stop_rule(self) -> StopRule:
         """What ends the stage early, and which weights it hands on."""
-        return StopRule()
+        after = self.stop_after
+        return StopRule(
+            evaluations=after.evaluations if after else None,
+            minimum_delta=after.minimum_delta if after else 0.0,
+            keep_best=self.keep_best,
+        )
 
     def rehearses(self, device: torch.device) -> bool:
-        """Whether the largest microbatch is computed before the first step."""
-        return False
+        """Whether the largest microbatch is tried first. A CPU's kernel ends a process for lack of memory without a
+        word, and its memory is slow to fill, so there it is only done if asked for."""
+        return device.type == "cuda" if self.rehearse is None else self.rehearse
 
 
 class FromAnswers(Training):
@@ -111,19 +127,9 @@ class FromAnswers(Training):
     """When such an answer is right: exact, contains, number (as in burnish eval); null: exact."""
     eval_max_new_tokens: Positive | None = None
     """Most tokens of such an answer; null: 128."""
-    stop_after: StopAfter | None = None
-    """Evaluations without improvement that end the stage; null: it goes to its last step."""
-    keep_best: bool = False
-    """The model is the one with the lowest held-out loss, instead of the last."""
-    rehearse: bool | None = None
-    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
 
     @model_validator(mode="after")
     def _held_out_rows_are_there(self) -> FromAnswers:
-        if self.stop_after is not None and self.eval_every is None:
-            raise ValueError("stop_after needs eval_every (and eval_data): evaluations on the way are what it counts")
-        if self.keep_best and self.eval_data is None:
-            raise ValueError("keep_best needs eval_data: the best is what has the lowest held-out loss")
         if self.eval_answers and self.eval_data is None:
             raise ValueError("eval_answers needs eval_data: there is nothing to ask")
         of_answers = {
@@ -139,18 +145,3 @@ class FromAnswers(Training):
     @property
     def draws_per_step(self) -> int:
         return self.sequences_per_step
-
-    @property
-    def stop_rule(self) -> StopRule:
-        """What ends the stage early, and which weights it hands on."""
-        after = self.stop_after
-        return StopRule(
-            evaluations=after.evaluations if after else None,
-            minimum_delta=after.minimum_delta if after else 0.0,
-            keep_best=self.keep_best,
-        )
-
-    def rehearses(self, device: torch.device) -> bool:
-        """Whether the largest microbatch is tried first. A CPU's kernel ends a process for lack of memory without a
-        word, and its memory is slow to fill, so there it is only done if asked for."""
-        return device.type == "cuda" if self.rehearse is None else self.rehearse

@@ -5,7 +5,7 @@ from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoi
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.random_state import capture_random, restore_random
-from burnish.runs.resumption import keep, resume
+from burnish.runs.resumption import Stand, keep, resume
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
 from burnish.runs.training_state import capture, changed_versions, require_facts, restore
@@ -15,6 +15,7 @@ __all__ = [
     "Checkpoint",
     "RunFolder",
     "StageFolder",
+    "Stand",
     "StopSignal",
     "capture",
     "capture_random",

@@ -6,38 +6,39 @@ Over `training_state`, which knows what the state is, and `checkpoint`, which kn
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from burnish.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.stage_folder import StageFolder
-from burnish.runs.training_state import capture, changed_versions, require_facts, restore
+from burnish.runs.training_state import Remembers, capture, changed_versions, require_facts, restore
 from burnish.sources import Source
 from burnish.step import Trainer
-from burnish.stopping import Stopping
 
 
-def keep(
-    folder: StageFolder,
-    trainer: Trainer,
-    source: Source,
-    stopping: Stopping,
-    facts: Mapping[str, str],
-    *,
-    step: int,
-    at_most: int,
-) -> None:
+@dataclass(frozen=True, eq=False, slots=True)
+class Stand:
+    """Everything whose state is kept."""
+
+    trainer: Trainer
+    source: Source
+    beside: Mapping[str, object]
+    """What may remember something that the rest of the stage depends on, by name; what `Remembers` nothing is passed
+    over."""
+    facts: Mapping[str, str]
+    """What must be the same when the run goes on."""
+
+    @property
+    def remembering(self) -> Mapping[str, Remembers]:
+        return {name: each for name, each in self.beside.items() if isinstance(each, Remembers)}
+
+
+def keep(folder: StageFolder, stand: Stand, *, step: int, at_most: int) -> None:
     """Writes the checkpoint of a step, with where the journals end; of all, so many of the newest stay."""
-    state = capture(trainer, source, step, {**facts, "offsets": folder.offsets()}, stopping)
-    save_checkpoint(folder.path, state, at_most)
+    facts = {**stand.facts, "offsets": folder.offsets()}
+    save_checkpoint(folder.path, capture(stand.trainer, stand.source, step, facts, stand.remembering), at_most)
 
 
-def resume(
-    folder: StageFolder,
-    trainer: Trainer,
-    source: Source,
-    stopping: Stopping,
-    facts: Mapping[str, str],
-    say: Callable[[str], None],
-) -> int:
+def resume(folder: StageFolder, stand: Stand, say: Callable[[str], None]) -> int:
     """Restores the newest checkpoint and cuts the journals back to it.
 
     Returns:
@@ -53,8 +54,8 @@ def resume(
         folder.cut(None)
         return 0
     checkpoint = load_checkpoint(newest.path, verified=True)
-    require_facts(checkpoint, facts)
-    restore(checkpoint, trainer, source, stopping)
+    require_facts(checkpoint, stand.facts)
+    restore(checkpoint, stand.trainer, stand.source, stand.remembering)
     folder.cut(checkpoint.values["facts"]["offsets"])
     for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
         say(note)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,11 +19,24 @@ from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
 from burnish.runs.random_state import capture_random, restore_random
 from burnish.sources import HoldsTensors, Source
 from burnish.step import Trainer
-from burnish.stopping import Stopping
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Something with a memory, such as `stopping.Stopping` or a loss that adapts (`losses.Adapts`)."""
+
+    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Named tensors (not copies), and values that JSON can hold."""
+
+    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Puts back what `memory` gave."""
+
+
+NOTHING: Mapping[str, Remembers] = MappingProxyType({})
 
 
 def capture(
-    trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any], stopping: Stopping | None = None
+    trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any], beside: Mapping[str, Remembers] = NOTHING
 ) -> Checkpoint:
     """The state after `step` optimiser steps.
 
@@ -31,7 +45,7 @@ def capture(
         source: whose place in the data is kept.
         step: optimiser steps done.
         facts: what must be the same when the run goes on (fingerprints), or is needed then (offsets of logs).
-        stopping: whose memory of evaluations is kept; None: there is none.
+        beside: what else remembers something that the rest of the stage depends on, by name.
 
     Raises:
         DivergenceError: a weight is not a finite number: such a state is not worth going on from.
@@ -56,7 +70,7 @@ def capture(
         library_tensors, library_values = flatten_optimizer(library)
         tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
         values["optimizers"].append(library_values)
-    memories = {"optimizer": optimizer.memory(), **({} if stopping is None else {"stopping": stopping.memory()})}
+    memories = {"optimizer": optimizer.memory(), **{name: each.memory() for name, each in beside.items()}}
     for owner, (remembered, numbers) in memories.items():
         tensors |= {f"{owner}/{name}": tensor for name, tensor in remembered.items()}
         values[owner] = numbers
@@ -67,7 +81,9 @@ def capture(
 
 
 @torch.no_grad()
-def restore(checkpoint: Checkpoint, trainer: Trainer, source: Source, stopping: Stopping | None = None) -> None:
+def restore(
+    checkpoint: Checkpoint, trainer: Trainer, source: Source, beside: Mapping[str, Remembers] = NOTHING
+) -> None:
     """Puts everything back, bit for bit.
 
     Raises:
@@ -89,8 +105,8 @@ def restore(checkpoint: Checkpoint, trainer: Trainer, source: Source, stopping: 
     for index, library in enumerate(optimizer.libraries):
         restore_optimizer(library, _below(checkpoint, f"optimizers/{index}/"), checkpoint.values["optimizers"][index])
     optimizer.remember(_below(checkpoint, "optimizer/"), checkpoint.values["optimizer"])
-    if stopping is not None:
-        stopping.remember(_below(checkpoint, "stopping/"), checkpoint.values["stopping"])
+    for name, each in beside.items():
+        each.remember(_below(checkpoint, f"{name}/"), checkpoint.values[name])
     source.restore(checkpoint.values["source"])
     if isinstance(source, HoldsTensors):
         for name, tensor in source.tensors().items():

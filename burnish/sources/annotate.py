@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from torch import Tensor
 from burnish.model.earlier import EarlierPolicy
 from burnish.model.policy import Policy
 from burnish.sources.base import Source
-from burnish.types import Group, Score
+from burnish.types import Group, Response, Score
 
 Logprobs = list[list[Tensor]]
 """For each group, for each response: [scored tokens of it], nats, on the CPU."""
+Stream = Literal["reference_logprobs", "old_logprobs"]
+"""Which stream of a response they fill."""
 
 
 class Reference(Protocol):
@@ -73,18 +75,24 @@ def logprobs(policy: Policy, groups: Sequence[Group], budget: int) -> Logprobs:
     return [[by_index[index] for index in range(len(by_index))] for by_index in found]
 
 
-def annotated(groups: Sequence[Group], values: Logprobs) -> list[Group]:
-    """The groups with the reference's log-probabilities; 0 at tokens that are not trained."""
+def annotated(groups: Sequence[Group], values: Logprobs, stream: Stream = "reference_logprobs") -> list[Group]:
+    """The groups with log-probabilities, the reference's unless told otherwise; 0 at tokens that are not trained."""
     return [
         replace(
             group,
             responses=tuple(
-                replace(response, reference_logprobs=_spread(each, response.trainable))
+                _filled(response, stream, _spread(each, response.trainable))
                 for response, each in zip(group.responses, theirs, strict=True)
             ),
         )
         for group, theirs in zip(groups, values, strict=True)
     ]
+
+
+def _filled(response: Response, stream: Stream, values: Tensor) -> Response:
+    if stream == "old_logprobs":
+        return replace(response, old_logprobs=values)
+    return replace(response, reference_logprobs=values)
 
 
 def _spread(values: Tensor, trainable: Tensor) -> Tensor:

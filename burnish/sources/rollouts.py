@@ -16,23 +16,25 @@ from typing import Any
 
 import torch
 
-from burnish.credit import Credit, credit
+from burnish.credit import Rule, combined
 from burnish.credit.credit import without_signal
 from burnish.data.records import Task
 from burnish.errors import RunError
 from burnish.sampling import Prompt, Sampler, SamplingParams
 from burnish.sources.draws import Draws, mean
+from burnish.sources.replay import Buffer, Lesson, Replaying
 from burnish.sources.rows import num_draws
 from burnish.sources.shown import Rollout, Tried, shown
 from burnish.sources.stored import load_group, store_group
+from burnish.sources.told import rollout_figures
 from burnish.tasks import Answer, Verdict, count_failures
 from burnish.tasks.rows import answer_to
-from burnish.types import Group, Response
+from burnish.types import Group
 
 Judging = Callable[[Sequence[Sequence[Answer]]], list[list[Verdict]]]
 """A `tasks.Judge`, or anything that is called like one."""
 Annotate = Callable[[Sequence[Group]], Sequence[Group]]
-"""Gives responses the reference's log-probabilities."""
+"""Gives responses log-probabilities of the reference, or of the trainer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,6 +66,10 @@ class RolloutSettings:
     groups, and all of them teach."""
     samples_every: int = 10
     """Steps between those whose responses are shown."""
+    mask_cut: bool = False
+    """Whether responses that reached the limit of tokens are compared, and not learned from."""
+    replayed: Replaying | None = None
+    """How much is learned from again; None: nothing."""
 
 
 @dataclass(eq=False)
@@ -76,7 +82,7 @@ class RolloutSource:
     judge: Judging
     decode: Callable[[Sequence[int]], str]
     """Tokens of a response → the text that rewards see, without the tokens that end it."""
-    rule: Credit
+    rule: Rule
     params: SamplingParams
     settings: RolloutSettings
     seed: int
@@ -85,7 +91,9 @@ class RolloutSource:
     """Steps instead of epochs; None: as many as the epochs take if no group is replaced."""
     curriculum: bool = False
     annotate: Annotate | None = None
-    """Called before credit; None: neither credit nor loss needs a reference."""
+    """Called before credit; None: neither credit nor loss needs more than the sampler reported."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the rewards that count, by the names of their parts; needed where the rule normalises them first."""
     newest: list[Tried] = field(default_factory=list)
     """Everything that was tried for the newest batch."""
 
@@ -95,6 +103,8 @@ class RolloutSource:
         wanted = num_draws(len(self.prompts), sequences_per_step=size, epochs=self.epochs, max_steps=self.max_steps)
         self._num_steps = math.ceil(wanted / size)
         self._draws = Draws(len(self.prompts), self.seed, self.curriculum)
+        replayed = self.settings.replayed
+        self._buffer = None if replayed is None else Buffer(replayed, self.seed)
         self._step = 0
         self._pending: deque[tuple[Group, ...]] = deque()
         self._figures: dict[str, float] = {}
@@ -133,17 +143,22 @@ class RolloutSource:
 
     def state(self) -> dict[str, Any]:
         pending = [[store_group(group) for group in groups] for groups in self._pending]
-        return {"step": self._step, "draws": self._draws.state(), "pending": pending}
+        kept = {} if self._buffer is None else {"replay": self._buffer.state()}
+        return {"step": self._step, "draws": self._draws.state(), "pending": pending, **kept}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._step = state["step"]
         self._draws.restore(state["draws"])
         self._pending = deque(tuple(load_group(each) for each in groups) for groups in state["pending"])
+        if self._buffer is not None:
+            self._buffer.restore(state["replay"])
 
     def _batch(self) -> Iterator[tuple[Group, ...]]:
         """Tries prompts until there are groups enough for the updates, or too many were tried."""
         settings = self.settings
-        wanted = settings.groups_per_step * min(settings.updates, self._num_steps - self._step)
+        updates = min(settings.updates, self._num_steps - self._step)
+        again = [] if self._buffer is None else self._buffer.draw(settings.groups_per_step * updates, self._step)
+        wanted = settings.groups_per_step * updates - len(again)
         kept: list[Tried] = []
         self.newest, seconds = [], [0.0, 0.0]
         while len(kept) < wanted and len(self.newest) < settings.most_draws * wanted:
@@ -151,20 +166,51 @@ class RolloutSource:
             self.newest += tried
             kept += [each for each in tried if self._teaches(each)]
         # A batch in which nothing teaches anything is still a step: its gradient is that of what else the loss has.
-        chosen = kept or self.newest[: settings.groups_per_step]
-        groups = [each.group for each in chosen]
-        credited = credit(groups if self.annotate is None else self.annotate(groups), self.rule).groups
-        if not credited:
-            raise _unjudged(self.newest)
-        self._figures = _figures(self.newest, len(kept), seconds)
+        lessons = self._lessons(kept or self.newest[: settings.groups_per_step])
+        learned = [group for lesson in lessons for group in lesson]
+        self._figures = rollout_figures(self.newest, len(kept), seconds, learned)
+        if self._buffer is not None:
+            ages = [float(self._step - step) for step, _ in again]
+            self._figures |= {"replayed": float(len(again)), "replayed_age": mean(ages)}
+            self._buffer.add(self._step, lessons if kept else [])
         every = settings.samples_every
         if self._step // every != (self._step - settings.updates) // every:
-            self._samples = shown(self.newest, credited)
-        size = math.ceil(len(credited) / min(settings.updates, self._num_steps - self._step))
-        yield from (credited[start : start + size] for start in range(0, len(credited), size))
+            self._samples = shown(self.newest, learned, self.weights, self.rule.combination)
+        size = math.ceil(len(lessons) / updates)
+        starts = range(0, len(lessons), size)
+        for number, start in enumerate(starts):
+            older = [lesson for _, lesson in again[number :: len(starts)]]
+            yield tuple(group for lesson in [*lessons[start : start + size], *older] for group in lesson)
+
+    def _lessons(self, chosen: Sequence[Tried]) -> list[Lesson]:
+        """What is learned of the prompts.
+
+        Raises:
+            RunError: nothing of them could be judged.
+        """
+        groups = [each.group for each in chosen]
+        groups = groups if self.annotate is None else list(self.annotate(groups))
+        lessons = self.rule.lessons(groups, [self._worth(each) for each in chosen])
+        if not lessons:
+            raise _unjudged(self.newest)
+        if not self.settings.mask_cut:
+            return lessons
+        return [tuple(_without_cut(group) for group in lesson) for lesson in lessons]
+
+    def _worth(self, tried: Tried) -> torch.Tensor:
+        """[n] what responses are worth; nan: not judged."""
+        if self.rule.combination == "sum":
+            return tried.worth
+        weights = torch.tensor(list(self.weights.values()))
+        return combined([tried.outcomes(list(self.weights))], weights, self.rule.combination)[0]
 
     def _teaches(self, tried: Tried) -> bool:
-        return bool(tried.rewards) if not self.settings.drops else not without_signal(tried.rewards)
+        if self.settings.mask_cut and all(response.finish == "length" for response in tried.group.responses):
+            return False
+        if not self.settings.drops:
+            return bool(tried.rewards)
+        worth = self._worth(tried)
+        return not without_signal(worth[~worth.isnan()].tolist())
 
     def _try(self, count: int, seconds: list[float]) -> list[Tried]:
         """Writes to the next prompts and has it judged; adds the seconds of both."""
@@ -216,34 +262,10 @@ def _rewarded(group: Group, verdicts: Sequence[Verdict]) -> Group:
     return replace(group, responses=tuple(responses))
 
 
-def _figures(tried: Sequence[Tried], kept: int, seconds: Sequence[float]) -> dict[str, float]:
-    responses: list[Response] = [response for each in tried for response in each.group.responses]
-    judged = [response.reward for response in responses if response.reward is not None]
-    parts: dict[str, list[float]] = {}
-    for name, outcome in ((name, part) for each in tried for v in each.verdicts for name, part in v.parts.items()):
-        if isinstance(outcome, float):
-            parts.setdefault(name, []).append(outcome)
-    return {
-        "reward": mean(judged),
-        "reward_std": mean([_deviation(each.rewards) for each in tried]),
-        **{f"reward/{name}": mean(values) for name, values in parts.items()},
-        "unjudged": float(len(responses) - len(judged)),
-        "unjudged_share": 1 - len(judged) / len(responses),
-        "groups_dropped": float(len(tried) - kept),
-        "response_length": mean([float(len(response.tokens)) for response in responses]),
-        "entropy": -mean(_logprobs(responses)),
-        "ended": mean([float(response.finish == "end") for response in responses]),
-        "identical": mean([1 - (len(set(each.texts)) - 1) / max(1, len(each.texts) - 1) for each in tried]),
-        "seconds_sampling": seconds[0],
-        "seconds_judging": seconds[1],
-    }
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(torch.tensor(values, dtype=torch.float64).std()) if len(values) > 1 else 0.0
-
-
-def _logprobs(responses: Sequence[Response]) -> list[float]:
-    """Of every token, as the sampler wrote it. Their mean is an unbiased estimate of minus the entropy."""
-    streams = [each.sampler_logprobs for each in responses if each.sampler_logprobs is not None]
-    return torch.cat(streams).tolist()
+def _without_cut(group: Group) -> Group:
+    """The group, whose responses that reached the limit of tokens have no token that trains."""
+    responses = [
+        replace(response, trainable=torch.zeros_like(response.trainable)) if response.finish == "length" else response
+        for response in group.responses
+    ]
+    return replace(group, responses=tuple(responses))

@@ -5,12 +5,17 @@ Beside `rollouts`. They become lines of samples.jsonl, which the report shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from burnish.credit import Combination, contributions
 from burnish.data.records import Task
 from burnish.sources.draws import mean
-from burnish.tasks import Verdict
+from burnish.tasks import Outcome, Verdict
 from burnish.tasks.rows import answer_to
 from burnish.types import Group
 
@@ -32,6 +37,21 @@ class Tried:
         """Of the judged responses."""
         return [response.reward for response in self.group.responses if response.reward is not None]
 
+    @property
+    def worth(self) -> Tensor:
+        """[n] rewards; nan: not judged."""
+        rewards = [math.nan if each.reward is None else each.reward for each in self.group.responses]
+        return torch.tensor(rewards)
+
+    def outcomes(self, parts: Sequence[str]) -> Tensor:
+        """[n, K] of the rewards with these names; nan: not judged by it, or without a reward at all."""
+        return torch.tensor(
+            [
+                [_number(verdict.parts.get(name)) if response.reward is not None else math.nan for name in parts]
+                for response, verdict in zip(self.group.responses, self.verdicts, strict=True)
+            ]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -47,18 +67,28 @@ class Rollout:
     reward: float
     parts: dict[str, float | str | None]
     """Outcome of each reward by its name; text: a failure."""
+    contributions: dict[str, float]
+    """What each reward that counts adds to the comparison with the siblings, before anything is divided: see
+    `credit.contributions`."""
     advantage: float | None
     """Mean over its tokens; None: its group was left out."""
     logprob: float
     """Mean over its tokens, nats."""
 
 
-def shown(tried: Sequence[Tried], credited: Sequence[Group]) -> list[Rollout]:
+def shown(
+    tried: Sequence[Tried],
+    credited: Sequence[Group],
+    weights: Mapping[str, float],
+    combination: Combination = "sum",
+) -> list[Rollout]:
     """The best, the worst, and the one that is furthest from its group's mean reward, each once.
 
     Args:
         tried: all that was tried for a batch.
         credited: its groups with advantages.
+        weights: of the rewards that count, by the names of their parts.
+        combination: how they become one.
     """
     places = ((each, index) for each in tried for index in range(len(each.texts)))
     judged = [(each, index) for each, index in places if each.group.responses[index].reward is not None]
@@ -76,13 +106,22 @@ def shown(tried: Sequence[Tried], credited: Sequence[Group]) -> list[Rollout]:
     for kind, (each, index) in chosen.items():
         kinds.setdefault((id(each), index), kind)
     return [
-        _rollout(kind, each, index, advantages)
+        _rollout(kind, each, index, advantages, _contributions(each, index, weights, combination))
         for kind, (each, index) in chosen.items()
         if kinds[id(each), index] == kind
     ]
 
 
-def _rollout(kind: str, each: Tried, index: int, advantages: dict[int, float]) -> Rollout:
+def _contributions(each: Tried, index: int, weights: Mapping[str, float], combination: Combination) -> dict[str, float]:
+    if not weights:
+        return {}
+    found = contributions(each.outcomes(list(weights)), torch.tensor(list(weights.values())), combination)[index]
+    return {name: value for name, value in zip(weights, found.tolist(), strict=True) if not math.isnan(value)}
+
+
+def _rollout(
+    kind: str, each: Tried, index: int, advantages: dict[int, float], contributions: dict[str, float]
+) -> Rollout:
     answer, verdict = answer_to(each.task, each.texts[index]), each.verdicts[index]
     return Rollout(
         rollout=kind,
@@ -92,6 +131,7 @@ def _rollout(kind: str, each: Tried, index: int, advantages: dict[int, float]) -
         reference=None if answer.reference is None else str(answer.reference),
         reward=_reward(each, index),
         parts=dict(_parts(verdict)),
+        contributions=contributions,
         advantage=advantages.get(id(each.group.responses[index].tokens)),
         logprob=_logprob(each, index),
     )
@@ -100,6 +140,10 @@ def _rollout(kind: str, each: Tried, index: int, advantages: dict[int, float]) -
 def _parts(verdict: Verdict) -> Iterator[tuple[str, float | str | None]]:
     for name, outcome in verdict.parts.items():
         yield name, outcome if isinstance(outcome, float) or outcome is None else str(outcome)
+
+
+def _number(outcome: Outcome) -> float:
+    return outcome if isinstance(outcome, float) else math.nan
 
 
 def _reward(each: Tried, index: int) -> float:

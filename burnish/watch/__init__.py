@@ -8,10 +8,12 @@ from burnish.watch.quiet import quiet_transformers
 from burnish.watch.report import refresh_report, write_report
 from burnish.watch.trackers import TrackerName
 from burnish.watch.tracking import NOWHERE, Tracking, require_installed
+from burnish.watch.trying import AlarmName
 from burnish.watch.watch import Listeners, Watch
 
 __all__ = [
     "NOWHERE",
+    "AlarmName",
     "Listeners",
     "Meter",
     "Progress",

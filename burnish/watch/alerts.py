@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from burnish.watch.trying import Collapse, LengthDrift, NoReward, Unjudged
+from burnish.watch.trying import TRYING
 
 SPIKE_FACTOR = 10.0
 """Norms of gradients differ by a factor of two or three between healthy batches; ten is no batch like the others."""
@@ -254,23 +254,26 @@ class BothFall:
         )
 
 
+def training_rules() -> list[Rule]:
+    """Those of any training."""
+    return [NotFinite(), NothingTrained(), Divergence(), GradientSpike(), Slowness(), BothFall()]
+
+
+def trying_rules() -> list[Rule]:
+    """Those of learning by trying; they read figures ``rollout/…`` alone."""
+    return [rule() for rule in TRYING]
+
+
 class Alerts:
     """All rules over the lines of one stage."""
 
-    def __init__(self, history: Iterable[Line] = ()) -> None:
-        """`history`: lines that an earlier process has shown to its own alerts."""
-        self._rules: Sequence[Rule] = (
-            NotFinite(),
-            NothingTrained(),
-            Divergence(),
-            GradientSpike(),
-            Slowness(),
-            BothFall(),
-            Collapse(),
-            NoReward(),
-            LengthDrift(),
-            Unjudged(),
-        )
+    def __init__(self, history: Iterable[Line] = (), rules: Sequence[Rule] | None = None) -> None:
+        """
+        Args:
+            history: lines that an earlier process has shown to its own alerts.
+            rules: None: all.
+        """
+        self._rules = (*training_rules(), *trying_rules()) if rules is None else rules
         self._counts: Counter[str] = Counter()
         for line in history:
             self.observe(line)

@@ -6,9 +6,11 @@ responses were written, and compare windows of such lines, since single batches 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
+from typing import Literal
 
 WINDOW = 10
 """Batches of responses that are looked at together."""
@@ -20,6 +22,12 @@ DRIFT = 2.0
 """Factor by which responses become longer or shorter: rewards seldom mean to say that."""
 UNJUDGED = 0.1
 """Share of responses without a verdict: one in ten is no accident, and what is left may be a choice."""
+REPEATED = 0.3
+"""Share of n-grams that a response has had before: plain prose has a few per cent."""
+FAR = 0.5
+"""Nats of a token's divergence from the reference: a token's probability is then 1.6 times what it was, on average."""
+SPREADS = 3.0
+"""Standard errors of a difference between two windows which chance hardly reaches."""
 
 
 class Collapse:
@@ -106,6 +114,98 @@ class Unjudged:
         return f"{share:.0%} of the responses could not be judged and are left out: what remains may be a biased choice"
 
 
+class Repetition:
+    """Responses repeat themselves, more than twice as much as at the beginning; once until they are back."""
+
+    name = "repetition"
+
+    def __init__(self) -> None:
+        self._share, self._many = _Recent("rollout/repetition"), False
+        self._first: float | None = None
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        share = self._share.observe(figures)
+        if share is None:
+            return None
+        self._first = share if self._first is None else self._first
+        was, self._many = self._many, share > max(REPEATED, DRIFT * self._first)
+        if was or not self._many:
+            return None
+        return (
+            f"{share:.0%} of what responses say they have said before: read some (samples.jsonl); the reward "
+            "repetition pays for less of it"
+        )
+
+
+class Distance:
+    """The policy is far from its reference; once until it is back. What a reward did not mean is found there."""
+
+    name = "distance"
+
+    def __init__(self) -> None:
+        self._divergence, self._far = _Recent("rollout/reference_kl"), False
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        divergence = self._divergence.observe(figures)
+        if divergence is None:
+            return None
+        was, self._far = self._far, divergence > FAR
+        if was or not self._far:
+            return None
+        return f"the policy is {divergence:.2g} nats a token from its reference: raise beta, or lower learning_rate"
+
+
+class Tricks:
+    """The reward rises while one of its parts falls, or a verifier that is only watched; once until it is back. Then
+    another part is what is learned: a format, a length, a hole in a verifier."""
+
+    name = "tricks"
+
+    def __init__(self) -> None:
+        self._windows: dict[str, _Windows] = {}
+        self._falling: frozenset[str] = frozenset()
+
+    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
+        told = {name: value for name, value in figures.items() if _is_reward(name)}
+        if len(told) < 2:
+            return None
+        moves = {name: self._windows.setdefault(name, _Windows()).observe(value) for name, value in told.items()}
+        falling = frozenset(name for name, move in moves.items() if name != "rollout/reward" and move < 0)
+        falling = falling if moves["rollout/reward"] > 0 else frozenset()
+        was, self._falling = self._falling, falling
+        if not falling - was:
+            return None
+        names = ", ".join(sorted(name.removeprefix("rollout/reward/") for name in falling))
+        return (
+            f"the reward rises while {names} falls: something else is learned than what it is to say; read some "
+            "responses (samples.jsonl), and make the other rewards depend on it (when)"
+        )
+
+
+def _is_reward(name: str) -> bool:
+    return name == "rollout/reward" or name.startswith("rollout/reward/")
+
+
+class _Windows:
+    """Whether a figure moved, from its first batches to the last ones, further than chance."""
+
+    def __init__(self) -> None:
+        self._first: list[float] = []
+        self._last: deque[float] = deque(maxlen=WINDOW)
+
+    def observe(self, value: float) -> int:
+        """1: it rose, -1: it fell, 0: neither, or it is too early to say."""
+        if len(self._first) < WINDOW:
+            self._first.append(value)
+            return 0
+        self._last.append(value)
+        if len(self._last) < WINDOW:
+            return 0
+        moved = statistics.fmean(self._last) - statistics.fmean(self._first)
+        noise = math.sqrt((statistics.variance(self._last) + statistics.variance(self._first)) / WINDOW)
+        return 0 if abs(moved) <= SPREADS * noise or moved == 0 else (1 if moved > 0 else -1)
+
+
 class _Recent:
     """A figure's mean over the last batches."""
 
@@ -134,3 +234,9 @@ class _Drift:
             return None
         self._first = self._first or now
         return now / self._first if self._first > 0 else None
+
+
+TRYING = (Collapse, NoReward, LengthDrift, Unjudged, Repetition, Distance, Tricks)
+"""All of them."""
+AlarmName = Literal["collapse", "no_reward", "length_drift", "unjudged", "repetition", "distance", "tricks"]
+"""Their names, of which a recipe may have some end the stage."""

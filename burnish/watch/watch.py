@@ -6,7 +6,7 @@ Stands beside the loop, which tells a `Watch` what happened and knows none of th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -15,7 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from burnish.watch.alerts import Alerts, worth_telling
+from burnish.watch.alerts import Alerts, trying_rules, worth_telling
 from burnish.watch.figures import FIGURES, told_figures
 from burnish.watch.lines import read_lines
 from burnish.watch.meter import Line, Meter
@@ -43,7 +43,14 @@ class Watch:
     """One stage, watched. A context manager: leaving it closes the trackers and writes the report."""
 
     def __init__(
-        self, stage: str, done: int, total: int, listeners: Listeners, device: torch.device, dtype: torch.dtype
+        self,
+        stage: str,
+        done: int,
+        total: int,
+        listeners: Listeners,
+        device: torch.device,
+        dtype: torch.dtype,
+        alarms: Collection[str] = (),
     ) -> None:
         """
         Args:
@@ -53,12 +60,16 @@ class Watch:
             listeners: who hears of it.
             device: where the model is computed.
             dtype: in which type.
+            alarms: alerts of what is tried that are looked for at every step, whenever lines are written.
         """
         self._total = total
         self._to = listeners
         self._meter = Meter(stage, self._write, device, dtype)
         past = [line for line in read_lines(listeners.folder / "metrics.jsonl") if line["stage"] == stage]
         self._alerts = Alerts(past)
+        self._alarms = Alerts(past, [rule for rule in trying_rules() if rule.name in alarms])
+        self.alarm: str | None = None
+        """The newest step raised one of the alarms: why, in words."""
         self._trackers = listeners.tracking.open(listeners.folder, stage, done, past)
         for place in self._trackers.places:
             listeners.progress.say(place)
@@ -96,6 +107,8 @@ class Watch:
             **{f"rollout/{name}": each for name, each in rollouts.items()},
         }
         self._meter.record(step, figures, tokens, flops)
+        told = {name: value for name, value in figures.items() if name.startswith("rollout/")}
+        self.alarm = next((alert.message for alert in self._alarms.observe({"step": step, **told})), None)
 
     def flush(self, step: int) -> None:
         """A line for people is due, and everything up to `step` is written.

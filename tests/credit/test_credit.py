@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from burnish.credit import Credit, combined, credit, group_mean, kl_shaped, leave_one_out, scaled
+from burnish.credit import Credit, combined, contributions, credit, group_mean, kl_shaped, leave_one_out, scaled
 from burnish.credit.credit import without_signal
 from burnish.credit.scale import EPSILON
 from burnish.types import Group, Response
@@ -182,3 +182,45 @@ def test_a_divergence_as_reward_has_the_gradient_of_the_exact_one():
     found = policy.expected_gradient(1, advantages)
     divergence = (policy.logprobs.exp() * (policy.logprobs - policy.reference)).sum()
     assert torch.allclose(found, -torch.autograd.grad(divergence, policy.logits)[0], rtol=0, atol=1e-12)
+
+
+def test_contributions_add_up_to_what_is_compared():
+    parts = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    weights = tensor(1, 0.5, 2)
+    for combination in ("sum", "normalised_sum"):
+        [whole] = combined([parts], weights, combination)
+        found = contributions(parts, weights, combination).sum(dim=1)
+        assert torch.allclose(found, group_mean(whole), rtol=0, atol=1e-12)
+
+
+def test_contributions_by_hand():
+    parts = torch.stack([tensor(0, 1, NAN), tensor(2, 4, 6)], dim=1)
+    found = contributions(parts, tensor(1, 0.5), "sum")
+    assert close(found[:, 0], -0.5, 0.5, NAN)
+    assert close(found[:, 1], -1, 0, 1)
+
+
+def test_a_reward_that_is_the_same_for_all_adds_exactly_nothing():
+    """0.1 has a mean that rounds: its difference would be no signal, and be normalised to one."""
+    parts = torch.stack([tensor(*[0.1] * 7), tensor(0, 0, 1, 0, 0, 0, 0)], dim=1)
+    alone = combined([parts[:, 1:]], tensor(1), "normalised_sum")[0]
+    assert combined([parts], tensor(1, 1), "normalised_sum")[0].equal(alone)
+
+
+def test_what_responses_are_worth_may_be_given():
+    groups = [group(1.0, 0.0, 0.0)]
+    [found] = credit(groups, Credit(scale="none"), [tensor(0, NAN, 3)]).groups
+    assert [float(r.advantages[0]) for r in found.responses] == [-1.5, 1.5]
+
+
+def test_normalised_first_and_whitened_then():
+    """GDPO by hand: z-scores within each group, their sum, and then mean 0 and deviation 1 over the batch."""
+    parts = [torch.stack([tensor(0, 1), tensor(0, 10)], dim=1), torch.stack([tensor(1, 0), tensor(0, 10)], dim=1)]
+    rule = Credit(baseline="none", scale="whiten", combination="normalised_sum")
+    worth = combined(parts, tensor(1, 1), rule.combination)
+    lessons = rule.lessons([group(0.0, 1.0), group(1.0, 0.0)], worth)
+    found = [float(response.advantages[0]) for [each] in lessons for response in each.responses]
+    z, ten = 0.5 / (math.sqrt(0.5) + EPSILON), 5 / (math.sqrt(50) + EPSILON)
+    sums = torch.tensor([-z - ten, z + ten, z - ten, ten - z], dtype=torch.float64)
+    assert close(torch.tensor(found), *(sums / (sums.std() + EPSILON)).tolist())
+    assert rule.compares

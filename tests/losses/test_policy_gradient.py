@@ -13,7 +13,7 @@ from burnish.types import Denominator, Group, Response, Score, TokenScores
 DENOMINATORS = {Denominator.TOKENS: 5.0, Denominator.SEQUENCES: 2.0}
 
 
-def groups(advantages, sampler=None, reference=None) -> list[Group]:
+def groups(advantages, sampler=None, reference=None, old=None) -> list[Group]:
     """One prompt, two responses of 2 and 3 tokens."""
     responses = []
     for k, length in enumerate((2, 3)):
@@ -24,6 +24,7 @@ def groups(advantages, sampler=None, reference=None) -> list[Group]:
                 trainable=torch.ones(length, dtype=torch.bool),
                 advantages=torch.tensor(advantages, dtype=torch.float64)[part],
                 sampler_logprobs=None if sampler is None else torch.tensor(sampler, dtype=torch.float64)[part],
+                old_logprobs=None if old is None else torch.tensor(old, dtype=torch.float64)[part],
                 reference_logprobs=None if reference is None else torch.tensor(reference, dtype=torch.float64)[part],
             )
         )
@@ -169,6 +170,27 @@ def test_corrections_by_hand(correction, expected):
     [microbatch] = pack(groups(ADVANTAGES, BEFORE), 100)
     weights = correction.weights(torch.tensor(LOGPROBS, dtype=torch.float64), microbatch)
     assert torch.allclose(weights, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_ratio_and_correction_apart_by_hand():
+    """The trainer computed BEFORE, so ratios are 1.5, 1, 0.5, 1, 1; the sampler had half of its probability at the
+    first token and twice at the last: weights 2 → 1.8, and 0.5."""
+    sampler = [BEFORE[0] - math.log(2), *BEFORE[1:4], BEFORE[4] + math.log(2)]
+    loss = PolicyGradient(old="computed", correction=Correction("token", "truncate", high=1.8))
+    total, gradient, output = value(loss, LOGPROBS, ADVANTAGES, sampler, None, BEFORE)
+    assert math.isclose(total, -(1.8 * 2.4 + 2 - 0.8 - 1 - 0.5) / 5)
+    assert torch.allclose(gradient, torch.tensor([0, -2, 0, 1, 0.5], dtype=torch.float64) / 5)
+    assert math.isclose(float(output.watched["sampler_gap"].total), 2 * math.log(2))
+    assert float(output.watched["correction_limited"].total) == 1
+
+
+def test_what_the_trainer_computed_is_what_the_sampler_reported_where_they_agree():
+    streams = (ADVANTAGES, BEFORE, None, BEFORE)
+    for correction in (None, Correction("sequence", "mask", high=1.0, low=1.0)):
+        mine = value(PolicyGradient(old="computed", correction=correction), LOGPROBS, *streams)
+        plain = value(PolicyGradient(old="sampler"), LOGPROBS, *streams)
+        assert mine[0] == plain[0]
+        assert mine[1].equal(plain[1])
 
 
 def test_a_probability_that_the_sampler_thought_impossible_makes_no_nan():

@@ -309,9 +309,7 @@ def by_token(model: torch.nn.Module, padding: int, rows: list[Group]) -> Tensor:
         batch[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
     with torch.no_grad():
         logits = model(input_ids=batch, attention_mask=mask).logits[:, :, 0]
-    return torch.cat(
-        [logits[row, at : at + len(scored)][scored] for row, (_, at, scored) in enumerate(whole)]
-    )
+    return torch.cat([logits[row, at : at + len(scored)][scored] for row, (_, at, scored) in enumerate(whole)])
 
 
 def test_several_scores_have_their_names(base, tmp_path):

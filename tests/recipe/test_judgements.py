@@ -40,7 +40,12 @@ def scored(count: int, seed: int) -> list[dict[str, object]]:
     """A response says itself how helpful it is; how verbose, nobody can know."""
     draw = random.Random(seed)
     return [
-        {"prompt": f"q {seed} {i}", "response": "yes" if i % 2 else "no", "helpfulness": i % 2, "verbosity": draw.random()}
+        {
+            "prompt": f"q {seed} {i}",
+            "response": "yes" if i % 2 else "no",
+            "helpfulness": i % 2,
+            "verbosity": draw.random(),
+        }
         for i in range(count)
     ]
 
@@ -104,7 +109,9 @@ def test_scores_are_learned(world: Path, tmp_path: Path):
 def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: str, adapter: dict[str, object]):
     """`burnish eval` gives the figures of the run's end, also of what `burnish merge` writes."""
     done, data = run(world, tmp_path / "run", kind, max_steps=4, **adapter), world / f"{kind}-test.jsonl"
-    wanted = {name.removeprefix("eval/"): value for name, value in last(done).items() if "_of_" in name or "step_" in name}
+    wanted = {
+        name.removeprefix("eval/"): value for name, value in last(done).items() if "_of_" in name or "step_" in name
+    }
     assert wanted
     found = evaluated(done.folder, data)
     assert {name: found.figures()[name] for name in wanted} == pytest.approx(wanted, abs=1e-5)

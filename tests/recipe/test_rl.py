@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,24 @@ from safetensors.torch import load_file
 import burnish
 from burnish.algorithms import ALGORITHMS
 from burnish.builtin import builtin_rows, write_rows, write_untrained
-from burnish.errors import DataError, RecipeError
-from burnish.losses.policy import Capped, Clipped
+from burnish.errors import DataError, Interrupted, RecipeError
+from burnish.loop import Stage
+from burnish.losses.policy import Capped, Clipped, Correction, Soft
+from burnish.losses.preference import PREFERENCE_LOSSES
+from burnish.packing import count_denominators, pack
 from burnish.recipe.inputs import Opener
 from burnish.recipe.policy import open_policy
 from burnish.recipe.practice import Practice
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.rl import Rl
+from burnish.recipe.trying import longest_tried
 from burnish.sampling import LocalSampler, Prompt
 from burnish.sources.annotate import logprobs
+from burnish.stopping import StopRule
 from burnish.tasks import Answer
 from burnish.tasks.instructions import InstructionsReward
+from burnish.types import TokenScores
+from tests.conftest import make_groups
 
 LENGTH: dict[str, Any] = {"name": "length", "target": 8, "slack": 20, "unit": "characters"}
 
@@ -90,7 +100,44 @@ def lines(done: burnish.Finished, name: str = "metrics.jsonl") -> list[dict[str,
         ({"num_generations": 4}, "here it is responses"),
         ({"reward_funcs": "x"}, "here it is reward"),
         ({"sequences_per_step": 4}, "did you mean"),
-        ({"keep_best": True}, "unknown key"),
+        ({"keep_best": True}, "keep_best needs eval_data"),
+        ({"stop_after.evaluations": 2}, "stop_after needs eval_every"),
+        ({"best_by": "accuracy"}, "needs keep_best or stop_after"),
+        ({"stop_on": ["collapsed"]}, "stop_on"),
+        ({"stop_on": ["distance"]}, "none is computed"),
+        ({"combination": "normalised_sum"}, "length is alone"),
+        ({"ratio": "sequence"}, "no effect with updates: 1"),
+        ({"surrogate": "capped", "updates": 2, "old": "own"}, "no effect with old: own"),
+        ({"old": "computed"}, "old: computed is what old: own is"),
+        ({"ratio": "sequence", "updates": 2}, "name surrogate too"),
+        ({"surrogate": "capped", "updates": 2, "clip_low": 0.1}, "has no clip_low"),
+        ({"clip_token_limit": 0.4, "updates": 2}, "is of ratio: sequence"),
+        ({"correction": "mask", "updates": 2}, "are the same; set old: computed"),
+        ({"correction": "truncate", "correction_low": 0.5}, "truncate bounds weights from above"),
+        ({"correction_high": 3.0}, "needs correction"),
+        ({"correction": "truncate", "top_k": 5}, "weighs by the probabilities before it"),
+        ({"correction": "truncate", "dtype": "float32"}, "rounding alone"),
+        ({"correction": "truncate", "dtype": "float32", "old": "computed", "updates": 2}, "rounding alone"),
+        ({"fixed_length": 9}, "without aggregation: fixed"),
+        ({"replay": {"share": 0.5}, "top_p": 0.9}, "replay learns by ratios"),
+        ({"replay": {"share": 0.1}}, "0.1 of 2 groups is not one"),
+        ({"replay": {"share": 1.0}}, "less than 1"),
+        ({"old": "sampler", "min_p": 0.1}, "old: sampler learns by ratios"),
+        ({"entropy_rate": 0.1}, "needs entropy_target"),
+        ({"entropy_target": 1.0, "entropy": 0.5}, "above entropy_most"),
+        ({"preference": {"loss": "ipo"}}, "preference is of algorithm: online_dpo"),
+        ({"algorithm": "online_dpo", "beta": 0.1}, "its own beta is preference.beta"),
+        ({"algorithm": "online_dpo", "mask_cut": True}, "mask_cut has no effect"),
+        ({"algorithm": "online_dpo", "scale": "none"}, "no advantages"),
+        ({"algorithm": "online_dpo", "updates": 2, "clip_low": 0.1}, "clip_low has no effect"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "kto"}}, "apo_zero_unpaired learns from verdicts"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "tpo"}}, "gold answer"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "dop"}}, "did you mean dpo"),
+        ({"algorithm": "online_dpo", "preference": {"margin": 1.0}}, "does not use it"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "lipo", "pairs": "all"}}, "pairs has no effect"),
+        ({"algorithm": "online_dpo", "responses": 1}, "compares the responses"),
+        ({"epsilon_high": 0.3}, "here it is clip_high"),
+        ({"mask_truncated_completions": True}, "here it is mask_cut"),
     ],
 )
 def test_what_cannot_work_is_refused_when_it_is_read(world, wrong, said):
@@ -126,6 +173,160 @@ def test_settings_reach_credit_and_loss(world):
     assert stage(world, beta=0.1, kl="k1").chosen.loss.beta == 0
     assert stage(world, entropy=0.01).chosen.loss.entropy == 0.01
     assert stage(world, algorithm="dr_grpo").chosen.loss.fixed_length == 5
+
+
+def test_parts_take_the_place_of_the_algorithms_own(world):
+    plain = stage(world, updates=2).chosen
+    composed = stage(
+        world,
+        updates=2,
+        baseline="leave_one_out",
+        scale="batch",
+        ratio="sequence",
+        surrogate="soft",
+        clip_rising=2.0,
+        aggregation="fixed",
+    ).chosen
+    assert composed.credit == replace(plain.credit, baseline="leave_one_out", scale="batch")
+    expected = replace(plain.loss, ratio="sequence", clip=Soft(rising=2.0), aggregation="fixed", fixed_length=5)
+    assert composed.loss == expected
+    assert stage(world, aggregation="fixed", fixed_length=1).chosen.loss.fixed_length == 1
+    assert stage(world, algorithm="rloo").chosen.loss.fixed_length == 1
+    assert stage(world, algorithm="dr_grpo", aggregation="token").chosen.loss.fixed_length is None
+
+
+def test_a_surrogate_keeps_the_algorithms_bounds_where_it_is_its_own(world):
+    assert stage(world, algorithm="dapo", updates=2, surrogate="clipped").chosen.loss.clip == Clipped(0.2, 0.28)
+    other = stage(world, algorithm="gspo", updates=2, ratio="token", surrogate="clipped").chosen.loss.clip
+    assert other == Clipped()
+    limited = stage(world, algorithm="gspo", updates=2, clip_token_limit=0.4).chosen.loss.clip
+    assert limited == Clipped(3e-4, 4e-4, token_limit=0.4)
+
+
+def test_corrections_have_defaults_by_the_level_of_the_ratio(world):
+    settings = {"updates": 2, "old": "computed", "correction": "truncate"}
+    assert stage(world, **settings).chosen.loss.correction == Correction("token", "truncate", 2.0)
+    of_sequences = stage(world, algorithm="gspo", **settings).chosen.loss
+    assert of_sequences.correction == Correction("mean", "truncate", 2.0)
+    assert of_sequences.old == "computed"
+    masked = stage(world, correction="mask", correction_level="sequence", correction_low=0.5, correction_high=3.0)
+    assert masked.chosen.loss.correction == Correction("sequence", "mask", 3.0, 0.5)
+    assert stage(world, replay={"share": 0.5}).chosen.loss.old == "sampler"
+    older = stage(world, dtype="float32", updates=2, old="own", correction="truncate")
+    assert older.chosen.loss.old == "own", "weights of the first update wrote what the second learns from"
+
+
+def test_a_stage_ends_by_what_it_names(world):
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1}
+    named = stage(world, **held_out, best_by="accuracy", keep_best=True, stop_on=["tricks"])
+    assert named.stop_rule == StopRule(keep_best=True, figure="accuracy", rises=True, alerts=frozenset({"tricks"}))
+
+
+@pytest.mark.parametrize("loss", [name for name in PREFERENCE_LOSSES if name not in ("kto", "tpo", "tpo_l")])
+def test_every_preference_loss_learns_from_what_was_tried(world, loss):
+    """With what it needs, and groups as it wants them: the loss of a step is finite, and so is its gradient."""
+    learning = stage(world, algorithm="online_dpo", preference={"loss": loss}, responses=4).learning
+    [group] = make_groups([(3, [2, 4, 3, 2])])
+    nothing = [replace(r, weights=None, reference_logprobs=torch.zeros(len(r.tokens))) for r in group.responses]
+    lessons = learning.rule.lessons([replace(group, responses=tuple(nothing))], [torch.tensor([0.0, 1.0, 0.5, 0.5])])
+    groups = [each for lesson in lessons for each in lesson]
+    [microbatch] = pack(groups, 1000)
+    size = len(microbatch.rows)
+    leaves = {kind: torch.full((size,), -1.0, dtype=torch.float64).requires_grad_() for kind in learning.loss.needs}
+    output = learning.loss(TokenScores(**{kind.value: leaf for kind, leaf in leaves.items()}), microbatch)
+    counts = count_denominators(groups)
+    total = sum(term.total / counts[term.denominator] for term in output.terms.values())
+    [gradient, *_] = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    assert bool(gradient.isfinite().all())
+    assert float(gradient.abs().max()) > 0
+
+
+TRIED: dict[str, dict[str, Any]] = {
+    "replay": {"replay": {"groups": 4, "share": 0.5}, "algorithm": "dapo"},
+    "replay, updates": {"replay": {"groups": 4, "share": 0.5}, "updates": 2, "old": "computed"},
+    "entropy": {"entropy_target": 3.0, "entropy_rate": 0.01, "entropy": 0.02},
+    "comparisons": {"algorithm": "online_dpo", "preference": {"loss": "ipo", "pairs": "all"}},
+    "best": {"keep_best": True, "stop_after.evaluations": 9, "stop_on": ["tricks", "collapse"]},
+}
+
+
+def interrupted_run(at: int, world: Path, output: Path, **settings: Any) -> None:
+    """Ctrl+C comes in that step."""
+    after, steps = Stage._after, []
+
+    def interrupted(self: Stage, step: int, *rest: object) -> None:
+        steps.append(step)
+        if len(steps) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        after(self, step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "_after", interrupted)
+        run(world, output, **settings)
+
+
+@pytest.mark.parametrize("kind", TRIED)
+def test_an_interrupted_run_goes_on_bit_for_bit(world, tmp_path, kind):
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, "eval_prompts": 3}
+    settings = {**held_out, "max_steps": 5, **TRIED[kind]}
+    whole = run(world, tmp_path / "whole", **settings)
+    with pytest.raises(Interrupted, match="after step 3"):
+        interrupted_run(3, world, tmp_path / "cut", **settings)
+    resumed = run(world, tmp_path / "cut", **settings)
+    one, other = weights(whole), weights(resumed)
+    assert all(one[name].equal(other[name]) for name in one)
+    for figure in ("train/loss", "train/entropy_weight", "rollout/replayed", "rollout/replayed_age", "eval/reward"):
+        told = [[(line["step"], line[figure]) for line in lines(run) if figure in line] for run in (whole, resumed)]
+        assert told[0] == told[1]
+
+
+def test_an_alert_ends_the_stage_whenever_lines_are_written(world, tmp_path):
+    """Every reward is 0, which is told of after ten batches; the model is written all the same."""
+    nothing = {**LENGTH, "target": 500, "slack": 1}
+    done = [
+        run(world, tmp_path / str(every), reward=nothing, max_steps=20, stop_on=["no_reward"], log_every=every)
+        for every in (1, 7)
+    ]
+    for each in done:
+        assert each.summary["steps"] == 10
+        assert "every reward of 10 batches is 0" in str(each.summary["stopped_early"])
+    one, other = map(weights, done)
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_the_best_of_the_held_out_rewards_is_kept(world, tmp_path):
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "max_steps": 4}
+    done = run(world, tmp_path, **held_out, keep_best=True)
+    rewards = {line["step"]: line["eval/reward"] for line in lines(done) if "eval/reward" in line}
+    assert done.summary["best_step"] == max(rewards, key=lambda step: (rewards[step], -step))
+
+
+def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
+    alone, rehearsed = run(world, tmp_path / "a"), run(world, tmp_path / "b", rehearse=True)
+    one, other = weights(alone), weights(rehearsed)
+    assert all(one[name].equal(other[name]) for name in one)
+    settings = practice(world, responses=4, max_new_tokens=9)
+    groups = longest_tried(settings)
+    longest = max(len(each.tokens) for each in settings.train.waiting)
+    assert groups[0].num_tokens == longest + 4 * 9
+
+
+def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
+    sources = [{"path": str(world / "math.jsonl"), "name": "sums"}, {"path": str(world / "test.jsonl"), "name": "more"}]
+    rewards = [
+        {**LENGTH, "only": {"source": "sums"}},
+        {"name": "length", "part": "other", "target": 3, "slack": 9, "only": {"source": "more"}},
+    ]
+    ready = practice(world, data=sources, reward=rewards)
+    assert [each.task.extra["source"] for each in ready.train.waiting] == ["sums"] * 40 + ["more"] * 8
+    named = practice(world, data={"path": str(world / "test.jsonl"), "name": "more"})
+    assert {each.task.extra["source"] for each in named.train.waiting} == {"more"}
+    assert "source" not in practice(world).train.waiting[0].task.extra
+    with ready.judge as judge:
+        both = [Answer("?", "12345678", extra={"source": name}, token_ids=(1, 2, 3)) for name in ("sums", "more")]
+        verdicts = [verdict for [verdict] in judge([[each] for each in both])]
+    assert [verdict.parts for verdict in verdicts] == [{"length": 1.0, "other": None}, {"length": None, "other": 1.0}]
+    assert [verdict.reward for verdict in verdicts] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(

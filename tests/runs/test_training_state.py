@@ -174,8 +174,8 @@ def test_what_ends_a_stage_goes_on(tmp_path):
         with torch.no_grad():
             trainer.optimizer.masters.weights[0].fill_(step)
         stopping.observe(step, loss, trainer.policy.trained_parameters())
-    path = save_checkpoint(tmp_path, capture(trainer, make_source(), 2, {}, stopping), 1)
-    restore(load_checkpoint(path), make_trainer(), make_source(), again)
+    path = save_checkpoint(tmp_path, capture(trainer, make_source(), 2, {}, {"stopping": stopping}), 1)
+    restore(load_checkpoint(path), make_trainer(), make_source(), {"stopping": again})
     assert not again.over
     assert float(again.weights[trainer.optimizer.names[0]].mean()) == 1
     again.observe(3, 1.5, ())

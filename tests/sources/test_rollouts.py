@@ -9,16 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.credit import Credit
+from burnish.credit import Credit, Pairing, combined
 from burnish.credit.credit import without_signal
 from burnish.data.records import Task
 from burnish.errors import RunError
 from burnish.losses.policy import Clipped, PolicyGradient
+from burnish.losses.preference import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.sampling import LocalSampler, SamplingParams
 from burnish.sources.draws import Draws
+from burnish.sources.replay import Replaying
 from burnish.sources.rollouts import Asked, RolloutSettings, RolloutSource
 from burnish.sources.stored import load_group, store_group
 from burnish.step import Trainer
@@ -122,6 +124,132 @@ def test_going_on_in_the_midst_of_a_batch_gives_the_same_groups(policy, updates,
     second = source(policy, updates=updates, curriculum=True)
     second.restore(json.loads(json.dumps(first.state())))
     assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
+
+
+REPLAYED = {"replayed": Replaying(groups=4, share=0.5), "groups_per_step": 2, "max_steps": 5}
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_earlier_groups_are_learned_from_again(policy, updates):
+    mine = source(policy, updates=updates, **REPLAYED)
+    versions = [sorted(int(group.responses[0].policy_version[0]) for group in groups) for groups in mine]
+    assert versions[0] == [0, 0]
+    written = [0, 1, 2, 3, 4] if updates == 1 else [0, 0, 2, 2, 4]
+    for step, found in enumerate(versions[updates:], start=updates):
+        assert len(found) == 2
+        assert found[1] == written[step], "one is new"
+        assert found[0] < written[step], "and one was written earlier"
+    assert mine.figures["replayed"] == 1
+
+
+def test_what_is_learned_again_is_what_was_written(policy):
+    """Tokens, log-probabilities and advantages, to the bit: nothing is judged or credited twice."""
+    seen: dict[tuple, str] = {}
+    again = 0
+    for groups in source(policy, **REPLAYED):
+        for group in groups:
+            stored = json.dumps(store_group(group))
+            key = (int(group.responses[0].policy_version[0]), tuple(group.prompt.tolist()))
+            again += key in seen
+            assert seen.setdefault(key, stored) == stored
+    assert again == 4
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_what_is_kept_for_replay_goes_on(policy, updates, stop):
+    whole = [[store_group(g) for g in groups] for groups in source(policy, updates=updates, **REPLAYED)]
+    first = source(policy, updates=updates, **REPLAYED)
+    list(islice(first, stop))
+    second = source(policy, updates=updates, **REPLAYED)
+    second.restore(json.loads(json.dumps(first.state())))
+    assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
+
+
+def test_cut_responses_are_compared_and_not_learned_from(policy):
+    plain, masked = (next(iter(source(policy, params=SamplingParams(40), mask_cut=each))) for each in (False, True))
+    unmasked = {tuple(group.prompt.tolist()): group for group in plain}
+    cut = 0
+    for other in masked:
+        one = unmasked.get(tuple(other.prompt.tolist()), other)
+        for before, after in zip(one.responses, other.responses, strict=True):
+            assert after.advantages.equal(before.advantages)
+            assert bool(after.trainable.any()) == (after.finish == "end")
+            cut += after.finish == "length"
+        assert any(response.finish == "end" for response in other.responses), "a group of cut ones is replaced"
+    assert cut > 0
+
+
+def test_a_step_in_which_all_is_cut_has_no_gradient(policy):
+    mine = source(policy, params=SamplingParams(1, stop_ids=()), mask_cut=True, groups_per_step=1)
+    groups = [g for g in next(iter(mine)) if all(r.finish == "length" for r in g.responses)]
+    before = [parameter.detach().clone() for _, parameter in policy.trained_parameters()]
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.1)))
+    sums = trainer.step(groups, PolicyGradient(beta=0.0, entropy=0.1), 4096, 1.0)
+    assert float(sums["loss"]) == 0
+    assert all(one.equal(other) for one, (_, other) in zip(before, policy.trained_parameters(), strict=True))
+
+
+def two_rewards(answers):
+    """The share of good tokens, and a hundredth of the length."""
+
+    def verdict(answer):
+        tokens = answer.text.split()
+        parts = {"good": tokens.count(str(GOOD)) / len(tokens), "long": len(tokens) / 100}
+        return Verdict(parts, sum(parts.values()))
+
+    return [[verdict(answer) for answer in group] for group in answers]
+
+
+def test_several_rewards_are_normalised_by_part(policy):
+    weights, rule = {"good": 1.0, "long": 2.0}, Credit(baseline="none", scale="none", combination="normalised_sum")
+    mine = source(policy, judging=two_rewards, rule=rule, weights=weights, samples_every=1)
+    groups = next(iter(mine))
+    tried = {id(each.group.responses[0].tokens): each for each in mine.newest}
+    for group in groups:
+        parts = tried[id(group.responses[0].tokens)].outcomes(list(weights))
+        [expected] = combined([parts], torch.tensor([1.0, 2.0]), "normalised_sum")
+        assert torch.tensor([float(response.advantages[0]) for response in group.responses]).equal(expected)
+    shown = [sample for sample in mine.samples if sample.advantage is not None]
+    assert shown
+    for sample in shown:
+        assert math.isclose(sum(sample.contributions.values()), sample.advantage, abs_tol=1e-5)
+
+
+def test_a_part_that_differs_teaches_where_the_sum_does_not(policy):
+    def judging(answers):
+        return [[Verdict({"a": k / 2, "b": (1 - k / 2) * 3}, 0.0) for k, _ in enumerate(each)] for each in answers]
+
+    weights = {"a": 1.0, "b": 0.5}
+    rule = Credit(combination="normalised_sum")
+    mine = source(policy, judging=judging, rule=rule, weights=weights, most_draws=1)
+    assert len(next(iter(mine))) == 3
+    assert mine.figures["groups_dropped"] == 0
+
+
+@pytest.mark.parametrize(("form", "count", "size"), [("best_worst", 3, 2), ("ranking", 3, 4), ("verdicts", 3, 4)])
+def test_comparisons_of_what_was_tried(policy, form, count, size):
+    mine = source(policy, rule=Pairing(form, pass_at=0.1, needs_reference=False), drops=form != "verdicts")
+    groups = next(iter(mine))
+    assert len(groups) <= count
+    for group in groups:
+        rewards = [response.reward for response in group.responses]
+        assert len(rewards) == size
+        assert rewards == sorted(rewards, reverse=True) or form == "verdicts"
+        assert all(response.advantages is None for response in group.responses)
+
+
+def test_online_comparisons_find_what_is_rewarded(policy):
+    """A preference loss without reference learns from the policy's own best and worst."""
+    rule = Pairing(needs_reference=False)
+    mine = source(policy, groups_per_step=4, responses=8, max_steps=30, rule=rule)
+    trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.01)))
+    loss, rewards = preference_loss("cpo", beta=0.5).loss, []
+    for groups in mine:
+        trainer.step(groups, loss, 4096, 1.0)
+        rewards.append(mine.figures["reward"])
+    assert rewards[0] < 0.1
+    assert sum(rewards[-5:]) / 5 > 0.4
 
 
 def test_a_group_comes_back_bit_for_bit(policy):

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import pytest
 
-from burnish.watch.alerts import Alerts
+from burnish.watch.alerts import Alerts, trying_rules
 from burnish.watch.report import newest_rollouts
-from burnish.watch.trying import WINDOW
+from burnish.watch.trying import WINDOW, AlarmName
 
-HEALTHY = {"reward": 0.3, "reward_std": 0.4, "entropy": 1.0, "identical": 0.1, "response_length": 50.0}
+HEALTHY = {
+    "reward": 0.3,
+    "reward_std": 0.4,
+    "entropy": 1.0,
+    "identical": 0.1,
+    "response_length": 50.0,
+    "repetition": 0.05,
+    "reference_kl": 0.1,
+}
 
 
 def fired(series: list[dict[str, float]]) -> list[tuple[str, int]]:
@@ -40,6 +49,8 @@ def test_healthy_runs_are_silent():
         ("length_drift", {"response_length": 200.0}),
         ("length_drift", {"response_length": 5.0}),
         ("unjudged", {"unjudged_share": 0.3}),
+        ("repetition", {"repetition": 0.6}),
+        ("distance", {"reference_kl": 1.0}),
     ],
 )
 def test_each_sign_is_told_once_and_anew_after_it_was_gone(name, changes):
@@ -48,6 +59,41 @@ def test_each_sign_is_told_once_and_anew_after_it_was_gone(name, changes):
     assert [alert for alert, _ in told] == [name, name]
     assert 40 < told[0][1] <= 40 + WINDOW
     assert 120 < told[1][1] <= 120 + WINDOW
+
+
+def moving(count: int, **ends: tuple[float, float]) -> list[dict[str, float]]:
+    """Figures that go from one value to another, with noise."""
+    draw = random.Random(1)
+    return [
+        {name: a + (b - a) * step / count + draw.uniform(-0.05, 0.05) for name, (a, b) in ends.items()}
+        for step in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ({"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.5, 0.1)}, True),
+        ({"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.1, 0.5)}, False),
+        ({"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.3, 0.3)}, False),
+        ({"reward": (0.8, 0.3), "reward/format": (0.8, 0.3), "reward/math": (0.5, 0.1)}, False),
+        ({"reward": (0.3, 0.8), "reward/math": (0.3, 0.8)}, False),
+    ],
+    ids=["a trick", "both rise", "one stays", "both fall", "alone"],
+)
+def test_a_reward_that_rises_while_a_part_of_it_falls(ends, told):
+    found = fired(moving(60, **ends))
+    assert ([name for name, _ in found] == ["tricks"]) is told
+
+
+def test_a_part_that_is_told_of_is_told_once():
+    back = {"reward": (0.8, 0.8), "reward/format": (0.9, 0.9), "reward/math": (0.5, 0.5)}
+    gone = {"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.5, 0.1)}
+    assert [name for name, _ in fired([*moving(60, **gone), *moving(40, **back)])] == ["tricks"]
+
+
+def test_every_alarm_has_its_rule():
+    assert [rule.name for rule in trying_rules()] == list(get_args(AlarmName))
 
 
 def test_steps_without_responses_are_no_sign():

@@ -1,7 +1,9 @@
 """Correcting for a sampler whose probabilities are not the trainer's: another engine, another precision, older weights.
 
-The weight of a token is ρ = π_old / μ, a constant, where μ wrote it and π_old is the policy before the update. Weights
-that are too large are truncated or their tokens masked; a mask zeroes numerators alone, never a denominator.
+The weight of a token is ρ = π_old / μ, a constant, where μ wrote it and π_old is what the ratio is taken to: the policy
+itself (`old: own`), or as its trainer computed it before the first update (`old: computed`). With `old: sampler` ρ is 1
+and there is nothing to correct. Weights that are too large are truncated or their tokens masked; a mask zeroes
+numerators alone, never a denominator.
 """
 
 from __future__ import annotations
@@ -18,30 +20,49 @@ from burnish.types import Microbatch
 LIMIT = 20.0
 """Largest log-weight before its exponential: beyond, exp would overflow, and inf · 0 is nan."""
 
+Level = Literal["token", "sequence", "mean"]
+Limiting = Literal["truncate", "mask"]
+
 
 @dataclass(frozen=True, slots=True)
 class Correction:
     """How ρ enters. Example: ``Correction("token", "truncate", high=2.0)`` (Yao et al. 2025, truncated importance
     sampling)."""
 
-    level: Literal["token", "sequence", "mean"] = "token"
+    level: Level = "token"
     """token: of each token alone; biased, of small variance. sequence: the product over the response, which makes the
     estimate unbiased. mean: the product's root by length, one weight for all tokens of a response."""
-    rule: Literal["truncate", "mask"] = "truncate"
+    rule: Limiting = "truncate"
     """truncate: at most `high`. mask: 0 outside `low` and `high`."""
     high: float = 2.0
     low: float = 0.0
 
-    def weights(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
-        """[S] constants that multiply each token's objective."""
-        assert microbatch.sampler_logprobs is not None, "a correction needs the sampler's log-probabilities"
-        log_ratio = logprob.detach() - microbatch.sampler_logprobs.to(logprob.dtype)
+    def weights(self, old: Tensor, microbatch: Microbatch) -> Tensor:
+        """[S] constants that multiply each token's objective; `old` is log π_old [S]."""
+        return self._limited(self._raw(old, microbatch))
+
+    def limits(self, old: Tensor, microbatch: Microbatch) -> Tensor:
+        """[S] bool: the weight is not ρ itself."""
+        raw = self._raw(old, microbatch)
+        return self._limited(raw) != raw
+
+    def _raw(self, old: Tensor, microbatch: Microbatch) -> Tensor:
+        """[S] ρ, of the token or of its response."""
+        log_ratio = old.detach() - sampled(old, microbatch)
         if self.level != "token":
             total = sum_per_response(log_ratio, microbatch)
             if self.level == "mean":
                 total = total / num_tokens(microbatch).clamp(min=1)
             log_ratio = total[microbatch.sequence]
-        weights = log_ratio.clamp(-LIMIT, LIMIT).exp()
+        return log_ratio.clamp(-LIMIT, LIMIT).exp()
+
+    def _limited(self, weights: Tensor) -> Tensor:
         if self.rule == "truncate":
             return weights.clamp(max=self.high)
         return torch.where((weights >= self.low) & (weights <= self.high), weights, 0.0)
+
+
+def sampled(like: Tensor, microbatch: Microbatch) -> Tensor:
+    """[S] log μ, in the type of the scores."""
+    assert microbatch.sampler_logprobs is not None, "a correction needs the sampler's log-probabilities"
+    return microbatch.sampler_logprobs.to(like.dtype)

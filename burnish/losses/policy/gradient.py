@@ -16,7 +16,9 @@ fixed        1 / (responses · L), L a constant          Dr. GRPO (arXiv 2503.20
 
 Detached: A, ρ, π_old, π_ref. With `old: own`, π_old is the policy itself, detached: the ratio is exactly 1 and the
 gradient is − a ρ A ∇ log π, without a second forward; right for one update per batch of responses. With `old: sampler`
-it is what the sampler reported: for several updates.
+it is what the sampler reported: for several updates. With `old: computed` it is what the trainer computed before the
+first update of a batch, so that a correction for the sampler and the ratio of the updates are told apart (Hilton et al.
+2021, arXiv 2110.00641).
 
 Estimates of the divergence *in a loss* (Schulman 2020, "Approximating KL divergence"; d = log π_ref − log π):
 k2 = d² / 2 has on-policy the gradient of the exact KL(π ‖ π_ref) of each next-token distribution; k3 = e^d − d − 1 has
@@ -34,22 +36,25 @@ import torch
 from torch import Tensor
 
 from burnish.losses.policy.clip import Clip, Clipped
-from burnish.losses.policy.correction import LIMIT, Correction
+from burnish.losses.policy.correction import LIMIT, Correction, sampled
 from burnish.losses.preference.responses import num_tokens, sum_per_response
 from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
 PPO = Clipped()
+Old = Literal["own", "sampler", "computed"]
+Ratio = Literal["token", "sequence"]
+Aggregation = Literal["token", "sequence", "fixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyGradient:
     """See the module."""
 
-    ratio: Literal["token", "sequence"] = "token"
+    ratio: Ratio = "token"
     """sequence: w_i = exp(mean_t log w_it) for all tokens of a response (GSPO, arXiv 2507.18071, section 4.1)."""
     clip: Clip = PPO
-    old: Literal["own", "sampler"] = "own"
-    aggregation: Literal["token", "sequence", "fixed"] = "token"
+    old: Old = "own"
+    aggregation: Aggregation = "token"
     fixed_length: int | None = None
     """L of the aggregation fixed, tokens; None: another aggregation."""
     correction: Correction | None = None
@@ -59,13 +64,16 @@ class PolicyGradient:
     kl: Literal["k2", "k3"] = "k3"
     entropy: float = 0.0
     """Weight of the entropy, nats."""
+    watches_entropy: bool = False
+    """Whether the entropy is computed and told where its weight is 0 too."""
 
     def __post_init__(self) -> None:
+        assert self.correction is None or self.old != "sampler", "the sampler corrects nothing of itself"
         assert (self.aggregation == "fixed") == (self.fixed_length is not None), "a fixed length is for fixed alone"
 
     @property
     def needs(self) -> Collection[Score]:
-        return [Score.LOGPROB, Score.ENTROPY] if self.entropy else [Score.LOGPROB]
+        return [Score.LOGPROB, Score.ENTROPY] if self.entropy or self.watches_entropy else [Score.LOGPROB]
 
     @property
     def scope(self) -> Scope:
@@ -79,23 +87,27 @@ class PolicyGradient:
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         logprob = scores.of(Score.LOGPROB)
         advantages = _constant(microbatch.advantages, logprob)
-        log_ratio = self._log_ratio(logprob, advantages, microbatch)
+        old = self._old(logprob, microbatch)
+        log_ratio = self._log_ratio(logprob - old, advantages, microbatch)
         mean = _spread_mean(logprob, microbatch) if self.ratio == "sequence" else logprob
         objective = self.clip.objective(log_ratio, advantages, mean)
         if self.correction is not None:
-            objective = objective * self.correction.weights(logprob, microbatch)
+            objective = objective * self.correction.weights(old, microbatch)
         terms = {"policy": self._aggregated(-objective, microbatch)}
         if self.beta:
             terms["kl"] = self._aggregated(self.beta * self._divergence(logprob, microbatch), microbatch)
         if self.entropy:
             terms["entropy"] = self._aggregated(-self.entropy * scores.of(Score.ENTROPY), microbatch)
-        return LossOutput(terms, self._watched(log_ratio, advantages, microbatch))
+        watched = self._watched(log_ratio, advantages, microbatch) | self._watched_of_sampler(old, microbatch)
+        if self.watches_entropy:
+            watched["policy_entropy"] = Component(scores.of(Score.ENTROPY).detach().sum(), Denominator.TOKENS)
+        return LossOutput(terms, watched)
 
     def coefficients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         """At a ratio of exactly 1 the gradient is known before the forward, if nothing else depends on the scores."""
-        if self.old != "own" or self.beta or self.entropy or self.correction is not None:
+        if self.old != "own" or self.beta or Score.ENTROPY in self.needs or self.correction is not None:
             return None
         assert microbatch.advantages is not None, "responses are credited before they are learned from"
         advantages = microbatch.advantages.to(torch.float64)
@@ -110,10 +122,16 @@ class PolicyGradient:
     def _denominator(self) -> Denominator:
         return Denominator.TOKENS if self.aggregation == "token" else Denominator.SEQUENCES
 
-    def _log_ratio(self, logprob: Tensor, advantages: Tensor, microbatch: Microbatch) -> Tensor:
-        """[S] log w: of each token, or of its whole response."""
-        old = logprob.detach() if self.old == "own" else _constant(microbatch.sampler_logprobs, logprob)
-        log_ratio = (logprob - old).clamp(-LIMIT, LIMIT)
+    def _old(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
+        """[S] log π_old, a constant."""
+        if self.old == "own":
+            return logprob.detach()
+        stream = microbatch.sampler_logprobs if self.old == "sampler" else microbatch.old_logprobs
+        return _constant(stream, logprob)
+
+    def _log_ratio(self, moved: Tensor, advantages: Tensor, microbatch: Microbatch) -> Tensor:
+        """[S] log w, from log π − log π_old: of each token, or of its whole response."""
+        log_ratio = moved.clamp(-LIMIT, LIMIT)
         if self.ratio == "token":
             return log_ratio
         if self.clip.token_limit is not None:
@@ -146,6 +164,17 @@ class PolicyGradient:
             away = sampler - _constant(microbatch.reference_logprobs, log_ratio)
             watched["reference_kl"] = Component(away.sum(), Denominator.SEQUENCES)
         return watched
+
+    def _watched_of_sampler(self, old: Tensor, microbatch: Microbatch) -> dict[str, Component]:
+        """How far the sampler is from what it is corrected to, and how often the weight is limited."""
+        if self.correction is None:
+            return {}
+        gap = (old - sampled(old, microbatch)).abs()
+        limited = self.correction.limits(old, microbatch).to(old.dtype)
+        return {
+            "sampler_gap": Component(gap.sum(), Denominator.TOKENS),
+            "correction_limited": Component(limited.sum(), Denominator.TOKENS),
+        }
 
 
 def _constant(stream: Tensor | None, like: Tensor) -> Tensor:

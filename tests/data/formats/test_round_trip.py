@@ -117,7 +117,7 @@ ROWS: list[tuple[str, dict[str, object], AnyExample]] = [
         {"prompt": "2+2=", "completions": ["2+2", "is 5"], "labels": [True, False]},
         Stepped("2+2=", ("2+2", "is 5"), (1.0, 0.0)),
     ),
-    ("stepwise", {"question": "2+2?", "steps": "[\"4\"]", "labels": [0.5]}, Stepped((user,), ("4",), (0.5,))),
+    ("stepwise", {"question": "2+2?", "steps": '["4"]', "labels": [0.5]}, Stepped((user,), ("4",), (0.5,))),
     ("task", {"prompt": "2+2="}, Task("2+2=")),
     ("task", {"problem": "2+2?", "answer": "4", "level": 1}, Task((user,), "4", {"level": 1})),
     ("task", {"question": "2+2?", "ground_truth": "4"}, Task((user,), "4")),
