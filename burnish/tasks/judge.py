@@ -18,7 +18,6 @@ from typing import Self
 
 from burnish.tasks.answer import Answer
 from burnish.tasks.journal import Journal, content_key
-from burnish.tasks.own import OwnReward
 from burnish.tasks.pool import Job, Pool
 from burnish.tasks.reward import Reward, combine, met, unasked
 from burnish.tasks.verdict import Outcome, Verdict
@@ -28,7 +27,7 @@ Groups = Sequence[Sequence[Answer]]
 """The answers to each prompt."""
 
 BUILTIN_MEMORY = 4 << 30
-"""Bytes that a worker may have where all rewards are built in; a user's own may need any."""
+"""Bytes that a worker may have where all rewards need little; a user's own, and a model, may need any."""
 MOST_WORKERS = 8
 
 
@@ -55,8 +54,8 @@ class Judge:
 
     def __post_init__(self) -> None:
         assert self.workers >= 1, f"answers are judged by at least one process, got {self.workers}"
-        own = any(isinstance(reward, OwnReward) for reward in self.rewards)
-        self._pool = Pool(Work(self.rewards, None if own else BUILTIN_MEMORY), self.workers)
+        bounded = all(reward.bounded for reward in self.rewards)
+        self._pool = Pool(Work(self.rewards, BUILTIN_MEMORY if bounded else None), self.workers)
 
     def __enter__(self) -> Self:
         return self

@@ -50,6 +50,10 @@ class OwnReward(Reward):
         return self.part or self._code.name
 
     @property
+    def bounded(self) -> bool:
+        return False
+
+    @property
     def by_group(self) -> bool:
         return self.calls == "group"
 

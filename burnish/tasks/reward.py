@@ -60,6 +60,11 @@ class Reward(Settings):
         return True
 
     @property
+    def bounded(self) -> bool:
+        """Whether it needs little memory, so that its process may be given a limit."""
+        return True
+
+    @property
     def by_group(self) -> bool:
         """Whether it is called with all answers to one prompt at once."""
         return False

@@ -19,6 +19,7 @@ from burnish.config.settings import parse
 from burnish.errors import RecipeError
 from burnish.tasks.closed import ChoiceReward, ExactReward, NormalisedReward, NumberReward, RegexReward
 from burnish.tasks.instructions import InstructionsReward
+from burnish.tasks.learned import ModelReward
 from burnish.tasks.manner import FormatReward, LengthReward, OverlongReward, RepetitionReward
 from burnish.tasks.mathematics import MathReward
 from burnish.tasks.own import OwnReward
@@ -39,6 +40,7 @@ BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
         "overlong": OverlongReward,
         "length": LengthReward,
         "repetition": RepetitionReward,
+        "reward_model": ModelReward,
     }
 )
 """The built-in rewards by name."""

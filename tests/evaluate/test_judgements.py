@@ -66,10 +66,8 @@ def test_scores_by_hand():
     found = ScoresJudged(("helpful", "short"), values, given).figures()
     assert found["absolute_error_of_helpful"] == pytest.approx(0.25)
     assert found["absolute_error_of_short"] == pytest.approx(1.5)
-    assert (
-        0.9 < found["correlation_of_helpful_low"]
-        or found["correlation_of_helpful_low"] < found["correlation_of_helpful"]
-    )
+    assert found["correlation_of_helpful"] == pytest.approx(6.5 / math.sqrt(8.75 * 5))
+    assert found["correlation_of_helpful_low"] < found["correlation_of_helpful"] < found["correlation_of_helpful_high"]
     assert "correlation_of_short" not in found
 
 
