@@ -43,7 +43,7 @@ def test_they_travel() -> None:
     ("written", "told"),
     [
         ("maths", "did you mean math"),
-        ("oracle", "choose from: math"),
+        ("xyz", "choose from: math"),
         ([], "at least one reward"),
         (3, "a reward is a name"),
         ({"weight": 1}, "a reward is a name"),
