@@ -5,7 +5,9 @@
 TRAIN and EVAL are files of chosen/rejected dialogues (Anthropic's HH-RLHF, helpful-base: a .jsonl or .jsonl.gz); with
 one file for both, its odd rows are learned and its even rows measured. Prints a Markdown table: accuracy by the mean
 log-probability of a token, which a policy has before training too, and by the implicit reward of DPO, each also with
-length controlled, with intervals of 95 %. Rows over the model's positions are left out (overlong=drop).
+length controlled, with intervals of 95 %. Dialogues that are too long lose their earliest turns, and those that then
+still are are left out (overlong=cut_turns, max_unusable=1), unless a setting says otherwise. `hh_reward` is the same
+for reward models.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import gzip
 import json
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import burnish
@@ -28,8 +30,30 @@ MEASURES = {
 }
 
 
+USUAL = {
+    "sequences_per_step": 16,
+    "overlong": "cut_turns",
+    "max_unusable": 1.0,
+    "template": "plain",
+}
+"""Settings of both stages, unless they are given."""
+Train = Callable[..., burnish.Finished]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    compare(burnish.prefer, MEASURES, {**USUAL, "learning_rate": 1e-4, "beta": 0.1}, __doc__.splitlines()[0])
+
+
+def compare(train_by: Train, measures: Mapping[str, str], usual: Mapping[str, object], about: str) -> None:
+    """A table of what a stage makes of the held-out rows, seed by seed.
+
+    Args:
+        train_by: `burnish.prefer` or `burnish.reward`.
+        measures: heading -> name of the figure.
+        usual: settings, unless they are given.
+        about: what the program does.
+    """
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("model")
     parser.add_argument("train", type=Path)
     parser.add_argument("eval", type=Path)
@@ -41,11 +65,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         train, held_out = files(given.train, given.eval, given.measured, folder)
-        print("| seed | step | " + " | ".join(MEASURES) + " |")
-        print("| --- " * (len(MEASURES) + 2) + "|", flush=True)
+        print("| seed | step | " + " | ".join(measures) + " |")
+        print("| --- " * (len(measures) + 2) + "|", flush=True)
+        settings = {**usual, **parsed(given.settings)}
         for seed in range(given.seeds):
-            for line in run(given.model, train, held_out, folder / f"seed-{seed}", seed, given.steps, given.settings):
-                cells = (cell(line, name) for name in MEASURES.values())
+            done = train_by(
+                model=given.model,
+                data=str(train),
+                eval_data=str(held_out),
+                output=str(folder / f"seed-{seed}"),
+                seed=seed,
+                max_steps=given.steps,
+                **settings,
+            )
+            for line in evaluations(done):
+                cells = (cell(line, name) for name in measures.values())
                 print(f"| {seed} | {line['step']} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -67,22 +101,14 @@ def lines_of(path: Path) -> Iterator[str]:
         yield from file
 
 
-def run(
-    model: str, train: Path, held_out: Path, output: Path, seed: int, steps: int, settings: list[str]
-) -> Iterator[dict[str, float]]:
-    """The evaluations of one run."""
-    usual = {"sequences_per_step": 16, "learning_rate": 1e-4, "overlong": "drop", "template": "plain", "beta": 0.1}
+def parsed(settings: list[str]) -> dict[str, object]:
+    """key=value, with numbers, lists and mappings as such."""
     chosen = dict(setting.split("=", 1) for setting in settings)
-    parsed = {key: json.loads(value) if value[:1] in "0123456789-{[" else value for key, value in chosen.items()}
-    done = burnish.prefer(
-        model=model,
-        data=str(train),
-        eval_data=str(held_out),
-        output=str(output),
-        seed=seed,
-        max_steps=steps,
-        **{**usual, **parsed},
-    )
+    return {key: json.loads(value) if value[:1] in "0123456789-{[" else value for key, value in chosen.items()}
+
+
+def evaluations(done: burnish.Finished) -> Iterator[dict[str, float]]:
+    """The evaluations of one run."""
     for line in (done.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         found = json.loads(line)
         if "eval/loss" in found:
