@@ -11,7 +11,8 @@ import psutil
 import torch
 
 from burnish import step
-from burnish.recipe import assemble as assembling
+from burnish.recipe import trying
+from burnish.recipe.assemble import assemble
 from burnish.recipe.conditions import repeatable
 from burnish.recipe.inputs import Opener
 from burnish.recipe.practice import Practice
@@ -52,10 +53,10 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         RunFolder.open(output, origins.text({}), origins.identity()) as folder,
         open_progress(output / "log.txt") as progress,
         StopSignal() as stop,
-        mock.patch.object(assembling, "ends_of_answers", return_value=()),  # nothing ends an answer early
+        mock.patch.object(trying, "ends_of_answers", return_value=()),  # nothing ends an answer early
         split.timing(*parts),
     ):
-        stage = assembling.assemble(origins.recipe, practice, "rl")
+        stage = assemble(origins.recipe, practice, "rl")
         meter.loaded(stage.trainer.policy.model)
         with practice.at_work(folder.path):
             stage.run(StageFolder(folder, folder.path), Listeners(folder.path, written, progress), stop)
