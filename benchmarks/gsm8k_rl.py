@@ -18,7 +18,7 @@ from typing import Any
 
 import burnish
 
-WRITTEN = 128
+WRITTEN = 256
 """Most tokens of a response."""
 FORM = r"[\s\S]*\n#### -?[\d,.]+\s*"
 FIGURES = {
@@ -39,8 +39,8 @@ def train(shared: Path, output: Path, seed: int, steps: int) -> Path:
     shown = burnish.sft(
         model=str(shared / "models" / "stories260K"),
         output=str(output / "sft"),
-        max_steps=60,
-        sequences_per_step=16,
+        max_steps=200,
+        sequences_per_step=32,
         learning_rate=2e-3,
         **reading,
     )
