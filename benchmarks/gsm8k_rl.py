@@ -18,7 +18,7 @@ from typing import Any
 
 import burnish
 
-WRITTEN = 160
+WRITTEN = 256
 """Most tokens of a response."""
 FORM = r"[\s\S]*\n#### -?[\d,.]+\s*"
 FIGURES = {
@@ -39,8 +39,8 @@ def train(shared: Path, output: Path, seed: int, steps: int) -> Path:
     shown = burnish.sft(
         model=str(shared / "models" / "stories260K"),
         output=str(output / "sft"),
-        max_steps=120,
-        sequences_per_step=16,
+        max_steps=200,
+        sequences_per_step=32,
         learning_rate=2e-3,
         **reading,
     )
@@ -51,14 +51,14 @@ def train(shared: Path, output: Path, seed: int, steps: int) -> Path:
         algorithm="grpo",
         reward=REWARD,
         responses=8,
-        groups_per_step=8,
+        groups_per_step=6,
         most_draws=1,
         max_new_tokens=WRITTEN,
         pass_at=1.0,
         max_steps=steps,
         learning_rate=1e-3,
         eval_every=steps // 4,
-        eval_prompts=200,
+        eval_prompts=100,
         log_every=1,
         **reading,
     )
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="the folder with data/gsm8k and models/stories260K")
     parser.add_argument("--output", type=Path, default=Path("runs/gsm8k-rl"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=60, help="of learning by trying")
+    parser.add_argument("--steps", type=int, default=32, help="of learning by trying")
     given = parser.parse_args()
     began = time.perf_counter()
     folder = train(given.shared, given.output, given.seed, given.steps)

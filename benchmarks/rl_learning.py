@@ -1,10 +1,10 @@
 """What learning by trying adds to a fine-tuned model, seed by seed: held-out accuracy before and after, and seconds.
 
-    python benchmarks/rl_learning.py recipes/rlvr-math.yaml --seeds 0 1 2 --output runs/rl-learning [key=value ...]
+    python benchmarks/rl_learning.py recipes/rlvr-math.yaml --seeds 0 1 2 --output runs/rl-learning [rl.key=value ...]
 
 Takes a recipe of two stages, `sft` and `rl`, and runs each stage by itself: so recipes with the same first stage share
-its runs (OUTPUT/sft-SEED), and key=value changes the second. `--model` is a base instead of the recipe's. Prints a
-Markdown table with intervals of 95 % (Wilson's), and the change over all seeds. `rl_curves.py` draws the runs.
+its runs (OUTPUT/sft-SEED). `--model` is a base instead of the recipe's; sft.key=value or rl.key=value changes a stage.
+Prints a Markdown table with intervals of 95 % (Wilson's), and the change over all seeds. `rl_curves.py` draws the runs.
 """
 
 from __future__ import annotations
@@ -71,17 +71,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("runs/rl-learning"))
     parser.add_argument("--model", help="Another base than the recipe's.")
-    parser.add_argument("settings", nargs="*", help="key=value, of the stage rl")
+    parser.add_argument("settings", nargs="*", help="stage.key=value")
     given = parser.parse_intermixed_args()
     recipe = yaml.safe_load(given.recipe.read_text(encoding="utf-8"))
-    sft, rl = (next(stage[name] for stage in recipe["stages"] if name in stage) for name in ("sft", "rl"))
-    base, overrides = given.model or recipe["model"], parse_overrides(given.settings)
+    stages = {name: settings for stage in recipe["stages"] for name, settings in stage.items()}
+    for key, value in parse_overrides(given.settings).items():
+        stage, _, name = key.partition(".")
+        stages[stage][name] = value
+    sft, rl, base = stages["sft"], stages["rl"], given.model or recipe["model"]
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}", flush=True)
     pairs = []
     for seed in given.seeds:
         begun, first = trained(burnish.sft, model=base, output=str(given.output / f"sft-{seed}"), seed=seed, **sft)
         place = given.output / f"{given.recipe.stem}-{seed}"
-        tried, second = trained(burnish.rl, model=str(begun), output=str(place), seed=seed, **{**rl, **overrides})
+        tried, second = trained(burnish.rl, model=str(begun), output=str(place), seed=seed, **rl)
         pairs.append(shares(tried, num_prompts(tried)))
         entropy = told(tried, "rollout/entropy")
         row = [seed, *map(shown, pairs[-1]), f"{entropy[0]:.2f} → {entropy[-1]:.2f}", f"{first:.0f}", f"{second:.0f}"]

@@ -214,7 +214,8 @@ def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
     ]
     trained = [line for line in lines if _number(line, "train/loss") is not None]
     losses = [line["train/loss"] for line in trained]
-    if shown[0] is None and losses:
+    tries = any("rollout/reward" in line for line in lines)  # a policy gradient's value is 0, whatever is learned
+    if shown[0] is None and losses and not tries:
         first, last = statistics.fmean(losses[:ENDS]), statistics.fmean(losses[-ENDS:])
         shown[0] = Headline("Training loss", short(last), short(first))
     seconds = [_number(line, "seconds_per_step") or 0.0 for line in trained]

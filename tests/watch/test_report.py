@@ -236,3 +236,10 @@ def test_origins_stand_beside_their_settings(run_folder):
     assert ("      learning_rate: 0.001", "derived from model and data") in settings
     assert ("  - sft:", "") in settings
     assert ("      data: &#34;rows #1.jsonl&#34;", "command line") in settings
+
+
+def test_the_value_of_a_policy_gradient_is_no_headline():
+    """It is 0 whatever is learned; the reward tells."""
+    lines = [{"step": step, "train/loss": 1e-9, "rollout/reward": 0.1 * step} for step in (1, 2)]
+    lines.append({"step": 2, "eval/reward": 0.5, "eval/accuracy": 0.5})
+    assert [each.title for each in headlines(lines)] == ["Accuracy", "Held-out reward"]
