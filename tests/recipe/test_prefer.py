@@ -20,7 +20,7 @@ from burnish.loop import Stage
 from burnish.losses.preference import PREFERENCE_LOSSES
 from burnish.recipe.evaluation import Evaluation, read_settings
 from burnish.recipe.pair_evaluation import evaluate_pairs, holds_comparisons
-from burnish.recipe.prefer import LossOptions
+from burnish.recipe.preference import LossOptions
 from burnish.recipe.read import stage_recipe
 
 
