@@ -7,7 +7,7 @@ the model's own layers, with the attention of `model.decoding`.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from burnish.errors import ModelError
-from burnish.model.decoding import Decoding, Prefill, PromptKeys, ResponseKeys
+from burnish.model.decoding import Decoding, Prefill, ResponseKeys
 from burnish.model.head import Head, accumulation_dtype
 from burnish.model.policy import Policy
 from burnish.model.scoring import all_probabilities
+from burnish.model.shelves import Arrangement, Shelves, Slot
 from burnish.sampling.base import Prompt, Watcher, check_prompts
 from burnish.sampling.choice import SamplingParams
 from burnish.sampling.rows import Row, Writing
@@ -97,7 +98,8 @@ def _writing(policy: Policy) -> Iterator[None]:
 class _Ready:
     """A prompt that was computed."""
 
-    keys: PromptKeys
+    slot: Slot
+    """Where its keys are."""
     hidden: Tensor
     """[H] of its last token."""
     open: int
@@ -121,7 +123,9 @@ class _Rollout:
         )
         self.ready: dict[int, _Ready] = {}
         self.rows: list[Row] = []
-        self.responses = ResponseKeys(self.most_rows, self.most_tokens)
+        self.shelves, self.responses = Shelves(self.device), ResponseKeys(self.most_rows, self.most_tokens)
+        self.lengths = torch.empty(0)
+        self.arrangement: Arrangement | None = None  # of the rows as they are; None: they changed
         penalised, size = writing.params.repetition_penalty != 1, self.head.weight.shape[0]
         self.seen = Seen(self.most_rows, size, self.device) if penalised else None
 
@@ -153,6 +157,7 @@ class _Rollout:
             for place, row in enumerate(fresh, len(self.rows)):
                 self.seen.begin(place, self.prompts[row.prompt].tokens)
         self.rows += fresh
+        self.arrangement = None
         new = torch.stack([self.ready[row.prompt].hidden for row in fresh])
         return new if hidden is None else torch.cat([hidden, new])
 
@@ -174,8 +179,8 @@ class _Rollout:
         hidden = self.policy.decode(torch.cat(tokens).to(self.device), prefill.layout.positions, prefill)
         lasts = torch.tensor([len(each) for each in tokens]).cumsum(0) - 1
         # Copies: views would keep the hidden states of whole prompts.
-        for number, keys, last in zip(numbers, prefill.prompts(), lasts.tolist(), strict=True):
-            self.ready[number] = _Ready(keys, hidden[last].clone(), open=self.n)
+        for number, slot, last in zip(numbers, self.shelves.put(prefill.prompts()), lasts.tolist(), strict=True):
+            self.ready[number] = _Ready(slot, hidden[last].clone(), open=self.n)
 
     def _write(self, hidden: Tensor) -> None:
         """Chooses the next token of every row from the hidden states [R, H], and notes which rows end with it."""
@@ -207,10 +212,12 @@ class _Rollout:
         return bool(self.rows)
 
     def _close(self, row: Row) -> None:
+        self.arrangement = None
         self.writing.close(row, self.head.weight.dtype)
         prompt = self.ready[row.prompt]
         prompt.open -= 1
         if prompt.open == 0:
+            self.shelves.free(prompt.slot)
             del self.ready[row.prompt]
 
     def _forward(self) -> Tensor:
@@ -220,22 +227,18 @@ class _Rollout:
         return self.policy.decode(tokens, decoding.positions, decoding)
 
     def _decoding(self) -> Decoding:
-        numbers = [row.prompt for row in self.rows]
-        order = sorted(range(len(numbers)), key=lambda place: numbers[place])
-        counts = Counter(numbers)
-        distinct = sorted(counts)
-        places = [len(row.tokens) - 1 for row in self.rows]
-        back = torch.empty(len(order), dtype=torch.int64)
-        back[torch.tensor(order)] = torch.arange(len(order))
+        if self.arrangement is None:
+            self.arrangement = self.shelves.arrange([self.ready[row.prompt].slot for row in self.rows])
+            self.lengths = torch.tensor([len(self.prompts[row.prompt].tokens) for row in self.rows], device=self.device)
+        counts = [len(row.tokens) - 1 for row in self.rows]
+        places = torch.tensor(counts, device=self.device)
         return Decoding(
             responses=self.responses,
-            places=torch.tensor(places, device=self.device),
-            longest=max(places) + 1,
-            prompts=[self.ready[number].keys for number in distinct],
-            counts=[counts[number] for number in distinct],
-            order=torch.tensor(order, device=self.device),
-            back=back.to(self.device),
-            lengths=torch.tensor([len(self.prompts[number].tokens) for number in numbers], device=self.device),
+            places=places,
+            longest=max(counts) + 1,
+            arrangement=self.arrangement,
+            lengths=self.lengths,
+            positions=self.lengths + places,
         )
 
 
