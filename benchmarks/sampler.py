@@ -4,11 +4,11 @@
     python benchmarks/sampler.py --only 100M --new 32 --rounds 1
 
 Llamas of 1, 15 and 100 million parameters with random weights in float32; eight prompts of 32 to 256 random tokens and
-eight responses to each, drawn at temperature 1. *equal*: every response has as many new tokens. *mixed*: one token in 48
-ends a response, so lengths are spread and whoever leaves makes room. For each size the fastest setting of `generate`
-and of `generate_batch` is sought first (`SETTINGS`), or named by `--best`. Then all take turns, each in a process of its
-own with the same allocator; medians over rounds are told: tokens that were written per second, prompts included in the
-time, and the peak of memory above the loaded model.
+eight responses to each, drawn at temperature 1. *equal*: every response has as many new tokens. *mixed*: one token in
+48 ends a response, so lengths are spread and whoever leaves makes room. For each size the fastest setting of `generate`
+and of `generate_batch` is sought first (`SETTINGS`), or named by `--best`. Then all take turns, each in a process of
+its own with the same allocator; medians over rounds are told: tokens that were written per second, prompts included in
+the time, and the peak of memory above the loaded model.
 """
 
 from __future__ import annotations
