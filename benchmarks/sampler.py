@@ -8,7 +8,7 @@ eight responses to each, drawn at temperature 1. *equal*: every response has as 
 48 ends a response, so lengths are spread and whoever leaves makes room. For each size the fastest setting of `generate`
 and of `generate_batch` is sought first (`SETTINGS`), or named by `--best`. Then all take turns, each in a process of
 its own with the same allocator; medians over rounds are told: tokens that were written per second, prompts included in
-the time, and the peak of memory above the loaded model.
+the time, the same by processor time, and the peak of memory above the loaded model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -127,11 +126,11 @@ def measure_here(folder: str, name: str, new: int, mixed: bool, settings: dict[s
     with torch.no_grad():
         write(model, asked[:1], 2, end, settings)
         meter.loaded(model)
-        began = time.perf_counter()
         written = write(model, asked, new, end, settings)
-        seconds = time.perf_counter() - began
         meter.step()
-    return {"rate": written / seconds, "beyond": meter.figures()["beyond"] / 2**20, "tokens": written}
+    figures = meter.figures()
+    rates = {"rate": written / figures["walls"][0], "cpu_rate": written / figures["cpus"][0]}
+    return {**rates, "beyond": figures["beyond"] / 2**20, "tokens": written}
 
 
 def measure(folder: Path, name: str, new: int, mixed: bool, settings: dict[str, Any]) -> dict[str, float] | None:
@@ -171,13 +170,14 @@ def compare(folder: Path, best: dict[str, dict[str, Any]], new: int, mixed: bool
         if figures
     }
     ours = medians["burnish"]
-    print("\n| | tokens/s | burnish is | MiB above the model | tokens |\n|---|---|---|---|---|")
+    columns = ("", "tokens/s", "burnish is", "by processor time", "MiB above the model", "tokens")
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     for name, each in medians.items():
         told = ", ".join(f"{key} {value}" for key, value in best[name].items())
         label = f"{name} ({told})" if told else name
         print(
-            f"| {label} | {each['rate']:,.0f} | {ours['rate'] / each['rate']:.2f}× | {each['beyond']:,.0f} "
-            f"| {each['tokens']:,.0f} |",
+            f"| {label} | {each['rate']:,.0f} | {ours['rate'] / each['rate']:.2f}× "
+            f"| {ours['cpu_rate'] / each['cpu_rate']:.2f}× | {each['beyond']:,.0f} | {each['tokens']:,.0f} |",
             flush=True,
         )
 
