@@ -7,6 +7,7 @@
     burnish.reward(model="runs/mine/model", data="pairs.jsonl", output="runs/judge")
     burnish.rl(model="runs/better/model", data="gsm8k.jsonl", output="runs/best", reward="math")
     burnish.run("recipe.yaml", "learning_rate=1e-4")
+    burnish.generate(model="runs/best", data="prompts.jsonl", output="answers.jsonl", responses=8)
 
 The pieces for a loop of one's own are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
 `burnish.step`; ``docs/design.md`` walks through them.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line's help must not
     from burnish.recipe.finished import Finished
+    from burnish.recipe.generation import Generated
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,19 @@ def reward(*, model: str, data: str, output: str = "runs/reward", **settings: An
 def rl(*, model: str, data: str, reward: Any, output: str = "runs/rl", **settings: Any) -> Finished:
     """Learning by trying in a run folder; settings are those of a recipe, such as ``algorithm="dapo"``."""
     return _train("rl", output, {"model": model, "data": data, "reward": reward, **settings})
+
+
+def generate(
+    *, model: str, data: str, output: str | Path | None = None, base: str | None = None, **settings: Any
+) -> Generated:
+    """Answers the prompts of a file, into a file if one is named; settings are those of ``burnish generate``, such as
+    ``responses=8``. See `burnish.recipe.generation.generate`."""
+    from burnish.recipe.evaluation import read_settings
+    from burnish.recipe.generation import Generation
+    from burnish.recipe.generation import generate as write_answers
+
+    given = read_settings(Generation, {"data": data, **settings}, [])
+    return write_answers(model, given, output=None if output is None else Path(output), base=base)
 
 
 def _train(method: str, output: str, settings: dict[str, Any]) -> Finished:

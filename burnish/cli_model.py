@@ -1,4 +1,4 @@
-"""The verbs for a model that is there already: talk to it, measure it, merge, export and serve it.
+"""The verbs for a model that is there already: talk to it, have it answer, measure it, merge, export and serve it.
 
 Registered by `cli`, and like it quick to import: nothing heavy is imported before a verb runs. What a verb is about
 goes to the standard output, everything else to the standard error.
@@ -61,7 +61,7 @@ def chat(
         opened = with_template(opened, template)
     for note in opened.notes:
         _note(note)
-    talk = Chat(opened, given.sampling_over(opened.causal_lm.generation_config), system)
+    talk = Chat(opened, given.params_over(opened.causal_lm.generation_config), system)
     which = template or ("the model's own" if opened.template is not None else "none: it continues what you write")
     _note(f"{model}; template: {which}")
     in_terminal = sys.stdin.isatty()
@@ -171,6 +171,29 @@ def _show(found: Found) -> None:
     for name, value in _table(found) if isinstance(found, Evaluated) else found.table():
         table.add_row(name, value)
     Console(soft_wrap=True, highlight=False).print(table)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Option(help="A hub name, or a folder: a model's, an adapter's or a run's.")],
+    data: Annotated[str, typer.Option(help="Prompts: a file, a folder, a pattern or a hub data set.")],
+    output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Such as responses=8, temperature=0.7, max_new_tokens=512."),
+    ] = None,
+    base: Base = None,
+) -> None:
+    """Answer the prompts in a file, a line for each. The same command again goes on after an interruption."""
+    from burnish.recipe.evaluation import read_settings
+    from burnish.recipe.generation import Generation
+    from burnish.recipe.generation import generate as write_answers
+
+    given = read_settings(Generation, {"data": data}, settings or [])
+    written = write_answers(model, given, output=output, base=base)
+    for note in written.notes:
+        _note(note)
+    typer.echo(f"{output}: {written.line()}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""chat, eval, merge, export and serve as commands: what they print, what they leave behind, and how mistakes end."""
+"""chat, generate, eval, merge, export and serve as commands: what they print and leave behind, and how mistakes end."""
 
 from __future__ import annotations
 
@@ -73,6 +73,15 @@ def test_eval_prints_json(nursery, place):  # noqa: F811
     assert json.loads(told)["accuracy"] is None
 
 
+def test_generate_writes_a_line_for_each_prompt(nursery, place, tmp_path):  # noqa: F811
+    files = ["--data", place / "rows.jsonl", "--output", tmp_path / "answers.jsonl"]
+    told = done(nursery, "generate", "--model", place / "run", *files, "temperature=0", "max_new_tokens=20")
+    assert f"{tmp_path}/answers.jsonl: 1 prompts with 1 responses" in told
+    line = json.loads((tmp_path / "answers.jsonl").read_text())
+    assert (line["responses"], line["finish"], line["reference"]) == (["The 4."], ["end"], "The 4.")
+    refused(nursery, ["never overwrite"], "generate", "--model", place / "run", *files)
+
+
 @pytest.mark.parametrize("verb", ["merge", "export"])
 def test_an_adapter_becomes_a_model(nursery, place, tmp_path, verb):  # noqa: F811
     told = done(nursery, verb, place / "adapter", "--output", tmp_path / "out")
@@ -97,6 +106,15 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "chat with a misspelt setting": (["chat", "base", "temprature=1"], ["did you mean temperature"]),
     "chat with an unknown template": (["chat", "base", "--template", "chatmil"], ["did you mean chatml"]),
+    "generate without an output": (["generate", "--model", "base", "--data", "rows.jsonl"], ["--output"]),
+    "generate with a misspelt setting": (
+        ["generate", "--model", "base", "--data", "rows.jsonl", "--output", "out", "respones=2"],
+        ["did you mean responses"],
+    ),
+    "generate from nothing": (
+        ["generate", "--model", "base", "--data", "nothing.jsonl", "--output", "out"],
+        ["nothing.jsonl"],
+    ),
     "merge of a whole model": (["merge", "base", "--output", "out"], ["whole model", "export"]),
     "merge into a folder that is not empty": (["merge", "adapter", "--output", "base"], ["not empty"]),
     "export as gguf": (["export", "run", "--output", "out", "--form", "gguf"], ["convert_hf_to_gguf.py"]),

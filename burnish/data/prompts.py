@@ -14,7 +14,7 @@ from burnish.data.asking import waiting, waiting_text
 from burnish.data.control import ControlText
 from burnish.data.mixture import Mixture, NamedRows
 from burnish.data.prepare import Preparation, unusable_error
-from burnish.data.records import AnyExample, Completion, Conversation, Task
+from burnish.data.records import AnyExample, Completion, Conversation, Message, Task
 from burnish.data.rendering import Rendering
 from burnish.data.report import Unusable
 from burnish.data.rows import Rows
@@ -106,12 +106,14 @@ def task_of(example: AnyExample) -> Task:
     )
 
 
-def prompts(preparation: Preparation, room: int) -> Prompts:
+def prompts(preparation: Preparation, room: int, *, system: str | None = None, prefix: str = "") -> Prompts:
     """The prompts of all rows.
 
     Args:
         preparation: rows, template and rules.
         room: tokens that must be left of `preparation.max_length` for the response.
+        system: stands before conversations that have no system message of their own; None: nothing does.
+        prefix: text with which responses begin; it stands at the end of every prompt.
 
     Raises:
         DataError: more rows are unusable than allowed, or prompts are too long and the rule is to stop.
@@ -123,8 +125,9 @@ def prompts(preparation: Preparation, room: int) -> Prompts:
     for row in range(len(maker.rows)):
         try:
             example = maker.format.convert(maker.rows[row])
-            task = _named(task_of(example), maker.rows, row)
-            found.append((row, task, write(task, example)))
+            task = task_of(example) if system is None else _under(system, task_of(example))
+            task = _named(task, maker.rows, row)
+            found.append((row, task, write(task, example, prefix)))
         except DataError as error:
             faults.append(Fault(row, error.given, error.rule, error.remedy))
     samples = tokenize([rendering for _, _, rendering in found], maker.writer.tokenizer)
@@ -152,6 +155,19 @@ def _named(task: Task, rows: Rows, row: int) -> Task:
     return replace(task, extra={"source": rows.source_of(row), **task.extra})
 
 
+def _under(system: str, task: Task) -> Task:
+    """The task with a system message, unless it has one."""
+    if isinstance(task.prompt, str):
+        raise DataError(
+            given="a system prompt, and the row's prompt is plain text",
+            rule="a system prompt stands in a conversation; plain text is continued as it is",
+            remedy="remove system, or call the column question: then it is a user's message",
+        )
+    if task.prompt[0].role in ("system", "developer"):
+        return task
+    return replace(task, prompt=(Message("system", system), *task.prompt))
+
+
 class _Writing:
     """Tasks as the text that the model continues."""
 
@@ -160,11 +176,14 @@ class _Writing:
         self.in_template = ControlText.of(self.writer.tokenizer, self.writer.template)
         self.in_text = ControlText.of(self.writer.tokenizer, None)
 
-    def __call__(self, task: Task, example: AnyExample) -> Rendering:
+    def __call__(self, task: Task, example: AnyExample, prefix: str) -> Rendering:
         if isinstance(task.prompt, str):
-            return waiting_text(task.prompt, self.writer.tokenizer, self.in_text)
+            return waiting_text(task.prompt + prefix, self.writer.tokenizer, self.in_text)
         tools = example.tools if isinstance(example, Conversation) else ()
-        return waiting(Conversation(task.prompt, tools), self.writer, self.in_template)
+        rendering = waiting(Conversation(task.prompt, tools), self.writer, self.in_template)
+        size = len(rendering.text)
+        ordinary = tuple((size + a, size + b) for a, b in self.in_template.places(prefix))
+        return replace(rendering, text=rendering.text + prefix, ordinary=(*rendering.ordinary, *ordinary))
 
 
 def _require_short(preparation: Preparation, found: list[Waiting], kept: tuple[Waiting, ...], room: int) -> None:

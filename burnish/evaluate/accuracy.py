@@ -1,4 +1,4 @@
-"""How many questions of a data set a model answers as the data does. Stands over `generate` and `match`.
+"""How many questions of a data set a model answers as the data does. Stands over the sampler and `match`.
 
 Questions come from the same rows, template and tokenisation as training: what the model is asked is the prompt that it
 would be trained on. Of a conversation with several turns only the last is asked, after all turns before it as the data
@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import PreTrainedTokenizerBase
 
 from burnish.data.maker import Maker
 from burnish.data.records import AnyExample, Completion, Conversation
 from burnish.errors import DataError
-from burnish.evaluate.generate import Sampling, padding_of, positions_of, text_of, write
 from burnish.evaluate.match import MatchRule, matches
+from burnish.evaluate.texts import text_of
+from burnish.sampling import InProcess, Prompt, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,37 +110,33 @@ def require_comparable(rows: Sequence[Question], match: MatchRule, key: str) -> 
 
 
 def accuracy(
-    model: PreTrainedModel | PeftModel,
+    sampler: InProcess,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Question],
     *,
     match: MatchRule = "exact",
-    sampling: Sampling | None = None,
-    end_tokens: Sequence[int],
+    params: SamplingParams,
 ) -> Accuracy:
     """Asks the questions and compares.
 
     Args:
-        model: as `generate.answers` takes it; also the model of a policy in training, which is left as it was.
-        tokenizer: of the model.
-        rows: as `questions` gives them, at least one. Prompts that fill all positions count as wrong.
+        sampler: writes the answers.
+        tokenizer: of its model.
+        rows: as `questions` gives them, at least one, of different rows. Prompts that fill all positions are wrong.
         match: when an answer is right.
-        sampling: how the next token is chosen; None: always the likeliest, at most 256.
-        end_tokens: ids that end an answer.
+        params: how answers are written.
     """
     assert rows, "there is something to ask"
-    causal_lm = model.get_base_model() if isinstance(model, PeftModel) else model
-    positions = positions_of(causal_lm)
-    asked = [at for at, question in enumerate(rows) if len(question.prompt) < positions]
-    prompts = [rows[at].prompt for at in asked]
-    written = write(model, prompts, sampling or Sampling(), end_tokens, padding=padding_of(tokenizer))
-    answers = dict(zip(asked, written, strict=True))
+    asked = [question for question in rows if len(question.prompt) < sampler.most_positions]
+    prompts = [Prompt(torch.tensor(question.prompt), question.row) for question in asked]
+    groups = sampler.sample(prompts, 1, params)
+    written = {question.row: group.responses[0] for question, group in zip(asked, groups, strict=True)}
     samples = []
-    for at, question in enumerate(rows):
-        answer = answers.get(at)
-        said = "" if answer is None else text_of(tokenizer, answer)
+    for question in rows:
+        answer = written.get(question.row)
+        said = "" if answer is None else text_of(tokenizer, answer, sampler.end_tokens)
         right = answer is not None and matches(said, question.reference, match)
-        ended = answer is not None and answer.ended
+        ended = answer is not None and answer.finish == "end"
         samples.append(Sampled(question.asked, said, question.reference, right, ended, question.row))
     return Accuracy(sum(sample.correct for sample in samples), len(samples), tuple(samples))
 

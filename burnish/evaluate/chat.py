@@ -1,4 +1,6 @@
-"""A conversation with a model, in a terminal or through a pipe. Stands over `generate`; the verb is in `cli_model`.
+"""A conversation with a model, in a terminal or through a pipe. Stands over the sampler; the verb is in `cli_model`.
+
+The plain sampler writes: of one response at a time there is nothing to share, and it needs no probe before the first.
 
 The context is kept as messages and written anew for every answer by the template of training. A base model without a
 template has no messages: it continues one growing text.
@@ -12,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from burnish.data import Conversation, Message, Writer
 from burnish.data.asking import asked, continued
 from burnish.errors import DataError, ModelError
-from burnish.evaluate.generate import Sampling, positions_of, stream
+from burnish.evaluate.texts import stream
 from burnish.model.ends import ends_of_answers
 from burnish.model.open import Opened
+from burnish.sampling import SamplingParams, plain_sampler
 
 HELP = (
     "/reset forgets what was said, /system TEXT sets the system prompt (and forgets), /exit ends, /help shows this; "
@@ -29,7 +32,7 @@ class Chat:
     """What was said so far, and with whom."""
 
     opened: Opened
-    sampling: Sampling
+    params: SamplingParams
     system: str | None = None
     """The system prompt; None: none but what the template may say by itself."""
     messages: list[Message] = field(default_factory=list)
@@ -42,9 +45,9 @@ class Chat:
     def __post_init__(self) -> None:
         if self.system is not None:
             self.set_system(self.system)
-        causal_lm = self.opened.causal_lm
-        self._ends = ends_of_answers(causal_lm.generation_config, self.opened.tokenizer, self.opened.template)
-        self._positions = positions_of(causal_lm)
+        ends = ends_of_answers(self.opened.causal_lm.generation_config, self.opened.tokenizer, self.opened.template)
+        self._sampler = plain_sampler(self.opened, ends)
+        self._positions = self._sampler.most_positions
 
     def set_system(self, text: str) -> None:
         """Begins anew under a system prompt.
@@ -80,11 +83,11 @@ class Chat:
             pieces.append(piece)
             told(piece)
 
-        chosen = replace(self.sampling, seed=self.sampling.seed + self.turns)
+        chosen = replace(self.params, seed=self.params.seed + self.turns)
         self.turns += 1
         try:
-            written = stream(self.opened.model, self.opened.tokenizer, prompt, chosen, self._ends, tell)
-            if not written.ended and self.opened.template is not None:
+            written = stream(self._sampler, self.opened.tokenizer, prompt, chosen, tell)
+            if written.finish == "length" and self.opened.template is not None:
                 noted(f"cut after {len(written.tokens)} tokens; max_new_tokens={2 * len(written.tokens)} allows more")
         except KeyboardInterrupt:
             noted("stopped; what was said so far is kept")
@@ -125,7 +128,7 @@ class Chat:
     @property
     def _longest_prompt(self) -> int:
         """Tokens that leave room for a whole answer, or at least half of the positions where answers may be longer."""
-        return self._positions - min(self.sampling.max_new_tokens, self._positions // 2)
+        return self._positions - min(self.params.max_new_tokens, self._positions // 2)
 
 
 def converse(chat: Chat, lines: Iterable[str], told: Told, noted: Told) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from burnish.evaluate.accuracy import Question, accuracy
 from burnish.evaluate.examiner import Findings, Sample
-from burnish.evaluate.generate import Sampling
 from burnish.evaluate.match import MatchRule
 from burnish.model.policy import Policy
+from burnish.sampling import SamplingParams, sampler_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,11 @@ class Exam:
     def examine(self, policy: Policy) -> Findings:
         """The share of right answers, and every answer."""
         found = accuracy(
-            policy.model,
+            sampler_of(policy, self.end_tokens),
             policy.tokenizer,
             self.questions,
             match=self.match,
-            sampling=Sampling(self.max_new_tokens),
-            end_tokens=self.end_tokens,
+            params=SamplingParams(self.max_new_tokens, temperature=0.0),
         )
         samples = [
             Sample(question.row, question.said, sampled.response, sampled.reference, sampled.correct)

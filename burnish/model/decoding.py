@@ -2,9 +2,9 @@
 
 Stands behind `attention` while responses are written, beside `segments` and `flex`, with the same meaning and without
 gradients. A row is one response that is being written. What it sees has two parts: its prompt, which it shares with
-other rows, and its own tokens. Each part gives a maximum, a sum and a weighted sum of exponentials, and these are
-merged as in online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867); so a prompt is read once for all its rows
-and is never copied.
+other rows (`shelves`), and its own tokens. Each part gives a maximum, a sum and a weighted sum of exponentials, and
+these are merged as in online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867); so a prompt is read once for all
+its rows and is never copied.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ import torch
 from torch import Tensor
 
 from burnish.model.extras import Extras
+from burnish.model.shelves import Arranged, Arrangement, KeysValues, PromptKeys
 from burnish.types import Layout, Segment
-
-KeysValues = tuple[Tensor, Tensor]
-"""Keys and values of one layer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,15 +55,7 @@ class Prefill:
     def prompts(self) -> list[PromptKeys]:
         """Of each prompt, in their order: views, which share the memory of the forward's keys."""
         ends = [(segment.start, segment.start + segment.length) for segment in self.layout.segments]
-        return [PromptKeys({n: (k[:, a:b], v[:, a:b]) for n, (k, v) in self.kept.items()}) for a, b in ends]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class PromptKeys:
-    """What the responses of one prompt share."""
-
-    layers: dict[int, KeysValues]
-    """Layer → [key heads, P, D]."""
+        return [PromptKeys({n: (k[:, a:b], v[:, a:b]) for n, (k, v) in self.kept.items()}, b - a) for a, b in ends]
 
 
 class ResponseKeys:
@@ -115,21 +105,32 @@ class Decoding:
     """[R] tokens that each row wrote before this one."""
     longest: int
     """max(places) + 1."""
-    prompts: Sequence[PromptKeys]
-    """The prompts of the rows, each once."""
-    counts: Sequence[int]
-    """Rows of each prompt."""
-    order: Tensor
-    """[R] rows ordered by their prompts."""
-    back: Tensor
-    """[R] where in that order each row is."""
+    arrangement: Arrangement
+    """The prompts of the rows."""
     lengths: Tensor
     """[R] tokens of each row's prompt."""
+    positions: Tensor
+    """[R] of the tokens: lengths + places."""
+    _masks: dict[tuple[int | None, int | None], Masks] = field(default_factory=dict)
+    """By window and chunk: the same in all layers that have them."""
 
-    @property
-    def positions(self) -> Tensor:
-        """[R] of the tokens."""
-        return self.lengths + self.places
+    def masks(self, extras: Extras) -> Masks:
+        """What is not seen through a layer's window or chunk."""
+        key = (extras.window, extras.chunk)
+        if key not in self._masks:
+            prompts = tuple(_prompt_mask(self, part, extras) for part in self.arrangement.parts)
+            self._masks[key] = Masks(_own_mask(self, extras), prompts)
+        return self._masks[key]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Masks:
+    """True where a row does not look."""
+
+    own: Tensor
+    """[R, 1, 1, longest]."""
+    prompts: tuple[Tensor, ...]
+    """Of each part of the arrangement: [S, 1 or n, 1, longest prompt]; n where the rows of a slot see differently."""
 
 
 def attend_decoding(
@@ -142,8 +143,9 @@ def attend_decoding(
     own_keys, own_values = decoding.responses.put(
         layer, decoding.places, decoding.longest, key[0].transpose(0, 1), value[0].transpose(0, 1)
     )
-    own = _part(queries, own_keys, own_values, _own_mask(decoding, extras), extras)
-    before = _over_prompts(layer, queries, decoding, extras)
+    masks = decoding.masks(extras)
+    own = _part(queries, own_keys, own_values, masks.own, extras)
+    before = _over_prompts(layer, queries, decoding.arrangement, masks, extras)
     merged = _merge(own, before, extras, heads, key_heads)
     return merged.flatten(1, 2).transpose(0, 1)[None].to(value.dtype)
 
@@ -153,25 +155,26 @@ _Part = tuple[Tensor, Tensor, Tensor]
 of the values with these weights [..., G, D']."""
 
 
-def _part(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor | None, extras: Extras) -> _Part:
-    """Queries [..., G, D] over keys [..., T, D], values [..., T, D']; `unseen` [..., T] is True where not to look."""
+def _part(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, extras: Extras) -> _Part:
+    """Queries [..., G, D] over keys [..., T, D], values [..., T, D']; `unseen` [..., T] is True where not to look. Of
+    what sees nothing, the maximum is the least number, and all else is finite and means nothing."""
     scores = queries @ keys.transpose(-1, -2)
     if extras.softcap is not None:
         scores = extras.softcap * torch.tanh(scores / extras.softcap)
-    if unseen is not None:
-        scores = scores.masked_fill(unseen, -math.inf)
-    largest = scores.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)  # a part may be all unseen
-    weights = torch.exp(scores - largest)
+    scores.masked_fill_(unseen, torch.finfo(scores.dtype).min)
+    largest = scores.amax(dim=-1, keepdim=True)
+    weights = scores.sub_(largest).exp_()
     return largest, weights.sum(dim=-1, keepdim=True), weights @ values
 
 
-def _hidden(rows: Tensor, columns: Tensor, extras: Extras) -> Tensor:
-    """True where a row at one position does not see an earlier column at another; broadcasts."""
-    hidden = torch.zeros(torch.broadcast_shapes(rows.shape, columns.shape), dtype=torch.bool, device=rows.device)
+def _hidden(rows: Tensor, columns: Tensor, extras: Extras) -> Tensor | None:
+    """True where a row at one position does not see an earlier column at another; broadcasts. None: all is seen."""
+    hidden = None
     if extras.window is not None:
-        hidden |= rows - columns >= extras.window
+        hidden = rows - columns >= extras.window
     if extras.chunk is not None:
-        hidden |= rows // extras.chunk != columns // extras.chunk
+        apart = rows // extras.chunk != columns // extras.chunk
+        hidden = apart if hidden is None else hidden | apart
     return hidden
 
 
@@ -180,31 +183,37 @@ def _own_mask(decoding: Decoding, extras: Extras) -> Tensor:
     column = torch.arange(decoding.longest, device=decoding.places.device)
     behind = column > decoding.places[:, None]
     hidden = _hidden(decoding.positions[:, None], decoding.lengths[:, None] + column, extras)
-    return (behind | hidden)[:, None, None, :]
+    return (behind if hidden is None else behind | hidden)[:, None, None, :]
 
 
-def _over_prompts(layer: int, queries: Tensor, decoding: Decoding, extras: Extras) -> _Part:
-    """All rows over their prompts, a prompt at a time."""
-    counts = list(decoding.counts)
-    ordered = queries.index_select(0, decoding.order).split(counts)
-    positions = decoding.positions.index_select(0, decoding.order).split(counts)
+def _prompt_mask(decoding: Decoding, part: Arranged, extras: Extras) -> Tensor:
+    """[S, 1, 1, longest] True behind the end of a prompt; with a window or a chunk [S, n, 1, longest]."""
+    device = decoding.places.device
+    column = torch.arange(part.longest, device=device)
+    behind = column >= torch.tensor(part.shelf.lengths[: part.slots], device=device)[:, None, None]
+    positions = decoding.positions.index_select(0, part.take).view(part.slots, part.rows, 1)
+    hidden = _hidden(positions, column, extras)
+    return (behind if hidden is None else behind | hidden)[:, :, None, :]
+
+
+def _over_prompts(layer: int, queries: Tensor, arrangement: Arrangement, masks: Masks, extras: Extras) -> _Part:
+    """All rows over their prompts, a shelf at a time."""
     parts = [
-        _over_prompt(rows, *prompt.layers[layer], at, extras)
-        for rows, prompt, at in zip(ordered, decoding.prompts, positions, strict=True)
+        _over_shelf(layer, queries, part, unseen, extras)
+        for part, unseen in zip(arrangement.parts, masks.prompts, strict=True)
     ]
-    largest, total, summed = (torch.cat(kind).index_select(0, decoding.back) for kind in zip(*parts, strict=True))
+    largest, total, summed = (torch.cat(kind).index_select(0, arrangement.back) for kind in zip(*parts, strict=True))
     return largest, total, summed
 
 
-def _over_prompt(rows: Tensor, keys: Tensor, values: Tensor, positions: Tensor, extras: Extras) -> _Part:
-    """Rows [n, key heads, G, D] at their positions [n], over the keys [key heads, P, D] that they share."""
-    count, _, width, _ = rows.shape
-    unseen = None
-    if extras.window is not None or extras.chunk is not None:
-        column = torch.arange(keys.shape[1], device=keys.device)
-        unseen = _hidden(positions[:, None], column, extras).repeat_interleave(width, dim=0)  # [n · G, P]
-    part = _part(rows.transpose(0, 1).flatten(1, 2), keys, values, unseen, extras)
-    largest, total, summed = (each.unflatten(1, (count, width)).transpose(0, 1) for each in part)
+def _over_shelf(layer: int, queries: Tensor, part: Arranged, unseen: Tensor, extras: Extras) -> _Part:
+    """[S · n, key heads, G, ...] rows over the prompts of a shelf."""
+    width = queries.shape[2]
+    rows = queries.index_select(0, part.take).unflatten(0, (part.slots, part.rows))  # [S, n, key heads, G, D]
+    keys, values = (each[: part.slots, :, : part.longest] for each in part.shelf.layers[layer])
+    of_rows = unseen.repeat_interleave(width, dim=1) if unseen.shape[1] > 1 else unseen  # [S, 1 or n · G, 1, P]
+    found = _part(rows.transpose(1, 2).flatten(2, 3), keys, values, of_rows.transpose(1, 2), extras)
+    largest, total, summed = (each.unflatten(2, (part.rows, width)).transpose(1, 2).flatten(0, 1) for each in found)
     return largest, total, summed
 
 

@@ -22,7 +22,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from burnish.data import Template, choose_template
 from burnish.errors import ModelError
+from burnish.model.attention import install
 from burnish.model.load import DtypeName, default_device, is_a_judge, load_config, load_model, load_tokenizer
+from burnish.model.policy import Policy
+from burnish.model.probe import probe
 from burnish.model.quantised import is_quantised, read_base, require_installed
 from burnish.model.value_head import NAME, Judging, is_judge, judging_in, pad_with, read_beside, with_value_head
 from burnish.watch import quiet_transformers
@@ -182,6 +185,16 @@ def open_named(
     model.eval()
     template = choose_template(tokenizer) if tokenizer.chat_template else None
     return Opened(model, tokenizer, template, named, (*notes, *aside))
+
+
+def policy_of(opened: Opened) -> Policy:
+    """The policy that computes groups with an opened model, by the route that the probe finds. Once for each model.
+
+    Raises:
+        ModelError: no route computes what the plain model computes.
+    """
+    install(opened.causal_lm)
+    return Policy(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
 
 
 def _base_of_training(named: Named) -> BitsAndBytesConfig | None:

@@ -143,6 +143,7 @@ KNOWN_ELSEWHERE = {
     "ref_model_sync_steps": "reference_update_every",
     "ref_model_mixup_alpha": "reference_update_share",
     "num_generations": "responses",
+    "num_return_sequences": "responses",
     "num_generations_eval": "not needed: eval_prompts are answered once, greedily",
     "rollout_n": "responses",
     "generation_batch_size": "groups_per_step, responses and updates: a batch of responses is all that they need",

@@ -21,21 +21,20 @@ from burnish.data.maker import Maker
 from burnish.errors import ModelError
 from burnish.evaluate import held_out_loss
 from burnish.evaluate.accuracy import Accuracy, accuracy, questions, require_comparable
-from burnish.evaluate.generate import Sampling
 from burnish.evaluate.match import MatchRule
 from burnish.evaluate.plain import plain_loss
 from burnish.losses import CrossEntropy
-from burnish.model.attention import install, plain_attention
+from burnish.model.attention import plain_attention
 from burnish.model.ends import ends_of_answers
 from burnish.model.load import DtypeName
-from burnish.model.open import Opened, open_model
+from burnish.model.open import Opened, open_model, policy_of
 from burnish.model.policy import Policy
-from burnish.model.probe import probe
 from burnish.recipe.conditions import out_of_memory_explained
 from burnish.recipe.data import Source
 from burnish.recipe.elsewhere import KNOWN_ELSEWHERE
 from burnish.recipe.reader import Reader
 from burnish.recipe.reading import Reading
+from burnish.sampling import SamplingParams, plain_sampler, sampler_of
 from burnish.watch import count_on_terminal
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -57,20 +56,22 @@ class SamplingSettings(Settings):
     """Of the choice, and of the rows that count draws."""
 
     @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.max_new_tokens, self.temperature, self.top_p, self.top_k, self.seed)
+    def params(self) -> SamplingParams:
+        """How tokens are chosen."""
+        names = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
+        return SamplingParams(**{name: getattr(self, name) for name in names})
 
 
 class ChatSettings(SamplingSettings):
     """What `burnish chat` takes as key=value."""
 
-    def sampling_over(self, model: GenerationConfig) -> Sampling:
+    def params_over(self, model: GenerationConfig) -> SamplingParams:
         """What is not given is as the model's generation settings say."""
         if not model.do_sample:
-            return self.sampling
+            return self.params
         given = self.model_fields_set
         return replace(
-            self.sampling,
+            self.params,
             temperature=self.temperature if "temperature" in given else float(model.temperature or 1.0),
             top_p=self.top_p if "top_p" in given else float(model.top_p or 1.0),
             top_k=self.top_k if "top_k" in given else int(model.top_k or 0),
@@ -177,8 +178,9 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
     preparation = reader.open(source).preparation
     prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))
     with out_of_memory_explained(reader.tokens_per_microbatch):
-        asked = None if settings.match is None else _ask(opened, preparation.maker, prepared, settings)
-        loss, note = _loss(opened, prepared, reader.tokens_per_microbatch)
+        policy, note = _policy(opened)
+        asked = None if settings.match is None else _ask(opened, policy, preparation.maker, prepared, settings)
+        loss = _loss(opened, policy, prepared, reader.tokens_per_microbatch)
     report = prepared.report
     return Evaluated(
         model=model,
@@ -194,18 +196,25 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
     )
 
 
-def _loss(opened: Opened, prepared: Prepared, budget: int) -> tuple[float, list[str]]:
-    """The loss as a run computes it, by packed rows; where that cannot be, by plain ones, and a line that says so."""
-    install(opened.causal_lm)
+def _policy(opened: Opened) -> tuple[Policy | None, list[str]]:
+    """What computes packed rows; None: nothing does, and a line says so."""
     try:
-        policy = Policy(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
+        return policy_of(opened), []
     except ModelError as error:
+        return None, [f"rows are computed one at a time: {error.given}"]
+
+
+def _loss(opened: Opened, policy: Policy | None, prepared: Prepared, budget: int) -> float:
+    """The loss as a run computes it, by packed rows; where that cannot be, by plain ones."""
+    if policy is None:
         with plain_attention(opened.causal_lm):
-            return plain_loss(opened.model, prepared), [f"rows are computed one at a time: {error.given}"]
-    return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"]), []
+            return plain_loss(opened.model, prepared)
+    return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"])
 
 
-def _ask(opened: Opened, maker: Maker, prepared: Prepared, settings: Evaluation) -> Accuracy | None:
+def _ask(
+    opened: Opened, policy: Policy | None, maker: Maker, prepared: Prepared, settings: Evaluation
+) -> Accuracy | None:
     """The questions of the rows that are measured; None: they ask nothing."""
     rows = sorted(set(prepared.picked.rows.tolist()))
     asked = questions(maker, rows)
@@ -213,12 +222,7 @@ def _ask(opened: Opened, maker: Maker, prepared: Prepared, settings: Evaluation)
         return None
     match = settings.match or "exact"
     require_comparable(asked, match, "match")
-    report, generation = prepared.report, opened.causal_lm.generation_config
-    return accuracy(
-        opened.model,
-        opened.tokenizer,
-        asked,
-        match=match,
-        sampling=settings.sampling,
-        end_tokens=ends_of_answers(generation, opened.tokenizer, maker.writer.template, report.end_tokens),
-    )
+    generation, learned = opened.causal_lm.generation_config, prepared.report.end_tokens
+    ends = ends_of_answers(generation, opened.tokenizer, maker.writer.template, learned)
+    sampler = plain_sampler(opened, ends) if policy is None else sampler_of(policy, ends)
+    return accuracy(sampler, opened.tokenizer, asked, match=match, params=settings.params)

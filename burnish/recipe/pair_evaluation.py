@@ -20,10 +20,8 @@ from burnish.errors import DataError, ModelError, RecipeError
 from burnish.evaluate.pairs import BY_LOGPROB, Judged, figures, judge
 from burnish.evaluate.rewards import accuracy_by_length, calibration_error, judge_by_value, reward_figures
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
-from burnish.model.attention import install
-from burnish.model.open import Opened, open_model
+from burnish.model.open import Opened, open_model, policy_of
 from burnish.model.policy import Policy
-from burnish.model.probe import probe
 from burnish.recipe.conditions import out_of_memory_explained
 from burnish.recipe.data import Source, sources
 from burnish.recipe.evaluation import Evaluation
@@ -195,9 +193,8 @@ def _rewarded(
 
 
 def measured_policy(opened: Opened) -> Policy:
-    install(opened.causal_lm)
     try:
-        return Policy(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
+        return policy_of(opened)
     except ModelError as error:
         raise DataError(
             given=f"comparisons, and {opened.named.given} cannot be packed: {error.given}",

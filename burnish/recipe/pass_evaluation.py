@@ -5,47 +5,30 @@ Beside `evaluation`. The prompts, the sampler and the rewards are those of the s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
 
-from burnish.data.formats import Stage
-from burnish.data.prompts import Prompts, prompts
+from burnish.data.prompts import Prompts
 from burnish.evaluate.pairs import Share
 from burnish.evaluate.passes import mean_pass_at
 from burnish.evaluate.verified import written_text
-from burnish.model.attention import install
 from burnish.model.ends import ends_of_answers
-from burnish.model.load import DtypeName
 from burnish.model.open import open_model
-from burnish.model.policy import Policy
-from burnish.model.probe import probe
+from burnish.recipe.asking import Asking
 from burnish.recipe.conditions import out_of_memory_explained
-from burnish.recipe.data import Source
-from burnish.recipe.evaluation import Seed
 from burnish.recipe.numbers import Positive
-from burnish.recipe.reader import Reader
-from burnish.recipe.writing import Writing
-from burnish.sampling import LocalSampler, Prompt, SamplingParams
+from burnish.sampling import InProcess, Prompt, open_sampler
 from burnish.tasks import Answer, Judge, Reward, Verdict, read_rewards
 from burnish.tasks.rows import answer_to
 
 
-class PassEvaluation(Writing):
+class PassEvaluation(Asking):
     """What `burnish eval` takes with a verifier."""
 
-    serves: ClassVar[Stage] = "rl"
-
-    data: str
-    """Prompts with references, as `burnish rl` takes them, also with #500."""
-    split: str | None = None
-    """Of a hub set or a folder; null: as the data says."""
-    count: Positive | None = None
-    """Rows to draw by the seed; null: all."""
-    dtype: DtypeName = "auto"
-    """Type of the weights; auto: the checkpoint's own."""
     verifier: str | dict[str, Any] | list[str | dict[str, Any]]
     """What judges responses, as `reward` of a stage rl."""
     responses: Positive = 8
@@ -54,8 +37,6 @@ class PassEvaluation(Writing):
     """Of which k responses one is to be right: [1, 8]."""
     pass_at: float = 0.5
     """Reward from which on a response is right."""
-    seed: Seed = 0
-    """Of the choice, and of the rows that count draws."""
 
     @model_validator(mode="after")
     def _enough_is_written(self) -> PassEvaluation:
@@ -68,12 +49,6 @@ class PassEvaluation(Writing):
     def rewards(self) -> tuple[Reward, ...]:
         """As `tasks.read_rewards` reads them."""
         return read_rewards(self.verifier)
-
-    @property
-    def params(self) -> SamplingParams:
-        """How tokens are chosen."""
-        names = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed")
-        return SamplingParams(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -148,24 +123,23 @@ def evaluate_passes(model: str, settings: PassEvaluation, *, base: str | None = 
         UserError: anything that the user can mend, with the remedy.
     """
     opened = open_model(model, base=base, dtype=settings.dtype)
-    reader = Reader.of(settings, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
-    source = Source(path=settings.data, count=settings.count, split=settings.split)
-    found = prompts(reader.open(source).preparation, settings.max_new_tokens)
-    install(opened.causal_lm)
-    policy = Policy(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
+    reader = settings.reader(opened)
+    found = settings.prompts(reader)
     ends = ends_of_answers(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
     with out_of_memory_explained(reader.tokens_per_microbatch), Judge(settings.rewards) as judge:
-        answers = _answers(found, LocalSampler(policy, ends, reader.max_length), settings)
+        sampler, notes = open_sampler(opened, ends, reader.max_length)
+        answers = _answers(found, sampler, written_text(opened.tokenizer, ends), settings)
         verdicts = judge(answers)
     rows = len(found.preparation.maker.rows)
     return EvaluatedPasses(
-        model, settings.data, rows, rows - len(answers), settings, answers, verdicts, tuple(opened.notes)
+        model, settings.data, rows, rows - len(answers), settings, answers, verdicts, (*opened.notes, *notes)
     )
 
 
-def _answers(found: Prompts, sampler: LocalSampler, settings: PassEvaluation) -> list[list[Answer]]:
+def _answers(
+    found: Prompts, sampler: InProcess, decode: Callable[[Sequence[int]], str], settings: PassEvaluation
+) -> list[list[Answer]]:
     asked = [Prompt(torch.tensor(each.tokens), each.row) for each in found.waiting]
-    decode = written_text(sampler.policy.tokenizer, sampler.end_tokens)
     written = [
         [response.tokens.tolist() for response in group.responses]
         for group in sampler.sample(asked, settings.responses, settings.params)

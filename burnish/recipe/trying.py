@@ -16,7 +16,7 @@ from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Policy
 from burnish.recipe.practice import Practice
 from burnish.rehearsal import costliest
-from burnish.sampling import LocalSampler, SamplingParams
+from burnish.sampling import SamplingParams, sampler_of
 from burnish.sources.annotate import FrozenPolicy, PresentPolicy, annotated
 from burnish.sources.rollouts import Annotate
 from burnish.types import Group, Response
@@ -37,7 +37,7 @@ def trying(inputs: Practice, policy: Policy) -> Parts:
     settings, reader = inputs.settings, inputs.opener.reader
     learning, seed = settings.learning, inputs.opener.recipe.seed
     ends = ends_of_answers(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
-    sampler, decode = LocalSampler(policy, ends, reader.max_length), written_text(policy.tokenizer, ends)
+    sampler, decode = sampler_of(policy, ends, reader.max_length), written_text(policy.tokenizer, ends)
     method = rl(
         inputs.asked(),
         sampler,

@@ -86,7 +86,7 @@ def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
     Two levels: sums of blocks first, then within one block; so the vocabulary is read once.
     """
     rows, size = weights.shape
-    padded = torch.nn.functional.pad(weights, (0, -size % BLOCK))
+    padded = torch.nn.functional.pad(weights, (0, -size % BLOCK)) if size % BLOCK else weights  # padding copies
     blocks = padded.unflatten(1, (-1, BLOCK))
     ends = blocks.sum(dim=-1).cumsum(dim=-1)  # [R, blocks]
     target = uniforms.to(ends.dtype)[:, None] * ends[:, -1:]

@@ -7,25 +7,26 @@ the model's own layers, with the attention of `model.decoding`.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from burnish.errors import ModelError
-from burnish.model.decoding import Decoding, Prefill, PromptKeys, ResponseKeys
+from burnish.model.decoding import Decoding, Prefill, ResponseKeys
 from burnish.model.head import Head, accumulation_dtype
 from burnish.model.policy import Policy
 from burnish.model.scoring import all_probabilities
-from burnish.sampling.base import Prompt
-from burnish.sampling.choice import SamplingParams, choose
+from burnish.model.shelves import Arrangement, Shelves, Slot
+from burnish.sampling.base import Prompt, Watcher, check_prompts
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.rows import Row, Writing
+from burnish.sampling.seen import Seen
 from burnish.sampling.stopping import StopRules
-from burnish.sampling.uniform import uniform
-from burnish.types import Finish, Group, Response
+from burnish.types import Group
 
 CACHE_BYTES = 2**29
 """Default memory for the keys and values of responses; it decides how many are written at once."""
@@ -48,34 +49,35 @@ class LocalSampler:
     rows_at_once: int | None = None
     """Most responses that are written at once; None: as many as `cache_bytes` hold."""
 
-    def sample(self, prompts: Sequence[Prompt], n: int, params: SamplingParams, *, step: int = 0) -> list[Group]:
-        """See `base.Sampler`.
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        params: SamplingParams,
+        *,
+        step: int = 0,
+        watcher: Watcher | None = None,
+    ) -> list[Group]:
+        """See `base.Sampler`; the watcher is told while responses are written.
 
         Raises:
             ModelError: a prompt fills all positions of the model, or the model cannot be computed packed.
         """
         assert n >= 1, "a group has at least one response"
-        assert len({prompt.key for prompt in prompts}) == len(prompts), "every prompt has a key of its own"
-        self._check(prompts)
+        check_prompts(prompts, self.most_positions)
+        self._check_route()
         rules = StopRules.of(
             self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.policy.tokenizer
         )
         with _writing(self.policy):
-            return _Rollout(self, prompts, n, params, rules, step).groups()
+            return _Rollout(self, Writing(prompts, n, params, rules, step, watcher)).groups()
 
-    def _check(self, prompts: Sequence[Prompt]) -> None:
-        longest = max((len(prompt.tokens) for prompt in prompts), default=0)
-        if longest >= self.most_positions:
-            raise ModelError(
-                given=f"a prompt of {longest:,} tokens",
-                rule=f"prompt and response together fill at most the model's {self.most_positions:,} positions",
-                remedy="shorten the prompt, or drop such rows",
-            )
+    def _check_route(self) -> None:
         if not self.policy.share:
             raise ModelError(
                 given=f"responses of {type(self.policy.causal_lm).__name__}, which cannot share a prompt",
-                rule="the sampler computes a prompt once for all its responses",
-                remedy="use a decoder with ordinary attention",
+                rule="this sampler computes a prompt once for all its responses",
+                remedy="use a `PlainSampler`, which writes with any causal model",
             )
 
 
@@ -93,25 +95,11 @@ def _writing(policy: Policy) -> Iterator[None]:
 
 
 @dataclass(eq=False, slots=True)
-class _Row:
-    """A response that is being written."""
-
-    prompt: int
-    """Index of its prompt."""
-    index: int
-    """Of the response in its group."""
-    most_tokens: int
-    """As many as fit behind the prompt."""
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish: Finish | None = None
-
-
-@dataclass(eq=False, slots=True)
 class _Ready:
     """A prompt that was computed."""
 
-    keys: PromptKeys
+    slot: Slot
+    """Where its keys are."""
     hidden: Tensor
     """[H] of its last token."""
     open: int
@@ -121,31 +109,25 @@ class _Ready:
 class _Rollout:
     """One call of `sample`."""
 
-    def __init__(
-        self,
-        sampler: LocalSampler,
-        prompts: Sequence[Prompt],
-        n: int,
-        params: SamplingParams,
-        rules: StopRules,
-        step: int,
-    ) -> None:
-        self.policy, self.prompts, self.n, self.params, self.rules = sampler.policy, prompts, n, params, rules
-        self.step, self.device = step, sampler.policy.device
+    def __init__(self, sampler: LocalSampler, writing: Writing) -> None:
+        self.policy, self.writing, self.device = sampler.policy, writing, sampler.policy.device
+        self.prompts, self.n = writing.prompts, writing.n
         self.head = _accumulating(sampler.policy.head)
-        room = max((sampler.most_positions - len(prompt.tokens) for prompt in prompts), default=1)
-        self.most_tokens = min(params.max_new_tokens, room)
-        self.most_rows = min(len(prompts) * n, sampler.rows_at_once or self._rows_in(sampler.cache_bytes))
+        room = max((sampler.most_positions - len(prompt.tokens) for prompt in self.prompts), default=1)
+        self.most_tokens = min(writing.params.max_new_tokens, room)
+        self.most_rows = min(len(self.prompts) * self.n, sampler.rows_at_once or self._rows_in(sampler.cache_bytes))
         self.waiting = deque(
-            _Row(prompt=number, index=index, most_tokens=sampler.most_positions - len(prompt.tokens))
-            for number, prompt in enumerate(prompts)
-            for index in range(n)
+            Row(prompt=number, index=index, most_tokens=sampler.most_positions - len(prompt.tokens))
+            for number, prompt in enumerate(self.prompts)
+            for index in range(self.n)
         )
         self.ready: dict[int, _Ready] = {}
-        self.rows: list[_Row] = []
-        self.finished: list[_Row] = []
-        self.responses = ResponseKeys(self.most_rows, self.most_tokens)
-        self.seen: Tensor | None = None
+        self.rows: list[Row] = []
+        self.shelves, self.responses = Shelves(self.device), ResponseKeys(self.most_rows, self.most_tokens)
+        self.lengths = torch.empty(0)
+        self.arrangement: Arrangement | None = None  # of the rows as they are; None: they changed
+        penalised, size = writing.params.repetition_penalty != 1, self.head.weight.shape[0]
+        self.seen = Seen(self.most_rows, size, self.device) if penalised else None
 
     def groups(self) -> list[Group]:
         """Runs to the end."""
@@ -154,7 +136,7 @@ class _Rollout:
             self._write(hidden)
             kept = self._leave()
             hidden = self._admit(self._forward() if kept else None)
-        return self._collect()
+        return self.writing.groups()
 
     def _rows_in(self, cache_bytes: int) -> int:
         """How many responses have room; at least one."""
@@ -171,7 +153,11 @@ class _Rollout:
         if not fresh:
             return hidden
         self._prefill([number for number in dict.fromkeys(row.prompt for row in fresh) if number not in self.ready])
+        if self.seen is not None:
+            for place, row in enumerate(fresh, len(self.rows)):
+                self.seen.begin(place, self.prompts[row.prompt].tokens)
         self.rows += fresh
+        self.arrangement = None
         new = torch.stack([self.ready[row.prompt].hidden for row in fresh])
         return new if hidden is None else torch.cat([hidden, new])
 
@@ -193,41 +179,20 @@ class _Rollout:
         hidden = self.policy.decode(torch.cat(tokens).to(self.device), prefill.layout.positions, prefill)
         lasts = torch.tensor([len(each) for each in tokens]).cumsum(0) - 1
         # Copies: views would keep the hidden states of whole prompts.
-        for number, keys, last in zip(numbers, prefill.prompts(), lasts.tolist(), strict=True):
-            self.ready[number] = _Ready(keys, hidden[last].clone(), open=self.n)
+        for number, slot, last in zip(numbers, self.shelves.put(prefill.prompts()), lasts.tolist(), strict=True):
+            self.ready[number] = _Ready(slot, hidden[last].clone(), open=self.n)
 
     def _write(self, hidden: Tensor) -> None:
         """Chooses the next token of every row from the hidden states [R, H], and notes which rows end with it."""
-        numbers = self._uniforms()
         size = max(1, LOGITS_BYTES // (self.head.weight.shape[0] * self.head.weight.element_size()))
         for start in range(0, len(self.rows), size):
             part = slice(start, start + size)
-            temperature = self.params.scored_temperature
+            temperature = self.writing.params.scored_temperature
             probabilities, partition = all_probabilities(hidden[part], self.head, temperature=temperature)
-            tokens = choose(probabilities, partition, numbers[part], self.params, self._seen(part))
-            chosen = probabilities.gather(1, tokens[:, None])[:, 0].log()
-            for row, token, logprob in zip(self.rows[part], tokens.tolist(), chosen.tolist(), strict=True):
-                row.tokens.append(token)
-                row.logprobs.append(logprob)
-                row.finish = self.rules.finish(row.tokens, row.most_tokens)
-
-    def _uniforms(self) -> Tensor:
-        """[R] one number for the next token of every row."""
-        keys = np.array([self.prompts[row.prompt].key for row in self.rows], dtype=np.int64)
-        indices = np.array([row.index for row in self.rows], dtype=np.int64)
-        places = np.array([len(row.tokens) for row in self.rows], dtype=np.int64)
-        return torch.from_numpy(uniform(self.params.seed, self.step, keys, indices, places)).to(self.device)
-
-    def _seen(self, part: slice) -> Tensor | None:
-        """[rows, V] bool, tokens of prompt and response; None: nothing is penalised."""
-        if self.params.repetition_penalty == 1:
-            return None
-        rows = self.rows[part]
-        seen = torch.zeros((len(rows), self.head.weight.shape[0]), dtype=torch.bool)
-        for k, row in enumerate(rows):
-            seen[k, self.prompts[row.prompt].tokens.cpu()] = True
-            seen[k, row.tokens] = True
-        return seen.to(self.device)
+            seen = None if self.seen is None else self.seen.of(slice(start, start + len(probabilities)))
+            tokens = self.writing.choose(self.rows[part], probabilities, partition, seen)
+            if self.seen is not None:
+                self.seen.add(start, torch.tensor(tokens))
 
     def _leave(self) -> bool:
         """Takes finished rows out and closes the gaps; returns whether any row goes on."""
@@ -240,15 +205,19 @@ class _Rollout:
             if place != last:
                 self.rows[place] = self.rows[last]
                 self.responses.move(last, place, len(self.rows[last].tokens) - 1)
+                if self.seen is not None:
+                    self.seen.move(last, place)
             self.rows.pop()
             last -= 1
         return bool(self.rows)
 
-    def _close(self, row: _Row) -> None:
-        self.finished.append(row)
+    def _close(self, row: Row) -> None:
+        self.arrangement = None
+        self.writing.close(row, self.head.weight.dtype)
         prompt = self.ready[row.prompt]
         prompt.open -= 1
         if prompt.open == 0:
+            self.shelves.free(prompt.slot)
             del self.ready[row.prompt]
 
     def _forward(self) -> Tensor:
@@ -258,43 +227,18 @@ class _Rollout:
         return self.policy.decode(tokens, decoding.positions, decoding)
 
     def _decoding(self) -> Decoding:
-        numbers = [row.prompt for row in self.rows]
-        order = sorted(range(len(numbers)), key=lambda place: numbers[place])
-        counts = Counter(numbers)
-        distinct = sorted(counts)
-        places = [len(row.tokens) - 1 for row in self.rows]
-        back = torch.empty(len(order), dtype=torch.int64)
-        back[torch.tensor(order)] = torch.arange(len(order))
+        if self.arrangement is None:
+            self.arrangement = self.shelves.arrange([self.ready[row.prompt].slot for row in self.rows])
+            self.lengths = torch.tensor([len(self.prompts[row.prompt].tokens) for row in self.rows], device=self.device)
+        counts = [len(row.tokens) - 1 for row in self.rows]
+        places = torch.tensor(counts, device=self.device)
         return Decoding(
             responses=self.responses,
-            places=torch.tensor(places, device=self.device),
-            longest=max(places) + 1,
-            prompts=[self.ready[number].keys for number in distinct],
-            counts=[counts[number] for number in distinct],
-            order=torch.tensor(order, device=self.device),
-            back=back.to(self.device),
-            lengths=torch.tensor([len(self.prompts[number].tokens) for number in numbers], device=self.device),
-        )
-
-    def _collect(self) -> list[Group]:
-        """The groups in the order of the prompts, responses in the order of their indices."""
-        rows = sorted(self.finished, key=lambda row: (row.prompt, row.index))
-        return [
-            Group(
-                prompt=prompt.tokens,
-                responses=tuple(self._response(row) for row in rows[number * self.n : (number + 1) * self.n]),
-            )
-            for number, prompt in enumerate(self.prompts)
-        ]
-
-    def _response(self, row: _Row) -> Response:
-        size = len(row.tokens)
-        return Response(
-            tokens=torch.tensor(row.tokens),
-            trainable=torch.ones(size, dtype=torch.bool),
-            sampler_logprobs=torch.tensor(row.logprobs, dtype=accumulation_dtype(self.head.weight.dtype)),
-            policy_version=torch.full((size,), self.step),
-            finish=row.finish,
+            places=places,
+            longest=max(counts) + 1,
+            arrangement=self.arrangement,
+            lengths=self.lengths,
+            positions=self.lengths + places,
         )
 
 

@@ -8,9 +8,8 @@ from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.data import Preparation, Writer, choose_template
 from burnish.data.maker import Maker
 from burnish.data.mixture import DataSource, open_data
-from burnish.evaluate import accuracy as module
 from burnish.evaluate.accuracy import Question, accuracy, questions
-from burnish.evaluate.generate import Sampling
+from burnish.sampling import PlainSampler, SamplingParams
 from tests.adapters import write_rows_of
 
 TOKENIZER = make_tokenizer()
@@ -60,25 +59,25 @@ def test_only_the_rows_that_are_asked_for(tmp_path):
 
 def test_answers_are_counted():
     """The model's own answers are references of its own making: right, and wrong where they are changed."""
-    model = make_model(0, hidden_size=32, layers=1).eval()
+    sampler = PlainSampler(make_model(0, hidden_size=32, layers=1).eval(), TOKENIZER, [256], 512)
+    params = SamplingParams(8, temperature=0.0)
     prompts = [(40, 41), (1, 2, 3), (5,)]
     asked = [Question(prompt, "?", "?", "", row) for row, prompt in enumerate(prompts)]
-    first = accuracy(model, TOKENIZER, asked, sampling=Sampling(8), end_tokens=[256])
+    first = accuracy(sampler, TOKENIZER, asked, params=params)
     assert [sample.row for sample in first.samples] == [0, 1, 2]
     said = [sample.response for sample in first.samples]
     known = [
         Question(p, "?", "?", f" {text}\n" if row else text + "x", row)
         for row, (p, text) in enumerate(zip(prompts, said, strict=True))
     ]
-    found = accuracy(model, TOKENIZER, known, sampling=Sampling(8), end_tokens=[256])
+    found = accuracy(sampler, TOKENIZER, known, params=params)
     assert (found.correct, found.total, found.share) == (2, 3, 2 / 3)
     assert [sample.correct for sample in found.samples] == [False, True, True]
 
 
 def test_a_prompt_that_fills_the_model_is_a_wrong_answer():
-    model = make_model(0, hidden_size=32, layers=1).eval()
+    sampler = PlainSampler(make_model(0, hidden_size=32, layers=1).eval(), TOKENIZER, [], 512)
     long, short = Question((1,) * 512, "?", "?", "", 0), Question((1,), "?", "?", "never", 1)
-    found = accuracy(model, TOKENIZER, [long, short], match="contains", sampling=Sampling(3), end_tokens=[])
+    found = accuracy(sampler, TOKENIZER, [long, short], match="contains", params=SamplingParams(3))
     assert [sample.correct for sample in found.samples] == [False, False]
     assert found.samples[0].response == ""
-    assert module.positions_of(model) == 512

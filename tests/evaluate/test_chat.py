@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from burnish.data import Conversation, Message, Writer
 from burnish.data.asking import asked
 from burnish.errors import ModelError
 from burnish.evaluate import chat as module
 from burnish.evaluate.chat import Chat, converse
-from burnish.evaluate.generate import Answer, Sampling
 from burnish.model.open import Opened, open_model, with_template
+from burnish.sampling import SamplingParams
+from burnish.types import Response
 from tests.adapters import write_base
 
 
@@ -36,13 +38,13 @@ class Model:
         self.seeds: list[int] = []
         self.interrupted = interrupted
 
-    def __call__(self, _model: object, _tokenizer: object, prompt, sampling, _ends: object, told) -> Answer:
+    def __call__(self, _sampler: object, _tokenizer: object, prompt, params, told) -> Response:
         self.prompts.append(tuple(prompt))
-        self.seeds.append(sampling.seed)
+        self.seeds.append(params.seed)
         told(f"a{len(self.prompts)}")
         if self.interrupted:
             raise KeyboardInterrupt
-        return Answer((1,), ended=True)
+        return Response(tokens=torch.tensor([1]), trainable=torch.tensor([True]), finish="end")
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def prompt(opened: Opened, *said: str, system: str | None = None) -> tuple[int, 
 
 
 def test_every_turn_sees_all_turns_before(opened, model):
-    told, noted = talk(Chat(opened, Sampling(20)), "one", "", "two", "  ", "three")
+    told, noted = talk(Chat(opened, SamplingParams(20)), "one", "", "two", "  ", "three")
     assert told == "a1\na2\na3\n"
     assert noted == []
     assert model.prompts == [
@@ -80,7 +82,7 @@ def test_every_turn_sees_all_turns_before(opened, model):
 
 
 def test_commands(opened, model):
-    chat = Chat(opened, Sampling(20), system="Be kind.")
+    chat = Chat(opened, SamplingParams(20), system="Be kind.")
     _, noted = talk(
         chat, "one", "/reset", "two", "/system Be brief.", "three", "/help", "/rest", " /four", "/exit", "no"
     )
@@ -95,7 +97,7 @@ def test_commands(opened, model):
 
 
 def test_the_earliest_turns_are_forgotten_when_the_positions_are_full(opened, model):
-    chat = Chat(opened, Sampling(100), system="Be kind.")
+    chat = Chat(opened, SamplingParams(100), system="Be kind.")
     long = "x" * 150
     _, noted = talk(chat, long, long, long, "short")
     assert model.prompts[2] == prompt(opened, long, "a2", long, system="Be kind.")
@@ -105,7 +107,7 @@ def test_the_earliest_turns_are_forgotten_when_the_positions_are_full(opened, mo
 
 
 def test_a_message_that_is_too_long_by_itself_is_refused_and_not_kept(opened):
-    chat = Chat(opened, Sampling(5))
+    chat = Chat(opened, SamplingParams(5))
     told, noted = talk(chat, "x" * 600, "hello")
     assert "512 positions" in noted[0]
     assert told.endswith("\n")
@@ -115,39 +117,39 @@ def test_a_message_that_is_too_long_by_itself_is_refused_and_not_kept(opened):
 def test_an_interrupted_answer_is_kept_as_far_as_it_came(opened, monkeypatch):
     model = Model(interrupted=True)
     monkeypatch.setattr(module, "stream", model)
-    told, noted = talk(Chat(opened, Sampling(20)), "one", "two")
+    told, noted = talk(Chat(opened, SamplingParams(20)), "one", "two")
     assert told == "a1\na2\n"
     assert noted == ["stopped; what was said so far is kept"] * 2
     assert model.prompts[1] == prompt(opened, "one", "a1", "two")
 
 
 def test_a_model_without_a_template_continues_one_text(bare, model):
-    told, _ = talk(Chat(bare, Sampling(20)), "Once ", " upon")
+    told, _ = talk(Chat(bare, SamplingParams(20)), "Once ", " upon")
     assert told == "a1\na2\n"
     assert [bare.tokenizer.decode(given) for given in model.prompts] == ["Once ", "Once a1 upon"]
 
 
 def test_a_long_text_is_continued_from_its_end(bare, model):
-    _, noted = talk(Chat(bare, Sampling(12)), "y" * 300, "z" * 300)
+    _, noted = talk(Chat(bare, SamplingParams(12)), "y" * 300, "z" * 300)
     assert bare.tokenizer.decode(model.prompts[1]) == ("y" * 300 + "a1" + "z" * 300)[-500:]
     assert len(noted) == 1
 
 
 def test_a_system_prompt_needs_a_template(bare, model):
     with pytest.raises(ModelError, match="--template"):
-        Chat(bare, Sampling(20), system="Be kind.")
-    assert any("--template" in note for note in talk(Chat(bare, Sampling(20)), "/system Be kind.")[1])
+        Chat(bare, SamplingParams(20), system="Be kind.")
+    assert any("--template" in note for note in talk(Chat(bare, SamplingParams(20)), "/system Be kind.")[1])
     chatted = with_template(bare, "plain")
-    talk(Chat(chatted, Sampling(20), system="Be kind."), "one")
+    talk(Chat(chatted, SamplingParams(20), system="Be kind."), "one")
     assert model.prompts == [prompt(chatted, "one", system="Be kind.")]
 
 
 def test_answers_that_are_cut_say_so(opened):
-    _, noted = talk(Chat(opened, Sampling(3)), "hello")
+    _, noted = talk(Chat(opened, SamplingParams(3)), "hello")
     assert noted == ["cut after 3 tokens; max_new_tokens=6 allows more"]
 
 
 def test_the_templates_end_of_turn_ends_answers_of_a_base_model(opened):
     """Whatever the generation settings of the checkpoint say."""
-    chat = Chat(opened, Sampling(3))
-    assert opened.tokenizer.convert_tokens_to_ids("<|end|>") in chat._ends
+    chat = Chat(opened, SamplingParams(3))
+    assert opened.tokenizer.convert_tokens_to_ids("<|end|>") in chat._sampler.end_tokens

@@ -47,10 +47,10 @@ def test_models_that_cannot_be_packed_have_the_same_loss(tmp_path, rows, monkeyp
     base = str(write_base(tmp_path / "base"))
     packed = evaluate(base, settings(rows, "match=null"))
 
-    def refuse(_model: object) -> bool:
+    def refuse(_opened: object) -> None:
         raise ModelError(given="it has other attention", rule="", remedy="")
 
-    monkeypatch.setattr(module, "probe", refuse)
+    monkeypatch.setattr(module, "policy_of", refuse)
     plain = evaluate(base, settings(rows, "match=null"))
     assert plain.loss == pytest.approx(packed.loss, rel=1e-6)
     assert (packed.notes, plain.notes) == ((), ("rows are computed one at a time: it has other attention",))
@@ -139,7 +139,7 @@ def test_mistakes(tmp_path, overrides, words):
 
 def test_chat_begins_with_the_models_own_settings_and_obeys_the_users():
     own = GenerationConfig(do_sample=True, temperature=0.6, top_k=20)
-    assert read_settings(ChatSettings, {}, []).sampling_over(GenerationConfig()).temperature == 0
-    found = read_settings(ChatSettings, {}, ["top_k=5", "seed=9"]).sampling_over(own)
+    assert read_settings(ChatSettings, {}, []).params_over(GenerationConfig()).temperature == 0
+    found = read_settings(ChatSettings, {}, ["top_k=5", "seed=9"]).params_over(own)
     assert (found.temperature, found.top_p, found.top_k, found.seed) == (0.6, 1.0, 5, 9)
-    assert read_settings(ChatSettings, {}, ["temperature=0"]).sampling_over(own).temperature == 0
+    assert read_settings(ChatSettings, {}, ["temperature=0"]).params_over(own).temperature == 0

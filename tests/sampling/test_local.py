@@ -50,6 +50,18 @@ def test_logprobs_are_those_of_training(float64_model, family):
     assert model.training, "the mode is as it was"
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral-windowed", "llama-4", "gemma-2", "gpt-oss"])
+def test_prompts_of_all_lengths(float64_model, family):
+    """On several shelves, whose slots are taken by others before the call is over."""
+    model = float64_model(family)
+    install(model)
+    mine = sampler(model, rows_at_once=4)
+    groups = mine.sample(prompts(130, 60, 3, 100, 70, 64, 129), 2, replace(PARAMS, max_new_tokens=8))
+    for microbatch in mine.policy.pack(groups, 2000):
+        scores = replace(mine.policy, temperature=0.9).score(microbatch, [Score.LOGPROB])
+        assert torch.allclose(microbatch.sampler_logprobs, scores.logprob.detach(), rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_a_response_does_not_depend_on_its_neighbours(float64_model, rows):
     model = float64_model("mistral-windowed")
