@@ -84,7 +84,7 @@ def with_burnish(point: Point) -> dict[str, Any]:
         groups.append(Group(prompt=prompt, responses=(response,)))
     meter.loaded(model)
     for batch in (groups[: len(groups) // STEPS], groups[len(groups) // STEPS :]):
-        meter.losses.append(float(trainer.step(batch, CrossEntropy(), TOKENS_PER_MICROBATCH, 1.0)["loss"]))
+        meter.losses.append(float(trainer.step(batch, CrossEntropy(), TOKENS_PER_MICROBATCH["cpu"], 1.0)["loss"]))
         meter.step()
     return meter.figures()
 

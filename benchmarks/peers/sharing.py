@@ -55,7 +55,7 @@ def gains(size: str, rounds: int) -> Iterator[Gain]:
             times = []
             for trainer in trainers:
                 began = time.perf_counter()
-                trainer.step(groups, loss, TOKENS_PER_MICROBATCH, 1.0)
+                trainer.step(groups, loss, TOKENS_PER_MICROBATCH["cpu"], 1.0)
                 times.append(time.perf_counter() - began)
             ratios.append(times[1] / times[0])
         shared, unshared = (each.num_flops(groups) for each in routes)
