@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peers.cases import ENVIRONMENT, Case, Contender
-from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, cases, precomputed
+from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, SEARCHED, cases, precomputed
 from peers.pair_turns import compare_pairs, print_table, search_pairs, train_pairs_here
 from peers.turns import Place, measure
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=STEPS, help="of each process, 2 or more; the first warms up")
     parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M or 100M-long")
+    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 1'")
     parser.add_argument("--adapter", choices=("full", "lora"), default="full")
     parser.add_argument("--sharing", action="store_true", help="what sharing prompts gives alone, at --only (15M)")
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
@@ -81,6 +82,9 @@ def main() -> None:
         return
     if not given.shared or given.steps < 2:
         parser.error("--shared is needed, for the pairs are real, and two steps, for the first is not measured")
+    known = next((each for each in SEARCHED if each.name == given.best), None)
+    if given.best and known is None:
+        parser.error(f"--best is one of: {'; '.join(each.name for each in SEARCHED)}")
     chosen = [case for case in cases(given.adapter) if given.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
@@ -88,7 +92,7 @@ def main() -> None:
         measure(
             chosen,
             given.json,
-            seek=lambda case: search_pairs(case, place),
+            seek=lambda case: (known, {}) if known else search_pairs(case, place),
             compare=lambda case, best: compare_pairs(case, rivals(best), place, given.rounds),
             tell=print_table,
         )
