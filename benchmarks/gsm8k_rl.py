@@ -39,9 +39,9 @@ def train(shared: Path, output: Path, seed: int, steps: int) -> Path:
     shown = burnish.sft(
         model=str(shared / "models" / "stories260K"),
         output=str(output / "sft"),
-        max_steps=200,
-        sequences_per_step=32,
-        learning_rate=2e-3,
+        max_steps=160,
+        sequences_per_step=16,
+        learning_rate=3e-3,
         **reading,
     )
     tried = burnish.rl(
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="the folder with data/gsm8k and models/stories260K")
     parser.add_argument("--output", type=Path, default=Path("runs/gsm8k-rl"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=32, help="of learning by trying")
+    parser.add_argument("--steps", type=int, default=24, help="of learning by trying")
     given = parser.parse_args()
     began = time.perf_counter()
     folder = train(given.shared, given.output, given.seed, given.steps)
