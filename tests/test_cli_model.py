@@ -8,7 +8,6 @@ import pty
 import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -154,22 +153,7 @@ def test_chat_through_a_pipe(place):
     assert "forgotten" in ended.stderr
 
 
-def wait_until_it_waits(pid: int) -> None:
-    """Until a process was asleep, and waiting for keys, at a thousand looks in a row.
-
-    readline overlooks a signal that comes between its prompt and its waiting for keys; asleep it may also be for
-    another thread's sake. A kernel that hides what a process waits for says 0.
-    """
-    end, asleep, process = time.monotonic() + 120, 0, Path(f"/proc/{pid}")
-    while asleep < 1000:
-        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        place = (process / "wchan").read_text()
-        waits = place in ("", "0") or "poll" in place or "select" in place
-        asleep = asleep + 1 if state == "S" and waits else 0
-        assert time.monotonic() < end, "it never waits"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="whether a process waits is read from /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="os.login_tty is tried on Linux")
 def test_chat_in_a_terminal(place):
     """A prompt, an answer to a line, help by a command, and the end by Ctrl+D."""
     leader, follower = pty.openpty()
@@ -190,8 +174,10 @@ def test_chat_in_a_terminal(place):
         assert "/help shows this" in until()
         os.write(leader, b"a?\n")
         assert "The 4." in until()
-        wait_until_it_waits(process.pid)
+        # readline overlooks a Ctrl+C that comes between its prompt and its waiting for keys: it is pressed until heard.
         os.write(leader, b"\x03")
+        while process.poll() is None and not select.select([leader], [], [], 2)[0]:
+            os.write(leader, b"\x03")
         assert "Ctrl+D or /exit ends" in until()
         os.write(leader, b"\x04")
         assert process.wait() == 0

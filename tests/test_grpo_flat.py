@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.algorithms import algorithm
+from burnish.algorithms import Learning, algorithm
 from burnish.builtin import builtin_rows, write_untrained
 from burnish.data.records import Message, Task
 from burnish.methods import rl
@@ -47,12 +47,13 @@ def source(policy: Policy, rows: list[dict[str, str]]) -> RolloutSource:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
         asked.append(Asked(tokens, Task((Message("user", row["question"]),), row["answer"])))
+    chosen = algorithm("grpo", max_new_tokens=MOST)
     method = rl(
         asked,
         LocalSampler(policy, [tokenizer.eos_token_id], most_positions=256),
         judged,
         lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
-        algorithm("grpo", max_new_tokens=MOST),
+        Learning(chosen.credit, chosen.loss, needs_reference=False),
         params=SamplingParams(max_new_tokens=MOST),
         settings=RolloutSettings(groups_per_step=PROMPTS, responses=RESPONSES),
         max_steps=STEPS,

@@ -16,6 +16,8 @@ import burnish
 import burnish.data.feed
 from burnish.builtin import generate, write_rows, write_untrained
 from burnish.errors import DataError, RecipeError, RunError
+from burnish.model.load import default_device
+from burnish.recipe.reader import TOKENS_PER_MICROBATCH
 from burnish.sources import epoch_order
 from tests.plain import plain_loss
 
@@ -159,7 +161,8 @@ def test_the_recipe_in_the_folder_says_where_values_come_from(finished):
     text = (finished.folder / "recipe.yaml").read_text()
     assert "learning_rate: 0.01  # command line" in text
     assert "schedule: cosine  # default" in text
-    assert "tokens_per_microbatch: 2048  # derived from model and data" in text
+    derived = TOKENS_PER_MICROBATCH[default_device().type]
+    assert f"tokens_per_microbatch: {derived}  # derived from model and data" in text
     assert yaml.safe_load(text)["stages"][0]["sft"]["sequences_per_step"] == 16
 
 

@@ -250,7 +250,9 @@ def _adapters_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 
 def _judging(folder: Path) -> Judging | None:
-    """The value head that an adapter brings; None: it is one of a language model."""
+    """The value head that an adapter brings; None: it is one of a language model, or has no weights that are read."""
+    if not (folder / _ADAPTER_WEIGHTS).is_file():
+        return None
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
         heads = [file.get_slice(key).get_shape() for key in file.keys() if key.endswith(f".{NAME}.weight")]  # noqa: SIM118
