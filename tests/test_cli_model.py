@@ -157,7 +157,9 @@ def test_chat_through_a_pipe(place):
 def test_chat_in_a_terminal(place):
     """A prompt, an answer to a line, help by a command, and the end by Ctrl+D."""
     leader, follower = pty.openpty()
-    as_terminal = "import os, sys; os.login_tty(os.dup(0)); os.execv(sys.argv[1], sys.argv[1:])"
+    # What a shell starts in the background ignores Ctrl+C, and so does all that it starts; here somebody types.
+    heeds = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    as_terminal = heeds + "os.login_tty(os.dup(0)); os.execv(sys.argv[1], sys.argv[1:])"
     arguments = [sys.executable, "-c", as_terminal, *command("chat", place / "run", "max_new_tokens=20")]
     process = subprocess.Popen(arguments, stdin=follower)
     os.close(follower)
@@ -175,9 +177,10 @@ def test_chat_in_a_terminal(place):
         os.write(leader, b"a?\n")
         assert "The 4." in until()
         # readline overlooks a Ctrl+C that comes between its prompt and its waiting for keys: it is pressed until heard.
-        os.write(leader, b"\x03")
-        while process.poll() is None and not select.select([leader], [], [], 2)[0]:
+        for _ in range(60):
             os.write(leader, b"\x03")
+            if select.select([leader], [], [], 2)[0]:
+                break
         assert "Ctrl+D or /exit ends" in until()
         os.write(leader, b"\x04")
         assert process.wait() == 0
