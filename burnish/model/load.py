@@ -89,14 +89,8 @@ def load_policy(
             weights missing from it, tokens that cannot be added, or an architecture that no route computes exactly.
     """
     stored = _stored_adapter(name)
-    if stored is not None and adapter is None:
-        raise ModelError(
-            given=f"model: {name} holds an adapter, and adapter.kind is full",
-            rule="all weights of a whole model train, or an adapter beside them",
-            remedy="set adapter.kind=lora to go on with the adapter, or merge it into its model first (burnish merge)",
-        )
-    if stored is not None and stored.task_type in JUDGES and judging is None:
-        raise is_a_judge(name)
+    if stored is not None:
+        _refuse_other_uses(name, stored, adapter, judging)
     tokenizer = load_tokenizer(name)
     device = device or default_device()
     model, notes = _load_base(_base(name), dtype, quantisation, device, may_judge=judging is not None)
@@ -124,6 +118,18 @@ def load_policy(
         notes += freeze_parameters(model, freeze, new_rows)
     trained.train()
     return Policy(trained, tokenizer, found.route, notes=tuple(notes))
+
+
+def _refuse_other_uses(name: str, stored: PeftConfig, adapter: AdapterSettings | None, judging: Judging | None) -> None:
+    """Refuses an adapter where all weights are to train, and one that judges where a language model is asked for."""
+    if adapter is None:
+        raise ModelError(
+            given=f"model: {name} holds an adapter, and adapter.kind is full",
+            rule="all weights of a whole model train, or an adapter beside them",
+            remedy="set adapter.kind=lora to go on with the adapter, or merge it into its model first (burnish merge)",
+        )
+    if stored.task_type in JUDGES and judging is None:
+        raise is_a_judge(name)
 
 
 def _as_judge(name: str, model: PreTrainedModel, judging: Judging) -> PreTrainedModel:

@@ -38,15 +38,14 @@ class Collapse:
 
     def __init__(self) -> None:
         self._entropy, self._identical = _Drift("rollout/entropy"), _Recent("rollout/identical")
-        self._collapsed = False
+        self._collapsed = _Onset()
 
     def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
         share, identical = self._entropy.observe(figures), self._identical.observe(figures)
         if share is None and identical is None:
             return None
         same = identical is not None and identical > IDENTICAL
-        was, self._collapsed = self._collapsed, same or (share is not None and share < COLLAPSED)
-        if was or not self._collapsed:
+        if not self._collapsed.begins(same or (share is not None and share < COLLAPSED)):
             return None
         seen = (
             f"{identical:.0%} of the responses repeat another one" if same else f"entropy is {share:.0%} of its first"
@@ -81,14 +80,11 @@ class LengthDrift:
     name = "length_drift"
 
     def __init__(self) -> None:
-        self._length, self._far = _Drift("rollout/response_length"), False
+        self._length, self._far = _Drift("rollout/response_length"), _Onset()
 
     def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
         factor = self._length.observe(figures)
-        if factor is None:
-            return None
-        was, self._far = self._far, not 1 / DRIFT <= factor <= DRIFT
-        if was or not self._far:
+        if factor is None or not self._far.begins(not 1 / DRIFT <= factor <= DRIFT):
             return None
         return (
             f"responses are {factor:.2g} times as long as at the beginning: read some (samples.jsonl), "
@@ -102,14 +98,11 @@ class Unjudged:
     name = "unjudged"
 
     def __init__(self) -> None:
-        self._share, self._many = _Recent("rollout/unjudged_share"), False
+        self._share, self._many = _Recent("rollout/unjudged_share"), _Onset()
 
     def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
         share = self._share.observe(figures)
-        if share is None:
-            return None
-        was, self._many = self._many, share > UNJUDGED
-        if was or not self._many:
+        if share is None or not self._many.begins(share > UNJUDGED):
             return None
         return f"{share:.0%} of the responses could not be judged and are left out: what remains may be a biased choice"
 
@@ -120,7 +113,7 @@ class Repetition:
     name = "repetition"
 
     def __init__(self) -> None:
-        self._share, self._many = _Recent("rollout/repetition"), False
+        self._share, self._many = _Recent("rollout/repetition"), _Onset()
         self._first: float | None = None
 
     def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
@@ -128,8 +121,7 @@ class Repetition:
         if share is None:
             return None
         self._first = share if self._first is None else self._first
-        was, self._many = self._many, share > max(REPEATED, DRIFT * self._first)
-        if was or not self._many:
+        if not self._many.begins(share > max(REPEATED, DRIFT * self._first)):
             return None
         return (
             f"{share:.0%} of what responses say they have said before: read some (samples.jsonl); the reward "
@@ -143,14 +135,11 @@ class Distance:
     name = "distance"
 
     def __init__(self) -> None:
-        self._divergence, self._far = _Recent("rollout/reference_kl"), False
+        self._divergence, self._far = _Recent("rollout/reference_kl"), _Onset()
 
     def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
         divergence = self._divergence.observe(figures)
-        if divergence is None:
-            return None
-        was, self._far = self._far, divergence > FAR
-        if was or not self._far:
+        if divergence is None or not self._far.begins(divergence > FAR):
             return None
         return f"the policy is {divergence:.2g} nats a token from its reference: raise beta, or lower learning_rate"
 
@@ -184,6 +173,17 @@ class Tricks:
 
 def _is_reward(name: str) -> bool:
     return name == "rollout/reward" or name.startswith("rollout/reward/")
+
+
+class _Onset:
+    """When a state begins; what lasts is told once."""
+
+    def __init__(self) -> None:
+        self._lasts = False
+
+    def begins(self, now: bool) -> bool:
+        before, self._lasts = self._lasts, now
+        return now and not before
 
 
 class _Windows:

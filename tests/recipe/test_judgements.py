@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 from pathlib import Path
 
 import pytest
@@ -17,10 +15,10 @@ import burnish
 from burnish.builtin import builtin_rows, write_rows, write_untrained
 from burnish.cli import _status
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
-from burnish.loop import Stage
 from burnish.model.write import write_model
 from burnish.recipe.evaluation import Evaluation, read_settings
 from burnish.recipe.judgement_evaluation import EvaluatedJudgements, evaluate_judgements, judging_to_measure
+from tests.interrupting import interrupted_at
 
 SCORES = ["helpfulness", "verbosity"]
 
@@ -152,18 +150,8 @@ def test_transformers_judges_steps_as_burnish_does(world: Path, tmp_path: Path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_run_goes_on_bit_for_bit(world: Path, tmp_path: Path, kind: str):
     whole = run(world, tmp_path / "whole", kind, max_steps=6)
-    after, steps = Stage._after, []
-
-    def interrupted(self: Stage, step: int, *rest: object) -> None:
-        steps.append(step)
-        if len(steps) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        after(self, step, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stage, "_after", interrupted)
-        with pytest.raises(Interrupted, match="after step 3"):
-            run(world, tmp_path / "cut", kind, max_steps=6)
+    with interrupted_at(3), pytest.raises(Interrupted, match="after step 3"):
+        run(world, tmp_path / "cut", kind, max_steps=6)
     resumed = run(world, tmp_path / "cut", kind, max_steps=6)
     one, other = (load_file(each.folder / "model" / "model.safetensors") for each in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,12 +14,12 @@ from safetensors.torch import load_file
 import burnish
 from burnish.builtin import builtin_rows, write_rows, write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
-from burnish.loop import Stage
 from burnish.losses.preference import PREFERENCE_LOSSES
 from burnish.recipe.evaluation import Evaluation, read_settings
 from burnish.recipe.pair_evaluation import evaluate_pairs, holds_comparisons
 from burnish.recipe.preference import LossOptions
 from burnish.recipe.read import stage_recipe
+from tests.interrupting import interrupted_at
 
 
 @pytest.fixture(scope="module")
@@ -156,21 +154,6 @@ def test_a_stored_reference_trains_bit_for_bit_as_a_computed_one(world: Path, tm
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def interrupted_run(at: int, world: Path, output: Path, **settings: object) -> None:
-    """Ctrl+C comes in that step."""
-    after, steps = Stage._after, []
-
-    def interrupted(self: Stage, step: int, *rest: object) -> None:
-        steps.append(step)
-        if len(steps) == at:
-            os.kill(os.getpid(), signal.SIGINT)
-        after(self, step, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stage, "_after", interrupted)
-        run(world, output, **settings)
-
-
 SLOW = pytest.mark.slow
 QUICK = ("stored", "moving", "kto")
 RESUMED = {
@@ -189,8 +172,8 @@ RESUMED = {
 def test_an_interrupted_run_goes_on_bit_for_bit(world: Path, tmp_path: Path, kind: str):
     settings = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, **RESUMED[kind]}
     whole = run(world, tmp_path / "whole", **settings)
-    with pytest.raises(Interrupted, match="after step 4"):
-        interrupted_run(4, world, tmp_path / "cut", **settings)
+    with interrupted_at(4), pytest.raises(Interrupted, match="after step 4"):
+        run(world, tmp_path / "cut", **settings)
     resumed = run(world, tmp_path / "cut", **settings)
     assert equal(whole, resumed)
     for key in ("train/loss", "eval/loss", "eval/pair_accuracy", "train/kl"):
@@ -269,8 +252,8 @@ def test_another_model_as_the_reference(world: Path, tmp_path: Path):
 def test_a_reference_that_changed_under_a_run_is_refused(world: Path, tmp_path: Path):
     other = run(world, tmp_path / "other", max_steps=1).folder / "model"
     settings = {"reference_model": str(other), "reference": "memory"}
-    with pytest.raises(Interrupted):
-        interrupted_run(2, world, tmp_path / "run", **settings)
+    with interrupted_at(2), pytest.raises(Interrupted):
+        run(world, tmp_path / "run", **settings)
     again = run(world, tmp_path / "another", max_steps=3).folder / "model" / "model.safetensors"
     (other / "model.safetensors").write_bytes(again.read_bytes())
     with pytest.raises(burnish.errors.RunError, match="the reference is not what it was"):

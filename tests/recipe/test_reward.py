@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -18,13 +16,13 @@ import burnish
 from burnish.builtin import builtin_rows, write_rows, write_untrained
 from burnish.cli import _status
 from burnish.errors import Interrupted, ModelError, RecipeError
-from burnish.loop import Stage
 from burnish.model.open import open_model
 from burnish.model.serve import servable
 from burnish.model.write import write_model
 from burnish.recipe.evaluation import Evaluation, evaluate, read_settings
 from burnish.recipe.pair_evaluation import EvaluatedPairs, evaluate_pairs
 from burnish.recipe.read import stage_recipe
+from tests.interrupting import interrupted_at
 
 
 @pytest.fixture(scope="module")
@@ -212,21 +210,6 @@ def content_of(answer: object) -> str:
     return answer if isinstance(answer, str) else answer[0]["content"]
 
 
-def interrupted_run(at: int, world: Path, output: Path, **settings: object) -> None:
-    """Ctrl+C comes in that step."""
-    after, steps = Stage._after, []
-
-    def interrupted(self: Stage, step: int, *rest: object) -> None:
-        steps.append(step)
-        if len(steps) == at:
-            os.kill(os.getpid(), signal.SIGINT)
-        after(self, step, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stage, "_after", interrupted)
-        run(world, output, **settings)
-
-
 KINDS = {"full": {}, "lora": {"adapter.kind": "lora", "adapter.rank": 4}}
 
 
@@ -234,8 +217,8 @@ KINDS = {"full": {}, "lora": {"adapter.kind": "lora", "adapter.rank": 4}}
 def test_an_interrupted_run_goes_on_bit_for_bit(world: Path, tmp_path: Path, kind: str):
     settings = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, **KINDS[kind]}
     whole = run(world, tmp_path / "whole", **settings)
-    with pytest.raises(Interrupted, match="after step 4"):
-        interrupted_run(4, world, tmp_path / "cut", **settings)
+    with interrupted_at(4), pytest.raises(Interrupted, match="after step 4"):
+        run(world, tmp_path / "cut", **settings)
     resumed = run(world, tmp_path / "cut", **settings)
     one, other = weights(whole), weights(resumed)
     assert one.keys() == other.keys()

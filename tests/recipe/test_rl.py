@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import burnish
 from burnish.algorithms import ALGORITHMS
 from burnish.builtin import builtin_rows, write_rows, write_untrained
 from burnish.errors import DataError, Interrupted, RecipeError
-from burnish.loop import Stage
 from burnish.losses.policy import Capped, Clipped, Correction, Soft
 from burnish.losses.preference import PREFERENCE_LOSSES
 from burnish.packing import count_denominators, pack
@@ -34,6 +31,7 @@ from burnish.tasks import Answer
 from burnish.tasks.instructions import InstructionsReward
 from burnish.types import TokenScores
 from tests.conftest import make_groups
+from tests.interrupting import interrupted_at
 
 LENGTH: dict[str, Any] = {"name": "length", "target": 8, "slack": 20, "unit": "characters"}
 
@@ -250,28 +248,13 @@ TRIED: dict[str, dict[str, Any]] = {
 }
 
 
-def interrupted_run(at: int, world: Path, output: Path, **settings: Any) -> None:
-    """Ctrl+C comes in that step."""
-    after, steps = Stage._after, []
-
-    def interrupted(self: Stage, step: int, *rest: object) -> None:
-        steps.append(step)
-        if len(steps) == at:
-            os.kill(os.getpid(), signal.SIGINT)
-        after(self, step, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stage, "_after", interrupted)
-        run(world, output, **settings)
-
-
 @pytest.mark.parametrize("kind", TRIED)
 def test_an_interrupted_run_goes_on_bit_for_bit(world, tmp_path, kind):
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, "eval_prompts": 3}
     settings = {**held_out, "max_steps": 5, **TRIED[kind]}
     whole = run(world, tmp_path / "whole", **settings)
-    with pytest.raises(Interrupted, match="after step 3"):
-        interrupted_run(3, world, tmp_path / "cut", **settings)
+    with interrupted_at(3), pytest.raises(Interrupted, match="after step 3"):
+        run(world, tmp_path / "cut", **settings)
     resumed = run(world, tmp_path / "cut", **settings)
     one, other = weights(whole), weights(resumed)
     assert all(one[name].equal(other[name]) for name in one)

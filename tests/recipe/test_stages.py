@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,9 @@ from safetensors.torch import load_file
 import burnish
 from burnish.builtin import generate, write_rows, write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
-from burnish.loop import Stage
 from burnish.recipe.inputs import Opener
 from burnish.recipe.read import read_recipe, stage_names
+from tests.interrupting import interrupted_at
 from tests.plain import plain_loss
 
 
@@ -83,21 +81,11 @@ def test_the_same_command_again_says_so(world: Path, tmp_path: Path) -> None:
     assert (again.again, again.steps) == (True, 8)
 
 
-def test_an_interrupted_second_stage_goes_on(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_second_stage_goes_on(world: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = run(world, tmp_path / "whole", {}, {})
-    after, steps = Stage._after, []
-
-    def interrupted(self: Stage, step: int, *rest: object) -> None:
-        steps.append(step)
-        if len(steps) == 6:  # the second step of the second stage
-            os.kill(os.getpid(), signal.SIGINT)
-        after(self, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Stage, "_after", interrupted)
-        with pytest.raises(Interrupted, match="after step 2 of 4"):
-            run(world, tmp_path, {}, {})
+    with interrupted_at(6), pytest.raises(Interrupted, match="after step 2 of 4"):  # of the second stage
+        run(world, tmp_path, {}, {})
     assert not (tmp_path / "run" / "model").exists()
     resumed = run(world, tmp_path, {}, {})
     weights = [load_file(each.folder / "model" / "model.safetensors") for each in (whole, resumed)]
@@ -141,23 +129,13 @@ def test_a_template_of_an_earlier_stage_is_there_in_a_later_one(world: Path, tmp
     assert Opener.of(recipe, 1, recipe.model).reader.template.source != Opener.of(recipe, 0).reader.template.source
 
 
-def test_a_finished_stage_needs_its_data_no_more(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_stage_needs_its_data_no_more(world: Path, tmp_path: Path) -> None:
     """Nor does it read them when the run goes on in the second stage."""
     data = tmp_path / "first.jsonl"
     data.write_text((world / "train.jsonl").read_text())
-    after, steps = Stage._after, []
-
-    def interrupted(self: Stage, step: int, *rest: object) -> None:
-        steps.append(step)
-        if len(steps) == 5:  # the first step of the second stage
-            os.kill(os.getpid(), signal.SIGINT)
-        after(self, step, *rest)
-
     stages = {"data": str(data)}, {"data": str(world / "more.jsonl")}
-    with monkeypatch.context() as patch:
-        patch.setattr(Stage, "_after", interrupted)
-        with pytest.raises(Interrupted):
-            run(world, tmp_path, *stages)
+    with interrupted_at(5), pytest.raises(Interrupted):  # the first step of the second stage
+        run(world, tmp_path, *stages)
     data.unlink()
     done = run(world, tmp_path, *stages)
     assert done.steps == 8

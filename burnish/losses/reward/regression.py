@@ -10,28 +10,18 @@ outputs it is the loss of one. Denominator: sequences, that is responses.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from burnish.losses.base import Defaults
-from burnish.losses.reward.values import values_of_each
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.losses.reward.values import OfValues, values_of_each
+from burnish.types import Component, Denominator, LossOutput, Microbatch, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class Regression(Defaults):
+class Regression(OfValues):
     """See the module."""
-
-    @property
-    def needs(self) -> Collection[Score]:
-        return [Score.VALUE]
-
-    @property
-    def scope(self) -> Scope:
-        return Scope.SEQUENCE
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         values = values_of_each(scores, microbatch)

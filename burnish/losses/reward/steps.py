@@ -12,32 +12,18 @@ which are steps, since no other token is scored (`sources.judged.judged_at_steps
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from burnish.losses.base import Defaults
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.losses.reward.values import OfValues
+from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class _Steps(Defaults):
-    """What both have."""
-
-    @property
-    def needs(self) -> Collection[Score]:
-        return [Score.VALUE]
-
-    @property
-    def scope(self) -> Scope:
-        return Scope.SEQUENCE
-
-
-@dataclass(frozen=True, slots=True)
-class StepCrossEntropy(_Steps):
+class StepCrossEntropy(OfValues):
     """See the module."""
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
@@ -50,7 +36,7 @@ class StepCrossEntropy(_Steps):
 
 
 @dataclass(frozen=True, slots=True)
-class StepRegression(_Steps):
+class StepRegression(OfValues):
     """See the module."""
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:

@@ -5,10 +5,27 @@ Of a group that is judged at its end (`sources.judged`), the only scored token o
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 from torch import Tensor
 
+from burnish.losses.base import Defaults
 from burnish.losses.preference.responses import sum_per_response
-from burnish.types import Microbatch, Score, TokenScores
+from burnish.types import Microbatch, Scope, Score, TokenScores
+
+
+@dataclass(frozen=True, slots=True)
+class OfValues(Defaults):
+    """A loss that looks at values alone, each by itself."""
+
+    @property
+    def needs(self) -> Collection[Score]:
+        return [Score.VALUE]
+
+    @property
+    def scope(self) -> Scope:
+        return Scope.SEQUENCE
 
 
 def value_of_each(scores: TokenScores, microbatch: Microbatch) -> Tensor:
