@@ -20,8 +20,6 @@ of the prompt.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peers.cases import ENVIRONMENT, Case, Contender
+from peers.command import arguments, known_best, trained_as_contender
 from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, SEARCHED, cases, precomputed
 from peers.pair_turns import compare_pairs, print_table, search_pairs, train_pairs_here
 from peers.turns import Place, measure
@@ -58,20 +57,11 @@ def rivals(fastest: Contender) -> tuple[Contender, ...]:
 
 def main() -> None:
     """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
-    parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each process, 2 or more; the first warms up")
-    parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M or 100M-long")
-    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 1'")
+    parser = arguments(__doc__, rounds=3, steps=STEPS)
     parser.add_argument("--adapter", choices=("full", "lora"), default="full")
     parser.add_argument("--sharing", action="store_true", help="what sharing prompts gives alone, at --only (15M)")
-    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     given = parser.parse_args()
-    if given.contender:
-        case, contender, model, rows = json.loads(given.contender)
-        print(json.dumps(train_pairs_here(Case(*case), Contender.of(contender), Path(model), Path(rows))))
+    if trained_as_contender(given, train_pairs_here):
         return
     if given.sharing:
         if ENVIRONMENT.items() - os.environ.items():  # an allocator is chosen when a process begins
@@ -80,11 +70,7 @@ def main() -> None:
 
         print_gains(given.only or "15M", given.rounds)
         return
-    if not given.shared or given.steps < 2:
-        parser.error("--shared is needed, for the pairs are real, and two steps, for the first is not measured")
-    known = next((each for each in SEARCHED if each.name == given.best), None)
-    if given.best and known is None:
-        parser.error(f"--best is one of: {'; '.join(each.name for each in SEARCHED)}")
+    known = next(iter(known_best(parser, given, SEARCHED)), None)
     chosen = [case for case in cases(given.adapter) if given.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))

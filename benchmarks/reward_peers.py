@@ -11,14 +11,13 @@ in float32.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from peers.cases import Case, Contender
+from peers.cases import Case
+from peers.command import arguments, known_best, trained_as_contender
 from peers.pair_turns import compare_pairs, print_table, search_pairs, train_rewards_here
 from peers.reward_cases import BURNISH, CASES, DEFAULTS, SEARCHED
 from peers.turns import Place, measure
@@ -44,22 +43,11 @@ def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int
 
 def main() -> None:
     """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
-    parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each process, 2 or more; the first warms up")
-    parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M")
-    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 2'")
-    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
+    parser = arguments(__doc__, rounds=1, steps=STEPS)
     given = parser.parse_args()
-    if given.contender:
-        case, contender, model, rows = json.loads(given.contender)
-        print(json.dumps(train_rewards_here(Case(*case), Contender.of(contender), Path(model), Path(rows))))
+    if trained_as_contender(given, train_rewards_here):
         return
-    known = next((each for each in SEARCHED if each.name == given.best), None)
-    if not given.shared or given.steps < 2 or (given.best and known is None):
-        parser.error(f"--shared, two steps, and --best one of: {'; '.join(each.name for each in SEARCHED)}")
+    known = next(iter(known_best(parser, given, SEARCHED)), None)
     chosen = [case for case in CASES if given.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))

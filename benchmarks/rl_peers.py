@@ -16,7 +16,6 @@ must agree in four digits, where TRL computes in float32.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from peers.cases import Case, Contender
+from peers.command import arguments, known_best, trained_as_contender
 from peers.rl_cases import BURNISH, CASES, DEFAULTS, PARTS, SEARCHED
 from peers.turns import Place, measure
 
@@ -78,27 +78,16 @@ def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, known: 
 
 def main() -> None:
     """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
-    parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each process, 2 or more; the first warms up")
-    parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M")
-    parser.add_argument("--best", help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 8'")
+    parser = arguments(__doc__, rounds=1, steps=STEPS)
     parser.add_argument("--search", action="store_true", help="only look for TRL's fastest setting")
     parser.add_argument("--brief", action="store_true", help="without TRL's defaults")
     parser.add_argument("--prompts", type=int, help="of a step; otherwise as `peers/rl_cases.py` has it for the size")
-    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     given = parser.parse_args()
-    if given.contender:
-        from peers.rl_turns import train_prompts_here
+    from peers.rl_turns import train_prompts_here
 
-        case, contender, model, rows = json.loads(given.contender)
-        print(json.dumps(train_prompts_here(Case(*case), Contender.of(contender), Path(model), Path(rows))))
+    if trained_as_contender(given, train_prompts_here):
         return
-    known = next((each for each in SEARCHED if each.name == given.best), None)
-    if not given.shared or given.steps < 2 or (given.best and known is None):
-        parser.error(f"--shared, two steps, and --best one of: {'; '.join(each.name for each in SEARCHED)}")
+    known = next(iter(known_best(parser, given, SEARCHED)), None)
     chosen = [replace(case, per_step=given.prompts or case.per_step) for case in CASES if given.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))

@@ -14,15 +14,13 @@ case; `python benchmarks/peers_picture.py` draws it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peers.cases import BURNISH, BURNISH_BFLOAT16, CASES, DEFAULTS, PLAIN, SEARCHED, Case, Contender
+from peers.command import arguments, known_best, trained_as_contender
 from peers.turns import Figures, Found, Place, compare, measure, search, train_here
 
 STEPS = 5
@@ -84,14 +82,6 @@ def seek(case: Case, place: Place) -> Found:
     return search(case, SEARCHED, place, rate)
 
 
-def known(names: Sequence[str]) -> Found | None:
-    """Settings that an earlier search found, in the place of one; None: nothing is known."""
-    found = {each.name: each for each in SEARCHED if each.name in names}
-    if unknown := set(names) - found.keys():
-        raise SystemExit(f"--best {unknown.pop()} is none of: {'; '.join(each.name for each in SEARCHED)}")
-    return (found[names[0]], dict.fromkeys(names, 1.0)) if names else None
-
-
 def rivals(case: Case, tried: dict[str, float]) -> list[Contender]:
     """Burnish and TRL's best in both types; on the mixture with full weights also TRL's plainer settings."""
     best = []
@@ -104,31 +94,19 @@ def rivals(case: Case, tried: dict[str, float]) -> list[Contender]:
 
 def main() -> None:
     """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
-    parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each process; the first warms up")
-    parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M or 100M-mixture-lora")
-    parser.add_argument(
-        "--best", action="append", default=[], help="a setting that an earlier search found, in the place of a search"
-    )
-    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
+    parser = arguments(__doc__, rounds=3, steps=STEPS)
     given = parser.parse_args()
-    if given.contender:
-        case, contender, model, rows = json.loads(given.contender)
-        print(json.dumps(train_here(Case(*case), Contender.of(contender), Path(model), Path(rows))))
+    if trained_as_contender(given, train_here):
         return
-    if not given.shared:
-        parser.error("--shared is needed: the rows are real")
+    known = known_best(parser, given, SEARCHED)
     cases = available([case for case in CASES if given.only in case.name])
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         make_material(cases, place, given.shared, given.steps)
-        found, tried = known(given.best), {}
+        tried: dict[str, Found] = {}
 
         def sought(case: Case) -> Found:
-            tried[case.size] = found or seek(case, place)
+            tried[case.size] = (known[0], {each.name: 1.0 for each in known}) if known else seek(case, place)
             return tried[case.size]
 
         measure(

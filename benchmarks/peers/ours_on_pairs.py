@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from burnish.model.policy import Policy
 from burnish.recipe import assemble as assembling
-from burnish.recipe.conditions import repeatable
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import open_policy
 from burnish.recipe.read import stage_recipe
-from burnish.runs import RunFolder, StageFolder, StopSignal
-from burnish.watch import Listeners, open_progress
-from peers.cases import ALPHA, RANK, Case, Contender
+from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.pair_cases import BETA, LEARNING_RATE
+from peers.stage import ALIKE, Lines, adapter, stage_runner, trained
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
@@ -25,7 +22,18 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
 
     The meter begins when the weights are loaded, before a reference is made or asked.
     """
-    origins = stage_recipe("prefer", _settings(case, contender, model, rows), output=str(output))
+    settings = {
+        **ALIKE,
+        "model": str(model),
+        "data": str(rows),
+        "adapter": adapter(case.adapter),
+        "loss": "dpo",
+        "beta": BETA,
+        "sequences_per_step": case.rows_per_step,
+        "learning_rate": LEARNING_RATE,
+        **contender.settings,
+    }
+    origins = stage_recipe("prefer", settings, output=str(output))
     inputs, meter, chosen = Inputs.of(Opener.of(origins.recipe)), Meter(), list[float]()
 
     def opened(opener: Opener) -> Policy:
@@ -33,39 +41,14 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         meter.loaded(policy.model)
         return policy
 
-    def written(lines: Sequence[dict[str, Any]]) -> None:
-        """A step's line comes when it has ended: `log_every` is 1."""
-        trained = [line for line in lines if "train/loss" in line]
-        meter.losses += [float(line["train/loss"]) for line in trained]
-        chosen.extend(float(line["train/logprob_chosen"]) for line in trained)
+    def heard(lines: Lines) -> None:
+        for line in trained(lines):
+            meter.losses.append(float(line["train/loss"]))
+            chosen.append(float(line["train/logprob_chosen"]))
         meter.step()
 
-    with (
-        repeatable(0, only_deterministic=True),
-        inputs.feed,
-        RunFolder.open(output, origins.text({}), origins.identity()) as folder,
-        open_progress(output / "log.txt") as progress,
-        StopSignal() as stop,
-    ):
+    with stage_runner(origins, inputs.feed, output, heard) as run:
         with mock.patch.object(assembling, "open_policy", opened):
             stage = assembling.assemble(origins.recipe, inputs, "prefer")
-        stage.run(StageFolder(folder, folder.path), Listeners(folder.path, written, progress), stop)
+        run(stage)
     return {**meter.figures(), "chosen": chosen}
-
-
-def _settings(case: Case, contender: Contender, model: Path, rows: Path) -> dict[str, Any]:
-    lora = {} if case.adapter == "full" else {"rank": RANK, "alpha": ALPHA}
-    return {
-        "model": str(model),
-        "data": str(rows),
-        "adapter": {"kind": case.adapter, **lora},
-        "loss": "dpo",
-        "beta": BETA,
-        "sequences_per_step": case.rows_per_step,
-        "learning_rate": LEARNING_RATE,
-        "schedule": "constant",
-        "warmup": 0.0,
-        "log_every": 1,
-        "checkpoint_every": 1_000_000,
-        **contender.settings,
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,19 +12,24 @@ import torch
 from burnish import step
 from burnish.recipe import trying
 from burnish.recipe.assemble import assemble
-from burnish.recipe.conditions import repeatable
 from burnish.recipe.inputs import Opener
 from burnish.recipe.practice import Practice
 from burnish.recipe.read import stage_recipe
-from burnish.runs import RunFolder, StageFolder, StopSignal
 from burnish.sampling import LocalSampler
 from burnish.tasks import Judge
-from burnish.watch import Listeners, open_progress
 from peers import rl_reward
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.rl_cases import LEARNING_RATE, RESPONSES, WRITTEN
 from peers.split import Split
+from peers.stage import ALIKE, Lines, stage_runner, trained
+
+PARTS = (
+    (LocalSampler, "sample", "sampling"),
+    (Judge, "__call__", "reward"),
+    (step, "evaluate_loss", "scoring"),
+    (torch.Tensor, "backward", "backward"),
+)
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
@@ -34,37 +38,27 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     origins = stage_recipe("rl", _settings(case, contender, model, rows), output=str(output))
     practice, meter, split, beside = Practice.of(Opener.of(origins.recipe)), Meter(), Split(), list[int]()
 
-    def written(lines: Sequence[dict[str, Any]]) -> None:
-        """A step's line comes when it has ended: `log_every` is 1."""
-        meter.losses += [float(line["train/loss"]) for line in lines if "train/loss" in line]
+    def heard(lines: Lines) -> None:
+        meter.losses += [float(line["train/loss"]) for line in trained(lines)]
         split.step()
         beside.append(sum(child.memory_info().rss for child in psutil.Process().children(recursive=True)))
         meter.step()
 
-    parts = (
-        (LocalSampler, "sample", "sampling"),
-        (Judge, "__call__", "reward"),
-        (step, "evaluate_loss", "scoring"),
-        (torch.Tensor, "backward", "backward"),
-    )
     with (
-        repeatable(0, only_deterministic=True),
-        practice.beside,
-        RunFolder.open(output, origins.text({}), origins.identity()) as folder,
-        open_progress(output / "log.txt") as progress,
-        StopSignal() as stop,
+        stage_runner(origins, practice.beside, output, heard) as run,
         mock.patch.object(trying, "ends_of_answers", return_value=()),  # nothing ends an answer early
-        split.timing(*parts),
+        split.timing(*PARTS),
     ):
         stage = assemble(origins.recipe, practice, "rl")
         meter.loaded(stage.trainer.policy.model)
-        with practice.at_work(folder.path):
-            stage.run(StageFolder(folder, folder.path), Listeners(folder.path, written, progress), stop)
+        with practice.at_work(output):
+            run(stage)
     return {**meter.figures(), "parts": split.steps, "beside": max(beside)}
 
 
 def _settings(case: Case, contender: Contender, model: Path, rows: Path) -> dict[str, Any]:
     return {
+        **ALIKE,
         "model": str(model),
         "data": str(rows),
         "reward": f"{rl_reward.__file__}:vowels",
@@ -73,9 +67,5 @@ def _settings(case: Case, contender: Contender, model: Path, rows: Path) -> dict
         "groups_per_step": case.rows_per_step,
         "max_new_tokens": WRITTEN,
         "learning_rate": LEARNING_RATE,
-        "schedule": "constant",
-        "warmup": 0.0,
-        "log_every": 1,
-        "checkpoint_every": 1_000_000,
         **contender.settings,
     }

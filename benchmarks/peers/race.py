@@ -29,16 +29,14 @@ from burnish.evaluate.examiner import Findings
 from burnish.evaluate.verified import VerifiedExam
 from burnish.model.policy import Policy
 from burnish.recipe.assemble import assemble
-from burnish.recipe.conditions import repeatable
 from burnish.recipe.inputs import Opener
 from burnish.recipe.practice import Practice
 from burnish.recipe.read import stage_recipe
-from burnish.runs import RunFolder, StageFolder, StopSignal
 from burnish.sources.draws import Draws, mean
 from burnish.sources.rollouts import Asked
 from burnish.tasks.closed import NumberReward
 from burnish.tasks.rows import answer_to
-from burnish.watch import Listeners, open_progress
+from peers.stage import ALIKE, stage_runner
 
 STEPS, EVERY = 30, 10
 GROUPS, RESPONSES, WRITTEN = 8, 8, 24
@@ -89,6 +87,7 @@ def processor_seconds() -> float:
 def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, Practice]:
     """The recipe that both follow, and what it opens."""
     settings = {
+        **ALIKE,
         "model": str(model),
         "seed": seed,
         "data": "builtin:math",
@@ -101,10 +100,6 @@ def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, Practice]:
         "eval_every": EVERY,
         "eval_prompts": EXAMINED,
         "learning_rate": LEARNING_RATE,
-        "schedule": "constant",
-        "warmup": 0.0,
-        "log_every": 1,
-        "checkpoint_every": 1_000_000,
     }
     origins = stage_recipe("rl", settings, output=str(output))
     return origins, Practice.of(Opener.of(origins.recipe))
@@ -122,16 +117,11 @@ def by_burnish(model: Path, seed: int, output: Path) -> Curve:
         return found
 
     with (
-        repeatable(seed, only_deterministic=True),
-        practice.beside,
-        RunFolder.open(output, origins.text({}), origins.identity()) as folder,
-        open_progress(output / "log.txt") as progress,
-        StopSignal() as stop,
+        stage_runner(origins, practice.beside, output, seed=seed) as run,
         mock.patch.object(VerifiedExam, "examine", examined),
-        practice.at_work(folder.path),
+        practice.at_work(output),
     ):
-        stage = assemble(origins.recipe, practice, "rl")
-        stage.run(StageFolder(folder, folder.path), Listeners(folder.path, lambda _: None, progress), stop)
+        run(assemble(origins.recipe, practice, "rl"))
     return curve
 
 

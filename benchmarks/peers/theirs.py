@@ -41,7 +41,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         ),
         processing_class=AutoTokenizer.from_pretrained(model),
         callbacks=[Ears(meter)],
-        peft_config=_adapter(case),
+        peft_config=adapter_of(case),
     )
     meter.loaded(trainer.model)
     trainer.train()
@@ -49,18 +49,25 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
 
 
 def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
-    """What makes the training the same as Burnish's. The optimiser is TRL's default: torch's fused AdamW."""
+    """What makes the training the same as Burnish's."""
     accumulated = max(1, case.rows_per_step // contender.batch)
     if contender.settings.get("packing"):  # a step has as many tokens as others have, about
         accumulated = max(1, case.rows_per_step * 200 // contender.settings["max_length"])
+    alike = same_training(output, case.rows_per_step, contender, LEARNING_RATE)
+    return {**alike, "gradient_accumulation_steps": accumulated, "train_sampling_strategy": "sequential"}
+
+
+def same_training(output: Path, rows_per_step: int, contender: Contender, learning_rate: float) -> dict[str, Any]:
+    """What all of TRL's trainers are given, for one epoch of so many rows a step. The optimiser is TRL's default:
+    torch's fused AdamW."""
+    batch = min(contender.batch, rows_per_step)
     return {
         "output_dir": str(output),
-        "per_device_train_batch_size": min(contender.batch, case.rows_per_step),
-        "gradient_accumulation_steps": accumulated,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": rows_per_step // batch,
         "num_train_epochs": 1,
-        "learning_rate": LEARNING_RATE,
+        "learning_rate": learning_rate,
         "lr_scheduler_type": "constant",
-        "train_sampling_strategy": "sequential",
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": [],
@@ -77,7 +84,8 @@ def _model(case: Case, folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=nf4)
 
 
-def _adapter(case: Case) -> LoraConfig | None:
+def adapter_of(case: Case) -> LoraConfig | None:
+    """LoRA as Burnish has it; None: all weights train."""
     if case.adapter == "full":
         return None
     return LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")

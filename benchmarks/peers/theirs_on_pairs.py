@@ -7,14 +7,13 @@ from typing import Any
 
 import datasets
 import torch
-from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from peers.cases import ALPHA, RANK, Case, Contender
+from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.pair_cases import BETA, LEARNING_RATE
-from peers.theirs import Ears
+from peers.theirs import Ears, adapter_of, same_training
 
 
 class Listening(Ears):
@@ -46,41 +45,20 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         "json", data_files=str(rows.with_suffix(".tokens")), split="train", cache_dir=str(output / "datasets")
     )
     meter, weights = Meter(), AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    settings = {
+        **same_training(output, case.rows_per_step, contender, LEARNING_RATE),
+        "train_sampling_strategy": "sequential",
+        "beta": BETA,
+    }
     ears = Listening(meter)
     meter.loaded(weights)
     trainer = GivenTokens(
         weights,
-        args=DPOConfig(**(_settings(case, contender, output) | contender.settings)),
+        args=DPOConfig(**(settings | contender.settings)),
         train_dataset=pairs,
         processing_class=AutoTokenizer.from_pretrained(model),
         callbacks=[ears],
-        peft_config=_adapter(case),
+        peft_config=adapter_of(case),
     )
     trainer.train()
     return {**meter.figures(), "chosen": ears.chosen}
-
-
-def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
-    """What makes the training the same as Burnish's. The optimiser is TRL's default: torch's fused AdamW."""
-    batch = min(contender.batch, case.rows_per_step)
-    return {
-        "output_dir": str(output),
-        "beta": BETA,
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": case.rows_per_step // batch,
-        "num_train_epochs": 1,
-        "learning_rate": LEARNING_RATE,
-        "lr_scheduler_type": "constant",
-        "train_sampling_strategy": "sequential",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
-        "disable_tqdm": True,
-    }
-
-
-def _adapter(case: Case) -> LoraConfig | None:
-    if case.adapter == "full":
-        return None
-    return LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -15,7 +15,7 @@ from peers.meter import Meter
 from peers.rl_cases import LEARNING_RATE, RESPONSES, WRITTEN
 from peers.rl_reward import vowels
 from peers.split import Split
-from peers.theirs import Ears
+from peers.theirs import Ears, same_training
 
 
 class Listening(Ears):
@@ -96,23 +96,11 @@ def _endless(trainer: GRPOTrainer) -> None:
 
 
 def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
-    """What makes the training the same as Burnish's. The optimiser is TRL's default: torch's fused AdamW."""
-    rows = case.rows_per_step * RESPONSES
-    batch = min(contender.batch, rows)
+    """What makes the training the same as Burnish's: a row is a response."""
     return {
-        "output_dir": str(output),
+        **same_training(output, case.rows_per_step * RESPONSES, contender, LEARNING_RATE),
         "loss_type": "grpo",
         "num_generations": RESPONSES,
         "max_completion_length": WRITTEN,
         "shuffle_dataset": False,
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": rows // batch,
-        "num_train_epochs": 1,
-        "learning_rate": LEARNING_RATE,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
-        "disable_tqdm": True,
     }

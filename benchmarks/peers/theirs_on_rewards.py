@@ -13,7 +13,7 @@ from trl import RewardConfig, RewardTrainer
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.reward_cases import LEARNING_RATE
-from peers.theirs import Ears
+from peers.theirs import Ears, same_training
 
 
 class Listening(Ears):
@@ -36,11 +36,15 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     )
     meter = Meter()
     weights = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32)
+    settings = {
+        **same_training(output, case.rows_per_step, contender, LEARNING_RATE),
+        "train_sampling_strategy": "sequential",
+    }
     ears = Listening(meter)
     meter.loaded(weights)
     trainer = RewardTrainer(
         weights,
-        args=RewardConfig(**(_settings(case, contender, output) | contender.settings)),
+        args=RewardConfig(**(settings | contender.settings)),
         train_dataset=pairs.map(_whole, remove_columns="prompt_ids"),
         processing_class=AutoTokenizer.from_pretrained(model),
         callbacks=[ears],
@@ -52,22 +56,3 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
 def _whole(pair: dict[str, list[int]]) -> dict[str, list[int]]:
     """Prompts with their answers, as RewardTrainer's collator takes them."""
     return {name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")}
-
-
-def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
-    """What makes the training the same as Burnish's. The optimiser is TRL's default: torch's fused AdamW."""
-    batch = min(contender.batch, case.rows_per_step)
-    return {
-        "output_dir": str(output),
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": case.rows_per_step // batch,
-        "num_train_epochs": 1,
-        "learning_rate": LEARNING_RATE,
-        "lr_scheduler_type": "constant",
-        "train_sampling_strategy": "sequential",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
-        "disable_tqdm": True,
-    }
