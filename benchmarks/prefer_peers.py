@@ -28,7 +28,7 @@ from pathlib import Path
 
 from peers.cases import ENVIRONMENT, Case, Contender
 from peers.command import arguments, known_best, trained_as_contender
-from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, SEARCHED, cases, precomputed
+from peers.pair_cases import COMPUTED, DEFAULTS, ONCE, cases, precomputed, searched
 from peers.pair_turns import compare_pairs, print_table, search_pairs, train_pairs_here
 from peers.turns import Place, measure
 
@@ -50,15 +50,18 @@ def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int
         write_pairs(place.rows(case, searching=True), case, place.model(case.size), SEARCH_STEPS, shared)
 
 
-def rivals(fastest: Contender) -> tuple[Contender, ...]:
+def rivals(fastest: Contender, *, brief: bool) -> tuple[Contender, ...]:
     """All that take turns."""
-    return COMPUTED, fastest, DEFAULTS, ONCE, precomputed(fastest)
+    others = () if brief else (DEFAULTS,)
+    return COMPUTED, fastest, *others, ONCE, precomputed(fastest)
 
 
 def main() -> None:
     """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
     parser = arguments(__doc__, rounds=3, steps=STEPS)
     parser.add_argument("--adapter", choices=("full", "lora"), default="full")
+    parser.add_argument("--brief", action="store_true", help="without TRL's defaults")
+    parser.add_argument("--loss", choices=("dpo", "kto"), default="dpo")
     parser.add_argument("--sharing", action="store_true", help="what sharing prompts gives alone, at --only (15M)")
     given = parser.parse_args()
     if trained_as_contender(given, train_pairs_here):
@@ -70,16 +73,16 @@ def main() -> None:
 
         print_gains(given.only or "15M", given.rounds)
         return
-    known = next(iter(known_best(parser, given, SEARCHED)), None)
-    chosen = [case for case in cases(given.adapter) if given.only in case.name]
+    known = next(iter(known_best(parser, given, searched(given.loss))), None)
+    chosen = [case for case in cases(given.adapter, given.loss) if given.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         make_material(chosen, place, given.shared, given.steps)
         measure(
             chosen,
             given.json,
-            seek=lambda case: (known, {}) if known else search_pairs(case, place),
-            compare=lambda case, best: compare_pairs(case, rivals(best), place, given.rounds),
+            seek=lambda case: (known, {}) if known else search_pairs(case, place, searched(case.loss)),
+            compare=lambda case, best: compare_pairs(case, rivals(best, brief=given.brief), place, given.rounds),
             tell=print_table,
         )
 

@@ -154,4 +154,5 @@ def main() -> None:
         print(f"| {prompt} | {response} | {measured:.2f}× | {predicted:.2f}× | {body:.2f}× |", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

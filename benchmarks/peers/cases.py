@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 DataName = Literal["gsm8k", "mixture", "random", "hh", "long", "prompts"]
 AdapterKind = Literal["full", "lora", "qlora"]
+PairLoss = Literal["dpo", "kto"]
 
 SIZES: dict[str, dict[str, int]] = {
     "1M": {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4, "vocab_size": 2048},
@@ -40,10 +41,12 @@ class Case:
     adapter: AdapterKind = "full"
     per_step: int | None = None
     """Rows of a step; None: as is usual for the size."""
+    loss: PairLoss = "dpo"
+    """Of pairs."""
 
     @property
     def name(self) -> str:
-        return f"{self.size}-{self.data}-{self.adapter}"
+        return f"{self.size}-{self.data}-{self.adapter}" + ("" if self.loss == "dpo" else f"-{self.loss}")
 
     @property
     def rows_per_step(self) -> int:

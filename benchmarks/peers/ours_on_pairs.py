@@ -11,10 +11,13 @@ from burnish.recipe import assemble as assembling
 from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.policy import open_policy
 from burnish.recipe.read import stage_recipe
-from peers.cases import Case, Contender
+from peers.cases import Case, Contender, PairLoss
 from peers.meter import Meter
 from peers.pair_cases import BETA, LEARNING_RATE
 from peers.stage import ALIKE, Lines, adapter, stage_runner, trained
+
+CHOSEN: dict[PairLoss, str] = {"dpo": "chosen", "kto": "wanted"}
+"""What its answers are called in metrics."""
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
@@ -27,7 +30,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         "model": str(model),
         "data": str(rows),
         "adapter": adapter(case.adapter),
-        "loss": "dpo",
+        "loss": case.loss,
         "beta": BETA,
         "sequences_per_step": case.rows_per_step,
         "learning_rate": LEARNING_RATE,
@@ -44,7 +47,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     def heard(lines: Lines) -> None:
         for line in trained(lines):
             meter.losses.append(float(line["train/loss"]))
-            chosen.append(float(line["train/logprob_chosen"]))
+            chosen.append(float(line[f"train/logprob_{CHOSEN[case.loss]}"]))
         meter.step()
 
     with stage_runner(origins, inputs.feed, output, heard) as run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peers.cases import FLOAT32, AdapterKind, Case, Contender
+from peers.cases import FLOAT32, AdapterKind, Case, Contender, PairLoss
 
 SIZES = ("1M", "15M", "100M")
 PAIRS_PER_STEP = {"1M": 4, "15M": 4, "100M": 2}
@@ -29,9 +29,19 @@ TRL 1.16's DPOTrainer scores in chunks by default; padding_free warns and pads s
 Liger's kernels are Triton's, which has no CPU."""
 
 
-def cases(adapter: AdapterKind) -> tuple[Case, ...]:
-    """All that are compared with this adapter."""
-    return tuple(Case(size, data, adapter, PAIRS_PER_STEP[size]) for size in SIZES for data in ("hh", "long"))
+SEARCHED_KTO = tuple(Contender(f"TRL, float32, {n} answers", "trl", n, FLOAT32) for n in (2, 4, 8))
+"""As `SEARCHED`, of a step's 8 answers (4 at 100M), each a row of its own. One alone has no other's answer, which KTO's
+divergence is estimated from."""
+
+
+def cases(adapter: AdapterKind, loss: PairLoss) -> tuple[Case, ...]:
+    """All that are compared with this adapter and this loss."""
+    return tuple(Case(size, data, adapter, PAIRS_PER_STEP[size], loss) for size in SIZES for data in ("hh", "long"))
+
+
+def searched(loss: PairLoss) -> tuple[Contender, ...]:
+    """What is tried for TRL's best."""
+    return SEARCHED_KTO if loss == "kto" else SEARCHED
 
 
 def precomputed(contender: Contender) -> Contender:

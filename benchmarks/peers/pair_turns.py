@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from peers.cases import Case, Contender
-from peers.pair_cases import AGREEMENT, COMPUTED, SEARCHED, is_exact, peer_of
+from peers.pair_cases import AGREEMENT, COMPUTED, is_exact, peer_of
 from peers.pairs import prompt_share, useful_tokens
 from peers.turns import OURS, Figures, Found, Place, search, train_apart
 
@@ -39,14 +39,15 @@ def train_rewards_here(case: Case, contender: Contender, model: Path, rows: Path
         return train(case, contender, model, rows, Path(output) / "run")
 
 
-def search_pairs(case: Case, place: Place, tried: Sequence[Contender] = SEARCHED) -> Found:
+def search_pairs(case: Case, place: Place, tried: Sequence[Contender]) -> Found:
     """TRL's fastest setting of those that are tried, by useful tokens per second without the first step."""
     tokens = sum(useful_tokens(place.rows(case, searching=True), case.rows_per_step)[1:])
 
     def rate(figures: Figures) -> float:
         return tokens / sum(figures["walls"][1:])
 
-    return search(case, [each for each in tried if each.batch <= case.rows_per_step], place, rate)
+    rows = case.rows_per_step * (2 if case.loss == "kto" else 1)
+    return search(case, [each for each in tried if each.batch <= rows], place, rate)
 
 
 def compare_pairs(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any]:
@@ -107,8 +108,9 @@ def _apart(mine: Figures, other: Figures, case: Case) -> float:
     """The largest relative difference of losses and log-probabilities of chosen (of rewards), in the first two steps.
 
     The first loss is ln 2 whatever is computed; the log-probabilities are not, and the second loss has seen an update.
-    Adapters are drawn differently by the two libraries, so there the first step alone can be compared.
+    Adapters are drawn differently by the two libraries, and so are KTO's mismatched answers, so there the first step
+    alone can be compared.
     """
-    steps = slice(2 if case.adapter == "full" else 1)
+    steps = slice(2 if case.adapter == "full" and case.loss == "dpo" else 1)
     both = [(mine[what][steps], other[what][steps]) for what in ("losses", "chosen")]
     return max(abs(a - b) / abs(b) for ours, theirs in both for a, b in zip(ours, theirs, strict=True))

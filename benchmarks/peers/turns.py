@@ -56,9 +56,9 @@ def train_here(case: Case, contender: Contender, model: Path, rows: Path) -> Fig
 def train_apart(case: Case, contender: Contender, place: Place, *, searching: bool = False) -> Figures | None:
     """In a process of its own, with as many threads as OMP_NUM_THREADS says, or as there are cores; None: it failed,
     and its last words are told."""
-    given = [case.size, case.data, case.adapter, case.per_step], contender.as_json(), str(place.model(case.size))
-    rows = str(place.rows(case, searching=searching))
-    command = [sys.executable, sys.argv[0], "--contender", json.dumps([*given, rows])]
+    folders = str(place.model(case.size)), str(place.rows(case, searching=searching))
+    given = [case.size, case.data, case.adapter, case.per_step, case.loss], contender.as_json(), *folders
+    command = [sys.executable, sys.argv[0], "--contender", json.dumps(given)]
     environment = {**os.environ, **ENVIRONMENT, "BURNISH_CACHE": str(place.folder / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -158,7 +158,10 @@ of the values with these weights [..., G, D']."""
 def _part(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, extras: Extras) -> _Part:
     """Queries [..., G, D] over keys [..., T, D], values [..., T, D']; `unseen` [..., T] is True where not to look. Of
     what sees nothing, the maximum is the least number, and all else is finite and means nothing."""
-    scores = queries @ keys.transpose(-1, -2)
+    if queries.shape[-2] == 1:  # a matrix by a vector is faster than a vector by a matrix
+        scores = (keys @ queries.transpose(-1, -2)).transpose(-1, -2)
+    else:
+        scores = queries @ keys.transpose(-1, -2)
     if extras.softcap is not None:
         scores = extras.softcap * torch.tanh(scores / extras.softcap)
     scores.masked_fill_(unseen, torch.finfo(scores.dtype).min)

@@ -10,13 +10,14 @@ Under `scoring`. For float32 and float64 models these are the plain products. Fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from burnish.model.head import accumulation_dtype
+from burnish.model.linear import packed_matrix, product
 
 ROWS_TOGETHER = 1024
 """About so many rows of narrow gradients are gathered for one product, since adding its [V, H] to the sum costs as
@@ -38,6 +39,10 @@ class HeadMatrix:
         widens = weight.device.type == "cuda" and weight.dtype == source
         return cls(weight, weight if widens else weight.to(accumulation_dtype(weight.dtype)))
 
+    def packed(self) -> Self:
+        """For many logits without a change of the weights, at the cost of a copy."""
+        return replace(self, forward=packed_matrix(self.forward))
+
     @property
     def dtype(self) -> torch.dtype:
         """Of logits and sums."""
@@ -46,13 +51,13 @@ class HeadMatrix:
     def logits(self, source: Tensor) -> Tensor:
         """[m, H] → [m, V] in the type of accumulation."""
         if self.forward.dtype == self.dtype:
-            return source.to(self.dtype) @ self.forward.T
+            return product(source.to(self.dtype), self.forward)
         return torch.mm(source, self.forward.T, out_dtype=self.dtype)
 
     def back(self, gradient: Tensor, out: Tensor) -> Tensor:
         """[m, V] in either type · [V, H] into `out`, [m, H] in the type of accumulation; returns it."""
         if self.given.dtype == out.dtype:
-            return torch.mm(gradient, self.given, out=out)
+            return out.copy_(product(gradient, self.given.T))
         return out.copy_(gradient.to(self.given.dtype) @ self.given)
 
 

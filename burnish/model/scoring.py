@@ -80,12 +80,15 @@ def score(
     return TokenScores(**{kind.value: values[k] for k, kind in enumerate(order)})
 
 
-def all_probabilities(hidden: Tensor, head: Head, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def all_probabilities(
+    hidden: Tensor, head: Head, matrix: HeadMatrix, *, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """What sampling draws from, for a few rows at a time and without gradients.
 
     Args:
         hidden: [R, H] last hidden states; R times the vocabulary is memory.
-        head: the output head, best in the type of accumulation already: else it is converted at every call.
+        head: the output head.
+        matrix: that of the head, ready for many calls.
         temperature: divides the logits.
 
     Returns:
@@ -95,7 +98,7 @@ def all_probabilities(hidden: Tensor, head: Head, *, temperature: float = 1.0) -
     setting = _Setting(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
     nothing = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)  # no target is asked for
-    logits = _Logits(hidden, nothing, HeadMatrix.of(head.weight, hidden.dtype), head.bias, new_rows, setting, ())
+    logits = _Logits(hidden, nothing, matrix, head.bias, new_rows, setting, ())
     chunk = logits.chunk(slice(0, len(hidden)))
     return chunk.probabilities, chunk.log_partition
 

@@ -18,7 +18,9 @@ from torch import Tensor
 from burnish.errors import ModelError
 from burnish.model.decoding import Decoding, Prefill, ResponseKeys
 from burnish.model.head import Head, accumulation_dtype
+from burnish.model.linear import packed
 from burnish.model.policy import Policy
+from burnish.model.products import HeadMatrix
 from burnish.model.scoring import all_probabilities
 from burnish.model.shelves import Arrangement, Shelves, Slot
 from burnish.sampling.base import Prompt, Watcher, check_prompts
@@ -87,7 +89,7 @@ def _writing(policy: Policy) -> Iterator[None]:
     modes = [(module, module.training) for module in policy.model.modules()]
     try:
         policy.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), packed(policy.model):
             yield
     finally:
         for module, mode in modes:
@@ -113,6 +115,7 @@ class _Rollout:
         self.policy, self.writing, self.device = sampler.policy, writing, sampler.policy.device
         self.prompts, self.n = writing.prompts, writing.n
         self.head = _accumulating(sampler.policy.head)
+        self.matrix = HeadMatrix.of(self.head.weight, self.head.weight.dtype).packed()
         room = max((sampler.most_positions - len(prompt.tokens) for prompt in self.prompts), default=1)
         self.most_tokens = min(writing.params.max_new_tokens, room)
         self.most_rows = min(len(self.prompts) * self.n, sampler.rows_at_once or self._rows_in(sampler.cache_bytes))
@@ -188,7 +191,7 @@ class _Rollout:
         for start in range(0, len(self.rows), size):
             part = slice(start, start + size)
             temperature = self.writing.params.scored_temperature
-            probabilities, partition = all_probabilities(hidden[part], self.head, temperature=temperature)
+            probabilities, partition = all_probabilities(hidden[part], self.head, self.matrix, temperature=temperature)
             seen = None if self.seen is None else self.seen.of(slice(start, start + len(probabilities)))
             tokens = self.writing.choose(self.rows[part], probabilities, partition, seen)
             if self.seen is not None:

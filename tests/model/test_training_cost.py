@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from peft import PeftModel
@@ -10,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from burnish.losses import CrossEntropy
 from burnish.model.adapters import AdapterSettings, add_adapter
 from burnish.model.attention import install
+from burnish.model.linear import has_onednn
 from burnish.model.policy import Policy
 from burnish.model.route import Route
 from burnish.packing import count_denominators
@@ -18,7 +21,15 @@ from tests.conftest import FAMILIES, make_groups
 
 SHAPES = [(5, [7]), (3, [4, 6]), (9, [2])]
 TOKENS, SCORED = 12 + 13 + 11, 7 + 10 + 2
-PRODUCTS = {"aten.mm", "aten.addmm", "aten.bmm"}
+PRODUCTS = {"aten.mm", "aten.addmm", "aten.bmm", "mkldnn._linear_pointwise"}
+
+
+def linear_flops(rows, matrix, *_, **__) -> int:
+    """The counter is given shapes: [M, K] and [N, K]."""
+    return 2 * math.prod(rows) * matrix[0]
+
+
+MORE_PRODUCTS = {torch.ops.mkldnn._linear_pointwise: linear_flops} if has_onednn() else {}
 
 
 def make_policy(family: str, *, lora: bool) -> Policy:
@@ -33,7 +44,7 @@ def counted(policy: Policy, groups) -> int:
     """FLOPs of matrix products (without attention's own) of one forward and backward."""
     [microbatch] = policy.pack(groups, 100)
     denominators = count_denominators(groups)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=MORE_PRODUCTS) as counter:
         output = evaluate_loss(policy, microbatch, CrossEntropy(), denominators)
         sum_terms(output, denominators).backward()
     seen = sum(count for name, count in counter.get_flop_counts()["Global"].items() if str(name) in PRODUCTS)

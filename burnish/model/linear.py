@@ -1,0 +1,102 @@
+"""Linear layers on a CPU, multiplied by oneDNN where torch has it: the same sums in float32, often in less time.
+
+Under the model's own code, which is used as it is: `quicken` changes the class of its linear layers and nothing else.
+torch gives float32 products to a BLAS. oneDNN chooses kernels by the processor, can keep a matrix in the order in which
+they read it, and so is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products that give
+gradients of weights stay where they are, since there the two are equally fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether this torch has oneDNN's products, on the kind of processor where they were measured."""
+    capable = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return capable and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[..., K] · [N, K]ᵀ + [N], without a graph; the matrix may come from `packed_matrix`."""
+    if matrix.is_mkldnn or (has_onednn() and _is_plain(rows) and _is_plain(matrix) and rows.numel() > 0):
+        return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], "")
+    return nn.functional.linear(rows, matrix, bias)
+
+
+def packed_matrix(matrix: Tensor) -> Tensor:
+    """A copy of [N, K] in the order in which oneDNN reads it, for many calls of `product`; itself where there is no
+    such order."""
+    if not has_onednn() or not _is_plain(matrix):
+        return matrix
+    return torch.ops.mkldnn._reorder_linear_weight(matrix.detach(), None)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Numbers in float32 in this machine's memory; no subclass (sharded, quantised), which brings its own product."""
+    ours = type(tensor) is Tensor or type(tensor) is nn.Parameter
+    return ours and tensor.device.type == "cpu" and tensor.dtype == torch.float32
+
+
+class _Product(torch.autograd.Function):
+    """`product` of [M, K] with gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows if matrix.requires_grad else None, matrix if rows.requires_grad else None)
+        return product(rows, matrix, bias)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        rows, matrix = ctx.saved_tensors
+        of_rows = None if matrix is None else product(upstream, matrix.T)
+        of_matrix = None if rows is None else upstream.T @ rows
+        of_bias = upstream.sum(dim=0) if ctx.needs_input_grad[2] else None
+        return of_rows, of_matrix, of_bias
+
+
+class QuickLinear(nn.Linear):
+    """A linear layer whose class was changed by `quicken`."""
+
+    _packed: Tensor | None = None
+    """What `packed` keeps for a while."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not _is_plain(input) or not _is_plain(self.weight):
+            return super().forward(input)
+        rows = input.reshape(-1, self.in_features)  # views are made out here, where models may write into them
+        if torch.is_grad_enabled():
+            found = _Product.apply(rows, self.weight, self.bias)
+        else:
+            found = product(rows, self.weight if self._packed is None else self._packed, self.bias)
+        return found.view(*input.shape[:-1], self.out_features)
+
+
+def quicken(model: nn.Module) -> None:
+    """Changes the class of the plain linear layers, on a machine where it helps; adapters come around them later."""
+    if not has_onednn():
+        return
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = QuickLinear
+
+
+@contextmanager
+def packed(model: nn.Module) -> Iterator[None]:
+    """Inside, linear layers keep their matrices a second time, as oneDNN reads them: for many forwards without
+    gradients and without a change of weights. It costs the memory of the layers."""
+    layers = [layer for layer in model.modules() if isinstance(layer, QuickLinear) and _is_plain(layer.weight)]
+    try:
+        for layer in layers:
+            layer._packed = packed_matrix(layer.weight)
+        yield
+    finally:
+        for layer in layers:
+            layer._packed = None
