@@ -29,6 +29,7 @@ from burnish.sources.annotate import logprobs
 from burnish.stopping import StopRule
 from burnish.tasks import Answer
 from burnish.tasks.instructions import InstructionsReward
+from burnish.tasks.learned_judge import LearnedJudge
 from burnish.types import TokenScores
 from tests.conftest import make_groups
 from tests.interrupting import interrupted_at
@@ -370,6 +371,23 @@ def test_looking_leaves_no_trace(world, tmp_path):
 def test_verdicts_of_dear_rewards_are_kept(world, tmp_path):
     done = run(world, tmp_path, reward={**LENGTH, "journal": True})
     assert len(lines(done, "verdicts.jsonl")) > 0
+
+
+def test_a_reward_model_judges_a_whole_run(world, tmp_path):
+    """In its workers and in its own template, as it does alone; and what it says is what the policy learns from."""
+    pairs = {"data": str(world / "pairs.jsonl"), "max_steps": 2, "sequences_per_step": 4, "add_tokens": ["<|pad|>"]}
+    judge = burnish.reward(model=str(world / "model"), output=str(tmp_path / "judge"), **pairs).folder
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "eval_prompts": 2}
+    done = run(world, tmp_path / "run", reward={"name": "reward_model", "model": str(judge)}, **held_out)
+    tried = [sample for sample in lines(done, "samples.jsonl") if "rollout" in sample]
+    alone = LearnedJudge.open(str(judge), None, {})
+    for sample in tried:
+        asked = ({"role": "user", "content": sample["prompt"]},)
+        said = alone(Answer(asked, sample["response"]))
+        assert sample["reward"] == sample["parts"]["reward_model"] == pytest.approx(said, abs=1e-5)
+    assert len({sample["reward"] for sample in tried}) > 1
+    assert all(weight.isfinite().all() for weight in weights(done).values())
+    assert [line["eval/unjudged_share"] for line in lines(done) if "eval/reward" in line] == [0.0, 0.0, 0.0]
 
 
 def test_a_reward_that_fails_stops_the_run_with_the_reason(world, tmp_path):
