@@ -1,9 +1,10 @@
-"""Linear layers on a CPU, multiplied by oneDNN where torch has it: the same sums in float32, often in less time.
+"""Linear layers on a CPU, multiplied by oneDNN where torch has it: the same sums, often in less time.
 
 Under the model's own code, which is used as it is: `quicken` changes the class of its linear layers and nothing else.
 torch gives float32 products to a BLAS. oneDNN chooses kernels by the processor, can keep a matrix in the order in which
-they read it, and so is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products that give
-gradients of weights stay where they are, since there the two are equally fast.
+they read it, and so is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products in
+bfloat16 are oneDNN's already, and gain by that order alone. Those that give gradients of weights stay where they are,
+since there the two are equally fast.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def has_onednn() -> bool:
 
 def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     """[..., K] · [N, K]ᵀ + [N], without a graph; the matrix may come from `packed_matrix`."""
-    if matrix.is_mkldnn or (has_onednn() and _is_plain(rows) and _is_plain(matrix) and rows.numel() > 0):
+    if matrix.is_mkldnn or (has_onednn() and _is_plain(rows, matrix)):
         return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], "")
     return nn.functional.linear(rows, matrix, bias)
 
@@ -34,15 +35,17 @@ def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
 def packed_matrix(matrix: Tensor) -> Tensor:
     """A copy of [N, K] in the order in which oneDNN reads it, for many calls of `product`; itself where there is no
     such order."""
-    if not has_onednn() or not _is_plain(matrix):
+    if not has_onednn() or not (_is_plain(matrix) or _is_plain(matrix, dtype=torch.bfloat16)):
         return matrix
     return torch.ops.mkldnn._reorder_linear_weight(matrix.detach(), None)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Numbers in float32 in this machine's memory; no subclass (sharded, quantised), which brings its own product."""
-    ours = type(tensor) is Tensor or type(tensor) is nn.Parameter
-    return ours and tensor.device.type == "cpu" and tensor.dtype == torch.float32
+def _is_plain(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Numbers of this type in this machine's memory; no subclass (sharded, quantised), which brings its own product."""
+    return all(type(each) in _OURS and each.device.type == "cpu" and each.dtype == dtype for each in tensors)
+
+
+_OURS = frozenset({Tensor, nn.Parameter})
 
 
 class _Product(torch.autograd.Function):
@@ -69,13 +72,12 @@ class QuickLinear(nn.Linear):
     """What `packed` keeps for a while."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not _is_plain(input) or not _is_plain(self.weight):
+        if self._packed is not None and input.dtype == self._packed.dtype and not torch.is_grad_enabled():
+            return product(input, self._packed, self.bias)
+        if not _is_plain(input, self.weight):
             return super().forward(input)
         rows = input.reshape(-1, self.in_features)  # views are made out here, where models may write into them
-        if torch.is_grad_enabled():
-            found = _Product.apply(rows, self.weight, self.bias)
-        else:
-            found = product(rows, self.weight if self._packed is None else self._packed, self.bias)
+        found = _Product.apply(rows, self.weight, self.bias)
         return found.view(*input.shape[:-1], self.out_features)
 
 
@@ -92,10 +94,11 @@ def quicken(model: nn.Module) -> None:
 def packed(model: nn.Module) -> Iterator[None]:
     """Inside, linear layers keep their matrices a second time, as oneDNN reads them: for many forwards without
     gradients and without a change of weights. It costs the memory of the layers."""
-    layers = [layer for layer in model.modules() if isinstance(layer, QuickLinear) and _is_plain(layer.weight)]
+    layers = [layer for layer in model.modules() if isinstance(layer, QuickLinear)]
     try:
         for layer in layers:
-            layer._packed = packed_matrix(layer.weight)
+            matrix = packed_matrix(layer.weight)
+            layer._packed = matrix if matrix.is_mkldnn else None
         yield
     finally:
         for layer in layers:

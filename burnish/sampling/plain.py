@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from burnish.model.attention import plain_attention
+from burnish.model.linear import packed
 from burnish.sampling.base import Prompt, Watcher, check_prompts
 from burnish.sampling.choice import SamplingParams
 from burnish.sampling.rows import Row, Writing
@@ -72,7 +73,7 @@ class PlainSampler:
         rules = StopRules.of(self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.tokenizer)
         writing = Writing(prompts, n, params, rules, step, watcher)
         causal_lm = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        with borrowed(causal_lm):
+        with borrowed(causal_lm), packed(causal_lm):
             for rows in self._batches(prompts, n):
                 _continue(causal_lm, rows, writing)
         return writing.groups()
