@@ -36,9 +36,16 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora."),
 ]
-
-
+STAGES = {
+    "sft": "Supervised fine-tuning: learn to give the responses in a file.",
+    "prefer": "Learn from pairs, rankings or labelled answers: DPO and its family, such as loss=simpo or beta=0.3.",
+    "reward": "Train a reward model on pairs, rankings or scored answers: one number for an answer.",
+    "rl": "Learn by trying, on prompts with references: GRPO and its family; reward=math or reward=my.py:function.",
+}
+"""What the verbs do that run one stage."""
 Model = Annotated[str, typer.Option(help="A hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
+Data = Annotated[str, typer.Option(help="What to learn from: a file, a folder, a pattern or a hub data set.")]
+Output = Annotated[str | None, typer.Option(help="The run folder. Default: runs/ and the verb's name.")]
 EvalData = Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")]
 Seed = Annotated[int | None, typer.Option(help="Of the order of rows and all that is drawn by chance. Default: 0.")]
@@ -59,64 +66,25 @@ def root(
     """Post-training for language models: base model in, the model that you want out."""
 
 
-@app.command()
-def sft(
-    model: Model,
-    data: Annotated[str, typer.Option(help="What to learn: a file, a folder, a pattern or a hub data set.")],
-    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/sft.")] = None,
-    eval_data: EvalData = None,
-    max_steps: MaxSteps = None,
-    seed: Seed = None,
-    settings: Overrides = None,
-) -> None:
-    """Supervised fine-tuning: learn to give the responses in a file. The same command again resumes."""
-    flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    _run_stage("sft", flags, settings, output)
+def _add_stage(method: str, about: str) -> None:
+    """A verb that runs one stage; all have the same flags."""
+
+    @app.command(method, help=f"{about} The same command again resumes.")
+    def stage(
+        model: Model,
+        data: Data,
+        output: Output = None,
+        eval_data: EvalData = None,
+        max_steps: MaxSteps = None,
+        seed: Seed = None,
+        settings: Overrides = None,
+    ) -> None:
+        flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
+        _run_stage(method, flags, settings, output)
 
 
-@app.command()
-def prefer(
-    model: Model,
-    data: Annotated[str, typer.Option(help="Pairs, rankings or labelled answers: a file, a folder or a hub set.")],
-    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/prefer.")] = None,
-    eval_data: EvalData = None,
-    max_steps: MaxSteps = None,
-    seed: Seed = None,
-    settings: Overrides = None,
-) -> None:
-    """Learn from preferences: DPO and its family, such as loss=simpo or beta=0.3. The same command again resumes."""
-    flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    _run_stage("prefer", flags, settings, output)
-
-
-@app.command()
-def reward(
-    model: Model,
-    data: Annotated[str, typer.Option(help="Pairs, rankings or scored answers: a file, a folder or a hub set.")],
-    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/reward.")] = None,
-    eval_data: EvalData = None,
-    max_steps: MaxSteps = None,
-    seed: Seed = None,
-    settings: Overrides = None,
-) -> None:
-    """Train a reward model: one number for an answer, such as centring=0.01. The same command again resumes."""
-    flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    _run_stage("reward", flags, settings, output)
-
-
-@app.command()
-def rl(
-    model: Model,
-    data: Annotated[str, typer.Option(help="Prompts with references: a file, a folder or a hub set.")],
-    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/rl.")] = None,
-    eval_data: EvalData = None,
-    max_steps: MaxSteps = None,
-    seed: Seed = None,
-    settings: Overrides = None,
-) -> None:
-    """Learn by trying: GRPO and its family, with reward=math or reward=my.py:function. The same command resumes."""
-    flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
-    _run_stage("rl", flags, settings, output)
+for _method, _about in STAGES.items():
+    _add_stage(_method, _about)
 
 
 @app.command()
