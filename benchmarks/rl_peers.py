@@ -6,11 +6,12 @@
 Llamas of 1, 15 and 100 million parameters with random weights; prompts of 32 to 256 tokens of real text, eight
 responses of 128 tokens to each (nothing ends one earlier, so all write and learn the same number of tokens); one update
 for each batch, no divergence, a reward that costs nothing. First, TRL's fastest setting is sought (`peers/rl_cases.py`
-has those that are tried). Then Burnish, TRL's best and TRL with its defaults train in turn, each in a process of its
-own with the same allocator. Told are seconds per step without the first, their parts, and the peak of memory above the
-loaded model (the processes in which Burnish judges are told beside it). They write other responses, since they draw by
-other numbers; so Burnish computes TRL's first step again from TRL's responses, and advantages and the gradient's norm
-must agree in four digits, where TRL computes in float32.
+has those that are tried). Then Burnish in float32 and in bfloat16, TRL's best and TRL with its defaults train in turn,
+each in a process of its own with the same allocator; who computes in bfloat16 is compared with who does. Told are
+seconds per step without the first, their parts, and the peak of memory above the loaded model (the processes in which
+Burnish judges are told beside it). They write other responses, since they draw by other numbers; so Burnish computes
+TRL's first step again from TRL's responses, and advantages and the gradient's norm must agree in four digits, where TRL
+computes in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peers.cases import Case, Contender
+from peers.cases import BURNISH_BFLOAT16, Case, Contender
 from peers.command import arguments, known_best, trained_as_contender
 from peers.rl_cases import BURNISH, CASES, DEFAULTS, PARTS, SEARCHED
 from peers.turns import Place, measure
@@ -48,10 +49,10 @@ def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int
 
 def print_table(result: dict[str, Any]) -> None:
     """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
-    ours = result["contenders"][BURNISH.name]
     print(f"\n**{result['case']}**, {result['prompts_per_step']} prompts a step\n")
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for name, each in result["contenders"].items():
+        ours = result["contenders"][each["beside"]]
         parts = " | ".join(f"{each[part]:.2f}" for part in (*PARTS, "rest"))
         print(
             f"| {name} | {each['seconds_per_step']:.2f} | {each['seconds_per_step'] / ours['seconds_per_step']:.2f}× "
@@ -59,19 +60,22 @@ def print_table(result: dict[str, Any]) -> None:
             f"| {each.get('norms_apart', 0.0):.0e} |",
             flush=True,
         )
-    print(f"\nprocesses that judge, beside it: {ours['beside_mib']:,.0f} MiB", flush=True)
+    beside = result["contenders"][BURNISH.name]["beside_mib"]
+    print(f"\nprocesses that judge, beside it: {beside:,.0f} MiB", flush=True)
 
 
 def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, known: Contender | None) -> None:
     """Searches for TRL's best unless it is known, compares, tells."""
     from peers.rl_turns import compare_prompts, search_prompts
 
-    others = () if given.brief else (DEFAULTS,)
+    ours, others = (BURNISH, BURNISH_BFLOAT16), () if given.brief else (DEFAULTS,)
     measure(
         chosen,
         given.json,
         seek=lambda case: (known, {}) if known else search_prompts(case, place),
-        compare=lambda case, best: compare_prompts(case, (BURNISH, best, *others), place, given.rounds),
+        compare=lambda case, best: compare_prompts(
+            case, (BURNISH, BURNISH_BFLOAT16, best, *others), place, given.rounds
+        ),
         tell=print_table,
     )
 

@@ -16,7 +16,7 @@ from burnish.model.load import load_policy
 from burnish.optim import Optimizer, OptimizerSettings
 from burnish.step import Trainer
 from burnish.types import Group, Response
-from peers.cases import Case, Contender
+from peers.cases import BURNISH_BFLOAT16, Case, Contender
 from peers.rl_cases import AGREEMENT, BURNISH, PARTS, RESPONSES, SEARCHED, WRITTEN, is_exact
 from peers.turns import OURS, Figures, Found, Place, search, train_apart
 
@@ -53,7 +53,8 @@ def compare_prompts(case: Case, rivals: Sequence[Contender], place: Place, round
     for rival in rivals:
         if not found[rival.name]:
             continue
-        summaries[rival.name] = _summary(found[rival.name])
+        twin = BURNISH_BFLOAT16 if rival.narrow and found.get(BURNISH_BFLOAT16.name) else BURNISH
+        summaries[rival.name] = {**_summary(found[rival.name]), "beside": twin.name}
         if rival.library != OURS:
             gaps = gaps_of(place.model(case.size), found[rival.name][0])
             assert not is_exact(rival) or max(gaps.values()) < AGREEMENT, f"{case.name}: {rival.name}: {gaps}"
