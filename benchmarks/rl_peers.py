@@ -73,9 +73,7 @@ def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, known: 
         chosen,
         given.json,
         seek=lambda case: (known, {}) if known else search_prompts(case, place),
-        compare=lambda case, best: compare_prompts(
-            case, (BURNISH, BURNISH_BFLOAT16, best, *others), place, given.rounds
-        ),
+        compare=lambda case, best: compare_prompts(case, (*ours, best, *others), place, given.rounds),
         tell=print_table,
     )
 
