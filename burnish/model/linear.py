@@ -12,10 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+PACKED_BYTES = 2**31
+"""Most memory for matrices that are kept a second time: those of a model of 500 million parameters in float32, of
+twice as many in bfloat16. Those of a larger model that come later stay as they are."""
+_OURS = frozenset({Tensor, nn.Parameter})
 
 
 @cache
@@ -45,9 +52,6 @@ def _is_plain(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     return all(type(each) in _OURS and each.device.type == "cpu" and each.dtype == dtype for each in tensors)
 
 
-_OURS = frozenset({Tensor, nn.Parameter})
-
-
 class _Product(torch.autograd.Function):
     """`product` of [M, K] with gradients."""
 
@@ -57,6 +61,7 @@ class _Product(torch.autograd.Function):
         return product(rows, matrix, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         rows, matrix = ctx.saved_tensors
         of_rows = None if matrix is None else product(upstream, matrix.T)
@@ -93,11 +98,12 @@ def quicken(model: nn.Module) -> None:
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
     """Inside, linear layers keep their matrices a second time, as oneDNN reads them: for many forwards without
-    gradients and without a change of weights. It costs the memory of the layers."""
+    gradients and without a change of weights. It costs the memory of the layers, up to `PACKED_BYTES`."""
     layers = [layer for layer in model.modules() if isinstance(layer, QuickLinear)]
+    sizes = accumulate(layer.weight.numel() * layer.weight.element_size() for layer in layers)
     try:
-        for layer in layers:
-            matrix = packed_matrix(layer.weight)
+        for layer, size in zip(layers, sizes, strict=True):
+            matrix = packed_matrix(layer.weight) if size <= PACKED_BYTES else layer.weight
             layer._packed = matrix if matrix.is_mkldnn else None
         yield
     finally:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import ModelError
+from burnish.model.decoder import decoder_of
 from burnish.model.decoding import Decoding, Prefill, ResponseKeys
 from burnish.model.head import Head, accumulation_dtype
 from burnish.model.linear import packed
@@ -89,7 +90,7 @@ def _writing(policy: Policy) -> Iterator[None]:
     modes = [(module, module.training) for module in policy.model.modules()]
     try:
         policy.model.eval()
-        with torch.no_grad(), packed(policy.model):
+        with torch.no_grad(), packed(decoder_of(policy.causal_lm)):
             yield
     finally:
         for module, mode in modes:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from burnish.model import linear
 from burnish.model.linear import QuickLinear, has_onednn, packed, packed_matrix, product, quicken
 
 needs_onednn = pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN, or this processor no AVX")
@@ -107,6 +108,15 @@ def test_nothing_is_left_where_writing_fails() -> None:
     with pytest.raises(RuntimeError), packed(quick):
         quick(torch.randn(3, 8))
     assert quick._packed is None
+
+
+@needs_onednn
+def test_a_large_model_keeps_only_its_first_matrices_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3), nn.Linear(3, 2))
+    quicken(model)
+    monkeypatch.setattr(linear, "PACKED_BYTES", 4 * (7 * 5 + 5 * 3))
+    with packed(model):
+        assert [layer._packed is not None for layer in model] == [True, True, False]
 
 
 @needs_onednn
