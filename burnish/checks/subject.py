@@ -84,7 +84,7 @@ class Subject:
         """The first held-out rows; None: the recipe has none."""
         data = self.stage.eval_data
         reader = self.opener.reader
-        return reader.gate(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
+        return reader.gate_measured(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
 
     @cached_property
     def policy(self) -> Policy:

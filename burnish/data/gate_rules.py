@@ -31,6 +31,10 @@ class Rules(Settings):
     leak: Rule = "drop"
     """A row of the training whose prompt is in eval_data."""
     most_longer: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Stop if the better answer is the longer one in a larger share of the pairs."""
+    """Stop if the better answer is the longer one in a larger share of the pairs to learn from."""
     least_per_tag: Annotated[int, Field(ge=0)] = 0
-    """Stop if fewer rows carry a tag (column tags), or two tags that meet in a row."""
+    """Stop if fewer rows to learn from carry a tag (column tags), or two tags that meet in a row."""
+
+    def of_measured(self) -> Rules:
+        """For rows that are measured: what a policy could learn from all of them together does not stop a run."""
+        return self.model_copy(update={"most_longer": 1.0, "least_per_tag": 0})

@@ -55,7 +55,7 @@ class HeldOut:
         """
         if settings.eval_data is None:
             return None
-        opened, gate = reader.gate(reader.open(settings.eval_data))
+        opened, gate = reader.gate_measured(reader.open(settings.eval_data))
         groups = opened.preparation.whole(told=told)
         asked = _asked(settings, reader, opened, groups) if settings.eval_answers else ()
         return cls(settings, opened, groups, asked, gate)

@@ -80,7 +80,7 @@ class Opener:
         """The rows to learn from and those to measure on, as far as they pass the gate."""
         held_out, gate = None, None
         if self.stage.eval_data:
-            held_out, gate = self.reader.gate(self.reader.open(self.stage.eval_data))
+            held_out, gate = self.reader.gate_measured(self.reader.open(self.stage.eval_data))
         return self.reader.gate(self.reader.open(self.stage.data), gate)[0], held_out
 
 

@@ -112,7 +112,7 @@ def evaluate_judgements(
     reading = JudgementEvaluation(**settings.model_dump(exclude_unset=True), names=judging.names)
     opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
-    rows, gate = reader.gate(reader.open(source_of(settings)))
+    rows, gate = reader.gate_measured(reader.open(source_of(settings)))
     assert gate is not None, "judged rows pass a gate"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
     policy, budget = measured_policy(opened), reader.tokens_per_microbatch

@@ -122,16 +122,23 @@ class Reader:
         return Opened(opened, preparation, self.max_positions)
 
     def gate(self, opened: Opened, held_out: Gate | None = None) -> tuple[Opened, Gate | None]:
-        """The rows that pass the gate, and what it found; None: the stage has none.
+        """The rows to learn from that pass the gate, and what it found; None: the stage has none.
 
         Args:
             opened: rows.
-            held_out: the gate of the rows that are measured; None: there are none, or these are they.
+            held_out: the gate of the rows that are measured; None: there are none.
 
         Raises:
             DataError: something was found whose rule is to stop.
         """
-        if self.reading.gate_rules is None:
-            return opened, None
-        gate = inspect(opened.data, self.reading.gate_rules, held_out)
-        return (opened.picked(gate.passed) if len(gate.passed) < gate.num_rows else opened), gate
+        rules = self.reading.gate_rules
+        return (opened, None) if rules is None else _passed(opened, inspect(opened.data, rules, held_out))
+
+    def gate_measured(self, opened: Opened) -> tuple[Opened, Gate | None]:
+        """As `gate`, of rows that are measured."""
+        rules = self.reading.gate_rules
+        return (opened, None) if rules is None else _passed(opened, inspect(opened.data, rules.of_measured()))
+
+
+def _passed(opened: Opened, gate: Gate) -> tuple[Opened, Gate]:
+    return (opened.picked(gate.passed) if len(gate.passed) < gate.num_rows else opened), gate
