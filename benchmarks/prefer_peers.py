@@ -1,7 +1,7 @@
 """Direct preference optimisation by Burnish beside TRL's DPOTrainer: the same weights, pairs, order, optimiser, type.
 
     python benchmarks/prefer_peers.py --shared ../shared --only 15M --json docs/pictures/prefer_peers.json
-    python benchmarks/prefer_peers.py --sharing
+    python benchmarks/prefer_peers.py --sharing --picture docs/pictures/sharing.png
 
 Llamas of 1, 15 and 100 million parameters with random weights; pairs of HH-RLHF (helpful-base, split test, 30 to 1 000
 tokens each), and long prompts made of the same text (200 to 600 tokens, answers of 40 to 120); full weights or LoRA.
@@ -63,15 +63,16 @@ def main() -> None:
     parser.add_argument("--brief", action="store_true", help="without TRL's defaults")
     parser.add_argument("--loss", choices=("dpo", "kto"), default="dpo")
     parser.add_argument("--sharing", action="store_true", help="what sharing prompts gives alone, at --only (15M)")
+    parser.add_argument("--picture", type=Path, help="where --sharing is drawn")
     given = parser.parse_args()
     if trained_as_contender(given, train_pairs_here):
         return
     if given.sharing:
         if ENVIRONMENT.items() - os.environ.items():  # an allocator is chosen when a process begins
             os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
-        from peers.sharing import print_gains
+        from peers.sharing import tell_gains
 
-        print_gains(given.only or "15M", given.rounds)
+        tell_gains(given.only or "15M", given.rounds, given.picture)
         return
     known = next(iter(known_best(parser, given, searched(given.loss))), None)
     chosen = [case for case in cases(given.adapter, given.loss) if given.only in case.name]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -63,11 +65,31 @@ def gains(size: str, rounds: int) -> Iterator[Gain]:
         yield Gain(share, median(ratios[1:]), unshared / shared, decoder)
 
 
-def print_gains(size: str, rounds: int) -> None:
-    """A table, line by line."""
+def tell_gains(size: str, rounds: int, picture: Path | None) -> None:
+    """A table, line by line; and drawn, if a file is named for it."""
     print("| prompt's share | sharing gains | predicted by cost | 2(P+R)/(P+2R) |\n|---|---|---|---|")
+    found = []
     for gain in gains(size, rounds):
         print(f"| {gain.share:.0%} | {gain.measured:.2f}× | {gain.by_cost:.2f}× | {gain.decoder:.2f}× |", flush=True)
+        found.append(gain)
+    if picture is not None:
+        _draw(found, size, picture)
+
+
+def _draw(found: Sequence[Gain], size: str, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(6.0, 3.6), layout="constrained")
+    shares = [gain.share for gain in found]
+    axes.plot(shares, [gain.decoder for gain in found], ":", color="0.6", label="2(P + R) / (P + 2R): every token")
+    axes.plot(
+        shares, [gain.by_cost for gain in found], "--", color="tab:blue", label="predicted: head on answers alone"
+    )
+    axes.plot(shares, [gain.measured for gain in found], "o-", color="tab:orange", label="measured")
+    axes.axhline(1.0, color="0.85", linewidth=0.8)
+    axes.set(
+        xlabel="prompt's share of prompt and answer", ylabel="times as fast", title=f"DPO at {size}, prompts shared"
+    )
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
 
 
 def _policy(size: str) -> Policy:
