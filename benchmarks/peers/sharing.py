@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
+
+mpl.use("agg")
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from burnish.losses.preference import preference_loss
