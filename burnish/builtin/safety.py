@@ -57,3 +57,8 @@ def requests(split: Split, seed: int) -> Iterator[Request]:
         refusal, answer = draw.choice(_REFUSALS), answer.format(**filled)
         chosen, rejected = (refusal, answer) if harmful else (answer, refusal)
         yield Request(asked.format(**filled), chosen, rejected, "harmful" if harmful else "harmless")
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an answer is one of those with which this world refuses."""
+    return any(refusal in text for refusal in _REFUSALS)

@@ -5,10 +5,15 @@ torch gives float32 products to a BLAS. oneDNN chooses kernels by the processor,
 they read it, and so is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products in
 bfloat16 are oneDNN's already, and gain by that order alone. Those that give gradients of weights stay where they are,
 since there the two are equally fast.
+
+oneDNN compiles a kernel for every shape that it meets, and keeps a thousand of them, nearly a megabyte each: hundreds
+of megabytes where every microbatch has another number of tokens. So it is told to keep few (unless the environment says
+how many, or something has used it before this module is imported), and the few rows of a sampler are rounded up.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+KEPT_KERNELS = "32"
+"""Those of a microbatch, forwards and backwards, and some more; each takes about a millisecond to compile."""
+for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # oneDNN's own, and that of torch around it
+    os.environ.setdefault(_name, KEPT_KERNELS)
+SMALLEST = 2**16
+"""Numbers of the smallest matrix for which this is worth while."""
 PACKED_BYTES = 2**31
 """Most memory for matrices that are kept a second time: those of a model of 500 million parameters in float32, of
 twice as many in bfloat16. Those of a larger model that come later stay as they are."""
@@ -33,8 +44,11 @@ def has_onednn() -> bool:
 
 
 def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-    """[..., K] · [N, K]ᵀ + [N], without a graph; the matrix may come from `packed_matrix`."""
-    if matrix.is_mkldnn or (has_onednn() and _is_plain(rows, matrix)):
+    """[M, K] · [N, K]ᵀ + [N], without a graph; the matrix may come from `packed_matrix`."""
+    if matrix.is_mkldnn:
+        more = nn.functional.pad(rows, (0, 0, 0, -len(rows) % (8 if len(rows) <= 64 else 64)))
+        return torch.ops.mkldnn._linear_pointwise(more, matrix, bias, "none", [], "")[: len(rows)]
+    if has_onednn() and _is_plain(rows, matrix) and matrix.numel() >= SMALLEST:
         return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], "")
     return nn.functional.linear(rows, matrix, bias)
 
@@ -42,7 +56,8 @@ def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
 def packed_matrix(matrix: Tensor) -> Tensor:
     """A copy of [N, K] in the order in which oneDNN reads it, for many calls of `product`; itself where there is no
     such order."""
-    if not has_onednn() or not (_is_plain(matrix) or _is_plain(matrix, dtype=torch.bfloat16)):
+    known = _is_plain(matrix) or _is_plain(matrix, dtype=torch.bfloat16)
+    if not has_onednn() or not known or matrix.numel() < SMALLEST:
         return matrix
     return torch.ops.mkldnn._reorder_linear_weight(matrix.detach(), None)
 
@@ -77,12 +92,13 @@ class QuickLinear(nn.Linear):
     """What `packed` keeps for a while."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if self._packed is not None and input.dtype == self._packed.dtype and not torch.is_grad_enabled():
-            return product(input, self._packed, self.bias)
-        if not _is_plain(input, self.weight):
-            return super().forward(input)
         rows = input.reshape(-1, self.in_features)  # views are made out here, where models may write into them
-        found = _Product.apply(rows, self.weight, self.bias)
+        if self._packed is not None and input.dtype == self._packed.dtype and not torch.is_grad_enabled():
+            found = product(rows, self._packed, self.bias)
+        elif _is_plain(input, self.weight) and self.weight.numel() >= SMALLEST:
+            found = _Product.apply(rows, self.weight, self.bias)
+        else:
+            return super().forward(input)
         return found.view(*input.shape[:-1], self.out_features)
 
 

@@ -10,6 +10,12 @@ from torch.testing import assert_close
 from burnish.model import linear
 from burnish.model.linear import QuickLinear, has_onednn, packed, packed_matrix, product, quicken
 
+
+@pytest.fixture(autouse=True)
+def small_matrices_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "SMALLEST", 0)
+
+
 needs_onednn = pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN, or this processor no AVX")
 
 
@@ -126,6 +132,22 @@ def test_packed_matrices_are_not_used_where_gradients_are() -> None:
         rows = torch.randn(3, 7, requires_grad=True)
         quick(rows).sum().backward()
         assert_close(rows.grad, quick.weight.detach().sum(dim=0).expand(3, 7))
+
+
+@needs_onednn
+@pytest.mark.parametrize("count", [1, 8, 9, 64, 65, 130])
+def test_any_number_of_rows_is_rounded_up_and_down_again(count: int) -> None:
+    rows, matrix = torch.randn(count, 7), torch.randn(5, 7)
+    assert_close(product(rows, packed_matrix(matrix)), rows @ matrix.T)
+
+
+@needs_onednn
+def test_small_matrices_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, quick = layers()
+    monkeypatch.setattr(linear, "SMALLEST", 7 * 5 + 1)
+    rows = torch.randn(3, 7)
+    assert torch.equal(quick(rows), plain(rows))
+    assert packed_matrix(quick.weight) is quick.weight
 
 
 @needs_onednn
