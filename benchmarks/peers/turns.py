@@ -20,6 +20,8 @@ Figures = dict[str, Any]
 Found = tuple[Contender, dict[str, float]]
 """TRL's fastest setting, and the rate of each that was tried."""
 OURS = "burnish"
+INHERITED = dict(os.environ)
+"""What all contenders inherit: as it is before Burnish, in this process, says anything to libraries by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def train_apart(case: Case, contender: Contender, place: Place, *, searching: bo
     folders = str(place.model(case.size)), str(place.rows(case, searching=searching))
     given = [case.size, case.data, case.adapter, case.per_step, case.loss], contender.as_json(), *folders
     command = [sys.executable, sys.argv[0], "--contender", json.dumps(given)]
-    environment = {**os.environ, **ENVIRONMENT, "BURNISH_CACHE": str(place.folder / "cache")}
+    environment = {**INHERITED, **ENVIRONMENT, "BURNISH_CACHE": str(place.folder / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{case.name}: {contender.name} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)

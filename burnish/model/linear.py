@@ -7,8 +7,9 @@ bfloat16 are oneDNN's already, and gain by that order alone. Those that give gra
 since there the two are equally fast.
 
 oneDNN compiles a kernel for every shape that it meets, and keeps a thousand of them, nearly a megabyte each: hundreds
-of megabytes where every microbatch has another number of tokens. So it is told to keep few (unless the environment says
-how many, or something has used it before this module is imported), and the few rows of a sampler are rounded up.
+of megabytes where every microbatch has another number of tokens. So `quicken` tells it to keep few, by the process's
+environment (unless that says how many; and in vain if something has used it before), and the few rows of a sampler are
+rounded up.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from torch.autograd.function import once_differentiable
 
 KEPT_KERNELS = "32"
 """Those of a microbatch, forwards and backwards, and some more; each takes about a millisecond to compile."""
-for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # oneDNN's own, and that of torch around it
-    os.environ.setdefault(_name, KEPT_KERNELS)
+CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""Names in the environment: oneDNN's own cache, and that of torch around it."""
 SMALLEST = 2**16
 """Numbers of the smallest matrix for which this is worth while."""
 PACKED_BYTES = 2**31
@@ -48,9 +49,14 @@ def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     if matrix.is_mkldnn:
         more = nn.functional.pad(rows, (0, 0, 0, -len(rows) % (8 if len(rows) <= 64 else 64)))
         return torch.ops.mkldnn._linear_pointwise(more, matrix, bias, "none", [], "")[: len(rows)]
-    if has_onednn() and _is_plain(rows, matrix) and matrix.numel() >= SMALLEST:
+    if _gains(rows, matrix):
         return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], "")
     return nn.functional.linear(rows, matrix, bias)
+
+
+def _gains(rows: Tensor, matrix: Tensor) -> bool:
+    """Whether oneDNN is to multiply them as they are."""
+    return has_onednn() and _is_plain(rows, matrix) and matrix.numel() >= SMALLEST
 
 
 def packed_matrix(matrix: Tensor) -> Tensor:
@@ -95,7 +101,7 @@ class QuickLinear(nn.Linear):
         rows = input.reshape(-1, self.in_features)  # views are made out here, where models may write into them
         if self._packed is not None and input.dtype == self._packed.dtype and not torch.is_grad_enabled():
             found = product(rows, self._packed, self.bias)
-        elif _is_plain(input, self.weight) and self.weight.numel() >= SMALLEST:
+        elif _gains(rows, self.weight):
             found = _Product.apply(rows, self.weight, self.bias)
         else:
             return super().forward(input)
@@ -106,6 +112,8 @@ def quicken(model: nn.Module) -> None:
     """Changes the class of the plain linear layers, on a machine where it helps; adapters come around them later."""
     if not has_onednn():
         return
+    for name in CAPACITIES:  # read by the first product
+        os.environ.setdefault(name, KEPT_KERNELS)
     for layer in model.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = QuickLinear

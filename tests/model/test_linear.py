@@ -1,6 +1,7 @@
 """Linear layers multiplied by oneDNN: the numbers of plain layers, their gradients, and nothing left behind."""
 
 import copy
+import os
 
 import pytest
 import torch
@@ -162,6 +163,16 @@ def test_a_layer_is_saved_and_copied_as_what_it_was() -> None:
     rows = torch.randn(2, 7)
     assert torch.equal(copy.deepcopy(quick)(rows), quick(rows))
     assert type(quick) is (QuickLinear if has_onednn() else nn.Linear)
+
+
+@needs_onednn
+def test_few_kernels_are_kept_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = linear.CAPACITIES
+    monkeypatch.setenv(first, "7")
+    monkeypatch.setenv(second, "unset afterwards")
+    monkeypatch.delenv(second)
+    quicken(nn.Sequential(nn.Linear(7, 5)))
+    assert (os.environ[first], os.environ[second]) == ("7", linear.KEPT_KERNELS)
 
 
 def test_subclasses_keep_their_own_product() -> None:
