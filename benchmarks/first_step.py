@@ -24,7 +24,7 @@ from pathlib import Path
 from data_speed import make_tokenizer, write_rows
 from transformers import LlamaConfig, LlamaForCausalLM
 
-OURS = "import torch, transformers, peft, datasets, burnish.recipe.run"
+OURS = "import torch, transformers, peft, datasets, burnish.stages.run"
 THEIRS = "import torch, datasets; from trl import SFTConfig, SFTTrainer"
 TRL = """
 import sys, datasets

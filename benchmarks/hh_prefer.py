@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import burnish
-from burnish.recipe.finished import Finished
+from burnish.stages.result import Finished
 
 MEASURES = {
     "by log-probability": "pair_accuracy_by_logprob",

@@ -34,7 +34,7 @@ from burnish.losses import CrossEntropy
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.optim import Optimizer, OptimizerSettings
-from burnish.recipe.reader import TOKENS_PER_MICROBATCH
+from burnish.stages.reader import TOKENS_PER_MICROBATCH
 from burnish.step import Trainer
 from burnish.types import Group, Response
 

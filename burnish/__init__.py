@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line's help must not
-    from burnish.recipe.finished import Finished
-    from burnish.recipe.generation import Generated
+    from burnish.stages.result import Finished
+    from burnish.verbs.generate import Generated
 
 __version__ = "0.1.0"
 
 
 def run(recipe: str | Path, *overrides: str) -> Finished:
-    """Runs a recipe file, or goes on with it; overrides are ``"key=value"``. See `burnish.recipe.run.run`."""
+    """Runs a recipe file, or goes on with it; overrides are ``"key=value"``. See `burnish.stages.run.run`."""
     from burnish.recipe.read import read_recipe
-    from burnish.recipe.run import run as run_recipe
+    from burnish.stages.run import run as run_recipe
 
     return run_recipe(read_recipe(Path(recipe), overrides))
 
@@ -57,10 +57,10 @@ def generate(
     *, model: str, data: str, output: str | Path | None = None, base: str | None = None, **settings: Any
 ) -> Generated:
     """Answers the prompts of a file, into a file if one is named; settings are those of ``burnish generate``, such as
-    ``responses=8``. See `burnish.recipe.generation.generate`."""
-    from burnish.recipe.evaluation import read_settings
-    from burnish.recipe.generation import Generation
-    from burnish.recipe.generation import generate as write_answers
+    ``responses=8``. See `burnish.verbs.generate.generate`."""
+    from burnish.verbs.evaluate import read_settings
+    from burnish.verbs.generate import Generation
+    from burnish.verbs.generate import generate as write_answers
 
     given = read_settings(Generation, {"data": data, **settings}, [])
     return write_answers(model, given, output=None if output is None else Path(output), base=base)
@@ -69,6 +69,6 @@ def generate(
 def _train(method: str, output: str, settings: dict[str, Any]) -> Finished:
     """A recipe of one stage, run."""
     from burnish.recipe.read import stage_recipe
-    from burnish.recipe.run import run as run_recipe
+    from burnish.stages.run import run as run_recipe
 
     return run_recipe(stage_recipe(method, settings, output=output))

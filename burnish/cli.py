@@ -123,7 +123,7 @@ def report(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
-    from burnish.recipe.editors import schema_text
+    from burnish.recipe.json_schema import schema_text
 
     typer.echo(schema_text(), nl=False)
 
@@ -137,7 +137,7 @@ def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | N
 
 
 def _run(origins: Origins) -> None:
-    from burnish.recipe.run import run as run_recipe
+    from burnish.stages.run import run as run_recipe
 
     finished = run_recipe(origins)
     if finished.again:

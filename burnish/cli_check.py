@@ -63,9 +63,9 @@ def _read(given: list[str], model: str | None, data: str | None) -> Origins:
 def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     """All verdicts, each told as it comes."""
     from burnish.checks import OF_MODEL, OF_PROMPTS, OF_ROWS, estimate
-    from burnish.recipe.conditions import out_of_memory_explained, repeatable
     from burnish.recipe.read import stage_names
-    from burnish.recipe.reward import Reward
+    from burnish.stages.conditions import out_of_memory_explained, repeatable
+    from burnish.stages.reward.settings import Reward
 
     names = stage_names(subject.recipe)
     lines = []

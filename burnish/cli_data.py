@@ -66,7 +66,7 @@ def profile(
     from burnish.data.cache import samples_of
     from burnish.data.profile import profile as profile_of
     from burnish.data.profile_page import ProfileTables, write_profile
-    from burnish.recipe.inputs import open_to_look
+    from burnish.stages.supervised_data import open_to_look
     from burnish.watch import count_on_terminal
 
     opened = open_to_look(model, data, settings or [], stage)
@@ -99,7 +99,7 @@ def view(
 
     from burnish.data.cache import samples_of
     from burnish.data.view import longest_rows, page, rows_with, show
-    from burnish.recipe.inputs import open_to_look
+    from burnish.stages.supervised_data import open_to_look
     from burnish.watch import count_on_terminal
 
     if sum(choice is not None for choice in (index, search, longest)) > 1:

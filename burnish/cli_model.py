@@ -17,10 +17,10 @@ import typer
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.model.adapters.combine import Combination
     from burnish.model.write import Form
-    from burnish.recipe.evaluation import Evaluated
-    from burnish.recipe.judgement_evaluation import EvaluatedJudgements
-    from burnish.recipe.pair_evaluation import EvaluatedPairs
-    from burnish.recipe.pass_evaluation import EvaluatedPasses
+    from burnish.verbs.evaluate import Evaluated
+    from burnish.verbs.evaluate_preferences import EvaluatedPairs
+    from burnish.verbs.evaluate_reward_model import EvaluatedJudgements
+    from burnish.verbs.evaluate_rewards import EvaluatedPasses
 
     Found = Evaluated | EvaluatedPairs | EvaluatedJudgements | EvaluatedPasses
 
@@ -53,7 +53,7 @@ def chat(
     """Talk to a model, in the terminal or through a pipe (a message each line). /help shows the commands."""
     from burnish.evaluate.chat import HELP, Chat, converse
     from burnish.model.open import open_model, with_template
-    from burnish.recipe.evaluation import ChatSettings, read_settings
+    from burnish.verbs.evaluate import ChatSettings, read_settings
 
     given = read_settings(ChatSettings, {}, settings or [])
     opened = open_model(model, base=base)
@@ -130,11 +130,11 @@ def evaluate(
 def _measured(model: str, data: str, settings: list[str], base: str | None) -> Found:
     """By what the settings ask for, what the model is, and what the rows mean."""
     from burnish.config.text import parse_overrides
-    from burnish.recipe.evaluation import Evaluation, read_settings
-    from burnish.recipe.evaluation import evaluate as measure
-    from burnish.recipe.judgement_evaluation import evaluate_judgements, judging_to_measure
-    from burnish.recipe.pair_evaluation import evaluate_pairs, holds_comparisons
-    from burnish.recipe.pass_evaluation import PassEvaluation, evaluate_passes
+    from burnish.verbs.evaluate import Evaluation, read_settings
+    from burnish.verbs.evaluate import evaluate as measure
+    from burnish.verbs.evaluate_preferences import evaluate_pairs, holds_comparisons
+    from burnish.verbs.evaluate_reward_model import evaluate_judgements, judging_to_measure
+    from burnish.verbs.evaluate_rewards import PassEvaluation, evaluate_passes
 
     if "verifier" in parse_overrides(settings):
         return evaluate_passes(model, read_settings(PassEvaluation, {"data": data}, settings), base=base)
@@ -163,7 +163,7 @@ def _show(found: Found) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from burnish.recipe.evaluation import Evaluated
+    from burnish.verbs.evaluate import Evaluated
 
     table = Table("figure", "value", box=None, pad_edge=False)
     left_out = f" ({found.left_out:,} left out)" if found.left_out else ""
@@ -185,9 +185,9 @@ def generate(
     base: Base = None,
 ) -> None:
     """Answer the prompts in a file, a line for each. The same command again goes on after an interruption."""
-    from burnish.recipe.evaluation import read_settings
-    from burnish.recipe.generation import Generation
-    from burnish.recipe.generation import generate as write_answers
+    from burnish.verbs.evaluate import read_settings
+    from burnish.verbs.generate import Generation
+    from burnish.verbs.generate import generate as write_answers
 
     given = read_settings(Generation, {"data": data}, settings or [])
     written = write_answers(model, given, output=output, base=base)

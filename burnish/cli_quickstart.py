@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # rich and jinja2 take a while to import
     from rich.table import Table
     from rich.text import Text
 
-    from burnish.recipe.kept import Kept
+    from burnish.verbs.retention import Kept
     from burnish.watch.report import Answer, Sample, StageReport
 
 RECIPE = Path(__file__).parent / "builtin" / "quickstart.yaml"
@@ -49,9 +49,9 @@ def quickstart(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from rich.console import Console
 
-    from burnish.recipe.kept import kept
     from burnish.recipe.read import read_recipe
-    from burnish.recipe.run import run
+    from burnish.stages.run import run
+    from burnish.verbs.retention import kept
     from burnish.watch.report import NAME, read_stages
 
     finished = run(read_recipe(RECIPE, settings or [], output))
@@ -102,7 +102,7 @@ def _ledger(rows: Sequence[Kept]) -> Table:
     """What was learned and what was forgotten, stage by stage."""
     from rich.table import Table
 
-    from burnish.recipe.kept import QUESTIONS
+    from burnish.verbs.retention import QUESTIONS
 
     table = Table(title=f"{QUESTIONS} questions of builtin:chat/test after each stage", title_justify="left")
     table.add_column("after")

@@ -13,7 +13,7 @@ import yaml
 
 from burnish.cli import main
 from burnish.cli_quickstart import RECIPE
-from burnish.recipe.editors import json_schema
+from burnish.recipe.json_schema import json_schema
 from burnish.runs import RunFolder
 
 SHORT = ["sft.epochs=null", "sft.max_steps=2", "sft.data=builtin:chat#40", "sft.eval_data=builtin:chat/test#6"]
@@ -46,8 +46,8 @@ def test_before_and_after_and_again(
     monkeypatch.setattr(typer, "launch", opened.append)
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("burnish.recipe.kept.QUESTIONS", 12)
-    monkeypatch.setattr("burnish.recipe.kept._LONGEST", 4)
+    monkeypatch.setattr("burnish.verbs.retention.QUESTIONS", 12)
+    monkeypatch.setattr("burnish.verbs.retention._LONGEST", 4)
     shown = typed(capsys, "quickstart", *SHORT)
     lines = [json.loads(line) for line in Path("runs/quickstart/samples.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["stage"] == "sft"] == [0, 0, 0, 2, 2, 2]

@@ -17,8 +17,8 @@ import burnish.data.feed
 from burnish.builtin import generate, write_rows, write_untrained
 from burnish.errors import DataError, RecipeError, RunError
 from burnish.model.load import default_device
-from burnish.recipe.reader import TOKENS_PER_MICROBATCH
 from burnish.sources import epoch_order
+from burnish.stages.reader import TOKENS_PER_MICROBATCH
 from tests.plain import plain_loss
 
 STEPS = 30

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import torch
 
 from burnish.recipe.adapter import Adapter
-from burnish.recipe.assemble import assemble
-from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.read import stage_recipe
+from burnish.stages.assemble import assemble
+from burnish.stages.supervised_data import Inputs, Opener
 from burnish.watch.peak import measured_peak
 from peers.cases import LEARNING_RATE, Case, Contender
 from peers.meter import Meter

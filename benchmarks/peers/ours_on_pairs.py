@@ -7,10 +7,10 @@ from typing import Any
 from unittest import mock
 
 from burnish.model.policy import Policy
-from burnish.recipe import assemble as assembling
-from burnish.recipe.inputs import Inputs, Opener
-from burnish.recipe.policy import open_policy
 from burnish.recipe.read import stage_recipe
+from burnish.stages import assemble as assembling
+from burnish.stages.policy import open_policy
+from burnish.stages.supervised_data import Inputs, Opener
 from peers.cases import Case, Contender, PairLoss
 from peers.meter import Meter
 from peers.pair_cases import BETA, LEARNING_RATE

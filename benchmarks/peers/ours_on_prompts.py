@@ -10,12 +10,12 @@ import psutil
 import torch
 
 from burnish import step
-from burnish.recipe import trying
-from burnish.recipe.assemble import assemble
-from burnish.recipe.inputs import Opener
-from burnish.recipe.practice import Practice
 from burnish.recipe.read import stage_recipe
 from burnish.sampling import LocalSampler
+from burnish.stages.assemble import assemble
+from burnish.stages.rl import build as trying
+from burnish.stages.rl.data import Practice
+from burnish.stages.supervised_data import Opener
 from burnish.tasks import Judge
 from peers import rl_reward
 from peers.cases import Case, Contender

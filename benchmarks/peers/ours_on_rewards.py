@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from burnish.recipe.assemble import assemble
-from burnish.recipe.inputs import Inputs, Opener
 from burnish.recipe.read import stage_recipe
+from burnish.stages.assemble import assemble
+from burnish.stages.supervised_data import Inputs, Opener
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.reward_cases import LEARNING_RATE

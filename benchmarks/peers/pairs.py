@@ -16,8 +16,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from burnish.recipe.inputs import open_to_look
 from burnish.sources import epoch_order
+from burnish.stages.supervised_data import open_to_look
 from burnish.types import Group
 from peers.cases import Case
 from peers.pair_cases import ANSWER, LONGEST, PROMPT, SHORTEST

@@ -28,12 +28,12 @@ from trl import GRPOConfig, GRPOTrainer
 from burnish.evaluate.examiner import Findings
 from burnish.evaluate.verified import VerifiedExam
 from burnish.model.policy import Policy
-from burnish.recipe.assemble import assemble
-from burnish.recipe.inputs import Opener
-from burnish.recipe.practice import Practice
 from burnish.recipe.read import stage_recipe
 from burnish.sources.draws import Draws, mean
 from burnish.sources.rollouts import Asked
+from burnish.stages.assemble import assemble
+from burnish.stages.rl.data import Practice
+from burnish.stages.supervised_data import Opener
 from burnish.tasks.closed import NumberReward
 from burnish.tasks.rows import answer_to
 from peers.stage import ALIKE, stage_runner

@@ -21,7 +21,7 @@ from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.model.route import Route
 from burnish.optim import Optimizer, OptimizerSettings
-from burnish.recipe.reader import TOKENS_PER_MICROBATCH
+from burnish.stages.reader import TOKENS_PER_MICROBATCH
 from burnish.step import Trainer
 from burnish.types import Group, Response
 from peers.cases import HEADS, POSITIONS, SIZES

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from burnish.loop import Stage
-from burnish.recipe.conditions import repeatable
 from burnish.recipe.read import Origins
 from burnish.runs import RunFolder, StageFolder, StopSignal
+from burnish.stages.conditions import repeatable
 from burnish.watch import Listeners, open_progress
 from peers.cases import ALPHA, RANK, AdapterKind
 

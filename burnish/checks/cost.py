@@ -24,7 +24,7 @@ from burnish.model.policy import Policy
 from burnish.model.quantised import Quantisation
 from burnish.packing import CostModel
 from burnish.recipe.adapter import Adapter
-from burnish.recipe.policy import device_of
+from burnish.stages.policy import device_of
 from burnish.watch import quiet_transformers
 
 SECONDS = 120.0

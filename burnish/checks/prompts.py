@@ -10,7 +10,7 @@ import numpy as np
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import Verdict, judged
 from burnish.data.prompts import Prompts, Waiting
-from burnish.recipe.practice import Practice
+from burnish.stages.rl.data import Practice
 from burnish.tasks import try_rewards
 from burnish.tasks.rows import answer_to
 

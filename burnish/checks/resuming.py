@@ -16,11 +16,11 @@ from pathlib import Path
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged
 from burnish.config.text import dump_yaml
-from burnish.recipe.policy import device_of
 from burnish.recipe.read import read_recipe
-from burnish.recipe.run import run
-from burnish.recipe.schema import Recipe
-from burnish.recipe.training import FromAnswers
+from burnish.recipe.recipe import Recipe
+from burnish.recipe.stage import FromAnswers
+from burnish.stages.policy import device_of
+from burnish.stages.run import run
 
 STEPS = 3
 SEQUENCES = 4

@@ -18,16 +18,16 @@ from burnish.data import Prepared
 from burnish.losses import Loss
 from burnish.model.policy import Policy
 from burnish.model.quantised import is_quantised
-from burnish.recipe.assemble import loss_of
-from burnish.recipe.inputs import Opener
-from burnish.recipe.policy import open_policy
-from burnish.recipe.prefer import Prefer
 from burnish.recipe.read import Origins
-from burnish.recipe.reader import Opened
-from burnish.recipe.rl import Rl
-from burnish.recipe.schema import Recipe
-from burnish.recipe.training import Training
+from burnish.recipe.recipe import Recipe
+from burnish.recipe.stage import Training
 from burnish.sources.annotate import PresentPolicy, annotated
+from burnish.stages.assemble import loss_of
+from burnish.stages.policy import open_policy
+from burnish.stages.prefer.settings import Prefer
+from burnish.stages.reader import Opened
+from burnish.stages.rl.settings import Rl
+from burnish.stages.supervised_data import Opener
 from burnish.types import Group
 
 ROWS = 1000

@@ -1,211 +1,54 @@
-"""Answering the prompts of a file: what a user may set, and how the pieces are put together. Behind `burnish generate`.
-
-Beside `pass_evaluation`, which judges its answers. The prompts and the samplers are those of the stage `rl`.
-"""
+"""What a user may say of how responses are written. Beside `rl`, whose stages have it."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 from pydantic import Field, model_validator
 
-from burnish.data.prompts import Prompts, Waiting
-from burnish.evaluate.verified import written_text
-from burnish.model.ends import ends_of_answers
-from burnish.model.fingerprint import whole_fingerprint
-from burnish.model.open import Opened, open_model
-from burnish.model.policy import Policy
-from burnish.recipe.answer_file import AnswerFile, answer_file, refuse_existing
-from burnish.recipe.asking import Asking
-from burnish.recipe.conditions import out_of_memory_explained
 from burnish.recipe.numbers import Positive
-from burnish.sampling import InProcess, Prompt, Watcher, open_sampler
-from burnish.tasks.rows import answer_to
-from burnish.types import Group, Response
-from burnish.watch import count_on_terminal
+from burnish.recipe.reading import Reading
+
+TRUNCATIONS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Settings by which tokens are drawn from another distribution than the policy's, and what turns each off."""
 
 
-class Generation(Asking):
-    """What `burnish generate` takes as key=value."""
+class Writing(Reading):
+    """How prompts are read and responses are written."""
 
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Divisor of the logits; 0: always the likeliest token."""
-    responses: Positive = 1
-    """Responses to each prompt."""
-    system: str | None = None
-    """A system prompt, for conversations that have none of their own; null: none."""
-    prefix: str = ""
-    """Text with which every response begins."""
-    logprobs: bool = False
-    """Whether token ids and their log-probabilities are written too."""
+    max_new_tokens: Positive = 256
+    """Most tokens of a response."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Divisor of the logits, in writing and in learning."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Only the likeliest tokens that together have this probability; with updates: 1 alone. 1: all."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Only so many of the likeliest tokens; with updates: 1 alone. 0: all."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Only tokens that have this share of the likeliest one's probability; with updates: 1 alone. 0: all."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Divides the positive logits of tokens that were there; with updates: 1 alone. 1: none."""
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
+    """Texts that end a response, beside the model's end tokens; they stay in it."""
 
     @model_validator(mode="after")
-    def _responses_differ(self) -> Generation:
-        if self.temperature == 0 and self.responses > 1:
+    def _prompts_are_read_whole(self) -> Writing:
+        if self.overlong not in ("stop", "drop"):
+            raise ValueError(f"overlong: {self.overlong} would change what is asked; a prompt is kept, or stop or drop")
+        if self.train_on != "assistant":
             raise ValueError(
-                f"temperature: 0 writes the same response {self.responses} times; set responses: 1, or a temperature"
+                f"train_on: {self.train_on} is of answers in rows, and here the policy writes them; remove it"
+            )
+        if self.control_text != "text":
+            raise ValueError("control_text: what a prompt says stays text here; remove it")
+        if self.max_length is not None and self.max_length <= self.max_new_tokens:
+            raise ValueError(
+                f"max_length: {self.max_length} is prompt and response together, and max_new_tokens: "
+                f"{self.max_new_tokens} leaves no prompt; raise the one or lower the other"
             )
         return self
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Generated:
-    """What was written."""
-
-    model: str
-    data: str
-    output: Path | None
-    """The file; None: nothing was written to one."""
-    rows: int
-    """Rows read."""
-    left_out: int
-    """Rows that are too long or cannot be used."""
-    answers: Sequence[dict[str, Any]]
-    """A line of the file for each prompt; see docs/verbs.md."""
-    resumed: int
-    """Prompts that an earlier process had answered."""
-    notes: tuple[str, ...] = ()
-    """For people."""
-
-    def line(self) -> str:
-        """For people."""
-        ended = [finish for answer in self.answers for finish in answer["finish"]]
-        left_out = f" ({self.left_out:,} rows left out)" if self.left_out else ""
-        before = f", {self.resumed:,} of them before" if self.resumed else ""
-        cut = ended.count("length")
-        return f"{len(self.answers):,} prompts{left_out} with {len(ended):,} responses{before}" + (
-            f"; {cut:,} did not end within max_new_tokens" if cut else ""
-        )
-
-
-def generate(model: str, settings: Generation, *, output: Path | None = None, base: str | None = None) -> Generated:
-    """Answers prompts.
-
-    Args:
-        model: a hub name, or a folder: a model's, an adapter's or a run's.
-        settings: the prompts, and how responses are written.
-        output: a JSONL file, which is written as answers come; the same call goes on with what it wrote before. None:
-            answers are only returned.
-        base: the adapter's base, where it is no longer where the adapter remembers it.
-
-    Raises:
-        UserError: anything that the user can mend, with the remedy.
-    """
-    if output is not None:
-        refuse_existing(output)
-    opened = open_model(model, base=base, dtype=settings.dtype)
-    reader = settings.reader(opened)
-    found = settings.prompts(reader, system=settings.system, prefix=settings.prefix)
-    ends = ends_of_answers(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
-    with out_of_memory_explained(reader.tokens_per_microbatch):
-        sampler, notes = open_sampler(opened, ends, reader.max_length)
-        file: AbstractContextManager[AnswerFile | _Memory] = nullcontext(_Memory())
-        if output is not None:
-            file = answer_file(output, _identity(opened, settings, found))
-        with file as answers:
-            resumed = len(answers.lines)
-            lines = _Lines(opened, settings, ends)
-            _write(sampler, found.waiting[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
-    rows = len(found.preparation.maker.rows)
-    return Generated(
-        model,
-        settings.data,
-        output,
-        rows,
-        rows - len(found.waiting),
-        answers.lines,
-        resumed,
-        (*opened.notes, *notes, *found.lines()),
-    )
-
-
-@dataclass(eq=False, slots=True)
-class _Memory:
-    """In the place of a file."""
-
-    lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def append(self, line: dict[str, Any]) -> None:
-        self.lines.append(line)
-
-
-def _identity(opened: Opened, settings: Generation, found: Prompts) -> str:
-    """sha256 of all that decides the answers."""
-    weights = whole_fingerprint(Policy(opened.model, opened.tokenizer))
-    parts = [weights, found.preparation.identity, settings.model_dump_json(exclude={"tokens_per_microbatch"})]
-    return hashlib.sha256("\n".join(["burnish answers 1", *parts]).encode()).hexdigest()
-
-
-def _write(
-    sampler: InProcess,
-    waiting: Sequence[Waiting],
-    settings: Generation,
-    told: Callable[[Waiting, Group], None],
-    before: int,
-) -> None:
-    """Has the prompts answered, and tells each with its group, in their order."""
-    asked = [Prompt(torch.tensor(each.tokens), each.row) for each in waiting]
-    count = count_on_terminal("prompts answered")
-
-    def tell(place: int, group: Group) -> None:
-        told(waiting[place], group)
-        count(before + place + 1, before + len(waiting))
-
-    sampler.sample(asked, settings.responses, settings.params, watcher=_InOrder(tell))
-
-
-class _InOrder(Watcher):
-    """Tells groups in the order of their prompts, as soon as all before them are there."""
-
-    def __init__(self, told: Callable[[int, Group], None]) -> None:
-        self._told, self._ready, self._next = told, dict[int, Group](), 0
-
-    def group(self, place: int, group: Group) -> None:
-        self._ready[place] = group
-        while self._next in self._ready:
-            self._told(self._next, self._ready.pop(self._next))
-            self._next += 1
-
-
-class _Lines:
-    """Groups as lines of the file."""
-
-    def __init__(self, opened: Opened, settings: Generation, ends: Sequence[int]) -> None:
-        self._settings, self._decode = settings, written_text(opened.tokenizer, ends)
-        self._tokenizer = opened.tokenizer
-
-    def __call__(self, waiting: Waiting, group: Group) -> dict[str, Any]:
-        task, responses = waiting.task, group.responses
-        prompt = answer_to(task, "").prompt
-        line: dict[str, Any] = {"row": waiting.row, "prompt": prompt if isinstance(prompt, str) else list(prompt)}
-        line |= {"responses": [self._text(group, each) for each in responses]}
-        line |= {"finish": [each.finish for each in responses]}
-        if task.reference is not None:
-            line["reference"] = task.reference
-        if task.extra:
-            line["extra"] = dict(task.extra)
-        if self._settings.logprobs:
-            line["prompt_ids"] = group.prompt.tolist()
-            line["token_ids"] = [each.tokens.tolist() for each in responses]
-            line["logprobs"] = [_rounded(each) for each in responses]
-        return line
-
-    def _text(self, group: Group, response: Response) -> str:
-        """What was written, without the token that ended it; with the prefix, whose tokens are the prompt's."""
-        tokens = response.tokens.tolist()
-        if not self._settings.prefix:
-            return self._decode(tokens)
-        prompt = group.prompt.tolist()  # decoded together: alone, many tokenizers would drop a space between
-        return self._settings.prefix + self._decode([*prompt, *tokens])[len(self._decode(prompt)) :]
-
-
-def _rounded(response: Response) -> list[float]:
-    """Log-probabilities, nats, to six places."""
-    assert response.sampler_logprobs is not None, "a sampler says them"
-    return [round(each, 6) for each in response.sampler_logprobs.tolist()]
+    @property
+    def truncation(self) -> str:
+        """The first key by which tokens are drawn from another distribution than the policy's, or ""."""
+        return next((name for name, off in TRUNCATIONS.items() if getattr(self, name) != off), "")

@@ -15,7 +15,7 @@ from burnish.cli import app
 from burnish.data.cache import samples_of
 from burnish.data.profile import Profile, profile, scripts
 from burnish.errors import DataError
-from burnish.recipe.inputs import Opened, open_to_look
+from burnish.stages.supervised_data import Opened, open_to_look
 
 Write = Callable[..., str]
 

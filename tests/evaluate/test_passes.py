@@ -15,8 +15,8 @@ from burnish.builtin import builtin_rows, write_rows, write_untrained
 from burnish.cli import main
 from burnish.errors import RecipeError
 from burnish.evaluate.passes import mean_pass_at, pass_at
-from burnish.recipe.evaluation import read_settings
-from burnish.recipe.pass_evaluation import PassEvaluation
+from burnish.verbs.evaluate import read_settings
+from burnish.verbs.evaluate_rewards import PassEvaluation
 
 
 @given(st.integers(1, 7), st.data())

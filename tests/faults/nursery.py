@@ -23,7 +23,7 @@ import bitsandbytes  # noqa: F401 (imported by peft later, and slow)
 import torch
 
 import burnish.cli
-import burnish.recipe.run
+import burnish.stages.run
 
 
 def child(job: dict[str, Any], report: int, told: int) -> None:

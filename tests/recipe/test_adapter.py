@@ -6,7 +6,7 @@ import pytest
 
 from burnish.errors import RecipeError
 from burnish.recipe.read import stage_recipe
-from burnish.recipe.updating import learning_rate
+from burnish.stages.updating import learning_rate
 
 
 def read(**adapter: object):

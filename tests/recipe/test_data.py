@@ -10,7 +10,7 @@ import pytest
 from burnish.errors import RecipeError
 from burnish.recipe.data import read_conversion, sources
 from burnish.recipe.read import Origins, read_recipe, stage_recipe
-from burnish.recipe.sft import Sft
+from burnish.stages.sft.settings import Sft
 
 
 def recipe(*overrides: str) -> Origins:

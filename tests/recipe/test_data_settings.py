@@ -10,7 +10,7 @@ import pytest
 from burnish.builtin import write_untrained
 from burnish.errors import DataError
 from burnish.recipe.read import stage_recipe
-from burnish.recipe.run import run
+from burnish.stages.run import run
 
 
 def ask(question: str, answer: object) -> dict[str, object]:

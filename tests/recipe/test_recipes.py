@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 import burnish
-from burnish.recipe.editors import json_schema, schema_text
-from burnish.recipe.inputs import Opener
+from burnish.recipe.json_schema import json_schema, schema_text
 from burnish.recipe.read import read_recipe
-from burnish.recipe.run import stage_names
+from burnish.stages.run import stage_names
+from burnish.stages.supervised_data import Opener
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -12,11 +12,11 @@ from transformers import AutoTokenizer
 import burnish
 from burnish.builtin import builtin_rows, write_rows, write_untrained
 from burnish.errors import ModelError, RecipeError
-from burnish.recipe.evaluation import Evaluation, read_settings
-from burnish.recipe.judgement_evaluation import evaluate_judgements, judging_to_measure
-from burnish.recipe.pair_evaluation import evaluate_pairs
 from burnish.tasks import Answer, Judge, read_rewards
 from burnish.tasks.learned_judge import LearnedJudge
+from burnish.verbs.evaluate import Evaluation, read_settings
+from burnish.verbs.evaluate_preferences import evaluate_pairs
+from burnish.verbs.evaluate_reward_model import evaluate_judgements, judging_to_measure
 
 ROWS = [
     {"question": f"q {i}?", "response": "so it is <|end|>" if i % 2 else f"no {i}", "kind": i % 3, "size": i % 2}

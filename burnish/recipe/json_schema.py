@@ -1,0 +1,25 @@
+"""The JSON schema of recipes, by which editors complete keys, show what they mean and mark mistakes while one types.
+
+Beside `schema`, whose docstrings are what an editor shows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from burnish.recipe.recipe import Recipe
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema as plain data (JSON Schema 2020-12). It says types and keys; rules between keys are checked later."""
+    schema = {"$schema": DRAFT, **Recipe.model_json_schema()}
+    schema["title"] = "A recipe of Burnish"
+    return schema
+
+
+def schema_text() -> str:
+    """The schema as a JSON file."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

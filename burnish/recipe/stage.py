@@ -1,0 +1,147 @@
+"""What every stage that learns from rows has: its data, its length, its rhythm. Beside `schema`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from burnish.config.settings import Settings
+from burnish.data.template import MARKERS
+from burnish.evaluate.match import MatchRule
+from burnish.recipe.data import DataField
+from burnish.recipe.numbers import Positive
+from burnish.recipe.optimizer import Optimisation
+from burnish.recipe.reading import Reading
+from burnish.stopping import StopRule
+
+
+class StopAfter(Settings):
+    """When a stage ends early."""
+
+    evaluations: Positive
+    """So many without improvement, one after the other."""
+    minimum_delta: Annotated[float, Field(ge=0)] = 0.0
+    """The held-out loss has to fall by more than this (in a stage rl: what best_by names has to rise)."""
+
+
+class Training(Reading, Optimisation):
+    """Any stage: it learns from the answers in rows, or from its own answers to them."""
+
+    data: DataField
+    """A file, a folder, a pattern or a hub set; or a list of such sources, with weights or counts (docs/data.md)."""
+    eval_data: DataField | None = None
+    """Held-out data, written in the same ways; null: none."""
+    add_tokens: Literal["template"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    """Special tokens that tokenizer and model are given where they lack them: template (what the named template marks
+    turns with), or a list; null: none."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data; null: 1, unless max_steps is given."""
+    max_steps: Positive | None = None
+    """Optimiser steps, instead of epochs; null: as many as the epochs take."""
+    gradient_checkpointing: bool | Annotated[int, Field(ge=2)] = False
+    """Compute layers again in the backward: less memory, about a third more time. 2: every second layer, 3: every
+    third, for what lies between."""
+    eval_every: Positive | None = None
+    """Steps between evaluations; null: at the beginning and the end."""
+    checkpoint_every: Positive | None = None
+    """Steps between checkpoints; null: a tenth of the run."""
+    stop_after: StopAfter | None = None
+    """Evaluations without improvement that end the stage; null: it goes to its last step."""
+    keep_best: bool = False
+    """The model is the best that was evaluated (by the held-out loss, in a stage rl by best_by) instead of the last."""
+    rehearse: bool | None = None
+    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
+    keep_checkpoints: Positive = 2
+    """How many of the newest checkpoints stay."""
+    log_every: Positive = 10
+    """Steps between lines of progress; metrics.jsonl has every step."""
+
+    @model_validator(mode="after")
+    def _lengths_and_evaluations(self) -> Training:
+        if self.max_steps is not None and self.epochs is not None:
+            raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
+        if self.eval_every is not None and self.eval_data is None:
+            raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
+        if self.stop_after is not None and self.eval_every is None:
+            raise ValueError("stop_after needs eval_every (and eval_data): evaluations on the way are what it counts")
+        if self.keep_best and self.eval_data is None:
+            raise ValueError("keep_best needs eval_data: the best is what evaluations find")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_can_be_added(self) -> Training:
+        if self.add_tokens == "template" and not MARKERS.get(self.template or ""):
+            marked = ", ".join(name for name, markers in MARKERS.items() if markers)
+            raise ValueError(
+                f"add_tokens: template adds the tokens of template: {marked}, and here template is {self.template}; "
+                "name one of these, or list the tokens"
+            )
+        if len(set(self.tokens_to_add)) < len(self.tokens_to_add):
+            raise ValueError("add_tokens names a token twice")
+        if any(not text or text != text.strip() for text in self.tokens_to_add):
+            raise ValueError("add_tokens has a token that is empty, or begins or ends with white space")
+        return self
+
+    @property
+    def tokens_to_add(self) -> tuple[str, ...]:
+        """The tokens that `add_tokens` stands for."""
+        if self.add_tokens == "template":
+            return MARKERS[self.template or ""]
+        return self.add_tokens or ()
+
+    @property
+    def draws_per_step(self) -> int:
+        """Rows that an optimiser step draws."""
+        raise NotImplementedError
+
+    @property
+    def stop_rule(self) -> StopRule:
+        """What ends the stage early, and which weights it hands on."""
+        after = self.stop_after
+        return StopRule(
+            evaluations=after.evaluations if after else None,
+            minimum_delta=after.minimum_delta if after else 0.0,
+            keep_best=self.keep_best,
+        )
+
+    def rehearses(self, device: torch.device) -> bool:
+        """Whether the largest microbatch is tried first. A CPU's kernel ends a process for lack of memory without a
+        word, and its memory is slow to fill, so there it is only done if asked for."""
+        return device.type == "cuda" if self.rehearse is None else self.rehearse
+
+
+class FromAnswers(Training):
+    """A stage that learns from the answers in rows."""
+
+    sequences_per_step: Positive = 32
+    """Rows per optimiser step: the batch size that matters for the result."""
+    eval_answers: Annotated[int, Field(ge=0)] = 0
+    """Held-out questions, drawn by the seed, that are answered at every evaluation: eval/accuracy, and samples.jsonl
+    with the answers. 0: none."""
+    eval_questions: DataField | None = None
+    """Data whose questions are answered, where they are not those of eval_data; each names its own format. null: they
+    are."""
+    eval_match: MatchRule | None = None
+    """When such an answer is right: exact, contains, number (as in burnish eval); null: exact."""
+    eval_max_new_tokens: Positive | None = None
+    """Most tokens of such an answer; null: 128."""
+
+    @model_validator(mode="after")
+    def _held_out_rows_are_there(self) -> FromAnswers:
+        if self.eval_answers and self.eval_data is None:
+            raise ValueError("eval_answers needs eval_data: there is nothing to ask")
+        of_answers = {
+            "eval_questions": self.eval_questions,
+            "eval_match": self.eval_match,
+            "eval_max_new_tokens": self.eval_max_new_tokens,
+        }
+        for key, value in of_answers.items():
+            if value is not None and not self.eval_answers:
+                raise ValueError(f"{key} needs eval_answers: no answer is written without it")
+        return self
+
+    @property
+    def draws_per_step(self) -> int:
+        return self.sequences_per_step

@@ -1,0 +1,225 @@
+"""A stage of a recipe, put together: the policy, the method with its source and loss, the optimiser, the rhythm.
+
+Between `inputs` (the data, opened) and `run` (which runs the stages in their order).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypedDict
+
+import torch
+
+from burnish.errors import RecipeError
+from burnish.evaluate import Examiner
+from burnish.evaluate.judgements import ScoresExam, StepsExam, right_above
+from burnish.evaluate.pairs import PairExam
+from burnish.evaluate.rewards import RewardExam
+from burnish.loop import Stage
+from burnish.losses import CrossEntropy, Loss
+from burnish.losses.preference import Listwise, Pairs, WeightedSum
+from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
+from burnish.methods import prefer, reward, sft
+from burnish.model.noise import Neftune
+from burnish.model.policy import Policy
+from burnish.recipe.recipe import Recipe
+from burnish.recipe.stage import Training
+from burnish.rehearsal import costliest
+from burnish.rhythm import Rhythm
+from burnish.runs import frozen_fingerprint
+from burnish.sources.judged import JudgedAt, judged_at_end, judged_at_steps
+from burnish.stages.policy import open_policy
+from burnish.stages.prefer.settings import Prefer
+from burnish.stages.reference import compared
+from burnish.stages.reward.settings import Reward
+from burnish.stages.rl.build import Parts, longest_tried, trying
+from burnish.stages.rl.data import Practice
+from burnish.stages.rl.settings import Rl
+from burnish.stages.sft.settings import Sft
+from burnish.stages.supervised_data import Inputs
+from burnish.stages.updating import optimizer_of
+from burnish.stages.user_loss import loss_identity, own_loss
+from burnish.step import Trainer
+from burnish.stopping import Stopping
+from burnish.types import Group, Response, Score
+
+
+def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
+    """The stage called ``name``, ready to run.
+
+    Raises:
+        UserError: the model, the adapter or the device cannot be used.
+    """
+    settings = inputs.opener.stage
+    policy = open_policy(inputs.opener)
+    parts = trying(inputs, policy) if isinstance(inputs, Practice) else _answered(recipe, settings, inputs, policy)
+    method = parts.method
+    steps = method.source.num_steps
+    rhythm = Rhythm(
+        checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
+        keep_checkpoints=settings.keep_checkpoints,
+        log_every=settings.log_every,
+        eval_every=settings.eval_every,
+    )
+    return Stage(
+        name=name,
+        trainer=Trainer(policy, optimizer_of(recipe, settings, policy), settings.clip, noise_of(recipe, settings)),
+        source=method.source,
+        loss=method.loss,
+        schedule=settings.schedule_of(steps),
+        rhythm=rhythm,
+        tokens_per_microbatch=inputs.tokens_per_microbatch,
+        examiners=parts.examiners,
+        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
+        stopping=Stopping(settings.stop_rule),
+        facts={
+            **inputs.facts,
+            **parts.facts,
+            "the model": frozen_fingerprint(policy),
+            "the loss": loss_identity(method.loss),
+        },
+        notes=parts.notes,
+    )
+
+
+class _Draws(TypedDict):
+    """How rows are drawn."""
+
+    sequences_per_step: int
+    seed: int
+    epochs: float
+    max_steps: int | None
+    shuffle: bool
+
+
+def _draws(inputs: Inputs) -> _Draws:
+    settings = inputs.opener.stage
+    return {
+        "sequences_per_step": settings.draws_per_step,
+        "seed": inputs.opener.recipe.seed,
+        "epochs": settings.epochs or 1.0,
+        "max_steps": settings.max_steps,
+        "shuffle": inputs.shuffle,
+    }
+
+
+def _answered(recipe: Recipe, settings: Training, inputs: Inputs, policy: Policy) -> Parts:
+    if isinstance(settings, Prefer):
+        return _preferring(recipe, settings, inputs, policy)
+    return _judging(settings, inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
+
+
+def _sft(inputs: Inputs, policy: Policy) -> Parts:
+    method = sft(inputs.feed, loss=loss_of(inputs.opener.stage), **_draws(inputs))
+    held_out, budget = inputs.held_out, inputs.tokens_per_microbatch
+    return Parts(method, held_out.examiners(policy, method.loss, budget) if held_out else ())
+
+
+def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> Parts:
+    what, budget = compared(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
+    method = prefer(
+        what.rows,
+        loss_of(settings),
+        annotating=what.annotating,
+        mismatches=settings.measures_mismatches,
+        max_length=inputs.opener.reader.max_length,
+        **_draws(inputs),
+    )
+    examiners: list[Examiner] = []
+    if inputs.held_out is not None:
+        examiners += inputs.held_out.examiners(policy, method.loss, budget, what.held_out)
+        tags = inputs.held_out.tags
+        # Mismatched pairs, which are measured beside the rows, have no tags.
+        tags += [[] for _ in range(len(what.held_out) - len(tags))] if tags else []
+        examiners.append(PairExam(what.held_out, reward_of(settings, method.loss), budget, tags))
+    return Parts(method, examiners, {"the reference": what.fact}, what.notes)
+
+
+def _judging(settings: Reward, inputs: Inputs, policy: Policy) -> Parts:
+    judged_at = _judged_at(settings)
+    method = reward(inputs.feed, loss_of(settings), judged_at=judged_at, **_draws(inputs))
+    if inputs.held_out is None:
+        return Parts(method, ())
+    rows, budget = [judged_at(group) for group in inputs.held_out.groups], inputs.tokens_per_microbatch
+    measured = inputs.held_out.examiners(policy, method.loss, budget, rows)
+    exam: Examiner = RewardExam(rows, budget, inputs.held_out.tags)
+    if settings.scores is not None:
+        exam = ScoresExam(rows, settings.scores, budget)
+    elif settings.comparison == "steps":
+        exam = StepsExam(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
+    return Parts(method, [*measured, exam])
+
+
+def _judged_at(settings: Reward) -> JudgedAt:
+    return judged_at_steps if settings.comparison == "steps" else judged_at_end
+
+
+def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
+    """What a response is worth to the policy: as the loss takes it; of a loss that says nothing of it, the log-ratio to
+    the reference, or without one the mean log-probability of a token."""
+    if isinstance(loss, WeightedSum):
+        loss = next((part.loss for part in loss.parts if isinstance(part.loss, Pairs | Listwise)), loss)
+    if isinstance(loss, Pairs | Listwise):
+        return loss.reward
+    return LogRatio() if settings.has_reference else LogProb(1.0, per_token=True)
+
+
+def loss_of(settings: Training) -> Loss:
+    """What the stage minimises.
+
+    Raises:
+        RecipeError: a loss of the user's own cannot be used.
+    """
+    if isinstance(settings, Rl):
+        return settings.learning.loss
+    if isinstance(settings, Prefer):
+        own = settings.is_own
+        return _own(str(settings.loss), settings.loss_options, judges=False) if own else settings.preference.loss
+    if isinstance(settings, Reward):
+        return settings.judgement if not settings.is_own else _own(settings.loss, settings.loss_options, judges=True)
+    assert isinstance(settings, Sft), "there are four methods"
+    if settings.loss != "cross_entropy":
+        return _own(settings.loss, settings.loss_options, judges=False)
+    return CrossEntropy(settings.label_smoothing, settings.z_loss)
+
+
+def _own(name: str, options: Mapping[str, Any], *, judges: bool) -> Loss:
+    """A loss of the user's own, which asks for what the model has."""
+    loss = own_loss(name, options)
+    if judges and set(loss.needs) != {Score.VALUE}:
+        raise RecipeError(
+            given=f"loss: {name}, which needs {', '.join(loss.needs)}",
+            rule="a reward model gives values, and no log-probabilities",
+            remedy="give it the attribute needs = [Score.VALUE] (burnish.types)",
+        )
+    if not judges and Score.VALUE in loss.needs:
+        raise RecipeError(
+            given=f"loss: {name}, which needs {Score.VALUE}",
+            rule="values come from the head of a reward model; a language model has none",
+            remedy="leave it out of needs, or use the loss in a stage reward",
+        )
+    return loss
+
+
+def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
+    """The noise on embeddings that the stage trains with; a method of groups of several responses has none."""
+    if not isinstance(settings, Sft) or settings.neftune is None:
+        return None
+    return Neftune(settings.neftune, recipe.seed)
+
+
+def _rehearsal(inputs: Inputs | Practice) -> list[Group]:
+    """The groups of the costliest microbatch, with streams as if a reference had scored them."""
+    if isinstance(inputs, Practice):
+        return longest_tried(inputs)
+    most = inputs.opener.stage.draws_per_step
+    groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
+    if isinstance(inputs.opener.stage, Reward):
+        return [_judged_at(inputs.opener.stage)(group) for group in groups]
+    return [replace(group, responses=tuple(map(_as_if_scored, group.responses))) for group in groups]
+
+
+def _as_if_scored(response: Response) -> Response:
+    return replace(response, reference_logprobs=torch.zeros(len(response.tokens)))

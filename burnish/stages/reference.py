@@ -1,0 +1,116 @@
+"""The reference of a stage, as its recipe says: computed before the first step, or anew for each.
+
+Beside `assemble`. It is asked before training and before a checkpoint is restored: the policy is then what it was when
+the stage began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from burnish.errors import ModelError
+from burnish.methods import Annotating
+from burnish.model.earlier import EarlierPolicy
+from burnish.model.fingerprint import whole_fingerprint
+from burnish.model.load import load_policy
+from burnish.model.open import model_named
+from burnish.model.policy import Policy
+from burnish.recipe.recipe import Recipe
+from burnish.sources.annotate import FollowingGroups, FrozenPolicy, Moves, PresentPolicy, annotate_blocks
+from burnish.sources.mismatch import mismatched
+from burnish.sources.reference import ReferenceRows, Rows, computed, identity, stored
+from burnish.stages.policy import device_of
+from burnish.stages.prefer.settings import Prefer
+from burnish.stages.supervised_data import Inputs
+from burnish.types import Group
+from burnish.watch import count_on_terminal
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Compared:
+    """What a stage learns from and is measured on, with what its loss compares them with."""
+
+    rows: Rows
+    annotating: Annotating | None
+    """Who annotates what has no reference; None: nothing lacks one."""
+    held_out: Sequence[Group]
+    """Empty: there are none."""
+    fact: str
+    """Identity of the reference; "": there is none."""
+    notes: tuple[str, ...]
+    """For people: where it comes from."""
+
+
+def compared(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> Compared:
+    """Annotates the rows of a stage, or says who will.
+
+    Raises:
+        ModelError: the reference is another model that cannot be used.
+        DataError: rows cannot be used; all are needed now.
+    """
+    measured = [] if inputs.held_out is None else list(inputs.held_out.groups)
+    if settings.measures_mismatches:
+        measured += mismatched(measured, seed=recipe.seed, step=0, max_length=inputs.opener.reader.max_length)
+    if not settings.has_reference:
+        return Compared(inputs.feed, None, measured, "", ())
+    model = policy if settings.reference_model is None else other_model(recipe, settings.reference_model, policy)
+    budget = inputs.tokens_per_microbatch
+    if settings.reference_rule == "computed":
+        return _step_by_step(settings, inputs.feed, model, policy, measured, budget)
+    return _beforehand(settings, inputs, model, policy, measured, budget)
+
+
+def _step_by_step(
+    settings: Prefer, rows: Rows, model: Policy, policy: Policy, measured: Sequence[Group], budget: int
+) -> Compared:
+    fact = whole_fingerprint(model)
+    if model is not policy:
+        asked = PresentPolicy(model)
+        return Compared(rows, Annotating(asked, budget), _annotated(measured, asked, budget), fact, ())
+    frozen = FrozenPolicy(EarlierPolicy(policy))
+    if settings.reference_update_every is None:
+        return Compared(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fact, ())
+    moves = Moves(settings.reference_update_every, settings.reference_update_share)
+    following = FollowingGroups(measured, frozen, budget)
+    return Compared(rows, Annotating(frozen, budget, moves), following, fact, ())
+
+
+def _beforehand(
+    settings: Prefer, inputs: Inputs, model: Policy, policy: Policy, measured: Sequence[Group], budget: int
+) -> Compared:
+    """Mismatched pairs differ from step to step, so they still need somebody who annotates them."""
+    prepared = inputs.feed.whole()
+    fact = identity(model, inputs.feed.preparation.identity)
+    told = count_on_terminal("rows under the reference")
+    if settings.reference_rule == "stored":
+        values, note = stored(model, prepared.draws, fact, told)
+    else:
+        values, note = computed(model, prepared.draws, told), "the reference is computed once"
+    rows = ReferenceRows(inputs.feed, values)
+    present = PresentPolicy(model)
+    later = present if model is not policy else FrozenPolicy(EarlierPolicy(policy))
+    annotating = Annotating(later, budget) if settings.measures_mismatches else None
+    return Compared(rows, annotating, _annotated(measured, present, budget), fact, (note,))
+
+
+def _annotated(groups: Sequence[Group], reference: PresentPolicy | FrozenPolicy, budget: int) -> list[Group]:
+    return [group for block in annotate_blocks(groups, reference, budget) for group in block]
+
+
+def other_model(recipe: Recipe, name: str, policy: Policy) -> Policy:
+    """A model that only gives log-probabilities of the policy's tokens.
+
+    Raises:
+        ModelError: it cannot be loaded, or its tokenizer is another one.
+    """
+    model = load_policy(model_named(name), dtype=recipe.dtype, device=device_of(recipe))
+    for parameter in model.model.parameters():
+        parameter.requires_grad_(False)
+    if model.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise ModelError(
+            given=f"reference_model: {name}, whose tokenizer has other tokens than that of the policy",
+            rule="the reference gives log-probabilities of the policy's own tokens",
+            remedy="name a model with the same tokenizer, or remove reference_model",
+        )
+    return model

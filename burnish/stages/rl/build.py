@@ -1,0 +1,98 @@
+"""A stage of learning by trying, put together: sampler, judge, source, loss, examiner. Under `assemble`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from burnish.evaluate import Examiner
+from burnish.evaluate.verified import VerifiedExam, written_text
+from burnish.methods import Method, rl
+from burnish.model.earlier import EarlierPolicy
+from burnish.model.ends import ends_of_answers
+from burnish.model.fingerprint import whole_fingerprint
+from burnish.model.policy import Policy
+from burnish.rehearsal import costliest
+from burnish.sampling import SamplingParams, sampler_of
+from burnish.sources.annotate import FrozenPolicy, PresentPolicy, annotated
+from burnish.sources.rollouts import Annotate
+from burnish.stages.rl.data import Practice
+from burnish.types import Group, Response
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Parts:
+    """What one method brings to a stage."""
+
+    method: Method
+    examiners: Sequence[Examiner]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def trying(inputs: Practice, policy: Policy) -> Parts:
+    """What the stage is made of; the policy is the reference as it is now."""
+    settings, reader = inputs.settings, inputs.opener.reader
+    learning, seed = settings.learning, inputs.opener.recipe.seed
+    ends = ends_of_answers(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
+    sampler, decode = sampler_of(policy, ends, reader.max_length), written_text(policy.tokenizer, ends)
+    method = rl(
+        inputs.asked(),
+        sampler,
+        inputs.judge,
+        decode,
+        learning,
+        params=settings.params(seed),
+        settings=settings.rollouts,
+        annotate=_annotate(inputs, policy, reference=learning.needs_reference),
+        seed=seed,
+        epochs=settings.epochs or 1.0,
+        max_steps=settings.max_steps,
+        curriculum=settings.curriculum,
+        weights={reward.key: reward.weight for reward in inputs.judge.rewards if reward.weight},
+    )
+    greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.stop)
+    asked = inputs.examined()
+    exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.pass_at)
+    fact = whole_fingerprint(policy) if learning.needs_reference else ""
+    return Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
+
+
+def longest_tried(inputs: Practice) -> list[Group]:
+    """The groups of the costliest microbatch: the longest prompts, with responses that fill their room, and streams as
+    if they had been written, scored and judged."""
+    settings, budget = inputs.settings, inputs.tokens_per_microbatch
+    size, room = settings.responses, settings.max_new_tokens
+    nothing = torch.zeros(room)
+    written = Response(
+        tokens=torch.zeros(room, dtype=torch.int64),
+        trainable=torch.ones(room, dtype=torch.bool),
+        sampler_logprobs=nothing,
+        old_logprobs=nothing,
+        reference_logprobs=nothing,
+        reward=0.0,
+    )
+    longest = sorted(inputs.asked(), key=lambda asked: -len(asked.tokens))[: settings.groups_per_step]
+    groups = [Group(prompt=asked.tokens, responses=(written,) * size) for asked in longest]
+    lessons = settings.learning.rule.lessons(groups, [torch.arange(float(size))] * len(groups))
+    return costliest([group for lesson in lessons for group in lesson], budget, settings.groups_per_step)
+
+
+def _annotate(inputs: Practice, policy: Policy, *, reference: bool) -> Annotate | None:
+    """Fills in the log-probabilities that are needed beside the sampler's; None: no others are."""
+    budget, present = inputs.tokens_per_microbatch, PresentPolicy(policy)
+    frozen = FrozenPolicy(EarlierPolicy(policy)) if reference else None
+    recomputes = inputs.settings.recomputes
+    if frozen is None and not recomputes:
+        return None
+
+    def annotate(groups: Sequence[Group]) -> Sequence[Group]:
+        if frozen is not None:
+            groups = annotated(groups, frozen.logprobs(groups, budget))
+        if recomputes:
+            groups = annotated(groups, present.logprobs(groups, budget), "old_logprobs")
+        return groups
+
+    return annotate

@@ -1,0 +1,207 @@
+"""Running a recipe: from settings to a trained model in a run folder. The same call goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import RecipeError
+from burnish.model.export import export
+from burnish.optim import KINDS
+from burnish.recipe.read import Origins, stage_names
+from burnish.recipe.recipe import Recipe
+from burnish.recipe.stage import Training
+from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
+from burnish.runs.durable import write_text
+from burnish.stages.assemble import assemble, loss_of
+from burnish.stages.conditions import out_of_memory_explained, repeatable
+from burnish.stages.policy import device_of
+from burnish.stages.prefer.settings import Prefer
+from burnish.stages.result import Finished, require_same_data
+from burnish.stages.reward.settings import Reward
+from burnish.stages.rl.data import Practice
+from burnish.stages.rl.settings import Rl
+from burnish.stages.supervised_data import Inputs, Opener
+from burnish.stages.updating import learning_rate
+from burnish.stopping import put_in
+from burnish.watch import (
+    Listeners,
+    Tracking,
+    open_progress,
+    refresh_report,
+    require_installed,
+    write_environment,
+)
+
+
+def run(origins: Origins) -> Finished:
+    """Runs the recipe's stages, or goes on with them, or finds them finished.
+
+    Each stage begins with the model that the one before it made.
+
+    Raises:
+        UserError: anything that the user can mend, with the remedy.
+        Interrupted: stopped by Ctrl+C or SIGTERM after a checkpoint was written.
+        DivergenceError: the loss is not finite any more.
+    """
+    recipe = origins.recipe
+    assert recipe.output is not None, "reading a recipe gives it an output"
+    require_installed(recipe.trackers)
+    path = Path(recipe.output)
+    if (done := RunFolder.finished_before(path, origins.identity())) is not None:
+        return Finished(path.absolute(), done, again=True, unread=require_same_data(recipe, path, done))
+    for stage in recipe.stages:
+        loss_of(stage.settings)
+    made = StageFolder.models_before(path.absolute(), stage_names(recipe))
+    openers = _openers(recipe, made)
+    first = _opened(Opener.of(recipe, len(made), str(made[-1])) if made else openers[0])
+    derived = _derived(recipe, openers)
+    with (
+        first.beside,
+        RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity()) as folder,
+        open_progress(folder.path / "log.txt") as progress,
+        StopSignal() as stop,
+    ):
+        if (done := folder.finished) is not None:  # by another process, in this very moment
+            return Finished(folder.path, done, again=True)
+        write_environment(folder.path, device_of(recipe))
+        tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
+        listeners = Listeners(folder.path, folder.append_metrics, progress, tracking)
+        summary = _Running(recipe, folder, listeners, stop).stages(first)
+        refresh_report(folder.path, "finished", progress.say)
+        folder.mark_finished(summary)
+        progress.say(f"finished: the model is in {folder.path / 'model'}")
+        return Finished(folder.path, summary, again=False)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Running:
+    """A run in its folder."""
+
+    recipe: Recipe
+    folder: RunFolder
+    listeners: Listeners
+    stop: StopSignal
+
+    def stages(self, first: Inputs | Practice) -> dict[str, JSON]:
+        """Runs what is left of the stages, of which the first one's data are open; returns the summary of all."""
+        names, model = stage_names(self.recipe), self.recipe.model
+        begin: Mapping[str, int] = {}
+        if len(names) == 1:
+            return self._stage(names[0], first, StageFolder(self.folder, self.folder.path))
+        summaries: dict[str, Mapping[str, JSON]] = {}
+        for number, name in enumerate(names):
+            place = StageFolder.one_of_several(self.folder, name, begin, is_last=number == len(names) - 1)
+            if place.finished is None:
+                self._say(f"stage {name}")
+                is_first = first.opener.stage is self.recipe.stages[number].settings
+                inputs = first if is_first else _opened(Opener.of(self.recipe, number, model))
+                summaries[name] = self._stage(name, inputs, place)
+                if not place.is_last:
+                    place.mark_finished(summaries[name])
+            if (done := place.finished) is not None:
+                summaries[name], model, begin = done.summary, str(place.model), done.offsets
+        return {"stages": summaries}
+
+    def _stage(self, name: str, inputs: Inputs | Practice, place: StageFolder) -> dict[str, JSON]:
+        """Trains a stage, or goes on with it, and writes its model; returns its summary."""
+        with (
+            repeatable(self.recipe.seed, only_deterministic=self.recipe.deterministic),
+            out_of_memory_explained(inputs.tokens_per_microbatch),
+            inputs.at_work(place.path),
+        ):
+            inputs.when_ready(lambda: self._tell(name, inputs, place))
+            for line in inputs.report():
+                self._say(line)
+            stage = assemble(self.recipe, inputs, name)
+            policy = stage.trainer.policy
+            for note in (*policy.notes, *stage.notes):
+                self._say(note)
+            stage.run(place, self.listeners, self.stop)
+            learned = inputs.learned
+            if reason := stage.stopping.reason():
+                self._say(f"{reason}; the schedule is that of all {stage.source.num_steps} steps")
+            with stage.trainer.optimizer.in_use():
+                put_in(stage.stopping.weights, policy.trained_parameters())
+                place.write_model(
+                    lambda empty: export(policy, empty, template=learned.template, end_tokens=learned.end_tokens)
+                )
+            summary = stage.stopping.summary(stage.source.num_steps)
+            return {**summary, "data": learned.fingerprint, "inputs": inputs.facts}
+
+    def _tell(self, name: str, inputs: Inputs | Practice, place: StageFolder) -> None:
+        """Says what became of the rows, and lists those that cannot be used."""
+        _write_card(self.folder.path / "data.json", {"stage": name, **inputs.card()})
+        for line in inputs.lines():
+            self._say(line)
+        if unusable := inputs.unusable():
+            write_text(place.path / "unusable.jsonl", unusable)
+        else:  # of a first try with other rows
+            (place.path / "unusable.jsonl").unlink(missing_ok=True)
+
+    def _say(self, line: str) -> None:
+        self.listeners.progress.say(line)
+
+
+def _opened(opener: Opener) -> Inputs | Practice:
+    """The data of a stage, opened."""
+    return Practice.of(opener) if isinstance(opener.stage, Rl) else Inputs.of(opener)
+
+
+def _write_card(path: Path, card: Mapping[str, object]) -> None:
+    """Writes a stage's card among those of the others."""
+    cards = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.exists() else []
+    others = [each for each in cards if each["stage"] != card["stage"]]
+    write_text(path, json.dumps({"stages": [*others, card]}, indent=1, ensure_ascii=False) + "\n")
+
+
+def _openers(recipe: Recipe, made: Sequence[Path]) -> list[Opener]:
+    """What reads the data of each stage. Mistakes in any that is not finished show before another is trained."""
+    openers = [Opener.of(recipe, number) for number in range(len(recipe.stages))]
+    for number, (before, opener) in enumerate(pairwise(openers), start=1):
+        if recipe.adapter.kind != "full" and len(opener.reader.tokenizer) > len(before.reader.tokenizer):
+            raise RecipeError(
+                given=f"add_tokens of the stage {stage_names(recipe)[number]}, with an adapter",
+                rule="a later stage goes on with the first one's adapter, which has new tokens from its beginning",
+                remedy="add the tokens in the first stage: add_tokens takes a list of them",
+            )
+    for opener in openers[len(made) + 1 :]:  # the next stage's are opened for good, those of finished ones no more
+        opener.check()
+    return openers
+
+
+def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
+    """Values whose null default is worked out, by their keys in the recipe."""
+    return {
+        f"stages.{number}.{recipe.stages[number].method}.{key}": value
+        for number, opener in enumerate(openers)
+        for key, value in {
+            **_derived_of_loss(opener.stage),
+            "max_length": opener.reader.max_length,
+            "tokens_per_microbatch": opener.reader.tokens_per_microbatch,
+            "learning_rate": learning_rate(recipe, opener.stage),
+        }.items()
+    }
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """Values whose null default goes by the optimizer, by their keys in the recipe."""
+    return {
+        f"stages.{number}.{stage.method}.{key}": value
+        for number, stage in enumerate(recipe.stages)
+        for key, value in {
+            "schedule": stage.settings.shape,
+            **KINDS[stage.settings.optimizer].options,
+        }.items()
+    }
+
+
+def _derived_of_loss(stage: Training) -> dict[str, Any]:
+    """The options of its loss and its kind of reference, of a stage that learns from comparisons."""
+    if isinstance(stage, Reward):
+        return stage.resolved_options
+    return {**stage.resolved_options, "reference": stage.reference_rule} if isinstance(stage, Prefer) else {}

@@ -1,0 +1,73 @@
+"""The optimiser of a stage, as its recipe says. Under `assemble`."""
+
+from __future__ import annotations
+
+from burnish.model import adapters
+from burnish.model.adapters import factors_of_b
+from burnish.model.policy import Policy
+from burnish.model.value_head import output_layer
+from burnish.optim import KINDS, Optimizer, OptimizerSettings, combined, layer_factors, matching, pattern_factors
+from burnish.recipe.optimizer import Optimisation
+from burnish.recipe.recipe import Recipe
+from burnish.stages.prefer.settings import Prefer
+from burnish.stages.rl.settings import Rl
+
+
+def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Optimizer:
+    """The optimiser over what the policy trains.
+
+    Raises:
+        RecipeError: its library is not installed, or a pattern matches nothing.
+    """
+    chosen = OptimizerSettings(
+        name=settings.optimizer,
+        learning_rate=learning_rate(recipe, settings),
+        weight_decay=settings.weight_decay,
+        betas=settings.betas,
+        eps=settings.eps,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        beta2_decay=settings.beta2_decay,
+        stochastic_rounding=settings.stochastic_rounding,
+        seed=recipe.seed,
+        ema=settings.ema,
+    )
+    ends = policy.causal_lm.get_input_embeddings(), output_layer(policy.causal_lm)
+    embedding_like = [parameter for end in ends for parameter in end.parameters()]
+    names = [name for name, _ in policy.trained_parameters()]
+    undecayed = {name for pattern in settings.no_weight_decay for name in matching(names, pattern, "no_weight_decay")}
+    factors = learning_rate_factors(recipe, settings, policy)
+    return Optimizer(policy.trained_parameters(), chosen, embedding_like, factors, undecayed)
+
+
+def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
+    """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret); a
+    policy that is to stay near its reference a twentieth of what a new task wants (1e-6 in TRL's DPO and GRPO)."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    relative = KINDS[settings.optimizer].rate
+    assert relative is not None, "reading a recipe refuses an optimiser without rate"
+    relative *= 0.05 if isinstance(settings, Prefer | Rl) else 1.0
+    return relative * (2e-5 if recipe.adapter.kind == "full" else adapters.KINDS[recipe.adapter.method].learning_rate)
+
+
+def learning_rate_factors(recipe: Recipe, settings: Optimisation, policy: Policy) -> dict[str, float]:
+    """Of the learning rate, by the name of a trained parameter; all reasons multiply.
+
+    Raises:
+        RecipeError: a pattern matches nothing.
+    """
+    names = [name for name, _ in policy.trained_parameters()]
+    by_pattern = pattern_factors(names, settings.learning_rates)
+    return combined(by_pattern, _by_layer(settings, policy), factors_of_b(names, recipe.adapter.b_rate))
+
+
+def _by_layer(settings: Optimisation, policy: Policy) -> dict[str, float]:
+    """Those of layer_decay."""
+    if settings.layer_decay is None:
+        return {}
+    first = {id(parameter) for parameter in policy.causal_lm.get_input_embeddings().parameters()}
+    embeddings = {name for name, parameter in policy.trained_parameters() if id(parameter) in first}
+    num_layers = policy.causal_lm.config.get_text_config(decoder=True).num_hidden_layers
+    names = [name for name, _ in policy.trained_parameters()]
+    return layer_factors(names, settings.layer_decay, num_layers=num_layers, embeddings=embeddings)

@@ -1,0 +1,203 @@
+"""Measuring a model on comparisons: how often it gives the better answer more. Behind `burnish eval`, for pairs.
+
+Beside `evaluation`. A reward model says itself what an answer is worth. A policy is judged by its own log-probabilities
+(the mean over an answer's tokens, or their sum), or, beside a reference, by the implicit reward of DPO: the sum of
+log-ratios.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from burnish.data import Prepared
+from burnish.data.formats import Stage
+from burnish.data.gate_rules import Rules
+from burnish.data.mixture import open_data
+from burnish.data.siblings import Comparison
+from burnish.errors import DataError, ModelError, RecipeError
+from burnish.evaluate.pairs import BY_LOGPROB, Judged, figures, judge
+from burnish.evaluate.rewards import accuracy_by_length, calibration_error, judge_by_value, reward_figures
+from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
+from burnish.model.open import Opened, open_model, policy_of
+from burnish.model.policy import Policy
+from burnish.recipe.data import Source, sources
+from burnish.sources.annotate import PresentPolicy, annotate_blocks
+from burnish.sources.judged import judged_at_end
+from burnish.stages.conditions import out_of_memory_explained
+from burnish.stages.reader import Reader
+from burnish.types import Group
+from burnish.verbs.evaluate import Evaluation
+from burnish.watch import count_on_terminal
+
+_NAMES = {"mean": "mean log-probability of a token", "sum": "log-probability of the answer"}
+
+
+class PairEvaluation(Evaluation):
+    """What `burnish eval` takes for comparisons."""
+
+    serves: ClassVar[Stage] = "prefer"
+
+    @property
+    def comparison(self) -> Comparison:
+        return "rankings"
+
+    @property
+    def gate_rules(self) -> Rules:
+        return Rules()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EvaluatedPairs:
+    """What a model prefers."""
+
+    model: str
+    data: str
+    rows: int
+    """Rows read."""
+    left_out: int
+    """Rows that the gate or the limit of length left out, or that cannot be used."""
+    reward: str
+    """What an answer is worth to the model, in words."""
+    judged: Judged
+    by_reward_model: bool = False
+    """Whether margins are those of a reward model, so that they are probabilities too."""
+    notes: tuple[str, ...] = ()
+    """For people."""
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "model": self.model,
+            "data": self.data,
+            "rows": self.rows,
+            "left_out": self.left_out,
+            "pairs": len(self.judged.margins),
+            "reward": self.reward,
+            **(reward_figures if self.by_reward_model else figures)(self.judged),
+        }
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Every comparison: the margin of its reward, and how much longer the better answer is."""
+        pairs = zip(self.judged.margins.tolist(), self.judged.longer.tolist(), strict=True)
+        return [{"margin": margin, "longer_by": longer} for margin, longer in pairs]
+
+    def table(self) -> list[tuple[str, str]]:
+        """For people: figure and value."""
+        rows = [("pairs", f"{len(self.judged.margins):,}"), ("reward", self.reward)]
+        shares = {"pair accuracy": self.judged.accuracy, "length controlled": self.judged.controlled}
+        if self.by_reward_model:
+            rows.append(("calibration error", f"{calibration_error(self.judged):.1%}"))
+            by_length = accuracy_by_length(self.judged).items()
+            shares |= {f"better answer {name.replace('_', ' ')}": share for name, share in by_length}
+        for name, share in shares.items():
+            if share is not None:
+                rows.append((name, f"{share.value:.1%} (95 %: {share.low:.1%} to {share.high:.1%})"))
+        return rows
+
+
+def holds_comparisons(settings: Evaluation) -> bool:
+    """Whether the data are pairs or rankings, which have no single right answer.
+
+    Raises:
+        RecipeError: they are not, and a reward or a reference is given.
+    """
+    named = sources(source_of(settings), format=settings.format, columns=settings.columns, documents=settings.documents)
+    stages = open_data(named, seed=settings.seed, stage=None).format.stages
+    compares = "prefer" in stages and "sft" not in stages
+    given = [name for name in ("reward", "reference") if name in settings.model_fields_set]
+    if given and not compares:
+        raise RecipeError(
+            given=f"{given[0]}, and {settings.data} has no comparisons",
+            rule=f"{given[0]} is for pairs and rankings",
+            remedy=f"remove {given[0]}, or name data with chosen and rejected",
+        )
+    return compares
+
+
+def evaluate_pairs(model: str, settings: Evaluation, *, base: str | None = None) -> EvaluatedPairs:
+    """Measures what a model prefers; see `evaluation.evaluate` for the arguments.
+
+    Raises:
+        UserError: anything that the user can mend, with the remedy.
+    """
+    reading = PairEvaluation(**settings.model_dump(exclude_unset=True))
+    opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
+    reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
+    rows, gate = reader.gate_measured(reader.open(source_of(settings)))
+    assert gate is not None, "comparisons pass a gate"
+    prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
+    policy, budget = measured_policy(opened), reader.tokens_per_microbatch
+    with out_of_memory_explained(budget):
+        if policy.judges:
+            judged, name = _by_value(settings, policy, prepared, budget), "value of the reward model"
+        else:
+            groups, reward, name = _rewarded(settings, policy, prepared, budget)
+            judged = judge(policy, groups, {"": reward}, budget)[""]
+    return EvaluatedPairs(
+        model=model,
+        data=settings.data,
+        rows=gate.num_rows,
+        left_out=gate.num_rows - len(set(prepared.picked.rows.tolist())),
+        reward=name,
+        judged=judged,
+        by_reward_model=policy.judges,
+        notes=(*opened.notes, *gate.lines()),
+    )
+
+
+def _by_value(settings: Evaluation, policy: Policy, prepared: Prepared, budget: int) -> Judged:
+    given = [name for name in ("reward", "reference") if name in settings.model_fields_set]
+    if given:
+        raise RecipeError(
+            given=f"{given[0]}, and the model is a reward model",
+            rule=f"{given[0]} says what an answer is worth to a language model; a reward model says it itself",
+            remedy=f"remove {given[0]}",
+        )
+    if (outputs := len(policy.value_head.weight)) != 1:
+        raise ModelError(
+            given=f"a reward model with {outputs} numbers for each answer",
+            rule="answers are compared by one number",
+            remedy="name a reward model with one (num_labels: 1 in its config.json)",
+        )
+    return judge_by_value(policy, [judged_at_end(group) for group in prepared], budget)
+
+
+def source_of(settings: Evaluation) -> Source:
+    return Source(path=settings.data, count=settings.count, split=settings.split)
+
+
+def _rewarded(
+    settings: Evaluation, policy: Policy, prepared: Prepared, budget: int
+) -> tuple[Sequence[Group], ImplicitReward, str]:
+    """The groups with what the reward needs, the reward, and its name."""
+    if settings.reference is None:
+        reward = BY_LOGPROB if settings.reward == "mean" else LogProb(1.0)
+        return prepared, reward, _NAMES[settings.reward]
+    if "reward" in settings.model_fields_set:
+        raise RecipeError(
+            given=f"reward: {settings.reward} with a reference",
+            rule="beside a reference, the reward is the sum of log-ratios",
+            remedy="remove one of them",
+        )
+    reference = open_model(settings.reference, dtype=settings.dtype)
+    if reference.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise ModelError(
+            given=f"reference: {settings.reference}, whose tokenizer has other tokens than the model's",
+            rule="the reference gives log-probabilities of the model's own tokens",
+            remedy="name the model that this one began with",
+        )
+    blocks = annotate_blocks(prepared, PresentPolicy(measured_policy(reference)), budget)
+    return [group for block in blocks for group in block], LogRatio(1.0), f"log-ratio to {settings.reference}"
+
+
+def measured_policy(opened: Opened) -> Policy:
+    try:
+        return policy_of(opened)
+    except ModelError as error:
+        raise DataError(
+            given=f"comparisons, and {opened.named.given} cannot be packed: {error.given}",
+            rule="comparisons are scored with a shared prompt",
+            remedy="name a model that trains here",
+        ) from error

@@ -1,0 +1,127 @@
+"""Measuring a reward model that gives several scores, or judges steps, on rows that have them. Behind `burnish eval`.
+
+Beside `pair_evaluation`, for reward models that give one number. What the model is, its files say: which scores it
+gives are the columns that the rows need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from burnish.data.formats import Stage
+from burnish.data.gate_rules import Rules
+from burnish.data.siblings import Comparison
+from burnish.errors import ModelError, RecipeError
+from burnish.evaluate.judgements import ScoresJudged, StepsJudged, judge_scores, judge_steps, right_above
+from burnish.model.open import find_model, judging_named, open_model
+from burnish.model.value_head import Judging
+from burnish.sources.judged import judged_at_end, judged_at_steps
+from burnish.stages.conditions import out_of_memory_explained
+from burnish.stages.reader import Reader
+from burnish.verbs.evaluate import Evaluation
+from burnish.verbs.evaluate_preferences import measured_policy, source_of
+from burnish.watch import count_on_terminal
+
+
+class JudgementEvaluation(Evaluation):
+    """What `burnish eval` takes for such rows."""
+
+    serves: ClassVar[Stage] = "reward"
+
+    names: tuple[str, ...] = ()
+    """Of the scores; (): steps are judged."""
+
+    @property
+    def comparison(self) -> Comparison:
+        return "scores" if self.names else "steps"
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        return self.names
+
+    @property
+    def gate_rules(self) -> Rules:
+        return Rules()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EvaluatedJudgements:
+    """How a reward model judges."""
+
+    model: str
+    data: str
+    rows: int
+    """Rows read."""
+    left_out: int
+    """Rows that the gate or the limit of length left out, or that cannot be used."""
+    judged: ScoresJudged | StepsJudged
+    notes: tuple[str, ...] = ()
+    """For people."""
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON has it."""
+        counts = {"rows": self.rows, "left_out": self.left_out, "responses": len(self.judged.values)}
+        return {"model": self.model, "data": self.data, **counts, **self.judged.figures()}
+
+    def samples(self) -> Sequence[dict[str, Any]]:
+        """Every response."""
+        return self.judged.samples()
+
+    def table(self) -> list[tuple[str, str]]:
+        """For people: figure and value, with its interval if it has one."""
+        found = self.judged.figures()
+        rows = [("responses", f"{len(self.judged.values):,}")]
+        for name, value in found.items():
+            if name.endswith(("_low", "_high")):
+                continue
+            ends = (found.get(f"{name}_low"), found.get(f"{name}_high"))
+            within = "" if None in ends else f" (95 %: {ends[0]:.3f} to {ends[1]:.3f})"
+            rows.append((name.replace("_", " "), f"{value:.3f}{within}"))
+        return rows
+
+
+def judging_to_measure(model: str, base: str | None = None) -> Judging | None:
+    """The value head of a model that gives several scores or judges steps; None: it is another model."""
+    judging = judging_named(find_model(model, base))
+    return judging if judging is not None and (judging.judged == "step" or judging.outputs > 1) else None
+
+
+def evaluate_judgements(
+    model: str, settings: Evaluation, judging: Judging, *, base: str | None = None
+) -> EvaluatedJudgements:
+    """Measures a reward model; see `evaluation.evaluate` for the arguments.
+
+    Raises:
+        UserError: anything that the user can mend, with the remedy.
+    """
+    if judging.judged == "answer" and not judging.names:
+        raise ModelError(
+            given=f"{model}, a reward model whose {judging.outputs} numbers have no names",
+            rule="a number is measured against the column of the data that is called so",
+            remedy="give them names: id2label in its config.json",
+        )
+    for given in ("reward", "reference"):
+        if given in settings.model_fields_set:
+            raise RecipeError(
+                given=f"{given}, and the model is a reward model",
+                rule=f"{given} says what an answer is worth to a language model; a reward model says it itself",
+                remedy=f"remove {given}",
+            )
+    reading = JudgementEvaluation(**settings.model_dump(exclude_unset=True), names=judging.names)
+    opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
+    reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
+    rows, gate = reader.gate_measured(reader.open(source_of(settings)))
+    assert gate is not None, "judged rows pass a gate"
+    prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
+    policy, budget = measured_policy(opened), reader.tokens_per_microbatch
+    judged: ScoresJudged | StepsJudged
+    with out_of_memory_explained(budget):
+        if judging.judged == "step":
+            groups = [judged_at_steps(group) for group in prepared]
+            judged = judge_steps(policy, groups, budget, right_above(judging))
+        else:
+            judged = judge_scores(policy, [judged_at_end(group) for group in prepared], judging.names, budget)
+    left_out = gate.num_rows - len(set(prepared.picked.rows.tolist()))
+    return EvaluatedJudgements(model, settings.data, gate.num_rows, left_out, judged, (*opened.notes, *gate.lines()))

@@ -1,0 +1,448 @@
+"""Stages of learning by trying: what may be written, what runs, what is told, and that looking leaves no trace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import burnish
+from burnish.algorithms import ALGORITHMS
+from burnish.builtin import builtin_rows, write_rows, write_untrained
+from burnish.errors import DataError, Interrupted, RecipeError
+from burnish.losses.policy import Capped, Clipped, Correction, Soft
+from burnish.losses.preference import PREFERENCE_LOSSES
+from burnish.packing import count_denominators, pack
+from burnish.recipe.read import stage_recipe
+from burnish.sampling import LocalSampler, Prompt
+from burnish.sources.annotate import logprobs
+from burnish.stages.policy import open_policy
+from burnish.stages.rl.build import longest_tried
+from burnish.stages.rl.data import Practice
+from burnish.stages.rl.settings import Rl
+from burnish.stages.supervised_data import Opener
+from burnish.stopping import StopRule
+from burnish.tasks import Answer
+from burnish.tasks.instructions import InstructionsReward
+from burnish.tasks.learned_judge import LearnedJudge
+from burnish.types import TokenScores
+from tests.conftest import make_groups
+from tests.interrupting import interrupted_at
+
+LENGTH: dict[str, Any] = {"name": "length", "target": 8, "slack": 20, "unit": "characters"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_untrained(folder / "model", hidden_size=32, layers=1)
+    write_rows(folder / "math.jsonl", builtin_rows("math", count=40))
+    write_rows(folder / "test.jsonl", builtin_rows("math", "test", count=8))
+    write_rows(folder / "chat.jsonl", builtin_rows("chat", count=10))
+    write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=10))
+    return folder
+
+
+def given(world: Path, **settings: Any) -> dict[str, Any]:
+    base = {"model": str(world / "model"), "data": str(world / "math.jsonl"), "reward": LENGTH, "workers": 1}
+    sizes = {"groups_per_step": 2, "responses": 3, "max_new_tokens": 5, "log_every": 1, "learning_rate": 1e-2}
+    return {**base, **sizes, **({} if "epochs" in settings else {"max_steps": 2}), **settings}
+
+
+def run(world: Path, output: Path, **settings: Any) -> burnish.Finished:
+    return burnish.rl(output=str(output), **given(world, **settings))
+
+
+def stage(world: Path, **settings: Any) -> Rl:
+    found = stage_recipe("rl", given(world, **settings)).recipe.stages[0].settings
+    assert isinstance(found, Rl)
+    return found
+
+
+def practice(world: Path, **settings: Any) -> Practice:
+    return Practice.of(Opener.of(stage_recipe("rl", given(world, **settings)).recipe))
+
+
+def weights(done: burnish.Finished) -> dict[str, torch.Tensor]:
+    [path] = (done.folder / "model").glob("*.safetensors")
+    return load_file(path)
+
+
+def lines(done: burnish.Finished, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (done.folder / name).read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"algorithm": "grop"}, "choose from: grpo"),
+        ({"reward": "maths"}, "did you mean math"),
+        ({"reward": [LENGTH, LENGTH]}, "two rewards are called length"),
+        ({"responses": 1}, "compares the responses"),
+        ({"top_p": 0.9, "updates": 2}, "ratios of the policy's probabilities"),
+        ({"repetition_penalty": 1.1, "updates": 3}, "remove repetition_penalty"),
+        ({"temperature": 0.0}, "greater than 0"),
+        ({"clip_low": 0.1}, "no effect with updates: 1"),
+        ({"clip_cap": 2.0, "updates": 2}, "grpo has no clip_cap"),
+        ({"clip_low": 0.1, "updates": 2, "algorithm": "sapo"}, "sapo has no clip_low"),
+        ({"kl": "k1"}, "no effect with beta: 0"),
+        ({"overlong": "cut"}, "change what is asked"),
+        ({"train_on": "everything"}, "the policy writes them"),
+        ({"control_text": "tokens"}, "stays text"),
+        ({"max_length": 5}, "leaves no prompt"),
+        ({"adapter.kind": "lora", "adapter.dropout": 0.1}, "written without it"),
+        ({"num_generations": 4}, "here it is responses"),
+        ({"reward_funcs": "x"}, "here it is reward"),
+        ({"sequences_per_step": 4}, "did you mean"),
+        ({"keep_best": True}, "keep_best needs eval_data"),
+        ({"stop_after.evaluations": 2}, "stop_after needs eval_every"),
+        ({"best_by": "accuracy"}, "needs keep_best or stop_after"),
+        ({"stop_on": ["collapsed"]}, "stop_on"),
+        ({"stop_on": ["distance"]}, "none is computed"),
+        ({"combination": "normalised_sum"}, "length is alone"),
+        ({"ratio": "sequence"}, "no effect with updates: 1"),
+        ({"surrogate": "capped", "updates": 2, "old": "own"}, "no effect with old: own"),
+        ({"old": "computed"}, "old: computed is what old: own is"),
+        ({"ratio": "sequence", "updates": 2}, "name surrogate too"),
+        ({"surrogate": "capped", "updates": 2, "clip_low": 0.1}, "has no clip_low"),
+        ({"clip_token_limit": 0.4, "updates": 2}, "is of ratio: sequence"),
+        ({"correction": "mask", "updates": 2}, "are the same; set old: computed"),
+        ({"correction": "truncate", "correction_low": 0.5}, "truncate bounds weights from above"),
+        ({"correction_high": 3.0}, "needs correction"),
+        ({"correction": "truncate", "top_k": 5}, "weighs by the probabilities before it"),
+        ({"correction": "truncate", "dtype": "float32"}, "rounding alone"),
+        ({"correction": "truncate", "dtype": "float32", "old": "computed", "updates": 2}, "rounding alone"),
+        ({"fixed_length": 9}, "without aggregation: fixed"),
+        ({"replay": {"share": 0.5}, "top_p": 0.9}, "replay learns by ratios"),
+        ({"replay": {"share": 0.1}}, "0.1 of 2 groups is not one"),
+        ({"replay": {"share": 1.0}}, "less than 1"),
+        ({"old": "sampler", "min_p": 0.1}, "old: sampler learns by ratios"),
+        ({"entropy_rate": 0.1}, "needs entropy_target"),
+        ({"entropy_target": 1.0, "entropy": 0.5}, "above entropy_most"),
+        ({"preference": {"loss": "ipo"}}, "preference is of algorithm: online_dpo"),
+        ({"algorithm": "online_dpo", "beta": 0.1}, "its own beta is preference.beta"),
+        ({"algorithm": "online_dpo", "mask_cut": True}, "mask_cut has no effect"),
+        ({"algorithm": "online_dpo", "scale": "none"}, "no advantages"),
+        ({"algorithm": "online_dpo", "updates": 2, "clip_low": 0.1}, "clip_low has no effect"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "kto"}}, "apo_zero_unpaired learns from verdicts"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "tpo"}}, "gold answer"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "dop"}}, "did you mean dpo"),
+        ({"algorithm": "online_dpo", "preference": {"margin": 1.0}}, "does not use it"),
+        ({"algorithm": "online_dpo", "preference": {"loss": "lipo", "pairs": "all"}}, "pairs has no effect"),
+        ({"algorithm": "online_dpo", "responses": 1}, "compares the responses"),
+        ({"epsilon_high": 0.3}, "here it is clip_high"),
+        ({"mask_truncated_completions": True}, "here it is mask_cut"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_read(world, wrong, said):
+    with pytest.raises(RecipeError) as error:
+        stage(world, **wrong)
+    assert said in str(error.value)
+
+
+def test_what_is_read_again_is_the_same(world, tmp_path):
+    done = run(world, tmp_path / "a", beta=0.1, kl="k1", updates=2, clip_low=0.1)
+    text = (done.folder / "recipe.yaml").read_text()
+    (tmp_path / "again.yaml").write_text(text.replace(str(tmp_path / "a"), str(tmp_path / "b")))
+    again = burnish.run(tmp_path / "again.yaml", f"output={tmp_path / 'b'}")
+    one, other = weights(done), weights(again)
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithm_is_its_settings(world, name):
+    chosen = stage(world, algorithm=name, updates=2).chosen
+    assert chosen.credit == ALGORITHMS[name].credit
+    assert chosen.loss.clip == ALGORITHMS[name].loss.clip
+    assert chosen.loss.old == "sampler"
+    assert stage(world, algorithm=name).chosen.loss.old == "own"
+
+
+def test_settings_reach_credit_and_loss(world):
+    assert stage(world, updates=2, clip_low=0.1, clip_dual=3.0).chosen.loss.clip == Clipped(0.1, 0.2, dual=3.0)
+    assert stage(world, updates=2, algorithm="cispo", clip_cap=2.0).chosen.loss.clip == Capped(2.0)
+    assert stage(world, beta=0.1, kl="k2").chosen.loss.kl == "k2"
+    assert stage(world, beta=0.1, kl="k1").chosen.credit.token_beta == 0.1
+    assert stage(world, beta=0.1, kl="k1_response").chosen.credit.sequence_beta == 0.1
+    assert stage(world, beta=0.1, kl="k1").chosen.loss.beta == 0
+    assert stage(world, entropy=0.01).chosen.loss.entropy == 0.01
+    assert stage(world, algorithm="dr_grpo").chosen.loss.fixed_length == 5
+
+
+def test_parts_take_the_place_of_the_algorithms_own(world):
+    plain = stage(world, updates=2).chosen
+    composed = stage(
+        world,
+        updates=2,
+        baseline="leave_one_out",
+        scale="batch",
+        ratio="sequence",
+        surrogate="soft",
+        clip_rising=2.0,
+        aggregation="fixed",
+    ).chosen
+    assert composed.credit == replace(plain.credit, baseline="leave_one_out", scale="batch")
+    expected = replace(plain.loss, ratio="sequence", clip=Soft(rising=2.0), aggregation="fixed", fixed_length=5)
+    assert composed.loss == expected
+    assert stage(world, aggregation="fixed", fixed_length=1).chosen.loss.fixed_length == 1
+    assert stage(world, algorithm="rloo").chosen.loss.fixed_length == 1
+    assert stage(world, algorithm="dr_grpo", aggregation="token").chosen.loss.fixed_length is None
+
+
+def test_a_surrogate_keeps_the_algorithms_bounds_where_it_is_its_own(world):
+    assert stage(world, algorithm="dapo", updates=2, surrogate="clipped").chosen.loss.clip == Clipped(0.2, 0.28)
+    other = stage(world, algorithm="gspo", updates=2, ratio="token", surrogate="clipped").chosen.loss.clip
+    assert other == Clipped()
+    limited = stage(world, algorithm="gspo", updates=2, clip_token_limit=0.4).chosen.loss.clip
+    assert limited == Clipped(3e-4, 4e-4, token_limit=0.4)
+
+
+def test_corrections_have_defaults_by_the_level_of_the_ratio(world):
+    settings = {"updates": 2, "old": "computed", "correction": "truncate"}
+    assert stage(world, **settings).chosen.loss.correction == Correction("token", "truncate", 2.0)
+    of_sequences = stage(world, algorithm="gspo", **settings).chosen.loss
+    assert of_sequences.correction == Correction("mean", "truncate", 2.0)
+    assert of_sequences.old == "computed"
+    masked = stage(world, correction="mask", correction_level="sequence", correction_low=0.5, correction_high=3.0)
+    assert masked.chosen.loss.correction == Correction("sequence", "mask", 3.0, 0.5)
+    assert stage(world, replay={"share": 0.5}).chosen.loss.old == "sampler"
+    older = stage(world, dtype="float32", updates=2, old="own", correction="truncate")
+    assert older.chosen.loss.old == "own", "weights of the first update wrote what the second learns from"
+
+
+def test_a_stage_ends_by_what_it_names(world):
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1}
+    named = stage(world, **held_out, best_by="accuracy", keep_best=True, stop_on=["tricks"])
+    assert named.stop_rule == StopRule(keep_best=True, figure="accuracy", rises=True, alerts=frozenset({"tricks"}))
+
+
+@pytest.mark.parametrize("loss", [name for name in PREFERENCE_LOSSES if name not in ("kto", "tpo", "tpo_l")])
+def test_every_preference_loss_learns_from_what_was_tried(world, loss):
+    """With what it needs, and groups as it wants them: the loss of a step is finite, and so is its gradient."""
+    learning = stage(world, algorithm="online_dpo", preference={"loss": loss}, responses=4).learning
+    [group] = make_groups([(3, [2, 4, 3, 2])])
+    nothing = [replace(r, weights=None, reference_logprobs=torch.zeros(len(r.tokens))) for r in group.responses]
+    lessons = learning.rule.lessons([replace(group, responses=tuple(nothing))], [torch.tensor([0.0, 1.0, 0.5, 0.5])])
+    groups = [each for lesson in lessons for each in lesson]
+    [microbatch] = pack(groups, 1000)
+    size = len(microbatch.rows)
+    leaves = {kind: torch.full((size,), -1.0, dtype=torch.float64).requires_grad_() for kind in learning.loss.needs}
+    output = learning.loss(TokenScores(**{kind.value: leaf for kind, leaf in leaves.items()}), microbatch)
+    counts = count_denominators(groups)
+    total = sum(term.total / counts[term.denominator] for term in output.terms.values())
+    [gradient, *_] = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    assert bool(gradient.isfinite().all())
+    assert float(gradient.abs().max()) > 0
+
+
+TRIED: dict[str, dict[str, Any]] = {
+    "replay": {"replay": {"groups": 4, "share": 0.5}, "algorithm": "dapo"},
+    "replay, updates": {"replay": {"groups": 4, "share": 0.5}, "updates": 2, "old": "computed"},
+    "entropy": {"entropy_target": 3.0, "entropy_rate": 0.01, "entropy": 0.02},
+    "comparisons": {"algorithm": "online_dpo", "preference": {"loss": "ipo", "pairs": "all"}},
+    "best": {"keep_best": True, "stop_after.evaluations": 9, "stop_on": ["tricks", "collapse"]},
+}
+
+
+@pytest.mark.parametrize("kind", TRIED)
+def test_an_interrupted_run_goes_on_bit_for_bit(world, tmp_path, kind):
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, "eval_prompts": 3}
+    settings = {**held_out, "max_steps": 5, **TRIED[kind]}
+    whole = run(world, tmp_path / "whole", **settings)
+    with interrupted_at(3), pytest.raises(Interrupted, match="after step 3"):
+        run(world, tmp_path / "cut", **settings)
+    resumed = run(world, tmp_path / "cut", **settings)
+    one, other = weights(whole), weights(resumed)
+    assert all(one[name].equal(other[name]) for name in one)
+    for figure in ("train/loss", "train/entropy_weight", "rollout/replayed", "rollout/replayed_age", "eval/reward"):
+        told = [[(line["step"], line[figure]) for line in lines(run) if figure in line] for run in (whole, resumed)]
+        assert told[0] == told[1]
+
+
+def test_an_alert_ends_the_stage_whenever_lines_are_written(world, tmp_path):
+    """Every reward is 0, which is told of after ten batches; the model is written all the same."""
+    nothing = {**LENGTH, "target": 500, "slack": 1}
+    done = [
+        run(world, tmp_path / str(every), reward=nothing, max_steps=20, stop_on=["no_reward"], log_every=every)
+        for every in (1, 7)
+    ]
+    for each in done:
+        assert each.summary["steps"] == 10
+        assert "every reward of 10 batches is 0" in str(each.summary["stopped_early"])
+    one, other = map(weights, done)
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_the_best_of_the_held_out_rewards_is_kept(world, tmp_path):
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "max_steps": 4}
+    done = run(world, tmp_path, **held_out, keep_best=True)
+    rewards = {line["step"]: line["eval/reward"] for line in lines(done) if "eval/reward" in line}
+    assert done.summary["best_step"] == max(rewards, key=lambda step: (rewards[step], -step))
+
+
+def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
+    alone, rehearsed = run(world, tmp_path / "a"), run(world, tmp_path / "b", rehearse=True)
+    one, other = weights(alone), weights(rehearsed)
+    assert all(one[name].equal(other[name]) for name in one)
+    settings = practice(world, responses=4, max_new_tokens=9)
+    groups = longest_tried(settings)
+    longest = max(len(each.tokens) for each in settings.train.waiting)
+    assert groups[0].num_tokens == longest + 4 * 9
+
+
+def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
+    sources = [{"path": str(world / "math.jsonl"), "name": "sums"}, {"path": str(world / "test.jsonl"), "name": "more"}]
+    rewards = [
+        {**LENGTH, "only": {"source": "sums"}},
+        {"name": "length", "part": "other", "target": 3, "slack": 9, "only": {"source": "more"}},
+    ]
+    ready = practice(world, data=sources, reward=rewards)
+    assert [each.task.extra["source"] for each in ready.train.waiting] == ["sums"] * 40 + ["more"] * 8
+    named = practice(world, data={"path": str(world / "test.jsonl"), "name": "more"})
+    assert {each.task.extra["source"] for each in named.train.waiting} == {"more"}
+    assert "source" not in practice(world).train.waiting[0].task.extra
+    with ready.judge as judge:
+        both = [Answer("?", "12345678", extra={"source": name}, token_ids=(1, 2, 3)) for name in ("sums", "more")]
+        verdicts = [verdict for [verdict] in judge([[each] for each in both])]
+    assert [verdict.parts for verdict in verdicts] == [{"length": 1.0, "other": None}, {"length": None, "other": 1.0}]
+    assert [verdict.reward for verdict in verdicts] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"algorithm": "dr_grpo", "beta": 0.1, "kl": "k1_response"},
+        {"algorithm": "gspo", "updates": 2, "beta": 0.1, "temperature": 0.7},
+        {"algorithm": "reinforce_pp", "responses": 1, "entropy": 0.01, "top_p": 0.9},
+        {"algorithm": "gmpo", "updates": 2, "adapter.kind": "lora", "curriculum": True},
+    ],
+    ids=lambda settings: settings["algorithm"],
+)
+def test_it_learns_and_tells(world, tmp_path, settings):
+    done = run(world, tmp_path, **settings)
+    told = [line for line in lines(done) if "train/loss" in line]
+    assert [line["step"] for line in told] == [1, 2]
+    wrote = [line for line in told if "rollout/reward" in line]
+    assert [line["step"] for line in wrote] == ([1] if settings.get("updates") == 2 else [1, 2])
+    assert wrote[0]["rollout/reward"] == wrote[0]["rollout/reward/length"] > 0
+    samples = lines(done, "samples.jsonl")
+    assert {sample["rollout"] for sample in samples} >= {"best", "worst"}
+    assert max(sample["reward"] for sample in samples) == samples[0]["reward"]
+    assert "Tried in training" in (done.folder / "report.html").read_text()
+
+
+def test_at_the_first_step_policy_and_reference_agree(world, tmp_path):
+    """At any temperature: sampler, trainer and reference mean the same log-probability."""
+    done = run(world, tmp_path, beta=0.5, temperature=0.6, max_steps=1)
+    [line] = [line for line in lines(done) if "train/loss" in line]
+    assert abs(line["train/reference_kl"]) < 1e-5
+    assert line["train/kl"] < 1e-8
+
+
+def test_the_trainer_computes_what_the_sampler_reported(world):
+    ready = practice(world, temperature=0.6, model=str(world / "model"))
+    policy = open_policy(ready.opener)
+    prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.asked()[:3])]
+    groups = LocalSampler(policy, [], 64).sample(prompts, 2, ready.settings.params(0))
+    for group, mine in zip(groups, logprobs(policy, groups, 512), strict=True):
+        for response, values in zip(group.responses, mine, strict=True):
+            torch.testing.assert_close(values, response.sampler_logprobs, atol=1e-5, rtol=0)
+
+
+def test_looking_leaves_no_trace(world, tmp_path):
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "eval_prompts": 5}
+    watched, alone = run(world, tmp_path / "a", **held_out), run(world, tmp_path / "b")
+    one, other = weights(watched), weights(alone)
+    assert all(one[name].equal(other[name]) for name in one)
+    evaluated = [line for line in lines(watched) if "eval/reward" in line]
+    assert [line["step"] for line in evaluated] == [0, 1, 2]
+    answers = [sample for sample in lines(watched, "samples.jsonl") if "index" in sample]
+    assert len(answers) == 15
+    first = evaluated[0]
+    right = [sample["correct"] for sample in answers if sample["step"] == 0]
+    assert first["eval/accuracy"] == sum(right) / len(right)
+
+
+def test_verdicts_of_dear_rewards_are_kept(world, tmp_path):
+    done = run(world, tmp_path, reward={**LENGTH, "journal": True})
+    assert len(lines(done, "verdicts.jsonl")) > 0
+
+
+def test_a_reward_model_judges_a_whole_run(world, tmp_path):
+    """In its workers and in its own template, as it does alone; and what it says is what the policy learns from."""
+    pairs = {"data": str(world / "pairs.jsonl"), "max_steps": 2, "sequences_per_step": 4, "add_tokens": ["<|pad|>"]}
+    judge = burnish.reward(model=str(world / "model"), output=str(tmp_path / "judge"), **pairs).folder
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "eval_prompts": 2}
+    done = run(world, tmp_path / "run", reward={"name": "reward_model", "model": str(judge)}, **held_out)
+    tried = [sample for sample in lines(done, "samples.jsonl") if "rollout" in sample]
+    alone = LearnedJudge.open(str(judge), None, {})
+    for sample in tried:
+        asked = ({"role": "user", "content": sample["prompt"]},)
+        said = alone(Answer(asked, sample["response"]))
+        assert sample["reward"] == sample["parts"]["reward_model"] == pytest.approx(said, abs=1e-5)
+    assert len({sample["reward"] for sample in tried}) > 1
+    assert all(weight.isfinite().all() for weight in weights(done).values())
+    assert [line["eval/unjudged_share"] for line in lines(done) if "eval/reward" in line] == [0.0, 0.0, 0.0]
+
+
+def test_a_reward_that_fails_stops_the_run_with_the_reason(world, tmp_path):
+    code = tmp_path / "own.py"
+    code.write_text("def broken(answer):\n    raise ValueError('no idea')\n")
+    with pytest.raises(burnish.errors.RunError, match="broken: crash"):
+        run(world, tmp_path / "run", reward=f"{code}:broken")
+
+
+def test_an_answer_in_a_row_is_its_reference(world):
+    first = (
+        practice(world, model="builtin:tiny", data=str(world / "chat.jsonl"), template="chatml").train.waiting[0].task
+    )
+    row = builtin_rows("chat", count=1)[0]
+    assert first.reference == row["messages"][-1]["content"]
+    assert first.prompt[-1].content == row["messages"][-2]["content"]
+    assert practice(world).train.waiting[0].task.reference == builtin_rows("math", count=1)[0]["answer"]
+    write_rows(world / "both.jsonl", [{**row, "prompt": "1 + 1 =", "reference": "2"}])
+    assert practice(world, data=str(world / "both.jsonl")).train.waiting[0].task.prompt == "1 + 1 ="
+    with pytest.raises(DataError, match="not for rl"):
+        practice(world, data=str(world / "pairs.jsonl"))
+
+
+def test_prompts_end_where_the_answer_begins(world):
+    ready = practice(world, model="builtin:tiny", template="chatml")
+    text = ready.opener.reader.tokenizer.decode(list(ready.train.waiting[0].tokens))
+    question = builtin_rows("math", count=1)[0]["question"]
+    assert text == f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_prompts_that_leave_no_room(world):
+    lengths = [len(each.tokens) for each in practice(world).train.waiting]
+    limit = sorted(lengths)[len(lengths) // 2] + 5
+    with pytest.raises(DataError, match="prompts are too long"):
+        practice(world, max_length=limit)
+    kept = practice(world, max_length=limit, overlong="drop").train
+    assert [len(each.tokens) for each in kept.waiting] == [length for length in lengths if length <= limit - 5]
+    assert kept.dropped == len(lengths) - len(kept.waiting)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_instructions_of_the_built_in_world_can_be_followed(split):
+    plain, seen = "Edda keeps a pig.", set()
+    following = {
+        "keywords:existence": f"Gladly, with pleasure. {plain}",
+        "keywords:forbidden_words": plain,
+        "length_constraints:number_words": f"With pleasure. {plain}",
+        "startend:quotation": f'"{plain}"',
+    }
+    breaking = {**dict.fromkeys(following, plain), "keywords:forbidden_words": f"Gladly. {plain}"}
+    reward = InstructionsReward()
+    for row in builtin_rows("instructions", split, count=100):
+        [kind] = row["instruction_id_list"]
+        extra = {"instruction_id_list": [kind], "kwargs": row["kwargs"]}
+        for said, followed in ((following[kind], True), (breaking[kind], False)):
+            assert reward.score(Answer(tuple(row["prompt"]), said, extra=extra)) == followed
+        seen.add(kind)
+    assert seen == set(following)
