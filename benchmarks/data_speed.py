@@ -36,7 +36,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from burnish.data import Preparation, Template, read_rows
+from burnish.data.prepare import Preparation
+from burnish.data.read import read_rows
+from burnish.data.template import Template
 
 TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'assistant' %}{{ '<|im_start|>assistant\n' }}"

@@ -27,7 +27,9 @@ from data_speed import TEMPLATE
 from first_step import save_small_model
 from transformers import AutoTokenizer
 
-from burnish.data import Preparation, Template, read_rows
+from burnish.data.prepare import Preparation
+from burnish.data.read import read_rows
+from burnish.data.template import Template
 
 DIFFERENT = 20_000
 """Rows that are generated; the file repeats them, each time under another number."""

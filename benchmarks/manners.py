@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import burnish
-from burnish.builtin import builtin_rows, is_courteous, is_refusal
+from burnish.builtin.manner import is_courteous
+from burnish.builtin.safety import is_refusal
+from burnish.builtin.sets import builtin_rows
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 COUNTED: dict[str, tuple[str, Callable[[str], bool]]] = {

@@ -61,7 +61,9 @@ def ends(vocabulary: int, *, mixed: bool) -> list[int]:
 def by_burnish(model: PreTrainedModel, asked: list[list[int]], new: int, end: list[int], _: dict[str, Any]) -> int:
     from burnish.model.attention import install
     from burnish.model.policy import Policy
-    from burnish.sampling import LocalSampler, Prompt, SamplingParams
+    from burnish.sampling.base import Prompt
+    from burnish.sampling.choice import SamplingParams
+    from burnish.sampling.local import LocalSampler
 
     if not model.config._attn_implementation.startswith("burnish"):
         install(model)

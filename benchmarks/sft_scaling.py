@@ -30,10 +30,11 @@ from peers.meter import Meter
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from burnish.losses import CrossEntropy
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import install
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.stages.reader import TOKENS_PER_MICROBATCH
 from burnish.step import Trainer
 from burnish.types import Group, Response

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from burnish.losses import CrossEntropy
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import install
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import Part
 from burnish.step import Trainer
 from burnish.types import Group, Response

@@ -16,8 +16,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import burnish
-from burnish.builtin import builtin_rows, is_courteous, last_number, tiny_folder
-from burnish.data import choose_template
+from burnish.builtin.arithmetic import last_number
+from burnish.builtin.manner import is_courteous
+from burnish.builtin.places import tiny_folder
+from burnish.builtin.sets import builtin_rows
+from burnish.data.template import choose_template
 
 BATCH = 100
 LONGEST = 48

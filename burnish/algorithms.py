@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from burnish.credit import Credit, Rule
-from burnish.losses import Loss
-from burnish.losses.policy import Capped, Clipped, PolicyGradient, Soft
+from burnish.credit.credit import Credit
+from burnish.credit.rule import Rule
+from burnish.losses.base import Loss
+from burnish.losses.policy.clip import Capped, Clipped, Soft
+from burnish.losses.policy.gradient import PolicyGradient
 
 
 @dataclass(frozen=True, slots=True)

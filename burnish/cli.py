@@ -106,8 +106,8 @@ def report(
 ) -> None:
     """Write a run's report.html anew, and say where it is."""
     from burnish.errors import RunError
-    from burnish.runs import RunFolder
-    from burnish.watch import write_report
+    from burnish.runs.folder import RunFolder
+    from burnish.watch.report import write_report
 
     running = RunFolder.held(folder)
     try:

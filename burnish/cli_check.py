@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
-    from burnish.checks import Check, Subject, Verdict
+    from burnish.checks.subject import Subject
+    from burnish.checks.suite import Check
+    from burnish.checks.verdict import Verdict
     from burnish.recipe.read import Origins
 
 _MARKS = {True: ("✓", "PASS"), False: ("✗", "FAIL"), None: ("–", "SKIP")}
@@ -37,7 +39,7 @@ def check(
     written: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file, too.")] = None,
 ) -> None:
     """Try a recipe's model and data before a run: does what is learned, saved and resumed keep the rules?"""
-    from burnish.checks import Subject
+    from burnish.checks.subject import Subject
 
     origins = _read(recipe or [], model, data)
     with tempfile.TemporaryDirectory(prefix="burnish-check-") as folder:
@@ -62,7 +64,8 @@ def _read(given: list[str], model: str | None, data: str | None) -> Origins:
 
 def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     """All verdicts, each told as it comes."""
-    from burnish.checks import OF_MODEL, OF_PROMPTS, OF_ROWS, estimate
+    from burnish.checks.cost import estimate
+    from burnish.checks.suite import OF_MODEL, OF_PROMPTS, OF_ROWS
     from burnish.recipe.read import stage_names
     from burnish.stages.conditions import out_of_memory_explained, repeatable
     from burnish.stages.reward.settings import Reward

@@ -67,7 +67,7 @@ def profile(
     from burnish.data.profile import profile as profile_of
     from burnish.data.profile_page import ProfileTables, write_profile
     from burnish.stages.supervised_data import open_to_look
-    from burnish.watch import count_on_terminal
+    from burnish.watch.count import count_on_terminal
 
     opened = open_to_look(model, data, settings or [], stage)
     maker = opened.preparation.maker
@@ -100,7 +100,7 @@ def view(
     from burnish.data.cache import samples_of
     from burnish.data.view import longest_rows, page, rows_with, show
     from burnish.stages.supervised_data import open_to_look
-    from burnish.watch import count_on_terminal
+    from burnish.watch.count import count_on_terminal
 
     if sum(choice is not None for choice in (index, search, longest)) > 1:
         raise typer.BadParameter("give one of --index, --search and --longest")

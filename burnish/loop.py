@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from burnish.errors import Interrupted
-from burnish.evaluate import Examiner
-from burnish.losses import Loss
+from burnish.evaluate.examiner import Examiner
+from burnish.losses.base import Loss
 from burnish.rehearsal import rehearse
 from burnish.rhythm import Rhythm
-from burnish.runs import StageFolder, Stand, StopSignal, keep, resume
+from burnish.runs.resumption import Stand, keep, resume
+from burnish.runs.stage_folder import StageFolder
+from burnish.runs.stop import StopSignal
 from burnish.schedule import Schedule
-from burnish.sources import Source, Tells
+from burnish.sources.base import Source, Tells
 from burnish.step import Trainer
 from burnish.stopping import Stopping
 from burnish.types import Group
-from burnish.watch import Listeners, Watch
+from burnish.watch.watch import Listeners, Watch
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from burnish.algorithms import Learning
-from burnish.losses import CrossEntropy, Loss
-from burnish.losses.preference import preference_loss
-from burnish.losses.reward import BradleyTerry
-from burnish.sampling import Sampler, SamplingParams
-from burnish.sources import RowSource, Source
+from burnish.losses.base import Loss
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.losses.preference.registry import preference_loss
+from burnish.losses.reward.bradley_terry import BradleyTerry
+from burnish.sampling.base import Sampler
+from burnish.sampling.choice import SamplingParams
 from burnish.sources.annotate import AnnotatedSource, FrozenPolicy, Moves, PresentPolicy
+from burnish.sources.base import Source
 from burnish.sources.judged import JudgedAt, JudgedRows, judged_at_end
 from burnish.sources.mismatching import MismatchingSource
 from burnish.sources.rollouts import Annotate, Asked, Judging, RolloutSettings, RolloutSource
+from burnish.sources.rows import RowSource
 from burnish.types import Group
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from burnish.losses import Loss
+from burnish.losses.base import Loss
 from burnish.packing import count_denominators
 from burnish.step import Trainer, inform
 from burnish.types import Group

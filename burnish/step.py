@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.losses import Adapts, Loss
+from burnish.losses.base import Adapts, Loss
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer
+from burnish.optim.optimizer import Optimizer
 from burnish.packing import count_denominators, join
 from burnish.types import Component, Denominator, Denominators, Group, LossOutput, Microbatch, Scope, Score, TokenScores
 

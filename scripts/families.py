@@ -21,7 +21,7 @@ from burnish.model.attention import install, uninstall
 from burnish.model.head import read_head
 from burnish.model.probe import probe
 from burnish.model.route import Route
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 from tests.equality import SPLIT, WHOLE, by_policy, by_transformers, difference
 from tests.families import FAMILIES, REFUSED, ROUTES, in_float64, route_of
 

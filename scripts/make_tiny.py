@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 import burnish
-from burnish.builtin import write_rows
 from burnish.builtin.base import DOCUMENTS, corpus, make_untrained_base, train_tokenizer
+from burnish.builtin.sets import write_rows
 
 SETTINGS = {
     "epochs": 1,

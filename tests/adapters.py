@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from burnish.builtin.tiny import make_model, make_tokenizer
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 
 def write_base(folder: Path, dtype: torch.dtype = torch.float32, *, tied: bool = True) -> Path:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from burnish.losses import Loss
-from burnish.losses.preference import Data
+from burnish.losses.base import Loss
+from burnish.losses.preference.options import Data
 from burnish.model.policy import Policy
 from burnish.packing import count_denominators, join, pack
 from burnish.step import differentiate, score_joined, sum_terms

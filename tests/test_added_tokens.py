@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM, PreTrainedModel
 
 import burnish
-from burnish.builtin import generate, write_rows
+from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import make_model, make_tokenizer
-from burnish.runs import latest_checkpoint, load_checkpoint
-from burnish.watch import quiet_transformers
+from burnish.runs.checkpoint import latest_checkpoint, load_checkpoint
+from burnish.watch.quiet import quiet_transformers
 from tests.plain import plain_loss
 
 HIDDEN = 32

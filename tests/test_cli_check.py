@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import burnish.checks
 import burnish.checks.cost
-from burnish.builtin import generate, write_rows, write_untrained
+import burnish.checks.suite
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.cli import main
 
 TEMPLATE_WITHOUT_END = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
@@ -44,14 +45,14 @@ def test_a_healthy_recipe_in_a_process_of_its_own(world, tmp_path):
     read = json.loads(verdicts.read_text())
     assert [line["check"] for line in read if line["passed"] is None] == ["begin tokens", "merge"]
     lines = [line for line in ended.stdout.splitlines() if line.startswith(("PASS", "SKIP"))]
-    assert len(lines) == len(read) == len(burnish.checks.OF_ROWS) + len(burnish.checks.OF_MODEL)
+    assert len(lines) == len(read) == len(burnish.checks.suite.OF_ROWS) + len(burnish.checks.suite.OF_MODEL)
     assert "8 passed, 0 failed" in ended.stdout
     assert ended.stderr == ""
 
 
 def test_the_rows_of_every_stage_are_checked(world, tmp_path, capsys, monkeypatch):
     """A later stage's with the template that an earlier one gives its model; laws are tried on the first model."""
-    monkeypatch.setattr(burnish.checks, "OF_MODEL", burnish.checks.OF_MODEL[:1])
+    monkeypatch.setattr(burnish.checks.suite, "OF_MODEL", burnish.checks.suite.OF_MODEL[:1])
     stage = f"{{data: {world}/train.jsonl, max_length: 200"
     (tmp_path / "endless.jinja").write_text(TEMPLATE_WITHOUT_END)
     (tmp_path / "r.yaml").write_text(
@@ -61,7 +62,7 @@ def test_the_rows_of_every_stage_are_checked(world, tmp_path, capsys, monkeypatc
     status, out, _ = command(capsys, str(tmp_path / "r.yaml"), "--json", str(tmp_path / "v"))
     assert status == 1
     verdicts = {(line["stage"], line["check"]): line for line in json.loads((tmp_path / "v").read_text())}
-    rows = [check.name for check in burnish.checks.OF_ROWS]
+    rows = [check.name for check in burnish.checks.suite.OF_ROWS]
     assert list(verdicts) == [(s, c) for s in ("sft", "sft-2", "sft-3") for c in rows] + [("sft", "packed = plain")]
     assert [key for key, line in verdicts.items() if line["passed"] is False] == [("sft-3", "ends of turns")]
     assert "<|im_end|>" in verdicts["sft-2", "ends of turns"]["measured"]
@@ -69,7 +70,7 @@ def test_the_rows_of_every_stage_are_checked(world, tmp_path, capsys, monkeypatc
 
 
 def test_a_failed_check_is_status_1_and_says_what_to_do(world, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(burnish.checks, "OF_MODEL", ())
+    monkeypatch.setattr(burnish.checks.suite, "OF_MODEL", ())
     (tmp_path / "endless.jinja").write_text(TEMPLATE_WITHOUT_END)
     files = ["--model", str(world / "model"), "--data", str(world / "train.jsonl")]
     status, out, _ = command(capsys, *files, f"template={tmp_path / 'endless.jinja'}", "--json", str(tmp_path / "v"))
@@ -99,7 +100,7 @@ def test_a_mistake_is_status_2(world, capsys, arguments, words):
 
 
 def test_what_takes_long_begins_only_with_leave(world, capsys, monkeypatch):
-    monkeypatch.setattr(burnish.checks, "OF_MODEL", ())
+    monkeypatch.setattr(burnish.checks.suite, "OF_MODEL", ())
     monkeypatch.setattr(burnish.checks.cost, "SECONDS", 0.0)
     status, out, err = command(capsys, str(world / "recipe.yaml"))
     assert status == 2

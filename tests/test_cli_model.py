@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 import burnish
-from burnish.builtin import write_untrained
+from burnish.builtin.tiny import write_untrained
 from tests.adapters import change_json, write_adapter, write_base, write_rows_of
 from tests.faults.conftest import nursery  # noqa: F401 (a fixture)
 

@@ -12,10 +12,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.builtin import generate, write_untrained
-from burnish.losses.preference import preference_loss
+from burnish.builtin.sets import generate
+from burnish.builtin.tiny import write_untrained
+from burnish.losses.preference.registry import preference_loss
 from burnish.model.load import load_policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.step import Trainer
 from burnish.types import Group, Response
 from tests.preferences import with_reference

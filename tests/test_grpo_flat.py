@@ -13,16 +13,20 @@ import pytest
 import torch
 
 from burnish.algorithms import Learning, algorithm
-from burnish.builtin import builtin_rows, write_untrained
+from burnish.builtin.sets import builtin_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.data.records import Message, Task
 from burnish.methods import rl
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
-from burnish.sampling import LocalSampler, SamplingParams
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.local import LocalSampler
 from burnish.sources.rollouts import Asked, RolloutSettings, RolloutSource
 from burnish.step import Trainer
-from burnish.tasks import Answer, Verdict
+from burnish.tasks.answer import Answer
+from burnish.tasks.verdict import Verdict
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "grpo_flat.py"
 STEPS, PROMPTS, RESPONSES, MOST = 4, 2, 6, 10

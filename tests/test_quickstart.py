@@ -14,7 +14,7 @@ import yaml
 from burnish.cli import main
 from burnish.cli_quickstart import RECIPE
 from burnish.recipe.json_schema import json_schema
-from burnish.runs import RunFolder
+from burnish.runs.folder import RunFolder
 
 SHORT = ["sft.epochs=null", "sft.max_steps=2", "sft.data=builtin:chat#40", "sft.eval_data=builtin:chat/test#6"]
 SHORT += ["sft.eval_every=null", "sft.eval_answers=3", "sft.eval_max_new_tokens=4"]

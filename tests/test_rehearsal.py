@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from burnish.builtin.tiny import make_model
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.rehearsal import costliest, rehearse
 from burnish.step import Trainer
 from tests.conftest import make_groups

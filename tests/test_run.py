@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import burnish
 import burnish.data.feed
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, RecipeError, RunError
 from burnish.model.load import default_device
-from burnish.sources import epoch_order
+from burnish.sources.rows import epoch_order
 from burnish.stages.reader import TOKENS_PER_MICROBATCH
 from tests.plain import plain_loss
 

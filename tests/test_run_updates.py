@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 import burnish
 import burnish.runs.resumption
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from tests.plain import plain_loss
 
 

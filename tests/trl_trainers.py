@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from burnish.losses import Loss
+from burnish.losses.base import Loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
 from burnish.step import Trainer, inform
 from burnish.types import Group

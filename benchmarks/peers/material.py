@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from burnish.model.value_head import Judging, with_value_head
-from burnish.sources import epoch_order
+from burnish.sources.rows import epoch_order
 from burnish.stages.supervised_data import open_to_look
 from burnish.types import Group
 from peers.cases import HEADS, LONGEST, POSITIONS, SHORTEST, SIZES, Case, DataName

@@ -11,12 +11,12 @@ import torch
 
 from burnish import step
 from burnish.recipe.read import stage_recipe
-from burnish.sampling import LocalSampler
+from burnish.sampling.local import LocalSampler
 from burnish.stages.assemble import assemble
 from burnish.stages.rl import build as trying
 from burnish.stages.rl.data import Practice
 from burnish.stages.supervised_data import Opener
-from burnish.tasks import Judge
+from burnish.tasks.judge import Judge
 from peers import rl_reward
 from peers.cases import Case, Contender
 from peers.meter import Meter

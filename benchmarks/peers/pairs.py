@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from burnish.sources import epoch_order
+from burnish.sources.rows import epoch_order
 from burnish.stages.supervised_data import open_to_look
 from burnish.types import Group
 from peers.cases import Case

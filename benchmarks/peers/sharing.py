@@ -16,11 +16,12 @@ import torch
 from matplotlib import pyplot as plt
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from burnish.losses.preference import preference_loss
+from burnish.losses.preference.registry import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.model.route import Route
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.stages.reader import TOKENS_PER_MICROBATCH
 from burnish.step import Trainer
 from burnish.types import Group, Response

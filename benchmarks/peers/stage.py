@@ -9,9 +9,12 @@ from typing import Any
 
 from burnish.loop import Stage
 from burnish.recipe.read import Origins
-from burnish.runs import RunFolder, StageFolder, StopSignal
+from burnish.runs.folder import RunFolder
+from burnish.runs.stage_folder import StageFolder
+from burnish.runs.stop import StopSignal
 from burnish.stages.conditions import repeatable
-from burnish.watch import Listeners, open_progress
+from burnish.watch.progress import open_progress
+from burnish.watch.watch import Listeners
 from peers.cases import ALPHA, RANK, AdapterKind
 
 Lines = Sequence[dict[str, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from burnish.builtin import SETS, SPLITS, builtin_rows, write_rows
+from burnish.builtin.sets import SETS, SPLITS, builtin_rows, write_rows
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 END = "<|end|>"
 TEMPLATE = (

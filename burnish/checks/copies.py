@@ -23,7 +23,7 @@ from burnish.model.export import export
 from burnish.model.policy import Policy
 from burnish.model.quantised import read_base, settle
 from burnish.types import Group
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 NUDGE = 0.02
 """Deviation of the noise on weights that are all zero, as an adapter's second matrix is."""

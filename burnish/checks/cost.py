@@ -16,7 +16,7 @@ from burnish.checks.resuming import SEQUENCES, STEPS
 from burnish.checks.subject import EXACT_PARAMETERS, Subject
 from burnish.checks.verdict import type_name
 from burnish.errors import CapacityError
-from burnish.model.adapters import add_adapter
+from burnish.model.adapters.add import add_adapter
 from burnish.model.freezing import freeze
 from burnish.model.load import load_config
 from burnish.model.open import model_named
@@ -25,7 +25,7 @@ from burnish.model.quantised import Quantisation
 from burnish.packing import CostModel
 from burnish.recipe.adapter import Adapter
 from burnish.stages.policy import device_of
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 SECONDS = 120.0
 """More than this wants leave."""

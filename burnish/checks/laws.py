@@ -15,9 +15,10 @@ from torch import Tensor
 from burnish.checks.copies import difference, plain_logprobs_of
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged, tolerance, type_name
-from burnish.losses import Loss
+from burnish.losses.base import Loss
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
 from burnish.step import Trainer
 from burnish.types import Group, Microbatch, Score

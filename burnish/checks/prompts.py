@@ -11,8 +11,8 @@ from burnish.checks.subject import Subject
 from burnish.checks.verdict import Verdict, judged
 from burnish.data.prompts import Prompts, Waiting
 from burnish.stages.rl.data import Practice
-from burnish.tasks import try_rewards
 from burnish.tasks.rows import answer_to
+from burnish.tasks.trying import try_rewards
 
 MOST_DROPPED = 0.5
 """Share of the prompts that may be left out since they are too long."""

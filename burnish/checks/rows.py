@@ -13,7 +13,7 @@ import numpy as np
 
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged
-from burnish.data import Prepared
+from burnish.data.prepare import Prepared
 from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Ranked, Scored, Stepped
 from burnish.data.rendering import begin_token
 from burnish.data.siblings import judged as each_alone

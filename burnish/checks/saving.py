@@ -12,7 +12,7 @@ from burnish.checks.copies import AnyModel, Saved, difference, plain_logprobs
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged, tolerance, type_name
 from burnish.model.adapters.initial import doubled, has_beginning
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 BEFORE_END = 3
 """Ordinary tokens that are written before the end token."""

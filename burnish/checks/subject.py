@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from burnish.checks.copies import Saved, copied, nudge, save
-from burnish.data import Prepared
-from burnish.losses import Loss
+from burnish.data.prepare import Prepared
+from burnish.losses.base import Loss
 from burnish.model.policy import Policy
 from burnish.model.quantised import is_quantised
 from burnish.recipe.read import Origins

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from burnish.data.formats import (
+from burnish.data.mixture import Data
+from burnish.data.reading.content import new_file
+from burnish.data.records import (
     AnyExample,
     Completion,
     Conversation,
@@ -21,10 +23,10 @@ from burnish.data.formats import (
     Labelled,
     Message,
     Ranked,
+    Said,
+    Stepped,
+    Task,
 )
-from burnish.data.mixture import Data
-from burnish.data.reading.content import new_file
-from burnish.data.records import Said, Stepped, Task
 from burnish.errors import DataError
 
 _PREFERENCE = (1.0, 0.0)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.formats import ComparisonError
+from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.gate_rules import Rule, Rules
 from burnish.data.mixture import Data
 from burnish.data.records import AnyExample, Judged, Labelled, Ranked, Said, Stepped, answers

@@ -19,7 +19,7 @@ import transformers
 from numpy.typing import NDArray
 
 from burnish.data.control import ControlText
-from burnish.data.formats import Format
+from burnish.data.formats.format import Format
 from burnish.data.records import (
     AnyExample,
     Completion,

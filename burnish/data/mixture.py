@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from burnish.config.own_code import is_own
-from burnish.data.formats import READY, Dialect, Format, Stage, check_mapping, recognise, recognise_scores
-from burnish.data.formats.format import Renamed
+from burnish.data.formats.format import Dialect, Format, Renamed, Stage
+from burnish.data.formats.recognise import READY, check_mapping, recognise, recognise_scores
 from burnish.data.read import Documents, read_rows
 from burnish.data.rows import Indices, Row, Rows
 from burnish.data.sample import sample, split_count

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.cache import samples_of
-from burnish.data.formats import Format, recognise
+from burnish.data.formats.format import Format
+from burnish.data.formats.recognise import recognise
 from burnish.data.lengths import Overlong, Picked, pick
 from burnish.data.maker import ControlRule, Maker
 from burnish.data.rendering import TrainOn

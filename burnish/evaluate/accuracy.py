@@ -18,7 +18,9 @@ from burnish.data.records import AnyExample, Completion, Conversation
 from burnish.errors import DataError
 from burnish.evaluate.match import MatchRule, matches
 from burnish.evaluate.texts import text_of
-from burnish.sampling import InProcess, Prompt, SamplingParams
+from burnish.sampling.base import Prompt
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.in_process import InProcess
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from burnish.data import Conversation, Message, Writer
 from burnish.data.asking import asked, continued
+from burnish.data.records import Conversation, Message
+from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 from burnish.evaluate.texts import stream
 from burnish.model.ends import ends_of_answers
 from burnish.model.open import Opened
-from burnish.sampling import SamplingParams, plain_sampler
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.in_process import plain_sampler
 
 HELP = (
     "/reset forgets what was said, /system TEXT sets the system prompt (and forgets), /exit ends, /help shows this; "

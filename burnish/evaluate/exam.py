@@ -11,7 +11,8 @@ from burnish.evaluate.accuracy import Question, accuracy
 from burnish.evaluate.examiner import Findings, Sample
 from burnish.evaluate.match import MatchRule
 from burnish.model.policy import Policy
-from burnish.sampling import SamplingParams, sampler_of
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.in_process import sampler_of
 
 
 @dataclass(frozen=True, slots=True)

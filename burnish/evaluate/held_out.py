@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from burnish.evaluate.examiner import Findings
-from burnish.losses import Loss
+from burnish.losses.base import Loss
 from burnish.model.policy import Policy
 from burnish.packing import count_denominators
 from burnish.step import Sums, add, divide, evaluate_loss, inform, reported, score_joined, sum_terms

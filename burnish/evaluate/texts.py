@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.sampling import InProcess, Prompt, SamplingParams, Watcher
+from burnish.sampling.base import Prompt, Watcher
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.in_process import InProcess
 from burnish.types import Response
 
 _UNFINISHED = "\ufffd"

@@ -13,11 +13,13 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.evaluate.examiner import Findings, Sample
 from burnish.model.policy import Policy
-from burnish.sampling import Prompt, Sampler, SamplingParams
+from burnish.sampling.base import Prompt, Sampler
+from burnish.sampling.choice import SamplingParams
 from burnish.sources.draws import mean
 from burnish.sources.rollouts import Asked, Judging
-from burnish.tasks import Answer, Verdict
+from burnish.tasks.answer import Answer
 from burnish.tasks.rows import answer_to
+from burnish.tasks.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -25,7 +25,7 @@ from burnish.model.adapters.initial import halves
 from burnish.model.open import Named
 from burnish.model.quantised import BASE, read_base
 from burnish.model.value_head import Judging
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 CARD = "README.md"
 _DATA_LINE = re.compile(r"^\S+ \S+ (?P<told>.+: [\d,]+ rows \(.*)$")

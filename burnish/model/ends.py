@@ -10,7 +10,11 @@ from collections.abc import Collection, Sequence
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from burnish.data import Conversation, Message, Sample, Template, Writer, render, tokenize
+from burnish.data.records import Conversation, Message
+from burnish.data.rendering import render
+from burnish.data.template import Template
+from burnish.data.tokenize import Sample, tokenize
+from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 
 _ASKED = Conversation((Message("user", "What is 1 plus 1?"), Message("assistant", "It is 2.", trained=True)))

@@ -16,7 +16,7 @@ from burnish.model.adapters.initial import ADAPTER, has_beginning, write_doubled
 from burnish.model.policy import Policy
 from burnish.model.quantised import quantisation_of, write_base
 from burnish.model.value_head import judging_of, settle_padding, write_beside
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 
 def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | None, end_tokens: Collection[int]) -> None:

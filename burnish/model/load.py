@@ -24,10 +24,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from burnish.builtin import PREFIX, model_folder
+from burnish.builtin.places import PREFIX, model_folder
 from burnish.errors import ModelError
 from burnish.model import quantised, vocabulary
-from burnish.model.adapters import AdapterSettings, add_adapter, go_on_with, stored_adapter
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
+from burnish.model.adapters.stored import go_on_with, stored_adapter
 from burnish.model.attention import install
 from burnish.model.ends import ends_of_answers
 from burnish.model.export import settle_generation
@@ -46,7 +48,7 @@ from burnish.model.value_head import (
     settle_padding,
     with_value_head,
 )
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 TOKENIZER = "tokenizer_config.json"
 NO_LIMIT = 2**31

@@ -23,11 +23,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from burnish.data import Conversation, Message, Template, Writer
+from burnish.data.records import Conversation, Message
+from burnish.data.template import Template
+from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 from burnish.model.quantised import settle
 from burnish.model.value_head import class_of_judge, holds_judge, is_judge
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """Largest difference of a log-probability, nats, by the type of the written weights. Rounding the weights of a model

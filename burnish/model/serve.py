@@ -25,14 +25,14 @@ from huggingface_hub import snapshot_download
 from transformers import GenerationConfig
 from transformers.utils.import_utils import is_serve_available
 
-from burnish.data import Template, choose_template
+from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.ends import check_end_tokens
 from burnish.model.load import is_a_judge, load_config, load_tokenizer
 from burnish.model.open import Named, find_model
 from burnish.model.value_head import holds_judge
 from burnish.model.write import write_model
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 Engine = Literal["vllm", "transformers"]
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from burnish.data.template import is_one_token
 from burnish.errors import ModelError
 from burnish.model.value_head import is_judge
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 _BLOCK = 4096
 """Rows summed at once in float64; bounds the memory."""

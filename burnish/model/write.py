@@ -30,7 +30,7 @@ from burnish.model.open import Named, Opened, find_model, open_named, with_templ
 from burnish.model.quantised import BASE
 from burnish.model.replay import Logprobs, Replayed, logprobs, prompts_of, replay, widened
 from burnish.model.value_head import is_judge, judging_of
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 Form = Literal["merged", "adapter", "gguf"]
 

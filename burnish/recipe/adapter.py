@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
-from burnish.model.adapters import KINDS, AdapterKind, AdapterSettings, Init
+from burnish.model.adapters.kinds import KINDS, AdapterKind
+from burnish.model.adapters.settings import AdapterSettings, Init
 from burnish.model.freezing import EXCEPT
 from burnish.model.quantised import Quantisation
 from burnish.recipe.numbers import Positive

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.config.settings import Settings
-from burnish.optim import KINDS, OptimizerName, unused_options
+from burnish.optim.settings import KINDS, OptimizerName, unused_options
 from burnish.recipe.aliases import OPTIMIZERS_ELSEWHERE, SCHEDULES_ELSEWHERE
 from burnish.recipe.numbers import BelowOne, Fraction, Positive
 from burnish.schedule import SHAPE_OPTIONS, Schedule, Shape

@@ -9,9 +9,10 @@ from pydantic import model_validator
 
 from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
-from burnish.credit import Form, Pairing
+from burnish.credit.pairing import Form, Pairing
 from burnish.errors import RecipeError
-from burnish.losses.preference import PREFERENCE_LOSSES, Data, Preference, preference_loss, weighted_losses
+from burnish.losses.preference.options import Data
+from burnish.losses.preference.registry import PREFERENCE_LOSSES, Preference, preference_loss, weighted_losses
 
 
 class LossOptions(Settings):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
-from burnish.data.formats import Stage
+from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.lengths import Overlong
 from burnish.data.maker import ControlRule

@@ -18,7 +18,7 @@ from burnish.stages.prefer.settings import Prefer
 from burnish.stages.reward.settings import Reward
 from burnish.stages.rl.settings import Rl
 from burnish.stages.sft.settings import Sft
-from burnish.watch import TrackerName
+from burnish.watch.trackers import TrackerName
 
 METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer, "reward": Reward, "rl": Rl}
 """The methods that a stage can name, and what each takes."""

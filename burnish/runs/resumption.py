@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from burnish.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.training_state import Remembers, capture, changed_versions, require_facts, restore
-from burnish.sources import Source
+from burnish.sources.base import Source
 from burnish.step import Trainer
 
 

@@ -17,13 +17,13 @@ from burnish.errors import DivergenceError, RunError
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
 from burnish.runs.random_state import capture_random, restore_random
-from burnish.sources import HoldsTensors, Source
+from burnish.sources.base import HoldsTensors, Source
 from burnish.step import Trainer
 
 
 @runtime_checkable
 class Remembers(Protocol):
-    """Something with a memory, such as `stopping.Stopping` or a loss that adapts (`losses.Adapts`)."""
+    """Something with a memory, such as `stopping.Stopping` or a loss that adapts (`losses.base.Adapts`)."""
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Named tensors (not copies), and values that JSON can hold."""

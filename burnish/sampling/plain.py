@@ -33,7 +33,7 @@ from burnish.sampling.rows import Row, Writing
 from burnish.sampling.seen import Seen
 from burnish.sampling.stopping import StopRules
 from burnish.types import Group
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 ROWS_AT_ONCE = 16
 """Default rows of one forward; bounds the memory of the cache, not the result."""

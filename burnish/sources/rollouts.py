@@ -16,23 +16,26 @@ from typing import Any
 
 import torch
 
-from burnish.credit import Rule, combined
+from burnish.credit.combine import combined
 from burnish.credit.credit import without_signal
+from burnish.credit.rule import Rule
 from burnish.data.records import Task
 from burnish.errors import RunError
-from burnish.sampling import Prompt, Sampler, SamplingParams
+from burnish.sampling.base import Prompt, Sampler
+from burnish.sampling.choice import SamplingParams
 from burnish.sources.draws import Draws, mean
 from burnish.sources.replay import Buffer, Lesson, Replaying
 from burnish.sources.rows import num_draws
 from burnish.sources.shown import Rollout, Tried, shown
 from burnish.sources.stored import load_group, store_group
 from burnish.sources.told import rollout_figures
-from burnish.tasks import Answer, Verdict, count_failures
+from burnish.tasks.answer import Answer
 from burnish.tasks.rows import answer_to
+from burnish.tasks.verdict import Verdict, count_failures
 from burnish.types import Group
 
 Judging = Callable[[Sequence[Sequence[Answer]]], list[list[Verdict]]]
-"""A `tasks.Judge`, or anything that is called like one."""
+"""A `tasks.judge.Judge`, or anything that is called like one."""
 Annotate = Callable[[Sequence[Group]], Sequence[Group]]
 """Gives responses log-probabilities of the reference, or of the trainer."""
 

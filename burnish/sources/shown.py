@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.credit import Combination, contributions
+from burnish.credit.combine import Combination, contributions
 from burnish.data.records import Task
 from burnish.sources.draws import mean
-from burnish.tasks import Outcome, Verdict
 from burnish.tasks.rows import answer_to
+from burnish.tasks.verdict import Outcome, Verdict
 from burnish.types import Group
 
 
@@ -69,7 +69,7 @@ class Rollout:
     """Outcome of each reward by its name; text: a failure."""
     contributions: dict[str, float]
     """What each reward that counts adds to the comparison with the siblings, before anything is divided: see
-    `credit.contributions`."""
+    `credit.combine.contributions`."""
     advantage: float | None
     """Mean over its tokens; None: its group was left out."""
     logprob: float

@@ -13,22 +13,25 @@ from typing import Any, TypedDict
 import torch
 
 from burnish.errors import RecipeError
-from burnish.evaluate import Examiner
+from burnish.evaluate.examiner import Examiner
 from burnish.evaluate.judgements import ScoresExam, StepsExam, right_above
 from burnish.evaluate.pairs import PairExam
 from burnish.evaluate.rewards import RewardExam
 from burnish.loop import Stage
-from burnish.losses import CrossEntropy, Loss
-from burnish.losses.preference import Listwise, Pairs, WeightedSum
+from burnish.losses.base import Loss
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
+from burnish.losses.preference.listwise import Listwise
+from burnish.losses.preference.pairs import Pairs
+from burnish.losses.preference.weighted_sum import WeightedSum
 from burnish.methods import prefer, reward, sft
+from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.recipe.recipe import Recipe
 from burnish.recipe.stage import Training
 from burnish.rehearsal import costliest
 from burnish.rhythm import Rhythm
-from burnish.runs import frozen_fingerprint
 from burnish.sources.judged import JudgedAt, judged_at_end, judged_at_steps
 from burnish.stages.policy import open_policy
 from burnish.stages.prefer.settings import Prefer

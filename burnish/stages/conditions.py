@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from burnish.errors import CapacityError
-from burnish.runs import capture_random, restore_random
+from burnish.runs.random_state import capture_random, restore_random
 
 
 @contextmanager

@@ -11,13 +11,15 @@ from typing import Self
 
 import numpy as np
 
-from burnish.data import Prepared
 from burnish.data.gate import Gate, tags_of
 from burnish.data.maker import Maker
+from burnish.data.prepare import Prepared
 from burnish.errors import DataError
-from burnish.evaluate import Exam, Examiner, HeldOutLoss
 from burnish.evaluate.accuracy import Question, questions, require_comparable
-from burnish.losses import Loss
+from burnish.evaluate.exam import Exam
+from burnish.evaluate.examiner import Examiner
+from burnish.evaluate.held_out import HeldOutLoss
+from burnish.losses.base import Loss
 from burnish.model.ends import ends_of_answers
 from burnish.model.policy import Policy
 from burnish.recipe.stage import FromAnswers

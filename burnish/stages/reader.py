@@ -12,15 +12,16 @@ from typing import Self
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from burnish.data import Preparation, Template, choose_template
 from burnish.data.gate import Gate, inspect
 from burnish.data.mixture import Data, open_data
+from burnish.data.prepare import Preparation
 from burnish.data.rows import Indices
+from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.load import default_device, max_positions
 from burnish.recipe.data import Source, sources
 from burnish.recipe.reading import Reading
-from burnish.sources import epoch_order
+from burnish.sources.rows import epoch_order
 
 TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 4096}
 """The default of tokens_per_microbatch, by the kind of device. On CPU it was the fastest of 512 to 4096 at 15 and 100

@@ -24,7 +24,7 @@ from burnish.stages.policy import device_of
 from burnish.stages.prefer.settings import Prefer
 from burnish.stages.supervised_data import Inputs
 from burnish.types import Group
-from burnish.watch import count_on_terminal
+from burnish.watch.count import count_on_terminal
 
 
 @dataclass(frozen=True, eq=False, slots=True)

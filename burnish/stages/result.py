@@ -13,7 +13,7 @@ from typing import Any
 from burnish.errors import DataError, ModelError, RunError
 from burnish.recipe.read import stage_names
 from burnish.recipe.recipe import Recipe
-from burnish.runs import StageFolder
+from burnish.runs.stage_folder import StageFolder
 from burnish.stages.supervised_data import Opener
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 from burnish.errors import RecipeError
 from burnish.model.export import export
-from burnish.optim import KINDS
+from burnish.optim.settings import KINDS
 from burnish.recipe.read import Origins, stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.recipe.stage import Training
-from burnish.runs import JSON, RunFolder, StageFolder, StopSignal
 from burnish.runs.durable import write_text
+from burnish.runs.folder import RunFolder
+from burnish.runs.json_value import JSON
+from burnish.runs.stage_folder import StageFolder
+from burnish.runs.stop import StopSignal
 from burnish.stages.assemble import assemble, loss_of
 from burnish.stages.conditions import out_of_memory_explained, repeatable
 from burnish.stages.policy import device_of
@@ -28,14 +31,11 @@ from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Inputs, Opener
 from burnish.stages.updating import learning_rate
 from burnish.stopping import put_in
-from burnish.watch import (
-    Listeners,
-    Tracking,
-    open_progress,
-    refresh_report,
-    require_installed,
-    write_environment,
-)
+from burnish.watch.environment import write_environment
+from burnish.watch.progress import open_progress
+from burnish.watch.report import refresh_report
+from burnish.watch.tracking import Tracking, require_installed
+from burnish.watch.watch import Listeners
 
 
 def run(origins: Origins) -> Finished:

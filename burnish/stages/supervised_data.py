@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from burnish.data import Feed
+from burnish.data.feed import Feed
 from burnish.data.gate import Gate
 from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
@@ -21,10 +21,10 @@ from burnish.model.open import model_named
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.recipe import METHODS, Recipe
 from burnish.recipe.stage import FromAnswers, Training
-from burnish.sources import num_draws
+from burnish.sources.rows import num_draws
 from burnish.stages.held_out import HeldOut
 from burnish.stages.reader import Opened, Reader
-from burnish.watch import count_on_terminal
+from burnish.watch.count import count_on_terminal
 
 
 @dataclass(frozen=True, eq=False, slots=True)

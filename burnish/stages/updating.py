@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from burnish.model import adapters
-from burnish.model.adapters import factors_of_b
+from burnish.model.adapters.kinds import KINDS as ADAPTERS
+from burnish.model.adapters.rates import factors_of_b
 from burnish.model.policy import Policy
 from burnish.model.value_head import output_layer
-from burnish.optim import KINDS, Optimizer, OptimizerSettings, combined, layer_factors, matching, pattern_factors
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.rates import combined, layer_factors, matching, pattern_factors
+from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.recipe.optimizer import Optimisation
 from burnish.recipe.recipe import Recipe
 from burnish.stages.prefer.settings import Prefer
@@ -48,7 +50,7 @@ def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
     relative = KINDS[settings.optimizer].rate
     assert relative is not None, "reading a recipe refuses an optimiser without rate"
     relative *= 0.05 if isinstance(settings, Prefer | Rl) else 1.0
-    return relative * (2e-5 if recipe.adapter.kind == "full" else adapters.KINDS[recipe.adapter.method].learning_rate)
+    return relative * (2e-5 if recipe.adapter.kind == "full" else ADAPTERS[recipe.adapter.method].learning_rate)
 
 
 def learning_rate_factors(recipe: Recipe, settings: Optimisation, policy: Policy) -> dict[str, float]:

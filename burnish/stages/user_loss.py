@@ -1,4 +1,4 @@
-"""A user's own loss, ``my_loss.py:loss``: a function, or a class with the members of `burnish.losses.Loss`.
+"""A user's own loss, ``my_loss.py:loss``: a function, or a class with the members of `burnish.losses.base.Loss`.
 
 Beside `assemble`, which puts it in the place of the method's loss. The shortest one::
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from burnish.config.own_code import OwnCode
 from burnish.errors import RecipeError
-from burnish.losses import Loss
+from burnish.losses.base import Loss
 from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
 

@@ -18,7 +18,7 @@ from burnish.config.own_code import is_own
 from burnish.config.settings import parse
 from burnish.errors import RecipeError
 from burnish.tasks.closed import ChoiceReward, ExactReward, NormalisedReward, NumberReward, RegexReward
-from burnish.tasks.instructions import InstructionsReward
+from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.learned import ModelReward
 from burnish.tasks.manner import FormatReward, LengthReward, OverlongReward, RepetitionReward
 from burnish.tasks.mathematics import MathReward

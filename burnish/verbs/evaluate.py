@@ -16,14 +16,14 @@ from transformers import GenerationConfig
 
 from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
-from burnish.data import Prepared
 from burnish.data.maker import Maker
+from burnish.data.prepare import Prepared
 from burnish.errors import ModelError
-from burnish.evaluate import held_out_loss
 from burnish.evaluate.accuracy import Accuracy, accuracy, questions, require_comparable
+from burnish.evaluate.held_out import held_out_loss
 from burnish.evaluate.match import MatchRule
 from burnish.evaluate.plain import plain_loss
-from burnish.losses import CrossEntropy
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import plain_attention
 from burnish.model.ends import ends_of_answers
 from burnish.model.load import DtypeName
@@ -32,10 +32,11 @@ from burnish.model.policy import Policy
 from burnish.recipe.aliases import KNOWN_ELSEWHERE
 from burnish.recipe.data import Source
 from burnish.recipe.reading import Reading
-from burnish.sampling import SamplingParams, plain_sampler, sampler_of
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.in_process import plain_sampler, sampler_of
 from burnish.stages.conditions import out_of_memory_explained
 from burnish.stages.reader import Reader
-from burnish.watch import count_on_terminal
+from burnish.watch.count import count_on_terminal
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 S = TypeVar("S", bound=Settings)

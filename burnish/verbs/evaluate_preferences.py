@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from burnish.data import Prepared
-from burnish.data.formats import Stage
+from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.mixture import open_data
+from burnish.data.prepare import Prepared
 from burnish.data.siblings import Comparison
 from burnish.errors import DataError, ModelError, RecipeError
 from burnish.evaluate.pairs import BY_LOGPROB, Judged, figures, judge
@@ -29,7 +29,7 @@ from burnish.stages.conditions import out_of_memory_explained
 from burnish.stages.reader import Reader
 from burnish.types import Group
 from burnish.verbs.evaluate import Evaluation
-from burnish.watch import count_on_terminal
+from burnish.watch.count import count_on_terminal
 
 _NAMES = {"mean": "mean log-probability of a token", "sum": "log-probability of the answer"}
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from burnish.data.formats import Stage
+from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.siblings import Comparison
 from burnish.errors import ModelError, RecipeError
@@ -22,7 +22,7 @@ from burnish.stages.conditions import out_of_memory_explained
 from burnish.stages.reader import Reader
 from burnish.verbs.evaluate import Evaluation
 from burnish.verbs.evaluate_preferences import measured_policy, source_of
-from burnish.watch import count_on_terminal
+from burnish.watch.count import count_on_terminal
 
 
 class JudgementEvaluation(Evaluation):

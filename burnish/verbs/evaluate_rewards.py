@@ -19,10 +19,15 @@ from burnish.evaluate.verified import written_text
 from burnish.model.ends import ends_of_answers
 from burnish.model.open import open_model
 from burnish.recipe.numbers import Positive
-from burnish.sampling import InProcess, Prompt, open_sampler
+from burnish.sampling.base import Prompt
+from burnish.sampling.in_process import InProcess, open_sampler
 from burnish.stages.conditions import out_of_memory_explained
-from burnish.tasks import Answer, Judge, Reward, Verdict, read_rewards
+from burnish.tasks.answer import Answer
+from burnish.tasks.judge import Judge
+from burnish.tasks.reward import Reward
 from burnish.tasks.rows import answer_to
+from burnish.tasks.settings import read_rewards
+from burnish.tasks.verdict import Verdict
 from burnish.verbs.prompts import Asking
 
 
@@ -47,7 +52,7 @@ class PassEvaluation(Asking):
 
     @property
     def rewards(self) -> tuple[Reward, ...]:
-        """As `tasks.read_rewards` reads them."""
+        """As `tasks.settings.read_rewards` reads them."""
         return read_rewards(self.verifier)
 
 

@@ -22,13 +22,14 @@ from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.open import Opened, open_model
 from burnish.model.policy import Policy
 from burnish.recipe.numbers import Positive
-from burnish.sampling import InProcess, Prompt, Watcher, open_sampler
+from burnish.sampling.base import Prompt, Watcher
+from burnish.sampling.in_process import InProcess, open_sampler
 from burnish.stages.conditions import out_of_memory_explained
 from burnish.tasks.rows import answer_to
 from burnish.types import Group, Response
 from burnish.verbs.prompts import Asking
 from burnish.verbs.response_file import AnswerFile, answer_file, refuse_existing
-from burnish.watch import count_on_terminal
+from burnish.watch.count import count_on_terminal
 
 
 class Generation(Asking):

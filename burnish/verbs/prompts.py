@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from burnish.data.formats import Stage
+from burnish.data.formats.format import Stage
 from burnish.data.prompts import Prompts, prompts
 from burnish.errors import RecipeError
 from burnish.model.load import DtypeName
@@ -15,7 +15,7 @@ from burnish.model.open import Opened
 from burnish.recipe.data import Source
 from burnish.recipe.generation import Writing
 from burnish.recipe.numbers import Positive
-from burnish.sampling import SamplingParams
+from burnish.sampling.choice import SamplingParams
 from burnish.stages.reader import Reader
 from burnish.verbs.evaluate import Seed
 

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from burnish.builtin import builtin_rows, is_courteous
+from burnish.builtin.manner import is_courteous
+from burnish.builtin.sets import builtin_rows
 from burnish.evaluate.match import MatchRule, matches
-from burnish.runs import StageFolder
 from burnish.runs.durable import write_text
+from burnish.runs.stage_folder import StageFolder
 from burnish.verbs.evaluate import Evaluation, evaluate
 
 NAME = "kept.json"

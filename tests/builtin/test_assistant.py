@@ -8,8 +8,9 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import burnish
-from burnish.builtin import builtin_rows, tiny_folder
-from burnish.data import choose_template
+from burnish.builtin.places import tiny_folder
+from burnish.builtin.sets import builtin_rows
+from burnish.data.template import choose_template
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from burnish.builtin import MODELS, tiny_folder
 from burnish.builtin.base import CONTROL, END, PAD, POSITIONS, make_untrained_base, train_tokenizer
+from burnish.builtin.places import MODELS, tiny_folder
 from burnish.builtin.world import draw_world
-from burnish.data import choose_template
+from burnish.data.template import choose_template
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from burnish.builtin import SETS, SPLITS, builtin_rows, generate
 from burnish.builtin.base import CORPUS_SHA256, corpus
+from burnish.builtin.sets import SETS, SPLITS, builtin_rows, generate
 from burnish.builtin.world import draw_world
 
 # Of the JSON lines of every set. Whoever changes the world changes what the built-in model knows: both are made anew.

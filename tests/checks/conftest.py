@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.builtin import generate, write_rows
+from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import make_model, make_tokenizer
-from burnish.checks import Subject
+from burnish.checks.subject import Subject
 from burnish.recipe.read import stage_recipe
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 LORA = ("adapter.kind=lora", "adapter.rank=4")
 MakeSubject = Callable[..., Subject]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from burnish.checks import estimate
+from burnish.checks.cost import estimate
 from burnish.errors import CapacityError
 from tests.checks.conftest import LORA
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from burnish.checks import OF_MODEL, OF_ROWS, Verdict
-from burnish.checks.suite import Check
+from burnish.checks.suite import OF_MODEL, OF_ROWS, Check
+from burnish.checks.verdict import Verdict
 from burnish.errors import DataError
 from tests.checks.conftest import LORA
 

@@ -16,8 +16,7 @@ import burnish.checks.copies
 import burnish.model.export
 import burnish.runs.resumption
 import burnish.step
-from burnish.builtin import write_untrained
-from burnish.builtin.tiny import make_tokenizer
+from burnish.builtin.tiny import make_tokenizer, write_untrained
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
 from burnish.checks.resuming import same_bits_after_a_kill
 from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is_loaded

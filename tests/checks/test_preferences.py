@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from burnish.builtin import builtin_rows, write_rows
-from burnish.checks import Subject
+from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
 from burnish.checks.rows import rows_are_usable, the_answer_is_learned
-from burnish.losses.preference import Pairs
+from burnish.checks.subject import Subject
+from burnish.losses.preference.pairs import Pairs
 from burnish.recipe.read import stage_recipe
 from burnish.types import Component, LossOutput
 

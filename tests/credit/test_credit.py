@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 
-from burnish.credit import Credit, combined, contributions, credit, group_mean, kl_shaped, leave_one_out, scaled
-from burnish.credit.credit import without_signal
-from burnish.credit.scale import EPSILON
+from burnish.credit.baseline import group_mean, leave_one_out
+from burnish.credit.combine import combined, contributions
+from burnish.credit.credit import Credit, credit, without_signal
+from burnish.credit.scale import EPSILON, scaled
+from burnish.credit.shaping import kl_shaped
 from burnish.types import Group, Response
 
 NAN = math.nan

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from burnish.credit import Pairing
-from burnish.losses.preference import preference_loss
+from burnish.credit.pairing import Pairing
+from burnish.losses.preference.registry import preference_loss
 from burnish.packing import count_denominators, pack
 from burnish.types import Group, Response, TokenScores
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from burnish.builtin.tiny import make_tokenizer
-from burnish.data import Conversation, Message, Writer, choose_template, render, tokenize
 from burnish.data.asking import asked, continued
 from burnish.data.control import ControlText
+from burnish.data.records import Conversation, Message
+from burnish.data.rendering import render
+from burnish.data.template import choose_template
+from burnish.data.tokenize import tokenize
+from burnish.data.writer import Writer
 from burnish.errors import DataError
 
 TOKENIZER = make_tokenizer()

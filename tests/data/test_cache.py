@@ -17,11 +17,14 @@ from transformers import PreTrainedTokenizerBase
 
 import burnish.data.cache
 from burnish.builtin.tiny import make_tokenizer
-from burnish.data import FORMATS, Template, Writer, choose_template, read_rows
 from burnish.data.cache import cache_folder, samples_of
+from burnish.data.formats.known import FORMATS
 from burnish.data.maker import Maker
 from burnish.data.processes import Worker
+from burnish.data.read import read_rows
 from burnish.data.store import Stretch, open_joined
+from burnish.data.template import Template, choose_template
+from burnish.data.writer import Writer
 
 Write = Callable[..., str]
 

@@ -11,22 +11,14 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from burnish.data import (
-    Completion,
-    ControlText,
-    Conversation,
-    Message,
-    Preparation,
-    Sample,
-    Template,
-    Writer,
-    choose_template,
-    complete,
-    read_rows,
-    render,
-    tokenize,
-)
-from burnish.data.control import Twin
+from burnish.data.control import ControlText, Twin
+from burnish.data.prepare import Preparation
+from burnish.data.read import read_rows
+from burnish.data.records import Completion, Conversation, Message
+from burnish.data.rendering import complete, render
+from burnish.data.template import Template, choose_template
+from burnish.data.tokenize import Sample, tokenize
+from burnish.data.writer import Writer
 from burnish.errors import DataError
 
 Write = Callable[..., str]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from burnish.data.formats import FORMATS, recognise
+from burnish.data.formats.known import FORMATS
+from burnish.data.formats.recognise import recognise
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 SECTION = re.compile(r"^### `(\w+)`\n(.*?)(?=^##)", re.MULTILINE | re.DOTALL)

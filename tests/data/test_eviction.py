@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 import burnish.data.cache
 from burnish.builtin.tiny import make_tokenizer
-from burnish.data import FORMATS, Writer, choose_template, read_rows
 from burnish.data.cache import samples_of
 from burnish.data.eviction import evict, limit
+from burnish.data.formats.known import FORMATS
 from burnish.data.maker import Maker
+from burnish.data.read import read_rows
+from burnish.data.template import choose_template
+from burnish.data.writer import Writer
 
 Write = Callable[..., str]
 

@@ -12,11 +12,14 @@ from transformers import PreTrainedTokenizerBase
 
 import burnish.data.feed
 from burnish.builtin.tiny import make_tokenizer
-from burnish.data import Feed, Preparation, Prepared, Template, choose_template, read_rows
 from burnish.data.cache import cache_folder
+from burnish.data.feed import Feed
 from burnish.data.maker import Maker
+from burnish.data.prepare import Preparation, Prepared
+from burnish.data.read import read_rows
+from burnish.data.template import Template, choose_template
 from burnish.errors import DataError
-from burnish.sources import RowSource
+from burnish.sources.rows import RowSource
 from burnish.types import Group
 
 Write = Callable[..., str]

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from burnish.data import read_rows
 from burnish.data.convert import canonical
-from burnish.data.formats import FORMATS, recognise
+from burnish.data.formats.known import FORMATS
+from burnish.data.formats.recognise import recognise
+from burnish.data.read import read_rows
 from burnish.errors import DataError
 
 in_one_folder = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from burnish.data import Conversation, Message
+from burnish.data.records import Conversation, Message
 from tests.data import template_stock
 from tests.data.test_real_templates import learned, said, samples
 

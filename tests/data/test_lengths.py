@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Conversation, Message, Preparation, Prepared, choose_template, read_rows
 from burnish.data.maker import shortenings
+from burnish.data.prepare import Preparation, Prepared
+from burnish.data.read import read_rows
+from burnish.data.records import Conversation, Message
+from burnish.data.template import choose_template
 from burnish.errors import DataError
 
 Write = Callable[..., str]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from burnish.builtin import write_untrained
+from burnish.builtin.tiny import write_untrained
 from burnish.cli import app
 from burnish.data.cache import samples_of
 from burnish.data.profile import Profile, profile, scripts

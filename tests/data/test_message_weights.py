@@ -14,16 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Conversation, Message, Preparation, Prepared, Template, Writer, read_rows, render
 from burnish.data.convert import canonical
-from burnish.data.formats import FORMATS, recognise
+from burnish.data.formats.known import FORMATS
+from burnish.data.formats.recognise import recognise
 from burnish.data.lengths import Overlong
 from burnish.data.maker import Maker
+from burnish.data.prepare import Preparation, Prepared
+from burnish.data.read import read_rows
+from burnish.data.records import Conversation, Message
+from burnish.data.rendering import render
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
+from burnish.data.template import Template
 from burnish.data.tokenize import to_group, tokenize
 from burnish.data.view import show
+from burnish.data.writer import Writer
 from burnish.errors import DataError
-from burnish.losses import CrossEntropy
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.packing import count_denominators, pack
 from burnish.types import Denominator, Group, TokenScores
 

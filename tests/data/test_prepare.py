@@ -10,8 +10,13 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import Preparation, Prepared, Template, Writer, choose_template, read_rows, render, to_group, tokenize
-from burnish.data.formats import FORMATS
+from burnish.data.formats.known import FORMATS
+from burnish.data.prepare import Preparation, Prepared
+from burnish.data.read import read_rows
+from burnish.data.rendering import render
+from burnish.data.template import Template, choose_template
+from burnish.data.tokenize import to_group, tokenize
+from burnish.data.writer import Writer
 from burnish.errors import DataError
 
 Write = Callable[..., str]

@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import ControlText, Conversation, Message, Template, Writer, render, tokenize
-from burnish.data.tokenize import Sample
+from burnish.data.control import ControlText
+from burnish.data.records import Conversation, Message
+from burnish.data.rendering import render
+from burnish.data.template import Template
+from burnish.data.tokenize import Sample, tokenize
+from burnish.data.writer import Writer
 from burnish.errors import DataError
 from tests.data import template_stock
 

@@ -9,8 +9,11 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import FORMATS, Preparation, Prepared, choose_template, read_rows
+from burnish.data.formats.known import FORMATS
+from burnish.data.prepare import Preparation, Prepared
+from burnish.data.read import read_rows
 from burnish.data.siblings import siblings
+from burnish.data.template import choose_template
 from burnish.data.tokenize import Sample
 from burnish.data.view import show
 from burnish.errors import DataError

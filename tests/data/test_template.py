@@ -10,17 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import (
-    Completion,
-    Conversation,
-    Message,
-    Rendering,
-    Template,
-    Writer,
-    choose_template,
-    complete,
-)
-from burnish.data import render as render_with
+from burnish.data.records import Completion, Conversation, Message
+from burnish.data.rendering import Rendering, complete
+from burnish.data.rendering import render as render_with
+from burnish.data.template import Template, choose_template
+from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 
 # Writes thinking only in what follows the last user message, as many templates of reasoning models do.

@@ -7,21 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data import (
-    Completion,
-    Conversation,
-    Message,
-    Rendering,
-    Sample,
-    Template,
-    Writer,
-    choose_template,
-    complete,
-    to_group,
-    tokenize,
-)
-from burnish.data import render as render_with
-from burnish.data.tokenize import Encoder, _asked
+from burnish.data.records import Completion, Conversation, Message
+from burnish.data.rendering import Rendering, complete
+from burnish.data.rendering import render as render_with
+from burnish.data.template import Template, choose_template
+from burnish.data.tokenize import Encoder, Sample, _asked, to_group, tokenize
+from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 
 # The tokenizers write this character for a space, so no decoding can tell the two apart.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.builtin.tiny import make_model, make_tokenizer
-from burnish.data import Preparation, Writer, choose_template
 from burnish.data.maker import Maker
 from burnish.data.mixture import DataSource, open_data
+from burnish.data.prepare import Preparation
+from burnish.data.template import choose_template
+from burnish.data.writer import Writer
 from burnish.evaluate.accuracy import Question, accuracy, questions
-from burnish.sampling import PlainSampler, SamplingParams
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.plain import PlainSampler
 from tests.adapters import write_rows_of
 
 TOKENIZER = make_tokenizer()

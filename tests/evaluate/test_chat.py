@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.data import Conversation, Message, Writer
 from burnish.data.asking import asked
+from burnish.data.records import Conversation, Message
+from burnish.data.writer import Writer
 from burnish.errors import ModelError
 from burnish.evaluate import chat as module
 from burnish.evaluate.chat import Chat, converse
 from burnish.model.open import Opened, open_model, with_template
-from burnish.sampling import SamplingParams
+from burnish.sampling.choice import SamplingParams
 from burnish.types import Response
 from tests.adapters import write_base
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from burnish.evaluate import held_out, held_out_loss
-from burnish.losses import CrossEntropy
-from burnish.losses.preference import preference_loss
+from burnish.evaluate import held_out
+from burnish.evaluate.held_out import held_out_loss
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.losses.preference.registry import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.sources.mismatch import mismatched
 from burnish.step import Trainer
 from tests.conftest import FAMILIES, make_groups

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from burnish.builtin import write_untrained
+from burnish.builtin.tiny import write_untrained
 from burnish.evaluate.judgements import (
     ScoresExam,
     ScoresJudged,

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.builtin import builtin_rows, write_rows, write_untrained
+from burnish.builtin.sets import builtin_rows, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.cli import main
 from burnish.errors import RecipeError
 from burnish.evaluate.passes import mean_pass_at, pass_at

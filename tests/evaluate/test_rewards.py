@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from burnish.builtin import write_untrained
+from burnish.builtin.tiny import write_untrained
 from burnish.evaluate.pairs import Judged
 from burnish.evaluate.rewards import RewardExam, accuracy_by_length, calibration_error, judge_by_value, reward_figures
 from burnish.model.attention import plain_attention

@@ -7,7 +7,9 @@ import torch
 
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.evaluate.texts import Pieces, stream, text_of
-from burnish.sampling import PlainSampler, Prompt, SamplingParams
+from burnish.sampling.base import Prompt
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.plain import PlainSampler
 from tests.conftest import make_response
 
 TOKENIZER = make_tokenizer()

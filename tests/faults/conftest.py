@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from burnish.builtin import builtin_rows, generate, write_rows, write_untrained
+from burnish.builtin.sets import builtin_rows, generate, write_rows
+from burnish.builtin.tiny import write_untrained
 
 Run = Callable[..., dict[str, int]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.runs import latest_checkpoint
+from burnish.runs.checkpoint import latest_checkpoint
 
 ROW = {"question": "What is 1 plus 1?", "answer": "2."}
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from burnish.losses import CrossEntropy
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.packing import count_denominators, pack
 from burnish.types import Denominator, LossOutput, Microbatch, Score, TokenScores
 from tests.conftest import make_groups

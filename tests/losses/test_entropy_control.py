@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from burnish.losses import Adapts
-from burnish.losses.policy import EntropyControl, PolicyGradient
+from burnish.losses.base import Adapts
+from burnish.losses.policy.entropy import EntropyControl
+from burnish.losses.policy.gradient import PolicyGradient
 from burnish.packing import count_denominators, pack
 from burnish.types import Score, TokenScores
 from tests.conftest import make_groups

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import burnish
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.model.card import card, read_run, shortened
 from burnish.model.open import Named, find_model
 from burnish.model.write import write_model

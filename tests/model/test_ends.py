@@ -6,7 +6,7 @@ import pytest
 from transformers import GenerationConfig
 
 from burnish.builtin.tiny import END, make_tokenizer
-from burnish.data import Template, choose_template
+from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.ends import check_end_tokens, end_of_turn
 

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 import burnish
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError
 from burnish.model.freezing import freeze
 from burnish.model.load import load_policy

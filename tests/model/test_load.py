@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config
 
-from burnish.builtin import tiny_folder, write_untrained
+from burnish.builtin.places import tiny_folder
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.load import load_model, load_policy, load_tokenizer, max_positions
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.step import Trainer
 from burnish.types import Score
 from tests.adapters import be_offline

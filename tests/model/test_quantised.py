@@ -12,19 +12,20 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from burnish.errors import ModelError
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import plain_attention
 from burnish.model.export import export
+from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.linear import QuickLinear
 from burnish.model.load import load_policy
 from burnish.model.open import open_model
 from burnish.model.policy import Policy
 from burnish.model.quantised import BASE, Quantisation, is_quantised, num_weights, settle
 from burnish.model.write import write_model
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
-from burnish.runs import frozen_fingerprint
 from burnish.step import Trainer
 from burnish.types import Group, Response, Score
 from tests.adapters import write_base

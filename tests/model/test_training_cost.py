@@ -9,8 +9,9 @@ import torch
 from peft import PeftModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
 from burnish.model.linear import has_onednn
 from burnish.model.policy import Policy

@@ -17,15 +17,19 @@ from transformers import (
 )
 
 from burnish.errors import ModelError
-from burnish.losses.reward import REWARD_LOSSES, BradleyTerry, Regression
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.reward.bradley_terry import BradleyTerry
+from burnish.losses.reward.registry import REWARD_LOSSES
+from burnish.losses.reward.regression import Regression
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
 from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
 from burnish.model.value_head import Judging, judging_of, settle_padding, with_value_head
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
 from burnish.sources.judged import judged_at_end, judged_at_steps
 from burnish.step import Trainer, score_joined

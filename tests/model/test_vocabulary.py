@@ -20,12 +20,14 @@ from transformers import (
 
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.errors import ModelError
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Policy
 from burnish.model.vocabulary import add_tokens, extend, make_room
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack
 from burnish.step import Trainer
 from burnish.types import Group, Score

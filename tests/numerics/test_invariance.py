@@ -13,12 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.losses import CrossEntropy, Loss
-from burnish.losses.preference import PREFERENCE_LOSSES, preference_loss
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.base import Loss
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.losses.preference.registry import PREFERENCE_LOSSES, preference_loss
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
 from burnish.sources.mismatch import mismatched
 from burnish.step import Trainer, inform

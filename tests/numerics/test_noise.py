@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from burnish.losses import CrossEntropy
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import plain_attention
 from burnish.model.noise import Neftune, draw_noise
 from burnish.model.policy import Policy
 from burnish.model.route import Route
-from burnish.optim import KINDS, Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.packing import count_denominators, pack
 from burnish.step import Trainer, add
 from burnish.types import Group, Microbatch

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from burnish.algorithms import ALGORITHMS, algorithm
-from burnish.credit import credit
+from burnish.credit.credit import credit
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
-from burnish.sampling import LocalSampler, Prompt, SamplingParams
+from burnish.sampling.base import Prompt
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.local import LocalSampler
 from burnish.step import Trainer
 from burnish.types import Group, Response
 from tests.families import FAMILIES, VOCABULARY

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from burnish.optim import Optimizer, OptimizerSettings
 from burnish.optim.average import Average
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 
 
 def test_by_hand():

@@ -6,7 +6,9 @@ from torch import nn
 
 import burnish.optim.masters
 from burnish.errors import RecipeError
-from burnish.optim import Masters, Optimizer, OptimizerSettings
+from burnish.optim.masters import Masters
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 
 
 def narrow_model() -> nn.Sequential:

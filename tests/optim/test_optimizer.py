@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from burnish.errors import RecipeError
-from burnish.optim import KINDS, Masters, Optimizer, OptimizerSettings
+from burnish.optim.masters import Masters
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import KINDS, OptimizerSettings
 
 ON_CPU = [name for name in KINDS if not name.endswith("_paged")]
 

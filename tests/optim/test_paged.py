@@ -5,8 +5,9 @@ import torch
 from bitsandbytes.optim import PagedAdamW8bit
 from torch import nn
 
-from burnish.optim import Optimizer, OptimizerSettings
 from burnish.optim.libraries import page_again
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
 
 

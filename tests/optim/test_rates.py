@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from burnish.errors import RecipeError
-from burnish.optim import Optimizer, OptimizerSettings, combined, layer_factors, pattern_factors
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.rates import combined, layer_factors, pattern_factors
+from burnish.optim.settings import OptimizerSettings
 
 NAMES = [
     "model.embed_tokens.weight",

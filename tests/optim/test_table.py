@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from burnish.optim import KINDS
+from burnish.optim.settings import KINDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "optimisers.md"
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from burnish.losses.reward import BradleyTerry
+from burnish.losses.reward.bradley_terry import BradleyTerry
 from burnish.model.value_head import Judging, with_value_head
 from burnish.sources.judged import judged_at_end
 from burnish.types import Group

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.builtin import write_untrained
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError
 from burnish.recipe.read import stage_recipe
 from burnish.stages.run import run

@@ -6,9 +6,10 @@ import pytest
 
 from burnish.builtin.tiny import make_model
 from burnish.errors import RecipeError
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.policy import Policy
-from burnish.optim import KINDS, OPTIONS
+from burnish.optim.settings import KINDS, OPTIONS
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.recipe import Recipe
 from burnish.stages.updating import learning_rate, learning_rate_factors, optimizer_of

@@ -9,23 +9,20 @@ import torch
 
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.errors import RunError
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
+from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.model.vocabulary import extend
-from burnish.optim import KINDS, Optimizer, OptimizerSettings, layer_factors
-from burnish.runs import (
-    capture,
-    changed_versions,
-    frozen_fingerprint,
-    load_checkpoint,
-    require_facts,
-    restore,
-    save_checkpoint,
-)
-from burnish.sources import RowSource
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.rates import layer_factors
+from burnish.optim.settings import KINDS, OptimizerSettings
+from burnish.runs.checkpoint import load_checkpoint, save_checkpoint
+from burnish.runs.training_state import capture, changed_versions, require_facts, restore
+from burnish.sources.rows import RowSource
 from burnish.step import Trainer
 from burnish.stopping import Stopping, StopRule
 from tests.conftest import make_groups

@@ -8,13 +8,17 @@ import torch
 from transformers import GenerationConfig
 
 from burnish.errors import ModelError
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Policy
 from burnish.model.route import Route
-from burnish.optim import Optimizer, OptimizerSettings
-from burnish.sampling import LocalSampler, Prompt, SamplingParams
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
+from burnish.sampling.base import Prompt
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.local import LocalSampler
 from burnish.step import Trainer
 from burnish.types import Score
 from tests.families import FAMILIES, VOCABULARY, route_of

@@ -11,14 +11,20 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.errors import ModelError
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings, add_adapter
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import NAME, install, uninstall
 from burnish.model.policy import Policy
 from burnish.model.route import Route
-from burnish.optim import Optimizer, OptimizerSettings
-from burnish.runs import capture_random
-from burnish.sampling import LocalSampler, PlainSampler, Prompt, SamplingParams, sampler_of
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
+from burnish.runs.random_state import capture_random
+from burnish.sampling.base import Prompt
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.in_process import sampler_of
+from burnish.sampling.local import LocalSampler
+from burnish.sampling.plain import PlainSampler
 from burnish.step import Trainer
 from burnish.types import Score
 from tests.conftest import make_groups

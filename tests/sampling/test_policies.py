@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
 from burnish.model.quantised import Quantisation
-from burnish.optim import Optimizer, OptimizerSettings
-from burnish.sampling import LocalSampler, PlainSampler, Prompt, SamplingParams
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
+from burnish.sampling.base import Prompt
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.local import LocalSampler
+from burnish.sampling.plain import PlainSampler
 from burnish.step import Trainer
 from burnish.types import Group, Score
 from tests.adapters import write_base

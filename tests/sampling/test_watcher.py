@@ -5,7 +5,10 @@ import torch
 
 from burnish.model.attention import install
 from burnish.model.policy import Policy
-from burnish.sampling import LocalSampler, PlainSampler, Prompt, SamplingParams, Watcher
+from burnish.sampling.base import Prompt, Watcher
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.local import LocalSampler
+from burnish.sampling.plain import PlainSampler
 from burnish.types import Group
 
 

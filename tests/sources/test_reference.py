@@ -12,7 +12,7 @@ from burnish.model.attention import install
 from burnish.model.earlier import EarlierPolicy
 from burnish.model.policy import Policy
 from burnish.packing import pack_singly
-from burnish.sources import RowSource, reference
+from burnish.sources import reference
 from burnish.sources.annotate import (
     AnnotatedSource,
     FollowingGroups,
@@ -25,6 +25,7 @@ from burnish.sources.annotate import (
 )
 from burnish.sources.mismatching import MismatchingSource
 from burnish.sources.reference import ReferenceRows, computed, identity, stored
+from burnish.sources.rows import RowSource
 from burnish.types import Group, Score
 from tests.conftest import FAMILIES, make_groups
 

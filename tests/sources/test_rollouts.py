@@ -9,22 +9,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.credit import Credit, Pairing, combined
-from burnish.credit.credit import without_signal
+from burnish.credit.combine import combined
+from burnish.credit.credit import Credit, without_signal
+from burnish.credit.pairing import Pairing
 from burnish.data.records import Task
 from burnish.errors import RunError
-from burnish.losses.policy import Clipped, PolicyGradient
-from burnish.losses.preference import preference_loss
+from burnish.losses.policy.clip import Clipped
+from burnish.losses.policy.gradient import PolicyGradient
+from burnish.losses.preference.registry import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
-from burnish.optim import Optimizer, OptimizerSettings
-from burnish.sampling import LocalSampler, SamplingParams
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.local import LocalSampler
 from burnish.sources.draws import Draws
 from burnish.sources.replay import Replaying
 from burnish.sources.rollouts import Asked, RolloutSettings, RolloutSource
 from burnish.sources.stored import load_group, store_group
 from burnish.step import Trainer
-from burnish.tasks import Failure, FailureKind, Verdict
+from burnish.tasks.verdict import Failure, FailureKind, Verdict
 from tests.conftest import make_groups
 from tests.families import FAMILIES, VOCABULARY
 

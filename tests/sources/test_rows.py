@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.sources import RowSource
+from burnish.sources.rows import RowSource
 from tests.conftest import make_groups
 
 

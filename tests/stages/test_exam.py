@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import burnish
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError
-from burnish.evaluate import Exam
+from burnish.evaluate.exam import Exam
 from burnish.model.policy import Policy
 from tests.faults.test_kill import figures, weights
 

@@ -12,9 +12,10 @@ import yaml
 from safetensors.torch import load_file
 
 import burnish
-from burnish.builtin import builtin_rows, write_rows, write_untrained
+from burnish.builtin.sets import builtin_rows, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
-from burnish.losses.preference import PREFERENCE_LOSSES
+from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.recipe.preference_loss import LossOptions
 from burnish.recipe.read import stage_recipe
 from burnish.verbs.evaluate import Evaluation, read_settings

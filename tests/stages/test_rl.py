@@ -13,13 +13,16 @@ from safetensors.torch import load_file
 
 import burnish
 from burnish.algorithms import ALGORITHMS
-from burnish.builtin import builtin_rows, write_rows, write_untrained
+from burnish.builtin.sets import builtin_rows, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, RecipeError
-from burnish.losses.policy import Capped, Clipped, Correction, Soft
-from burnish.losses.preference import PREFERENCE_LOSSES
+from burnish.losses.policy.clip import Capped, Clipped, Soft
+from burnish.losses.policy.correction import Correction
+from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.packing import count_denominators, pack
 from burnish.recipe.read import stage_recipe
-from burnish.sampling import LocalSampler, Prompt
+from burnish.sampling.base import Prompt
+from burnish.sampling.local import LocalSampler
 from burnish.sources.annotate import logprobs
 from burnish.stages.policy import open_policy
 from burnish.stages.rl.build import longest_tried
@@ -27,8 +30,8 @@ from burnish.stages.rl.data import Practice
 from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Opener
 from burnish.stopping import StopRule
-from burnish.tasks import Answer
-from burnish.tasks.instructions import InstructionsReward
+from burnish.tasks.answer import Answer
+from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.learned_judge import LearnedJudge
 from burnish.types import TokenScores
 from tests.conftest import make_groups

@@ -11,7 +11,8 @@ import yaml
 from safetensors.torch import load_file
 
 import burnish
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.recipe.read import read_recipe, stage_names
 from burnish.stages.supervised_data import Opener

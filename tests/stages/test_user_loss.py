@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import burnish
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import RecipeError, RunError
 from burnish.stages.user_loss import own_loss
 from burnish.types import Scope, Score

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import RecipeError
-from burnish.tasks import read_rewards
 from burnish.tasks.answer import Answer
 from burnish.tasks.calling import call
 from burnish.tasks.reward import Reward, combine
+from burnish.tasks.settings import read_rewards
 from burnish.tasks.verdict import Failure, FailureKind, Outcome, Verdict, count_failures, outcome
 
 NURSERY = Path(__file__).with_name("nursery.py")

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.tasks import Answer, Failure, FailureKind, Outcome, read_rewards
+from burnish.tasks.answer import Answer
 from burnish.tasks.calling import call
+from burnish.tasks.settings import read_rewards
+from burnish.tasks.verdict import Failure, FailureKind, Outcome
 
 SCHEMA = {
     "type": "object",

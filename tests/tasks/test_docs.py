@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from burnish.tasks import FailureKind
-from burnish.tasks.instructions import KINDS
+from burnish.tasks.instructions.check import KINDS
 from burnish.tasks.reward import Reward
 from burnish.tasks.settings import BUILTIN
+from burnish.tasks.verdict import FailureKind
 
 PAGE = Path(__file__).parents[2] / "docs" / "rewards.md"
 

@@ -8,7 +8,8 @@ import pytest
 
 from burnish.tasks.answer import Answer
 from burnish.tasks.calling import call
-from burnish.tasks.instructions import KINDS, InstructionsReward
+from burnish.tasks.instructions.check import KINDS
+from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.verdict import Failure, FailureKind
 
 Case = tuple[str, Mapping[str, object], str]

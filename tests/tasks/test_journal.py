@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import RunError
-from burnish.tasks import Answer, Failure, FailureKind, Journal, read_rewards
-from burnish.tasks.journal import content_key
+from burnish.tasks.answer import Answer
+from burnish.tasks.journal import Journal, content_key
+from burnish.tasks.settings import read_rewards
+from burnish.tasks.verdict import Failure, FailureKind
 
 
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1))

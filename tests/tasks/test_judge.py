@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import RecipeError
-from burnish.tasks import Answer, Failure, FailureKind, Journal, Judge, Outcome, Verdict, read_rewards
+from burnish.tasks.answer import Answer
 from burnish.tasks.calling import call
+from burnish.tasks.journal import Journal
+from burnish.tasks.judge import Judge
 from burnish.tasks.reward import combine
+from burnish.tasks.settings import read_rewards
+from burnish.tasks.verdict import Failure, FailureKind, Outcome, Verdict
 
 NURSERY = Path(__file__).with_name("nursery.py")
 SOON = 2.0

@@ -10,10 +10,13 @@ import pytest
 from transformers import AutoTokenizer
 
 import burnish
-from burnish.builtin import builtin_rows, write_rows, write_untrained
+from burnish.builtin.sets import builtin_rows, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError, RecipeError
-from burnish.tasks import Answer, Judge, read_rewards
+from burnish.tasks.answer import Answer
+from burnish.tasks.judge import Judge
 from burnish.tasks.learned_judge import LearnedJudge
+from burnish.tasks.settings import read_rewards
 from burnish.verbs.evaluate import Evaluation, read_settings
 from burnish.verbs.evaluate_preferences import evaluate_pairs
 from burnish.verbs.evaluate_reward_model import evaluate_judgements, judging_to_measure

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import RecipeError
-from burnish.tasks import read_rewards
 from burnish.tasks.mathematics import MathReward
 from burnish.tasks.own import OwnReward
-from burnish.tasks.settings import BUILTIN
+from burnish.tasks.settings import BUILTIN, read_rewards
 
 NURSERY = Path(__file__).with_name("nursery.py")
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from burnish.data.records import Message, Task
-from burnish.tasks import Answer, Judge, Tried, read_rewards, try_rewards
+from burnish.tasks.answer import Answer
+from burnish.tasks.judge import Judge
 from burnish.tasks.rows import answer_to
+from burnish.tasks.settings import read_rewards
+from burnish.tasks.trying import Tried, try_rewards
 
 MATH = Path(__file__).parents[3] / "shared" / "data" / "math500" / "math_test.jsonl"
 ROWS = [

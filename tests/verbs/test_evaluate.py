@@ -9,7 +9,8 @@ import pytest
 from transformers import GenerationConfig
 
 import burnish
-from burnish.builtin import generate, write_rows, write_untrained
+from burnish.builtin.sets import generate, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError, UserError
 from burnish.model.load import load_tokenizer
 from burnish.verbs import evaluate as module

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 import burnish
-from burnish.builtin import builtin_rows, write_rows, write_untrained
+from burnish.builtin.sets import builtin_rows, write_rows
+from burnish.builtin.tiny import write_untrained
 from burnish.cli import _status
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.model.write import write_model

@@ -10,13 +10,16 @@ import pytest
 import torch
 
 import burnish
-from burnish.data import Conversation, Message, Writer, choose_template
 from burnish.data.asking import asked
+from burnish.data.records import Conversation, Message
+from burnish.data.template import choose_template
+from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError, RecipeError, RunError, UserError
 from burnish.evaluate.verified import written_text
 from burnish.model.load import load_tokenizer
 from burnish.model.open import open_model
-from burnish.sampling import PlainSampler, Prompt
+from burnish.sampling.base import Prompt
+from burnish.sampling.plain import PlainSampler
 from burnish.verbs import generate as module
 from burnish.verbs.evaluate import read_settings
 from burnish.verbs.generate import Generated, Generation, generate

@@ -10,11 +10,11 @@ import torch
 from transformers import MambaConfig, MambaForCausalLM
 
 import burnish
-from burnish.builtin import builtin_rows, write_rows
+from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import make_tokenizer
 from burnish.verbs.evaluate import Evaluation, evaluate, read_settings
 from burnish.verbs.evaluate_rewards import PassEvaluation, evaluate_passes
-from burnish.watch import quiet_transformers
+from burnish.watch.quiet import quiet_transformers
 
 LENGTH = {"name": "length", "target": 8, "slack": 20, "unit": "characters"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from burnish.builtin import builtin_rows
+from burnish.builtin.sets import builtin_rows
 from burnish.evaluate.accuracy import Accuracy, Sampled
 from burnish.verbs import retention as module
 from burnish.verbs.evaluate import Evaluation

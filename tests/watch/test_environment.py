@@ -8,8 +8,7 @@ import sys
 
 import torch
 
-from burnish.watch import write_environment
-from burnish.watch.environment import environment
+from burnish.watch.environment import environment, write_environment
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from burnish.errors import DivergenceError
-from burnish.watch import Meter
+from burnish.watch.meter import Meter
 from burnish.watch.peak import measured_peak
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.watch import write_report
+from burnish.watch.report import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from burnish.watch import Progress, open_progress, quiet_transformers
 from burnish.watch.figures import clock
-from burnish.watch.progress import State
+from burnish.watch.progress import Progress, State, open_progress
+from burnish.watch.quiet import quiet_transformers
 
 FIGURES = {"grad_norm": 0.51234, "loss": 1.23456, "tokens_per_second": 12345.6, "mfu": 0.41234, "memory_gib": 3.21}
 

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.errors import DivergenceError, Interrupted
-from burnish.watch import write_report
-from burnish.watch.report import Headline, ending, headlines, pair_samples, refresh_report
+from burnish.watch.report import Headline, ending, headlines, pair_samples, refresh_report, write_report
 from tests.watch.conftest import ENVIRONMENT, SET, figures, sample, write_lines
 
 VOID = {"meta", "link", "br", "path"}

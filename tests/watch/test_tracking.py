@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.errors import RecipeError
-from burnish.watch import NOWHERE, Tracking, require_installed
 from burnish.watch import tracking as module
+from burnish.watch.tracking import NOWHERE, Tracking, require_installed
 
 
 class Books:

@@ -13,8 +13,10 @@ import torch
 from rich.console import Console
 
 from burnish.errors import DivergenceError, Interrupted
-from burnish.watch import Listeners, Progress, Tracking, Watch
 from burnish.watch import tracking as module
+from burnish.watch.progress import Progress
+from burnish.watch.tracking import Tracking
+from burnish.watch.watch import Listeners, Watch
 from tests.watch.test_tracking import Books, make_tracker
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from burnish.watch import Tracking
+from burnish.watch.tracking import Tracking
 
 KEPT, KILLED, LAST = 4, 9, 12
 """The step of the checkpoint, the step of the kill, and the last one."""

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from burnish.builtin import PREFIX, SETS, SPLITS, builtin_rows
+from burnish.builtin.places import PREFIX
+from burnish.builtin.sets import SETS, SPLITS, builtin_rows
 from burnish.data.rows import Row, Rows
 from burnish.errors import DataError
 

@@ -71,11 +71,11 @@ class EntropyControl:
         return {"entropy_weight": used}
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """See `losses.Adapts`."""
+        """See `losses.base.Adapts`."""
         return {}, {"weight": self.weight}
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """See `losses.Adapts`."""
+        """See `losses.base.Adapts`."""
         self._set(values["weight"])
 
     def _set(self, weight: float) -> None:

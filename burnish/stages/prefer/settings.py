@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.data.formats import Stage
+from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.siblings import Comparison
-from burnish.losses.preference import Data
+from burnish.losses.preference.options import Data
 from burnish.recipe.numbers import Positive
 from burnish.recipe.preference_loss import PreferenceLoss
 from burnish.recipe.stage import FromAnswers

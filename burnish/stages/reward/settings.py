@@ -9,11 +9,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from burnish.config.own_code import is_own
-from burnish.data.formats import Stage
+from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.siblings import Comparison
-from burnish.losses import Loss
-from burnish.losses.reward import REWARD_LOSSES
+from burnish.losses.base import Loss
+from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.model.value_head import Judging
 from burnish.recipe.stage import FromAnswers
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from burnish.evaluate import Examiner
+from burnish.evaluate.examiner import Examiner
 from burnish.evaluate.verified import VerifiedExam, written_text
 from burnish.methods import Method, rl
 from burnish.model.earlier import EarlierPolicy
@@ -15,7 +15,8 @@ from burnish.model.ends import ends_of_answers
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Policy
 from burnish.rehearsal import costliest
-from burnish.sampling import SamplingParams, sampler_of
+from burnish.sampling.choice import SamplingParams
+from burnish.sampling.in_process import sampler_of
 from burnish.sources.annotate import FrozenPolicy, PresentPolicy, annotated
 from burnish.sources.rollouts import Annotate
 from burnish.stages.rl.data import Practice

@@ -21,7 +21,8 @@ from burnish.model.ends import end_of_turn
 from burnish.sources.rollouts import Asked
 from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Learned, Opener
-from burnish.tasks import Journal, Judge
+from burnish.tasks.journal import Journal
+from burnish.tasks.judge import Judge
 
 VERDICTS = "verdicts.jsonl"
 """In the stage's folder: what slow or dear rewards said."""

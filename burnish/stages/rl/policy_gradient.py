@@ -12,21 +12,12 @@ from pydantic import Field, model_validator
 
 from burnish.algorithms import ALGORITHMS, Algorithm, algorithm
 from burnish.config.settings import Settings
-from burnish.credit import Baseline, Combination, Scale
-from burnish.losses.policy import (
-    Aggregation,
-    Capped,
-    Clip,
-    Clipped,
-    Correction,
-    Level,
-    Limiting,
-    Old,
-    PolicyGradient,
-    Ratio,
-    Soft,
-    Unclipped,
-)
+from burnish.credit.baseline import Baseline
+from burnish.credit.combine import Combination
+from burnish.credit.scale import Scale
+from burnish.losses.policy.clip import Capped, Clip, Clipped, Soft, Unclipped
+from burnish.losses.policy.correction import Correction, Level, Limiting
+from burnish.losses.policy.gradient import Aggregation, Old, PolicyGradient, Ratio
 from burnish.recipe.numbers import Positive
 
 SURROGATES: dict[str, Clip] = {"clipped": Clipped(), "capped": Capped(), "soft": Soft(), "unclipped": Unclipped()}

@@ -8,19 +8,20 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from burnish.algorithms import Algorithm, Learning
-from burnish.data.formats import Stage
-from burnish.losses.policy import EntropyControl
+from burnish.data.formats.format import Stage
+from burnish.losses.policy.entropy import EntropyControl
 from burnish.recipe.generation import TRUNCATIONS, Writing
 from burnish.recipe.numbers import Positive
 from burnish.recipe.preference_loss import OnlinePreference
 from burnish.recipe.stage import Training
-from burnish.sampling import SamplingParams
+from burnish.sampling.choice import SamplingParams
 from burnish.sources.replay import Replaying
 from burnish.sources.rollouts import RolloutSettings
 from burnish.stages.rl.policy_gradient import Composition
 from burnish.stopping import StopRule
-from burnish.tasks import Reward, read_rewards
-from burnish.watch import AlarmName
+from burnish.tasks.reward import Reward
+from burnish.tasks.settings import read_rewards
+from burnish.watch.trying import AlarmName
 
 KlRule = Literal["k1", "k1_response", "k2", "k3"]
 
@@ -148,7 +149,7 @@ class Rl(Writing, Composition, Training):
 
     @property
     def rewards(self) -> tuple[Reward, ...]:
-        """As `tasks.read_rewards` reads them.
+        """As `tasks.settings.read_rewards` reads them.
 
         Raises:
             RecipeError: there is no such reward or option.

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from burnish.data import FORMATS, Completion, Conversation, Message, recognise
+from burnish.data.formats.known import FORMATS
+from burnish.data.formats.recognise import recognise
+from burnish.data.records import Completion, Conversation, Message
 from burnish.errors import DataError
 
 USER = {"role": "user", "content": "2+2?"}

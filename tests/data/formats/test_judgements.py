@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from burnish.data.formats import FORMATS, recognise, recognise_scores
+from burnish.data.formats.known import FORMATS
+from burnish.data.formats.recognise import recognise, recognise_scores
 from burnish.data.records import Message, Scored, Stepped
 from burnish.errors import DataError
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from burnish.data import Format, Row, read_rows
-from burnish.data.formats import FORMATS, Stage, recognise
+from burnish.data.formats.format import Format, Stage
+from burnish.data.formats.known import FORMATS
+from burnish.data.formats.recognise import recognise
+from burnish.data.read import read_rows
 from burnish.data.records import Completion, Conversation, Message, Ranked, Task
+from burnish.data.rows import Row
 from burnish.errors import DataError
 
 U, A = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}

@@ -11,9 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.data.convert import canonical, write_canonical
-from burnish.data.formats import FORMATS, AnyExample, recognise
+from burnish.data.formats.known import FORMATS
+from burnish.data.formats.recognise import recognise
 from burnish.data.mixture import DataSource, open_data
-from burnish.data.records import Completion, Conversation, Document, Labelled, Message, Ranked, Stepped, Task
+from burnish.data.records import (
+    AnyExample,
+    Completion,
+    Conversation,
+    Document,
+    Labelled,
+    Message,
+    Ranked,
+    Stepped,
+    Task,
+)
 from burnish.errors import DataError
 
 U, A = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}

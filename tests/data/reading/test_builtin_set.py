@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from burnish.builtin import SETS, builtin_rows
+from burnish.builtin.sets import SETS, builtin_rows
 from burnish.data.mixture import DataSource, open_data
 from burnish.data.read import read_rows
 from burnish.errors import DataError

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from burnish.data import read_rows
+from burnish.data.read import read_rows
 from burnish.errors import DataError
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from burnish.data import read_rows
+from burnish.data.read import read_rows
 from burnish.errors import DataError
 
 Write = Callable[..., str]

@@ -18,8 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
 
-from burnish.data import read_rows
-from burnish.data.read import Documents
+from burnish.data.read import Documents, read_rows
 from burnish.data.reading import content, tables
 from burnish.data.reading.hub import read_hub
 from burnish.errors import DataError

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.losses.preference import PREFERENCE_LOSSES, preference_loss
 from burnish.losses.preference.absolute import Bco, ShiftedBco
 from burnish.losses.preference.dynamic_beta import DynamicBeta
 from burnish.losses.preference.logistic import Logistic
+from burnish.losses.preference.registry import PREFERENCE_LOSSES, preference_loss
 from burnish.packing import count_denominators
 from tests.preferences import as_function, compared, in_one
 

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.losses import Loss
-from burnish.losses.preference import Data
-from burnish.losses.reward import REWARD_LOSSES, BradleyTerry, RankedValues, Regression
+from burnish.losses.base import Loss
+from burnish.losses.preference.options import Data
+from burnish.losses.reward.bradley_terry import BradleyTerry
+from burnish.losses.reward.ranked import RankedValues
+from burnish.losses.reward.registry import REWARD_LOSSES
+from burnish.losses.reward.regression import Regression
 from burnish.packing import count_denominators
 from burnish.sources.judged import judged_at_end
 from burnish.step import differentiate, sum_terms

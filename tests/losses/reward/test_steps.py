@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from burnish.losses import Loss
-from burnish.losses.reward import Regression, StepCrossEntropy, StepRegression
+from burnish.losses.base import Loss
+from burnish.losses.reward.regression import Regression
+from burnish.losses.reward.steps import StepCrossEntropy, StepRegression
 from burnish.packing import count_denominators
 from burnish.sources.judged import judged_at_end, judged_at_steps
 from burnish.step import differentiate, sum_terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from burnish.model.adapters import AdapterSettings
+from burnish.model.adapters.settings import AdapterSettings
 
 Size = tuple[int, int]
 """A matrix, (out, in)."""

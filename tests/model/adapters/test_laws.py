@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from burnish.model.adapters import KINDS, add_adapter
+from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.initial import has_beginning
+from burnish.model.adapters.kinds import KINDS
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.model.route import Route
@@ -150,7 +151,7 @@ def test_experts(monkeypatch):
     """Mixtral and Qwen3-MoE: LoRA beside experts in one tensor, packed as plain, and the merged weights."""
     from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-    from burnish.model.adapters import AdapterSettings
+    from burnish.model.adapters.settings import AdapterSettings
     from tests.conftest import SIZES
 
     few = {**SIZES, "num_experts_per_tok": 2, "head_dim": 8}

@@ -11,12 +11,13 @@ from peft import AutoPeftModelForCausalLM
 from peft.tuners.lora import LoraLayer
 
 from burnish.errors import ModelError
-from burnish.losses import CrossEntropy
-from burnish.model.adapters import AdapterSettings
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import plain_attention
 from burnish.model.export import export
 from burnish.model.load import load_policy
-from burnish.optim import Optimizer, OptimizerSettings
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.step import Trainer
 from burnish.types import Group, Response
 from tests.adapters import write_base

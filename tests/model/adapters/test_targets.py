@@ -7,7 +7,9 @@ import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from burnish.errors import ModelError
-from burnish.model.adapters import AdapterSettings, add_adapter, factors_of_b
+from burnish.model.adapters.add import add_adapter
+from burnish.model.adapters.rates import factors_of_b
+from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
 from burnish.model.policy import Policy
 from burnish.types import Score
