@@ -62,8 +62,8 @@ def by_burnish(model: PreTrainedModel, asked: list[list[int]], new: int, end: li
     from burnish.model.attention import install
     from burnish.model.policy import Policy
     from burnish.sampling.base import Prompt
-    from burnish.sampling.choice import SamplingParams
     from burnish.sampling.local import LocalSampler
+    from burnish.sampling.params import SamplingParams
 
     if not model.config._attn_implementation.startswith("burnish"):
         install(model)

@@ -1,7 +1,7 @@
 """Algorithms of learning by trying: settings of one credit rule and one loss, under the names that papers give them.
 
-Beside `methods`. With one update per batch of rollouts the ratio is exactly 1 and the clips are never met: then the
-algorithms differ in credit and aggregation alone.
+Under the recipe, and without torch: `methods` learns by them. With one update per batch of rollouts the ratio is
+exactly 1 and the clips are never met: then the algorithms differ in credit and aggregation alone.
 """
 
 from __future__ import annotations
@@ -10,64 +10,58 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from burnish.credit.credit import Credit
-from burnish.credit.rule import Rule
-from burnish.losses.base import Loss
-from burnish.losses.policy.clip import Capped, Clipped, Soft
-from burnish.losses.policy.gradient import PolicyGradient
+from burnish.credit.settings import CreditSettings
+from burnish.losses.policy.settings import Capped, Clipped, PolicyGradientSettings, Soft
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """What makes an algorithm of rewarded responses."""
 
-    credit: Credit
-    loss: PolicyGradient
+    credit: CreditSettings
+    loss: PolicyGradientSettings
     paper: str
 
 
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
     {
-        "grpo": Algorithm(Credit(), PolicyGradient(aggregation="sequence"), "arXiv 2402.03300"),
+        "grpo": Algorithm(CreditSettings(), PolicyGradientSettings(aggregation="sequence"), "arXiv 2402.03300"),
         "dr_grpo": Algorithm(
-            Credit(scale="none"), PolicyGradient(aggregation="fixed", fixed_length=1), "arXiv 2503.20783"
+            CreditSettings(scale="none"),
+            PolicyGradientSettings(aggregation="fixed", fixed_length=1),
+            "arXiv 2503.20783",
         ),
-        "dapo": Algorithm(Credit(), PolicyGradient(clip=Clipped(0.2, 0.28)), "arXiv 2503.14476"),
+        "dapo": Algorithm(CreditSettings(), PolicyGradientSettings(clip=Clipped(0.2, 0.28)), "arXiv 2503.14476"),
         "gspo": Algorithm(
-            Credit(),
-            PolicyGradient(ratio="sequence", clip=Clipped(3e-4, 4e-4), aggregation="sequence"),
+            CreditSettings(),
+            PolicyGradientSettings(ratio="sequence", clip=Clipped(3e-4, 4e-4), aggregation="sequence"),
             "arXiv 2507.18071",
         ),
-        "cispo": Algorithm(Credit(), PolicyGradient(clip=Capped(5.0)), "arXiv 2506.13585"),
-        "sapo": Algorithm(Credit(), PolicyGradient(clip=Soft(), aggregation="sequence"), "arXiv 2511.20347"),
+        "cispo": Algorithm(CreditSettings(), PolicyGradientSettings(clip=Capped(5.0)), "arXiv 2506.13585"),
+        "sapo": Algorithm(
+            CreditSettings(), PolicyGradientSettings(clip=Soft(), aggregation="sequence"), "arXiv 2511.20347"
+        ),
         "gmpo": Algorithm(
-            Credit(),
-            PolicyGradient(ratio="sequence", clip=Clipped(1.0, 1e9, token_limit=0.4), aggregation="sequence"),
+            CreditSettings(),
+            PolicyGradientSettings(ratio="sequence", clip=Clipped(1.0, 1e9, token_limit=0.4), aggregation="sequence"),
             "arXiv 2507.20673",
         ),
         "rloo": Algorithm(
-            Credit(baseline="leave_one_out", scale="none"),
-            PolicyGradient(aggregation="fixed", fixed_length=1),
+            CreditSettings(baseline="leave_one_out", scale="none"),
+            PolicyGradientSettings(aggregation="fixed", fixed_length=1),
             "arXiv 2402.14740",
         ),
         "gdpo": Algorithm(
-            Credit(baseline="none", scale="whiten", combination="normalised_sum"),
-            PolicyGradient(aggregation="sequence"),
+            CreditSettings(baseline="none", scale="whiten", combination="normalised_sum"),
+            PolicyGradientSettings(aggregation="sequence"),
             "arXiv 2601.05242",
         ),
-        "reinforce_pp": Algorithm(Credit(baseline="none", scale="whiten"), PolicyGradient(), "arXiv 2501.03262"),
+        "reinforce_pp": Algorithm(
+            CreditSettings(baseline="none", scale="whiten"), PolicyGradientSettings(), "arXiv 2501.03262"
+        ),
     }
 )
 """By name. Dr. GRPO's length is a recipe's `max_new_tokens`: see `algorithm`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learning:
-    """What becomes of graded groups, and what is minimised on that."""
-
-    rule: Rule
-    loss: Loss
-    needs_reference: bool
 
 
 def algorithm(name: str, *, max_new_tokens: int, updates: int = 1) -> Algorithm:

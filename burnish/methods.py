@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from burnish.algorithms import Learning
+from burnish.credit.rule import Rule
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
-from burnish.losses.preference.registry import preference_loss
+from burnish.losses.preference.build import preference_loss
 from burnish.losses.reward.bradley_terry import BradleyTerry
 from burnish.sampling.base import Sampler
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.sources.annotate import AnnotatedSource, FrozenPolicy, Moves, PresentPolicy
 from burnish.sources.base import Source
 from burnish.sources.judged import JudgedAt, JudgedRows, judged_at_end
 from burnish.sources.mismatching import MismatchingSource
-from burnish.sources.rollouts import Annotate, Asked, Judging, RolloutSettings, RolloutSource
+from burnish.sources.rollouts import Annotate, Asked, Judging, RolloutSource
 from burnish.sources.rows import RowSource
+from burnish.sources.settings import RolloutSettings
 from burnish.types import Group
 
 
@@ -27,6 +28,15 @@ class Method:
 
     source: Source
     loss: Loss
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What becomes of graded groups, and what is minimised on that."""
+
+    rule: Rule
+    loss: Loss
+    needs_reference: bool
 
 
 def sft(

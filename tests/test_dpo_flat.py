@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.builtin.sets import generate
 from burnish.builtin.tiny import write_untrained
-from burnish.losses.preference.registry import preference_loss
+from burnish.losses.preference.build import preference_loss
 from burnish.model.load import load_policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings

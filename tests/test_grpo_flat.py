@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.algorithms import Learning, algorithm
+from burnish.algorithms import algorithm
 from burnish.builtin.sets import builtin_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.data.records import Message, Task
-from burnish.methods import rl
+from burnish.methods import Learning, rl
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.local import LocalSampler
-from burnish.sources.rollouts import Asked, RolloutSettings, RolloutSource
+from burnish.sampling.params import SamplingParams
+from burnish.sources.rollouts import Asked, RolloutSource
+from burnish.sources.settings import RolloutSettings
 from burnish.step import Trainer
 from burnish.tasks.answer import Answer
 from burnish.tasks.verdict import Verdict

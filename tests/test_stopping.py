@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from burnish.errors import RunError
-from burnish.stopping import Stopping, StopRule, put_in
+from burnish.stop_rule import StopRule
+from burnish.stopping import Stopping, put_in
 
 
 def observed(rule: StopRule, *losses: float) -> Stopping:

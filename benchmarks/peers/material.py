@@ -19,7 +19,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from burnish.model.value_head import Judging, with_value_head
+from burnish.model.settings import Judging
+from burnish.model.value_head import with_value_head
 from burnish.sources.rows import epoch_order
 from burnish.stages.supervised_data import open_to_look
 from burnish.types import Group

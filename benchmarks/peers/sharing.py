@@ -16,7 +16,7 @@ import torch
 from matplotlib import pyplot as plt
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from burnish.losses.preference.registry import preference_loss
+from burnish.losses.preference.build import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.model.route import Route

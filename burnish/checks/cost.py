@@ -21,7 +21,7 @@ from burnish.model.freezing import freeze
 from burnish.model.load import load_config
 from burnish.model.open import model_named
 from burnish.model.policy import Policy
-from burnish.model.quantised import Quantisation
+from burnish.model.settings import Quantisation
 from burnish.packing import CostModel
 from burnish.recipe.adapter import Adapter
 from burnish.stages.policy import device_of

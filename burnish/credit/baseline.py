@@ -7,12 +7,11 @@ Rewards of a group are [n] float64; a response that nobody could judge is nan, c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Baseline = Literal["group", "leave_one_out", "none"]
+from burnish.credit.settings import Baseline
 
 
 def group_mean(rewards: Tensor) -> Tensor:

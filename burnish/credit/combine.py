@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from burnish.credit.scale import scaled
-
-Combination = Literal["sum", "normalised_sum"]
+from burnish.credit.settings import Combination
 
 
 def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination) -> list[Tensor]:

@@ -7,40 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
-from burnish.credit.baseline import BASELINES, Baseline
-from burnish.credit.combine import Combination
-from burnish.credit.scale import Scale, scaled
+from burnish.credit.baseline import BASELINES
+from burnish.credit.scale import scaled
+from burnish.credit.settings import CreditSettings
 from burnish.credit.shaping import kl_shaped, sequence_kl
 from burnish.types import Group, Response
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
-    """A rule of credit. GRPO's is the default; `Credit(baseline="leave_one_out", scale="none")` is RLOO's."""
+class Credit(CreditSettings):
+    """A rule of credit; its settings have the fields."""
 
-    baseline: Baseline = "group"
-    scale: Scale = "group"
-    combination: Combination = "sum"
-    """How several rewards become one, before the baseline."""
-    sequence_beta: float = 0.0
-    """β of the divergence that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
-    token_beta: float = 0.0
-    """β of the divergence that is subtracted from every token's advantage; see `shaping.kl_shaped`."""
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether responses must have `reference_logprobs`."""
-        return bool(self.sequence_beta or self.token_beta)
-
-    @property
-    def compares(self) -> bool:
-        """Whether responses to one prompt are compared with each other."""
-        return self.baseline != "none" or self.combination != "sum"
+    @classmethod
+    def of(cls, settings: CreditSettings) -> Credit:
+        """The rule with these settings."""
+        return cls(**asdict(settings))
 
     def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
         """The groups with advantages, one for each prompt of which anything is judged; see `credit`."""
@@ -57,7 +43,7 @@ class Credited:
     """Responses left out."""
 
 
-def credit(groups: Sequence[Group], rule: Credit, worth: Sequence[Tensor] | None = None) -> Credited:
+def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor] | None = None) -> Credited:
     """Gives every response advantages, constants of the loss.
 
     Args:
@@ -93,7 +79,7 @@ def _divergences(group: Group) -> Tensor:
     return torch.tensor([float(sequence_kl(*_two_logprobs(response))) for response in group.responses])
 
 
-def _group(group: Group, advantages: Tensor, rule: Credit) -> Group | None:
+def _group(group: Group, advantages: Tensor, rule: CreditSettings) -> Group | None:
     kept = [
         replace(response, advantages=_spread(response, float(advantage), rule))
         for response, advantage in zip(group.responses, advantages.tolist(), strict=True)
@@ -102,7 +88,7 @@ def _group(group: Group, advantages: Tensor, rule: Credit) -> Group | None:
     return replace(group, responses=tuple(kept)) if kept else None
 
 
-def _spread(response: Response, advantage: float, rule: Credit) -> Tensor:
+def _spread(response: Response, advantage: float, rule: CreditSettings) -> Tensor:
     """[R] the response's advantage for each of its tokens."""
     same = torch.full((len(response.tokens),), advantage)
     return kl_shaped(same, *_two_logprobs(response), rule.token_beta) if rule.token_beta else same

@@ -9,35 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import compress
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from burnish.credit.combine import Combination
+from burnish.credit.settings import PairingSettings
 from burnish.types import Group, Response
-
-Form = Literal["best_worst", "all", "ranking", "verdicts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pairing:
-    """Groups of graded responses → groups as preference losses have them, best first."""
+class Pairing(PairingSettings):
+    """Groups of graded responses → groups as preference losses have them, best first; its settings have the fields."""
 
-    form: Form = "best_worst"
-    """best_worst: one pair of a prompt, the first of the best and the last of the worst. all: every pair whose worth
-    differs. ranking: all judged responses, best first, where not all are equal (those that are stay in the order in
-    which they were written). verdicts: all judged responses, each with the reward 1 or 0."""
-    pass_at: float = 0.5
-    """Worth from which on a verdict is 1."""
-    needs_reference: bool = True
-    combination: Combination = "sum"
-
-    @property
-    def compares(self) -> bool:
-        return self.form != "verdicts"
+    @classmethod
+    def of(cls, settings: PairingSettings) -> Pairing:
+        """The rule with these settings."""
+        return cls(**asdict(settings))
 
     def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
         """See `rule.Rule`. A prompt whose responses are all equal gives no pair, and is not among them; if all are

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from burnish.credit.combine import Combination
+from burnish.credit.settings import Combination
 from burnish.types import Group
 
 

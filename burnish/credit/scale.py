@@ -7,12 +7,11 @@ Dividing by a standard deviation makes steps of like size, and is a bias: groups
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Scale = Literal["group", "batch", "whiten", "none"]
+from burnish.credit.settings import Scale
 
 EPSILON = 1e-4
 """Added to a standard deviation, as TRL does: where all rewards are equal, advantages are 0 and not 0 / 0."""

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
+from burnish.data.settings import Overlong
 from burnish.data.store import DOCUMENT, PLACE, Fault, Stretch
 from burnish.errors import DataError
-
-Overlong = Literal["stop", "drop", "cut", "cut_turns"]
-"""What happens to a sample longer than the limit: an error; left out and counted; cut at its end and counted; or its
-conversation loses its earliest turns, but not its system message nor its last turn. Responses that are compared are
-left out together; all are cut at the same place, and their prompt loses the same turns for all."""
 
 _SHOWN = 5
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import tokenizers
@@ -31,9 +30,10 @@ from burnish.data.records import (
     Scored,
     Stepped,
 )
-from burnish.data.rendering import Rendering, TrainOn, complete, document, render, with_labels
+from burnish.data.rendering import Rendering, complete, document, render, with_labels
 from burnish.data.rows import Rows
-from burnish.data.siblings import Comparison, judged, one_judged, shortenings, siblings
+from burnish.data.settings import Comparison, ControlRule, TrainOn
+from burnish.data.siblings import judged, one_judged, shortenings, siblings
 from burnish.data.store import PLACE, Fault, Stretch
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
@@ -41,9 +41,6 @@ from burnish.errors import DataError
 
 _VERSION = 3
 """Goes up when the same settings give other tokens."""
-
-ControlRule = Literal["text", "tokens"]
-"""What text of control tokens in a row becomes: the characters that it consists of, or the tokens."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,37 +15,12 @@ import numpy as np
 from burnish.config.own_code import is_own
 from burnish.data.formats.format import Dialect, Format, Renamed, Stage
 from burnish.data.formats.recognise import READY, check_mapping, recognise, recognise_scores
-from burnish.data.read import Documents, read_rows
-from burnish.data.rows import Indices, Row, Rows
+from burnish.data.read import read_rows
+from burnish.data.row import Row
+from burnish.data.rows import Indices, Rows
 from burnish.data.sample import sample, split_count
+from burnish.data.settings import DataSource
 from burnish.errors import DataError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSource:
-    """A file, folder, pattern or hub set, and how much of it is learned as what."""
-
-    path: str
-    """As `read_rows` takes it, also with ``#500``."""
-    name: str | None = None
-    """What its groups are called in metadata and reports; None: the path."""
-    weight: float = 1.0
-    """How often each of its rows stands in an epoch. 2: twice. 0.5: half of the rows, drawn by the seed, once. 1.5:
-    every row once, and half of them, drawn by the seed, once more."""
-    count: int | None = None
-    """Rows to draw by the seed, before the weight; None: all."""
-    format: str | None = None
-    """A format's name, or file.py:function; None: recognised by the columns."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Our name -> the column that has it in this source. Example: ``{"question": "problem"}``."""
-    split: str | None = None
-    """Of a hub set or a folder; None: as `read_rows` decides."""
-    documents: Documents = "file"
-    """What one document of a text file is."""
-    stream: int | None = None
-    """Of a hub set, fetch only so many rows, the first ones; None: all."""
-    scores: tuple[str, ...] = ()
-    """Columns with the scores of a response; (): rows have one of the formats."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

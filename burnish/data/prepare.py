@@ -21,12 +21,11 @@ from transformers import PreTrainedTokenizerBase
 from burnish.data.cache import samples_of
 from burnish.data.formats.format import Format
 from burnish.data.formats.recognise import recognise
-from burnish.data.lengths import Overlong, Picked, pick
-from burnish.data.maker import ControlRule, Maker
-from burnish.data.rendering import TrainOn
+from burnish.data.lengths import Picked, pick
+from burnish.data.maker import Maker
 from burnish.data.report import DataReport, Unusable
 from burnish.data.rows import Rows
-from burnish.data.siblings import Comparison
+from burnish.data.settings import Comparison, ControlRule, Overlong, TrainOn
 from burnish.data.store import DOCUMENT, ORDINARY, SHORTENED, STRADDLING, UNENDED, Fault, Stretch
 from burnish.data.template import Template
 from burnish.data.tokenize import to_response

@@ -11,13 +11,15 @@ import os
 from burnish.data.reading.builtin_set import is_builtin, read_builtin
 from burnish.data.reading.content import COMPRESSED, expanded, missing, unreadable
 from burnish.data.reading.csv_text import read_csv
-from burnish.data.reading.documents import Documents, read_documents
+from burnish.data.reading.documents import read_documents
 from burnish.data.reading.folder import JoinedRows, ending, inside, is_pattern, matching
 from burnish.data.reading.hub import read_hub, read_saved
 from burnish.data.reading.json_text import read_json
 from burnish.data.reading.tables import read_table
-from burnish.data.rows import Row, Rows
+from burnish.data.row import Row
+from burnish.data.rows import Rows
 from burnish.data.sample import sample, split_count
+from burnish.data.settings import Documents
 from burnish.errors import DataError
 
 __all__ = ["ENDINGS", "Documents", "Row", "Rows", "read_rows"]

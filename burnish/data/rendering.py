@@ -10,21 +10,14 @@ reasoning, its tool calls) are found in the same way: by what changes in the tex
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.control import SEAL, ControlText, ordinary_ranges
 from burnish.data.records import Completion, Conversation, Document, Message, Stepped
+from burnish.data.settings import TrainOn
 from burnish.data.writer import Script, Writer
 from burnish.errors import DataError, ModelError
-
-TrainOn = Literal["assistant", "last", "answers", "reasoning", "tool_calls", "everything"]
-"""What is learned of a conversation. assistant: every assistant turn that the row does not exclude. last: only the last
-of these. answers: they without their reasoning. reasoning: only that. tool_calls: only their calls. everything: the
-whole text, prompts included. The end of every turn that is learned in part is learned."""
-
-TRAIN_ON: tuple[TrainOn, ...] = get_args(TrainOn)
 
 Range = tuple[int, int]
 """Characters [start, end)."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-Row = Mapping[str, object]
-"""Column name -> value, as `json` gives it: str, int, float, bool, None, list, dict."""
+from burnish.data.row import Row
 
 Indices = NDArray[np.int64]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -26,13 +25,10 @@ from burnish.data.records import (
     Scored,
     Stepped,
 )
+from burnish.data.settings import Comparison
 from burnish.data.tokenize import Sample
 from burnish.errors import DataError
 
-Comparison = Literal["rankings", "pairs", "triples", "verdicts", "any", "scores", "steps"]
-"""What is learned from judged responses. rankings: which is better, of two or more. pairs, triples: of so many.
-verdicts: which are wanted (their reward is 1) and which are not (0). any: rankings, or single labelled responses.
-scores: several of each response. steps: how good each step of a response is."""
 _SIZES = {"pairs": 2, "triples": 3, "verdicts": 2}
 """Responses of a comparison."""
 

@@ -15,17 +15,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from burnish.data.settings import MARKERS
 from burnish.errors import ModelError
-
-MARKERS: Mapping[str, tuple[str, ...]] = {
-    "plain": (),
-    "chatml": ("<|im_start|>", "<|im_end|>"),
-    "llama2": (),
-    "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-    "gemma": ("<start_of_turn>", "<end_of_turn>"),
-    "mistral": (),
-}
-"""Our templates and the tokens that each needs; those that need none end answers with the tokenizer's end token."""
 
 NAMES = tuple(MARKERS)
 """Templates of ours, beside this module."""

@@ -16,11 +16,11 @@ from transformers import PreTrainedTokenizerBase
 from burnish.data.maker import Maker
 from burnish.data.records import AnyExample, Completion, Conversation
 from burnish.errors import DataError
-from burnish.evaluate.match import MatchRule, matches
 from burnish.evaluate.texts import text_of
 from burnish.sampling.base import Prompt
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.in_process import InProcess
+from burnish.sampling.params import SamplingParams
+from burnish.tasks.match import MatchRule, matches
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from burnish.errors import DataError, ModelError
 from burnish.evaluate.texts import stream
 from burnish.model.ends import ends_of_answers
 from burnish.model.open import Opened
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.in_process import plain_sampler
+from burnish.sampling.params import SamplingParams
 
 HELP = (
     "/reset forgets what was said, /system TEXT sets the system prompt (and forgets), /exit ends, /help shows this; "

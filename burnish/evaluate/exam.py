@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from burnish.evaluate.accuracy import Question, accuracy
 from burnish.evaluate.examiner import Findings, Sample
-from burnish.evaluate.match import MatchRule
 from burnish.model.policy import Policy
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.in_process import sampler_of
+from burnish.sampling.params import SamplingParams
+from burnish.tasks.match import MatchRule
 
 
 @dataclass(frozen=True, slots=True)

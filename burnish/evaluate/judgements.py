@@ -24,7 +24,7 @@ from burnish.evaluate.held_out import GROUPS_AT_ONCE
 from burnish.evaluate.pairs import Share, wilson
 from burnish.losses.reward.values import values_of_each
 from burnish.model.policy import Policy
-from burnish.model.value_head import Judging
+from burnish.model.settings import Judging
 from burnish.step import score_joined
 from burnish.types import Group, Microbatch, Score, TokenScores
 

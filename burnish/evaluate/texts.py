@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from burnish.sampling.base import Prompt, Watcher
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.in_process import InProcess
+from burnish.sampling.params import SamplingParams
 from burnish.types import Response
 
 _UNFINISHED = "\ufffd"

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from burnish.evaluate.examiner import Findings, Sample
 from burnish.model.policy import Policy
 from burnish.sampling.base import Prompt, Sampler
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.sources.draws import mean
 from burnish.sources.rollouts import Asked, Judging
 from burnish.tasks.answer import Answer

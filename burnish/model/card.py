@@ -24,7 +24,7 @@ from burnish.config.text import load_yaml
 from burnish.model.adapters.initial import halves
 from burnish.model.open import Named
 from burnish.model.quantised import BASE, read_base
-from burnish.model.value_head import Judging
+from burnish.model.settings import Judging
 from burnish.watch.quiet import quiet_transformers
 
 CARD = "README.md"

@@ -8,10 +8,8 @@ from collections.abc import Collection, Sequence
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.model.settings import EXCEPT
 from burnish.model.value_head import output_layer
-
-EXCEPT = "!"
-"""Before a pattern: what matches it trains after all."""
 
 
 def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection[int] = ()) -> list[str]:

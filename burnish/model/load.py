@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -36,11 +35,10 @@ from burnish.model.export import settle_generation
 from burnish.model.freezing import freeze as freeze_parameters
 from burnish.model.policy import Policy
 from burnish.model.probe import Probed, probe
-from burnish.model.quantised import Quantisation
 from burnish.model.route import Route
+from burnish.model.settings import DtypeName, Judging, Quantisation
 from burnish.model.value_head import (
     JUDGES,
-    Judging,
     class_of_judge,
     holds_judge,
     is_judge,
@@ -55,7 +53,6 @@ NO_LIMIT = 2**31
 """Of positions: more than anybody has."""
 RANDOM = ("dropout", "_pdrop", "dropout_prob", "jitter_noise")
 """How settings of dropout and of noise end."""
-DtypeName = Literal["auto", "float32", "bfloat16", "float64"]
 
 
 def load_policy(
@@ -186,7 +183,9 @@ def _load_base(
     quantised.require_installed()
     if stored is not None:
         return load_model(name, dtype, device=device)
-    model, notes = load_model(name, dtype, quantisation=asked.config(_computed_in(config, dtype)), device=device)
+    model, notes = load_model(
+        name, dtype, quantisation=quantised.configuration(asked, _computed_in(config, dtype)), device=device
+    )
     if asked.outliers and asked.bits == 8:
         notes.append("adapter.outliers looks at all rows of a microbatch: a step depends on how it is split")
     return model, notes

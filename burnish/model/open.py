@@ -23,11 +23,12 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
-from burnish.model.load import DtypeName, default_device, is_a_judge, load_config, load_model, load_tokenizer
+from burnish.model.load import default_device, is_a_judge, load_config, load_model, load_tokenizer
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
 from burnish.model.quantised import is_quantised, read_base, require_installed
-from burnish.model.value_head import NAME, Judging, is_judge, judging_in, pad_with, read_beside, with_value_head
+from burnish.model.settings import DtypeName, Judging
+from burnish.model.value_head import NAME, is_judge, judging_in, pad_with, read_beside, with_value_head
 from burnish.watch.quiet import quiet_transformers
 
 Kind = Literal["model", "adapter"]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,8 @@ from transformers import (
 from burnish.errors import ModelError
 from burnish.model.attention import plain_attention
 from burnish.model.head import accumulation_dtype, apart
+from burnish.model.settings import Judged, Judging, Problem
 from burnish.types import Microbatch
-
-Judged = Literal["answer", "step"]
-"""What is judged: an answer, at its last token, or each of its steps, at theirs."""
-Problem = Literal["regression", "multi_label_classification"]
-"""What a value is, as transformers calls it: a number, or the logit of a probability."""
 
 _CLASSES: Mapping[Judged, type] = {
     "answer": AutoModelForSequenceClassification,
@@ -48,23 +44,6 @@ NAME = "score"
 """What transformers calls the head."""
 BESIDE = "judging.json"
 """Beside an adapter, whose files have no place for it: what the numbers are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """The value head of a model to train. Example: ``Judging(seed=0)``."""
-
-    outputs: int = 1
-    """K, numbers for each token."""
-    seed: int = 0
-    """Of the head's first weights."""
-    judged: Judged = "answer"
-    names: tuple[str, ...] = ()
-    """Of the K numbers; (): they have none."""
-    problem: Problem = "regression"
-
-    def __post_init__(self) -> None:
-        assert len(self.names) in (0, self.outputs), "every number has a name, or none has"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

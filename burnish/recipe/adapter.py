@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 from burnish.config.settings import Settings
 from burnish.model.adapters.kinds import KINDS, AdapterKind
 from burnish.model.adapters.settings import AdapterSettings, Init
-from burnish.model.freezing import EXCEPT
-from burnish.model.quantised import Quantisation
+from burnish.model.settings import EXCEPT, Quantisation
 from burnish.recipe.numbers import Positive
 
 Above = Annotated[float, Field(gt=0)]

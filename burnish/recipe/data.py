@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
 from burnish.data.formats.recognise import check_name
-from burnish.data.mixture import DataSource
+from burnish.data.settings import DataSource
 from burnish.errors import DataError
 
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -9,10 +9,10 @@ from pydantic import model_validator
 
 from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
-from burnish.credit.pairing import Form, Pairing
+from burnish.credit.settings import Form, PairingSettings
 from burnish.errors import RecipeError
 from burnish.losses.preference.options import Data
-from burnish.losses.preference.registry import PREFERENCE_LOSSES, Preference, preference_loss, weighted_losses
+from burnish.losses.preference.registry import PREFERENCE_LOSSES, Chosen, chosen_loss, chosen_sum
 
 
 class LossOptions(Settings):
@@ -76,16 +76,16 @@ class PreferenceLoss(LossOptions):
         return self.loss if isinstance(self.loss, str) else " + ".join(self.loss)
 
     @property
-    def preference(self) -> Preference:
-        """One of our losses, with what it needs.
+    def preference(self) -> Chosen:
+        """One of our losses, with what it needs; `losses.preference.build` makes it.
 
         Raises:
             RecipeError: there is no such loss, or an option is not the loss's.
         """
         assert not self.is_own, "asked of our losses"
         if isinstance(self.loss, str):
-            return preference_loss(self.loss, **self.options)
-        return weighted_losses([(name, weight, self._options_of(name)) for name, weight in self.loss.items()])
+            return chosen_loss(self.loss, **self.options)
+        return chosen_sum([(name, weight, self._options_of(name)) for name, weight in self.loss.items()])
 
     def _options_of(self, name: str) -> dict[str, object]:
         """Of the options of a sum, those of one part."""
@@ -132,11 +132,11 @@ class OnlinePreference(PreferenceLoss):
             raise ValueError(f"pairs has no effect: loss {self.loss_name} learns from all responses; remove it")
         return self
 
-    def pairing(self, pass_at: float) -> Pairing:
+    def pairing(self, pass_at: float) -> PairingSettings:
         """How graded responses become what the loss learns from."""
         forms: dict[Data, Form] = {Data.RANKING: "ranking", Data.SCORED: "ranking", Data.VERDICT: "verdicts"}
         form = forms.get(self.preference.data, self.pairs or "best_worst")
-        return Pairing(form, pass_at, self.preference.reference)
+        return PairingSettings(form, pass_at, self.preference.reference)
 
 
 def _options(name: str) -> dict[str, Any]:

@@ -9,10 +9,7 @@ from pydantic import Field, model_validator
 from burnish.config.settings import Settings
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
-from burnish.data.lengths import Overlong
-from burnish.data.maker import ControlRule
-from burnish.data.rendering import TrainOn
-from burnish.data.siblings import Comparison
+from burnish.data.settings import Comparison, ControlRule, Overlong, TrainOn
 from burnish.recipe.data import FormatName
 from burnish.recipe.numbers import Fraction, Positive
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from burnish.config.settings import Settings
-from burnish.model.load import DtypeName
+from burnish.model.settings import DtypeName
 from burnish.recipe.adapter import Adapter
 from burnish.recipe.stage import Training
 from burnish.stages.prefer.settings import Prefer

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
-from burnish.data.template import MARKERS
-from burnish.evaluate.match import MatchRule
+from burnish.data.settings import MARKERS
 from burnish.recipe.data import DataField
 from burnish.recipe.numbers import Positive
 from burnish.recipe.optimizer import Optimisation
 from burnish.recipe.reading import Reading
-from burnish.stopping import StopRule
+from burnish.stop_rule import StopRule
+from burnish.tasks.match import MatchRule
 
 
 class StopAfter(Settings):
@@ -106,10 +105,10 @@ class Training(Reading, Optimisation):
             keep_best=self.keep_best,
         )
 
-    def rehearses(self, device: torch.device) -> bool:
-        """Whether the largest microbatch is tried first. A CPU's kernel ends a process for lack of memory without a
-        word, and its memory is slow to fill, so there it is only done if asked for."""
-        return device.type == "cuda" if self.rehearse is None else self.rehearse
+    def rehearses(self, device: str) -> bool:
+        """Whether the largest microbatch is tried first, on a device of this type. A CPU's kernel ends a process for
+        lack of memory without a word, and its memory is slow to fill, so there it is only done if asked for."""
+        return device == "cuda" if self.rehearse is None else self.rehearse
 
 
 class FromAnswers(Training):

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from burnish.errors import ModelError
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.types import Group
 
 

@@ -25,7 +25,7 @@ from burnish.model.products import HeadMatrix
 from burnish.model.scoring import all_probabilities
 from burnish.model.shelves import Arrangement, Shelves, Slot
 from burnish.sampling.base import Prompt, Watcher, check_prompts
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.rows import Row, Writing
 from burnish.sampling.seen import Seen
 from burnish.sampling.stopping import StopRules

@@ -28,7 +28,7 @@ from transformers import (
 from burnish.model.attention import plain_attention
 from burnish.model.linear import packed
 from burnish.sampling.base import Prompt, Watcher, check_prompts
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.rows import Row, Writing
 from burnish.sampling.seen import Seen
 from burnish.sampling.stopping import StopRules

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from burnish.sampling.base import Prompt, Watcher
-from burnish.sampling.choice import SamplingParams, choose
+from burnish.sampling.choice import choose
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.stopping import StopRules
 from burnish.sampling.uniform import uniform
 from burnish.types import Finish, Group, Response

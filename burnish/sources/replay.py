@@ -14,25 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from burnish.sources.settings import Replaying
 from burnish.sources.stored import load_group, store_group
 from burnish.types import Group
 
 Lesson = tuple[Group, ...]
 """What is learned of one prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replaying:
-    """How much is learned again. Example: ``Replaying(groups=256, share=0.25)``."""
-
-    groups: int
-    """Lessons that are kept, the newest ones."""
-    share: float
-    """Of a batch's lessons, how many are from earlier ones; above 0, below 1."""
-
-    def count(self, wanted: int) -> int:
-        """Of so many lessons, those from earlier batches if there are enough."""
-        return min(wanted - 1, int(self.share * wanted + 0.5))
 
 
 @dataclass(eq=False)

@@ -22,10 +22,11 @@ from burnish.credit.rule import Rule
 from burnish.data.records import Task
 from burnish.errors import RunError
 from burnish.sampling.base import Prompt, Sampler
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.sources.draws import Draws, mean
-from burnish.sources.replay import Buffer, Lesson, Replaying
+from burnish.sources.replay import Buffer, Lesson
 from burnish.sources.rows import num_draws
+from burnish.sources.settings import RolloutSettings
 from burnish.sources.shown import Rollout, Tried, shown
 from burnish.sources.stored import load_group, store_group
 from burnish.sources.told import rollout_figures
@@ -48,31 +49,6 @@ class Asked:
     """[P] int64, with the generation prompt behind it."""
     task: Task
     """What it means, and what an answer is checked against."""
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutSettings:
-    """How a batch of rollouts is made."""
-
-    groups_per_step: int
-    """Prompts of one optimiser step."""
-    responses: int
-    """To each prompt."""
-    updates: int = 1
-    """Optimiser steps that learn from one batch of rollouts, each from its own groups."""
-    most_draws: int = 4
-    """Prompts that are tried for each one that is wanted, before a batch goes on with fewer groups."""
-    pass_at: float = 0.5
-    """Reward from which on a response counts as right in pass rates."""
-    drops: bool = True
-    """Whether groups in which no response is better than another are replaced; False: credit does not compare within
-    groups, and all of them teach."""
-    samples_every: int = 10
-    """Steps between those whose responses are shown."""
-    mask_cut: bool = False
-    """Whether responses that reached the limit of tokens are compared, and not learned from."""
-    replayed: Replaying | None = None
-    """How much is learned from again; None: nothing."""
 
 
 @dataclass(eq=False)

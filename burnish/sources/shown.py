@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.credit.combine import Combination, contributions
+from burnish.credit.combine import contributions
+from burnish.credit.settings import Combination
 from burnish.data.records import Task
 from burnish.sources.draws import mean
 from burnish.tasks.rows import answer_to

@@ -20,10 +20,12 @@ from burnish.evaluate.rewards import RewardExam
 from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
+from burnish.losses.preference.build import built
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
 from burnish.losses.preference.listwise import Listwise
 from burnish.losses.preference.pairs import Pairs
 from burnish.losses.preference.weighted_sum import WeightedSum
+from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.methods import prefer, reward, sft
 from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
@@ -37,7 +39,7 @@ from burnish.stages.policy import open_policy
 from burnish.stages.prefer.settings import Prefer
 from burnish.stages.reference import compared
 from burnish.stages.reward.settings import Reward
-from burnish.stages.rl.build import Parts, longest_tried, trying
+from burnish.stages.rl.build import Parts, learning_of, longest_tried, trying
 from burnish.stages.rl.data import Practice
 from burnish.stages.rl.settings import Rl
 from burnish.stages.sft.settings import Sft
@@ -75,7 +77,7 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         examiners=parts.examiners,
-        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device) else (),
+        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device.type) else (),
         stopping=Stopping(settings.stop_rule),
         facts={
             **inputs.facts,
@@ -176,12 +178,14 @@ def loss_of(settings: Training) -> Loss:
         RecipeError: a loss of the user's own cannot be used.
     """
     if isinstance(settings, Rl):
-        return settings.learning.loss
+        return learning_of(settings).loss
     if isinstance(settings, Prefer):
         own = settings.is_own
-        return _own(str(settings.loss), settings.loss_options, judges=False) if own else settings.preference.loss
+        return _own(str(settings.loss), settings.loss_options, judges=False) if own else built(settings.preference)
     if isinstance(settings, Reward):
-        return settings.judgement if not settings.is_own else _own(settings.loss, settings.loss_options, judges=True)
+        if settings.is_own:
+            return _own(settings.loss, settings.loss_options, judges=True)
+        return REWARD_LOSSES[settings.loss](**settings.resolved_options)
     assert isinstance(settings, Sft), "there are four methods"
     if settings.loss != "cross_entropy":
         return _own(settings.loss, settings.loss_options, judges=False)

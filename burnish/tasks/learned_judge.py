@@ -19,7 +19,7 @@ from burnish.data.tokenize import tokenize
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError, RecipeError
 from burnish.model.open import Opened, find_model, judging_named, open_named
-from burnish.model.value_head import Judging
+from burnish.model.settings import Judging
 from burnish.tasks.answer import Answer
 from burnish.tasks.verdict import UnusableRow
 

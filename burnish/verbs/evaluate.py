@@ -21,21 +21,21 @@ from burnish.data.prepare import Prepared
 from burnish.errors import ModelError
 from burnish.evaluate.accuracy import Accuracy, accuracy, questions, require_comparable
 from burnish.evaluate.held_out import held_out_loss
-from burnish.evaluate.match import MatchRule
 from burnish.evaluate.plain import plain_loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import plain_attention
 from burnish.model.ends import ends_of_answers
-from burnish.model.load import DtypeName
 from burnish.model.open import Opened, open_model, policy_of
 from burnish.model.policy import Policy
+from burnish.model.settings import DtypeName
 from burnish.recipe.aliases import KNOWN_ELSEWHERE
 from burnish.recipe.data import Source
 from burnish.recipe.reading import Reading
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.in_process import plain_sampler, sampler_of
+from burnish.sampling.params import SamplingParams
 from burnish.stages.conditions import out_of_memory_explained
 from burnish.stages.reader import Reader
+from burnish.tasks.match import MatchRule
 from burnish.watch.count import count_on_terminal
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

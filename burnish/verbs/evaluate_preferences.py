@@ -15,7 +15,7 @@ from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.mixture import open_data
 from burnish.data.prepare import Prepared
-from burnish.data.siblings import Comparison
+from burnish.data.settings import Comparison
 from burnish.errors import DataError, ModelError, RecipeError
 from burnish.evaluate.pairs import BY_LOGPROB, Judged, figures, judge
 from burnish.evaluate.rewards import accuracy_by_length, calibration_error, judge_by_value, reward_figures

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
-from burnish.data.siblings import Comparison
+from burnish.data.settings import Comparison
 from burnish.errors import ModelError, RecipeError
 from burnish.evaluate.judgements import ScoresJudged, StepsJudged, judge_scores, judge_steps, right_above
 from burnish.model.open import find_model, judging_named, open_model
-from burnish.model.value_head import Judging
+from burnish.model.settings import Judging
 from burnish.sources.judged import judged_at_end, judged_at_steps
 from burnish.stages.conditions import out_of_memory_explained
 from burnish.stages.reader import Reader

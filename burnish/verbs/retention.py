@@ -13,9 +13,9 @@ from typing import cast
 
 from burnish.builtin.manner import is_courteous
 from burnish.builtin.sets import builtin_rows
-from burnish.evaluate.match import MatchRule, matches
 from burnish.runs.durable import write_text
 from burnish.runs.stage_folder import StageFolder
+from burnish.tasks.match import MatchRule, matches
 from burnish.verbs.evaluate import Evaluation, evaluate
 
 NAME = "kept.json"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from burnish.credit.pairing import Pairing
-from burnish.losses.preference.registry import preference_loss
+from burnish.losses.preference.build import preference_loss
 from burnish.packing import count_denominators, pack
 from burnish.types import Group, Response, TokenScores
 

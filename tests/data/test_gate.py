@@ -8,7 +8,8 @@ import pytest
 
 from burnish.data.gate import Gate, inspect
 from burnish.data.gate_rules import Rules
-from burnish.data.mixture import DataSource, open_data
+from burnish.data.mixture import open_data
+from burnish.data.settings import DataSource
 from burnish.errors import DataError
 
 Write = Callable[..., str]

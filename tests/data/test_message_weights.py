@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from burnish.data.convert import canonical
 from burnish.data.formats.known import FORMATS
 from burnish.data.formats.recognise import recognise
-from burnish.data.lengths import Overlong
 from burnish.data.maker import Maker
 from burnish.data.prepare import Preparation, Prepared
 from burnish.data.read import read_rows
 from burnish.data.records import Conversation, Message
 from burnish.data.rendering import render
+from burnish.data.settings import Overlong
 from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
 from burnish.data.template import Template
 from burnish.data.tokenize import to_group, tokenize

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.formats.recognise import READY
-from burnish.data.mixture import DataSource, open_data, repeated
+from burnish.data.mixture import open_data, repeated
 from burnish.data.prepare import Preparation
 from burnish.data.read import read_rows
 from burnish.data.records import Completion, Conversation, Document, Message
 from burnish.data.rows import Rows
 from burnish.data.sample import drawn
+from burnish.data.settings import DataSource
 from burnish.data.template import choose_template
 from burnish.errors import DataError
 

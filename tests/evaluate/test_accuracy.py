@@ -6,12 +6,13 @@ from pathlib import Path
 
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.data.maker import Maker
-from burnish.data.mixture import DataSource, open_data
+from burnish.data.mixture import open_data
 from burnish.data.prepare import Preparation
+from burnish.data.settings import DataSource
 from burnish.data.template import choose_template
 from burnish.data.writer import Writer
 from burnish.evaluate.accuracy import Question, accuracy, questions
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from tests.adapters import write_rows_of
 

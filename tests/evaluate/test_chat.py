@@ -14,7 +14,7 @@ from burnish.errors import ModelError
 from burnish.evaluate import chat as module
 from burnish.evaluate.chat import Chat, converse
 from burnish.model.open import Opened, open_model, with_template
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.types import Response
 from tests.adapters import write_base
 

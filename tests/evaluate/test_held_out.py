@@ -8,7 +8,7 @@ import torch
 from burnish.evaluate import held_out
 from burnish.evaluate.held_out import held_out_loss
 from burnish.losses.cross_entropy import CrossEntropy
-from burnish.losses.preference.registry import preference_loss
+from burnish.losses.preference.build import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.optim.optimizer import Optimizer

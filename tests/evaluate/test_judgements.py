@@ -21,7 +21,7 @@ from burnish.evaluate.judgements import (
 )
 from burnish.evaluate.pairs import wilson
 from burnish.model.load import load_policy
-from burnish.model.value_head import Judging
+from burnish.model.settings import Judging
 from burnish.packing import pack_singly
 from burnish.sources.judged import judged_at_end, judged_at_steps
 from burnish.types import Score

@@ -14,7 +14,7 @@ from burnish.evaluate.rewards import RewardExam, accuracy_by_length, calibration
 from burnish.model.attention import plain_attention
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
-from burnish.model.value_head import Judging
+from burnish.model.settings import Judging
 from burnish.sources.judged import judged_at_end
 from tests.conftest import make_groups
 

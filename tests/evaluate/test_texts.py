@@ -8,7 +8,7 @@ import torch
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.evaluate.texts import Pieces, stream, text_of
 from burnish.sampling.base import Prompt
-from burnish.sampling.choice import SamplingParams
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from tests.conftest import make_response
 

@@ -6,9 +6,8 @@ import math
 import pytest
 import torch
 
-from burnish.losses.policy.clip import Capped, Clipped, Soft, Unclipped
-from burnish.losses.policy.correction import Correction
 from burnish.losses.policy.gradient import PolicyGradient
+from burnish.losses.policy.settings import Capped, Clipped, Correction, Soft, Unclipped
 from burnish.packing import count_denominators, pack
 from burnish.types import Denominator, Group, Response, Score, TokenScores
 

@@ -21,7 +21,8 @@ from burnish.model.linear import QuickLinear
 from burnish.model.load import load_policy
 from burnish.model.open import open_model
 from burnish.model.policy import Policy
-from burnish.model.quantised import BASE, Quantisation, is_quantised, num_weights, settle
+from burnish.model.quantised import BASE, is_quantised, num_weights, settle
+from burnish.model.settings import Quantisation
 from burnish.model.write import write_model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings

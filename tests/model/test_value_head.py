@@ -27,7 +27,8 @@ from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
 from burnish.model.probe import probe
-from burnish.model.value_head import Judging, judging_of, settle_padding, with_value_head
+from burnish.model.settings import Judging
+from burnish.model.value_head import judging_of, settle_padding, with_value_head
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
-from burnish.losses.preference.registry import PREFERENCE_LOSSES, preference_loss
+from burnish.losses.preference.build import preference_loss
+from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install

@@ -18,8 +18,8 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
 from burnish.sampling.base import Prompt
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.local import LocalSampler
+from burnish.sampling.params import SamplingParams
 from burnish.step import Trainer
 from burnish.types import Group, Response
 from tests.families import FAMILIES, VOCABULARY

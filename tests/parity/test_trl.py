@@ -24,7 +24,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from trl.trainer.utils import add_fused_lm_head
 
-from burnish.losses.preference.registry import Preference, preference_loss, weighted_losses
+from burnish.losses.preference.build import Preference, preference_loss, weighted_losses
 from burnish.sources.mismatch import mismatched
 from burnish.types import Group
 from tests.preferences import with_reference

@@ -23,8 +23,8 @@ from burnish.algorithms import algorithm
 from burnish.credit.combine import combined
 from burnish.credit.credit import Credit, credit
 from burnish.credit.scale import scaled
-from burnish.losses.policy.clip import Capped, Clipped, Soft
 from burnish.losses.policy.gradient import PolicyGradient
+from burnish.losses.policy.settings import Capped, Clipped, Soft
 from burnish.types import Group
 from tests.preferences import with_reference
 from tests.trl_trainers import REL, assert_same_gradient, packed, plain, step_of, two_models, without_init

@@ -14,7 +14,8 @@ from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from burnish.losses.reward.bradley_terry import BradleyTerry
-from burnish.model.value_head import Judging, with_value_head
+from burnish.model.settings import Judging
+from burnish.model.value_head import with_value_head
 from burnish.sources.judged import judged_at_end
 from burnish.types import Group
 from tests.trl_trainers import REL, assert_same_gradient, packed, plain, random_model, step_of, without_init

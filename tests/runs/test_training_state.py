@@ -24,7 +24,8 @@ from burnish.runs.checkpoint import load_checkpoint, save_checkpoint
 from burnish.runs.training_state import capture, changed_versions, require_facts, restore
 from burnish.sources.rows import RowSource
 from burnish.step import Trainer
-from burnish.stopping import Stopping, StopRule
+from burnish.stop_rule import StopRule
+from burnish.stopping import Stopping
 from tests.conftest import make_groups
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
 
-from burnish.sampling.choice import BLOCK, SamplingParams, choose, draw
+from burnish.sampling.choice import BLOCK, choose, draw
+from burnish.sampling.params import SamplingParams
 
 
 def random_logits(rows: int, size: int, seed: int = 0) -> torch.Tensor:

@@ -17,8 +17,8 @@ from burnish.model.route import Route
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.base import Prompt
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.local import LocalSampler
+from burnish.sampling.params import SamplingParams
 from burnish.step import Trainer
 from burnish.types import Score
 from tests.families import FAMILIES, VOCABULARY, route_of

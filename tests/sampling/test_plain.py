@@ -21,9 +21,9 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.runs.random_state import capture_random
 from burnish.sampling.base import Prompt
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.in_process import sampler_of
 from burnish.sampling.local import LocalSampler
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from burnish.step import Trainer
 from burnish.types import Score

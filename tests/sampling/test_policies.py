@@ -12,12 +12,12 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
-from burnish.model.quantised import Quantisation
+from burnish.model.settings import Quantisation
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.base import Prompt
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.local import LocalSampler
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from burnish.step import Trainer
 from burnish.types import Group, Score

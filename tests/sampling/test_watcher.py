@@ -6,8 +6,8 @@ import torch
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.sampling.base import Prompt, Watcher
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.local import LocalSampler
+from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from burnish.types import Group
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.sources.replay import Buffer, Replaying
+from burnish.sources.replay import Buffer
+from burnish.sources.settings import Replaying
 from burnish.sources.stored import store_group
 from tests.conftest import make_groups
 

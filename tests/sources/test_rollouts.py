@@ -14,18 +14,18 @@ from burnish.credit.credit import Credit, without_signal
 from burnish.credit.pairing import Pairing
 from burnish.data.records import Task
 from burnish.errors import RunError
-from burnish.losses.policy.clip import Clipped
 from burnish.losses.policy.gradient import PolicyGradient
-from burnish.losses.preference.registry import preference_loss
+from burnish.losses.policy.settings import Clipped
+from burnish.losses.preference.build import preference_loss
 from burnish.model.attention import install
 from burnish.model.policy import Policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.local import LocalSampler
+from burnish.sampling.params import SamplingParams
 from burnish.sources.draws import Draws
-from burnish.sources.replay import Replaying
-from burnish.sources.rollouts import Asked, RolloutSettings, RolloutSource
+from burnish.sources.rollouts import Asked, RolloutSource
+from burnish.sources.settings import Replaying, RolloutSettings
 from burnish.sources.stored import load_group, store_group
 from burnish.step import Trainer
 from burnish.tasks.verdict import Failure, FailureKind, Verdict

@@ -16,8 +16,7 @@ from burnish.algorithms import ALGORITHMS
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, RecipeError
-from burnish.losses.policy.clip import Capped, Clipped, Soft
-from burnish.losses.policy.correction import Correction
+from burnish.losses.policy.settings import Capped, Clipped, Correction, Soft
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.packing import count_denominators, pack
 from burnish.recipe.read import stage_recipe
@@ -29,7 +28,7 @@ from burnish.stages.rl.build import longest_tried
 from burnish.stages.rl.data import Practice
 from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Opener
-from burnish.stopping import StopRule
+from burnish.stop_rule import StopRule
 from burnish.tasks.answer import Answer
 from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.learned_judge import LearnedJudge

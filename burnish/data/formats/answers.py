@@ -7,7 +7,7 @@ from dataclasses import replace
 from burnish.data.formats.fields import kind, listed, optional_text, text
 from burnish.data.formats.messages import messages, system, tools
 from burnish.data.records import Completion, Conversation, Document, Message
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 

@@ -11,7 +11,7 @@ from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.formats.fields import kind, listed, number, text, truth
 from burnish.data.formats.messages import messages, system, tools
 from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, Said
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from burnish.data.records import AnyExample
-from burnish.data.rows import Row
+from burnish.data.row import Row
 
 Stage = Literal["sft", "prefer", "reward", "rl"]
 """The stages that learn from rows."""

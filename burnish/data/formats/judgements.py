@@ -10,7 +10,7 @@ from burnish.data.formats.fields import kind, listed, number
 from burnish.data.formats.format import Dialect, Format
 from burnish.data.formats.messages import tools
 from burnish.data.records import Scored, Stepped
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from burnish.data.formats.fields import kind, parsed
 from burnish.data.records import ROLES, Message
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 Tools = tuple[Mapping[str, object], ...]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from burnish.config.own_code import OwnCode
 from burnish.data.formats.format import Format
 from burnish.data.records import AnyExample
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 Recognise = Callable[[tuple[str, ...]], Format]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from burnish.data.formats.comparisons import prompt_of
 from burnish.data.formats.fields import kind
 from burnish.data.records import Task
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 _USED = ("prompt", "question", "reference", "extra", "system", "system_prompt")

@@ -9,7 +9,8 @@ from difflib import get_close_matches
 
 from burnish.builtin.places import PREFIX
 from burnish.builtin.sets import SETS, SPLITS, builtin_rows
-from burnish.data.rows import Row, Rows
+from burnish.data.row import Row
+from burnish.data.rows import Rows
 from burnish.errors import DataError
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from burnish.data.reading.content import Content, chunks, open_content
 from burnish.data.reading.spans import MARK, SpanRows, Spans, decoded, no_rows
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 

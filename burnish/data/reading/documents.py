@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from burnish.data.reading.content import Content, open_content
 from burnish.data.reading.spans import MARK, SpanRows, Spans, decoded, line_spans, no_rows
-from burnish.data.rows import Row
-
-Documents = Literal["file", "paragraph", "line"]
-"""What one document of a text file is: the whole file, what stands between blank lines, or a line."""
+from burnish.data.row import Row
+from burnish.data.settings import Documents
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from burnish.data.reading.content import COMPRESSED, expanded
-from burnish.data.rows import Row, Rows, joined_fingerprint
+from burnish.data.row import Row
+from burnish.data.rows import Rows, joined_fingerprint
 from burnish.errors import DataError
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")

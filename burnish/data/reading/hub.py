@@ -19,7 +19,8 @@ import datasets
 import pyarrow as pa
 
 from burnish.data.reading.tables import without_nulls
-from burnish.data.rows import Row, Rows
+from burnish.data.row import Row
+from burnish.data.rows import Rows
 from burnish.errors import DataError
 
 _NAME = re.compile(r"(?P<name>[^@:\[\]]+)(@(?P<revision>[^:\[\]]+))?(:(?P<config>[^\[\]]+))?(\[(?P<split>[^\[\]]+)\])?")

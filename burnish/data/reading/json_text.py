@@ -17,7 +17,7 @@ import numpy as np
 
 from burnish.data.reading.content import Content, open_content
 from burnish.data.reading.spans import MARK, SpanRows, Spans, decoded, line_spans, no_rows, seen_columns
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from burnish.data.reading.content import Content, chunks
-from burnish.data.rows import Indices, Row, Rows
+from burnish.data.row import Row
+from burnish.data.rows import Indices, Rows
 from burnish.errors import DataError
 
 MARK = b"\xef\xbb\xbf"

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from burnish.data.reading.content import cache_folder, expanded, new_file, unreadable
 from burnish.data.reading.spans import no_rows
-from burnish.data.rows import Indices, Row, Rows
+from burnish.data.row import Row
+from burnish.data.rows import Indices, Rows
 from burnish.errors import DataError
 
 IN_MEMORY = 1 << 26

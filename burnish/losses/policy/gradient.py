@@ -2,8 +2,8 @@ r"""The policy gradient on sampled responses: one family, of which GRPO, DAPO, G
 
     L = − Σ_i Σ_t a_it · ρ_it · f(w_it, A_it)  +  β Σ_i Σ_t a_it · k(π, π_ref)  −  c Σ_i Σ_t a_it · H(π)
 
-over tokens t of responses i. f is the clip's surrogate of the ratio w = π / π_old (`clip`), ρ the correction for the
-sampler (`correction`), A the advantage, k an estimate of the divergence from the reference, H the entropy. a is the
+over tokens t of responses i. f is the clip's surrogate of the ratio w = π / π_old (`surrogate`), ρ the correction for
+the sampler (`importance`), A the advantage, k an estimate of the divergence from the reference, H the entropy. a is the
 aggregation:
 
 ===========  =======================================  ==========================================
@@ -29,47 +29,26 @@ a *reward* it is right (`credit.shaping`).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from burnish.losses.policy.clip import Clip, Clipped
-from burnish.losses.policy.correction import LIMIT, Correction, sampled
+from burnish.losses.policy.importance import LIMIT, importance_weights, is_limited, sampled
+from burnish.losses.policy.settings import PolicyGradientSettings
+from burnish.losses.policy.surrogate import limits, objective
 from burnish.losses.preference.responses import num_tokens, sum_per_response
 from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
 
-PPO = Clipped()
-Old = Literal["own", "sampler", "computed"]
-Ratio = Literal["token", "sequence"]
-Aggregation = Literal["token", "sequence", "fixed"]
-
 
 @dataclass(frozen=True, slots=True)
-class PolicyGradient:
-    """See the module."""
+class PolicyGradient(PolicyGradientSettings):
+    """See the module, and the settings for the fields."""
 
-    ratio: Ratio = "token"
-    """sequence: w_i = exp(mean_t log w_it) for all tokens of a response (GSPO, arXiv 2507.18071, section 4.1)."""
-    clip: Clip = PPO
-    old: Old = "own"
-    aggregation: Aggregation = "token"
-    fixed_length: int | None = None
-    """L of the aggregation fixed, tokens; None: another aggregation."""
-    correction: Correction | None = None
-    """None: the sampler's probabilities are the trainer's."""
-    beta: float = 0.0
-    """Weight of the divergence from the reference; 0: no reference is needed."""
-    kl: Literal["k2", "k3"] = "k3"
-    entropy: float = 0.0
-    """Weight of the entropy, nats."""
-    watches_entropy: bool = False
-    """Whether the entropy is computed and told where its weight is 0 too."""
-
-    def __post_init__(self) -> None:
-        assert self.correction is None or self.old != "sampler", "the sampler corrects nothing of itself"
-        assert (self.aggregation == "fixed") == (self.fixed_length is not None), "a fixed length is for fixed alone"
+    @classmethod
+    def of(cls, settings: PolicyGradientSettings) -> PolicyGradient:
+        """The loss with these settings."""
+        return cls(**{each.name: getattr(settings, each.name) for each in fields(settings)})
 
     @property
     def needs(self) -> Collection[Score]:
@@ -79,21 +58,16 @@ class PolicyGradient:
     def scope(self) -> Scope:
         return Scope.SEQUENCE
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether responses must have `reference_logprobs`."""
-        return self.beta > 0
-
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         logprob = scores.of(Score.LOGPROB)
         advantages = _constant(microbatch.advantages, logprob)
         old = self._old(logprob, microbatch)
         log_ratio = self._log_ratio(logprob - old, advantages, microbatch)
         mean = _spread_mean(logprob, microbatch) if self.ratio == "sequence" else logprob
-        objective = self.clip.objective(log_ratio, advantages, mean)
+        gained = objective(self.clip, log_ratio, advantages, mean)
         if self.correction is not None:
-            objective = objective * self.correction.weights(old, microbatch)
-        terms = {"policy": self._aggregated(-objective, microbatch)}
+            gained = gained * importance_weights(self.correction, old, microbatch)
+        terms = {"policy": self._aggregated(-gained, microbatch)}
         if self.beta:
             terms["kl"] = self._aggregated(self.beta * self._divergence(logprob, microbatch), microbatch)
         if self.entropy:
@@ -157,7 +131,7 @@ class PolicyGradient:
         return Component(self._shares(values, microbatch).sum(), self._denominator)
 
     def _watched(self, log_ratio: Tensor, advantages: Tensor, microbatch: Microbatch) -> dict[str, Component]:
-        limited = self.clip.limits(log_ratio.detach(), advantages).to(log_ratio.dtype)
+        limited = limits(self.clip, log_ratio.detach(), advantages).to(log_ratio.dtype)
         watched = {"clipped": Component(limited.sum(), Denominator.TOKENS)}
         if microbatch.reference_logprobs is not None and microbatch.sampler_logprobs is not None:
             sampler = _constant(microbatch.sampler_logprobs, log_ratio)
@@ -170,7 +144,7 @@ class PolicyGradient:
         if self.correction is None:
             return {}
         gap = (old - sampled(old, microbatch)).abs()
-        limited = self.correction.limits(old, microbatch).to(old.dtype)
+        limited = is_limited(self.correction, old, microbatch).to(old.dtype)
         return {
             "sampler_gap": Component(gap.sum(), Denominator.TOKENS),
             "correction_limited": Component(limited.sum(), Denominator.TOKENS),

@@ -1,8 +1,8 @@
 """What the options of a loss are: ranges of numbers, kinds of data, and the contract of every record of options.
 
-Stands between a recipe and the losses: `with_reference` and `without_reference` have the records, `registry` names
-them. A field is an option, its annotation says its range (`Within`), and there are no others, so an option that a loss
-does not use cannot be given.
+Stands between a recipe and the losses, and needs no torch: `with_reference` and `without_reference` have the records,
+`registry` names them, `build` makes the losses. A field is an option, its annotation says its range (`Within`), and
+there are no others, so an option that a loss does not use cannot be given.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Protocol
-
-from burnish.losses.base import Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,3 @@ class Options(Protocol):
     data: ClassVar[Data]
     measured: ClassVar[bool]
     """Whether each step needs mismatched pairs to measure (`sources.mismatch`)."""
-
-    def loss(self) -> Loss:
-        """Pure: equal options give equal losses."""

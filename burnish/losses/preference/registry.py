@@ -1,6 +1,7 @@
-"""Preference losses by their names, for recipes: `preference_loss("dpo", beta=0.2)`, and weighted sums of several.
+"""Preference losses by their names, for recipes: `chosen_loss("dpo", beta=0.2)`, and weighted sums of several.
 
-What was written is checked here: an unknown name or option, a number outside its range.
+What was written is checked here: an unknown name or option, a number outside its range. Needs no torch; `build` makes
+the losses.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from burnish.errors import RecipeError
-from burnish.losses.base import Loss
 from burnish.losses.preference import with_reference as of
 from burnish.losses.preference import without_reference as alone
 from burnish.losses.preference.options import Data, Options, Within
-from burnish.losses.preference.weighted_sum import Weighted, WeightedSum
 
 PREFERENCE_LOSSES: Mapping[str, type[Any]] = {
     "dpo": of.Dpo,
@@ -51,10 +50,20 @@ PREFERENCE_LOSSES: Mapping[str, type[Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Preference:
-    """A loss with what its groups must have."""
+class ChosenPart:
+    """One part of a sum."""
 
-    loss: Loss
+    name: str
+    weight: float
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A loss that was chosen, or a sum of several, with what its groups must have."""
+
+    options: Options | tuple[ChosenPart, ...]
+    """Of one loss, or the parts of a sum."""
     reference: bool
     """Groups need `reference_logprobs`."""
     data: Data
@@ -62,7 +71,7 @@ class Preference:
     """Each step needs mismatched pairs to measure."""
 
 
-def preference_loss(name: str, **written: object) -> Preference:
+def chosen_loss(name: str, **written: object) -> Chosen:
     """A loss by its name.
 
     Args:
@@ -72,15 +81,15 @@ def preference_loss(name: str, **written: object) -> Preference:
     Raises:
         RecipeError: there is no such loss, it has no such option, or a value is not in the option's range.
     """
-    chosen = read_options(name, written)
-    return Preference(chosen.loss(), chosen.reference, chosen.data, chosen.measured)
+    options = read_options(name, written)
+    return Chosen(options, options.reference, options.data, options.measured)
 
 
-def weighted_losses(parts: Sequence[tuple[str, float, Mapping[str, object]]]) -> Preference:
+def chosen_sum(parts: Sequence[tuple[str, float, Mapping[str, object]]]) -> Chosen:
     """A weighted sum of different losses, as (name, weight, options); for instance of DPO and likelihood.
 
     Raises:
-        RecipeError: as `preference_loss`; or no parts, equal names, a weight of 0, or parts that need different groups.
+        RecipeError: as `chosen_loss`; or no parts, equal names, a weight of 0, or parts that need different groups.
     """
     if not parts or len({name for name, _, _ in parts}) < len(parts) or not all(weight for _, weight, _ in parts):
         raise RecipeError(
@@ -88,24 +97,24 @@ def weighted_losses(parts: Sequence[tuple[str, float, Mapping[str, object]]]) ->
             rule="a sum has different losses, each with a weight that is not 0",
             remedy="name each loss once, and leave out what does not count",
         )
-    found = [(name, weight, preference_loss(name, **written)) for name, weight, written in parts]
-    data = {each.data for _, _, each in found} - {Data.ANY} or {Data.ANY}
+    found = [ChosenPart(name, weight, read_options(name, written)) for name, weight, written in parts]
+    data = {part.options.data for part in found} - {Data.ANY} or {Data.ANY}
     if len(data) > 1:
         raise RecipeError(
-            given=f"a sum of {', '.join(f'{name} ({each.data})' for name, _, each in found)}",
+            given=f"a sum of {', '.join(f'{part.name} ({part.options.data})' for part in found)}",
             rule="all parts of a sum learn from the same groups",
             remedy="leave out the losses whose data you do not have",
         )
-    return Preference(
-        WeightedSum(tuple(Weighted(name, each.loss, weight) for name, weight, each in found)),
-        reference=any(each.reference for _, _, each in found),
+    return Chosen(
+        tuple(found),
+        reference=any(part.options.reference for part in found),
         data=data.pop(),
-        measured=any(each.measured for _, _, each in found),
+        measured=any(part.options.measured for part in found),
     )
 
 
 def read_options(name: str, written: Mapping[str, object]) -> Options:
-    """The options of a loss, checked; see `preference_loss`."""
+    """The options of a loss, checked; see `chosen_loss`."""
     if name not in PREFERENCE_LOSSES:
         raise RecipeError(
             given=f"loss: {name}",

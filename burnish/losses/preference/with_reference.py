@@ -1,6 +1,6 @@
-"""The published losses that need a reference, each as the record of its options, and the loss that comes of them.
+"""The published losses that need a reference, each as the record of its options. Needs no torch.
 
-Formulas, sources and limits stand with the parts that they are made of.
+`build` makes the losses of them; formulas, sources and limits stand with the parts that they are made of.
 """
 
 from __future__ import annotations
@@ -8,18 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from burnish.losses.base import Loss
-from burnish.losses.preference.absolute import ApoDown, ApoZero, Bco, Nca, ShiftedBco
-from burnish.losses.preference.contrast import Contrast
-from burnish.losses.preference.discopop import DiscoPop
-from burnish.losses.preference.divergence import Alpha, Divergence, JensenShannon
-from burnish.losses.preference.dynamic_beta import DynamicBeta
-from burnish.losses.preference.exo import Exo
-from burnish.losses.preference.hinge import Hinge
-from burnish.losses.preference.implicit import LogRatio
-from burnish.losses.preference.kto import Kto
-from burnish.losses.preference.listwise import LipoLambda, Listwise, PlackettLuce
-from burnish.losses.preference.logistic import Logistic, conservative, robust
 from burnish.losses.preference.options import (
     Data,
     DivergenceName,
@@ -30,9 +18,6 @@ from burnish.losses.preference.options import (
     Within,
     WrongLabels,
 )
-from burnish.losses.preference.pairs import Pairs
-from burnish.losses.preference.squared import Ipo, Sppo
-from burnish.losses.preference.transport import AotPaired, Transport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,31 +44,13 @@ class OfDifference(AgainstReference):
     weighted: bool = False
     """WPO: pairs count by how likely the policy would have written them."""
 
-    def _pairs(self, contrast: Contrast, *, per_token: bool = False) -> Pairs:
-        reward = LogRatio(self.beta, self._divergence(), per_token, self.ld_alpha)
-        return Pairs(reward, contrast, self.weighted)
-
-    def _divergence(self) -> Divergence:
-        if self.divergence == "js":
-            return JensenShannon()
-        ends = {"reverse_kl": 0.0, "forward_kl": 1.0, "alpha": self.divergence_alpha}
-        alpha = ends[self.divergence]
-        assert alpha is not None, "divergence alpha comes with divergence_alpha"
-        return Alpha(alpha)
-
 
 class Dpo(OfDifference):
     """DPO, arXiv 2305.18290."""
 
-    def loss(self) -> Loss:
-        return self._pairs(Logistic())
-
 
 class DpoNorm(OfDifference):
     """Length-normalised DPO, arXiv 2411.15124, section 5."""
-
-    def loss(self) -> Loss:
-        return self._pairs(Logistic(), per_token=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +59,6 @@ class ConservativeDpo(OfDifference):
 
     label_smoothing: WrongLabels = 0.1
 
-    def loss(self) -> Loss:
-        return self._pairs(conservative(self.label_smoothing))
-
 
 @dataclass(frozen=True, kw_only=True)
 class RobustDpo(OfDifference):
@@ -102,15 +66,9 @@ class RobustDpo(OfDifference):
 
     label_smoothing: WrongLabels = 0.1
 
-    def loss(self) -> Loss:
-        return self._pairs(robust(self.label_smoothing))
-
 
 class HingeDpo(OfDifference):
     """SLiC's hinge on log-ratios, arXiv 2305.10425 and 2309.06657."""
-
-    def loss(self) -> Loss:
-        return self._pairs(Hinge())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +78,6 @@ class IpoOptions(OfDifference):
     per_token: bool = True
     """Mean log-ratios, with which the paper's results were made; False: sums, as its equations are written."""
 
-    def loss(self) -> Loss:
-        return self._pairs(Ipo(self.beta), per_token=self.per_token)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExoOptions(OfDifference):
@@ -130,18 +85,12 @@ class ExoOptions(OfDifference):
 
     label_smoothing: Annotated[float, Within(above=0, at_most=0.5)] = 1e-3
 
-    def loss(self) -> Loss:
-        return self._pairs(Exo(self.label_smoothing))
-
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoPopOptions(OfDifference):
     """DiscoPOP, arXiv 2406.08414."""
 
     temperature: Annotated[float, Within(above=0, below=1)] = 0.05
-
-    def loss(self) -> Loss:
-        return self._pairs(DiscoPop(self.temperature))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,50 +100,29 @@ class OfEach(AgainstReference):
     weighted: bool = False
     """As in OfDifference."""
 
-    def _pairs(self, contrast: Contrast) -> Pairs:
-        return Pairs(LogRatio(self.beta), contrast, self.weighted)
-
 
 class NcaOptions(OfEach):
     """NCA for pairs, arXiv 2402.05369."""
-
-    def loss(self) -> Loss:
-        return self._pairs(Nca())
 
 
 class BcoOptions(OfEach):
     """BCO for pairs without a shift of rewards, arXiv 2404.04656."""
 
-    def loss(self) -> Loss:
-        return self._pairs(Bco())
-
 
 class SppoOptions(OfEach):
     """SPPO with hard win rates, arXiv 2405.00675."""
-
-    def loss(self) -> Loss:
-        return self._pairs(Sppo(self.beta))
 
 
 class ApoZeroOptions(OfEach):
     """APO-zero, arXiv 2408.06266."""
 
-    def loss(self) -> Loss:
-        return self._pairs(ApoZero())
-
 
 class ApoDownOptions(OfEach):
     """APO-down, arXiv 2408.06266."""
 
-    def loss(self) -> Loss:
-        return self._pairs(ApoDown())
-
 
 class ShiftedBcoOptions(AgainstReference):
     """BCO for pairs, rewards shifted by their mean over the step, arXiv 2404.04656."""
-
-    def loss(self) -> Loss:
-        return Pairs(LogRatio(self.beta), ShiftedBco())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,15 +131,9 @@ class AotOptions(AgainstReference):
 
     label_smoothing: WrongLabels = 0.0
 
-    def loss(self) -> Loss:
-        return AotPaired(self.beta, Transport(conservative(self.label_smoothing)))
-
 
 class AotUnpairedOptions(AotOptions):
     """AOT on chosen against rejected responses, whichever their prompts, arXiv 2406.05882."""
-
-    def loss(self) -> Loss:
-        return Pairs(LogRatio(self.beta), Transport(conservative(self.label_smoothing)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,9 +142,6 @@ class BetaDpo(AgainstReference):
 
     sensitivity: NotNegative = 0.6
     usual_margin: Number = 0.0
-
-    def loss(self) -> Loss:
-        return Pairs(LogRatio(self.beta), DynamicBeta(self.sensitivity, self.usual_margin))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,9 +153,6 @@ class KtoOptions(AgainstReference):
 
     wanted_weight: Positive = 1.0
     unwanted_weight: Positive = 1.0
-
-    def loss(self) -> Loss:
-        return Kto(self.beta, self.wanted_weight, self.unwanted_weight)
 
 
 class ApoZeroUnpaired(KtoOptions):
@@ -250,14 +166,8 @@ class PlackettLuceOptions(AgainstReference):
 
     data: ClassVar[Data] = Data.RANKING
 
-    def loss(self) -> Loss:
-        return Listwise(LogRatio(self.beta), PlackettLuce())
-
 
 class Lipo(AgainstReference):
     """LiPO-λ, arXiv 2402.01878."""
 
     data: ClassVar[Data] = Data.SCORED
-
-    def loss(self) -> Loss:
-        return Listwise(LogRatio(self.beta), LipoLambda())

@@ -22,18 +22,14 @@ from burnish.losses.base import Defaults
 from burnish.losses.preference.logistic import Logistic
 from burnish.losses.preference.responses import response_of_each
 from burnish.losses.preference.watched import watch_rewards
+from burnish.losses.reward.settings import BradleyTerryOptions
 from burnish.losses.reward.values import value_of_each
 from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class BradleyTerry(Defaults):
-    """See the module."""
-
-    margin: float = 0.0
-    """μ >= 0, reward per unit of the data's scores; 0: no margins."""
-    centring: float = 0.0
-    """c >= 0; 0: rewards are free up to a constant."""
+class BradleyTerry(BradleyTerryOptions, Defaults):
+    """See the module, and the options for the fields."""
 
     @property
     def needs(self) -> Collection[Score]:

@@ -18,4 +18,4 @@ REWARD_LOSSES: Mapping[str, type[RewardLoss]] = {
     "step_cross_entropy": StepCrossEntropy,
     "step_regression": StepRegression,
 }
-"""Name → loss; its fields are its options."""
+"""Name → loss; its fields are its options, those of `settings.OPTIONS`."""

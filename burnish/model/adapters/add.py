@@ -14,6 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.model.adapters.configs import CONFIGS
 from burnish.model.adapters.initial import ADAPTER, begin_with_weights
 from burnish.model.adapters.kinds import KINDS
 from burnish.model.adapters.settings import AdapterSettings
@@ -77,7 +78,7 @@ def peft_config(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
         told["feedforward_modules"] = [name for name in targets if name.endswith(("down_proj", "fc2", "w2", "c_proj"))]
     _check_ends(model, settings, whole, new_rows)
     _check_patterns(settings, targets)
-    return kind.config(task_type=task_of(model) if is_judge(model) else "CAUSAL_LM", **told)
+    return CONFIGS[settings.kind](task_type=task_of(model) if is_judge(model) else "CAUSAL_LM", **told)
 
 
 def _of_lora(

@@ -1,8 +1,8 @@
 """The kinds of adapters: peft's methods that compute packed rows as they compute plain ones, and what each is told.
 
-Beside `settings`. Which methods are in the table is decided by tests (docs/adapters.md): packed equals plain in
-float64, the beginning is the base, what is saved loads in peft and goes on. Those that fail are in `REFUSED`, with
-the reason.
+Beside `settings`, and without peft: `configs` has its classes. Which methods are in the table is decided by tests
+(docs/adapters.md): packed equals plain in float64, the beginning is the base, what is saved loads in peft and goes on.
+Those that fail are in `REFUSED`, with the reason.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
-
-import peft
-from peft import PeftConfig
 
 AdapterKind = Literal[
     "lora",
@@ -35,7 +32,6 @@ AdapterKind = Literal[
 class Kind:
     """A method of peft."""
 
-    config: type[PeftConfig]
     paper: str
     """arXiv id."""
     options: Mapping[str, str]
@@ -65,25 +61,22 @@ _LORA = {
 _PATTERNS = {"ranks": "rank_pattern", "alphas": "alpha_pattern"}
 
 KINDS: Mapping[AdapterKind, Kind] = {
-    "lora": Kind(peft.LoraConfig, "2106.09685", _LORA),
-    "vera": Kind(peft.VeraConfig, "2310.11454", {"rank": "r", "dropout": "vera_dropout"}, learning_rate=2e-3),
+    "lora": Kind("2106.09685", _LORA),
+    "vera": Kind("2310.11454", {"rank": "r", "dropout": "vera_dropout"}, learning_rate=2e-3),
     "randlora": Kind(
-        peft.RandLoraConfig,
         "2502.00987",
         {"rank": "r", "alpha": "randlora_alpha", "dropout": "randlora_dropout"},
     ),
-    "loha": Kind(peft.LoHaConfig, "2108.06098", {"rank": "r", "alpha": "alpha", **_PATTERNS}),
-    "lokr": Kind(peft.LoKrConfig, "2309.14859", {"rank": "r", "alpha": "alpha", **_PATTERNS}),
-    "ia3": Kind(peft.IA3Config, "2205.05638", {}, learning_rate=2e-3),
-    "oft": Kind(peft.OFTConfig, "2306.07280", {"block_size": "oft_block_size"}, {"r": 0}),
-    "hra": Kind(peft.HRAConfig, "2405.17484", {"rank": "r"}),
-    "road": Kind(peft.RoadConfig, "2409.00119", {"block_size": "group_size"}),
-    "miss": Kind(peft.MissConfig, "2409.15371", {"rank": "r", "dropout": "miss_dropout"}),
-    "delora": Kind(peft.DeloraConfig, "2503.18225", {"rank": "r", "ranks": "rank_pattern"}),
-    "gralora": Kind(peft.GraloraConfig, "2505.20355", {"rank": "r", "alpha": "alpha", "dropout": "gralora_dropout"}),
-    "hira": Kind(
-        peft.HiraConfig, "TwJrTz9cRS", {"rank": "r", "dropout": "hira_dropout", "ranks": "rank_pattern"}
-    ),  # OpenReview
+    "loha": Kind("2108.06098", {"rank": "r", "alpha": "alpha", **_PATTERNS}),
+    "lokr": Kind("2309.14859", {"rank": "r", "alpha": "alpha", **_PATTERNS}),
+    "ia3": Kind("2205.05638", {}, learning_rate=2e-3),
+    "oft": Kind("2306.07280", {"block_size": "oft_block_size"}, {"r": 0}),
+    "hra": Kind("2405.17484", {"rank": "r"}),
+    "road": Kind("2409.00119", {"block_size": "group_size"}),
+    "miss": Kind("2409.15371", {"rank": "r", "dropout": "miss_dropout"}),
+    "delora": Kind("2503.18225", {"rank": "r", "ranks": "rank_pattern"}),
+    "gralora": Kind("2505.20355", {"rank": "r", "alpha": "alpha", "dropout": "gralora_dropout"}),
+    "hira": Kind("TwJrTz9cRS", {"rank": "r", "dropout": "hira_dropout", "ranks": "rank_pattern"}),  # OpenReview
 }
 """All kinds, with what they are told."""
 
@@ -109,8 +102,3 @@ REFUSED: Mapping[str, str] = {
     "poly": "needs the task of every row as a forward argument",
 }
 """Peft's methods that are tried and not taken, and why."""
-
-
-def kind_of(config: PeftConfig) -> AdapterKind | None:
-    """Ours for a stored adapter; None: one that is not taken."""
-    return next((name for name, kind in KINDS.items() if type(config) is kind.config), None)

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
 from burnish.model.adapters.add import quiet_peft
+from burnish.model.adapters.configs import kind_of
 from burnish.model.adapters.initial import ADAPTER, halves, remember_beginning, split_halves, undoubled
-from burnish.model.adapters.kinds import KINDS, REFUSED, kind_of
+from burnish.model.adapters.kinds import KINDS, REFUSED
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
 from burnish.model.value_head import JUDGES, NAME, is_judge, output_layer, task_of

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
-from burnish.data.siblings import Comparison
+from burnish.data.settings import Comparison
 from burnish.losses.preference.options import Data
 from burnish.recipe.numbers import Positive
 from burnish.recipe.preference_loss import PreferenceLoss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -11,10 +10,10 @@ from pydantic import Field, model_validator
 from burnish.config.own_code import is_own
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
-from burnish.data.siblings import Comparison
-from burnish.losses.base import Loss
-from burnish.losses.reward.registry import REWARD_LOSSES
-from burnish.model.value_head import Judging
+from burnish.data.settings import Comparison
+from burnish.losses.reward.settings import OPTIONS as LOSSES
+from burnish.losses.reward.settings import defaults
+from burnish.model.settings import Judging
 from burnish.recipe.stage import FromAnswers
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -52,8 +51,8 @@ class Reward(FromAnswers):
 
     @model_validator(mode="after")
     def _loss_can_be_made(self) -> Reward:
-        if not self.is_own and self.loss not in REWARD_LOSSES:
-            raise ValueError(f"loss: {self.loss} is none of {', '.join(REWARD_LOSSES)}, and no file.py:name")
+        if not self.is_own and self.loss not in LOSSES:
+            raise ValueError(f"loss: {self.loss} is none of {', '.join(LOSSES)}, and no file.py:name")
         for name in OPTIONS:
             if getattr(self, name) is not None and (self.is_own or name not in self.resolved_options):
                 raise ValueError(f"{name} has no effect: loss {self.loss} does not use it; remove it")
@@ -88,16 +87,11 @@ class Reward(FromAnswers):
         return is_own(self.loss)
 
     @property
-    def judgement(self) -> Loss:
-        """One of our losses."""
-        return REWARD_LOSSES[self.loss](**self.resolved_options)
-
-    @property
     def resolved_options(self) -> dict[str, Any]:
         """Every option that the loss uses, with its value."""
         if self.is_own:
             return {}
-        used = {entry.name: entry.default for entry in fields(REWARD_LOSSES[self.loss])}
+        used = defaults(self.loss)
         return {name: value if getattr(self, name) is None else getattr(self, name) for name, value in used.items()}
 
     @property

@@ -7,19 +7,26 @@ from dataclasses import dataclass, field
 
 import torch
 
+from burnish.credit.credit import Credit
+from burnish.credit.pairing import Pairing
+from burnish.credit.settings import PairingSettings
 from burnish.evaluate.examiner import Examiner
 from burnish.evaluate.verified import VerifiedExam, written_text
-from burnish.methods import Method, rl
+from burnish.losses.policy.entropy import EntropyControl
+from burnish.losses.policy.gradient import PolicyGradient
+from burnish.losses.preference.build import built
+from burnish.methods import Learning, Method, rl
 from burnish.model.earlier import EarlierPolicy
 from burnish.model.ends import ends_of_answers
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Policy
 from burnish.rehearsal import costliest
-from burnish.sampling.choice import SamplingParams
 from burnish.sampling.in_process import sampler_of
+from burnish.sampling.params import SamplingParams
 from burnish.sources.annotate import FrozenPolicy, PresentPolicy, annotated
 from burnish.sources.rollouts import Annotate
 from burnish.stages.rl.data import Practice
+from burnish.stages.rl.settings import Rl
 from burnish.types import Group, Response
 
 
@@ -36,7 +43,7 @@ class Parts:
 def trying(inputs: Practice, policy: Policy) -> Parts:
     """What the stage is made of; the policy is the reference as it is now."""
     settings, reader = inputs.settings, inputs.opener.reader
-    learning, seed = settings.learning, inputs.opener.recipe.seed
+    learning, seed = learning_of(settings), inputs.opener.recipe.seed
     ends = ends_of_answers(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
     sampler, decode = sampler_of(policy, ends, reader.max_length), written_text(policy.tokenizer, ends)
     method = rl(
@@ -61,6 +68,19 @@ def trying(inputs: Practice, policy: Policy) -> Parts:
     return Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
 
 
+def learning_of(settings: Rl) -> Learning:
+    """What becomes of graded groups, and the loss; a new one each time, since it may have a state."""
+    if not settings.is_gradient:
+        rule, compared = settings.rule, settings.compared.preference
+        assert isinstance(rule, PairingSettings), "a loss of comparisons learns from pairs, rankings or verdicts"
+        return Learning(Pairing.of(rule), built(compared), compared.reference)
+    chosen = settings.chosen
+    credit, loss = Credit.of(chosen.credit), PolicyGradient.of(chosen.loss)
+    if settings.entropy_control is None:
+        return Learning(credit, loss, settings.needs_reference)
+    return Learning(credit, EntropyControl(loss, *settings.entropy_control), settings.needs_reference)
+
+
 def longest_tried(inputs: Practice) -> list[Group]:
     """The groups of the costliest microbatch: the longest prompts, with responses that fill their room, and streams as
     if they had been written, scored and judged."""
@@ -77,7 +97,7 @@ def longest_tried(inputs: Practice) -> list[Group]:
     )
     longest = sorted(inputs.asked(), key=lambda asked: -len(asked.tokens))[: settings.groups_per_step]
     groups = [Group(prompt=asked.tokens, responses=(written,) * size) for asked in longest]
-    lessons = settings.learning.rule.lessons(groups, [torch.arange(float(size))] * len(groups))
+    lessons = learning_of(settings).rule.lessons(groups, [torch.arange(float(size))] * len(groups))
     return costliest([group for lesson in lessons for group in lesson], budget, settings.groups_per_step)
 
 

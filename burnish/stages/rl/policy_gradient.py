@@ -12,12 +12,21 @@ from pydantic import Field, model_validator
 
 from burnish.algorithms import ALGORITHMS, Algorithm, algorithm
 from burnish.config.settings import Settings
-from burnish.credit.baseline import Baseline
-from burnish.credit.combine import Combination
-from burnish.credit.scale import Scale
-from burnish.losses.policy.clip import Capped, Clip, Clipped, Soft, Unclipped
-from burnish.losses.policy.correction import Correction, Level, Limiting
-from burnish.losses.policy.gradient import Aggregation, Old, PolicyGradient, Ratio
+from burnish.credit.settings import Baseline, Combination, Scale
+from burnish.losses.policy.settings import (
+    Aggregation,
+    Capped,
+    Clip,
+    Clipped,
+    Correction,
+    Level,
+    Limiting,
+    Old,
+    PolicyGradientSettings,
+    Ratio,
+    Soft,
+    Unclipped,
+)
 from burnish.recipe.numbers import Positive
 
 SURROGATES: dict[str, Clip] = {"clipped": Clipped(), "capped": Capped(), "soft": Soft(), "unclipped": Unclipped()}
@@ -133,7 +142,7 @@ class Composition(ClipOptions):
                 f"ratio: {self.ratio} is not that of algorithm: {self.algorithm}, whose bounds are of its own ratio; "
                 "name surrogate too, with bounds if its defaults (clipped: 0.2) are not right"
             )
-        has = {entry.name for entry in fields(self._plain_clip(named))}  # type: ignore[arg-type]
+        has = {entry.name for entry in fields(self._plain_clip(named))}
         if wrong := next((name for name in self.bounds if name not in has), None):
             raise ValueError(f"algorithm: {self.algorithm} has no clip_{wrong}; remove it")
         if self.clip_token_limit is not None and (self.ratio or named.ratio) == "token":
@@ -201,17 +210,17 @@ class Composition(ClipOptions):
             loss=loss,
         )
 
-    def _plain_clip(self, loss: PolicyGradient) -> Clip:
+    def _plain_clip(self, loss: PolicyGradientSettings) -> Clip:
         """The surrogate without the bounds that are given: an algorithm's own keeps its own."""
         if self.surrogate is None or (isinstance(loss.clip, type(SURROGATES[self.surrogate])) and self.ratio is None):
             return loss.clip
         return SURROGATES[self.surrogate]
 
-    def _clip(self, loss: PolicyGradient) -> Clip:
+    def _clip(self, loss: PolicyGradientSettings) -> Clip:
         clip = self._plain_clip(loss)
-        return replace(clip, **self.bounds) if self.bounds else clip  # type: ignore[type-var]
+        return replace(clip, **self.bounds) if self.bounds else clip  # type: ignore[arg-type]
 
-    def _aggregated(self, loss: PolicyGradient, max_new_tokens: int) -> tuple[Aggregation, int | None]:
+    def _aggregated(self, loss: PolicyGradientSettings, max_new_tokens: int) -> tuple[Aggregation, int | None]:
         """The aggregation, and its length where it is fixed."""
         aggregation = self.aggregation or loss.aggregation
         length = self.fixed_length or loss.fixed_length or max_new_tokens

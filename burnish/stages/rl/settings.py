@@ -7,18 +7,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.algorithms import Algorithm, Learning
+from burnish.algorithms import Algorithm
+from burnish.credit.settings import CreditSettings, PairingSettings
 from burnish.data.formats.format import Stage
-from burnish.losses.policy.entropy import EntropyControl
 from burnish.recipe.generation import TRUNCATIONS, Writing
 from burnish.recipe.numbers import Positive
 from burnish.recipe.preference_loss import OnlinePreference
 from burnish.recipe.stage import Training
-from burnish.sampling.choice import SamplingParams
-from burnish.sources.replay import Replaying
-from burnish.sources.rollouts import RolloutSettings
+from burnish.sampling.params import SamplingParams
+from burnish.sources.settings import Replaying, RolloutSettings
 from burnish.stages.rl.policy_gradient import Composition
-from burnish.stopping import StopRule
+from burnish.stop_rule import StopRule
 from burnish.tasks.reward import Reward
 from burnish.tasks.settings import read_rewards
 from burnish.watch.trying import AlarmName
@@ -124,7 +123,7 @@ class Rl(Writing, Composition, Training):
     def _endings_have_figures(self) -> Rl:
         if self.best_by != "reward" and not (self.keep_best or self.stop_after):
             raise ValueError(f"best_by: {self.best_by} needs keep_best or stop_after, which go by it")
-        if "distance" in self.stop_on and not self.learning.needs_reference:
+        if "distance" in self.stop_on and not self.needs_reference:
             raise ValueError("stop_on: distance is from a reference, and none is computed; give beta, or remove it")
         if self.replay is not None and not Replaying(self.replay.groups, self.replay.share).count(self._batch):
             raise ValueError(
@@ -159,7 +158,7 @@ class Rl(Writing, Composition, Training):
     @property
     def compares(self) -> bool:
         """Whether responses to one prompt are compared with each other."""
-        return self.learning.rule.compares
+        return self.rule.compares
 
     @property
     def chosen(self) -> Algorithm:
@@ -176,18 +175,31 @@ class Rl(Writing, Composition, Training):
         return replace(found, credit=credit, loss=loss)
 
     @property
-    def learning(self) -> Learning:
-        """What becomes of graded groups, and the loss; a new one each time, since it may have a state."""
+    def rule(self) -> CreditSettings | PairingSettings:
+        """What becomes of graded groups."""
+        if self.is_gradient:
+            return self.chosen.credit
+        return replace(self.compared.pairing(self.pass_at), combination=self.combination or "sum")
+
+    @property
+    def compared(self) -> OnlinePreference:
+        """The loss of comparisons, where the algorithm has one."""
+        return self.preference or OnlinePreference()
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether responses are annotated with a reference."""
         if not self.is_gradient:
-            compared = self.preference or OnlinePreference()
-            rule = replace(compared.pairing(self.pass_at), combination=self.combination or "sum")
-            return Learning(rule, compared.preference.loss, compared.preference.reference)
+            return self.compared.preference.reference
         found = self.chosen
-        needs = found.credit.needs_reference or found.loss.needs_reference
+        return found.credit.needs_reference or found.loss.needs_reference
+
+    @property
+    def entropy_control(self) -> tuple[float, float, float] | None:
+        """Target, rate and largest weight of the entropy; None: its weight is constant."""
         if self.entropy_target is None:
-            return Learning(found.credit, found.loss, needs)
-        rate, most = self.entropy_rate or 1e-3, self.entropy_most or 0.1
-        return Learning(found.credit, EntropyControl(found.loss, self.entropy_target, rate, most), needs)
+            return None
+        return self.entropy_target, self.entropy_rate or 1e-3, self.entropy_most or 0.1
 
     @property
     def stop_rule(self) -> StopRule:

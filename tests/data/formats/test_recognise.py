@@ -12,7 +12,7 @@ from burnish.data.formats.known import FORMATS
 from burnish.data.formats.recognise import recognise
 from burnish.data.read import read_rows
 from burnish.data.records import Completion, Conversation, Message, Ranked, Task
-from burnish.data.rows import Row
+from burnish.data.row import Row
 from burnish.errors import DataError
 
 U, A = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}

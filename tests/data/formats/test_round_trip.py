@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from burnish.data.convert import canonical, write_canonical
 from burnish.data.formats.known import FORMATS
 from burnish.data.formats.recognise import recognise
-from burnish.data.mixture import DataSource, open_data
+from burnish.data.mixture import open_data
 from burnish.data.records import (
     AnyExample,
     Completion,
@@ -25,6 +25,7 @@ from burnish.data.records import (
     Stepped,
     Task,
 )
+from burnish.data.settings import DataSource
 from burnish.errors import DataError
 
 U, A = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}

@@ -7,8 +7,9 @@ import pickle
 import pytest
 
 from burnish.builtin.sets import SETS, builtin_rows
-from burnish.data.mixture import DataSource, open_data
+from burnish.data.mixture import open_data
 from burnish.data.read import read_rows
+from burnish.data.settings import DataSource
 from burnish.errors import DataError
 
 

@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
 
-from burnish.data.read import Documents, read_rows
+from burnish.data.read import read_rows
 from burnish.data.reading import content, tables
 from burnish.data.reading.hub import read_hub
+from burnish.data.settings import Documents
 from burnish.errors import DataError
 
 in_one_folder = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

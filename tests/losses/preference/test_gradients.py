@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from burnish.losses.preference.absolute import Bco, ShiftedBco
+from burnish.losses.preference.build import preference_loss
 from burnish.losses.preference.dynamic_beta import DynamicBeta
 from burnish.losses.preference.logistic import Logistic
-from burnish.losses.preference.registry import PREFERENCE_LOSSES, preference_loss
+from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.packing import count_denominators
 from tests.preferences import as_function, compared, in_one
 

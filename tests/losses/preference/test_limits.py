@@ -11,13 +11,13 @@ from torch import Tensor
 
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
+from burnish.losses.preference.build import preference_loss
 from burnish.losses.preference.implicit import LogOdds, LogProb
 from burnish.losses.preference.listwise import Listwise
 from burnish.losses.preference.logistic import Logistic
 from burnish.losses.preference.options import Data
 from burnish.losses.preference.pairs import Pairs
 from burnish.losses.preference.policy_weight import policy_weight
-from burnish.losses.preference.registry import preference_loss
 from burnish.types import Group, TokenScores
 from tests.preferences import compared, group_of, in_one, value
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from burnish.errors import RecipeError
+from burnish.losses.preference.build import preference_loss, weighted_losses
 from burnish.losses.preference.options import Data
-from burnish.losses.preference.registry import PREFERENCE_LOSSES, preference_loss, weighted_losses
+from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.types import Scope, Score
 from tests.preferences import compared, in_one, value
 

@@ -10,8 +10,9 @@ from math import exp, log, log1p
 import pytest
 import torch
 
+from burnish.losses.preference.build import preference_loss, weighted_losses
 from burnish.losses.preference.kto import Kto
-from burnish.losses.preference.registry import PREFERENCE_LOSSES, preference_loss, weighted_losses
+from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.types import TokenScores
 from tests.preferences import figures, group_of, in_one, value
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.evaluate.match import last_number, matches, normalised
+from burnish.tasks.match import last_number, matches, normalised
 
 
 @pytest.mark.parametrize(

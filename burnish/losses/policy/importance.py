@@ -1,0 +1,53 @@
+"""Correcting for a sampler whose probabilities are not the trainer's: another engine, another precision, older weights.
+
+The weight of a token is ρ = π_old / μ, a constant, where μ wrote it and π_old is what the ratio is taken to: the policy
+itself (`old: own`), or as its trainer computed it before the first update (`old: computed`). With `old: sampler` ρ is 1
+and there is nothing to correct. Weights that are too large are truncated or their tokens masked; a mask zeroes
+numerators alone, never a denominator.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from burnish.losses.policy.settings import Correction
+from burnish.losses.preference.responses import num_tokens, sum_per_response
+from burnish.types import Microbatch
+
+LIMIT = 20.0
+"""Largest log-weight before its exponential: beyond, exp would overflow, and inf · 0 is nan."""
+
+
+def importance_weights(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
+    """[S] constants that multiply each token's objective; `old` is log π_old [S]."""
+    return _limited(correction, _raw(correction, old, microbatch))
+
+
+def is_limited(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
+    """[S] bool: the weight is not ρ itself."""
+    raw = _raw(correction, old, microbatch)
+    return _limited(correction, raw) != raw
+
+
+def _raw(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
+    """[S] ρ, of the token or of its response."""
+    log_ratio = old.detach() - sampled(old, microbatch)
+    if correction.level != "token":
+        total = sum_per_response(log_ratio, microbatch)
+        if correction.level == "mean":
+            total = total / num_tokens(microbatch).clamp(min=1)
+        log_ratio = total[microbatch.sequence]
+    return log_ratio.clamp(-LIMIT, LIMIT).exp()
+
+
+def _limited(correction: Correction, weights: Tensor) -> Tensor:
+    if correction.rule == "truncate":
+        return weights.clamp(max=correction.high)
+    return torch.where((weights >= correction.low) & (weights <= correction.high), weights, 0.0)
+
+
+def sampled(like: Tensor, microbatch: Microbatch) -> Tensor:
+    """[S] log μ, in the type of the scores."""
+    assert microbatch.sampler_logprobs is not None, "a correction needs the sampler's log-probabilities"
+    return microbatch.sampler_logprobs.to(like.dtype)

@@ -1,0 +1,71 @@
+"""How far a step may move a probability: the surrogate of one token (or sequence) as a function of its ratio.
+
+With w = π / π_old and A the advantage, each gives the objective that is *maximised*. At w = 1 all have the gradient
+A · ∇ log π, so with one update per batch they are one loss, whatever their limits.
+`settings` has the clips with their formulas and sources; here they are computed.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from burnish.losses.policy.settings import Capped, Clip, Clipped, Soft, Unclipped
+
+
+def objective(clip: Clip, log_ratio: Tensor, advantages: Tensor, logprob: Tensor) -> Tensor:
+    """Per entry, to be maximised.
+
+    Args:
+        clip: the surrogate.
+        log_ratio: log w, with gradient.
+        advantages: A, a constant.
+        logprob: log π, or its mean over the sequence where the ratio is a sequence's.
+    """
+    match clip:
+        case Unclipped():
+            return log_ratio.exp() * advantages
+        case Clipped():
+            return _clipped(clip, log_ratio.exp(), advantages)
+        case Capped():
+            return log_ratio.detach().exp().clamp(max=clip.cap) * advantages * logprob
+        case Soft():
+            return _gated(clip, log_ratio.exp(), advantages)
+        case _:
+            assert_never(clip)
+
+
+def limits(clip: Clip, log_ratio: Tensor, advantages: Tensor) -> Tensor:
+    """Per entry: bool, the clip takes the gradient away, or bounds it."""
+    match clip:
+        case Unclipped() | Soft():
+            return torch.zeros_like(log_ratio, dtype=torch.bool)
+        case Clipped():
+            return _is_clipped(clip, log_ratio.exp(), advantages)
+        case Capped():
+            return log_ratio.exp() > clip.cap
+        case _:
+            assert_never(clip)
+
+
+def _clipped(clip: Clipped, ratio: Tensor, advantages: Tensor) -> Tensor:
+    clipped = ratio.clamp(1 - clip.low, 1 + clip.high)
+    least = torch.minimum(ratio * advantages, clipped * advantages)
+    if clip.dual is None:
+        return least
+    return torch.where(advantages < 0, torch.maximum(least, clip.dual * advantages), least)
+
+
+def _is_clipped(clip: Clipped, ratio: Tensor, advantages: Tensor) -> Tensor:
+    beyond = torch.where(advantages < 0, ratio < 1 - clip.low, ratio > 1 + clip.high) & (advantages != 0)
+    if clip.dual is None:
+        return beyond
+    return beyond | ((advantages < 0) & (ratio > clip.dual))
+
+
+def _gated(clip: Soft, ratio: Tensor, advantages: Tensor) -> Tensor:
+    rising, falling = (torch.full_like(advantages, each) for each in (clip.rising, clip.falling))
+    sharpness = torch.where(advantages > 0, rising, falling)
+    return 4 / sharpness * torch.sigmoid(sharpness * (ratio - 1)) * advantages
