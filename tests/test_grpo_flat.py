@@ -15,7 +15,9 @@ import torch
 from burnish.algorithms import algorithm
 from burnish.builtin.sets import builtin_rows
 from burnish.builtin.tiny import write_untrained
+from burnish.credit.credit import Credit
 from burnish.data.records import Message, Task
+from burnish.losses.policy.gradient import PolicyGradient
 from burnish.methods import Learning, rl
 from burnish.model.load import load_policy
 from burnish.model.policy import Policy
@@ -58,7 +60,7 @@ def source(policy: Policy, rows: list[dict[str, str]]) -> RolloutSource:
         LocalSampler(policy, [tokenizer.eos_token_id], most_positions=256),
         judged,
         lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
-        Learning(chosen.credit, chosen.loss, needs_reference=False),
+        Learning(Credit.of(chosen.credit), PolicyGradient.of(chosen.loss), needs_reference=False),
         params=SamplingParams(max_new_tokens=MOST),
         settings=RolloutSettings(groups_per_step=PROMPTS, responses=RESPONSES),
         max_steps=STEPS,
@@ -83,7 +85,9 @@ def test_the_flat_twin_has_the_same_curve(tmp_path):
     steps, figures, rewards = source(policy, rows), [], []
     for groups in steps:
         rewards.append(steps.figures["reward"])
-        figures.append(trainer.step(groups, algorithm("grpo", max_new_tokens=MOST).loss, budget=120, factor=1.0))
+        figures.append(
+            trainer.step(groups, PolicyGradient.of(algorithm("grpo", max_new_tokens=MOST).loss), budget=120, factor=1.0)
+        )
     assert [line["reward"] for line in flat] == pytest.approx(rewards, rel=1e-6)
     assert len(set(rewards)) > 1
     # Advantages of a group sum to 0, and so does the loss but for rounding; what it does is in its gradient.

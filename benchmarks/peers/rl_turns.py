@@ -12,6 +12,7 @@ import torch
 
 from burnish.algorithms import algorithm
 from burnish.credit.credit import credit
+from burnish.losses.policy.gradient import PolicyGradient
 from burnish.model.load import load_policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
@@ -81,7 +82,7 @@ def gaps_of(model: Path, theirs: Figures) -> dict[str, float]:
     other = torch.tensor(theirs["seen"]["advantages"])
     policy = load_policy(str(model))
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
-    norm = float(trainer.step(credited, rule.loss, budget=4096, factor=0.0)["grad_norm"])
+    norm = float(trainer.step(credited, PolicyGradient.of(rule.loss), budget=4096, factor=0.0)["grad_norm"])
     return {
         "advantages_apart": float((mine - other).abs().max() / other.abs().max()),
         "norms_apart": abs(norm - theirs["norms"][0]) / theirs["norms"][0],

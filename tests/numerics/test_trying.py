@@ -12,6 +12,7 @@ from torch import Tensor
 
 from burnish.algorithms import ALGORITHMS, algorithm
 from burnish.credit.credit import credit
+from burnish.losses.policy.gradient import PolicyGradient
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Policy
 from burnish.optim.optimizer import Optimizer
@@ -80,7 +81,7 @@ def test_in_the_mean_it_is_the_gradient_of_the_expected_reward(policy):
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=1.0)))
     for step in range(30):
         groups = tried(policy, "rloo", step, copies=8, responses=4)
-        loss = algorithm("rloo", max_new_tokens=2).loss
+        loss = PolicyGradient.of(algorithm("rloo", max_new_tokens=2).loss)
         trainer.accumulate(policy.pack(groups, 512), loss, count_denominators(groups))
         estimate = flat_gradient(policy)
         policy.causal_lm.zero_grad()
@@ -95,12 +96,12 @@ def test_in_the_mean_it_is_the_gradient_of_the_expected_reward(policy):
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_the_expected_reward_rises(policy, name):
     """Twenty steps of every algorithm take it from chance, one half, a good way to 1."""
-    chosen = algorithm(name, max_new_tokens=2)
+    loss = PolicyGradient.of(algorithm(name, max_new_tokens=2).loss)
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.01)))
     with torch.no_grad():
         before = float(expected_reward(policy))
     for step in range(20):
-        trainer.step(tried(policy, name, step, copies=2, responses=8), chosen.loss, 4096, 1.0)
+        trainer.step(tried(policy, name, step, copies=2, responses=8), loss, 4096, 1.0)
     with torch.no_grad():
         after = float(expected_reward(policy))
     assert 0.4 < before < 0.6

@@ -118,7 +118,7 @@ def theirs(
 
 def old(name: str, **changes: object) -> PolicyGradient:
     """The loss of an algorithm for several updates."""
-    return replace(algorithm(name, max_new_tokens=MOST, updates=2).loss, **changes)
+    return PolicyGradient.of(replace(algorithm(name, max_new_tokens=MOST, updates=2).loss, **changes))
 
 
 SAME = {
@@ -175,7 +175,7 @@ def test_one_update(models, name, facts):
     """The ratio is 1; our gradient is then known before the forward."""
     groups = written(models)
     expected, gradients, _ = theirs(models[0], groups, known=False, **facts)
-    figures, mine = step_of(packed(models[0]), groups, algorithm(name, max_new_tokens=MOST).loss)
+    figures, mine = step_of(packed(models[0]), groups, PolicyGradient.of(algorithm(name, max_new_tokens=MOST).loss))
     assert figures["loss"] == pytest.approx(expected, rel=REL, abs=ABS)
     assert_same_gradient(mine, gradients)
 
@@ -186,7 +186,7 @@ def test_the_divergence_of_trl_is_weighted_by_the_ratio(models):
     facts = {"known": False, "beta": 0.3}
     weighted, gradients, _ = theirs(models[0], groups, **facts, use_bias_correction_kl=True)
     unweighted, others, _ = theirs(models[0], groups, **facts)
-    loss = algorithm("grpo", max_new_tokens=MOST).loss
+    loss = PolicyGradient.of(algorithm("grpo", max_new_tokens=MOST).loss)
     _, by_k2 = step_of(packed(models[0]), groups, replace(loss, beta=0.3, kl="k2"))
     figures, by_k3 = step_of(packed(models[0]), groups, replace(loss, beta=0.3))
     assert figures["loss"] == pytest.approx(weighted, rel=REL)
@@ -219,7 +219,7 @@ def test_a_cap_that_is_not_given_is_small_in_trl(models):
     """cispo caps at epsilon_high itself, and where nobody gives it, that is epsilon, 0.2: below a ratio of 1."""
     groups = written(models)
     expected, _, _ = theirs(models[0], groups, known=False, loss_type="cispo")
-    figures, _ = step_of(packed(models[0]), groups, algorithm("cispo", max_new_tokens=MOST).loss)
+    figures, _ = step_of(packed(models[0]), groups, PolicyGradient.of(algorithm("cispo", max_new_tokens=MOST).loss))
     assert expected == pytest.approx(0.2 * figures["loss"], rel=REL)
 
 

@@ -24,7 +24,7 @@ from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.sources.annotate import logprobs
 from burnish.stages.policy import open_policy
-from burnish.stages.rl.build import longest_tried
+from burnish.stages.rl.build import learning_of, longest_tried
 from burnish.stages.rl.data import Practice
 from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Opener
@@ -226,7 +226,7 @@ def test_a_stage_ends_by_what_it_names(world):
 @pytest.mark.parametrize("loss", [name for name in PREFERENCE_LOSSES if name not in ("kto", "tpo", "tpo_l")])
 def test_every_preference_loss_learns_from_what_was_tried(world, loss):
     """With what it needs, and groups as it wants them: the loss of a step is finite, and so is its gradient."""
-    learning = stage(world, algorithm="online_dpo", preference={"loss": loss}, responses=4).learning
+    learning = learning_of(stage(world, algorithm="online_dpo", preference={"loss": loss}, responses=4))
     [group] = make_groups([(3, [2, 4, 3, 2])])
     nothing = [replace(r, weights=None, reference_logprobs=torch.zeros(len(r.tokens))) for r in group.responses]
     lessons = learning.rule.lessons([replace(group, responses=tuple(nothing))], [torch.tensor([0.0, 1.0, 0.5, 0.5])])
