@@ -31,7 +31,7 @@ def convert(
     """Write any known format as canonical JSON lines."""
     from burnish.data.convert import write_canonical
     from burnish.data.mixture import open_data
-    from burnish.recipe.data import read_conversion, sources
+    from burnish.settings.data import read_conversion, sources
 
     conversion = read_conversion({"path": data, "format": format}, settings or [])
     opened = open_data(sources(conversion), seed=conversion.seed, stage=None)

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 import torch
 
-from burnish.recipe.adapter import Adapter
 from burnish.recipe.read import stage_recipe
+from burnish.settings.adapter import Adapter
 from burnish.stages.assemble import assemble
 from burnish.stages.supervised_data import Inputs, Opener
 from burnish.watch.peak import measured_peak

@@ -23,7 +23,7 @@ from burnish.model.open import model_named
 from burnish.model.policy import Policy
 from burnish.model.settings import Quantisation
 from burnish.packing import CostModel
-from burnish.recipe.adapter import Adapter
+from burnish.settings.adapter import Adapter
 from burnish.stages.policy import device_of
 from burnish.watch.quiet import quiet_transformers
 

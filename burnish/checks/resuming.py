@@ -18,7 +18,7 @@ from burnish.checks.verdict import REPORT, Verdict, judged
 from burnish.config.text import dump_yaml
 from burnish.recipe.read import read_recipe
 from burnish.recipe.recipe import Recipe
-from burnish.recipe.stage import FromAnswers
+from burnish.settings.stage import FromAnswers
 from burnish.stages.policy import device_of
 from burnish.stages.run import run
 

@@ -20,7 +20,7 @@ from burnish.model.policy import Policy
 from burnish.model.quantised import is_quantised
 from burnish.recipe.read import Origins
 from burnish.recipe.recipe import Recipe
-from burnish.recipe.stage import Training
+from burnish.settings.stage import Training
 from burnish.sources.annotate import PresentPolicy, annotated
 from burnish.stages.assemble import loss_of
 from burnish.stages.policy import open_policy

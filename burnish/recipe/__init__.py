@@ -1,0 +1,9 @@
+"""A recipe: a model, an adapter and stages, read from a file, from flags and from overrides.
+
+Needs no torch, transformers or peft, and neither do the settings of the stages: a mistyped key is refused at once.
+"""
+
+from burnish.recipe.read import Origins, read_recipe, stage_names, stage_recipe
+from burnish.recipe.recipe import METHODS, Recipe, Stage
+
+__all__ = ["METHODS", "Origins", "Recipe", "Stage", "read_recipe", "stage_names", "stage_recipe"]

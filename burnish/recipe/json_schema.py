@@ -1,6 +1,6 @@
 """The JSON schema of recipes, by which editors complete keys, show what they mean and mark mistakes while one types.
 
-Beside `schema`, whose docstrings are what an editor shows.
+Beside `recipe`, whose docstrings are what an editor shows.
 """
 
 from __future__ import annotations

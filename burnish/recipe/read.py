@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 from burnish.config.settings import parse, unknown_name
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.errors import RecipeError
-from burnish.recipe.aliases import KNOWN_ELSEWHERE
 from burnish.recipe.recipe import METHODS, OPERATIONAL, Recipe
+from burnish.settings.aliases import KNOWN_ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)

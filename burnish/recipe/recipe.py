@@ -1,6 +1,7 @@
 """What a user may write: a recipe is a model, an adapter and stages.
 
-Stands over `methods`. Combinations that cannot work are refused here, with the reason, before anything is loaded.
+Stands over the stages' settings, under their assembly. Combinations that cannot work are refused here, with the
+reason, before anything is loaded.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 
 from burnish.config.settings import Settings
 from burnish.model.settings import DtypeName
-from burnish.recipe.adapter import Adapter
-from burnish.recipe.stage import Training
+from burnish.settings.adapter import Adapter
+from burnish.settings.stage import Training
 from burnish.stages.prefer.settings import Prefer
 from burnish.stages.reward.settings import Reward
 from burnish.stages.rl.settings import Rl
 from burnish.stages.sft.settings import Sft
-from burnish.watch.trackers import TrackerName
+from burnish.watch.settings import TrackerName
 
 METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer, "reward": Reward, "rl": Rl}
 """The methods that a stage can name, and what each takes."""

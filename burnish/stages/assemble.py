@@ -31,9 +31,9 @@ from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.recipe.recipe import Recipe
-from burnish.recipe.stage import Training
 from burnish.rehearsal import costliest
 from burnish.rhythm import Rhythm
+from burnish.settings.stage import Training
 from burnish.sources.judged import JudgedAt, judged_at_end, judged_at_steps
 from burnish.stages.policy import open_policy
 from burnish.stages.prefer.settings import Prefer

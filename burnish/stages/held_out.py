@@ -22,7 +22,7 @@ from burnish.evaluate.held_out import HeldOutLoss
 from burnish.losses.base import Loss
 from burnish.model.ends import ends_of_answers
 from burnish.model.policy import Policy
-from burnish.recipe.stage import FromAnswers
+from burnish.settings.stage import FromAnswers
 from burnish.stages.reader import Opened, Reader
 from burnish.types import Group
 

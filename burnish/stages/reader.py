@@ -19,8 +19,8 @@ from burnish.data.rows import Indices
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.load import default_device, max_positions
-from burnish.recipe.data import Source, sources
-from burnish.recipe.reading import Reading
+from burnish.settings.data import Source, sources
+from burnish.settings.reading import Reading
 from burnish.sources.rows import epoch_order
 
 TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 4096}

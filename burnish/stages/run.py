@@ -14,12 +14,12 @@ from burnish.model.export import export
 from burnish.optim.settings import KINDS
 from burnish.recipe.read import Origins, stage_names
 from burnish.recipe.recipe import Recipe
-from burnish.recipe.stage import Training
 from burnish.runs.durable import write_text
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
+from burnish.settings.stage import Training
 from burnish.stages.assemble import assemble, loss_of
 from burnish.stages.conditions import out_of_memory_explained, repeatable
 from burnish.stages.policy import device_of

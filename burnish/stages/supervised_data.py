@@ -20,7 +20,7 @@ from burnish.model.load import load_config, load_tokenizer
 from burnish.model.open import model_named
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.recipe import METHODS, Recipe
-from burnish.recipe.stage import FromAnswers, Training
+from burnish.settings.stage import FromAnswers, Training
 from burnish.sources.rows import num_draws
 from burnish.stages.held_out import HeldOut
 from burnish.stages.reader import Opened, Reader

@@ -9,8 +9,8 @@ from burnish.model.value_head import output_layer
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.rates import combined, layer_factors, matching, pattern_factors
 from burnish.optim.settings import KINDS, OptimizerSettings
-from burnish.recipe.optimizer import Optimisation
 from burnish.recipe.recipe import Recipe
+from burnish.settings.optimizer import Optimisation
 from burnish.stages.prefer.settings import Prefer
 from burnish.stages.rl.settings import Rl
 

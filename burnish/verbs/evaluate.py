@@ -28,11 +28,11 @@ from burnish.model.ends import ends_of_answers
 from burnish.model.open import Opened, open_model, policy_of
 from burnish.model.policy import Policy
 from burnish.model.settings import DtypeName
-from burnish.recipe.aliases import KNOWN_ELSEWHERE
-from burnish.recipe.data import Source
-from burnish.recipe.reading import Reading
 from burnish.sampling.in_process import plain_sampler, sampler_of
 from burnish.sampling.params import SamplingParams
+from burnish.settings.aliases import KNOWN_ELSEWHERE
+from burnish.settings.data import Source
+from burnish.settings.reading import Reading
 from burnish.stages.conditions import out_of_memory_explained
 from burnish.stages.reader import Reader
 from burnish.tasks.match import MatchRule

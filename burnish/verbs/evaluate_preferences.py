@@ -22,7 +22,7 @@ from burnish.evaluate.rewards import accuracy_by_length, calibration_error, judg
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
 from burnish.model.open import Opened, open_model, policy_of
 from burnish.model.policy import Policy
-from burnish.recipe.data import Source, sources
+from burnish.settings.data import Source, sources
 from burnish.sources.annotate import PresentPolicy, annotate_blocks
 from burnish.sources.judged import judged_at_end
 from burnish.stages.conditions import out_of_memory_explained

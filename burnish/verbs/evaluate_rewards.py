@@ -18,9 +18,9 @@ from burnish.evaluate.passes import mean_pass_at
 from burnish.evaluate.verified import written_text
 from burnish.model.ends import ends_of_answers
 from burnish.model.open import open_model
-from burnish.recipe.numbers import Positive
 from burnish.sampling.base import Prompt
 from burnish.sampling.in_process import InProcess, open_sampler
+from burnish.settings.numbers import Positive
 from burnish.stages.conditions import out_of_memory_explained
 from burnish.tasks.answer import Answer
 from burnish.tasks.judge import Judge

@@ -21,9 +21,9 @@ from burnish.model.ends import ends_of_answers
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.open import Opened, open_model
 from burnish.model.policy import Policy
-from burnish.recipe.numbers import Positive
 from burnish.sampling.base import Prompt, Watcher
 from burnish.sampling.in_process import InProcess, open_sampler
+from burnish.settings.numbers import Positive
 from burnish.stages.conditions import out_of_memory_explained
 from burnish.tasks.rows import answer_to
 from burnish.types import Group, Response

@@ -12,10 +12,10 @@ from burnish.data.prompts import Prompts, prompts
 from burnish.errors import RecipeError
 from burnish.model.open import Opened
 from burnish.model.settings import DtypeName
-from burnish.recipe.data import Source
-from burnish.recipe.generation import Writing
-from burnish.recipe.numbers import Positive
 from burnish.sampling.params import SamplingParams
+from burnish.settings.data import Source
+from burnish.settings.generation import Writing
+from burnish.settings.numbers import Positive
 from burnish.stages.reader import Reader
 from burnish.verbs.evaluate import Seed
 

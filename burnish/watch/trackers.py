@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from burnish.errors import RecipeError
+from burnish.watch.settings import TrackerName
 
-TrackerName = Literal["tensorboard", "wandb", "trackio"]
 """The package that it needs and the extra of `burnish` have the same name."""
 
 

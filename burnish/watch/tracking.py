@@ -18,7 +18,8 @@ from typing import Any
 
 from burnish.errors import RecipeError
 from burnish.watch.lines import read_object
-from burnish.watch.trackers import TRACKERS, Opening, Tracker, TrackerName
+from burnish.watch.settings import TrackerName
+from burnish.watch.trackers import TRACKERS, Opening, Tracker
 
 MEMORY = "trackers.json"
 

@@ -10,7 +10,6 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
-from typing import Literal
 
 WINDOW = 10
 """Batches of responses that are looked at together."""
@@ -238,5 +237,3 @@ class _Drift:
 
 TRYING = (Collapse, NoReward, LengthDrift, Unjudged, Repetition, Distance, Tricks)
 """All of them."""
-AlarmName = Literal["collapse", "no_reward", "length_drift", "unjudged", "repetition", "distance", "tricks"]
-"""Their names, of which a recipe may have some end the stage."""

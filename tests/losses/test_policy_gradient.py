@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from burnish.losses.policy.gradient import PolicyGradient
+from burnish.losses.policy.importance import importance_weights
 from burnish.losses.policy.settings import Capped, Clipped, Correction, Soft, Unclipped
 from burnish.packing import count_denominators, pack
 from burnish.types import Denominator, Group, Response, Score, TokenScores
@@ -169,7 +170,7 @@ def test_gradients_are_those_of_the_value(clip):
 )
 def test_corrections_by_hand(correction, expected):
     [microbatch] = pack(groups(ADVANTAGES, BEFORE), 100)
-    weights = correction.weights(torch.tensor(LOGPROBS, dtype=torch.float64), microbatch)
+    weights = importance_weights(correction, torch.tensor(LOGPROBS, dtype=torch.float64), microbatch)
     assert torch.allclose(weights, torch.tensor(expected, dtype=torch.float64))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import RecipeError
-from burnish.recipe.data import read_conversion, sources
 from burnish.recipe.read import Origins, read_recipe, stage_recipe
+from burnish.settings.data import read_conversion, sources
 from burnish.stages.sft.settings import Sft
 
 

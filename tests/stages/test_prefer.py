@@ -16,8 +16,8 @@ from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
-from burnish.recipe.preference_loss import LossOptions
 from burnish.recipe.read import stage_recipe
+from burnish.settings.preference_loss import LossOptions
 from burnish.verbs.evaluate import Evaluation, read_settings
 from burnish.verbs.evaluate_preferences import evaluate_pairs, holds_comparisons
 from tests.interrupting import interrupted_at

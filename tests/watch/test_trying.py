@@ -9,7 +9,8 @@ import pytest
 
 from burnish.watch.alerts import Alerts, trying_rules
 from burnish.watch.report import newest_rollouts
-from burnish.watch.trying import WINDOW, AlarmName
+from burnish.watch.settings import AlarmName
+from burnish.watch.trying import WINDOW
 
 HEALTHY = {
     "reward": 0.3,

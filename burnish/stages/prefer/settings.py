@@ -1,4 +1,4 @@
-"""What a user may say of a stage that learns from preferences. Beside `schema`."""
+"""What a user may say of a stage that learns from preferences. Under `recipe`; needs no torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison
 from burnish.losses.preference.options import Data
-from burnish.recipe.numbers import Positive
-from burnish.recipe.preference_loss import PreferenceLoss
-from burnish.recipe.stage import FromAnswers
+from burnish.settings.numbers import Positive
+from burnish.settings.preference_loss import PreferenceLoss
+from burnish.settings.stage import FromAnswers
 
 ReferenceRule = Literal["stored", "memory", "computed", "none"]
 

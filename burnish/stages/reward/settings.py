@@ -1,4 +1,4 @@
-"""What a user may say of a stage that trains a reward model. Beside `schema`."""
+"""What a user may say of a stage that trains a reward model. Under `recipe`; needs no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from burnish.data.settings import Comparison
 from burnish.losses.reward.settings import OPTIONS as LOSSES
 from burnish.losses.reward.settings import defaults
 from burnish.model.settings import Judging
-from burnish.recipe.stage import FromAnswers
+from burnish.settings.stage import FromAnswers
 
 COMPARISONS: Mapping[str, Comparison] = {
     "bradley_terry": "pairs",

@@ -1,6 +1,6 @@
 """What a user may say of what is minimised in learning by trying: an algorithm, and parts in the place of its own.
 
-Beside `rl`. Whatever has no effect, or would compare what cannot be compared, is refused when the recipe is read.
+Under `settings`. Whatever has no effect, or would compare what cannot be compared, is refused when the recipe is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from burnish.losses.policy.settings import (
     Soft,
     Unclipped,
 )
-from burnish.recipe.numbers import Positive
+from burnish.settings.numbers import Positive
 
 SURROGATES: dict[str, Clip] = {"clipped": Clipped(), "capped": Capped(), "soft": Soft(), "unclipped": Unclipped()}
 BOUNDS = "clip_"

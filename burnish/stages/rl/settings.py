@@ -1,4 +1,4 @@
-"""What a user may say of a stage that learns by trying. Beside `schema`."""
+"""What a user may say of a stage that learns by trying. Under `recipe`; needs no torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pydantic import Field, model_validator
 from burnish.algorithms import Algorithm
 from burnish.credit.settings import CreditSettings, PairingSettings
 from burnish.data.formats.format import Stage
-from burnish.recipe.generation import TRUNCATIONS, Writing
-from burnish.recipe.numbers import Positive
-from burnish.recipe.preference_loss import OnlinePreference
-from burnish.recipe.stage import Training
 from burnish.sampling.params import SamplingParams
+from burnish.settings.generation import TRUNCATIONS, Writing
+from burnish.settings.numbers import Positive
+from burnish.settings.preference_loss import OnlinePreference
+from burnish.settings.stage import Training
 from burnish.sources.settings import Replaying, RolloutSettings
 from burnish.stages.rl.policy_gradient import Composition
 from burnish.stop_rule import StopRule
 from burnish.tasks.reward import Reward
 from burnish.tasks.settings import read_rewards
-from burnish.watch.trying import AlarmName
+from burnish.watch.settings import AlarmName
 
 KlRule = Literal["k1", "k1_response", "k2", "k3"]
 

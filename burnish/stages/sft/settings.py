@@ -1,4 +1,4 @@
-"""What a user may say of a stage of supervised fine-tuning. Beside `schema`."""
+"""What a user may say of a stage of supervised fine-tuning. Under `recipe`; needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from burnish.config.own_code import is_own
-from burnish.recipe.stage import FromAnswers
+from burnish.settings.stage import FromAnswers
 
 
 class Sft(FromAnswers):

@@ -10,8 +10,8 @@ from burnish.config.settings import Settings
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison, ControlRule, Overlong, TrainOn
-from burnish.recipe.data import FormatName
-from burnish.recipe.numbers import Fraction, Positive
+from burnish.settings.data import FormatName
+from burnish.settings.numbers import Fraction, Positive
 
 
 class Reading(Settings):

@@ -1,6 +1,6 @@
 """What a user may write as data: one path, or sources with weights, counts, formats and columns of their own.
 
-Beside `schema`, whose stages have such data.
+Under the settings of stages, which have such data.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.optim.settings import KINDS, OptimizerName, unused_options
-from burnish.recipe.aliases import OPTIMIZERS_ELSEWHERE, SCHEDULES_ELSEWHERE
-from burnish.recipe.numbers import BelowOne, Fraction, Positive
 from burnish.schedule import SHAPE_OPTIONS, Schedule, Shape
+from burnish.settings.aliases import OPTIMIZERS_ELSEWHERE, SCHEDULES_ELSEWHERE
+from burnish.settings.numbers import BelowOne, Fraction, Positive
 
 DECAY = 0.2
 """Share of the steps that wsd decays, if the recipe does not say (arXiv 2405.18392 finds 10 to 20 % enough)."""

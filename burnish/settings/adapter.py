@@ -1,4 +1,4 @@
-"""What a user may say of the weights that learn. Beside `schema`, whose recipes have one such answer."""
+"""What a user may say of the weights that learn. Under `recipe`, which has one such answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from burnish.config.settings import Settings
 from burnish.model.adapters.kinds import KINDS, AdapterKind
 from burnish.model.adapters.settings import AdapterSettings, Init
 from burnish.model.settings import EXCEPT, Quantisation
-from burnish.recipe.numbers import Positive
+from burnish.settings.numbers import Positive
 
 Above = Annotated[float, Field(gt=0)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]

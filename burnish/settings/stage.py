@@ -1,4 +1,4 @@
-"""What every stage that learns from rows has: its data, its length, its rhythm. Beside `schema`."""
+"""What every stage that learns from rows has: its data, its length, its rhythm. Under their settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.data.settings import MARKERS
-from burnish.recipe.data import DataField
-from burnish.recipe.numbers import Positive
-from burnish.recipe.optimizer import Optimisation
-from burnish.recipe.reading import Reading
+from burnish.settings.data import DataField
+from burnish.settings.numbers import Positive
+from burnish.settings.optimizer import Optimisation
+from burnish.settings.reading import Reading
 from burnish.stop_rule import StopRule
 from burnish.tasks.match import MatchRule
 

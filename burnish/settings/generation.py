@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from burnish.recipe.numbers import Positive
-from burnish.recipe.reading import Reading
+from burnish.settings.numbers import Positive
+from burnish.settings.reading import Reading
 
 TRUNCATIONS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """Settings by which tokens are drawn from another distribution than the policy's, and what turns each off."""

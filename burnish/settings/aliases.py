@@ -1,4 +1,4 @@
-"""Keys that users of other tools look for, and ours. Beside `schema`."""
+"""Keys that users of other tools look for, and ours."""
 
 from __future__ import annotations
 
