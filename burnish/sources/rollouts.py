@@ -198,10 +198,10 @@ class RolloutSource:
         return [tuple(_without_cut(group) for group in lesson) for lesson in lessons]
 
     def _worth(self, tried: Tried) -> torch.Tensor:
-        """[n] what responses are worth; nan: not judged."""
+        """[n] float64, what responses are worth; nan: not judged."""
         if self.rule.combination == "sum":
             return tried.worth
-        weights = torch.tensor(list(self.weights.values()))
+        weights = torch.tensor(list(self.weights.values()), dtype=torch.float64)
         return combined([tried.outcomes(list(self.weights))], weights, self.rule.combination)[0]
 
     def _teaches(self, tried: Tried) -> bool:

@@ -28,7 +28,7 @@ a *reward* it is right (`credit.shaping`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +38,7 @@ from torch import Tensor
 from burnish.losses.policy.clip import Clip, Clipped
 from burnish.losses.policy.correction import LIMIT, Correction, sampled
 from burnish.losses.preference.responses import num_tokens, sum_per_response
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Component, Denominator, Group, LossOutput, Microbatch, Response, Scope, Score, TokenScores
 
 PPO = Clipped()
 Old = Literal["own", "sampler", "computed"]
@@ -118,6 +118,10 @@ class PolicyGradient:
     def informed(self, scores: TokenScores, microbatch: Microbatch) -> PolicyGradient:
         return self
 
+    def has_signal(self, groups: Sequence[Group]) -> bool:
+        """See `losses.KnowsSignal`: some trained token has an advantage other than 0, or another term has a weight."""
+        return bool(self.beta or self.entropy) or any(_credited(each) for group in groups for each in group.responses)
+
     @property
     def _denominator(self) -> Denominator:
         return Denominator.TOKENS if self.aggregation == "token" else Denominator.SEQUENCES
@@ -175,6 +179,11 @@ class PolicyGradient:
             "sampler_gap": Component(gap.sum(), Denominator.TOKENS),
             "correction_limited": Component(limited.sum(), Denominator.TOKENS),
         }
+
+
+def _credited(response: Response) -> bool:
+    assert response.advantages is not None, "responses are credited before they are learned from"
+    return bool((response.advantages[response.trainable] != 0).any())
 
 
 def _constant(stream: Tensor | None, like: Tensor) -> Tensor:
