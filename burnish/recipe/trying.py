@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 
 from burnish.evaluate import Examiner
-from burnish.evaluate.verified import VerifiedExam, written_text
+from burnish.evaluate.texts import written_text
+from burnish.evaluate.verified import VerifiedExam
 from burnish.methods import Method, rl
 from burnish.model.earlier import EarlierPolicy
 from burnish.model.ends import ends_of_answers

@@ -30,6 +30,7 @@ class Tried:
     group: Group
     """Every response with its `reward`; None where nobody could judge."""
     texts: tuple[str, ...]
+    """What was written, without what of it stands in the prompt (`Task.generation_prefix`)."""
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -62,6 +63,7 @@ class Rollout:
     """Of the prompt, among all that are tried."""
     prompt: str
     response: str
+    """From its beginning, also where that stands in the prompt."""
     reference: str | None
     reward: float
     parts: dict[str, float | str | None]

@@ -13,7 +13,7 @@ import burnish
 from burnish.data import Conversation, Message, Writer, choose_template
 from burnish.data.asking import asked
 from burnish.errors import DataError, ModelError, RecipeError, RunError, UserError
-from burnish.evaluate.verified import written_text
+from burnish.evaluate.texts import written_text
 from burnish.model.load import load_tokenizer
 from burnish.model.open import open_model
 from burnish.recipe import generation as module
