@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.losses.base import Adapts, Loss
+from burnish.losses.base import Adapts, Loss, has_signal
 from burnish.model.noise import Neftune
 from burnish.model.policy import Policy
 from burnish.optim.optimizer import Optimizer
@@ -84,13 +84,23 @@ class Trainer:
         """Updates the weights at `factor` times the learning rate; returns the gradient's norm before clipping."""
         return self.optimizer.step(factor, self.clip)
 
+    def leave_weights(self) -> Sums:
+        """The end of a step that teaches nothing, in the place of optim_step: decay and momentum would move weights
+        that nothing is to move. Drops the gradients, which are 0; weights and optimizer stay bit for bit.
+
+        Returns:
+            The norm, and a figure that says so.
+        """
+        self.optimizer.clear()
+        return {"grad_norm": torch.zeros(()), "skipped": torch.ones(())}
+
     def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
-        """One optimiser step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step. A
-        loss that adapts is told of it."""
+        """One optimiser step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step; or
+        leave_weights, where no token of the step has a signal. A loss that adapts is told of it."""
         trained = [group for group in groups if group.trained]
         informed = inform(self.policy, loss, (group for group in groups if not group.trained), budget)
         sums = self.accumulate(self._pack(trained, budget), informed, count_denominators(trained))
-        sums["grad_norm"] = self.optim_step(factor)
+        sums |= {"grad_norm": self.optim_step(factor)} if has_signal(informed, trained) else self.leave_weights()
         if isinstance(loss, Adapts):
             sums |= {name: torch.tensor(value) for name, value in loss.observe(sums).items()}
         return sums

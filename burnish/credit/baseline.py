@@ -2,6 +2,7 @@
 
 A baseline that does not depend on the response itself leaves the expected gradient as it is and takes variance away.
 Rewards of a group are [n] float64; a response that nobody could judge is nan, counts in no baseline, and stays nan.
+Equal rewards have a difference of exactly 0 from any mean of theirs: it is computed exactly and rounded once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,15 @@ import torch
 from torch import Tensor
 
 from burnish.credit.settings import Baseline
+from burnish.rounding import from_mean
+
+
+def compared(values: Tensor) -> Tensor:
+    """[n] float64, each number minus the mean of those that are not nan; see `rounding.from_mean`. nan stays."""
+    judged = ~values.isnan()
+    differences = torch.full(values.shape, torch.nan, dtype=torch.float64)
+    differences[judged] = torch.tensor(from_mean(values[judged].tolist()), dtype=torch.float64)
+    return differences
 
 
 def group_mean(rewards: Tensor) -> Tensor:
@@ -25,7 +35,7 @@ def group_mean(rewards: Tensor) -> Tensor:
     Returns:
         [n]; 0 for a response that is judged alone.
     """
-    return rewards - rewards.nanmean()
+    return compared(rewards)
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
@@ -37,9 +47,10 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     Returns:
         [n]; 0 for a response that is judged alone, which nothing can be compared with.
     """
-    judged = (~rewards.isnan()).sum()
-    others = (rewards.nansum() - rewards) / (judged - 1).clamp(min=1)
-    return torch.where(judged > 1, rewards - others, rewards * 0.0)
+    judged = int((~rewards.isnan()).sum())
+    return compared(rewards) * (
+        judged / max(1, judged - 1)
+    )  # R_i − mean of the others = (R_i − mean of all) n / (n − 1)
 
 
 def no_baseline(rewards: Tensor) -> Tensor:

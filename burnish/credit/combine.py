@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from burnish.credit.baseline import compared
 from burnish.credit.scale import scaled
 from burnish.credit.settings import Combination
+from burnish.rounding import summed
 
 
 def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination) -> list[Tensor]:
@@ -22,9 +25,10 @@ def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination)
             2601.05242, which then whitens over the batch: scale whiten).
 
     Returns:
-        [n] for each group. A reward that did not judge a response is left out of its sum; nan where none judged it.
+        [n] float64 for each group. A reward that did not judge a response is left out of its sum; nan where none judged
+        it; exactly 0 where nothing but rounding is left of the terms.
     """
-    return [_weighted(group if combination == "sum" else _normalised(group), weights) for group in parts]
+    return [_weighted(group if combination == "sum" else _compared(group, combination), weights) for group in parts]
 
 
 def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> Tensor:
@@ -37,24 +41,20 @@ def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> T
         weights: [K].
         combination: as in `combined`.
     """
-    compared = _normalised(parts) if combination == "normalised_sum" else parts - parts.nanmean(dim=0)
-    return compared * weights
+    return _compared(parts, combination) * weights.double()
 
 
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:
-    judged = ~values.isnan()
-    total = torch.where(judged, values * weights, 0.0).sum(dim=1)
-    return torch.where(judged.any(dim=1), total, torch.nan)
+    rows = (values.double() * weights.double()).tolist()
+    sums = (summed(term for term in row if not math.isnan(term)) for row in rows)
+    totals = torch.tensor(list(sums), dtype=torch.float64)
+    return torch.where(values.isnan().all(dim=1), torch.nan, totals)
 
 
-def _normalised(group: Tensor) -> Tensor:
+def _compared(group: Tensor, combination: Combination) -> Tensor:
+    """[n, K] each reward minus its mean, and under normalised_sum divided by its deviation."""
     rewards = list(group.unbind(dim=1))
-    compared = scaled([_compared(each) for each in rewards], rewards, "group")
-    return torch.stack(compared, dim=1)
-
-
-def _compared(rewards: Tensor) -> Tensor:
-    """[n] minus their mean; exactly 0 where all are the same: the rounding of a mean is no signal."""
-    judged = rewards[~rewards.isnan()]
-    same = len(judged) == 0 or bool(judged.max() == judged.min())
-    return rewards * 0.0 if same else rewards - rewards.nanmean()
+    differences = [compared(each) for each in rewards]
+    if combination == "normalised_sum":
+        differences = scaled(differences, rewards, "group")
+    return torch.stack(differences, dim=1)

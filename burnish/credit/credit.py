@@ -1,6 +1,7 @@
 """From judged groups to credited ones: every token gets the advantage of its response.
 
-Between the rewards and packing. What nobody could judge is left out and counted, never given a reward of 0.
+Between the rewards and packing. What nobody could judge is left out and counted, never given a reward of 0. Everything
+is float64 until the advantages of tokens, which are rounded to float32 once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from burnish.credit.baseline import BASELINES
 from burnish.credit.scale import scaled
 from burnish.credit.settings import CreditSettings
 from burnish.credit.shaping import kl_shaped, sequence_kl
+from burnish.rounding import alike
 from burnish.types import Group, Response
 
 
@@ -53,7 +55,7 @@ def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor
         worth: [n] for each group, what its responses are worth before any divergence, where that is not their `reward`;
             nan: not judged.
     """
-    rewards = [_rewards(group) for group in groups] if worth is None else worth
+    rewards = [_rewards(group) for group in groups] if worth is None else [each.double() for each in worth]
     if rule.sequence_beta:
         rewards = [each - rule.sequence_beta * _divergences(group) for each, group in zip(rewards, groups, strict=True)]
     compared = [BASELINES[rule.baseline](each) for each in rewards]
@@ -64,19 +66,22 @@ def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor
 
 
 def without_signal(rewards: Sequence[float | None]) -> bool:
-    """Whether no response of a group is better than another, so that nothing can be learned from comparing them."""
+    """Whether no response of a group is better than another, so that nothing can be learned from comparing them.
+    Rewards that differ by rounding alone are equal."""
     judged = [reward for reward in rewards if reward is not None]
-    return len(judged) < 2 or max(judged) == min(judged)
+    return len(judged) < 2 or alike(judged)
 
 
 def _rewards(group: Group) -> Tensor:
-    """[n]; nan: not judged."""
-    return torch.tensor([math.nan if response.reward is None else response.reward for response in group.responses])
+    """[n] float64; nan: not judged."""
+    rewards = [math.nan if response.reward is None else response.reward for response in group.responses]
+    return torch.tensor(rewards, dtype=torch.float64)
 
 
 def _divergences(group: Group) -> Tensor:
-    """[n] of whole responses from the reference."""
-    return torch.tensor([float(sequence_kl(*_two_logprobs(response))) for response in group.responses])
+    """[n] float64, of whole responses from the reference."""
+    divergences = [float(sequence_kl(*_two_logprobs(response))) for response in group.responses]
+    return torch.tensor(divergences, dtype=torch.float64)
 
 
 def _group(group: Group, advantages: Tensor, rule: CreditSettings) -> Group | None:
@@ -89,12 +94,14 @@ def _group(group: Group, advantages: Tensor, rule: CreditSettings) -> Group | No
 
 
 def _spread(response: Response, advantage: float, rule: CreditSettings) -> Tensor:
-    """[R] the response's advantage for each of its tokens."""
-    same = torch.full((len(response.tokens),), advantage)
-    return kl_shaped(same, *_two_logprobs(response), rule.token_beta) if rule.token_beta else same
+    """[R] float32, the response's advantage for each of its tokens."""
+    same = torch.full((len(response.tokens),), advantage, dtype=torch.float64)
+    shaped = kl_shaped(same, *_two_logprobs(response), rule.token_beta) if rule.token_beta else same
+    return shaped.float()
 
 
 def _two_logprobs(response: Response) -> tuple[Tensor, Tensor]:
+    """[R] float64 each, of the policy that wrote the tokens and of the reference."""
     mine, reference = response.sampler_logprobs, response.reference_logprobs
     assert mine is not None and reference is not None, "a divergence needs both log-probabilities"
-    return mine, reference
+    return mine.double(), reference.double()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from burnish.credit.settings import PairingSettings
+from burnish.rounding import alike
 from burnish.types import Group, Response
 
 
@@ -53,7 +54,7 @@ class Pairing(PairingSettings):
         if self.form == "verdicts":
             if judged:
                 yield _group(group, [(response, float(value >= self.pass_at)) for response, value in judged])
-        elif not ranked or ranked[0][1] == ranked[-1][1]:
+        elif alike([value for _, value in ranked]):
             return
         elif self.form == "ranking":
             yield _group(group, ranked)
@@ -61,7 +62,8 @@ class Pairing(PairingSettings):
             yield _group(group, [ranked[0], ranked[-1]])
         else:
             for place, better in enumerate(ranked):
-                yield from (_group(group, [better, worse]) for worse in ranked[place + 1 :] if worse[1] < better[1])
+                others = (worse for worse in ranked[place + 1 :] if not alike([better[1], worse[1]]))
+                yield from (_group(group, [better, worse]) for worse in others)
 
 
 def _group(group: Group, graded: Sequence[tuple[Response, float]]) -> Group:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from burnish.credit.baseline import compared
 from burnish.credit.settings import Scale
+from burnish.rounding import deviation
 
 EPSILON = 1e-4
-"""Added to a standard deviation, as TRL does: where all rewards are equal, advantages are 0 and not 0 / 0."""
+"""Added to a standard deviation, as TRL does. Where rewards do not vary, nothing is divided: advantages are 0."""
 
 
 def scaled(advantages: Sequence[Tensor], rewards: Sequence[Tensor], scale: Scale) -> list[Tensor]:
@@ -29,19 +31,21 @@ def scaled(advantages: Sequence[Tensor], rewards: Sequence[Tensor], scale: Scale
             they are (Dr. GRPO).
 
     Returns:
-        [n] for each group; a group or batch with fewer than two judged responses has a deviation of 0.
+        [n] float64 for each group. A group or batch with fewer than two judged responses has a deviation of 0, and one
+        whose rewards are equal too: by a deviation of 0 advantages become 0 (also R itself, without a baseline).
     """
     if scale == "group":
-        return [a / (_deviation(r) + EPSILON) for a, r in zip(advantages, rewards, strict=True)]
+        return [_divided(a, r) for a, r in zip(advantages, rewards, strict=True)]
     if scale == "none" or not advantages:
         return list(advantages)
     sizes = [len(group) for group in advantages]
     together, everything = torch.cat(list(advantages)), torch.cat(list(rewards))
     if scale == "batch":
-        return list((together / (_deviation(everything) + EPSILON)).split(sizes))
-    return list(((together - together.nanmean()) / (_deviation(together) + EPSILON)).split(sizes))
+        return list(_divided(together, everything).split(sizes))
+    return list(_divided(compared(together), together).split(sizes))
 
 
-def _deviation(values: Tensor) -> Tensor:
-    judged = values[~values.isnan()]
-    return judged.std() if len(judged) > 1 else values.new_zeros(())
+def _divided(advantages: Tensor, varying: Tensor) -> Tensor:
+    """Advantages divided by the deviation of what is not nan; 0 where that does not vary, and nan stays."""
+    spread = deviation(varying[~varying.isnan()].tolist())
+    return advantages.double() / (spread + EPSILON) if spread else torch.where(advantages.isnan(), advantages, 0.0)

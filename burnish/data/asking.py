@@ -9,6 +9,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.control import SEAL, ControlText, ordinary_ranges
+from burnish.data.generation_prefix import opened_by_template
 from burnish.data.records import Conversation
 from burnish.data.rendering import Rendering, begin_token
 from burnish.data.tokenize import tokenize
@@ -49,7 +50,8 @@ def waiting(conversation: Conversation, writer: Writer, control: ControlText) ->
                 remedy="say it without that text",
             )
         ordinary = ordinary_ranges(marked, control)
-    return Rendering(text, (), ordinary=ordinary, everything=True)
+    opened = opened_by_template(conversation, writer, text)
+    return Rendering(text, (), ordinary=ordinary, everything=True, generation_prefix=opened)
 
 
 def waiting_text(text: str, tokenizer: PreTrainedTokenizerBase, control: ControlText) -> Rendering:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from burnish.data.asking import waiting, waiting_text
 from burnish.data.control import ControlText
+from burnish.data.generation_prefix import joined, without_beginning
 from burnish.data.mixture import Mixture, NamedRows
 from burnish.data.prepare import Preparation, unusable_error
 from burnish.data.records import AnyExample, Completion, Conversation, Message, Task
@@ -32,7 +33,7 @@ class Waiting:
     tokens: tuple[int, ...]
     """At least one; with the generation prompt behind it."""
     task: Task
-    """What it means, and what a response is checked against."""
+    """What it means, what of the response stands in it, and what a response is checked against."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +126,10 @@ def prompts(preparation: Preparation, room: int, *, system: str | None = None, p
     for row in range(len(maker.rows)):
         try:
             example = maker.format.convert(maker.rows[row])
-            task = task_of(example) if system is None else _under(system, task_of(example))
-            task = _named(task, maker.rows, row)
-            found.append((row, task, write(task, example, prefix)))
+            task = without_beginning(task_of(example))
+            task = _named(task if system is None else _under(system, task), maker.rows, row)
+            rendering = write(task, example, prefix)
+            found.append((row, replace(task, generation_prefix=rendering.generation_prefix), rendering))
         except DataError as error:
             faults.append(Fault(row, error.given, error.rule, error.remedy))
     samples = tokenize([rendering for _, _, rendering in found], maker.writer.tokenizer)
@@ -177,13 +179,17 @@ class _Writing:
         self.in_text = ControlText.of(self.writer.tokenizer, None)
 
     def __call__(self, task: Task, example: AnyExample, prefix: str) -> Rendering:
+        begun = task.generation_prefix + prefix
         if isinstance(task.prompt, str):
-            return waiting_text(task.prompt + prefix, self.writer.tokenizer, self.in_text)
+            rendering = waiting_text(task.prompt + begun, self.writer.tokenizer, self.in_text)
+            return replace(rendering, generation_prefix=begun)
         tools = example.tools if isinstance(example, Conversation) else ()
         rendering = waiting(Conversation(task.prompt, tools), self.writer, self.in_template)
-        size = len(rendering.text)
-        ordinary = tuple((size + a, size + b) for a, b in self.in_template.places(prefix))
-        return replace(rendering, text=rendering.text + prefix, ordinary=(*rendering.ordinary, *ordinary))
+        whole = joined(rendering.generation_prefix, begun)
+        text = rendering.text.removesuffix(rendering.generation_prefix) + whole
+        start = len(text) - len(begun)
+        ordinary = ((start + a, start + b) for a, b in self.in_template.places(begun))
+        return replace(rendering, text=text, ordinary=(*rendering.ordinary, *ordinary), generation_prefix=whole)
 
 
 def _require_short(preparation: Preparation, found: list[Waiting], kept: tuple[Waiting, ...], room: int) -> None:

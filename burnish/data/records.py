@@ -152,6 +152,9 @@ class Task:
     """The right answer, as text, or a list of tests; None: nothing to check against."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """All other columns of the row, for whoever checks."""
+    generation_prefix: str = field(default="", repr=False)
+    """What of the response stands in the prompt's tokens, behind `prompt`: a thought that the template opens, a begun
+    turn, a prefix. It is a part of what the response means; whoever reads a response reads both."""
 
 
 Example = Conversation | Completion

@@ -42,6 +42,8 @@ class Rendering:
     """Whether the text is a document, which may be cut into pieces."""
     labels: tuple[tuple[int, float], ...] = ()
     """The last characters of steps, rising, and how good each step is."""
+    generation_prefix: str = ""
+    """Of a prompt, the end of its text that belongs to the response: an opened thought, a begun turn, a prefix."""
 
 
 def render(
@@ -111,9 +113,9 @@ def _after_opened_thought(message: Message, before: str, whole: str) -> str:
     last. Then the turn is what the model itself would write: the rest of the thought, its end, the answer, and what the
     template puts after an answer. Of a message without a thought nobody knows what to learn: `whole` is returned.
     """
-    same = _common_prefix(before, whole)
+    same = common_prefix(before, whole)
     opened, rendered = before[same:], whole[same:]
-    raw = _raw(message)
+    raw = whole_turn(message)
     answer = raw.rpartition(_CLOSING)[2]
     written = next((text for text in (answer, answer.strip()) if rendered.startswith(text)), None)
     if opened.strip() != _OPENING or not raw.startswith(_OPENING) or written is None:
@@ -122,7 +124,7 @@ def _after_opened_thought(message: Message, before: str, whole: str) -> str:
     return before + rest + rendered[len(written) :]
 
 
-def _raw(message: Message) -> str:
+def whole_turn(message: Message) -> str:
     """The message as a model writes it, its thought in front."""
     said = message.content or ""
     thought = next((str(message.extra[key]) for key in _REASONING_KEYS if message.extra.get(key)), None)
@@ -201,17 +203,17 @@ def _first_difference(script: Script, turn: int, whole: str, changed: Message) -
     _, other = _turn(script.writer.script(replace(script.conversation, messages=messages)), turn)
     if other == whole:
         return len(whole)
-    return _common_prefix(whole, other)
+    return common_prefix(whole, other)
 
 
-def _common_prefix(one: str, other: str) -> int:
+def common_prefix(one: str, other: str) -> int:
     """How many characters both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _forced_otherwise(turn: int, before: str, whole: str) -> DataError:
-    same = _common_prefix(before, whole)
+    same = common_prefix(before, whole)
     return DataError(
         given=f"before messages[{turn}] the template's generation prompt writes {before[same:][:60]!r}, but the "
         f"rendered message has {whole[same:][:60]!r} there",

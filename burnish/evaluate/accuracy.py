@@ -13,14 +13,17 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from burnish.data.generation_prefix import opened_by_template, opened_by_text
 from burnish.data.maker import Maker
 from burnish.data.records import AnyExample, Completion, Conversation
 from burnish.errors import DataError
-from burnish.evaluate.texts import text_of
+from burnish.evaluate.texts import whole_text
 from burnish.sampling.base import Prompt
 from burnish.sampling.in_process import InProcess
 from burnish.sampling.params import SamplingParams
 from burnish.tasks.match import MatchRule, matches
+from burnish.tasks.wording import after_thoughts, in_thought
+from burnish.types import Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Question:
     """The right answer."""
     row: int
     """Index of the row that it comes from."""
+    generation_prefix: str = ""
+    """The end of the prompt's text that belongs to the answer: a thought that the template opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Sampled:
     prompt: str
     """What was asked, with the template's marks."""
     response: str
-    """What the model wrote, without control tokens."""
+    """The response from its beginning, also where the template wrote that, without control tokens."""
     reference: str
     """What the data answers."""
     correct: bool
@@ -93,7 +98,7 @@ def questions(maker: Maker, rows: Sequence[int] | None = None) -> tuple[Question
             continue
         prompt = tuple(int(token) for token in made.tokens[: int(made.prompt_lengths[0])])
         shown = str(maker.writer.tokenizer.decode(list(prompt)))
-        found.append(Question(prompt, shown, _said(example), reference, row))
+        found.append(Question(prompt, shown, _said(example), reference, row, _generation_prefix(example, maker)))
     return tuple(found)
 
 
@@ -136,11 +141,29 @@ def accuracy(
     samples = []
     for question in rows:
         answer = written.get(question.row)
-        said = "" if answer is None else text_of(tokenizer, answer, sampler.end_tokens)
-        right = answer is not None and matches(said, question.reference, match)
+        said = "" if answer is None else _whole(question, answer, tokenizer, sampler)
+        right = answer is not None and _is_right(said, question.reference, match)
         ended = answer is not None and answer.finish == "end"
         samples.append(Sampled(question.asked, said, question.reference, right, ended, question.row))
     return Accuracy(sum(sample.correct for sample in samples), len(samples), tuple(samples))
+
+
+def _whole(question: Question, answer: Response, tokenizer: PreTrainedTokenizerBase, sampler: InProcess) -> str:
+    return whole_text(tokenizer, question.prompt, answer, sampler.end_tokens, question.generation_prefix)
+
+
+def _is_right(said: str, reference: str, match: MatchRule) -> bool:
+    """Whether the answer is the reference's; thoughts are of neither, and a thought that does not end has no answer."""
+    return not in_thought(said) and matches(after_thoughts(said), after_thoughts(reference), match)
+
+
+def _generation_prefix(example: AnyExample, maker: Maker) -> str:
+    """What the prompt of the last answer has of the answer."""
+    if not isinstance(example, Conversation):
+        return opened_by_text(example.prompt) if isinstance(example, Completion) else ""
+    asked = replace(example, messages=example.messages[: example.turns[-1]])
+    text = maker.writer.write(asked, len(asked.messages), to_be_answered=True)
+    return opened_by_template(asked, maker.writer, text)
 
 
 def _said(example: AnyExample) -> str:

@@ -23,6 +23,7 @@ class Sample:
     prompt: str
     """For people, without a template's marks."""
     response: str
+    """From its beginning, also where that stands in the prompt: an opened thought, a prefix."""
     reference: str | None
     """The right answer, or one; None: there is none."""
     correct: bool | None

@@ -1,4 +1,4 @@
-"""Responses as text for people, whole or in pieces. Beside `verified`, whose text is for rewards."""
+"""Responses as text: for people, whole or in pieces, and for whoever judges them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from burnish.sampling.base import Prompt, Watcher
 from burnish.sampling.in_process import InProcess
 from burnish.sampling.params import SamplingParams
+from burnish.tasks.rows import Decode, decoded_after
 from burnish.types import Response
 
+_THOUGHT = ("<think>", "</think>")
 _UNFINISHED = "\ufffd"
 """What a decoder writes for the first bytes of a character whose other bytes are not there yet."""
 
@@ -21,6 +23,37 @@ def text_of(tokenizer: PreTrainedTokenizerBase, response: Response, ends: Collec
     tokens = response.tokens.tolist()
     kept = tokens[:-1] if tokens[-1] in ends else tokens
     return str(tokenizer.decode(kept, skip_special_tokens=True))
+
+
+def whole_text(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], response: Response, ends: Collection[int], prefix: str
+) -> str:
+    """The response from its beginning, also where that stands in the prompt, without control tokens but tags of
+    thoughts and without what ended it: where a thought ends decides what the answer is.
+
+    Args:
+        tokenizer: of the model that wrote.
+        prompt: token ids before the response.
+        response: what was written.
+        ends: token ids that end a response.
+        prefix: the end of the prompt's text that belongs to the response; "": nothing does.
+    """
+    written = decoded_after(prompt if prefix else [], response.tokens.tolist(), written_text(tokenizer, ends))
+    hidden = [token for token in tokenizer.all_special_tokens if token not in _THOUGHT]
+    for token in sorted(hidden, key=len, reverse=True):
+        written = written.replace(token, "")
+    return prefix + written
+
+
+def written_text(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> Decode:
+    """Turns the tokens of a response into the text that rewards see: all of it but the token that ends it. Control
+    tokens within it are shown, since the policy wrote them."""
+
+    def decode(tokens: Sequence[int]) -> str:
+        kept = tokens[:-1] if tokens and tokens[-1] in ends else tokens
+        return str(tokenizer.decode(list(kept), skip_special_tokens=False))
+
+    return decode
 
 
 def stream(

@@ -6,10 +6,8 @@ so a difference between training and held-out rewards is one of prompts and temp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
 
 from burnish.evaluate.examiner import Findings, Sample
 from burnish.model.policy import Policy
@@ -18,7 +16,7 @@ from burnish.sampling.params import SamplingParams
 from burnish.sources.draws import mean
 from burnish.sources.rollouts import Asked, Judging
 from burnish.tasks.answer import Answer
-from burnish.tasks.rows import answer_to
+from burnish.tasks.rows import Decode, answers_to
 from burnish.tasks.verdict import Verdict
 
 
@@ -33,7 +31,7 @@ class VerifiedExam:
     params: SamplingParams
     """With temperature 0: the likeliest token."""
     judge: Judging
-    decode: Callable[[Sequence[int]], str]
+    decode: Decode
     """Tokens of a response → its text."""
     pass_at: float
     """Reward from which on a response is right."""
@@ -42,15 +40,13 @@ class VerifiedExam:
         """The mean reward, whole and by part, and the share of right responses, over those that could be judged."""
         prompts = [Prompt(asked.tokens, row) for row, asked in self.asked]
         groups = self.sampler.sample(prompts, 1, self.params)
-        written = [group.responses[0] for group in groups]
         answers = [
-            answer_to(asked.task, self.decode(response.tokens.tolist()), response.tokens.tolist())
-            for (_, asked), response in zip(self.asked, written, strict=True)
+            answers_to(each.task, group, self.decode) for (_, each), group in zip(self.asked, groups, strict=True)
         ]
-        verdicts = [verdict for [verdict] in self.judge([[answer] for answer in answers])]
-        lengths = [float(len(response.tokens)) for response in written]
+        verdicts = [verdict for [verdict] in self.judge(answers)]
+        lengths = [float(len(group.responses[0].tokens)) for group in groups]
         rows = [row for row, _ in self.asked]
-        samples = [self._sample(*each) for each in zip(rows, answers, verdicts, strict=True)]
+        samples = [self._sample(row, said, v) for row, [said], v in zip(rows, answers, verdicts, strict=True)]
         return Findings({**self._figures(verdicts), "response_length": mean(lengths)}, samples)
 
     def _figures(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -68,14 +64,3 @@ class VerifiedExam:
         correct = verdict.reward >= self.pass_at if isinstance(verdict.reward, float) else None
         reference = None if answer.reference is None else str(answer.reference)
         return Sample(row, answer.asked, answer.text, reference, correct)
-
-
-def written_text(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> Callable[[Sequence[int]], str]:
-    """Turns the tokens of a response into the text that rewards see: all of it but the token that ends it. Control
-    tokens within it are shown, since the policy wrote them."""
-
-    def decode(tokens: Sequence[int]) -> str:
-        kept = tokens[:-1] if tokens and tokens[-1] in ends else tokens
-        return str(tokenizer.decode(list(kept), skip_special_tokens=False))
-
-    return decode

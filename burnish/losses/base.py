@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
-from burnish.types import Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, Group, LossOutput, Microbatch, Response, Scope, Score, TokenScores
 
 
 class Loss(Protocol):
@@ -53,9 +53,23 @@ class Adapts(Protocol):
         """Puts back what `memory` gave."""
 
 
+@runtime_checkable
+class KnowsSignal(Protocol):
+    """A loss that can say beforehand that a step teaches nothing. Of others, every step does."""
+
+    def has_signal(self, groups: Sequence[Group]) -> bool:
+        """False: the gradient of a step on these groups is exactly 0 whatever the weights are. The step then leaves
+        weights and optimizer as they are: its decay and its momentum would move them."""
+
+
+def has_signal(loss: Loss, groups: Sequence[Group]) -> bool:
+    """Whether a step on these groups may have a gradient, as far as the loss can say beforehand."""
+    return loss.has_signal(groups) if isinstance(loss, KnowsSignal) else True
+
+
 class Defaults:
-    """To inherit from: a loss that may contrast the responses of a group, is not linear in its scores, and takes
-    nothing from measured groups."""
+    """To inherit from: a loss that may contrast the responses of a group, is not linear in its scores, weighs every
+    token by its weight, and takes nothing from measured groups."""
 
     __slots__ = ()
 
@@ -70,3 +84,11 @@ class Defaults:
 
     def informed(self, scores: TokenScores, microbatch: Microbatch) -> Self:
         return self
+
+    def has_signal(self, groups: Sequence[Group]) -> bool:
+        """See `KnowsSignal`: some token has a weight."""
+        return any(group.prompt_weights is not None or _weighs(group.responses) for group in groups)
+
+
+def _weighs(responses: Sequence[Response]) -> bool:
+    return any(each.weights is None or bool(each.weights.any()) for each in responses)

@@ -31,7 +31,7 @@ from burnish.sources.shown import Rollout, Tried, shown
 from burnish.sources.stored import load_group, store_group
 from burnish.sources.told import rollout_figures
 from burnish.tasks.answer import Answer
-from burnish.tasks.rows import answer_to
+from burnish.tasks.rows import Decode, answers_to
 from burnish.tasks.verdict import Verdict, count_failures
 from burnish.types import Group
 
@@ -48,7 +48,7 @@ class Asked:
     tokens: torch.Tensor
     """[P] int64, with the generation prompt behind it."""
     task: Task
-    """What it means, and what an answer is checked against."""
+    """What it means, what of the response stands in it, and what an answer is checked against."""
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class RolloutSource:
     """At least one."""
     sampler: Sampler
     judge: Judging
-    decode: Callable[[Sequence[int]], str]
+    decode: Decode
     """Tokens of a response → the text that rewards see, without the tokens that end it."""
     rule: Rule
     params: SamplingParams
@@ -177,10 +177,10 @@ class RolloutSource:
         return [tuple(_without_cut(group) for group in lesson) for lesson in lessons]
 
     def _worth(self, tried: Tried) -> torch.Tensor:
-        """[n] what responses are worth; nan: not judged."""
+        """[n] float64, what responses are worth; nan: not judged."""
         if self.rule.combination == "sum":
             return tried.worth
-        weights = torch.tensor(list(self.weights.values()))
+        weights = torch.tensor(list(self.weights.values()), dtype=torch.float64)
         return combined([tried.outcomes(list(self.weights))], weights, self.rule.combination)[0]
 
     def _teaches(self, tried: Tried) -> bool:
@@ -207,18 +207,12 @@ class RolloutSource:
         return tried
 
     def _judged(self, rows: Sequence[int], groups: Sequence[Group]) -> list[Tried]:
-        texts = [tuple(self.decode(response.tokens.tolist()) for response in group.responses) for group in groups]
-        answers = [
-            [
-                answer_to(self.prompts[row].task, text, response.tokens.tolist())
-                for text, response in zip(said, group.responses, strict=True)
-            ]
-            for row, said, group in zip(rows, texts, groups, strict=True)
-        ]
+        tasks = [self.prompts[row].task for row in rows]
+        answers = [answers_to(task, group, self.decode) for task, group in zip(tasks, groups, strict=True)]
         judged = self.judge(answers)
         return [
-            Tried(row, self.prompts[row].task, _rewarded(group, verdicts), said, tuple(verdicts))
-            for row, group, said, verdicts in zip(rows, groups, texts, judged, strict=True)
+            Tried(row, task, _rewarded(group, verdicts), tuple(answer.written for answer in said), tuple(verdicts))
+            for row, task, group, said, verdicts in zip(rows, tasks, groups, answers, judged, strict=True)
         ]
 
 

@@ -31,6 +31,7 @@ class Tried:
     group: Group
     """Every response with its `reward`; None where nobody could judge."""
     texts: tuple[str, ...]
+    """What was written, without what of it stands in the prompt (`Task.generation_prefix`)."""
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -40,18 +41,17 @@ class Tried:
 
     @property
     def worth(self) -> Tensor:
-        """[n] rewards; nan: not judged."""
+        """[n] float64, rewards; nan: not judged."""
         rewards = [math.nan if each.reward is None else each.reward for each in self.group.responses]
-        return torch.tensor(rewards)
+        return torch.tensor(rewards, dtype=torch.float64)
 
     def outcomes(self, parts: Sequence[str]) -> Tensor:
-        """[n, K] of the rewards with these names; nan: not judged by it, or without a reward at all."""
-        return torch.tensor(
-            [
-                [_number(verdict.parts.get(name)) if response.reward is not None else math.nan for name in parts]
-                for response, verdict in zip(self.group.responses, self.verdicts, strict=True)
-            ]
-        )
+        """[n, K] float64, of the rewards with these names; nan: not judged by it, or without a reward at all."""
+        rows = [
+            [_number(verdict.parts.get(name)) if response.reward is not None else math.nan for name in parts]
+            for response, verdict in zip(self.group.responses, self.verdicts, strict=True)
+        ]
+        return torch.tensor(rows, dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class Rollout:
     """Of the prompt, among all that are tried."""
     prompt: str
     response: str
+    """From its beginning, also where that stands in the prompt."""
     reference: str | None
     reward: float
     parts: dict[str, float | str | None]
@@ -116,7 +117,8 @@ def shown(
 def _contributions(each: Tried, index: int, weights: Mapping[str, float], combination: Combination) -> dict[str, float]:
     if not weights:
         return {}
-    found = contributions(each.outcomes(list(weights)), torch.tensor(list(weights.values())), combination)[index]
+    factors = torch.tensor(list(weights.values()), dtype=torch.float64)
+    found = contributions(each.outcomes(list(weights)), factors, combination)[index]
     return {name: value for name, value in zip(weights, found.tolist(), strict=True) if not math.isnan(value)}
 
 

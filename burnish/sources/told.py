@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from burnish.rounding import deviation
 from burnish.sources.draws import mean
 from burnish.sources.shown import Tried
 from burnish.types import Group, Response
@@ -33,7 +34,7 @@ def rollout_figures(
             parts.setdefault(name, []).append(outcome)
     return {
         "reward": mean(judged),
-        "reward_std": mean([_deviation(each.rewards) for each in tried]),
+        "reward_std": mean([deviation(each.rewards) for each in tried]),
         **{f"reward/{name}": mean(values) for name, values in parts.items()},
         "unjudged": float(len(responses) - len(judged)),
         "unjudged_share": 1 - len(judged) / len(responses),
@@ -60,10 +61,6 @@ def _repeated(tokens: Sequence[int]) -> float:
     """Share of the n-grams that stood before in the response; 0 where it is too short to have any."""
     grams = [tuple(tokens[start : start + N_GRAM]) for start in range(len(tokens) - N_GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(torch.tensor(values, dtype=torch.float64).std()) if len(values) > 1 else 0.0
 
 
 def _logprobs(responses: Sequence[Response]) -> list[float]:

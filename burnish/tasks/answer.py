@@ -20,13 +20,23 @@ class Answer:
 
     prompt: Spoken
     text: str
-    """What was written, without the tokens that end a turn."""
+    """The response from its beginning, without the tokens that end a turn: `generation_prefix` and what was written."""
     reference: object = None
     """The right answer, mostly text; None: the row has none."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """All other columns of the row, by name."""
     token_ids: tuple[int, ...] | None = None
-    """The response's tokens; None: nobody tokenised it."""
+    """The tokens that were written; None: nobody tokenised it."""
+    generation_prefix: str = ""
+    """The beginning of `text` that stood in the prompt: a thought that the template opened, a begun turn, a prefix."""
+
+    def __post_init__(self) -> None:
+        assert self.text.startswith(self.generation_prefix), "a response begins with what stood of it in the prompt"
+
+    @property
+    def written(self) -> str:
+        """What the model wrote itself. For its length alone: what a response says is `text`."""
+        return self.text.removeprefix(self.generation_prefix)
 
     @property
     def asked(self) -> str:
@@ -43,5 +53,12 @@ class Answer:
     @property
     def key(self) -> str:
         """sha256 of everything in it; the same content gives the same key in every process."""
-        parts = (self.prompt, self.text, self.reference, sorted(self.extra.items()), self.token_ids)
+        parts = (
+            self.prompt,
+            self.text,
+            self.reference,
+            sorted(self.extra.items()),
+            self.token_ids,
+            self.generation_prefix,
+        )
         return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()

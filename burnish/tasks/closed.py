@@ -18,7 +18,7 @@ from burnish.tasks.mathematics import reference_answer
 from burnish.tasks.number import literal
 from burnish.tasks.reward import Reward, text_reference
 from burnish.tasks.verdict import UnusableRow
-from burnish.tasks.wording import after_thoughts, disguised, plain_mathematics, spaced, without_prompt
+from burnish.tasks.wording import after_thoughts, disguised, in_thought, plain_mathematics, spaced, without_prompt
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -32,19 +32,19 @@ _ALONE = re.compile(r"^[\s*_\"'`]*\(?([A-Za-z])\)?[\s.*_\"'`]*$")
 
 
 class ExactReward(Reward):
-    """1 if the response is the reference, character by character; white space at the ends does not count."""
+    """1 if the answer is the reference, character by character; white space at the ends does not count."""
 
     name: Literal["exact"] = "exact"
 
     def score(self, answer: Answer) -> bool:
-        return answer.text.strip() == text_reference(answer).strip()
+        return not in_thought(answer.text) and after_thoughts(answer.text).strip() == text_reference(answer).strip()
 
     def known_good(self, answer: Answer) -> str | None:
         return text_reference(answer)
 
 
 class NormalisedReward(Reward):
-    """1 if the response is the reference but for case, punctuation, articles and white space.
+    """1 if the answer is the reference but for case, punctuation, articles and white space.
 
     A reference may be a list: any of its texts is right. Letters are compared as they are: look-alikes differ.
     """
@@ -60,7 +60,10 @@ class NormalisedReward(Reward):
 
 
 class RegexReward(Reward):
-    """1 if the response matches a regular expression (Python's ``re``)."""
+    """1 if the response matches a regular expression (Python's ``re``); none matches a thought that does not end.
+
+    The whole response is looked at, its thought too: an expression may be of the form of both.
+    """
 
     name: Literal["regex"] = "regex"
     pattern: str | None = None
@@ -82,6 +85,8 @@ class RegexReward(Reward):
             pattern = re.compile(self.pattern if self.pattern is not None else text_reference(answer))
         except re.error as error:
             raise UnusableRow(f"the reference is no regular expression: {error}") from error
+        if in_thought(answer.text):
+            return False
         found = pattern.fullmatch(answer.text.strip()) if self.where == "whole" else pattern.search(answer.text)
         return found is not None
 

@@ -28,8 +28,6 @@ class FormatReward(Reward):
     name: Literal["format"] = "format"
     tags: tuple[str, ...] = ("think",)
     """Names of the tags in their order."""
-    opened: bool = False
-    """Whether the prompt's template has written the first opening tag already."""
 
     @field_validator("tags", mode="before")
     @classmethod
@@ -42,7 +40,7 @@ class FormatReward(Reward):
         return tags
 
     def score(self, answer: Answer) -> bool:
-        text = f"<{self.tags[0]}>{answer.text}" if self.opened else answer.text
+        text = answer.text
         counts = (text.count(mark) for tag in self.tags for mark in (f"<{tag}>", f"</{tag}>"))
         if any(count != 1 for count in counts):
             return False
@@ -120,12 +118,16 @@ class RepetitionReward(Reward):
 
 
 def length(answer: Answer, unit: Unit) -> int:
-    """How long a response is. Raises UnusableRow for tokens where nobody tokenised it."""
+    """How much the model wrote, without what stood in the prompt: limits of tokens are of that too.
+
+    Raises:
+        UnusableRow: for tokens, where nobody tokenised it.
+    """
     if unit == "tokens":
         if answer.token_ids is None:
             raise UnusableRow("the response has no tokens; set unit: words or characters")
         return len(answer.token_ids)
-    return len(answer.text.split()) if unit == "words" else len(answer.text)
+    return len(answer.written.split()) if unit == "words" else len(answer.written)
 
 
 def _said(text: str) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from burnish.config.settings import Settings
+from burnish.rounding import summed
 from burnish.tasks.answer import Answer
 from burnish.tasks.verdict import Failure, Outcome, UnusableRow, Verdict
 
@@ -138,4 +138,4 @@ def combine(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> Verdict:
         if isinstance(part, Failure):
             return Verdict(parts, Failure(part.kind, f"{reward.key}: {part.detail}"))
     judged = [reward.weight * part for reward, part in counted if isinstance(part, float)]
-    return Verdict(parts, math.fsum(judged) if judged else None)
+    return Verdict(parts, summed(judged) if judged else None)

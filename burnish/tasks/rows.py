@@ -5,22 +5,39 @@ Between `burnish.data`, whose `Task` says what a row asks, and the rewards. Only
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from burnish.data.records import Message, Said, Task
 from burnish.tasks.answer import Answer, Spoken
+from burnish.types import Group
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids → text, without a token that ends a turn at their end."""
 
 
-def answer_to(task: Task, text: str, token_ids: Sequence[int] | None = None) -> Answer:
-    """A response to a task.
+def answer_to(task: Task, written: str, token_ids: Sequence[int] | None = None) -> Answer:
+    """A response to a task, with what of it stood in the prompt.
 
     Args:
         task: what the row asks, with its reference.
-        text: what was written, decoded without the tokens that end a turn.
+        written: what the model wrote, decoded without the tokens that end a turn.
         token_ids: its tokens; None: not known, and rewards that count tokens cannot judge it.
     """
     tokens = None if token_ids is None else tuple(int(token) for token in token_ids)
-    return Answer(_spoken(task.prompt), text, task.reference, task.extra, tokens)
+    begun = task.generation_prefix
+    return Answer(_spoken(task.prompt), begun + written, task.reference, task.extra, tokens, begun)
+
+
+def answers_to(task: Task, group: Group, decode: Decode) -> list[Answer]:
+    """The responses of a group to its task."""
+    listed = (response.tokens.tolist() for response in group.responses)
+    prompt = group.prompt.tolist() if task.generation_prefix else []
+    return [answer_to(task, decoded_after(prompt, tokens, decode), tokens) for tokens in listed]
+
+
+def decoded_after(prompt: Sequence[int], tokens: Sequence[int], decode: Decode) -> str:
+    """The text of tokens behind others, both decoded together: alone, many tokenizers would drop a space between."""
+    return decode([*prompt, *tokens])[len(decode(prompt)) :] if prompt else decode(tokens)
 
 
 def _spoken(said: Said) -> Spoken:

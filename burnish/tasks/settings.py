@@ -57,9 +57,10 @@ KNOWN_ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "max_completion_length": "most",
         "overlong_buffer": "buffer",
         "schema": "against",
+        "opened": "known from the prompt: what its template opens is a part of the response; remove it",
     }
 )
-"""Names that other tools use for the same thing."""
+"""Names that other tools use for the same thing, and one that is needed no more."""
 
 
 def read_rewards(written: object) -> tuple[Reward, ...]:

@@ -80,7 +80,7 @@ def try_rewards(judge: Judge, rows: Sequence[Answer]) -> Tried:
     tried = [reward for reward in rewards if reward.truth]
     asked = [trial for reward in tried for trial in _known(reward, rows)]
     with Judge(tuple(tried), judge.workers) as alone:
-        verdicts = alone([[replace(rows[row], text=text)] for row, _, _, text in asked]) if tried else []
+        verdicts = alone([[_whole(rows[row], text)] for row, _, _, text in asked]) if tried else []
     trials = []
     for (row, part, kind, text), [verdict] in zip(asked, verdicts, strict=True):
         outcome = verdict.parts[part]
@@ -88,6 +88,11 @@ def try_rewards(judge: Judge, rows: Sequence[Answer]) -> Tried:
             trials.append(Trial(row, part, kind, text, outcome, _as_it_must_be(kind, outcome)))
     untried = tuple(reward.key for reward in rewards if not any(trial.part == reward.key for trial in trials))
     return Tried(tuple(trials), untried)
+
+
+def _whole(row: Answer, text: str) -> Answer:
+    """A known answer, which is a whole response: nothing of it stands in the prompt."""
+    return replace(row, text=text, generation_prefix="")
 
 
 def _as_it_must_be(kind: Kind, outcome: Outcome) -> bool:

@@ -51,15 +51,17 @@ _LOOKALIKES = dict(
 )
 
 
+def in_thought(text: str) -> bool:
+    """Whether a text ends within a thought: the last ``<think>`` has no ``</think>`` behind it."""
+    return "<think>" in text.rpartition("</think>")[2]
+
+
 def after_thoughts(text: str) -> str:
-    """What is said after the last ``</think>``; nothing, if thinking never ends.
+    """The answer of a whole turn: what is said after the last ``</think>``; nothing, if a thought does not end.
 
     Example: ``after_thoughts("<think>5? 6?</think>It is 6.") == "It is 6."``
     """
-    _, closed, said = text.rpartition("</think>")
-    if closed:
-        return said
-    return "" if "<think>" in text else text
+    return "" if in_thought(text) else text.rpartition("</think>")[2]
 
 
 def without_prompt(text: str, prompt: str) -> str:

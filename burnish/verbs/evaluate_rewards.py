@@ -5,7 +5,6 @@ Beside `evaluation`. The prompts, the sampler and the rewards are those of the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from pydantic import Field, model_validator
 from burnish.data.prompts import Prompts
 from burnish.evaluate.pairs import Share
 from burnish.evaluate.passes import mean_pass_at
-from burnish.evaluate.verified import written_text
+from burnish.evaluate.texts import written_text
 from burnish.model.ends import ends_of_answers
 from burnish.model.open import open_model
 from burnish.sampling.base import Prompt
@@ -25,7 +24,7 @@ from burnish.stages.conditions import out_of_memory_explained
 from burnish.tasks.answer import Answer
 from burnish.tasks.judge import Judge
 from burnish.tasks.reward import Reward
-from burnish.tasks.rows import answer_to
+from burnish.tasks.rows import Decode, answers_to
 from burnish.tasks.settings import read_rewards
 from burnish.tasks.verdict import Verdict
 from burnish.verbs.prompts import Asking
@@ -141,15 +140,7 @@ def evaluate_passes(model: str, settings: PassEvaluation, *, base: str | None = 
     )
 
 
-def _answers(
-    found: Prompts, sampler: InProcess, decode: Callable[[Sequence[int]], str], settings: PassEvaluation
-) -> list[list[Answer]]:
+def _answers(found: Prompts, sampler: InProcess, decode: Decode, settings: PassEvaluation) -> list[list[Answer]]:
     asked = [Prompt(torch.tensor(each.tokens), each.row) for each in found.waiting]
-    written = [
-        [response.tokens.tolist() for response in group.responses]
-        for group in sampler.sample(asked, settings.responses, settings.params)
-    ]
-    return [
-        [answer_to(each.task, decode(tokens), tokens) for tokens in group]
-        for each, group in zip(found.waiting, written, strict=True)
-    ]
+    groups = sampler.sample(asked, settings.responses, settings.params)
+    return [answers_to(each.task, group, decode) for each, group in zip(found.waiting, groups, strict=True)]

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, model_validator
 
 from burnish.data.prompts import Prompts, Waiting
-from burnish.evaluate.verified import written_text
+from burnish.evaluate.texts import written_text
 from burnish.model.ends import ends_of_answers
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.open import Opened, open_model
@@ -25,7 +25,7 @@ from burnish.sampling.base import Prompt, Watcher
 from burnish.sampling.in_process import InProcess, open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.conditions import out_of_memory_explained
-from burnish.tasks.rows import answer_to
+from burnish.tasks.rows import Decode, answers_to
 from burnish.types import Group, Response
 from burnish.verbs.prompts import Asking
 from burnish.verbs.response_file import AnswerFile, answer_file, refuse_existing
@@ -111,7 +111,7 @@ def generate(model: str, settings: Generation, *, output: Path | None = None, ba
             file = answer_file(output, _identity(opened, settings, found))
         with file as answers:
             resumed = len(answers.lines)
-            lines = _Lines(opened, settings, ends)
+            lines = _Lines(written_text(opened.tokenizer, ends), settings.logprobs)
             _write(sampler, found.waiting[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
     rows = len(found.preparation.maker.rows)
     return Generated(
@@ -174,36 +174,28 @@ class _InOrder(Watcher):
             self._next += 1
 
 
+@dataclass(frozen=True, slots=True)
 class _Lines:
     """Groups as lines of the file."""
 
-    def __init__(self, opened: Opened, settings: Generation, ends: Sequence[int]) -> None:
-        self._settings, self._decode = settings, written_text(opened.tokenizer, ends)
-        self._tokenizer = opened.tokenizer
+    decode: Decode
+    logprobs: bool
 
     def __call__(self, waiting: Waiting, group: Group) -> dict[str, Any]:
-        task, responses = waiting.task, group.responses
-        prompt = answer_to(task, "").prompt
+        task, answers = waiting.task, answers_to(waiting.task, group, self.decode)
+        prompt = answers[0].prompt
         line: dict[str, Any] = {"row": waiting.row, "prompt": prompt if isinstance(prompt, str) else list(prompt)}
-        line |= {"responses": [self._text(group, each) for each in responses]}
-        line |= {"finish": [each.finish for each in responses]}
+        line |= {"responses": [answer.text for answer in answers]}
+        line |= {"finish": [each.finish for each in group.responses]}
         if task.reference is not None:
             line["reference"] = task.reference
         if task.extra:
             line["extra"] = dict(task.extra)
-        if self._settings.logprobs:
+        if self.logprobs:
             line["prompt_ids"] = group.prompt.tolist()
-            line["token_ids"] = [each.tokens.tolist() for each in responses]
-            line["logprobs"] = [_rounded(each) for each in responses]
+            line["token_ids"] = [each.tokens.tolist() for each in group.responses]
+            line["logprobs"] = [_rounded(each) for each in group.responses]
         return line
-
-    def _text(self, group: Group, response: Response) -> str:
-        """What was written, without the token that ended it; with the prefix, whose tokens are the prompt's."""
-        tokens = response.tokens.tolist()
-        if not self._settings.prefix:
-            return self._decode(tokens)
-        prompt = group.prompt.tolist()  # decoded together: alone, many tokenizers would drop a space between
-        return self._settings.prefix + self._decode([*prompt, *tokens])[len(self._decode(prompt)) :]
 
 
 def _rounded(response: Response) -> list[float]:

@@ -156,12 +156,14 @@ class GradientSpike:
 
 
 class NothingTrained:
-    """Gradient exactly 0 several times, the same loss to the last bit for long, or learning rate 0 at the start."""
+    """Gradient exactly 0 several times, the same loss to the last bit for long, or learning rate 0 at the start.
+
+    Where the steps were skipped, the cause is known: no response was better than another."""
 
     name = "nothing_trained"
 
     def __init__(self) -> None:
-        self._no_gradient = 0
+        self._no_gradient = self._skipped = 0
         self._same_loss = 1
         self._loss: float | None = None
         self._first = True
@@ -172,11 +174,18 @@ class NothingTrained:
             return None
         first, self._first = self._first, False
         self._no_gradient = self._no_gradient + 1 if figures.get("grad_norm") == 0 else 0
-        self._same_loss = self._same_loss + 1 if loss == self._loss else 1
+        skipped = "skipped" in figures
+        self._skipped = self._skipped + 1 if skipped else 0
+        self._same_loss = self._same_loss + 1 if loss == self._loss and not skipped else 1
         self._loss = loss
         if first and figures.get("learning_rate") == 0:
             return "the learning rate of the first step is 0: it changes nothing"
-        if self._no_gradient == NO_GRADIENT:
+        if self._skipped == NO_GRADIENT:
+            return (
+                f"all responses to a prompt get the same reward, for {NO_GRADIENT} steps, which were skipped: the task "
+                "is too easy or too hard for this model, or the reward does not tell answers apart (samples.jsonl)"
+            )
+        if self._no_gradient == NO_GRADIENT and not self._skipped:
             return f"the gradient is exactly 0 for {NO_GRADIENT} steps: nothing depends on the trained weights"
         if self._same_loss == SAME_LOSS:
             return f"the loss is the same to the last bit for {SAME_LOSS} steps: nothing is learned, or rows repeat"

@@ -213,7 +213,7 @@ def test_several_rewards_are_normalised_by_part(policy):
     for group in groups:
         parts = tried[id(group.responses[0].tokens)].outcomes(list(weights))
         [expected] = combined([parts], torch.tensor([1.0, 2.0]), "normalised_sum")
-        assert torch.tensor([float(response.advantages[0]) for response in group.responses]).equal(expected)
+        assert torch.tensor([float(response.advantages[0]) for response in group.responses]).equal(expected.float())
     shown = [sample for sample in mine.samples if sample.advantage is not None]
     assert shown
     for sample in shown:

@@ -142,3 +142,17 @@ class Silent:
 
 def has_torch(answer):
     return "torch" in sys.modules
+
+
+def ends_with_five(answer):
+    """Its own way to find the answer, which relies on the thought being in the text."""
+    return _answer_in(answer.text).endswith("5")
+
+
+def all_end_with_five(completions):
+    return [_answer_in(messages[0]["content"]).endswith("5") for messages in completions]
+
+
+def _answer_in(text):
+    _, _, said = text.rpartition("</think>")
+    return "" if "<think>" in said else said

@@ -40,6 +40,8 @@ def judged(
 RIGHT: dict[str, tuple[object, str, object]] = {
     "exact": ("exact", " Paris\n", "Paris"),
     "exact number": ("exact", "4", 4),
+    "exact after a thought": ("exact", "<think>Rome?</think>\nParis", "Paris"),
+    "regex of thought and answer": ({"name": "regex", "pattern": r"<think>.*</think>\d"}, "<think>Hm.</think>5", None),
     "normalised": ("normalised", "<think>Hm.</think>The  PARIS!", "paris"),
     "normalised, one of several": ("normalised", "the Big Apple", ["New York", "Big Apple"]),
     "regex": ({"name": "regex", "pattern": r"\d{3}"}, " 123 ", None),
@@ -64,7 +66,6 @@ RIGHT: dict[str, tuple[object, str, object]] = {
         "<think>\nHm.\n</think>\n<answer>4</answer>\n",
         None,
     ),
-    "format opened by the prompt": ({"name": "format", "opened": True}, "Hm.</think> 4", None),
 }
 
 WRONG: dict[str, tuple[object, str, object]] = {
@@ -116,7 +117,10 @@ WRONG: dict[str, tuple[object, str, object]] = {
         "<think>a</think><answer>4</answer> or 5",
         None,
     ),
-    "format opened twice": ({"name": "format", "opened": True}, "<think>a</think> 4", None),
+    "format opened twice": ("format", "<think><think>a</think> 4", None),
+    "thoughts that do not end": ("number", "<think>a</think>The answer is 5. <think>Or 4?", "5"),
+    "exact in a thought": ("exact", "<think>Paris", "<think>Paris"),
+    "regex in a thought": ({"name": "regex", "pattern": "5", "where": "anywhere"}, "<think>Perhaps 5", None),
 }
 
 UNUSABLE: dict[str, tuple[object, object]] = {

@@ -57,6 +57,7 @@ def test_they_travel() -> None:
         ({"name": "overlong", "most": 4, "buffer": 5}, "at most the limit"),
         ({"name": "number", "relative": 1.0}, "always right"),
         ({"name": "format", "tags": ["<think>"]}, "without < and >"),
+        ({"name": "format", "opened": True}, "here it is known from the prompt"),
         ({"name": "format", "tags": []}, "name of a tag"),
         ({"name": "format", "tags": ["a", "a"]}, "once"),
         ({"name": "regex", "pattern": "("}, "regular expression"),

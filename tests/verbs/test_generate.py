@@ -15,7 +15,7 @@ from burnish.data.records import Conversation, Message
 from burnish.data.template import choose_template
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError, RecipeError, RunError, UserError
-from burnish.evaluate.verified import written_text
+from burnish.evaluate.texts import written_text
 from burnish.model.load import load_tokenizer
 from burnish.model.open import open_model
 from burnish.sampling.base import Prompt

@@ -185,3 +185,12 @@ def test_on_held_out_rows_the_first_values_are_the_measure():
         ("both_fall", 3),
         ("both_fall", 6),
     ]
+
+
+def test_steps_that_were_skipped_have_a_cause():
+    """Equal rewards, not weights on which nothing depends; and the same loss of 0 is no second sign."""
+    series = [{**line, "train/skipped": 1.0} for line in lines([0.0] * 30, [0.0] * 30)]
+    alerts = Alerts()
+    [alert] = [alert for line in series for alert in alerts.observe(line)]
+    assert (alert.name, alert.step) == ("nothing_trained", NO_GRADIENT)
+    assert "all responses to a prompt get the same reward" in alert.message

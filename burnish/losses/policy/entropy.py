@@ -11,14 +11,14 @@ weight it does not change: nothing is computed twice, and the loss of a step dep
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from burnish.losses.policy.gradient import PolicyGradient
-from burnish.types import Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, Group, LossOutput, Microbatch, Scope, Score, TokenScores
 
 MEASURED = "policy_entropy"
 """What the loss watches, and the controller reads: nats per token."""
@@ -63,6 +63,10 @@ class EntropyControl:
 
     def informed(self, scores: TokenScores, microbatch: Microbatch) -> EntropyControl:
         return self
+
+    def has_signal(self, groups: Sequence[Group]) -> bool:
+        """See `losses.KnowsSignal`."""
+        return self.loss.has_signal(groups)
 
     def observe(self, sums: Mapping[str, Tensor]) -> Mapping[str, float]:
         """Takes the entropy that the step measured, which waits for the device; returns the weight that it had."""

@@ -28,7 +28,7 @@ a *reward* it is right (`credit.shaping`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -38,7 +38,7 @@ from burnish.losses.policy.importance import LIMIT, importance_weights, is_limit
 from burnish.losses.policy.settings import PolicyGradientSettings
 from burnish.losses.policy.surrogate import limits, objective
 from burnish.losses.preference.responses import num_tokens, sum_per_response
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Component, Denominator, Group, LossOutput, Microbatch, Response, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,10 @@ class PolicyGradient(PolicyGradientSettings):
 
     def informed(self, scores: TokenScores, microbatch: Microbatch) -> PolicyGradient:
         return self
+
+    def has_signal(self, groups: Sequence[Group]) -> bool:
+        """See `losses.KnowsSignal`: some trained token has an advantage other than 0, or another term has a weight."""
+        return bool(self.beta or self.entropy) or any(_credited(each) for group in groups for each in group.responses)
 
     @property
     def _denominator(self) -> Denominator:
@@ -149,6 +153,11 @@ class PolicyGradient(PolicyGradientSettings):
             "sampler_gap": Component(gap.sum(), Denominator.TOKENS),
             "correction_limited": Component(limited.sum(), Denominator.TOKENS),
         }
+
+
+def _credited(response: Response) -> bool:
+    assert response.advantages is not None, "responses are credited before they are learned from"
+    return bool((response.advantages[response.trainable] != 0).any())
 
 
 def _constant(stream: Tensor | None, like: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from burnish.credit.credit import Credit
 from burnish.credit.pairing import Pairing
 from burnish.credit.settings import PairingSettings
 from burnish.evaluate.examiner import Examiner
-from burnish.evaluate.verified import VerifiedExam, written_text
+from burnish.evaluate.texts import written_text
+from burnish.evaluate.verified import VerifiedExam
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.preference.build import built

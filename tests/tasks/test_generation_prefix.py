@@ -1,0 +1,109 @@
+"""What stands of a response in its prompt is a part of what rewards judge, wherever the border lies.
+
+The law, for every reward: the verdict depends on the response from its beginning, and not on how much of it the prompt
+had. The exceptions measure how much the model wrote: `length` and `overlong`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from burnish.data.records import Message, Task
+from burnish.tasks.answer import Answer
+from burnish.tasks.calling import call
+from burnish.tasks.reward import Reward
+from burnish.tasks.rows import answer_to
+from burnish.tasks.settings import BUILTIN, read_rewards
+
+NURSERY = Path(__file__).with_name("nursery.py")
+OPENED = "<think>\n"
+THOUGHT = "First guess: {}. Hmm, let me think again"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A reward with a right answer to a row."""
+
+    written: object
+    right: str
+    reference: object = None
+    extra: dict[str, object] | None = None
+
+    def judged(self, text: str, prefix: str) -> object:
+        """The verdict on a response of which the prompt had `prefix`."""
+        task = Task((Message("user", "2+3?"),), self.reference, self.extra or {}, prefix)
+        [outcome] = call(self.reward, [answer_to(task, text.removeprefix(prefix), range(len(text) - len(prefix)))])
+        return outcome
+
+    @property
+    def reward(self) -> Reward:
+        [reward] = read_rewards(self.written)
+        reward.prepare()
+        return reward
+
+
+CASES = {
+    "math": Case("math", r"It is \boxed{5}", "5"),
+    "number": Case("number", "The answer is 5", "5"),
+    "choice": Case("choice", "The answer is (B)", "B"),
+    "exact": Case("exact", "five", "five"),
+    "normalised": Case("normalised", "The Five!", "five"),
+    "regex": Case({"name": "regex", "pattern": r"\b5\b", "where": "anywhere"}, "It is 5", None),
+    "json_schema": Case({"name": "json_schema", "against": {"type": "integer"}}, "5"),
+    "instructions": Case(
+        "instructions", "Five is it", None, {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    ),
+    "format": Case("format", "It is 5"),
+    "own": Case(f"{NURSERY}:ends_with_five", "It is 5"),
+    "own, of lists": Case(f"{NURSERY}:all_end_with_five", "It is 5"),
+}
+VERIFIERS = sorted(CASES)
+MEASURES = {"repetition": Case("repetition", "five is five is five is five is five")}
+ALSO = {"length", "overlong", "reward_model"}
+"""How much was written, and a model's number, which is of the whole response in its own template (test_learned)."""
+
+
+def test_every_reward_is_here() -> None:
+    assert {name.partition(",")[0] for name in (*CASES, *MEASURES)} - {"own"} == set(BUILTIN) - ALSO
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_a_thought_that_the_prompt_opened_and_nobody_closed_earns_nothing(name: str) -> None:
+    case = CASES[name]
+    for said in (case.right, THOUGHT.format(case.right), f"a</think>b<think>{case.right}"):
+        assert case.judged(OPENED + said, OPENED) == 0
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_one_that_is_closed_and_answered_is_paid(name: str) -> None:
+    case = CASES[name]
+    assert case.judged(f"{OPENED}Which? None.</think>\n{case.right}", OPENED) == 1
+
+
+@pytest.mark.parametrize("name", [*VERIFIERS, *MEASURES])
+def test_the_verdict_does_not_depend_on_where_the_border_lies(name: str) -> None:
+    case = (CASES | MEASURES)[name]
+    right = f"{OPENED}Hm, no.</think>\n{case.right}"
+    for text in (right, OPENED + case.right, case.right, f"a</think>b<think>{case.right}"):
+        outcomes = {case.judged(text, text[:border]) for border in range(len(text))}
+        assert len(outcomes) == 1, f"{text!r}: {outcomes}"
+
+
+@pytest.mark.parametrize("unit", ["tokens", "words", "characters"])
+def test_lengths_are_of_what_was_written(unit: str) -> None:
+    """Limits of tokens are of that too."""
+    [reward] = read_rewards({"name": "length", "target": 3, "slack": 1, "unit": unit})
+    written = "abc" if unit == "characters" else "a b c"
+    answer = answer_to(Task("p", generation_prefix="<think> five words or more "), written, [1, 2, 3])
+    assert reward.score(answer) == 1
+
+
+def test_a_response_begins_with_its_prefix() -> None:
+    answer = answer_to(Task("2+3?", generation_prefix="It is"), " 5", [7])
+    assert (answer.text, answer.written, answer.generation_prefix) == ("It is 5", " 5", "It is")
+    assert answer.key != Answer("2+3?", "It is 5", token_ids=(7,)).key, "lengths differ"
+    with pytest.raises(AssertionError, match="begins with"):
+        Answer("2+3?", "5", generation_prefix="It is")
