@@ -24,7 +24,7 @@ class Settings(BaseModel):
         strict=True,
         hide_input_in_errors=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,  # what editors show of a key, see `recipe.editors`
+        use_attribute_docstrings=True,  # what editors show of a key, see `recipe.json_schema`
     )
 
 
