@@ -90,6 +90,14 @@ def test_plain_text_is_judged_as_plain_text(world: Path):
     assert judge(Answer("2+2=", " 4")) != judge(Answer("2+2=", " 5"))
 
 
+def test_what_stood_in_the_prompt_is_judged_too(world: Path):
+    judge = LearnedJudge.open(str(world / "one"), None, {})
+    for prompt in ("2+2=", ({"role": "user", "content": "2+2?"},)):
+        whole = judge(Answer(prompt, "It is 4."))
+        assert judge(Answer(prompt, "It is 4.", generation_prefix="It is")) == whole
+        assert judge(Answer(prompt, " 4.")) != whole
+
+
 def test_what_is_no_reward(world: Path):
     for settings, words in (
         ({"model": str(world / "model")}, "a language model"),
