@@ -6,6 +6,7 @@ from burnish.watch.meter import Meter
 from burnish.watch.progress import Progress, open_progress
 from burnish.watch.quiet import quiet_transformers
 from burnish.watch.report import refresh_report, write_report
+from burnish.watch.seen import Seen
 from burnish.watch.trackers import TrackerName
 from burnish.watch.tracking import NOWHERE, Tracking, require_installed
 from burnish.watch.trying import AlarmName
@@ -17,6 +18,7 @@ __all__ = [
     "Listeners",
     "Meter",
     "Progress",
+    "Seen",
     "TrackerName",
     "Tracking",
     "Watch",
