@@ -22,6 +22,7 @@ from burnish.sources.base import Source, Tells
 from burnish.step import Trainer
 from burnish.stopping import Stopping
 from burnish.types import Group
+from burnish.watch.seen import Seen
 from burnish.watch.watch import Listeners, Watch
 
 
@@ -54,7 +55,9 @@ class Stage:
             Interrupted: asked to stop; a checkpoint was written.
         """
         policy, say = self.trainer.policy, listeners.progress.say
-        stand = Stand(self.trainer, self.source, {"stopping": self.stopping, "loss": self.loss}, self.facts)
+        seen = Seen()
+        remembering = {"stopping": self.stopping, "loss": self.loss, "seen": seen}
+        stand = Stand(self.trainer, self.source, remembering, self.facts)
         done = resume(folder, stand, say)
         computed, alarms = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
         with Watch(self.name, done, self.source.num_steps, listeners, *computed, alarms) as watch:
@@ -65,14 +68,16 @@ class Stage:
             if self.rehearsal:
                 rehearse(self.trainer, self.rehearsal, self.loss, self.tokens_per_microbatch)
             watch.begin()
+            seen.begin()
             for step, groups in enumerate(self.source, start=done + 1):
                 if self.stopping.over:
                     break
                 factor = self.schedule.factor(step - 1)
                 sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
                 rate = factor * self.trainer.optimizer.settings.learning_rate
-                told = self._told(step, folder)
-                watch.step(step, sums, rate, policy.num_tokens(groups), policy.num_flops(groups), told)
+                told, tokens = self._told(step, folder), policy.num_tokens(groups)
+                counted = seen.count(samples=_num_samples(groups), tokens=tokens, epoch=self.source.epoch)
+                watch.step(step, sums, rate, tokens, policy.num_flops(groups), told, counted)
                 if watch.alarm is not None:
                     self.stopping.heed(step, watch.alarm)
                 self._after(step, folder, stand, watch, stop)
@@ -118,3 +123,8 @@ class Stage:
             if figures:
                 watch.evaluated(step, figures)
                 self.stopping.evaluated(step, figures, policy.trained_parameters())
+
+
+def _num_samples(groups: Sequence[Group]) -> int:
+    """Responses that a step trains on; those that are only measured do not count."""
+    return sum(len(group.responses) for group in groups if group.trained)

@@ -46,7 +46,7 @@ def sft(
     seed: int = 0,
     epochs: float = 1.0,
     max_steps: int | None = None,
-    shuffle: bool = True,
+    epoch_rows: int | None = None,
     loss: Loss | None = None,
 ) -> Method:
     """Supervised fine-tuning: the likelihood of given responses (Wei et al. 2021, arXiv 2109.01652).
@@ -54,7 +54,12 @@ def sft(
     Groups of one response from rows of data; no credit rule; cross-entropy over the trained tokens of the whole step.
     """
     source = RowSource(
-        rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps, shuffle=shuffle
+        rows,
+        sequences_per_step=sequences_per_step,
+        seed=seed,
+        epochs=epochs,
+        max_steps=max_steps,
+        epoch_rows=epoch_rows,
     )
     return Method(source, loss or CrossEntropy())
 
@@ -81,7 +86,7 @@ def prefer(
     seed: int = 0,
     epochs: float = 1.0,
     max_steps: int | None = None,
-    shuffle: bool = True,
+    epoch_rows: int | None = None,
 ) -> Method:
     """Learning from comparisons and verdicts; which method it is, the loss says (see `burnish.losses.preference`).
 
@@ -90,7 +95,12 @@ def prefer(
     `max_length` tokens.
     """
     source: Source = RowSource(
-        rows, sequences_per_step=sequences_per_step, seed=seed, epochs=epochs, max_steps=max_steps, shuffle=shuffle
+        rows,
+        sequences_per_step=sequences_per_step,
+        seed=seed,
+        epochs=epochs,
+        max_steps=max_steps,
+        epoch_rows=epoch_rows,
     )
     if mismatches:
         source = MismatchingSource(source, seed=seed, max_length=max_length)
@@ -108,7 +118,7 @@ def reward(
     seed: int = 0,
     epochs: float = 1.0,
     max_steps: int | None = None,
-    shuffle: bool = True,
+    epoch_rows: int | None = None,
 ) -> Method:
     """A reward model from comparisons (Christiano et al. 2017, arXiv 1706.03741; Ouyang et al. 2022, arXiv 2203.02155).
 
@@ -121,7 +131,7 @@ def reward(
         seed=seed,
         epochs=epochs,
         max_steps=max_steps,
-        shuffle=shuffle,
+        epoch_rows=epoch_rows,
     )
     return Method(source, loss or BradleyTerry())
 

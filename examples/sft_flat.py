@@ -59,14 +59,17 @@ def learning_rate(step: int) -> float:
     return arguments.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def row_number(index: int) -> int:
-    """Rows in the order of an endless row of shuffled epochs."""
-    epoch, place = divmod(index, len(rows))
-    return int(np.random.default_rng([arguments.seed, epoch]).permutation(len(rows))[place])
-
+per_step = min(arguments.rows_per_step, len(rows))
+order: list[int] = []
+"""Row numbers: shuffled epochs one after the other, without a row twice in a step where two of them meet."""
+for epoch in range(math.ceil(arguments.steps * per_step / len(rows))):
+    shuffled = np.random.default_rng([arguments.seed, epoch]).permutation(len(rows)).tolist()
+    begun = order[len(order) // per_step * per_step :]
+    free = [row for row in shuffled if row not in begun][: per_step - len(begun)]
+    order += free + [row for row in shuffled if row not in free]
 
 for step in range(arguments.steps):
-    batch = [rows[row_number(step * arguments.rows_per_step + k)] for k in range(arguments.rows_per_step)]
+    batch = [rows[row] for row in order[step * per_step : (step + 1) * per_step]]
     trained = sum(sum(mask) for _, mask in batch)
     loss = 0.0
     for tokens, mask in batch:

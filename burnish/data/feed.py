@@ -1,8 +1,11 @@
-"""What a run learns from, drawn by draw, from its first step on: also while the rest is still being made into tokens.
+"""What a run learns from, draw by draw, from its first step on: also while the rest is still being made into tokens.
 
 Over `prepare`, under the sources. A large set is made ready by a process beside the training, which puts it into the
 cache; until that is done, the rows of a step are made on the spot. Both give the same groups, so when it is done leaves
 no trace in what is learned. What is wrong with a row shows when it is drawn, or when all are ready.
+
+Where rows may be left out (`Preparation.may_leave_out`), all are made ready first: an epoch has the usable ones, each
+once, so their number has to be known before the first is drawn.
 """
 
 from __future__ import annotations
@@ -21,27 +24,26 @@ from burnish.types import Group
 AT_ONCE = 8192
 """Rows that are made ready before the training begins: a few seconds, and mistakes in them show first."""
 
-_EMPTY = 256
-"""Rows without groups that are made on the spot, before all are waited for."""
 _LOOKED_AT = 256
 """Rows among which the longest is sought while the others are not ready."""
 
 
 class Feed(Sequence[Sequence[Group]]):
-    """The groups of each draw: of a row (none if the row is left out), or one piece of a document. A context manager:
-    leaving it ends what is done beside.
+    """The groups of each draw: of a usable row, or one piece of a document. A context manager: leaving it ends what is
+    done beside.
 
-    Example: ``feed = Feed(preparation); feed[3]``, the groups of the fourth row; ``feed.whole().report``.
+    Example: ``feed = Feed(preparation); feed[3]``, the groups of the fourth usable row; ``feed.whole().report``.
     """
 
     def __init__(self, preparation: Preparation, told: Callable[[int, int], None] | None = None) -> None:
-        """Begins to make the rows ready, if they are not in the cache; few rows, or documents, are so at once.
+        """Begins to make the rows ready, if they are not in the cache. Few rows are made ready at once, and so are rows
+        of which it is not known how many draws they give: documents, and those that may be left out.
 
         Args:
             told: called with the rows done and all rows while the caller has to wait for them.
 
         Raises:
-            DataError: something is wrong with the rows; without documents and with many rows, this may show later.
+            DataError: something is wrong with the rows; of many, this may show later.
         """
         self.preparation = preparation
         self._told = told
@@ -49,10 +51,10 @@ class Feed(Sequence[Sequence[Group]]):
         self._prepared: Prepared | None = None
         self._draws: Sequence[Sequence[Group]] = ()
         self._then: Callable[[Prepared], None] | None = None
-        self._num_empty = 0
         maker = preparation.maker
-        many = len(maker.rows) > AT_ONCE and not maker.format.documents
-        if many and kept_samples(maker) is None:
+        self._counts = maker.format.documents or preparation.may_leave_out
+        """Whether the number of draws is known only when all rows are ready."""
+        if len(maker.rows) > AT_ONCE and not self._counts and kept_samples(maker) is None:
             self._beside = make_beside(maker)
         if self._beside is None:
             self.whole()
@@ -99,6 +101,8 @@ class Feed(Sequence[Sequence[Group]]):
                 self._beside = None
             self._prepared = self.preparation.whole(told=self._told)
             self._draws = self._prepared.draws
+            usable = len(self._draws) == len(self.preparation.maker.rows)
+            assert usable or self._counts, "where no row may be left out, each is drawn"
             if self._then is not None:
                 self._then(self._prepared)
         return self._prepared
@@ -110,18 +114,16 @@ class Feed(Sequence[Sequence[Group]]):
         if self.prepared is not None:
             return self._draws[index]
         try:
-            groups = self.preparation.row(range(len(self))[index])
+            return self.preparation.row(range(len(self))[index])
         except DataError:
             self.whole()  # which says what is wrong with all rows, not with one
             raise
-        self._num_empty += not groups
-        if self._num_empty > _EMPTY:  # usable rows are rare, if there are any: they are not sought one by one
-            self.whole()
-        return groups
 
     def example(self) -> tuple[tuple[str, bool], ...]:
         """The first group as text, in runs: (text, whether it is learned)."""
-        return self.preparation.example(_EMPTY) or self.whole().report.example
+        if self.prepared is None and (first := self.preparation.example()):
+            return first
+        return self.whole().report.example
 
     def longest(self, most: int) -> list[Group]:
         """The longest groups, so many at most; of rows that are not ready yet, those among the first ones."""

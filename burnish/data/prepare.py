@@ -73,8 +73,8 @@ class Prepared(Sequence[Group]):
 
     @property
     def draws(self) -> Sequence[Sequence[Group]]:
-        """What is drawn as one: the groups of a row (none if it was left out), or each piece of documents."""
-        return _Pieces(self) if self.samples.notes[:, DOCUMENT].any() else _ByRow(self)
+        """What is drawn as one: the groups of each usable row, or each piece of documents."""
+        return _Pieces(self) if self.samples.notes[:, DOCUMENT].any() else _ByRow.of(self)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -93,17 +93,23 @@ class Prepared(Sequence[Group]):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _ByRow(Sequence[Sequence[Group]]):
-    """The groups of each row: none of a row that was left out, several where the template rewrites earlier turns."""
+    """The groups of each usable row: one, or several where the template rewrites earlier turns."""
 
     prepared: Prepared
+    opens: NDArray[np.int64]
+    """[usable rows + 1] the first group of each, and the number of groups."""
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> _ByRow:
+        firsts = np.unique(prepared.picked.group_rows, return_index=True)[1]
+        return cls(prepared, np.append(firsts, len(prepared)))
 
     def __len__(self) -> int:
-        return len(self.prepared.origin)
+        return len(self.opens) - 1
 
-    def __getitem__(self, row: int) -> Sequence[Group]:  # type: ignore[override]  # taken singly
-        index = range(len(self))[row]
-        first, last = np.searchsorted(self.prepared.picked.group_rows, (index, index + 1))
-        return self.prepared[int(first) : int(last)]
+    def __getitem__(self, index: int) -> Sequence[Group]:  # type: ignore[override]  # taken singly
+        at = range(len(self))[index]
+        return self.prepared[int(self.opens[at]) : int(self.opens[at + 1])]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -164,10 +170,16 @@ class Preparation:
         maker = Maker(rows, chosen, writer, train_on, control_text, within, comparison)
         return cls(maker, max_length, overlong, max_unusable)
 
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether the rules let rows be left out: how many are usable is then known of all together alone. False: every
+        row is usable, or stops the run."""
+        return self.overlong == "drop" or self.max_unusable > 0
+
     @cached_property
     def identity(self) -> str:
         """sha256 of all that decides the groups. Known before any is made."""
-        parts = ["burnish preparation 2", self.maker.content, self.max_length, self.overlong, self.max_unusable]
+        parts = ["burnish preparation 3", self.maker.content, self.max_length, self.overlong, self.max_unusable]
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
     def whole(self, workers: int | None = None, told: Callable[[int, int], None] | None = None) -> Prepared:
@@ -191,7 +203,7 @@ class Preparation:
         return Prepared(samples, picked, rows, _report(self.maker, samples, picked, unusable), unusable)
 
     def row(self, row: int) -> tuple[Group, ...]:
-        """The groups of one row, made on the spot: those that `whole` gives for it; none if it is left out.
+        """The groups of one row, made on the spot: those that `whole` gives for it; none if it may be left out, and is.
 
         Raises:
             DataError: the row is unusable or too long, and the rule is to stop.
@@ -202,14 +214,11 @@ class Preparation:
             raise unusable_error(self.maker.rows, faults, 0)
         return tuple(_group(samples, picked, at, self.maker.rows) for at in range(picked.num_groups))
 
-    def example(self, most: int) -> tuple[tuple[str, bool], ...]:
-        """The first group as text, in runs: (text, whether it is learned); nothing if so many rows have none."""
-        for row in range(min(most, len(self.maker.rows))):
-            samples = self.maker.make(row, row + 1)
-            picked, _ = self._picked(samples)
-            if len(picked.starts):
-                return _shown(samples, picked, self.maker.writer.tokenizer)
-        return ()
+    def example(self) -> tuple[tuple[str, bool], ...]:
+        """The first group of the first row as text, in runs: (text, whether it is learned); nothing if it has none."""
+        samples = self.maker.make(0, 1)
+        picked, _ = self._picked(samples)
+        return _shown(samples, picked, self.maker.writer.tokenizer) if picked.num_groups else ()
 
     def _picked(self, samples: Stretch) -> tuple[Picked, list[Fault]]:
         picked, hopeless = pick(self.maker.rows, samples, self.max_length, self.overlong)
@@ -249,6 +258,7 @@ def _report(maker: Maker, samples: Stretch, picked: Picked, unusable: tuple[Unus
         format=chosen.name,
         unused_columns=chosen.unused(rows.columns),
         rows=len(rows),
+        usable=len(np.unique(picked.group_rows)),
         conversations=conversations,
         groups=picked.num_groups,
         dropped=picked.dropped,

@@ -43,6 +43,8 @@ class DataReport:
     """Columns that the format does not look at."""
     rows: int
     """Rows read."""
+    usable: int
+    """Rows of which something is learned: an epoch draws each of them once (of documents, each of their pieces)."""
     conversations: int
     """Rows that the chat template wrote; the others are plain text."""
     groups: int

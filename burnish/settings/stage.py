@@ -36,7 +36,7 @@ class Training(Reading, Optimisation):
     """Special tokens that tokenizer and model are given where they lack them: template (what the named template marks
     turns with), or a list; null: none."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the data; null: 1, unless max_steps is given."""
+    """Passes over the usable rows; null: 1, unless max_steps is given."""
     max_steps: Positive | None = None
     """Optimiser steps, instead of epochs; null: as many as the epochs take."""
     gradient_checkpointing: bool | Annotated[int, Field(ge=2)] = False

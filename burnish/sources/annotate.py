@@ -133,6 +133,10 @@ class AnnotatedSource:
     def num_steps(self) -> int:
         return self.source.num_steps
 
+    @property
+    def epoch(self) -> float:
+        return self.source.epoch
+
     def __iter__(self) -> Iterator[Sequence[Group]]:
         groups = iter(self.source)
         for _ in range(self.steps, self.num_steps):

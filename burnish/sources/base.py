@@ -18,6 +18,10 @@ class Source(Protocol):
     def num_steps(self) -> int:
         """Steps of the whole stage, known before it begins."""
 
+    @property
+    def epoch(self) -> float:
+        """Passes over the rows, or prompts, that were drawn so far; 1.5: the second one is half done."""
+
     def __iter__(self) -> Iterator[Sequence[Group]]:
         """The groups of each remaining step, in order."""
 

@@ -27,6 +27,10 @@ class MismatchingSource:
     def num_steps(self) -> int:
         return self.source.num_steps
 
+    @property
+    def epoch(self) -> float:
+        return self.source.epoch
+
     def __iter__(self) -> Iterator[Sequence[Group]]:
         for groups in self.source:
             self.steps += 1

@@ -25,7 +25,6 @@ from burnish.sampling.base import Prompt, Sampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.draws import Draws, mean
 from burnish.sources.replay import Buffer, Lesson
-from burnish.sources.rows import num_draws
 from burnish.sources.settings import RolloutSettings
 from burnish.sources.shown import Rollout, Tried, shown
 from burnish.sources.stored import load_group, store_group
@@ -78,9 +77,8 @@ class RolloutSource:
 
     def __post_init__(self) -> None:
         assert len(self.prompts) > 0, "there is something to try"
-        size = self.settings.groups_per_step
-        wanted = num_draws(len(self.prompts), sequences_per_step=size, epochs=self.epochs, max_steps=self.max_steps)
-        self._num_steps = math.ceil(wanted / size)
+        wanted = max(1, round(self.epochs * len(self.prompts)))
+        self._num_steps = self.max_steps or math.ceil(wanted / self.settings.groups_per_step)
         self._draws = Draws(len(self.prompts), self.seed, self.curriculum)
         replayed = self.settings.replayed
         self._buffer = None if replayed is None else Buffer(replayed, self.seed)
@@ -92,6 +90,11 @@ class RolloutSource:
     @property
     def num_steps(self) -> int:
         return self._num_steps
+
+    @property
+    def epoch(self) -> float:
+        """Prompts that were tried, those of replaced groups included, over all prompts."""
+        return self._draws.position / len(self.prompts)
 
     def __iter__(self) -> Iterator[Sequence[Group]]:
         """The groups of each remaining step, which are written only then.

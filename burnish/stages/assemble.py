@@ -96,7 +96,7 @@ class _Draws(TypedDict):
     seed: int
     epochs: float
     max_steps: int | None
-    shuffle: bool
+    epoch_rows: int | None
 
 
 def _draws(inputs: Inputs) -> _Draws:
@@ -106,7 +106,7 @@ def _draws(inputs: Inputs) -> _Draws:
         "seed": inputs.opener.recipe.seed,
         "epochs": settings.epochs or 1.0,
         "max_steps": settings.max_steps,
-        "shuffle": inputs.shuffle,
+        "epoch_rows": inputs.epoch_rows,
     }
 
 

@@ -18,6 +18,7 @@ from burnish.data.gate import Gate
 from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
 from burnish.model.open import model_named
+from burnish.recipe.epochs import epoch_line, share_lines, usable_of
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.recipe import METHODS, Recipe
 from burnish.settings.stage import FromAnswers, Training
@@ -104,8 +105,8 @@ class Inputs:
     train: Opened
     feed: Feed
     """The groups of `train`; large sets are still being made ready when the training begins."""
-    shuffle: bool
-    """False: the feed has only the rows that the run draws, in their order."""
+    epoch_rows: int | None
+    """Rows of an epoch, where the feed has only those that the run draws, in their order; None: it has all."""
     held_out: HeldOut | None
     """None: nothing is measured but the training itself."""
     gate: Gate | None = None
@@ -120,9 +121,11 @@ class Inputs:
         held_out = HeldOut.of(opener.stage, opener.reader, told)
         train, gate = opener.reader.gate(train, held_out.gate if held_out else None)
         rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
-        shuffle = draws >= rows or train.data.format.documents  # how many pieces documents give is not known
-        preparation = train.preparation if shuffle else train.drawn(draws, opener.recipe.seed)
-        return cls(opener, train, Feed(preparation, told), shuffle, held_out, gate)
+        # Which rows an epoch begins with is known without looking at them where all of them are drawn, or stop the run.
+        if draws < rows and not train.data.format.documents and not train.preparation.may_leave_out:
+            drawn = train.drawn(draws, opener.recipe.seed)
+            return cls(opener, train, Feed(drawn, told), rows, held_out, gate)
+        return cls(opener, train, Feed(train.preparation, told), None, held_out, gate)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -160,14 +163,26 @@ class Inputs:
         for gate in self.gates.values():
             yield from gate.lines()
         rows, format = self.train.data.rows, self.train.data.format
-        if not self.shuffle:
+        if self.epoch_rows is not None:
             yield f"the run ends within its first epoch: it reads {len(self.feed):,} of {len(rows):,} rows"
         if self.feed.prepared is None:
             yield f"{rows.source}: {len(self.feed):,} rows ({format.name}), which become tokens beside the training"
+        yield from self._epoch()
         if self.held_out is not None:
             yield from self.held_out.groups.report.lines()
         example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.example())
         yield f"the first row, with what is learned in ⟦ ⟧:\n{example}"
+
+    def _epoch(self) -> Iterator[str]:
+        """How long an epoch is; where rows may be left out, all are ready, and it says how many are usable."""
+        per_step, draws = self.opener.stage.draws_per_step, self.epoch_rows or len(self.feed)
+        if self.train.data.format.documents:
+            yield epoch_line(draws, "pieces of documents", per_step)
+            return
+        counted = self.feed.whole() if self.train.preparation.may_leave_out else None
+        yield epoch_line(draws, "rows", per_step, usable_of(counted) if counted else "")
+        if counted and len(self.train.data.parts) > 1 and counted.report.usable < counted.report.rows:
+            yield from share_lines(counted)
 
     def lines(self) -> Iterator[str]:
         """What became of the rows, for people; waits until all are ready."""

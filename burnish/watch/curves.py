@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, TypeGuard
 
 from burnish.watch.figures import Figure, figure, rank
+from burnish.watch.seen import COUNTERS
 
 WIDTH, HEIGHT = 1000.0, 300.0
 BUCKETS = 400
@@ -24,7 +25,7 @@ SMOOTH_SHARE = 0.04
 """Of the points: how many the smooth line's mean looks at on either side together."""
 DECADES = 1.5
 """Powers of ten between the lowest and the highest value from which on an axis is logarithmic."""
-NOT_FIGURES = frozenset({"step", "count"})
+NOT_FIGURES = frozenset({"step", "count", *COUNTERS})
 
 Point = tuple[float, float]
 """Step and value."""

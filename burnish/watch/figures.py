@@ -55,6 +55,7 @@ FIGURES = {
     "rollout/reward": Figure("Reward", short, before="reward "),
     "rollout/response_length": Figure("Response length", brief, after=" tokens long"),
     "reward": Figure("Reward", short, before="reward "),
+    "epoch": Figure("Epoch", short, before="epoch "),
     "tokens_per_second": Figure("Tokens per second", short, after=" tokens/s"),
     "mfu": Figure("Model-FLOP utilisation", percent, after=" of peak"),
     "learning_rate": Figure("Learning rate", brief, before="lr "),

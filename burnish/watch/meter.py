@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class _Entry:
     figures: Mapping[str, Tensor | float]
     tokens: int
     flops: float
+    seen: Mapping[str, float]
 
 
 class Meter:
@@ -54,15 +56,23 @@ class Meter:
         """Time begins to count anew: what passed since the last flush was not training."""
         self._since = time.perf_counter()
 
-    def record(self, step: int, figures: Mapping[str, Tensor | float], tokens: int, flops: float) -> None:
-        """Keeps a step's figures; `tokens` are all tokens that it computed, with so many FLOPs of the model."""
-        self._buffer.append(_Entry(step, figures, tokens, flops))
+    def record(
+        self,
+        step: int,
+        figures: Mapping[str, Tensor | float],
+        tokens: int,
+        flops: float,
+        seen: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Keeps a step's figures and its counters (`Seen`); `tokens` are all tokens that it computed, with so many
+        FLOPs of the model."""
+        self._buffer.append(_Entry(step, figures, tokens, flops, seen))
 
     def flush(self) -> dict[str, float]:
         """Writes what was recorded, a line per step.
 
         Returns:
-            The means of the figures over these steps, and those of `_speed`; empty if nothing was recorded.
+            The means of the figures over these steps, those of `_speed`, and the epoch; empty if nothing was recorded.
 
         Raises:
             DivergenceError: a figure of some step is not a finite number. The lines are written all the same.
@@ -72,15 +82,16 @@ class Meter:
         rows = [_read(entry.figures) for entry in self._buffer]
         speed = self._speed()
         lines: list[Line] = [
-            {"stage": self._stage, "step": entry.step, **row, **speed}
+            {"stage": self._stage, "step": entry.step, **entry.seen, **row, **speed}
             for entry, row in zip(self._buffer, rows, strict=True)
         ]
         means = _means(rows)
+        epoch = {name: value for name, value in self._buffer[-1].seen.items() if name == "epoch"}
         self._buffer.clear()
         self._write(lines)
         _require_finite(lines)
         self.restart()
-        return {**means, **speed}
+        return {**means, **speed, **epoch}
 
     def _speed(self) -> dict[str, float]:
         """What depends on the clock and the machine, over the buffered steps.

@@ -98,15 +98,16 @@ class Watch:
         tokens: int,
         flops: float,
         rollouts: Mapping[str, float] = MappingProxyType({}),
+        seen: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """A step was done: its sums, how many tokens and FLOPs of the model it took, and figures of the responses that
-        were written for it. Waits for nothing."""
+        """A step was done: its sums, how many tokens and FLOPs of the model it took, figures of the responses that were
+        written for it, and the stage's counters (`Seen.count`). Waits for nothing."""
         figures = {f"train/{name}": value for name, value in sums.items()}
         figures |= {
             "train/learning_rate": learning_rate,
             **{f"rollout/{name}": each for name, each in rollouts.items()},
         }
-        self._meter.record(step, figures, tokens, flops)
+        self._meter.record(step, figures, tokens, flops, seen)
         told = {name: value for name, value in figures.items() if name.startswith("rollout/")}
         self.alarm = next((alert.message for alert in self._alarms.observe({"step": step, **told})), None)
 

@@ -40,11 +40,26 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
 
 
+def sixty() -> list[dict[str, object]]:
+    return [talk("why", "x" * (i % 50 + 1), "and", "y" * (i % 3)) for i in range(60)]
+
+
 @pytest.fixture
 def path(write: Write) -> str:
-    rows = [talk("why", "x" * (i % 50 + 1), "and", "y" * (i % 3)) for i in range(60)]
+    """Two of sixty rows cannot be used."""
+    rows = sixty()
     rows[7] = rows[31] = {"messages": []}
     return write(*rows)
+
+
+@pytest.fixture
+def whole(write: Write) -> str:
+    """Sixty rows that can be used."""
+    return write(*sixty(), name="whole.jsonl")
+
+
+STRICT = {"max_unusable": 0.0}
+"""No row may be left out, so a feed need not wait for all."""
 
 
 def preparation(path: str, tokenizer: PreTrainedTokenizerBase, **rules: object) -> Preparation:
@@ -92,12 +107,13 @@ RULES = {
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 def test_a_row_on_the_spot_is_that_of_the_whole_set(path: str, rules: dict[str, object]) -> None:
     prepared = (made := preparation(path, make_tokenizer(), **rules)).whole()
-    counts = [len(groups) for groups in prepared.draws]
-    assert len(counts) == 60
-    assert counts[7] == counts[31] == 0
-    assert sum(counts) == len(prepared)
-    assert all(same(made.row(row), prepared.draws[row]) for row in range(60))
-    assert made.example(1) == prepared.report.example
+    on_the_spot = [made.row(row) for row in range(60)]
+    assert on_the_spot[7] == on_the_spot[31] == ()
+    usable = [groups for groups in on_the_spot if groups]
+    assert len(prepared.draws) == len(usable) == prepared.report.usable
+    assert all(itertools.starmap(same, zip(usable, prepared.draws, strict=True)))
+    assert sum(map(len, usable)) == len(prepared)
+    assert made.example() == prepared.report.example
 
 
 def test_pieces_of_documents_are_drawn_one_by_one(write: Write, beside: None) -> None:
@@ -109,10 +125,10 @@ def test_pieces_of_documents_are_drawn_one_by_one(write: Write, beside: None) ->
     assert all(same(feed[i], [prepared[i]]) for i in range(len(feed)))
 
 
-def test_what_is_drawn_does_not_tell_when_the_set_became_ready(path: str, never_ready: None) -> None:
+def test_what_is_drawn_does_not_tell_when_the_set_became_ready(whole: str, never_ready: None) -> None:
     tokenizer = make_tokenizer()
     told: list[Prepared] = []
-    feed = Feed(preparation(path, tokenizer))
+    feed = Feed(preparation(whole, tokenizer, **STRICT))
     feed.when_ready(told.append)
     early = [list(groups) for groups in RowSource(feed, sequences_per_step=8, seed=3, epochs=2)]
     assert (feed.prepared, told) == (None, [])
@@ -120,19 +136,19 @@ def test_what_is_drawn_does_not_tell_when_the_set_became_ready(path: str, never_
     assert told == [ready]
     late = [list(groups) for groups in RowSource(feed, sequences_per_step=8, seed=3, epochs=2)]
     assert all(itertools.starmap(same, zip(early, late, strict=True)))
-    again = Feed(preparation(path, tokenizer))
+    again = Feed(preparation(whole, tokenizer, **STRICT))
     assert again.prepared is not None, "it is in the cache"
     again.when_ready(told.append)
     assert len(told) == 2
 
 
-def test_another_process_makes_it_ready(path: str, beside: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_makes_it_ready(whole: str, beside: None, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     make_beside = burnish.data.feed.make_beside
     monkeypatch.setattr(
         burnish.data.feed, "make_beside", lambda maker: started.append(make_beside(maker)) or started[-1]
     )
-    feed = Feed(preparation(path, make_tokenizer()))
+    feed = Feed(preparation(whole, make_tokenizer(), **STRICT))
     first = feed[0]
     (process,) = started
     process.wait()
@@ -141,21 +157,32 @@ def test_another_process_makes_it_ready(path: str, beside: None, monkeypatch: py
     assert same(feed[0], first)
 
 
-def test_a_process_that_fails_is_not_needed(path: str, beside: None) -> None:
-    feed = Feed(preparation(path, make_tokenizer()))
+def test_a_process_that_fails_is_not_needed(whole: str, beside: None) -> None:
+    feed = Feed(preparation(whole, make_tokenizer(), **STRICT))
     assert feed._beside is not None
     feed._beside.stop()
     assert feed.prepared is not None
-    assert len(feed.prepared) == 58
+    assert len(feed.prepared) == 60
 
 
 def test_without_a_cache_all_is_made_at_once(
-    path: str, beside: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: str, beside: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "file" / "below"))
-    assert Feed(preparation(path, make_tokenizer())).prepared is not None
+    assert Feed(preparation(whole, make_tokenizer(), **STRICT)).prepared is not None
     assert not cache_folder().exists()
+
+
+@pytest.mark.parametrize("rules", [{}, {"overlong": "drop", "max_length": 40, **STRICT}], ids=["max_unusable", "drop"])
+def test_where_rows_may_be_left_out_the_usable_ones_are_counted_first(
+    whole: str, never_ready: None, rules: dict[str, object]
+) -> None:
+    """Whether the set is in the cache or not: the number of draws is known before the first."""
+    for _ in ("not in the cache", "in the cache"):
+        feed = Feed(preparation(whole, make_tokenizer(), **rules))
+        assert feed.prepared is not None
+        assert len(feed) == feed.prepared.report.usable
 
 
 def test_a_row_that_cannot_be_used_stops_when_it_is_drawn(path: str, never_ready: None) -> None:
@@ -167,25 +194,21 @@ def test_a_row_that_cannot_be_used_stops_when_it_is_drawn(path: str, never_ready
         feed.whole()
 
 
-def test_a_row_that_is_too_long_stops_when_it_is_drawn(path: str, never_ready: None) -> None:
+def test_a_row_that_is_too_long_stops_when_it_is_drawn(whole: str, never_ready: None) -> None:
     """And the message is about all rows, not about this one."""
-    feed = Feed(preparation(path, make_tokenizer(), max_length=40))
+    feed = Feed(preparation(whole, make_tokenizer(), max_length=40, **STRICT))
     assert feed[0]
-    with pytest.raises(DataError, match=r"of 58 samples of .* are longer than 40 tokens"):
+    with pytest.raises(DataError, match=r"of 60 samples of .* are longer than 40 tokens"):
         feed[40]
 
 
-def test_where_no_row_is_left_all_are_waited_for(path: str, never_ready: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(burnish.data.feed, "_EMPTY", 5)
-    feed = Feed(preparation(path, make_tokenizer(), max_length=5, overlong="drop"))
+def test_where_no_row_is_left_the_run_does_not_begin(path: str, never_ready: None) -> None:
     with pytest.raises(DataError, match=r"no sample of .* is left"):
-        list(RowSource(feed, sequences_per_step=8, seed=0))
-    with pytest.raises(DataError, match=r"no sample of .* is left"):
-        feed.example()
+        Feed(preparation(path, make_tokenizer(), max_length=5, overlong="drop"))
 
 
-def test_rows_are_settled_before_a_checkpoint(path: str, never_ready: None) -> None:
-    source = RowSource(feed := Feed(preparation(path, make_tokenizer())), sequences_per_step=8, seed=0)
+def test_rows_are_settled_before_a_checkpoint(whole: str, never_ready: None) -> None:
+    source = RowSource(feed := Feed(preparation(whole, make_tokenizer(), **STRICT)), sequences_per_step=8, seed=0)
     assert feed.prepared is None
     source.settle()
     assert feed.prepared is not None
@@ -207,12 +230,12 @@ def test_the_identity_is_of_all_that_decides(path: str) -> None:
     assert preparation(path, make_tokenizer()).identity == identities[0]
 
 
-def test_the_longest_of_rows_that_are_ready_and_of_those_that_are_not(path: str, never_ready: None) -> None:
+def test_the_longest_of_rows_that_are_ready_and_of_those_that_are_not(whole: str, never_ready: None) -> None:
     """Sixty rows are few enough to look at all, also before they are ready."""
-    feed = Feed(preparation(path, make_tokenizer()))
+    feed = Feed(preparation(whole, make_tokenizer(), **STRICT))
     early = [group.num_tokens for group in feed.longest(5)]
     assert feed.prepared is None
-    whole = feed.whole()
-    assert early == sorted(whole.lengths.tolist(), reverse=True)[:5]
+    ready = feed.whole()
+    assert early == sorted(ready.lengths.tolist(), reverse=True)[:5]
     assert [group.num_tokens for group in feed.longest(5)] == early
-    assert len(feed.longest(1000)) == len(whole)
+    assert len(feed.longest(1000)) == len(ready)

@@ -85,7 +85,7 @@ def weights(output: Path) -> dict[str, str]:
 
 def figures(output: Path) -> list[dict[str, object]]:
     """The lines of metrics.jsonl without what depends on the clock and the process."""
-    clocked = {"tokens_per_second", "seconds_per_step", "mfu", "memory_gib"}
+    clocked = {"tokens_per_second", "seconds_per_step", "mfu", "memory_gib", "wall_time_s"}
     clocked |= {"rollout/seconds_sampling", "rollout/seconds_judging"}
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in clocked} for line in lines]

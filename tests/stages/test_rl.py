@@ -23,12 +23,13 @@ from burnish.recipe.read import stage_recipe
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.sources.annotate import logprobs
+from burnish.sources.draws import Draws
 from burnish.stages.policy import open_policy
 from burnish.stages.rl.build import learning_of, longest_tried
 from burnish.stages.rl.data import Practice
 from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Opener
-from burnish.stop_rule import StopRule
+from burnish.stopping import StopRule
 from burnish.tasks.answer import Answer
 from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.learned_judge import LearnedJudge
@@ -261,7 +262,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(world, tmp_path, kind):
     resumed = run(world, tmp_path / "cut", **settings)
     one, other = weights(whole), weights(resumed)
     assert all(one[name].equal(other[name]) for name in one)
-    for figure in ("train/loss", "train/entropy_weight", "rollout/replayed", "rollout/replayed_age", "eval/reward"):
+    counted = ("epoch", "samples_seen", "tokens_seen")
+    figures = ("train/loss", "train/entropy_weight", "rollout/replayed", "rollout/replayed_age", "eval/reward")
+    for figure in (*counted, *figures):
         told = [[(line["step"], line[figure]) for line in lines(run) if figure in line] for run in (whole, resumed)]
         assert told[0] == told[1]
 
@@ -428,6 +431,25 @@ def test_prompts_that_leave_no_room(world):
     kept = practice(world, max_length=limit, overlong="drop").train
     assert [len(each.tokens) for each in kept.waiting] == [length for length in lengths if length <= limit - 5]
     assert kept.dropped == len(lengths) - len(kept.waiting)
+
+
+def test_an_epoch_is_one_pass_over_the_usable_prompts(world, tmp_path, monkeypatch):
+    """Prompts that are too long have no part in it, and no other prompt is asked twice for them."""
+    lengths = [len(each.tokens) for each in practice(world).train.waiting]
+    limit = sorted(lengths)[len(lengths) // 2] + 5
+    usable = [row for row, length in enumerate(lengths) if length <= limit - 5]
+    asked: list[int] = []
+    take = Draws.take
+    monkeypatch.setattr(Draws, "take", lambda self, count: asked.extend(rows := take(self, count)) or rows)
+    settings = {"epochs": 1, "max_length": limit, "overlong": "drop", "groups_per_step": 4, "most_draws": 1}
+    done = run(world, tmp_path / "run", **settings)
+    steps = -(-len(usable) // 4)
+    assert done.summary["steps"] == steps
+    assert sorted(asked[: len(usable)]) == list(range(len(usable)))
+    trained = [line for line in lines(done) if "train/loss" in line]
+    assert [line["epoch"] for line in trained] == [4 * step / len(usable) for step in range(1, steps + 1)]
+    clause = f"{len(usable)} of 40 rows are usable ({40 - len(usable)} too long are left out)"
+    assert f"{clause}; an epoch is {len(usable)} prompts, {steps} steps" in (done.folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

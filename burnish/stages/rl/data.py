@@ -18,6 +18,7 @@ import torch
 
 from burnish.data.prompts import Prompts, prompts
 from burnish.model.ends import end_of_turn
+from burnish.recipe.epochs import epoch_line, usable_clause
 from burnish.sources.rollouts import Asked
 from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Learned, Opener
@@ -115,8 +116,17 @@ class Practice:
         if self.held_out is not None:
             yield from self.held_out.lines()
         yield "rewards: " + ", ".join(f"{reward.weight:g} × {reward.key}" for reward in self.judge.rewards)
+        yield self._epoch()
         tokenizer = self.opener.reader.tokenizer
         yield f"the first prompt, which is continued:\n{tokenizer.decode(list(self.train.waiting[0].tokens))}"
+
+    def _epoch(self) -> str:
+        """How long an epoch is, and how many rows are usable."""
+        train, rows = self.train, len(self.train.preparation.maker.rows)
+        left_out = [f"{train.dropped:,} too long"] if train.dropped else []
+        left_out += [f"{len(train.unusable):,} that cannot be used"] if train.unusable else []
+        usable = usable_clause(len(train.waiting), rows, left_out)
+        return epoch_line(len(train.waiting), "prompts", self.settings.groups_per_step, usable)
 
     def lines(self) -> Iterator[str]:
         """What became of the rows, for people."""

@@ -1,0 +1,62 @@
+"""What a stage has trained on so far, and for how long: counters of metrics.jsonl that go on when a run goes on.
+
+Beside `meter`. The loop counts every step; a checkpoint keeps the counts (see `burnish.runs`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+COUNTERS = ("epoch", "samples_seen", "tokens_seen", "wall_time_s")
+"""Names in metrics.jsonl: figures that only rise, and are not drawn as curves."""
+
+
+class Seen:
+    """Counters of a stage, from its first step on.
+
+    Example: ``seen.begin(); seen.count(samples=16, tokens=900, epoch=0.25)`` is ``{"epoch": 0.25, "samples_seen": 16,
+    "tokens_seen": 900, "wall_time_s": 1.3}``.
+    """
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._tokens = 0
+        self._seconds = 0.0
+        """Before `begin`: those of earlier processes, up to the checkpoint that was gone on from."""
+        self._since: float | None = None
+
+    def begin(self) -> None:
+        """The first step of this process begins: time counts from now on."""
+        self._since = time.perf_counter()
+
+    def count(self, *, samples: int, tokens: int, epoch: float) -> dict[str, float]:
+        """Adds a step.
+
+        Args:
+            samples: responses that the step trained on.
+            tokens: tokens that it computed, as for `Meter.record`.
+            epoch: passes over the data so far.
+
+        Returns:
+            The line's counters, by `COUNTERS`.
+        """
+        self._samples += samples
+        self._tokens += tokens
+        values = (epoch, self._samples, self._tokens, self._wall_time())
+        return dict(zip(COUNTERS, values, strict=True))
+
+    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """For a checkpoint."""
+        return {}, {"samples": self._samples, "tokens": self._tokens, "seconds": self._wall_time()}
+
+    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Goes on from what `memory` gave."""
+        self._samples, self._tokens, self._seconds = values["samples"], values["tokens"], values["seconds"]
+
+    def _wall_time(self) -> float:
+        """Seconds of training, evaluations and checkpoints included."""
+        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
