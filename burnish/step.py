@@ -32,7 +32,7 @@ class Trainer:
 
     policy: Policy
     optimizer: Optimizer
-    clip: float | None = 1.0
+    max_grad_norm: float | None = 1.0
     """Largest norm of all gradients together; None: no clipping."""
     neftune: Neftune | None = None
     """Noise on the embeddings of training; None: none."""
@@ -82,7 +82,7 @@ class Trainer:
 
     def optim_step(self, factor: float) -> Tensor:
         """Updates the weights at `factor` times the learning rate; returns the gradient's norm before clipping."""
-        return self.optimizer.step(factor, self.clip)
+        return self.optimizer.step(factor, self.max_grad_norm)
 
     def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
         """One optimiser step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step. A

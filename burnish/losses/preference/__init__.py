@@ -5,7 +5,7 @@ from burnish.losses.preference.kto import Kto
 from burnish.losses.preference.listwise import Listwise
 from burnish.losses.preference.options import Data
 from burnish.losses.preference.pairs import Pairs
-from burnish.losses.preference.registry import PREFERENCE_LOSSES, Preference, preference_loss, weighted_losses
+from burnish.losses.preference.registry import PREFERENCE_LOSSES, Preference, key_of, preference_loss, weighted_losses
 from burnish.losses.preference.transport import AotPaired
 from burnish.losses.preference.weighted_sum import Weighted, WeightedSum
 
@@ -20,6 +20,7 @@ __all__ = [
     "Preference",
     "Weighted",
     "WeightedSum",
+    "key_of",
     "preference_loss",
     "weighted_losses",
 ]

@@ -56,12 +56,12 @@ class OfDifference(AgainstReference):
     """Only with divergence "alpha", and needed there."""
     ld_alpha: Share = 1.0
     """LD-DPO: what tokens beyond the shorter response's length count."""
-    weighted: bool = False
+    wpo: bool = False
     """WPO: pairs count by how likely the policy would have written them."""
 
     def _pairs(self, contrast: Contrast, *, per_token: bool = False) -> Pairs:
         reward = LogRatio(self.beta, self._divergence(), per_token, self.ld_alpha)
-        return Pairs(reward, contrast, self.weighted)
+        return Pairs(reward, contrast, self.wpo)
 
     def _divergence(self) -> Divergence:
         if self.divergence == "js":
@@ -148,11 +148,11 @@ class DiscoPopOptions(OfDifference):
 class OfEach(AgainstReference):
     """Pairs in which each reward counts by itself. Not a loss itself."""
 
-    weighted: bool = False
+    wpo: bool = False
     """As in OfDifference."""
 
     def _pairs(self, contrast: Contrast) -> Pairs:
-        return Pairs(LogRatio(self.beta), contrast, self.weighted)
+        return Pairs(LogRatio(self.beta), contrast, self.wpo)
 
 
 class NcaOptions(OfEach):
@@ -218,11 +218,11 @@ class AotUnpairedOptions(AotOptions):
 class BetaDpo(AgainstReference):
     """β-DPO, arXiv 2407.08639."""
 
-    sensitivity: NotNegative = 0.6
-    usual_margin: Number = 0.0
+    alpha: NotNegative = 0.6
+    m0: Number = 0.0
 
     def loss(self) -> Loss:
-        return Pairs(LogRatio(self.beta), DynamicBeta(self.sensitivity, self.usual_margin))
+        return Pairs(LogRatio(self.beta), DynamicBeta(self.alpha, self.m0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,11 +232,11 @@ class KtoOptions(AgainstReference):
     data: ClassVar[Data] = Data.VERDICT
     measured: ClassVar[bool] = True
 
-    wanted_weight: Positive = 1.0
-    unwanted_weight: Positive = 1.0
+    desirable_weight: Positive = 1.0
+    undesirable_weight: Positive = 1.0
 
     def loss(self) -> Loss:
-        return Kto(self.beta, self.wanted_weight, self.unwanted_weight)
+        return Kto(self.beta, self.desirable_weight, self.undesirable_weight)
 
 
 class ApoZeroUnpaired(KtoOptions):

@@ -57,12 +57,12 @@ class Cpo(WithoutReference):
     """CPO, arXiv 2401.08417: a contrast and the likelihood of the chosen response."""
 
     beta: Positive = 0.1
-    likelihood: NotNegative = 1.0
+    nll_coef: NotNegative = 1.0
     label_smoothing: WrongLabels = 0.0
 
     def loss(self) -> Loss:
         contrast = Pairs(LogProb(self.beta), conservative(self.label_smoothing))
-        return _with_likelihood(contrast, self.likelihood, Best())
+        return _with_likelihood(contrast, self.nll_coef, Best())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +84,12 @@ class Tpo(WithoutReference):
     data: ClassVar[Data] = Data.TRIPLE
 
     beta: Positive = 0.01
-    likelihood: NotNegative = 1.0
+    nll_coef: NotNegative = 1.0
     label_smoothing: WrongLabels = 0.0
 
     def loss(self) -> Loss:
         contrast = Pairs(LogProb(self.beta), conservative(self.label_smoothing), at=(1, 2))
-        return _with_likelihood(contrast, self.likelihood, Best())
+        return _with_likelihood(contrast, self.nll_coef, Best())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class TpoL(Tpo):
     def loss(self) -> Loss:
         reward = LogProb(self.beta, per_token=True)
         contrast = Pairs(reward, conservative(self.label_smoothing, self.margin), at=(1, 2))
-        return _with_likelihood(contrast, self.likelihood, Best())
+        return _with_likelihood(contrast, self.nll_coef, Best())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ class BradleyTerry(Defaults):
 
     margin: float = 0.0
     """μ >= 0, reward per unit of the data's scores; 0: no margins."""
-    centring: float = 0.0
+    center_coef: float = 0.0
     """c >= 0; 0: rewards are free up to a constant."""
 
     @property
@@ -44,8 +44,8 @@ class BradleyTerry(Defaults):
         chosen, rejected = (response_of_each(rewards, microbatch, index, 2) for index in (0, 1))
         costs = Logistic()(chosen - self._margins(rewards, microbatch), rejected)
         terms = {"preference": Component(costs.sum(), Denominator.GROUPS)}
-        if self.centring:
-            squares = self.centring * (chosen + rejected) ** 2
+        if self.center_coef:
+            squares = self.center_coef * (chosen + rejected) ** 2
             terms["centring"] = Component(squares.sum(), Denominator.GROUPS)
         return LossOutput(terms, watch_rewards(rewards, microbatch))
 
