@@ -241,7 +241,12 @@ def test_a_run_that_begins_before_its_rows_are_ready_learns_the_same(world, tmp_
     lines = (world / "train.jsonl").read_text().splitlines()
     lines[5] = lines[90] = json.dumps({"question": "why?", "answer": None})
     (tmp_path / "some.jsonl").write_text("\n".join(lines))
-    settings = {"data": str(tmp_path / "some.jsonl"), "max_unusable": 0.05, "max_steps": None, "eval_data": None}
+    settings = {
+        "data": str(tmp_path / "some.jsonl"),
+        "max_invalid_fraction": 0.05,
+        "max_steps": None,
+        "eval_data": None,
+    }
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "early"))
     monkeypatch.setattr(burnish.data.feed, "AT_ONCE", 10)
     early = train(world, tmp_path / "early-run", **settings)
@@ -286,7 +291,7 @@ def test_a_run_within_its_first_epoch_reads_only_what_it_draws(world, tmp_path):
     order = epoch_order(0, 0, len(lines))
     lines[int(order[50])] = json.dumps({"question": "why?", "answer": None})
     (tmp_path / "some.jsonl").write_text("\n".join(lines))
-    settings = {"eval_data": None, "max_steps": 3, "schedule": "constant", "warmup": 0.0}
+    settings = {"eval_data": None, "max_steps": 3, "schedule": {"kind": "constant", "warmup_ratio": 0.0}}
     short = train(world, tmp_path / "short", data=str(tmp_path / "some.jsonl"), **settings)
     long = train(world, tmp_path / "long", **{**settings, "max_steps": 14})
     assert len(lines) < 14 * 16

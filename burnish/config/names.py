@@ -18,6 +18,7 @@ def unknown_name(
     path: str,
     written: str,
     known: Sequence[str],
+    siblings: Collection[str],
     known_elsewhere: Mapping[str, str],
     renamed: Mapping[str, str] = NO_NAMES,
 ) -> RecipeError:
@@ -26,28 +27,31 @@ def unknown_name(
     Args:
         path: the key as the message names it.
         written: the same without the record that names are counted from.
-        known: dotted names in that record, groups included.
+        known: dotted names in that record, groups included, and those of the records around it.
+        siblings: the known names that could stand in the place of the unknown one.
         known_elsewhere, renamed: as `parse` has them.
     """
+    name = _last(written)
+    if target := _ending_with(renamed.get(name, ""), known):
+        remedy = f"did you mean {target}?"
+    elif places := _fewest_dots([key for key in known if _last(key) == name]):
+        remedy = f"did you mean {' or '.join(places)}{_in_its_place(path, written, places)}?"
+    elif name in known_elsewhere:
+        remedy = f"here it is {known_elsewhere[name]}"
+    elif near := _nearest(written, known, siblings):
+        remedy = f"did you mean {near}?"
+    else:
+        remedy = f"choose from: {', '.join(sorted(map(_last, siblings)))}"
     return RecipeError(
-        given=f"unknown key {path}",
-        rule="every key of a recipe is one that Burnish knows",
-        remedy=_remedy(written, known, known_elsewhere, renamed),
+        given=f"unknown key {path}", rule="every key of a recipe is one that Burnish knows", remedy=remedy
     )
 
 
-def _remedy(written: str, known: Sequence[str], known_elsewhere: Mapping[str, str], renamed: Mapping[str, str]) -> str:
-    group, _, name = written.rpartition(".")
-    if target := _ending_with(renamed.get(name, ""), known):
-        return f"did you mean {target}?"
-    if places := _fewest_dots([key for key in known if _last(key) == name]):
-        return f"did you mean {' or '.join(places)}{f', not {written}' if group else ''}?"
-    if name in known_elsewhere:
-        return f"here it is {known_elsewhere[name]}"
-    siblings = {key for key in known if key.rpartition(".")[0] == group}
-    if near := _nearest(written, known, siblings):
-        return f"did you mean {near}?"
-    return f"choose from: {', '.join(sorted(map(_last, siblings)))}"
+def _in_its_place(path: str, written: str, places: Collection[str]) -> str:
+    """What tells a key at the wrong level from the right one, where that is not longer."""
+    if written in places:
+        return f", not {path}"
+    return f", not {written}" if "." in written else ""
 
 
 def _ending_with(target: str, known: Iterable[str]) -> str | None:

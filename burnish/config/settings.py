@@ -88,8 +88,10 @@ def unknown_key(
     parts = path.split(".")
     prefixes = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
     path = next((prefix for prefix in prefixes if not any(_same_place(key, prefix) for key in keys(kind))), path)
-    scope = _scope(path)
-    return unknown_name(path, path.removeprefix(scope), list(_seen_from(kind, path, scope)), known_elsewhere, renamed)
+    scope, parent = _scope(path), path.rpartition(".")[0]
+    known = dict(_seen_from(kind, parent, scope))
+    siblings = [name for name, above in known.items() if above == parent]
+    return unknown_name(path, path.removeprefix(scope), list(known), siblings, known_elsewhere, renamed)
 
 
 def _scope(path: str) -> str:
@@ -105,20 +107,21 @@ def _scope(path: str) -> str:
     return "".join(f"{part}." for part in parts[:depth])
 
 
-def _seen_from(kind: type[Settings], path: str, scope: str) -> Iterator[str]:
-    """Keys by the names that a user writes in that scope; of lists there, only the entry that the path is in."""
-    group, depth = path.rpartition(".")[0], scope.count(".")
+def _seen_from(kind: type[Settings], parent: str, scope: str) -> Iterator[tuple[str, str]]:
+    """Keys by the names that a user writes in that scope, each with where it stands; of lists there, only the entry
+    that the parent is in."""
+    depth = scope.count(".")
     for key in keys(kind):
-        parts = key.split(".")
-        if parts[-1] == "*":
+        *above, name = key.split(".")
+        if name == "*":
             continue
-        if _same_place(".".join(parts[:-1]), group):
-            yield f"{group}.{parts[-1]}".removeprefix(".").removeprefix(scope)
-        elif scope and _same_place("".join(f"{part}." for part in parts[:depth]), scope):
-            if "*" not in parts[depth:]:
-                yield ".".join(parts[depth:])
-        elif "*" not in parts or (not scope and parts.count("*") == 1):
-            yield key
+        if _same_place(".".join(above), parent):
+            yield f"{parent}.{name}".removeprefix(".").removeprefix(scope), parent
+        elif scope and _same_place("".join(f"{part}." for part in above[:depth]), scope):
+            if "*" not in above[depth:]:
+                yield ".".join([*above[depth:], name]), ".".join(above)
+        elif "*" not in above or (not scope and above.count("*") == 1):
+            yield key, ".".join(above)
 
 
 def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:

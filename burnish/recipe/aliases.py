@@ -193,7 +193,7 @@ KNOWN_ELSEWHERE = {
     "reward_funcs": "reward",
     "reward_func": "reward",
     "reward_model": "reward: file.py:function",
-    "reward_weights": "weight, of each reward",
+    "reward_weights": "reward, whose mappings have a weight each: {name: math, weight: 0.5}",
     "reward_processing_classes": "not needed: rewards see text",
     "scale_rewards": "scale: group, batch or none",
     "advantage_estimator": "algorithm",

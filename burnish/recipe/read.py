@@ -129,7 +129,7 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
         )
     of_stages = dict.fromkeys(known for method in methods if method in METHODS for known in keys(METHODS[method]))
     known = [*names[1:], *(known for known in (*keys(Recipe), *of_stages) if "*" not in known)]
-    raise unknown_name(key, head, known, KNOWN_ELSEWHERE, RENAMED)
+    raise unknown_name(key, head, known, [name for name in known if "." not in name], KNOWN_ELSEWHERE, RENAMED)
 
 
 def _without_stage(key: str) -> str:

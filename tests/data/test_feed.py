@@ -46,7 +46,9 @@ def path(write: Write) -> str:
 
 def preparation(path: str, tokenizer: PreTrainedTokenizerBase, **rules: object) -> Preparation:
     template = Template(FORGETFUL) if rules.pop("forgetful", False) else choose_template(tokenizer)
-    return Preparation.of(read_rows(path), tokenizer, template, **{"max_length": 200, "max_unusable": 0.1, **rules})
+    return Preparation.of(
+        read_rows(path), tokenizer, template, **{"max_length": 200, "max_invalid_fraction": 0.1, **rules}
+    )
 
 
 @pytest.fixture
@@ -80,8 +82,8 @@ RULES = {
     "as they are": {},
     "several samples a row": {"forgetful": True, "max_length": 200},
     "drop": {"max_length": 40, "overlong": "drop"},
-    "cut": {"max_length": 30, "overlong": "cut", "max_unusable": 1.0},
-    "cut_turns": {"max_length": 45, "overlong": "cut_turns", "max_unusable": 1.0},
+    "cut": {"max_length": 30, "overlong": "truncate", "max_invalid_fraction": 1.0},
+    "cut_turns": {"max_length": 45, "overlong": "drop_turns", "max_invalid_fraction": 1.0},
     "last": {"train_on": "last"},
 }
 
@@ -156,7 +158,7 @@ def test_without_a_cache_all_is_made_at_once(
 
 
 def test_a_row_that_cannot_be_used_stops_when_it_is_drawn(path: str, never_ready: None) -> None:
-    feed = Feed(preparation(path, make_tokenizer(), max_unusable=0.0))
+    feed = Feed(preparation(path, make_tokenizer(), max_invalid_fraction=0.0))
     assert feed[6]
     with pytest.raises(DataError, match="line 8: messages is empty"):
         feed[7]
@@ -194,8 +196,8 @@ def test_the_identity_is_of_all_that_decides(path: str) -> None:
         {},
         {"max_length": 199},
         {"overlong": "drop"},
-        {"overlong": "cut_turns"},
-        {"max_unusable": 0.2},
+        {"overlong": "drop_turns"},
+        {"max_invalid_fraction": 0.2},
         {"train_on": "last"},
         {"forgetful": True},
     ]
