@@ -38,7 +38,7 @@ bench: install
 # The main job without any download: the built-in base model becomes an assistant of its little world, in a minute.
 demo: install
 	$(BIN)/burnish sft --model builtin:tiny --data builtin:chat --eval-data builtin:chat/test \
-		--output runs/demo template=chatml learning_rate=3e-3 sequences_per_step=16
+		--output runs/demo chat_template=chatml learning_rate=3e-3 sequences_per_step=16
 
 clean:
 	rm -rf $(VENV) runs

@@ -6,8 +6,8 @@ TRAIN and EVAL are files of chosen/rejected dialogues (Anthropic's HH-RLHF, help
 one file for both, its odd rows are learned and its even rows measured. Prints a Markdown table: accuracy by the mean
 log-probability of a token, which a policy has before training too, and by the implicit reward of DPO, each also with
 length controlled, with intervals of 95 %. Dialogues that are too long lose their earliest turns, and those that then
-still are are left out (overlong=cut_turns, max_unusable=1), unless a setting says otherwise. `hh_reward` is the same
-for reward models.
+still are are left out (overlong=drop_turns, max_invalid_fraction=1), unless a setting says otherwise. `hh_reward` is
+the same for reward models.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MEASURES = {
 
 USUAL = {
     "sequences_per_step": 16,
-    "overlong": "cut_turns",
-    "max_unusable": 1.0,
-    "template": "plain",
+    "overlong": "drop_turns",
+    "max_invalid_fraction": 1.0,
+    "chat_template": "plain",
 }
 """Settings of both stages, unless they are given."""
 Train = Callable[..., Finished]

@@ -16,7 +16,7 @@ MEASURES = {"pairs right": "pair_accuracy", "length controlled": "pair_accuracy_
 
 
 def main() -> None:
-    compare(burnish.reward, MEASURES, {**USUAL, "learning_rate": 1e-3, "centring": 0.01}, __doc__.splitlines()[0])
+    compare(burnish.reward, MEASURES, {**USUAL, "learning_rate": 1e-3, "center_coef": 0.01}, __doc__.splitlines()[0])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def fine_tuned(folder: Path) -> Path:
     """The model that both begin with."""
     if not (folder / "model").exists():
         settings = ["--model", "builtin:tiny", "--data", "builtin:chat", "--output", str(folder)]
-        given = ["template=chatml", "sequences_per_step=16", "learning_rate=0.003"]
+        given = ["chat_template=chatml", "sequences_per_step=16", "learning_rate=0.003"]
         subprocess.run([sys.executable, "-m", "burnish", "sft", *settings, *given], check=True)
     return folder / "model"
 

@@ -118,7 +118,7 @@ def main() -> None:
         data="builtin:chat",
         eval_data="builtin:chat/test",
         output=str(arguments.output),
-        template="chatml",
+        chat_template="chatml",
         learning_rate=arguments.learning_rate,
         sequences_per_step=16,
     )

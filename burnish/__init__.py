@@ -44,7 +44,7 @@ def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: An
 
 
 def reward(*, model: str, data: str, output: str = "runs/reward", **settings: Any) -> Finished:
-    """A reward model in a run folder; settings are those of a recipe, such as ``centring=0.01``."""
+    """A reward model in a run folder; settings are those of a recipe, such as ``center_coef=0.01``."""
     return _train("reward", output, {"model": model, "data": data, **settings})
 
 

@@ -37,7 +37,7 @@ def convert(
     opened = open_data(sources(conversion), seed=conversion.seed, stage=None)
     for line in opened.lines():
         typer.echo(line)
-    written = write_canonical(opened, output, conversion.max_unusable)
+    written = write_canonical(opened, output, conversion.max_invalid_fraction)
     for place in written.unusable[:5]:
         typer.echo(f"  left out: {place}")
     left_out = f", {len(written.unusable):,} left out" if written.unusable else ""
@@ -47,7 +47,7 @@ def convert(
 Model = Annotated[str, typer.Option(help="The model whose tokenizer and template write the rows: a name or a folder.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="As the stage takes them, such as template=chatml."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="As the stage takes them, such as chat_template=chatml."),
 ]
 Stage = Annotated[str, typer.Option(help="The stage that would learn from the rows: sft, prefer or reward.")]
 

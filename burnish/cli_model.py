@@ -47,7 +47,7 @@ def chat(
         typer.Argument(metavar="[KEY=VALUE]...", help="temperature, top_p, top_k, max_new_tokens, seed."),
     ] = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
-    template: Template = None,
+    chat_template: Template = None,
     base: Base = None,
 ) -> None:
     """Talk to a model, in the terminal or through a pipe (a message each line). /help shows the commands."""
@@ -57,12 +57,12 @@ def chat(
 
     given = read_settings(ChatSettings, {}, settings or [])
     opened = open_model(model, base=base)
-    if template is not None:
-        opened = with_template(opened, template)
+    if chat_template is not None:
+        opened = with_template(opened, chat_template)
     for note in opened.notes:
         _note(note)
     talk = Chat(opened, given.params_over(opened.causal_lm.generation_config), system)
-    which = template or ("the model's own" if opened.template is not None else "none: it continues what you write")
+    which = chat_template or ("the model's own" if opened.template is not None else "none: it continues what you write")
     _note(f"{model}; template: {which}")
     in_terminal = sys.stdin.isatty()
     if in_terminal:
@@ -203,12 +203,12 @@ def merge(
     weights: Annotated[
         str | None, typer.Option(metavar="W,W,...", help="Of several adapters. Default: equal, with the sum 1.")
     ] = None,
-    way: Annotated[
+    method: Annotated[
         Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"],
         typer.Option(help="How several adapters become one; cat is exact (docs/adapters.md)."),
     ] = "cat",
     rank: Annotated[
-        int | None, typer.Option(min=1, help="Of --way svd. Default: the largest of the adapters'.")
+        int | None, typer.Option(min=1, help="Of --method svd. Default: the largest of the adapters'.")
     ] = None,
     density: Annotated[float, typer.Option(min=0, max=1, help="Share that ties and dare keep.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of what dare leaves out.")] = 0,
@@ -217,7 +217,7 @@ def merge(
         typer.Option(help="merged: into the weights. adapter: several become one adapter."),
     ] = "merged",
     base: Base = None,
-    template: Template = None,
+    chat_template: Template = None,
     push: Push = None,
     public: Public = False,
 ) -> None:
@@ -235,7 +235,9 @@ def merge(
             remedy="nothing has to be merged; burnish export writes it in another form",
         )
     shares = None if weights is None else _numbers(weights)
-    _write(model, output, form, base, template, push, public, others, Combination(shares, way, rank, density, seed))
+    _write(
+        model, output, form, base, chat_template, push, public, others, Combination(shares, method, rank, density, seed)
+    )
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -254,12 +256,12 @@ def export(
         typer.Option(help="merged: whole weights. adapter: without the base. gguf: says who converts."),
     ] = "merged",
     base: Base = None,
-    template: Template = None,
+    chat_template: Template = None,
     push: Push = None,
     public: Public = False,
 ) -> None:
     """Write a model so that others load it, with a model card. Prompts are replayed with what was written."""
-    _write(model, output, form, base, template, push, public)
+    _write(model, output, form, base, chat_template, push, public)
 
 
 def _write(
@@ -299,9 +301,9 @@ def serve(
         Literal["vllm", "transformers"] | None, typer.Option(help="Default: vLLM if it is installed.")
     ] = None,
     base: Base = None,
-    template: Template = None,
+    chat_template: Template = None,
 ) -> None:
     """Hand a model over to vLLM or transformers' server, with the right template and end tokens."""
     from burnish.model.serve import serve as run_server
 
-    run_server(model, base=base, template=template, host=host, port=port, engine=engine, told=_note)
+    run_server(model, base=base, template=chat_template, host=host, port=port, engine=engine, told=_note)

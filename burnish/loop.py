@@ -102,7 +102,7 @@ class Stage:
         if keeps or over:
             if not stopping:  # who asked to stop does not want to wait
                 self.source.settle()
-            keep(folder, stand, step=step, at_most=rhythm.keep_checkpoints)
+            keep(folder, stand, step=step, at_most=rhythm.keep_last)
         if evaluates or keeps:
             watch.go_on()
         if stopping and step < total and not over:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class Rhythm:
     """In optimiser steps, counted from 1. What is due after a step is due after the last one, too.
 
-    Example: ``Rhythm(checkpoint_every=10, keep_checkpoints=2, log_every=5, eval_every=20)``.
+    Example: ``Rhythm(checkpoint_every=10, keep_last=2, log_every=5, eval_every=20)``.
     """
 
     checkpoint_every: int
-    keep_checkpoints: int
+    keep_last: int
     log_every: int
     eval_every: int | None = None
     """None: before the first step and after the last."""

@@ -32,7 +32,7 @@ class Trainer:
 
     policy: Policy
     optimizer: Optimizer
-    clip: float | None = 1.0
+    max_grad_norm: float | None = 1.0
     """Largest norm of all gradients together; None: no clipping."""
     neftune: Neftune | None = None
     """Noise on the embeddings of training; None: none."""
@@ -82,7 +82,7 @@ class Trainer:
 
     def optim_step(self, factor: float) -> Tensor:
         """Updates the weights at `factor` times the learning rate; returns the gradient's norm before clipping."""
-        return self.optimizer.step(factor, self.clip)
+        return self.optimizer.step(factor, self.max_grad_norm)
 
     def leave_weights(self) -> Sums:
         """The end of a step that teaches nothing, in the place of optim_step: decay and momentum would move weights

@@ -43,13 +43,13 @@ class Stopping:
         Raises:
             RunError: the rule goes by a figure that is not among them.
         """
-        name = self.rule.figure
+        name = self.rule.best_metric
         if name in figures:
             self.observe(step, float(figures[name]), weights)
-        elif self.rule.keep_best or self.rule.evaluations is not None:
+        elif self.rule.keep_best or self.rule.patience is not None:
             raise RunError(
                 given=f"the evaluation after step {step} has found {', '.join(figures)}, and no {name}",
-                rule=f"keep_best and stop_after go by the held-out {name}",
+                rule=f"checkpoints.keep_best and early_stopping go by the held-out {name}",
                 remedy="give eval_data that can be judged (rewards with only: judge no other rows), or remove them",
             )
 
@@ -64,7 +64,7 @@ class Stopping:
         assert math.isfinite(figure), "a figure that is not finite ends the run before it is remembered"
         self._step = step
         cost = self._signed(figure)
-        if cost < self._improved - self.rule.minimum_delta:
+        if cost < self._improved - self.rule.min_delta:
             self._improved, self._without = cost, 0
         else:
             self._without += 1
@@ -80,7 +80,7 @@ class Stopping:
     @property
     def over(self) -> bool:
         """The stage is to end."""
-        patience = self.rule.evaluations
+        patience = self.rule.patience
         return self._alert is not None or (patience is not None and self._without >= patience)
 
     def reason(self) -> str | None:
@@ -90,10 +90,10 @@ class Stopping:
         if self._alert is not None:
             return f"stopped after step {self._step} by an alert: {self._alert}"
         moved, best = ("rise", "highest") if self.rule.rises else ("fall", "lowest")
-        least = f" by more than {self.rule.minimum_delta:g}" if self.rule.minimum_delta else ""
+        least = f" by more than {self.rule.min_delta:g}" if self.rule.min_delta else ""
         times = f"{self._without} evaluation{'s' if self._without > 1 else ''}"
         return (
-            f"stopped after step {self._step}: the held-out {self.rule.figure} did not {moved}{least} in {times}; "
+            f"stopped after step {self._step}: the held-out {self.rule.best_metric} did not {moved}{least} in {times}; "
             f"the {best} was {self._signed(self.lowest):.4f}, at step {self.lowest_step}"
         )
 

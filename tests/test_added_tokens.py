@@ -65,7 +65,7 @@ def train(folder: Path, case: Case, **settings: object) -> burnish.Finished:
         model=str(folder / "base"),
         data=str(folder / "train.jsonl"),
         output=str(folder / "run"),
-        template="chatml",
+        chat_template="chatml",
         add_tokens="template",
         adapter=case.adapter,
         **{**defaults, **settings},

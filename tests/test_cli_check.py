@@ -56,8 +56,8 @@ def test_the_rows_of_every_stage_are_checked(world, tmp_path, capsys, monkeypatc
     stage = f"{{data: {world}/train.jsonl, max_length: 200"
     (tmp_path / "endless.jinja").write_text(TEMPLATE_WITHOUT_END)
     (tmp_path / "r.yaml").write_text(
-        f"model: {world}/model\nstages:\n  - sft: {stage}, template: chatml, add_tokens: template}}\n"
-        f"  - sft: {stage}}}\n  - sft: {stage}, template: {tmp_path}/endless.jinja}}\n"
+        f"model: {world}/model\nstages:\n  - sft: {stage}, chat_template: chatml, add_tokens: template}}\n"
+        f"  - sft: {stage}}}\n  - sft: {stage}, chat_template: {tmp_path}/endless.jinja}}\n"
     )
     status, out, _ = command(capsys, str(tmp_path / "r.yaml"), "--json", str(tmp_path / "v"))
     assert status == 1
@@ -73,7 +73,9 @@ def test_a_failed_check_is_status_1_and_says_what_to_do(world, tmp_path, capsys,
     monkeypatch.setattr(burnish.checks.suite, "OF_MODEL", ())
     (tmp_path / "endless.jinja").write_text(TEMPLATE_WITHOUT_END)
     files = ["--model", str(world / "model"), "--data", str(world / "train.jsonl")]
-    status, out, _ = command(capsys, *files, f"template={tmp_path / 'endless.jinja'}", "--json", str(tmp_path / "v"))
+    status, out, _ = command(
+        capsys, *files, f"chat_template={tmp_path / 'endless.jinja'}", "--json", str(tmp_path / "v")
+    )
     assert status == 1
     [failed] = [line for line in json.loads((tmp_path / "v").read_text()) if line["passed"] is False]
     assert failed["check"] == "ends of turns"

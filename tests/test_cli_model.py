@@ -104,7 +104,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["there is no folder no"],
     ),
     "chat with a misspelt setting": (["chat", "base", "temprature=1"], ["did you mean temperature"]),
-    "chat with an unknown template": (["chat", "base", "--template", "chatmil"], ["did you mean chatml"]),
+    "chat with an unknown template": (["chat", "base", "--chat-template", "chatmil"], ["did you mean chatml"]),
     "generate without an output": (["generate", "--model", "base", "--data", "rows.jsonl"], ["--output"]),
     "generate with a misspelt setting": (
         ["generate", "--model", "base", "--data", "rows.jsonl", "--output", "out", "respones=2"],

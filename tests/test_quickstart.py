@@ -17,9 +17,9 @@ from burnish.recipe.json_schema import json_schema
 from burnish.runs.folder import RunFolder
 
 SHORT = ["sft.epochs=null", "sft.max_steps=2", "sft.data=builtin:chat#40", "sft.eval_data=builtin:chat/test#6"]
-SHORT += ["sft.eval_every=null", "sft.eval_answers=3", "sft.eval_max_new_tokens=4"]
+SHORT += ["sft.eval_every=null", "sft.evaluation.generations=3", "sft.evaluation.max_new_tokens=4"]
 SHORT += ["prefer.max_steps=1", "prefer.data=builtin:preferences#20", "prefer.eval_data=builtin:preferences/test#4"]
-SHORT += ["prefer.eval_answers=3", "prefer.eval_max_new_tokens=4"]
+SHORT += ["prefer.evaluation.generations=3", "prefer.evaluation.max_new_tokens=4"]
 SHORT += ["rl.max_steps=1", "rl.data=builtin:math#10", "rl.eval_data=builtin:math/test#4", "rl.groups_per_step=2"]
 SHORT += ["rl.responses=2", "rl.max_new_tokens=4", "rl.eval_prompts=3", "rl.workers=1"]
 

@@ -36,7 +36,7 @@ def make_trainer(settings: OptimizerSettings) -> Trainer:
 @pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "schedule_free"])
 def test_what_follows_is_the_same_bit_for_bit(name):
     """Also with dropout, whose chance a rehearsal draws from too."""
-    settings, groups = OptimizerSettings(name, learning_rate=1e-2, ema=None), make_groups([(3, [4]), (5, [6])])
+    settings, groups = OptimizerSettings(name, learning_rate=1e-2, ema_decay=None), make_groups([(3, [4]), (5, [6])])
     results = []
     for rehearsed in (False, True):
         trainer = make_trainer(settings)

@@ -281,7 +281,7 @@ def test_a_run_within_its_first_epoch_reads_only_what_it_draws(world, tmp_path):
     order = epoch_order(0, 0, len(lines))
     lines[int(order[50])] = json.dumps({"question": "why?", "answer": None})
     (tmp_path / "some.jsonl").write_text("\n".join(lines))
-    settings = {"eval_data": None, "max_steps": 3, "schedule": "constant", "warmup": 0.0}
+    settings = {"eval_data": None, "max_steps": 3, "schedule": {"kind": "constant", "warmup_ratio": 0.0}}
     short = train(world, tmp_path / "short", data=str(tmp_path / "some.jsonl"), **settings)
     long = train(world, tmp_path / "long", **{**settings, "max_steps": 14})
     assert len(lines) < 14 * 16

@@ -61,8 +61,8 @@ def crash_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 AVERAGED = {
     "schedule-free": {"optimizer": "schedule_free"},
-    "ema": {"ema": 0.6, "learning_rate": 3e-2},
-    "ema of an adapter": {"ema": 0.6, "adapter": {"kind": "lora", "rank": 4}, "learning_rate": 5e-2},
+    "ema": {"optimizer.ema_decay": 0.6, "learning_rate": 3e-2},
+    "ema of an adapter": {"optimizer.ema_decay": 0.6, "adapter": {"kind": "lora", "rank": 4}, "learning_rate": 5e-2},
 }
 
 
@@ -74,7 +74,7 @@ def test_the_average_is_evaluated_and_saved(world, tmp_path, way):
     assert plain_loss(run.folder / "model", world / "test.jsonl") == pytest.approx(after, rel=1e-5)
 
 
-ENDED = {"eval_every": 2, "stop_after": {"evaluations": 2, "minimum_delta": 100.0}, "keep_best": True}
+ENDED = {"eval_every": 2, "early_stopping": {"patience": 2, "min_delta": 100.0}, "checkpoints.keep_best": True}
 
 
 def test_early_stopping_ends_the_run_with_its_reason(world, tmp_path):
@@ -89,9 +89,12 @@ def test_early_stopping_ends_the_run_with_its_reason(world, tmp_path):
     assert train(world, tmp_path / "run", **ENDED).again
 
 
+RUINOUS = {"learning_rate": 0.5, "optimizer.max_grad_norm": None, "max_steps": 4, "eval_every": 4}
+
+
 def test_the_best_is_what_is_saved(world, tmp_path):
     """A rate that ruins the model: what it was before the first step is the best."""
-    run = train(world, tmp_path / "run", keep_best=True, eval_every=4, learning_rate=0.5, clip=None, max_steps=4)
+    run = train(world, tmp_path / "run", **RUINOUS, **{"checkpoints.keep_best": True})
     losses = metrics(run.folder, "eval/loss")
     assert losses[0] < losses[4]
     assert run.summary["best_step"] == 0
@@ -101,9 +104,13 @@ def test_the_best_is_what_is_saved(world, tmp_path):
 
 
 WAYS = {
-    "average, noise and an early end": {**ENDED, "ema": 0.6, "neftune": 5.0},
-    "the best, with schedule-free": {"eval_every": 2, "keep_best": True, "optimizer": "schedule_free"},
-    "rounded by chance": {"dtype": "bfloat16", "stochastic_rounding": True, "optimizer": "lion", "neftune": 5.0},
+    "average, noise and an early end": {**ENDED, "optimizer.ema_decay": 0.6, "neftune_alpha": 5.0},
+    "the best, with schedule-free": {"eval_every": 2, "checkpoints.keep_best": True, "optimizer": "schedule_free"},
+    "rounded by chance": {
+        "dtype": "bfloat16",
+        "optimizer": {"kind": "lion", "stochastic_rounding": True},
+        "neftune_alpha": 5.0,
+    },
 }
 
 
@@ -124,8 +131,8 @@ def test_interrupted_and_gone_on_with_is_undisturbed(world, tmp_path, monkeypatc
 
 def test_noise_is_for_training_alone_and_no_matter_of_packing(world, tmp_path):
     plain = train(world, tmp_path / "plain", max_steps=3)
-    noisy = train(world, tmp_path / "noisy", max_steps=3, neftune=15.0)
-    small = train(world, tmp_path / "small", max_steps=3, neftune=15.0, tokens_per_microbatch=120)
+    noisy = train(world, tmp_path / "noisy", max_steps=3, neftune_alpha=15.0)
+    small = train(world, tmp_path / "small", max_steps=3, neftune_alpha=15.0, tokens_per_microbatch=120)
     first = [metrics(run.folder, "eval/loss")[0] for run in (plain, noisy)]
     assert first[0] == first[1]
     losses = [metrics(run.folder, "train/loss")[1] for run in (plain, noisy, small)]
@@ -135,5 +142,5 @@ def test_noise_is_for_training_alone_and_no_matter_of_packing(world, tmp_path):
 
 def test_a_rehearsal_changes_no_bit(world, tmp_path):
     settings = {"max_steps": 2, "adapter": {"kind": "lora", "rank": 4, "dropout": 0.3}}
-    plain, rehearsed = (train(world, tmp_path / str(r), rehearse=r, **settings) for r in (False, True))
+    plain, rehearsed = (train(world, tmp_path / str(r), dry_run=r, **settings) for r in (False, True))
     assert weights(plain.folder) == weights(rehearsed.folder)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.schedule import SHAPE_OPTIONS, Schedule
+from burnish.schedule import SCHEDULE_OPTIONS, Schedule
 
-FALLING = [shape for shape in SHAPE_OPTIONS if shape != "cosine_restarts"]
+FALLING = [shape for shape in SCHEDULE_OPTIONS if shape != "cosine_restarts"]
 
 
 @given(shape=st.sampled_from(FALLING), total=st.integers(1, 300), data=st.data())
@@ -35,13 +35,13 @@ def test_rises_then_never_rises(shape, total, data):
     ],
 )
 def test_by_hand(shape, expected):
-    schedule = Schedule(shape, total=6, warmup=2, decay=2)
+    schedule = Schedule(shape, total=6, warmup_steps=2, decay_steps=2)
     assert [schedule.factor(step) for step in range(6)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("shape", [shape for shape, options in SHAPE_OPTIONS.items() if "final" in options])
+@pytest.mark.parametrize("shape", [shape for shape, options in SCHEDULE_OPTIONS.items() if "min_lr_ratio" in options])
 def test_the_final_factor_is_the_limit(shape):
-    schedule = Schedule(shape, total=10_000, decay=10_000, final=0.1)
+    schedule = Schedule(shape, total=10_000, decay_steps=10_000, min_lr_ratio=0.1)
     assert schedule.factor(9_999) == pytest.approx(0.1, abs=2e-4)
     assert min(schedule.factor(step) for step in range(10_000)) >= 0.1
 
@@ -53,5 +53,5 @@ def test_a_polynomial_of_power_one_is_linear_and_one_cycle_a_cosine():
 
 
 def test_every_restart_begins_at_the_peak():
-    factors = [Schedule("cosine_restarts", 32, warmup=2, cycles=3).factor(step) for step in range(32)]
+    factors = [Schedule("cosine_restarts", 32, warmup_steps=2, cycles=3).factor(step) for step in range(32)]
     assert [step for step, factor in enumerate(factors) if factor == 1] == [1, 2, 12, 22]

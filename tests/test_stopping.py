@@ -26,11 +26,11 @@ def observed(rule: StopRule, *losses: float) -> Stopping:
     ],
 )
 def test_two_evaluations_without_improvement(losses, over):
-    assert observed(StopRule(evaluations=2), *losses).over is over
+    assert observed(StopRule(patience=2), *losses).over is over
 
 
 def test_small_improvements_do_not_count_until_they_add_up():
-    rule = StopRule(evaluations=2, minimum_delta=0.5)
+    rule = StopRule(patience=2, min_delta=0.5)
     assert observed(rule, 3.0, 2.8, 2.6).over
     assert not observed(rule, 3.0, 2.8, 2.4, 2.3).over
 
@@ -44,7 +44,7 @@ def test_without_a_rule_it_never_ends():
 
 
 def test_the_reason_in_words():
-    stopping = observed(StopRule(evaluations=1, minimum_delta=0.25), 3.0, 2.9)
+    stopping = observed(StopRule(patience=1, min_delta=0.25), 3.0, 2.9)
     assert stopping.reason() == (
         "stopped after step 10: the held-out loss did not fall by more than 0.25 in 1 evaluation; "
         "the lowest was 2.9000, at step 10"
@@ -63,7 +63,7 @@ def test_the_best_weights_are_kept_apart():
 
 
 def test_what_rises_is_better_higher():
-    rule = StopRule(evaluations=2, minimum_delta=0.1, keep_best=True, figure="reward", rises=True)
+    rule = StopRule(patience=2, min_delta=0.1, keep_best=True, best_metric="reward", rises=True)
     assert not observed(rule, 0.1, 0.3, 0.35, 0.5).over
     stopping = observed(rule, 0.1, 0.5, 0.55, 0.45)
     assert stopping.over
@@ -78,10 +78,10 @@ def test_what_rises_is_better_higher():
 
 
 def test_an_evaluation_without_the_figure_is_no_evaluation():
-    rule = StopRule(keep_best=True, figure="accuracy", rises=True)
+    rule = StopRule(keep_best=True, best_metric="accuracy", rises=True)
     with pytest.raises(RunError, match="found reward/length, and no accuracy"):
         Stopping(rule).evaluated(3, {"reward/length": 0.5}, [])
-    Stopping(StopRule(figure="accuracy")).evaluated(3, {"reward/length": 0.5}, [])
+    Stopping(StopRule(best_metric="accuracy")).evaluated(3, {"reward/length": 0.5}, [])
     kept = Stopping(rule)
     kept.evaluated(3, {"accuracy": torch.tensor(0.5), "reward": 0.1}, [("w", torch.ones(1))])
     assert kept.summary(9)["best_step"] == 3

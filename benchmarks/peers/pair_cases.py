@@ -15,8 +15,8 @@ PROMPT, ANSWER = (200, 600), (40, 120)
 AGREEMENT = 1e-4
 """Largest relative difference of what all compute in float32: four digits."""
 
-COMPUTED = Contender("burnish", "burnish", settings={"reference": "computed"})
-ONCE = Contender("burnish, reference computed once", "burnish", settings={"reference": "memory"})
+COMPUTED = Contender("burnish", "burnish", settings={"reference": "online"})
+ONCE = Contender("burnish, reference computed once", "burnish", settings={"reference": "precomputed_in_memory"})
 DEFAULTS = Contender("TRL, defaults", "trl")
 """bfloat16 autocast, gradient checkpointing, padded batches of 8 pairs, or of a step's pairs where these are fewer."""
 SEARCHED = (
@@ -52,7 +52,10 @@ def precomputed(contender: Contender) -> Contender:
 
 def peer_of(contender: Contender) -> Contender:
     """The one of ours that handles its reference as this one does."""
-    once = contender.settings.get("precompute_ref_log_probs") or contender.settings.get("reference") == "memory"
+    once = (
+        contender.settings.get("precompute_ref_log_probs")
+        or contender.settings.get("reference") == "precomputed_in_memory"
+    )
     return ONCE if once else COMPUTED
 
 

@@ -18,7 +18,11 @@ from burnish.watch.watch import Listeners
 from peers.cases import ALPHA, RANK, AdapterKind
 
 Lines = Sequence[dict[str, Any]]
-ALIKE: dict[str, Any] = {"schedule": "constant", "warmup": 0.0, "log_every": 1, "checkpoint_every": 1_000_000}
+ALIKE: dict[str, Any] = {
+    "schedule": {"kind": "constant", "warmup_ratio": 0.0},
+    "log_every": 1,
+    "checkpoint_every": 1_000_000,
+}
 """As TRL's trainers are set; a line comes after every step."""
 
 

@@ -18,7 +18,7 @@ from burnish.checks.verdict import REPORT, Verdict, judged
 from burnish.config.text import dump_yaml
 from burnish.recipe.read import read_recipe
 from burnish.recipe.recipe import Recipe
-from burnish.settings.stage import FromAnswers
+from burnish.settings.stage import Checkpoints, FromAnswers, GenerationEvaluation
 from burnish.stages.policy import device_of
 from burnish.stages.run import run
 
@@ -81,15 +81,11 @@ def _short(recipe: Recipe) -> Recipe:
             "epochs": None,
             "sequences_per_step": min(stage.sequences_per_step, SEQUENCES),
             "checkpoint_every": 1,
-            "keep_checkpoints": 1,
             "eval_data": None,
             "eval_every": None,
-            "stop_after": None,
-            "keep_best": False,
-            "eval_answers": 0,
-            "eval_questions": None,
-            "eval_match": None,
-            "eval_max_new_tokens": None,
+            "early_stopping": None,
+            "checkpoints": Checkpoints(keep_last=1),
+            "evaluation": GenerationEvaluation(),
         }
     )
     stages = (first.model_copy(update={first.method: changed}),)

@@ -142,7 +142,7 @@ def ends_are_learned(subject: Subject) -> Verdict:
         not unended and bool(ends),
         f"every learned turn ends with {ends}" if not unended else f"{unended:,} learned turns have no end token",
         "the template puts no token of its own after an answer, so the model would not learn to stop: name another "
-        "template, such as template=plain, or template=chatml with add_tokens=template",
+        "template, such as chat_template=plain, or chat_template=chatml with add_tokens=template",
     )
 
 

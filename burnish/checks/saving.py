@@ -97,7 +97,7 @@ def generation_stops(subject: Subject) -> Verdict:
         return Verdict(
             False,
             "no learned turn has an end token, so nothing can stop generation",
-            "name a template that ends answers with a token, such as template=plain",
+            "name a template that ends answers with a token, such as chat_template=plain",
         )
     model, known = saved.load(), saved.generation.eos_token_id
     stops = {known} if isinstance(known, int) else set(known or ())

@@ -5,13 +5,14 @@ The machinery only; what may be set is declared in `burnish.recipe`. Stands at t
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from burnish.config.names import NO_NAMES, unknown_name
 from burnish.errors import RecipeError
 
 
@@ -31,13 +32,19 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
-def parse(kind: type[S], data: Mapping[str, Any], known_elsewhere: Mapping[str, str]) -> S:
+def parse(
+    kind: type[S],
+    data: Mapping[str, Any],
+    known_elsewhere: Mapping[str, str],
+    renamed: Mapping[str, str] = NO_NAMES,
+) -> S:
     """Builds settings from plain data.
 
     Args:
         kind: the record to build.
         data: nested mappings and lists, as a YAML file gives them.
         known_elsewhere: names that other tools use → our dotted name and, after a space, any remark.
+        renamed: names of an earlier version → our dotted name.
 
     Raises:
         RecipeError: for the first wrong key or value, with the nearest right one.
@@ -45,10 +52,12 @@ def parse(kind: type[S], data: Mapping[str, Any], known_elsewhere: Mapping[str, 
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _explain(kind, error, known_elsewhere) from None
+        raise _explain(kind, error, known_elsewhere, renamed) from None
 
 
-def _explain(kind: type[Settings], error: ValidationError, known_elsewhere: Mapping[str, str]) -> RecipeError:
+def _explain(
+    kind: type[Settings], error: ValidationError, known_elsewhere: Mapping[str, str], renamed: Mapping[str, str]
+) -> RecipeError:
     issues = sorted(error.errors(), key=lambda issue: issue["type"] != "extra_forbidden")
     issue = issues[0]
     names = {part for key in keys(kind) for part in key.split(".")}
@@ -58,10 +67,11 @@ def _explain(kind: type[Settings], error: ValidationError, known_elsewhere: Mapp
     is_key = isinstance(last, int) or last in names or issue["type"] == "extra_forbidden"
     path = ".".join(map(str, [*parts, last] if is_key else parts))
     if issue["type"] == "extra_forbidden":
-        return unknown_key(kind, path, known_elsewhere)
+        return unknown_key(kind, path, known_elsewhere, renamed)
     if issue["type"] == "missing":
         return RecipeError(given=f"{path} is missing", rule=f"{path} must be given", remedy=f"add {path}: …")
     rule = issue["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    rule = re.sub("a valid dictionary or instance of .*", "a mapping of settings", rule)
     value = issue["input"]
     if issue["type"] == "value_error" and isinstance(value, str):
         return RecipeError(given=f"{path}: {value}", rule=rule, remedy=f"correct {path}")
@@ -71,34 +81,53 @@ def _explain(kind: type[Settings], error: ValidationError, known_elsewhere: Mapp
     return RecipeError(given=f"{path}: {given}", rule=f"{path} {rule}", remedy=f"correct {path}")
 
 
-def unknown_key(kind: type[Settings], path: str, known_elsewhere: Mapping[str, str]) -> RecipeError:
-    """The error for a key that no record has; names the nearest key, or ours for another tool's name."""
+def unknown_key(
+    kind: type[Settings], path: str, known_elsewhere: Mapping[str, str], renamed: Mapping[str, str]
+) -> RecipeError:
+    """The error for a key that no record has; names the nearest key, or ours for another name of it."""
     parts = path.split(".")
     prefixes = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
     path = next((prefix for prefix in prefixes if not any(_same_place(key, prefix) for key in keys(kind))), path)
-    parent, _, name = path.rpartition(".")
-    near = [key.rpartition(".") for key in keys(kind)]
-    siblings = [last for above, _, last in near if last != "*" and _same_place(above, parent)]
-    return unknown_name(path, name, siblings, known_elsewhere)
+    scope, parent = _scope(path), path.rpartition(".")[0]
+    known = dict(_seen_from(kind, parent, scope))
+    siblings = [name for name, above in known.items() if above == parent]
+    return unknown_name(path, path.removeprefix(scope), list(known), siblings, known_elsewhere, renamed)
 
 
-def unknown_name(path: str, name: str, siblings: Iterable[str], known_elsewhere: Mapping[str, str]) -> RecipeError:
-    """The error for a name that is none of the siblings'."""
-    choice = sorted(set(siblings))
-    if name in known_elsewhere:
-        remedy = f"here it is {known_elsewhere[name]}"
-    elif near := difflib.get_close_matches(name, choice, n=1, cutoff=0.5):
-        remedy = f"did you mean {near[0]}?"
-    else:
-        remedy = f"choose from: {', '.join(choice)}"
-    return RecipeError(
-        given=f"unknown key {path}", rule="every key of a recipe is one that Burnish knows", remedy=remedy
-    )
+def _scope(path: str) -> str:
+    """The beginning of a path, with its dot, that a user leaves out: the first entry of a list and the record in it.
+
+    Example: ``stages.0.sft.`` of ``stages.0.sft.optimizer.kind``; "" where there is no entry.
+    """
+    parts = path.split(".")
+    entry = next((index for index, part in enumerate(parts) if part.isdigit()), None)
+    if entry is None:
+        return ""
+    depth = entry + 2 if len(parts) > entry + 2 else entry + 1
+    return "".join(f"{part}." for part in parts[:depth])
+
+
+def _seen_from(kind: type[Settings], parent: str, scope: str) -> Iterator[tuple[str, str]]:
+    """Keys by the names that a user writes in that scope, each with where it stands; of lists there, only the entry
+    that the parent is in."""
+    depth = scope.count(".")
+    for key in keys(kind):
+        *above, name = key.split(".")
+        if name == "*":
+            continue
+        if _same_place(".".join(above), parent):
+            yield f"{parent}.{name}".removeprefix(".").removeprefix(scope), parent
+        elif scope and _same_place("".join(f"{part}." for part in above[:depth]), scope):
+            if "*" not in above[depth:]:
+                yield ".".join([*above[depth:], name]), ".".join(above)
+        elif "*" not in above or (not scope and above.count("*") == 1):
+            yield key, ".".join(above)
 
 
 def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:
     """All dotted keys of a record and of the records inside it; a list's entries are written ``*``."""
-    for name, entry in kind.model_fields.items():
+    for field, entry in kind.model_fields.items():
+        name = entry.alias or field
         yield prefix + name
         for inner, in_list in _inner(entry.annotation, in_list=False):
             if in_list:

@@ -86,8 +86,8 @@ class Written:
     """Rows left out, with file, line and reason."""
 
 
-def write_canonical(data: Data, output: Path, max_unusable: float = 0.0) -> Written:
-    """Writes all rows; ``max_unusable`` is the share of them that may be left out since they cannot be used.
+def write_canonical(data: Data, output: Path, max_invalid_fraction: float = 0.0) -> Written:
+    """Writes all rows; ``max_invalid_fraction`` is the share of them that may be left out since they cannot be used.
 
     The file appears when it is whole; one that is there already is never touched.
     """
@@ -98,7 +98,7 @@ def write_canonical(data: Data, output: Path, max_unusable: float = 0.0) -> Writ
     try:
         with new_file(output) as file:
             unusable = _write(data, file)
-            if len(unusable) > max_unusable * len(data.rows):
+            if len(unusable) > max_invalid_fraction * len(data.rows):
                 raise _unusable(data, unusable)
     except OSError as error:
         raise DataError(
@@ -135,5 +135,5 @@ def _unusable(data: Data, faults: list[tuple[int, DataError]]) -> DataError:
     return DataError(
         given="\n  ".join(shown) + f"\n  ... {len(faults)} of {len(data.rows)} rows cannot be used",
         rule=faults[0][1].rule,
-        remedy=f"{faults[0][1].remedy}; or leave them out: max_unusable={math.ceil(share * 1000) / 1000:g}",
+        remedy=f"{faults[0][1].remedy}; or leave them out: max_invalid_fraction={math.ceil(share * 1000) / 1000:g}",
     )

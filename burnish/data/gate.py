@@ -24,10 +24,10 @@ from burnish.data.mixture import Data
 from burnish.data.records import AnyExample, Judged, Labelled, Ranked, Said, Stepped, answers
 from burnish.errors import DataError
 
-Finding = Literal["identical", "tie", "prompts", "empty", "duplicate", "contradiction", "leak"]
+Finding = Literal["identical", "tie", "prompts", "empty", "duplicate", "contradiction", "contamination"]
 """identical: all answers are the same. tie: none is better. prompts: the answers follow different prompts. empty: an
 answer is empty or white space. duplicate: an earlier row says the same. contradiction: another row prefers the
-opposite. leak: the prompt is among those that are measured."""
+opposite. contamination: the prompt is among those that are measured."""
 
 _WORDS: Mapping[Finding, str] = {
     "identical": "have answers that are all the same",
@@ -36,7 +36,7 @@ _WORDS: Mapping[Finding, str] = {
     "empty": "have an empty answer",
     "duplicate": "say what an earlier row says",
     "contradiction": "prefer what another row rejects, of the same two answers",
-    "leak": "have a prompt that is held out",
+    "contamination": "have a prompt that is held out",
 }
 _SHOWN = 3
 """Rows that are named."""
@@ -55,7 +55,7 @@ class Found:
     """File and line of the first few."""
 
     def __str__(self) -> str:
-        done = {"drop": "left out", "keep": "kept", "stop": "stopped"}[self.rule]
+        done = {"drop": "left out", "keep": "kept", "error": "stopped"}[self.rule]
         return f"{len(self.rows):,} rows {_WORDS[self.finding]}: {done} ({', '.join(self.where)} ...)"
 
 
@@ -151,7 +151,7 @@ def inspect(data: Data, rules: Rules, held_out: Gate | None = None) -> Gate:
         held_out: the gate of the rows that are measured, whose prompts must not be learned; None: there are none.
 
     Raises:
-        DataError: something was found whose rule is to stop.
+        DataError: something was found whose rule is error.
     """
     seen = _Seen()
     for row, example, tags in _examples(data, seen):
@@ -160,7 +160,7 @@ def inspect(data: Data, rules: Rules, held_out: Gate | None = None) -> Gate:
         seen.conflicts.update(" & ".join(pair) for pair in combinations(sorted(set(tags)), 2))
     if held_out is not None:
         for row in (row for row, prompt in seen.prompts.items() if prompt in held_out.prompts):
-            seen.add("leak", row)
+            seen.add("contamination", row)
     return _judged(data, rules, seen)
 
 
@@ -258,19 +258,19 @@ def _judged(data: Data, rules: Rules, seen: _Seen) -> Gate:
         for finding, rows in seen.found.items()
     )
     for each in found:
-        if each.rule == "stop":
+        if each.rule == "error":
             raise _stopped(data, each)
     lengths = Lengths(seen.lengths["longer"], seen.lengths["shorter"], seen.lengths["equal"]) if seen.judged else None
-    if lengths is not None and lengths.share > rules.most_longer:
-        raise _too_long(data, lengths, rules.most_longer)
-    _require_tags(data, seen, rules.least_per_tag)
+    if lengths is not None and lengths.share > rules.max_chosen_longer_share:
+        raise _too_long(data, lengths, rules.max_chosen_longer_share)
+    _require_tags(data, seen, rules.min_rows_per_tag)
     dropped = np.array(sorted({row for each in found if each.rule == "drop" for row in each.rows}), np.int64)
     passed = np.setdiff1d(np.arange(len(data.rows)), dropped)
     if not len(passed):
         raise DataError(
             given=f"no row of {data.rows.source} passes the gate: " + "; ".join(str(each) for each in found),
             rule="at least one comparison is left to learn from",
-            remedy="name other data, or set a rule of gate to keep",
+            remedy="name other data, or set a rule of filters to keep",
         )
     prompts = frozenset(seen.prompts[row] for row in passed.tolist() if row in seen.prompts)
     tags, conflicts = dict(seen.tags.most_common()), dict(seen.conflicts.most_common())
@@ -278,10 +278,10 @@ def _judged(data: Data, rules: Rules, seen: _Seen) -> Gate:
 
 
 def _stopped(data: Data, found: Found) -> DataError:
-    remedy = f"delete these rows, or leave them out: gate.{found.finding}=drop"
+    remedy = f"delete these rows, or leave them out: filters.{found.finding}=drop"
     return DataError(
         given=f"{len(found.rows):,} of {len(data.rows):,} rows {_WORDS[found.finding]}: {', '.join(found.where)}",
-        rule=f"gate.{found.finding} is stop",
+        rule=f"filters.{found.finding} is error",
         remedy=remedy,
     )
 
@@ -289,8 +289,8 @@ def _stopped(data: Data, found: Found) -> DataError:
 def _too_long(data: Data, lengths: Lengths, most: float) -> DataError:
     return DataError(
         given=f"the longer answer is the better one in {lengths.share:.1%} of the pairs of {data.rows.source}",
-        rule=f"gate.most_longer allows {most:.1%}: a policy could learn to be long instead of good",
-        remedy="balance the data, or raise gate.most_longer and look at accuracy with length controlled",
+        rule=f"filters.max_chosen_longer_share allows {most:.1%}: a policy could learn to be long instead of good",
+        remedy="balance the data, or raise filters.max_chosen_longer_share and look at accuracy with length controlled",
     )
 
 
@@ -300,6 +300,6 @@ def _require_tags(data: Data, seen: _Seen, least: int) -> None:
         raise DataError(
             given=f"{data.rows.source} has few rows of "
             + (", ".join(f"{name} ({count:,})" for name, count in few.items()) or "any tag: rows carry no column tags"),
-            rule=f"gate.least_per_tag wants {least:,} rows of each tag, and of each two tags that meet in a row",
-            remedy="add rows with these tags, or lower gate.least_per_tag",
+            rule=f"filters.min_rows_per_tag wants {least:,} rows of each tag, and of each two tags that meet in a row",
+            remedy="add rows with these tags, or lower filters.min_rows_per_tag",
         )

@@ -1,7 +1,7 @@
 """The rule for long samples: which parts of all tokens become groups.
 
 Between `cache` (all samples, whatever their length) and `prepare`. Nothing is copied: a group is a place and a length,
-so another limit or another rule costs no tokenising. (Only `cut_turns` writes conversations anew, in `maker`.)
+so another limit or another rule costs no tokenising. (Only `drop_turns` writes conversations anew, in `maker`.)
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ def pick(rows: Rows, samples: Stretch, max_length: int, overlong: Overlong) -> t
     """The groups within the limit, and the rows that the rule makes unusable.
 
     Raises:
-        DataError: samples are too long, and the rule is to stop.
+        DataError: samples are too long, and the rule is an error.
     """
     lengths = np.array(samples.lengths)
     documents = samples.notes[:, DOCUMENT].astype(np.bool_)
     long = (lengths > max_length) & ~documents
     where = np.flatnonzero(long)
-    if len(where) and overlong in ("stop", "cut_turns"):
-        # cut_turns has shortened all conversations that it can: what is left over is no conversation.
+    if len(where) and overlong in ("error", "drop_turns"):
+        # drop_turns has shortened all conversations that it can: what is left over is no conversation.
         raise _overlong(rows, samples, where, max_length)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
     kept, faults = np.ones(len(lengths), np.bool_), list[Fault]()
@@ -84,7 +84,7 @@ def pick(rows: Rows, samples: Stretch, max_length: int, overlong: Overlong) -> t
     lost: set[int] = set()
     if overlong == "drop":
         lost = set(group[long].tolist())
-    elif overlong == "cut":
+    elif overlong == "truncate":
         for i in where:
             lengths[i] = _cut(samples.trainable[starts[i] : starts[i] + max_length])
         for each in dict.fromkeys(group[where].tolist()):
@@ -105,7 +105,7 @@ def pick(rows: Rows, samples: Stretch, max_length: int, overlong: Overlong) -> t
         trained_tokens=_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
         opens=_opens(samples, chosen, documents),
         dropped=_dropped(rows, samples, group, where, max_length) if overlong == "drop" else (),
-        num_cut=int(np.count_nonzero(kept[where])) if overlong == "cut" else 0,
+        num_cut=int(np.count_nonzero(kept[where])) if overlong == "truncate" else 0,
     )
     return picked, faults
 
@@ -204,6 +204,6 @@ def _overlong(rows: Rows, samples: Stretch, where: Ints, max_length: int) -> Dat
         given=f"{len(where)} of {len(samples.lengths)} samples of {rows.source} are longer than {max_length} "
         f"tokens; the longest has {longest} ({at})",
         rule="nothing is cut or left out unless it was asked for",
-        remedy=f"raise max_length to {longest}, or leave them out (overlong=drop), or cut their ends (overlong=cut) "
-        "or their earliest turns (overlong=cut_turns)",
+        remedy=f"raise max_length to {longest}, or leave them out (overlong=drop), or cut their ends "
+        "(overlong=truncate) or their earliest turns (overlong=drop_turns)",
     )

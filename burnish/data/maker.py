@@ -35,6 +35,7 @@ from burnish.data.rows import Rows
 from burnish.data.settings import Comparison, ControlRule, TrainOn
 from burnish.data.siblings import judged, one_judged, shortenings, siblings
 from burnish.data.store import PLACE, Fault, Stretch
+from burnish.data.template import Template
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
@@ -54,7 +55,7 @@ class Maker:
     format: Format
     writer: Writer
     train_on: TrainOn = "assistant"
-    control_text: ControlRule = "text"
+    special_tokens_in_text: ControlRule = "text"
     turns_within: int | None = None
     """Conversations longer than this many tokens lose their earliest turns; None: nothing is taken away."""
     comparison: Comparison | None = None
@@ -81,7 +82,7 @@ class Maker:
             "options": dict(self.writer.options),
             "date": PINNED.isoformat(),
             "tokenizer": [core.to_str(), type(tokenizer).__name__, tokenizer.special_tokens_map],
-            "settings": [self.train_on, self.control_text, self.turns_within, self.comparison],
+            "settings": [self.train_on, self.special_tokens_in_text, self.turns_within, self.comparison],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -113,11 +114,14 @@ class Maker:
 
     @cached_property
     def _in_template(self) -> ControlText | None:
-        return ControlText.of(self.writer.tokenizer, self.writer.template) if self.control_text == "text" else None
+        return self._control_text(self.writer.template)
 
     @cached_property
     def _in_text(self) -> ControlText | None:
-        return ControlText.of(self.writer.tokenizer, None) if self.control_text == "text" else None
+        return self._control_text(None)
+
+    def _control_text(self, template: Template | None) -> ControlText | None:
+        return ControlText.of(self.writer.tokenizer, template) if self.special_tokens_in_text == "text" else None
 
     def _groups(self, example: AnyExample, row: int) -> Iterator[_Group]:
         """What is made of a row: every rendering by itself, or the responses to a prompt together.
@@ -199,7 +203,7 @@ class Maker:
             Fault(
                 row,
                 f"longer than {limit} tokens even with its last turn alone",
-                f"overlong=cut_turns keeps the system message and the last turn, within max_length {limit}",
+                f"overlong=drop_turns keeps the system message and the last turn, within max_length {limit}",
                 "raise max_length, or delete the row",
             )
         )

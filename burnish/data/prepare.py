@@ -135,9 +135,9 @@ class Preparation:
     maker: Maker
     max_length: int
     """Most tokens of a group, at least 2."""
-    overlong: Overlong = "stop"
+    overlong: Overlong = "error"
     """What happens to longer ones. Documents are always cut into pieces."""
-    max_unusable: float = 0.0
+    max_invalid_fraction: float = 0.0
     """Share of the rows that may be unusable, and are then left out."""
 
     def __post_init__(self) -> None:
@@ -152,11 +152,11 @@ class Preparation:
         *,
         format: str | Format | None = None,
         max_length: int,
-        overlong: Overlong = "stop",
+        overlong: Overlong = "error",
         train_on: TrainOn = "assistant",
-        control_text: ControlRule = "text",
-        template_options: Mapping[str, object] | None = None,
-        max_unusable: float = 0.0,
+        special_tokens_in_text: ControlRule = "text",
+        chat_template_kwargs: Mapping[str, object] | None = None,
+        max_invalid_fraction: float = 0.0,
         comparison: Comparison | None = None,
     ) -> Preparation:
         """
@@ -165,21 +165,21 @@ class Preparation:
             comparison: what is learned from judged responses; None: rows have none.
         """
         chosen = format if isinstance(format, Format) else recognise(rows.columns, format)
-        writer = Writer(tokenizer, template, template_options or {})
-        within = max_length if overlong == "cut_turns" else None
-        maker = Maker(rows, chosen, writer, train_on, control_text, within, comparison)
-        return cls(maker, max_length, overlong, max_unusable)
+        writer = Writer(tokenizer, template, chat_template_kwargs or {})
+        within = max_length if overlong == "drop_turns" else None
+        maker = Maker(rows, chosen, writer, train_on, special_tokens_in_text, within, comparison)
+        return cls(maker, max_length, overlong, max_invalid_fraction)
 
     @property
     def may_leave_out(self) -> bool:
         """Whether the rules let rows be left out: how many are usable is then known of all together alone. False: every
         row is usable, or stops the run."""
-        return self.overlong == "drop" or self.max_unusable > 0
+        return self.overlong == "drop" or self.max_invalid_fraction > 0
 
     @cached_property
     def identity(self) -> str:
         """sha256 of all that decides the groups. Known before any is made."""
-        parts = ["burnish preparation 3", self.maker.content, self.max_length, self.overlong, self.max_unusable]
+        parts = ["burnish preparation 3", self.maker.content, self.max_length, self.overlong, self.max_invalid_fraction]
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
     def whole(self, workers: int | None = None, told: Callable[[int, int], None] | None = None) -> Prepared:
@@ -195,8 +195,8 @@ class Preparation:
         rows, samples = self.maker.rows, samples_of(self.maker, workers, told)
         picked, faults = self._picked(samples)
         unusable_rows = {fault.row for fault in faults}
-        if len(unusable_rows) > self.max_unusable * len(rows):
-            raise unusable_error(rows, faults, self.max_unusable)
+        if len(unusable_rows) > self.max_invalid_fraction * len(rows):
+            raise unusable_error(rows, faults, self.max_invalid_fraction)
         if not picked.num_groups:
             raise _nothing_left(rows, picked)
         unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
@@ -210,7 +210,7 @@ class Preparation:
         """
         samples = self.maker.make(row, row + 1)
         picked, faults = self._picked(samples)
-        if faults and not self.max_unusable:
+        if faults and not self.max_invalid_fraction:
             raise unusable_error(self.maker.rows, faults, 0)
         return tuple(_group(samples, picked, at, self.maker.rows) for at in range(picked.num_groups))
 
@@ -305,7 +305,7 @@ def unusable_error(rows: Rows, faults: Sequence[Fault], allowed: float) -> DataE
     shown = [f"{rows.where(fault.row)}: {fault.given}" for fault in faults[:_SHOWN]]
     more = f"\n  ... {len(places)} of {len(rows)} rows cannot be used" if len(places) > 1 or allowed else ""
     if allowed:
-        more += f", more than max_unusable={allowed:g} allows"
+        more += f", more than max_invalid_fraction={allowed:g} allows"
     first = faults[0]
     return DataError(given="\n  ".join(shown) + more, rule=first.rule, remedy=first.remedy)
 

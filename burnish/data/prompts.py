@@ -141,8 +141,8 @@ def prompts(preparation: Preparation, room: int, *, system: str | None = None, p
             faults.append(Fault(row, "the prompt is empty", "a response continues something", "give the row a prompt"))
         else:
             waiting.append(Waiting(row, tuple(int(token) for token in sample.tokens), task))
-    if not waiting or len(faults) > preparation.max_unusable * len(maker.rows):
-        raise unusable_error(maker.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_unusable)
+    if not waiting or len(faults) > preparation.max_invalid_fraction * len(maker.rows):
+        raise unusable_error(maker.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_invalid_fraction)
     kept = tuple(each for each in waiting if len(each.tokens) <= most)
     _require_short(preparation, waiting, kept, room)
     unusable = tuple(Unusable(maker.rows.where(each.row), each.given, each.rule, each.remedy) for each in faults)

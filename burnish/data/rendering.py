@@ -70,7 +70,7 @@ def render(
             given="the row has text of control tokens, and the template decides by it what to write",
             rule="text of a row stays text: only the template writes control tokens",
             remedy="give the row the field that the template writes itself (reasoning_content, tool_calls), or let "
-            "such text become tokens with control_text=tokens",
+            "such text become tokens with special_tokens_in_text=tokens",
         )
     return tuple(
         replace(each, ordinary=ordinary_ranges(other.text, control))
@@ -219,7 +219,7 @@ def _forced_otherwise(turn: int, before: str, whole: str) -> DataError:
         f"rendered message has {whole[same:][:60]!r} there",
         rule="a turn is learned after exactly the text that the model is given when serving",
         remedy="give the message what the generation prompt opens (often reasoning_content), set the template's own "
-        "variable for it (such as template_options.enable_thinking=false), or name another template",
+        "variable for it (such as chat_template_kwargs.enable_thinking=false), or name another template",
     )
 
 
@@ -227,7 +227,7 @@ def _nothing_of(train_on: TrainOn) -> DataError:
     return DataError(
         given=f"no turn of the row has anything of train_on={train_on}",
         rule="a row has at least one token to learn",
-        remedy="delete the row, allow such rows (max_unusable), or choose another train_on",
+        remedy="delete the row, allow such rows (max_invalid_fraction), or choose another train_on",
     )
 
 

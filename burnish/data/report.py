@@ -52,7 +52,7 @@ class DataReport:
     dropped: tuple[Dropped, ...]
     """Empty: nothing was left out."""
     unusable: int
-    """Rows that cannot be used, left out by leave of max_unusable."""
+    """Rows that cannot be used, left out by leave of max_invalid_fraction."""
     cut: int
     """Groups cut to the limit."""
     shortened: int
@@ -110,7 +110,7 @@ class DataReport:
         if self.with_control_text:
             yield (
                 f"  {self.with_control_text:,} groups have text of control tokens, kept as ordinary text "
-                "(control_text=tokens makes tokens of it)"
+                "(special_tokens_in_text=tokens makes tokens of it)"
             )
         if self.preamble:
             yield f"  the template says by itself: {self.preamble!r}"

@@ -33,7 +33,7 @@ TRAIN_ON: tuple[TrainOn, ...] = get_args(TrainOn)
 ControlRule = Literal["text", "tokens"]
 """What text of control tokens in a row becomes: the characters that it consists of, or the tokens."""
 
-Overlong = Literal["stop", "drop", "cut", "cut_turns"]
+Overlong = Literal["error", "truncate", "drop_turns", "drop"]
 """What happens to a sample longer than the limit: an error; left out and counted; cut at its end and counted; or its
 conversation loses its earliest turns, but not its system message nor its last turn. Responses that are compared are
 left out together; all are cut at the same place, and their prompt loses the same turns for all."""

@@ -124,7 +124,7 @@ def siblings(samples: Sequence[Sample], worth: Sequence[float]) -> list[Sample]:
         raise DataError(
             given="all answers are the same tokens",
             rule="a comparison has answers that differ",
-            remedy="delete the row, or leave such rows out: gate.identical=drop",
+            remedy="delete the row, or leave such rows out: filters.identical=drop",
         )
     return [
         replace(sample, prompt_length=prompt, place=place, worth=each)

@@ -64,7 +64,7 @@ def _default_of(named: Mapping[str, str]) -> str:
         raise ModelError(
             given=f"the tokenizer has several templates ({', '.join(sorted(named))}) and no default",
             rule="one template writes all conversations",
-            remedy=f"name one: template={min(named)}",
+            remedy=f"name one: chat_template={min(named)}",
         )
     return named["default"]
 
@@ -82,7 +82,7 @@ def _ours(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
             given=f"the tokenizer has no token {' and no token '.join(absent)}",
             rule=f"the template {name!r} marks turns with tokens of their own",
             remedy="set add_tokens=template, which gives them to tokenizer and model; "
-            "or use template=plain, which needs none",
+            "or use chat_template=plain, which needs none",
         )
     return (files("burnish.data") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 

@@ -99,9 +99,9 @@ def show(preparation: Preparation, row: int) -> Iterator[Shown]:
         yield Shown(where, f"cannot be used: {fault.given}", ())
     if not len(made.lengths):
         return
-    if overlong == "stop" and (longest := int(made.lengths.max())) > max_length:
+    if overlong == "error" and (longest := int(made.lengths.max())) > max_length:
         yield Shown(where, f"{longest:,} tokens, longer than max_length {max_length:,}: it would stop the run", ())
-        overlong, max_length = "cut", longest
+        overlong, max_length = "truncate", longest
     picked, faults = pick(maker.rows, made, max_length, overlong)
     for fault in faults:
         yield Shown(where, f"cannot be used: {fault.given}", ())

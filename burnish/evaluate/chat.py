@@ -61,7 +61,7 @@ class Chat:
             raise ModelError(
                 given="a system prompt for a model without a chat template",
                 rule="the template says where a system prompt stands",
-                remedy="name a template with --template, such as plain or chatml",
+                remedy="name a template with --chat-template, such as plain or chatml",
             )
         self.reset()
         self.system = text

@@ -186,8 +186,8 @@ def _load_base(
     model, notes = load_model(
         name, dtype, quantisation=quantised.configuration(asked, _computed_in(config, dtype)), device=device
     )
-    if asked.outliers and asked.bits == 8:
-        notes.append("adapter.outliers looks at all rows of a microbatch: a step depends on how it is split")
+    if asked.int8_threshold and asked.bits == 8:
+        notes.append("adapter.int8_threshold looks at all rows of a microbatch: a step depends on how it is split")
     return model, notes
 
 

@@ -28,11 +28,11 @@ BASE = "base_quantization.json"
 def configuration(asked: Quantisation, dtype: torch.dtype) -> BitsAndBytesConfig:
     """As transformers takes it; products are computed in this type."""
     if asked.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=asked.outliers)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=asked.int8_threshold)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=asked.four_bit_type,
-        bnb_4bit_use_double_quant=asked.double,
+        bnb_4bit_quant_type=asked.quant_type,
+        bnb_4bit_use_double_quant=asked.double_quantization,
         bnb_4bit_compute_dtype=dtype,
     )
 

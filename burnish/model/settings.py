@@ -23,16 +23,16 @@ class Quantisation:
 
     bits: Literal[4, 8] = 4
     """4: blocks of 64 weights with one scale each. 8: LLM.int8 (arXiv 2208.07339), a scale for each output."""
-    four_bit_type: Literal["nf4", "fp4"] = "nf4"
+    quant_type: Literal["nf4", "fp4"] = "nf4"
     """The sixteen values: nf4, the quantiles of a normal distribution (arXiv 2305.14314, section 3), or fp4."""
-    double: bool = True
+    double_quantization: bool = True
     """Whether the scales of 4-bit blocks are quantised to 8 bits themselves: 4.13 instead of 4.5 bits a weight."""
-    outliers: float = 0.0
+    int8_threshold: float = 0.0
     """Of 8 bits: columns in which some input of the microbatch is larger stay 16-bit; 0: none."""
 
     def bytes_of(self, weights: int) -> int:
         """Of so many weights, their scales included."""
-        scales = (8 / 64 + 32 / (64 * 256)) if self.double else 32 / 64
+        scales = (8 / 64 + 32 / (64 * 256)) if self.double_quantization else 32 / 64
         return round(weights * ((4 + scales) / 8 if self.bits == 4 else 1))
 
 

@@ -61,7 +61,7 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> dic
         raise ModelError(
             given=f"the tokenizer's ids have gaps, and it would give a new token the id {min(taken)}, which is in use",
             rule="every token has an id of its own",
-            remedy="use template=plain, which needs no added tokens",
+            remedy="use chat_template=plain, which needs no added tokens",
         )
     return added
 
@@ -93,7 +93,7 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
             raise ModelError(
                 given=f"the tokenizer has {len(tokenizer)} tokens and ids up to {needed - 1}",
                 rule="a model that grows gets as many rows as its tokenizer has tokens, here and wherever it is loaded",
-                remedy="use template=plain, which needs no added tokens",
+                remedy="use chat_template=plain, which needs no added tokens",
             )
         with quiet_transformers():
             model.resize_token_embeddings(needed, mean_resizing=False)

@@ -37,7 +37,7 @@ def build(members: Sequence[Member], settings: OptimizerSettings) -> list[torch.
         RecipeError: the library, or the device that it needs, is not there.
     """
     groups, rate, options = _groups(members, settings), settings.learning_rate, settings.options
-    match settings.name:
+    match settings.kind:
         case "adamw":
             return [torch.optim.AdamW(groups, lr=rate, fused=True, **options)]
         case "adafactor":
@@ -48,7 +48,7 @@ def build(members: Sequence[Member], settings: OptimizerSettings) -> list[torch.
             return _muon(members, settings)
         case "schedule_free":
             return [_schedule_free(groups, settings)]
-        case name if name in PAGED:
+        case kind if kind in PAGED:
             _require_cuda(members, settings)
     return [_of_bitsandbytes(groups, settings)]
 
@@ -98,7 +98,7 @@ def _of_bitsandbytes(groups: list[dict[str, Any]], settings: OptimizerSettings) 
         "lion": optim.Lion32bit,
         "lion_8bit": optim.Lion8bit,
     }
-    optimizer: torch.optim.Optimizer = classes[settings.name](groups, lr=settings.learning_rate, **settings.options)
+    optimizer: torch.optim.Optimizer = classes[settings.kind](groups, lr=settings.learning_rate, **settings.options)
     return optimizer
 
 
@@ -113,15 +113,15 @@ def page_again(library: torch.optim.Optimizer) -> None:
 def _require_cuda(members: Sequence[Member], settings: OptimizerSettings) -> None:
     if not all(member.weight.is_cuda for member in members):
         raise RecipeError(
-            given=f"optimizer: {settings.name} on the CPU",
+            given=f"optimizer.kind: {settings.kind} on the CPU",
             rule="a paged state moves between a GPU's memory and the machine's",
-            remedy=f"optimizer: {settings.name.removesuffix('_paged')}",
+            remedy=f"optimizer.kind: {settings.kind.removesuffix('_paged')}",
         )
 
 
 def _missing(settings: OptimizerSettings, package: str, extra: str) -> RecipeError:
     return RecipeError(
-        given=f"optimizer: {settings.name}",
+        given=f"optimizer.kind: {settings.kind}",
         rule=f"it comes from {package}, which is not installed",
         remedy=f"pip install 'burnish[{extra}]', or optimizer: adamw",
     )

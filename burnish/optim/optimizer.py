@@ -57,11 +57,11 @@ class Optimizer:
             for (name, parameter), master in zip(named, self.masters.masters, strict=True)
         ]
         self.libraries = build(members, settings)
-        self.average = None if settings.ema is None else Average(self.masters.weights, settings.ema)
+        self.average = None if settings.ema_decay is None else Average(self.masters.weights, settings.ema_decay)
         self.updates = 0
         """Updates done; what is drawn by chance in a step may be drawn from its number."""
 
-    def step(self, factor: float, clip: float | None) -> Tensor:
+    def step(self, factor: float, max_grad_norm: float | None) -> Tensor:
         """One update at `factor` times the learning rate. Gradients are cleared.
 
         Returns:
@@ -70,8 +70,8 @@ class Optimizer:
         parameters = [p for p in self.masters.masters if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        if max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
         for library in self.libraries:
             for group in library.param_groups:
                 group["lr"] = factor * self.settings.learning_rate * group[FACTOR]
@@ -94,7 +94,7 @@ class Optimizer:
         """Memory that the libraries will take for their states with the first step; 0 after it."""
         if any(state for library in self.libraries for state in library.state.values()):
             return 0
-        return round(KINDS[self.settings.name].state_bytes * sum(p.numel() for p in self.masters.parameters))
+        return round(KINDS[self.settings.kind].state_bytes * sum(p.numel() for p in self.masters.parameters))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -103,7 +103,7 @@ class Optimizer:
         Afterwards it has those of training again, bit for bit. Takes the memory of the trained weights once more, if
         the two differ.
         """
-        if self.average is None and self.settings.name != "schedule_free":
+        if self.average is None and self.settings.kind != "schedule_free":
             yield
             return
         before = [weight.detach().clone() for weight in self.masters.weights]
@@ -134,7 +134,7 @@ class Optimizer:
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, int]) -> None:
         """Puts back what `memory` gave, into an optimiser with the same settings whose libraries have their states."""
-        if self.settings.name in PAGED:
+        if self.settings.kind in PAGED:
             for library in self.libraries:
                 page_again(library)
         if self.average is not None:
@@ -150,7 +150,7 @@ def _rounding(named: list[tuple[str, nn.Parameter]], settings: OptimizerSettings
         return None
     if not any(parameter.dtype == torch.bfloat16 for _, parameter in named):
         raise RecipeError(
-            given="stochastic_rounding, and no trained weight is bfloat16",
+            given="optimizer.stochastic_rounding, and no trained weight is bfloat16",
             rule="what is rounded by chance are updates of bfloat16 weights; adapters are float32 already",
             remedy="set dtype: bfloat16, or leave it out",
         )

@@ -50,7 +50,7 @@ def pattern_factors(names: Collection[str], patterns: Mapping[str, float]) -> di
     Raises:
         RecipeError: a pattern matches nothing that is trained.
     """
-    matched = {pattern: matching(names, pattern, "learning_rates") for pattern in patterns}
+    matched = {pattern: matching(names, pattern, "optimizer.lr_multipliers") for pattern in patterns}
     return combined(*(dict.fromkeys(matched[pattern], factor) for pattern, factor in patterns.items()))
 
 

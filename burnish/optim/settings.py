@@ -105,7 +105,7 @@ def unused_options(name: OptimizerName, given: Mapping[str, object]) -> list[str
 class OptimizerSettings:
     """What an optimiser is built from. An option that is None has its optimiser's default."""
 
-    name: OptimizerName = "adamw"
+    kind: OptimizerName = "adamw"
     """One of KINDS."""
     learning_rate: float = 1e-5
     """Peak learning rate."""
@@ -125,20 +125,21 @@ class OptimizerSettings:
     """bfloat16 weights are updated without float32 twins, rounded up or down by chance."""
     seed: int = 0
     """Of that chance."""
-    ema: float | None = None
+    ema_decay: float | None = None
     """Decay of the exponential moving average of the weights, which then is what is used; None: none is kept."""
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        if unused := unused_options(self.name, given):
+        if unused := unused_options(self.kind, given):
             raise RecipeError(
-                given=f"{unused[0]} with optimizer: {self.name}",
-                rule=f"{self.name} has {', '.join(KINDS[self.name].options)}",
-                remedy=f"leave {unused[0]} out, or name an optimiser that has it",
+                given=f"optimizer.{unused[0]} with optimizer.kind: {self.kind}",
+                rule=f"{self.kind} has {', '.join(KINDS[self.kind].options)}",
+                remedy=f"leave optimizer.{unused[0]} out, or name an optimizer that has it",
             )
-        if self.name == "schedule_free" and (self.ema is not None or self.stochastic_rounding):
+        if self.kind == "schedule_free" and (self.ema_decay is not None or self.stochastic_rounding):
             raise RecipeError(
-                given=f"optimizer: schedule_free with {'stochastic_rounding' if self.stochastic_rounding else 'ema'}",
+                given="optimizer.kind: schedule_free with optimizer."
+                + ("stochastic_rounding" if self.stochastic_rounding else "ema_decay"),
                 rule="schedule_free averages the weights itself, over float32 weights",
                 remedy="leave one of the two out",
             )
@@ -146,6 +147,6 @@ class OptimizerSettings:
     @property
     def options(self) -> dict[str, Any]:
         """Every option that the optimiser has: as given, or its default."""
-        defaults = KINDS[self.name].options
+        defaults = KINDS[self.kind].options
         given = {name: getattr(self, name) for name in defaults}
         return {name: defaults[name] if value is None else value for name, value in given.items()}

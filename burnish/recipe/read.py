@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from burnish.config.settings import parse, unknown_name
+from burnish.config.names import unknown_name
+from burnish.config.settings import keys, parse
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.errors import RecipeError
-from burnish.recipe.recipe import METHODS, OPERATIONAL, Recipe
-from burnish.settings.aliases import KNOWN_ELSEWHERE
+from burnish.recipe.recipe import METHODS, NOT_IDENTITY, Recipe
+from burnish.settings.aliases import KNOWN_ELSEWHERE, RENAMED
+
+KINDS_ALONE = ("optimizer", "schedule")
+"""Groups of a stage for which their kind can be written alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Origins:
     def identity(self) -> dict[str, Any]:
         """The values that determine the result, by dotted key."""
         leaves = flatten(self.recipe.model_dump(mode="json"))
-        return {key: value for key, value in leaves if key.rpartition(".")[2] not in OPERATIONAL}
+        return {key: value for key, value in leaves if _without_stage(key) not in NOT_IDENTITY}
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Origins:
@@ -53,6 +58,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = 
         RecipeError: see `parse`; nothing is loaded before the whole recipe is right.
     """
     data = load_yaml(path)
+    _spell_out_kinds(data)
     origins = dict.fromkeys((key for key, _ in flatten(data)), path.name)
     return _finish(data, origins, overrides, output or f"runs/{path.stem}")
 
@@ -60,25 +66,41 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = 
 def stage_recipe(method: str, settings: Mapping[str, Any], overrides: Sequence[str] = (), output: str = "") -> Origins:
     """A recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them.
 
-    None is a value: ``clip=None`` turns clipping off.
+    None is a value: ``{"optimizer.max_grad_norm": None}`` turns clipping off.
     """
     data: dict[str, Any] = {"stages": [{method: {}}]}
     for key, value in settings.items():
-        put(data, _full_key(data, key), str(value) if isinstance(value, Path) else value)
+        put(data, _target(data, key, value), str(value) if isinstance(value, Path) else value)
     origins = dict.fromkeys((key for key, _ in flatten(data)), "command line")
     return _finish(data, origins, overrides, output or f"runs/{method}")
 
 
 def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[str], output: str) -> Origins:
     for key, value in parse_overrides(overrides).items():
-        full = _full_key(data, key)
+        full = _target(data, key, value)
         put(data, full, value)
         origins = {known: origin for known, origin in origins.items() if not known.startswith(f"{full}.")}
         origins |= {f"{full}.{leaf}" if leaf else full: "command line" for leaf, _ in flatten(value)}
     if data.get("output") is None:
         data["output"] = output
         origins["output"] = "default"
-    return Origins(parse(Recipe, data, KNOWN_ELSEWHERE), origins)
+    return Origins(parse(Recipe, data, KNOWN_ELSEWHERE, RENAMED), origins)
+
+
+def _spell_out_kinds(data: Mapping[str, Any]) -> None:
+    """Writes ``optimizer: muon`` as ``optimizer: {kind: muon}``, so that further keys of the group go beside it."""
+    stages = data.get("stages")
+    for stage in stages if _is_list(stages) else ():
+        for settings in stage.values() if isinstance(stage, Mapping) else ():
+            for group in KINDS_ALONE if isinstance(settings, dict) else ():
+                if isinstance(settings.get(group), str):
+                    settings[group] = {"kind": settings[group]}
+
+
+def _target(data: Mapping[str, Any], key: str, value: object) -> str:
+    """The dotted key in the recipe that a value goes to: ``optimizer=muon`` is the kind of it."""
+    full = _full_key(data, key)
+    return f"{full}.kind" if isinstance(value, str) and _without_stage(full) in KINDS_ALONE else full
 
 
 def _full_key(data: Mapping[str, Any], key: str) -> str:
@@ -105,8 +127,14 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
             rule="with several stages, a key of a stage says which one it means",
             remedy=f"write {', '.join(f'{name}.{key}' for name in theirs)}",
         )
-    siblings = [*Recipe.model_fields, *(name for method in methods for name in _fields(method)), *names[1:]]
-    raise unknown_name(key, head, siblings, KNOWN_ELSEWHERE)
+    of_stages = dict.fromkeys(known for method in methods if method in METHODS for known in keys(METHODS[method]))
+    known = [*names[1:], *(known for known in (*keys(Recipe), *of_stages) if "*" not in known)]
+    raise unknown_name(key, head, known, [name for name in known if "." not in name], KNOWN_ELSEWHERE, RENAMED)
+
+
+def _without_stage(key: str) -> str:
+    """A dotted key without the stage that it is in: ``stages.0.sft.epochs`` is ``epochs``."""
+    return re.sub(r"^stages\.\d+\.\w+\.", "", key)
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:

@@ -130,18 +130,18 @@ class Recipe(Settings):
         return self
 
 
-OPERATIONAL = frozenset(
+NOT_IDENTITY = frozenset(
     {
         "log_every",
         "samples_every",
         "checkpoint_every",
-        "keep_checkpoints",
+        "checkpoints.keep_last",
         "output",
         "trackers",
         "project",
         "run_name",
-        "rehearse",
+        "dry_run",
         "workers",
     }
 )
-"""Keys that may differ when a run is resumed: they cannot change its weights."""
+"""Keys of a recipe, or of a stage of it, that may differ when a run is resumed: they cannot change its weights."""

@@ -24,7 +24,9 @@ from burnish.runs.journal import Journal
 from burnish.runs.json_value import JSON, exact_text, flatten, same, strict_text
 from burnish.runs.lock import Lock, is_locked
 
-_FORMAT = 1
+_FORMAT = 2
+_EARLIER_FORMATS = (1,)
+"""Version 0.1.0, whose recipes have other keys."""
 _LOCK = ".lock"
 _IDENTITY = "identity.json"
 _RECIPE = "recipe.yaml"
@@ -223,6 +225,12 @@ def _refuse_other_run(path: Path, identity: Mapping[str, JSON] | None) -> None:
     """Refuse a run that is not ours and, if an identity is given, one that was begun under another."""
     stored = _read_object(path / _IDENTITY)
     old = stored.get("identity")
+    if stored.get("format") in _EARLIER_FORMATS and isinstance(old, Mapping):
+        raise RunError(
+            given=f"the run folder {path} was begun by an earlier version of Burnish, whose recipes have other keys",
+            rule="a run continues under the version that began it",
+            remedy="give another --output for a new run; the model in this folder is used as before",
+        )
     if stored.get("format") != _FORMAT or not isinstance(old, Mapping):
         raise _unreadable(path / _IDENTITY, f"it is not of format {_FORMAT}")
     if identity is not None and not same(old, identity):

@@ -54,7 +54,7 @@ def capture(
     if not torch.stack([weight.isfinite().all() for weight in optimizer.masters.weights]).all():
         raise DivergenceError(
             f"some weights are not finite numbers after step {step}: the training diverged.\n"
-            "  to do: lower learning_rate or clip, and start anew with another --output"
+            "  to do: lower learning_rate or optimizer.max_grad_norm, and start anew with another --output"
         )
     tensors: dict[str, Tensor] = {
         f"weights/{name}": weight.detach()

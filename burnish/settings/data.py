@@ -16,6 +16,7 @@ from burnish.config.text import parse_overrides, put
 from burnish.data.formats.recognise import check_name
 from burnish.data.settings import DataSource
 from burnish.errors import DataError
+from burnish.settings.aliases import RENAMED
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -66,7 +67,7 @@ class Conversion(Source):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Of count and weight."""
-    max_unusable: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_invalid_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the rows that may be left out since they cannot be used."""
 
 
@@ -121,4 +122,4 @@ def read_conversion(given: Mapping[str, object], overrides: Sequence[str]) -> Co
     data = dict(given)
     for key, value in parse_overrides(overrides).items():
         put(data, key, value)
-    return parse(Conversion, data, {})
+    return parse(Conversion, data, {}, RENAMED)

@@ -33,14 +33,16 @@ class Writing(Reading):
 
     @model_validator(mode="after")
     def _prompts_are_read_whole(self) -> Writing:
-        if self.overlong not in ("stop", "drop"):
-            raise ValueError(f"overlong: {self.overlong} would change what is asked; a prompt is kept, or stop or drop")
+        if self.overlong not in ("error", "drop"):
+            raise ValueError(
+                f"overlong: {self.overlong} would change what is asked; a prompt is kept whole, or error or drop"
+            )
         if self.train_on != "assistant":
             raise ValueError(
                 f"train_on: {self.train_on} is of answers in rows, and here the policy writes them; remove it"
             )
-        if self.control_text != "text":
-            raise ValueError("control_text: what a prompt says stays text here; remove it")
+        if self.special_tokens_in_text != "text":
+            raise ValueError("special_tokens_in_text: what a prompt says stays text here; remove it")
         if self.max_length is not None and self.max_length <= self.max_new_tokens:
             raise ValueError(
                 f"max_length: {self.max_length} is prompt and response together, and max_new_tokens: "

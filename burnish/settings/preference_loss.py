@@ -5,33 +5,32 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
 from burnish.credit.settings import Form, PairingSettings
 from burnish.errors import RecipeError
 from burnish.losses.preference.options import Data
-from burnish.losses.preference.registry import PREFERENCE_LOSSES, Chosen, chosen_loss, chosen_sum
+from burnish.losses.preference.registry import PREFERENCE_LOSSES, Chosen, chosen_loss, chosen_sum, key_of
+from burnish.settings.loss_options import UserOptions, read_loss_options
 
 
 class LossOptions(Settings):
     """Options of preference losses; one that is null has the loss's own value. In a sum, one is for all parts that
     have it."""
 
-    beta: float | None = None
-    """Reward per nat of log-probability (or log-ratio): how closely the policy is kept at its reference."""
     label_smoothing: float | None = None
     """Share of the labels that are taken to be wrong; of cdpo, robust_dpo, exo, aot, simpo, alphapo, cpo, tpo."""
     margin: float | None = None
     """By how much chosen should exceed rejected, in the unit of rewards (γ); of simpo, alphapo, tpo_l."""
-    likelihood: float | None = None
+    nll_coef: float | None = None
     """Weight of the likelihood of the best response; of cpo, tpo, tpo_l."""
     weight: float | None = None
     """Weight of the odds ratio; of orpo."""
     per_token: bool | None = None
     """Means instead of sums over tokens; of ipo."""
-    weighted: bool | None = None
+    wpo: bool | None = None
     """Whether pairs count by how likely the policy would have written them (WPO)."""
     ld_alpha: float | None = None
     """What tokens beyond the shorter response's length count (LD-DPO)."""
@@ -40,32 +39,34 @@ class LossOptions(Settings):
     divergence_alpha: float | None = None
     """α of divergence: alpha."""
     alpha: float | None = None
-    """α of alphapo."""
+    """Of alphapo, α; of beta_dpo, how strongly beta follows the margins."""
     temperature: float | None = None
     """τ of discopop."""
-    sensitivity: float | None = None
-    """How strongly beta follows the margins; of beta_dpo."""
-    usual_margin: float | None = None
+    m0: float | None = None
     """The margin at which beta is beta; of beta_dpo."""
-    wanted_weight: float | None = None
-    """What wanted responses count; of kto, apo_zero_unpaired."""
-    unwanted_weight: float | None = None
-    """What unwanted responses count; of kto, apo_zero_unpaired."""
+    desirable_weight: float | None = None
+    """What desirable responses count; of kto, apo_zero_unpaired."""
+    undesirable_weight: float | None = None
+    """What undesirable responses count; of kto, apo_zero_unpaired."""
     per: str | None = None
     """token or response: what the likelihood is a mean over; of sft."""
 
-    @property
-    def options(self) -> dict[str, object]:
-        """Those that are given."""
-        found = {name: getattr(self, name) for name in LossOptions.model_fields}
-        return {name: value for name, value in found.items() if value is not None}
 
-
-class PreferenceLoss(LossOptions):
+class PreferenceLoss(Settings):
     """A preference loss, or a sum of several."""
 
     loss: str | dict[str, float] = "dpo"
     """A loss (docs/prefer.md), a sum ({dpo: 1, sft: 0.1}), or one of your own: file.py:name."""
+    beta: float | None = None
+    """Reward per nat of log-probability (or log-ratio): how closely the policy is kept at its reference; null: the
+    loss's own value."""
+    loss_options: LossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
+    """Further options of the loss, such as {label_smoothing: 0.1}; of your own loss, what its class is made with."""
+
+    @field_validator("loss_options", mode="plain", json_schema_input_type=LossOptions | UserOptions)
+    @classmethod
+    def _options_of_the_loss(cls, value: object, info: ValidationInfo) -> LossOptions | UserOptions:
+        return read_loss_options(LossOptions, value, info.data.get("loss"))
 
     @property
     def is_own(self) -> bool:
@@ -74,6 +75,12 @@ class PreferenceLoss(LossOptions):
     @property
     def loss_name(self) -> str:
         return self.loss if isinstance(self.loss, str) else " + ".join(self.loss)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Those of our losses that are given, beta among them."""
+        found = {"beta": self.beta, **(dict(self.loss_options) if isinstance(self.loss_options, LossOptions) else {})}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def preference(self) -> Chosen:
@@ -94,19 +101,21 @@ class PreferenceLoss(LossOptions):
         for option in self.options:
             if not any(option in options for options in have.values()):
                 raise RecipeError(
-                    given=f"{option} for the sum {self.loss_name}, which does not use it",
-                    rule=f"the options of its parts are {', '.join(sorted(set().union(*have.values())))}",
-                    remedy=f"remove {option}",
+                    given=f"{key_of(option)} for the sum {self.loss_name}, which does not use it",
+                    rule=f"the options of its parts are {', '.join(sorted(map(key_of, set().union(*have.values()))))}",
+                    remedy=f"remove {key_of(option)}",
                 )
         return {option: value for option, value in self.options.items() if option in have[name]}
 
     @property
     def resolved_options(self) -> dict[str, Any]:
-        """Every option that the loss uses, with its value; of a sum, those that its parts have in common or alone."""
+        """Every option that the loss uses, by its key, with its value; of a sum, those that its parts have in common or
+        alone."""
         if self.is_own:
             return {}
         names = [self.loss] if isinstance(self.loss, str) else list(self.loss)
-        return {name: value for part in names for name, value in _options(part).items()} | self.options
+        found = {name: value for part in names for name, value in _options(part).items()} | self.options
+        return {key_of(name): value for name, value in found.items()}
 
 
 class OnlinePreference(PreferenceLoss):
@@ -120,16 +129,22 @@ class OnlinePreference(PreferenceLoss):
     @model_validator(mode="after")
     def _loss_learns_from_responses(self) -> OnlinePreference:
         if self.is_own:
-            raise ValueError(f"loss: {self.loss} is of your own; responses are compared by our losses (docs/prefer.md)")
+            raise ValueError(
+                f"preference.loss: {self.loss} is of your own; responses are compared by our losses (docs/prefer.md)"
+            )
         if self.preference.measured:
             raise ValueError(
-                f"loss: {self.loss_name} measures prompts joined to other prompts' responses, which is of a stage "
-                "prefer; apo_zero_unpaired learns from verdicts without"
+                f"preference.loss: {self.loss_name} measures prompts joined to other prompts' responses, which is of a "
+                "stage prefer; apo_zero_unpaired learns from verdicts without"
             )
         if self.preference.data is Data.TRIPLE:
-            raise ValueError(f"loss: {self.loss_name} wants a gold answer beside both; here all are the policy's own")
+            raise ValueError(
+                f"preference.loss: {self.loss_name} wants a gold answer beside both; here all are the policy's own"
+            )
         if self.pairs is not None and self.preference.data not in (Data.PAIR, Data.ANY):
-            raise ValueError(f"pairs has no effect: loss {self.loss_name} learns from all responses; remove it")
+            raise ValueError(
+                f"preference.pairs has no effect: preference.loss {self.loss_name} learns from all responses; remove it"
+            )
         return self
 
     def pairing(self, pass_at: float) -> PairingSettings:

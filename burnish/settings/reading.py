@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison, ControlRule, Overlong, TrainOn
+from burnish.settings.aliases import OVERLONG_RENAMED, named_here
 from burnish.settings.data import FormatName
 from burnish.settings.numbers import Fraction, Positive
 
@@ -41,23 +42,23 @@ class Reading(Settings):
     """Our name: the column that has it, such as {question: problem, answer: solution}."""
     documents: Literal["file", "paragraph", "line"] = "file"
     """What one document of a text file is."""
-    template: str | None = None
+    chat_template: str | None = None
     """plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, and plain if it has
     none."""
-    template_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    """Variables that the template reads, such as enable_thinking: false."""
+    chat_template_kwargs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """Variables that the chat template reads, such as enable_thinking: false."""
     train_on: TrainOn = "assistant"
     """What is learned of a conversation: assistant (all its turns), last (the last of them), answers (they without
     reasoning), reasoning, tool_calls, everything."""
-    control_text: ControlRule = "text"
-    """What text of control tokens in a row becomes: text (the characters that it consists of), or tokens."""
+    special_tokens_in_text: ControlRule = "text"
+    """What the text of special tokens in a row becomes: text (the characters that it consists of), or tokens."""
     max_length: Annotated[int, Field(ge=2)] | None = None
     """Longest row, tokens; null: the model's positions."""
-    overlong: Overlong = "stop"
-    """What happens to longer rows: stop with an error, drop them, cut the end of their response, or cut_turns: the
-    earliest turns of their conversation. Plain text is always cut into pieces."""
-    max_unusable: Fraction = 0.0
-    """Share of the rows that may be unusable; they are left out, and listed in the run folder. 0: any stops the run."""
+    overlong: Annotated[Overlong, BeforeValidator(named_here(OVERLONG_RENAMED))] = "error"
+    """What happens to longer rows: error stops the run, truncate cuts the end of their response, drop_turns leaves out
+    the earliest turns of their conversation, drop leaves them out. Plain text is always cut into pieces."""
+    max_invalid_fraction: Fraction = 0.0
+    """Share of the rows that may be invalid; they are left out, and listed in the run folder. 0: any stops the run."""
     tokens_per_microbatch: Positive | None = None
     """Most tokens computed at once: a memory knob that does not change the result; null: 1024 on a CPU, 4096
     on a GPU, or the longest row."""

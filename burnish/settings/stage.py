@@ -16,13 +16,45 @@ from burnish.stop_rule import StopRule
 from burnish.tasks.match import MatchRule
 
 
-class StopAfter(Settings):
-    """When a stage ends early."""
+class EarlyStopping(Settings):
+    """When a stage ends before its last step."""
 
-    evaluations: Positive
-    """So many without improvement, one after the other."""
-    minimum_delta: Annotated[float, Field(ge=0)] = 0.0
-    """The held-out loss has to fall by more than this (in a stage rl: what best_by names has to rise)."""
+    patience: Positive
+    """Evaluations without improvement, one after the other, that end it."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """The held-out loss has to fall by more than this (in a stage rl: what checkpoints.best_metric names has to
+    rise)."""
+
+
+class Checkpoints(Settings):
+    """Which checkpoints stay, and which weights a stage hands on."""
+
+    keep_last: Positive = 2
+    """How many of the newest checkpoints stay."""
+    keep_best: bool = False
+    """The model is the best that was evaluated (by the held-out loss, in a stage rl by best_metric) instead of the
+    last."""
+
+
+class GenerationEvaluation(Settings):
+    """Held-out prompts that are answered at every evaluation: eval/accuracy, and samples.jsonl with the responses."""
+
+    generations: Annotated[int, Field(ge=0)] = 0
+    """How many prompts, drawn by the seed, are answered; 0: none."""
+    prompts_data: DataField | None = None
+    """Data whose prompts are answered, where they are not those of eval_data; each source names its own format. null:
+    they are."""
+    match: MatchRule | None = None
+    """When a response is right: exact, contains, number (as in burnish eval); null: exact."""
+    max_new_tokens: Positive | None = None
+    """Most tokens of a response; null: 128."""
+
+    @model_validator(mode="after")
+    def _something_is_generated(self) -> GenerationEvaluation:
+        for key in ("prompts_data", "match", "max_new_tokens"):
+            if getattr(self, key) is not None and not self.generations:
+                raise ValueError(f"evaluation.{key} needs evaluation.generations: no response is written without it")
+        return self
 
 
 class Training(Reading, Optimisation):
@@ -33,7 +65,7 @@ class Training(Reading, Optimisation):
     eval_data: DataField | None = None
     """Held-out data, written in the same ways; null: none."""
     add_tokens: Literal["template"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
-    """Special tokens that tokenizer and model are given where they lack them: template (what the named template marks
+    """Special tokens that tokenizer and model are given where they lack them: template (what chat_template marks
     turns with), or a list; null: none."""
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the usable rows; null: 1, unless max_steps is given."""
@@ -46,16 +78,14 @@ class Training(Reading, Optimisation):
     """Steps between evaluations; null: at the beginning and the end."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null: a tenth of the run."""
-    stop_after: StopAfter | None = None
-    """Evaluations without improvement that end the stage; null: it goes to its last step."""
-    keep_best: bool = False
-    """The model is the best that was evaluated (by the held-out loss, in a stage rl by best_by) instead of the last."""
-    rehearse: bool | None = None
-    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
-    keep_checkpoints: Positive = 2
-    """How many of the newest checkpoints stay."""
     log_every: Positive = 10
     """Steps between lines of progress; metrics.jsonl has every step."""
+    dry_run: bool | None = None
+    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
+    early_stopping: EarlyStopping | None = None
+    """Evaluations without improvement that end the stage, such as {patience: 3}; null: it goes to its last step."""
+    checkpoints: Checkpoints = Checkpoints()
+    """Which checkpoints stay, and which weights the stage hands on."""
 
     @model_validator(mode="after")
     def _lengths_and_evaluations(self) -> Training:
@@ -63,19 +93,21 @@ class Training(Reading, Optimisation):
             raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
-        if self.stop_after is not None and self.eval_every is None:
-            raise ValueError("stop_after needs eval_every (and eval_data): evaluations on the way are what it counts")
-        if self.keep_best and self.eval_data is None:
-            raise ValueError("keep_best needs eval_data: the best is what evaluations find")
+        if self.early_stopping is not None and self.eval_every is None:
+            raise ValueError(
+                "early_stopping needs eval_every (and eval_data): evaluations on the way are what it counts"
+            )
+        if self.checkpoints.keep_best and self.eval_data is None:
+            raise ValueError("checkpoints.keep_best needs eval_data: the best is what evaluations find")
         return self
 
     @model_validator(mode="after")
     def _tokens_can_be_added(self) -> Training:
-        if self.add_tokens == "template" and not MARKERS.get(self.template or ""):
+        if self.add_tokens == "template" and not MARKERS.get(self.chat_template or ""):
             marked = ", ".join(name for name, markers in MARKERS.items() if markers)
             raise ValueError(
-                f"add_tokens: template adds the tokens of template: {marked}, and here template is {self.template}; "
-                "name one of these, or list the tokens"
+                f"add_tokens: template adds the tokens of chat_template: {marked}, and here chat_template is "
+                f"{self.chat_template}; name one of these, or list the tokens"
             )
         if len(set(self.tokens_to_add)) < len(self.tokens_to_add):
             raise ValueError("add_tokens names a token twice")
@@ -87,7 +119,7 @@ class Training(Reading, Optimisation):
     def tokens_to_add(self) -> tuple[str, ...]:
         """The tokens that `add_tokens` stands for."""
         if self.add_tokens == "template":
-            return MARKERS[self.template or ""]
+            return MARKERS[self.chat_template or ""]
         return self.add_tokens or ()
 
     @property
@@ -98,17 +130,17 @@ class Training(Reading, Optimisation):
     @property
     def stop_rule(self) -> StopRule:
         """What ends the stage early, and which weights it hands on."""
-        after = self.stop_after
+        stopping = self.early_stopping
         return StopRule(
-            evaluations=after.evaluations if after else None,
-            minimum_delta=after.minimum_delta if after else 0.0,
-            keep_best=self.keep_best,
+            patience=stopping.patience if stopping else None,
+            min_delta=stopping.min_delta if stopping else 0.0,
+            keep_best=self.checkpoints.keep_best,
         )
 
-    def rehearses(self, device: str) -> bool:
+    def has_dry_run(self, device: str) -> bool:
         """Whether the largest microbatch is tried first, on a device of this type. A CPU's kernel ends a process for
         lack of memory without a word, and its memory is slow to fill, so there it is only done if asked for."""
-        return device == "cuda" if self.rehearse is None else self.rehearse
+        return device == "cuda" if self.dry_run is None else self.dry_run
 
 
 class FromAnswers(Training):
@@ -116,29 +148,13 @@ class FromAnswers(Training):
 
     sequences_per_step: Positive = 32
     """Rows per optimiser step: the batch size that matters for the result."""
-    eval_answers: Annotated[int, Field(ge=0)] = 0
-    """Held-out questions, drawn by the seed, that are answered at every evaluation: eval/accuracy, and samples.jsonl
-    with the answers. 0: none."""
-    eval_questions: DataField | None = None
-    """Data whose questions are answered, where they are not those of eval_data; each names its own format. null: they
-    are."""
-    eval_match: MatchRule | None = None
-    """When such an answer is right: exact, contains, number (as in burnish eval); null: exact."""
-    eval_max_new_tokens: Positive | None = None
-    """Most tokens of such an answer; null: 128."""
+    evaluation: GenerationEvaluation = GenerationEvaluation()
+    """Held-out prompts that are answered at every evaluation."""
 
     @model_validator(mode="after")
     def _held_out_rows_are_there(self) -> FromAnswers:
-        if self.eval_answers and self.eval_data is None:
-            raise ValueError("eval_answers needs eval_data: there is nothing to ask")
-        of_answers = {
-            "eval_questions": self.eval_questions,
-            "eval_match": self.eval_match,
-            "eval_max_new_tokens": self.eval_max_new_tokens,
-        }
-        for key, value in of_answers.items():
-            if value is not None and not self.eval_answers:
-                raise ValueError(f"{key} needs eval_answers: no answer is written without it")
+        if self.evaluation.generations and self.eval_data is None:
+            raise ValueError("evaluation.generations needs eval_data: there is nothing to ask")
         return self
 
     @property

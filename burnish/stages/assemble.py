@@ -33,6 +33,7 @@ from burnish.model.policy import Policy
 from burnish.recipe.recipe import Recipe
 from burnish.rehearsal import costliest
 from burnish.rhythm import Rhythm
+from burnish.settings.loss_options import user_options
 from burnish.settings.stage import Training
 from burnish.sources.judged import JudgedAt, judged_at_end, judged_at_steps
 from burnish.stages.policy import open_policy
@@ -64,20 +65,22 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
     steps = method.source.num_steps
     rhythm = Rhythm(
         checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
-        keep_checkpoints=settings.keep_checkpoints,
+        keep_last=settings.checkpoints.keep_last,
         log_every=settings.log_every,
         eval_every=settings.eval_every,
     )
     return Stage(
         name=name,
-        trainer=Trainer(policy, optimizer_of(recipe, settings, policy), settings.clip, noise_of(recipe, settings)),
+        trainer=Trainer(
+            policy, optimizer_of(recipe, settings, policy), settings.optimizer.max_grad_norm, noise_of(recipe, settings)
+        ),
         source=method.source,
         loss=method.loss,
         schedule=settings.schedule_of(steps),
         rhythm=rhythm,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         examiners=parts.examiners,
-        rehearsal=_rehearsal(inputs) if settings.rehearses(policy.device.type) else (),
+        rehearsal=_rehearsal(inputs) if settings.has_dry_run(policy.device.type) else (),
         stopping=Stopping(settings.stop_rule),
         facts={
             **inputs.facts,
@@ -181,15 +184,16 @@ def loss_of(settings: Training) -> Loss:
         return learning_of(settings).loss
     if isinstance(settings, Prefer):
         own = settings.is_own
-        return _own(str(settings.loss), settings.loss_options, judges=False) if own else built(settings.preference)
+        options = user_options(settings.loss_options)
+        return _own(str(settings.loss), options, judges=False) if own else built(settings.preference)
     if isinstance(settings, Reward):
         if settings.is_own:
-            return _own(settings.loss, settings.loss_options, judges=True)
-        return REWARD_LOSSES[settings.loss](**settings.resolved_options)
+            return _own(settings.loss, user_options(settings.loss_options), judges=True)
+        return REWARD_LOSSES[settings.loss](**settings.used_options)
     assert isinstance(settings, Sft), "there are four methods"
     if settings.loss != "cross_entropy":
-        return _own(settings.loss, settings.loss_options, judges=False)
-    return CrossEntropy(settings.label_smoothing, settings.z_loss)
+        return _own(settings.loss, user_options(settings.loss_options), judges=False)
+    return CrossEntropy(**dict(settings.loss_options))
 
 
 def _own(name: str, options: Mapping[str, Any], *, judges: bool) -> Loss:
@@ -212,9 +216,9 @@ def _own(name: str, options: Mapping[str, Any], *, judges: bool) -> Loss:
 
 def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
     """The noise on embeddings that the stage trains with; a method of groups of several responses has none."""
-    if not isinstance(settings, Sft) or settings.neftune is None:
+    if not isinstance(settings, Sft) or settings.neftune_alpha is None:
         return None
-    return Neftune(settings.neftune, recipe.seed)
+    return Neftune(settings.neftune_alpha, recipe.seed)
 
 
 def _rehearsal(inputs: Inputs | Practice) -> list[Group]:

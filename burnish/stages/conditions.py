@@ -49,7 +49,7 @@ def out_of_memory_explained(tokens_per_microbatch: int) -> Iterator[None]:
             given=f"memory ran out: {' '.join(str(error).split())[:200]}",
             rule=f"weights, optimiser and a microbatch of {tokens_per_microbatch} tokens fit into memory",
             remedy="run the same command with a smaller tokens_per_microbatch, or add gradient_checkpointing=true, "
-            "adapter.kind=lora, optimizer=adamw_8bit or, in bfloat16, stochastic_rounding=true",
+            "adapter.kind=lora, optimizer=adamw_8bit or, in bfloat16, optimizer.stochastic_rounding=true",
         ) from error
 
 

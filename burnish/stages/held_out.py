@@ -27,7 +27,7 @@ from burnish.stages.reader import Opened, Reader
 from burnish.types import Group
 
 MAX_NEW_TOKENS = 128
-"""The default of eval_max_new_tokens."""
+"""The default of evaluation.max_new_tokens."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,7 +59,7 @@ class HeldOut:
             return None
         opened, gate = reader.gate_measured(reader.open(settings.eval_data))
         groups = opened.preparation.whole(told=told)
-        asked = _asked(settings, reader, opened, groups) if settings.eval_answers else ()
+        asked = _asked(settings, reader, opened, groups) if settings.evaluation.generations else ()
         return cls(settings, opened, groups, asked, gate)
 
     @property
@@ -87,8 +87,8 @@ class HeldOut:
         generation, learned = policy.causal_lm.generation_config, self.groups.report.end_tokens
         exam = Exam(
             questions=self.asked,
-            match=self.settings.eval_match or "exact",
-            max_new_tokens=self.settings.eval_max_new_tokens or MAX_NEW_TOKENS,
+            match=self.settings.evaluation.match or "exact",
+            max_new_tokens=self.settings.evaluation.max_new_tokens or MAX_NEW_TOKENS,
             end_tokens=ends_of_answers(generation, policy.tokenizer, template, learned),
         )
         return measured, exam
@@ -97,13 +97,13 @@ class HeldOut:
 def _asked(settings: FromAnswers, reader: Reader, opened: Opened, groups: Prepared) -> tuple[Question, ...]:
     """The questions of a stage that asks some: of its held-out rows that can be used, or of the set that it names."""
     maker, rows = opened.preparation.maker, sorted(set(groups.picked.rows.tolist()))
-    if settings.eval_questions is not None:
-        maker = replace(reader, reading=settings.of_answers).open(settings.eval_questions).preparation.maker
+    if settings.evaluation.prompts_data is not None:
+        maker = replace(reader, reading=settings.of_answers).open(settings.evaluation.prompts_data).preparation.maker
         rows = list(range(len(maker.rows)))
     order = np.random.default_rng([reader.seed, 0xE7A]).permutation(rows).tolist()
-    asked = _drawn(maker, order, settings.eval_answers)
+    asked = _drawn(maker, order, settings.evaluation.generations)
     _require_questions(asked, maker.rows.source)
-    require_comparable(asked, settings.eval_match or "exact", "eval_match")
+    require_comparable(asked, settings.evaluation.match or "exact", "evaluation.match")
     return asked
 
 
@@ -122,7 +122,7 @@ def _drawn(maker: Maker, order: Sequence[int], count: int) -> tuple[Question, ..
 def _require_questions(asked: Sequence[Question], source: str) -> None:
     if not asked:
         raise DataError(
-            given=f"eval_answers, and the rows of {source} ask nothing",
+            given=f"evaluation.generations, and the rows of {source} ask nothing",
             rule="what is asked is the prompt of a row's last answer; documents have none",
-            remedy="set eval_answers=0, or name held-out rows with prompts",
+            remedy="set evaluation.generations=0, or name held-out rows with prompts",
         )

@@ -72,7 +72,7 @@ class Reader:
         cls, reading: Reading, model: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> Self:
         """A reader for the model of that name and configuration."""
-        template = choose_template(tokenizer, reading.template)
+        template = choose_template(tokenizer, reading.chat_template)
         return cls(reading, model, tokenizer, template, max_positions(config), seed)
 
     @property
@@ -115,9 +115,9 @@ class Reader:
             max_length=self.max_length,
             overlong=reading.overlong,
             train_on=reading.train_on,
-            control_text=reading.control_text,
-            template_options=reading.template_options,
-            max_unusable=reading.max_unusable,
+            special_tokens_in_text=reading.special_tokens_in_text,
+            chat_template_kwargs=reading.chat_template_kwargs,
+            max_invalid_fraction=reading.max_invalid_fraction,
             comparison=reading.comparison,
         )
         return Opened(opened, preparation, self.max_positions)

@@ -56,7 +56,7 @@ def compared(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -
         return Compared(inputs.feed, None, measured, "", ())
     model = policy if settings.reference_model is None else other_model(recipe, settings.reference_model, policy)
     budget = inputs.tokens_per_microbatch
-    if settings.reference_rule == "computed":
+    if settings.reference_rule == "online":
         return _step_by_step(settings, inputs.feed, model, policy, measured, budget)
     return _beforehand(settings, inputs, model, policy, measured, budget)
 
@@ -69,9 +69,9 @@ def _step_by_step(
         asked = PresentPolicy(model)
         return Compared(rows, Annotating(asked, budget), _annotated(measured, asked, budget), fact, ())
     frozen = FrozenPolicy(EarlierPolicy(policy))
-    if settings.reference_update_every is None:
+    if settings.reference_sync_steps is None:
         return Compared(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fact, ())
-    moves = Moves(settings.reference_update_every, settings.reference_update_share)
+    moves = Moves(settings.reference_sync_steps, settings.reference_sync_alpha)
     following = FollowingGroups(measured, frozen, budget)
     return Compared(rows, Annotating(frozen, budget, moves), following, fact, ())
 
@@ -83,7 +83,7 @@ def _beforehand(
     prepared = inputs.feed.whole()
     fact = identity(model, inputs.feed.preparation.identity)
     told = count_on_terminal("rows under the reference")
-    if settings.reference_rule == "stored":
+    if settings.reference_rule == "precomputed":
         values, note = stored(model, prepared.draws, fact, told)
     else:
         values, note = computed(model, prepared.draws, told), "the reference is computed once"

@@ -11,7 +11,7 @@ from typing import Any
 
 from burnish.errors import RecipeError
 from burnish.model.export import export
-from burnish.optim.settings import KINDS
+from burnish.optim.settings import KINDS, OptimizerName
 from burnish.recipe.read import Origins, stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.runs.durable import write_text
@@ -194,10 +194,14 @@ def _chosen(recipe: Recipe) -> dict[str, Any]:
         f"stages.{number}.{stage.method}.{key}": value
         for number, stage in enumerate(recipe.stages)
         for key, value in {
-            "schedule": stage.settings.shape,
-            **KINDS[stage.settings.optimizer].options,
+            "schedule.kind": stage.settings.schedule_kind,
+            **_options_of_kind(stage.settings.optimizer.kind),
         }.items()
     }
+
+
+def _options_of_kind(optimizer: OptimizerName) -> dict[str, Any]:
+    return {f"optimizer.{option}": value for option, value in KINDS[optimizer].options.items()}
 
 
 def _derived_of_loss(stage: Training) -> dict[str, Any]:

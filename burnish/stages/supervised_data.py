@@ -18,11 +18,11 @@ from burnish.data.gate import Gate
 from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
 from burnish.model.open import model_named
-from burnish.recipe.epochs import epoch_line, share_lines, usable_of
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.recipe import METHODS, Recipe
 from burnish.settings.stage import FromAnswers, Training
 from burnish.sources.rows import num_draws
+from burnish.stages.epochs import epoch_line, share_lines, usable_of
 from burnish.stages.held_out import HeldOut
 from burnish.stages.reader import Opened, Reader
 from burnish.watch.count import count_on_terminal
@@ -49,9 +49,9 @@ class Opener:
         stage = recipe.stages[number].settings
         before = [each.settings for each in recipe.stages[number if model else 0 : number + 1]]
         tokens = dict.fromkeys(token for each in before for token in each.tokens_to_add)
-        template = next((each.template for each in reversed(before) if each.template is not None), None)
+        template = next((each.chat_template for each in reversed(before) if each.chat_template is not None), None)
         begins = model or model_named(recipe.model)
-        tokenizer, reading = load_tokenizer(begins, tuple(tokens)), stage.model_copy(update={"template": template})
+        tokenizer, reading = load_tokenizer(begins, tuple(tokens)), stage.model_copy(update={"chat_template": template})
         return cls(recipe, stage, Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed))
 
     def num_draws(self, rows: int) -> int:

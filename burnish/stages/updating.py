@@ -21,23 +21,25 @@ def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Opti
     Raises:
         RecipeError: its library is not installed, or a pattern matches nothing.
     """
+    options = settings.optimizer
     chosen = OptimizerSettings(
-        name=settings.optimizer,
+        kind=options.kind,
         learning_rate=learning_rate(recipe, settings),
-        weight_decay=settings.weight_decay,
-        betas=settings.betas,
-        eps=settings.eps,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        beta2_decay=settings.beta2_decay,
-        stochastic_rounding=settings.stochastic_rounding,
+        weight_decay=options.weight_decay,
+        betas=options.betas,
+        eps=options.eps,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        beta2_decay=options.beta2_decay,
+        stochastic_rounding=options.stochastic_rounding,
         seed=recipe.seed,
-        ema=settings.ema,
+        ema_decay=options.ema_decay,
     )
     ends = policy.causal_lm.get_input_embeddings(), output_layer(policy.causal_lm)
     embedding_like = [parameter for end in ends for parameter in end.parameters()]
     names = [name for name, _ in policy.trained_parameters()]
-    undecayed = {name for pattern in settings.no_weight_decay for name in matching(names, pattern, "no_weight_decay")}
+    setting = "optimizer.no_weight_decay"
+    undecayed = {name for pattern in options.no_weight_decay for name in matching(names, pattern, setting)}
     factors = learning_rate_factors(recipe, settings, policy)
     return Optimizer(policy.trained_parameters(), chosen, embedding_like, factors, undecayed)
 
@@ -47,7 +49,7 @@ def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
     policy that is to stay near its reference a twentieth of what a new task wants (1e-6 in TRL's DPO and GRPO)."""
     if settings.learning_rate is not None:
         return settings.learning_rate
-    relative = KINDS[settings.optimizer].rate
+    relative = KINDS[settings.optimizer.kind].rate
     assert relative is not None, "reading a recipe refuses an optimiser without rate"
     relative *= 0.05 if isinstance(settings, Prefer | Rl) else 1.0
     return relative * (2e-5 if recipe.adapter.kind == "full" else ADAPTERS[recipe.adapter.method].learning_rate)
@@ -60,16 +62,17 @@ def learning_rate_factors(recipe: Recipe, settings: Optimisation, policy: Policy
         RecipeError: a pattern matches nothing.
     """
     names = [name for name, _ in policy.trained_parameters()]
-    by_pattern = pattern_factors(names, settings.learning_rates)
-    return combined(by_pattern, _by_layer(settings, policy), factors_of_b(names, recipe.adapter.b_rate))
+    by_pattern = pattern_factors(names, settings.optimizer.lr_multipliers)
+    return combined(by_pattern, _by_layer(settings, policy), factors_of_b(names, recipe.adapter.loraplus_ratio))
 
 
 def _by_layer(settings: Optimisation, policy: Policy) -> dict[str, float]:
-    """Those of layer_decay."""
-    if settings.layer_decay is None:
+    """Those of optimizer.layerwise_lr_decay."""
+    decay = settings.optimizer.layerwise_lr_decay
+    if decay is None:
         return {}
     first = {id(parameter) for parameter in policy.causal_lm.get_input_embeddings().parameters()}
     embeddings = {name for name, parameter in policy.trained_parameters() if id(parameter) in first}
     num_layers = policy.causal_lm.config.get_text_config(decoder=True).num_hidden_layers
     names = [name for name, _ in policy.trained_parameters()]
-    return layer_factors(names, settings.layer_decay, num_layers=num_layers, embeddings=embeddings)
+    return layer_factors(names, decay, num_layers=num_layers, embeddings=embeddings)

@@ -30,7 +30,7 @@ from burnish.model.policy import Policy
 from burnish.model.settings import DtypeName
 from burnish.sampling.in_process import plain_sampler, sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.settings.aliases import KNOWN_ELSEWHERE
+from burnish.settings.aliases import KNOWN_ELSEWHERE, RENAMED
 from burnish.settings.data import Source
 from burnish.settings.reading import Reading
 from burnish.stages.conditions import out_of_memory_explained
@@ -159,7 +159,7 @@ def read_settings(kind: type[S], given: Mapping[str, object], overrides: Sequenc
     data: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for key, value in parse_overrides(overrides).items():
         put(data, key, value)
-    return parse(kind, data, KNOWN_ELSEWHERE)
+    return parse(kind, data, KNOWN_ELSEWHERE, RENAMED)
 
 
 def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Evaluated:

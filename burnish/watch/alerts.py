@@ -121,7 +121,7 @@ class Divergence:
             return None
         return (
             f"the loss of the last {len(self._losses)} steps is {median:.4g}, it had been {self._lowest:.4g}: "
-            "a lower learning_rate or clip may help, if it is not the data that became harder"
+            "a lower learning_rate or optimizer.max_grad_norm may help, if it is not the data that became harder"
         )
 
     def _lower_limit(self, reference: float) -> None:

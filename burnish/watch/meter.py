@@ -144,6 +144,6 @@ def _require_finite(lines: Sequence[Line]) -> None:
             if isinstance(value, float) and not math.isfinite(value):
                 raise DivergenceError(
                     f"{name} is {value} at step {line['step']}: the training diverged.\n"
-                    "  to do: lower learning_rate or clip, look at the rows of that step, "
+                    "  to do: lower learning_rate or optimizer.max_grad_norm, look at the rows of that step, "
                     "and start anew with another --output"
                 )

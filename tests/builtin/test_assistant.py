@@ -45,7 +45,7 @@ def test_fine_tuning_makes_an_assistant_of_the_base(tmp_path):
         model="builtin:tiny",
         data="builtin:chat",
         output=str(tmp_path / "run"),
-        template="chatml",
+        chat_template="chatml",
         learning_rate=3e-3,
         sequences_per_step=16,
     )

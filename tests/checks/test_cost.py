@@ -17,7 +17,7 @@ KINDS = {
     "one layer": (*LORA, "adapter.targets=[q_proj]"),
     "dora": (*LORA, "adapter.dora=true", "adapter.layers=[1]"),
     "pissa": (*LORA, "adapter.init=pissa"),
-    "whole": (*LORA, "adapter.whole=[norm]"),
+    "whole": (*LORA, "adapter.modules_to_save=[norm]"),
     "ia3": ("adapter.kind=ia3",),
     "vera": ("adapter.kind=vera", "adapter.rank=4"),
     "freeze": ("adapter.freeze=[embed_tokens]",),

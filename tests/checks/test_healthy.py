@@ -14,11 +14,16 @@ CASES = {
     "full": (),
     "lora": LORA,
     "lora-dropout": (*LORA, "adapter.dropout=0.3"),
-    "lora-tokens": (*LORA, "template=chatml", "add_tokens=template"),
+    "lora-tokens": (*LORA, "chat_template=chatml", "add_tokens=template"),
     "bfloat16": (*LORA, "dtype=bfloat16"),
-    "losses": ("label_smoothing=0.1", "z_loss=0.01", "tokens_per_microbatch=90", "gradient_checkpointing=true"),
+    "losses": (
+        "loss_options.label_smoothing=0.1",
+        "loss_options.z_loss=0.01",
+        "tokens_per_microbatch=90",
+        "gradient_checkpointing=true",
+    ),
     "everything": ("train_on=everything",),
-    "cut": ("max_length=56", "overlong=cut"),
+    "cut": ("max_length=56", "overlong=truncate"),
 }
 
 

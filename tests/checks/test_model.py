@@ -63,7 +63,7 @@ def test_responses_that_do_not_see_a_shared_prompt(make_subject, monkeypatch, ch
 
 def test_a_loss_that_divides_by_the_tokens_of_a_microbatch(make_subject, monkeypatch):
     """Not linear in its scores, or the backward itself would find out."""
-    subject, true_evaluate = make_subject("z_loss=0.1"), burnish.step.evaluate_loss
+    subject, true_evaluate = make_subject("loss_options.z_loss=0.1"), burnish.step.evaluate_loss
 
     def divided(policy, microbatch, loss, denominators):
         terms = {
@@ -152,7 +152,7 @@ def test_merging_that_forgets_the_adapter(make_subject, monkeypatch, dtype):
 
 def test_an_export_without_the_end_token(make_subject, monkeypatch):
     monkeypatch.setattr(burnish.model.export, "set_end_tokens", lambda model, ends: None)
-    verdict = generation_stops(make_subject("template=chatml", "add_tokens=template"))
+    verdict = generation_stops(make_subject("chat_template=chatml", "add_tokens=template"))
     assert verdict.passed is False
     assert "goes on after <|im_end|>" in verdict.measured
     assert "eos_token_id" in verdict.remedy

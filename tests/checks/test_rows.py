@@ -19,7 +19,7 @@ from tests.checks.conftest import write_model
 def template(folder: Path, source: str) -> str:
     """The setting that names a template file with this source."""
     (folder / "mine.jinja").write_text(source)
-    return f"template={folder / 'mine.jinja'}"
+    return f"chat_template={folder / 'mine.jinja'}"
 
 
 def test_most_rows_too_long(make_subject):
@@ -82,7 +82,7 @@ def test_a_mask_that_has_the_question(make_subject, tokenize, monkeypatch):
 
 def test_a_row_that_is_cut_is_shown_without_a_verdict(make_subject, tmp_path):
     (tmp_path / "long.jsonl").write_text(json.dumps({"question": "why?", "answer": "because " * 20}))
-    settings = (f"data={tmp_path / 'long.jsonl'}", "max_length=90", "overlong=cut")
+    settings = (f"data={tmp_path / 'long.jsonl'}", "max_length=90", "overlong=truncate")
     verdict = the_answer_is_learned(make_subject(*settings))
     assert verdict.passed is None
     assert "⟦because because" in verdict.shown
@@ -111,7 +111,7 @@ def test_a_template_without_end_token(make_subject, tmp_path):
     verdict = ends_are_learned(subject)
     assert verdict.passed is False
     assert "60 learned turns have no end token" in verdict.measured
-    assert "template=" in verdict.remedy
+    assert "chat_template=" in verdict.remedy
     assert generation_stops(subject).passed is False
 
 

@@ -159,7 +159,7 @@ def test_the_identity_is_of_all_that_decides(write: Write, path: str, byte_level
         maker(other_rows),
         maker(path, byte_level),
         maker(path, train_on="everything"),
-        maker(path, control_text="tokens"),
+        maker(path, special_tokens_in_text="tokens"),
         maker(path, turns_within=20),
         Maker(base.rows, base.format, Writer(tokenizer, Template("x"))),
         Maker(base.rows, base.format, Writer(tokenizer, Template("x", "y"))),

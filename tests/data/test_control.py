@@ -150,7 +150,9 @@ def test_control_tokens_if_they_are_asked_for(write: Write, byte_level: PreTrain
     end = byte_level.convert_tokens_to_ids("<|im_end|>")
     counts = {}
     for rule in ("text", "tokens"):
-        prepared = Preparation.of(read_rows(path), byte_level, template, max_length=99, control_text=rule).whole()
+        prepared = Preparation.of(
+            read_rows(path), byte_level, template, max_length=99, special_tokens_in_text=rule
+        ).whole()
         counts[rule] = [group.prompt.tolist().count(end) for group in prepared], prepared.report.with_control_text
     assert counts == {"text": ([1, 1], 1), "tokens": ([2, 1], 0)}
 

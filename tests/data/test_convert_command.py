@@ -34,7 +34,7 @@ def test_rows_that_cannot_be_used_are_named(write: Write, tmp_path: Path, capsys
     path, output = write({"question": "a", "answer": "b"}, {"question": "a"}), str(tmp_path / "out.jsonl")
     assert command(path, "--output", output) == 2
     assert f"{path} line 2: answer is missing" in capsys.readouterr().err
-    assert command(path, "--output", output, "max_unusable=0.5") == 0
+    assert command(path, "--output", output, "max_invalid_fraction=0.5") == 0
     said = capsys.readouterr().out
     assert f"left out: {path} line 2: answer is missing" in said
     assert f"{output}: 1 rows, 1 left out" in said

@@ -58,13 +58,15 @@ def whole(write: Write) -> str:
     return write(*sixty(), name="whole.jsonl")
 
 
-STRICT = {"max_unusable": 0.0}
+STRICT = {"max_invalid_fraction": 0.0}
 """No row may be left out, so a feed need not wait for all."""
 
 
 def preparation(path: str, tokenizer: PreTrainedTokenizerBase, **rules: object) -> Preparation:
     template = Template(FORGETFUL) if rules.pop("forgetful", False) else choose_template(tokenizer)
-    return Preparation.of(read_rows(path), tokenizer, template, **{"max_length": 200, "max_unusable": 0.1, **rules})
+    return Preparation.of(
+        read_rows(path), tokenizer, template, **{"max_length": 200, "max_invalid_fraction": 0.1, **rules}
+    )
 
 
 @pytest.fixture
@@ -98,8 +100,8 @@ RULES = {
     "as they are": {},
     "several samples a row": {"forgetful": True, "max_length": 200},
     "drop": {"max_length": 40, "overlong": "drop"},
-    "cut": {"max_length": 30, "overlong": "cut", "max_unusable": 1.0},
-    "cut_turns": {"max_length": 45, "overlong": "cut_turns", "max_unusable": 1.0},
+    "cut": {"max_length": 30, "overlong": "truncate", "max_invalid_fraction": 1.0},
+    "cut_turns": {"max_length": 45, "overlong": "drop_turns", "max_invalid_fraction": 1.0},
     "last": {"train_on": "last"},
 }
 
@@ -174,7 +176,7 @@ def test_without_a_cache_all_is_made_at_once(
     assert not cache_folder().exists()
 
 
-@pytest.mark.parametrize("rules", [{}, {"overlong": "drop", "max_length": 40, **STRICT}], ids=["max_unusable", "drop"])
+@pytest.mark.parametrize("rules", [{}, {"overlong": "drop", "max_length": 40, **STRICT}], ids=["max_invalid_fraction", "drop"])
 def test_where_rows_may_be_left_out_the_usable_ones_are_counted_first(
     whole: str, never_ready: None, rules: dict[str, object]
 ) -> None:
@@ -186,7 +188,7 @@ def test_where_rows_may_be_left_out_the_usable_ones_are_counted_first(
 
 
 def test_a_row_that_cannot_be_used_stops_when_it_is_drawn(path: str, never_ready: None) -> None:
-    feed = Feed(preparation(path, make_tokenizer(), max_unusable=0.0))
+    feed = Feed(preparation(path, make_tokenizer(), max_invalid_fraction=0.0))
     assert feed[6]
     with pytest.raises(DataError, match="line 8: messages is empty"):
         feed[7]
@@ -220,8 +222,8 @@ def test_the_identity_is_of_all_that_decides(path: str) -> None:
         {},
         {"max_length": 199},
         {"overlong": "drop"},
-        {"overlong": "cut_turns"},
-        {"max_unusable": 0.2},
+        {"overlong": "drop_turns"},
+        {"max_invalid_fraction": 0.2},
         {"train_on": "last"},
         {"forgetful": True},
     ]

@@ -13,7 +13,7 @@ from burnish.data.settings import DataSource
 from burnish.errors import DataError
 
 Write = Callable[..., str]
-KEEP = Rules(empty="keep", duplicate="keep", contradiction="keep", leak="keep")
+KEEP = Rules(empty="keep", duplicate="keep", contradiction="keep", contamination="keep")
 
 
 def pair(prompt: str, chosen: str, rejected: str, **more: object) -> dict[str, object]:
@@ -47,8 +47,8 @@ def test_each_flaw_is_found_and_treated_by_its_rule(write: Write, flaw: str) -> 
     dropped = gate(path, rules=KEEP.model_copy(update={flaw: "drop"}))
     assert dropped.passed.tolist() == [row for row in range(3) if row not in expected]
     assert any("left out" in line for line in dropped.lines())
-    with pytest.raises(DataError, match=f"gate.{flaw} is stop") as error:
-        gate(path, rules=KEEP.model_copy(update={flaw: "stop"}))
+    with pytest.raises(DataError, match=f"filters.{flaw} is error") as error:
+        gate(path, rules=KEEP.model_copy(update={flaw: "error"}))
     assert "rows.jsonl line" in str(error.value)
 
 
@@ -62,9 +62,11 @@ def test_dialogues_without_a_common_prompt(write: Write) -> None:
 def test_prompts_that_are_held_out_are_not_learned(write: Write) -> None:
     held_out = gate(write(pair("secret", "a", "b"), name="test.jsonl"))
     train = write(pair("secret", "other", "answers"), pair("open", "a", "b"))
-    assert gate(train, rules=KEEP.model_copy(update={"leak": "drop"}), held_out=held_out).passed.tolist() == [1]
+    assert gate(train, rules=KEEP.model_copy(update={"contamination": "drop"}), held_out=held_out).passed.tolist() == [
+        1
+    ]
     with pytest.raises(DataError, match="held out"):
-        gate(train, rules=KEEP.model_copy(update={"leak": "stop"}), held_out=held_out)
+        gate(train, rules=KEEP.model_copy(update={"contamination": "error"}), held_out=held_out)
 
 
 def test_the_bias_of_length(write: Write) -> None:
@@ -74,7 +76,7 @@ def test_the_bias_of_length(write: Write) -> None:
     assert (result.lengths.share, result.lengths.is_biased) == (0.9, True)
     assert any("90%" in line for line in result.lines())
     with pytest.raises(DataError, match="longer answer is the better one in 90"):
-        gate(path, rules=KEEP.model_copy(update={"most_longer": 0.8}))
+        gate(path, rules=KEEP.model_copy(update={"max_chosen_longer_share": 0.8}))
     fair = gate(write(pair("q", "long answer", "short"), pair("r", "few", "many words")))
     assert fair.lengths is not None
     assert not fair.lengths.is_biased
@@ -88,14 +90,17 @@ def test_tags_and_tags_that_meet(write: Write) -> None:
     result = gate(path)
     assert (result.tags, result.conflicts) == ({"helpful": 2, "harmless": 1}, {"harmless & helpful": 1})
     with pytest.raises(DataError, match="harmless \\(1\\), harmless & helpful \\(1\\)"):
-        gate(path, rules=KEEP.model_copy(update={"least_per_tag": 2}))
+        gate(path, rules=KEEP.model_copy(update={"min_rows_per_tag": 2}))
     with pytest.raises(DataError, match="rows carry no column tags"):
-        gate(write(pair("c", "1", "2")), rules=KEEP.model_copy(update={"least_per_tag": 1}))
+        gate(write(pair("c", "1", "2")), rules=KEEP.model_copy(update={"min_rows_per_tag": 1}))
 
 
 def test_what_is_learned_from_all_rows_does_not_stop_who_measures(write: Write) -> None:
     path = write(pair("a", "long answer", "short", tags="helpful"))
-    for rule, value, said in (("least_per_tag", 2, r"helpful \(1\)"), ("most_longer", 0.5, "longer answer")):
+    for rule, value, said in (
+        ("min_rows_per_tag", 2, r"helpful \(1\)"),
+        ("max_chosen_longer_share", 0.5, "longer answer"),
+    ):
         rules = KEEP.model_copy(update={rule: value})
         with pytest.raises(DataError, match=said):
             gate(path, rules=rules)

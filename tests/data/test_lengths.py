@@ -68,8 +68,8 @@ def test_cut_turns_keeps_the_system_and_the_last_turn(write: Write, byte_level: 
     path = write(row("a" * 30, "b" * 30, "c" * 30, "d" * 30, "e", "f", system="S"), row("x", "y"))
     whole = ready(path, byte_level)
     size = int(whole.lengths[0])
-    assert len(ready(path, byte_level, size, overlong="cut_turns")) == 2
-    shorter = ready(path, byte_level, size - 1, overlong="cut_turns")
+    assert len(ready(path, byte_level, size, overlong="drop_turns")) == 2
+    shorter = ready(path, byte_level, size - 1, overlong="drop_turns")
     said = text(shorter, 0, byte_level)
     assert "S" in said
     assert "a" * 30 not in said
@@ -77,10 +77,10 @@ def test_cut_turns_keeps_the_system_and_the_last_turn(write: Write, byte_level: 
     assert said.endswith("f<|endoftext|>")
     assert (shorter.report.shortened, shorter.report.cut) == (1, 0)
     assert text(shorter, 1, byte_level) == text(whole, 1, byte_level)
-    last = ready(path, byte_level, 60, overlong="cut_turns")
+    last = ready(path, byte_level, 60, overlong="drop_turns")
     assert "c" * 30 not in text(last, 0, byte_level)
     with pytest.raises(DataError, match="line 1: longer than 20 tokens even with its last turn alone"):
-        ready(path, byte_level, 20, overlong="cut_turns")
+        ready(path, byte_level, 20, overlong="drop_turns")
 
 
 def test_shortenings_always_have_something_to_learn() -> None:
@@ -97,19 +97,19 @@ def test_unusable_rows_within_the_allowed_share(write: Write, byte_level: PreTra
     path = write(row("a", "b"), row("a"), row("c", "d"), {"messages": []}, row("e", "f"))
     with pytest.raises(DataError, match="2 of 5 rows cannot be used"):
         ready(path, byte_level)
-    prepared = ready(path, byte_level, max_unusable=0.4)
+    prepared = ready(path, byte_level, max_invalid_fraction=0.4)
     assert prepared.picked.rows.tolist() == [0, 2, 4]
     assert [each.where for each in prepared.unusable] == [f"{path} line 2", f"{path} line 4"]
     assert "no message is the assistant's" in prepared.unusable[0].given
     assert prepared.unusable[1].given == "messages is empty"
     assert prepared.report.unusable == 2
-    with pytest.raises(DataError, match=r"2 of 5 rows cannot be used, more than max_unusable=0\.3 allows"):
-        ready(path, byte_level, max_unusable=0.3)
+    with pytest.raises(DataError, match=r"2 of 5 rows cannot be used, more than max_invalid_fraction=0\.3 allows"):
+        ready(path, byte_level, max_invalid_fraction=0.3)
 
 
 def test_a_cut_row_without_a_response_is_unusable(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(row("x" * 60, "y"), row("x", "y" * 60))
-    prepared = ready(path, byte_level, 50, overlong="cut", max_unusable=0.5)
+    prepared = ready(path, byte_level, 50, overlong="truncate", max_invalid_fraction=0.5)
     assert prepared.picked.rows.tolist() == [1]
     assert prepared.report.cut == 1
     assert "the prompt alone fills 50 tokens" in prepared.unusable[0].given

@@ -47,7 +47,9 @@ def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:
 
 
 def test_tokens_that_a_run_would_add_are_seen(model: str, path: str) -> None:
-    made = opened(model, path, "template=chatml", "add_tokens=template", "max_unusable=1").preparation.maker.make(0, 1)
+    made = opened(
+        model, path, "chat_template=chatml", "add_tokens=template", "max_invalid_fraction=1"
+    ).preparation.maker.make(0, 1)
     tokenizer = opened(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").preparation.maker.writer.tokenizer
     begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert (begin, end) == (260, 261)
@@ -129,7 +131,7 @@ def test_view_by_search_length_and_order(model: str, path: str) -> None:
     assert [f"line {line}: " in first for line in (1, 2, 3, 4)] == [True, True, True, False]
     assert "cannot be used: messages[1]" in view(model, path, "--index", "7")
     assert "it would stop the run" in view(model, path, "max_length=50", "--index", "6")
-    assert "50 tokens, " in view(model, path, "max_length=50", "overlong=cut", "--index", "6")
+    assert "50 tokens, " in view(model, path, "max_length=50", "overlong=truncate", "--index", "6")
     assert "dropped: longer than 50 tokens" in view(model, path, "max_length=50", "overlong=drop", "--index", "6")
 
 

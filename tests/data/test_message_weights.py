@@ -58,7 +58,9 @@ def row(*given: object) -> dict[str, object]:
     return {"messages": turns}
 
 
-def made(path: str, tokenizer: PreTrainedTokenizerBase, overlong: Overlong = "stop", max_length: int = 999) -> Prepared:
+def made(
+    path: str, tokenizer: PreTrainedTokenizerBase, overlong: Overlong = "error", max_length: int = 999
+) -> Prepared:
     preparation = Preparation.of(read_rows(path), tokenizer, CHATML, max_length=max_length, overlong=overlong)
     return preparation.whole(workers=0)
 
@@ -176,10 +178,10 @@ def test_long_rows_keep_their_weights(write: Write, byte_level: PreTrainedTokeni
     path = write(row(2, 3, 0.5))
     (whole,) = made(path, byte_level)
     size = whole.num_tokens
-    (cut,) = made(path, byte_level, "cut", size - 1)
+    (cut,) = made(path, byte_level, "truncate", size - 1)
     assert per_token(whole)[: len(per_token(cut))] == per_token(cut)
     assert set(per_token(cut)) == {0, 2, 3, 0.5}
-    (shorter,) = made(path, byte_level, "cut_turns", size - 1)
+    (shorter,) = made(path, byte_level, "drop_turns", size - 1)
     assert set(per_token(shorter)) == {0, 3, 0.5}
 
 

@@ -143,7 +143,7 @@ def test_too_long_cut(write: Write, byte_level: PreTrainedTokenizerBase) -> None
     path = write(*rows(3, 50, 80))
     whole = ready(path, byte_level)
     limit = whole.report.longest - 40
-    cut = ready(path, byte_level, limit, overlong="cut")
+    cut = ready(path, byte_level, limit, overlong="truncate")
     assert (cut.report.cut, cut.report.longest, len(cut)) == (2, limit, 3)
     for short, long in zip(cut, whole, strict=True):
         size = len(short.responses[0].tokens)
@@ -151,9 +151,9 @@ def test_too_long_cut(write: Write, byte_level: PreTrainedTokenizerBase) -> None
         assert torch.equal(short.responses[0].tokens, long.responses[0].tokens[:size])
         assert short.responses[0].trainable.any()
     prompt = len(whole[1].prompt)
-    assert ready(path, byte_level, prompt + 1, overlong="cut").lengths.tolist() == [prompt + 1] * 3
+    assert ready(path, byte_level, prompt + 1, overlong="truncate").lengths.tolist() == [prompt + 1] * 3
     with pytest.raises(DataError, match=re.escape(f"{path} line 1: the prompt alone fills {prompt}")):
-        ready(path, byte_level, prompt, overlong="cut")
+        ready(path, byte_level, prompt, overlong="truncate")
 
 
 def test_a_cut_ends_at_a_learned_token(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
@@ -161,7 +161,7 @@ def test_a_cut_ends_at_a_learned_token(write: Write, byte_level: PreTrainedToken
     path = write({"messages": talk * 2})
     (group,) = ready(path, byte_level)
     first = len(group.prompt) + 2
-    (cut,) = ready(path, byte_level, first + 3, overlong="cut")
+    (cut,) = ready(path, byte_level, first + 3, overlong="truncate")
     assert cut.num_tokens == first
     assert cut.responses[0].trainable.all()
 

@@ -175,7 +175,7 @@ def test_a_long_pair_is_dropped_as_a_whole(write: Write, byte_level: PreTrainedT
 
 
 def test_both_answers_are_cut_at_the_same_place(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
-    prepared = ready(write(pair("z" * 60, "y" * 50, "x")), byte_level, max_length=40, overlong="cut")
+    prepared = ready(write(pair("z" * 60, "y" * 50, "x")), byte_level, max_length=40, overlong="truncate")
     [group] = prepared
     assert [len(group.prompt) + len(each.tokens) for each in group.responses] == [40, 40]
     assert prepared.report.cut == 2
@@ -185,14 +185,14 @@ def test_answers_that_differ_only_after_the_cut_cannot_be_used(
     write: Write, byte_level: PreTrainedTokenizerBase
 ) -> None:
     with pytest.raises(DataError, match="differ only after 40 tokens"):
-        ready(write(pair("z" * 60 + "a", "z" * 60 + "b", "x")), byte_level, max_length=40, overlong="cut")
+        ready(write(pair("z" * 60 + "a", "z" * 60 + "b", "x")), byte_level, max_length=40, overlong="truncate")
 
 
 def test_a_prompt_that_fills_the_limit_cannot_be_cut(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(pair("a", "b", "x" * 80), pair("a", "b", "x"))
     with pytest.raises(DataError, match="prompt alone fills"):
-        ready(path, byte_level, max_length=40, overlong="cut")
-    assert len(ready(path, byte_level, max_length=40, overlong="cut", max_unusable=0.5)) == 1
+        ready(path, byte_level, max_length=40, overlong="truncate")
+    assert len(ready(path, byte_level, max_length=40, overlong="truncate", max_invalid_fraction=0.5)) == 1
 
 
 def test_earliest_turns_are_taken_from_both_alike(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
@@ -203,7 +203,7 @@ def test_earliest_turns_are_taken_from_both_alike(write: Write, byte_level: PreT
     row = {"prompt": prompt, "chosen": [said("assistant", "z" * 30)], "rejected": [said("assistant", "y")]}
     whole, shorter = (
         next(iter(ready(write(row), byte_level, **options)))
-        for options in ({}, {"max_length": 90, "overlong": "cut_turns"})
+        for options in ({}, {"max_length": 90, "overlong": "drop_turns"})
     )
     assert "w" not in byte_level.decode(shorter.prompt)
     assert "short" in byte_level.decode(shorter.prompt)

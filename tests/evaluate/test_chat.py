@@ -137,9 +137,9 @@ def test_a_long_text_is_continued_from_its_end(bare, model):
 
 
 def test_a_system_prompt_needs_a_template(bare, model):
-    with pytest.raises(ModelError, match="--template"):
+    with pytest.raises(ModelError, match="--chat-template"):
         Chat(bare, SamplingParams(20), system="Be kind.")
-    assert any("--template" in note for note in talk(Chat(bare, SamplingParams(20)), "/system Be kind.")[1])
+    assert any("--chat-template" in note for note in talk(Chat(bare, SamplingParams(20)), "/system Be kind.")[1])
     chatted = with_template(bare, "plain")
     talk(Chat(chatted, SamplingParams(20), system="Be kind."), "one")
     assert model.prompts == [prompt(chatted, "one", system="Be kind.")]

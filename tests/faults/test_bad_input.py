@@ -66,7 +66,7 @@ def test_data(nursery, world, tmp_path, case):
 
 def test_a_prompt_longer_than_the_limit_cannot_be_cut(nursery, world, tmp_path):
     (tmp_path / "data.jsonl").write_text(lines(ROW, {"question": "a" * 300, "answer": "b"}))
-    options = ["--output", tmp_path / "run", "max_length=200", "overlong=cut"]
+    options = ["--output", tmp_path / "run", "max_length=200", "overlong=truncate"]
     words = ["data.jsonl line 2", "prompt"]
     check(nursery, words, "--model", world / "model", "--data", tmp_path / "data.jsonl", *options)
 
@@ -95,7 +95,7 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "a row that fits no microbatch": (["tokens_per_microbatch=20", "max_length=30"], ["cannot be split"]),
     "a layer that does not exist": (["adapter.kind=lora", "adapter.targets=[nose]"], ["nose", "q_proj"]),
     "an adapter on the head": (["adapter.kind=lora", "adapter.targets=[lm_head]"], ["lm_head"]),
-    "an unknown template": (["template=fancy"], ["fancy", "plain"]),
+    "an unknown template": (["chat_template=fancy"], ["fancy", "plain"]),
     "no equals sign": (["epochs"], ["key=value"]),
     "an unknown flag": (["--epochs", "3"], ["--epochs", "key=value"]),
     "a format that does not fit": (["format=chat"], ["messages"]),
@@ -212,7 +212,13 @@ def test_adapters_that_cannot_go_on(nursery, world, tmp_path, case):
 @pytest.mark.parametrize("steps", [1, 40])
 def test_a_diverged_run_is_a_failure_and_keeps_no_checkpoint_of_it(nursery, world, tmp_path, steps):
     """Also when only the last update diverges, whose loss nobody sees."""
-    arguments = [*files(world, tmp_path), f"max_steps={steps}", "learning_rate=3e38", "clip=null", "warmup=0"]
+    arguments = [
+        *files(world, tmp_path),
+        f"max_steps={steps}",
+        "learning_rate=3e38",
+        "optimizer.max_grad_norm=null",
+        "schedule.warmup_ratio=0",
+    ]
     result = nursery("sft", *arguments, "schedule=constant", "checkpoint_every=1")
     assert result["status"] == 1
     assert "diverged" in result["told"]

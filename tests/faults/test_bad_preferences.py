@@ -20,7 +20,7 @@ ROWS: dict[str, tuple[list[object], list[str], list[str]]] = {
     "no common prompt": (
         [{"chosen": "abc", "rejected": "xyz"}],
         [],
-        ["data.jsonl line 1", "answers to different prompts", "gate.prompts=drop"],
+        ["data.jsonl line 1", "answers to different prompts", "filters.prompts=drop"],
     ),
     "a label that is not a boolean": (
         [LABELLED, {**LABELLED, "label": "perhaps"}],
@@ -47,8 +47,8 @@ ROWS: dict[str, tuple[list[object], list[str], list[str]]] = {
     "only identical answers": ([{**GOOD, "rejected": "2."}], [], ["no row of", "answers that are all the same"]),
     "identical answers are to stop": (
         [GOOD, {**GOOD, "rejected": "2."}],
-        ["gate.identical=stop"],
-        ["data.jsonl line 2", "gate.identical is stop", "gate.identical=drop"],
+        ["filters.identical=error"],
+        ["data.jsonl line 2", "filters.identical is error", "filters.identical=drop"],
     ),
     "a missing answer": ([GOOD, {"question": "a", "chosen": "b"}], [], ["data.jsonl line 2", "rejected is missing"]),
     "rows of another stage": ([{"question": "a", "answer": "b"}], [], ["such rows are for sft, not for prefer"]),

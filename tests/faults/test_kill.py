@@ -19,16 +19,16 @@ VARIANTS = {
     "full": ["learning_rate=1e-2"],
     "lora": ["adapter.kind=lora", "adapter.rank=4", "learning_rate=1e-2"],
     "lora-dropout": ["adapter.kind=lora", "adapter.rank=4", "adapter.dropout=0.2"],
-    "lora-tokens": ["adapter.kind=lora", "adapter.rank=4", "template=chatml", "add_tokens=template"],
+    "lora-tokens": ["adapter.kind=lora", "adapter.rank=4", "chat_template=chatml", "add_tokens=template"],
     "masters": ["dtype=bfloat16", "schedule=wsd"],
     "muon": ["optimizer=muon", "learning_rate=1e-2"],
-    "dora": ["adapter.kind=lora", "adapter.rank=4", "adapter.dora=true", "adapter.b_rate=4"],
+    "dora": ["adapter.kind=lora", "adapter.rank=4", "adapter.dora=true", "adapter.loraplus_ratio=4"],
     "pissa": ["adapter.kind=lora", "adapter.rank=4", "adapter.init=pissa"],
     "qlora": ["adapter.kind=qlora", "adapter.rank=4"],
     "freeze": ["adapter.freeze=['layers.0.mlp']"],
     "two-stages": ["adapter.kind=lora", "adapter.rank=4", "sft.learning_rate=1e-2"],
     "prefer": ["overlong=drop", "learning_rate=1e-2"],
-    "prefer-moving": ["overlong=drop", "reference_update_every=2", "learning_rate=1e-2"],
+    "prefer-moving": ["overlong=drop", "reference_sync_steps=2", "learning_rate=1e-2"],
     "prefer-kto": ["overlong=drop", "loss=kto", "adapter.kind=lora", "adapter.rank=4"],
     "reward": ["overlong=drop", "add_tokens=['<|pad|>']", "learning_rate=1e-2"],
     "reward-lora": ["overlong=drop", "add_tokens=['<|pad|>']", "adapter.kind=lora", "adapter.rank=4"],
@@ -51,8 +51,8 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
     data = ["--data", world / f"{rows}.jsonl", "--eval-data", world / f"{tests}.jsonl"]
     files = ["--model", world / "model", *data]
-    rhythm = ["sequences_per_step=8", "checkpoint_every=3", "keep_checkpoints=1", "eval_every=5", "log_every=2"]
-    rhythm += [] if compares else ["eval_answers=3", "eval_max_new_tokens=4"]
+    rhythm = ["sequences_per_step=8", "checkpoint_every=3", "checkpoints.keep_last=1", "eval_every=5", "log_every=2"]
+    rhythm += [] if compares else ["evaluation.generations=3", "evaluation.max_new_tokens=4"]
     stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
     return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
 
@@ -61,7 +61,7 @@ def trying(world: Path, output: Path) -> list[str]:
     """Responses of an untrained model, which a reward wants to be of ten characters."""
     files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
     stage = ["--output", output, "--max-steps", 7, "groups_per_step=3", "responses=3", "max_new_tokens=6", "workers=1"]
-    rhythm = ["checkpoint_every=2", "keep_checkpoints=1", "eval_every=3", "log_every=2", "samples_every=2"]
+    rhythm = ["checkpoint_every=2", "checkpoints.keep_last=1", "eval_every=3", "log_every=2", "samples_every=2"]
     reward = "reward={name: length, target: 10, slack: 20, unit: characters, journal: true}"
     return ["rl", *map(str, [*files, *stage, *rhythm]), reward]
 
@@ -69,7 +69,7 @@ def trying(world: Path, output: Path) -> list[str]:
 def two_stages(world: Path, output: Path) -> Path:
     """A recipe whose second stage goes on with the first one's adapter."""
     stage = {"eval_data": str(world / "test.jsonl"), "sequences_per_step": 8, "checkpoint_every": 3, "log_every": 2}
-    stage |= {"eval_answers": 2, "eval_max_new_tokens": 4}
+    stage |= {"evaluation.generations": 2, "evaluation.max_new_tokens": 4}
     first = {"data": str(world / "train.jsonl"), "max_length": 200, **stage}
     second = {"data": f"{world / 'train.jsonl'}#30", "max_length": 200, **stage}
     path = output.with_suffix(".yaml")

@@ -33,8 +33,8 @@ from tests.adapters import write_base
 
 FORMS = {
     "nf4": Quantisation(),
-    "nf4, single": Quantisation(double=False),
-    "fp4": Quantisation(four_bit_type="fp4"),
+    "nf4, single": Quantisation(double_quantization=False),
+    "fp4": Quantisation(quant_type="fp4"),
     "int8": Quantisation(bits=8),
 }
 LORA = AdapterSettings(rank=4, alpha=8.0)

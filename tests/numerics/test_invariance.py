@@ -174,7 +174,7 @@ def test_preference_losses_under_every_packing(float64_model, name):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("dpo", {"divergence": "js", "ld_alpha": 0.4, "weighted": True}),
+        ("dpo", {"divergence": "js", "ld_alpha": 0.4, "wpo": True}),
         ("ipo", {"divergence": "forward_kl", "ld_alpha": 0.2}),
         ("aot", {}),
     ],

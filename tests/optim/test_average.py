@@ -39,7 +39,7 @@ def stepped(dtype: torch.dtype, **settings: object) -> tuple[nn.Linear, Optimize
     seen = [optimizer.masters.weights[0].detach().clone()]
     for _ in range(4):
         model(torch.ones(2, 5, dtype=dtype)).square().sum().backward()
-        optimizer.step(1.0, clip=None)
+        optimizer.step(1.0, max_grad_norm=None)
         seen.append(optimizer.masters.weights[0].detach().clone())
     return model, optimizer, seen
 
@@ -47,11 +47,11 @@ def stepped(dtype: torch.dtype, **settings: object) -> tuple[nn.Linear, Optimize
 @pytest.mark.parametrize(
     ("dtype", "settings"),
     [
-        (torch.float32, {"ema": 0.7}),
-        (torch.bfloat16, {"ema": 0.7}),
-        (torch.bfloat16, {"ema": 0.7, "stochastic_rounding": True}),
-        (torch.float32, {"name": "schedule_free"}),
-        (torch.bfloat16, {"name": "schedule_free"}),
+        (torch.float32, {"ema_decay": 0.7}),
+        (torch.bfloat16, {"ema_decay": 0.7}),
+        (torch.bfloat16, {"ema_decay": 0.7, "stochastic_rounding": True}),
+        (torch.float32, {"kind": "schedule_free"}),
+        (torch.bfloat16, {"kind": "schedule_free"}),
     ],
     ids=["ema", "ema of twins", "ema, rounded by chance", "schedule-free", "schedule-free twins"],
 )
@@ -66,11 +66,11 @@ def test_what_is_used_differs_and_training_goes_on_from_its_own_bits(dtype, sett
     for kept, parameter in zip(before, model.parameters(), strict=True):
         assert torch.equal(kept, parameter)
     model(torch.ones(2, 5, dtype=dtype)).square().sum().backward()
-    optimizer.step(1.0, clip=None)  # schedule-free takes no step from the average
+    optimizer.step(1.0, max_grad_norm=None)  # schedule-free takes no step from the average
 
 
 def test_the_average_is_what_is_used():
-    model, optimizer, seen = stepped(torch.float32, ema=0.3)
+    model, optimizer, seen = stepped(torch.float32, ema_decay=0.3)
     expected = seen[0].clone()
     for updates, weight in enumerate(seen[1:], start=1):
         expected.lerp_(weight, 1 - min(0.3, updates / (updates + 9)))
@@ -87,7 +87,7 @@ def test_schedule_free_uses_the_mean_of_its_inner_points():
     inner = []
     for _ in range(4):
         model(torch.ones(1, 3)).square().sum().backward()
-        optimizer.step(1.0, clip=None)
+        optimizer.step(1.0, max_grad_norm=None)
         inner.append(library.state[model.weight]["z"].clone())
     with optimizer.in_use():
         assert torch.allclose(model.weight, torch.stack(inner).mean(0), atol=1e-6)

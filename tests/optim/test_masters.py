@@ -23,7 +23,7 @@ def trained(steps: int, **settings: object) -> nn.Sequential:
     for step in range(steps):
         inputs = torch.randn(4, 64, generator=torch.Generator().manual_seed(step)).bfloat16()
         model(inputs).square().mean().backward()
-        optimizer.step(1.0, clip=1.0)
+        optimizer.step(1.0, max_grad_norm=1.0)
     return model
 
 
@@ -34,7 +34,7 @@ def test_updates_below_the_last_bit_are_kept_on_average():
     optimizer = Optimizer([("p", parameter)], settings)
     for _ in range(100):
         parameter.sum().backward()
-        optimizer.step(1.0, clip=None)
+        optimizer.step(1.0, max_grad_norm=None)
     assert float(parameter.detach().double().mean()) == pytest.approx(0.99, abs=1e-4)
 
 
@@ -43,7 +43,7 @@ def test_nothing_wide_is_left_between_steps():
     model = narrow_model()
     optimizer = Optimizer(model.named_parameters(), OptimizerSettings(stochastic_rounding=True))
     model(torch.ones(1, 64).bfloat16()).sum().backward()
-    optimizer.step(1.0, clip=None)
+    optimizer.step(1.0, max_grad_norm=None)
     for master in optimizer.masters.masters:
         assert master.untyped_storage().nbytes() == 4
         assert master.grad is None
@@ -51,9 +51,9 @@ def test_nothing_wide_is_left_between_steps():
 
 @pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "muon", "adafactor", "lion"])
 def test_how_many_are_widened_at_once_does_not_matter(monkeypatch, name):
-    together = trained(3, name=name)
+    together = trained(3, kind=name)
     monkeypatch.setattr(burnish.optim.masters, "CHUNK_BYTES", 1)
-    apart = trained(3, name=name)
+    apart = trained(3, kind=name)
     for one, other in zip(together.parameters(), apart.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -79,7 +79,7 @@ def test_wide_weights_of_a_narrow_model_are_not_rounded():
     settings = OptimizerSettings("sgd", learning_rate=1e-4, momentum=0.0, stochastic_rounding=True)
     optimizer = Optimizer([("wide", wide), ("narrow", narrow)], settings)
     (wide.sum() + narrow.float().sum()).backward()
-    optimizer.step(1.0, clip=None)
+    optimizer.step(1.0, max_grad_norm=None)
     assert torch.equal(wide.detach(), torch.full((3,), 1 - 1e-4))
 
 

@@ -35,7 +35,7 @@ def test_paged_states_go_on_bit_for_bit_and_stay_paged(name):
 
     def train(model: nn.Linear, optimizer: Optimizer) -> None:
         model(torch.ones(2, 512, device="cuda")).square().sum().backward()
-        optimizer.step(1.0, clip=None)
+        optimizer.step(1.0, max_grad_norm=None)
 
     (first, optimizer), (second, fresh) = made(), made()
     train(first, optimizer)

@@ -37,7 +37,7 @@ def test_factors_of_all_reasons_multiply():
 
 
 def test_a_pattern_that_matches_nothing_is_refused():
-    with pytest.raises(RecipeError, match="learning_rates names wte"):
+    with pytest.raises(RecipeError, match=r"optimizer\.lr_multipliers names wte"):
         pattern_factors(NAMES, {"wte": 0.1})
 
 
@@ -48,10 +48,10 @@ def test_a_factor_is_a_rate_of_its_own(name):
     def trained(rate: float, factors: dict[str, float] | None) -> nn.Sequential:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 80), nn.Linear(80, 4))
-        settings = OptimizerSettings(name=name, learning_rate=rate, weight_decay=0.1)
+        settings = OptimizerSettings(kind=name, learning_rate=rate, weight_decay=0.1)
         optimizer = Optimizer(model.named_parameters(), settings, factors=factors)
         model(torch.ones(1, 64)).square().sum().backward()
-        optimizer.step(0.5, clip=None)
+        optimizer.step(0.5, max_grad_norm=None)
         return model
 
     plain, quarter = trained(0.02, None), trained(0.005, None)

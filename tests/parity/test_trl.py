@@ -98,8 +98,8 @@ SAME = [
     ("discopop", {}, "discopop", {}),
     ("sft", {}, "sft", {}),
     ("dpo", {"ld_alpha": 0.5}, "sigmoid", {"ld_alpha": 0.5}),
-    ("dpo", {"weighted": True}, "sigmoid", {"use_weighting": True}),
-    ("apo_zero", {"weighted": True}, "apo_zero", {"use_weighting": True}),
+    ("dpo", {"wpo": True}, "sigmoid", {"use_weighting": True}),
+    ("apo_zero", {"wpo": True}, "apo_zero", {"use_weighting": True}),
     ("dpo", {"divergence": "forward_kl"}, "sigmoid", {"f_divergence_type": "forward_kl"}),
     ("dpo", {"divergence": "js"}, "sigmoid", {"f_divergence_type": "js_divergence"}),
     (  # TRL's coefficient is 1 − α
@@ -199,7 +199,7 @@ def test_kto_trainer(models, swapped):
     facts = {"desirable_weight": 1.0, "undesirable_weight": 1.5}
     trainer, expected, gradients = theirs_kto(models, groups, measured, "kto", **facts)
     rows = with_reference([*groups, *measured], packed(models[1]))
-    figures, mine = ours(models[0], rows, preference_loss("kto", unwanted_weight=1.5))
+    figures, mine = ours(models[0], rows, preference_loss("kto", undesirable_weight=1.5))
     assert figures["loss"] == pytest.approx(float(expected), rel=REL)
     assert figures["kl"] == pytest.approx(trainer._metrics["train"]["kl"][0], rel=1e-4)
     assert figures["reward_wanted"] == pytest.approx(trainer._metrics["train"]["rewards/chosen"][0], rel=1e-4)

@@ -51,7 +51,7 @@ def pairs() -> list[Group]:
 
 
 def theirs(
-    judge: PreTrainedModel, groups: list[Group], *, margins: bool = False, centring: float | None = None
+    judge: PreTrainedModel, groups: list[Group], *, margins: bool = False, center_coef: float | None = None
 ) -> tuple[float, dict[str, Tensor], RewardTrainer]:
     """TRL's loss, its gradient, itself."""
     model = copy.deepcopy(judge).train()
@@ -64,7 +64,7 @@ def theirs(
         assert better.reward is not None
         assert worse.reward is not None
         rows.append({**row, "margin": better.reward - worse.reward} if margins else row)
-    trainer = without_init(RewardTrainer, model, args=SimpleNamespace(center_rewards_coefficient=centring))
+    trainer = without_init(RewardTrainer, model, args=SimpleNamespace(center_rewards_coefficient=center_coef))
     loss = trainer.compute_loss(model, DataCollatorForPreference(pad_token_id=PADDING)(rows))
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -76,8 +76,8 @@ def theirs(
     [
         (BradleyTerry(), {}),
         (BradleyTerry(margin=1.0), {"margins": True}),
-        (BradleyTerry(centring=0.01), {"centring": 0.01}),
-        (BradleyTerry(margin=1.0, centring=0.5), {"margins": True, "centring": 0.5}),
+        (BradleyTerry(center_coef=0.01), {"center_coef": 0.01}),
+        (BradleyTerry(margin=1.0, center_coef=0.5), {"margins": True, "center_coef": 0.5}),
     ],
     ids=["plain", "margins", "centring", "both"],
 )

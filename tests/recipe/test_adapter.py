@@ -14,22 +14,22 @@ def read(**adapter: object):
 
 
 IMPOSSIBLE = {
-    "rank of full": ({"rank": 4}, "adapter.rank has no effect with kind: full"),
-    "freezing beside an adapter": ({"kind": "lora", "freeze": ["embed"]}, "set kind: full"),
-    "LoRA+ of full": ({"b_rate": 16.0}, "set kind: lora or qlora"),
-    "LoRA+ of another": ({"kind": "loha", "b_rate": 16.0}, "b_rate has no effect"),
-    "bits of lora": ({"kind": "lora", "bits": 8}, "set kind: qlora"),
-    "rank of IA3": ({"kind": "ia3", "rank": 4}, "rank has no effect with kind: ia3"),
-    "DoRA of another": ({"kind": "vera", "dora": True}, "set kind: lora or qlora"),
+    "rank of full": ({"rank": 4}, "adapter.rank has no effect with adapter.kind: full"),
+    "freezing beside an adapter": ({"kind": "lora", "freeze": ["embed"]}, "set adapter.kind: full"),
+    "LoRA+ of full": ({"loraplus_ratio": 16.0}, "set adapter.kind: lora or qlora"),
+    "LoRA+ of another": ({"kind": "loha", "loraplus_ratio": 16.0}, "loraplus_ratio has no effect"),
+    "bits of lora": ({"kind": "lora", "bits": 8}, "set adapter.kind: qlora"),
+    "rank of IA3": ({"kind": "ia3", "rank": 4}, "rank has no effect with adapter.kind: ia3"),
+    "DoRA of another": ({"kind": "vera", "dora": True}, "set adapter.kind: lora or qlora"),
     "PiSSA beside 4 bits": ({"kind": "qlora", "init": "pissa"}, "before they are quantised"),
     "OLoRA with DoRA": ({"kind": "lora", "init": "olora", "dora": True}, "choose one"),
-    "PiSSA on experts": ({"kind": "lora", "init": "pissa", "experts": True}, "experts are many"),
-    "DoRA on experts": ({"kind": "lora", "dora": True, "experts": True}, "does not work on experts"),
-    "dropout on experts": ({"kind": "lora", "dropout": 0.1, "experts": True}, "dropout must be 0"),
-    "experts beside 4 bits": ({"kind": "qlora", "experts": True}, "set kind: lora"),
-    "DoRA beside 8 bits": ({"kind": "qlora", "dora": True, "bits": 8}, "set bits: 4"),
-    "values of 8 bits": ({"kind": "qlora", "bits": 8, "four_bit_type": "fp4"}, "no effect with bits: 8"),
-    "outliers of 4 bits": ({"kind": "qlora", "outliers": 6.0}, "no effect with bits: 4"),
+    "PiSSA on experts": ({"kind": "lora", "init": "pissa", "target_experts": True}, "experts are many"),
+    "DoRA on experts": ({"kind": "lora", "dora": True, "target_experts": True}, "does not work on experts"),
+    "dropout on experts": ({"kind": "lora", "dropout": 0.1, "target_experts": True}, "dropout must be 0"),
+    "experts beside 4 bits": ({"kind": "qlora", "target_experts": True}, "set adapter.kind: lora"),
+    "DoRA beside 8 bits": ({"kind": "qlora", "dora": True, "bits": 8}, "set adapter.bits: 4"),
+    "values of 8 bits": ({"kind": "qlora", "bits": 8, "quant_type": "fp4"}, "no effect with adapter.bits: 8"),
+    "outliers of 4 bits": ({"kind": "qlora", "int8_threshold": 6.0}, "no effect with adapter.bits: 4"),
     "3 bits": ({"kind": "qlora", "bits": 3}, "4 or 8"),
     "no expression": ({"kind": "lora", "targets": "q_(proj"}, "no regular expression"),
     "nothing to freeze by": ({"freeze": ["!("]}, "no regular expression"),
@@ -53,11 +53,17 @@ def test_quantised_weights_are_not_computed_in_float64():
 
 
 def test_settings_reach_the_model():
-    of_lora = {"rank": 4, "targets": "attention", "layers": [0, 2], "whole": ["norm"], "dora": True, "ranks": {"q": 2}}
-    recipe = read(kind="qlora", bits=4, **of_lora)
+    of_lora = {
+        "rank": 4,
+        "targets": "attention",
+        "layers": [0, 2],
+        "modules_to_save": ["norm"],
+        "rank_pattern": {"q": 2},
+    }
+    recipe = read(kind="qlora", bits=4, dora=True, **of_lora)
     settings = recipe.adapter.settings
     assert (settings.kind, settings.rank, settings.targets, settings.layers) == ("lora", 4, "attention", (0, 2))
-    assert (settings.whole, settings.dora, settings.ranks) == (("norm",), True, {"q": 2})
+    assert (settings.modules_to_save, settings.dora, settings.rank_pattern) == (("norm",), True, {"q": 2})
     assert recipe.adapter.quantisation.bits == 4
     assert read(kind="lora").adapter.quantisation is None
     assert read(freeze=["embed"]).adapter.settings is None

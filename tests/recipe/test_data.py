@@ -54,8 +54,8 @@ def test_a_source_says_what_differs() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("data=[{path: a, wieght: 2}]", ["unknown key stages.0.sft.data.0.wieght", "did you mean weight?"]),
-        ("data={pth: a}", ["unknown key stages.0.sft.data.pth", "did you mean path?"]),
+        ("data=[{path: a, wieght: 2}]", ["unknown key stages.0.sft.data.0.wieght", "did you mean data.0.weight?"]),
+        ("data={pth: a}", ["unknown key stages.0.sft.data.pth", "did you mean data.path?"]),
         ("data={weight: 2}", ["stages.0.sft.data.path is missing"]),
         ("data=[{path: a, weight: 0}]", ["stages.0.sft.data.0.weight: 0", "greater than 0"]),
         ("data=[{path: a, weight: two}]", ["stages.0.sft.data.0.weight: 'two'", "valid number"]),

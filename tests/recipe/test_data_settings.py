@@ -31,7 +31,7 @@ def trained(world: Path, *settings: str) -> Path:
 
 
 def test_unusable_rows_are_listed(world: Path) -> None:
-    folder = trained(world, "max_unusable=0.5", "train_on=last", "control_text=text")
+    folder = trained(world, "max_invalid_fraction=0.5", "train_on=last", "special_tokens_in_text=text")
     (row,) = [json.loads(line) for line in (folder / "unusable.jsonl").read_text().splitlines()]
     assert row["where"].endswith("rows.jsonl line 3")
     assert "messages[1]" in row["given"]
@@ -41,8 +41,8 @@ def test_unusable_rows_are_listed(world: Path) -> None:
 
 
 def test_too_many_stop_the_run(world: Path) -> None:
-    with pytest.raises(DataError, match=r"1 of 3 rows cannot be used, more than max_unusable=0\.2 allows"):
-        trained(world, "max_unusable=0.2")
+    with pytest.raises(DataError, match=r"1 of 3 rows cannot be used, more than max_invalid_fraction=0\.2 allows"):
+        trained(world, "max_invalid_fraction=0.2")
 
 
 def test_template_options_reach_the_template(world: Path) -> None:
@@ -51,5 +51,5 @@ def test_template_options_reach_the_template(world: Path) -> None:
         "{% if add_generation_prompt %}{{ mood }}{% endif %}"
     )
     (world / "rows.jsonl").write_text(json.dumps(ask("a", "b")) + "\n")
-    folder = trained(world, f"template={world / 't.jinja'}", "template_options.mood=happy")
+    folder = trained(world, f"chat_template={world / 't.jinja'}", "chat_template_kwargs.mood=happy")
     assert "happya<|end|>happy⟦b<|end|>⟧" in (folder / "log.txt").read_text()

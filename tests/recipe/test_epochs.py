@@ -83,7 +83,7 @@ def usable() -> list[int]:
     ("stage", "data", "settings"),
     [
         ("sft", "rows.jsonl", {}),
-        ("sft", "broken.jsonl", {"max_unusable": 0.7, "overlong": "stop"}),
+        ("sft", "broken.jsonl", {"max_invalid_fraction": 0.7, "overlong": "error"}),
         ("prefer", "pairs.jsonl", {"reference": "stored"}),
         ("prefer", "pairs.jsonl", {"reference": "computed"}),
         ("reward", "pairs.jsonl", {"add_tokens": ["<|pad|>"]}),

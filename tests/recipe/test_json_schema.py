@@ -25,7 +25,13 @@ def stage(**settings: object) -> dict[str, Any]:
 RIGHT = {
     "the least": stage(),
     "sources": stage(data=["a.jsonl", {"path": "b.jsonl", "weight": 2.0}]),
-    "many": {**stage(epochs=2.0, learning_rate=1e-4, betas=[0.9, 0.95]), "adapter": {"kind": "lora", "rank": 8}},
+    "many": {
+        **stage(epochs=2.0, learning_rate=1e-4, optimizer={"betas": [0.9, 0.95]}),
+        "adapter": {"kind": "lora", "rank": 8},
+    },
+    "a kind alone": stage(optimizer="muon", schedule="linear"),
+    "options of our loss": stage(loss_options={"label_smoothing": 0.1}),
+    "options of a user's loss": stage(loss="mine.py:Loss", loss_options={"share": 0.5}),
     "two stages": {"model": "m", "stages": [{"sft": {"data": "a"}}, {"sft": {"data": "b"}}]},
 }
 WRONG = {
@@ -34,7 +40,9 @@ WRONG = {
     "an unknown key": stage(learning_rat=1e-4),
     "a text for a number": stage(max_steps="ten"),
     "none of the choices": stage(schedule="cosin"),
-    "out of range": stage(warmup=2.0),
+    "another kind": stage(optimizer="adamm"),
+    "an unknown key of a group": stage(optimizer={"kind": "muon", "learning_rate": 1e-4}),
+    "out of range": stage(schedule={"warmup_ratio": 2.0}),
     "an unknown method": {"model": "m", "stages": [{"dpo": {"data": "d"}}]},
 }
 

@@ -39,17 +39,22 @@ def test_rates_follow_the_optimiser_and_the_adapter():
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_is_taken_or_refused(name, option):
-    given = (f"optimizer={name}", "learning_rate=0.1", f"{option}={VALUES[option]}")
+    given = (f"optimizer={name}", "learning_rate=0.1", f"optimizer.{option}={VALUES[option]}")
     if option in KINDS[name].options:
-        assert dict(read(*given).stages[0].sft)[option] is not None
+        assert dict(read(*given).stages[0].sft.optimizer)[option] is not None
     else:
-        with pytest.raises(RecipeError, match=f"{option} has no effect with optimizer: {name}"):
+        with pytest.raises(RecipeError, match=f"optimizer.{option} has no effect with optimizer.kind: {name}"):
             read(*given)
 
 
 def test_what_is_given_reaches_the_optimiser():
     recipe = read(
-        "optimizer=muon", "momentum=0.8", "nesterov=false", "betas=[0.8, 0.9]", "eps=1e-6", "weight_decay=0.1"
+        "optimizer=muon",
+        "optimizer.momentum=0.8",
+        "optimizer.nesterov=false",
+        "optimizer.betas=[0.8, 0.9]",
+        "optimizer.eps=1e-6",
+        "optimizer.weight_decay=0.1",
     )
     policy = Policy(make_model(0, hidden_size=32, layers=1), None)
     muon, adamw = optimizer_of(recipe, recipe.stages[0].sft, policy).libraries
@@ -59,7 +64,7 @@ def test_what_is_given_reaches_the_optimiser():
 
 
 def test_exclusions_from_weight_decay():
-    recipe = read("weight_decay=0.1", "no_weight_decay=[embed, q_proj]")
+    recipe = read("optimizer.weight_decay=0.1", "optimizer.no_weight_decay=[embed, q_proj]")
     policy = Policy(make_model(0, hidden_size=32, layers=1), None)
     decaying, staying = optimizer_of(recipe, recipe.stages[0].sft, policy).libraries[0].param_groups
     assert (decaying["weight_decay"], staying["weight_decay"]) == (0.1, 0.0)
@@ -71,7 +76,7 @@ def test_exclusions_from_weight_decay():
 def test_layer_decay_and_patterns_reach_every_parameter(adapter):
     model = make_model(0, hidden_size=32, layers=2)
     policy = Policy(add_adapter(model, AdapterSettings(rank=2)) if adapter else model, None)
-    recipe = read("layer_decay=0.5", "learning_rates={q_proj: 10.0}")
+    recipe = read("optimizer.layerwise_lr_decay=0.5", "optimizer.lr_multipliers={q_proj: 10.0}")
     factors = learning_rate_factors(recipe, recipe.stages[0].sft, policy)
     assert set(factors) == {name for name, _ in policy.trained_parameters()}
     for name, factor in factors.items():
@@ -84,21 +89,27 @@ def test_layer_decay_and_patterns_reach_every_parameter(adapter):
 def test_schedule_free_brings_its_own_schedule():
     free = read("optimizer=schedule_free").stages[0].sft
     assert free.schedule_of(100).factor(99) == 1
-    assert read().stages[0].sft.shape == "cosine"
-    for override in ("schedule=cosine", "ema=0.9", "stochastic_rounding=true"):
+    assert read().stages[0].sft.schedule_kind == "cosine"
+    for override in ("schedule=cosine", "optimizer.ema_decay=0.9", "optimizer.stochastic_rounding=true"):
         with pytest.raises(RecipeError, match="schedule_free"):
             read("optimizer=schedule_free", override)
 
 
 def test_options_of_schedules_reach_them():
-    schedule = read("schedule=polynomial", "power=3.0", "final_rate=0.1", "warmup=0").stages[0].sft.schedule_of(10)
+    schedule = (
+        read("schedule=polynomial", "schedule.power=3.0", "schedule.min_lr_ratio=0.1", "schedule.warmup_ratio=0")
+        .stages[0]
+        .sft.schedule_of(10)
+    )
     assert schedule.factor(5) == pytest.approx(0.1 + 0.9 * 0.5**3)
-    schedule = read("schedule=cosine_restarts", "cycles=5", "warmup=0").stages[0].sft.schedule_of(10)
+    schedule = (
+        read("schedule=cosine_restarts", "schedule.cycles=5", "schedule.warmup_ratio=0").stages[0].sft.schedule_of(10)
+    )
     assert [schedule.factor(step) for step in range(4)] == pytest.approx([1, 0.5, 1, 0.5])
 
 
 def test_stochastic_rounding_needs_narrow_weights():
-    recipe = read("stochastic_rounding=true")
+    recipe = read("optimizer.stochastic_rounding=true")
     policy = Policy(make_model(0, hidden_size=32, layers=1), None)
     with pytest.raises(RecipeError, match="dtype: bfloat16"):
         optimizer_of(recipe, recipe.stages[0].sft, policy)

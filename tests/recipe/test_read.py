@@ -23,9 +23,11 @@ def write(tmp_path, text: str = RECIPE):
 
 
 def test_layers_and_origins(tmp_path):
-    origins = read_recipe(write(tmp_path), ["learning_rate=3e-4", "sft.clip=0.5", "adapter.alpha=16"])
+    origins = read_recipe(
+        write(tmp_path), ["learning_rate=3e-4", "sft.optimizer.max_grad_norm=0.5", "adapter.alpha=16"]
+    )
     settings = origins.recipe.stages[0].sft
-    assert (settings.learning_rate, settings.clip) == (3e-4, 0.5)
+    assert (settings.learning_rate, settings.optimizer.max_grad_norm) == (3e-4, 0.5)
     assert (origins.recipe.adapter.rank, origins.recipe.adapter.alpha) == (8, 16)
     assert origins.recipe.output == "runs/mine"
     lines = {line.strip() for line in origins.text({"stages.0.sft.max_length": 77}).splitlines()}
@@ -38,10 +40,39 @@ def test_layers_and_origins(tmp_path):
 
 def test_the_resolved_recipe_is_a_recipe(tmp_path):
     """What is written into the run folder can be run again, and resolves to itself."""
-    first = read_recipe(write(tmp_path), ["betas=[0.8, 0.9]"])
+    first = read_recipe(write(tmp_path), ["optimizer.betas=[0.8, 0.9]"])
     again = read_recipe(write(tmp_path, first.text({})))
     assert again.recipe == first.recipe
     assert parse_yaml(again.text({}), "") == parse_yaml(first.text({}), "")
+
+
+def test_a_kind_alone_stands_for_its_group(tmp_path):
+    """Further keys go beside it, whichever is written first, and what is written keeps its origin."""
+    path = write(
+        tmp_path, RECIPE.replace("learning_rate", "optimizer: lion, schedule: {warmup_ratio: 0.1}, learning_rate")
+    )
+    origins = read_recipe(path, ["optimizer.weight_decay=0.1", "schedule=linear"])
+    settings = origins.recipe.stages[0].sft
+    assert (settings.optimizer.kind, settings.optimizer.weight_decay) == ("lion", 0.1)
+    assert (settings.schedule.kind, settings.schedule.warmup_ratio) == ("linear", 0.1)
+    lines = {line.strip() for line in origins.text({}).splitlines()}
+    assert {"kind: lion  # mine.yaml", "weight_decay: 0.1  # command line"} <= lines
+    assert {"kind: linear  # command line", "warmup_ratio: 0.1  # mine.yaml"} <= lines
+    given = {"model": "m", "data": "d", "optimizer": "lion", "optimizer.weight_decay": 0.1}
+    assert stage_recipe("sft", given).recipe.stages[0].sft.optimizer == settings.optimizer
+
+
+def test_options_are_those_of_the_loss(tmp_path):
+    def options(*overrides: str) -> object:
+        return stage_recipe("sft", {"model": "m", "data": "d"}, overrides).recipe.stages[0].sft.loss_options
+
+    assert options("loss_options.z_loss=0.1").z_loss == 0.1
+    assert options("loss=mine.py:Loss") == {}
+    assert options("loss=mine.py:Loss", "loss_options={z_loss: much, share: 1}") == {"z_loss": "much", "share": 1}
+    with pytest.raises(RecipeError, match=r"loss_options\.z_loss: 'much'"):
+        options("loss_options.z_loss=much")
+    own = stage_recipe("sft", {"model": "m", "data": "d", "loss": "mine.py:Loss"})
+    assert read_recipe(write(tmp_path, own.text({}))).recipe == own.recipe
 
 
 def test_flags_and_files_make_the_same_recipe(tmp_path):
@@ -56,25 +87,30 @@ def test_flags_and_files_make_the_same_recipe(tmp_path):
 
 
 def test_none_is_a_value():
-    """`clip=None` turns clipping off; it is not the same as not saying anything."""
+    """`optimizer.max_grad_norm=None` turns clipping off; it is not the same as not saying anything."""
     files = {"model": "m", "data": "d"}
-    assert stage_recipe("sft", {**files, "clip": None}).recipe.stages[0].sft.clip is None
-    assert stage_recipe("sft", files).recipe.stages[0].sft.clip == 1.0
+    assert (
+        stage_recipe("sft", {**files, "optimizer.max_grad_norm": None}).recipe.stages[0].sft.optimizer.max_grad_norm
+        is None
+    )
+    assert stage_recipe("sft", files).recipe.stages[0].sft.optimizer.max_grad_norm == 1.0
 
 
 def test_the_tokens_that_a_stage_adds():
     def tokens(*overrides: str) -> tuple[str, ...]:
         return stage_recipe("sft", {"model": "m", "data": "d"}, overrides).recipe.stages[0].sft.tokens_to_add
 
-    assert tokens() == tokens("template=chatml") == ()
-    assert tokens("template=chatml", "add_tokens=template") == ("<|im_start|>", "<|im_end|>")
+    assert tokens() == tokens("chat_template=chatml") == ()
+    assert tokens("chat_template=chatml", "add_tokens=template") == ("<|im_start|>", "<|im_end|>")
     assert tokens("add_tokens=['<|turn|>', '<|/turn|>']") == ("<|turn|>", "<|/turn|>")
 
 
 def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
     base = read_recipe(write(tmp_path)).identity()
-    for override in ("log_every=3", "rehearse=true", "keep_checkpoints=9", "output=elsewhere", "trackers=[wandb]"):
+    for override in ("log_every=3", "dry_run=true", "checkpoints.keep_last=9", "output=elsewhere", "trackers=[wandb]"):
         assert read_recipe(write(tmp_path), [override]).identity() == base
+    loss = ["loss=mine.py:Loss", "loss_options.output=1"]  # no output of the recipe
+    assert read_recipe(write(tmp_path), loss).identity() != read_recipe(write(tmp_path), loss[:1]).identity()
     for override in ("seed=3", "learning_rate=1", "adapter.rank=2", "tokens_per_microbatch=100", "data=other"):
         assert read_recipe(write(tmp_path), [override]).identity() != base
 
@@ -82,10 +118,10 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("learning_rat=1", ["unknown key", "learning_rate"]),
-        ("epoch=1", ["unknown key", "epochs"]),
+        ("learning_rat=1", ["unknown key", "did you mean learning_rate?"]),
+        ("epoch=1", ["unknown key", "did you mean epochs?"]),
         ("adaptor.rank=1", ["unknown key", "adapter"]),
-        ("adapter.rnk=1", ["unknown key adapter.rnk", "rank"]),
+        ("adapter.rnk=1", ["unknown key adapter.rnk", "did you mean adapter.rank?"]),
         ("zzz=1", ["unknown key zzz", "choose from", "learning_rate"]),
         ("num_train_epochs=1", ["here it is epochs"]),
         ("report_to=wandb", ["here it is trackers"]),
@@ -102,36 +138,36 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("seed=-1", ["greater than or equal to 0"]),
         ("optimizer=sdg", ["'sdg'", "adamw_8bit"]),
         ("optimizer=paged_adamw_8bit", ["here it is adamw_8bit_paged"]),
-        ("schedule=cosine_with_min_lr", ["here it is cosine, with final_rate"]),
-        ("momentum=0.9", ["momentum has no effect with optimizer: adamw", "betas, eps"]),
-        ("power=2.0", ["power has no effect with schedule: cosine", "polynomial"]),
-        ("neftune_noise_alpha=5", ["here it is neftune"]),
-        ("load_best_model_at_end=true", ["here it is keep_best"]),
-        ("keep_best=true", ["keep_best needs eval_data"]),
-        ("stop_after.evaluations=2", ["stop_after needs eval_every"]),
-        ("no_weight_decay=[embed]", ["no effect without weight_decay"]),
-        ("learning_rates={'(': 0.1}", ["no regular expression"]),
+        ("schedule=cosine_with_min_lr", ["here it is cosine, with schedule.min_lr_ratio"]),
+        ("optimizer.momentum=0.9", ["optimizer.momentum has no effect with optimizer.kind: adamw", "betas, eps"]),
+        ("schedule.power=2.0", ["schedule.power has no effect with schedule.kind: cosine", "polynomial"]),
+        ("neftune_noise_alpha=5", ["here it is neftune_alpha"]),
+        ("load_best_model_at_end=true", ["here it is checkpoints.keep_best"]),
+        ("checkpoints.keep_best=true", ["checkpoints.keep_best needs eval_data"]),
+        ("early_stopping.patience=2", ["early_stopping needs eval_every"]),
+        ("optimizer.no_weight_decay=[embed]", ["no effect without optimizer.weight_decay"]),
+        ("optimizer.lr_multipliers={'(': 0.1}", ["no regular expression"]),
         ("schedule=stairs", ["'stairs'", "cosine"]),
         ("overlong=shrug", ["'shrug'", "drop"]),
         ("deterministic=maybe", ["'maybe'", "boolean"]),
-        ("betas=[0.9]", ["betas"]),
-        ("betas=[0.9, 1.5]", ["betas", "less than 1"]),
-        ("warmup=30", ["warmup", "less than or equal to 1"]),
+        ("optimizer.betas=[0.9]", ["betas"]),
+        ("optimizer.betas=[0.9, 1.5]", ["betas", "less than 1"]),
+        ("schedule.warmup_ratio=30", ["schedule.warmup_ratio", "less than or equal to 1"]),
         ("max_length=12.5", ["max_length", "integer"]),
         ("adapter.kind=qlorra", ["'qlora'", "'lora'"]),
         ("adapter.targets=some(", ["no regular expression"]),
         ("adapter.targets=[]", ["adapter.targets"]),
         ("adapter=lora", ["adapter: 'lora'"]),
-        ("decay=0.3", ["decay has no effect with schedule: cosine"]),
+        ("schedule.decay_ratio=0.3", ["schedule.decay_ratio has no effect with schedule.kind: cosine"]),
         ("eval_every=3", ["eval_every needs eval_data"]),
         ("learning_rate.x=1", ["learning_rate is 0.0001"]),
         ("stages.0.sft.data=[1]", ["stages.0.sft.data", "string"]),
         ("stages=[]", ["stages", "at least 1"]),
         ("model=", ["model", "string"]),
-        ("label_smoothing=1", ["label_smoothing", "less than 1"]),
+        ("loss_options.label_smoothing=1", ["label_smoothing", "less than 1"]),
         ("dtype=float8", ["'float8'", "bfloat16"]),
         ("adapter.dropout=1", ["adapter.dropout", "less than 1"]),
-        ("betas=[1.0, 0.9]", ["betas", "less than 1"]),
+        ("optimizer.betas=[1.0, 0.9]", ["betas", "less than 1"]),
         ("epochs=.inf", ["epochs", "finite"]),
         ("learning_rate=.nan", ["learning_rate", "finite"]),
         ("seed=99999999999999999999", ["seed"]),
@@ -140,7 +176,7 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("device=tpu", ["'tpu'", "cuda"]),
         ("add_tokens=templte", ["add_tokens", "'template'"]),
         ("add_tokens=[]", ["add_tokens"]),
-        ("add_tokens=template", ["template is None", "chatml, llama3, gemma"]),
+        ("add_tokens=template", ["chat_template is None", "chatml, llama3, gemma"]),
         ("add_tokens=['<a>', '<b>', '<a>']", ["names a token twice"]),
         ("add_tokens=['<a>', ' <b>']", ["white space"]),
         ("add_tokens=['']", ["empty"]),
@@ -160,10 +196,10 @@ def test_mistakes_in_overrides(tmp_path, override, words):
     ("overrides", "words"),
     [
         (["epochs=2", "max_steps=3"], ["epochs and max_steps"]),
-        (["schedule=wsd", "warmup=0.5", "decay=0.6"], ["at most 1"]),
+        (["schedule=wsd", "schedule.warmup_ratio=0.5", "schedule.decay_ratio=0.6"], ["at most 1"]),
         (["max_length=100", "tokens_per_microbatch=50"], ["cannot be split"]),
-        (["add_tokens=template", "template=plain"], ["template is plain", "list the tokens"]),
-        (["adapter.kind=full"], ["adapter.rank has no effect with kind: full"]),
+        (["add_tokens=template", "chat_template=plain"], ["chat_template is plain", "list the tokens"]),
+        (["adapter.kind=full"], ["adapter.rank has no effect with adapter.kind: full"]),
     ],
 )
 def test_combinations_that_cannot_work(tmp_path, overrides, words):

@@ -163,11 +163,18 @@ def test_order_and_tuples_are_no_difference(tmp_path):
     opened(tmp_path, same).close()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2, "identity": {}}', '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 3, "identity": {}}', '{"format": 1}'])
 def test_an_identity_that_is_not_ours(tmp_path, text):
     (tmp_path / "identity.json").write_text(text)
     assert "identity.json" in refused(tmp_path).given
     assert (tmp_path / "identity.json").read_text() == text
+
+
+def test_a_run_of_an_earlier_version_is_not_continued(tmp_path):
+    opened(tmp_path).close()
+    path = tmp_path / "identity.json"
+    path.write_text(path.read_text().replace('"format":2', '"format":1').replace('"format": 2', '"format": 1'))
+    assert "earlier version of Burnish" in refused(tmp_path).given
 
 
 # The lock

@@ -109,10 +109,10 @@ def test_other_versions_are_said():
 
 WAYS = {
     **{name: OptimizerSettings(name) for name in KINDS if not name.endswith("_paged")},
-    "ema": OptimizerSettings(ema=0.9),
+    "ema": OptimizerSettings(ema_decay=0.9),
     "momentum 0": OptimizerSettings("sgd", momentum=0.0),
     **{
-        f"{name}, rounded by chance": OptimizerSettings(name, stochastic_rounding=True, ema=0.5)
+        f"{name}, rounded by chance": OptimizerSettings(name, stochastic_rounding=True, ema_decay=0.5)
         for name in ("adamw", "adamw_8bit", "muon", "adafactor", "lion", "sgd")
     },
 }

@@ -15,7 +15,7 @@ from burnish.evaluate.exam import Exam
 from burnish.model.policy import Policy
 from tests.faults.test_kill import figures, weights
 
-ASKED = {"eval_answers": 4, "eval_max_new_tokens": 6}
+ASKED = {"evaluation.generations": 4, "evaluation.max_new_tokens": 6}
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def test_what_is_written(world: Path, tmp_path: Path) -> None:
 def test_questions_may_be_of_other_data(world: Path, tmp_path: Path) -> None:
     """Also in a stage of preferences, whose rows have no right answer."""
     other = {json.loads(line)["question"] for line in (world / "train.jsonl").read_text().splitlines()}
-    folder = train(world, tmp_path / "run", **ASKED, eval_questions=str(world / "train.jsonl"))
+    folder = train(world, tmp_path / "run", **ASKED, **{"evaluation.prompts_data": str(world / "train.jsonl")})
     assert {line["prompt"] for line in samples(folder)} <= other
     pair = {"chosen": "Yes, gladly.", "rejected": "No."}
     pairs, held_out = tmp_path / "pairs.jsonl", tmp_path / "others.jsonl"
     for path, numbers in ((pairs, range(9)), (held_out, range(9, 15))):
         path.write_text("".join(json.dumps({"prompt": f"{n} or not?", **pair}) + "\n" for n in numbers))
-    asked = {**ASKED, "eval_questions": str(world / "train.jsonl"), "eval_match": "contains"}
+    asked = {**ASKED, "evaluation.prompts_data": str(world / "train.jsonl"), "evaluation.match": "contains"}
     preferred = burnish.prefer(
         model=str(folder),
         data=str(pairs),
@@ -106,7 +106,7 @@ def test_the_right_answer_is_counted(world: Path, tmp_path: Path, monkeypatch: p
         return examine(self, policy)
 
     monkeypatch.setattr(Exam, "examine", noted)
-    train(world, tmp_path / "run", eval_answers=99, eval_match="contains", eval_every=None, max_steps=1)
+    train(world, tmp_path / "run", evaluation={"generations": 99, "match": "contains"}, eval_every=None, max_steps=1)
     assert [(exam.match, exam.max_new_tokens, len(exam.questions)) for exam in exams] == [("contains", 128, 10)] * 2
     assert all(exam.end_tokens for exam in exams)
 
@@ -116,6 +116,8 @@ def test_rows_that_ask_nothing(world: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ask nothing"):
         train(world, tmp_path / "run", eval_data=str(tmp_path / "plain.txt"), **ASKED)
     (tmp_path / "words.jsonl").write_text(json.dumps({"question": "who?", "answer": "she"}))
-    with pytest.raises(DataError, match="eval_match=number, and no answer"):
-        train(world, tmp_path / "run", eval_data=str(tmp_path / "words.jsonl"), eval_match="number", **ASKED)
+    with pytest.raises(DataError, match=r"evaluation\.match=number, and no answer"):
+        train(
+            world, tmp_path / "run", eval_data=str(tmp_path / "words.jsonl"), **ASKED, **{"evaluation.match": "number"}
+        )
     assert not (tmp_path / "run").exists()

@@ -62,7 +62,7 @@ def lines(done: burnish.Finished, key: str) -> list[float]:
 
 
 def test_every_option_of_every_loss_can_be_written():
-    ours = set(LossOptions.model_fields)
+    ours = {"beta", *LossOptions.model_fields}
     assert ours == {entry.name for kind in PREFERENCE_LOSSES.values() for entry in fields(kind)}
 
 
@@ -70,30 +70,30 @@ def test_every_option_of_every_loss_can_be_written():
     ("overrides", "words"),
     [
         (["loss=dop"], ["loss: dop", "did you mean dpo"]),
-        (["margin=1"], ["margin for the loss dpo, which does not use it"]),
-        (["loss=simpo", "margin=-1"], ["margin: -1", "at least 0"]),
+        (["loss_options.margin=1"], ["loss_options.margin for the loss dpo, which does not use it"]),
+        (["loss=simpo", "loss_options.margin=-1"], ["loss_options.margin: -1", "at least 0"]),
         (["beta=-1"], ["beta", "above 0"]),
-        (["loss={dpo: 1, sft: 0.1}", "temperature=1"], ["temperature for the sum dpo + sft"]),
+        (["loss={dpo: 1, sft: 0.1}", "loss_options.temperature=1"], ["loss_options.temperature for the sum dpo + sft"]),
         (["loss={dpo: 1, kto: 1}"], ["learn from the same groups"]),
-        (["loss=simpo", "reference=memory"], ["reference has no effect", "simpo has no reference"]),
+        (["loss=simpo", "reference=precomputed_in_memory"], ["reference has no effect", "simpo has no reference"]),
         (["reference=none"], ["dpo compares with a reference"]),
-        (["reference=stored", "reference_update_every=2"], ["computed anew for each step"]),
-        (["reference_update_share=0.5"], ["needs reference_update_every"]),
-        (["reference_model=x", "reference_update_every=2"], ["reference_model stays as it is"]),
+        (["reference=precomputed", "reference_sync_steps=2"], ["computed anew for each step"]),
+        (["reference_sync_alpha=0.5"], ["needs reference_sync_steps"]),
+        (["reference_model=x", "reference_sync_steps=2"], ["reference_model stays as it is"]),
         (["train_on=everything"], ["only answers are compared"]),
-        (["eval_data=x", "eval_answers=3"], ["preferences have none"]),
-        (["loss_options={a: 1}"], ["loss_options are for a loss of your own"]),
+        (["eval_data=x", "evaluation.generations=3"], ["preferences have none"]),
+        (["loss_options={a: 1}"], ["unknown key stages.0.prefer.loss_options.a"]),
         (["loss=mine.py:loss", "beta=1"], ["beta is an option of our losses"]),
-        (["gate.identical=keep"], ["gate.identical", "'drop' or 'stop'"]),
-        (["gate.leek=drop"], ["unknown key", "gate.leek", "leak"]),
+        (["filters.identical=keep"], ["filters.identical", "'drop' or 'error'"]),
+        (["filters.leak=drop"], ["unknown key", "filters.leak", "did you mean filters.contamination"]),
         (["dpo_beta=0.1"], ["here it is beta"]),
         (["rpo_alpha=1"], ["{dpo: 1, sft: 1}"]),
-        (["simpo_gamma=1"], ["here it is margin"]),
+        (["simpo_gamma=1"], ["here it is loss_options.margin"]),
         (["loss_type=ipo"], ["here it is loss"]),
         (["max_prompt_length=9"], ["max_length"]),
-        (["precompute_ref_log_probs=true"], ["reference: stored"]),
+        (["precompute_ref_log_probs=true"], ["reference: precomputed"]),
         (["ref_model=x"], ["reference_model"]),
-        (["label_smoothing=0.1"], ["label_smoothing for the loss dpo"]),
+        (["loss_options.label_smoothing=0.1"], ["label_smoothing for the loss dpo"]),
     ],
 )
 def test_mistakes(overrides: list[str], words: list[str]):
@@ -114,8 +114,10 @@ def test_the_resolved_recipe_has_what_the_loss_uses_and_no_other_method(world: P
     resolved = yaml.safe_load((done.folder / "recipe.yaml").read_text())
     [stage] = resolved["stages"]
     assert list(stage) == ["prefer"]
-    chosen = {name: stage["prefer"][name] for name in ("beta", "label_smoothing", "reference", "margin")}
-    assert chosen == {"beta": 0.1, "label_smoothing": 0.1, "reference": "stored", "margin": None}
+    chosen = {name: stage["prefer"][name] for name in ("beta", "reference")}
+    assert chosen == {"beta": 0.1, "reference": "precomputed"}
+    options = stage["prefer"]["loss_options"]
+    assert (options["label_smoothing"], options["margin"]) == (0.1, None)
 
 
 def test_learning_and_its_figures(world: Path, tmp_path: Path):
@@ -135,6 +137,12 @@ def test_learning_and_its_figures(world: Path, tmp_path: Path):
     assert again.again, "the rows that pass the gate are the same"
 
 
+RULES = {
+    "memory": "precomputed_in_memory",
+    "first": "precomputed",
+    "again": "precomputed",
+    "each": "online",
+}
 KINDS = {"full": {}, "lora": {"adapter.kind": "lora", "adapter.rank": 4}}
 
 
@@ -143,10 +151,7 @@ def test_a_stored_reference_trains_bit_for_bit_as_a_computed_one(world: Path, tm
     """Two epochs: in memory, on the disk when it was just made, and when an earlier run has left it."""
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     two = {"max_steps": None, "epochs": 2, **KINDS[kind]}
-    runs = {
-        name: run(world, tmp_path / name, reference=rule, **two)
-        for name, rule in (("memory", "memory"), ("first", "stored"), ("again", "stored"), ("each", "computed"))
-    }
+    runs = {name: run(world, tmp_path / name, reference=rule, **two) for name, rule in RULES.items()}
     assert "known from an earlier run" in (tmp_path / "again" / "log.txt").read_text()
     assert "known from an earlier run" not in (tmp_path / "first" / "log.txt").read_text()
     assert equal(runs["memory"], runs["first"])
@@ -156,14 +161,14 @@ def test_a_stored_reference_trains_bit_for_bit_as_a_computed_one(world: Path, tm
 
 
 SLOW = pytest.mark.slow
-QUICK = ("stored", "moving", "kto")
+QUICK = ("precomputed", "moving", "kto")
 RESUMED = {
-    "stored": {},
-    "computed": {"reference": "computed"},
-    "moving": {"reference_update_every": 2, "reference_update_share": 0.5},
+    "precomputed": {},
+    "online": {"reference": "online"},
+    "moving": {"reference_sync_steps": 2, "reference_sync_alpha": 0.5},
     "kto": {"loss": "kto", "data": "labelled.jsonl"},
-    "kto computed": {"loss": "kto", "reference": "computed"},
-    "lora": {"adapter.kind": "lora", "adapter.rank": 4, "reference": "computed"},
+    "kto online": {"loss": "kto", "reference": "online"},
+    "lora": {"adapter.kind": "lora", "adapter.rank": 4, "reference": "online"},
     "aot": {"loss": "aot"},
     "no reference": {"loss": "orpo"},
 }
@@ -182,7 +187,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(world: Path, tmp_path: Path, kin
 
 
 def test_a_moving_reference_is_another_training(world: Path, tmp_path: Path):
-    still = run(world, tmp_path / "still", reference="computed")
+    still = run(world, tmp_path / "still", reference="online")
     moving = run(world, tmp_path / "moving", reference_update_every=2)
     assert not equal(still, moving)
     kl = lines(moving, "train/kl")
@@ -242,7 +247,7 @@ def test_another_model_as_the_reference(world: Path, tmp_path: Path):
     other = str(first.folder / "model")
     stored, computed = (
         run(world, tmp_path / rule, reference_model=other, reference=rule, max_steps=2)
-        for rule in ("stored", "computed")
+        for rule in ("precomputed", "online")
     )
     assert lines(stored, "train/loss")[0] != pytest.approx(0.693147, rel=1e-4)
     assert lines(stored, "train/loss") == pytest.approx(lines(computed, "train/loss"), rel=1e-4)
@@ -252,7 +257,7 @@ def test_another_model_as_the_reference(world: Path, tmp_path: Path):
 
 def test_a_reference_that_changed_under_a_run_is_refused(world: Path, tmp_path: Path):
     other = run(world, tmp_path / "other", max_steps=1).folder / "model"
-    settings = {"reference_model": str(other), "reference": "memory"}
+    settings = {"reference_model": str(other), "reference": "precomputed_in_memory"}
     with interrupted_at(2), pytest.raises(Interrupted):
         run(world, tmp_path / "run", **settings)
     again = run(world, tmp_path / "another", max_steps=3).folder / "model" / "model.safetensors"

@@ -74,20 +74,23 @@ def weights(done: burnish.Finished) -> dict[str, torch.Tensor]:
     ("overrides", "words"),
     [
         (["loss=bradly"], ["loss: bradly", "bradley_terry"]),
-        (["loss=regression", "margin=1"], ["margin has no effect", "regression does not use it"]),
-        (["loss=plackett_luce", "centring=0"], ["centring has no effect"]),
-        (["margin=-1"], ["margin", "greater than or equal to 0"]),
-        (["loss_options={a: 1}"], ["loss_options are for a loss of your own"]),
-        (["loss=mine.py:loss", "centring=1"], ["centring has no effect"]),
+        (
+            ["loss=regression", "loss_options.margin=1"],
+            ["loss_options.margin has no effect", "regression does not use it"],
+        ),
+        (["loss=plackett_luce", "center_coef=0"], ["center_coef has no effect"]),
+        (["loss_options.margin=-1"], ["loss_options.margin", "greater than or equal to 0"]),
+        (["loss_options={a: 1}"], ["unknown key stages.0.reward.loss_options.a"]),
+        (["loss=mine.py:loss", "center_coef=1"], ["center_coef has no effect"]),
         (["train_on=everything"], ["judged at their last token"]),
-        (["eval_data=x", "eval_answers=3"], ["writes no answers"]),
-        (["center_rewards_coefficient=0.1"], ["here it is centring"]),
+        (["eval_data=x", "evaluation.generations=3"], ["writes no answers"]),
+        (["center_rewards_coefficient=0.1"], ["here it is center_coef"]),
         (["num_labels=2"], ["scores"]),
         (["scores=[a]"], ["scores has no effect", "loss=regression"]),
         (["loss=regression", "scores=[]"], ["scores"]),
         (["loss=regression", "scores=[a, a]"], ["names a column twice"]),
         (["loss=regression", "scores=[a]", "format=ranking"], ["format: ranking"]),
-        (["loss=step_cross_entropy", "margin=1"], ["margin has no effect"]),
+        (["loss=step_cross_entropy", "loss_options.margin=1"], ["loss_options.margin has no effect"]),
         (["beta=1"], ["beta"]),
         (["adapter.kind=qlora"], ["value head beside quantised weights"]),
     ],
@@ -116,13 +119,13 @@ def test_what_a_loss_of_ones_own_has_to_need(world: Path, tmp_path: Path):
 
 
 def test_the_resolved_recipe_has_what_the_loss_uses(world: Path, tmp_path: Path):
-    done = run(world, tmp_path / "run", margin=0.5, max_steps=1)
+    done = run(world, tmp_path / "run", loss_options={"margin": 0.5}, max_steps=1)
     [stage] = yaml.safe_load((done.folder / "recipe.yaml").read_text())["stages"]
-    assert {name: stage["reward"][name] for name in ("margin", "centring")} == {"margin": 0.5, "centring": 0.0}
+    assert (stage["reward"]["loss_options"], stage["reward"]["center_coef"]) == ({"margin": 0.5}, 0.0)
 
 
 def test_learning_and_its_figures(world: Path, tmp_path: Path):
-    done = run(world, tmp_path / "run", eval_data=str(world / "test.jsonl"), max_steps=20, centring=0.01)
+    done = run(world, tmp_path / "run", eval_data=str(world / "test.jsonl"), max_steps=20, center_coef=0.01)
     assert lines(done, "train/loss")[-1] < 0.3 < lines(done, "train/loss")[0]
     for name in ("reward_chosen", "reward_rejected", "reward_margin", "pair_accuracy", "centring", "preference"):
         assert len(lines(done, f"train/{name}")) == 20
@@ -240,6 +243,6 @@ def test_rankings_and_scores(world: Path, tmp_path: Path, loss: str):
 
 def test_the_verb_and_the_checks(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     flags = ["--model", str(world / "model"), "--data", str(world / "pairs.jsonl"), "--max-steps", "1"]
-    assert _status(["reward", *flags, "--output", str(tmp_path / "run"), "margin=1"]) == 0
+    assert _status(["reward", *flags, "--output", str(tmp_path / "run"), "loss_options.margin=1"]) == 0
     assert _status(["check", str(tmp_path / "run" / "recipe.yaml")]) == 0
     assert "this stage trains a reward model" in capsys.readouterr().out

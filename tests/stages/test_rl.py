@@ -94,17 +94,17 @@ def lines(done: burnish.Finished, name: str = "metrics.jsonl") -> list[dict[str,
         ({"clip_cap": 2.0, "updates": 2}, "grpo has no clip_cap"),
         ({"clip_low": 0.1, "updates": 2, "algorithm": "sapo"}, "sapo has no clip_low"),
         ({"kl": "k1"}, "no effect with beta: 0"),
-        ({"overlong": "cut"}, "change what is asked"),
+        ({"overlong": "truncate"}, "change what is asked"),
         ({"train_on": "everything"}, "the policy writes them"),
-        ({"control_text": "tokens"}, "stays text"),
+        ({"special_tokens_in_text": "tokens"}, "stays text"),
         ({"max_length": 5}, "leaves no prompt"),
         ({"adapter.kind": "lora", "adapter.dropout": 0.1}, "written without it"),
         ({"num_generations": 4}, "here it is responses"),
         ({"reward_funcs": "x"}, "here it is reward"),
         ({"sequences_per_step": 4}, "did you mean"),
-        ({"keep_best": True}, "keep_best needs eval_data"),
-        ({"stop_after.evaluations": 2}, "stop_after needs eval_every"),
-        ({"best_by": "accuracy"}, "needs keep_best or stop_after"),
+        ({"checkpoints.keep_best": True}, "checkpoints.keep_best needs eval_data"),
+        ({"early_stopping.patience": 2}, "early_stopping needs eval_every"),
+        ({"checkpoints.best_metric": "accuracy"}, "needs checkpoints.keep_best or early_stopping"),
         ({"stop_on": ["collapsed"]}, "stop_on"),
         ({"stop_on": ["distance"]}, "none is computed"),
         ({"combination": "normalised_sum"}, "length is alone"),
@@ -135,7 +135,7 @@ def lines(done: burnish.Finished, name: str = "metrics.jsonl") -> list[dict[str,
         ({"algorithm": "online_dpo", "preference": {"loss": "kto"}}, "apo_zero_unpaired learns from verdicts"),
         ({"algorithm": "online_dpo", "preference": {"loss": "tpo"}}, "gold answer"),
         ({"algorithm": "online_dpo", "preference": {"loss": "dop"}}, "did you mean dpo"),
-        ({"algorithm": "online_dpo", "preference": {"margin": 1.0}}, "does not use it"),
+        ({"algorithm": "online_dpo", "preference": {"loss_options": {"margin": 1.0}}}, "does not use it"),
         ({"algorithm": "online_dpo", "preference": {"loss": "lipo", "pairs": "all"}}, "pairs has no effect"),
         ({"algorithm": "online_dpo", "responses": 1}, "compares the responses"),
         ({"epsilon_high": 0.3}, "here it is clip_high"),
@@ -220,8 +220,8 @@ def test_corrections_have_defaults_by_the_level_of_the_ratio(world):
 
 def test_a_stage_ends_by_what_it_names(world):
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1}
-    named = stage(world, **held_out, best_by="accuracy", keep_best=True, stop_on=["tricks"])
-    assert named.stop_rule == StopRule(keep_best=True, figure="accuracy", rises=True, alerts=frozenset({"tricks"}))
+    named = stage(world, **held_out, checkpoints={"best_metric": "accuracy", "keep_best": True}, stop_on=["tricks"])
+    assert named.stop_rule == StopRule(keep_best=True, best_metric="accuracy", rises=True, alerts=frozenset({"tricks"}))
 
 
 @pytest.mark.parametrize("loss", [name for name in PREFERENCE_LOSSES if name not in ("kto", "tpo", "tpo_l")])
@@ -248,7 +248,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "replay, updates": {"replay": {"groups": 4, "share": 0.5}, "updates": 2, "old": "computed"},
     "entropy": {"entropy_target": 3.0, "entropy_rate": 0.01, "entropy": 0.02},
     "comparisons": {"algorithm": "online_dpo", "preference": {"loss": "ipo", "pairs": "all"}},
-    "best": {"keep_best": True, "stop_after.evaluations": 9, "stop_on": ["tricks", "collapse"]},
+    "best": {"checkpoints.keep_best": True, "early_stopping.patience": 9, "stop_on": ["tricks", "collapse"]},
 }
 
 
@@ -285,13 +285,13 @@ def test_an_alert_ends_the_stage_whenever_lines_are_written(world, tmp_path):
 
 def test_the_best_of_the_held_out_rewards_is_kept(world, tmp_path):
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "max_steps": 4}
-    done = run(world, tmp_path, **held_out, keep_best=True)
+    done = run(world, tmp_path, **held_out, checkpoints={"keep_best": True})
     rewards = {line["step"]: line["eval/reward"] for line in lines(done) if "eval/reward" in line}
     assert done.summary["best_step"] == max(rewards, key=lambda step: (rewards[step], -step))
 
 
 def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
-    alone, rehearsed = run(world, tmp_path / "a"), run(world, tmp_path / "b", rehearse=True)
+    alone, rehearsed = run(world, tmp_path / "a"), run(world, tmp_path / "b", dry_run=True)
     one, other = weights(alone), weights(rehearsed)
     assert all(one[name].equal(other[name]) for name in one)
     settings = practice(world, responses=4, max_new_tokens=9)
@@ -404,7 +404,9 @@ def test_a_reward_that_fails_stops_the_run_with_the_reason(world, tmp_path):
 
 def test_an_answer_in_a_row_is_its_reference(world):
     first = (
-        practice(world, model="builtin:tiny", data=str(world / "chat.jsonl"), template="chatml").train.waiting[0].task
+        practice(world, model="builtin:tiny", data=str(world / "chat.jsonl"), chat_template="chatml")
+        .train.waiting[0]
+        .task
     )
     row = builtin_rows("chat", count=1)[0]
     assert first.reference == row["messages"][-1]["content"]
@@ -417,7 +419,7 @@ def test_an_answer_in_a_row_is_its_reference(world):
 
 
 def test_prompts_end_where_the_answer_begins(world):
-    ready = practice(world, model="builtin:tiny", template="chatml")
+    ready = practice(world, model="builtin:tiny", chat_template="chatml")
     text = ready.opener.reader.tokenizer.decode(list(ready.train.waiting[0].tokens))
     question = builtin_rows("math", count=1)[0]["question"]
     assert text == f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"

@@ -105,7 +105,7 @@ def test_a_mistake_in_a_later_stage_shows_before_the_first_is_trained(world: Pat
 
 
 def test_what_a_later_stage_cannot_do_shows_before_the_first_is_trained(world: Path, tmp_path: Path) -> None:
-    chat = {"template": "chatml", "add_tokens": "template"}
+    chat = {"chat_template": "chatml", "add_tokens": "template"}
     with pytest.raises(RecipeError, match="add_tokens of the stage sft-2"):
         run(world, tmp_path, {}, chat, adapter={"kind": "lora", "rank": 4})
     with pytest.raises(RecipeError, match="does not exist"):
@@ -114,8 +114,8 @@ def test_what_a_later_stage_cannot_do_shows_before_the_first_is_trained(world: P
 
 
 def test_tokens_of_an_earlier_stage_are_there_in_a_later_one(world: Path, tmp_path: Path) -> None:
-    chat = {"template": "chatml", "add_tokens": "template", "max_steps": 2}
-    both = run(world, tmp_path, chat, {"template": "chatml", "max_steps": 2}, adapter={"kind": "lora", "rank": 4})
+    chat = {"chat_template": "chatml", "add_tokens": "template", "max_steps": 2}
+    both = run(world, tmp_path, chat, {"chat_template": "chatml", "max_steps": 2}, adapter={"kind": "lora", "rank": 4})
     held_out = [line["eval/loss"] for line in metrics(both.folder) if "eval/loss" in line]
     assert held_out[1] == held_out[2]
     loss = plain_loss(both.folder / "model", world / "test.jsonl", end_token="<|im_end|>")
@@ -124,7 +124,7 @@ def test_tokens_of_an_earlier_stage_are_there_in_a_later_one(world: Path, tmp_pa
 
 def test_a_template_of_an_earlier_stage_is_there_in_a_later_one(world: Path, tmp_path: Path) -> None:
     """The later stage is read beforehand as it will be: without a template of its own it has the earlier one's."""
-    path = write_recipe(world, tmp_path / "r.yaml", {"template": "chatml", "add_tokens": "template"}, {})
+    path = write_recipe(world, tmp_path / "r.yaml", {"chat_template": "chatml", "add_tokens": "template"}, {})
     recipe = read_recipe(path).recipe
     assert Opener.of(recipe, 1).reader.template.source == Opener.of(recipe, 0).reader.template.source
     assert Opener.of(recipe, 1, recipe.model).reader.template.source != Opener.of(recipe, 0).reader.template.source
@@ -152,11 +152,14 @@ def test_names(world: Path, tmp_path: Path) -> None:
 
 def test_overrides_say_which_stage_they_mean(world: Path, tmp_path: Path) -> None:
     path = write_recipe(world, tmp_path / "r.yaml", {}, {})
-    stages = read_recipe(path, ["sft-2.clip=0.5"]).recipe.stages
-    assert [stage.sft.clip for stage in stages] == [1.0, 0.5]
-    assert [stage.sft.clip for stage in read_recipe(path, ["sft.clip=0.5"]).recipe.stages] == [0.5, 1.0]
-    with pytest.raises(RecipeError, match=r"sft\.clip, sft-2\.clip"):
-        read_recipe(path, ["clip=0.5"])
+    stages = read_recipe(path, ["sft-2.optimizer.max_grad_norm=0.5"]).recipe.stages
+    assert [stage.sft.optimizer.max_grad_norm for stage in stages] == [1.0, 0.5]
+    assert [
+        stage.sft.optimizer.max_grad_norm
+        for stage in read_recipe(path, ["sft.optimizer.max_grad_norm=0.5"]).recipe.stages
+    ] == [0.5, 1.0]
+    with pytest.raises(RecipeError, match=r"write sft\.optimizer\.max_grad_norm, sft-2\.optimizer\.max_grad_norm"):
+        read_recipe(path, ["optimizer.max_grad_norm=0.5"])
 
 
 def test_an_adapter_goes_on_only_as_it_is(world: Path, tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def test_rows_that_are_left_out_are_counted_and_not_asked(tmp_path):
     data = write_rows_of(
         tmp_path, {"question": "a", "answer": "b"}, {"question": "c" * 90, "answer": "d"}, {"answer": "e"}
     )
-    found = evaluate(base, settings(data, "max_length=60", "overlong=drop", "max_unusable=0.5", "max_new_tokens=2"))
+    found = evaluate(
+        base, settings(data, "max_length=60", "overlong=drop", "max_invalid_fraction=0.5", "max_new_tokens=2")
+    )
     assert (found.rows, found.left_out) == (3, 2)
     assert found.accuracy is not None
     assert found.accuracy.total == 1

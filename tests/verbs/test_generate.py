@@ -230,10 +230,10 @@ def test_models_that_cannot_be_packed_answer_too(base, rows, monkeypatch):
         (["responses=0"], "responses"),
         (["stop_ids=[99999]"], "the model has"),
         (["stop=['']"], "stop"),
-        (["overlong=cut"], "change what is asked"),
+        (["overlong=truncate"], "change what is asked"),
         (["max_length=9999"], "512 positions"),
         (["max_length=7"], "prompts are too long"),
-        (["template=chatmil"], "chatml"),
+        (["chat_template=chatmil"], "chatml"),
     ],
 )
 def test_mistakes(base, rows, tmp_path, overrides, words):
@@ -277,7 +277,7 @@ def test_a_system_prompt_is_for_conversations(base, tmp_path):
 
 def test_rows_that_cannot_be_used_are_counted(base, tmp_path):
     data = write_rows_of(tmp_path, {"question": "a"}, {"question": "b" * 600}, {"question": None})
-    found = answers(base, data, "overlong=drop", "max_unusable=0.5")
+    found = answers(base, data, "overlong=drop", "max_invalid_fraction=0.5")
     assert (found.rows, found.left_out, [line["row"] for line in found.answers]) == (3, 2, [0])
     assert "(2 rows left out)" in found.line()
 

@@ -73,7 +73,7 @@ def loss_of(options: Options) -> Loss:
 
 def _of_difference(options: of.OfDifference, contrast: Contrast, *, per_token: bool = False) -> Pairs:
     reward = LogRatio(options.beta, _divergence(options), per_token, options.ld_alpha)
-    return Pairs(reward, contrast, options.weighted)
+    return Pairs(reward, contrast, options.wpo)
 
 
 def _divergence(options: of.OfDifference) -> Divergence:
@@ -86,7 +86,7 @@ def _divergence(options: of.OfDifference) -> Divergence:
 
 
 def _of_each(options: of.OfEach, contrast: Contrast) -> Pairs:
-    return Pairs(LogRatio(options.beta), contrast, options.weighted)
+    return Pairs(LogRatio(options.beta), contrast, options.wpo)
 
 
 def _with_likelihood(contrast: Loss, weight: float) -> Loss:
@@ -178,12 +178,12 @@ def _(options: of.AotUnpairedOptions) -> Loss:
 
 @loss_of.register
 def _(options: of.BetaDpo) -> Loss:
-    return Pairs(LogRatio(options.beta), DynamicBeta(options.sensitivity, options.usual_margin))
+    return Pairs(LogRatio(options.beta), DynamicBeta(options.alpha, options.m0))
 
 
 @loss_of.register
 def _(options: of.KtoOptions) -> Loss:
-    return Kto(options.beta, options.wanted_weight, options.unwanted_weight)
+    return Kto(options.beta, options.desirable_weight, options.undesirable_weight)
 
 
 @loss_of.register
@@ -209,7 +209,7 @@ def _(options: alone.AlphaPo) -> Loss:
 @loss_of.register
 def _(options: alone.Cpo) -> Loss:
     contrast = Pairs(LogProb(options.beta), conservative(options.label_smoothing))
-    return _with_likelihood(contrast, options.likelihood)
+    return _with_likelihood(contrast, options.nll_coef)
 
 
 @loss_of.register
@@ -221,14 +221,14 @@ def _(options: alone.Orpo) -> Loss:
 @loss_of.register
 def _(options: alone.Tpo) -> Loss:
     contrast = Pairs(LogProb(options.beta), conservative(options.label_smoothing), at=(1, 2))
-    return _with_likelihood(contrast, options.likelihood)
+    return _with_likelihood(contrast, options.nll_coef)
 
 
 @loss_of.register
 def _(options: alone.TpoL) -> Loss:
     reward = LogProb(options.beta, per_token=True)
     contrast = Pairs(reward, conservative(options.label_smoothing, options.margin), at=(1, 2))
-    return _with_likelihood(contrast, options.likelihood)
+    return _with_likelihood(contrast, options.nll_coef)
 
 
 @loss_of.register

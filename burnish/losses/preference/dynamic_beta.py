@@ -21,12 +21,12 @@ from burnish.losses.preference.logistic import Logistic
 class DynamicBeta(OfTheStep):
     """See the module."""
 
-    sensitivity: float = 0.6
+    alpha: float = 0.6
     """α >= 0, per unit of reward."""
-    usual_margin: float = 0.0
+    m0: float = 0.0
     """M₀, in the unit of rewards."""
 
     def __call__(self, chosen: Tensor, rejected: Tensor) -> Tensor:
         mean = (chosen - rejected).mean().detach()
-        factor = (1 + self.sensitivity * (mean - self.usual_margin)).clamp(min=1e-3)
+        factor = (1 + self.alpha * (mean - self.m0)).clamp(min=1e-3)
         return Logistic()(factor * chosen, factor * rejected)

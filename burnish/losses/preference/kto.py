@@ -33,9 +33,9 @@ class Kto(Defaults):
 
     beta: float = 0.1
     """β > 0, reward per nat."""
-    wanted_weight: float = 1.0
+    desirable_weight: float = 1.0
     """λ_D > 0; λ_D · (number wanted) / (λ_U · (number unwanted)) is best between 1 and 3/2 (section 4.2)."""
-    unwanted_weight: float = 1.0
+    undesirable_weight: float = 1.0
     """λ_U > 0."""
     z: Tensor | None = None
     """Scalar, nats, of this step (`informed`); None: nothing was measured, 0."""
@@ -60,7 +60,7 @@ class Kto(Defaults):
         rewards = LogRatio(self.beta)(logprob, microbatch)
         z = torch.zeros_like(rewards[:1]).sum() if self.z is None else self.z.to(rewards.dtype)
         gain = rewards - self.beta * z
-        costs = torch.where(wanted, self.wanted_weight * (-gain).sigmoid(), self.unwanted_weight * gain.sigmoid())
+        costs = torch.where(wanted, self.desirable_weight * (-gain).sigmoid(), self.undesirable_weight * gain.sigmoid())
         term = {"preference": Component(costs.sum(), Denominator.SEQUENCES)}
         watched = {"kl": Component(z * len(rewards), Denominator.SEQUENCES)}
         values = {"reward": rewards.detach(), "logprob": total_logprob(logprob.detach(), microbatch)}

@@ -26,17 +26,17 @@ class Pairs(Defaults):
 
     reward: ImplicitReward
     contrast: Contrast
-    weighted: bool = False
+    wpo: bool = False
     """Whether pairs count as WPO weighs them (`policy_weight`, detached). Not for a contrast over the whole step."""
     at: tuple[int, int] = (0, 1)
     """Places of the chosen and the rejected response in a group of max(at) + 1 responses."""
 
     def __post_init__(self) -> None:
-        assert not (self.weighted and self.contrast.scope is Scope.STEP), "a cost of the whole step belongs to no pair"
+        assert not (self.wpo and self.contrast.scope is Scope.STEP), "a cost of the whole step belongs to no pair"
 
     @property
     def needs(self) -> Collection[Score]:
-        return [Score.LOGPROB, Score.LOG_COLLISION] if self.weighted else [Score.LOGPROB]
+        return [Score.LOGPROB, Score.LOG_COLLISION] if self.wpo else [Score.LOGPROB]
 
     @property
     def scope(self) -> Scope:
@@ -47,7 +47,7 @@ class Pairs(Defaults):
         rewards = self.reward(logprob, microbatch)
         chosen, rejected = (response_of_each(rewards, microbatch, index, size) for index in self.at)
         costs = self.contrast(chosen, rejected)
-        if self.weighted:
+        if self.wpo:
             weights = policy_weight(scores, microbatch)
             for index in self.at:
                 costs = costs * response_of_each(weights, microbatch, index, size)

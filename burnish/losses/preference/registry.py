@@ -6,7 +6,7 @@ the losses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -126,9 +126,9 @@ def read_options(name: str, written: Mapping[str, object]) -> Options:
     for option in written:
         if option not in known:
             raise RecipeError(
-                given=f"{option} for the loss {name}, which does not use it",
-                rule=f"the options of {name} are {', '.join(sorted(known))}",
-                remedy=_nearest(option, known),
+                given=f"{key_of(option)} for the loss {name}, which does not use it",
+                rule=f"the options of {name} are {', '.join(sorted(map(key_of, known)))}",
+                remedy=_nearest(option, known, key_of),
             )
     hints = get_type_hints(kind, include_extras=True)
     values = {option: _checked(name, option, value, hints[option]) for option, value in written.items()}
@@ -137,14 +137,19 @@ def read_options(name: str, written: Mapping[str, object]) -> Options:
     return chosen
 
 
+def key_of(option: str) -> str:
+    """The key of a recipe that has the option: beta, which most losses have, stands beside loss."""
+    return option if option == "beta" else f"loss_options.{option}"
+
+
 def _require_divergence_alpha(name: str, values: Mapping[str, object]) -> None:
     has_alpha = values.get("divergence_alpha") is not None
     if has_alpha != (values.get("divergence") == "alpha"):
         raise RecipeError(
-            given=f"divergence {values.get('divergence', 'reverse_kl')} for the loss {name} "
+            given=f"loss_options.divergence: {values.get('divergence', 'reverse_kl')} for the loss {name} "
             + ("with" if has_alpha else "without")
-            + " divergence_alpha",
-            rule="divergence_alpha is the α of divergence alpha, and of no other",
+            + " loss_options.divergence_alpha",
+            rule="divergence_alpha is the α of divergence: alpha, and of no other",
             remedy="give both or neither",
         )
 
@@ -164,7 +169,9 @@ def _checked(name: str, option: str, value: object, hint: Any) -> object:
         [within] = get_args(kind)[1:]
         good, rule = _is_within(value, within), f"a number{_described(within)}"
     if not good:
-        raise RecipeError(given=f"{option}: {value!r}", rule=f"{option} of {name} is {rule}", remedy="change the value")
+        raise RecipeError(
+            given=f"{key_of(option)}: {value!r}", rule=f"{option} of {name} is {rule}", remedy="change the value"
+        )
     return value
 
 
@@ -184,6 +191,6 @@ def _described(within: Within) -> str:
     return "".join(f", {words} {limit:g}" for words, limit in limits.items() if limit is not None)
 
 
-def _nearest(word: str, known: Mapping[str, object] | set[str]) -> str:
+def _nearest(word: str, known: Collection[str], told: Callable[[str], str] = str) -> str:
     close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else "use one of them"
+    return f"did you mean {told(close[0])}?" if close else "use one of them"

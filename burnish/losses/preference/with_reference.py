@@ -41,7 +41,7 @@ class OfDifference(AgainstReference):
     """Only with divergence "alpha", and needed there."""
     ld_alpha: Share = 1.0
     """LD-DPO: what tokens beyond the shorter response's length count."""
-    weighted: bool = False
+    wpo: bool = False
     """WPO: pairs count by how likely the policy would have written them."""
 
 
@@ -97,7 +97,7 @@ class DiscoPopOptions(OfDifference):
 class OfEach(AgainstReference):
     """Pairs in which each reward counts by itself. Not a loss itself."""
 
-    weighted: bool = False
+    wpo: bool = False
     """As in OfDifference."""
 
 
@@ -140,8 +140,8 @@ class AotUnpairedOptions(AotOptions):
 class BetaDpo(AgainstReference):
     """β-DPO, arXiv 2407.08639."""
 
-    sensitivity: NotNegative = 0.6
-    usual_margin: Number = 0.0
+    alpha: NotNegative = 0.6
+    m0: Number = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +151,8 @@ class KtoOptions(AgainstReference):
     data: ClassVar[Data] = Data.VERDICT
     measured: ClassVar[bool] = True
 
-    wanted_weight: Positive = 1.0
-    unwanted_weight: Positive = 1.0
+    desirable_weight: Positive = 1.0
+    undesirable_weight: Positive = 1.0
 
 
 class ApoZeroUnpaired(KtoOptions):

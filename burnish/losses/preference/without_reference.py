@@ -42,7 +42,7 @@ class Cpo(WithoutReference):
     """CPO, arXiv 2401.08417: a contrast and the likelihood of the chosen response."""
 
     beta: Positive = 0.1
-    likelihood: NotNegative = 1.0
+    nll_coef: NotNegative = 1.0
     label_smoothing: WrongLabels = 0.0
 
 
@@ -61,7 +61,7 @@ class Tpo(WithoutReference):
     data: ClassVar[Data] = Data.TRIPLE
 
     beta: Positive = 0.01
-    likelihood: NotNegative = 1.0
+    nll_coef: NotNegative = 1.0
     label_smoothing: WrongLabels = 0.0
 
 

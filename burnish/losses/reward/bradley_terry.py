@@ -40,8 +40,8 @@ class BradleyTerry(BradleyTerryOptions, Defaults):
         chosen, rejected = (response_of_each(rewards, microbatch, index, 2) for index in (0, 1))
         costs = Logistic()(chosen - self._margins(rewards, microbatch), rejected)
         terms = {"preference": Component(costs.sum(), Denominator.GROUPS)}
-        if self.centring:
-            squares = self.centring * (chosen + rejected) ** 2
+        if self.center_coef:
+            squares = self.center_coef * (chosen + rejected) ** 2
             terms["centring"] = Component(squares.sum(), Denominator.GROUPS)
         return LossOutput(terms, watch_rewards(rewards, microbatch))
 

@@ -17,7 +17,7 @@ class BradleyTerryOptions:
 
     margin: float = 0.0
     """μ >= 0, reward per unit of the data's scores; 0: no margins."""
-    centring: float = 0.0
+    center_coef: float = 0.0
     """c >= 0; 0: rewards are free up to a constant."""
 
 

@@ -70,7 +70,7 @@ def peft_config(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
     targets = target_names(model, settings)
     whole = whole_names(model, settings, targets)
     told: dict[str, object] = {"target_modules": targets, "modules_to_save": whole or None, **kind.fixed}
-    for option in kind.options.keys() - {"init", "experts"}:
+    for option in kind.options.keys() - {"init", "target_experts"}:
         told[kind.options[option]] = getattr(settings, option)
     if settings.kind == "lora":
         told |= _of_lora(model, settings, targets, whole, new_rows)
@@ -88,11 +88,11 @@ def _of_lora(
     embedding, _ = ends_of(model)
     return {
         "init_lora_weights": "gaussian" if settings.init == "gaussian" else True,
-        "target_parameters": expert_names(model, settings) if settings.experts else None,
+        "target_parameters": expert_names(model, settings) if settings.target_experts else None,
         "trainable_token_indices": rows or None,
         "ensure_weight_tying": is_tied(model) and embedding in whole,
-        "rank_pattern": dict(settings.ranks),
-        "alpha_pattern": dict(settings.alphas),
+        "rank_pattern": dict(settings.rank_pattern),
+        "alpha_pattern": dict(settings.alpha_pattern),
     }
 
 
@@ -100,21 +100,21 @@ def _check_ends(model: PreTrainedModel, settings: AdapterSettings, whole: list[s
     embedding, _ = ends_of(model)
     if settings.kind != "lora" and is_tied(model) and embedding in whole:
         raise ModelError(
-            given=f"adapter.whole names the embedding of {type(model).__name__}, which is its head too",
+            given=f"adapter.modules_to_save names the embedding of {type(model).__name__}, which is its head too",
             rule=f"peft keeps the two one matrix with LoRA, and not with {settings.kind}",
-            remedy="set adapter.kind=lora, or leave the embedding out of adapter.whole",
+            remedy="set adapter.kind=lora, or leave the embedding out of adapter.modules_to_save",
         )
     if settings.kind != "lora" and new_rows:
         raise ModelError(
             given=f"add_tokens with adapter.kind: {settings.kind}",
             rule="rows of added tokens train beside LoRA (peft's trainable tokens), and not beside other adapters",
-            remedy="set adapter.kind=lora or full, or use template=plain, which needs no added tokens",
+            remedy="set adapter.kind=lora or full, or use chat_template=plain, which needs no added tokens",
         )
 
 
 def _check_patterns(settings: AdapterSettings, targets: list[str]) -> None:
     """peft ignores a pattern that fits nothing."""
-    for option, patterns in (("ranks", settings.ranks), ("alphas", settings.alphas)):
+    for option, patterns in (("rank_pattern", settings.rank_pattern), ("alpha_pattern", settings.alpha_pattern)):
         for pattern in patterns:
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in targets):
                 raise ModelError(
@@ -131,7 +131,7 @@ def _check_adapted(model: PeftModel, wanted: Iterable[str]) -> None:
         raise ModelError(
             given=f"adapter.targets: {missing[0]} and {len(missing) - 1} others get no adapter from peft",
             rule="peft takes some names in models with experts for the experts' tensors, as older checkpoints had them",
-            remedy="set adapter.targets=attention, with adapter.experts=true if the experts should be adapted too",
+            remedy="set adapter.targets=attention, with adapter.target_experts=true if experts should be adapted too",
         )
 
 
@@ -187,6 +187,6 @@ def _rows_by_layer(
         raise ModelError(
             given=f"add_tokens with an adapter, and the output head of {type(model).__name__} has a bias",
             rule="peft computes a head with rows that train apart without its bias",
-            remedy="set adapter.kind=full, or use template=plain, which needs no added tokens",
+            remedy="set adapter.kind=full, or use chat_template=plain, which needs no added tokens",
         )
     return {name: list(new_rows) for name in names}

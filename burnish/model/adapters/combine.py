@@ -1,6 +1,6 @@
 """Several LoRA adapters of one base become one, with weights. Behind `burnish merge`, before `merge` and `write`.
 
-By peft's `add_weighted_adapter`; which of its ways is exact stands at `Way`.
+By peft's `add_weighted_adapter`; which of its methods is exact stands at `MergeMethod`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from burnish.errors import ModelError
 from burnish.model.adapters.initial import ADAPTER
 
-Way = Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"]
+MergeMethod = Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"]
 """cat: exactly the weighted sum of what the adapters add to the weights; their ranks add up. svd: the best
 approximation of that sum of one rank. linear: the factors are summed, each with √weight (equal ranks), so their cross
 terms come in: half of an adapter and half of it again are twice the adapter. ties (arXiv 2306.01708) and dare
@@ -31,7 +31,7 @@ class Combination:
 
     weights: tuple[float, ...] | None = None
     """One for each adapter; None: equal ones that sum to 1."""
-    way: Way = "cat"
+    method: MergeMethod = "cat"
     rank: int | None = None
     """Of svd; None: the largest of the adapters'."""
     density: float = 0.5
@@ -69,19 +69,19 @@ def combine(model: PreTrainedModel, folders: Sequence[Path], how: Combination) -
 
 def _add(adapted: PeftModel, names: list[str], weights: list[float], how: Combination) -> None:
     options: dict[str, object] = {}
-    if how.way == "svd":
+    if how.method == "svd":
         options["svd_rank"] = how.rank
-    if how.way in ("ties", "dare_linear", "dare_ties"):
+    if how.method in ("ties", "dare_linear", "dare_ties"):
         options["density"] = how.density
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             torch.manual_seed(how.seed)
-            adapted.base_model.add_weighted_adapter(names, weights, ADAPTER, combination_type=how.way, **options)
+            adapted.base_model.add_weighted_adapter(names, weights, ADAPTER, combination_type=how.method, **options)
     except ValueError as error:
         raise ModelError(
-            given=f"{len(names)} adapters, combined by {how.way}: {' '.join(str(error).split())[:300]}",
-            rule="combined adapters stand beside the same layers, and have equal ranks for all ways but cat and svd",
-            remedy="use --way cat or svd, or combine adapters that were trained alike",
+            given=f"{len(names)} adapters, combined by {how.method}: {' '.join(str(error).split())[:300]}",
+            rule="combined adapters stand beside the same layers, and have equal ranks for all methods but cat and svd",
+            remedy="use --method cat or svd, or combine adapters that were trained alike",
         ) from error
 
 

@@ -43,22 +43,22 @@ class Kind:
     to go."""
 
     def takes(self, option: str) -> bool:
-        """Whether an option of `AdapterSettings` has an effect; targets, layers and whole have one with every kind."""
-        return option in self.options or option in ("kind", "targets", "layers", "whole")
+        """Whether an option of `AdapterSettings` has an effect; targets, layers and modules_to_save always have one."""
+        return option in self.options or option in ("kind", "targets", "layers", "modules_to_save")
 
 
 _LORA = {
     "rank": "r",
     "alpha": "lora_alpha",
     "dropout": "lora_dropout",
-    "rank_stabilised": "use_rslora",
+    "rslora": "use_rslora",
     "dora": "use_dora",
-    "ranks": "rank_pattern",
-    "alphas": "alpha_pattern",
+    "rank_pattern": "rank_pattern",
+    "alpha_pattern": "alpha_pattern",
     "init": "init_lora_weights",
-    "experts": "target_parameters",
+    "target_experts": "target_parameters",
 }
-_PATTERNS = {"ranks": "rank_pattern", "alphas": "alpha_pattern"}
+_PATTERNS = {"rank_pattern": "rank_pattern", "alpha_pattern": "alpha_pattern"}
 
 KINDS: Mapping[AdapterKind, Kind] = {
     "lora": Kind("2106.09685", _LORA),
@@ -74,9 +74,9 @@ KINDS: Mapping[AdapterKind, Kind] = {
     "hra": Kind("2405.17484", {"rank": "r"}),
     "road": Kind("2409.00119", {"block_size": "group_size"}),
     "miss": Kind("2409.15371", {"rank": "r", "dropout": "miss_dropout"}),
-    "delora": Kind("2503.18225", {"rank": "r", "ranks": "rank_pattern"}),
+    "delora": Kind("2503.18225", {"rank": "r", "rank_pattern": "rank_pattern"}),
     "gralora": Kind("2505.20355", {"rank": "r", "alpha": "alpha", "dropout": "gralora_dropout"}),
-    "hira": Kind("TwJrTz9cRS", {"rank": "r", "dropout": "hira_dropout", "ranks": "rank_pattern"}),  # OpenReview
+    "hira": Kind("TwJrTz9cRS", {"rank": "r", "dropout": "hira_dropout", "rank_pattern": "rank_pattern"}),  # OpenReview
 }
 """All kinds, with what they are told."""
 

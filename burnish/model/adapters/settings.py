@@ -29,19 +29,19 @@ class AdapterSettings:
     that is found in their names; or the last parts of their names."""
     layers: tuple[int, ...] | None = None
     """Numbers of the decoder layers that are adapted, from 0; None: all."""
-    whole: tuple[str, ...] = ()
+    modules_to_save: tuple[str, ...] = ()
     """Last parts of names of modules that train whole beside the adapter (embedding, head, norms)."""
-    experts: bool = False
+    target_experts: bool = False
     """Whether LoRA also stands beside the tensors in which all experts of a layer are stored."""
-    rank_stabilised: bool = False
+    rslora: bool = False
     """s is alpha / √rank (arXiv 2312.03732, eq. 2)."""
     dora: bool = False
     """Trains each row's length apart: m · (W + s·BA) / |W + s·BA| (arXiv 2402.09353, eq. 5)."""
     init: Init = "zero"
     """How A and B begin. zero: B is 0, A uniform. gaussian: B is 0, A normal. pissa, olora: see `initial`."""
-    ranks: Mapping[str, int] = field(default_factory=dict)
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
     """Pattern of names → another rank."""
-    alphas: Mapping[str, float] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     """Pattern of names → another alpha."""
     block_size: int = 8
     """Of the rotations of OFT and RoAd."""

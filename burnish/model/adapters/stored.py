@@ -123,11 +123,11 @@ def _different(stored: PeftConfig, settings: AdapterSettings) -> Iterator[tuple[
         if option in ("dropout", "init"):  # the one may change, the other is past
             continue
         asked, found = vars_of(settings)[option], values[name]
-        if option == "experts":
+        if option == "target_experts":
             found = bool(found)
         if option == "alpha":  # JSON may have it without a point
             found = float(found)
-        if option in ("ranks", "alphas"):
+        if option in ("rank_pattern", "alpha_pattern"):
             asked, found = dict(asked), dict(found or {})  # type: ignore[call-overload]
         if asked != found:
             yield option, asked, found

@@ -55,9 +55,9 @@ def expert_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
     found = [name for name in found if _is_in(name, settings.layers, model)]
     if not found:
         raise ModelError(
-            given=f"adapter.experts: true, and {type(model).__name__} has no experts that are stored as one tensor",
+            given=f"adapter.target_experts: true, and {type(model).__name__} has no experts stored as one tensor",
             rule="experts are adapted where those of a layer are one tensor (Mixtral, Qwen MoE, gpt-oss)",
-            remedy="remove adapter.experts; experts that are linear layers are among targets: all-linear",
+            remedy="remove adapter.target_experts; experts that are linear layers are among targets: all-linear",
         )
     return found
 
@@ -70,18 +70,18 @@ def whole_names(model: PreTrainedModel, settings: AdapterSettings, targets: list
     """
     modules = dict(model.named_modules())
     names: list[str] = []
-    for wanted in dict.fromkeys([*settings.whole, *([NAME] if is_judge(model) else [])]):
+    for wanted in dict.fromkeys([*settings.modules_to_save, *([NAME] if is_judge(model) else [])]):
         found = [name for name, module in modules.items() if _ends_with(name, wanted) and list(module.parameters())]
         if not found:
             raise ModelError(
-                given=f"adapter.whole names {wanted}",
-                rule="whole names modules that train whole beside the adapter",
+                given=f"adapter.modules_to_save names {wanted}",
+                rule="modules_to_save names modules that train whole beside the adapter",
                 remedy=f"choose from: {', '.join(sorted({name.split('.')[-1] for name in modules} - {''}))}",
             )
         names += found
     if both := [name for name in names if any(t == name or t.startswith(f"{name}.") for t in targets)]:
         raise ModelError(
-            given=f"adapter.whole and adapter.targets both name {both[0]}",
+            given=f"adapter.modules_to_save and adapter.targets both name {both[0]}",
             rule="a layer trains whole, or has an adapter beside it",
             remedy=f"leave {both[0].split('.')[-1]} out of one of them",
         )
@@ -115,14 +115,14 @@ def _by_name(model: PreTrainedModel, settings: AdapterSettings, target: str) -> 
         raise ModelError(
             given=f"adapter.targets names {target}",
             rule="the output head is scored as one plain matrix and takes no adapter",
-            remedy=f"leave {target} out of adapter.targets; with adapter.whole=[{target}] it trains whole",
+            remedy=f"leave {target} out of adapter.targets; with adapter.modules_to_save=[{target}] it trains whole",
         )
     kinds = (nn.Linear, Conv1D, nn.Embedding) if settings.kind == "lora" else (nn.Linear, Conv1D)
     if other := [type(module).__name__ for module in found.values() if not isinstance(module, kinds)]:
         raise ModelError(
             given=f"adapter.targets names {target}, a {other[0]}",
             rule="an adapter stands beside linear layers; LoRA beside embeddings too",
-            remedy="name the linear layers in it, or let it train whole with adapter.whole",
+            remedy="name the linear layers in it, or let it train whole with adapter.modules_to_save",
         )
     return list(found)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison
 from burnish.losses.preference.options import Data
+from burnish.settings.aliases import REFERENCE_RENAMED, named_here
 from burnish.settings.numbers import Positive
 from burnish.settings.preference_loss import PreferenceLoss
 from burnish.settings.stage import FromAnswers
 
-ReferenceRule = Literal["stored", "memory", "computed", "none"]
+ReferenceRule = Literal["precomputed", "precomputed_in_memory", "online", "none"]
 
 COMPARISONS: Mapping[Data, Comparison] = {
     Data.PAIR: "pairs",
@@ -33,18 +34,16 @@ class Prefer(PreferenceLoss, FromAnswers):
 
     serves: ClassVar[Stage] = "prefer"
 
-    loss_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    """What a class of your own is made with."""
-    reference: ReferenceRule | None = None
-    """Log-probabilities of the policy as the stage began: stored (computed once, kept in the cache), memory (computed
-    once), computed (anew for each step), none; null: stored, computed if it moves, none if the loss has none."""
+    reference: Annotated[ReferenceRule | None, BeforeValidator(named_here(REFERENCE_RENAMED))] = None
+    """Log-probabilities of the policy as the stage began: precomputed (once, kept in the cache), precomputed_in_memory
+    (once), online (anew for each step), none; null: precomputed, online if it moves, none if the loss has none."""
     reference_model: str | None = None
     """Another model as the reference, with the same tokenizer; null: the policy as the stage began."""
-    reference_update_every: Positive | None = None
+    reference_sync_steps: Positive | None = None
     """Steps after which the reference moves towards the policy (TR-DPO); null: it stays."""
-    reference_update_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    reference_sync_alpha: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How far it moves: 1 makes it the policy."""
-    gate: Rules = Rules()
+    filters: Rules = Rules()
     """What happens to flawed rows."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
@@ -52,42 +51,38 @@ class Prefer(PreferenceLoss, FromAnswers):
     @model_validator(mode="after")
     def _loss_can_be_made(self) -> Prefer:
         if self.is_own:
-            if self.options:
-                raise ValueError(
-                    f"{next(iter(self.options))} is an option of our losses; give your own loss_options instead"
-                )
+            if self.beta is not None:
+                raise ValueError("beta is an option of our losses; give your own loss_options instead")
             return self
-        if self.loss_options:
-            raise ValueError("loss_options are for a loss of your own (loss: file.py:name)")
         _ = self.preference  # refuses names and options that do not exist
         return self
 
     @model_validator(mode="after")
     def _reference_is_possible(self) -> Prefer:
-        moves = self.reference_update_every is not None
+        moves = self.reference_sync_steps is not None
         if not self.has_reference:
-            given = [name for name in ("reference_model", "reference_update_every") if getattr(self, name) is not None]
+            given = [name for name in ("reference_model", "reference_sync_steps") if getattr(self, name) is not None]
             if given or self.reference not in (None, "none"):
                 name = given[0] if given else "reference"
                 raise ValueError(f"{name} has no effect: loss {self.loss_name} has no reference; remove it")
         elif self.reference == "none" and not self.is_own:
             raise ValueError(f"loss {self.loss_name} compares with a reference; remove reference: none")
-        if moves and self.reference not in (None, "computed"):
-            raise ValueError("a reference that moves is computed anew for each step: reference: computed, or leave out")
+        if moves and self.reference not in (None, "online"):
+            raise ValueError("a reference that moves is computed anew for each step: reference: online, or leave out")
         if moves and self.reference_model is not None:
-            raise ValueError("reference_model stays as it is; reference_update_every moves the policy's own beginning")
-        if self.reference_update_share != 1 and not moves:
-            raise ValueError("reference_update_share needs reference_update_every")
+            raise ValueError("reference_model stays as it is; reference_sync_steps moves the policy's own beginning")
+        if self.reference_sync_alpha != 1 and not moves:
+            raise ValueError("reference_sync_alpha needs reference_sync_steps")
         return self
 
     @model_validator(mode="after")
     def _answers_are_learned(self) -> Prefer:
         if self.train_on == "everything":
             raise ValueError("train_on: everything learns prompts too; of preferences only answers are compared")
-        if self.eval_answers and self.eval_questions is None:
+        if self.evaluation.generations and self.evaluation.prompts_data is None:
             raise ValueError(
-                "eval_answers compares answers with the right one, and preferences have none; remove it, or name "
-                "eval_questions that have"
+                "evaluation.generations compares responses with the right one, and preferences have none; remove it, "
+                "or name evaluation.prompts_data that have"
             )
         return self
 
@@ -101,7 +96,7 @@ class Prefer(PreferenceLoss, FromAnswers):
         """`reference`, resolved."""
         if not self.has_reference:
             return "none"
-        return self.reference or ("stored" if self.reference_update_every is None else "computed")
+        return self.reference or ("precomputed" if self.reference_sync_steps is None else "online")
 
     @property
     def comparison(self) -> Comparison:
@@ -110,7 +105,7 @@ class Prefer(PreferenceLoss, FromAnswers):
 
     @property
     def gate_rules(self) -> Rules:
-        return self.gate
+        return self.filters
 
     @property
     def measures_mismatches(self) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from burnish.config.own_code import is_own
+from burnish.config.settings import Settings
 from burnish.data.formats.format import Stage
 from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison
 from burnish.losses.reward.settings import OPTIONS as LOSSES
 from burnish.losses.reward.settings import defaults
 from burnish.model.settings import Judging
+from burnish.settings.loss_options import UserOptions, read_loss_options
 from burnish.settings.stage import FromAnswers
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -24,7 +26,16 @@ COMPARISONS: Mapping[str, Comparison] = {
     "step_regression": "steps",
 }
 """What rows must have for a loss."""
-OPTIONS = ("margin", "centring")
+OPTION_KEYS = {"center_coef": "center_coef", "margin": "loss_options.margin"}
+"""Option of our losses: the key that has it."""
+
+
+class RewardLossOptions(Settings):
+    """Options of few losses of reward models."""
+
+    margin: Annotated[float, Field(ge=0)] | None = None
+    """How far apart rewards have to be for each unit by which the data's scores differ (a row without margin or scores
+    counts as 1 and 0); of bradley_terry; null: 0."""
 
 
 class Reward(FromAnswers):
@@ -38,26 +49,25 @@ class Reward(FromAnswers):
     scores: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
     """Columns with the scores of a response, such as [helpfulness, correctness]: one output of the model for each; of
     regression. null: rows have one score."""
-    loss_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    """What a class of your own is made with."""
-    margin: Annotated[float, Field(ge=0)] | None = None
-    """How far apart rewards have to be for each unit by which the data's scores differ (a row without margin or scores
-    counts as 1 and 0); of bradley_terry; null: 0."""
-    centring: Annotated[float, Field(ge=0)] | None = None
+    center_coef: Annotated[float, Field(ge=0)] | None = None
     """Weight of (chosen + rejected)², which keeps rewards around 0 (0.01 in arXiv 2312.09244); of bradley_terry;
     null: 0."""
-    gate: Rules = Rules()
+    loss_options: RewardLossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
+    """Further options of the loss, such as {margin: 1}; of your own loss, what its class is made with."""
+    filters: Rules = Rules()
     """What happens to flawed rows."""
+
+    @field_validator("loss_options", mode="plain", json_schema_input_type=RewardLossOptions | UserOptions)
+    @classmethod
+    def _options_of_the_loss(cls, value: object, info: ValidationInfo) -> RewardLossOptions | UserOptions:
+        return read_loss_options(RewardLossOptions, value, info.data.get("loss"))
 
     @model_validator(mode="after")
     def _loss_can_be_made(self) -> Reward:
         if not self.is_own and self.loss not in LOSSES:
             raise ValueError(f"loss: {self.loss} is none of {', '.join(LOSSES)}, and no file.py:name")
-        for name in OPTIONS:
-            if getattr(self, name) is not None and (self.is_own or name not in self.resolved_options):
-                raise ValueError(f"{name} has no effect: loss {self.loss} does not use it; remove it")
-        if self.loss_options and not self.is_own:
-            raise ValueError("loss_options are for a loss of your own (loss: file.py:name)")
+        if unused := [OPTION_KEYS[name] for name in self._given if name not in self.used_options]:
+            raise ValueError(f"{unused[0]} has no effect: loss {self.loss} does not use it; remove it")
         return self
 
     @model_validator(mode="after")
@@ -78,8 +88,8 @@ class Reward(FromAnswers):
             raise ValueError(
                 f"train_on: {self.train_on} has no effect: answers are judged at their last token; remove it"
             )
-        if self.eval_answers:
-            raise ValueError("eval_answers has no effect: a reward model writes no answers; remove it")
+        if self.evaluation.generations:
+            raise ValueError("evaluation.generations has no effect: a reward model writes no answers; remove it")
         return self
 
     @property
@@ -87,12 +97,22 @@ class Reward(FromAnswers):
         return is_own(self.loss)
 
     @property
+    def _given(self) -> dict[str, float]:
+        """Options of our losses that are not null, by name."""
+        ours = dict(self.loss_options) if isinstance(self.loss_options, RewardLossOptions) else {}
+        found = {"center_coef": self.center_coef, **ours}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def used_options(self) -> dict[str, Any]:
+        """Every option that the loss uses, by name, with its value; empty: it is the user's own."""
+        used = {} if self.is_own else defaults(self.loss)
+        return {name: self._given.get(name, value) for name, value in used.items()}
+
+    @property
     def resolved_options(self) -> dict[str, Any]:
-        """Every option that the loss uses, with its value."""
-        if self.is_own:
-            return {}
-        used = defaults(self.loss)
-        return {name: value if getattr(self, name) is None else getattr(self, name) for name, value in used.items()}
+        """Every option that the loss uses, by its key, with its value."""
+        return {OPTION_KEYS[name]: value for name, value in self.used_options.items()}
 
     @property
     def comparison(self) -> Comparison:
@@ -117,4 +137,4 @@ class Reward(FromAnswers):
 
     @property
     def gate_rules(self) -> Rules:
-        return self.gate
+        return self.filters

@@ -18,8 +18,8 @@ import torch
 
 from burnish.data.prompts import Prompts, prompts
 from burnish.model.ends import end_of_turn
-from burnish.recipe.epochs import epoch_line, usable_clause
 from burnish.sources.rollouts import Asked
+from burnish.stages.epochs import epoch_line, usable_clause
 from burnish.stages.rl.settings import Rl
 from burnish.stages.supervised_data import Learned, Opener
 from burnish.tasks.journal import Journal

@@ -14,7 +14,7 @@ from burnish.sampling.params import SamplingParams
 from burnish.settings.generation import TRUNCATIONS, Writing
 from burnish.settings.numbers import Positive
 from burnish.settings.preference_loss import OnlinePreference
-from burnish.settings.stage import Training
+from burnish.settings.stage import Checkpoints, Training
 from burnish.sources.settings import Replaying, RolloutSettings
 from burnish.stages.rl.policy_gradient import Composition
 from burnish.stop_rule import StopRule
@@ -23,6 +23,13 @@ from burnish.tasks.settings import read_rewards
 from burnish.watch.settings import AlarmName
 
 KlRule = Literal["k1", "k1_response", "k2", "k3"]
+
+
+class RlCheckpoints(Checkpoints):
+    """Which checkpoints stay, and which weights a stage hands on."""
+
+    best_metric: Literal["reward", "accuracy"] = "reward"
+    """What early_stopping and keep_best go by: the mean reward of the held-out answers, or the share of right ones."""
 
 
 class Rl(Writing, Composition, Training):
@@ -68,8 +75,8 @@ class Rl(Writing, Composition, Training):
     eval_prompts: Positive = 128
     """Held-out prompts, drawn by the seed, that are answered greedily at every evaluation: eval/reward, eval/accuracy,
     and samples.jsonl with the answers."""
-    best_by: Literal["reward", "accuracy"] = "reward"
-    """What stop_after and keep_best go by: the mean reward of the held-out answers, or the share of right ones."""
+    checkpoints: RlCheckpoints = RlCheckpoints()
+    """Which checkpoints stay, and which weights the stage hands on."""
     stop_on: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
     """Alerts that end the stage: collapse, no_reward, length_drift, unjudged, repetition, distance, tricks
     (docs/watch.md)."""
@@ -121,8 +128,11 @@ class Rl(Writing, Composition, Training):
 
     @model_validator(mode="after")
     def _endings_have_figures(self) -> Rl:
-        if self.best_by != "reward" and not (self.keep_best or self.stop_after):
-            raise ValueError(f"best_by: {self.best_by} needs keep_best or stop_after, which go by it")
+        by = self.checkpoints.best_metric
+        if by != "reward" and not (self.checkpoints.keep_best or self.early_stopping):
+            raise ValueError(
+                f"checkpoints.best_metric: {by} needs checkpoints.keep_best or early_stopping, which go by it"
+            )
         if "distance" in self.stop_on and not self.needs_reference:
             raise ValueError("stop_on: distance is from a reference, and none is computed; give beta, or remove it")
         if self.replay is not None and not Replaying(self.replay.groups, self.replay.share).count(self._batch):
@@ -204,7 +214,9 @@ class Rl(Writing, Composition, Training):
     @property
     def stop_rule(self) -> StopRule:
         """What ends the stage early, and which weights it hands on."""
-        return replace(super().stop_rule, figure=self.best_by, rises=True, alerts=frozenset(self.stop_on))
+        return replace(
+            super().stop_rule, best_metric=self.checkpoints.best_metric, rises=True, alerts=frozenset(self.stop_on)
+        )
 
     @property
     def _batch(self) -> int:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from burnish.config.own_code import is_own
+from burnish.config.settings import Settings
+from burnish.settings.loss_options import UserOptions, read_loss_options
 from burnish.settings.stage import FromAnswers
+
+
+class SftLossOptions(Settings):
+    """Options of cross_entropy."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread evenly over the vocabulary."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of (log Z)²."""
 
 
 class Sft(FromAnswers):
@@ -15,22 +26,18 @@ class Sft(FromAnswers):
 
     loss: str = "cross_entropy"
     """cross_entropy, or a loss of your own: file.py:name (docs/methods/sft.md)."""
-    loss_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    """What a class of your own is made with."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that is spread evenly over the vocabulary, of cross_entropy."""
-    z_loss: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of (log Z)²."""
-    neftune: Annotated[float, Field(gt=0)] | None = None
-    """Noise on the embeddings in training: alpha of arXiv 2310.05914, which tries 5, 10 and 15; null: none."""
+    loss_options: SftLossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
+    """Options of the loss, such as {label_smoothing: 0.1}; of your own loss, what its class is made with."""
+    neftune_alpha: Annotated[float, Field(gt=0)] | None = None
+    """Noise on the embeddings in training (NEFTune, arXiv 2310.05914, which tries 5, 10 and 15); null: none."""
+
+    @field_validator("loss_options", mode="plain", json_schema_input_type=SftLossOptions | UserOptions)
+    @classmethod
+    def _options_of_the_loss(cls, value: object, info: ValidationInfo) -> SftLossOptions | UserOptions:
+        return read_loss_options(SftLossOptions, value, info.data.get("loss"))
 
     @model_validator(mode="after")
-    def _options_are_of_the_loss(self) -> Sft:
-        own = is_own(self.loss)
-        if self.loss != "cross_entropy" and not own:
+    def _loss_is_known(self) -> Sft:
+        if self.loss != "cross_entropy" and not is_own(self.loss):
             raise ValueError(f"loss: {self.loss} is none; write cross_entropy, or file.py:name for one of your own")
-        if own and (self.label_smoothing or self.z_loss):
-            raise ValueError("label_smoothing and z_loss are parts of cross_entropy; write them into your own loss")
-        if self.loss_options and not own:
-            raise ValueError("loss_options are for a loss of your own (loss: file.py:name)")
         return self

@@ -205,9 +205,9 @@ def test_conversions_that_cannot_be(write: Callable[..., str], tmp_path: Path) -
     with pytest.raises(DataError, match="2 of 3 rows cannot be used") as caught:
         write_canonical(data, tmp_path / "out.jsonl")
     assert "rows.jsonl line 2: answer is missing" in caught.value.given
-    assert caught.value.remedy.endswith("max_unusable=0.667")
+    assert caught.value.remedy.endswith("max_invalid_fraction=0.667")
     assert not (tmp_path / "out.jsonl").exists()
-    written = write_canonical(data, tmp_path / "new" / "out.jsonl", max_unusable=0.667)
+    written = write_canonical(data, tmp_path / "new" / "out.jsonl", max_invalid_fraction=0.667)
     assert (written.num_rows, len(written.unusable)) == (1, 2)
     with pytest.raises(DataError, match=r"out\.jsonl exists"):
         write_canonical(data, tmp_path / "new" / "out.jsonl")

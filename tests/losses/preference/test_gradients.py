@@ -74,7 +74,7 @@ def test_the_shift_of_bco_is_a_constant(rewards):
 
 def test_the_weight_of_a_pair_is_a_constant():
     """The gradient of a weighted pair is its weight times the gradient of the pair."""
-    function, logprob = given("dpo", {"weighted": True})
+    function, logprob = given("dpo", {"wpo": True})
     plain, _ = given("dpo", {})
     groups = compared(preference_loss("dpo").data)
     [weighted], [unweighted] = (torch.autograd.grad(f(logprob), logprob) for f in (function, plain))

@@ -52,7 +52,7 @@ def named(name: str, **options: object) -> Loss:
     [
         (("cdpo", {"label_smoothing": 0.0}), ("dpo", {})),
         (("robust_dpo", {"label_smoothing": 0.0}), ("dpo", {})),
-        (("beta_dpo", {"sensitivity": 0.0}), ("dpo", {})),
+        (("beta_dpo", {"alpha": 0.0}), ("dpo", {})),
         (("dpo", {"divergence": "alpha", "divergence_alpha": 0.0}), ("dpo", {})),
         (("dpo", {"divergence": "alpha", "divergence_alpha": 1.0}), ("dpo", {"divergence": "forward_kl"})),
         (("exo", {"divergence": "alpha", "divergence_alpha": 0.0}), ("exo", {})),
@@ -87,7 +87,7 @@ def test_length_normalised_is_plain_where_responses_have_one_token():
     groups, logprob = [group for group, _ in rows], torch.cat([row for _, row in rows])
     assert_equal(named("dpo_norm"), named("dpo"), groups, logprob)
     assert_equal(named("ipo"), named("ipo", per_token=False), groups, logprob)
-    assert_equal(named("simpo", margin=0), named("cpo", beta=2, likelihood=0), groups, logprob)
+    assert_equal(named("simpo", margin=0), named("cpo", beta=2, nll_coef=0), groups, logprob)
 
 
 def test_without_tails_responses_are_cut_to_the_same_length():
@@ -262,8 +262,8 @@ def test_gold_alone_is_learned_by_tpo_and_cpo_alike():
     """TPO on (gold, chosen, rejected) without likelihood is CPO's contrast on (chosen, rejected)."""
     triple, logprob = group_of([(-0.5, -1.0)], [(-1.0, -3.0)], [(-2.0, -1.0)])
     pair = replace(triple, responses=triple.responses[1:])
-    tpo = float(value(named("tpo", beta=0.1, likelihood=0), [triple], logprob))
-    assert tpo == pytest.approx(float(value(named("cpo", beta=0.1, likelihood=0), [pair], logprob[1:])))
+    tpo = float(value(named("tpo", beta=0.1, nll_coef=0), [triple], logprob))
+    assert tpo == pytest.approx(float(value(named("cpo", beta=0.1, nll_coef=0), [pair], logprob[1:])))
 
 
 def test_what_the_policy_is_sure_of_has_weight_one():
@@ -272,7 +272,7 @@ def test_what_the_policy_is_sure_of_has_weight_one():
     sure = torch.zeros(len(in_one(groups).rows), dtype=torch.float64)
     weights = policy_weight(TokenScores(logprob=sure, log_collision=sure), in_one(groups))
     assert torch.equal(weights, torch.ones_like(weights))
-    assert_equal(named("dpo", weighted=True), named("dpo"), groups, sure)
+    assert_equal(named("dpo", wpo=True), named("dpo"), groups, sure)
 
 
 def test_likelihood_of_groups_of_one_is_cross_entropy():

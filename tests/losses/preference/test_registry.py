@@ -19,8 +19,8 @@ OTHERS = {
     "bool": True,
     "divergence": "js",
     "per": "response",
-    "sensitivity": 1.1,
-    "usual_margin": 0.7,
+    "alpha": 1.1,
+    "m0": 0.7,
 }
 
 
@@ -64,7 +64,7 @@ def test_divergence_alpha_matters():
         ("dpoo", {}, "did you mean dpo?"),
         ("dpo", {"betta": 0.1}, "did you mean beta?"),
         ("dpo", {"label_smoothing": 0.1}, "does not use it"),
-        ("aot", {"weighted": True}, "does not use it"),
+        ("aot", {"wpo": True}, "does not use it"),
         ("nca", {"divergence": "js"}, "does not use it"),
         ("kto", {"ld_alpha": 0.5}, "does not use it"),
         ("dpo", {"beta": 0}, "a number, above 0"),
@@ -74,7 +74,7 @@ def test_divergence_alpha_matters():
         ("dpo", {"beta": float("inf")}, "a number, above 0"),
         ("robust_dpo", {"label_smoothing": 0.5}, "at least 0, below 0.5"),
         ("exo", {"label_smoothing": 0}, "above 0, at most 0.5"),
-        ("dpo", {"weighted": 1}, "true or false"),
+        ("dpo", {"wpo": 1}, "true or false"),
         ("dpo", {"divergence": "kl"}, "one of reverse_kl, forward_kl, js, alpha"),
         ("dpo", {"divergence": "alpha"}, "give both or neither"),
         ("dpo", {"divergence_alpha": 0.5}, "give both or neither"),
@@ -103,7 +103,7 @@ def test_sums_that_make_no_sense(parts):
 
 
 def test_a_sum_has_what_its_parts_need():
-    found = weighted_losses([("dpo", 0.5, {"weighted": True}), ("aot", 1.0, {}), ("sft", 1.0, {})])
+    found = weighted_losses([("dpo", 0.5, {"wpo": True}), ("aot", 1.0, {}), ("sft", 1.0, {})])
     assert (found.reference, found.data, found.measured) == (True, Data.PAIR, False)
     assert found.loss.scope is Scope.STEP
     assert list(found.loss.needs) == [Score.LOGPROB, Score.LOG_COLLISION]

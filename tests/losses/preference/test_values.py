@@ -39,7 +39,7 @@ BY_HAND = [
     ("dpo_norm", HALF, cost(1.5)),
     ("cdpo", {**HALF, "label_smoothing": 0.1}, 0.9 * cost(1.5) + 0.1 * cost(-1.5)),
     ("robust_dpo", {**HALF, "label_smoothing": 0.1}, (0.9 * cost(1.5) - 0.1 * cost(-1.5)) / 0.8),
-    ("beta_dpo", {**HALF, "sensitivity": 0.6, "usual_margin": 0.5}, cost(1.6 * 1.5)),
+    ("beta_dpo", {**HALF, "alpha": 0.6, "m0": 0.5}, cost(1.6 * 1.5)),
     ("ipo", HALF, (3 - 1) ** 2),
     ("hinge", HALF, 0.0),
     ("hinge", {"beta": 0.1}, 0.7),
@@ -58,7 +58,7 @@ BY_HAND = [
     ("simpo", {"beta": 2, "margin": 0.5, "label_smoothing": 0.1}, 0.9 * cost(1.5) + 0.1 * cost(-1.5)),
     ("alphapo", {"beta": 2, "margin": 1, "alpha": 0.5}, cost(2 * (exp(1.0) - exp(0.5)) / 0.5 - 1)),
     ("cpo", HALF, cost(0.5) + 1),
-    ("cpo", {**HALF, "likelihood": 0}, cost(0.5)),
+    ("cpo", {**HALF, "nll_coef": 0}, cost(0.5)),
     ("plackett_luce", HALF, cost(1.5)),
     ("sft", {}, 1.0),
 ]
@@ -90,7 +90,7 @@ def test_divergences_by_hand(name, options, difference):
 def test_triples_by_hand():
     """The contrast is between the second and the third; the first is learned."""
     group, logprob = TRIPLE
-    assert float(value(preference_loss("tpo", beta=0.5, likelihood=2).loss, [group], logprob)) == pytest.approx(
+    assert float(value(preference_loss("tpo", beta=0.5, nll_coef=2).loss, [group], logprob)) == pytest.approx(
         cost(0.5) + 2 * 0.5
     )
     assert float(value(preference_loss("tpo_l", beta=2, margin=0.5).loss, [group], logprob)) == pytest.approx(
@@ -124,7 +124,9 @@ def test_verdicts_by_hand():
     groups, logprob = [group for group, _ in rows], torch.cat([row for _, row in rows])
     measured = [group_of([(-1.0, -4.0)]), group_of([(-2.0, -1.0)])]
     scores = TokenScores(logprob=torch.cat([row for _, row in measured]))
-    loss = Kto(0.5, wanted_weight=1.0, unwanted_weight=2.0).informed(scores, in_one([group for group, _ in measured]))
+    loss = Kto(0.5, desirable_weight=1.0, undesirable_weight=2.0).informed(
+        scores, in_one([group for group, _ in measured])
+    )
     assert float(loss.z) == 1.0
     found = figures(loss, groups, logprob)
     expected = (1 - sigmoid(0.5 * (2 - 1))) + 2 * (1 - sigmoid(0.5 * (1 + 1))) + (1 - sigmoid(0.5 * (0 - 1)))
@@ -174,7 +176,7 @@ def test_pairs_that_the_policy_would_not_write_count_less():
     group, logprob = group_of([(-1.0, -2.0), (-3.0, -2.0)], [(-2.0, -1.0)])
     collision = torch.tensor([-0.5, -1.5, -1.0], dtype=torch.float64)
     weight = exp((-0.5 - 1.5) / 2) * exp(-1.0)
-    loss = preference_loss("dpo", beta=0.5, weighted=True).loss
+    loss = preference_loss("dpo", beta=0.5, wpo=True).loss
     assert float(value(loss, [group], logprob, collision)) == pytest.approx(weight * cost(0.5 * (0 + 1)))
 
 

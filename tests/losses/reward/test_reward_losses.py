@@ -65,7 +65,7 @@ def test_margins_by_hand():
 
 def test_centring_by_hand():
     """(3 + 1)² and (0 + 1)², a hundredth of their mean."""
-    found = figures(BradleyTerry(centring=0.01), [group(1, 0), group(1, 0)], 3, 1, 0, 1)
+    found = figures(BradleyTerry(center_coef=0.01), [group(1, 0), group(1, 0)], 3, 1, 0, 1)
     assert found["centring"] == pytest.approx(0.085, rel=1e-12)
     assert found["loss"] == pytest.approx(found["centring"] + found["preference"], rel=1e-12)
 
@@ -93,7 +93,11 @@ def test_equal_rewards_cost_a_coin():
 
 def test_a_constant_changes_nothing_but_the_centring():
     groups = [group(1, 0), group(1, 0)]
-    for loss, same in ((BradleyTerry(margin=0.3), True), (RankedValues(), True), (BradleyTerry(centring=0.1), False)):
+    for loss, same in (
+        (BradleyTerry(margin=0.3), True),
+        (RankedValues(), True),
+        (BradleyTerry(center_coef=0.1), False),
+    ):
         found = value(loss, groups, 3, 1, 0, 1) == pytest.approx(value(loss, groups, 8, 6, 5, 6), rel=1e-12)
         assert found == same
 
@@ -116,7 +120,7 @@ def test_there_is_a_test_of_every_loss():
 
 
 DATA = {"bradley_terry": Data.PAIR, "plackett_luce": Data.RANKING, "regression": Data.RANKING}
-OPTIONS = {"bradley_terry": {"margin": 0.7, "centring": 0.2}}
+OPTIONS = {"bradley_terry": {"margin": 0.7, "center_coef": 0.2}}
 
 
 @pytest.mark.parametrize("name", DATA)

@@ -49,9 +49,9 @@ CASES = {
         Case("LoRA", lora(), "2106.09685", "kind: lora", factors, "r (out + in)", on_quantised=True, combines=True),
         Case(
             "rank-stabilised",
-            lora(rank_stabilised=True),
+            lora(rslora=True),
             "2312.03732",
-            "kind: lora, rank_stabilised: true",
+            "kind: lora, rslora: true",
             factors,
             "r (out + in)",
             on_quantised=True,

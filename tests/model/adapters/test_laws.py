@@ -169,7 +169,7 @@ def test_experts(monkeypatch):
         groups = make_groups([(5, [4]), (3, [2, 6])])
         [microbatch] = Policy(model, None).pack(groups, 100)
         before = Policy(model, None).score(microbatch, [Score.LOGPROB]).logprob.detach()
-        trained = add_adapter(model, AdapterSettings(rank=2, experts=True, targets="attention")).double()
+        trained = add_adapter(model, AdapterSettings(rank=2, target_experts=True, targets="attention")).double()
         adapted_names = [name for name, p in trained.named_parameters() if p.requires_grad and "experts" in name]
         assert len(adapted_names) == 2 * 2 * 2, "two factors of two tensors in two layers"
         assert torch.equal(Policy(trained, None).score(microbatch, [Score.LOGPROB]).logprob, before)

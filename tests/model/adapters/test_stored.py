@@ -120,8 +120,8 @@ def test_added_tokens_beside_an_embedding_that_trains_whole(tmp_path):
         ({"rank": 3}, "rank 4"),
         ({"alpha": 3.0}, r"alpha 8\.0"),
         ({"dora": True}, "dora False"),
-        ({"rank_stabilised": True}, "rank_stabilised False"),
-        ({"ranks": {"q_proj": 2}}, r"ranks \{\}"),
+        ({"rslora": True}, "rslora False"),
+        ({"rank_pattern": {"q_proj": 2}}, r"rank_pattern \{\}"),
         ({"targets": "attention"}, "targets down_proj"),
         ({"init": "pissa"}, "init zero"),
         ({"kind": "loha"}, "kind lora"),
@@ -146,7 +146,7 @@ def test_a_doubled_adapter_goes_on_as_plain_lora_if_asked(base, tmp_path):
 @pytest.mark.parametrize("ranks", [{}, {"q_proj": 2}])
 @pytest.mark.parametrize("stabilised", [False, True])
 def test_doubling_keeps_every_scale(base, tmp_path, ranks, stabilised):
-    settings = replace(CASES["OLoRA"].settings, ranks=ranks, rank_stabilised=stabilised, alphas={"up_proj": 3.0})
+    settings = replace(CASES["OLoRA"].settings, rank_pattern=ranks, rslora=stabilised, alpha_pattern={"up_proj": 3.0})
     policy = trained(load_policy(str(base), adapter=settings), [1])
     other = AutoPeftModelForCausalLM.from_pretrained(saved(policy, tmp_path / "adapter"))
     mine, theirs = (dict(model.named_modules()) for model in (policy.model, other))

@@ -32,11 +32,11 @@ def options(title: str) -> dict[str, object]:
 def test_the_recipe_makes_this_adapter(title):
     asked = stage_recipe("sft", {"model": "m", "data": "d", "adapter": options(title)}, ()).recipe.adapter.settings
     case = CASES[title].settings
-    assert (asked.kind, asked.init, asked.dora, asked.rank_stabilised) == (
+    assert (asked.kind, asked.init, asked.dora, asked.rslora) == (
         case.kind,
         case.init,
         case.dora,
-        case.rank_stabilised,
+        case.rslora,
     )
 
 

@@ -50,10 +50,10 @@ def test_choices(options, layers, leaves):
         ({"targets": ("embed_tokens",), "kind": "loha"}, "LoRA beside embeddings"),
         ({"targets": "nothing_like_it"}, "found in their full names"),
         ({"targets": "attention", "layers": (2,)}, "has 2"),
-        ({"whole": ("nrm",)}, "names modules that train whole"),
-        ({"whole": ("mlp",)}, "both name"),
-        ({"experts": True}, "no experts"),
-        ({"ranks": {"qproj": 3}}, "adapter.ranks names qproj"),
+        ({"modules_to_save": ("nrm",)}, "names modules that train whole"),
+        ({"modules_to_save": ("mlp",)}, "both name"),
+        ({"target_experts": True}, "no experts"),
+        ({"rank_pattern": {"qproj": 3}}, "adapter.rank_pattern names qproj"),
         ({"init": "pissa", "rank": 40}, "of at most its own rank"),
     ],
 )
@@ -64,7 +64,8 @@ def test_refusals(options, words):
 
 def test_ranks_and_alphas_of_their_own():
     model = add_adapter(
-        FAMILIES["llama"](), AdapterSettings(rank=4, alpha=8.0, ranks={"q_proj": 6}, alphas={r"1\.mlp\.up_proj": 2.0})
+        FAMILIES["llama"](),
+        AdapterSettings(rank=4, alpha=8.0, rank_pattern={"q_proj": 6}, alpha_pattern={r"1\.mlp\.up_proj": 2.0}),
     )
     layers = model.get_base_model().model.layers
     assert layers[0].self_attn.q_proj.r["default"] == 6
@@ -89,7 +90,7 @@ def test_embedding_and_head_train_whole(float64_model, family, whole):
 
     base = float64_model(family)
     install(base)
-    model = add_adapter(base, AdapterSettings(rank=2, whole=whole)).double()
+    model = add_adapter(base, AdapterSettings(rank=2, modules_to_save=whole)).double()
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "modules_to_save" in name}
     assert len(trained) == len(whole)
     policy, groups = Policy(model, None), make_groups([(5, [4]), (3, [2, 6])])
@@ -116,4 +117,4 @@ def test_names_that_peft_takes_for_experts_are_found_out():
     config = Qwen3MoeConfig(**few, head_dim=8)
     with pytest.raises(ModelError, match="get no adapter"):
         add_adapter(Qwen3MoeForCausalLM(config), AdapterSettings(rank=2))
-    add_adapter(Qwen3MoeForCausalLM(config), AdapterSettings(rank=2, targets="attention", experts=True))
+    add_adapter(Qwen3MoeForCausalLM(config), AdapterSettings(rank=2, targets="attention", target_experts=True))
