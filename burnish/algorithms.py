@@ -26,34 +26,38 @@ class Algorithm:
 
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
     {
-        "grpo": Algorithm(Credit(), PolicyGradient(aggregation="sequence"), "arXiv 2402.03300"),
+        "grpo": Algorithm(Credit(), PolicyGradient(loss_aggregation="sequence"), "arXiv 2402.03300"),
         "dr_grpo": Algorithm(
-            Credit(scale="none"), PolicyGradient(aggregation="fixed", fixed_length=1), "arXiv 2503.20783"
+            Credit(advantage_scale="none"), PolicyGradient(loss_aggregation="fixed", fixed_length=1), "arXiv 2503.20783"
         ),
         "dapo": Algorithm(Credit(), PolicyGradient(clip=Clipped(0.2, 0.28)), "arXiv 2503.14476"),
         "gspo": Algorithm(
             Credit(),
-            PolicyGradient(ratio="sequence", clip=Clipped(3e-4, 4e-4), aggregation="sequence"),
+            PolicyGradient(ratio_level="sequence", clip=Clipped(3e-4, 4e-4), loss_aggregation="sequence"),
             "arXiv 2507.18071",
         ),
         "cispo": Algorithm(Credit(), PolicyGradient(clip=Capped(5.0)), "arXiv 2506.13585"),
-        "sapo": Algorithm(Credit(), PolicyGradient(clip=Soft(), aggregation="sequence"), "arXiv 2511.20347"),
+        "sapo": Algorithm(Credit(), PolicyGradient(clip=Soft(), loss_aggregation="sequence"), "arXiv 2511.20347"),
         "gmpo": Algorithm(
             Credit(),
-            PolicyGradient(ratio="sequence", clip=Clipped(1.0, 1e9, token_limit=0.4), aggregation="sequence"),
+            PolicyGradient(
+                ratio_level="sequence", clip=Clipped(1.0, 1e9, token_log_ratio_limit=0.4), loss_aggregation="sequence"
+            ),
             "arXiv 2507.20673",
         ),
         "rloo": Algorithm(
-            Credit(baseline="leave_one_out", scale="none"),
-            PolicyGradient(aggregation="fixed", fixed_length=1),
+            Credit(baseline="leave_one_out", advantage_scale="none"),
+            PolicyGradient(loss_aggregation="fixed", fixed_length=1),
             "arXiv 2402.14740",
         ),
         "gdpo": Algorithm(
-            Credit(baseline="none", scale="whiten", combination="normalised_sum"),
-            PolicyGradient(aggregation="sequence"),
+            Credit(baseline="none", advantage_scale="whiten", reward_combination="normalized_sum"),
+            PolicyGradient(loss_aggregation="sequence"),
             "arXiv 2601.05242",
         ),
-        "reinforce_pp": Algorithm(Credit(baseline="none", scale="whiten"), PolicyGradient(), "arXiv 2501.03262"),
+        "reinforce_pp": Algorithm(
+            Credit(baseline="none", advantage_scale="whiten"), PolicyGradient(), "arXiv 2501.03262"
+        ),
     }
 )
 """By name. Dr. GRPO's length is a recipe's `max_new_tokens`: see `algorithm`."""
@@ -68,17 +72,17 @@ class Learning:
     needs_reference: bool
 
 
-def algorithm(name: str, *, max_new_tokens: int, updates: int = 1) -> Algorithm:
+def algorithm(name: str, *, max_new_tokens: int, updates_per_batch: int = 1) -> Algorithm:
     """An algorithm for a recipe.
 
     Args:
         name: one of `ALGORITHMS`.
         max_new_tokens: most tokens of a response, by which Dr. GRPO divides every one.
-        updates: optimiser steps that learn from one batch of rollouts. With several, old log-probabilities are those
-            that the sampler reported.
+        updates_per_batch: optimiser steps that learn from one batch of rollouts. With several, old log-probabilities
+            are those that the sampler reported.
     """
     chosen = ALGORITHMS[name]
-    loss = replace(chosen.loss, old="own" if updates == 1 else "sampler")
+    loss = replace(chosen.loss, old_logprobs="policy" if updates_per_batch == 1 else "sampler")
     if name == "dr_grpo":
         loss = replace(loss, fixed_length=max_new_tokens)
     return replace(chosen, loss=loss)

@@ -27,7 +27,7 @@ class StopRule:
     """A figure that is better than the one of the last improvement by more than this is an improvement, >= 0."""
     keep_best: bool = False
     """The stage hands on the weights with the best figure; False: the last ones."""
-    figure: str = "loss"
+    best_metric: str = "loss"
     """The held-out figure that says what is better."""
     rises: bool = False
     """Whether more of it is better."""
@@ -61,7 +61,7 @@ class Stopping:
         Raises:
             RunError: the rule goes by a figure that is not among them.
         """
-        name = self.rule.figure
+        name = self.rule.best_metric
         if name in figures:
             self.observe(step, float(figures[name]), weights)
         elif self.rule.keep_best or self.rule.evaluations is not None:
@@ -111,7 +111,7 @@ class Stopping:
         least = f" by more than {self.rule.minimum_delta:g}" if self.rule.minimum_delta else ""
         times = f"{self._without} evaluation{'s' if self._without > 1 else ''}"
         return (
-            f"stopped after step {self._step}: the held-out {self.rule.figure} did not {moved}{least} in {times}; "
+            f"stopped after step {self._step}: the held-out {self.rule.best_metric} did not {moved}{least} in {times}; "
             f"the {best} was {self._signed(self.lowest):.4f}, at step {self.lowest_step}"
         )
 

@@ -98,7 +98,8 @@ def unknown_name(path: str, name: str, siblings: Iterable[str], known_elsewhere:
 
 def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:
     """All dotted keys of a record and of the records inside it; a list's entries are written ``*``."""
-    for name, entry in kind.model_fields.items():
+    for field, entry in kind.model_fields.items():
+        name = entry.alias or field
         yield prefix + name
         for inner, in_list in _inner(entry.annotation, in_list=False):
             if in_list:

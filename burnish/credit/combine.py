@@ -10,7 +10,7 @@ from torch import Tensor
 
 from burnish.credit.scale import scaled
 
-Combination = Literal["sum", "normalised_sum"]
+Combination = Literal["sum", "normalized_sum"]
 
 
 def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination) -> list[Tensor]:
@@ -19,19 +19,19 @@ def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination)
     Args:
         parts: [n, K] for each group: K rewards of each response; nan: not judged by it.
         weights: [K].
-        combination: sum: Σ_k w_k R_k, and what varies most in it decides. normalised_sum: each reward first becomes of
+        combination: sum: Σ_k w_k R_k, and what varies most in it decides. normalized_sum: each reward first becomes of
             mean 0 and deviation 1 within its group, so that none drowns another (GDPO, Liu et al. 2026, arXiv
             2601.05242, which then whitens over the batch: scale whiten).
 
     Returns:
         [n] for each group. A reward that did not judge a response is left out of its sum; nan where none judged it.
     """
-    return [_weighted(group if combination == "sum" else _normalised(group), weights) for group in parts]
+    return [_weighted(group if combination == "sum" else _normalized(group), weights) for group in parts]
 
 
 def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> Tensor:
     """[n, K] what each reward adds to a response's comparison with its group: w_k (R_k − mean R_k), under
-    normalised_sum divided by the deviation of R_k. Where every reward judged, they add up to the combined reward minus
+    normalized_sum divided by the deviation of R_k. Where every reward judged, they add up to the combined reward minus
     its group's mean.
 
     Args:
@@ -39,7 +39,7 @@ def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> T
         weights: [K].
         combination: as in `combined`.
     """
-    compared = _normalised(parts) if combination == "normalised_sum" else parts - parts.nanmean(dim=0)
+    compared = _normalized(parts) if combination == "normalized_sum" else parts - parts.nanmean(dim=0)
     return compared * weights
 
 
@@ -49,7 +49,7 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
     return torch.where(judged.any(dim=1), total, torch.nan)
 
 
-def _normalised(group: Tensor) -> Tensor:
+def _normalized(group: Tensor) -> Tensor:
     rewards = list(group.unbind(dim=1))
     compared = scaled([_compared(each) for each in rewards], rewards, "group")
     return torch.stack(compared, dim=1)

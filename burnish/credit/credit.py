@@ -21,26 +21,26 @@ from burnish.types import Group, Response
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """A rule of credit. GRPO's is the default; `Credit(baseline="leave_one_out", scale="none")` is RLOO's."""
+    """A rule of credit. GRPO's is the default; `Credit(baseline="leave_one_out", advantage_scale="none")` is RLOO's."""
 
     baseline: Baseline = "group"
-    scale: Scale = "group"
-    combination: Combination = "sum"
+    advantage_scale: Scale = "group"
+    reward_combination: Combination = "sum"
     """How several rewards become one, before the baseline."""
-    sequence_beta: float = 0.0
+    reward_kl_coef: float = 0.0
     """β of the divergence that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
-    token_beta: float = 0.0
+    advantage_kl_coef: float = 0.0
     """β of the divergence that is subtracted from every token's advantage; see `shaping.kl_shaped`."""
 
     @property
     def needs_reference(self) -> bool:
         """Whether responses must have `reference_logprobs`."""
-        return bool(self.sequence_beta or self.token_beta)
+        return bool(self.reward_kl_coef or self.advantage_kl_coef)
 
     @property
     def compares(self) -> bool:
         """Whether responses to one prompt are compared with each other."""
-        return self.baseline != "none" or self.combination != "sum"
+        return self.baseline != "none" or self.reward_combination != "sum"
 
     def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
         """The groups with advantages, one for each prompt of which anything is judged; see `credit`."""
@@ -68,10 +68,12 @@ def credit(groups: Sequence[Group], rule: Credit, worth: Sequence[Tensor] | None
             nan: not judged.
     """
     rewards = [_rewards(group) for group in groups] if worth is None else worth
-    if rule.sequence_beta:
-        rewards = [each - rule.sequence_beta * _divergences(group) for each, group in zip(rewards, groups, strict=True)]
+    if rule.reward_kl_coef:
+        rewards = [
+            each - rule.reward_kl_coef * _divergences(group) for each, group in zip(rewards, groups, strict=True)
+        ]
     compared = [BASELINES[rule.baseline](each) for each in rewards]
-    advantages = scaled(compared, rewards, rule.scale)
+    advantages = scaled(compared, rewards, rule.advantage_scale)
     credited = [_group(group, each, rule) for group, each in zip(groups, advantages, strict=True)]
     unjudged = sum(int(each.isnan().sum()) for each in rewards)
     return Credited(tuple(group for group in credited if group is not None), unjudged)
@@ -105,7 +107,7 @@ def _group(group: Group, advantages: Tensor, rule: Credit) -> Group | None:
 def _spread(response: Response, advantage: float, rule: Credit) -> Tensor:
     """[R] the response's advantage for each of its tokens."""
     same = torch.full((len(response.tokens),), advantage)
-    return kl_shaped(same, *_two_logprobs(response), rule.token_beta) if rule.token_beta else same
+    return kl_shaped(same, *_two_logprobs(response), rule.advantage_kl_coef) if rule.advantage_kl_coef else same
 
 
 def _two_logprobs(response: Response) -> tuple[Tensor, Tensor]:

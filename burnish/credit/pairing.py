@@ -30,10 +30,10 @@ class Pairing:
     """best_worst: one pair of a prompt, the first of the best and the last of the worst. all: every pair whose worth
     differs. ranking: all judged responses, best first, where not all are equal (those that are stay in the order in
     which they were written). verdicts: all judged responses, each with the reward 1 or 0."""
-    pass_at: float = 0.5
+    success_threshold: float = 0.5
     """Worth from which on a verdict is 1."""
     needs_reference: bool = True
-    combination: Combination = "sum"
+    reward_combination: Combination = "sum"
 
     @property
     def compares(self) -> bool:
@@ -63,7 +63,7 @@ class Pairing:
         ranked = sorted(judged, key=lambda each: -each[1])
         if self.form == "verdicts":
             if judged:
-                yield _group(group, [(response, float(value >= self.pass_at)) for response, value in judged])
+                yield _group(group, [(response, float(value >= self.success_threshold)) for response, value in judged])
         elif not ranked or ranked[0][1] == ranked[-1][1]:
             return
         elif self.form == "ranking":

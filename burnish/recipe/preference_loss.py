@@ -131,11 +131,11 @@ class OnlinePreference(PreferenceLoss):
             raise ValueError(f"pairs has no effect: loss {self.loss_name} learns from all responses; remove it")
         return self
 
-    def pairing(self, pass_at: float) -> Pairing:
+    def pairing(self, success_threshold: float) -> Pairing:
         """How graded responses become what the loss learns from."""
         forms: dict[Data, Form] = {Data.RANKING: "ranking", Data.SCORED: "ranking", Data.VERDICT: "verdicts"}
         form = forms.get(self.preference.data, self.pairs or "best_worst")
-        return Pairing(form, pass_at, self.preference.reference)
+        return Pairing(form, success_threshold, self.preference.reference)
 
 
 def _options(name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from burnish.config.settings import parse, unknown_name
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.errors import RecipeError
-from burnish.recipe.aliases import KNOWN_ELSEWHERE
+from burnish.recipe.aliases import KNOWN_ELSEWHERE, RENAMED_RL
 from burnish.recipe.recipe import METHODS, OPERATIONAL, Recipe
 
 
@@ -78,7 +78,7 @@ def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[s
     if data.get("output") is None:
         data["output"] = output
         origins["output"] = "default"
-    return Origins(parse(Recipe, data, KNOWN_ELSEWHERE), origins)
+    return Origins(parse(Recipe, data, {**KNOWN_ELSEWHERE, **RENAMED_RL}), origins)
 
 
 def _full_key(data: Mapping[str, Any], key: str) -> str:
@@ -106,7 +106,7 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
             remedy=f"write {', '.join(f'{name}.{key}' for name in theirs)}",
         )
     siblings = [*Recipe.model_fields, *(name for method in methods for name in _fields(method)), *names[1:]]
-    raise unknown_name(key, head, siblings, KNOWN_ELSEWHERE)
+    raise unknown_name(key, head, siblings, {**KNOWN_ELSEWHERE, **RENAMED_RL})
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:

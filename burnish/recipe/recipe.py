@@ -123,8 +123,9 @@ class Recipe(Settings):
         for stage in self.stages:
             if exact and stage.rl is not None and stage.rl.corrects_rounding_alone:
                 raise ValueError(
-                    f"correction has no effect with dtype: {self.dtype}: responses are written with the trainer's own "
-                    "weights, and their log-probabilities differ by rounding alone; remove it"
+                    f"policy_gradient.importance_correction has no effect with dtype: {self.dtype}: responses are "
+                    "written with the trainer's own weights, and their log-probabilities differ by rounding alone; "
+                    "remove it"
                 )
         return self
 
@@ -132,7 +133,7 @@ class Recipe(Settings):
 OPERATIONAL = frozenset(
     {
         "log_every",
-        "samples_every",
+        "log_samples_every",
         "checkpoint_every",
         "keep_checkpoints",
         "output",
@@ -140,7 +141,7 @@ OPERATIONAL = frozenset(
         "project",
         "run_name",
         "rehearse",
-        "workers",
+        "reward_workers",
     }
 )
 """Keys that may differ when a run is resumed: they cannot change its weights."""

@@ -23,16 +23,16 @@ Lesson = tuple[Group, ...]
 
 @dataclass(frozen=True, slots=True)
 class Replaying:
-    """How much is learned again. Example: ``Replaying(groups=256, share=0.25)``."""
+    """How much is learned again. Example: ``Replaying(groups=256, fraction=0.25)``."""
 
     groups: int
     """Lessons that are kept, the newest ones."""
-    share: float
+    fraction: float
     """Of a batch's lessons, how many are from earlier ones; above 0, below 1."""
 
     def count(self, wanted: int) -> int:
         """Of so many lessons, those from earlier batches if there are enough."""
-        return min(wanted - 1, int(self.share * wanted + 0.5))
+        return min(wanted - 1, int(self.fraction * wanted + 0.5))
 
 
 @dataclass(eq=False)

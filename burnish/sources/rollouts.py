@@ -53,22 +53,22 @@ class RolloutSettings:
 
     groups_per_step: int
     """Prompts of one optimiser step."""
-    responses: int
+    responses_per_prompt: int
     """To each prompt."""
-    updates: int = 1
+    updates_per_batch: int = 1
     """Optimiser steps that learn from one batch of rollouts, each from its own groups."""
-    most_draws: int = 4
+    max_resamples: int = 4
     """Prompts that are tried for each one that is wanted, before a batch goes on with fewer groups."""
-    pass_at: float = 0.5
+    success_threshold: float = 0.5
     """Reward from which on a response counts as right in pass rates."""
     drops: bool = True
     """Whether groups in which no response is better than another are replaced; False: credit does not compare within
     groups, and all of them teach."""
-    samples_every: int = 10
+    log_samples_every: int = 10
     """Steps between those whose responses are shown."""
-    mask_cut: bool = False
+    mask_truncated: bool = False
     """Whether responses that reached the limit of tokens are compared, and not learned from."""
-    replayed: Replaying | None = None
+    replay: Replaying | None = None
     """How much is learned from again; None: nothing."""
 
 
@@ -103,8 +103,8 @@ class RolloutSource:
         wanted = num_draws(len(self.prompts), sequences_per_step=size, epochs=self.epochs, max_steps=self.max_steps)
         self._num_steps = math.ceil(wanted / size)
         self._draws = Draws(len(self.prompts), self.seed, self.curriculum)
-        replayed = self.settings.replayed
-        self._buffer = None if replayed is None else Buffer(replayed, self.seed)
+        replay = self.settings.replay
+        self._buffer = None if replay is None else Buffer(replay, self.seed)
         self._step = 0
         self._pending: deque[tuple[Group, ...]] = deque()
         self._figures: dict[str, float] = {}
@@ -156,12 +156,12 @@ class RolloutSource:
     def _batch(self) -> Iterator[tuple[Group, ...]]:
         """Tries prompts until there are groups enough for the updates, or too many were tried."""
         settings = self.settings
-        updates = min(settings.updates, self._num_steps - self._step)
+        updates = min(settings.updates_per_batch, self._num_steps - self._step)
         again = [] if self._buffer is None else self._buffer.draw(settings.groups_per_step * updates, self._step)
         wanted = settings.groups_per_step * updates - len(again)
         kept: list[Tried] = []
         self.newest, seconds = [], [0.0, 0.0]
-        while len(kept) < wanted and len(self.newest) < settings.most_draws * wanted:
+        while len(kept) < wanted and len(self.newest) < settings.max_resamples * wanted:
             tried = self._try(wanted - len(kept), seconds)
             self.newest += tried
             kept += [each for each in tried if self._teaches(each)]
@@ -173,9 +173,9 @@ class RolloutSource:
             ages = [float(self._step - step) for step, _ in again]
             self._figures |= {"replayed": float(len(again)), "replayed_age": mean(ages)}
             self._buffer.add(self._step, lessons if kept else [])
-        every = settings.samples_every
-        if self._step // every != (self._step - settings.updates) // every:
-            self._samples = shown(self.newest, learned, self.weights, self.rule.combination)
+        every = settings.log_samples_every
+        if self._step // every != (self._step - settings.updates_per_batch) // every:
+            self._samples = shown(self.newest, learned, self.weights, self.rule.reward_combination)
         size = math.ceil(len(lessons) / updates)
         starts = range(0, len(lessons), size)
         for number, start in enumerate(starts):
@@ -193,19 +193,19 @@ class RolloutSource:
         lessons = self.rule.lessons(groups, [self._worth(each) for each in chosen])
         if not lessons:
             raise _unjudged(self.newest)
-        if not self.settings.mask_cut:
+        if not self.settings.mask_truncated:
             return lessons
         return [tuple(_without_cut(group) for group in lesson) for lesson in lessons]
 
     def _worth(self, tried: Tried) -> torch.Tensor:
         """[n] what responses are worth; nan: not judged."""
-        if self.rule.combination == "sum":
+        if self.rule.reward_combination == "sum":
             return tried.worth
         weights = torch.tensor(list(self.weights.values()))
-        return combined([tried.outcomes(list(self.weights))], weights, self.rule.combination)[0]
+        return combined([tried.outcomes(list(self.weights))], weights, self.rule.reward_combination)[0]
 
     def _teaches(self, tried: Tried) -> bool:
-        if self.settings.mask_cut and all(response.finish == "length" for response in tried.group.responses):
+        if self.settings.mask_truncated and all(response.finish == "length" for response in tried.group.responses):
             return False
         if not self.settings.drops:
             return bool(tried.rewards)
@@ -217,14 +217,16 @@ class RolloutSource:
         first, began = self._draws.position, time.perf_counter()
         rows = self._draws.take(count)
         prompts = [Prompt(self.prompts[row].tokens, first + place) for place, row in enumerate(rows)]
-        groups = self.sampler.sample(prompts, self.settings.responses, self.params, step=self._step)
+        groups = self.sampler.sample(prompts, self.settings.responses_per_prompt, self.params, step=self._step)
         written = time.perf_counter()
         tried = self._judged(rows, groups)
         seconds[0] += written - began
         seconds[1] += time.perf_counter() - written
         for each in tried:
             if each.rewards:
-                self._draws.tell(each.row, mean([float(reward >= self.settings.pass_at) for reward in each.rewards]))
+                self._draws.tell(
+                    each.row, mean([float(reward >= self.settings.success_threshold) for reward in each.rewards])
+                )
         return tried
 
     def _judged(self, rows: Sequence[int], groups: Sequence[Group]) -> list[Tried]:

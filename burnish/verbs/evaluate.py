@@ -29,7 +29,7 @@ from burnish.model.ends import ends_of_answers
 from burnish.model.load import DtypeName
 from burnish.model.open import Opened, open_model, policy_of
 from burnish.model.policy import Policy
-from burnish.recipe.aliases import KNOWN_ELSEWHERE
+from burnish.recipe.aliases import KNOWN_ELSEWHERE, RENAMED_RL
 from burnish.recipe.data import Source
 from burnish.recipe.reading import Reading
 from burnish.sampling import SamplingParams, plain_sampler, sampler_of
@@ -158,7 +158,7 @@ def read_settings(kind: type[S], given: Mapping[str, object], overrides: Sequenc
     data: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for key, value in parse_overrides(overrides).items():
         put(data, key, value)
-    return parse(kind, data, KNOWN_ELSEWHERE)
+    return parse(kind, data, {**KNOWN_ELSEWHERE, **RENAMED_RL})
 
 
 def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Evaluated:

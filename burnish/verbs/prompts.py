@@ -13,14 +13,14 @@ from burnish.errors import RecipeError
 from burnish.model.load import DtypeName
 from burnish.model.open import Opened
 from burnish.recipe.data import Source
-from burnish.recipe.generation import Writing
+from burnish.recipe.generation import SamplingSettings, Writing
 from burnish.recipe.numbers import Positive
 from burnish.sampling import SamplingParams
 from burnish.stages.reader import Reader
 from burnish.verbs.evaluate import Seed
 
 
-class Asking(Writing):
+class Asking(Writing, SamplingSettings):
     """Prompts, and how they are answered."""
 
     serves: ClassVar[Stage] = "rl"

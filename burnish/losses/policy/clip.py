@@ -17,7 +17,7 @@ class Clip(Protocol):
     """A surrogate objective."""
 
     @property
-    def token_limit(self) -> float | None:
+    def token_log_ratio_limit(self) -> float | None:
         """Bound of each token's log-ratio before a sequence's mean is taken (GMPO); None: none."""
 
     def objective(self, log_ratio: Tensor, advantages: Tensor, logprob: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Clip(Protocol):
 class Unclipped:
     """w · A: the importance-weighted policy gradient, unbiased, of unbounded variance."""
 
-    token_limit: float | None = None
+    token_log_ratio_limit: float | None = None
 
     def objective(self, log_ratio: Tensor, advantages: Tensor, logprob: Tensor) -> Tensor:
         return log_ratio.exp() * advantages
@@ -48,66 +48,66 @@ class Unclipped:
 
 @dataclass(frozen=True, slots=True)
 class Clipped:
-    """min(w A, clip(w, 1 − low, 1 + high) A): PPO (Schulman et al. 2017, arXiv 1707.06347, equation 7); another bound
-    upwards than downwards: DAPO's clip-higher (arXiv 2503.14476). With `dual`, at least dual · A where A < 0, so that a
-    ratio that exploded cannot (Ye et al. 2020, arXiv 1912.09729, section 4, dual clip)."""
+    """min(w A, clip(w, 1 − clip_low, 1 + clip_high) A): PPO (Schulman et al. 2017, arXiv 1707.06347, equation 7);
+    another bound upwards than downwards: DAPO's clip-higher (arXiv 2503.14476). With `dual_clip`, at least
+    dual_clip · A where A < 0, so that a ratio that exploded cannot (Ye et al. 2020, arXiv 1912.09729, section 4)."""
 
-    low: float = 0.2
-    high: float = 0.2
-    dual: float | None = None
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
     """Above 1; None: no such bound."""
-    token_limit: float | None = None
+    token_log_ratio_limit: float | None = None
     """GMPO (arXiv 2507.20673) clips each token's log-ratio in [−limit, limit] on the side that the advantage pushes
     to, before the mean over the sequence."""
 
     def objective(self, log_ratio: Tensor, advantages: Tensor, logprob: Tensor) -> Tensor:
         ratio = log_ratio.exp()
-        clipped = ratio.clamp(1 - self.low, 1 + self.high)
+        clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
         least = torch.minimum(ratio * advantages, clipped * advantages)
-        if self.dual is None:
+        if self.dual_clip is None:
             return least
-        return torch.where(advantages < 0, torch.maximum(least, self.dual * advantages), least)
+        return torch.where(advantages < 0, torch.maximum(least, self.dual_clip * advantages), least)
 
     def limits(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:
         ratio = log_ratio.exp()
-        beyond = torch.where(advantages < 0, ratio < 1 - self.low, ratio > 1 + self.high) & (advantages != 0)
-        if self.dual is None:
+        beyond = torch.where(advantages < 0, ratio < 1 - self.clip_low, ratio > 1 + self.clip_high) & (advantages != 0)
+        if self.dual_clip is None:
             return beyond
-        return beyond | ((advantages < 0) & (ratio > self.dual))
+        return beyond | ((advantages < 0) & (ratio > self.dual_clip))
 
 
 @dataclass(frozen=True, slots=True)
 class Capped:
-    """sg(min(w, cap)) · A · log π: CISPO (MiniMax 2025, arXiv 2506.13585). No token loses its gradient; its weight is
-    bounded."""
+    """sg(min(w, clip_max_weight)) · A · log π: CISPO (MiniMax 2025, arXiv 2506.13585). No token loses its gradient; its
+    weight is bounded."""
 
-    cap: float = 5.0
+    clip_max_weight: float = 5.0
     """Largest weight, at least 1: a ratio of 1 is within it."""
-    token_limit: float | None = None
+    token_log_ratio_limit: float | None = None
 
     def __post_init__(self) -> None:
-        assert self.cap >= 1, "the ratio of a first update is within the cap"
+        assert self.clip_max_weight >= 1, "the ratio of a first update is within the largest weight"
 
     def objective(self, log_ratio: Tensor, advantages: Tensor, logprob: Tensor) -> Tensor:
-        return log_ratio.detach().exp().clamp(max=self.cap) * advantages * logprob
+        return log_ratio.detach().exp().clamp(max=self.clip_max_weight) * advantages * logprob
 
     def limits(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:
-        return log_ratio.exp() > self.cap
+        return log_ratio.exp() > self.clip_max_weight
 
 
 @dataclass(frozen=True, slots=True)
 class Soft:
     """(4 / τ) σ(τ (w − 1)) A: SAPO (arXiv 2511.20347). A smooth gate in the place of a clip; τ by the sign of A."""
 
-    rising: float = 1.0
+    tau_positive: float = 1.0
     """τ where A > 0."""
-    falling: float = 1.05
+    tau_negative: float = 1.05
     """τ where A <= 0."""
-    token_limit: float | None = None
+    token_log_ratio_limit: float | None = None
 
     def objective(self, log_ratio: Tensor, advantages: Tensor, logprob: Tensor) -> Tensor:
-        rising, falling = (torch.full_like(advantages, each) for each in (self.rising, self.falling))
-        sharpness = torch.where(advantages > 0, rising, falling)
+        positive, negative = (torch.full_like(advantages, each) for each in (self.tau_positive, self.tau_negative))
+        sharpness = torch.where(advantages > 0, positive, negative)
         return 4 / sharpness * torch.sigmoid(sharpness * (log_ratio.exp() - 1)) * advantages
 
     def limits(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:

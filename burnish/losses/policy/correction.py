@@ -1,9 +1,10 @@
 """Correcting for a sampler whose probabilities are not the trainer's: another engine, another precision, older weights.
 
 The weight of a token is ρ = π_old / μ, a constant, where μ wrote it and π_old is what the ratio is taken to: the policy
-itself (`old: own`), or as its trainer computed it before the first update (`old: computed`). With `old: sampler` ρ is 1
-and there is nothing to correct. Weights that are too large are truncated or their tokens masked; a mask zeroes
-numerators alone, never a denominator.
+itself (`old_logprobs: policy`), or as its trainer computed it before the first update (`old_logprobs: recomputed`).
+With `old_logprobs: sampler` ρ is 1 and there is nothing to correct. Weights that are too large are truncated (truncated
+importance sampling, TIS) or their tokens masked (masked importance sampling, MIS); a mask zeroes numerators alone,
+never a denominator.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ LIMIT = 20.0
 """Largest log-weight before its exponential: beyond, exp would overflow, and inf · 0 is nan."""
 
 Level = Literal["token", "sequence", "mean"]
-Limiting = Literal["truncate", "mask"]
+Limiting = Literal["tis", "mis"]
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """How ρ enters. Example: ``Correction("token", "truncate", high=2.0)`` (Yao et al. 2025, truncated importance
+    """How ρ enters. Example: ``Correction("token", "tis", max_weight=2.0)`` (Yao et al. 2025, truncated importance
     sampling)."""
 
     level: Level = "token"
     """token: of each token alone; biased, of small variance. sequence: the product over the response, which makes the
     estimate unbiased. mean: the product's root by length, one weight for all tokens of a response."""
-    rule: Limiting = "truncate"
-    """truncate: at most `high`. mask: 0 outside `low` and `high`."""
-    high: float = 2.0
-    low: float = 0.0
+    rule: Limiting = "tis"
+    """tis: at most `max_weight`. mis: 0 outside `min_weight` and `max_weight`."""
+    max_weight: float = 2.0
+    min_weight: float = 0.0
 
     def weights(self, old: Tensor, microbatch: Microbatch) -> Tensor:
         """[S] constants that multiply each token's objective; `old` is log π_old [S]."""
@@ -57,9 +58,9 @@ class Correction:
         return log_ratio.clamp(-LIMIT, LIMIT).exp()
 
     def _limited(self, weights: Tensor) -> Tensor:
-        if self.rule == "truncate":
-            return weights.clamp(max=self.high)
-        return torch.where((weights >= self.low) & (weights <= self.high), weights, 0.0)
+        if self.rule == "tis":
+            return weights.clamp(max=self.max_weight)
+        return torch.where((weights >= self.min_weight) & (weights <= self.max_weight), weights, 0.0)
 
 
 def sampled(like: Tensor, microbatch: Microbatch) -> Tensor:
