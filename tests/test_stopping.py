@@ -62,7 +62,7 @@ def test_the_best_weights_are_kept_apart():
 
 
 def test_what_rises_is_better_higher():
-    rule = StopRule(evaluations=2, minimum_delta=0.1, keep_best=True, figure="reward", rises=True)
+    rule = StopRule(evaluations=2, minimum_delta=0.1, keep_best=True, best_metric="reward", rises=True)
     assert not observed(rule, 0.1, 0.3, 0.35, 0.5).over
     stopping = observed(rule, 0.1, 0.5, 0.55, 0.45)
     assert stopping.over
@@ -77,10 +77,10 @@ def test_what_rises_is_better_higher():
 
 
 def test_an_evaluation_without_the_figure_is_no_evaluation():
-    rule = StopRule(keep_best=True, figure="accuracy", rises=True)
+    rule = StopRule(keep_best=True, best_metric="accuracy", rises=True)
     with pytest.raises(RunError, match="found reward/length, and no accuracy"):
         Stopping(rule).evaluated(3, {"reward/length": 0.5}, [])
-    Stopping(StopRule(figure="accuracy")).evaluated(3, {"reward/length": 0.5}, [])
+    Stopping(StopRule(best_metric="accuracy")).evaluated(3, {"reward/length": 0.5}, [])
     kept = Stopping(rule)
     kept.evaluated(3, {"accuracy": torch.tensor(0.5), "reward": 0.1}, [("w", torch.ones(1))])
     assert kept.summary(9)["best_step"] == 3
