@@ -29,7 +29,7 @@ FIGURES = {
 
 
 READING: dict[str, Any] = {"max_length": 512, "overlong": "drop"}
-REWARD = ["math", {"name": "regex", "part": "form", "pattern": FORM, "weight": 0.2}]
+REWARD = ["math", {"name": "regex", "metric": "form", "pattern": FORM, "weight": 0.2}]
 
 
 def train(shared: Path, output: Path, seed: int, steps: int) -> Path:
@@ -50,15 +50,15 @@ def train(shared: Path, output: Path, seed: int, steps: int) -> Path:
         output=str(output / "rl"),
         algorithm="grpo",
         reward=REWARD,
-        responses=8,
+        responses_per_prompt=8,
         groups_per_step=6,
-        most_draws=1,
+        max_resamples=1,
         max_new_tokens=WRITTEN,
-        pass_at=1.0,
+        success_threshold=1.0,
         max_steps=steps,
         learning_rate=1e-3,
         eval_every=steps // 4,
-        eval_prompts=100,
+        evaluation={"prompts": 100},
         log_every=1,
         **reading,
     )

@@ -7,7 +7,7 @@
     burnish.reward(model="runs/mine/model", data="pairs.jsonl", output="runs/judge")
     burnish.rl(model="runs/better/model", data="gsm8k.jsonl", output="runs/best", reward="math")
     burnish.run("recipe.yaml", "learning_rate=1e-4")
-    burnish.generate(model="runs/best", data="prompts.jsonl", output="answers.jsonl", responses=8)
+    burnish.generate(model="runs/best", data="prompts.jsonl", output="answers.jsonl", responses_per_prompt=8)
 
 The pieces for a loop of one's own are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
 `burnish.step`; ``docs/design.md`` walks through them.
@@ -57,7 +57,7 @@ def generate(
     *, model: str, data: str, output: str | Path | None = None, base: str | None = None, **settings: Any
 ) -> Generated:
     """Answers the prompts of a file, into a file if one is named; settings are those of ``burnish generate``, such as
-    ``responses=8``. See `burnish.verbs.generate.generate`."""
+    ``responses_per_prompt=8``. See `burnish.verbs.generate.generate`."""
     from burnish.verbs.evaluate import read_settings
     from burnish.verbs.generate import Generation
     from burnish.verbs.generate import generate as write_answers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from burnish.credit.settings import CreditSettings
-from burnish.losses.policy.settings import Capped, Clipped, PolicyGradientSettings, Soft
+from burnish.losses.policy.settings import Capped, Clipped, PolicyGradientOptions, Soft
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,62 +19,64 @@ class Algorithm:
     """What makes an algorithm of rewarded responses."""
 
     credit: CreditSettings
-    loss: PolicyGradientSettings
+    loss: PolicyGradientOptions
     paper: str
 
 
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
     {
-        "grpo": Algorithm(CreditSettings(), PolicyGradientSettings(aggregation="sequence"), "arXiv 2402.03300"),
+        "grpo": Algorithm(CreditSettings(), PolicyGradientOptions(loss_aggregation="sequence"), "arXiv 2402.03300"),
         "dr_grpo": Algorithm(
-            CreditSettings(scale="none"),
-            PolicyGradientSettings(aggregation="fixed", fixed_length=1),
+            CreditSettings(advantage_scale="none"),
+            PolicyGradientOptions(loss_aggregation="fixed", fixed_length=1),
             "arXiv 2503.20783",
         ),
-        "dapo": Algorithm(CreditSettings(), PolicyGradientSettings(clip=Clipped(0.2, 0.28)), "arXiv 2503.14476"),
+        "dapo": Algorithm(CreditSettings(), PolicyGradientOptions(clip=Clipped(0.2, 0.28)), "arXiv 2503.14476"),
         "gspo": Algorithm(
             CreditSettings(),
-            PolicyGradientSettings(ratio="sequence", clip=Clipped(3e-4, 4e-4), aggregation="sequence"),
+            PolicyGradientOptions(ratio_level="sequence", clip=Clipped(3e-4, 4e-4), loss_aggregation="sequence"),
             "arXiv 2507.18071",
         ),
-        "cispo": Algorithm(CreditSettings(), PolicyGradientSettings(clip=Capped(5.0)), "arXiv 2506.13585"),
+        "cispo": Algorithm(CreditSettings(), PolicyGradientOptions(clip=Capped(5.0)), "arXiv 2506.13585"),
         "sapo": Algorithm(
-            CreditSettings(), PolicyGradientSettings(clip=Soft(), aggregation="sequence"), "arXiv 2511.20347"
+            CreditSettings(), PolicyGradientOptions(clip=Soft(), loss_aggregation="sequence"), "arXiv 2511.20347"
         ),
         "gmpo": Algorithm(
             CreditSettings(),
-            PolicyGradientSettings(ratio="sequence", clip=Clipped(1.0, 1e9, token_limit=0.4), aggregation="sequence"),
+            PolicyGradientOptions(
+                ratio_level="sequence", clip=Clipped(1.0, 1e9, token_log_ratio_limit=0.4), loss_aggregation="sequence"
+            ),
             "arXiv 2507.20673",
         ),
         "rloo": Algorithm(
-            CreditSettings(baseline="leave_one_out", scale="none"),
-            PolicyGradientSettings(aggregation="fixed", fixed_length=1),
+            CreditSettings(baseline="leave_one_out", advantage_scale="none"),
+            PolicyGradientOptions(loss_aggregation="fixed", fixed_length=1),
             "arXiv 2402.14740",
         ),
         "gdpo": Algorithm(
-            CreditSettings(baseline="none", scale="whiten", combination="normalised_sum"),
-            PolicyGradientSettings(aggregation="sequence"),
+            CreditSettings(baseline="none", advantage_scale="whiten", reward_combination="normalized_sum"),
+            PolicyGradientOptions(loss_aggregation="sequence"),
             "arXiv 2601.05242",
         ),
         "reinforce_pp": Algorithm(
-            CreditSettings(baseline="none", scale="whiten"), PolicyGradientSettings(), "arXiv 2501.03262"
+            CreditSettings(baseline="none", advantage_scale="whiten"), PolicyGradientOptions(), "arXiv 2501.03262"
         ),
     }
 )
 """By name. Dr. GRPO's length is a recipe's `max_new_tokens`: see `algorithm`."""
 
 
-def algorithm(name: str, *, max_new_tokens: int, updates: int = 1) -> Algorithm:
+def algorithm(name: str, *, max_new_tokens: int, updates_per_batch: int = 1) -> Algorithm:
     """An algorithm for a recipe.
 
     Args:
         name: one of `ALGORITHMS`.
         max_new_tokens: most tokens of a response, by which Dr. GRPO divides every one.
-        updates: optimiser steps that learn from one batch of rollouts. With several, old log-probabilities are those
-            that the sampler reported.
+        updates_per_batch: optimiser steps that learn from one batch of rollouts. With several, old log-probabilities
+            are those that the sampler reported.
     """
     chosen = ALGORITHMS[name]
-    loss = replace(chosen.loss, old="own" if updates == 1 else "sampler")
+    loss = replace(chosen.loss, old_logprobs="policy" if updates_per_batch == 1 else "sampler")
     if name == "dr_grpo":
         loss = replace(loss, fixed_length=max_new_tokens)
     return replace(chosen, loss=loss)

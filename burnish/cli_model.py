@@ -180,7 +180,9 @@ def generate(
     output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Such as responses=8, temperature=0.7, max_new_tokens=512."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Such as responses_per_prompt=8, temperature=0.7, max_new_tokens=512."
+        ),
     ] = None,
     base: Base = None,
 ) -> None:

@@ -23,7 +23,7 @@ parser.add_argument("model")
 parser.add_argument("questions")
 parser.add_argument("--steps", type=int, default=20)
 parser.add_argument("--prompts-per-step", type=int, default=8)
-parser.add_argument("--responses", type=int, default=8)
+parser.add_argument("--responses-per-prompt", type=int, default=8)
 parser.add_argument("--max-new-tokens", type=int, default=24)
 parser.add_argument("--learning-rate", type=float, default=1e-6)
 parser.add_argument("--seed", type=int, default=0)
@@ -71,11 +71,11 @@ def reward_of(said: str, answer: str) -> float:
 @torch.no_grad()
 def write(prompt: list[int], step: int, key: int) -> list[list[int]]:
     """The responses to a prompt, each to its end token or the most tokens: draws through the inverse distribution."""
-    written: list[list[int]] = [[] for _ in range(arguments.responses)]
-    tokens = torch.tensor([prompt] * arguments.responses)
+    written: list[list[int]] = [[] for _ in range(arguments.responses_per_prompt)]
+    tokens = torch.tensor([prompt] * arguments.responses_per_prompt)
     for place in range(arguments.max_new_tokens):
         ends = model(tokens, use_cache=False).logits[:, -1].float().softmax(-1).cumsum(-1)
-        numbers = torch.tensor([[uniform(step, key, index, place)] for index in range(arguments.responses)])
+        numbers = torch.tensor([[uniform(step, key, index, place)] for index in range(arguments.responses_per_prompt)])
         chosen = (ends <= numbers * ends[:, -1:]).sum(-1, keepdim=True)
         for response, token in zip(written, chosen[:, 0].tolist(), strict=True):
             if not response or response[-1] != tokenizer.eos_token_id:
@@ -119,7 +119,7 @@ for step in range(arguments.steps):
         for response, advantage in zip(responses, advantages_of(rewards), strict=True):
             logprob = logprobs(prompt, response)
             ratio = torch.exp(logprob - logprob.detach())  # 1 with one update; its gradient is that of the logarithm
-            share = -(ratio * advantage).mean() / (len(groups) * arguments.responses)
+            share = -(ratio * advantage).mean() / (len(groups) * arguments.responses_per_prompt)
             share.backward()
             loss += share.item()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()

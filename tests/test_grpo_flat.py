@@ -62,7 +62,7 @@ def source(policy: Policy, rows: list[dict[str, str]]) -> RolloutSource:
         lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
         Learning(Credit.of(chosen.credit), PolicyGradient.of(chosen.loss), needs_reference=False),
         params=SamplingParams(max_new_tokens=MOST),
-        settings=RolloutSettings(groups_per_step=PROMPTS, responses=RESPONSES),
+        settings=RolloutSettings(groups_per_step=PROMPTS, responses_per_prompt=RESPONSES),
         max_steps=STEPS,
     )
     assert isinstance(method.source, RolloutSource)
@@ -74,7 +74,7 @@ def test_the_flat_twin_has_the_same_curve(tmp_path):
     rows = [{name: str(row[name]) for name in ("question", "answer")} for row in builtin_rows("math", count=5)]
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    options = {"steps": STEPS, "prompts-per-step": PROMPTS, "responses": RESPONSES, "max-new-tokens": MOST}
+    options = {"steps": STEPS, "prompts-per-step": PROMPTS, "responses-per-prompt": RESPONSES, "max-new-tokens": MOST}
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, str(SCRIPT), str(tmp_path / "model"), str(questions), "--learning-rate", "1e-3", *given]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout

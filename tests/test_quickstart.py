@@ -21,7 +21,7 @@ SHORT += ["sft.eval_every=null", "sft.evaluation.generations=3", "sft.evaluation
 SHORT += ["prefer.max_steps=1", "prefer.data=builtin:preferences#20", "prefer.eval_data=builtin:preferences/test#4"]
 SHORT += ["prefer.evaluation.generations=3", "prefer.evaluation.max_new_tokens=4"]
 SHORT += ["rl.max_steps=1", "rl.data=builtin:math#10", "rl.eval_data=builtin:math/test#4", "rl.groups_per_step=2"]
-SHORT += ["rl.responses=2", "rl.max_new_tokens=4", "rl.eval_prompts=3", "rl.workers=1"]
+SHORT += ["rl.responses_per_prompt=2", "rl.max_new_tokens=4", "rl.evaluation.prompts=3", "rl.reward_workers=1"]
 
 
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

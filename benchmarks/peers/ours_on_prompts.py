@@ -63,7 +63,7 @@ def _settings(case: Case, contender: Contender, model: Path, rows: Path) -> dict
         "data": str(rows),
         "reward": f"{rl_reward.__file__}:vowels",
         "algorithm": "grpo",
-        "responses": RESPONSES,
+        "responses_per_prompt": RESPONSES,
         "groups_per_step": case.rows_per_step,
         "max_new_tokens": WRITTEN,
         "learning_rate": LEARNING_RATE,

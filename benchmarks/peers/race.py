@@ -93,12 +93,12 @@ def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, Practice]:
         "data": "builtin:math",
         "eval_data": "builtin:math/test",
         "reward": "number",
-        "responses": RESPONSES,
+        "responses_per_prompt": RESPONSES,
         "groups_per_step": GROUPS,
         "max_new_tokens": WRITTEN,
         "max_steps": STEPS,
         "eval_every": EVERY,
-        "eval_prompts": EXAMINED,
+        "evaluation": {"prompts": EXAMINED},
         "learning_rate": LEARNING_RATE,
     }
     origins = stage_recipe("rl", settings, output=str(output))

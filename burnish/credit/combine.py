@@ -20,7 +20,7 @@ def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination)
     Args:
         parts: [n, K] for each group: K rewards of each response; nan: not judged by it.
         weights: [K].
-        combination: sum: Σ_k w_k R_k, and what varies most in it decides. normalised_sum: each reward first becomes of
+        combination: sum: Σ_k w_k R_k, and what varies most in it decides. normalized_sum: each reward first becomes of
             mean 0 and deviation 1 within its group, so that none drowns another (GDPO, Liu et al. 2026, arXiv
             2601.05242, which then whitens over the batch: scale whiten).
 
@@ -33,7 +33,7 @@ def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination)
 
 def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> Tensor:
     """[n, K] what each reward adds to a response's comparison with its group: w_k (R_k − mean R_k), under
-    normalised_sum divided by the deviation of R_k. Where every reward judged, they add up to the combined reward minus
+    normalized_sum divided by the deviation of R_k. Where every reward judged, they add up to the combined reward minus
     its group's mean.
 
     Args:
@@ -52,9 +52,9 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _compared(group: Tensor, combination: Combination) -> Tensor:
-    """[n, K] each reward minus its mean, and under normalised_sum divided by its deviation."""
+    """[n, K] each reward minus its mean, and under normalized_sum divided by its deviation."""
     rewards = list(group.unbind(dim=1))
     differences = [compared(each) for each in rewards]
-    if combination == "normalised_sum":
+    if combination == "normalized_sum":
         differences = scaled(differences, rewards, "group")
     return torch.stack(differences, dim=1)

@@ -56,10 +56,12 @@ def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor
             nan: not judged.
     """
     rewards = [_rewards(group) for group in groups] if worth is None else [each.double() for each in worth]
-    if rule.sequence_beta:
-        rewards = [each - rule.sequence_beta * _divergences(group) for each, group in zip(rewards, groups, strict=True)]
+    if rule.reward_kl_coef:
+        rewards = [
+            each - rule.reward_kl_coef * _divergences(group) for each, group in zip(rewards, groups, strict=True)
+        ]
     compared = [BASELINES[rule.baseline](each) for each in rewards]
-    advantages = scaled(compared, rewards, rule.scale)
+    advantages = scaled(compared, rewards, rule.advantage_scale)
     credited = [_group(group, each, rule) for group, each in zip(groups, advantages, strict=True)]
     unjudged = sum(int(each.isnan().sum()) for each in rewards)
     return Credited(tuple(group for group in credited if group is not None), unjudged)
@@ -96,8 +98,8 @@ def _group(group: Group, advantages: Tensor, rule: CreditSettings) -> Group | No
 def _spread(response: Response, advantage: float, rule: CreditSettings) -> Tensor:
     """[R] float32, the response's advantage for each of its tokens."""
     same = torch.full((len(response.tokens),), advantage, dtype=torch.float64)
-    shaped = kl_shaped(same, *_two_logprobs(response), rule.token_beta) if rule.token_beta else same
-    return shaped.float()
+    beta = rule.advantage_kl_coef
+    return (kl_shaped(same, *_two_logprobs(response), beta) if beta else same).float()
 
 
 def _two_logprobs(response: Response) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ class Pairing(PairingSettings):
         ranked = sorted(judged, key=lambda each: -each[1])
         if self.form == "verdicts":
             if judged:
-                yield _group(group, [(response, float(value >= self.pass_at)) for response, value in judged])
+                yield _group(group, [(response, float(value >= self.success_threshold)) for response, value in judged])
         elif alike([value for _, value in ranked]):
             return
         elif self.form == "ranking":

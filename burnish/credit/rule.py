@@ -23,7 +23,7 @@ class Rule(Protocol):
         """Whether responses to one prompt are compared with each other, so that equal ones teach nothing."""
 
     @property
-    def combination(self) -> Combination:
+    def reward_combination(self) -> Combination:
         """How several rewards become what a response is worth."""
 
     def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:

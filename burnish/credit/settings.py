@@ -10,32 +10,32 @@ from typing import Literal
 
 Baseline = Literal["group", "leave_one_out", "none"]
 Scale = Literal["group", "batch", "whiten", "none"]
-Combination = Literal["sum", "normalised_sum"]
+Combination = Literal["sum", "normalized_sum"]
 Form = Literal["best_worst", "all", "ranking", "verdicts"]
 
 
 @dataclass(frozen=True, slots=True)
 class CreditSettings:
-    """A rule of credit. GRPO's is the default; `baseline="leave_one_out", scale="none"` is RLOO's."""
+    """A rule of credit. GRPO's is the default; `baseline="leave_one_out", advantage_scale="none"` is RLOO's."""
 
     baseline: Baseline = "group"
-    scale: Scale = "group"
-    combination: Combination = "sum"
+    advantage_scale: Scale = "group"
+    reward_combination: Combination = "sum"
     """How several rewards become one, before the baseline."""
-    sequence_beta: float = 0.0
+    reward_kl_coef: float = 0.0
     """β of the divergence that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
-    token_beta: float = 0.0
+    advantage_kl_coef: float = 0.0
     """β of the divergence that is subtracted from every token's advantage; see `shaping.kl_shaped`."""
 
     @property
     def needs_reference(self) -> bool:
         """Whether responses must have `reference_logprobs`."""
-        return bool(self.sequence_beta or self.token_beta)
+        return bool(self.reward_kl_coef or self.advantage_kl_coef)
 
     @property
     def compares(self) -> bool:
         """Whether responses to one prompt are compared with each other."""
-        return self.baseline != "none" or self.combination != "sum"
+        return self.baseline != "none" or self.reward_combination != "sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class PairingSettings:
     """best_worst: one pair of a prompt, the first of the best and the last of the worst. all: every pair whose worth
     differs. ranking: all judged responses, best first, where not all are equal (those that are stay in the order in
     which they were written). verdicts: all judged responses, each with the reward 1 or 0."""
-    pass_at: float = 0.5
+    success_threshold: float = 0.5
     """Worth from which on a verdict is 1."""
     needs_reference: bool = True
-    combination: Combination = "sum"
+    reward_combination: Combination = "sum"
 
     @property
     def compares(self) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def kl_shaped(advantages: Tensor, logprobs: Tensor, reference_logprobs: Tensor, beta: float) -> Tensor:
+def kl_shaped(advantages: Tensor, logprobs: Tensor, reference_logprobs: Tensor, kl_coef: float) -> Tensor:
     """A_t − β (log π(y_t) − log π_ref(y_t)), as a detached reward of the token that it falls on (discount 0).
 
     Its expected policy gradient is that of −β Σ_t KL(π ‖ π_ref) where prefixes are held fixed: E[(log π − log π_ref)
@@ -18,9 +18,9 @@ def kl_shaped(advantages: Tensor, logprobs: Tensor, reference_logprobs: Tensor, 
         advantages: [R].
         logprobs: [R] nats, of the policy that wrote the tokens; a constant.
         reference_logprobs: [R] nats.
-        beta: nats of reward per nat of divergence.
+        kl_coef: nats of reward per nat of divergence.
     """
-    return advantages - beta * (logprobs - reference_logprobs)
+    return advantages - kl_coef * (logprobs - reference_logprobs)
 
 
 def sequence_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:

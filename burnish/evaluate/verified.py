@@ -33,7 +33,7 @@ class VerifiedExam:
     judge: Judging
     decode: Decode
     """Tokens of a response → its text."""
-    pass_at: float
+    success_threshold: float
     """Reward from which on a response is right."""
 
     def examine(self, policy: Policy) -> Findings:
@@ -53,7 +53,10 @@ class VerifiedExam:
         judged = [verdict.reward for verdict in verdicts if isinstance(verdict.reward, float)]
         figures = {"unjudged_share": 1 - len(judged) / len(verdicts)}
         if judged:
-            figures |= {"reward": mean(judged), "accuracy": mean([float(each >= self.pass_at) for each in judged])}
+            figures |= {
+                "reward": mean(judged),
+                "accuracy": mean([float(each >= self.success_threshold) for each in judged]),
+            }
         parts: dict[str, list[float]] = {}
         for name, outcome in (part for verdict in verdicts for part in verdict.parts.items()):
             if isinstance(outcome, float):
@@ -61,6 +64,6 @@ class VerifiedExam:
         return figures | {f"reward/{name}": mean(values) for name, values in parts.items()}
 
     def _sample(self, row: int, answer: Answer, verdict: Verdict) -> Sample:
-        correct = verdict.reward >= self.pass_at if isinstance(verdict.reward, float) else None
+        correct = verdict.reward >= self.success_threshold if isinstance(verdict.reward, float) else None
         reference = None if answer.reference is None else str(answer.reference)
         return Sample(row, answer.asked, answer.text, reference, correct)

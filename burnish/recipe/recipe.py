@@ -124,8 +124,9 @@ class Recipe(Settings):
         for stage in self.stages:
             if exact and stage.rl is not None and stage.rl.corrects_rounding_alone:
                 raise ValueError(
-                    f"correction has no effect with dtype: {self.dtype}: responses are written with the trainer's own "
-                    "weights, and their log-probabilities differ by rounding alone; remove it"
+                    f"policy_gradient.importance_correction has no effect with dtype: {self.dtype}: responses are "
+                    "written with the trainer's own weights, and their log-probabilities differ by rounding alone; "
+                    "remove it"
                 )
         return self
 
@@ -133,7 +134,7 @@ class Recipe(Settings):
 NOT_IDENTITY = frozenset(
     {
         "log_every",
-        "samples_every",
+        "log_samples_every",
         "checkpoint_every",
         "checkpoints.keep_last",
         "output",
@@ -141,7 +142,7 @@ NOT_IDENTITY = frozenset(
         "project",
         "run_name",
         "dry_run",
-        "workers",
+        "reward_workers",
     }
 )
 """Keys of a recipe, or of a stage of it, that may differ when a run is resumed: they cannot change its weights."""

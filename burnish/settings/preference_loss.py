@@ -147,11 +147,11 @@ class OnlinePreference(PreferenceLoss):
             )
         return self
 
-    def pairing(self, pass_at: float) -> PairingSettings:
+    def pairing(self, success_threshold: float) -> PairingSettings:
         """How graded responses become what the loss learns from."""
         forms: dict[Data, Form] = {Data.RANKING: "ranking", Data.SCORED: "ranking", Data.VERDICT: "verdicts"}
         form = forms.get(self.preference.data, self.pairs or "best_worst")
-        return PairingSettings(form, pass_at, self.preference.reference)
+        return PairingSettings(form, success_threshold, self.preference.reference)
 
 
 def _options(name: str) -> dict[str, Any]:

@@ -80,8 +80,8 @@ class RolloutSource:
         wanted = max(1, round(self.epochs * len(self.prompts)))
         self._num_steps = self.max_steps or math.ceil(wanted / self.settings.groups_per_step)
         self._draws = Draws(len(self.prompts), self.seed, self.curriculum)
-        replayed = self.settings.replayed
-        self._buffer = None if replayed is None else Buffer(replayed, self.seed)
+        replay = self.settings.replay
+        self._buffer = None if replay is None else Buffer(replay, self.seed)
         self._step = 0
         self._pending: deque[tuple[Group, ...]] = deque()
         self._figures: dict[str, float] = {}
@@ -138,12 +138,12 @@ class RolloutSource:
     def _batch(self) -> Iterator[tuple[Group, ...]]:
         """Tries prompts until there are groups enough for the updates, or too many were tried."""
         settings = self.settings
-        updates = min(settings.updates, self._num_steps - self._step)
+        updates = min(settings.updates_per_batch, self._num_steps - self._step)
         again = [] if self._buffer is None else self._buffer.draw(settings.groups_per_step * updates, self._step)
         wanted = settings.groups_per_step * updates - len(again)
         kept: list[Tried] = []
         self.newest, seconds = [], [0.0, 0.0]
-        while len(kept) < wanted and len(self.newest) < settings.most_draws * wanted:
+        while len(kept) < wanted and len(self.newest) < settings.max_resamples * wanted:
             tried = self._try(wanted - len(kept), seconds)
             self.newest += tried
             kept += [each for each in tried if self._teaches(each)]
@@ -155,9 +155,9 @@ class RolloutSource:
             ages = [float(self._step - step) for step, _ in again]
             self._figures |= {"replayed": float(len(again)), "replayed_age": mean(ages)}
             self._buffer.add(self._step, lessons if kept else [])
-        every = settings.samples_every
-        if self._step // every != (self._step - settings.updates) // every:
-            self._samples = shown(self.newest, learned, self.weights, self.rule.combination)
+        every = settings.log_samples_every
+        if self._step // every != (self._step - settings.updates_per_batch) // every:
+            self._samples = shown(self.newest, learned, self.weights, self.rule.reward_combination)
         size = math.ceil(len(lessons) / updates)
         starts = range(0, len(lessons), size)
         for number, start in enumerate(starts):
@@ -175,19 +175,19 @@ class RolloutSource:
         lessons = self.rule.lessons(groups, [self._worth(each) for each in chosen])
         if not lessons:
             raise _unjudged(self.newest)
-        if not self.settings.mask_cut:
+        if not self.settings.mask_truncated:
             return lessons
         return [tuple(_without_cut(group) for group in lesson) for lesson in lessons]
 
     def _worth(self, tried: Tried) -> torch.Tensor:
         """[n] float64, what responses are worth; nan: not judged."""
-        if self.rule.combination == "sum":
+        if self.rule.reward_combination == "sum":
             return tried.worth
         weights = torch.tensor(list(self.weights.values()), dtype=torch.float64)
-        return combined([tried.outcomes(list(self.weights))], weights, self.rule.combination)[0]
+        return combined([tried.outcomes(list(self.weights))], weights, self.rule.reward_combination)[0]
 
     def _teaches(self, tried: Tried) -> bool:
-        if self.settings.mask_cut and all(response.finish == "length" for response in tried.group.responses):
+        if self.settings.mask_truncated and all(response.finish == "length" for response in tried.group.responses):
             return False
         if not self.settings.drops:
             return bool(tried.rewards)
@@ -199,14 +199,16 @@ class RolloutSource:
         first, began = self._draws.position, time.perf_counter()
         rows = self._draws.take(count)
         prompts = [Prompt(self.prompts[row].tokens, first + place) for place, row in enumerate(rows)]
-        groups = self.sampler.sample(prompts, self.settings.responses, self.params, step=self._step)
+        groups = self.sampler.sample(prompts, self.settings.responses_per_prompt, self.params, step=self._step)
         written = time.perf_counter()
         tried = self._judged(rows, groups)
         seconds[0] += written - began
         seconds[1] += time.perf_counter() - written
         for each in tried:
             if each.rewards:
-                self._draws.tell(each.row, mean([float(reward >= self.settings.pass_at) for reward in each.rewards]))
+                self._draws.tell(
+                    each.row, mean([float(reward >= self.settings.success_threshold) for reward in each.rewards])
+                )
         return tried
 
     def _judged(self, rows: Sequence[int], groups: Sequence[Group]) -> list[Tried]:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Replaying:
-    """How much is learned again. Example: ``Replaying(groups=256, share=0.25)``."""
+    """How much is learned again. Example: ``Replaying(groups=256, fraction=0.25)``."""
 
     groups: int
     """Lessons that are kept, the newest ones."""
-    share: float
+    fraction: float
     """Of a batch's lessons, how many are from earlier ones; above 0, below 1."""
 
     def count(self, wanted: int) -> int:
         """Of so many lessons, those from earlier batches if there are enough."""
-        return min(wanted - 1, int(self.share * wanted + 0.5))
+        return min(wanted - 1, int(self.fraction * wanted + 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +25,20 @@ class RolloutSettings:
 
     groups_per_step: int
     """Prompts of one optimiser step."""
-    responses: int
+    responses_per_prompt: int
     """To each prompt."""
-    updates: int = 1
+    updates_per_batch: int = 1
     """Optimiser steps that learn from one batch of rollouts, each from its own groups."""
-    most_draws: int = 4
+    max_resamples: int = 4
     """Prompts that are tried for each one that is wanted, before a batch goes on with fewer groups."""
-    pass_at: float = 0.5
+    success_threshold: float = 0.5
     """Reward from which on a response counts as right in pass rates."""
     drops: bool = True
     """Whether groups in which no response is better than another are replaced; False: credit does not compare within
     groups, and all of them teach."""
-    samples_every: int = 10
+    log_samples_every: int = 10
     """Steps between those whose responses are shown."""
-    mask_cut: bool = False
+    mask_truncated: bool = False
     """Whether responses that reached the limit of tokens are compared, and not learned from."""
-    replayed: Replaying | None = None
+    replay: Replaying | None = None
     """How much is learned from again; None: nothing."""

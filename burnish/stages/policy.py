@@ -34,7 +34,7 @@ def open_policy(opener: Opener) -> Policy:
         add_tokens=stage.tokens_to_add,
         judging=stage.judging(recipe.seed) if isinstance(stage, Reward) else None,
     )
-    return replace(policy, temperature=stage.temperature) if isinstance(stage, Rl) else policy
+    return replace(policy, temperature=stage.sampling.temperature) if isinstance(stage, Rl) else policy
 
 
 def device_of(recipe: Recipe) -> torch.device:

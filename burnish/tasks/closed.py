@@ -1,4 +1,4 @@
-"""Questions with one right answer: exact, normalised, regular expression, choice, number.
+"""Questions with one right answer: exact, normalized, regular expression, choice, number.
 
 Beside `mathematics`. Each record says in its docstring when an answer is right; it is then 1, otherwise 0.
 """
@@ -43,17 +43,17 @@ class ExactReward(Reward):
         return text_reference(answer)
 
 
-class NormalisedReward(Reward):
-    """1 if the answer is the reference but for case, punctuation, articles and white space.
+class NormalizedReward(Reward):
+    """1 if the response is the reference but for case, punctuation, articles and white space.
 
     A reference may be a list: any of its texts is right. Letters are compared as they are: look-alikes differ.
     """
 
-    name: Literal["normalised"] = "normalised"
+    name: Literal["normalized"] = "normalized"
 
     def score(self, answer: Answer) -> bool:
-        said = normalised(after_thoughts(answer.text))
-        return bool(said) and said in {normalised(each) for each in _texts(answer)}
+        said = normalized(after_thoughts(answer.text))
+        return bool(said) and said in {normalized(each) for each in _texts(answer)}
 
     def known_good(self, answer: Answer) -> str | None:
         return _texts(answer)[0]
@@ -68,8 +68,17 @@ class RegexReward(Reward):
     name: Literal["regex"] = "regex"
     pattern: str | None = None
     """The expression; null: the row's reference is it."""
-    where: Literal["whole", "anywhere"] = "whole"
-    """Whether all of the response must match (white space at its ends does not count), or a part of it."""
+    match: Literal["fullmatch", "search"] = "fullmatch"
+    """fullmatch: all of the response must match; white space at its ends does not count. search: a part of it."""
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _where_is_of_rows(cls, given: object) -> object:
+        if isinstance(given, str):
+            raise ValueError(  # noqa: TRY004 (pydantic reads no other)
+                "where says which rows are judged ({column: value}); how responses are matched is match"
+            )
+        return given
 
     @field_validator("pattern")
     @classmethod
@@ -87,7 +96,7 @@ class RegexReward(Reward):
             raise UnusableRow(f"the reference is no regular expression: {error}") from error
         if in_thought(answer.text):
             return False
-        found = pattern.fullmatch(answer.text.strip()) if self.where == "whole" else pattern.search(answer.text)
+        found = pattern.fullmatch(answer.text.strip()) if self.match == "fullmatch" else pattern.search(answer.text)
         return found is not None
 
 
@@ -175,14 +184,14 @@ class NumberReward(Reward):
         return next((written[form] for form in FORMS if form in self.forms and form in written), final)
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Lower case, without punctuation and articles, one space between words."""
     return spaced(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)))
 
 
 def _texts(answer: Answer) -> list[str]:
     if isinstance(answer.reference, list | tuple):
-        texts = [each for each in answer.reference if isinstance(each, str) and normalised(each)]
+        texts = [each for each in answer.reference if isinstance(each, str) and normalized(each)]
         if texts:
             return texts
     return [text_reference(answer)]

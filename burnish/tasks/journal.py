@@ -70,12 +70,12 @@ class Journal:
         """The verdicts under a key; None: nobody has asked."""
         return self._known.get(key)
 
-    def write(self, key: str, part: str, outcomes: Sequence[Outcome]) -> None:
+    def write(self, key: str, metric: str, outcomes: Sequence[Outcome]) -> None:
         """Keeps them, unless one is a failure. What was written is safe from kill -9. The first verdict stays."""
         numbers = [each for each in outcomes if not isinstance(each, Failure)]
         if len(numbers) < len(outcomes) or key in self._known:
             return
-        rest = (json.dumps({"key": key, "part": part, "verdicts": numbers}) + "\n").encode()
+        rest = (json.dumps({"key": key, "metric": metric, "verdicts": numbers}) + "\n").encode()
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         self._known[key] = numbers

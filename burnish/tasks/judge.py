@@ -1,8 +1,8 @@
 """Groups of answers in, verdicts out: what a source of rollouts calls.
 
-The top of `burnish.tasks`. Rewards are asked in worker processes; those with a condition once the parts that they
-depend on are known; those with a journal only where it does not know already. The result does not depend on how many
-workers there are, or on who was faster.
+The top of `burnish.tasks`. Rewards are asked in worker processes; those with a condition once the rewards that they
+depend on are known; those with ``cache`` only where the journal does not know already. The result does not depend on
+how many workers there are, or on who was faster.
 
     with Judge(read_rewards("math")) as judge:
         [[verdict]] = judge([[Answer("2 + 2?", "It is 4.", reference="4")]])
@@ -49,7 +49,7 @@ class Judge:
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, MOST_WORKERS))
     """Processes; started when there is work."""
     journal: Journal | None = None
-    """Where rewards with ``journal: true`` are kept; None: nowhere. Closed by its owner."""
+    """Where rewards with ``cache: true`` are kept; None: nowhere. Closed by its owner."""
     _pool: Pool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Judge:
     def _depth(self, part: int) -> int:
         """How many conditions stand before a reward."""
         when = self.rewards[part].when
-        return 0 if when is None else 1 + self._depth([reward.key for reward in self.rewards].index(when.part))
+        return 0 if when is None else 1 + self._depth([reward.key for reward in self.rewards].index(when.metric))
 
     def _named(self, parts: dict[int, Outcome]) -> dict[str, Outcome]:
         """By part's name, in the recipe's order."""
@@ -130,7 +130,7 @@ class Judge:
 
         def told(job: Job, part: int, outcomes: list[Outcome]) -> None:
             key = keys[job.place, part]
-            if self.journal is not None and self.rewards[part].journal:
+            if self.journal is not None and self.rewards[part].cache:
                 self.journal.write(key, self.rewards[part].key, outcomes)
             fill(key, outcomes)
 
@@ -148,5 +148,5 @@ class Judge:
     def _key(self, at: int, part: int, together: Sequence[Answer]) -> str:
         """Names a question: by its content where that is journalled, otherwise by its place."""
         reward = self.rewards[part]
-        journalled = reward.journal and self.journal is not None
+        journalled = reward.cache and self.journal is not None
         return content_key(reward, together) if journalled else f"unit {at} part {part}"

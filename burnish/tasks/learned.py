@@ -26,19 +26,19 @@ class ModelReward(Reward):
     name: Literal["reward_model"] = "reward_model"
     model: str
     """A reward model of answers: a run, a folder, or a hub name."""
-    of: str | None = None
+    output: str | None = None
     """Of several scores, the one that counts; null: the only one, or as weights say."""
     weights: dict[str, float] = Field(default_factory=dict)
     """Of several scores, what each counts in the sum; those that are not named count nothing."""
-    deadline: Seconds = 60.0
+    timeout: Seconds = 60.0
     """Seconds for one answer, after which its process is killed."""
     _judge: LearnedJudge | None = PrivateAttr(None)
     _content: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_way(self) -> ModelReward:
-        if self.of is not None and self.weights:
-            raise ValueError("of names one score and weights several; give one of them")
+        if self.output is not None and self.weights:
+            raise ValueError("output names one score and weights several; give one of them")
         return self
 
     @property
@@ -64,7 +64,7 @@ class ModelReward(Reward):
         """
         from burnish.tasks.learned_judge import LearnedJudge  # torch takes seconds, and other rewards need none
 
-        self._judge = LearnedJudge.open(self.model, self.of, self.weights)
+        self._judge = LearnedJudge.open(self.model, self.output, self.weights)
 
     def score(self, answer: Answer) -> float:
         assert self._judge is not None, "a reward is prepared before its first answer"

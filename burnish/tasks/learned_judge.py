@@ -33,7 +33,7 @@ class LearnedJudge:
     """[K] float64"""
 
     @classmethod
-    def open(cls, model: str, of: str | None, weights: Mapping[str, float]) -> Self:
+    def open(cls, model: str, output: str | None, weights: Mapping[str, float]) -> Self:
         """Loads it, onto the CPU and for one thread: there are several workers.
 
         Raises:
@@ -49,7 +49,7 @@ class LearnedJudge:
                 rule="a reward is what a reward model says of whole answers",
                 remedy="name a run of burnish reward, or another model for sequence classification",
             )
-        counts = torch.tensor(_counts(model, judging, of, weights), dtype=torch.float64)
+        counts = torch.tensor(_counts(model, judging, output, weights), dtype=torch.float64)
         return cls(open_named(named, device=torch.device("cpu"), may_judge=True), counts)
 
     @torch.no_grad()
@@ -84,23 +84,25 @@ def _message(said: dict[str, object]) -> Message:
     return Message(role, None if content is None else str(content), said)
 
 
-def _counts(model: str, judging: Judging, of: str | None, weights: Mapping[str, float]) -> list[float]:
+def _counts(model: str, judging: Judging, output: str | None, weights: Mapping[str, float]) -> list[float]:
     """What each number counts."""
-    if judging.outputs == 1 and of is None and not weights:
+    if judging.outputs == 1 and output is None and not weights:
         return [1.0]
-    asked = {of: 1.0} if of is not None else dict(weights)
+    asked = {output: 1.0} if output is not None else dict(weights)
     has = ", ".join(judging.names) or "none with a name"
     if not asked:
         raise RecipeError(
             given=f"reward_model: {model}, which gives {judging.outputs} numbers",
             rule="a reward is one number",
-            remedy=f"name one of its scores ({has}) by of, or give weights",
+            remedy=f"name one of its scores ({has}) by output, or give weights",
         )
     unknown = [name for name in asked if name not in judging.names]
     if unknown:
         raise RecipeError(
             given=f"the score {unknown[0]} of reward_model: {model}",
             rule=f"its scores are: {has}",
-            remedy="correct the name" if judging.names else "remove of and weights, or name the numbers in id2label",
+            remedy="correct the name"
+            if judging.names
+            else "remove output and weights, or name the numbers in id2label",
         )
     return [asked.get(name, 0.0) for name in judging.names]

@@ -59,7 +59,7 @@ class OverlongReward(Reward):
     """
 
     name: Literal["overlong"] = "overlong"
-    most: Annotated[int, Field(gt=0)]
+    max_length: Annotated[int, Field(gt=0)]
     """L, the limit."""
     buffer: Annotated[int, Field(gt=0)]
     """C, over which the punishment grows."""
@@ -67,8 +67,8 @@ class OverlongReward(Reward):
 
     @model_validator(mode="after")
     def _buffer_fits(self) -> OverlongReward:
-        if self.buffer > self.most:
-            raise ValueError(f"buffer ({self.buffer}) is at most the limit, most ({self.most})")
+        if self.buffer > self.max_length:
+            raise ValueError(f"buffer ({self.buffer}) is at most the limit, max_length ({self.max_length})")
         return self
 
     @property
@@ -76,16 +76,16 @@ class OverlongReward(Reward):
         return False
 
     def score(self, answer: Answer) -> float:
-        over = length(answer, self.unit) - (self.most - self.buffer)
+        over = length(answer, self.unit) - (self.max_length - self.buffer)
         return -min(1.0, max(0, over) / self.buffer)
 
 
 class LengthReward(Reward):
-    """1 at the target length, falling linearly to 0 at a distance of `slack`."""
+    """1 at the target length, falling linearly to 0 at a distance of `tolerance`."""
 
     name: Literal["length"] = "length"
     target: Annotated[int, Field(gt=0)]
-    slack: Annotated[int, Field(gt=0)]
+    tolerance: Annotated[int, Field(gt=0)]
     """The distance at which nothing is left."""
     unit: Unit = "tokens"
 
@@ -94,7 +94,7 @@ class LengthReward(Reward):
         return False
 
     def score(self, answer: Answer) -> float:
-        return max(0.0, 1 - abs(length(answer, self.unit) - self.target) / self.slack)
+        return max(0.0, 1 - abs(length(answer, self.unit) - self.target) / self.tolerance)
 
 
 class RepetitionReward(Reward):

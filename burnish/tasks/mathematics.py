@@ -57,7 +57,7 @@ class MathReward(Reward):
     """1 if the final answer is the reference's, otherwise 0."""
 
     name: Literal["math"] = "math"
-    deadline: Seconds = 5.0
+    timeout: Seconds = 5.0
     forms: tuple[Form, ...] = FORMS
     """Where final answers may stand: boxed, hashes, phrase, number; the strongest that occurs counts."""
 

@@ -34,7 +34,7 @@ class OwnReward(Reward):
 
     calls: Literal["answer", "group"] = "answer"
     """answer: one answer at a time. group: all answers to a prompt at once, for rewards that compare them; a failure is
-    then everyone's, and the deadline is that of one answer times their number."""
+    then everyone's, and the timeout is that of one answer times their number."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What a class is made with."""
     _code: OwnCode = PrivateAttr()
@@ -47,7 +47,7 @@ class OwnReward(Reward):
 
     @property
     def key(self) -> str:
-        return self.part or self._code.name
+        return self.metric or self._code.name
 
     @property
     def bounded(self) -> bool:

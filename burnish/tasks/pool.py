@@ -222,4 +222,4 @@ class Pool:
 
 def _allowed(job: Job, part: int, rewards: Sequence[Reward]) -> float:
     """Seconds that a part of a job may take."""
-    return rewards[part].deadline * len(job.request.answers)
+    return rewards[part].timeout * len(job.request.answers)

@@ -25,9 +25,9 @@ Seconds = Annotated[float, Field(gt=0)]
 class Condition(Settings):
     """Counts a reward only where an earlier one is high enough."""
 
-    part: str
-    """The earlier reward's part."""
-    at_least: float
+    metric: str
+    """The earlier reward, by the name under which its verdicts are kept."""
+    min: float
     """The lowest outcome of it that is enough."""
 
 
@@ -36,23 +36,23 @@ class Reward(Settings):
 
     name: str
     """Which reward: a built-in one, or ``file.py:function``."""
-    part: str | None = None
+    metric: str | None = None
     """The name under which its verdicts are kept; null: its name."""
     weight: float = 1.0
     """Factor in the sum; 0: it is only watched."""
-    deadline: Seconds = 10.0
+    timeout: Seconds = 10.0
     """Seconds for one answer, after which its process is killed."""
     when: Condition | None = None
     """Where this is not met, the reward is 0 and nothing is asked; null: always."""
-    only: dict[str, str | int | bool] = Field(default_factory=dict)
+    where: dict[str, str | int | bool] = Field(default_factory=dict)
     """Values of columns: rows with others are not judged by it. Empty: all rows are."""
-    journal: bool = False
+    cache: bool = False
     """Whether verdicts are written down and read instead of asking again; for slow or dear graders."""
 
     @property
     def key(self) -> str:
         """The name under which its verdicts are kept."""
-        return self.part or self.name
+        return self.metric or self.name
 
     @property
     def truth(self) -> bool:
@@ -72,7 +72,7 @@ class Reward(Settings):
     @property
     def identity(self) -> str:
         """sha256 of all that decides a verdict."""
-        aside = {"part", "weight", "deadline", "when", "journal"}
+        aside = {"metric", "weight", "timeout", "when", "cache"}
         return hashlib.sha256(json.dumps(self.model_dump(exclude=aside), sort_keys=True).encode()).hexdigest()
 
     def prepare(self) -> None:
@@ -100,7 +100,7 @@ class Reward(Settings):
 
     def applies(self, answer: Answer) -> bool:
         """Whether the row is one that it judges."""
-        return all(answer.extra.get(column) == value for column, value in self.only.items())
+        return all(answer.extra.get(column) == value for column, value in self.where.items())
 
 
 def text_reference(answer: Answer) -> str:
@@ -117,14 +117,14 @@ def met(reward: Reward, parts: Mapping[str, Outcome]) -> bool:
     """Whether the reward has to be asked, once the earlier parts are known."""
     if reward.when is None:
         return True
-    earlier = parts[reward.when.part]
-    return isinstance(earlier, float) and earlier >= reward.when.at_least
+    earlier = parts[reward.when.metric]
+    return isinstance(earlier, float) and earlier >= reward.when.min
 
 
 def unasked(reward: Reward, parts: Mapping[str, Outcome]) -> Outcome:
     """The outcome of a reward whose condition is not met: 0, or what its condition is where that is no number."""
     assert reward.when is not None, "only a condition keeps a reward from being asked"
-    earlier = parts[reward.when.part]
+    earlier = parts[reward.when.metric]
     return 0.0 if isinstance(earlier, float) else earlier
 
 

@@ -5,7 +5,7 @@ Over all rewards. ``reward: math``, ``reward: my_reward.py:short``, one mapping,
     reward:
       - math
       - {name: format, tags: [think], weight: 0.2}
-      - {name: overlong, most: 512, buffer: 128, when: {part: math, at_least: 1}}
+      - {name: overlong, max_length: 512, buffer: 128, when: {metric: math, min: 1}}
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from types import MappingProxyType
 from burnish.config.own_code import is_own
 from burnish.config.settings import parse
 from burnish.errors import RecipeError
-from burnish.tasks.closed import ChoiceReward, ExactReward, NormalisedReward, NumberReward, RegexReward
+from burnish.tasks.closed import (
+    ChoiceReward,
+    ExactReward,
+    NormalizedReward,
+    NumberReward,
+    RegexReward,
+)
 from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.learned import ModelReward
 from burnish.tasks.manner import FormatReward, LengthReward, OverlongReward, RepetitionReward
@@ -30,7 +36,7 @@ BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
     {
         "math": MathReward,
         "exact": ExactReward,
-        "normalised": NormalisedReward,
+        "normalized": NormalizedReward,
         "regex": RegexReward,
         "choice": ChoiceReward,
         "number": NumberReward,
@@ -49,18 +55,31 @@ KNOWN_ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         "reward_weights": "weight, of each reward",
         "coefficient": "weight",
-        "timeout": "deadline (seconds for one answer)",
         "type": "name",
         "function": "name: file.py:function",
         "reward_func": "name: file.py:function",
         "reward_funcs": "a list of rewards, each with its name: file.py:function",
-        "max_completion_length": "most",
+        "max_completion_length": "max_length",
         "overlong_buffer": "buffer",
-        "schema": "against",
         "opened": "known from the prompt: what its template opens is a part of the response; remove it",
     }
 )
 """Names that other tools use for the same thing, and one that is needed no more."""
+
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "part": "metric",
+        "deadline": "timeout",
+        "only": "where",
+        "journal": "cache",
+        "at_least": "min",
+        "against": "schema",
+        "most": "max_length",
+        "slack": "tolerance",
+        "of": "output",
+    }
+)
+"""Names of 0.1.0 for the same thing."""
 
 
 def read_rewards(written: object) -> tuple[Reward, ...]:
@@ -70,7 +89,7 @@ def read_rewards(written: object) -> tuple[Reward, ...]:
         written: a name, a mapping with a name, or a list of these, as YAML gives them.
 
     Raises:
-        RecipeError: an unknown name or option, a wrong value, a file that cannot be read, two parts of one name, a
+        RecipeError: an unknown name or option, a wrong value, a file that cannot be read, two rewards of one name, a
             condition on what does not stand before it, or weights that are all 0.
     """
     entries = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
@@ -102,7 +121,7 @@ def _read(entry: object, place: str) -> Reward:
     if kind is None:
         raise _unknown(options["name"], place)
     try:
-        return parse(kind, options, KNOWN_ELSEWHERE)
+        return parse(kind, options, {**KNOWN_ELSEWHERE, **RENAMED})
     except RecipeError as error:
         raise RecipeError(f"{place} ({options['name']}): {error.given}", error.rule, error.remedy) from None
 
@@ -122,17 +141,17 @@ def _check_parts(rewards: Sequence[Reward]) -> None:
     if twice is not None:
         raise RecipeError(
             given=f"two rewards are called {twice}",
-            rule="verdicts are kept by part, and each part has its own name",
-            remedy="give one of them another name by part: …",
+            rule="verdicts are kept by name, and each reward has its own",
+            remedy="give one of them another name: metric: …",
         )
 
 
 def _check_conditions(rewards: Sequence[Reward]) -> None:
     for place, reward in enumerate(rewards):
         before = [each.key for each in rewards[:place]]
-        if reward.when is not None and reward.when.part not in before:
+        if reward.when is not None and reward.when.metric not in before:
             raise RecipeError(
-                given=f"reward {reward.key}: when: part: {reward.when.part}",
+                given=f"reward {reward.key}: when.metric: {reward.when.metric}",
                 rule="a condition is on a reward that stands before it",
                 remedy=f"before it stand: {', '.join(before) or 'none; move it behind another one'}",
             )

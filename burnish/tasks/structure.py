@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+from pydantic import Field
+
 from burnish.errors import RecipeError
 from burnish.tasks.answer import Answer
 from burnish.tasks.reward import Reward
@@ -21,7 +23,7 @@ class JsonSchemaReward(Reward):
     """
 
     name: Literal["json_schema"] = "json_schema"
-    against: dict[str, Any] | None = None
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
     """The schema; null: each row has its own."""
     column: str = "schema"
     """Where the row has it, as an object or as its JSON text."""
@@ -29,9 +31,9 @@ class JsonSchemaReward(Reward):
     def prepare(self) -> None:
         """Imports jsonschema, and checks the schema of the recipe."""
         _jsonschema()
-        if self.against is not None and (wrong := _wrong(self.against)):
+        if self.json_schema is not None and (wrong := _wrong(self.json_schema)):
             raise RecipeError(
-                given=f"reward json_schema: against: {wrong}",
+                given=f"reward json_schema: schema: {wrong}",
                 rule="a schema is valid JSON Schema",
                 remedy="correct the schema",
             )
@@ -39,7 +41,7 @@ class JsonSchemaReward(Reward):
     def score(self, answer: Answer) -> bool:
         from referencing import Registry
 
-        schema = self.against if self.against is not None else self._of_row(answer)
+        schema = self.json_schema if self.json_schema is not None else self._of_row(answer)
         try:
             value = parsed(after_thoughts(answer.text))
         except ValueError:

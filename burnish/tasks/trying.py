@@ -24,8 +24,8 @@ class Trial:
 
     row: int
     """Place among the rows that were tried."""
-    part: str
-    """The reward."""
+    metric: str
+    """The reward, by the name under which its verdicts are kept."""
     kind: Kind
     text: str
     """The answer."""
@@ -41,7 +41,7 @@ class Tried:
     trials: tuple[Trial, ...]
     """Of all rows and rewards; without those that a reward does not judge."""
     untried: tuple[str, ...]
-    """Parts for which no answer is known to be right or wrong, such as lengths."""
+    """Rewards for which no answer is known to be right or wrong, such as lengths."""
 
     @property
     def passed(self) -> bool:
@@ -53,17 +53,17 @@ class Tried:
 
     def lines(self, most: int = 5) -> Iterator[str]:
         """For people: a line for each reward and kind of answer, and the first failures."""
-        for part, kind in dict.fromkeys((trial.part, trial.kind) for trial in self.trials):
-            same = [trial for trial in self.trials if (trial.part, trial.kind) == (part, kind)]
+        for metric, kind in dict.fromkeys((trial.metric, trial.kind) for trial in self.trials):
+            same = [trial for trial in self.trials if (trial.metric, trial.kind) == (metric, kind)]
             wanted = "right" if kind == "the reference" else "wrong"
-            yield f"{part}: {kind} is judged {wanted} in {sum(trial.passed for trial in same)} of {len(same)} rows"
+            yield f"{metric}: {kind} is judged {wanted} in {sum(trial.passed for trial in same)} of {len(same)} rows"
         for trial in self.failed[:most]:
             said = trial.outcome if isinstance(trial.outcome, Failure) else f"judged {trial.outcome}"
-            yield f"  {trial.part}, row {trial.row}: {trial.kind}, {trial.text!r:.80}: {said}"
+            yield f"  {trial.metric}, row {trial.row}: {trial.kind}, {trial.text!r:.80}: {said}"
         if len(self.failed) > most:
             yield f"  and {len(self.failed) - most} more"
-        for part in self.untried:
-            yield f"{part}: nothing to try; no answer is known to be right or wrong"
+        for metric in self.untried:
+            yield f"{metric}: nothing to try; no answer is known to be right or wrong"
 
 
 def try_rewards(judge: Judge, rows: Sequence[Answer]) -> Tried:
@@ -76,17 +76,17 @@ def try_rewards(judge: Judge, rows: Sequence[Answer]) -> Tried:
     Raises:
         RecipeError: a reward cannot be loaded, or breaks its contract.
     """
-    rewards = tuple(reward.model_copy(update={"when": None, "journal": False}) for reward in judge.rewards)
+    rewards = tuple(reward.model_copy(update={"when": None, "cache": False}) for reward in judge.rewards)
     tried = [reward for reward in rewards if reward.truth]
     asked = [trial for reward in tried for trial in _known(reward, rows)]
     with Judge(tuple(tried), judge.workers) as alone:
         verdicts = alone([[_whole(rows[row], text)] for row, _, _, text in asked]) if tried else []
     trials = []
-    for (row, part, kind, text), [verdict] in zip(asked, verdicts, strict=True):
-        outcome = verdict.parts[part]
+    for (row, metric, kind, text), [verdict] in zip(asked, verdicts, strict=True):
+        outcome = verdict.parts[metric]
         if outcome is not None:
-            trials.append(Trial(row, part, kind, text, outcome, _as_it_must_be(kind, outcome)))
-    untried = tuple(reward.key for reward in rewards if not any(trial.part == reward.key for trial in trials))
+            trials.append(Trial(row, metric, kind, text, outcome, _as_it_must_be(kind, outcome)))
+    untried = tuple(reward.key for reward in rewards if not any(trial.metric == reward.key for trial in trials))
     return Tried(tuple(trials), untried)
 
 
@@ -103,7 +103,7 @@ def _as_it_must_be(kind: Kind, outcome: Outcome) -> bool:
 
 
 def _known(reward: Reward, rows: Sequence[Answer]) -> Iterator[tuple[int, str, Kind, str]]:
-    """(Row, part, kind, text) of the answers whose verdict is known."""
+    """(Row, metric, kind, text) of the answers whose verdict is known."""
     good = [_good(reward, row) for row in rows]
     for place, row in enumerate(rows):
         if not reward.applies(row):

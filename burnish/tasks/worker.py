@@ -49,7 +49,7 @@ def main(requests: int, replies: int, parent: int) -> None:
 def _serve(rewards: Sequence[Reward], request: Request, told: Connection) -> None:
     for part in request.parts:
         reward = rewards[part]
-        _limit_processor_time(reward.deadline * len(request.answers))
+        _limit_processor_time(reward.timeout * len(request.answers))
         random.seed(request.answers[0].key)  # a reward that draws gives the same in every worker
         told.send_bytes(judged(part, call(reward, request.answers)))
 
@@ -65,10 +65,10 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _limit_processor_time(deadline: float) -> None:
+def _limit_processor_time(timeout: float) -> None:
     """The kernel ends an orphan that hangs inside C code, where no thread of Python's can run."""
     used = sum(os.times()[:2])
-    most = math.ceil(used + (deadline + _POLL) * (os.cpu_count() or 1)) + 1
+    most = math.ceil(used + (timeout + _POLL) * (os.cpu_count() or 1)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 

@@ -35,17 +35,19 @@ class PassEvaluation(Asking):
 
     verifier: str | dict[str, Any] | list[str | dict[str, Any]]
     """What judges responses, as `reward` of a stage rl."""
-    responses: Positive = 8
+    responses_per_prompt: Positive = 8
     """Responses to each prompt."""
     k: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (1,)
     """Of which k responses one is to be right: [1, 8]."""
-    pass_at: float = 0.5
+    success_threshold: float = 0.5
     """Reward from which on a response is right."""
 
     @model_validator(mode="after")
     def _enough_is_written(self) -> PassEvaluation:
-        if max(self.k) > self.responses:
-            raise ValueError(f"k: {max(self.k)} of responses: {self.responses} cannot be drawn; write more")
+        if max(self.k) > self.responses_per_prompt:
+            raise ValueError(
+                f"k: {max(self.k)} of responses_per_prompt: {self.responses_per_prompt} cannot be drawn; write more"
+            )
         _ = self.rewards
         return self
 
@@ -76,7 +78,7 @@ class EvaluatedPasses:
     def passes(self) -> dict[int, Share | None]:
         """By k; None: no prompt has so many responses that could be judged."""
         judged = [[each.reward for each in group if isinstance(each.reward, float)] for group in self.verdicts]
-        counts = [(sum(reward >= self.settings.pass_at for reward in group), len(group)) for group in judged]
+        counts = [(sum(reward >= self.settings.success_threshold for reward in group), len(group)) for group in judged]
         return {k: mean_pass_at(k, counts) for k in self.settings.k}
 
     @property
@@ -87,7 +89,10 @@ class EvaluatedPasses:
     def figures(self) -> dict[str, Any]:
         """As JSON has it."""
         head = {"model": self.model, "data": self.data, "rows": self.rows, "left_out": self.left_out}
-        found: dict[str, Any] = {"prompts": len(self.answers), "responses": self.settings.responses}
+        found: dict[str, Any] = {
+            "prompts": len(self.answers),
+            "responses_per_prompt": self.settings.responses_per_prompt,
+        }
         for k, share in self.passes.items():
             value, low, high = (None, None, None) if share is None else (share.value, share.low, share.high)
             found |= {f"pass_at_{k}": value, f"pass_at_{k}_low": low, f"pass_at_{k}_high": high}
@@ -108,7 +113,7 @@ class EvaluatedPasses:
 
     def table(self) -> list[tuple[str, str]]:
         """For people: figure and value."""
-        rows = [("prompts", f"{len(self.answers):,}, {self.settings.responses} responses to each")]
+        rows = [("prompts", f"{len(self.answers):,}, {self.settings.responses_per_prompt} responses to each")]
         for k, share in self.passes.items():
             if share is not None:
                 rows.append((f"pass@{k}", f"{share.value:.1%} (95 %: {share.low:.1%} to {share.high:.1%})"))
@@ -142,5 +147,5 @@ def evaluate_passes(model: str, settings: PassEvaluation, *, base: str | None = 
 
 def _answers(found: Prompts, sampler: InProcess, decode: Decode, settings: PassEvaluation) -> list[list[Answer]]:
     asked = [Prompt(torch.tensor(each.tokens), each.row) for each in found.waiting]
-    groups = sampler.sample(asked, settings.responses, settings.params)
+    groups = sampler.sample(asked, settings.responses_per_prompt, settings.params)
     return [answers_to(each.task, group, decode) for each, group in zip(found.waiting, groups, strict=True)]

@@ -37,7 +37,7 @@ class Generation(Asking):
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """Divisor of the logits; 0: always the likeliest token."""
-    responses: Positive = 1
+    responses_per_prompt: Positive = 1
     """Responses to each prompt."""
     system: str | None = None
     """A system prompt, for conversations that have none of their own; null: none."""
@@ -48,9 +48,10 @@ class Generation(Asking):
 
     @model_validator(mode="after")
     def _responses_differ(self) -> Generation:
-        if self.temperature == 0 and self.responses > 1:
+        if self.temperature == 0 and self.responses_per_prompt > 1:
             raise ValueError(
-                f"temperature: 0 writes the same response {self.responses} times; set responses: 1, or a temperature"
+                f"temperature: 0 writes the same response {self.responses_per_prompt} times; set "
+                "responses_per_prompt: 1, or a temperature"
             )
         return self
 
@@ -158,7 +159,7 @@ def _write(
         told(waiting[place], group)
         count(before + place + 1, before + len(waiting))
 
-    sampler.sample(asked, settings.responses, settings.params, watcher=_InOrder(tell))
+    sampler.sample(asked, settings.responses_per_prompt, settings.params, watcher=_InOrder(tell))
 
 
 class _InOrder(Watcher):

@@ -14,13 +14,13 @@ from burnish.model.open import Opened
 from burnish.model.settings import DtypeName
 from burnish.sampling.params import SamplingParams
 from burnish.settings.data import Source
-from burnish.settings.generation import Writing
+from burnish.settings.generation import SamplingSettings, Writing
 from burnish.settings.numbers import Positive
 from burnish.stages.reader import Reader
 from burnish.verbs.evaluate import Seed
 
 
-class Asking(Writing):
+class Asking(Writing, SamplingSettings):
     """Prompts, and how they are answered."""
 
     serves: ClassVar[Stage] = "rl"

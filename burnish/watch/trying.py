@@ -49,7 +49,10 @@ class Collapse:
         seen = (
             f"{identical:.0%} of the responses repeat another one" if same else f"entropy is {share:.0%} of its first"
         )
-        return f"{seen}: nothing new is tried; add entropy or beta, raise temperature, or lower learning_rate"
+        return (
+            f"{seen}: nothing new is tried; raise policy_gradient.entropy_coef, kl_coef or sampling.temperature, or "
+            "lower learning_rate"
+        )
 
 
 class NoReward:
@@ -140,7 +143,7 @@ class Distance:
         divergence = self._divergence.observe(figures)
         if divergence is None or not self._far.begins(divergence > FAR):
             return None
-        return f"the policy is {divergence:.2g} nats a token from its reference: raise beta, or lower learning_rate"
+        return f"the policy is {divergence:.2g} nats a token from its reference: raise kl_coef, or lower learning_rate"
 
 
 class Tricks:

@@ -71,7 +71,7 @@ def test_equal_rewards_teach_nothing_and_are_not_nan(scale):
 def test_rewards_are_added_or_first_brought_to_one_size():
     parts = torch.stack([tensor(0, 1, 0, 1), tensor(100, 0, 0, 100)], dim=1)
     assert close(combined([parts], tensor(1, 0.5), "sum")[0], 50, 1, 0, 51)
-    [found] = combined([parts], tensor(1, 1), "normalised_sum")
+    [found] = combined([parts], tensor(1, 1), "normalized_sum")
     half = 0.5 / (math.sqrt(1 / 3) + EPSILON)
     large = 50 / (math.sqrt(1e4 / 3) + EPSILON)
     assert close(found, -half + large, half - large, -half - large, half + large)
@@ -97,22 +97,22 @@ def group(*rewards: float | None) -> Group:
 
 
 def test_every_token_gets_the_advantage_of_its_response():
-    found = credit([group(1.0, 0.0)], Credit(scale="none"))
+    found = credit([group(1.0, 0.0)], Credit(advantage_scale="none"))
     assert [r.advantages.tolist() for r in found.groups[0].responses] == [[0.5, 0.5], [-0.5, -0.5, -0.5]]
     assert found.unjudged == 0
 
 
 def test_the_unjudged_are_left_out_and_counted():
-    found = credit([group(1.0, None, 0.0), group(None, None)], Credit(scale="none"))
+    found = credit([group(1.0, None, 0.0), group(None, None)], Credit(advantage_scale="none"))
     assert [len(each.responses) for each in found.groups] == [2]
     assert found.unjudged == 3
 
 
 def test_a_divergence_is_subtracted_from_the_reward_or_from_every_token():
     """Every token is 0.5 nats likelier than under the reference; responses have 2 and 3 tokens."""
-    of_sequence = credit([group(1.0, 1.0)], Credit(scale="none", sequence_beta=0.1)).groups[0]
+    of_sequence = credit([group(1.0, 1.0)], Credit(advantage_scale="none", reward_kl_coef=0.1)).groups[0]
     assert close(of_sequence.responses[0].advantages, 0.025, 0.025)  # 0.9 − mean(0.9, 0.85)
-    of_token = credit([group(1.0, 1.0)], Credit(scale="none", token_beta=0.1)).groups[0]
+    of_token = credit([group(1.0, 1.0)], Credit(advantage_scale="none", advantage_kl_coef=0.1)).groups[0]
     assert close(of_token.responses[1].advantages, -0.05, -0.05, -0.05)
 
 
@@ -189,7 +189,7 @@ def test_a_divergence_as_reward_has_the_gradient_of_the_exact_one():
 def test_contributions_add_up_to_what_is_compared():
     parts = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     weights = tensor(1, 0.5, 2)
-    for combination in ("sum", "normalised_sum"):
+    for combination in ("sum", "normalized_sum"):
         [whole] = combined([parts], weights, combination)
         found = contributions(parts, weights, combination).sum(dim=1)
         assert torch.allclose(found, group_mean(whole), rtol=0, atol=1e-12)
@@ -205,21 +205,21 @@ def test_contributions_by_hand():
 def test_a_reward_that_is_the_same_for_all_adds_exactly_nothing():
     """0.1 has a mean that rounds: its difference would be no signal, and be normalised to one."""
     parts = torch.stack([tensor(*[0.1] * 7), tensor(0, 0, 1, 0, 0, 0, 0)], dim=1)
-    alone = combined([parts[:, 1:]], tensor(1), "normalised_sum")[0]
-    assert combined([parts], tensor(1, 1), "normalised_sum")[0].equal(alone)
+    alone = combined([parts[:, 1:]], tensor(1), "normalized_sum")[0]
+    assert combined([parts], tensor(1, 1), "normalized_sum")[0].equal(alone)
 
 
 def test_what_responses_are_worth_may_be_given():
     groups = [group(1.0, 0.0, 0.0)]
-    [found] = credit(groups, Credit(scale="none"), [tensor(0, NAN, 3)]).groups
+    [found] = credit(groups, Credit(advantage_scale="none"), [tensor(0, NAN, 3)]).groups
     assert [float(r.advantages[0]) for r in found.responses] == [-1.5, 1.5]
 
 
 def test_normalised_first_and_whitened_then():
     """GDPO by hand: z-scores within each group, their sum, and then mean 0 and deviation 1 over the batch."""
     parts = [torch.stack([tensor(0, 1), tensor(0, 10)], dim=1), torch.stack([tensor(1, 0), tensor(0, 10)], dim=1)]
-    rule = Credit(baseline="none", scale="whiten", combination="normalised_sum")
-    worth = combined(parts, tensor(1, 1), rule.combination)
+    rule = Credit(baseline="none", advantage_scale="whiten", reward_combination="normalized_sum")
+    worth = combined(parts, tensor(1, 1), rule.reward_combination)
     lessons = rule.lessons([group(0.0, 1.0), group(1.0, 0.0)], worth)
     found = [float(response.advantages[0]) for [each] in lessons for response in each.responses]
     z, ten = 0.5 / (math.sqrt(0.5) + EPSILON), 5 / (math.sqrt(50) + EPSILON)

@@ -52,7 +52,7 @@ def pairs(rule: Pairing, *worth: float) -> list[list[tuple[int, float]]]:
 )
 def test_forms_by_hand(form, expected):
     """The second response is judged by nobody, and is in nothing."""
-    assert pairs(Pairing(form, pass_at=1.0), 1.0, NAN, 3.0, 0.0, 1.0) == expected
+    assert pairs(Pairing(form, success_threshold=1.0), 1.0, NAN, 3.0, 0.0, 1.0) == expected
 
 
 @pytest.mark.parametrize("form", ["best_worst", "all", "ranking"])

@@ -18,7 +18,7 @@ from burnish.credit.pairing import Pairing
 from burnish.types import Group, Response
 
 RULES = {
-    f"{baseline}, {scale}": Credit(baseline=baseline, scale=scale)
+    f"{baseline}, {scale}": Credit(baseline=baseline, advantage_scale=scale)
     for baseline, scale in itertools.product(("group", "leave_one_out", "none"), ("group", "batch", "whiten", "none"))
     if (baseline, scale) != ("none", "none")
 }
@@ -99,7 +99,9 @@ def test_the_order_of_responses_changes_nothing(name, rewards, turn):
     assert torch.equal(turned, plain.roll(-(turn % len(values))))
 
 
-@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if "none" not in (rule.baseline, rule.scale)])
+@pytest.mark.parametrize(
+    "name", [name for name, rule in RULES.items() if "none" not in (rule.baseline, rule.advantage_scale)]
+)
 @few
 @given(rewards=st.lists(st.integers(0, 20), min_size=2, max_size=8), shift=st.integers(-50, 50))
 def test_what_all_rewards_have_more_changes_nothing(name, rewards, shift):
@@ -117,12 +119,12 @@ def test_several_rewards_that_are_the_same_for_all_add_exactly_nothing(value, co
     """Also to GDPO's sum, and where weights cancel what is equal: 0.1 + 0.2 − 0.3."""
     same, varying = torch.full((count, 3), value).double(), torch.arange(count).double()
     weights = torch.tensor([0.1, 0.2, -0.3], dtype=torch.float64)
-    for combination in ("sum", "normalised_sum"):
+    for combination in ("sum", "normalized_sum"):
         assert not contributions(same, weights, combination).any()
     equal = torch.stack([varying] * 3, dim=1)
-    worth = combined([same, equal], weights, "normalised_sum")
+    worth = combined([same, equal], weights, "normalized_sum")
     assert not torch.cat(worth).any()
-    rule = Credit("none", "whiten", "normalised_sum")
+    rule = Credit("none", "whiten", "normalized_sum")
     assert not advantages(rule, [[0.0] * count] * 2, worth).any()
 
 

@@ -176,7 +176,9 @@ def test_without_a_cache_all_is_made_at_once(
     assert not cache_folder().exists()
 
 
-@pytest.mark.parametrize("rules", [{}, {"overlong": "drop", "max_length": 40, **STRICT}], ids=["max_invalid_fraction", "drop"])
+@pytest.mark.parametrize(
+    "rules", [{}, {"overlong": "drop", "max_length": 40, **STRICT}], ids=["max_invalid_fraction", "drop"]
+)
 def test_where_rows_may_be_left_out_the_usable_ones_are_counted_first(
     whole: str, never_ready: None, rules: dict[str, object]
 ) -> None:

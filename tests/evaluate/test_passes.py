@@ -46,7 +46,7 @@ def test_prompts_with_too_few_judged_responses_are_left_out():
 
 def test_more_than_is_written_cannot_be_drawn():
     with pytest.raises(RecipeError, match="write more"):
-        read_settings(PassEvaluation, {"data": "x"}, ["verifier=number", "responses=4", "k=[1,8]"])
+        read_settings(PassEvaluation, {"data": "x"}, ["verifier=number", "responses_per_prompt=4", "k=[1,8]"])
     with pytest.raises(RecipeError, match="the policy writes them"):
         read_settings(PassEvaluation, {"data": "x"}, ["verifier=number", "train_on=last"])
 
@@ -54,9 +54,9 @@ def test_more_than_is_written_cannot_be_drawn():
 def test_the_command_counts_what_its_samples_say(tmp_path: Path):
     write_untrained(tmp_path / "model", hidden_size=32, layers=1)
     write_rows(tmp_path / "math.jsonl", builtin_rows("math", count=6))
-    reward = "verifier={name: length, target: 8, slack: 8, unit: characters}"
+    reward = "verifier={name: length, target: 8, tolerance: 8, unit: characters}"
     files = ["--data", str(tmp_path / "math.jsonl"), "--output", str(tmp_path / "f.json")]
-    options = [reward, "responses=4", "k=[1,4]", "max_new_tokens=6", "pass_at=0.3"]
+    options = [reward, "responses_per_prompt=4", "k=[1,4]", "max_new_tokens=6", "success_threshold=0.3"]
     with pytest.raises(SystemExit) as ended:
         main(["eval", str(tmp_path / "model"), *files, "--samples", str(tmp_path / "s.jsonl"), *options])
     assert ended.value.code == 0

@@ -32,8 +32,8 @@ VARIANTS = {
     "prefer-kto": ["overlong=drop", "loss=kto", "adapter.kind=lora", "adapter.rank=4"],
     "reward": ["overlong=drop", "add_tokens=['<|pad|>']", "learning_rate=1e-2"],
     "reward-lora": ["overlong=drop", "add_tokens=['<|pad|>']", "adapter.kind=lora", "adapter.rank=4"],
-    "rl": ["beta=0.1", "learning_rate=1e-2"],
-    "rl-updates": ["updates=2", "curriculum=true", "adapter.kind=lora", "adapter.rank=4", "algorithm=dapo"],
+    "rl": ["kl_coef=0.1", "learning_rate=1e-2"],
+    "rl-updates": ["updates_per_batch=2", "curriculum=true", "adapter.kind=lora", "adapter.rank=4", "algorithm=dapo"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
 }
 
@@ -60,9 +60,18 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
 def trying(world: Path, output: Path) -> list[str]:
     """Responses of an untrained model, which a reward wants to be of ten characters."""
     files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
-    stage = ["--output", output, "--max-steps", 7, "groups_per_step=3", "responses=3", "max_new_tokens=6", "workers=1"]
-    rhythm = ["checkpoint_every=2", "checkpoints.keep_last=1", "eval_every=3", "log_every=2", "samples_every=2"]
-    reward = "reward={name: length, target: 10, slack: 20, unit: characters, journal: true}"
+    stage = [
+        "--output",
+        output,
+        "--max-steps",
+        7,
+        "groups_per_step=3",
+        "responses_per_prompt=3",
+        "max_new_tokens=6",
+        "reward_workers=1",
+    ]
+    rhythm = ["checkpoint_every=2", "checkpoints.keep_last=1", "eval_every=3", "log_every=2", "log_samples_every=2"]
+    reward = "reward={name: length, target: 10, tolerance: 20, unit: characters, cache: true}"
     return ["rl", *map(str, [*files, *stage, *rhythm]), reward]
 
 

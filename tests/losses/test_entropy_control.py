@@ -15,9 +15,9 @@ from tests.conftest import make_groups
 
 
 def control(**changes: float) -> EntropyControl:
-    settings = {"target": 1.0, "rate": 0.1, "most": 0.25} | changes
+    settings = {"entropy_target": 1.0, "entropy_coef_lr": 0.1, "entropy_coef_max": 0.25} | changes
     first = settings.pop("first", 0.05)
-    return EntropyControl(PolicyGradient(entropy=first), **settings)
+    return EntropyControl(PolicyGradient(entropy_coef=first), **settings)
 
 
 def measured(loss: EntropyControl, *entropies: float) -> list[float]:
@@ -61,7 +61,7 @@ def test_the_loss_is_that_of_its_weight_and_the_entropy_is_measured(weight):
     generator = torch.Generator().manual_seed(0)
     leaves = [torch.randn(size, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)]
     scores = TokenScores(logprob=leaves[0], entropy=leaves[1])
-    held, plain = control(first=weight), PolicyGradient(entropy=weight)
+    held, plain = control(first=weight), PolicyGradient(entropy_coef=weight)
     assert set(held.needs) == {Score.LOGPROB, Score.ENTROPY}
     counts = count_denominators(groups)
     found, expected = (

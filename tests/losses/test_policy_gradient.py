@@ -56,7 +56,7 @@ BEFORE = [-1.0 - math.log(1.5), -2.0, -0.5 + math.log(2), -3.0, -1.5]  # ratios 
 
 def test_clipping_by_hand():
     """Objectives: min(3, 1.2·2) = 2.4, 2; min(−0.5, −0.8) = −0.8, −1, −1."""
-    loss = PolicyGradient(old="sampler", aggregation="token")
+    loss = PolicyGradient(old_logprobs="sampler", loss_aggregation="token")
     total, gradient, output = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     assert math.isclose(total, -(2.4 + 2 - 0.8 - 1 - 1) / 5)
     assert torch.allclose(gradient, torch.tensor([0, -2, 0, 1, 1], dtype=torch.float64) / 5)
@@ -66,9 +66,9 @@ def test_clipping_by_hand():
 def test_aggregations_by_hand():
     """Every token by number; every response by its own length; every response by one length."""
     sums = {
-        PolicyGradient(aggregation="token"): -(4 - 3) / 5,
-        PolicyGradient(aggregation="sequence"): -(4 / 2 - 3 / 3) / 2,
-        PolicyGradient(aggregation="fixed", fixed_length=10): -(4 - 3) / 10 / 2,
+        PolicyGradient(loss_aggregation="token"): -(4 - 3) / 5,
+        PolicyGradient(loss_aggregation="sequence"): -(4 / 2 - 3 / 3) / 2,
+        PolicyGradient(loss_aggregation="fixed", fixed_length=10): -(4 - 3) / 10 / 2,
     }
     for loss, expected in sums.items():
         assert math.isclose(value(loss, LOGPROBS, ADVANTAGES)[0], expected)
@@ -76,7 +76,9 @@ def test_aggregations_by_hand():
 
 def test_a_sequence_ratio_by_hand():
     """GSPO: √1.5 and the cube root of 0.5, the first within 1.3, the second below 1 − 0.1."""
-    loss = PolicyGradient(ratio="sequence", clip=Clipped(0.1, 0.3), old="sampler", aggregation="sequence")
+    loss = PolicyGradient(
+        ratio_level="sequence", clip=Clipped(0.1, 0.3), old_logprobs="sampler", loss_aggregation="sequence"
+    )
     total, gradient, _ = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     first, second = 1.5**0.5 * 2, -0.9
     assert math.isclose(total, -(first + second) / 2)
@@ -86,8 +88,8 @@ def test_a_sequence_ratio_by_hand():
 
 def test_a_bound_on_each_token_before_the_mean():
     """GMPO: log-ratios 1.5 → at most 0.1 where the advantage is positive, 0.5 → at least −0.1 where it is negative."""
-    clip = Clipped(0.9, 9.0, token_limit=0.1)
-    loss = PolicyGradient(ratio="sequence", clip=clip, old="sampler", aggregation="sequence")
+    clip = Clipped(0.9, 9.0, token_log_ratio_limit=0.1)
+    loss = PolicyGradient(ratio_level="sequence", clip=clip, old_logprobs="sampler", loss_aggregation="sequence")
     total, gradient, _ = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     assert math.isclose(total, -(math.exp(0.05) * 2 - math.exp(-0.1 / 3)) / 2)
     assert gradient[0] == 0
@@ -95,7 +97,7 @@ def test_a_bound_on_each_token_before_the_mean():
 
 
 def test_capped_keeps_every_gradient_and_bounds_its_weight():
-    loss = PolicyGradient(clip=Capped(1.2), old="sampler")
+    loss = PolicyGradient(clip=Capped(1.2), old_logprobs="sampler")
     _, gradient, output = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     expected = torch.tensor([-1.2 * 2, -2, 0.5, 1, 1], dtype=torch.float64) / 5
     assert torch.allclose(gradient, expected)
@@ -104,8 +106,10 @@ def test_capped_keeps_every_gradient_and_bounds_its_weight():
 
 def test_a_dual_clip_bounds_what_exploded():
     sampler = [0.0, 0.0, -0.5 - math.log(10), -3.0, -1.5]  # the third ratio is 10
-    total, gradient, _ = value(PolicyGradient(clip=Clipped(dual=3.0), old="sampler"), LOGPROBS, ADVANTAGES, sampler)
-    free, free_gradient, _ = value(PolicyGradient(old="sampler"), LOGPROBS, ADVANTAGES, sampler)
+    total, gradient, _ = value(
+        PolicyGradient(clip=Clipped(dual_clip=3.0), old_logprobs="sampler"), LOGPROBS, ADVANTAGES, sampler
+    )
+    free, free_gradient, _ = value(PolicyGradient(old_logprobs="sampler"), LOGPROBS, ADVANTAGES, sampler)
     assert math.isclose(free - total, (10 - 3) / 5)
     assert gradient[2] == 0
     assert free_gradient[2] > 0
@@ -113,11 +117,11 @@ def test_a_dual_clip_bounds_what_exploded():
 
 MEMBERS = {
     "clipped": Clipped(),
-    "higher": Clipped(0.2, 0.28, dual=3.0),
+    "higher": Clipped(0.2, 0.28, dual_clip=3.0),
     "capped": Capped(),
     "soft": Soft(),
     "unclipped": Unclipped(),
-    "limited": Clipped(token_limit=0.4),
+    "limited": Clipped(token_log_ratio_limit=0.4),
 }
 
 
@@ -127,17 +131,19 @@ MEMBERS = {
 def test_with_one_update_all_members_have_the_gradient_of_the_plain_one(clip, ratio, aggregation):
     """The ratio is exactly 1; `value` also holds the known coefficients against the gradient."""
     length = 7 if aggregation == "fixed" else None
-    settings = {"aggregation": aggregation, "fixed_length": length, "ratio": ratio}
+    settings = {"loss_aggregation": aggregation, "fixed_length": length, "ratio_level": ratio}
     mine = value(PolicyGradient(clip=MEMBERS[clip], **settings), LOGPROBS, ADVANTAGES)[1]
     plain = value(PolicyGradient(clip=Unclipped(), **settings), LOGPROBS, ADVANTAGES)[1]
     assert torch.allclose(mine, plain, rtol=1e-12, atol=0)
-    again = value(PolicyGradient(clip=MEMBERS[clip], old="sampler", **settings), LOGPROBS, ADVANTAGES, LOGPROBS)[1]
+    again = value(
+        PolicyGradient(clip=MEMBERS[clip], old_logprobs="sampler", **settings), LOGPROBS, ADVANTAGES, LOGPROBS
+    )[1]
     assert torch.allclose(again, plain, rtol=1e-12, atol=0)
 
 
 def test_token_advantages_under_a_sequence_ratio_count_by_their_mean():
     advantages = [1.0, 3.0, -1.0, 0.0, 4.0]
-    value(PolicyGradient(ratio="sequence", aggregation="sequence"), LOGPROBS, advantages)
+    value(PolicyGradient(ratio_level="sequence", loss_aggregation="sequence"), LOGPROBS, advantages)
 
 
 @pytest.mark.parametrize("clip", MEMBERS)
@@ -145,7 +151,7 @@ def test_gradients_are_those_of_the_value(clip):
     """Between ratios, away from the corners; CISPO's weight is a constant by definition and is left out."""
     if clip == "capped":
         return
-    loss = PolicyGradient(clip=MEMBERS[clip], old="sampler", beta=0.3, kl="k3", entropy=0.1)
+    loss = PolicyGradient(clip=MEMBERS[clip], old_logprobs="sampler", kl_coef=0.3, kl_estimator="k3", entropy_coef=0.1)
     streams = (ADVANTAGES, [x + 0.07 for x in BEFORE], [-1.2, -1.9, -0.4, -2.0, -1.0])
     [microbatch] = pack(groups(*streams), 100)
     entropy = torch.rand(5, dtype=torch.float64, requires_grad=True)
@@ -160,11 +166,11 @@ def test_gradients_are_those_of_the_value(clip):
 @pytest.mark.parametrize(
     ("correction", "expected"),
     [
-        (Correction("token", "truncate", high=1.2), [1.2, 1, 0.5, 1, 1]),
-        (Correction("token", "mask", high=1.2, low=0.6), [0, 1, 0, 1, 1]),
-        (Correction("sequence", "truncate", high=9), [1.5, 1.5, 0.5, 0.5, 0.5]),
-        (Correction("mean", "truncate", high=9), [1.5**0.5] * 2 + [0.5 ** (1 / 3)] * 3),
-        (Correction("sequence", "mask", high=2, low=0.6), [1.5, 1.5, 0, 0, 0]),
+        (Correction("token", "tis", max_weight=1.2), [1.2, 1, 0.5, 1, 1]),
+        (Correction("token", "mis", max_weight=1.2, min_weight=0.6), [0, 1, 0, 1, 1]),
+        (Correction("sequence", "tis", max_weight=9), [1.5, 1.5, 0.5, 0.5, 0.5]),
+        (Correction("mean", "tis", max_weight=9), [1.5**0.5] * 2 + [0.5 ** (1 / 3)] * 3),
+        (Correction("sequence", "mis", max_weight=2, min_weight=0.6), [1.5, 1.5, 0, 0, 0]),
     ],
     ids=lambda each: f"{each.level}-{each.rule}" if isinstance(each, Correction) else "",
 )
@@ -178,7 +184,7 @@ def test_ratio_and_correction_apart_by_hand():
     """The trainer computed BEFORE, so ratios are 1.5, 1, 0.5, 1, 1; the sampler had half of its probability at the
     first token and twice at the last: weights 2 → 1.8, and 0.5."""
     sampler = [BEFORE[0] - math.log(2), *BEFORE[1:4], BEFORE[4] + math.log(2)]
-    loss = PolicyGradient(old="computed", correction=Correction("token", "truncate", high=1.8))
+    loss = PolicyGradient(old_logprobs="recomputed", importance_correction=Correction("token", "tis", max_weight=1.8))
     total, gradient, output = value(loss, LOGPROBS, ADVANTAGES, sampler, None, BEFORE)
     assert math.isclose(total, -(1.8 * 2.4 + 2 - 0.8 - 1 - 0.5) / 5)
     assert torch.allclose(gradient, torch.tensor([0, -2, 0, 1, 0.5], dtype=torch.float64) / 5)
@@ -188,16 +194,16 @@ def test_ratio_and_correction_apart_by_hand():
 
 def test_what_the_trainer_computed_is_what_the_sampler_reported_where_they_agree():
     streams = (ADVANTAGES, BEFORE, None, BEFORE)
-    for correction in (None, Correction("sequence", "mask", high=1.0, low=1.0)):
-        mine = value(PolicyGradient(old="computed", correction=correction), LOGPROBS, *streams)
-        plain = value(PolicyGradient(old="sampler"), LOGPROBS, *streams)
+    for correction in (None, Correction("sequence", "mis", max_weight=1.0, min_weight=1.0)):
+        mine = value(PolicyGradient(old_logprobs="recomputed", importance_correction=correction), LOGPROBS, *streams)
+        plain = value(PolicyGradient(old_logprobs="sampler"), LOGPROBS, *streams)
         assert mine[0] == plain[0]
         assert mine[1].equal(plain[1])
 
 
 def test_a_probability_that_the_sampler_thought_impossible_makes_no_nan():
     sampler = [-1e30, -2.0, -0.5, -3.0, -1.5]
-    masked = PolicyGradient(correction=Correction("token", "mask", high=2.0))
+    masked = PolicyGradient(importance_correction=Correction("token", "mis", max_weight=2.0))
     total, gradient, _ = value(masked, LOGPROBS, ADVANTAGES, sampler)
     assert math.isfinite(total)
     assert bool(gradient.isfinite().all())
@@ -256,7 +262,7 @@ def test_the_policy_gradient_is_that_of_the_expected_reward():
 
 def test_corrected_by_the_product_it_is_so_for_any_sampler():
     model = Enumerated()
-    loss = PolicyGradient(correction=Correction("sequence", "truncate", high=1e9))
+    loss = PolicyGradient(importance_correction=Correction("sequence", "tis", max_weight=1e9))
     exact = model.exact(lambda first, second: -((first[:, None] + second).exp() * model.rewards).sum())
     assert same(model.expected(loss, model.sampler, model.rewards), exact)
     uncorrected = model.expected(PolicyGradient(), model.sampler, model.rewards)
@@ -268,7 +274,7 @@ def test_what_the_gradient_of_an_estimate_of_the_divergence_is(kl):
     """On-policy, prefixes held fixed: k2 that of KL(π ‖ π_ref), k3 that of KL(π_ref ‖ π), at every prefix."""
     model = Enumerated()
     now = [each.detach() for each in model.policy()]
-    found = model.expected(PolicyGradient(beta=1.0, kl=kl), now, torch.zeros(3, 3))
+    found = model.expected(PolicyGradient(kl_coef=1.0, kl_estimator=kl), now, torch.zeros(3, 3))
     reference = model.reference
 
     def exact(first, second):

@@ -100,7 +100,8 @@ def test_one_token_with_an_advantage_is_a_signal(trainer):
 
 
 @pytest.mark.parametrize(
-    "loss", [PolicyGradient(beta=0.1), PolicyGradient(beta=0.1, kl="k2"), PolicyGradient(entropy=1)]
+    "loss",
+    [PolicyGradient(kl_coef=0.1), PolicyGradient(kl_coef=0.1, kl_estimator="k2"), PolicyGradient(entropy_coef=1)],
 )
 def test_other_terms_are_a_signal(trainer, loss):
     before = everything(trainer)

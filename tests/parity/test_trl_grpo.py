@@ -118,13 +118,13 @@ def theirs(
 
 def old(name: str, **changes: object) -> PolicyGradient:
     """The loss of an algorithm for several updates."""
-    return PolicyGradient.of(replace(algorithm(name, max_new_tokens=MOST, updates=2).loss, **changes))
+    return PolicyGradient.of(replace(algorithm(name, max_new_tokens=MOST, updates_per_batch=2).loss, **changes))
 
 
 SAME = {
     "grpo": (old("grpo"), {"loss_type": "grpo"}),
     "grpo, other bounds": (old("grpo", clip=Clipped(0.1, 0.3)), {"epsilon_low": 0.1, "epsilon_high": 0.3}),
-    "dual clip": (old("grpo", clip=Clipped(0.2, 0.2, dual=1.3)), {"delta": 1.3}),
+    "dual clip": (old("grpo", clip=Clipped(0.2, 0.2, dual_clip=1.3)), {"delta": 1.3}),
     "dr_grpo": (old("dr_grpo"), {"loss_type": "dr_grpo"}),
     "dapo": (old("dapo"), {"loss_type": "dapo", "epsilon_high": 0.28}),
     "bnpo": (old("dapo"), {"loss_type": "bnpo", "epsilon_high": 0.28}),
@@ -139,10 +139,10 @@ SAME = {
         old("gspo", clip=Clipped(0.2, 0.2)),
         {"importance_sampling_level": "sequence"},
     ),
-    "beta": (old("grpo", beta=0.3), {"beta": 0.3}),
-    "beta, by tokens": (old("dapo", beta=0.3), {"loss_type": "dapo", "epsilon_high": 0.28, "beta": 0.3}),
+    "beta": (old("grpo", kl_coef=0.3), {"beta": 0.3}),
+    "beta, by tokens": (old("dapo", kl_coef=0.3), {"loss_type": "dapo", "epsilon_high": 0.28, "beta": 0.3}),
     "entropy, by tokens": (
-        old("dapo", entropy=0.2),
+        old("dapo", entropy_coef=0.2),
         {"loss_type": "dapo", "epsilon_high": 0.28, "entropy_coef": 0.2},
     ),
 }
@@ -187,8 +187,8 @@ def test_the_divergence_of_trl_is_weighted_by_the_ratio(models):
     weighted, gradients, _ = theirs(models[0], groups, **facts, use_bias_correction_kl=True)
     unweighted, others, _ = theirs(models[0], groups, **facts)
     loss = PolicyGradient.of(algorithm("grpo", max_new_tokens=MOST).loss)
-    _, by_k2 = step_of(packed(models[0]), groups, replace(loss, beta=0.3, kl="k2"))
-    figures, by_k3 = step_of(packed(models[0]), groups, replace(loss, beta=0.3))
+    _, by_k2 = step_of(packed(models[0]), groups, replace(loss, kl_coef=0.3, kl_estimator="k2"))
+    figures, by_k3 = step_of(packed(models[0]), groups, replace(loss, kl_coef=0.3))
     assert figures["loss"] == pytest.approx(weighted, rel=REL)
     assert figures["loss"] == pytest.approx(unweighted, rel=REL)
     assert_same_gradient(by_k2, gradients)
@@ -200,7 +200,7 @@ def test_the_entropy_of_trl_is_a_mean_of_tokens(models):
     groups = written(models)
     expected, _, _ = theirs(models[0], groups, entropy_coef=0.2)
     without, _, trainer = theirs(models[0], groups)
-    figures, _ = step_of(packed(models[0]), groups, old("grpo", entropy=0.2))
+    figures, _ = step_of(packed(models[0]), groups, old("grpo", entropy_coef=0.2))
     assert expected - without == pytest.approx(-0.2 * trainer._metrics["train"]["entropy"][0], rel=1e-4)
     assert figures["loss"] - figures["entropy"] == pytest.approx(without, rel=REL)
     assert figures["entropy"] != pytest.approx(expected - without, rel=1e-3)
@@ -225,8 +225,8 @@ def test_a_cap_that_is_not_given_is_small_in_trl(models):
 
 RULES = {
     "group": (Credit(), {}),
-    "none": (Credit(scale="none"), {"scale_rewards": "none"}),
-    "batch": (Credit(scale="batch"), {"scale_rewards": "batch"}),
+    "none": (Credit(advantage_scale="none"), {"scale_rewards": "none"}),
+    "batch": (Credit(advantage_scale="batch"), {"scale_rewards": "batch"}),
 }
 
 
@@ -280,7 +280,7 @@ def test_several_rewards_of_grpo_trainer():
     weights = torch.tensor([1.0, 0.3])
     facts = {"multi_objective_aggregation": "normalize_then_sum", "reward_weights": weights}
     expected = advantages_of_trl(groups, rewards, **facts)
-    parts = combined(list(rewards.double().split(3)), weights.double(), "normalised_sum")
+    parts = combined(list(rewards.double().split(3)), weights.double(), "normalized_sum")
     assert torch.allclose(torch.cat(scaled(parts, parts, "whiten")).float(), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -18,14 +18,15 @@ SETTINGS = [
     "burnish.stages.prefer.settings",
     "burnish.stages.reward.settings",
     "burnish.stages.rl.settings",
+    "burnish.stages.rl.algorithm",
     "burnish.stages.rl.policy_gradient",
     "burnish.stages.sft.settings",
 ]
 STAGES = {
-    "sft": ["loss=cross_entropy", "add_tokens=template", "template=chatml", "rehearse=true"],
-    "prefer": ["loss={dpo: 1, sft: 0.1}", "beta=0.2", "gate.empty=stop"],
-    "reward": ["loss=bradley_terry", "margin=0.5"],
-    "rl": ["reward=math", "algorithm=gspo", "updates=2", "beta=0.1", "replay.groups=64"],
+    "sft": ["loss=cross_entropy", "add_tokens=template", "chat_template=chatml", "dry_run=true"],
+    "prefer": ["loss={dpo: 1, sft: 0.1}", "beta=0.2", "filters.empty=error"],
+    "reward": ["loss=bradley_terry", "loss_options.margin=0.5"],
+    "rl": ["reward=math", "algorithm=gspo", "updates_per_batch=2", "kl_coef=0.1", "replay.groups=64"],
 }
 """A recipe of each stage, with what is checked by a table of losses, rewards, algorithms or templates."""
 READ = """

@@ -36,7 +36,14 @@ def run(world: Path, output: Path, **settings: Any) -> burnish.Finished:
     reward: Any = f"{world / 'rewards.py'}:same"
     if settings.get("algorithm") == "gdpo":
         reward = [reward, f"{world / 'rewards.py'}:none"]
-    rest = {"reward": reward, "workers": 1, "most_draws": 1, "groups_per_step": 2, "responses": 8, "max_steps": 3}
+    rest = {
+        "reward": reward,
+        "reward_workers": 1,
+        "max_resamples": 1,
+        "groups_per_step": 2,
+        "responses_per_prompt": 8,
+        "max_steps": 3,
+    }
     rest |= {"max_new_tokens": 4, "log_every": 1, "learning_rate": 1e-2, "schedule": "constant"}
     model, data = str(world / "model"), str(world / "math.jsonl")
     return burnish.rl(model=model, data=data, output=str(output), **{**rest, **settings})

@@ -69,9 +69,11 @@ def policy():
 
 def source(policy, prompts=None, *, judging=judge, **changes) -> RolloutSource:
     names = RolloutSettings.__dataclass_fields__
-    settings = {"groups_per_step": 3, "responses": 4} | {name: changes.pop(name) for name in names if name in changes}
+    settings = {"groups_per_step": 3, "responses_per_prompt": 4} | {
+        name: changes.pop(name) for name in names if name in changes
+    }
     sampler = LocalSampler(policy, [END], 256)
-    rest = {"rule": Credit(scale="none"), "params": PARAMS, "seed": 0, "max_steps": 4} | changes
+    rest = {"rule": Credit(advantage_scale="none"), "params": PARAMS, "seed": 0, "max_steps": 4} | changes
     return RolloutSource(prompts or asked(), sampler, judging, decode, settings=RolloutSettings(**settings), **rest)
 
 
@@ -88,7 +90,7 @@ def test_every_step_has_groups_that_teach(policy):
 
 
 def test_groups_without_signal_are_replaced_and_counted(policy):
-    mine = source(policy, groups_per_step=2, most_draws=4)
+    mine = source(policy, groups_per_step=2, max_resamples=4)
     groups = next(iter(mine))
     assert len(mine.newest) == len(groups) + mine.figures["groups_dropped"]
     assert len(mine.newest) <= 8
@@ -105,7 +107,7 @@ def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
 
 def test_failures_are_no_rewards(policy):
     prompts = [*asked(3), *asked(1, "unjudgeable")]
-    mine = source(policy, prompts, groups_per_step=4, most_draws=1)
+    mine = source(policy, prompts, groups_per_step=4, max_resamples=1)
     groups = next(iter(mine))
     assert len(groups) <= 3
     assert mine.figures["unjudged"] == 4
@@ -114,7 +116,7 @@ def test_failures_are_no_rewards(policy):
 
 
 def test_several_updates_learn_from_one_batch(policy):
-    mine = source(policy, groups_per_step=2, updates=2, max_steps=3)
+    mine = source(policy, groups_per_step=2, updates_per_batch=2, max_steps=3)
     versions = [{int(r.policy_version[0]) for g in groups for r in g.responses} for groups in mine]
     assert versions == [{0}, {0}, {2}]
 
@@ -122,20 +124,20 @@ def test_several_updates_learn_from_one_batch(policy):
 @pytest.mark.parametrize("updates", [1, 2, 3])
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_going_on_in_the_midst_of_a_batch_gives_the_same_groups(policy, updates, stop):
-    whole = [[store_group(g) for g in groups] for groups in source(policy, updates=updates, curriculum=True)]
-    first = source(policy, updates=updates, curriculum=True)
+    whole = [[store_group(g) for g in groups] for groups in source(policy, updates_per_batch=updates, curriculum=True)]
+    first = source(policy, updates_per_batch=updates, curriculum=True)
     list(islice(first, stop))
-    second = source(policy, updates=updates, curriculum=True)
+    second = source(policy, updates_per_batch=updates, curriculum=True)
     second.restore(json.loads(json.dumps(first.state())))
     assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
 
 
-REPLAYED = {"replayed": Replaying(groups=4, share=0.5), "groups_per_step": 2, "max_steps": 5}
+REPLAYED = {"replay": Replaying(groups=4, fraction=0.5), "groups_per_step": 2, "max_steps": 5}
 
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_earlier_groups_are_learned_from_again(policy, updates):
-    mine = source(policy, updates=updates, **REPLAYED)
+    mine = source(policy, updates_per_batch=updates, **REPLAYED)
     versions = [sorted(int(group.responses[0].policy_version[0]) for group in groups) for groups in mine]
     assert versions[0] == [0, 0]
     written = [0, 1, 2, 3, 4] if updates == 1 else [0, 0, 2, 2, 4]
@@ -162,16 +164,18 @@ def test_what_is_learned_again_is_what_was_written(policy):
 @pytest.mark.parametrize("updates", [1, 2])
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_what_is_kept_for_replay_goes_on(policy, updates, stop):
-    whole = [[store_group(g) for g in groups] for groups in source(policy, updates=updates, **REPLAYED)]
-    first = source(policy, updates=updates, **REPLAYED)
+    whole = [[store_group(g) for g in groups] for groups in source(policy, updates_per_batch=updates, **REPLAYED)]
+    first = source(policy, updates_per_batch=updates, **REPLAYED)
     list(islice(first, stop))
-    second = source(policy, updates=updates, **REPLAYED)
+    second = source(policy, updates_per_batch=updates, **REPLAYED)
     second.restore(json.loads(json.dumps(first.state())))
     assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
 
 
 def test_cut_responses_are_compared_and_not_learned_from(policy):
-    plain, masked = (next(iter(source(policy, params=SamplingParams(40), mask_cut=each))) for each in (False, True))
+    plain, masked = (
+        next(iter(source(policy, params=SamplingParams(40), mask_truncated=each))) for each in (False, True)
+    )
     unmasked = {tuple(group.prompt.tolist()): group for group in plain}
     cut = 0
     for other in masked:
@@ -185,11 +189,11 @@ def test_cut_responses_are_compared_and_not_learned_from(policy):
 
 
 def test_a_step_in_which_all_is_cut_has_no_gradient(policy):
-    mine = source(policy, params=SamplingParams(1, stop_ids=()), mask_cut=True, groups_per_step=1)
+    mine = source(policy, params=SamplingParams(1, stop_ids=()), mask_truncated=True, groups_per_step=1)
     groups = [g for g in next(iter(mine)) if all(r.finish == "length" for r in g.responses)]
     before = [parameter.detach().clone() for _, parameter in policy.trained_parameters()]
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.1)))
-    sums = trainer.step(groups, PolicyGradient(beta=0.0, entropy=0.1), 4096, 1.0)
+    sums = trainer.step(groups, PolicyGradient(kl_coef=0.0, entropy_coef=0.1), 4096, 1.0)
     assert float(sums["loss"]) == 0
     assert all(one.equal(other) for one, (_, other) in zip(before, policy.trained_parameters(), strict=True))
 
@@ -206,13 +210,16 @@ def two_rewards(answers):
 
 
 def test_several_rewards_are_normalised_by_part(policy):
-    weights, rule = {"good": 1.0, "long": 2.0}, Credit(baseline="none", scale="none", combination="normalised_sum")
-    mine = source(policy, judging=two_rewards, rule=rule, weights=weights, samples_every=1)
+    weights, rule = (
+        {"good": 1.0, "long": 2.0},
+        Credit(baseline="none", advantage_scale="none", reward_combination="normalized_sum"),
+    )
+    mine = source(policy, judging=two_rewards, rule=rule, weights=weights, log_samples_every=1)
     groups = next(iter(mine))
     tried = {id(each.group.responses[0].tokens): each for each in mine.newest}
     for group in groups:
         parts = tried[id(group.responses[0].tokens)].outcomes(list(weights))
-        [expected] = combined([parts], torch.tensor([1.0, 2.0]), "normalised_sum")
+        [expected] = combined([parts], torch.tensor([1.0, 2.0]), "normalized_sum")
         assert torch.tensor([float(response.advantages[0]) for response in group.responses]).equal(expected.float())
     shown = [sample for sample in mine.samples if sample.advantage is not None]
     assert shown
@@ -225,15 +232,15 @@ def test_a_part_that_differs_teaches_where_the_sum_does_not(policy):
         return [[Verdict({"a": k / 2, "b": (1 - k / 2) * 3}, 0.0) for k, _ in enumerate(each)] for each in answers]
 
     weights = {"a": 1.0, "b": 0.5}
-    rule = Credit(combination="normalised_sum")
-    mine = source(policy, judging=judging, rule=rule, weights=weights, most_draws=1)
+    rule = Credit(reward_combination="normalized_sum")
+    mine = source(policy, judging=judging, rule=rule, weights=weights, max_resamples=1)
     assert len(next(iter(mine))) == 3
     assert mine.figures["groups_dropped"] == 0
 
 
 @pytest.mark.parametrize(("form", "count", "size"), [("best_worst", 3, 2), ("ranking", 3, 4), ("verdicts", 3, 4)])
 def test_comparisons_of_what_was_tried(policy, form, count, size):
-    mine = source(policy, rule=Pairing(form, pass_at=0.1, needs_reference=False), drops=form != "verdicts")
+    mine = source(policy, rule=Pairing(form, success_threshold=0.1, needs_reference=False), drops=form != "verdicts")
     groups = next(iter(mine))
     assert len(groups) <= count
     for group in groups:
@@ -246,7 +253,7 @@ def test_comparisons_of_what_was_tried(policy, form, count, size):
 def test_online_comparisons_find_what_is_rewarded(policy):
     """A preference loss without reference learns from the policy's own best and worst."""
     rule = Pairing(needs_reference=False)
-    mine = source(policy, groups_per_step=4, responses=8, max_steps=30, rule=rule)
+    mine = source(policy, groups_per_step=4, responses_per_prompt=8, max_steps=30, rule=rule)
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.01)))
     loss, rewards = preference_loss("cpo", beta=0.5).loss, []
     for groups in mine:
@@ -298,9 +305,15 @@ def test_a_curriculum_prefers_what_is_solved_half_the_time():
 @pytest.mark.parametrize("updates", [1, 2])
 def test_learning_by_trying_finds_what_is_rewarded(policy, updates):
     """The reward rises from chance (1 in 61) to most of what is possible, on-policy and with several updates."""
-    mine = source(policy, groups_per_step=4, responses=8, max_steps=30, updates=updates, rule=Credit())
+    mine = source(
+        policy, groups_per_step=4, responses_per_prompt=8, max_steps=30, updates_per_batch=updates, rule=Credit()
+    )
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.01)))
-    loss = PolicyGradient(old="own") if updates == 1 else PolicyGradient(old="sampler", clip=Clipped(0.2, 0.28))
+    loss = (
+        PolicyGradient(old_logprobs="policy")
+        if updates == 1
+        else PolicyGradient(old_logprobs="sampler", clip=Clipped(0.2, 0.28))
+    )
     rewards = []
     for groups in mine:
         trainer.step(groups, loss, 4096, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ import burnish
 from burnish.algorithms import ALGORITHMS
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
+from burnish.config.settings import keys
 from burnish.errors import DataError, Interrupted, RecipeError
-from burnish.losses.policy.settings import Capped, Clipped, Correction, Soft
+from burnish.losses.policy.settings import Capped, Clip, Clipped, Correction, Soft, Unclipped
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.packing import count_denominators, pack
 from burnish.recipe.read import stage_recipe
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
+from burnish.settings.aliases import KNOWN_ELSEWHERE
 from burnish.sources.annotate import logprobs
 from burnish.sources.draws import Draws
 from burnish.stages.policy import open_policy
@@ -37,7 +40,7 @@ from burnish.types import TokenScores
 from tests.conftest import make_groups
 from tests.interrupting import interrupted_at
 
-LENGTH: dict[str, Any] = {"name": "length", "target": 8, "slack": 20, "unit": "characters"}
+LENGTH: dict[str, Any] = {"name": "length", "target": 8, "tolerance": 20, "unit": "characters"}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +55,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def given(world: Path, **settings: Any) -> dict[str, Any]:
-    base = {"model": str(world / "model"), "data": str(world / "math.jsonl"), "reward": LENGTH, "workers": 1}
-    sizes = {"groups_per_step": 2, "responses": 3, "max_new_tokens": 5, "log_every": 1, "learning_rate": 1e-2}
+    base = {"model": str(world / "model"), "data": str(world / "math.jsonl"), "reward": LENGTH, "reward_workers": 1}
+    sizes = {
+        "groups_per_step": 2,
+        "responses_per_prompt": 3,
+        "max_new_tokens": 5,
+        "log_every": 1,
+        "learning_rate": 1e-2,
+    }
     return {**base, **sizes, **({} if "epochs" in settings else {"max_steps": 2}), **settings}
 
 
@@ -65,6 +74,11 @@ def stage(world: Path, **settings: Any) -> Rl:
     found = stage_recipe("rl", given(world, **settings)).recipe.stages[0].settings
     assert isinstance(found, Rl)
     return found
+
+
+def parts(**settings: Any) -> dict[str, Any]:
+    """Keys of the group policy_gradient."""
+    return {f"policy_gradient.{name}": value for name, value in settings.items()}
 
 
 def practice(world: Path, **settings: Any) -> Practice:
@@ -86,60 +100,73 @@ def lines(done: burnish.Finished, name: str = "metrics.jsonl") -> list[dict[str,
         ({"algorithm": "grop"}, "choose from: grpo"),
         ({"reward": "maths"}, "did you mean math"),
         ({"reward": [LENGTH, LENGTH]}, "two rewards are called length"),
-        ({"responses": 1}, "compares the responses"),
-        ({"top_p": 0.9, "updates": 2}, "ratios of the policy's probabilities"),
-        ({"repetition_penalty": 1.1, "updates": 3}, "remove repetition_penalty"),
-        ({"temperature": 0.0}, "greater than 0"),
-        ({"clip_low": 0.1}, "no effect with updates: 1"),
-        ({"clip_cap": 2.0, "updates": 2}, "grpo has no clip_cap"),
-        ({"clip_low": 0.1, "updates": 2, "algorithm": "sapo"}, "sapo has no clip_low"),
-        ({"kl": "k1"}, "no effect with beta: 0"),
+        ({"responses_per_prompt": 1}, "compares the responses"),
+        ({"sampling.top_p": 0.9, "updates_per_batch": 2}, "ratios of the policy's probabilities"),
+        ({"sampling.repetition_penalty": 1.1, "updates_per_batch": 3}, "remove sampling.repetition_penalty"),
+        ({"sampling.temperature": 0.0}, "sampling.temperature must be greater than 0"),
+        (parts(clip_low=0.1), "policy_gradient.clip_low has no effect with updates_per_batch: 1"),
+        ({**parts(clip_max_weight=2.0), "updates_per_batch": 2}, "grpo has no policy_gradient.clip_max_weight"),
+        ({**parts(clip_low=0.1), "updates_per_batch": 2, "algorithm": "sapo"}, "sapo has no policy_gradient.clip_low"),
+        (parts(kl_in="advantage"), "policy_gradient.kl_in has no effect with kl_coef: 0"),
+        (parts(kl_estimator="k2"), "policy_gradient.kl_estimator has no effect with kl_coef: 0"),
+        ({"kl_coef": 0.1, **parts(kl_estimator="k1")}, "an expected gradient of 0 in a loss"),
+        ({"kl_coef": 0.1, **parts(kl_in="reward", kl_estimator="k3")}, "another divergence in the reward"),
         ({"overlong": "truncate"}, "change what is asked"),
         ({"train_on": "everything"}, "the policy writes them"),
         ({"special_tokens_in_text": "tokens"}, "stays text"),
         ({"max_length": 5}, "leaves no prompt"),
         ({"adapter.kind": "lora", "adapter.dropout": 0.1}, "written without it"),
-        ({"num_generations": 4}, "here it is responses"),
+        ({"num_generations": 4}, "here it is responses_per_prompt"),
         ({"reward_funcs": "x"}, "here it is reward"),
         ({"sequences_per_step": 4}, "did you mean"),
-        ({"checkpoints.keep_best": True}, "checkpoints.keep_best needs eval_data"),
+        ({"checkpoints.keep_best": True}, "keep_best needs eval_data"),
         ({"early_stopping.patience": 2}, "early_stopping needs eval_every"),
         ({"checkpoints.best_metric": "accuracy"}, "needs checkpoints.keep_best or early_stopping"),
-        ({"stop_on": ["collapsed"]}, "stop_on"),
-        ({"stop_on": ["distance"]}, "none is computed"),
-        ({"combination": "normalised_sum"}, "length is alone"),
-        ({"ratio": "sequence"}, "no effect with updates: 1"),
-        ({"surrogate": "capped", "updates": 2, "old": "own"}, "no effect with old: own"),
-        ({"old": "computed"}, "old: computed is what old: own is"),
-        ({"ratio": "sequence", "updates": 2}, "name surrogate too"),
-        ({"surrogate": "capped", "updates": 2, "clip_low": 0.1}, "has no clip_low"),
-        ({"clip_token_limit": 0.4, "updates": 2}, "is of ratio: sequence"),
-        ({"correction": "mask", "updates": 2}, "are the same; set old: computed"),
-        ({"correction": "truncate", "correction_low": 0.5}, "truncate bounds weights from above"),
-        ({"correction_high": 3.0}, "needs correction"),
-        ({"correction": "truncate", "top_k": 5}, "weighs by the probabilities before it"),
-        ({"correction": "truncate", "dtype": "float32"}, "rounding alone"),
-        ({"correction": "truncate", "dtype": "float32", "old": "computed", "updates": 2}, "rounding alone"),
-        ({"fixed_length": 9}, "without aggregation: fixed"),
-        ({"replay": {"share": 0.5}, "top_p": 0.9}, "replay learns by ratios"),
-        ({"replay": {"share": 0.1}}, "0.1 of 2 groups is not one"),
-        ({"replay": {"share": 1.0}}, "less than 1"),
-        ({"old": "sampler", "min_p": 0.1}, "old: sampler learns by ratios"),
-        ({"entropy_rate": 0.1}, "needs entropy_target"),
-        ({"entropy_target": 1.0, "entropy": 0.5}, "above entropy_most"),
+        ({"stop_on_alerts": ["collapsed"]}, "stop_on_alerts"),
+        ({"stop_on_alerts": ["distance"]}, "none is computed"),
+        (parts(reward_combination="normalized_sum"), "length is alone"),
+        (parts(ratio_level="sequence"), "no effect with updates_per_batch: 1"),
+        ({**parts(clip_mode="cispo", old_logprobs="policy"), "updates_per_batch": 2}, "old_logprobs: policy"),
+        (parts(old_logprobs="recomputed"), "old_logprobs: recomputed is what old_logprobs: policy is"),
+        ({**parts(ratio_level="sequence"), "updates_per_batch": 2}, "name policy_gradient.clip_mode too"),
+        ({**parts(clip_mode="cispo", clip_low=0.1), "updates_per_batch": 2}, "has no policy_gradient.clip_low"),
+        ({**parts(token_log_ratio_limit=0.4), "updates_per_batch": 2}, "is of ratio_level: sequence"),
+        (
+            {**parts(importance_correction="mis"), "updates_per_batch": 2},
+            "are the same; set policy_gradient.old_logprobs: recomputed",
+        ),
+        (parts(importance_correction="tis", importance_correction_min=0.5), "tis bounds weights from above"),
+        (parts(importance_correction_max=3.0), "needs policy_gradient.importance_correction"),
+        ({**parts(importance_correction="tis"), "sampling.top_k": 5}, "weighs by the probabilities before it"),
+        ({**parts(importance_correction="tis"), "dtype": "float32"}, "rounding alone"),
+        (
+            {
+                **parts(importance_correction="tis", old_logprobs="recomputed"),
+                "dtype": "float32",
+                "updates_per_batch": 2,
+            },
+            "rounding alone",
+        ),
+        (parts(fixed_length=9), "without policy_gradient.loss_aggregation: fixed"),
+        ({"replay": {"fraction": 0.5}, "sampling.top_p": 0.9}, "replay learns by ratios"),
+        ({"replay": {"fraction": 0.1}}, "replay.fraction: 0.1 of 2 groups is not one"),
+        ({"replay": {"fraction": 1.0}}, "less than 1"),
+        ({**parts(old_logprobs="sampler"), "sampling.min_p": 0.1}, "old_logprobs: sampler learns by ratios"),
+        (parts(entropy_coef_lr=0.1), "needs policy_gradient.entropy_target"),
+        (parts(entropy_target=1.0, entropy_coef=0.5), "above entropy_coef_max"),
         ({"preference": {"loss": "ipo"}}, "preference is of algorithm: online_dpo"),
-        ({"algorithm": "online_dpo", "beta": 0.1}, "its own beta is preference.beta"),
-        ({"algorithm": "online_dpo", "mask_cut": True}, "mask_cut has no effect"),
-        ({"algorithm": "online_dpo", "scale": "none"}, "no advantages"),
-        ({"algorithm": "online_dpo", "updates": 2, "clip_low": 0.1}, "clip_low has no effect"),
+        ({"algorithm": "online_dpo", "kl_coef": 0.1}, "the beta of its loss is preference.beta"),
+        ({"algorithm": "online_dpo", **parts(mask_truncated=True)}, "policy_gradient.mask_truncated has no effect"),
+        ({"algorithm": "online_dpo", **parts(advantage_scale="none")}, "no advantages"),
+        ({"algorithm": "online_dpo", "updates_per_batch": 2, **parts(clip_low=0.1)}, "clip_low has no effect"),
         ({"algorithm": "online_dpo", "preference": {"loss": "kto"}}, "apo_zero_unpaired learns from verdicts"),
         ({"algorithm": "online_dpo", "preference": {"loss": "tpo"}}, "gold answer"),
         ({"algorithm": "online_dpo", "preference": {"loss": "dop"}}, "did you mean dpo"),
         ({"algorithm": "online_dpo", "preference": {"loss_options": {"margin": 1.0}}}, "does not use it"),
         ({"algorithm": "online_dpo", "preference": {"loss": "lipo", "pairs": "all"}}, "pairs has no effect"),
-        ({"algorithm": "online_dpo", "responses": 1}, "compares the responses"),
-        ({"epsilon_high": 0.3}, "here it is clip_high"),
-        ({"mask_truncated_completions": True}, "here it is mask_cut"),
+        ({"algorithm": "online_dpo", "responses_per_prompt": 1}, "compares the responses"),
+        ({"epsilon_high": 0.3}, "here it is policy_gradient.clip_high"),
+        ({"mask_truncated_completions": True}, "here it is policy_gradient.mask_truncated"),
     ],
 )
 def test_what_cannot_work_is_refused_when_it_is_read(world, wrong, said):
@@ -148,8 +175,16 @@ def test_what_cannot_work_is_refused_when_it_is_read(world, wrong, said):
     assert said in str(error.value)
 
 
+def test_names_of_other_tools_lead_to_keys_that_are_there():
+    groups = ("policy_gradient", "sampling", "replay")
+    told = " ".join(KNOWN_ELSEWHERE.values())
+    named = re.findall(rf"\b(?:{'|'.join(groups)})\.[a-z_]+", told)
+    assert len(named) > 30
+    assert set(named) <= set(keys(Rl))
+
+
 def test_what_is_read_again_is_the_same(world, tmp_path):
-    done = run(world, tmp_path / "a", beta=0.1, kl="k1", updates=2, clip_low=0.1)
+    done = run(world, tmp_path / "a", kl_coef=0.1, updates_per_batch=2, **parts(kl_in="advantage", clip_low=0.1))
     text = (done.folder / "recipe.yaml").read_text()
     (tmp_path / "again.yaml").write_text(text.replace(str(tmp_path / "a"), str(tmp_path / "b")))
     again = burnish.run(tmp_path / "again.yaml", f"output={tmp_path / 'b'}")
@@ -159,75 +194,95 @@ def test_what_is_read_again_is_the_same(world, tmp_path):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_algorithm_is_its_settings(world, name):
-    chosen = stage(world, algorithm=name, updates=2).chosen
+    chosen = stage(world, algorithm=name, updates_per_batch=2).chosen
     assert chosen.credit == ALGORITHMS[name].credit
     assert chosen.loss.clip == ALGORITHMS[name].loss.clip
-    assert chosen.loss.old == "sampler"
-    assert stage(world, algorithm=name).chosen.loss.old == "own"
+    assert chosen.loss.old_logprobs == "sampler"
+    assert stage(world, algorithm=name).chosen.loss.old_logprobs == "policy"
 
 
 def test_settings_reach_credit_and_loss(world):
-    assert stage(world, updates=2, clip_low=0.1, clip_dual=3.0).chosen.loss.clip == Clipped(0.1, 0.2, dual=3.0)
-    assert stage(world, updates=2, algorithm="cispo", clip_cap=2.0).chosen.loss.clip == Capped(2.0)
-    assert stage(world, beta=0.1, kl="k2").chosen.loss.kl == "k2"
-    assert stage(world, beta=0.1, kl="k1").chosen.credit.token_beta == 0.1
-    assert stage(world, beta=0.1, kl="k1_response").chosen.credit.sequence_beta == 0.1
-    assert stage(world, beta=0.1, kl="k1").chosen.loss.beta == 0
-    assert stage(world, entropy=0.01).chosen.loss.entropy == 0.01
+    clipped = stage(world, updates_per_batch=2, **parts(clip_low=0.1, dual_clip=3.0))
+    assert clipped.chosen.loss.clip == Clipped(0.1, 0.2, dual_clip=3.0)
+    capped = stage(world, updates_per_batch=2, algorithm="cispo", **parts(clip_max_weight=2.0))
+    assert capped.chosen.loss.clip == Capped(2.0)
+    assert stage(world, **parts(entropy_coef=0.01)).chosen.loss.entropy_coef == 0.01
     assert stage(world, algorithm="dr_grpo").chosen.loss.fixed_length == 5
 
 
+@pytest.mark.parametrize("place", ["loss", "advantage", "reward"])
+def test_the_divergence_enters_where_it_is_said(world, place):
+    chosen = stage(world, kl_coef=0.1, **parts(kl_in=place)).chosen
+    credit, loss = chosen.credit, chosen.loss
+    weights = {"loss": loss.kl_coef, "advantage": credit.advantage_kl_coef, "reward": credit.reward_kl_coef}
+    assert weights == {name: 0.1 if name == place else 0.0 for name in weights}
+    assert loss.kl_estimator == "k3"
+    named = "k2" if place == "loss" else "k1"
+    again = stage(world, kl_coef=0.1, **parts(kl_in=place, kl_estimator=named)).chosen
+    assert again == (replace(chosen, loss=replace(loss, kl_estimator="k2")) if place == "loss" else chosen)
+
+
 def test_parts_take_the_place_of_the_algorithms_own(world):
-    plain = stage(world, updates=2).chosen
+    plain = stage(world, updates_per_batch=2).chosen
     composed = stage(
         world,
-        updates=2,
-        baseline="leave_one_out",
-        scale="batch",
-        ratio="sequence",
-        surrogate="soft",
-        clip_rising=2.0,
-        aggregation="fixed",
+        updates_per_batch=2,
+        **parts(
+            baseline="leave_one_out",
+            advantage_scale="batch",
+            ratio_level="sequence",
+            clip_mode="sapo",
+            tau_positive=2.0,
+            loss_aggregation="fixed",
+        ),
     ).chosen
-    assert composed.credit == replace(plain.credit, baseline="leave_one_out", scale="batch")
-    expected = replace(plain.loss, ratio="sequence", clip=Soft(rising=2.0), aggregation="fixed", fixed_length=5)
-    assert composed.loss == expected
-    assert stage(world, aggregation="fixed", fixed_length=1).chosen.loss.fixed_length == 1
+    assert composed.credit == replace(plain.credit, baseline="leave_one_out", advantage_scale="batch")
+    clip = Soft(tau_positive=2.0)
+    assert composed.loss == replace(
+        plain.loss, ratio_level="sequence", clip=clip, loss_aggregation="fixed", fixed_length=5
+    )
+    assert stage(world, **parts(loss_aggregation="fixed", fixed_length=1)).chosen.loss.fixed_length == 1
     assert stage(world, algorithm="rloo").chosen.loss.fixed_length == 1
-    assert stage(world, algorithm="dr_grpo", aggregation="token").chosen.loss.fixed_length is None
+    assert stage(world, algorithm="dr_grpo", **parts(loss_aggregation="token")).chosen.loss.fixed_length is None
 
 
-def test_a_surrogate_keeps_the_algorithms_bounds_where_it_is_its_own(world):
-    assert stage(world, algorithm="dapo", updates=2, surrogate="clipped").chosen.loss.clip == Clipped(0.2, 0.28)
-    other = stage(world, algorithm="gspo", updates=2, ratio="token", surrogate="clipped").chosen.loss.clip
-    assert other == Clipped()
-    limited = stage(world, algorithm="gspo", updates=2, clip_token_limit=0.4).chosen.loss.clip
-    assert limited == Clipped(3e-4, 4e-4, token_limit=0.4)
+def test_a_clip_keeps_the_algorithms_bounds_where_it_is_its_own(world):
+    def clip(algorithm: str, **settings: Any) -> Clip:
+        return stage(world, algorithm=algorithm, updates_per_batch=2, **parts(**settings)).chosen.loss.clip
+
+    assert clip("dapo", clip_mode="ppo") == Clipped(0.2, 0.28)
+    assert clip("gspo", ratio_level="token", clip_mode="ppo") == Clipped()
+    assert clip("gspo", token_log_ratio_limit=0.4) == Clipped(3e-4, 4e-4, token_log_ratio_limit=0.4)
+    assert clip("grpo", clip_mode="none") == Unclipped()
 
 
 def test_corrections_have_defaults_by_the_level_of_the_ratio(world):
-    settings = {"updates": 2, "old": "computed", "correction": "truncate"}
-    assert stage(world, **settings).chosen.loss.correction == Correction("token", "truncate", 2.0)
+    settings = {"updates_per_batch": 2, **parts(old_logprobs="recomputed", importance_correction="tis")}
+    assert stage(world, **settings).chosen.loss.importance_correction == Correction("token", "tis", 2.0)
     of_sequences = stage(world, algorithm="gspo", **settings).chosen.loss
-    assert of_sequences.correction == Correction("mean", "truncate", 2.0)
-    assert of_sequences.old == "computed"
-    masked = stage(world, correction="mask", correction_level="sequence", correction_low=0.5, correction_high=3.0)
-    assert masked.chosen.loss.correction == Correction("sequence", "mask", 3.0, 0.5)
-    assert stage(world, replay={"share": 0.5}).chosen.loss.old == "sampler"
-    older = stage(world, dtype="float32", updates=2, old="own", correction="truncate")
-    assert older.chosen.loss.old == "own", "weights of the first update wrote what the second learns from"
+    assert of_sequences.importance_correction == Correction("mean", "tis", 2.0)
+    assert of_sequences.old_logprobs == "recomputed"
+    level = parts(importance_correction="mis", importance_correction_level="sequence")
+    bounds = parts(importance_correction_min=0.5, importance_correction_max=3.0)
+    masked = stage(world, **level, **bounds)
+    assert masked.chosen.loss.importance_correction == Correction("sequence", "mis", 3.0, 0.5)
+    assert stage(world, replay={"fraction": 0.5}).chosen.loss.old_logprobs == "sampler"
+    by_policy = parts(old_logprobs="policy", importance_correction="tis")
+    older = stage(world, dtype="float32", updates_per_batch=2, **by_policy).chosen.loss
+    assert older.old_logprobs == "policy", "weights of the first update wrote what the second learns from"
 
 
 def test_a_stage_ends_by_what_it_names(world):
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1}
-    named = stage(world, **held_out, checkpoints={"best_metric": "accuracy", "keep_best": True}, stop_on=["tricks"])
-    assert named.stop_rule == StopRule(keep_best=True, best_metric="accuracy", rises=True, alerts=frozenset({"tricks"}))
+    by_accuracy = {"checkpoints.best_metric": "accuracy", "checkpoints.keep_best": True, "stop_on_alerts": ["tricks"]}
+    rule = StopRule(keep_best=True, best_metric="accuracy", rises=True, alerts=frozenset({"tricks"}))
+    assert stage(world, **held_out, **by_accuracy).stop_rule == rule
 
 
 @pytest.mark.parametrize("loss", [name for name in PREFERENCE_LOSSES if name not in ("kto", "tpo", "tpo_l")])
 def test_every_preference_loss_learns_from_what_was_tried(world, loss):
     """With what it needs, and groups as it wants them: the loss of a step is finite, and so is its gradient."""
-    learning = learning_of(stage(world, algorithm="online_dpo", preference={"loss": loss}, responses=4))
+    learning = learning_of(stage(world, algorithm="online_dpo", preference={"loss": loss}, responses_per_prompt=4))
     [group] = make_groups([(3, [2, 4, 3, 2])])
     nothing = [replace(r, weights=None, reference_logprobs=torch.zeros(len(r.tokens))) for r in group.responses]
     lessons = learning.rule.lessons([replace(group, responses=tuple(nothing))], [torch.tensor([0.0, 1.0, 0.5, 0.5])])
@@ -244,17 +299,21 @@ def test_every_preference_loss_learns_from_what_was_tried(world, loss):
 
 
 TRIED: dict[str, dict[str, Any]] = {
-    "replay": {"replay": {"groups": 4, "share": 0.5}, "algorithm": "dapo"},
-    "replay, updates": {"replay": {"groups": 4, "share": 0.5}, "updates": 2, "old": "computed"},
-    "entropy": {"entropy_target": 3.0, "entropy_rate": 0.01, "entropy": 0.02},
+    "replay": {"replay": {"groups": 4, "fraction": 0.5}, "algorithm": "dapo"},
+    "replay, updates": {
+        "replay": {"groups": 4, "fraction": 0.5},
+        "updates_per_batch": 2,
+        **parts(old_logprobs="recomputed"),
+    },
+    "entropy": parts(entropy_target=3.0, entropy_coef_lr=0.01, entropy_coef=0.02),
     "comparisons": {"algorithm": "online_dpo", "preference": {"loss": "ipo", "pairs": "all"}},
-    "best": {"checkpoints.keep_best": True, "early_stopping.patience": 9, "stop_on": ["tricks", "collapse"]},
+    "best": {"checkpoints.keep_best": True, "early_stopping.patience": 9, "stop_on_alerts": ["tricks", "collapse"]},
 }
 
 
 @pytest.mark.parametrize("kind", TRIED)
 def test_an_interrupted_run_goes_on_bit_for_bit(world, tmp_path, kind):
-    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, "eval_prompts": 3}
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 2, "evaluation.prompts": 3}
     settings = {**held_out, "max_steps": 5, **TRIED[kind]}
     whole = run(world, tmp_path / "whole", **settings)
     with interrupted_at(3), pytest.raises(Interrupted, match="after step 3"):
@@ -271,9 +330,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(world, tmp_path, kind):
 
 def test_an_alert_ends_the_stage_whenever_lines_are_written(world, tmp_path):
     """Every reward is 0, which is told of after ten batches; the model is written all the same."""
-    nothing = {**LENGTH, "target": 500, "slack": 1}
+    nothing = {**LENGTH, "target": 500, "tolerance": 1}
     done = [
-        run(world, tmp_path / str(every), reward=nothing, max_steps=20, stop_on=["no_reward"], log_every=every)
+        run(world, tmp_path / str(every), reward=nothing, max_steps=20, stop_on_alerts=["no_reward"], log_every=every)
         for every in (1, 7)
     ]
     for each in done:
@@ -294,7 +353,7 @@ def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
     alone, rehearsed = run(world, tmp_path / "a"), run(world, tmp_path / "b", dry_run=True)
     one, other = weights(alone), weights(rehearsed)
     assert all(one[name].equal(other[name]) for name in one)
-    settings = practice(world, responses=4, max_new_tokens=9)
+    settings = practice(world, responses_per_prompt=4, max_new_tokens=9)
     groups = longest_tried(settings)
     longest = max(len(each.tokens) for each in settings.train.waiting)
     assert groups[0].num_tokens == longest + 4 * 9
@@ -303,8 +362,8 @@ def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
 def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
     sources = [{"path": str(world / "math.jsonl"), "name": "sums"}, {"path": str(world / "test.jsonl"), "name": "more"}]
     rewards = [
-        {**LENGTH, "only": {"source": "sums"}},
-        {"name": "length", "part": "other", "target": 3, "slack": 9, "only": {"source": "more"}},
+        {**LENGTH, "where": {"source": "sums"}},
+        {"name": "length", "metric": "other", "target": 3, "tolerance": 9, "where": {"source": "more"}},
     ]
     ready = practice(world, data=sources, reward=rewards)
     assert [each.task.extra["source"] for each in ready.train.waiting] == ["sums"] * 40 + ["more"] * 8
@@ -321,10 +380,15 @@ def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"algorithm": "dr_grpo", "beta": 0.1, "kl": "k1_response"},
-        {"algorithm": "gspo", "updates": 2, "beta": 0.1, "temperature": 0.7},
-        {"algorithm": "reinforce_pp", "responses": 1, "entropy": 0.01, "top_p": 0.9},
-        {"algorithm": "gmpo", "updates": 2, "adapter.kind": "lora", "curriculum": True},
+        {"algorithm": "dr_grpo", "kl_coef": 0.1, "policy_gradient": {"kl_in": "reward", "kl_estimator": "k1"}},
+        {"algorithm": "gspo", "updates_per_batch": 2, "kl_coef": 0.1, "sampling.temperature": 0.7},
+        {
+            "algorithm": "reinforce_pp",
+            "responses_per_prompt": 1,
+            "policy_gradient": {"entropy_coef": 0.01},
+            "sampling": {"top_p": 0.9},
+        },
+        {"algorithm": "gmpo", "updates_per_batch": 2, "adapter.kind": "lora", "curriculum": True},
     ],
     ids=lambda settings: settings["algorithm"],
 )
@@ -333,7 +397,7 @@ def test_it_learns_and_tells(world, tmp_path, settings):
     told = [line for line in lines(done) if "train/loss" in line]
     assert [line["step"] for line in told] == [1, 2]
     wrote = [line for line in told if "rollout/reward" in line]
-    assert [line["step"] for line in wrote] == ([1] if settings.get("updates") == 2 else [1, 2])
+    assert [line["step"] for line in wrote] == ([1] if settings.get("updates_per_batch") == 2 else [1, 2])
     assert wrote[0]["rollout/reward"] == wrote[0]["rollout/reward/length"] > 0
     samples = lines(done, "samples.jsonl")
     assert {sample["rollout"] for sample in samples} >= {"best", "worst"}
@@ -343,14 +407,14 @@ def test_it_learns_and_tells(world, tmp_path, settings):
 
 def test_at_the_first_step_policy_and_reference_agree(world, tmp_path):
     """At any temperature: sampler, trainer and reference mean the same log-probability."""
-    done = run(world, tmp_path, beta=0.5, temperature=0.6, max_steps=1)
+    done = run(world, tmp_path, kl_coef=0.5, max_steps=1, **{"sampling.temperature": 0.6})
     [line] = [line for line in lines(done) if "train/loss" in line]
     assert abs(line["train/reference_kl"]) < 1e-5
     assert line["train/kl"] < 1e-8
 
 
 def test_the_trainer_computes_what_the_sampler_reported(world):
-    ready = practice(world, temperature=0.6, model=str(world / "model"))
+    ready = practice(world, sampling={"temperature": 0.6}, model=str(world / "model"))
     policy = open_policy(ready.opener)
     prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.asked()[:3])]
     groups = LocalSampler(policy, [], 64).sample(prompts, 2, ready.settings.params(0))
@@ -360,7 +424,7 @@ def test_the_trainer_computes_what_the_sampler_reported(world):
 
 
 def test_looking_leaves_no_trace(world, tmp_path):
-    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "eval_prompts": 5}
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "evaluation.prompts": 5}
     watched, alone = run(world, tmp_path / "a", **held_out), run(world, tmp_path / "b")
     one, other = weights(watched), weights(alone)
     assert all(one[name].equal(other[name]) for name in one)
@@ -374,7 +438,7 @@ def test_looking_leaves_no_trace(world, tmp_path):
 
 
 def test_verdicts_of_dear_rewards_are_kept(world, tmp_path):
-    done = run(world, tmp_path, reward={**LENGTH, "journal": True})
+    done = run(world, tmp_path, reward={**LENGTH, "cache": True})
     assert len(lines(done, "verdicts.jsonl")) > 0
 
 
@@ -382,7 +446,7 @@ def test_a_reward_model_judges_a_whole_run(world, tmp_path):
     """In its workers and in its own template, as it does alone; and what it says is what the policy learns from."""
     pairs = {"data": str(world / "pairs.jsonl"), "max_steps": 2, "sequences_per_step": 4, "add_tokens": ["<|pad|>"]}
     judge = burnish.reward(model=str(world / "model"), output=str(tmp_path / "judge"), **pairs).folder
-    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "eval_prompts": 2}
+    held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "evaluation.prompts": 2}
     done = run(world, tmp_path / "run", reward={"name": "reward_model", "model": str(judge)}, **held_out)
     tried = [sample for sample in lines(done, "samples.jsonl") if "rollout" in sample]
     alone = LearnedJudge.open(str(judge), None, {})
@@ -443,7 +507,7 @@ def test_an_epoch_is_one_pass_over_the_usable_prompts(world, tmp_path, monkeypat
     asked: list[int] = []
     take = Draws.take
     monkeypatch.setattr(Draws, "take", lambda self, count: asked.extend(rows := take(self, count)) or rows)
-    settings = {"epochs": 1, "max_length": limit, "overlong": "drop", "groups_per_step": 4, "most_draws": 1}
+    settings = {"epochs": 1, "max_length": limit, "overlong": "drop", "groups_per_step": 4, "max_resamples": 1}
     done = run(world, tmp_path / "run", **settings)
     steps = -(-len(usable) // 4)
     assert done.summary["steps"] == steps

@@ -113,15 +113,15 @@ def test_what_is_no_reward_is_refused(name: str, options: dict[str, object]) -> 
 
 
 def test_only_rows_of_its_own_are_judged() -> None:
-    reward = own("lengths", only={"level": 2})
+    reward = own("lengths", where={"level": 2})
     answers = [Answer("p", "one", extra={"level": 2}), Answer("p", "two", extra={"level": 3}), Answer("p", "three")]
     assert call(reward, answers) == [3.0, None, None]
 
 
 def _parts(**parts: Outcome) -> Verdict:
-    written = [{"name": f"{NURSERY}:lengths", "part": name} for name in parts]
+    written = [{"name": f"{NURSERY}:lengths", "metric": name} for name in parts]
     weights = {"a": 1.0, "b": 0.2, "watched": 0.0}
-    return combine(read_rewards([{**each, "weight": weights[each["part"]]} for each in written]), parts)
+    return combine(read_rewards([{**each, "weight": weights[each["metric"]]} for each in written]), parts)
 
 
 def test_a_reward_is_the_weighted_sum() -> None:

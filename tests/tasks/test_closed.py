@@ -42,10 +42,10 @@ RIGHT: dict[str, tuple[object, str, object]] = {
     "exact number": ("exact", "4", 4),
     "exact after a thought": ("exact", "<think>Rome?</think>\nParis", "Paris"),
     "regex of thought and answer": ({"name": "regex", "pattern": r"<think>.*</think>\d"}, "<think>Hm.</think>5", None),
-    "normalised": ("normalised", "<think>Hm.</think>The  PARIS!", "paris"),
-    "normalised, one of several": ("normalised", "the Big Apple", ["New York", "Big Apple"]),
+    "normalized": ("normalized", "<think>Hm.</think>The  PARIS!", "paris"),
+    "normalised, one of several": ("normalized", "the Big Apple", ["New York", "Big Apple"]),
     "regex": ({"name": "regex", "pattern": r"\d{3}"}, " 123 ", None),
-    "regex anywhere": ({"name": "regex", "pattern": r"\bcat\b", "where": "anywhere"}, "a cat.", None),
+    "regex anywhere": ({"name": "regex", "pattern": r"\bcat\b", "match": "search"}, "a cat.", None),
     "regex of the row": ("regex", "abab", "(ab)+"),
     "choice in a box": ("choice", r"It is \boxed{\text{(B)}}", "B"),
     "choice after answer": ("choice", "The answer is (B) because A is wrong.\n", r"\text{(B)}"),
@@ -58,8 +58,8 @@ RIGHT: dict[str, tuple[object, str, object]] = {
     "number": ("number", "About 3.1 is the answer: 3.14", "3.14"),
     "number within": ({"name": "number", "absolute": 0.01}, r"\boxed{3.15}", "3.14"),
     "number within a share": ({"name": "number", "relative": 0.01}, "#### 101", "100"),
-    "JSON": ({"name": "json_schema", "against": SCHEMA}, '{"name": "Ada", "age": 36}', None),
-    "JSON in a fence": ({"name": "json_schema", "against": SCHEMA}, '```json\n{"name": "A", "age": 3}\n```', None),
+    "JSON": ({"name": "json_schema", "schema": SCHEMA}, '{"name": "Ada", "age": 36}', None),
+    "JSON in a fence": ({"name": "json_schema", "schema": SCHEMA}, '```json\n{"name": "A", "age": 3}\n```', None),
     "format": ("format", "<think>Hm.</think> It is 4.", None),
     "format with answer": (
         {"name": "format", "tags": ["think", "answer"]},
@@ -72,10 +72,10 @@ WRONG: dict[str, tuple[object, str, object]] = {
     "exact case": ("exact", "paris", "Paris"),
     "exact inside": ("exact", "Paris.", "Paris"),
     "exact mark without width": ("exact", "Par\u200bis", "Paris"),
-    "normalised look-alike": ("normalised", "P\u0430ris", "Paris"),
-    "normalised nothing": ("normalised", "", "Paris"),
-    "normalised articles": ("normalised", "the", "Paris"),
-    "normalised several": ("normalised", "Paris, London", "Paris"),
+    "normalised look-alike": ("normalized", "P\u0430ris", "Paris"),
+    "normalised nothing": ("normalized", "", "Paris"),
+    "normalised articles": ("normalized", "the", "Paris"),
+    "normalised several": ("normalized", "Paris, London", "Paris"),
     "regex part": ({"name": "regex", "pattern": r"\d{3}"}, "1234", None),
     "choice of all": ("choice", "The answer is A, B, C, D", "B"),
     "choice of two": ("choice", "The answer is A or B", "B"),
@@ -93,12 +93,12 @@ WRONG: dict[str, tuple[object, str, object]] = {
     "number beside": ({"name": "number", "absolute": 0.01}, r"\boxed{3.1501}", "3.14"),
     "number by another script": ("number", "The answer is \u0664", "4"),
     "numbers listed": ({"name": "number", "absolute": 1}, "1, 2, 3, 4", "4"),
-    "JSON with talk": ({"name": "json_schema", "against": SCHEMA}, 'Here: {"name": "Ada", "age": 36}', None),
-    "JSON twice": ({"name": "json_schema", "against": SCHEMA}, '{"name":"A","age":1}{"name":"A","age":1}', None),
-    "JSON key twice": ({"name": "json_schema", "against": SCHEMA}, '{"name": 1, "name": "A", "age": 1}', None),
-    "JSON that is none": ({"name": "json_schema", "against": {}}, "NaN", None),
-    "JSON too deep": ({"name": "json_schema", "against": {}}, "[" * 100_000, None),
-    "JSON of another type": ({"name": "json_schema", "against": SCHEMA}, '{"name": "Ada", "age": "36"}', None),
+    "JSON with talk": ({"name": "json_schema", "schema": SCHEMA}, 'Here: {"name": "Ada", "age": 36}', None),
+    "JSON twice": ({"name": "json_schema", "schema": SCHEMA}, '{"name":"A","age":1}{"name":"A","age":1}', None),
+    "JSON key twice": ({"name": "json_schema", "schema": SCHEMA}, '{"name": 1, "name": "A", "age": 1}', None),
+    "JSON that is none": ({"name": "json_schema", "schema": {}}, "NaN", None),
+    "JSON too deep": ({"name": "json_schema", "schema": {}}, "[" * 100_000, None),
+    "JSON of another type": ({"name": "json_schema", "schema": SCHEMA}, '{"name": "Ada", "age": "36"}', None),
     "format twice": ("format", "<think>a</think><think>b</think> 4", None),
     "format reversed": ("format", "</think>a<think> 4", None),
     "format empty": ("format", "<think> </think> 4", None),
@@ -134,7 +134,7 @@ UNUSABLE: dict[str, tuple[object, object]] = {
     "math with a list": ("math", ["4"]),
     "math with an empty box": ("math", r"\boxed{}" + " "),
     "JSON without schema": ("json_schema", None),
-    "tokens of text": ({"name": "overlong", "most": 4, "buffer": 2}, None),
+    "tokens of text": ({"name": "overlong", "max_length": 4, "buffer": 2}, None),
     "instructions without any": ("instructions", None),
 }
 
@@ -165,7 +165,7 @@ def test_a_schema_of_the_row() -> None:
 
 
 def test_a_schema_fetches_nothing() -> None:
-    outcome = judged({"name": "json_schema", "against": {"$ref": "https://example.org/schema.json"}}, "{}")
+    outcome = judged({"name": "json_schema", "schema": {"$ref": "https://example.org/schema.json"}}, "{}")
     assert isinstance(outcome, Failure)
     assert "example.org" in outcome.detail
 
@@ -173,12 +173,12 @@ def test_a_schema_fetches_nothing() -> None:
 @pytest.mark.parametrize(("tokens", "value"), [(0, 0.0), (6, 0.0), (7, -0.25), (9, -0.75), (10, -1.0), (50, -1.0)])
 def test_overlong_is_equation_13(tokens: int, value: float) -> None:
     """Limit 10, buffer 4: nothing up to 6, -1/4 for each token over."""
-    assert judged({"name": "overlong", "most": 10, "buffer": 4}, "x", tokens=tokens) == value
+    assert judged({"name": "overlong", "max_length": 10, "buffer": 4}, "x", tokens=tokens) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("a b c d", 1.0), ("a b c", 0.5), ("a b c d e f", 0.0), ("", 0.0)])
 def test_length_falls_from_the_target(text: str, value: float) -> None:
-    assert judged({"name": "length", "target": 4, "slack": 2, "unit": "words"}, text) == value
+    assert judged({"name": "length", "target": 4, "tolerance": 2, "unit": "words"}, text) == value
 
 
 def test_repetition_is_the_share_of_old_ngrams() -> None:

@@ -53,7 +53,7 @@ def test_failures_are_not_written_and_the_first_verdict_stays(tmp_path: Path) ->
     "line", ["nonsense", "[]", '{"key": "a"}', '{"key": "a", "verdicts": ["1"]}', '{"verdicts": [1]}']
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "j").write_text(f'{{"key": "a", "part": "p", "verdicts": [1.0]}}\n{line}\n')
+    (tmp_path / "j").write_text(f'{{"key": "a", "metric": "p", "verdicts": [1.0]}}\n{line}\n')
     with pytest.raises(RunError, match="line 2"):
         Journal.open(tmp_path / "j")
 
@@ -69,7 +69,7 @@ def test_a_key_says_all_that_decides() -> None:
     ]
     [math] = read_rewards("math")
     [strict] = read_rewards({"name": "math", "forms": ["boxed"]})
-    [heavy] = read_rewards({"name": "math", "weight": 3, "part": "other", "deadline": 1.0})
+    [heavy] = read_rewards({"name": "math", "weight": 3, "metric": "other", "timeout": 1.0})
     keys = {content_key(math, [each]) for each in (answer, *others)} | {content_key(strict, [answer])}
     assert len(keys) == 7
     assert content_key(heavy, [answer]) == content_key(math, [answer])

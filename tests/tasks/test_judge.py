@@ -40,7 +40,7 @@ def kinds(verdicts: list[list[Verdict]], part: str) -> list[object]:
 
 @pytest.mark.parametrize("how", ["hang", "hang in C"])
 def test_a_hanging_reward_is_killed_and_the_next_answer_judged(how: str) -> None:
-    with Judge(read_rewards(own("mischief", deadline=SOON)), workers=1) as judge:
+    with Judge(read_rewards(own("mischief", timeout=SOON)), workers=1) as judge:
         verdicts = judge(one_by_one("fine", how, "fine"))
         assert kinds(verdicts, "mischief") == [0.25, FailureKind.TIMEOUT, 0.25]
         assert kinds(judge(one_by_one("fine")), "mischief") == [0.25]
@@ -62,7 +62,7 @@ def test_what_a_reward_prints_is_no_verdict() -> None:
 
 
 def test_the_other_parts_of_a_killed_answer_are_judged() -> None:
-    rewards = read_rewards([own("lengths"), own("mischief", deadline=SOON), "math"])
+    rewards = read_rewards([own("lengths"), own("mischief", timeout=SOON), "math"])
     with Judge(rewards, workers=2) as judge:
         [[verdict], _] = judge(one_by_one("exit", "fine"))
     assert verdict.parts["lengths"] == 4.0
@@ -72,7 +72,7 @@ def test_the_other_parts_of_a_killed_answer_are_judged() -> None:
 
 def test_a_reward_that_takes_for_ever_to_compute_is_a_failure() -> None:
     nested = "(a+" * 9 + "a" + "+b)" * 9
-    rewards = read_rewards({"name": "regex", "pattern": "(x+x+)+y", "deadline": SOON})
+    rewards = read_rewards({"name": "regex", "pattern": "(x+x+)+y", "timeout": SOON})
     with Judge(rewards, workers=1) as judge:
         assert kinds(judge(one_by_one("x" * 64, nested)), "regex") == [FailureKind.TIMEOUT, 0.0]
 
@@ -121,8 +121,8 @@ def test_a_condition_keeps_a_reward_from_being_asked() -> None:
     rewards = read_rewards(
         [
             {"name": "exact", "weight": 1},
-            own("mischief", deadline=SOON, when={"part": "exact", "at_least": 1}),
-            own("lengths", weight=2, when={"part": "mischief", "at_least": 0.5}),
+            own("mischief", timeout=SOON, when={"metric": "exact", "min": 1}),
+            own("lengths", weight=2, when={"metric": "mischief", "min": 0.5}),
         ]
     )
     answers = [[Answer("p", "true", reference="true"), Answer("p", "exit", reference="true"), Answer("p", "true")]]
@@ -181,7 +181,7 @@ def test_workers_end_with_the_judge() -> None:
 def test_no_worker_outlives_a_trainer_that_is_killed(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    written = own("Beacon", deadline=1e6, options={"pipe": str(pipe)})
+    written = own("Beacon", timeout=1e6, options={"pipe": str(pipe)})
     code = f"from burnish.tasks import *\nJudge(read_rewards({written!r}), 1)([[Answer('p', 'a')]])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as trainer:
@@ -221,10 +221,10 @@ def test_no_answer_holds_a_verifier_up() -> None:
     sections = {"section_spliter": "Section", "num_sections": 2}
     arguments = [{}, {"num_sentences": 3, "relation": "at least"}, sections, {"num_paragraphs": 3}]
     extra = {"instruction_id_list": [*kinds_of, "length_constraints:number_paragraphs"], "kwargs": arguments}
-    names = ["math", "number", "exact", "normalised", "json_schema", "instructions", "format", "repetition"]
-    written = [{"name": name, **({"against": {}} if name == "json_schema" else {})} for name in names]
+    names = ["math", "number", "exact", "normalized", "json_schema", "instructions", "format", "repetition"]
+    written = [{"name": name, **({"schema": {}} if name == "json_schema" else {})} for name in names]
     answers = [[Answer("How many?", text, reference="7", extra=extra)] for text in texts]
-    with Judge(read_rewards([*written, {"name": "choice", "only": {"letter": True}}]), workers=1) as judge:
+    with Judge(read_rewards([*written, {"name": "choice", "where": {"letter": True}}]), workers=1) as judge:
         verdicts = judge(answers)
     assert [verdict.failures for [verdict] in verdicts] == [()] * len(texts)
 
@@ -241,7 +241,7 @@ def test_a_journal_is_read_instead_of_asking(tmp_path: Path) -> None:
         "    if answer.text == 'bad': raise ValueError\n"
         "    return None if answer.text == 'none' else len(answer.text)\n"
     )
-    written = {"name": f"{file}:reward", "journal": True}
+    written = {"name": f"{file}:reward", "cache": True}
     texts = ("a", "bb", "a", "none", "bad")
     with Journal.open(tmp_path / "j") as journal, Judge(read_rewards(written), 2, journal) as judge:
         first = judge(one_by_one(*texts))
@@ -263,7 +263,7 @@ def _outcomes(verdicts: list[list[Verdict]]) -> list[Outcome]:
 
 
 def test_parts_with_the_same_settings_share_a_journal(tmp_path: Path) -> None:
-    written = [own("lengths", journal=True), own("lengths", part="again", weight=2, journal=True)]
+    written = [own("lengths", cache=True), own("lengths", metric="again", weight=2, cache=True)]
     with Journal.open(tmp_path / "j") as journal, Judge(read_rewards(written), 1, journal) as judge:
         assert _outcomes(judge(one_by_one("abc"))) == [9.0]
         assert len(journal) == 1

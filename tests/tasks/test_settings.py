@@ -10,7 +10,7 @@ import pytest
 from burnish.errors import RecipeError
 from burnish.tasks.mathematics import MathReward
 from burnish.tasks.own import OwnReward
-from burnish.tasks.settings import BUILTIN, read_rewards
+from burnish.tasks.settings import BUILTIN, RENAMED, read_rewards
 
 NURSERY = Path(__file__).with_name("nursery.py")
 
@@ -47,14 +47,13 @@ def test_they_travel() -> None:
         (3, "a reward is a name"),
         ({"weight": 1}, "a reward is a name"),
         ({"name": "math", "weigth": 1}, "did you mean weight"),
-        ({"name": "math", "timeout": 1}, "deadline"),
         ({"name": "math", "weight": "1"}, "weight"),
         ({"name": "math", "weight": float("nan")}, "finite"),
-        ({"name": "math", "deadline": 0}, "greater than 0"),
+        ({"name": "math", "timeout": 0}, "greater than 0"),
         ({"name": "math", "forms": ["box"]}, "boxed"),
         ({"name": "math", "tags": ["think"]}, "unknown key tags"),
-        ({"name": "overlong", "most": 4}, "buffer must be given"),
-        ({"name": "overlong", "most": 4, "buffer": 5}, "at most the limit"),
+        ({"name": "overlong", "max_length": 4}, "buffer must be given"),
+        ({"name": "overlong", "max_length": 4, "buffer": 5}, "at most the limit"),
         ({"name": "number", "relative": 1.0}, "always right"),
         ({"name": "format", "tags": ["<think>"]}, "without < and >"),
         ({"name": "format", "opened": True}, "here it is known from the prompt"),
@@ -63,9 +62,11 @@ def test_they_travel() -> None:
         ({"name": "regex", "pattern": "("}, "regular expression"),
         ({"name": "choice", "letters": "abc"}, "letters"),
         (["math", "math"], "two rewards are called math"),
-        (["math", {"name": "exact", "when": {"part": "format", "at_least": 1}}], "before it stand: math"),
-        (["math", {"name": "exact", "when": {"part": "math"}}], "at_least"),
+        (["math", {"name": "exact", "when": {"metric": "format", "min": 1}}], "before it stand: math"),
+        (["math", {"name": "exact", "when": {"metric": "math"}}], "when.min must be given"),
         ({"name": "math", "weight": 0}, "something must be learned"),
+        ("normalised", "did you mean normalized"),
+        ({"name": "regex", "pattern": "a", "where": "anywhere"}, "how responses are matched is match"),
         (["math", {"name": "format", "tag": "think"}], r"reward.1 \(format\): unknown key tag"),
         ("absent.py:reward", "does not exist"),
     ],
@@ -73,6 +74,26 @@ def test_they_travel() -> None:
 def test_refused(written: object, told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         read_rewards(written)
+
+
+RENAMED_IN: dict[str, object] = {
+    "min": {"name": "exact", "when": {"metric": "math", "at_least": 1}},
+    "schema": {"name": "json_schema", "against": {}},
+    "max_length": {"name": "overlong", "most": 4, "buffer": 2},
+    "tolerance": {"name": "length", "target": 4, "slack": 2},
+    "output": {"name": "reward_model", "model": "m", "of": "taste"},
+    "metric": {"name": "math", "part": "right"},
+    "timeout": {"name": "math", "deadline": 3},
+    "where": {"name": "math", "only": {"level": 2}},
+    "cache": {"name": "math", "journal": True},
+}
+
+
+@pytest.mark.parametrize("ours", RENAMED_IN)
+def test_earlier_names_of_options_are_refused_with_their_new_one(ours: str) -> None:
+    assert set(RENAMED_IN) == set(RENAMED.values())
+    with pytest.raises(RecipeError, match=f"here it is {ours}$"):
+        read_rewards(["math", RENAMED_IN[ours]])
 
 
 def test_the_text_of_a_function_is_part_of_its_identity(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def tried(written: object, rows: list[Answer] = ROWS) -> Tried:
 
 
 def test_good_rewards_pass() -> None:
-    report = tried(["math", {"name": "exact", "when": {"part": "math", "at_least": 1}}, "repetition"])
+    report = tried(["math", {"name": "exact", "when": {"metric": "math", "min": 1}}, "repetition"])
     assert report.passed
     assert report.untried == ("repetition",)
     assert list(report.lines()) == [

@@ -57,7 +57,7 @@ def prompt_ids(base: Path, *messages: Message) -> tuple[int, ...]:
 
 
 def test_a_line_for_each_prompt(base, rows, tmp_path):
-    found = answers(base, rows, "responses=3", "logprobs=true", output=tmp_path / "out" / "answers.jsonl")
+    found = answers(base, rows, "responses_per_prompt=3", "logprobs=true", output=tmp_path / "out" / "answers.jsonl")
     written = lines(tmp_path / "out" / "answers.jsonl")
     assert written == found.answers
     assert [line["row"] for line in written] == [0, 1, 2]
@@ -113,7 +113,7 @@ def test_messages_that_wait_for_an_answer_ask_if_they_are_named(base, tmp_path):
 @pytest.mark.parametrize("written", [0, 1, 2])
 @pytest.mark.parametrize("torn", [False, True], ids=["whole lines", "a torn line"])
 def test_an_interrupted_file_goes_on_and_is_the_same(base, rows, tmp_path, monkeypatch, written, torn):
-    expected = answers(base, rows, "responses=2").answers
+    expected = answers(base, rows, "responses_per_prompt=2").answers
     append = module.AnswerFile.append
 
     def interrupted(self: Any, line: Any) -> None:
@@ -124,15 +124,15 @@ def test_an_interrupted_file_goes_on_and_is_the_same(base, rows, tmp_path, monke
     monkeypatch.setattr(module.AnswerFile, "append", interrupted)
     output = tmp_path / "answers.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        answers(base, rows, "responses=2", output=output)
+        answers(base, rows, "responses_per_prompt=2", output=output)
     assert not output.exists()
     monkeypatch.undo()
     [part] = tmp_path.iterdir()
     if torn:
         part.write_bytes(part.read_bytes() + b'{"row": ')
-    other = answers(base, rows, "responses=2", "seed=1", output=tmp_path / "other.jsonl")
+    other = answers(base, rows, "responses_per_prompt=2", "seed=1", output=tmp_path / "other.jsonl")
     assert other.resumed == 0
-    found = answers(base, rows, "responses=2", "tokens_per_microbatch=600", output=output)
+    found = answers(base, rows, "responses_per_prompt=2", "tokens_per_microbatch=600", output=output)
     assert found.resumed == written
     assert lines(output) == expected
     assert not part.exists()
@@ -173,7 +173,9 @@ def test_an_adapter_answers(base, rows, tmp_path):
 def test_it_is_what_the_plain_sampler_writes(base, rows):
     """The same tokens from the same model by another sampler, with all settings of sampling."""
     overrides = ["temperature=0.7", "top_p=0.9", "top_k=40", "min_p=0.01", "repetition_penalty=1.2", "seed=5"]
-    found = answers(base, rows, *overrides, "responses=2", "stop=[e]", "stop_ids=[40]", "logprobs=true").answers
+    found = answers(
+        base, rows, *overrides, "responses_per_prompt=2", "stop=[e]", "stop_ids=[40]", "logprobs=true"
+    ).answers
     opened = open_model(str(base))
     ends = [opened.tokenizer.eos_token_id, opened.tokenizer.convert_tokens_to_ids("<|end|>")]
     params = read_settings(
@@ -223,11 +225,11 @@ def test_models_that_cannot_be_packed_answer_too(base, rows, monkeypatch):
     ("overrides", "words"),
     [
         (["temprature=1"], "did you mean temperature"),
-        (["num_return_sequences=4"], "here it is responses"),
+        (["num_return_sequences=4"], "here it is responses_per_prompt"),
         (["temperature=-1"], "temperature"),
-        (["temperature=0", "responses=2"], "the same response 2 times"),
+        (["temperature=0", "responses_per_prompt=2"], "the same response 2 times"),
         (["top_p=0"], "top_p"),
-        (["responses=0"], "responses"),
+        (["responses_per_prompt=0"], "responses_per_prompt"),
         (["stop_ids=[99999]"], "the model has"),
         (["stop=['']"], "stop"),
         (["overlong=truncate"], "change what is asked"),

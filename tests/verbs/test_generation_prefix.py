@@ -79,8 +79,8 @@ def data(folder: Path, begun: str) -> str:
 def test_training_and_held_out_prompts(model, tmp_path, monkeypatch, opens, begun, text, reward):
     monkeypatch.setattr(trying, "sampler_of", lambda *_: Scripted(text))
     rows = data(tmp_path, begun)
-    sizes = {"responses": 2, "groups_per_step": 1, "max_steps": 1, "max_new_tokens": 64, "workers": 1}
-    rest = {"most_draws": 1, "samples_every": 1, "reward": "number", "log_every": 1}
+    sizes = {"responses_per_prompt": 2, "groups_per_step": 1, "max_steps": 1, "max_new_tokens": 64, "reward_workers": 1}
+    rest = {"max_resamples": 1, "log_samples_every": 1, "reward": "number", "log_every": 1}
     done = burnish.rl(model=model(opens), data=rows, eval_data=rows, output=str(tmp_path / "run"), **sizes, **rest)
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     assert {line["rollout/reward"] for line in lines if "rollout/reward" in line} == {reward}
@@ -96,7 +96,9 @@ def test_pass_at_k_and_generate(model, tmp_path, monkeypatch, opens, begun, text
     for module in (pass_evaluation, generation):
         monkeypatch.setattr(module, "open_sampler", lambda *_: (Scripted(text), ()))
     rows, place = data(tmp_path, begun), model(opens)
-    found = evaluate_passes(place, read_settings(PassEvaluation, {"data": rows, "verifier": "number"}, ["responses=2"]))
+    found = evaluate_passes(
+        place, read_settings(PassEvaluation, {"data": rows, "verifier": "number"}, ["responses_per_prompt=2"])
+    )
     assert found.passes[1].value == reward
     whole = (OPENED if opens else begun) + text
     assert {sample["response"] for sample in found.samples()} == {whole}

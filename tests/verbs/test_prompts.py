@@ -16,7 +16,7 @@ from burnish.verbs.evaluate import Evaluation, evaluate, read_settings
 from burnish.verbs.evaluate_rewards import PassEvaluation, evaluate_passes
 from burnish.watch.quiet import quiet_transformers
 
-LENGTH = {"name": "length", "target": 8, "slack": 20, "unit": "characters"}
+LENGTH = {"name": "length", "target": 8, "tolerance": 20, "unit": "characters"}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_learns_by_trying(place, tmp_path):
-    sizes = {"groups_per_step": 2, "responses": 3, "max_new_tokens": 5, "learning_rate": 1e-2, "max_steps": 2}
+    sizes = {
+        "groups_per_step": 2,
+        "responses_per_prompt": 3,
+        "max_new_tokens": 5,
+        "learning_rate": 1e-2,
+        "max_steps": 2,
+    }
     files = {"model": str(place / "model"), "data": str(place / "math.jsonl"), "output": str(tmp_path / "run")}
-    done = burnish.rl(**files, **sizes, reward=LENGTH, workers=1, log_every=1)
+    done = burnish.rl(**files, **sizes, reward=LENGTH, reward_workers=1, log_every=1)
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "rollout/reward" in line] == [1, 2]
     assert all(line["train/clipped"] == 0 for line in lines if "train/clipped" in line)
@@ -45,10 +51,10 @@ def test_it_learns_by_trying(place, tmp_path):
 
 def test_it_answers_and_is_examined(place):
     written = burnish.generate(
-        model=str(place / "model"), data=str(place / "math.jsonl"), responses=2, max_new_tokens=5
+        model=str(place / "model"), data=str(place / "math.jsonl"), responses_per_prompt=2, max_new_tokens=5
     )
     assert [len(line["responses"]) for line in written.answers] == [2] * 8
-    given = {"data": str(place / "math.jsonl"), "verifier": LENGTH, "responses": 2, "max_new_tokens": 5}
+    given = {"data": str(place / "math.jsonl"), "verifier": LENGTH, "responses_per_prompt": 2, "max_new_tokens": 5}
     passes = evaluate_passes(str(place / "model"), read_settings(PassEvaluation, given, []))
     assert [[answer.text for answer in group] for group in passes.answers] == [
         line["responses"] for line in written.answers

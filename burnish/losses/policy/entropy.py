@@ -30,11 +30,11 @@ class EntropyControl:
 
     loss: PolicyGradient
     """Its entropy's weight is the first one."""
-    target: float
+    entropy_target: float
     """H*, nats per token, > 0."""
-    rate: float
+    entropy_coef_lr: float
     """η, weight per nat and step, > 0."""
-    most: float
+    entropy_coef_max: float
     """c_max, > 0."""
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class EntropyControl:
     @property
     def weight(self) -> float:
         """c, of the next step."""
-        return self.loss.entropy
+        return self.loss.entropy_coef
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         return self.loss(scores, microbatch)
@@ -71,7 +71,7 @@ class EntropyControl:
     def observe(self, sums: Mapping[str, Tensor]) -> Mapping[str, float]:
         """Takes the entropy that the step measured, which waits for the device; returns the weight that it had."""
         used, measured = self.weight, float(sums[MEASURED])
-        self._set(min(max(used + self.rate * (self.target - measured), 0.0), self.most))
+        self._set(min(max(used + self.entropy_coef_lr * (self.entropy_target - measured), 0.0), self.entropy_coef_max))
         return {"entropy_weight": used}
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -83,4 +83,4 @@ class EntropyControl:
         self._set(values["weight"])
 
     def _set(self, weight: float) -> None:
-        self.loss = replace(self.loss, entropy=weight)
+        self.loss = replace(self.loss, entropy_coef=weight)

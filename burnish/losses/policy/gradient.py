@@ -3,8 +3,8 @@ r"""The policy gradient on sampled responses: one family, of which GRPO, DAPO, G
     L = − Σ_i Σ_t a_it · ρ_it · f(w_it, A_it)  +  β Σ_i Σ_t a_it · k(π, π_ref)  −  c Σ_i Σ_t a_it · H(π)
 
 over tokens t of responses i. f is the clip's surrogate of the ratio w = π / π_old (`surrogate`), ρ the correction for
-the sampler (`importance`), A the advantage, k an estimate of the divergence from the reference, H the entropy. a is the
-aggregation:
+the sampler (`importance`), A the advantage, k an estimate of the divergence from the reference (β: `kl_coef`), H the
+entropy (c: `entropy_coef`). a is the aggregation:
 
 ===========  =======================================  ==========================================
 aggregation  a_it, over all responses of the step      used by
@@ -14,11 +14,11 @@ sequence     1 / (responses · tokens of response i)     GRPO (arXiv 2402.03300)
 fixed        1 / (responses · L), L a constant          Dr. GRPO (arXiv 2503.20783)
 ===========  =======================================  ==========================================
 
-Detached: A, ρ, π_old, π_ref. With `old: own`, π_old is the policy itself, detached: the ratio is exactly 1 and the
-gradient is − a ρ A ∇ log π, without a second forward; right for one update per batch of responses. With `old: sampler`
-it is what the sampler reported: for several updates. With `old: computed` it is what the trainer computed before the
-first update of a batch, so that a correction for the sampler and the ratio of the updates are told apart (Hilton et al.
-2021, arXiv 2110.00641).
+Detached: A, ρ, π_old, π_ref. With `old_logprobs: policy`, π_old is the policy itself, detached: the ratio is exactly 1
+and the gradient is − a ρ A ∇ log π, without a second forward; right for one update per batch of responses. With
+`old_logprobs: sampler` it is what the sampler reported: for several updates. With `old_logprobs: recomputed` it is what
+the trainer computed before the first update of a batch, so that a correction for the sampler and the ratio of the
+updates are told apart (Hilton et al. 2021, arXiv 2110.00641).
 
 Estimates of the divergence *in a loss* (Schulman 2020, "Approximating KL divergence"; d = log π_ref − log π):
 k2 = d² / 2 has on-policy the gradient of the exact KL(π ‖ π_ref) of each next-token distribution; k3 = e^d − d − 1 has
@@ -35,24 +35,24 @@ import torch
 from torch import Tensor
 
 from burnish.losses.policy.importance import LIMIT, importance_weights, is_limited, sampled
-from burnish.losses.policy.settings import PolicyGradientSettings
+from burnish.losses.policy.settings import PolicyGradientOptions
 from burnish.losses.policy.surrogate import limits, objective
 from burnish.losses.preference.responses import num_tokens, sum_per_response
 from burnish.types import Component, Denominator, Group, LossOutput, Microbatch, Response, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyGradient(PolicyGradientSettings):
+class PolicyGradient(PolicyGradientOptions):
     """See the module, and the settings for the fields."""
 
     @classmethod
-    def of(cls, settings: PolicyGradientSettings) -> PolicyGradient:
-        """The loss with these settings."""
-        return cls(**{each.name: getattr(settings, each.name) for each in fields(settings)})
+    def of(cls, options: PolicyGradientOptions) -> PolicyGradient:
+        """The loss with these options."""
+        return cls(**{each.name: getattr(options, each.name) for each in fields(options)})
 
     @property
     def needs(self) -> Collection[Score]:
-        return [Score.LOGPROB, Score.ENTROPY] if self.entropy or self.watches_entropy else [Score.LOGPROB]
+        return [Score.LOGPROB, Score.ENTROPY] if self.entropy_coef or self.watches_entropy else [Score.LOGPROB]
 
     @property
     def scope(self) -> Scope:
@@ -63,15 +63,15 @@ class PolicyGradient(PolicyGradientSettings):
         advantages = _constant(microbatch.advantages, logprob)
         old = self._old(logprob, microbatch)
         log_ratio = self._log_ratio(logprob - old, advantages, microbatch)
-        mean = _spread_mean(logprob, microbatch) if self.ratio == "sequence" else logprob
+        mean = _spread_mean(logprob, microbatch) if self.ratio_level == "sequence" else logprob
         gained = objective(self.clip, log_ratio, advantages, mean)
-        if self.correction is not None:
-            gained = gained * importance_weights(self.correction, old, microbatch)
+        if self.importance_correction is not None:
+            gained = gained * importance_weights(self.importance_correction, old, microbatch)
         terms = {"policy": self._aggregated(-gained, microbatch)}
-        if self.beta:
-            terms["kl"] = self._aggregated(self.beta * self._divergence(logprob, microbatch), microbatch)
-        if self.entropy:
-            terms["entropy"] = self._aggregated(-self.entropy * scores.of(Score.ENTROPY), microbatch)
+        if self.kl_coef:
+            terms["kl"] = self._aggregated(self.kl_coef * self._divergence(logprob, microbatch), microbatch)
+        if self.entropy_coef:
+            terms["entropy"] = self._aggregated(-self.entropy_coef * scores.of(Score.ENTROPY), microbatch)
         watched = self._watched(log_ratio, advantages, microbatch) | self._watched_of_sampler(old, microbatch)
         if self.watches_entropy:
             watched["policy_entropy"] = Component(scores.of(Score.ENTROPY).detach().sum(), Denominator.TOKENS)
@@ -81,11 +81,12 @@ class PolicyGradient(PolicyGradientSettings):
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         """At a ratio of exactly 1 the gradient is known before the forward, if nothing else depends on the scores."""
-        if self.old != "own" or self.beta or Score.ENTROPY in self.needs or self.correction is not None:
+        needs_scores = self.kl_coef or Score.ENTROPY in self.needs or self.importance_correction is not None
+        if self.old_logprobs != "policy" or needs_scores:
             return None
         assert microbatch.advantages is not None, "responses are credited before they are learned from"
         advantages = microbatch.advantages.to(torch.float64)
-        if self.ratio == "sequence":  # one ratio for all tokens of a response: each has the mean of their advantages
+        if self.ratio_level == "sequence":  # one ratio for all tokens: each has the mean of the response's advantages
             advantages = _spread_mean(advantages, microbatch)
         return {Score.LOGPROB: -self._shares(advantages, microbatch) / (denominators[self._denominator] or 1.0)}
 
@@ -94,38 +95,40 @@ class PolicyGradient(PolicyGradientSettings):
 
     def has_signal(self, groups: Sequence[Group]) -> bool:
         """See `losses.KnowsSignal`: some trained token has an advantage other than 0, or another term has a weight."""
-        return bool(self.beta or self.entropy) or any(_credited(each) for group in groups for each in group.responses)
+        return bool(self.kl_coef or self.entropy_coef) or any(
+            _credited(each) for group in groups for each in group.responses
+        )
 
     @property
     def _denominator(self) -> Denominator:
-        return Denominator.TOKENS if self.aggregation == "token" else Denominator.SEQUENCES
+        return Denominator.TOKENS if self.loss_aggregation == "token" else Denominator.SEQUENCES
 
     def _old(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
         """[S] log π_old, a constant."""
-        if self.old == "own":
+        if self.old_logprobs == "policy":
             return logprob.detach()
-        stream = microbatch.sampler_logprobs if self.old == "sampler" else microbatch.old_logprobs
+        stream = microbatch.sampler_logprobs if self.old_logprobs == "sampler" else microbatch.old_logprobs
         return _constant(stream, logprob)
 
     def _log_ratio(self, moved: Tensor, advantages: Tensor, microbatch: Microbatch) -> Tensor:
         """[S] log w, from log π − log π_old: of each token, or of its whole response."""
         log_ratio = moved.clamp(-LIMIT, LIMIT)
-        if self.ratio == "token":
+        if self.ratio_level == "token":
             return log_ratio
-        if self.clip.token_limit is not None:
-            bound = self.clip.token_limit
+        if self.clip.token_log_ratio_limit is not None:
+            bound = self.clip.token_log_ratio_limit
             log_ratio = torch.where(advantages > 0, log_ratio.clamp(max=bound), log_ratio.clamp(min=-bound))
         return _spread_mean(log_ratio, microbatch)
 
     def _divergence(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
         difference = _constant(microbatch.reference_logprobs, logprob) - logprob
-        if self.kl == "k2":
+        if self.kl_estimator == "k2":
             return difference**2 / 2
         return torch.exp(difference.clamp(max=LIMIT)) - difference - 1
 
     def _shares(self, values: Tensor, microbatch: Microbatch) -> Tensor:
         """[S] values as the aggregation counts them, before its denominator."""
-        if self.aggregation == "token":
+        if self.loss_aggregation == "token":
             return values
         if self.fixed_length is not None:
             return values / self.fixed_length
@@ -145,10 +148,10 @@ class PolicyGradient(PolicyGradientSettings):
 
     def _watched_of_sampler(self, old: Tensor, microbatch: Microbatch) -> dict[str, Component]:
         """How far the sampler is from what it is corrected to, and how often the weight is limited."""
-        if self.correction is None:
+        if self.importance_correction is None:
             return {}
         gap = (old - sampled(old, microbatch)).abs()
-        limited = is_limited(self.correction, old, microbatch).to(old.dtype)
+        limited = is_limited(self.importance_correction, old, microbatch).to(old.dtype)
         return {
             "sampler_gap": Component(gap.sum(), Denominator.TOKENS),
             "correction_limited": Component(limited.sum(), Denominator.TOKENS),

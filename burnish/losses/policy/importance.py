@@ -1,9 +1,9 @@
 """Correcting for a sampler whose probabilities are not the trainer's: another engine, another precision, older weights.
 
-The weight of a token is ρ = π_old / μ, a constant, where μ wrote it and π_old is what the ratio is taken to: the policy
-itself (`old: own`), or as its trainer computed it before the first update (`old: computed`). With `old: sampler` ρ is 1
-and there is nothing to correct. Weights that are too large are truncated or their tokens masked; a mask zeroes
-numerators alone, never a denominator.
+The weight of a token is ρ = π_old / μ, a constant. μ is the sampler's probability and π_old the denominator of the
+ratio: the policy itself (`old_logprobs: policy`), or the policy as it was before the first update (`recomputed`). With
+`old_logprobs: sampler` ρ is 1 and nothing is corrected. Weights that are too large are truncated (tis), or their tokens
+masked (mis); a mask zeroes numerators alone, never a denominator.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _raw(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
 
 
 def _limited(correction: Correction, weights: Tensor) -> Tensor:
-    if correction.rule == "truncate":
+    if correction.rule == "tis":
         return weights.clamp(max=correction.high)
     return torch.where((weights >= correction.low) & (weights <= correction.high), weights, 0.0)
 

@@ -30,7 +30,7 @@ def objective(clip: Clip, log_ratio: Tensor, advantages: Tensor, logprob: Tensor
         case Clipped():
             return _clipped(clip, log_ratio.exp(), advantages)
         case Capped():
-            return log_ratio.detach().exp().clamp(max=clip.cap) * advantages * logprob
+            return log_ratio.detach().exp().clamp(max=clip.clip_max_weight) * advantages * logprob
         case Soft():
             return _gated(clip, log_ratio.exp(), advantages)
         case _:
@@ -45,27 +45,27 @@ def limits(clip: Clip, log_ratio: Tensor, advantages: Tensor) -> Tensor:
         case Clipped():
             return _is_clipped(clip, log_ratio.exp(), advantages)
         case Capped():
-            return log_ratio.exp() > clip.cap
+            return log_ratio.exp() > clip.clip_max_weight
         case _:
             assert_never(clip)
 
 
 def _clipped(clip: Clipped, ratio: Tensor, advantages: Tensor) -> Tensor:
-    clipped = ratio.clamp(1 - clip.low, 1 + clip.high)
+    clipped = ratio.clamp(1 - clip.clip_low, 1 + clip.clip_high)
     least = torch.minimum(ratio * advantages, clipped * advantages)
-    if clip.dual is None:
+    if clip.dual_clip is None:
         return least
-    return torch.where(advantages < 0, torch.maximum(least, clip.dual * advantages), least)
+    return torch.where(advantages < 0, torch.maximum(least, clip.dual_clip * advantages), least)
 
 
 def _is_clipped(clip: Clipped, ratio: Tensor, advantages: Tensor) -> Tensor:
-    beyond = torch.where(advantages < 0, ratio < 1 - clip.low, ratio > 1 + clip.high) & (advantages != 0)
-    if clip.dual is None:
+    beyond = torch.where(advantages < 0, ratio < 1 - clip.clip_low, ratio > 1 + clip.clip_high) & (advantages != 0)
+    if clip.dual_clip is None:
         return beyond
-    return beyond | ((advantages < 0) & (ratio > clip.dual))
+    return beyond | ((advantages < 0) & (ratio > clip.dual_clip))
 
 
 def _gated(clip: Soft, ratio: Tensor, advantages: Tensor) -> Tensor:
-    rising, falling = (torch.full_like(advantages, each) for each in (clip.rising, clip.falling))
+    rising, falling = (torch.full_like(advantages, each) for each in (clip.tau_positive, clip.tau_negative))
     sharpness = torch.where(advantages > 0, rising, falling)
     return 4 / sharpness * torch.sigmoid(sharpness * (ratio - 1)) * advantages

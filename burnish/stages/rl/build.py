@@ -62,9 +62,9 @@ def trying(inputs: Practice, policy: Policy) -> Parts:
         curriculum=settings.curriculum,
         weights={reward.key: reward.weight for reward in inputs.judge.rewards if reward.weight},
     )
-    greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.stop)
+    greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
     asked = inputs.examined()
-    exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.pass_at)
+    exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.success_threshold)
     fact = whole_fingerprint(policy) if learning.needs_reference else ""
     return Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
 
@@ -86,7 +86,7 @@ def longest_tried(inputs: Practice) -> list[Group]:
     """The groups of the costliest microbatch: the longest prompts, with responses that fill their room, and streams as
     if they had been written, scored and judged."""
     settings, budget = inputs.settings, inputs.tokens_per_microbatch
-    size, room = settings.responses, settings.max_new_tokens
+    size, room = settings.responses_per_prompt, settings.max_new_tokens
     nothing = torch.zeros(room)
     written = Response(
         tokens=torch.zeros(room, dtype=torch.int64),

@@ -53,7 +53,11 @@ class Practice:
         held_out = None
         if settings.eval_data is not None:
             held_out = prompts(opener.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
-        judge = Judge(settings.rewards) if settings.workers is None else Judge(settings.rewards, settings.workers)
+        judge = (
+            Judge(settings.rewards)
+            if settings.reward_workers is None
+            else Judge(settings.rewards, settings.reward_workers)
+        )
         return cls(opener, settings, train, held_out, judge)
 
     @property
@@ -82,7 +86,7 @@ class Practice:
             return []
         count = len(self.held_out.waiting)
         order = np.random.default_rng([self.opener.reader.seed, 0xE7A]).permutation(count)
-        places = sorted(order[: self.settings.eval_prompts].tolist())
+        places = sorted(order[: self.settings.evaluation.prompts].tolist())
         return list(zip([self.held_out.waiting[i].row for i in places], _asked(self.held_out, places), strict=True))
 
     @property
@@ -91,11 +95,11 @@ class Practice:
         return self.judge
 
     def at_work(self, folder: Path) -> AbstractContextManager[object]:
-        """While the stage trains: rewards that keep a journal write it into the stage's folder, and the processes that
-        judge end with it."""
+        """While the stage trains: verdicts of rewards with `cache` are written into the stage's folder, and the
+        processes that judge end with it."""
         stack = ExitStack()
         stack.enter_context(self.judge)
-        if any(reward.journal for reward in self.judge.rewards):
+        if any(reward.cache for reward in self.judge.rewards):
             self.judge.journal = stack.enter_context(Journal.open(folder / VERDICTS))
         return stack
 

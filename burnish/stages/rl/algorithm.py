@@ -1,0 +1,201 @@
+"""What a user may say of what is minimised in a stage rl: an algorithm, and parts in the place of its own.
+
+Beside `settings`. Whatever has no effect, or would compare what cannot be compared, is refused when the recipe is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from burnish.algorithms import ALGORITHMS, Algorithm, algorithm
+from burnish.config.settings import Settings
+from burnish.losses.policy.settings import (
+    Aggregation,
+    Capped,
+    Clip,
+    Clipped,
+    Correction,
+    Limiting,
+    Old,
+    PolicyGradientOptions,
+    Ratio,
+    Soft,
+    Unclipped,
+)
+from burnish.settings.numbers import Positive
+from burnish.stages.rl.policy_gradient import ClipMode, ClipOptions, PolicyGradientSettings
+
+CLIPS: dict[ClipMode, Clip] = {"ppo": Clipped(), "cispo": Capped(), "sapo": Soft(), "none": Unclipped()}
+OF_COMPARISONS = ("reward_combination",)
+"""Keys of the group that comparisons have too."""
+
+
+class Replay(Settings):
+    """Graded groups of earlier steps, learned from again."""
+
+    groups: Positive = 256
+    """How many of the newest are kept."""
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Of the groups of a step, how many are from earlier ones."""
+
+
+class AlgorithmSettings(Settings):
+    """An algorithm of rewarded responses, and its parts."""
+
+    algorithm: str = "grpo"
+    """grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key preference
+    (docs/methods/grpo.md)."""
+    kl_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the divergence from the policy as the stage began; 0: there is none, and no reference is computed."""
+    updates_per_batch: Positive = 1
+    """Optimiser steps that learn from one batch of responses, each from its own groups_per_step."""
+    replay: Replay | None = None
+    """Learns also from responses of earlier steps, such as {groups: 256, fraction: 0.25}; null: from new ones alone."""
+    policy_gradient: PolicyGradientSettings = PolicyGradientSettings()
+    """Parts of the algorithm in the place of its own; of all algorithms but online_dpo."""
+
+    @model_validator(mode="after")
+    def _algorithm_is_there(self) -> AlgorithmSettings:
+        names = [*ALGORITHMS, "online_dpo"]
+        if self.algorithm not in names:
+            raise ValueError(f"algorithm: {self.algorithm} is none; choose from: {', '.join(names)}")
+        parts = [name for name in PolicyGradientSettings.model_fields if name not in OF_COMPARISONS]
+        if not self.is_gradient and (given := self.policy_gradient.changed(*parts)):
+            raise ValueError(
+                f"{given} has no effect: algorithm: online_dpo minimises a loss of comparisons, with no advantages and "
+                "no ratios; remove it"
+            )
+        if not self.is_gradient and self.kl_coef != 0:
+            raise ValueError(
+                "kl_coef has no effect with algorithm: online_dpo; remove it; the beta of its loss is preference.beta"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ratios_are_not_exactly_one(self) -> AlgorithmSettings:
+        if not self.is_gradient:
+            return self
+        given = self.policy_gradient.changed("ratio_level", "clip_mode", *ClipOptions.model_fields)
+        if given and self.resolved_old == "policy":
+            why = "policy_gradient.old_logprobs: policy" if self.is_repeated else "updates_per_batch: 1"
+            raise ValueError(f"{given} has no effect with {why}, where the ratio is exactly 1; remove it")
+        if self.policy_gradient.old_logprobs == "recomputed" and not self.is_repeated:
+            raise ValueError(
+                "policy_gradient.old_logprobs: recomputed is what old_logprobs: policy is with updates_per_batch: 1 "
+                "and no replay; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_are_those_of_the_clip(self) -> AlgorithmSettings:
+        if not self.is_gradient:
+            return self
+        named, parts = ALGORITHMS[self.algorithm].loss, self.policy_gradient
+        if parts.ratio_level not in (None, named.ratio_level) and parts.clip_mode is None:
+            raise ValueError(
+                f"policy_gradient.ratio_level: {parts.ratio_level} is not that of algorithm: {self.algorithm}, whose "
+                "bounds are of its own ratio; name policy_gradient.clip_mode too, with bounds if its defaults (ppo: "
+                "0.2) are not right"
+            )
+        has = {entry.name for entry in fields(self._plain_clip(named))}
+        if wrong := next((name for name in parts.bounds if name not in has), None):
+            raise ValueError(f"algorithm: {self.algorithm} has no policy_gradient.{wrong}; remove it")
+        if parts.token_log_ratio_limit is not None and (parts.ratio_level or named.ratio_level) == "token":
+            raise ValueError(
+                "policy_gradient.token_log_ratio_limit is of ratio_level: sequence; of single tokens clip_low and "
+                "clip_high are"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _correction_has_something_to_correct(self) -> AlgorithmSettings:
+        corrects = self.policy_gradient.importance_correction is not None
+        if corrects and self.is_gradient and self.resolved_old == "sampler":
+            raise ValueError(
+                "policy_gradient.importance_correction is of π_old / sampler, and with old_logprobs: sampler these are "
+                "the same; set policy_gradient.old_logprobs: recomputed (ratios and correction apart), or policy "
+                "(correction alone)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _length_is_fixed(self) -> AlgorithmSettings:
+        if self.is_gradient and self.policy_gradient.fixed_length is not None:
+            named = ALGORITHMS[self.algorithm].loss.loss_aggregation
+            if (self.policy_gradient.loss_aggregation or named) != "fixed":
+                raise ValueError(
+                    "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; "
+                    "remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _divergence_has_a_weight(self) -> AlgorithmSettings:
+        parts = self.policy_gradient
+        if self.kl_coef == 0 and (parts.kl_in, parts.estimator) != ("loss", "k3"):
+            given = parts.changed("kl_in", "kl_estimator")
+            raise ValueError(f"{given} has no effect with kl_coef: 0; give kl_coef, or remove it")
+        return self
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the algorithm is a policy gradient; otherwise it is a preference loss."""
+        return self.algorithm != "online_dpo"
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether some groups are learned from by other weights than those that wrote them."""
+        return self.updates_per_batch > 1 or self.replay is not None
+
+    @property
+    def corrects_rounding_alone(self) -> bool:
+        """Whether a correction compares log-probabilities of the same weights: of wide types only their rounding."""
+        corrects = self.policy_gradient.importance_correction is not None
+        return corrects and (self.resolved_old == "recomputed" or not self.is_repeated)
+
+    @property
+    def resolved_old(self) -> Old:
+        """`policy_gradient.old_logprobs`, worked out."""
+        return self.policy_gradient.old_logprobs or ("sampler" if self.is_repeated else "policy")
+
+    def composed(self, max_new_tokens: int) -> Algorithm:
+        """The named algorithm with the parts that are given in the place of its own."""
+        found, parts = algorithm(self.algorithm, max_new_tokens=max_new_tokens), self.policy_gradient
+        credit = {name: getattr(parts, name) for name in ("baseline", "advantage_scale", "reward_combination")}
+        loss = replace(found.loss, clip=self._clip(found.loss), old_logprobs=self.resolved_old)
+        aggregation, length = self._aggregated(loss, max_new_tokens)
+        level = parts.ratio_level or loss.ratio_level
+        loss = replace(loss, ratio_level=level, loss_aggregation=aggregation, fixed_length=length)
+        if parts.importance_correction is not None:
+            loss = replace(loss, importance_correction=self._correction(parts.importance_correction, level))
+        return replace(
+            found,
+            credit=replace(found.credit, **{name: value for name, value in credit.items() if value is not None}),
+            loss=loss,
+        )
+
+    def _plain_clip(self, loss: PolicyGradientOptions) -> Clip:
+        """The clip without the bounds that are given: an algorithm's own keeps its own."""
+        mode = self.policy_gradient.clip_mode
+        if mode is None or (isinstance(loss.clip, type(CLIPS[mode])) and self.policy_gradient.ratio_level is None):
+            return loss.clip
+        return CLIPS[mode]
+
+    def _clip(self, loss: PolicyGradientOptions) -> Clip:
+        clip, bounds = self._plain_clip(loss), self.policy_gradient.bounds
+        return replace(clip, **bounds) if bounds else clip  # type: ignore[arg-type]
+
+    def _aggregated(self, loss: PolicyGradientOptions, max_new_tokens: int) -> tuple[Aggregation, int | None]:
+        """The aggregation, and its length where it is fixed."""
+        aggregation = self.policy_gradient.loss_aggregation or loss.loss_aggregation
+        length = self.policy_gradient.fixed_length or loss.fixed_length or max_new_tokens
+        return aggregation, length if aggregation == "fixed" else None
+
+    def _correction(self, rule: Limiting, ratio: Ratio) -> Correction:
+        parts = self.policy_gradient
+        level = parts.importance_correction_level or ("mean" if ratio == "sequence" else "token")
+        largest, smallest = parts.importance_correction_max or 2.0, parts.importance_correction_min or 0.0
+        return Correction(level, rule, largest, smallest)
