@@ -1,0 +1,1 @@
+"""Comparison of short trainings of two versions of Burnish, bit for bit."""

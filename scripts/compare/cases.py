@@ -1,0 +1,208 @@
+"""The trainings that are compared: one short recipe for each kind, in the words of the working tree.
+
+Every case runs in a few seconds on one core, on `builtin:tiny` and on built-in rows or those of `rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+Recipe = dict[str, Any]
+STEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One training."""
+
+    about: str
+    """What is trained, a line."""
+    recipe: Recipe
+    """Plain data, as YAML gives them."""
+    killed_after: int | None = None
+    """The run is killed once the checkpoint of this step is there, and resumed. None: it runs undisturbed."""
+
+
+def _recipe(*stages: Recipe, **rest: object) -> Recipe:
+    return {"model": "builtin:tiny", **rest, "stages": list(stages)}
+
+
+def _sft(**settings: object) -> Recipe:
+    usual = {
+        "data": "builtin:chat#200",
+        "eval_data": "builtin:chat/test#12",
+        "template": "chatml",
+        "sequences_per_step": 8,
+        "learning_rate": 0.003,
+        "max_steps": STEPS,
+    }
+    return {"sft": usual | settings}
+
+
+def _written(**settings: object) -> Recipe:
+    """SFT that evaluates along the way, and answers held-out questions."""
+    return _sft(eval_every=2, eval_answers=4, eval_max_new_tokens=8, **settings)
+
+
+def _prefer(**settings: object) -> Recipe:
+    usual = {
+        "data": "builtin:preferences#64",
+        "eval_data": "builtin:preferences/test#8",
+        "template": "chatml",
+        "sequences_per_step": 6,
+        "learning_rate": 0.001,
+        "max_steps": STEPS,
+    }
+    return {"prefer": usual | settings}
+
+
+def _reward(**settings: object) -> Recipe:
+    usual = {
+        "data": "pairs.jsonl",
+        "eval_data": "builtin:preferences/test#8",
+        "template": "chatml",
+        "sequences_per_step": 6,
+        "learning_rate": 0.001,
+        "max_steps": STEPS,
+    }
+    return {"reward": usual | settings}
+
+
+SHORT = {"name": "length", "target": 12, "slack": 24, "unit": "characters"}
+"""A reward that differs between nearly all answers, so that every group teaches something."""
+
+
+def _rl(**settings: object) -> Recipe:
+    usual = {
+        "data": "builtin:math#64",
+        "eval_data": "builtin:math/test#8",
+        "template": "chatml",
+        "reward": SHORT,
+        "workers": 1,
+        "responses": 4,
+        "groups_per_step": 4,
+        "max_new_tokens": 10,
+        "learning_rate": 0.001,
+        "samples_every": 1,
+        "max_steps": 3,
+    }
+    return {"rl": usual | settings}
+
+
+LORA = {"kind": "lora", "rank": 4}
+SEVERAL = [
+    "number",
+    {"name": "regex", "pattern": "[0-9]", "where": "anywhere", "part": "digits", "weight": 0.5},
+    SHORT | {"when": {"part": "digits", "at_least": 1}},
+    {"name": "repetition", "weight": 0},
+]
+
+SUPERVISED = {
+    "sft": Case("all weights, with evaluations and answers", _recipe(_written())),
+    "sft-lora": Case("an adapter with dropout", _recipe(_written(), adapter=LORA | {"dropout": 0.1})),
+    "sft-qlora": Case("an adapter beside 4-bit weights", _recipe(_sft(), adapter=LORA | {"kind": "qlora"})),
+    "sft-bf16": Case("bfloat16 weights with float32 masters", _recipe(_sft(), dtype="bfloat16")),
+    "sft-long": Case(
+        "rows near the budget: several microbatches a step",
+        _recipe(_sft(data="long.jsonl", eval_data="long.jsonl#4", max_length=512, tokens_per_microbatch=512)),
+    ),
+    "sft-mixture": Case(
+        "sources with weights and counts, for more than an epoch",
+        _recipe(
+            _sft(
+                data=[
+                    {"path": "builtin:chat", "count": 20, "weight": 0.5},
+                    {"path": "builtin:math", "count": 6, "weight": 2.0, "name": "arithmetic"},
+                ],
+                max_steps=6,
+            )
+        ),
+    ),
+    "sft-overlong": Case("rows that are too long are dropped", _recipe(_sft(max_length=34, overlong="drop"))),
+    "sft-terms": Case(
+        "weight decay, noise on embeddings, smoothing, z-loss, an average of the weights",
+        _recipe(_sft(weight_decay=0.1, neftune=5.0, label_smoothing=0.1, z_loss=0.001, ema=0.5, clip=0.5)),
+    ),
+}
+
+PREFERENCES = {
+    "dpo": Case("the reference's log-probabilities are computed once", _recipe(_prefer(reference="stored"))),
+    "dpo-online": Case("they are computed for each step", _recipe(_prefer(reference="computed"), adapter=LORA)),
+    "kto": Case("single answers with labels", _recipe(_prefer(data="labelled.jsonl", loss="kto"))),
+    "tr-dpo": Case("a reference that moves", _recipe(_prefer(reference_update_every=2, reference_update_share=0.6))),
+    "orpo": Case("without a reference", _recipe(_prefer(loss="orpo"))),
+    "ranking": Case(
+        "lists of two to four answers",
+        _recipe(_prefer(data="rankings.jsonl", loss="plackett_luce", tokens_per_microbatch=128, max_length=128)),
+    ),
+    "sum": Case("a weighted sum of losses", _recipe(_prefer(loss={"dpo": 1.0, "sft": 0.3}, beta=0.2))),
+}
+
+REWARDS = {
+    "reward-pairs": Case("Bradley–Terry with margins", _recipe(_reward(margin=0.5, centring=0.01))),
+    "reward-scores": Case(
+        "regression on two scores",
+        _recipe(
+            _reward(
+                data="scores.jsonl",
+                eval_data="scores.jsonl#8",
+                loss="regression",
+                scores=["correctness", "verbosity"],
+            )
+        ),
+    ),
+    "reward-steps": Case(
+        "labels of the steps of an answer",
+        _recipe(_reward(data="steps.jsonl", eval_data="steps.jsonl#8", loss="step_cross_entropy"), adapter=LORA),
+    ),
+}
+
+REINFORCED = {
+    "grpo": Case("one update per batch", _recipe(_rl(algorithm="grpo"))),
+    "rl-updates": Case("several updates per batch", _recipe(_rl(algorithm="dapo", updates=2, max_steps=4))),
+    "rl-replay": Case("groups of earlier steps again", _recipe(_rl(replay={"groups": 16, "share": 0.5}))),
+    "online-dpo": Case(
+        "pairs of the policy's own responses",
+        _recipe(_rl(algorithm="online_dpo", preference={"loss": "dpo", "beta": 0.1, "pairs": "all"})),
+    ),
+    "rl-curriculum": Case(
+        "prompts that are solved half the time come oftener", _recipe(_rl(curriculum=True, pass_at=0.3))
+    ),
+    "rl-kl": Case("a divergence from the reference in the loss", _recipe(_rl(beta=0.1, kl="k2"))),
+    "rl-kl-reward": Case(
+        "the same in the reward of a response", _recipe(_rl(beta=0.1, kl="k1_response"), adapter=LORA)
+    ),
+    "rl-gdpo": Case("several rewards, each scaled for itself", _recipe(_rl(algorithm="gdpo", reward=SEVERAL))),
+    "rl-correction": Case(
+        "bfloat16, log-probabilities computed before the updates, and a correction for the sampler",
+        _recipe(_rl(updates=2, max_steps=2, old="computed", correction="truncate", entropy=0.01), dtype="bfloat16"),
+    ),
+}
+
+STAGES = (_sft(max_steps=2), _prefer(max_steps=2), _rl(max_steps=4, checkpoint_every=1))
+
+WHOLE = {
+    "stages": Case("SFT, preferences and reinforcement learning in one recipe", _recipe(*STAGES)),
+    "resumed-sft": Case(
+        "killed and resumed", _recipe(_written(max_steps=8, checkpoint_every=2, sequences_per_step=32)), killed_after=2
+    ),
+    "resumed-dpo": Case(
+        "killed and resumed, with a reference that moves",
+        _recipe(
+            _prefer(reference_update_every=2, max_steps=8, checkpoint_every=3, sequences_per_step=16), adapter=LORA
+        ),
+        killed_after=3,
+    ),
+    "resumed-rl": Case(
+        "killed and resumed, with replay, a curriculum and several updates",
+        _recipe(_rl(updates=2, replay={"groups": 16, "share": 0.25}, curriculum=True, max_steps=6, checkpoint_every=2)),
+        killed_after=2,
+    ),
+    "resumed-stages": Case("killed in the last of several stages", _recipe(*STAGES), killed_after=3),
+}
+
+CASES: Mapping[str, Case] = MappingProxyType({**SUPERVISED, **PREFERENCES, **REWARDS, **REINFORCED, **WHOLE})
+"""Every kind, by its name on the command line."""
