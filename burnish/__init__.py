@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 
 def run(recipe: str | Path, *overrides: str) -> Finished:
     """Runs a recipe file, or goes on with it; overrides are ``"key=value"``. See `burnish.stages.run.run`."""
-    from burnish.recipe.read import read_recipe
+    from burnish.recipe import read_recipe
     from burnish.stages.run import run as run_recipe
 
     return run_recipe(read_recipe(Path(recipe), overrides))
@@ -68,7 +68,7 @@ def generate(
 
 def _train(method: str, output: str, settings: dict[str, Any]) -> Finished:
     """A recipe of one stage, run."""
-    from burnish.recipe.read import stage_recipe
+    from burnish.recipe import stage_recipe
     from burnish.stages.run import run as run_recipe
 
     return run_recipe(stage_recipe(method, settings, output=output))

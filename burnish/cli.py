@@ -19,7 +19,7 @@ from burnish import cli_check, cli_data, cli_model, cli_quickstart
 from burnish.errors import DivergenceError, Interrupted, UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
-    from burnish.recipe.read import Origins
+    from burnish.recipe import Origins
 
 app = typer.Typer(
     add_completion=False,
@@ -94,7 +94,7 @@ def run(
     output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/ and the recipe's name.")] = None,
 ) -> None:
     """Run a recipe. The same command again resumes, or says that the run is finished."""
-    from burnish.recipe.read import read_recipe
+    from burnish.recipe import read_recipe
 
     overrides = [*(settings or []), *([f"output={output}"] if output else [])]
     _run(read_recipe(recipe, overrides))
@@ -130,7 +130,7 @@ def schema() -> None:
 
 def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None) -> None:
     """One stage from flags; those that were not given are as the recipe's defaults say."""
-    from burnish.recipe.read import stage_recipe
+    from burnish.recipe import stage_recipe
 
     given = {name: value for name, value in flags.items() if value is not None}
     _run(stage_recipe(method, given, settings or [], output or ""))

@@ -15,7 +15,7 @@ from burnish.step import Trainer
 from burnish.types import Group, Response
 from tests.families import FAMILIES
 
-DECAYING = OptimizerSettings(learning_rate=0.1, weight_decay=0.5, ema=0.9)
+DECAYING = OptimizerSettings(learning_rate=0.1, weight_decay=0.5, ema_decay=0.9)
 
 
 @pytest.fixture

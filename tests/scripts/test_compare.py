@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from burnish.config.settings import parse
-from burnish.recipe.editors import json_schema
-from burnish.recipe.schema import Recipe
+from burnish.recipe.json_schema import json_schema
+from burnish.recipe.recipe import Recipe
 from scripts.compare.cases import CASES, Case
 from scripts.compare.outcome import Comparison, Outcome, compare, depends_on_machine, read_outcome
 from scripts.compare.renames import Renames, Schema, command_words, translated

@@ -182,7 +182,11 @@ def test_no_worker_outlives_a_trainer_that_is_killed(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     written = own("Beacon", timeout=1e6, options={"pipe": str(pipe)})
-    code = f"from burnish.tasks import *\nJudge(read_rewards({written!r}), 1)([[Answer('p', 'a')]])"
+    imports = (
+        "from burnish.tasks.answer import Answer; from burnish.tasks.judge import Judge; "
+        "from burnish.tasks.settings import read_rewards"
+    )
+    code = f"{imports}\nJudge(read_rewards({written!r}), 1)([[Answer('p', 'a')]])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as trainer:
         worker = os.pidfd_open(int(pipe.read_text()))

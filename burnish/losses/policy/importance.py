@@ -43,8 +43,8 @@ def _raw(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
 
 def _limited(correction: Correction, weights: Tensor) -> Tensor:
     if correction.rule == "tis":
-        return weights.clamp(max=correction.high)
-    return torch.where((weights >= correction.low) & (weights <= correction.high), weights, 0.0)
+        return weights.clamp(max=correction.max_weight)
+    return torch.where((weights >= correction.min_weight) & (weights <= correction.max_weight), weights, 0.0)
 
 
 def sampled(like: Tensor, microbatch: Microbatch) -> Tensor:

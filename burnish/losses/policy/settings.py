@@ -71,16 +71,16 @@ PPO = Clipped()
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """How ρ enters (`importance`). Example: ``Correction("token", "tis", high=2.0)`` (Yao et al. 2025, truncated
+    """How ρ enters (`importance`). Example: ``Correction("token", "tis", max_weight=2.0)`` (Yao et al. 2025, truncated
     importance sampling)."""
 
     level: Level = "token"
     """token: of each token alone; biased, of small variance. sequence: the product over the response, which makes the
     estimate unbiased. mean: the product's root by length, one weight for all tokens of a response."""
     rule: Limiting = "tis"
-    """tis: at most `high`. mis: 0 outside `low` and `high`."""
-    high: float = 2.0
-    low: float = 0.0
+    """tis: at most `max_weight`. mis: 0 outside `min_weight` and `max_weight`."""
+    max_weight: float = 2.0
+    min_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
