@@ -58,7 +58,7 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 
 LOSSES = {
     "clipped": PolicyGradient(),
-    "by sequence": PolicyGradient(ratio="sequence", aggregation="sequence"),
+    "by sequence": PolicyGradient(ratio_level="sequence", loss_aggregation="sequence"),
     "off-policy": PolicyGradient(old="sampler"),
 }
 
