@@ -59,7 +59,7 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 LOSSES = {
     "clipped": PolicyGradient(),
     "by sequence": PolicyGradient(ratio_level="sequence", loss_aggregation="sequence"),
-    "off-policy": PolicyGradient(old="sampler"),
+    "off-policy": PolicyGradient(old_logprobs="sampler"),
 }
 
 
