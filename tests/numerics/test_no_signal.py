@@ -111,7 +111,7 @@ def test_other_terms_are_a_signal(trainer, loss):
 
 def test_a_held_entropy_is_a_signal_once_its_weight_is_not_0(trainer):
     """What is measured in a step that was left out moves the weight of the next one."""
-    loss = EntropyControl(PolicyGradient(), target=100.0, rate=0.01, most=1.0)
+    loss = EntropyControl(PolicyGradient(), entropy_target=100.0, entropy_coef_lr=0.01, entropy_coef_max=1.0)
     assert "skipped" in trainer.step(groups(0.0, 0.0), loss, 100, 1.0)
     assert loss.weight > 0
     assert "skipped" not in trainer.step(groups(0.0, 0.0), loss, 100, 1.0)
