@@ -3,7 +3,7 @@
 ``python benchmarks/data_speed.py [rows [rounds]]`` writes chat rows of one to four exchanges, trains a byte-level
 tokenizer of 16 000 pieces on some of them, and times, from the file on:
 
-- burnish: `read_rows` and `Preparation` into an empty cache, in this process alone and with one more for each other
+- burnish: `read_rows` and `DatasetSpec` into an empty cache, in this process alone and with one more for each other
   core;
 - TRL, with assistant_only_loss, which learns what burnish learns, and with its defaults, which make no mask:
   `load_dataset` and the making of an SFTTrainer, with one process and with one for each core.
@@ -36,7 +36,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from burnish.data.prepare import Preparation
+from burnish.data.dataset import DatasetSpec
 from burnish.data.read import read_rows
 from burnish.data.template import Template
 
@@ -106,7 +106,7 @@ def with_trl(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *, ma
 
 def with_burnish(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *, processes: int) -> int:
     os.environ["BURNISH_CACHE"] = str(folder)
-    preparation = Preparation.of(read_rows(str(path)), tokenizer, Template(TEMPLATE), max_length=4096)
+    preparation = DatasetSpec.of(read_rows(str(path)), tokenizer, Template(TEMPLATE), max_length=4096)
     return len(preparation.whole(workers=processes - 1))
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import burnish
-from burnish.stages.result import Finished
+from burnish.stages.result import RunResult
 
 MEASURES = {
     "by log-probability": "pair_accuracy_by_logprob",
@@ -38,7 +38,7 @@ USUAL = {
     "chat_template": "plain",
 }
 """Settings of both stages, unless they are given."""
-Train = Callable[..., Finished]
+Train = Callable[..., RunResult]
 
 
 def main() -> None:
@@ -108,7 +108,7 @@ def parsed(settings: list[str]) -> dict[str, object]:
     return {key: json.loads(value) if value[:1] in "0123456789-{[" else value for key, value in chosen.items()}
 
 
-def evaluations(done: Finished) -> Iterator[dict[str, float]]:
+def evaluations(done: RunResult) -> Iterator[dict[str, float]]:
     """The evaluations of one run."""
     for line in (done.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         found = json.loads(line)

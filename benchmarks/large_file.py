@@ -5,7 +5,7 @@ tells, each in a process of its own with an empty cache:
 
 - opening it with `read_rows` and reading 1 000 rows all over it;
 - `burnish sft` until its third step, with all its rows to be drawn: seconds, and its own memory;
-- with ``--prepare``, `Preparation.whole`, which makes tokens of every row: seconds and the largest memory of a process.
+- with ``--prepare``, `DatasetSpec.whole`, which makes tokens of every row: seconds and the largest memory of a process.
 
 Memory is the largest resident set; pages of mapped files, which the system may take back at any time, count in it.
 """
@@ -27,7 +27,7 @@ from data_speed import TEMPLATE
 from first_step import save_small_model
 from transformers import AutoTokenizer
 
-from burnish.data.prepare import Preparation
+from burnish.data.dataset import DatasetSpec
 from burnish.data.read import read_rows
 from burnish.data.template import Template
 
@@ -65,7 +65,7 @@ def open_it(path: str) -> None:
 
 def prepare_it(path: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(Path(path).parent / "model")
-    prepared = Preparation.of(read_rows(path), tokenizer, Template(TEMPLATE), max_length=4096).whole()
+    prepared = DatasetSpec.of(read_rows(path), tokenizer, Template(TEMPLATE), max_length=4096).whole()
     print(f"{'':40} {prepared.report.tokens:,} tokens of {len(prepared):,} rows")
 
 

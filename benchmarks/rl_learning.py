@@ -20,7 +20,7 @@ import yaml
 
 import burnish
 from burnish.config.text import parse_overrides
-from burnish.evaluate.pairs import Share, wilson
+from burnish.evaluate.preference_eval import Proportion, wilson_interval
 
 HEAD = ("seed", "after SFT", "after RL", "entropy", "seconds SFT", "seconds RL")
 
@@ -44,18 +44,18 @@ def num_prompts(run: Path) -> int:
     return len({line["index"] for line in lines if "index" in line})
 
 
-def shares(run: Path, prompts: int) -> tuple[Share, Share]:
+def shares(run: Path, prompts: int) -> tuple[Proportion, Proportion]:
     """Right answers to held-out prompts at the first and at the last evaluation."""
     accuracies = told(run, "eval/accuracy")
-    first, last = (wilson(round(value * prompts), prompts) for value in (accuracies[0], accuracies[-1]))
+    first, last = (wilson_interval(round(value * prompts), prompts) for value in (accuracies[0], accuracies[-1]))
     return first, last
 
 
-def shown(share: Share) -> str:
+def shown(share: Proportion) -> str:
     return f"{share.value:.1%} ({share.low:.1%}–{share.high:.1%})"
 
 
-def change(pairs: list[tuple[Share, Share]]) -> str:
+def change(pairs: list[tuple[Proportion, Proportion]]) -> str:
     """The mean gain over seeds, with its standard error over them."""
     gains = [100 * (after.value - before.value) for before, after in pairs]
     mean = sum(gains) / len(gains)

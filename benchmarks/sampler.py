@@ -60,14 +60,14 @@ def ends(vocabulary: int, *, mixed: bool) -> list[int]:
 
 def by_burnish(model: PreTrainedModel, asked: list[list[int]], new: int, end: list[int], _: dict[str, Any]) -> int:
     from burnish.model.attention import install
-    from burnish.model.policy import Policy
+    from burnish.model.policy import Model
     from burnish.sampling.base import Prompt
     from burnish.sampling.local import LocalSampler
     from burnish.sampling.params import SamplingParams
 
     if not model.config._attn_implementation.startswith("burnish"):
         install(model)
-    sampler = LocalSampler(Policy(model, tokenizer=None), end, model.config.max_position_embeddings)
+    sampler = LocalSampler(Model(model, tokenizer=None), end, model.config.max_position_embeddings)
     given = [Prompt(torch.tensor(tokens), key) for key, tokens in enumerate(asked)]
     groups = sampler.sample(given, RESPONSES, SamplingParams(max_new_tokens=new))
     return sum(len(response.tokens) for group in groups for response in group.responses)

@@ -32,7 +32,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.stages.reader import TOKENS_PER_MICROBATCH
@@ -75,7 +75,7 @@ def with_burnish(point: Point) -> dict[str, Any]:
     """The pieces of a loop of one's own, as docs/design.md has them."""
     model, meter = make_model(point.vocabulary), Meter()
     install(model)
-    policy = Policy(model.train(), tokenizer=None)
+    policy = Model(model.train(), tokenizer=None)
     settings = OptimizerSettings(learning_rate=LEARNING_RATE)
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), settings))
     groups = []

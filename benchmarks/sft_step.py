@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import Part
@@ -50,14 +50,14 @@ def matmul_peak() -> float:
     return best
 
 
-def make_policy(size: str) -> Policy:
+def make_policy(size: str) -> Model:
     settings = SIZES[size]
     heads = max(2, settings["hidden_size"] // HEAD_SIZE)
     config = LlamaConfig(**settings, num_attention_heads=heads, head_dim=settings["hidden_size"] // heads)
     torch.manual_seed(0)
     model = LlamaForCausalLM(config)
     install(model)
-    return Policy(model.train(), tokenizer=None)
+    return Model(model.train(), tokenizer=None)
 
 
 def make_group(draw: np.random.Generator, vocabulary: int, prompt: int, lengths: list[int]) -> Group:
@@ -68,7 +68,7 @@ def make_group(draw: np.random.Generator, vocabulary: int, prompt: int, lengths:
     return Group(prompt=tokens(prompt), responses=tuple(responses))
 
 
-def flops(policy: Policy, groups: list[Group]) -> float:
+def flops(policy: Model, groups: list[Group]) -> float:
     """Forward and backward: the decoder for all tokens, the head for the scored ones; attention is left out."""
     tokens = sum(group.num_tokens for group in groups)
     scored = sum(len(response.tokens) for group in groups for response in group.responses)

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line's help must not
-    from burnish.stages.result import Finished
-    from burnish.verbs.generate import Generated
+    from burnish.stages.result import RunResult
+    from burnish.verbs.generate import GenerateResult
 
 __version__ = "0.1.0"
 
 
-def run(recipe: str | Path, *overrides: str) -> Finished:
+def run(recipe: str | Path, *overrides: str) -> RunResult:
     """Runs a recipe file, or goes on with it; overrides are ``"key=value"``. See `burnish.stages.run.run`."""
     from burnish.recipe import read_recipe
     from burnish.stages.run import run as run_recipe
@@ -33,40 +33,40 @@ def run(recipe: str | Path, *overrides: str) -> Finished:
     return run_recipe(read_recipe(Path(recipe), overrides))
 
 
-def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> Finished:
+def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> RunResult:
     """Supervised fine-tuning in a run folder; settings are those of a recipe, such as ``learning_rate=1e-4``."""
     return _train("sft", output, {"model": model, "data": data, **settings})
 
 
-def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: Any) -> Finished:
+def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: Any) -> RunResult:
     """Learning from preferences in a run folder; settings are those of a recipe, such as ``loss="simpo"``."""
     return _train("prefer", output, {"model": model, "data": data, **settings})
 
 
-def reward(*, model: str, data: str, output: str = "runs/reward", **settings: Any) -> Finished:
+def reward(*, model: str, data: str, output: str = "runs/reward", **settings: Any) -> RunResult:
     """A reward model in a run folder; settings are those of a recipe, such as ``center_coef=0.01``."""
     return _train("reward", output, {"model": model, "data": data, **settings})
 
 
-def rl(*, model: str, data: str, reward: Any, output: str = "runs/rl", **settings: Any) -> Finished:
+def rl(*, model: str, data: str, reward: Any, output: str = "runs/rl", **settings: Any) -> RunResult:
     """Learning by trying in a run folder; settings are those of a recipe, such as ``algorithm="dapo"``."""
     return _train("rl", output, {"model": model, "data": data, "reward": reward, **settings})
 
 
 def generate(
     *, model: str, data: str, output: str | Path | None = None, base: str | None = None, **settings: Any
-) -> Generated:
+) -> GenerateResult:
     """Answers the prompts of a file, into a file if one is named; settings are those of ``burnish generate``, such as
     ``responses_per_prompt=8``. See `burnish.verbs.generate.generate`."""
     from burnish.verbs.evaluate import read_settings
-    from burnish.verbs.generate import Generation
+    from burnish.verbs.generate import GenerateSettings
     from burnish.verbs.generate import generate as write_answers
 
-    given = read_settings(Generation, {"data": data, **settings}, [])
+    given = read_settings(GenerateSettings, {"data": data, **settings}, [])
     return write_answers(model, given, output=None if output is None else Path(output), base=base)
 
 
-def _train(method: str, output: str, settings: dict[str, Any]) -> Finished:
+def _train(method: str, output: str, settings: dict[str, Any]) -> RunResult:
     """A recipe of one stage, run."""
     from burnish.recipe import stage_recipe
     from burnish.stages.run import run as run_recipe

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from burnish.credit.settings import CreditSettings
-from burnish.losses.policy.settings import Capped, Clipped, PolicyGradientOptions, Soft
+from burnish.losses.policy.settings import Cispo, PolicyGradientOptions, PpoClip, Sapo
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,20 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             PolicyGradientOptions(loss_aggregation="fixed", fixed_length=1),
             "arXiv 2503.20783",
         ),
-        "dapo": Algorithm(CreditSettings(), PolicyGradientOptions(clip=Clipped(0.2, 0.28)), "arXiv 2503.14476"),
+        "dapo": Algorithm(CreditSettings(), PolicyGradientOptions(clip=PpoClip(0.2, 0.28)), "arXiv 2503.14476"),
         "gspo": Algorithm(
             CreditSettings(),
-            PolicyGradientOptions(ratio_level="sequence", clip=Clipped(3e-4, 4e-4), loss_aggregation="sequence"),
+            PolicyGradientOptions(ratio_level="sequence", clip=PpoClip(3e-4, 4e-4), loss_aggregation="sequence"),
             "arXiv 2507.18071",
         ),
-        "cispo": Algorithm(CreditSettings(), PolicyGradientOptions(clip=Capped(5.0)), "arXiv 2506.13585"),
+        "cispo": Algorithm(CreditSettings(), PolicyGradientOptions(clip=Cispo(5.0)), "arXiv 2506.13585"),
         "sapo": Algorithm(
-            CreditSettings(), PolicyGradientOptions(clip=Soft(), loss_aggregation="sequence"), "arXiv 2511.20347"
+            CreditSettings(), PolicyGradientOptions(clip=Sapo(), loss_aggregation="sequence"), "arXiv 2511.20347"
         ),
         "gmpo": Algorithm(
             CreditSettings(),
             PolicyGradientOptions(
-                ratio_level="sequence", clip=Clipped(1.0, 1e9, token_log_ratio_limit=0.4), loss_aggregation="sequence"
+                ratio_level="sequence", clip=PpoClip(1.0, 1e9, token_log_ratio_limit=0.4), loss_aggregation="sequence"
             ),
             "arXiv 2507.20673",
         ),

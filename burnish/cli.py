@@ -19,7 +19,7 @@ from burnish import cli_check, cli_data, cli_model, cli_quickstart
 from burnish.errors import DivergenceError, Interrupted, UserError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
-    from burnish.recipe import Origins
+    from burnish.recipe import ResolvedRecipe
 
 app = typer.Typer(
     add_completion=False,
@@ -136,7 +136,7 @@ def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | N
     _run(stage_recipe(method, given, settings or [], output or ""))
 
 
-def _run(origins: Origins) -> None:
+def _run(origins: ResolvedRecipe) -> None:
     from burnish.stages.run import run as run_recipe
 
     finished = run_recipe(origins)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.checks.subject import Subject
     from burnish.checks.suite import Check
     from burnish.checks.verdict import Verdict
-    from burnish.recipe.read import Origins
+    from burnish.recipe.read import ResolvedRecipe
 
 _MARKS = {True: ("✓", "PASS"), False: ("✗", "FAIL"), None: ("–", "SKIP")}
 """On a terminal, and elsewhere."""
@@ -52,7 +52,7 @@ def check(
     raise typer.Exit(1 if failed else 0)
 
 
-def _read(given: list[str], model: str | None, data: str | None) -> Origins:
+def _read(given: list[str], model: str | None, data: str | None) -> ResolvedRecipe:
     from burnish.recipe.read import read_recipe, stage_recipe
 
     if model is not None and data is not None:
@@ -67,8 +67,8 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     from burnish.checks.cost import estimate
     from burnish.checks.suite import OF_MODEL, OF_PROMPTS, OF_ROWS
     from burnish.recipe.read import stage_names
-    from burnish.stages.conditions import out_of_memory_explained, repeatable
-    from burnish.stages.reward.settings import Reward
+    from burnish.stages.determinism import out_of_memory_explained, repeatable
+    from burnish.stages.reward.settings import RewardModelSettings
 
     names = stage_names(subject.recipe)
     lines = []
@@ -80,7 +80,7 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     if subject.tries:
         typer.echo("the model: its laws are tried with answers in rows, and the first stage has none")
         return lines
-    if isinstance(subject.stage, Reward):
+    if isinstance(subject.stage, RewardModelSettings):
         typer.echo("the model: the laws of language models are tried, and this stage trains a reward model")
         return lines
     if len(names) > 1:

@@ -66,10 +66,10 @@ def profile(
     from burnish.data.cache import samples_of
     from burnish.data.profile import profile as profile_of
     from burnish.data.profile_page import ProfileTables, write_profile
-    from burnish.stages.supervised_data import open_to_look
-    from burnish.watch.count import count_on_terminal
+    from burnish.stages.supervised_data import open_for_inspection
+    from burnish.watch.counter import count_on_terminal
 
-    opened = open_to_look(model, data, settings or [], stage)
+    opened = open_for_inspection(model, data, settings or [], stage)
     maker = opened.preparation.maker
     samples = samples_of(maker, told=count_on_terminal("rows made into tokens"))
     found = profile_of(maker, samples, opened.max_positions)
@@ -98,20 +98,20 @@ def view(
     from rich.console import Console
 
     from burnish.data.cache import samples_of
-    from burnish.data.view import longest_rows, page, rows_with, show
-    from burnish.stages.supervised_data import open_to_look
-    from burnish.watch.count import count_on_terminal
+    from burnish.data.view import longest_rows, page, rows_with, view_rows
+    from burnish.stages.supervised_data import open_for_inspection
+    from burnish.watch.counter import count_on_terminal
 
     if sum(choice is not None for choice in (index, search, longest)) > 1:
         raise typer.BadParameter("give one of --index, --search and --longest")
-    opened = open_to_look(model, data, settings or [], stage)
+    opened = open_for_inspection(model, data, settings or [], stage)
     preparation, maker = opened.preparation, opened.preparation.maker
     rows = index or list(range(min(count, len(maker.rows))))
     if search is not None:
         rows = rows_with(maker, search, count)
     if longest is not None:
         rows = longest_rows(samples_of(maker, told=count_on_terminal("rows made into tokens")), longest)
-    shown = [each for row in rows for each in show(preparation, row)]
+    shown = [each for row in rows for each in view_rows(preparation, row)]
     if html is not None:
         html.write_text(page(maker.rows.source, shown), encoding="utf-8")
         typer.echo(f"{html}: {len(rows):,} rows")

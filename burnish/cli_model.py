@@ -17,12 +17,12 @@ import typer
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.model.adapters.combine import Combination
     from burnish.model.write import Form
-    from burnish.verbs.evaluate import Evaluated
-    from burnish.verbs.evaluate_preferences import EvaluatedPairs
-    from burnish.verbs.evaluate_reward_model import EvaluatedJudgements
-    from burnish.verbs.evaluate_rewards import EvaluatedPasses
+    from burnish.verbs.evaluate import EvalReport
+    from burnish.verbs.evaluate_preferences import PreferenceEvalReport
+    from burnish.verbs.evaluate_reward_model import RewardModelEvalReport
+    from burnish.verbs.evaluate_rewards import RewardEvalReport
 
-    Found = Evaluated | EvaluatedPairs | EvaluatedJudgements | EvaluatedPasses
+    Found = EvalReport | PreferenceEvalReport | RewardModelEvalReport | RewardEvalReport
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -130,22 +130,22 @@ def evaluate(
 def _measured(model: str, data: str, settings: list[str], base: str | None) -> Found:
     """By what the settings ask for, what the model is, and what the rows mean."""
     from burnish.config.text import parse_overrides
-    from burnish.verbs.evaluate import Evaluation, read_settings
+    from burnish.verbs.evaluate import EvalSettings, read_settings
     from burnish.verbs.evaluate import evaluate as measure
-    from burnish.verbs.evaluate_preferences import evaluate_pairs, holds_comparisons
-    from burnish.verbs.evaluate_reward_model import evaluate_judgements, judging_to_measure
-    from burnish.verbs.evaluate_rewards import PassEvaluation, evaluate_passes
+    from burnish.verbs.evaluate_preferences import evaluate_preferences, holds_comparisons
+    from burnish.verbs.evaluate_reward_model import evaluate_reward_model, value_head_to_evaluate
+    from burnish.verbs.evaluate_rewards import RewardEvalSettings, evaluate_rewards
 
     if "verifier" in parse_overrides(settings):
-        return evaluate_passes(model, read_settings(PassEvaluation, {"data": data}, settings), base=base)
-    asked = read_settings(Evaluation, {"data": data}, settings)
-    judging = judging_to_measure(model, base)
+        return evaluate_rewards(model, read_settings(RewardEvalSettings, {"data": data}, settings), base=base)
+    asked = read_settings(EvalSettings, {"data": data}, settings)
+    judging = value_head_to_evaluate(model, base)
     if judging is not None:
-        return evaluate_judgements(model, asked, judging, base=base)
-    return (evaluate_pairs if holds_comparisons(asked) else measure)(model, asked, base=base)
+        return evaluate_reward_model(model, asked, judging, base=base)
+    return (evaluate_preferences if holds_comparisons(asked) else measure)(model, asked, base=base)
 
 
-def _table(found: Evaluated) -> list[tuple[str, str]]:
+def _table(found: EvalReport) -> list[tuple[str, str]]:
     """For people: figure and value."""
     rows = [
         ("tokens", f"{found.tokens:,}, of them {found.trained_tokens:,} in the loss"),
@@ -163,12 +163,12 @@ def _show(found: Found) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from burnish.verbs.evaluate import Evaluated
+    from burnish.verbs.evaluate import EvalReport
 
     table = Table("figure", "value", box=None, pad_edge=False)
     left_out = f" ({found.left_out:,} left out)" if found.left_out else ""
     table.add_row("rows", f"{found.rows:,}{left_out}")
-    for name, value in _table(found) if isinstance(found, Evaluated) else found.table():
+    for name, value in _table(found) if isinstance(found, EvalReport) else found.table():
         table.add_row(name, value)
     Console(soft_wrap=True, highlight=False).print(table)
 
@@ -188,10 +188,10 @@ def generate(
 ) -> None:
     """Answer the prompts in a file, a line for each. The same command again goes on after an interruption."""
     from burnish.verbs.evaluate import read_settings
-    from burnish.verbs.generate import Generation
+    from burnish.verbs.generate import GenerateSettings
     from burnish.verbs.generate import generate as write_answers
 
-    given = read_settings(Generation, {"data": data}, settings or [])
+    given = read_settings(GenerateSettings, {"data": data}, settings or [])
     written = write_answers(model, given, output=output, base=base)
     for note in written.notes:
         _note(note)

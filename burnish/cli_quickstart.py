@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # rich and jinja2 take a while to import
     from rich.table import Table
     from rich.text import Text
 
-    from burnish.verbs.retention import Kept
-    from burnish.watch.report import Answer, Sample, StageReport
+    from burnish.verbs.retention import Retention
+    from burnish.watch.report import GeneratedAnswer, Sample, StageReport
 
 RECIPE = Path(__file__).parent / "builtin" / "quickstart.yaml"
 SHOWN = 8
@@ -51,7 +51,7 @@ def quickstart(
 
     from burnish.recipe.read import read_recipe
     from burnish.stages.run import run
-    from burnish.verbs.retention import kept
+    from burnish.verbs.retention import measure_retention
     from burnish.watch.report import NAME, read_stages
 
     finished = run(read_recipe(RECIPE, settings or [], output))
@@ -63,7 +63,7 @@ def quickstart(
     for stage in stages:
         _show(console, stage)
     console.print()
-    console.print(_ledger(kept(finished.folder, [stage.name for stage in stages])))
+    console.print(_ledger(measure_retention(finished.folder, [stage.name for stage in stages])))
     report = finished.folder / NAME
     typer.echo(f"\nAll of it on one page: {folder / NAME}")
     for line in _next(folder):
@@ -98,7 +98,7 @@ def _table(name: str, samples: Sequence[Sample]) -> Table:
     return table
 
 
-def _ledger(rows: Sequence[Kept]) -> Table:
+def _ledger(rows: Sequence[Retention]) -> Table:
     """What was learned and what was forgotten, stage by stage."""
     from rich.table import Table
 
@@ -113,7 +113,7 @@ def _ledger(rows: Sequence[Kept]) -> Table:
     return table
 
 
-def _told(answer: Answer, wanted: str | None = None) -> Text:
+def _told(answer: GeneratedAnswer, wanted: str | None = None) -> Text:
     """An answer with its verdict, and with the right one if that is wanted."""
     from rich.text import Text
 

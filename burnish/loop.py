@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from burnish.cadence import Cadence
+from burnish.dry_run import dry_run
+from burnish.early_stopping import EarlyStopping
 from burnish.errors import Interrupted
-from burnish.evaluate.examiner import Examiner
+from burnish.evaluate.evaluator import Evaluator
 from burnish.losses.base import Loss
-from burnish.rehearsal import rehearse
-from burnish.rhythm import Rhythm
-from burnish.runs.resumption import Stand, keep, resume
+from burnish.runs.resume import TrainState, restore, save
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
 from burnish.schedule import Schedule
-from burnish.sources.base import Source, Tells
+from burnish.sources.base import ReportsMetrics, Source
 from burnish.step import Trainer
-from burnish.stopping import Stopping
 from burnish.types import Group
 from burnish.watch.seen import Seen
-from burnish.watch.watch import Listeners, Watch
+from burnish.watch.watch import Sinks, Watch
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,20 +35,20 @@ class Stage:
     source: Source
     loss: Loss
     schedule: Schedule
-    rhythm: Rhythm
+    cadence: Cadence
     tokens_per_microbatch: int
-    examiners: Sequence[Examiner] = ()
+    evaluators: Sequence[Evaluator] = ()
     """Who is asked at an evaluation; empty: there is none."""
     rehearsal: Sequence[Group] = ()
     """The costliest groups that a microbatch can have, computed once before the first step; empty: nothing is."""
-    stopping: Stopping = field(default_factory=Stopping)
+    stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """Whether the stage ends early, and which weights it hands on."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be the same when the run goes on."""
     notes: Sequence[str] = ()
     """What people should know before it begins."""
 
-    def run(self, folder: StageFolder, listeners: Listeners, stop: StopSignal) -> None:
+    def run(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> None:
         """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.
 
         Raises:
@@ -57,8 +57,8 @@ class Stage:
         policy, say = self.trainer.policy, listeners.progress.say
         seen = Seen()
         remembering = {"stopping": self.stopping, "loss": self.loss, "seen": seen}
-        stand = Stand(self.trainer, self.source, remembering, self.facts)
-        done = resume(folder, stand, say)
+        stand = TrainState(self.trainer, self.source, remembering, self.facts)
+        done = restore(folder, stand, say)
         computed, alarms = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
         with Watch(self.name, done, self.source.num_steps, listeners, *computed, alarms) as watch:
             if done == 0:
@@ -66,7 +66,7 @@ class Stage:
             if stop.requested:
                 raise self._interrupted(done)
             if self.rehearsal:
-                rehearse(self.trainer, self.rehearsal, self.loss, self.tokens_per_microbatch)
+                dry_run(self.trainer, self.rehearsal, self.loss, self.tokens_per_microbatch)
             watch.begin()
             seen.begin()
             for step, groups in enumerate(self.source, start=done + 1):
@@ -79,22 +79,22 @@ class Stage:
                 counted = seen.count(samples=_num_samples(groups), tokens=tokens, epoch=self.source.epoch)
                 watch.step(step, sums, rate, tokens, policy.num_flops(groups), told, counted)
                 if watch.alarm is not None:
-                    self.stopping.heed(step, watch.alarm)
+                    self.stopping.on_alert(step, watch.alarm)
                 self._after(step, folder, stand, watch, stop)
 
     def _told(self, step: int, folder: StageFolder) -> Mapping[str, float]:
         """What the source has to tell of the step: figures, and samples, which are written here."""
-        if not isinstance(self.source, Tells):
+        if not isinstance(self.source, ReportsMetrics):
             return {}
         folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in self.source.samples)
         return self.source.figures
 
-    def _after(self, step: int, folder: StageFolder, stand: Stand, watch: Watch, stop: StopSignal) -> None:
+    def _after(self, step: int, folder: StageFolder, stand: TrainState, watch: Watch, stop: StopSignal) -> None:
         """What is due after a step: a line, an evaluation, a checkpoint, the end."""
-        rhythm, total = self.rhythm, self.source.num_steps
+        cadence, total = self.cadence, self.source.num_steps
         stopping = stop.requested  # asked once: a later signal is for the next step, which writes a checkpoint
-        evaluates, keeps = rhythm.evaluates(step, total), stopping or rhythm.keeps(step, total)
-        if rhythm.logs(step) or evaluates or keeps:
+        evaluates, keeps = cadence.should_evaluate(step, total), stopping or cadence.should_save(step, total)
+        if cadence.should_log(step) or evaluates or keeps:
             watch.flush(step)
         if evaluates:
             self._evaluate(step, folder, watch)
@@ -102,7 +102,7 @@ class Stage:
         if keeps or over:
             if not stopping:  # who asked to stop does not want to wait
                 self.source.settle()
-            keep(folder, stand, step=step, at_most=rhythm.keep_last)
+            save(folder, stand, step=step, at_most=cadence.keep_last)
         if evaluates or keeps:
             watch.go_on()
         if stopping and step < total and not over:
@@ -113,10 +113,10 @@ class Stage:
         return Interrupted(f"stopped after step {step} of {self.source.num_steps}, {written}")
 
     def _evaluate(self, step: int, folder: StageFolder, watch: Watch) -> None:
-        """What the examiners find goes to samples.jsonl, then to metrics.jsonl."""
+        """What the evaluators find goes to samples.jsonl, then to metrics.jsonl."""
         policy = self.trainer.policy
         with self.trainer.optimizer.in_use():
-            findings = [examiner.examine(policy) for examiner in self.examiners]
+            findings = [evaluator.evaluate(policy) for evaluator in self.evaluators]
             samples = [sample for found in findings for sample in found.samples]
             folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in samples)
             figures = {name: value for found in findings for name, value in found.figures.items()}
@@ -127,4 +127,4 @@ class Stage:
 
 def _num_samples(groups: Sequence[Group]) -> int:
     """Responses that a step trains on; those that are only measured do not count."""
-    return sum(len(group.responses) for group in groups if group.trained)
+    return sum(len(group.responses) for group in groups if not group.scored_only)

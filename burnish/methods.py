@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from burnish.credit.rule import Rule
+from burnish.credit.rule import CreditRule
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.preference.build import preference_loss
 from burnish.losses.reward.bradley_terry import BradleyTerry
 from burnish.sampling.base import Sampler
 from burnish.sampling.params import SamplingParams
-from burnish.sources.annotate import AnnotatedSource, FrozenPolicy, Moves, PresentPolicy
+from burnish.sources.annotate import AnnotatedSource, FrozenScorer, LiveScorer, ReferenceSync
 from burnish.sources.base import Source
-from burnish.sources.judged import JudgedAt, JudgedRows, judged_at_end
-from burnish.sources.mismatching import MismatchingSource
-from burnish.sources.rollouts import Annotate, Asked, Judging, RolloutSource
+from burnish.sources.mismatched_source import MismatchedSource
+from burnish.sources.rollouts import FillStreams, GradeResponses, RolloutPrompt, RolloutSource
 from burnish.sources.rows import RowSource
 from burnish.sources.settings import RolloutSettings
+from burnish.sources.value_targets import JudgedAt, ValueTargetRows, value_target_at_end
 from burnish.types import Group
 
 
@@ -34,7 +34,7 @@ class Method:
 class Learning:
     """What becomes of graded groups, and what is minimised on that."""
 
-    rule: Rule
+    rule: CreditRule
     loss: Loss
     needs_reference: bool
 
@@ -68,10 +68,10 @@ def sft(
 class Annotating:
     """Who gives the reference's log-probabilities to groups that have none, step by step."""
 
-    reference: FrozenPolicy | PresentPolicy
+    reference: FrozenScorer | LiveScorer
     budget: int
     """Most tokens of a microbatch."""
-    moves: Moves | None = None
+    moves: ReferenceSync | None = None
     """How it follows the policy; None: it stays."""
 
 
@@ -103,7 +103,7 @@ def prefer(
         epoch_rows=epoch_rows,
     )
     if mismatches:
-        source = MismatchingSource(source, seed=seed, max_length=max_length)
+        source = MismatchedSource(source, seed=seed, max_length=max_length)
     if annotating is not None:
         source = AnnotatedSource(source, annotating.reference, annotating.budget, annotating.moves)
     return Method(source, loss)
@@ -113,7 +113,7 @@ def reward(
     rows: Sequence[Sequence[Group]],
     loss: Loss | None = None,
     *,
-    judged_at: JudgedAt = judged_at_end,
+    judged_at: JudgedAt = value_target_at_end,
     sequences_per_step: int = 32,
     seed: int = 0,
     epochs: float = 1.0,
@@ -126,7 +126,7 @@ def reward(
     unless told otherwise.
     """
     source = RowSource(
-        JudgedRows(rows, judged_at),
+        ValueTargetRows(rows, judged_at),
         sequences_per_step=sequences_per_step,
         seed=seed,
         epochs=epochs,
@@ -142,15 +142,15 @@ def dpo(rows: Sequence[Sequence[Group]], annotating: Annotating, *, beta: float 
 
 
 def rl(
-    prompts: Sequence[Asked],
+    prompts: Sequence[RolloutPrompt],
     sampler: Sampler,
-    judge: Judging,
+    judge: GradeResponses,
     decode: Callable[[Sequence[int]], str],
     learning: Learning,
     *,
     params: SamplingParams,
     settings: RolloutSettings,
-    annotate: Annotate | None = None,
+    annotate: FillStreams | None = None,
     seed: int = 0,
     epochs: float = 1.0,
     max_steps: int | None = None,

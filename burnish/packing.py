@@ -20,7 +20,15 @@ from torch import Tensor
 from burnish.types import Denominator, Group, Layout, Microbatch, Response, Segment
 
 STREAMS = (
-    *("sampler_logprobs", "old_logprobs", "advantages", "reference_logprobs", "teacher_logprobs", "values", "labels"),
+    *(
+        "sampler_logprobs",
+        "old_logprobs",
+        "advantages",
+        "reference_logprobs",
+        "teacher_logprobs",
+        "values",
+        "step_labels",
+    ),
 )
 """The token-aligned float streams of a response that travel with its scored tokens."""
 
@@ -99,23 +107,25 @@ def join(microbatches: Sequence[Microbatch]) -> Microbatch:
     """
     rows = _starts([len(microbatch.tokens) for microbatch in microbatches])
     sequences = _starts([microbatch.num_sequences for microbatch in microbatches])
-    scored = _starts([len(microbatch.rows) for microbatch in microbatches])
-    most = max(len(microbatch.rounds) for microbatch in microbatches)
+    scored = _starts([len(microbatch.predictor_positions) for microbatch in microbatches])
+    most = max(len(microbatch.gather_rounds) for microbatch in microbatches)
     rounds = [
-        torch.cat([m.rounds[k] + at for m, at in zip(microbatches, scored, strict=True) if k < len(m.rounds)])
+        torch.cat(
+            [m.gather_rounds[k] + at for m, at in zip(microbatches, scored, strict=True) if k < len(m.gather_rounds)]
+        )
         for k in range(most)
     ]
     facts: dict[str, Any] = {name: torch.cat([getattr(m, name) for m in microbatches]) for name in _SEQUENCE_FACTS}
     return Microbatch(
         tokens=torch.cat([microbatch.tokens for microbatch in microbatches]),
         layout=_join_layouts([microbatch.layout for microbatch in microbatches], rows),
-        rows=torch.cat([m.rows + at for m, at in zip(microbatches, rows, strict=True)]),
-        own_rows=torch.cat([m.own_rows + at for m, at in zip(microbatches, rows, strict=True)]),
-        rounds=tuple(rounds),
+        predictor_positions=torch.cat([m.predictor_positions + at for m, at in zip(microbatches, rows, strict=True)]),
+        token_positions=torch.cat([m.token_positions + at for m, at in zip(microbatches, rows, strict=True)]),
+        gather_rounds=tuple(rounds),
         targets=torch.cat([microbatch.targets for microbatch in microbatches]),
         sequence=torch.cat([m.sequence + at for m, at in zip(microbatches, sequences, strict=True)]),
         weights=torch.cat([microbatch.weights for microbatch in microbatches]),
-        places=torch.cat([microbatch.places for microbatch in microbatches]),
+        response_positions=torch.cat([microbatch.response_positions for microbatch in microbatches]),
         **_join_streams(microbatches),
         **facts,
         **_membership(facts["sequence_group"], facts["sequence_index"], facts["sequence_siblings"]),
@@ -126,7 +136,7 @@ def count_denominators(groups: Sequence[Group]) -> dict[Denominator, float]:
     """Counts what losses divide by, from the groups themselves: before any forward, whatever the packing."""
     counts = dict.fromkeys(Denominator, 0.0)
     for group in groups:
-        if not group.trained:
+        if group.scored_only:
             continue
         counts[Denominator.GROUPS] += 1
         counts[Denominator.SEQUENCES] += len(group.responses)
@@ -137,9 +147,9 @@ def count_denominators(groups: Sequence[Group]) -> dict[Denominator, float]:
             weight = float(_weights(response).sum(dtype=torch.float64))
             counts[Denominator.TOKENS] += int(response.trainable.sum())
             counts[Denominator.WEIGHT] += weight
-            counts[Denominator.BEST_WEIGHT] += weight if index == 0 else 0.0
-            counts[Denominator.WANTED] += response.reward == 1
-            counts[Denominator.UNWANTED] += response.reward == 0
+            counts[Denominator.CHOSEN_WEIGHT] += weight if index == 0 else 0.0
+            counts[Denominator.DESIRABLE] += response.reward == 1
+            counts[Denominator.UNDESIRABLE] += response.reward == 0
     return counts
 
 
@@ -282,7 +292,7 @@ def _sequence_facts(parts: list[Part]) -> dict[str, Any]:
 
 
 def _membership(group: Tensor, index: Tensor, siblings: Tensor) -> dict[str, Any]:
-    """`Microbatch.members` and `Microbatch.whole` from the facts of the sequences."""
+    """`Microbatch.group_table` and `Microbatch.groups_complete` from the facts of the sequences."""
     here, row = group.unique(return_inverse=True)
     members = torch.full((len(here), int(siblings.max())), -1)
     members[row, index] = torch.arange(len(group))
@@ -295,12 +305,12 @@ def _membership(group: Tensor, index: Tensor, siblings: Tensor) -> dict[str, Any
 class _Scored:
     """The scored tokens of one prompt or one response."""
 
-    rows: Tensor
-    own_rows: Tensor
+    predictor_positions: Tensor
+    token_positions: Tensor
     targets: Tensor
     sequence: int
     weights: Tensor
-    places: Tensor
+    response_positions: Tensor
     streams: dict[str, Tensor]
 
 
@@ -328,22 +338,24 @@ def _weights(response: Response) -> Tensor:
 
 
 def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], facts: dict[str, Any]) -> Microbatch:
-    rows = torch.cat([piece.rows for piece in scored])
-    sequence = torch.cat([torch.full_like(piece.rows, piece.sequence) for piece in scored])
+    rows = torch.cat([piece.predictor_positions for piece in scored])
+    sequence = torch.cat([torch.full_like(piece.predictor_positions, piece.sequence) for piece in scored])
     streams: dict[str, Any] = {}
     for name in STREAMS:
         if any(name in piece.streams for piece in scored):
-            streams[name] = torch.cat([piece.streams.get(name, torch.zeros(len(piece.rows))) for piece in scored])
+            streams[name] = torch.cat(
+                [piece.streams.get(name, torch.zeros(len(piece.predictor_positions))) for piece in scored]
+            )
     return Microbatch(
         tokens=tokens,
         layout=layout,
-        rows=rows,
-        own_rows=torch.cat([piece.own_rows for piece in scored]),
-        rounds=_rounds(rows),
+        predictor_positions=rows,
+        token_positions=torch.cat([piece.token_positions for piece in scored]),
+        gather_rounds=_rounds(rows),
         targets=torch.cat([piece.targets for piece in scored]),
         sequence=sequence,
         weights=torch.cat([piece.weights for piece in scored]),
-        places=torch.cat([piece.places for piece in scored]),
+        response_positions=torch.cat([piece.response_positions for piece in scored]),
         sequence_tokens=torch.bincount(sequence, minlength=len(facts["sequence_group"])),
         **facts,
         **_membership(facts["sequence_group"], facts["sequence_index"], facts["sequence_siblings"]),

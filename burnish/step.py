@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.losses.base import Adapts, Loss, has_signal
+from burnish.losses.base import AdaptiveLoss, Loss, has_signal
 from burnish.model.noise import Neftune
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.packing import count_denominators, join
-from burnish.types import Component, Denominator, Denominators, Group, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, Denominators, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 Sums = dict[str, Tensor]
 """Name → already divided scalar on the device; reading one waits for the device."""
@@ -30,7 +30,7 @@ Sums = dict[str, Tensor]
 class Trainer:
     """The policy with its optimiser. Two verbs, and the step that is made of them."""
 
-    policy: Policy
+    policy: Model
     optimizer: Optimizer
     max_grad_norm: float | None = 1.0
     """Largest norm of all gradients together; None: no clipping."""
@@ -58,7 +58,7 @@ class Trainer:
         """
         scores, joined = score_joined(self.policy, microbatches, loss.needs)
         sums, coefficients = differentiate(scores, joined, loss, denominators)
-        sizes = [len(microbatch.rows) for microbatch in microbatches]
+        sizes = [len(microbatch.predictor_positions) for microbatch in microbatches]
         pieces = {kind: each.split(sizes) for kind, each in coefficients.items()}
         for index, microbatch in enumerate(microbatches):
             known = {kind: piece[index] for kind, piece in pieces.items()}
@@ -97,11 +97,11 @@ class Trainer:
     def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
         """One optimiser step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step; or
         leave_weights, where no token of the step has a signal. A loss that adapts is told of it."""
-        trained = [group for group in groups if group.trained]
-        informed = inform(self.policy, loss, (group for group in groups if not group.trained), budget)
+        trained = [group for group in groups if not group.scored_only]
+        informed = measure(self.policy, loss, (group for group in groups if group.scored_only), budget)
         sums = self.accumulate(self._pack(trained, budget), informed, count_denominators(trained))
         sums |= {"grad_norm": self.optim_step(factor)} if has_signal(informed, trained) else self.leave_weights()
-        if isinstance(loss, Adapts):
+        if isinstance(loss, AdaptiveLoss):
             sums |= {name: torch.tensor(value) for name, value in loss.observe(sums).items()}
         return sums
 
@@ -112,22 +112,22 @@ class Trainer:
 
 def divide(microbatches: Sequence[Microbatch], scope: Scope) -> tuple[list[Microbatch], list[Microbatch]]:
     """Those that have all that a loss of this scope must see at once, and those that have it only together."""
-    if scope is Scope.SEQUENCE or (len(microbatches) == 1 and microbatches[0].whole):
+    if scope is Scope.SEQUENCE or (len(microbatches) == 1 and microbatches[0].groups_complete):
         return list(microbatches), []
     if scope is Scope.STEP:
         return [], list(microbatches)
-    return [m for m in microbatches if m.whole], [m for m in microbatches if not m.whole]
+    return [m for m in microbatches if m.groups_complete], [m for m in microbatches if not m.groups_complete]
 
 
-def inform(policy: Policy, loss: Loss, measured: Iterable[Group], budget: int) -> Loss:
+def measure(policy: Model, loss: Loss, measured: Iterable[Group], budget: int) -> Loss:
     """The loss with what it takes from the groups that are only measured; they are scored here, without gradient."""
     groups = list(measured)
-    return loss.informed(*score_joined(policy, policy.pack(groups, budget), loss.needs)) if groups else loss
+    return loss.with_measurements(*score_joined(policy, policy.pack(groups, budget), loss.needs)) if groups else loss
 
 
 @torch.no_grad()
 def score_joined(
-    policy: Policy, microbatches: Sequence[Microbatch], needs: Collection[Score]
+    policy: Model, microbatches: Sequence[Microbatch], needs: Collection[Score]
 ) -> tuple[TokenScores, Microbatch]:
     """All of them scored, one after the other, as if they were one microbatch; on the policy's device."""
     parts = [policy.score(microbatch.to(policy.device), needs) for microbatch in microbatches]
@@ -149,9 +149,9 @@ def differentiate(
     return reported(output, total, denominators), known
 
 
-def evaluate_loss(policy: Policy, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> LossOutput:
+def evaluate_loss(policy: Model, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> LossOutput:
     """Scores the microbatch as the loss needs it and applies the loss; with gradients if they are enabled."""
-    scores = policy.score(microbatch, loss.needs, coefficients=loss.coefficients(microbatch, denominators))
+    scores = policy.score(microbatch, loss.needs, coefficients=loss.score_gradients(microbatch, denominators))
     return loss(scores, microbatch)
 
 
@@ -163,7 +163,7 @@ def sum_terms(output: LossOutput, denominators: Denominators) -> Tensor:
 def reported(output: LossOutput, total: Tensor, denominators: Denominators) -> Sums:
     """What is logged of a microbatch: shares that add up to the step's figures. A single term is the loss itself."""
     terms = output.terms if len(output.terms) > 1 else {}
-    shares = {name: _share(component, denominators) for name, component in {**terms, **output.watched}.items()}
+    shares = {name: _share(component, denominators) for name, component in {**terms, **output.metrics}.items()}
     return {name: value.detach() for name, value in {**shares, "loss": total}.items()}
 
 
@@ -173,7 +173,7 @@ def add(sums: Sums, more: Mapping[str, Tensor]) -> None:
         sums[name] = sums[name] + value if name in sums else value
 
 
-def _share(component: Component, denominators: Mapping[Denominator, float]) -> Tensor:
+def _share(component: LossTerm, denominators: Mapping[Denominator, float]) -> Tensor:
     """An empty denominator gives 0, and keeps the graph."""
     count = denominators[component.denominator]
     return component.total / count if count else component.total * 0.0

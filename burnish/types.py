@@ -55,7 +55,7 @@ class Response:
     judged, or the judge failed (a failure is never reward 0)."""
     scores: tuple[float, ...] | None = None
     """K scores, in the order of their names, which the stage knows; None: it is judged by one, or not."""
-    labels: Tensor | None = None
+    step_labels: Tensor | None = None
     """[R] float32, how good the step is that ends at a token; NaN: none ends there. None: it is not judged by steps."""
     finish: Finish | None = None
     """How it ended; None: from a data set."""
@@ -88,9 +88,9 @@ class Group:
     prompt_weights: Tensor | None = None
     """[P] float32: how often each prompt token's loss counts (its *multiplicity*: n, if every response of an expanded
     group would train it once). The first entry is 0: nothing predicts the first token. None: no prompt token trains."""
-    trained: bool = True
-    """False: only *measured*. Scored without gradient before the step, in no denominator; what a loss takes from it is
-    a constant of the step (`Loss.informed`; KTO's mismatched pairs)."""
+    scored_only: bool = False
+    """True: scored without gradient before the step, in no denominator; what a loss takes from it is a constant of the
+    step (`Loss.with_measurements`; KTO's mismatched pairs)."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """Where the group comes from (file, line, source); never read by a loss."""
 
@@ -129,11 +129,11 @@ class Denominator(StrEnum):
     """Responses."""
     GROUPS = "groups"
     """Prompts."""
-    BEST_WEIGHT = "best_weight"
+    CHOSEN_WEIGHT = "chosen_weight"
     """The sum of the weights of the trained tokens of every group's first response, without the prompt."""
-    WANTED = "wanted"
+    DESIRABLE = "desirable"
     """Responses whose reward is 1."""
-    UNWANTED = "unwanted"
+    UNDESIRABLE = "undesirable"
     """Responses whose reward is 0."""
 
 
@@ -197,13 +197,13 @@ class Microbatch:
     tokens: Tensor
     """[N] int64."""
     layout: Layout
-    rows: Tensor
+    predictor_positions: Tensor
     """[S] int64, the packed row that predicts each scored token."""
-    own_rows: Tensor
+    token_positions: Tensor
     """[S] int64, the packed row of each scored token itself, each once: where a value head looks."""
-    rounds: tuple[Tensor, ...]
-    """A partition of range(S) such that `rows` has no duplicate inside one round (the k-th use of a row is in round
-    k): what a deterministic backward of the gather needs."""
+    gather_rounds: tuple[Tensor, ...]
+    """A partition of range(S) such that `predictor_positions` has no duplicate inside one round (the k-th use of a row
+    is in round k): what a deterministic backward of the gather needs."""
     targets: Tensor
     """[S] int64 token ids."""
     sequence: Tensor
@@ -211,7 +211,7 @@ class Microbatch:
     belongs to the first response of its group)."""
     weights: Tensor
     """[S] float32 >= 0."""
-    places: Tensor
+    response_positions: Tensor
     """[S] int64, how many scored tokens of its response stand before each; -1: a token of the prompt."""
     sampler_logprobs: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""
@@ -225,7 +225,7 @@ class Microbatch:
     """[S], as in Response; None: no response of the microbatch has it."""
     values: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""
-    labels: Tensor | None = None
+    step_labels: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""
     sequence_group: Tensor
     """[num_sequences] int64, index of each response's group in the step (not in the microbatch: groups may split)."""
@@ -239,10 +239,10 @@ class Microbatch:
     """[num_sequences, K] float32, as in Response; K = 0: there are none."""
     sequence_tokens: Tensor
     """[num_sequences] int64, scored tokens of each response."""
-    members: Tensor
+    group_table: Tensor
     """[groups here, most siblings] int64: in row g, column k the sequence that is response k of the g-th group here (in
     the order of the step); -1: the group has no such response, or not here."""
-    whole: bool
+    groups_complete: bool
     """Every group here is here with all its responses."""
     noise: EmbeddingNoise | None = None
     """None: embeddings as they are."""
@@ -256,8 +256,8 @@ class Microbatch:
         if self.tokens.device == device:
             return self
         layout = replace(self.layout, **_moved(self.layout, device))
-        rounds = tuple(_move(indices, device) for indices in self.rounds)
-        return replace(self, layout=layout, rounds=rounds, **_moved(self, device))
+        rounds = tuple(_move(indices, device) for indices in self.gather_rounds)
+        return replace(self, layout=layout, gather_rounds=rounds, **_moved(self, device))
 
 
 def _moved(record: Layout | Microbatch, device: torch.device) -> dict[str, Any]:
@@ -330,7 +330,7 @@ class TokenScores:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Component:
+class LossTerm:
     """One term of a loss: a sum over the microbatch, and what the step divides it by."""
 
     total: Tensor
@@ -343,11 +343,11 @@ class LossOutput:
     """What a loss gives for a microbatch: terms to be minimised, and sums to be watched.
 
     The step's loss is the sum over terms of (sum over microbatches and ranks) / (denominator over the whole step).
-    Example: ``LossOutput(terms={"cross_entropy": Component(total, Denominator.WEIGHT)})``.
+    Example: ``LossOutput(terms={"cross_entropy": LossTerm(total, Denominator.WEIGHT)})``.
     """
 
-    terms: Mapping[str, Component]
-    watched: Mapping[str, Component] = field(default_factory=dict)
+    terms: Mapping[str, LossTerm]
+    metrics: Mapping[str, LossTerm] = field(default_factory=dict)
     """Reported like terms, but not differentiated."""
 
 

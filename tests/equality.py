@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from burnish.model.attention import plain_attention
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.types import Group, Score
 from tests.conftest import make_groups
@@ -56,7 +56,7 @@ def numbered_groups() -> list[Group]:
 
 def by_policy(model: PreTrainedModel, route: Route, budget: int) -> Measured:
     """By a route, in microbatches of so many tokens."""
-    policy, groups = Policy(model, tokenizer=None, route=route), numbered_groups()
+    policy, groups = Model(model, tokenizer=None, route=route), numbered_groups()
     found = []
     for microbatch in policy.pack(groups, budget):
         logprob = policy.score(microbatch, [Score.LOGPROB]).logprob

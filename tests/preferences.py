@@ -9,35 +9,35 @@ import torch
 from torch import Tensor
 
 from burnish.losses.base import Loss
-from burnish.losses.preference.options import Data
-from burnish.model.policy import Policy
+from burnish.losses.preference.options import DataNeeds
+from burnish.model.policy import Model
 from burnish.packing import count_denominators, join, pack
 from burnish.step import differentiate, score_joined, sum_terms
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
 from tests.conftest import make_groups
 
 SHAPES = {
-    Data.PAIR: [(4, [5, 3]), (9, [2, 6]), (3, [4, 4]), (6, [1, 7])],
-    Data.TRIPLE: [(4, [5, 3, 2]), (9, [2, 6, 3]), (3, [4, 4, 4])],
-    Data.RANKING: [(4, [5, 3, 2, 6]), (9, [2, 6]), (3, [4, 4, 1])],
-    Data.SCORED: [(4, [5, 3, 2, 6]), (9, [2, 6]), (3, [4, 4, 1])],
-    Data.VERDICT: [(4, [5]), (9, [2]), (3, [4, 3]), (6, [7]), (5, [3])],
-    Data.ANY: [(4, [5, 3]), (9, [2]), (3, [4, 4, 2])],
+    DataNeeds.PAIR: [(4, [5, 3]), (9, [2, 6]), (3, [4, 4]), (6, [1, 7])],
+    DataNeeds.TRIPLE: [(4, [5, 3, 2]), (9, [2, 6, 3]), (3, [4, 4, 4])],
+    DataNeeds.RANKING: [(4, [5, 3, 2, 6]), (9, [2, 6]), (3, [4, 4, 1])],
+    DataNeeds.SCORED: [(4, [5, 3, 2, 6]), (9, [2, 6]), (3, [4, 4, 1])],
+    DataNeeds.VERDICT: [(4, [5]), (9, [2]), (3, [4, 3]), (6, [7]), (5, [3])],
+    DataNeeds.ANY: [(4, [5, 3]), (9, [2]), (3, [4, 4, 2])],
 }
 """(prompt length, response lengths) of a step, for every kind of data."""
 
 
-def compared(data: Data, seed: int = 0, *, holes: bool = True) -> list[Group]:
+def compared(data: DataNeeds, seed: int = 0, *, holes: bool = True) -> list[Group]:
     """A step of random groups with what losses may ask for: weights, reference log-probabilities, rewards."""
     generator = torch.Generator().manual_seed(seed + 1)
     groups = make_groups(SHAPES[data], seed, holes=holes)
     return [annotated(group, generator, data) for group in groups]
 
 
-def annotated(group: Group, generator: torch.Generator, data: Data, least: float = -3.0) -> Group:
+def annotated(group: Group, generator: torch.Generator, data: DataNeeds, least: float = -3.0) -> Group:
     """With rewards in order, and reference log-probabilities between `least` and 0 per token."""
     rewards = torch.rand(len(group.responses), generator=generator).sort(descending=True).values.tolist()
-    if data is Data.VERDICT:
+    if data is DataNeeds.VERDICT:
         rewards = [float(reward > 0.5) for reward in rewards]
     responses = tuple(
         replace(
@@ -50,7 +50,7 @@ def annotated(group: Group, generator: torch.Generator, data: Data, least: float
     return replace(group, responses=responses)
 
 
-def with_reference(groups: list[Group], reference: Policy) -> list[Group]:
+def with_reference(groups: list[Group], reference: Model) -> list[Group]:
     """Annotated with the reference's log-probabilities."""
     made = []
     for group in groups:

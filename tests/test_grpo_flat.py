@@ -20,40 +20,40 @@ from burnish.data.records import Message, Task
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.methods import Learning, rl
 from burnish.model.load import load_policy
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
-from burnish.sources.rollouts import Asked, RolloutSource
+from burnish.sources.rollouts import RolloutPrompt, RolloutSource
 from burnish.sources.settings import RolloutSettings
 from burnish.step import Trainer
-from burnish.tasks.answer import Answer
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.verdict import Verdict
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "grpo_flat.py"
 STEPS, PROMPTS, RESPONSES, MOST = 4, 2, 6, 10
 
 
-def judged(groups: Sequence[Sequence[Answer]]) -> list[list[Verdict]]:
+def judged(groups: Sequence[Sequence[ResponseView]]) -> list[list[Verdict]]:
     """1 for the right last number, a tenth for another number, 0 for none."""
     return [[_verdict(answer) for answer in group] for group in groups]
 
 
-def _verdict(answer: Answer) -> Verdict:
+def _verdict(answer: ResponseView) -> Verdict:
     numbers, right = re.findall(r"\d+", answer.text), re.findall(r"\d+", str(answer.reference))[-1]
     reward = 0.0 if not numbers else 1.0 if numbers[-1] == right else 0.1
     return Verdict({"number": reward}, reward)
 
 
-def source(policy: Policy, rows: list[dict[str, str]]) -> RolloutSource:
+def source(policy: Model, rows: list[dict[str, str]]) -> RolloutSource:
     tokenizer = policy.tokenizer
     asked = []
     for row in rows:
         turns = [{"role": "user", "content": row["question"]}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
-        asked.append(Asked(tokens, Task((Message("user", row["question"]),), row["answer"])))
+        asked.append(RolloutPrompt(tokens, Task((Message("user", row["question"]),), row["answer"])))
     chosen = algorithm("grpo", max_new_tokens=MOST)
     method = rl(
         asked,

@@ -79,7 +79,7 @@ def test_scored_tokens_are_predicted_by_the_token_before_them(shapes, slack):
             (int(g), int(b), int(p)): row
             for row, (g, b, p) in enumerate(zip(layout.group, layout.branch, layout.positions, strict=True))
         }
-        for row, target in zip(microbatch.rows.tolist(), microbatch.targets.tolist(), strict=True):
+        for row, target in zip(microbatch.predictor_positions.tolist(), microbatch.targets.tolist(), strict=True):
             group, branch, position = (int(t[row]) for t in (layout.group, layout.branch, layout.positions))
             followers = [
                 microbatch.tokens[place[group, b, position + 1]]
@@ -93,10 +93,10 @@ def test_scored_tokens_are_predicted_by_the_token_before_them(shapes, slack):
 def test_rounds_partition_the_scored_tokens_without_duplicate_rows(shapes, slack):
     groups = make_groups(shapes, holes=True)
     for microbatch in pack(groups, smallest_budget(groups) + slack):
-        together = torch.cat([*microbatch.rounds, torch.empty(0, dtype=torch.int64)])
-        assert sorted(together.tolist()) == list(range(len(microbatch.rows)))
-        for indices in microbatch.rounds:
-            rows = microbatch.rows[indices]
+        together = torch.cat([*microbatch.gather_rounds, torch.empty(0, dtype=torch.int64)])
+        assert sorted(together.tolist()) == list(range(len(microbatch.predictor_positions)))
+        for indices in microbatch.gather_rounds:
+            rows = microbatch.predictor_positions[indices]
             assert len(rows.unique()) == len(rows)
 
 
@@ -219,8 +219,8 @@ def test_members_are_the_table_of_groups(shapes, slack, share):
             for k in range(max(sizes)):
                 at = (microbatch.sequence_group == g) & (microbatch.sequence_index == k)
                 expected = int(at.nonzero()) if at.any() else -1
-                assert int(microbatch.members[row, k]) == expected
-        assert microbatch.whole == (microbatch.num_sequences == sum(sizes))
+                assert int(microbatch.group_table[row, k]) == expected
+        assert microbatch.groups_complete == (microbatch.num_sequences == sum(sizes))
 
 
 def test_places_count_the_scored_tokens_of_a_response():
@@ -229,14 +229,14 @@ def test_places_count_the_scored_tokens_of_a_response():
     first = replace(group.responses[0], trainable=holes)
     group = replace(group, responses=(first, group.responses[1]), prompt_weights=torch.tensor([0.0, 2, 0, 2]))
     [microbatch] = pack([group], 100)
-    assert microbatch.places.tolist() == [-1, -1, 0, 1, 2, 0, 1, 2]
+    assert microbatch.response_positions.tolist() == [-1, -1, 0, 1, 2, 0, 1, 2]
 
 
 @given(shapes=SHAPES, share=st.booleans())
 def test_groups_that_fit_stay_whole(shapes, share):
     groups = make_groups(shapes)
     unshared = [sum(len(group.prompt) + len(r.tokens) for r in group.responses) for group in groups]
-    assert all(microbatch.whole for microbatch in pack(groups, max(unshared), share=share))
+    assert all(microbatch.groups_complete for microbatch in pack(groups, max(unshared), share=share))
 
 
 @given(shapes=SHAPES, slack=st.integers(0, 30), share=st.booleans())
@@ -245,13 +245,13 @@ def test_joined_microbatches_are_one_microbatch(shapes, slack, share):
     groups = judged(make_groups(shapes, holes=True))
     parts = pack(groups, smallest_budget(groups) + slack, share=share)
     joined = join(parts)
-    assert joined.whole
+    assert joined.groups_complete
     assert sequences([joined]) == [sequence for part in parts for sequence in sequences([part])]
     starts = torch.repeat_interleave(joined.sequence_tokens.cumsum(0) - joined.sequence_tokens, joined.sequence_tokens)
-    assert torch.equal(joined.places, torch.arange(len(joined.rows)) - starts)
-    for indices in joined.rounds:
-        assert len(joined.rows[indices].unique()) == len(indices)
-    assert sorted(torch.cat(joined.rounds).tolist()) == list(range(len(joined.rows)))
+    assert torch.equal(joined.response_positions, torch.arange(len(joined.predictor_positions)) - starts)
+    for indices in joined.gather_rounds:
+        assert len(joined.predictor_positions[indices].unique()) == len(indices)
+    assert sorted(torch.cat(joined.gather_rounds).tolist()) == list(range(len(joined.predictor_positions)))
     rows = len(joined.tokens)
     mask = create_mask(layout_mask(joined.layout, None), 1, 1, rows, rows, device="cpu")[0, 0]
     assert torch.equal(mask, visible_by_definition(joined.layout, None))
@@ -268,15 +268,15 @@ def test_a_stream_that_some_microbatches_have_is_joined():
 
 def test_measured_groups_count_in_no_denominator():
     first, second = judged(make_groups([(3, [4, 2]), (2, [3])], holes=True))
-    assert count_denominators([first, replace(second, trained=False)]) == count_denominators([first])
+    assert count_denominators([first, replace(second, scored_only=True)]) == count_denominators([first])
 
 
 def test_wanted_and_unwanted_are_counted_apart_and_best_responses_alone():
     groups = judged(make_groups([(3, [4, 2]), (2, [3])]))
     counted = count_denominators(groups)
-    assert (counted[Denominator.UNWANTED], counted[Denominator.WANTED]) == (1, 1)
+    assert (counted[Denominator.UNDESIRABLE], counted[Denominator.DESIRABLE]) == (1, 1)
     best = sum(float(group.responses[0].weights.double().sum()) for group in groups)
-    assert counted[Denominator.BEST_WEIGHT] == pytest.approx(best)
+    assert counted[Denominator.CHOSEN_WEIGHT] == pytest.approx(best)
 
 
 @given(shapes=SHAPES)

@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import burnish
-import burnish.data.feed
+import burnish.data.streaming
 from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, RecipeError, RunError
@@ -241,9 +241,9 @@ def test_a_real_model_on_real_rows(shared_folder, tmp_path, adapter):
 def test_a_run_that_begins_before_its_rows_are_ready_learns_the_same(world, tmp_path, monkeypatch):
     settings = {"max_steps": None, "eval_data": None}
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "early"))
-    monkeypatch.setattr(burnish.data.feed, "AT_ONCE", 10)
+    monkeypatch.setattr(burnish.data.streaming, "AT_ONCE", 10)
     early = train(world, tmp_path / "early-run", **settings)
-    monkeypatch.setattr(burnish.data.feed, "AT_ONCE", 1000)
+    monkeypatch.setattr(burnish.data.streaming, "AT_ONCE", 1000)
     late = train(world, tmp_path / "late-run", **settings)
     assert late.summary == early.summary
     assert late.summary["steps"] == -(-200 // 16)

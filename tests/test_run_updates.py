@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import burnish
-import burnish.runs.resumption
+import burnish.runs.resume
 from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from tests.plain import plain_loss
@@ -47,16 +47,16 @@ class PowerCutError(Exception):
 
 def crash_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The run dies when the checkpoint of the step is written; after that, it lives."""
-    save = burnish.runs.resumption.save_checkpoint
+    save = burnish.runs.resume.save_checkpoint
 
     def save_and_crash(folder, checkpoint, keep):
         path = save(folder, checkpoint, keep)
         if checkpoint.step == step:
-            monkeypatch.setattr(burnish.runs.resumption, "save_checkpoint", save)
+            monkeypatch.setattr(burnish.runs.resume, "save_checkpoint", save)
             raise PowerCutError
         return path
 
-    monkeypatch.setattr(burnish.runs.resumption, "save_checkpoint", save_and_crash)
+    monkeypatch.setattr(burnish.runs.resume, "save_checkpoint", save_and_crash)
 
 
 AVERAGED = {

@@ -16,11 +16,11 @@ from transformers import PreTrainedModel
 
 from burnish.losses.base import Loss
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
-from burnish.step import Trainer, inform
+from burnish.step import Trainer, measure
 from burnish.types import Group
 from tests.conftest import FAMILIES, make_groups
 
@@ -55,17 +55,17 @@ def plain(shapes: list[tuple[int, list[int]]]) -> list[Group]:
     ]
 
 
-def packed(model: PreTrainedModel) -> Policy:
+def packed(model: PreTrainedModel) -> Model:
     own = copy.deepcopy(model)
     install(own)
-    return Policy(own, tokenizer=None)
+    return Model(own, tokenizer=None)
 
 
-def step_of(policy: Policy, groups: list[Group], loss: Loss) -> tuple[dict[str, float], dict[str, Tensor]]:
+def step_of(policy: Model, groups: list[Group], loss: Loss) -> tuple[dict[str, float], dict[str, Tensor]]:
     """What a step of ours reports, and its gradient; in small microbatches."""
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
-    loss = inform(policy, loss, (group for group in groups if not group.trained), 30)
-    trained = [group for group in groups if group.trained]
+    loss = measure(policy, loss, (group for group in groups if group.scored_only), 30)
+    trained = [group for group in groups if not group.scored_only]
     sums = trainer.accumulate(policy.pack(trained, 30), loss, count_denominators(trained))
     gradients = {name: p.grad for name, p in policy.model.named_parameters() if p.grad is not None}
     return {name: float(value) for name, value in sums.items()}, gradients

@@ -19,10 +19,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from burnish.model.settings import Judging
+from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import with_value_head
 from burnish.sources.rows import epoch_order
-from burnish.stages.supervised_data import open_to_look
+from burnish.stages.supervised_data import open_for_inspection
 from burnish.types import Group
 from peers.cases import HEADS, LONGEST, POSITIONS, SHORTEST, SIZES, Case, DataName
 
@@ -49,7 +49,7 @@ def save_llama(folder: Path, shape: dict[str, int], heads: int) -> None:
 
 def save_judge(folder: Path) -> None:
     """The language model in the folder becomes a reward model with a random value head."""
-    model = with_value_head(LlamaForCausalLM.from_pretrained(folder), Judging(seed=0))
+    model = with_value_head(LlamaForCausalLM.from_pretrained(folder), ValueHeadConfig(seed=0))
     model.save_pretrained(folder)
 
 
@@ -109,7 +109,7 @@ def write_rows(path: Path, case: Case, model: Path, steps: int, shared: Path) ->
         if SHORTEST <= len(tokenizer.apply_chat_template(row, tokenize=True)["input_ids"]) <= LONGEST:
             chosen.append(row)
     path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in chosen), encoding="utf-8")
-    draws = open_to_look(str(model), str(path), []).preparation.whole().draws
+    draws = open_for_inspection(str(model), str(path), []).preparation.whole().draws
     ordered = [draws[int(index)] for index in epoch_order(0, 0, len(draws))]
     path.with_suffix(".tokens").write_text("".join(_labelled(groups) for groups in ordered), encoding="utf-8")
 

@@ -10,7 +10,7 @@ import torch
 from burnish.recipe.read import stage_recipe
 from burnish.settings.adapter import Adapter
 from burnish.stages.assemble import assemble
-from burnish.stages.supervised_data import Inputs, Opener
+from burnish.stages.supervised_data import StageContext, SupervisedData
 from burnish.watch.peak import measured_peak
 from peers.cases import LEARNING_RATE, Case, Contender
 from peers.meter import Meter
@@ -34,7 +34,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         **contender.settings,
     }
     origins = stage_recipe("sft", settings, output=str(output))
-    inputs, meter = Inputs.of(Opener.of(origins.recipe)), Meter()
+    inputs, meter = SupervisedData.of(StageContext.of(origins.recipe)), Meter()
 
     def heard(lines: Lines) -> None:
         meter.losses += [float(line["train/loss"]) for line in trained(lines)]

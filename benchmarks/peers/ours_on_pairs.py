@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.recipe.read import stage_recipe
 from burnish.stages import assemble as assembling
-from burnish.stages.policy import open_policy
-from burnish.stages.supervised_data import Inputs, Opener
+from burnish.stages.open_policy import open_policy
+from burnish.stages.supervised_data import StageContext, SupervisedData
 from peers.cases import Case, Contender, PairLoss
 from peers.meter import Meter
 from peers.pair_cases import BETA, LEARNING_RATE
@@ -37,9 +37,9 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         **contender.settings,
     }
     origins = stage_recipe("prefer", settings, output=str(output))
-    inputs, meter, chosen = Inputs.of(Opener.of(origins.recipe)), Meter(), list[float]()
+    inputs, meter, chosen = SupervisedData.of(StageContext.of(origins.recipe)), Meter(), list[float]()
 
-    def opened(opener: Opener) -> Policy:
+    def opened(opener: StageContext) -> Model:
         policy = open_policy(opener)
         meter.loaded(policy.model)
         return policy

@@ -14,9 +14,9 @@ from burnish.recipe.read import stage_recipe
 from burnish.sampling.local import LocalSampler
 from burnish.stages.assemble import assemble
 from burnish.stages.rl import build as trying
-from burnish.stages.rl.data import Practice
-from burnish.stages.supervised_data import Opener
-from burnish.tasks.judge import Judge
+from burnish.stages.rl.data import RLData
+from burnish.stages.supervised_data import StageContext
+from burnish.tasks.reward_runner import RewardRunner
 from peers import rl_reward
 from peers.cases import Case, Contender
 from peers.meter import Meter
@@ -26,7 +26,7 @@ from peers.stage import ALIKE, Lines, stage_runner, trained
 
 PARTS = (
     (LocalSampler, "sample", "sampling"),
-    (Judge, "__call__", "reward"),
+    (RewardRunner, "__call__", "reward"),
     (step, "evaluate_loss", "scoring"),
     (torch.Tensor, "backward", "backward"),
 )
@@ -36,7 +36,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     """One epoch over the prompts; returns the meter's figures, seconds of each part, and the memory of the processes
     that judge."""
     origins = stage_recipe("rl", _settings(case, contender, model, rows), output=str(output))
-    practice, meter, split, beside = Practice.of(Opener.of(origins.recipe)), Meter(), Split(), list[int]()
+    practice, meter, split, beside = RLData.of(StageContext.of(origins.recipe)), Meter(), Split(), list[int]()
 
     def heard(lines: Lines) -> None:
         meter.losses += [float(line["train/loss"]) for line in trained(lines)]

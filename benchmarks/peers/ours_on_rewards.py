@@ -7,7 +7,7 @@ from typing import Any
 
 from burnish.recipe.read import stage_recipe
 from burnish.stages.assemble import assemble
-from burnish.stages.supervised_data import Inputs, Opener
+from burnish.stages.supervised_data import StageContext, SupervisedData
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.reward_cases import LEARNING_RATE
@@ -25,7 +25,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         **contender.settings,
     }
     origins = stage_recipe("reward", settings, output=str(output))
-    inputs, meter, rewards = Inputs.of(Opener.of(origins.recipe)), Meter(), list[float]()
+    inputs, meter, rewards = SupervisedData.of(StageContext.of(origins.recipe)), Meter(), list[float]()
 
     def heard(lines: Lines) -> None:
         for line in trained(lines):

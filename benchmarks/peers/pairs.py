@@ -17,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from burnish.sources.rows import epoch_order
-from burnish.stages.supervised_data import open_to_look
+from burnish.stages.supervised_data import open_for_inspection
 from burnish.types import Group
 from peers.cases import Case
 from peers.pair_cases import ANSWER, LONGEST, PROMPT, SHORTEST
@@ -38,7 +38,7 @@ def write_pairs(path: Path, case: Case, model: Path, steps: int, shared: Path) -
     chosen = list(islice(pairs, steps * case.rows_per_step))
     assert len(chosen) == steps * case.rows_per_step, f"{FILE} gives {len(chosen)} pairs of the wanted lengths"
     path.write_text("".join(f"{json.dumps(pair)}\n" for pair in chosen), encoding="utf-8")
-    draws = open_to_look(str(model), str(path), [], "prefer").preparation.whole().draws
+    draws = open_for_inspection(str(model), str(path), [], "prefer").preparation.whole().draws
     assert len(draws) == len(chosen), "every pair can be used"
     ordered = [draws[int(index)] for index in epoch_order(0, 0, len(draws))]
     path.with_suffix(".tokens").write_text("".join(_tokens(groups) for groups in ordered), encoding="utf-8")

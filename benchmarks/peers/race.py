@@ -25,17 +25,17 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-from burnish.evaluate.examiner import Findings
-from burnish.evaluate.verified import VerifiedExam
-from burnish.model.policy import Policy
+from burnish.evaluate.evaluator import EvalResult
+from burnish.evaluate.reward_eval import RewardEval
+from burnish.model.policy import Model
 from burnish.recipe.read import stage_recipe
-from burnish.sources.draws import Draws, mean
-from burnish.sources.rollouts import Asked
+from burnish.sources.prompt_order import PromptOrder, mean
+from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.assemble import assemble
-from burnish.stages.rl.data import Practice
-from burnish.stages.supervised_data import Opener
-from burnish.tasks.closed import NumberReward
-from burnish.tasks.rows import answer_to
+from burnish.stages.rl.data import RLData
+from burnish.stages.supervised_data import StageContext
+from burnish.tasks.exact import NumberReward
+from burnish.tasks.response_views import response_view
 from peers.stage import ALIKE, stage_runner
 
 STEPS, EVERY = 30, 10
@@ -84,7 +84,7 @@ def processor_seconds() -> float:
     return sum(each.user + each.system for each in times)
 
 
-def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, Practice]:
+def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, RLData]:
     """The recipe that both follow, and what it opens."""
     settings = {
         **ALIKE,
@@ -102,14 +102,14 @@ def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, Practice]:
         "learning_rate": LEARNING_RATE,
     }
     origins = stage_recipe("rl", settings, output=str(output))
-    return origins, Practice.of(Opener.of(origins.recipe))
+    return origins, RLData.of(StageContext.of(origins.recipe))
 
 
 def by_burnish(model: Path, seed: int, output: Path) -> Curve:
     """The run of `burnish rl`; its clock begins after the first examination, and the processes that judge with it."""
-    (origins, practice), curve, examine = practice_of(model, seed, output), Curve(), VerifiedExam.examine
+    (origins, practice), curve, examine = practice_of(model, seed, output), Curve(), RewardEval.examine
 
-    def examined(exam: VerifiedExam, policy: Policy) -> Findings:
+    def examined(exam: RewardEval, policy: Model) -> EvalResult:
         curve.stop()
         found = examine(exam, policy)
         curve.add(len(curve.steps) * EVERY, float(found.figures["accuracy"]))
@@ -118,7 +118,7 @@ def by_burnish(model: Path, seed: int, output: Path) -> Curve:
 
     with (
         stage_runner(origins, practice.beside, output, seed=seed) as run,
-        mock.patch.object(VerifiedExam, "examine", examined),
+        mock.patch.object(RewardEval, "examine", examined),
         practice.at_work(output),
     ):
         run(assemble(origins.recipe, practice, "rl"))
@@ -128,7 +128,7 @@ def by_burnish(model: Path, seed: int, output: Path) -> Curve:
 class Examiner(TrainerCallback):
     """Has TRL's model answer the held-out questions, greedily, every so many steps."""
 
-    def __init__(self, curve: Curve, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, curve: Curve, asked: Sequence[RolloutPrompt], tokenizer: PreTrainedTokenizerBase) -> None:
         self.curve, self.asked, self.tokenizer = curve, asked, tokenizer
 
     def on_train_begin(self, *_: Any, model: PreTrainedModel, **__: Any) -> None:
@@ -157,15 +157,15 @@ def greedy_answers(
     return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def judged(asked: Asked, text: str) -> float:
-    return float(NumberReward().score(answer_to(asked.task, text)))
+def judged(asked: RolloutPrompt, text: str) -> float:
+    return float(NumberReward().score(response_view(asked.task, text)))
 
 
 def by_trl(model: Path, seed: int, output: Path) -> Curve:
     """TRL's GRPOTrainer in float32 without checkpointing, all rows of a step in one forward."""
     (_, practice), curve = practice_of(model, seed, output), Curve()
     tokenizer, asked = AutoTokenizer.from_pretrained(model), practice.asked()
-    drawn = [asked[row] for row in Draws(len(asked), seed).take(STEPS * GROUPS)]
+    drawn = [asked[row] for row in PromptOrder(len(asked), seed).take(STEPS * GROUPS)]
     texts = [tokenizer.decode(each.tokens) for each in drawn]
     assert tokenizer(texts)["input_ids"] == [each.tokens.tolist() for each in drawn], "both see the same tokens"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from burnish.sources.draws import Draws
+from burnish.sources.prompt_order import PromptOrder
 from peers.cases import Case
 from peers.material import rows_of
 from peers.rl_cases import LONGEST, SHORTEST
@@ -24,7 +24,7 @@ def write_prompts(path: Path, case: Case, model: Path, steps: int, shared: Path)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     texts = list(islice(_texts(tokenizer, shared), steps * case.rows_per_step))
     path.write_text("".join(f"{json.dumps({'prompt': text})}\n" for text in texts), encoding="utf-8")
-    ordered = [texts[row] for row in Draws(len(texts), seed=0).take(len(texts))]
+    ordered = [texts[row] for row in PromptOrder(len(texts), seed=0).take(len(texts))]
     path.with_suffix(".tokens").write_text(
         "".join(json.dumps({"prompt": text, "input_ids": tokenizer(text)["input_ids"]}) + "\n" for text in ordered),
         encoding="utf-8",

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from burnish.losses.preference.build import preference_loss
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
@@ -96,12 +96,12 @@ def _draw(found: Sequence[Gain], size: str, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _policy(size: str) -> Policy:
+def _policy(size: str) -> Model:
     torch.manual_seed(0)
     config = LlamaConfig(**SIZES[size], num_attention_heads=HEADS[size], max_position_embeddings=POSITIONS)
     model = LlamaForCausalLM(config)
     install(model)
-    return Policy(model.train(), tokenizer=None)
+    return Model(model.train(), tokenizer=None)
 
 
 def _optimisation() -> OptimizerSettings:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from burnish.loop import Stage
-from burnish.recipe.read import Origins
+from burnish.recipe.read import ResolvedRecipe
 from burnish.runs.folder import RunFolder
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
-from burnish.stages.conditions import repeatable
+from burnish.stages.determinism import repeatable
 from burnish.watch.progress import open_progress
-from burnish.watch.watch import Listeners
+from burnish.watch.watch import Sinks
 from peers.cases import ALPHA, RANK, AdapterKind
 
 Lines = Sequence[dict[str, Any]]
@@ -28,7 +28,7 @@ ALIKE: dict[str, Any] = {
 
 @contextmanager
 def stage_runner(
-    origins: Origins,
+    origins: ResolvedRecipe,
     beside: AbstractContextManager[object],
     output: Path,
     heard: Callable[[Lines], None] = lambda _: None,
@@ -43,7 +43,7 @@ def stage_runner(
         open_progress(output / "log.txt") as progress,
         StopSignal() as stop,
     ):
-        yield lambda stage: stage.run(StageFolder(folder, folder.path), Listeners(folder.path, heard, progress), stop)
+        yield lambda stage: stage.run(StageFolder(folder, folder.path), Sinks(folder.path, heard, progress), stop)
 
 
 def trained(lines: Lines) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from burnish.model.attention import plain_attention
 from burnish.model.export import export
-from burnish.model.policy import Policy
-from burnish.model.quantised import read_base, settle
+from burnish.model.policy import Model
+from burnish.model.quantization import finalize, read_base
 from burnish.types import Group
 from burnish.watch.quiet import quiet_transformers
 
@@ -33,14 +33,14 @@ NUDGE_SHARE = 0.01
 AnyModel: TypeAlias = PreTrainedModel | PeftModel
 
 
-def copied(policy: Policy, dtype: torch.dtype | None) -> Policy:
+def copied(policy: Model, dtype: torch.dtype | None) -> Model:
     """A policy with weights of its own, of this type; None: of the types that they have."""
     model = copy.deepcopy(policy.model)
     return replace(policy, model=model if dtype is None else model.to(dtype))
 
 
 @torch.no_grad()
-def nudge(policy: Policy) -> None:
+def nudge(policy: Model) -> None:
     """Changes every trained weight a little, always in the same way: as if something had been learned."""
     generator = torch.Generator().manual_seed(0)
     for _, parameter in policy.trained_parameters():
@@ -67,7 +67,7 @@ def plain_logprobs(model: AnyModel, groups: Sequence[Group]) -> list[Tensor]:
     return found
 
 
-def plain_logprobs_of(policy: Policy, groups: Sequence[Group]) -> list[Tensor]:
+def plain_logprobs_of(policy: Model, groups: Sequence[Group]) -> list[Tensor]:
     """As `plain_logprobs`, of a policy's model without packed attention."""
     with plain_attention(policy.causal_lm):
         return plain_logprobs(policy.model, groups)
@@ -82,7 +82,7 @@ def difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
 class Saved:
     """A changed copy of the policy, and where it was written."""
 
-    policy: Policy
+    policy: Model
     folder: Path
     groups: tuple[Group, ...]
     expected: tuple[Tensor, ...]
@@ -100,7 +100,7 @@ class Saved:
             model: AnyModel = kind.from_pretrained(self.folder, dtype=self.policy.causal_lm.dtype, **options)
         if quantisation is None:
             return model.to(self.policy.device).eval()
-        settle(model.get_base_model())
+        finalize(model.get_base_model())
         return model.eval()
 
     @property
@@ -110,7 +110,7 @@ class Saved:
 
 
 def save(
-    policy: Policy,
+    policy: Model,
     folder: Path,
     groups: tuple[Group, ...],
     template: str | dict[str, str] | None,

@@ -19,12 +19,12 @@ from burnish.errors import CapacityError
 from burnish.model.adapters.add import add_adapter
 from burnish.model.freezing import freeze
 from burnish.model.load import load_config
-from burnish.model.open import model_named
-from burnish.model.policy import Policy
-from burnish.model.settings import Quantisation
+from burnish.model.open import resolve_model
+from burnish.model.policy import Model
+from burnish.model.settings import Quantization
 from burnish.packing import CostModel
 from burnish.settings.adapter import Adapter
-from burnish.stages.policy import device_of
+from burnish.stages.open_policy import device_of
 from burnish.watch.quiet import quiet_transformers
 
 SECONDS = 120.0
@@ -92,8 +92,8 @@ class Cost:
 def estimate(subject: Subject) -> Cost:
     """From the configuration alone; the groups on which laws are tried must be known."""
     recipe = subject.recipe
-    model = _without_weights(model_named(recipe.model))
-    cost = Policy(model, subject.opener.reader.tokenizer).cost
+    model = _without_weights(resolve_model(recipe.model))
+    cost = Model(model, subject.opener.reader.tokenizer).cost
     parameters = sum(p.numel() for p in model.parameters())
     where = device_of(recipe)
     own = _own_dtype(recipe.dtype, model)
@@ -147,7 +147,7 @@ def _trained(model: PreTrainedModel, adapter: Adapter) -> int:
     return sum(p.numel() for p in trained.parameters() if p.requires_grad)
 
 
-def _stored_bytes(model: PreTrainedModel, quantisation: Quantisation | None, own: torch.dtype) -> int:
+def _stored_bytes(model: PreTrainedModel, quantisation: Quantization | None, own: torch.dtype) -> int:
     """Of the weights as they are loaded: linear layers without the head may be quantised."""
     total = sum(p.numel() for p in model.parameters())
     if quantisation is None:

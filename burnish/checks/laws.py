@@ -16,7 +16,7 @@ from burnish.checks.copies import difference, plain_logprobs_of
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged, tolerance, type_name
 from burnish.losses.base import Loss
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
@@ -68,7 +68,7 @@ def gradients_are_invariant(subject: Subject) -> Verdict:
     )
 
 
-def _if_rows_saw_each_other(policy: Policy, groups: Sequence[Group], max_positions: int) -> float:
+def _if_rows_saw_each_other(policy: Model, groups: Sequence[Group], max_positions: int) -> float:
     """Mean difference, nats, of the shortest response's log-probabilities if another row stood before its prompt.
 
     Infinite if the model has no positions for both.
@@ -82,7 +82,7 @@ def _if_rows_saw_each_other(policy: Policy, groups: Sequence[Group], max_positio
     return difference(plain_logprobs_of(policy, [joined]), plain_logprobs_of(policy, [group]))
 
 
-def _packed_logprobs(policy: Policy, groups: Sequence[Group]) -> list[Tensor]:
+def _packed_logprobs(policy: Model, groups: Sequence[Group]) -> list[Tensor]:
     """Of every response, as the training computes them."""
     [microbatch] = policy.pack(groups, policy.num_tokens(groups))
     with torch.no_grad():
@@ -92,7 +92,7 @@ def _packed_logprobs(policy: Policy, groups: Sequence[Group]) -> list[Tensor]:
     return list(logprob.double().split(sizes))
 
 
-def _ways(policy: Policy, groups: Sequence[Group], budget: int) -> Mapping[str, list[Microbatch]]:
+def _ways(policy: Model, groups: Sequence[Group], budget: int) -> Mapping[str, list[Microbatch]]:
     """Name -> the groups as microbatches; the last computes every response with a prompt of its own, alone."""
     return {
         "all in one microbatch": policy.pack(groups, policy.num_tokens(groups)),
@@ -120,6 +120,6 @@ def _norm(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
 
 
-def _tried(policy: Policy, groups: Sequence[Group]) -> str:
+def _tried(policy: Model, groups: Sequence[Group]) -> str:
     responses = sum(len(group.responses) for group in groups)
     return f"{type_name(policy.causal_lm.dtype)}, {responses} responses, {policy.num_tokens(groups):,} tokens"

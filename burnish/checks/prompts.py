@@ -9,10 +9,10 @@ import numpy as np
 
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import Verdict, judged
-from burnish.data.prompts import Prompts, Waiting
-from burnish.stages.rl.data import Practice
-from burnish.tasks.rows import answer_to
-from burnish.tasks.trying import try_rewards
+from burnish.data.prompts import Prompts, TokenizedPrompt
+from burnish.stages.rl.data import RLData
+from burnish.tasks.response_views import response_view
+from burnish.tasks.self_test import self_test
 
 MOST_DROPPED = 0.5
 """Share of the prompts that may be left out since they are too long."""
@@ -22,7 +22,7 @@ TRIED = 60
 
 def prompts_are_usable(subject: Subject) -> Verdict:
     """The recipe is read, and its rows become prompts. What cannot be used is a DataError that says where."""
-    practice = Practice.of(subject.opener)
+    practice = RLData.of(subject.opener)
     sets = [practice.train, *([practice.held_out] if practice.held_out else [])]
     most = max(each.dropped / (each.dropped + len(each.waiting)) for each in sets)
     tokenizer = subject.opener.reader.tokenizer
@@ -36,10 +36,10 @@ def prompts_are_usable(subject: Subject) -> Verdict:
 
 def rewards_tell_right_from_wrong(subject: Subject) -> Verdict:
     """References are judged right; an empty answer, the prompt repeated and another row's reference wrong."""
-    practice = Practice.of(subject.opener)
-    rows = [answer_to(each.task, "") for each in _drawn(practice.train, subject.recipe.seed)]
+    practice = RLData.of(subject.opener)
+    rows = [response_view(each.task, "") for each in _drawn(practice.train, subject.recipe.seed)]
     with practice.judge as judge:
-        tried = try_rewards(judge, rows)
+        tried = self_test(judge, rows)
     if not tried.trials:
         return Verdict(None, f"no answer is known to be right or wrong for {', '.join(tried.untried)}")
     return judged(
@@ -50,6 +50,6 @@ def rewards_tell_right_from_wrong(subject: Subject) -> Verdict:
     )
 
 
-def _drawn(prompts: Prompts, seed: int) -> list[Waiting]:
+def _drawn(prompts: Prompts, seed: int) -> list[TokenizedPrompt]:
     order = np.random.default_rng([seed, 0xC4]).permutation(len(prompts.waiting))
     return [prompts.waiting[place] for place in sorted(order[:TRIED].tolist())]

@@ -18,8 +18,8 @@ from burnish.checks.verdict import REPORT, Verdict, judged
 from burnish.config.text import dump_yaml
 from burnish.recipe.read import read_recipe
 from burnish.recipe.recipe import Recipe
-from burnish.settings.stage import Checkpoints, FromAnswers, GenerationEvaluation
-from burnish.stages.policy import device_of
+from burnish.settings.stage import CheckpointSettings, GenerationEvalSettings, SupervisedSettings
+from burnish.stages.open_policy import device_of
 from burnish.stages.run import run
 
 STEPS = 3
@@ -74,7 +74,7 @@ def _short(recipe: Recipe) -> Recipe:
     """The recipe's first stage with a few steps, a checkpoint after each, and nothing measured or tracked."""
     first = recipe.stages[0]
     stage = first.settings
-    assert isinstance(stage, FromAnswers), "stages that learn by trying are not tried here"
+    assert isinstance(stage, SupervisedSettings), "stages that learn by trying are not tried here"
     changed = stage.model_copy(
         update={
             "max_steps": STEPS,
@@ -84,8 +84,8 @@ def _short(recipe: Recipe) -> Recipe:
             "eval_data": None,
             "eval_every": None,
             "early_stopping": None,
-            "checkpoints": Checkpoints(keep_last=1),
-            "evaluation": GenerationEvaluation(),
+            "checkpoints": CheckpointSettings(keep_last=1),
+            "evaluation": GenerationEvalSettings(),
         }
     )
     stages = (first.model_copy(update={first.method: changed}),)

@@ -13,13 +13,13 @@ import numpy as np
 
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict, judged
-from burnish.data.prepare import Prepared
+from burnish.data.dataset import TokenizedDataset
 from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Ranked, Scored, Stepped
 from burnish.data.rendering import begin_token
-from burnish.data.siblings import judged as each_alone
-from burnish.data.siblings import one_judged
-from burnish.data.store import DOCUMENT, SHORTENED, UNENDED
-from burnish.data.view import Shown, show
+from burnish.data.shared_prompt import rated_siblings as each_alone
+from burnish.data.shared_prompt import single_rated
+from burnish.data.token_store import DOCUMENT, SHORTENED, UNENDED
+from burnish.data.view import RowView, view_rows
 
 MOST_DROPPED = 0.5
 """Share of the samples that may be left out since they are too long."""
@@ -39,7 +39,7 @@ def rows_are_usable(subject: Subject) -> Verdict:
     )
 
 
-def _usable(name: str, prepared: Prepared) -> tuple[float, str]:
+def _usable(name: str, prepared: TokenizedDataset) -> tuple[float, str]:
     """Share of the samples that were dropped, and all counts in words."""
     report = prepared.report
     dropped = sum(each.count for each in report.dropped)
@@ -63,7 +63,7 @@ def the_answer_is_learned(subject: Subject) -> Verdict:
     share = f"{report.trained_tokens / report.tokens:.0%} of the tokens are learned"
     row = int(rows.picked.rows[0])
     preparation = subject.train.drawn(row + 1, subject.recipe.seed)
-    shown = list(show(preparation, row))
+    shown = list(view_rows(preparation, row))
     view = "\n".join(_shortened(each.plain()) for each in shown)
     if rows.samples.notes[:, DOCUMENT].all():
         return judged(
@@ -94,7 +94,7 @@ def the_answer_is_learned(subject: Subject) -> Verdict:
 _RIGHT = {True: "the answer is learned, the question is not", False: "question and answer are learned"}
 
 
-def _is_cut(rows: Prepared) -> bool:
+def _is_cut(rows: TokenizedDataset) -> bool:
     """Whether the first group is not all of its row."""
     sample = int(rows.picked.samples[0])
     return bool(rows.picked.lengths[0] < rows.samples.lengths[sample] or rows.samples.notes[sample, SHORTENED])
@@ -105,7 +105,7 @@ def _expected(example: AnyExample, train_on: str) -> tuple[list[str], list[str]]
     if isinstance(example, Ranked | Labelled):
         example = each_alone(example, "any")[0][0]
     elif isinstance(example, Scored | Stepped):
-        example = one_judged(example, "scores" if isinstance(example, Scored) else "steps")
+        example = single_rated(example, "scores" if isinstance(example, Scored) else "steps")
     if isinstance(example, Document) or train_on not in ("assistant", "last", "everything"):
         return None
     if isinstance(example, Completion):
@@ -119,7 +119,7 @@ def _expected(example: AnyExample, train_on: str) -> tuple[list[str], list[str]]
     return (learned + context, []) if train_on == "everything" else (learned, context)
 
 
-def _is_in(text: str, shown: list[Shown], *, learned: bool) -> bool:
+def _is_in(text: str, shown: list[RowView], *, learned: bool) -> bool:
     """Whether the text stands in what is learned (or in what is not), whatever its white space and case."""
     written = ["".join(part for part, is_learned in each.runs if is_learned == learned) for each in shown]
     return any(_bare(text) in _bare(each) for each in written)
@@ -172,7 +172,7 @@ def begins_once(subject: Subject) -> Verdict:
     )
 
 
-def _begin_tokens(prepared: Prepared, begin: int, *, also_ends: bool) -> Iterator[tuple[int, int]]:
+def _begin_tokens(prepared: TokenizedDataset, begin: int, *, also_ends: bool) -> Iterator[tuple[int, int]]:
     """For every sample: begin tokens in it (only those that it begins with, if the same token also ends turns), row."""
     samples = prepared.samples
     for tokens, row in zip(np.split(samples.tokens, np.cumsum(samples.lengths)[:-1]), samples.rows, strict=True):

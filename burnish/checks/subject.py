@@ -14,20 +14,20 @@ import numpy as np
 import torch
 
 from burnish.checks.copies import Saved, copied, nudge, save
-from burnish.data.prepare import Prepared
+from burnish.data.dataset import TokenizedDataset
 from burnish.losses.base import Loss
-from burnish.model.policy import Policy
-from burnish.model.quantised import is_quantised
-from burnish.recipe.read import Origins
+from burnish.model.policy import Model
+from burnish.model.quantization import is_quantized
+from burnish.recipe.read import ResolvedRecipe
 from burnish.recipe.recipe import Recipe
-from burnish.settings.stage import Training
-from burnish.sources.annotate import PresentPolicy, annotated
+from burnish.settings.stage import StageSettings
+from burnish.sources.annotate import LiveScorer, annotated
 from burnish.stages.assemble import loss_of
-from burnish.stages.policy import open_policy
-from burnish.stages.prefer.settings import Prefer
-from burnish.stages.reader import Opened
-from burnish.stages.rl.settings import Rl
-from burnish.stages.supervised_data import Opener
+from burnish.stages.open_policy import open_policy
+from burnish.stages.prefer.settings import PreferSettings
+from burnish.stages.reader import OpenedData
+from burnish.stages.rl.settings import RlSettings
+from burnish.stages.supervised_data import StageContext
 from burnish.types import Group
 
 ROWS = 1000
@@ -46,7 +46,7 @@ class Subject:
     Nothing that a check does changes it.
     """
 
-    origins: Origins
+    origins: ResolvedRecipe
     folder: Path
     """Empty and temporary."""
     number: int = 0
@@ -57,37 +57,37 @@ class Subject:
         return self.origins.recipe
 
     @property
-    def stage(self) -> Training:
+    def stage(self) -> StageSettings:
         return self.recipe.stages[self.number].settings
 
     @property
     def tries(self) -> bool:
         """Whether the stage learns by trying: its rows have prompts, and no answers to learn."""
-        return isinstance(self.stage, Rl)
+        return isinstance(self.stage, RlSettings)
 
     @cached_property
-    def opener(self) -> Opener:
-        return Opener.of(self.recipe, self.number)
+    def opener(self) -> StageContext:
+        return StageContext.of(self.recipe, self.number)
 
     @cached_property
-    def train(self) -> Opened:
+    def train(self) -> OpenedData:
         reader = self.opener.reader
         return reader.gate(reader.open(self.stage.data))[0]
 
     @cached_property
-    def rows(self) -> Prepared:
+    def rows(self) -> TokenizedDataset:
         """The first rows of the run, in its order."""
         return self.train.drawn(ROWS, self.recipe.seed).whole()
 
     @cached_property
-    def held_out(self) -> Prepared | None:
+    def held_out(self) -> TokenizedDataset | None:
         """The first held-out rows; None: the recipe has none."""
         data = self.stage.eval_data
         reader = self.opener.reader
         return reader.gate_measured(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
 
     @cached_property
-    def policy(self) -> Policy:
+    def policy(self) -> Model:
         return open_policy(self.opener)
 
     @property
@@ -119,8 +119,8 @@ class Subject:
 
         Of comparisons: the groups alone, which share prompts already, with the reference if the loss has one.
         """
-        if isinstance(self.stage, Prefer):
-            reference = PresentPolicy(self.policy)
+        if isinstance(self.stage, PreferSettings):
+            reference = LiveScorer(self.policy)
             budget = self.tokens_per_microbatch
             has = self.stage.has_reference
             return tuple(annotated(self.groups, reference.logprobs(self.groups, budget))) if has else self.groups
@@ -130,14 +130,14 @@ class Subject:
         other = replace(other, tokens=other.tokens[:room], trainable=other.trainable[:room])
         return (*self.groups, replace(first, responses=(*first.responses, other)))
 
-    def trial(self) -> Policy:
+    def trial(self) -> Model:
         """A copy on which laws are tried, in float64 if the model is small and computed on a CPU.
 
         Its adapter is not at its beginning, where it does nothing and half of its gradient is zero. Dropout is off.
         """
         policy = self.policy
         small = sum(p.numel() for p in policy.model.parameters()) <= EXACT_PARAMETERS
-        exact = small and policy.device.type == "cpu" and not is_quantised(policy.model)
+        exact = small and policy.device.type == "cpu" and not is_quantized(policy.model)
         trial = copied(policy, torch.float64 if exact else None)
         if self.recipe.adapter.kind != "full":
             nudge(trial)

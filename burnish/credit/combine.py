@@ -28,7 +28,7 @@ def combined(parts: Sequence[Tensor], weights: Tensor, combination: Combination)
         [n] float64 for each group. A reward that did not judge a response is left out of its sum; nan where none judged
         it; exactly 0 where nothing but rounding is left of the terms.
     """
-    return [_weighted(group if combination == "sum" else _compared(group, combination), weights) for group in parts]
+    return [_weighted(group if combination == "sum" else _centered(group, combination), weights) for group in parts]
 
 
 def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> Tensor:
@@ -41,7 +41,7 @@ def contributions(parts: Tensor, weights: Tensor, combination: Combination) -> T
         weights: [K].
         combination: as in `combined`.
     """
-    return _compared(parts, combination) * weights.double()
+    return _centered(parts, combination) * weights.double()
 
 
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
     return torch.where(values.isnan().all(dim=1), torch.nan, totals)
 
 
-def _compared(group: Tensor, combination: Combination) -> Tensor:
+def _centered(group: Tensor, combination: Combination) -> Tensor:
     """[n, K] each reward minus its mean, and under normalized_sum divided by its deviation."""
     rewards = list(group.unbind(dim=1))
     differences = [compared(each) for each in rewards]

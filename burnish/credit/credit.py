@@ -30,13 +30,13 @@ class Credit(CreditSettings):
         """The rule with these settings."""
         return cls(**asdict(settings))
 
-    def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
+    def assign(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
         """The groups with advantages, one for each prompt of which anything is judged; see `credit`."""
         return [(group,) for group in credit(groups, self, worth).groups]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Credited:
+class CreditedGroups:
     """What learning sees of a batch."""
 
     groups: tuple[Group, ...]
@@ -45,7 +45,7 @@ class Credited:
     """Responses left out."""
 
 
-def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor] | None = None) -> Credited:
+def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor] | None = None) -> CreditedGroups:
     """Gives every response advantages, constants of the loss.
 
     Args:
@@ -64,10 +64,10 @@ def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor
     advantages = scaled(compared, rewards, rule.advantage_scale)
     credited = [_group(group, each, rule) for group, each in zip(groups, advantages, strict=True)]
     unjudged = sum(int(each.isnan().sum()) for each in rewards)
-    return Credited(tuple(group for group in credited if group is not None), unjudged)
+    return CreditedGroups(tuple(group for group in credited if group is not None), unjudged)
 
 
-def without_signal(rewards: Sequence[float | None]) -> bool:
+def zero_variance(rewards: Sequence[float | None]) -> bool:
     """Whether no response of a group is better than another, so that nothing can be learned from comparing them.
     Rewards that differ by rounding alone are equal."""
     judged = [reward for reward in rewards if reward is not None]

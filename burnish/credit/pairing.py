@@ -29,7 +29,7 @@ class Pairing(PairingSettings):
         """The rule with these settings."""
         return cls(**asdict(settings))
 
-    def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
+    def assign(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
         """See `rule.Rule`. A prompt whose responses are all equal gives no pair, and is not among them; if all are
         such, the first one's responses are compared with a weight of 0, so that a step has a loss and no gradient."""
         pairs = list(zip(groups, worth, strict=True))

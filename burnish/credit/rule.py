@@ -11,7 +11,7 @@ from burnish.credit.settings import Combination
 from burnish.types import Group
 
 
-class Rule(Protocol):
+class CreditRule(Protocol):
     """Graded groups → what is learned of each prompt."""
 
     @property
@@ -19,14 +19,14 @@ class Rule(Protocol):
         """Whether responses must have `reference_logprobs` before."""
 
     @property
-    def compares(self) -> bool:
+    def group_relative(self) -> bool:
         """Whether responses to one prompt are compared with each other, so that equal ones teach nothing."""
 
     @property
     def reward_combination(self) -> Combination:
         """How several rewards become what a response is worth."""
 
-    def lessons(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
+    def assign(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
         """What is learned, for each prompt that teaches anything, in their order.
 
         Args:

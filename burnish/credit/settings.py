@@ -33,7 +33,7 @@ class CreditSettings:
         return bool(self.reward_kl_coef or self.advantage_kl_coef)
 
     @property
-    def compares(self) -> bool:
+    def group_relative(self) -> bool:
         """Whether responses to one prompt are compared with each other."""
         return self.baseline != "none" or self.reward_combination != "sum"
 
@@ -52,6 +52,6 @@ class PairingSettings:
     reward_combination: Combination = "sum"
 
     @property
-    def compares(self) -> bool:
+    def group_relative(self) -> bool:
         """Whether responses to one prompt are compared with each other."""
         return self.form != "verdicts"

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import IO
 
 from burnish.data.eviction import LOCK, evict, limit, mark_used
-from burnish.data.maker import Maker
 from burnish.data.processes import Process, fork, start_beside
-from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
+from burnish.data.sample_builder import SampleBuilder
+from burnish.data.token_store import TokenStore, join, open_joined, read_tokens, write_tokens
 
 SAMPLES = "samples"
 """The kind of entry that this file makes."""
@@ -45,7 +45,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
 
 
-def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, int], None] | None = None) -> Stretch:
+def samples_of(
+    maker: SampleBuilder, workers: int | None = None, told: Callable[[int, int], None] | None = None
+) -> TokenStore:
     """The samples of all rows: from the cache, or made and kept there.
 
     Args:
@@ -68,12 +70,12 @@ def samples_of(maker: Maker, workers: int | None = None, told: Callable[[int, in
         return kept
 
 
-def kept_samples(maker: Maker) -> Stretch | None:
+def kept_samples(maker: SampleBuilder) -> TokenStore | None:
     """The samples of all rows from the cache; None: they are not made, or not all of them."""
     return open_joined(cache_folder() / SAMPLES / maker.identity / _JOINED)
 
 
-def make_beside(maker: Maker) -> Process | None:
+def make_beside(maker: SampleBuilder) -> Process | None:
     """Has another process put the samples into the cache, at a lower priority, while this one does something else.
 
     Returns:
@@ -87,14 +89,14 @@ def make_beside(maker: Maker) -> Process | None:
     return start_beside(Path(file.name), nice=_NICE)
 
 
-def work(maker: Maker, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
+def work(maker: SampleBuilder, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
     """Makes every stretch that is neither there nor claimed by another process."""
     paths, last = _paths(maker, entry), time.monotonic()
     for number, path in enumerate(paths):
         if path.exists() or not _claim(claims / str(number)):
             continue
         start = number * ROWS_PER_STRETCH
-        write_stretch(path, maker.make(start, min(start + ROWS_PER_STRETCH, len(maker.rows))))
+        write_tokens(path, maker.make(start, min(start + ROWS_PER_STRETCH, len(maker.rows))))
         if told is not None and time.monotonic() - last > _SECONDS_BETWEEN:  # looking for all files takes time
             last = time.monotonic()
             told(sum(other.exists() for other in paths) * ROWS_PER_STRETCH, len(maker.rows))
@@ -104,7 +106,7 @@ def work_on_all(job: Path) -> None:
     """What the process of `make_beside` does: all samples, with workers of its own."""
     with job.open("rb") as file:  # a pickle of ours, that only this user may read and replace
         maker = pickle.load(file)
-    assert isinstance(maker, Maker), "a job is a maker"
+    assert isinstance(maker, SampleBuilder), "a job is a maker"
     job.unlink()
     samples_of(maker, workers=max(0, _worker_count(len(maker.rows)) - 1))
 
@@ -155,11 +157,11 @@ def _worker_count(rows: int) -> int:
     return min(cores - 1, rows // _ROWS_PER_WORKER)
 
 
-def _make(maker: Maker, entry: Path, workers: int, told: Callable[[int, int], None] | None) -> None:
+def _make(maker: SampleBuilder, entry: Path, workers: int, told: Callable[[int, int], None] | None) -> None:
     for path in entry.glob(".*-*"):  # left by a process that was killed
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in _paths(maker, entry):
-        if path.exists() and read_stretch(path) is None:  # spoilt by a power cut
+        if path.exists() and read_tokens(path) is None:  # spoilt by a power cut
             path.unlink()
     # Claims live as long as this run: those of a killed one would keep its stretches from being made.
     with tempfile.TemporaryDirectory(prefix=".claims-", dir=entry) as place:
@@ -185,11 +187,11 @@ def _claim(path: Path) -> bool:
     return True
 
 
-def _paths(maker: Maker, entry: Path) -> list[Path]:
+def _paths(maker: SampleBuilder, entry: Path) -> list[Path]:
     return [entry / f"stretch-{number:06d}.npz" for number in range(-(-len(maker.rows) // ROWS_PER_STRETCH))]
 
 
-def _join(maker: Maker, entry: Path) -> None:
+def _join(maker: SampleBuilder, entry: Path) -> None:
     """Puts the joined folder in its place, and takes the stretches away."""
     parts = _paths(maker, entry)
     place = Path(tempfile.mkdtemp(prefix=".joining-", dir=entry))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from burnish.config.own_code import is_own
+from burnish.config.user_code import is_user_code
 from burnish.data.formats.format import Dialect, Format, Renamed, Stage
-from burnish.data.formats.recognise import READY, check_mapping, recognise, recognise_scores
+from burnish.data.formats.recognize import READY, check_mapping, recognize, recognize_scores
 from burnish.data.read import read_rows
 from burnish.data.row import Row
 from burnish.data.rows import Indices, Rows
@@ -67,7 +67,7 @@ def open_data(sources: Sequence[DataSource], *, seed: int = 0, stage: Stage | No
             remedy="give each a name: {path: ..., name: ...}, or make them one source with a weight",
         )
     mixture = Mixture(parts)
-    ready = recognise(mixture.columns)
+    ready = recognize(mixture.columns)
     kinds = dict.fromkeys(part.format.name for part in parts)
     documents = any(part.format.documents for part in parts)
     return Data(mixture, replace(ready, name=", ".join(kinds), documents=documents), parts)
@@ -174,7 +174,7 @@ def repeated(size: int, weight: float, seed: int) -> Indices:
 def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
     if not source.columns:
         return _recognised(source, columns, stage)
-    if source.format is not None and is_own(source.format):
+    if source.format is not None and is_user_code(source.format):
         raise DataError(
             given=f"format: {source.format} with columns: {dict(source.columns)}",
             rule="a function of your own sees the columns of the file as they are",
@@ -189,8 +189,8 @@ def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> 
 
 def _recognised(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
     if source.scores:
-        return recognise_scores(columns, source.scores, given=source.columns)
-    return recognise(columns, source.format, stage=stage, given=source.columns)
+        return recognize_scores(columns, source.scores, given=source.columns)
+    return recognize(columns, source.format, stage=stage, given=source.columns)
 
 
 def _mapped(found: Format, columns: Mapping[str, str]) -> Format:

@@ -16,10 +16,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.maker import Maker
 from burnish.data.records import AnyExample, Completion, Conversation, Document, Judged, Message, answers
 from burnish.data.rows import Rows
-from burnish.data.store import DOCUMENT, Stretch
+from burnish.data.sample_builder import SampleBuilder
+from burnish.data.token_store import DOCUMENT, TokenStore
 from burnish.errors import DataError
 
 PERCENTILES = (5, 50, 90, 99, 100)
@@ -89,7 +89,7 @@ class Profile:
     """Script (LATIN, CJK, ...) -> share of the letters, the largest first."""
 
 
-def profile(maker: Maker, samples: Stretch, max_positions: int) -> Profile:
+def profile(maker: SampleBuilder, samples: TokenStore, max_positions: int) -> Profile:
     """The profile of all samples. ``max_positions`` is the longest sequence of the model.
 
     Raises:
@@ -133,11 +133,11 @@ def _measured(name: str, lengths: NDArray[np.int64], learned: NDArray[np.int64])
     )
 
 
-def _starts(samples: Stretch) -> NDArray[np.int64]:
+def _starts(samples: TokenStore) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(samples.lengths)])[:-1]
 
 
-def _learned(samples: Stretch) -> NDArray[np.int64]:
+def _learned(samples: TokenStore) -> NDArray[np.int64]:
     """[samples] learned tokens of each."""
     return np.array(
         [
@@ -148,7 +148,7 @@ def _learned(samples: Stretch) -> NDArray[np.int64]:
     )
 
 
-def _limits(samples: Stretch, max_positions: int) -> list[int]:
+def _limits(samples: TokenStore, max_positions: int) -> list[int]:
     """Powers of two and half-way steps from about the median on, and the longest, within what the model can take."""
     longest = int(samples.lengths.max())
     lowest = max(5, int(np.log2(np.median(samples.lengths))))
@@ -157,7 +157,7 @@ def _limits(samples: Stretch, max_positions: int) -> list[int]:
     return sorted({min(limit, max_positions) for limit in (*(step for step in steps if step < longest), longest)})
 
 
-def _candidate(samples: Stretch, learned: NDArray[np.int64], limit: int) -> Candidate:
+def _candidate(samples: TokenStore, learned: NDArray[np.int64], limit: int) -> Candidate:
     lengths = np.array(samples.lengths)
     long = np.flatnonzero(lengths > limit)
     starts = _starts(samples)
@@ -174,7 +174,7 @@ def _candidate(samples: Stretch, learned: NDArray[np.int64], limit: int) -> Cand
     )
 
 
-def _recommended(candidates: Sequence[Candidate], samples: Stretch) -> tuple[Candidate, str]:
+def _recommended(candidates: Sequence[Candidate], samples: TokenStore) -> tuple[Candidate, str]:
     last = candidates[-1]
     if samples.notes[:, DOCUMENT].all():
         return last, "documents are cut into pieces and lose nothing: as long as memory allows"
@@ -191,14 +191,14 @@ def _recommended(candidates: Sequence[Candidate], samples: Stretch) -> tuple[Can
     )
 
 
-def _duplicates(samples: Stretch) -> int:
+def _duplicates(samples: TokenStore) -> int:
     seen: set[bytes] = set()
     for start, length in zip(_starts(samples).tolist(), samples.lengths.tolist(), strict=True):
         seen.add(hashlib.blake2b(samples.tokens[start : start + length].tobytes(), digest_size=16).digest())
     return len(samples.lengths) - len(seen)
 
 
-def _spread(maker: Maker) -> Iterator[AnyExample]:
+def _spread(maker: SampleBuilder) -> Iterator[AnyExample]:
     rows: Rows = maker.rows
     for row in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(np.int64)).tolist():
         try:

@@ -10,22 +10,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from burnish.data.asking import waiting, waiting_text
-from burnish.data.control import ControlText
+from burnish.data.dataset import DatasetSpec, unusable_error
 from burnish.data.generation_prefix import joined, without_beginning
+from burnish.data.generation_prompt import generation_prompt, generation_prompt_text
 from burnish.data.mixture import Mixture, NamedRows
-from burnish.data.prepare import Preparation, unusable_error
 from burnish.data.records import AnyExample, Completion, Conversation, Message, Task
 from burnish.data.rendering import Rendering
 from burnish.data.report import Unusable
 from burnish.data.rows import Rows
-from burnish.data.store import Fault
+from burnish.data.special_token_text import SpecialTokenText
+from burnish.data.token_store import RowError
 from burnish.data.tokenize import tokenize
 from burnish.errors import DataError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Waiting:
+class TokenizedPrompt:
     """A row's prompt."""
 
     row: int
@@ -40,8 +40,8 @@ class Waiting:
 class Prompts:
     """The prompts of a set, in the order of its rows."""
 
-    preparation: Preparation
-    waiting: tuple[Waiting, ...]
+    preparation: DatasetSpec
+    waiting: tuple[TokenizedPrompt, ...]
     """At least one."""
     dropped: int
     """Rows that were left out since they are too long."""
@@ -85,7 +85,7 @@ class Prompts:
         }
 
 
-def task_of(example: AnyExample) -> Task:
+def as_task(example: AnyExample) -> Task:
     """What is asked, and the right answer: of a conversation with several turns, the last one.
 
     Raises:
@@ -107,7 +107,7 @@ def task_of(example: AnyExample) -> Task:
     )
 
 
-def prompts(preparation: Preparation, room: int, *, system: str | None = None, prefix: str = "") -> Prompts:
+def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, prefix: str = "") -> Prompts:
     """The prompts of all rows.
 
     Args:
@@ -120,33 +120,35 @@ def prompts(preparation: Preparation, room: int, *, system: str | None = None, p
         DataError: more rows are unusable than allowed, or prompts are too long and the rule is to stop.
     """
     maker, most = preparation.maker, preparation.max_length - room
-    faults: list[Fault] = []
+    faults: list[RowError] = []
     found: list[tuple[int, Task, Rendering]] = []
-    write = _Writing(preparation)
+    write = _PromptWriter(preparation)
     for row in range(len(maker.rows)):
         try:
             example = maker.format.convert(maker.rows[row])
-            task = without_beginning(task_of(example))
+            task = without_beginning(as_task(example))
             task = _named(task if system is None else _under(system, task), maker.rows, row)
             rendering = write(task, example, prefix)
             found.append((row, replace(task, generation_prefix=rendering.generation_prefix), rendering))
         except DataError as error:
-            faults.append(Fault(row, error.given, error.rule, error.remedy))
+            faults.append(RowError(row, error.given, error.rule, error.remedy))
     samples = tokenize([rendering for _, _, rendering in found], maker.writer.tokenizer)
-    waiting: list[Waiting] = []
+    generation_prompt: list[TokenizedPrompt] = []
     for (row, task, _), sample in zip(found, samples, strict=True):
         if isinstance(sample, DataError):
-            faults.append(Fault(row, sample.given, sample.rule, sample.remedy))
+            faults.append(RowError(row, sample.given, sample.rule, sample.remedy))
         elif not len(sample.tokens):
-            faults.append(Fault(row, "the prompt is empty", "a response continues something", "give the row a prompt"))
+            faults.append(
+                RowError(row, "the prompt is empty", "a response continues something", "give the row a prompt")
+            )
         else:
-            waiting.append(Waiting(row, tuple(int(token) for token in sample.tokens), task))
-    if not waiting or len(faults) > preparation.max_invalid_fraction * len(maker.rows):
+            generation_prompt.append(TokenizedPrompt(row, tuple(int(token) for token in sample.tokens), task))
+    if not generation_prompt or len(faults) > preparation.max_invalid_fraction * len(maker.rows):
         raise unusable_error(maker.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_invalid_fraction)
-    kept = tuple(each for each in waiting if len(each.tokens) <= most)
-    _require_short(preparation, waiting, kept, room)
+    kept = tuple(each for each in generation_prompt if len(each.tokens) <= most)
+    _require_short(preparation, generation_prompt, kept, room)
     unusable = tuple(Unusable(maker.rows.where(each.row), each.given, each.rule, each.remedy) for each in faults)
-    return Prompts(preparation, kept, len(waiting) - len(kept), unusable)
+    return Prompts(preparation, kept, len(generation_prompt) - len(kept), unusable)
 
 
 def _named(task: Task, rows: Rows, row: int) -> Task:
@@ -170,21 +172,21 @@ def _under(system: str, task: Task) -> Task:
     return replace(task, prompt=(Message("system", system), *task.prompt))
 
 
-class _Writing:
+class _PromptWriter:
     """Tasks as the text that the model continues."""
 
-    def __init__(self, preparation: Preparation) -> None:
+    def __init__(self, preparation: DatasetSpec) -> None:
         self.writer = preparation.maker.writer
-        self.in_template = ControlText.of(self.writer.tokenizer, self.writer.template)
-        self.in_text = ControlText.of(self.writer.tokenizer, None)
+        self.in_template = SpecialTokenText.of(self.writer.tokenizer, self.writer.template)
+        self.in_text = SpecialTokenText.of(self.writer.tokenizer, None)
 
     def __call__(self, task: Task, example: AnyExample, prefix: str) -> Rendering:
         begun = task.generation_prefix + prefix
         if isinstance(task.prompt, str):
-            rendering = waiting_text(task.prompt + begun, self.writer.tokenizer, self.in_text)
+            rendering = generation_prompt_text(task.prompt + begun, self.writer.tokenizer, self.in_text)
             return replace(rendering, generation_prefix=begun)
         tools = example.tools if isinstance(example, Conversation) else ()
-        rendering = waiting(Conversation(task.prompt, tools), self.writer, self.in_template)
+        rendering = generation_prompt(Conversation(task.prompt, tools), self.writer, self.in_template)
         whole = joined(rendering.generation_prefix, begun)
         text = rendering.text.removesuffix(rendering.generation_prefix) + whole
         start = len(text) - len(begun)
@@ -192,7 +194,9 @@ class _Writing:
         return replace(rendering, text=text, ordinary=(*rendering.ordinary, *ordinary), generation_prefix=whole)
 
 
-def _require_short(preparation: Preparation, found: list[Waiting], kept: tuple[Waiting, ...], room: int) -> None:
+def _require_short(
+    preparation: DatasetSpec, found: list[TokenizedPrompt], kept: tuple[TokenizedPrompt, ...], room: int
+) -> None:
     if kept and (len(kept) == len(found) or preparation.overlong == "drop"):
         return
     longest = max(found, key=lambda each: len(each.tokens))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.control import SEAL, ControlText, ordinary_ranges
 from burnish.data.records import Completion, Conversation, Document, Message, Stepped
 from burnish.data.settings import TrainOn
+from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
 from burnish.data.writer import Script, Writer
 from burnish.errors import DataError, ModelError
 
@@ -47,7 +47,7 @@ class Rendering:
 
 
 def render(
-    conversation: Conversation, writer: Writer, train_on: TrainOn = "assistant", control: ControlText | None = None
+    conversation: Conversation, writer: Writer, train_on: TrainOn = "assistant", control: SpecialTokenText | None = None
 ) -> tuple[Rendering, ...]:
     """Every learned turn in exactly one rendering, in the context that serving would give it.
 
@@ -231,7 +231,7 @@ def _nothing_of(train_on: TrainOn) -> DataError:
     )
 
 
-def complete(completion: Completion, tokenizer: PreTrainedTokenizerBase, control: ControlText | None) -> Rendering:
+def complete(completion: Completion, tokenizer: PreTrainedTokenizerBase, control: SpecialTokenText | None) -> Rendering:
     """Plain text: the begin token if this tokenizer adds one by itself, the prompt, the completion, the end token.
 
     A begin token that the prompt starts with, and an end token that the completion ends with, are taken as those.
@@ -250,7 +250,7 @@ def complete(completion: Completion, tokenizer: PreTrainedTokenizerBase, control
     return Rendering(text, ((len(before), len(text)),), ordinary=ordinary)
 
 
-def document(text: Document, tokenizer: PreTrainedTokenizerBase, control: ControlText | None) -> Rendering:
+def document(text: Document, tokenizer: PreTrainedTokenizerBase, control: SpecialTokenText | None) -> Rendering:
     """A document as `complete` writes it, all of which is learned but its first token, which nothing predicts."""
     rendering = complete(Completion("", text.text), tokenizer, control)
     return replace(rendering, everything=True, document=True)

@@ -30,7 +30,7 @@ whole text, prompts included. The end of every turn that is learned in part is l
 
 TRAIN_ON: tuple[TrainOn, ...] = get_args(TrainOn)
 
-ControlRule = Literal["text", "tokens"]
+SpecialTokenRule = Literal["text", "tokens"]
 """What text of control tokens in a row becomes: the characters that it consists of, or the tokens."""
 
 Overlong = Literal["error", "truncate", "drop_turns", "drop"]

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.control import Twin
 from burnish.data.rendering import Rendering
-from burnish.data.words import Words, may_be_cut
+from burnish.data.special_token_text import Twin
+from burnish.data.token_cache import TokenCache, may_be_cut
 from burnish.errors import DataError, ModelError
 from burnish.types import Group, Response
 
@@ -148,8 +148,8 @@ class Encoder:
         return (np.array(each.ids, np.int32) for each in encoded)
 
     @cached_property
-    def _words(self) -> Words | None:
-        return Words(self._core) if may_be_cut(self._core) else None
+    def _words(self) -> TokenCache | None:
+        return TokenCache(self._core) if may_be_cut(self._core) else None
 
     @cached_property
     def _widths(self) -> Ints | None:
@@ -236,7 +236,7 @@ def to_response(
         weights=None if counts is None else torch.from_numpy(counts),
         reward=reward,
         scores=scores,
-        labels=None if labels is None else torch.from_numpy(np.array(labels, np.float32)),
+        step_labels=None if labels is None else torch.from_numpy(np.array(labels, np.float32)),
     )
 
 

@@ -15,16 +15,16 @@ from itertools import pairwise
 import numpy as np
 from rich.text import Text
 
-from burnish.data.control import found
-from burnish.data.lengths import Picked, pick
-from burnish.data.maker import Maker
-from burnish.data.prepare import Preparation, runs
-from burnish.data.store import Stretch
+from burnish.data.dataset import DatasetSpec, runs
+from burnish.data.sample_builder import SampleBuilder
+from burnish.data.selection import Selection, select
+from burnish.data.special_token_text import find_special_tokens
+from burnish.data.token_store import TokenStore
 from burnish.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RowView:
     """One sample, or the reason why a row has none."""
 
     where: str
@@ -53,7 +53,7 @@ def _times(weight: float) -> str:
     return "" if weight in (0, 1) else f"×{weight:g}"
 
 
-def rows_with(maker: Maker, text: str, count: int) -> list[int]:
+def rows_with(maker: SampleBuilder, text: str, count: int) -> list[int]:
     """The first rows that have the text in one of their values.
 
     Raises:
@@ -61,7 +61,7 @@ def rows_with(maker: Maker, text: str, count: int) -> list[int]:
     """
     pattern, rows = re.compile(re.escape(text)), []
     for row in range(len(maker.rows)):
-        if found(maker.rows[row], pattern):
+        if find_special_tokens(maker.rows[row], pattern):
             rows.append(row)
             if len(rows) == count:
                 break
@@ -74,13 +74,13 @@ def rows_with(maker: Maker, text: str, count: int) -> list[int]:
     return rows
 
 
-def longest_rows(samples: Stretch, count: int) -> list[int]:
+def longest_rows(samples: TokenStore, count: int) -> list[int]:
     """The rows of the longest samples, the longest first."""
     order = np.argsort(-samples.lengths, kind="stable")
     return list(dict.fromkeys(samples.rows[order].tolist()))[:count]
 
 
-def show(preparation: Preparation, row: int) -> Iterator[Shown]:
+def view_rows(preparation: DatasetSpec, row: int) -> Iterator[RowView]:
     """All samples of a row, within the limit by its rule.
 
     Raises:
@@ -96,23 +96,25 @@ def show(preparation: Preparation, row: int) -> Iterator[Shown]:
     row %= len(maker.rows)
     where, made = maker.rows.where(row), maker.make(row, row + 1)
     for fault in made.faults:
-        yield Shown(where, f"cannot be used: {fault.given}", ())
+        yield RowView(where, f"cannot be used: {fault.given}", ())
     if not len(made.lengths):
         return
     if overlong == "error" and (longest := int(made.lengths.max())) > max_length:
-        yield Shown(where, f"{longest:,} tokens, longer than max_length {max_length:,}: it would stop the run", ())
+        yield RowView(where, f"{longest:,} tokens, longer than max_length {max_length:,}: it would stop the run", ())
         overlong, max_length = "truncate", longest
-    picked, faults = pick(maker.rows, made, max_length, overlong)
+    picked, faults = select(maker.rows, made, max_length, overlong)
     for fault in faults:
-        yield Shown(where, f"cannot be used: {fault.given}", ())
+        yield RowView(where, f"cannot be used: {fault.given}", ())
     for dropped in picked.dropped:
-        yield Shown(where, f"dropped: {dropped.reason}", ())
+        yield RowView(where, f"dropped: {dropped.reason}", ())
     for first, last in pairwise(picked.opens.tolist()):
         for at in range(first, last):
             yield _sequence(maker, made, picked, at, at - first, last - first)
 
 
-def _sequence(maker: Maker, made: Stretch, picked: Picked, at: int, place: int, responses: int) -> Shown:
+def _sequence(
+    maker: SampleBuilder, made: TokenStore, picked: Selection, at: int, place: int, responses: int
+) -> RowView:
     """One sequence; of further responses to a prompt, what follows it."""
     start, length, prompt = int(picked.starts[at]), int(picked.lengths[at]), int(picked.prompt_lengths[at])
     trainable = np.array(made.trainable[start : start + length])
@@ -125,10 +127,10 @@ def _sequence(maker: Maker, made: Stretch, picked: Picked, at: int, place: int, 
     shown = slice(prompt if place else 0, None)
     tokens = made.tokens[start : start + length]
     where = maker.rows.where(int(picked.rows[at]))
-    return Shown(where, note, runs(tokens[shown], learned[shown], maker.writer.tokenizer))
+    return RowView(where, note, runs(tokens[shown], learned[shown], maker.writer.tokenizer))
 
 
-def page(source: str, shown: Sequence[Shown]) -> str:
+def page(source: str, shown: Sequence[RowView]) -> str:
     """One HTML page that needs nothing beside it."""
     title = f"{html.escape(source)}, as it is trained"
     samples = "".join(

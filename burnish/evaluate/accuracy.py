@@ -14,15 +14,15 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.generation_prefix import opened_by_template, opened_by_text
-from burnish.data.maker import Maker
 from burnish.data.records import AnyExample, Completion, Conversation
+from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import DataError
-from burnish.evaluate.texts import whole_text
+from burnish.evaluate.detokenize import whole_text
 from burnish.sampling.base import Prompt
-from burnish.sampling.in_process import InProcess
+from burnish.sampling.open import InProcess
 from burnish.sampling.params import SamplingParams
 from burnish.tasks.match import MatchRule, matches
-from burnish.tasks.wording import after_thoughts, in_thought
+from burnish.tasks.normalize import in_thought, without_thoughts
 from burnish.types import Response
 
 
@@ -77,7 +77,7 @@ class Accuracy:
         return self.correct / self.total
 
 
-def questions(maker: Maker, rows: Sequence[int] | None = None) -> tuple[Question, ...]:
+def questions(maker: SampleBuilder, rows: Sequence[int] | None = None) -> tuple[Question, ...]:
     """The questions of rows: the prompt of each one's last answer. Rows of plain documents and of bare tool calls ask
     nothing, and neither do rows that cannot be used.
 
@@ -154,10 +154,10 @@ def _whole(question: Question, answer: Response, tokenizer: PreTrainedTokenizerB
 
 def _is_right(said: str, reference: str, match: MatchRule) -> bool:
     """Whether the answer is the reference's; thoughts are of neither, and a thought that does not end has no answer."""
-    return not in_thought(said) and matches(after_thoughts(said), after_thoughts(reference), match)
+    return not in_thought(said) and matches(without_thoughts(said), without_thoughts(reference), match)
 
 
-def _generation_prefix(example: AnyExample, maker: Maker) -> str:
+def _generation_prefix(example: AnyExample, maker: SampleBuilder) -> str:
     """What the prompt of the last answer has of the answer."""
     if not isinstance(example, Conversation):
         return opened_by_text(example.prompt) if isinstance(example, Completion) else ""

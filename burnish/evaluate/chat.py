@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from burnish.data.asking import asked, continued
+from burnish.data.generation_prompt import continued_prompt, prompt_messages
 from burnish.data.records import Conversation, Message
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
-from burnish.evaluate.texts import stream
-from burnish.model.ends import ends_of_answers
-from burnish.model.open import Opened
-from burnish.sampling.in_process import plain_sampler
+from burnish.evaluate.detokenize import stream_text
+from burnish.model.open import LoadedModel
+from burnish.model.stop_tokens import stop_tokens_of
+from burnish.sampling.open import plain_sampler
 from burnish.sampling.params import SamplingParams
 
 HELP = (
@@ -33,7 +33,7 @@ Told = Callable[[str], None]
 class Chat:
     """What was said so far, and with whom."""
 
-    opened: Opened
+    opened: LoadedModel
     params: SamplingParams
     system: str | None = None
     """The system prompt; None: none but what the template may say by itself."""
@@ -47,7 +47,7 @@ class Chat:
     def __post_init__(self) -> None:
         if self.system is not None:
             self.set_system(self.system)
-        ends = ends_of_answers(self.opened.causal_lm.generation_config, self.opened.tokenizer, self.opened.template)
+        ends = stop_tokens_of(self.opened.causal_lm.generation_config, self.opened.tokenizer, self.opened.template)
         self._sampler = plain_sampler(self.opened, ends)
         self._positions = self._sampler.most_positions
 
@@ -88,7 +88,7 @@ class Chat:
         chosen = replace(self.params, seed=self.params.seed + self.turns)
         self.turns += 1
         try:
-            written = stream(self._sampler, self.opened.tokenizer, prompt, chosen, tell)
+            written = stream_text(self._sampler, self.opened.tokenizer, prompt, chosen, tell)
             if written.finish == "length" and self.opened.template is not None:
                 noted(f"cut after {len(written.tokens)} tokens; max_new_tokens={2 * len(written.tokens)} allows more")
         except KeyboardInterrupt:
@@ -110,7 +110,7 @@ class Chat:
         system = () if self.system is None else (Message("system", self.system),)
         forgotten = 0
         while True:
-            prompt = asked(Conversation((*system, *self.messages, Message("user", said))), writer)
+            prompt = prompt_messages(Conversation((*system, *self.messages, Message("user", said))), writer)
             if len(prompt) <= self._longest_prompt or not self.messages:
                 break
             del self.messages[:2]
@@ -120,7 +120,7 @@ class Chat:
         return prompt
 
     def _plain_prompt(self, said: str, noted: Told) -> tuple[int, ...]:
-        tokens = continued(self.text + said, self.opened.tokenizer)
+        tokens = continued_prompt(self.text + said, self.opened.tokenizer)
         if len(tokens) > self._longest_prompt:
             noted(
                 f"the model's {self._positions:,} positions are full: it sees the last {self._longest_prompt:,} of them"

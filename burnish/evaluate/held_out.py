@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from burnish.evaluate.examiner import Findings
+from burnish.evaluate.evaluator import EvalResult
 from burnish.losses.base import Loss
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.packing import count_denominators
-from burnish.step import Sums, add, divide, evaluate_loss, inform, reported, score_joined, sum_terms
+from burnish.step import Sums, add, divide, evaluate_loss, measure, reported, score_joined, sum_terms
 from burnish.types import Denominator, Group, Microbatch, Scope
 
 GROUPS_AT_ONCE = 256
@@ -20,7 +20,7 @@ GROUPS_AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False, slots=True)
 class HeldOutLoss:
-    """The examiner that a stage with held-out data has. Example: ``HeldOutLoss(groups, CrossEntropy(), 4096)``."""
+    """The evaluator that a stage with held-out data has. Example: ``HeldOutLoss(groups, CrossEntropy(), 4096)``."""
 
     rows: Sequence[Group]
     """At least one."""
@@ -29,13 +29,13 @@ class HeldOutLoss:
     budget: int
     """Most tokens of a microbatch."""
 
-    def examine(self, policy: Policy) -> Findings:
+    def evaluate(self, policy: Model) -> EvalResult:
         """The loss and its terms, named as in training."""
-        return Findings(held_out_loss(policy, self.rows, self.loss, self.budget))
+        return EvalResult(held_out_loss(policy, self.rows, self.loss, self.budget))
 
 
 @torch.no_grad()
-def held_out_loss(policy: Policy, rows: Sequence[Group], loss: Loss, budget: int) -> Sums:
+def held_out_loss(policy: Model, rows: Sequence[Group], loss: Loss, budget: int) -> Sums:
     """The loss over all rows as one step would compute it, without gradients and with dropout off.
 
     What the loss takes from measured groups, it takes from those among all rows. A loss that must see the whole step at
@@ -49,14 +49,14 @@ def held_out_loss(policy: Policy, rows: Sequence[Group], loss: Loss, budget: int
     denominators = dict.fromkeys(Denominator, 0.0)
     measured: list[Group] = []
     for _, block in _blocks(rows):
-        measured += [group for group in block if not group.trained]
+        measured += [group for group in block if group.scored_only]
         for name, count in count_denominators(block).items():
             denominators[name] += count
-    loss = inform(policy, loss, measured, budget)
+    loss = measure(policy, loss, measured, budget)
     sums: Sums = {}
     cut: list[Microbatch] = []
     for start, block in _blocks(rows):
-        trained = [group for group in block if group.trained]
+        trained = [group for group in block if not group.scored_only]
         packed = policy.pack(trained, budget, start)
         alone, rest = ([], packed) if loss.scope is Scope.STEP else divide(packed, loss.scope)
         cut += rest

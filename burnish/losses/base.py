@@ -28,19 +28,19 @@ class Loss(Protocol):
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         """Sums over the microbatch, each with the name of its denominator. Never a mean."""
 
-    def coefficients(
+    def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         """[S] per needed score: the gradient of the step's loss with respect to it, if it does not depend on the
         scores (the loss is linear in them); otherwise None. Only a short-cut: the backward asserts it."""
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> Loss:
-        """This loss with what it takes from the step's measured groups (`Group.trained` is False), all of them in one
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> Loss:
+        """This loss with what it takes from the step's measured groups (`Group.scored_only`), all of them in one
         microbatch, scored without gradient. Called once before a step that has any."""
 
 
 @runtime_checkable
-class Adapts(Protocol):
+class AdaptiveLoss(Protocol):
     """A loss that changes from step to step by what its steps report. What it remembers is a part of the checkpoint."""
 
     def observe(self, sums: Mapping[str, Tensor]) -> Mapping[str, float]:
@@ -67,7 +67,7 @@ def has_signal(loss: Loss, groups: Sequence[Group]) -> bool:
     return loss.has_signal(groups) if isinstance(loss, KnowsSignal) else True
 
 
-class Defaults:
+class LossDefaults:
     """To inherit from: a loss that may contrast the responses of a group, is not linear in its scores, weighs every
     token by its weight, and takes nothing from measured groups."""
 
@@ -77,12 +77,12 @@ class Defaults:
     def scope(self) -> Scope:
         return Scope.GROUP
 
-    def coefficients(
+    def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         return None
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> Self:
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> Self:
         return self
 
     def has_signal(self, groups: Sequence[Group]) -> bool:

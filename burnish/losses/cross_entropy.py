@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class CrossEntropy:
         if scores.log_partition is not None:
             terms["z_loss"] = _per_weight(self.z_loss * (weights * scores.log_partition**2).sum())
         # With smoothing or z-loss, the plain likelihood stays comparable between runs.
-        return LossOutput(terms, watched={} if len(terms) == 1 else {"nll": _per_weight(nll.detach())})
+        return LossOutput(terms, metrics={} if len(terms) == 1 else {"nll": _per_weight(nll.detach())})
 
-    def coefficients(
+    def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         if self.z_loss:
@@ -65,9 +65,9 @@ class CrossEntropy:
             known[Score.MEAN_LOGPROB] = self.label_smoothing * share
         return known
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> CrossEntropy:
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> CrossEntropy:
         return self
 
 
-def _per_weight(total: Tensor) -> Component:
-    return Component(total, Denominator.WEIGHT)
+def _per_weight(total: Tensor) -> LossTerm:
+    return LossTerm(total, Denominator.WEIGHT)

@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.models.llama4.modeling_llama4 import Llama4TextAttention
 
+from burnish.model.attention_options import AttentionOptions
 from burnish.model.decoding import Decoding, Prefill, attend_decoding
 from burnish.model.experts import install_experts
-from burnish.model.extras import Extras
 from burnish.model.flex import SMALLEST_HEAD, attend_flex
-from burnish.model.linear import quicken
+from burnish.model.linear import use_onednn
 from burnish.model.llama4 import at_positions, chunk_of
 from burnish.model.segments import attend_segments
 from burnish.types import Layout
@@ -87,7 +87,7 @@ def segment_attention(
     chunk = None
     if isinstance(module, Llama4TextAttention):
         query, chunk = at_positions(module, query, layout.positions), chunk_of(module)
-    extras = Extras(scaling, sliding_window, chunk, softcap, s_aux)
+    extras = AttentionOptions(scaling, sliding_window, chunk, softcap, s_aux)
     if isinstance(layout, Decoding):
         output = attend_decoding(_number(module), query, key, value, layout, extras)
         return output.transpose(1, 2).contiguous(), None
@@ -114,7 +114,7 @@ def install(model: PreTrainedModel) -> None:
     AttentionInterface.register(NAME + own, segment_attention)
     config._attn_implementation = NAME + own
     install_experts(model)
-    quicken(model)
+    use_onednn(model)
 
 
 def uninstall(model: PreTrainedModel) -> None:

@@ -22,9 +22,9 @@ from transformers.utils import cached_file
 
 from burnish.config.text import load_yaml
 from burnish.model.adapters.initial import halves
-from burnish.model.open import Named
-from burnish.model.quantised import BASE, read_base
-from burnish.model.settings import Judging
+from burnish.model.open import ModelRef
+from burnish.model.quantization import BASE, read_base
+from burnish.model.settings import ValueHeadConfig
 from burnish.watch.quiet import quiet_transformers
 
 CARD = "README.md"
@@ -111,14 +111,14 @@ _NAMES = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "VERA": "VeRA", "RANDL
 
 def write_card(
     folder: Path,
-    named: Named,
+    named: ModelRef,
     title: str,
     *,
     form: str,
     dtype: str,
     checked: str,
     parts: Sequence[str] = (),
-    judging: Judging | None = None,
+    judging: ValueHeadConfig | None = None,
 ) -> None:
     """Writes the card of a model into its folder.
 
@@ -141,14 +141,14 @@ def write_card(
 
 def card(
     title: str,
-    named: Named,
+    named: ModelRef,
     facts: RunFacts | None,
     *,
     form: str,
     dtype: str,
     checked: str,
     adapter: AdapterFacts | None = None,
-    judging: Judging | None = None,
+    judging: ValueHeadConfig | None = None,
 ) -> str:
     """The text of a card; see `write_card`."""
     begun = named.base or (named.place if facts is None else facts.model)
@@ -180,7 +180,7 @@ def _of_base(form: str, adapter: AdapterFacts | None) -> str:
 
 
 def _front(
-    begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None, *, judging: Judging | None
+    begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None, *, judging: ValueHeadConfig | None
 ) -> dict[str, object]:
     front: dict[str, object] = {
         "library_name": "peft" if form == "adapter" else "transformers",
@@ -195,7 +195,13 @@ def _front(
 
 
 def _sentence(
-    begun: str, facts: RunFacts | None, form: str, dtype: str, adapter: AdapterFacts | None, *, judging: Judging | None
+    begun: str,
+    facts: RunFacts | None,
+    form: str,
+    dtype: str,
+    adapter: AdapterFacts | None,
+    *,
+    judging: ValueHeadConfig | None,
 ) -> str:
     told = "" if adapter is None else adapter.sentence()
     sort = "reward" if judging else "language"
@@ -206,11 +212,11 @@ def _sentence(
     return f"{what} {base}{merged}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
 
 
-def _tagged(judging: Judging) -> str:
+def _tagged(judging: ValueHeadConfig) -> str:
     return "text-classification" if judging.judged == "answer" else "token-classification"
 
 
-def _use_of_judge(judging: Judging) -> str:
+def _use_of_judge(judging: ValueHeadConfig) -> str:
     """How a reward model is asked."""
     by_step = judging.judged == "step"
     kind = "AutoModelForTokenClassification" if by_step else "AutoModelForSequenceClassification"

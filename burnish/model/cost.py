@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from burnish.model.decoder import decoder_of
 from burnish.model.head import Head
-from burnish.model.quantised import num_weights
+from burnish.model.quantization import num_weights
 from burnish.model.value_head import ValueHead
 from burnish.packing import CostModel
 

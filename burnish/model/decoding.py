@@ -18,8 +18,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from burnish.model.extras import Extras
-from burnish.model.shelves import Arranged, Arrangement, KeysValues, PromptKeys
+from burnish.model.attention_options import AttentionOptions
+from burnish.model.prefix_cache import ArrangedPrompts, KeysValues, PromptArrangement, PromptKeys
 from burnish.types import Layout, Segment
 
 
@@ -105,7 +105,7 @@ class Decoding:
     """[R] tokens that each row wrote before this one."""
     longest: int
     """max(places) + 1."""
-    arrangement: Arrangement
+    arrangement: PromptArrangement
     """The prompts of the rows."""
     lengths: Tensor
     """[R] tokens of each row's prompt."""
@@ -114,7 +114,7 @@ class Decoding:
     _masks: dict[tuple[int | None, int | None], Masks] = field(default_factory=dict)
     """By window and chunk: the same in all layers that have them."""
 
-    def masks(self, extras: Extras) -> Masks:
+    def masks(self, extras: AttentionOptions) -> Masks:
         """What is not seen through a layer's window or chunk."""
         key = (extras.window, extras.chunk)
         if key not in self._masks:
@@ -134,7 +134,7 @@ class Masks:
 
 
 def attend_decoding(
-    layer: int, query: Tensor, key: Tensor, value: Tensor, decoding: Decoding, extras: Extras
+    layer: int, query: Tensor, key: Tensor, value: Tensor, decoding: Decoding, extras: AttentionOptions
 ) -> Tensor:
     """Args as in `segments`, with the R newest tokens as the packed row; returns [1, heads, R, D']."""
     heads, key_heads = query.shape[1], key.shape[1]
@@ -155,7 +155,7 @@ _Part = tuple[Tensor, Tensor, Tensor]
 of the values with these weights [..., G, D']."""
 
 
-def _part(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, extras: Extras) -> _Part:
+def _part(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, extras: AttentionOptions) -> _Part:
     """Queries [..., G, D] over keys [..., T, D], values [..., T, D']; `unseen` [..., T] is True where not to look. Of
     what sees nothing, the maximum is the least number, and all else is finite and means nothing."""
     if queries.shape[-2] == 1:  # a matrix by a vector is faster than a vector by a matrix
@@ -170,7 +170,7 @@ def _part(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, extras:
     return largest, weights.sum(dim=-1, keepdim=True), weights @ values
 
 
-def _hidden(rows: Tensor, columns: Tensor, extras: Extras) -> Tensor | None:
+def _hidden(rows: Tensor, columns: Tensor, extras: AttentionOptions) -> Tensor | None:
     """True where a row at one position does not see an earlier column at another; broadcasts. None: all is seen."""
     hidden = None
     if extras.window is not None:
@@ -181,7 +181,7 @@ def _hidden(rows: Tensor, columns: Tensor, extras: Extras) -> Tensor | None:
     return hidden
 
 
-def _own_mask(decoding: Decoding, extras: Extras) -> Tensor:
+def _own_mask(decoding: Decoding, extras: AttentionOptions) -> Tensor:
     """[R, 1, 1, longest] True where a row has no token yet, or one that it does not see."""
     column = torch.arange(decoding.longest, device=decoding.places.device)
     behind = column > decoding.places[:, None]
@@ -189,7 +189,7 @@ def _own_mask(decoding: Decoding, extras: Extras) -> Tensor:
     return (behind if hidden is None else behind | hidden)[:, None, None, :]
 
 
-def _prompt_mask(decoding: Decoding, part: Arranged, extras: Extras) -> Tensor:
+def _prompt_mask(decoding: Decoding, part: ArrangedPrompts, extras: AttentionOptions) -> Tensor:
     """[S, 1, 1, longest] True behind the end of a prompt; with a window or a chunk [S, n, 1, longest]."""
     device = decoding.places.device
     column = torch.arange(part.longest, device=device)
@@ -199,7 +199,9 @@ def _prompt_mask(decoding: Decoding, part: Arranged, extras: Extras) -> Tensor:
     return (behind if hidden is None else behind | hidden)[:, :, None, :]
 
 
-def _over_prompts(layer: int, queries: Tensor, arrangement: Arrangement, masks: Masks, extras: Extras) -> _Part:
+def _over_prompts(
+    layer: int, queries: Tensor, arrangement: PromptArrangement, masks: Masks, extras: AttentionOptions
+) -> _Part:
     """All rows over their prompts, a shelf at a time."""
     parts = [
         _over_shelf(layer, queries, part, unseen, extras)
@@ -209,7 +211,7 @@ def _over_prompts(layer: int, queries: Tensor, arrangement: Arrangement, masks: 
     return largest, total, summed
 
 
-def _over_shelf(layer: int, queries: Tensor, part: Arranged, unseen: Tensor, extras: Extras) -> _Part:
+def _over_shelf(layer: int, queries: Tensor, part: ArrangedPrompts, unseen: Tensor, extras: AttentionOptions) -> _Part:
     """[S · n, key heads, G, ...] rows over the prompts of a shelf."""
     width = queries.shape[2]
     rows = queries.index_select(0, part.take).unflatten(0, (part.slots, part.rows))  # [S, n, key heads, G, D]
@@ -220,7 +222,7 @@ def _over_shelf(layer: int, queries: Tensor, part: Arranged, unseen: Tensor, ext
     return largest, total, summed
 
 
-def _merge(one: _Part, other: _Part, extras: Extras, heads: int, key_heads: int) -> Tensor:
+def _merge(one: _Part, other: _Part, extras: AttentionOptions, heads: int, key_heads: int) -> Tensor:
     """[R, key heads, G, D'] the softmax over both parts, and over the sink where there is one."""
     largest = torch.maximum(one[0], other[0])
     sinks = None if extras.sinks is None else extras.sinks.view(key_heads, heads // key_heads, 1).to(largest.dtype)

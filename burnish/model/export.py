@@ -13,13 +13,13 @@ from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
 from burnish.model.adapters.initial import ADAPTER, has_beginning, write_doubled
-from burnish.model.policy import Policy
-from burnish.model.quantised import quantisation_of, write_base
-from burnish.model.value_head import judging_of, settle_padding, write_beside
+from burnish.model.policy import Model
+from burnish.model.quantization import quantization_of, write_base
+from burnish.model.value_head import finalize_padding, value_head_config, write_beside
 from burnish.watch.quiet import quiet_transformers
 
 
-def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | None, end_tokens: Collection[int]) -> None:
+def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None, end_tokens: Collection[int]) -> None:
     """Writes the policy.
 
     Args:
@@ -31,8 +31,8 @@ def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | Non
             reward model, which generates nothing, they are not what its batches are padded with.
     """
     model = policy.causal_lm
-    if policy.judges:
-        settle_padding(model, policy.tokenizer, end_tokens)
+    if policy.is_reward_model:
+        finalize_padding(model, policy.tokenizer, end_tokens)
     else:
         set_end_tokens(model, end_tokens)
     if template is not None:
@@ -43,13 +43,13 @@ def export(policy: Policy, folder: Path, *, template: str | dict[str, str] | Non
             policy.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[ADAPTER])
             if has_beginning(policy.model):
                 write_doubled(policy.model, folder)
-            if (quantisation := quantisation_of(model)) is not None:
+            if (quantisation := quantization_of(model)) is not None:
                 write_base(folder, quantisation)
-            if policy.judges:
-                write_beside(folder, judging_of(model))
+            if policy.is_reward_model:
+                write_beside(folder, value_head_config(model))
         else:
             policy.model.save_pretrained(folder)
-        if not policy.judges:
+        if not policy.is_reward_model:
             model.generation_config.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
 
@@ -64,7 +64,7 @@ def set_end_tokens(model: PreTrainedModel, end_tokens: Collection[int]) -> None:
         settings.eos_token_id = every
 
 
-def settle_generation(model: PreTrainedModel) -> list[str]:
+def finalize_generation_config(model: PreTrainedModel) -> list[str]:
     """Makes the model's generation settings ones that can be saved, before hours of training rather than after.
 
     Returns:

@@ -7,8 +7,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-from burnish.model.policy import Policy
-from burnish.model.quantised import scales
+from burnish.model.policy import Model
+from burnish.model.quantization import scales
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integers of as many bytes as a number has."""
@@ -16,17 +16,17 @@ _BLOCK = 2**22
 """Numbers weighed at once; bounds the memory."""
 
 
-def frozen_fingerprint(policy: Policy) -> str:
+def frozen_fingerprint(policy: Model) -> str:
     """Identifies the weights that do not train, and what is computed with them: configuration, names, shapes, bits."""
     return _fingerprint(policy, trained=False)
 
 
-def whole_fingerprint(policy: Policy) -> str:
+def whole_fingerprint(policy: Model) -> str:
     """Identifies all weights as they are now, those that train too."""
     return _fingerprint(policy, trained=True)
 
 
-def _fingerprint(policy: Policy, *, trained: bool) -> str:
+def _fingerprint(policy: Model, *, trained: bool) -> str:
     digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
     for name, parameter in policy.model.named_parameters():
         if trained or not parameter.requires_grad:

@@ -19,14 +19,14 @@ from torch.nn.attention.flex_attention import (
     flex_attention,
 )
 
-from burnish.model.extras import Extras
+from burnish.model.attention_options import AttentionOptions
 from burnish.types import Layout
 
 SMALLEST_HEAD = 16
 """FlexAttention of torch 2.13 compiles for no smaller head."""
 
 
-def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: Extras) -> Tensor:
+def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: AttentionOptions) -> Tensor:
     """As `segments.attend_segments`, in one call.
 
     With sinks, what softmax gave is scaled by Σ exp(score) / (exp(sink) + Σ exp(score)) = sigmoid(lse − sink).
@@ -60,7 +60,8 @@ def _capped(softcap: float) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor]
 def layout_mask(
     layout: Layout, window: int | None, chunk: int | None = None
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """The rule of `Layout` and `Extras` as FlexAttention's mask function of (batch, head, query row, key row)."""
+    """The rule of `Layout` and `AttentionOptions` as FlexAttention's mask function of (batch, head, query row, key
+    row)."""
 
     def visible(_batch: Tensor, _head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         distance = layout.positions[row] - layout.positions[column]

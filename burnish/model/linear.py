@@ -1,13 +1,13 @@
 """Linear layers on a CPU, multiplied by oneDNN where torch has it: the same sums, often in less time.
 
-Under the model's own code, which is used as it is: `quicken` changes the class of its linear layers and nothing else.
-torch gives float32 products to a BLAS. oneDNN chooses kernels by the processor, can keep a matrix in the order in which
-they read it, and so is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products in
+Under the model's own code, which is used as it is: `use_onednn` changes the class of its linear layers and nothing
+else. torch gives float32 products to a BLAS. oneDNN chooses kernels by the processor, can keep a matrix in the order in
+which they read it, and so is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products in
 bfloat16 are oneDNN's already, and gain by that order alone. Those that give gradients of weights stay where they are,
 since there the two are equally fast.
 
 oneDNN compiles a kernel for every shape that it meets, and keeps a thousand of them, nearly a megabyte each: hundreds
-of megabytes where every microbatch has another number of tokens. So `quicken` tells it to keep few, by the process's
+of megabytes where every microbatch has another number of tokens. So `use_onednn` tells it to keep few, by the process's
 environment (unless that says how many; and in vain if something has used it before), and the few rows of a sampler are
 rounded up.
 """
@@ -91,8 +91,8 @@ class _Product(torch.autograd.Function):
         return of_rows, of_matrix, of_bias
 
 
-class QuickLinear(nn.Linear):
-    """A linear layer whose class was changed by `quicken`."""
+class OneDnnLinear(nn.Linear):
+    """A linear layer whose class was changed by `use_onednn`."""
 
     _packed: Tensor | None = None
     """What `packed` keeps for a while."""
@@ -108,7 +108,7 @@ class QuickLinear(nn.Linear):
         return found.view(*input.shape[:-1], self.out_features)
 
 
-def quicken(model: nn.Module) -> None:
+def use_onednn(model: nn.Module) -> None:
     """Changes the class of the plain linear layers, on a machine where it helps; adapters come around them later."""
     if not has_onednn():
         return
@@ -116,14 +116,14 @@ def quicken(model: nn.Module) -> None:
         os.environ.setdefault(name, KEPT_KERNELS)
     for layer in model.modules():
         if type(layer) is nn.Linear:
-            layer.__class__ = QuickLinear
+            layer.__class__ = OneDnnLinear
 
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
     """Inside, linear layers keep their matrices a second time, as oneDNN reads them: for many forwards without
     gradients and without a change of weights. It costs the memory of the layers, up to `PACKED_BYTES`."""
-    layers = [layer for layer in model.modules() if isinstance(layer, QuickLinear)]
+    layers = [layer for layer in model.modules() if isinstance(layer, OneDnnLinear)]
     sizes = accumulate(layer.weight.numel() * layer.weight.element_size() for layer in layers)
     try:
         for layer, size in zip(layers, sizes, strict=True):

@@ -1,4 +1,4 @@
-"""Loading a model by hub name or folder into a `Policy`, and proving that it computes packed groups rightly.
+"""Loading a model by hub name or folder into a `Model`, and proving that it computes packed groups rightly.
 
 Stands before training. Weights load in the checkpoint's own type unless another is asked for; nothing is run that came
 with the checkpoint (safetensors only, remote code off).
@@ -25,25 +25,25 @@ from transformers import (
 
 from burnish.builtin.places import PREFIX, model_folder
 from burnish.errors import ModelError
-from burnish.model import quantised, vocabulary
+from burnish.model import quantization, vocabulary
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
-from burnish.model.adapters.stored import go_on_with, stored_adapter
+from burnish.model.adapters.stored import continue_adapter, stored_adapter
 from burnish.model.attention import install
-from burnish.model.ends import ends_of_answers
-from burnish.model.export import settle_generation
+from burnish.model.export import finalize_generation_config
 from burnish.model.freezing import freeze as freeze_parameters
-from burnish.model.policy import Policy
-from burnish.model.probe import Probed, probe
+from burnish.model.policy import Model
+from burnish.model.probe import ProbeResult, probe
 from burnish.model.route import Route
-from burnish.model.settings import DtypeName, Judging, Quantisation
+from burnish.model.settings import DtypeName, Quantization, ValueHeadConfig
+from burnish.model.stop_tokens import stop_tokens_of
 from burnish.model.value_head import (
     JUDGES,
-    class_of_judge,
-    holds_judge,
-    is_judge,
-    judging_of,
-    settle_padding,
+    finalize_padding,
+    holds_reward_model,
+    is_reward_model,
+    reward_model_class,
+    value_head_config,
     with_value_head,
 )
 from burnish.watch.quiet import quiet_transformers
@@ -59,14 +59,14 @@ def load_policy(
     name: str,
     *,
     adapter: AdapterSettings | None = None,
-    quantisation: Quantisation | None = None,
+    quantisation: Quantization | None = None,
     freeze: Sequence[str] = (),
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
     gradient_checkpointing: bool | int = False,
     add_tokens: Sequence[str] = (),
-    judging: Judging | None = None,
-) -> Policy:
+    judging: ValueHeadConfig | None = None,
+) -> Model:
     """Loads a causal language model for training, or a reward model.
 
     Args:
@@ -97,15 +97,15 @@ def load_policy(
         vocabulary.make_room_for_all(model, tokenizer)
     new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
     notes += lines
-    if not quantised.is_quantised(model):  # which is where it belongs already
+    if not quantization.is_quantized(model):  # which is where it belongs already
         model = model.to(device)
-    ends = () if is_judge(model) else ends_of_answers(model.generation_config, tokenizer)
+    ends = () if is_reward_model(model) else stop_tokens_of(model.generation_config, tokenizer)
     install(model)
     found = probe(model.train())
     notes += _on_the_route(model, found)
     if judging is not None:
         model = _as_judge(name, model, judging)
-        notes += settle_padding(model, tokenizer, ends)
+        notes += finalize_padding(model, tokenizer, ends)
     if gradient_checkpointing:
         _checkpoint(model, every=int(gradient_checkpointing))
     trained: PreTrainedModel | PeftModel = model
@@ -116,10 +116,12 @@ def load_policy(
     else:
         notes += freeze_parameters(model, freeze, new_rows)
     trained.train()
-    return Policy(trained, tokenizer, found.route, notes=tuple(notes))
+    return Model(trained, tokenizer, found.route, notes=tuple(notes))
 
 
-def _refuse_other_uses(name: str, stored: PeftConfig, adapter: AdapterSettings | None, judging: Judging | None) -> None:
+def _refuse_other_uses(
+    name: str, stored: PeftConfig, adapter: AdapterSettings | None, judging: ValueHeadConfig | None
+) -> None:
     """Refuses an adapter where all weights are to train, and one that judges where a language model is asked for."""
     if adapter is None:
         raise ModelError(
@@ -128,14 +130,14 @@ def _refuse_other_uses(name: str, stored: PeftConfig, adapter: AdapterSettings |
             remedy="set adapter.kind=lora to go on with the adapter, or merge it into its model first (burnish merge)",
         )
     if stored.task_type in JUDGES and judging is None:
-        raise is_a_judge(name)
+        raise is_reward_model_folder(name)
 
 
-def _as_judge(name: str, model: PreTrainedModel, judging: Judging) -> PreTrainedModel:
+def _as_judge(name: str, model: PreTrainedModel, judging: ValueHeadConfig) -> PreTrainedModel:
     """The model with a value head: its own, or a new one."""
-    if not is_judge(model):
+    if not is_reward_model(model):
         return with_value_head(model, judging)
-    found = judging_of(model)
+    found = value_head_config(model)
     if replace(found, seed=judging.seed, names=found.names if judging.names else ()) != judging:
         raise ModelError(
             given=f"{name}, a reward model with {_told(found)}",
@@ -145,7 +147,7 @@ def _as_judge(name: str, model: PreTrainedModel, judging: Judging) -> PreTrained
     return model
 
 
-def _told(judging: Judging) -> str:
+def _told(judging: ValueHeadConfig) -> str:
     numbers = "one number" if judging.outputs == 1 else f"{judging.outputs} numbers"
     named = f" ({', '.join(judging.names)})" if judging.names else ""
     probability = ", the logit of a probability" if judging.problem == "multi_label_classification" else ""
@@ -163,7 +165,7 @@ def _checkpoint(model: PreTrainedModel, every: int) -> None:
     model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
 
 
-def _on_the_route(model: PreTrainedModel, found: Probed) -> Iterator[str]:
+def _on_the_route(model: PreTrainedModel, found: ProbeResult) -> Iterator[str]:
     """A line if it is not the fastest."""
     if found.route is Route.EXPANDED:
         yield f"{type(model).__name__} computes every prompt once per response; shared: {found.reason}"
@@ -172,19 +174,19 @@ def _on_the_route(model: PreTrainedModel, found: Probed) -> Iterator[str]:
 
 
 def _load_base(
-    name: str, dtype: DtypeName, asked: Quantisation | None, device: torch.device, *, may_judge: bool
+    name: str, dtype: DtypeName, asked: Quantization | None, device: torch.device, *, may_judge: bool
 ) -> tuple[PreTrainedModel, list[str]]:
     """The base, quantised if that is asked for; see `load_model`."""
     config = load_config(name)
-    stored = quantised.stored_in(config)
-    quantised.check_stored(name, stored, asked)
+    stored = quantization.stored_in(config)
+    quantization.check_stored(name, stored, asked)
     if asked is None:
         return load_model(name, dtype, may_judge=may_judge)
-    quantised.require_installed()
+    quantization.require_installed()
     if stored is not None:
         return load_model(name, dtype, device=device)
     model, notes = load_model(
-        name, dtype, quantisation=quantised.configuration(asked, _computed_in(config, dtype)), device=device
+        name, dtype, quantisation=quantization.configuration(asked, _computed_in(config, dtype)), device=device
     )
     if asked.int8_threshold and asked.bits == 8:
         notes.append("adapter.int8_threshold looks at all rows of a microbatch: a step depends on how it is split")
@@ -209,7 +211,7 @@ def _go_on(
             rule="an adapter has the rows of new tokens from its beginning",
             remedy="add the tokens in the first stage, or merge the adapter first (burnish merge)",
         )
-    return go_on_with(model, Path(name).expanduser(), stored, adapter)
+    return continue_adapter(model, Path(name).expanduser(), stored, adapter)
 
 
 def _stored_adapter(name: str) -> PeftConfig | None:
@@ -275,12 +277,12 @@ def load_model(
             architecture needs are not among them.
     """
     config = load_config(name)
-    if holds_judge(config) and not may_judge:
-        raise is_a_judge(name)
-    kind = class_of_judge(config) if holds_judge(config) else AutoModelForCausalLM
+    if holds_reward_model(config) and not may_judge:
+        raise is_reward_model_folder(name)
+    kind = reward_model_class(config) if holds_reward_model(config) else AutoModelForCausalLM
     notes = [*_dropout_off(config), *_whole_experts(config)]
     place = _find(name)
-    quantises = quantisation is not None or quantised.stored_in(config) is not None
+    quantises = quantisation is not None or quantization.stored_in(config) is not None
     wanted = _computed_in(config, dtype) if quantises or dtype != "auto" else "auto"
     options = {"quantization_config": quantisation} if quantisation is not None else {}
     if quantises:
@@ -301,12 +303,12 @@ def load_model(
     if model.dtype == torch.float16:
         notes.append("the checkpoint is float16, in which small gradients vanish: it is trained and saved as float32")
         model = model.float()
-    quantised.settle(model)
-    notes += [] if holds_judge(config) else settle_generation(model)
+    quantization.finalize(model)
+    notes += [] if holds_reward_model(config) else finalize_generation_config(model)
     return model, notes
 
 
-def is_a_judge(name: str) -> ModelError:
+def is_reward_model_folder(name: str) -> ModelError:
     """For whoever needs a language model."""
     return ModelError(
         given=f"{name} is a reward model: it judges answers, and writes none",

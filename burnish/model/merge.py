@@ -17,11 +17,11 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from burnish.errors import ModelError
 from burnish.model.load import load_config
-from burnish.model.open import Named, Opened
-from burnish.model.replay import EXACT, Logprobs, largest_difference, logprobs, refuse_difference, widened
+from burnish.model.open import LoadedModel, ModelRef
+from burnish.model.verify_export import EXACT, Logprobs, largest_difference, logprobs, refuse_mismatch, widened
 
 
-def refuse_quantised(named: Named) -> None:
+def refuse_quantized(named: ModelRef) -> None:
     """Refuses a base with 4-bit or 8-bit weights, before it is loaded.
 
     Raises:
@@ -38,7 +38,7 @@ def refuse_quantised(named: Named) -> None:
         )
 
 
-def merge(opened: Opened, prompts: list[Tensor]) -> tuple[PreTrainedModel, Logprobs]:
+def merge(opened: LoadedModel, prompts: list[Tensor]) -> tuple[PreTrainedModel, Logprobs]:
     """The model with its adapter added, in the base's types, and what it should say to the prompts.
 
     Args:
@@ -72,7 +72,7 @@ def merge(opened: Opened, prompts: list[Tensor]) -> tuple[PreTrainedModel, Logpr
     largest = largest_difference(logprobs(merged, prompts), expected)
     if tied and (not merged.config.get_text_config(decoder=True).tie_word_embeddings or not largest <= EXACT):
         raise _untied(opened)
-    refuse_difference(f"{opened.named.given} added to its base", largest, EXACT)
+    refuse_mismatch(f"{opened.named.given} added to its base", largest, EXACT)
     narrow(merged, types)
     return merged, expected
 
@@ -98,7 +98,7 @@ def narrow(model: PreTrainedModel, types: Mapping[str, torch.dtype]) -> None:
     model.tie_weights()
 
 
-def _untied(opened: Opened) -> ModelError:
+def _untied(opened: LoadedModel) -> ModelError:
     return ModelError(
         given=f"the adapter {opened.named.given} changes the embedding or the head of {opened.base}, where both are "
         "one matrix",

@@ -23,12 +23,19 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
-from burnish.model.load import default_device, is_a_judge, load_config, load_model, load_tokenizer
-from burnish.model.policy import Policy
+from burnish.model.load import default_device, is_reward_model_folder, load_config, load_model, load_tokenizer
+from burnish.model.policy import Model
 from burnish.model.probe import probe
-from burnish.model.quantised import is_quantised, read_base, require_installed
-from burnish.model.settings import DtypeName, Judging
-from burnish.model.value_head import NAME, is_judge, judging_in, pad_with, read_beside, with_value_head
+from burnish.model.quantization import is_quantized, read_base, require_installed
+from burnish.model.settings import DtypeName, ValueHeadConfig
+from burnish.model.value_head import (
+    NAME,
+    is_reward_model,
+    pad_with,
+    read_beside,
+    read_value_head_config,
+    with_value_head,
+)
 from burnish.watch.quiet import quiet_transformers
 
 Kind = Literal["model", "adapter"]
@@ -45,7 +52,7 @@ _ADAPTER_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class ModelRef:
     """What a user's name for a model means, before anything is loaded."""
 
     given: str
@@ -60,14 +67,14 @@ class Named:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Opened:
+class LoadedModel:
     """A model, ready to evaluate."""
 
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     template: Template | None
     """What is saved with the tokenizer; None: nothing is, it is a base model."""
-    named: Named
+    named: ModelRef
     notes: tuple[str, ...] = ()
     """What loading changed about the files, in lines for people."""
 
@@ -93,7 +100,7 @@ def open_model(
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
     may_judge: bool = False,
-) -> Opened:
+) -> LoadedModel:
     """Opens a model for evaluation.
 
     Args:
@@ -107,10 +114,10 @@ def open_model(
         ModelError: there is no such thing, its run is not finished, files are missing from it, or the adapter does
             not fit the base.
     """
-    return open_named(find_model(name, base), dtype=dtype, device=device, may_judge=may_judge)
+    return open_ref(find_model(name, base), dtype=dtype, device=device, may_judge=may_judge)
 
 
-def model_named(name: str) -> str:
+def resolve_model(name: str) -> str:
     """Where a training begins that names a run: the folder of the model that the run wrote. Any other name as it is.
 
     Raises:
@@ -120,7 +127,7 @@ def model_named(name: str) -> str:
     return str(_model_of_run(name, folder.resolve())) if (folder / _RUN_MARK).is_file() else name
 
 
-def find_model(name: str, base: str | None = None) -> Named:
+def find_model(name: str, base: str | None = None) -> ModelRef:
     """What a name means; see `open_model`."""
     folder = Path(name).expanduser()
     run = folder.resolve() if (folder / _RUN_MARK).is_file() else None
@@ -136,20 +143,20 @@ def find_model(name: str, base: str | None = None) -> Named:
                 rule=f"only an adapter has a base, and {name} is a whole model",
                 remedy="leave the base out",
             )
-        return Named(name, place, "model", None, run)
+        return ModelRef(name, place, "model", None, run)
     named = base or _remembered_base(Path(place))
     elsewhere = Path(named).expanduser()
-    return Named(name, place, "adapter", str(elsewhere.resolve()) if elsewhere.is_dir() else named, run)
+    return ModelRef(name, place, "adapter", str(elsewhere.resolve()) if elsewhere.is_dir() else named, run)
 
 
-def open_named(
-    named: Named,
+def open_ref(
+    named: ModelRef,
     *,
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
     as_trained: bool = True,
     may_judge: bool = False,
-) -> Opened:
+) -> LoadedModel:
     """Loads what `find_model` found; see `open_model`.
 
     Args:
@@ -161,7 +168,7 @@ def open_named(
     """
     judging = _judging(Path(named.place)) if named.kind == "adapter" else None
     if judging is not None and not may_judge:
-        raise is_a_judge(named.given)
+        raise is_reward_model_folder(named.given)
     whole = named.place if named.base is None else named.base
     trained_on, aside = _base_of_training(named) if named.kind == "adapter" else None, []
     if trained_on is not None and not as_trained:
@@ -171,7 +178,7 @@ def open_named(
     try:
         tokenizer = _adapters_tokenizer(named.place) if brings else load_tokenizer(whole)
         causal_lm, notes = load_model(whole, dtype, quantisation=trained_on, device=device, may_judge=may_judge)
-        if judging is not None and not is_judge(causal_lm):
+        if judging is not None and not is_reward_model(causal_lm):
             causal_lm = with_value_head(causal_lm, judging)
             pad_with(causal_lm, tokenizer.pad_token_id)
     except ModelError as error:
@@ -181,36 +188,36 @@ def open_named(
     model = causal_lm if named.base is None else _adapted(named, causal_lm, tokenizer)
     if named.kind == "adapter" and (Path(named.place) / "generation_config.json").is_file():
         causal_lm.generation_config = GenerationConfig.from_pretrained(named.place)
-    if not is_quantised(model):  # which is where it belongs already
+    if not is_quantized(model):  # which is where it belongs already
         model = model.to(device or default_device())
     model.eval()
     template = choose_template(tokenizer) if tokenizer.chat_template else None
-    return Opened(model, tokenizer, template, named, (*notes, *aside))
+    return LoadedModel(model, tokenizer, template, named, (*notes, *aside))
 
 
-def policy_of(opened: Opened) -> Policy:
+def policy_of(opened: LoadedModel) -> Model:
     """The policy that computes groups with an opened model, by the route that the probe finds. Once for each model.
 
     Raises:
         ModelError: no route computes what the plain model computes.
     """
     install(opened.causal_lm)
-    return Policy(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
+    return Model(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
 
 
-def _base_of_training(named: Named) -> BitsAndBytesConfig | None:
+def _base_of_training(named: ModelRef) -> BitsAndBytesConfig | None:
     settings = read_base(Path(named.place))
     if settings is not None:
         require_installed()
     return settings
 
 
-def judging_named(named: Named) -> Judging | None:
+def value_head_of_model(named: ModelRef) -> ValueHeadConfig | None:
     """The value head of what was found, its weights unread; None: it is a language model."""
-    return _judging(Path(named.place)) if named.kind == "adapter" else judging_in(load_config(named.place))
+    return _judging(Path(named.place)) if named.kind == "adapter" else read_value_head_config(load_config(named.place))
 
 
-def with_template(opened: Opened, name_or_path: str) -> Opened:
+def with_template(opened: LoadedModel, name_or_path: str) -> LoadedModel:
     """The same with another template: one of ours, a file, or one of the tokenizer's."""
     return replace(opened, template=choose_template(opened.tokenizer, name_or_path))
 
@@ -250,7 +257,7 @@ def _adapters_tokenizer(folder: str) -> PreTrainedTokenizerBase:
             ) from error
 
 
-def _judging(folder: Path) -> Judging | None:
+def _judging(folder: Path) -> ValueHeadConfig | None:
     """The value head that an adapter brings; None: it is one of a language model, or has no weights that are read."""
     if not (folder / _ADAPTER_WEIGHTS).is_file():
         return None
@@ -278,7 +285,7 @@ def _remembered_base(folder: Path) -> str:
     return str(base)
 
 
-def _no_base(named: Named, error: ModelError) -> ModelError:
+def _no_base(named: ModelRef, error: ModelError) -> ModelError:
     return ModelError(
         given=f"the base {named.base} of the adapter {named.given} cannot be loaded: {error.given}",
         rule=error.rule,
@@ -286,7 +293,7 @@ def _no_base(named: Named, error: ModelError) -> ModelError:
     )
 
 
-def _adapted(named: Named, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PeftModel:
+def _adapted(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PeftModel:
     folder = Path(named.place)
     keys = _adapter_keys(folder)
     rows = model.get_input_embeddings().weight.shape[0]

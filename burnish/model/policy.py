@@ -23,13 +23,13 @@ from burnish.model.head import Head, read_head
 from burnish.model.noise import perturbed
 from burnish.model.route import Route
 from burnish.model.scoring import score
-from burnish.model.value_head import ValueHead, is_judge, read_value_head, values
+from burnish.model.value_head import ValueHead, is_reward_model, read_value_head, values
 from burnish.packing import CostModel, Part, pack
 from burnish.types import Group, Layout, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
-class Policy:
+class Model:
     """A causal language model (or a reward model) over packed groups, made by `load.load_policy`."""
 
     model: PreTrainedModel | PeftModel
@@ -64,9 +64,9 @@ class Policy:
         return read_value_head(self.causal_lm)
 
     @property
-    def judges(self) -> bool:
+    def is_reward_model(self) -> bool:
         """Whether it is a reward model: of the scores, it gives the value alone."""
-        return is_judge(self.causal_lm)
+        return is_reward_model(self.causal_lm)
 
     @property
     def share(self) -> bool:
@@ -123,17 +123,17 @@ class Policy:
     @cached_property
     def cost(self) -> CostModel:
         """What a token and a pair of tokens cost this model, in FLOPs of the forward."""
-        return forward_cost(self.causal_lm, self.value_head if self.judges else self.head)
+        return forward_cost(self.causal_lm, self.value_head if self.is_reward_model else self.head)
 
     @cached_property
     def training_cost(self) -> CostModel:
         """What a token and a pair of tokens cost in training, in FLOPs: forward and backward; see `cost`."""
-        return training_cost(self.causal_lm, self.value_head if self.judges else self.head)
+        return training_cost(self.causal_lm, self.value_head if self.is_reward_model else self.head)
 
     def num_flops(self, groups: Sequence[Group]) -> float:
         """FLOPs of one training step on the groups, see `training_cost`; measured groups have no backward."""
         parts = groups if self.share else [part for group in groups for part in group.expanded()]
-        return sum(Part(part, 0).cost(self.training_cost if part.trained else self.cost) for part in parts)
+        return sum(Part(part, 0).cost(self.cost if part.scored_only else self.training_cost) for part in parts)
 
     def num_tokens(self, groups: Sequence[Group]) -> int:
         """Tokens that this model computes for the groups: shared prompts once, if it can share them."""

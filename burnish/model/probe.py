@@ -21,9 +21,9 @@ from transformers import PreTrainedModel
 from burnish.errors import ModelError
 from burnish.model.attention import plain_attention, uninstall
 from burnish.model.decoder import decoder_of
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
-from burnish.model.value_head import is_judge, output_layer
+from burnish.model.value_head import is_reward_model, output_layer
 from burnish.packing import pack
 from burnish.types import Group, Microbatch, Response, Score
 
@@ -35,7 +35,7 @@ SHORT_PROMPT = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class ProbeResult:
     """What the probe found."""
 
     route: Route
@@ -43,7 +43,7 @@ class Probed:
     """Why not by a faster route; None: it is the fastest."""
 
 
-def probe(model: PreTrainedModel) -> Probed:
+def probe(model: PreTrainedModel) -> ProbeResult:
     """Tries the routes of a model in which packed attention is installed; leaves it ready for the one that it found.
 
     Packed rows are computed in the mode (training or evaluation) in which the model is, plain ones in evaluation.
@@ -57,7 +57,7 @@ def probe(model: PreTrainedModel) -> Probed:
     for route in Route:
         fault = _fault(model, route, groups, expected)
         if fault is None:
-            return Probed(route, reason)
+            return ProbeResult(route, reason)
         reason = fault
     raise ModelError(
         given=f"{type(model).__name__} cannot be trained: {reason}",
@@ -70,7 +70,7 @@ def _fault(model: PreTrainedModel, route: Route, groups: list[Group], expected: 
     """Why the model cannot take this route; None: it can."""
     if route is Route.ALONE:
         uninstall(model)
-    policy = Policy(model, tokenizer=None, route=route)
+    policy = Model(model, tokenizer=None, route=route)
     try:
         before = _random_state(model.device)
         difference = float((_scored(policy, groups) - expected).abs().mean())
@@ -125,7 +125,7 @@ def _plain(model: PreTrainedModel, prompt: Tensor, response: Response) -> Tensor
     model.eval()
     try:
         with plain_attention(model):
-            if is_judge(model):
+            if is_reward_model(model):
                 hidden = decoder_of(model)(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
                 return output_layer(model)(hidden[-len(response.tokens) :]).double().flatten()
             kept = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits[0]
@@ -136,21 +136,21 @@ def _plain(model: PreTrainedModel, prompt: Tensor, response: Response) -> Tensor
     return logprobs.gather(1, response.tokens.to(model.device)[:, None])[:, 0]
 
 
-def _microbatch(policy: Policy, groups: list[Group]) -> Microbatch:
+def _microbatch(policy: Model, groups: list[Group]) -> Microbatch:
     budget = sum(part.num_tokens for group in groups for part in group.expanded())
     [microbatch] = pack(groups, budget, share=policy.share)
     return microbatch.to(policy.device)
 
 
 @torch.no_grad()
-def _scored(policy: Policy, groups: list[Group]) -> Tensor:
+def _scored(policy: Model, groups: list[Group]) -> Tensor:
     """[sum of R] log-probabilities (or values) by the policy's route, in the same order."""
-    kind = Score.VALUE if policy.judges else Score.LOGPROB
+    kind = Score.VALUE if policy.is_reward_model else Score.LOGPROB
     return policy.score(_microbatch(policy, groups), [kind]).of(kind).double().flatten()
 
 
 @torch.enable_grad()
-def _sees_too_much(policy: Policy, groups: list[Group]) -> bool:
+def _sees_too_much(policy: Model, groups: list[Group]) -> bool:
     """Whether the first rows of the second segment depend on an embedding of a row that they must not see."""
     microbatch = _microbatch(policy, groups)
     segment = microbatch.layout.segments[1]
@@ -170,7 +170,7 @@ def _allowed(microbatch: Microbatch, row: int) -> Tensor:
     return (layout.group == layout.group[row]) & branch & (layout.positions <= layout.positions[row])
 
 
-def _hidden_of_leaves(policy: Policy, microbatch: Microbatch) -> tuple[Tensor, list[Tensor]]:
+def _hidden_of_leaves(policy: Model, microbatch: Microbatch) -> tuple[Tensor, list[Tensor]]:
     """The hidden states, and the embeddings of each forward, [1, N, H], from which they come."""
     leaves: list[Tensor] = []
 

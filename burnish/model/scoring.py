@@ -70,7 +70,7 @@ def score(
         [S] per needed score, float32 (float64 for float64 hidden states).
     """
     order = tuple(kind for kind in Score if kind in needs)
-    source = Gather.apply(hidden, microbatch.rows, microbatch.rounds)
+    source = Gather.apply(hidden, microbatch.predictor_positions, microbatch.gather_rounds)
     new = head.new_rows
     size = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cpu"]) if chunk_bytes is None else chunk_bytes
     setting = _Setting(head.scale, head.softcap, temperature, size, None if new is None else new.tokens)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from burnish.model.extras import Extras
+from burnish.model.attention_options import AttentionOptions
 from burnish.types import Layout, Segment
 
 
-def attend_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: Extras) -> Tensor:
+def attend_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: AttentionOptions) -> Tensor:
     """One call per segment. Splitting (not slicing) keeps the backward linear: its gradient is one concatenation.
 
     A CPU computes narrow types in float32: its kernel's backward in bfloat16 takes 2.7 times as long.
@@ -51,7 +51,7 @@ def attend_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, e
     return torch.cat(outputs, dim=2).to(narrow)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, segment: Segment, extras: Extras) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, segment: Segment, extras: AttentionOptions) -> Tensor:
     """Causal attention of a segment's rows over its context and itself."""
     if extras.softcap is not None:
         return _attend_capped(query, key, value, _visible(segment, extras, query.device), extras)
@@ -88,7 +88,7 @@ def _attend_with_sink(
     return _attend_plain(query, key, value, pad(mask, (1, 0), value=True), scaling)
 
 
-def _attend_capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, extras: Extras) -> Tensor:
+def _attend_capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, extras: AttentionOptions) -> Tensor:
     """Written out: scores of [heads, rows, seen] are kept for the backward."""
     assert extras.softcap is not None, "only capped scores are written out"
     heads, key_heads = query.shape[1], key.shape[1]
@@ -106,11 +106,11 @@ def _softmax_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _scaling(query: Tensor, extras: Extras) -> float:
+def _scaling(query: Tensor, extras: AttentionOptions) -> float:
     return query.shape[-1] ** -0.5 if extras.scaling is None else extras.scaling
 
 
-def _visible(segment: Segment, extras: Extras, device: torch.device) -> Tensor:
+def _visible(segment: Segment, extras: AttentionOptions, device: torch.device) -> Tensor:
     """[rows, seen] bool; positions of context and segment run on without a gap, so they compare like indices here."""
     seen = segment.context_length + segment.length
     row = torch.arange(segment.context_length, seen, device=device)[:, None]

@@ -27,10 +27,10 @@ from transformers.utils.import_utils import is_serve_available
 
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
-from burnish.model.ends import check_end_tokens
-from burnish.model.load import is_a_judge, load_config, load_tokenizer
-from burnish.model.open import Named, find_model
-from burnish.model.value_head import holds_judge
+from burnish.model.load import is_reward_model_folder, load_config, load_tokenizer
+from burnish.model.open import ModelRef, find_model
+from burnish.model.stop_tokens import check_stop_tokens
+from burnish.model.value_head import holds_reward_model
 from burnish.model.write import write_model
 from burnish.watch.quiet import quiet_transformers
 
@@ -173,19 +173,19 @@ def _reachable(host: str) -> str:
 def _checked(place: str, template: str | None) -> Template | None:
     """The template of a whole model, once it is known to fit its end tokens."""
     tokenizer, config = load_tokenizer(place), load_config(place)
-    if holds_judge(config):
-        raise is_a_judge(place)
+    if holds_reward_model(config):
+        raise is_reward_model_folder(place)
     chosen = choose_template(tokenizer, template) if template or tokenizer.chat_template else None
     with quiet_transformers():
         has_settings = (Path(place) / "generation_config.json").is_file()
         settings = (
             GenerationConfig.from_pretrained(place) if has_settings else GenerationConfig.from_model_config(config)
         )
-    check_end_tokens(settings, config.get_text_config(decoder=True).vocab_size, tokenizer, chosen)
+    check_stop_tokens(settings, config.get_text_config(decoder=True).vocab_size, tokenizer, chosen)
     return chosen
 
 
-def _downloaded(named: Named) -> Path:
+def _downloaded(named: ModelRef) -> Path:
     try:
         return Path(snapshot_download(named.place, allow_patterns=_MODEL_FILES))
     except (OSError, ValueError) as error:

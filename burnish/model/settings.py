@@ -11,14 +11,14 @@ from typing import Literal
 DtypeName = Literal["auto", "float32", "bfloat16", "float64"]
 EXCEPT = "!"
 """Before a pattern: what matches it trains after all."""
-Judged = Literal["answer", "step"]
+RewardTarget = Literal["answer", "step"]
 """What is judged: an answer, at its last token, or each of its steps, at theirs."""
-Problem = Literal["regression", "multi_label_classification"]
+ProblemType = Literal["regression", "multi_label_classification"]
 """What a value is, as transformers calls it: a number, or the logit of a probability."""
 
 
 @dataclass(frozen=True, slots=True)
-class Quantisation:
+class Quantization:
     """How the linear layers of a base are stored."""
 
     bits: Literal[4, 8] = 4
@@ -37,17 +37,17 @@ class Quantisation:
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
-    """The value head of a model to train. Example: ``Judging(seed=0)``."""
+class ValueHeadConfig:
+    """The value head of a model to train. Example: ``ValueHeadConfig(seed=0)``."""
 
     outputs: int = 1
     """K, numbers for each token."""
     seed: int = 0
     """Of the head's first weights."""
-    judged: Judged = "answer"
+    judged: RewardTarget = "answer"
     names: tuple[str, ...] = ()
     """Of the K numbers; (): they have none."""
-    problem: Problem = "regression"
+    problem: ProblemType = "regression"
 
     def __post_init__(self) -> None:
         assert len(self.names) in (0, self.outputs), "every number has a name, or none has"

@@ -28,16 +28,16 @@ from transformers import (
 from burnish.errors import ModelError
 from burnish.model.attention import plain_attention
 from burnish.model.head import accumulation_dtype, apart
-from burnish.model.settings import Judged, Judging, Problem
+from burnish.model.settings import ProblemType, RewardTarget, ValueHeadConfig
 from burnish.types import Microbatch
 
-_CLASSES: Mapping[Judged, type] = {
+_CLASSES: Mapping[RewardTarget, type] = {
     "answer": AutoModelForSequenceClassification,
     "step": AutoModelForTokenClassification,
 }
-_ENDINGS: Mapping[Judged, str] = {"answer": "ForSequenceClassification", "step": "ForTokenClassification"}
+_ENDINGS: Mapping[RewardTarget, str] = {"answer": "ForSequenceClassification", "step": "ForTokenClassification"}
 """How transformers ends the names of its classes with such a head."""
-_TASKS: Mapping[Judged, str] = {"answer": "SEQ_CLS", "step": "TOKEN_CLS"}
+_TASKS: Mapping[RewardTarget, str] = {"answer": "SEQ_CLS", "step": "TOKEN_CLS"}
 """What peft calls the tasks of adapters that have one."""
 JUDGES = frozenset(_TASKS.values())
 NAME = "score"
@@ -56,17 +56,17 @@ class ValueHead:
     """[K]; None: no bias."""
 
 
-def is_judge(model: PreTrainedModel) -> bool:
+def is_reward_model(model: PreTrainedModel) -> bool:
     """Whether it gives values instead of log-probabilities."""
     return type(model).__name__.endswith(tuple(_ENDINGS.values()))
 
 
-def holds_judge(config: PretrainedConfig) -> bool:
+def holds_reward_model(config: PretrainedConfig) -> bool:
     """Whether a model with this configuration was saved as a judge."""
     return _judged_by(config.architectures or ()) is not None
 
 
-def class_of_judge(config: PretrainedConfig) -> Any:
+def reward_model_class(config: PretrainedConfig) -> Any:
     """The class of transformers that loads a judge with this configuration."""
     judged = _judged_by(config.architectures or ())
     assert judged is not None, "asked of judges alone"
@@ -80,60 +80,60 @@ def task_of(model: PreTrainedModel) -> str:
     return _TASKS[judged]
 
 
-def judging_of(model: PreTrainedModel) -> Judging:
+def value_head_config(model: PreTrainedModel) -> ValueHeadConfig:
     """The value head of a judge."""
     judged = _judged_by([type(model).__name__])
     assert judged is not None, "asked of judges alone"
     return _judging(model.config, judged)
 
 
-def judging_in(config: PretrainedConfig) -> Judging | None:
+def read_value_head_config(config: PretrainedConfig) -> ValueHeadConfig | None:
     """The value head that a configuration tells of; None: it is no judge's."""
     judged = _judged_by(config.architectures or ())
     return None if judged is None else _judging(config, judged)
 
 
-def _judging(config: PretrainedConfig, judged: Judged) -> Judging:
+def _judging(config: PretrainedConfig, judged: RewardTarget) -> ValueHeadConfig:
     names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     unnamed = any(name.startswith("LABEL_") for name in names)  # what transformers calls those without a name
-    return Judging(config.num_labels, judged=judged, names=() if unnamed else names, problem=_problem(config))
+    return ValueHeadConfig(config.num_labels, judged=judged, names=() if unnamed else names, problem=_problem(config))
 
 
-def _problem(config: PretrainedConfig) -> Problem:
+def _problem(config: PretrainedConfig) -> ProblemType:
     return "multi_label_classification" if config.problem_type == "multi_label_classification" else "regression"
 
 
-def _judged_by(classes: Collection[str]) -> Judged | None:
+def _judged_by(classes: Collection[str]) -> RewardTarget | None:
     """What models of these classes judge; None: they do not."""
     kinds = (kind for kind, ending in _ENDINGS.items() if any(name.endswith(ending) for name in classes))
     return next(kinds, None)
 
 
-def write_beside(folder: Path, judging: Judging) -> None:
+def write_beside(folder: Path, judging: ValueHeadConfig) -> None:
     """Writes what an adapter's numbers are."""
     (folder / BESIDE).write_text(json.dumps(asdict(judging)) + "\n", encoding="utf-8")
 
 
-def read_beside(folder: Path, task: str | None, outputs: int) -> Judging | None:
+def read_beside(folder: Path, task: str | None, outputs: int) -> ValueHeadConfig | None:
     """The value head of an adapter with so many outputs; None: its task is not to judge."""
     judged = next((kind for kind, name in _TASKS.items() if name == task), None)
     if judged is None:
         return None
     if not (folder / BESIDE).is_file():  # peft alone wrote it
-        return Judging(outputs, judged=judged)
+        return ValueHeadConfig(outputs, judged=judged)
     told = json.loads((folder / BESIDE).read_text(encoding="utf-8"))
-    return Judging(**{**told, "names": tuple(told["names"])})
+    return ValueHeadConfig(**{**told, "names": tuple(told["names"])})
 
 
 def output_layer(model: PreTrainedModel) -> nn.Module:
     """What comes after the decoder: the value head of a judge, otherwise the head over the vocabulary."""
-    layer: nn.Module = model.get_submodule(NAME) if is_judge(model) else model.get_output_embeddings()
+    layer: nn.Module = model.get_submodule(NAME) if is_reward_model(model) else model.get_output_embeddings()
     return layer
 
 
 def read_value_head(model: PreTrainedModel) -> ValueHead:
     """Reads the head of a judge; what an adapter trains in its place, if one does."""
-    assert is_judge(model), "values are asked of reward models alone"
+    assert is_reward_model(model), "values are asked of reward models alone"
     layer, _ = apart(output_layer(model))
     assert isinstance(layer, nn.Linear), "a judge's head is a linear layer: whoever makes or opens one has looked"
     return ValueHead(layer.weight, layer.bias)
@@ -144,14 +144,14 @@ def values(hidden: Tensor, head: ValueHead, microbatch: Microbatch) -> Tensor:
 
     A packed row is scored at most once, so the backward adds no two numbers in an order that could change.
     """
-    source = hidden.index_select(0, microbatch.own_rows)
+    source = hidden.index_select(0, microbatch.token_positions)
     dtype = accumulation_dtype(source.dtype)
     bias = None if head.bias is None else head.bias.to(dtype)
     found = nn.functional.linear(source.to(dtype), head.weight.to(dtype), bias)
     return found[:, 0] if found.shape[1] == 1 else found
 
 
-def with_value_head(model: PreTrainedModel, judging: Judging) -> PreTrainedModel:
+def with_value_head(model: PreTrainedModel, judging: ValueHeadConfig) -> PreTrainedModel:
     """A judge around the decoder of a causal language model, which is used up.
 
     Raises:
@@ -199,7 +199,7 @@ def _no_judge(model: PreTrainedModel, why: str) -> ModelError:
     )
 
 
-def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> list[str]:
+def finalize_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> list[str]:
     """Gives tokenizer and configuration one padding token that ends no response.
 
     In a padded batch, transformers reads a judge at the last token that is not padding: were padding an end token too,

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.data.template import is_one_token
 from burnish.errors import ModelError
-from burnish.model.value_head import is_judge
+from burnish.model.value_head import is_reward_model
 from burnish.watch.quiet import quiet_transformers
 
 _BLOCK = 4096
@@ -119,7 +119,7 @@ def _vocabulary_tensors(model: PreTrainedModel) -> Iterator[Tensor]:
     """What has one entry a token: the embedding, and the head's weight and bias where they are not the embedding's."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     yield embedding.weight
-    if is_judge(model):
+    if is_reward_model(model):
         return
     if head.weight is not embedding.weight:
         yield head.weight

@@ -1,7 +1,7 @@
 """Writing any model that can be opened, in a form that others load: behind `burnish merge` and `burnish export`.
 
-The last of the model's stages, over `open`, `merge` and `replay`. (A run writes its own model, with `export`.) What is
-written appears whole, and only after a plain transformers has loaded it and said the same to the same prompts.
+The last of the model's stages, over `open`, `merge` and `verify_export`. (A run writes its own model, with `export`.)
+What is written appears whole, and only after a plain transformers has loaded it and said the same to the same prompts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from burnish.errors import ModelError
 from burnish.model.adapters.combine import Combination, combine
 from burnish.model.adapters.initial import HALVES
 from burnish.model.card import write_card
-from burnish.model.ends import check_end_tokens
-from burnish.model.merge import merge, narrow, refuse_quantised, types_of
-from burnish.model.open import Named, Opened, find_model, open_named, with_template
-from burnish.model.quantised import BASE
-from burnish.model.replay import Logprobs, Replayed, logprobs, prompts_of, replay, widened
-from burnish.model.value_head import is_judge, judging_of
+from burnish.model.merge import merge, narrow, refuse_quantized, types_of
+from burnish.model.open import LoadedModel, ModelRef, find_model, open_ref, with_template
+from burnish.model.quantization import BASE
+from burnish.model.stop_tokens import check_stop_tokens
+from burnish.model.value_head import is_reward_model, value_head_config
+from burnish.model.verify_export import ExportCheck, Logprobs, logprobs, prompts_of, verify_export, widened
 from burnish.watch.quiet import quiet_transformers
 
 Form = Literal["merged", "adapter", "gguf"]
@@ -40,7 +40,7 @@ class Written:
     """What `write_model` wrote."""
 
     folder: Path
-    replayed: Replayed
+    replayed: ExportCheck
     dtype: str
     """Type of the weights, such as bfloat16."""
     notes: tuple[str, ...]
@@ -81,15 +81,15 @@ def write_model(
     merging = form == "merged" and named.kind == "adapter"
     # An adapter is added to weights that can hold the sum, also where it was trained beside quantised ones.
     whole_and_alone = form == "merged" and not others
-    opened = open_named(named, device=torch.device("cpu"), as_trained=False, may_judge=may_judge and whole_and_alone)
+    opened = open_ref(named, device=torch.device("cpu"), as_trained=False, may_judge=may_judge and whole_and_alone)
     if others:
         opened = _combined(opened, [find_model(other, base) for other in others], combination or Combination())
     if template is not None:
         opened = with_template(opened, template)
     vocabulary = opened.causal_lm.get_input_embeddings().weight.shape[0]
-    judging = judging_of(opened.causal_lm) if is_judge(opened.causal_lm) else None
+    judging = value_head_config(opened.causal_lm) if is_reward_model(opened.causal_lm) else None
     if judging is None:
-        check_end_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
+        check_stop_tokens(opened.causal_lm.generation_config, vocabulary, opened.tokenizer, opened.template)
     prompts = prompts_of(opened.tokenizer, opened.template, vocabulary)
     model, expected = merge(opened, prompts) if merging else _as_stored(opened, prompts)
     dtype = torch.float32 if form == "adapter" else model.dtype
@@ -98,14 +98,14 @@ def write_model(
         if form == "adapter" and not others:
             _keep_beside(Path(named.place), place)
         rounded = logprobs(widened(model), prompts) if merging else None
-        replayed = replay(place, opened.tokenizer, prompts, expected, rounded, dtype)
+        replayed = verify_export(place, opened.tokenizer, prompts, expected, rounded, dtype)
         names = [each.rsplit("/", 1)[-1] for each in (name, *others)] if others else []
-        told, numbers = replayed.line(judges=judging is not None), _called(dtype)
+        told, numbers = replayed.line(is_reward_model=judging is not None), _called(dtype)
         write_card(place, named, output.name, form=form, dtype=numbers, checked=told, parts=names, judging=judging)
     return Written(output, replayed, numbers, opened.notes)
 
 
-def _to_be_written(name: str, base: str | None, form: Form) -> Named:
+def _to_be_written(name: str, base: str | None, form: Form) -> ModelRef:
     """What the name means, if it can have the form."""
     named = find_model(name, base)
     if named.kind == "model" and form == "adapter":
@@ -115,11 +115,11 @@ def _to_be_written(name: str, base: str | None, form: Form) -> Named:
             remedy="leave out --form, or name the run or folder of the adapter",
         )
     if form == "merged" and named.kind == "adapter":
-        refuse_quantised(named)
+        refuse_quantized(named)
     return named
 
 
-def _combined(opened: Opened, others: Sequence[Named], how: Combination) -> Opened:
+def _combined(opened: LoadedModel, others: Sequence[ModelRef], how: Combination) -> LoadedModel:
     """The adapter that several of one base make; `opened` is the first with its base, and is used up."""
     for named in others:
         if named.kind != "adapter" or named.base != opened.base:
@@ -144,7 +144,7 @@ def _called(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _as_stored(opened: Opened, prompts: list[Tensor]) -> tuple[PreTrainedModel | PeftModel, Logprobs]:
+def _as_stored(opened: LoadedModel, prompts: list[Tensor]) -> tuple[PreTrainedModel | PeftModel, Logprobs]:
     """The model in the types of its files, and what it says to the prompts, computed in float32."""
     types = types_of(opened.causal_lm)
     expected = logprobs(widened(opened.model), prompts)
@@ -153,7 +153,7 @@ def _as_stored(opened: Opened, prompts: list[Tensor]) -> tuple[PreTrainedModel |
     return opened.model, expected
 
 
-def _save(model: PreTrainedModel | PeftModel, opened: Opened, place: Path) -> None:
+def _save(model: PreTrainedModel | PeftModel, opened: LoadedModel, place: Path) -> None:
     """Weights, configuration, generation settings, tokenizer and template."""
     if opened.template is not None:
         opened.tokenizer.chat_template = opened.template.saved
@@ -163,7 +163,7 @@ def _save(model: PreTrainedModel | PeftModel, opened: Opened, place: Path) -> No
         # That embeddings of a grown vocabulary are saved too is right, and not worth a warning.
         warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
         model.save_pretrained(place)
-        if not is_judge(opened.causal_lm):
+        if not is_reward_model(opened.causal_lm):
             opened.causal_lm.generation_config.save_pretrained(place)
         opened.tokenizer.save_pretrained(place)
 

@@ -3,7 +3,7 @@
 Needs no torch, transformers or peft, and neither do the settings of the stages: a mistyped key is refused at once.
 """
 
-from burnish.recipe.read import Origins, read_recipe, stage_names, stage_recipe
+from burnish.recipe.read import ResolvedRecipe, read_recipe, stage_names, stage_recipe
 from burnish.recipe.recipe import METHODS, Recipe, Stage
 
-__all__ = ["METHODS", "Origins", "Recipe", "Stage", "read_recipe", "stage_names", "stage_recipe"]
+__all__ = ["METHODS", "Recipe", "ResolvedRecipe", "Stage", "read_recipe", "stage_names", "stage_recipe"]

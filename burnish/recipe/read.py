@@ -13,14 +13,14 @@ from burnish.config.settings import keys, parse
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.errors import RecipeError
 from burnish.recipe.recipe import METHODS, NOT_IDENTITY, Recipe
-from burnish.settings.aliases import KNOWN_ELSEWHERE, RENAMED
+from burnish.settings.aliases import OTHER_TOOLS, RENAMED
 
 KINDS_ALONE = ("optimizer", "schedule")
 """Groups of a stage for which their kind can be written alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Origins:
+class ResolvedRecipe:
     """Where the values of a recipe come from."""
 
     recipe: Recipe
@@ -51,7 +51,7 @@ class Origins:
         return {key: value for key, value in leaves if _without_stage(key) not in NOT_IDENTITY}
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Origins:
+def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> ResolvedRecipe:
     """Reads a recipe file and puts overrides over it.
 
     Raises:
@@ -63,7 +63,9 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = 
     return _finish(data, origins, overrides, output or f"runs/{path.stem}")
 
 
-def stage_recipe(method: str, settings: Mapping[str, Any], overrides: Sequence[str] = (), output: str = "") -> Origins:
+def stage_recipe(
+    method: str, settings: Mapping[str, Any], overrides: Sequence[str] = (), output: str = ""
+) -> ResolvedRecipe:
     """A recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them.
 
     None is a value: ``{"optimizer.max_grad_norm": None}`` turns clipping off.
@@ -75,7 +77,7 @@ def stage_recipe(method: str, settings: Mapping[str, Any], overrides: Sequence[s
     return _finish(data, origins, overrides, output or f"runs/{method}")
 
 
-def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[str], output: str) -> Origins:
+def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[str], output: str) -> ResolvedRecipe:
     for key, value in parse_overrides(overrides).items():
         full = _target(data, key, value)
         put(data, full, value)
@@ -84,7 +86,7 @@ def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[s
     if data.get("output") is None:
         data["output"] = output
         origins["output"] = "default"
-    return Origins(parse(Recipe, data, KNOWN_ELSEWHERE, RENAMED), origins)
+    return ResolvedRecipe(parse(Recipe, data, OTHER_TOOLS, RENAMED), origins)
 
 
 def _spell_out_kinds(data: Mapping[str, Any]) -> None:
@@ -129,7 +131,7 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
         )
     of_stages = dict.fromkeys(known for method in methods if method in METHODS for known in keys(METHODS[method]))
     known = [*names[1:], *(known for known in (*keys(Recipe), *of_stages) if "*" not in known)]
-    raise unknown_name(key, head, known, [name for name in known if "." not in name], KNOWN_ELSEWHERE, RENAMED)
+    raise unknown_name(key, head, known, [name for name in known if "." not in name], OTHER_TOOLS, RENAMED)
 
 
 def _without_stage(key: str) -> str:

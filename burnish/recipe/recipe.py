@@ -14,14 +14,19 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 from burnish.config.settings import Settings
 from burnish.model.settings import DtypeName
 from burnish.settings.adapter import Adapter
-from burnish.settings.stage import Training
-from burnish.stages.prefer.settings import Prefer
-from burnish.stages.reward.settings import Reward
-from burnish.stages.rl.settings import Rl
-from burnish.stages.sft.settings import Sft
+from burnish.settings.stage import StageSettings
+from burnish.stages.prefer.settings import PreferSettings
+from burnish.stages.reward.settings import RewardModelSettings
+from burnish.stages.rl.settings import RlSettings
+from burnish.stages.sft.settings import SftSettings
 from burnish.watch.settings import TrackerName
 
-METHODS: Mapping[str, type[Training]] = {"sft": Sft, "prefer": Prefer, "reward": Reward, "rl": Rl}
+METHODS: Mapping[str, type[StageSettings]] = {
+    "sft": SftSettings,
+    "prefer": PreferSettings,
+    "reward": RewardModelSettings,
+    "rl": RlSettings,
+}
 """The methods that a stage can name, and what each takes."""
 
 
@@ -30,13 +35,13 @@ class Stage(Settings):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    sft: Sft | None = None
+    sft: SftSettings | None = None
     """Supervised fine-tuning."""
-    prefer: Prefer | None = None
+    prefer: PreferSettings | None = None
     """Learning from preferences."""
-    reward: Reward | None = None
+    reward: RewardModelSettings | None = None
     """A reward model."""
-    rl: Rl | None = None
+    rl: RlSettings | None = None
     """Learning by trying: responses that the policy writes, and rewards that judge them."""
 
     @model_validator(mode="after")
@@ -59,9 +64,9 @@ class Stage(Settings):
         return next(name for name in METHODS if getattr(self, name) is not None)
 
     @property
-    def settings(self) -> Training:
+    def settings(self) -> StageSettings:
         """What it holds."""
-        held: Training = getattr(self, self.method)
+        held: StageSettings = getattr(self, self.method)
         return held
 
 

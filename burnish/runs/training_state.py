@@ -22,7 +22,7 @@ from burnish.step import Trainer
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class StatefulObject(Protocol):
     """Something with a memory, such as `stopping.Stopping` or a loss that adapts (`losses.base.Adapts`)."""
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -32,11 +32,15 @@ class Remembers(Protocol):
         """Puts back what `memory` gave."""
 
 
-NOTHING: Mapping[str, Remembers] = MappingProxyType({})
+NOTHING: Mapping[str, StatefulObject] = MappingProxyType({})
 
 
-def capture(
-    trainer: Trainer, source: Source, step: int, facts: Mapping[str, Any], beside: Mapping[str, Remembers] = NOTHING
+def capture_checkpoint(
+    trainer: Trainer,
+    source: Source,
+    step: int,
+    facts: Mapping[str, Any],
+    beside: Mapping[str, StatefulObject] = NOTHING,
 ) -> Checkpoint:
     """The state after `step` optimiser steps.
 
@@ -81,8 +85,8 @@ def capture(
 
 
 @torch.no_grad()
-def restore(
-    checkpoint: Checkpoint, trainer: Trainer, source: Source, beside: Mapping[str, Remembers] = NOTHING
+def restore_checkpoint(
+    checkpoint: Checkpoint, trainer: Trainer, source: Source, beside: Mapping[str, StatefulObject] = NOTHING
 ) -> None:
     """Puts everything back, bit for bit.
 

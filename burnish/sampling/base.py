@@ -23,7 +23,7 @@ class Prompt:
     """Identity for the random numbers: the same key, seed and step give the same responses, whatever else is asked."""
 
 
-class Watcher:
+class StreamListener:
     """Is told of responses while they are written, and does nothing: who wants to know overrides."""
 
     def token(self, place: int, index: int, token: int) -> None:

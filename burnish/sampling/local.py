@@ -20,15 +20,15 @@ from burnish.model.decoder import decoder_of
 from burnish.model.decoding import Decoding, Prefill, ResponseKeys
 from burnish.model.head import Head, accumulation_dtype
 from burnish.model.linear import packed
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
+from burnish.model.prefix_cache import CacheSlot, PrefixCache, PromptArrangement
 from burnish.model.products import HeadMatrix
 from burnish.model.scoring import all_probabilities
-from burnish.model.shelves import Arrangement, Shelves, Slot
-from burnish.sampling.base import Prompt, Watcher, check_prompts
+from burnish.sampling.base import Prompt, StreamListener, check_prompts
 from burnish.sampling.params import SamplingParams
-from burnish.sampling.rows import Row, Writing
-from burnish.sampling.seen import Seen
+from burnish.sampling.sequences import ActiveSequence, SamplingJob
 from burnish.sampling.stopping import StopRules
+from burnish.sampling.token_history import TokenHistory
 from burnish.types import Group
 
 CACHE_BYTES = 2**29
@@ -43,7 +43,7 @@ LOGITS_BYTES = 2**24
 class LocalSampler:
     """Samples from a policy in training, which is left as it was: in its mode, with its gradients and random states."""
 
-    policy: Policy
+    policy: Model
     end_tokens: Collection[int]
     """Tokens that end a response."""
     most_positions: int
@@ -59,7 +59,7 @@ class LocalSampler:
         params: SamplingParams,
         *,
         step: int = 0,
-        watcher: Watcher | None = None,
+        watcher: StreamListener | None = None,
     ) -> list[Group]:
         """See `base.Sampler`; the watcher is told while responses are written.
 
@@ -73,7 +73,7 @@ class LocalSampler:
             self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.policy.tokenizer
         )
         with _writing(self.policy):
-            return _Rollout(self, Writing(prompts, n, params, rules, step, watcher)).groups()
+            return _Rollout(self, SamplingJob(prompts, n, params, rules, step, watcher)).groups()
 
     def _check_route(self) -> None:
         if not self.policy.share:
@@ -85,7 +85,7 @@ class LocalSampler:
 
 
 @contextmanager
-def _writing(policy: Policy) -> Iterator[None]:
+def _writing(policy: Model) -> Iterator[None]:
     """Inside, the model evaluates and keeps no graph; afterwards every module has its mode again."""
     modes = [(module, module.training) for module in policy.model.modules()]
     try:
@@ -101,7 +101,7 @@ def _writing(policy: Policy) -> Iterator[None]:
 class _Ready:
     """A prompt that was computed."""
 
-    slot: Slot
+    slot: CacheSlot
     """Where its keys are."""
     hidden: Tensor
     """[H] of its last token."""
@@ -112,7 +112,7 @@ class _Ready:
 class _Rollout:
     """One call of `sample`."""
 
-    def __init__(self, sampler: LocalSampler, writing: Writing) -> None:
+    def __init__(self, sampler: LocalSampler, writing: SamplingJob) -> None:
         self.policy, self.writing, self.device = sampler.policy, writing, sampler.policy.device
         self.prompts, self.n = writing.prompts, writing.n
         self.head = _accumulating(sampler.policy.head)
@@ -121,17 +121,17 @@ class _Rollout:
         self.most_tokens = min(writing.params.max_new_tokens, room)
         self.most_rows = min(len(self.prompts) * self.n, sampler.rows_at_once or self._rows_in(sampler.cache_bytes))
         self.waiting = deque(
-            Row(prompt=number, index=index, most_tokens=sampler.most_positions - len(prompt.tokens))
+            ActiveSequence(prompt=number, index=index, most_tokens=sampler.most_positions - len(prompt.tokens))
             for number, prompt in enumerate(self.prompts)
             for index in range(self.n)
         )
         self.ready: dict[int, _Ready] = {}
-        self.rows: list[Row] = []
-        self.shelves, self.responses = Shelves(self.device), ResponseKeys(self.most_rows, self.most_tokens)
+        self.rows: list[ActiveSequence] = []
+        self.shelves, self.responses = PrefixCache(self.device), ResponseKeys(self.most_rows, self.most_tokens)
         self.lengths = torch.empty(0)
-        self.arrangement: Arrangement | None = None  # of the rows as they are; None: they changed
+        self.arrangement: PromptArrangement | None = None  # of the rows as they are; None: they changed
         penalised, size = writing.params.repetition_penalty != 1, self.head.weight.shape[0]
-        self.seen = Seen(self.most_rows, size, self.device) if penalised else None
+        self.seen = TokenHistory(self.most_rows, size, self.device) if penalised else None
 
     def groups(self) -> list[Group]:
         """Runs to the end."""
@@ -215,7 +215,7 @@ class _Rollout:
             last -= 1
         return bool(self.rows)
 
-    def _close(self, row: Row) -> None:
+    def _close(self, row: ActiveSequence) -> None:
         self.arrangement = None
         self.writing.close(row, self.head.weight.dtype)
         prompt = self.ready[row.prompt]

@@ -27,11 +27,11 @@ from transformers import (
 
 from burnish.model.attention import plain_attention
 from burnish.model.linear import packed
-from burnish.sampling.base import Prompt, Watcher, check_prompts
+from burnish.sampling.base import Prompt, StreamListener, check_prompts
 from burnish.sampling.params import SamplingParams
-from burnish.sampling.rows import Row, Writing
-from burnish.sampling.seen import Seen
+from burnish.sampling.sequences import ActiveSequence, SamplingJob
 from burnish.sampling.stopping import StopRules
+from burnish.sampling.token_history import TokenHistory
 from burnish.types import Group
 from burnish.watch.quiet import quiet_transformers
 
@@ -60,7 +60,7 @@ class PlainSampler:
         params: SamplingParams,
         *,
         step: int = 0,
-        watcher: Watcher | None = None,
+        watcher: StreamListener | None = None,
     ) -> list[Group]:
         """See `base.Sampler`; the watcher is told while responses are written. Log-probabilities are of the logits as
         the model gives them, so in bfloat16 they are those of rounded logits.
@@ -71,19 +71,19 @@ class PlainSampler:
         assert n >= 1, "a group has at least one response"
         check_prompts(prompts, self.most_positions)
         rules = StopRules.of(self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.tokenizer)
-        writing = Writing(prompts, n, params, rules, step, watcher)
+        writing = SamplingJob(prompts, n, params, rules, step, watcher)
         causal_lm = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         with borrowed(causal_lm), packed(causal_lm):
             for rows in self._batches(prompts, n):
                 _continue(causal_lm, rows, writing)
         return writing.groups()
 
-    def _batches(self, prompts: Sequence[Prompt], n: int) -> Iterator[list[Row]]:
+    def _batches(self, prompts: Sequence[Prompt], n: int) -> Iterator[list[ActiveSequence]]:
         """Rows whose prompts have one length, those of the first prompts first."""
         lengths = [len(prompt.tokens) for prompt in prompts]
         for length in dict.fromkeys(lengths):
             rows = [
-                Row(place, index, self.most_positions - length)
+                ActiveSequence(place, index, self.most_positions - length)
                 for place, each in enumerate(lengths)
                 if each == length
                 for index in range(n)
@@ -124,7 +124,7 @@ def _restore(modes: Sequence[tuple[torch.nn.Module, bool]]) -> None:
         module.training = mode
 
 
-def _continue(model: PreTrainedModel, rows: Sequence[Row], writing: Writing) -> None:
+def _continue(model: PreTrainedModel, rows: Sequence[ActiveSequence], writing: SamplingJob) -> None:
     """Writes the responses of rows whose prompts have one length."""
     prompts = torch.stack([writing.prompts[row.prompt].tokens for row in rows]).to(model.device)
     most = min(writing.params.max_new_tokens, rows[0].most_tokens)
@@ -140,9 +140,9 @@ def _continue(model: PreTrainedModel, rows: Sequence[Row], writing: Writing) -> 
 class _Choice(LogitsProcessor):
     """Chooses the tokens of all rows that go on, and leaves them alone as possible."""
 
-    def __init__(self, rows: Sequence[Row], writing: Writing, prompts: Tensor) -> None:
+    def __init__(self, rows: Sequence[ActiveSequence], writing: SamplingJob, prompts: Tensor) -> None:
         self._rows, self._writing, self._prompts = rows, writing, prompts
-        self._seen: Seen | None = None
+        self._seen: TokenHistory | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         going = [place for place, row in enumerate(self._rows) if row.finish is None]
@@ -164,7 +164,7 @@ class _Choice(LogitsProcessor):
         if self._writing.params.repetition_penalty == 1:
             return None
         if self._seen is None:
-            self._seen = Seen(len(self._rows), scores.shape[1], scores.device)
+            self._seen = TokenHistory(len(self._rows), scores.shape[1], scores.device)
             for place, prompt in enumerate(self._prompts):
                 self._seen.begin(place, prompt)
         else:
@@ -175,7 +175,7 @@ class _Choice(LogitsProcessor):
 class _Ends(StoppingCriteria):
     """Which rows have ended."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[ActiveSequence]) -> None:
         self._rows = rows
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from burnish.config.settings import Settings
 from burnish.model.adapters.kinds import KINDS, AdapterKind
 from burnish.model.adapters.settings import AdapterSettings, Init
-from burnish.model.settings import EXCEPT, Quantisation
+from burnish.model.settings import EXCEPT, Quantization
 from burnish.settings.numbers import Positive
 
 Above = Annotated[float, Field(gt=0)]
@@ -85,11 +85,11 @@ class Adapter(Settings):
         return AdapterSettings(kind=self.method, **shared)
 
     @property
-    def quantisation(self) -> Quantisation | None:
+    def quantisation(self) -> Quantization | None:
         """How the base is stored; None: as plain numbers."""
         if self.kind != "qlora":
             return None
-        return Quantisation(self.bits, self.quant_type, self.double_quantization, self.int8_threshold)
+        return Quantization(self.bits, self.quant_type, self.double_quantization, self.int8_threshold)
 
     def _has_effect(self, option: str) -> bool:
         if option in _QUANTIZATION:

@@ -82,7 +82,7 @@ RENAMED = {
 }
 """Keys of version 0.1.0 that are called otherwise now. Those that only moved into a group are found there by name."""
 
-KNOWN_ELSEWHERE = {
+OTHER_TOOLS = {
     "lr": "learning_rate",
     "num_train_epochs": "epochs",
     "num_epochs": "epochs",
@@ -315,7 +315,7 @@ KNOWN_ELSEWHERE = {
 }
 """Names that TRL, axolotl and LLaMA-Factory use for the same thing."""
 
-OPTIMIZERS_ELSEWHERE = {
+OTHER_OPTIMIZERS = {
     "adam": "adamw",
     "adamw_torch": "adamw",
     "adamw_torch_fused": "adamw (it is fused)",
@@ -331,7 +331,7 @@ OPTIMIZERS_ELSEWHERE = {
     "adamw_schedule_free": "schedule_free",
     "schedule_free_sgd": "schedule_free (its AdamW)",
 }
-SCHEDULES_ELSEWHERE = {
+OTHER_SCHEDULES = {
     "constant_with_warmup": "constant (the warm-up is schedule.warmup_ratio)",
     "cosine_with_min_lr": "cosine, with schedule.min_lr_ratio",
     "cosine_warmup_with_min_lr": "cosine, with schedule.min_lr_ratio",

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
-from burnish.data.formats.recognise import check_name
+from burnish.data.formats.recognize import check_name
 from burnish.data.settings import DataSource
 from burnish.errors import DataError
 from burnish.settings.aliases import RENAMED
@@ -33,7 +33,7 @@ FormatName = Annotated[str, AfterValidator(_known_format)]
 """A format's name, or file.py:function."""
 
 
-class Source(Settings):
+class DatasetSettings(Settings):
     """One source of a mixture. What it leaves out is as the stage says."""
 
     path: str
@@ -56,13 +56,13 @@ class Source(Settings):
     """Of a hub set, fetch only its first so many rows; null: all."""
 
     @model_validator(mode="after")
-    def _one_number(self) -> Source:
+    def _one_number(self) -> DatasetSettings:
         if self.count is not None and self.stream is not None:
             raise ValueError("count draws from all rows and stream fetches the first ones; give one of them")
         return self
 
 
-class Conversion(Source):
+class ConversionSettings(DatasetSettings):
     """What `burnish data convert` takes as key=value."""
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -72,7 +72,7 @@ class Conversion(Source):
 
 
 def _is_source(value: object) -> str:
-    return "a source" if isinstance(value, dict | Source) else "a path"
+    return "a source" if isinstance(value, dict | DatasetSettings) else "a path"
 
 
 def _is_list(value: object) -> str:
@@ -80,7 +80,7 @@ def _is_list(value: object) -> str:
 
 
 _Path = Annotated[str, Tag("a path")]
-_Source = Annotated[Source, Tag("a source")]
+_Source = Annotated[DatasetSettings, Tag("a source")]
 _Entry = Annotated[_Path | _Source, Discriminator(_is_source)]
 _List = Annotated[tuple[_Entry, ...], Field(strict=False, min_length=1), Tag("a list")]
 
@@ -90,7 +90,7 @@ DataField = Annotated[_Path | _Source | _List, Discriminator(_is_list)]
 
 
 def sources(
-    data: str | Source | Sequence[str | Source],
+    data: str | DatasetSettings | Sequence[str | DatasetSettings],
     *,
     format: str | None = None,
     columns: Mapping[str, str] = NOTHING,
@@ -98,8 +98,8 @@ def sources(
     scores: tuple[str, ...] = (),
 ) -> tuple[DataSource, ...]:
     """The sources that a stage's data names; what a source leaves out is given."""
-    entries = [data] if isinstance(data, str | Source) else data
-    written = [Source(path=entry) if isinstance(entry, str) else entry for entry in entries]
+    entries = [data] if isinstance(data, str | DatasetSettings) else data
+    written = [DatasetSettings(path=entry) if isinstance(entry, str) else entry for entry in entries]
     return tuple(
         DataSource(
             path=entry.path,
@@ -117,9 +117,9 @@ def sources(
     )
 
 
-def read_conversion(given: Mapping[str, object], overrides: Sequence[str]) -> Conversion:
+def read_conversion(given: Mapping[str, object], overrides: Sequence[str]) -> ConversionSettings:
     """The settings of a conversion, from flags and ``key=value``."""
     data = dict(given)
     for key, value in parse_overrides(overrides).items():
         put(data, key, value)
-    return parse(Conversion, data, {}, RENAMED)
+    return parse(ConversionSettings, data, {}, RENAMED)

@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
+from burnish.settings.data_settings import DataSettings
 from burnish.settings.numbers import Positive
-from burnish.settings.reading import Reading
 
 TRUNCATIONS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """Settings by which tokens are drawn from another distribution than the policy's, and what turns each off."""
@@ -40,14 +40,14 @@ class SamplingSettings(Settings):
         return next((name for name, off in TRUNCATIONS.items() if getattr(self, name) != off), "")
 
 
-class Writing(Reading):
+class GenerationSettings(DataSettings):
     """How prompts are read, and how long responses may be."""
 
     max_new_tokens: Positive = 256
     """Most tokens of a response."""
 
     @model_validator(mode="after")
-    def _prompts_are_read_whole(self) -> Writing:
+    def _prompts_are_read_whole(self) -> GenerationSettings:
         if self.overlong not in ("error", "drop"):
             raise ValueError(
                 f"overlong: {self.overlong} would change what is asked; a prompt is kept whole, or error or drop"

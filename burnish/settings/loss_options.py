@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
+from burnish.config.user_code import is_user_code
 
 UserOptions = dict[str, bool | int | float | str | None]
 """What a class of the user's own is made with."""
@@ -29,7 +29,7 @@ def read_loss_options(ours: type[S], value: object, loss: object) -> S | UserOpt
     Raises:
         pydantic.ValidationError: an unknown option of our losses, or a wrong type.
     """
-    if isinstance(loss, str) and is_own(loss):
+    if isinstance(loss, str) and is_user_code(loss):
         return TypeAdapter(UserOptions).validate_python(value, strict=True)
     return ours.model_validate(value)
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from burnish.config.settings import Settings
 from burnish.optim.settings import KINDS, OptimizerName, unused_options
 from burnish.schedule import SCHEDULE_OPTIONS, Schedule, ScheduleKind
-from burnish.settings.aliases import OPTIMIZERS_ELSEWHERE, SCHEDULES_ELSEWHERE, named_here
+from burnish.settings.aliases import OTHER_OPTIMIZERS, OTHER_SCHEDULES, named_here
 from burnish.settings.numbers import BelowOne, Fraction, Positive
 
 DECAY_RATIO = 0.2
@@ -21,7 +21,7 @@ DECAY_RATIO = 0.2
 class OptimizerOptions(Settings):
     """The optimizer, its options, and what bounds, averages and decays its updates."""
 
-    kind: Annotated[OptimizerName, BeforeValidator(named_here(OPTIMIZERS_ELSEWHERE))] = "adamw"
+    kind: Annotated[OptimizerName, BeforeValidator(named_here(OTHER_OPTIMIZERS))] = "adamw"
     """adamw, adamw_8bit, adamw_paged, adamw_8bit_paged, muon, adafactor, schedule_free, lion, lion_8bit, sgd; their
     memory, options and packages are in docs/optimisers.md."""
     betas: Annotated[tuple[BelowOne, BelowOne], Field(strict=False)] | None = None
@@ -82,10 +82,10 @@ class OptimizerOptions(Settings):
         return self
 
 
-class ScheduleOptions(Settings):
+class ScheduleSettings(Settings):
     """How the learning rate changes over the steps."""
 
-    kind: Annotated[ScheduleKind | None, BeforeValidator(named_here(SCHEDULES_ELSEWHERE))] = None
+    kind: Annotated[ScheduleKind | None, BeforeValidator(named_here(OTHER_SCHEDULES))] = None
     """Shape after the warm-up: constant, linear, cosine, wsd, polynomial, inverse_sqrt, cosine_restarts; null: cosine,
     and constant with schedule_free."""
     warmup_ratio: Fraction = 0.03
@@ -115,11 +115,11 @@ OptimizerField = Annotated[
     OptimizerOptions, BeforeValidator(_of_kind, json_schema_input_type=OptimizerName | OptimizerOptions)
 ]
 ScheduleField = Annotated[
-    ScheduleOptions, BeforeValidator(_of_kind, json_schema_input_type=ScheduleKind | ScheduleOptions)
+    ScheduleSettings, BeforeValidator(_of_kind, json_schema_input_type=ScheduleKind | ScheduleSettings)
 ]
 
 
-class Optimisation(Settings):
+class OptimizationSettings(Settings):
     """The optimizer and its schedule."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
@@ -127,17 +127,17 @@ class Optimisation(Settings):
     it, adafactor fifty times it."""
     optimizer: OptimizerField = OptimizerOptions()
     """The optimizer: its kind alone (muon), or a mapping with its options ({kind: muon, weight_decay: 0.1})."""
-    schedule: ScheduleField = ScheduleOptions()
+    schedule: ScheduleField = ScheduleSettings()
     """How the learning rate changes: a kind alone (linear), or a mapping ({kind: wsd, decay_ratio: 0.1})."""
 
     @model_validator(mode="after")
-    def _there_is_a_learning_rate(self) -> Optimisation:
+    def _there_is_a_learning_rate(self) -> OptimizationSettings:
         if self.learning_rate is None and KINDS[self.optimizer.kind].rate is None:
             raise ValueError(f"{self.optimizer.kind} has no usual learning rate; set learning_rate")
         return self
 
     @model_validator(mode="after")
-    def _schedule_is_possible(self) -> Optimisation:
+    def _schedule_is_possible(self) -> OptimizationSettings:
         kind = self.schedule_kind
         if self.optimizer.kind == "schedule_free" and kind != "constant":
             raise ValueError(f"schedule_free takes the place of schedule.kind: {kind}; leave schedule.kind out")

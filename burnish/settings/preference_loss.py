@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
+from burnish.config.user_code import is_user_code
 from burnish.credit.settings import Form, PairingSettings
 from burnish.errors import RecipeError
-from burnish.losses.preference.options import Data
+from burnish.losses.preference.options import DataNeeds
 from burnish.losses.preference.registry import PREFERENCE_LOSSES, Chosen, chosen_loss, chosen_sum, key_of
 from burnish.settings.loss_options import UserOptions, read_loss_options
 
 
-class LossOptions(Settings):
+class PreferenceLossOptions(Settings):
     """Options of preference losses; one that is null has the loss's own value. In a sum, one is for all parts that
     have it."""
 
@@ -60,17 +60,17 @@ class PreferenceLoss(Settings):
     beta: float | None = None
     """Reward per nat of log-probability (or log-ratio): how closely the policy is kept at its reference; null: the
     loss's own value."""
-    loss_options: LossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
+    loss_options: PreferenceLossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
     """Further options of the loss, such as {label_smoothing: 0.1}; of your own loss, what its class is made with."""
 
-    @field_validator("loss_options", mode="plain", json_schema_input_type=LossOptions | UserOptions)
+    @field_validator("loss_options", mode="plain", json_schema_input_type=PreferenceLossOptions | UserOptions)
     @classmethod
-    def _options_of_the_loss(cls, value: object, info: ValidationInfo) -> LossOptions | UserOptions:
-        return read_loss_options(LossOptions, value, info.data.get("loss"))
+    def _options_of_the_loss(cls, value: object, info: ValidationInfo) -> PreferenceLossOptions | UserOptions:
+        return read_loss_options(PreferenceLossOptions, value, info.data.get("loss"))
 
     @property
     def is_own(self) -> bool:
-        return isinstance(self.loss, str) and is_own(self.loss)
+        return isinstance(self.loss, str) and is_user_code(self.loss)
 
     @property
     def loss_name(self) -> str:
@@ -79,7 +79,10 @@ class PreferenceLoss(Settings):
     @property
     def options(self) -> dict[str, object]:
         """Those of our losses that are given, beta among them."""
-        found = {"beta": self.beta, **(dict(self.loss_options) if isinstance(self.loss_options, LossOptions) else {})}
+        found = {
+            "beta": self.beta,
+            **(dict(self.loss_options) if isinstance(self.loss_options, PreferenceLossOptions) else {}),
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     @property
@@ -137,11 +140,11 @@ class OnlinePreference(PreferenceLoss):
                 f"preference.loss: {self.loss_name} measures prompts joined to other prompts' responses, which is of a "
                 "stage prefer; apo_zero_unpaired learns from verdicts without"
             )
-        if self.preference.data is Data.TRIPLE:
+        if self.preference.data is DataNeeds.TRIPLE:
             raise ValueError(
                 f"preference.loss: {self.loss_name} wants a gold answer beside both; here all are the policy's own"
             )
-        if self.pairs is not None and self.preference.data not in (Data.PAIR, Data.ANY):
+        if self.pairs is not None and self.preference.data not in (DataNeeds.PAIR, DataNeeds.ANY):
             raise ValueError(
                 f"preference.pairs has no effect: preference.loss {self.loss_name} learns from all responses; remove it"
             )
@@ -149,7 +152,11 @@ class OnlinePreference(PreferenceLoss):
 
     def pairing(self, success_threshold: float) -> PairingSettings:
         """How graded responses become what the loss learns from."""
-        forms: dict[Data, Form] = {Data.RANKING: "ranking", Data.SCORED: "ranking", Data.VERDICT: "verdicts"}
+        forms: dict[DataNeeds, Form] = {
+            DataNeeds.RANKING: "ranking",
+            DataNeeds.SCORED: "ranking",
+            DataNeeds.VERDICT: "verdicts",
+        }
         form = forms.get(self.preference.data, self.pairs or "best_worst")
         return PairingSettings(form, success_threshold, self.preference.reference)
 

@@ -1,4 +1,4 @@
-"""What every stage that learns from rows has: its data, its length, its rhythm. Under their settings."""
+"""What every stage that learns from rows has: its data, its length, its cadence. Under their settings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 from burnish.config.settings import Settings
 from burnish.data.settings import MARKERS
 from burnish.settings.data import DataField
+from burnish.settings.data_settings import DataSettings
 from burnish.settings.numbers import Positive
-from burnish.settings.optimizer import Optimisation
-from burnish.settings.reading import Reading
+from burnish.settings.optimizer import OptimizationSettings
 from burnish.stop_rule import StopRule
 from burnish.tasks.match import MatchRule
 
 
-class EarlyStopping(Settings):
+class EarlyStoppingSettings(Settings):
     """When a stage ends before its last step."""
 
     patience: Positive
@@ -26,7 +26,7 @@ class EarlyStopping(Settings):
     rise)."""
 
 
-class Checkpoints(Settings):
+class CheckpointSettings(Settings):
     """Which checkpoints stay, and which weights a stage hands on."""
 
     keep_last: Positive = 2
@@ -36,7 +36,7 @@ class Checkpoints(Settings):
     last."""
 
 
-class GenerationEvaluation(Settings):
+class GenerationEvalSettings(Settings):
     """Held-out prompts that are answered at every evaluation: eval/accuracy, and samples.jsonl with the responses."""
 
     generations: Annotated[int, Field(ge=0)] = 0
@@ -50,14 +50,14 @@ class GenerationEvaluation(Settings):
     """Most tokens of a response; null: 128."""
 
     @model_validator(mode="after")
-    def _something_is_generated(self) -> GenerationEvaluation:
+    def _something_is_generated(self) -> GenerationEvalSettings:
         for key in ("prompts_data", "match", "max_new_tokens"):
             if getattr(self, key) is not None and not self.generations:
                 raise ValueError(f"evaluation.{key} needs evaluation.generations: no response is written without it")
         return self
 
 
-class Training(Reading, Optimisation):
+class StageSettings(DataSettings, OptimizationSettings):
     """Any stage: it learns from the answers in rows, or from its own answers to them."""
 
     data: DataField
@@ -82,13 +82,13 @@ class Training(Reading, Optimisation):
     """Steps between lines of progress; metrics.jsonl has every step."""
     dry_run: bool | None = None
     """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStoppingSettings | None = None
     """Evaluations without improvement that end the stage, such as {patience: 3}; null: it goes to its last step."""
-    checkpoints: Checkpoints = Checkpoints()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     """Which checkpoints stay, and which weights the stage hands on."""
 
     @model_validator(mode="after")
-    def _lengths_and_evaluations(self) -> Training:
+    def _lengths_and_evaluations(self) -> StageSettings:
         if self.max_steps is not None and self.epochs is not None:
             raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
         if self.eval_every is not None and self.eval_data is None:
@@ -102,7 +102,7 @@ class Training(Reading, Optimisation):
         return self
 
     @model_validator(mode="after")
-    def _tokens_can_be_added(self) -> Training:
+    def _tokens_can_be_added(self) -> StageSettings:
         if self.add_tokens == "template" and not MARKERS.get(self.chat_template or ""):
             marked = ", ".join(name for name, markers in MARKERS.items() if markers)
             raise ValueError(
@@ -143,16 +143,16 @@ class Training(Reading, Optimisation):
         return device == "cuda" if self.dry_run is None else self.dry_run
 
 
-class FromAnswers(Training):
+class SupervisedSettings(StageSettings):
     """A stage that learns from the answers in rows."""
 
     sequences_per_step: Positive = 32
     """Rows per optimiser step: the batch size that matters for the result."""
-    evaluation: GenerationEvaluation = GenerationEvaluation()
+    evaluation: GenerationEvalSettings = GenerationEvalSettings()
     """Held-out prompts that are answered at every evaluation."""
 
     @model_validator(mode="after")
-    def _held_out_rows_are_there(self) -> FromAnswers:
+    def _held_out_rows_are_there(self) -> SupervisedSettings:
         if self.evaluation.generations and self.eval_data is None:
             raise ValueError("evaluation.generations needs eval_data: there is nothing to ask")
         return self

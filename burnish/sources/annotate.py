@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from burnish.model.earlier import EarlierPolicy
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
+from burnish.model.snapshot import Snapshot
 from burnish.sources.base import Source
 from burnish.types import Group, Response, Score
 
@@ -32,20 +32,20 @@ class Reference(Protocol):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class PresentPolicy:
+class LiveScorer:
     """A policy as it is: another model, or the one that is about to be trained."""
 
-    policy: Policy
+    policy: Model
 
     def logprobs(self, groups: Sequence[Group], budget: int) -> Logprobs:
         return logprobs(self.policy, groups, budget)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class FrozenPolicy:
+class FrozenScorer:
     """The policy in training, as it was earlier."""
 
-    earlier: EarlierPolicy
+    earlier: Snapshot
 
     def logprobs(self, groups: Sequence[Group], budget: int) -> Logprobs:
         with self.earlier.in_place() as policy:
@@ -53,7 +53,7 @@ class FrozenPolicy:
 
 
 @torch.no_grad()
-def logprobs(policy: Policy, groups: Sequence[Group], budget: int) -> Logprobs:
+def logprobs(policy: Model, groups: Sequence[Group], budget: int) -> Logprobs:
     """What the policy gives to the trained tokens of every response, with dropout off. The model's mode is kept.
 
     Args:
@@ -68,7 +68,7 @@ def logprobs(policy: Policy, groups: Sequence[Group], budget: int) -> Logprobs:
         scores = policy.score(microbatch.to(policy.device), [Score.LOGPROB]).of(Score.LOGPROB).cpu()
         sizes = microbatch.sequence_tokens.tolist()
         owners = zip(microbatch.sequence_group.tolist(), microbatch.sequence_index.tolist(), strict=True)
-        parts = zip(scores.split(sizes), microbatch.places.split(sizes), strict=True)
+        parts = zip(scores.split(sizes), microbatch.response_positions.split(sizes), strict=True)
         for (group, index), (values, places) in zip(owners, parts, strict=True):
             found[group][index] = values[places >= 0]
     policy.model.train(was_training)
@@ -102,7 +102,7 @@ def _spread(values: Tensor, trainable: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
+class ReferenceSync:
     """A reference that follows the policy (TR-DPO, arXiv 2404.09656)."""
 
     every: int
@@ -115,7 +115,7 @@ class AnnotatedSource:
     """The groups of another source, those without a reference annotated when their step is drawn."""
 
     def __init__(
-        self, source: Source, reference: FrozenPolicy | PresentPolicy, budget: int, moves: Moves | None = None
+        self, source: Source, reference: FrozenScorer | LiveScorer, budget: int, moves: ReferenceSync | None = None
     ) -> None:
         """
         Args:
@@ -124,7 +124,7 @@ class AnnotatedSource:
             budget: most tokens of a microbatch.
             moves: how it follows the policy; None: it stays as it is.
         """
-        assert moves is None or isinstance(reference, FrozenPolicy), "only the policy's own earlier weights follow it"
+        assert moves is None or isinstance(reference, FrozenScorer), "only the policy's own earlier weights follow it"
         self.source, self.reference, self.budget, self.moves = source, reference, budget, moves
         self.steps = 0
         """Whose groups were given out."""
@@ -150,7 +150,7 @@ class AnnotatedSource:
     def _move(self) -> None:
         """Before the groups of a step are drawn: so a checkpoint of the step before has the reference unmoved."""
         if self.moves is not None and self.steps and self.steps % self.moves.every == 0:
-            assert isinstance(self.reference, FrozenPolicy), "see __init__"
+            assert isinstance(self.reference, FrozenScorer), "see __init__"
             self.reference.earlier.follow(self.moves.share)
 
     def settle(self) -> None:
@@ -165,15 +165,15 @@ class AnnotatedSource:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint has of the source, see `burnish.sources.base.HoldsTensors`."""
-        if self.moves is None or not isinstance(self.reference, FrozenPolicy):
+        if self.moves is None or not isinstance(self.reference, FrozenScorer):
             return {}
         return dict(self.reference.earlier.tensors)
 
 
-class FollowingGroups(Sequence[Group]):
+class SyncedGroups(Sequence[Group]):
     """Held-out groups under a reference that moves: annotated anew after each of its moves."""
 
-    def __init__(self, groups: Sequence[Group], reference: FrozenPolicy, budget: int) -> None:
+    def __init__(self, groups: Sequence[Group], reference: FrozenScorer, budget: int) -> None:
         self._groups, self._reference, self._budget = groups, reference, budget
         self._version = -1
         self._annotated: list[Group] = []

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from burnish.sources.shown import Rollout
+from burnish.sources.samples import RolloutSample
 from burnish.types import Group
 
 
@@ -41,7 +41,7 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class Tells(Protocol):
+class ReportsMetrics(Protocol):
     """A source that has something to tell of the step that it gave out last."""
 
     @property
@@ -49,7 +49,7 @@ class Tells(Protocol):
         """Name → number; metrics.jsonl puts ``rollout/`` before it. Empty: nothing."""
 
     @property
-    def samples(self) -> Sequence[Rollout]:
+    def samples(self) -> Sequence[RolloutSample]:
         """Responses for samples.jsonl; empty: none."""
 
 

@@ -17,31 +17,31 @@ from typing import Any
 import torch
 
 from burnish.credit.combine import combined
-from burnish.credit.credit import without_signal
-from burnish.credit.rule import Rule
+from burnish.credit.credit import zero_variance
+from burnish.credit.rule import CreditRule
 from burnish.data.records import Task
 from burnish.errors import RunError
 from burnish.sampling.base import Prompt, Sampler
 from burnish.sampling.params import SamplingParams
-from burnish.sources.draws import Draws, mean
-from burnish.sources.replay import Buffer, Lesson
+from burnish.sources.metrics import rollout_metrics
+from burnish.sources.prompt_order import PromptOrder, mean
+from burnish.sources.replay_buffer import ReplayBuffer, TrainingItem
+from burnish.sources.samples import GradedGroup, RolloutSample, rollout_samples
+from burnish.sources.serialization import load_group, store_group
 from burnish.sources.settings import RolloutSettings
-from burnish.sources.shown import Rollout, Tried, shown
-from burnish.sources.stored import load_group, store_group
-from burnish.sources.told import rollout_figures
-from burnish.tasks.answer import Answer
-from burnish.tasks.rows import Decode, answers_to
+from burnish.tasks.response_view import ResponseView
+from burnish.tasks.response_views import Decode, response_views
 from burnish.tasks.verdict import Verdict, count_failures
 from burnish.types import Group
 
-Judging = Callable[[Sequence[Sequence[Answer]]], list[list[Verdict]]]
+GradeResponses = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]
 """A `tasks.judge.Judge`, or anything that is called like one."""
-Annotate = Callable[[Sequence[Group]], Sequence[Group]]
+FillStreams = Callable[[Sequence[Group]], Sequence[Group]]
 """Gives responses log-probabilities of the reference, or of the trainer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Asked:
+class RolloutPrompt:
     """A prompt that is to be learned by trying."""
 
     tokens: torch.Tensor
@@ -54,13 +54,13 @@ class Asked:
 class RolloutSource:
     """Steps of groups with advantages, written when they are needed."""
 
-    prompts: Sequence[Asked]
+    prompts: Sequence[RolloutPrompt]
     """At least one."""
     sampler: Sampler
-    judge: Judging
+    judge: GradeResponses
     decode: Decode
     """Tokens of a response → the text that rewards see, without the tokens that end it."""
-    rule: Rule
+    rule: CreditRule
     params: SamplingParams
     settings: RolloutSettings
     seed: int
@@ -68,24 +68,24 @@ class RolloutSource:
     max_steps: int | None = None
     """Steps instead of epochs; None: as many as the epochs take if no group is replaced."""
     curriculum: bool = False
-    annotate: Annotate | None = None
+    annotate: FillStreams | None = None
     """Called before credit; None: neither credit nor loss needs more than the sampler reported."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of the rewards that count, by the names of their parts; needed where the rule normalises them first."""
-    newest: list[Tried] = field(default_factory=list)
+    newest: list[GradedGroup] = field(default_factory=list)
     """Everything that was tried for the newest batch."""
 
     def __post_init__(self) -> None:
         assert len(self.prompts) > 0, "there is something to try"
         wanted = max(1, round(self.epochs * len(self.prompts)))
         self._num_steps = self.max_steps or math.ceil(wanted / self.settings.groups_per_step)
-        self._draws = Draws(len(self.prompts), self.seed, self.curriculum)
+        self._draws = PromptOrder(len(self.prompts), self.seed, self.curriculum)
         replay = self.settings.replay
-        self._buffer = None if replay is None else Buffer(replay, self.seed)
+        self._buffer = None if replay is None else ReplayBuffer(replay, self.seed)
         self._step = 0
         self._pending: deque[tuple[Group, ...]] = deque()
         self._figures: dict[str, float] = {}
-        self._samples: list[Rollout] = []
+        self._samples: list[RolloutSample] = []
 
     @property
     def num_steps(self) -> int:
@@ -119,7 +119,7 @@ class RolloutSource:
         return self._figures
 
     @property
-    def samples(self) -> Sequence[Rollout]:
+    def samples(self) -> Sequence[RolloutSample]:
         """Some responses of the newest step, where they are due."""
         return self._samples
 
@@ -141,7 +141,7 @@ class RolloutSource:
         updates = min(settings.updates_per_batch, self._num_steps - self._step)
         again = [] if self._buffer is None else self._buffer.draw(settings.groups_per_step * updates, self._step)
         wanted = settings.groups_per_step * updates - len(again)
-        kept: list[Tried] = []
+        kept: list[GradedGroup] = []
         self.newest, seconds = [], [0.0, 0.0]
         while len(kept) < wanted and len(self.newest) < settings.max_resamples * wanted:
             tried = self._try(wanted - len(kept), seconds)
@@ -150,21 +150,21 @@ class RolloutSource:
         # A batch in which nothing teaches anything is still a step: its gradient is that of what else the loss has.
         lessons = self._lessons(kept or self.newest[: settings.groups_per_step])
         learned = [group for lesson in lessons for group in lesson]
-        self._figures = rollout_figures(self.newest, len(kept), seconds, learned)
+        self._figures = rollout_metrics(self.newest, len(kept), seconds, learned)
         if self._buffer is not None:
             ages = [float(self._step - step) for step, _ in again]
             self._figures |= {"replayed": float(len(again)), "replayed_age": mean(ages)}
             self._buffer.add(self._step, lessons if kept else [])
         every = settings.log_samples_every
         if self._step // every != (self._step - settings.updates_per_batch) // every:
-            self._samples = shown(self.newest, learned, self.weights, self.rule.reward_combination)
+            self._samples = rollout_samples(self.newest, learned, self.weights, self.rule.reward_combination)
         size = math.ceil(len(lessons) / updates)
         starts = range(0, len(lessons), size)
         for number, start in enumerate(starts):
             older = [lesson for _, lesson in again[number :: len(starts)]]
             yield tuple(group for lesson in [*lessons[start : start + size], *older] for group in lesson)
 
-    def _lessons(self, chosen: Sequence[Tried]) -> list[Lesson]:
+    def _lessons(self, chosen: Sequence[GradedGroup]) -> list[TrainingItem]:
         """What is learned of the prompts.
 
         Raises:
@@ -172,29 +172,29 @@ class RolloutSource:
         """
         groups = [each.group for each in chosen]
         groups = groups if self.annotate is None else list(self.annotate(groups))
-        lessons = self.rule.lessons(groups, [self._worth(each) for each in chosen])
+        lessons = self.rule.assign(groups, [self._worth(each) for each in chosen])
         if not lessons:
             raise _unjudged(self.newest)
         if not self.settings.mask_truncated:
             return lessons
         return [tuple(_without_cut(group) for group in lesson) for lesson in lessons]
 
-    def _worth(self, tried: Tried) -> torch.Tensor:
+    def _worth(self, tried: GradedGroup) -> torch.Tensor:
         """[n] float64, what responses are worth; nan: not judged."""
         if self.rule.reward_combination == "sum":
             return tried.worth
         weights = torch.tensor(list(self.weights.values()), dtype=torch.float64)
         return combined([tried.outcomes(list(self.weights))], weights, self.rule.reward_combination)[0]
 
-    def _teaches(self, tried: Tried) -> bool:
+    def _teaches(self, tried: GradedGroup) -> bool:
         if self.settings.mask_truncated and all(response.finish == "length" for response in tried.group.responses):
             return False
         if not self.settings.drops:
             return bool(tried.rewards)
         worth = self._worth(tried)
-        return not without_signal(worth[~worth.isnan()].tolist())
+        return not zero_variance(worth[~worth.isnan()].tolist())
 
-    def _try(self, count: int, seconds: list[float]) -> list[Tried]:
+    def _try(self, count: int, seconds: list[float]) -> list[GradedGroup]:
         """Writes to the next prompts and has it judged; adds the seconds of both."""
         first, began = self._draws.position, time.perf_counter()
         rows = self._draws.take(count)
@@ -211,17 +211,19 @@ class RolloutSource:
                 )
         return tried
 
-    def _judged(self, rows: Sequence[int], groups: Sequence[Group]) -> list[Tried]:
+    def _judged(self, rows: Sequence[int], groups: Sequence[Group]) -> list[GradedGroup]:
         tasks = [self.prompts[row].task for row in rows]
-        answers = [answers_to(task, group, self.decode) for task, group in zip(tasks, groups, strict=True)]
+        answers = [response_views(task, group, self.decode) for task, group in zip(tasks, groups, strict=True)]
         judged = self.judge(answers)
         return [
-            Tried(row, task, _rewarded(group, verdicts), tuple(answer.written for answer in said), tuple(verdicts))
+            GradedGroup(
+                row, task, _rewarded(group, verdicts), tuple(answer.written for answer in said), tuple(verdicts)
+            )
             for row, task, group, said, verdicts in zip(rows, tasks, groups, answers, judged, strict=True)
         ]
 
 
-def _unjudged(tried: Sequence[Tried]) -> RunError:
+def _unjudged(tried: Sequence[GradedGroup]) -> RunError:
     failures = count_failures(verdict for each in tried for verdict in each.verdicts)
     seen = ", ".join(f"{part}: {kind} {count} times" for (part, kind), count in failures.most_common(3))
     return RunError(

@@ -17,7 +17,7 @@ from burnish.types import Group
 
 
 @runtime_checkable
-class Settles(Protocol):
+class Validates(Protocol):
     """Rows that may not all have been looked at yet."""
 
     def settle(self) -> None:
@@ -99,7 +99,7 @@ class RowSource:
         return order
 
     def settle(self) -> None:
-        if isinstance(self.rows, Settles):
+        if isinstance(self.rows, Validates):
             self.rows.settle()
 
     def state(self) -> dict[str, int]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Replaying:
-    """How much is learned again. Example: ``Replaying(groups=256, fraction=0.25)``."""
+class ReplayRule:
+    """How much is learned again. Example: ``ReplayRule(groups=256, fraction=0.25)``."""
 
     groups: int
     """Lessons that are kept, the newest ones."""
@@ -40,5 +40,5 @@ class RolloutSettings:
     """Steps between those whose responses are shown."""
     mask_truncated: bool = False
     """Whether responses that reached the limit of tokens are compared, and not learned from."""
-    replay: Replaying | None = None
+    replay: ReplayRule | None = None
     """How much is learned from again; None: nothing."""

@@ -1,4 +1,4 @@
-"""A stage of a recipe, put together: the policy, the method with its source and loss, the optimiser, the rhythm.
+"""A stage of a recipe, put together: the policy, the method with its source and loss, the optimiser, the cadence.
 
 Between `inputs` (the data, opened) and `run` (which runs the stages in their order).
 """
@@ -12,11 +12,14 @@ from typing import Any, TypedDict
 
 import torch
 
+from burnish.cadence import Cadence
+from burnish.dry_run import costliest
+from burnish.early_stopping import EarlyStopping
 from burnish.errors import RecipeError
-from burnish.evaluate.examiner import Examiner
-from burnish.evaluate.judgements import ScoresExam, StepsExam, right_above
-from burnish.evaluate.pairs import PairExam
-from burnish.evaluate.rewards import RewardExam
+from burnish.evaluate.evaluator import Evaluator
+from burnish.evaluate.preference_eval import PreferenceEval
+from burnish.evaluate.reward_model_eval import RewardModelEval
+from burnish.evaluate.scores_and_steps import ScoresEval, StepsEval, right_above
 from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
@@ -29,30 +32,27 @@ from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.methods import prefer, reward, sft
 from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe
-from burnish.rehearsal import costliest
-from burnish.rhythm import Rhythm
 from burnish.settings.loss_options import user_options
-from burnish.settings.stage import Training
-from burnish.sources.judged import JudgedAt, judged_at_end, judged_at_steps
-from burnish.stages.policy import open_policy
-from burnish.stages.prefer.settings import Prefer
-from burnish.stages.reference import compared
-from burnish.stages.reward.settings import Reward
-from burnish.stages.rl.build import Parts, learning_of, longest_tried, trying
-from burnish.stages.rl.data import Practice
-from burnish.stages.rl.settings import Rl
-from burnish.stages.sft.settings import Sft
-from burnish.stages.supervised_data import Inputs
+from burnish.settings.stage import StageSettings
+from burnish.sources.value_targets import JudgedAt, value_target_at_end, value_targets_at_steps
+from burnish.stages.open_policy import open_policy
+from burnish.stages.prefer.settings import PreferSettings
+from burnish.stages.reference import with_reference
+from burnish.stages.reward.settings import RewardModelSettings
+from burnish.stages.rl.build import StageParts, build_rl, learning_of, longest_prompts
+from burnish.stages.rl.data import RLData
+from burnish.stages.rl.settings import RlSettings
+from burnish.stages.sft.settings import SftSettings
+from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.updating import optimizer_of
-from burnish.stages.user_loss import loss_identity, own_loss
+from burnish.stages.user_loss import loss_identity, user_loss
 from burnish.step import Trainer
-from burnish.stopping import Stopping
 from burnish.types import Group, Response, Score
 
 
-def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
+def assemble(recipe: Recipe, inputs: SupervisedData | RLData, name: str) -> Stage:
     """The stage called ``name``, ready to run.
 
     Raises:
@@ -60,10 +60,10 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
     """
     settings = inputs.opener.stage
     policy = open_policy(inputs.opener)
-    parts = trying(inputs, policy) if isinstance(inputs, Practice) else _answered(recipe, settings, inputs, policy)
+    parts = build_rl(inputs, policy) if isinstance(inputs, RLData) else _answered(recipe, settings, inputs, policy)
     method = parts.method
     steps = method.source.num_steps
-    rhythm = Rhythm(
+    cadence = Cadence(
         checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
         keep_last=settings.checkpoints.keep_last,
         log_every=settings.log_every,
@@ -77,11 +77,11 @@ def assemble(recipe: Recipe, inputs: Inputs | Practice, name: str) -> Stage:
         source=method.source,
         loss=method.loss,
         schedule=settings.schedule_of(steps),
-        rhythm=rhythm,
+        cadence=cadence,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
-        examiners=parts.examiners,
+        evaluators=parts.evaluators,
         rehearsal=_rehearsal(inputs) if settings.has_dry_run(policy.device.type) else (),
-        stopping=Stopping(settings.stop_rule),
+        stopping=EarlyStopping(settings.stop_rule),
         facts={
             **inputs.facts,
             **parts.facts,
@@ -102,7 +102,7 @@ class _Draws(TypedDict):
     epoch_rows: int | None
 
 
-def _draws(inputs: Inputs) -> _Draws:
+def _draws(inputs: SupervisedData) -> _Draws:
     settings = inputs.opener.stage
     return {
         "sequences_per_step": settings.draws_per_step,
@@ -113,20 +113,20 @@ def _draws(inputs: Inputs) -> _Draws:
     }
 
 
-def _answered(recipe: Recipe, settings: Training, inputs: Inputs, policy: Policy) -> Parts:
-    if isinstance(settings, Prefer):
+def _answered(recipe: Recipe, settings: StageSettings, inputs: SupervisedData, policy: Model) -> StageParts:
+    if isinstance(settings, PreferSettings):
         return _preferring(recipe, settings, inputs, policy)
-    return _judging(settings, inputs, policy) if isinstance(settings, Reward) else _sft(inputs, policy)
+    return _judging(settings, inputs, policy) if isinstance(settings, RewardModelSettings) else _sft(inputs, policy)
 
 
-def _sft(inputs: Inputs, policy: Policy) -> Parts:
+def _sft(inputs: SupervisedData, policy: Model) -> StageParts:
     method = sft(inputs.feed, loss=loss_of(inputs.opener.stage), **_draws(inputs))
     held_out, budget = inputs.held_out, inputs.tokens_per_microbatch
-    return Parts(method, held_out.examiners(policy, method.loss, budget) if held_out else ())
+    return StageParts(method, held_out.evaluators(policy, method.loss, budget) if held_out else ())
 
 
-def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> Parts:
-    what, budget = compared(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
+def _preferring(recipe: Recipe, settings: PreferSettings, inputs: SupervisedData, policy: Model) -> StageParts:
+    what, budget = with_reference(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
     method = prefer(
         what.rows,
         loss_of(settings),
@@ -135,36 +135,36 @@ def _preferring(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy
         max_length=inputs.opener.reader.max_length,
         **_draws(inputs),
     )
-    examiners: list[Examiner] = []
+    evaluators: list[Evaluator] = []
     if inputs.held_out is not None:
-        examiners += inputs.held_out.examiners(policy, method.loss, budget, what.held_out)
+        evaluators += inputs.held_out.evaluators(policy, method.loss, budget, what.held_out)
         tags = inputs.held_out.tags
         # Mismatched pairs, which are measured beside the rows, have no tags.
         tags += [[] for _ in range(len(what.held_out) - len(tags))] if tags else []
-        examiners.append(PairExam(what.held_out, reward_of(settings, method.loss), budget, tags))
-    return Parts(method, examiners, {"the reference": what.fact}, what.notes)
+        evaluators.append(PreferenceEval(what.held_out, reward_of(settings, method.loss), budget, tags))
+    return StageParts(method, evaluators, {"the reference": what.fact}, what.notes)
 
 
-def _judging(settings: Reward, inputs: Inputs, policy: Policy) -> Parts:
+def _judging(settings: RewardModelSettings, inputs: SupervisedData, policy: Model) -> StageParts:
     judged_at = _judged_at(settings)
     method = reward(inputs.feed, loss_of(settings), judged_at=judged_at, **_draws(inputs))
     if inputs.held_out is None:
-        return Parts(method, ())
+        return StageParts(method, ())
     rows, budget = [judged_at(group) for group in inputs.held_out.groups], inputs.tokens_per_microbatch
-    measured = inputs.held_out.examiners(policy, method.loss, budget, rows)
-    exam: Examiner = RewardExam(rows, budget, inputs.held_out.tags)
+    measured = inputs.held_out.evaluators(policy, method.loss, budget, rows)
+    exam: Evaluator = RewardModelEval(rows, budget, inputs.held_out.tags)
     if settings.scores is not None:
-        exam = ScoresExam(rows, settings.scores, budget)
+        exam = ScoresEval(rows, settings.scores, budget)
     elif settings.comparison == "steps":
-        exam = StepsExam(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
-    return Parts(method, [*measured, exam])
+        exam = StepsEval(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
+    return StageParts(method, [*measured, exam])
 
 
-def _judged_at(settings: Reward) -> JudgedAt:
-    return judged_at_steps if settings.comparison == "steps" else judged_at_end
+def _judged_at(settings: RewardModelSettings) -> JudgedAt:
+    return value_targets_at_steps if settings.comparison == "steps" else value_target_at_end
 
 
-def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
+def reward_of(settings: PreferSettings, loss: Loss) -> ImplicitReward:
     """What a response is worth to the policy: as the loss takes it; of a loss that says nothing of it, the log-ratio to
     the reference, or without one the mean log-probability of a token."""
     if isinstance(loss, WeightedSum):
@@ -174,38 +174,38 @@ def reward_of(settings: Prefer, loss: Loss) -> ImplicitReward:
     return LogRatio() if settings.has_reference else LogProb(1.0, per_token=True)
 
 
-def loss_of(settings: Training) -> Loss:
+def loss_of(settings: StageSettings) -> Loss:
     """What the stage minimises.
 
     Raises:
         RecipeError: a loss of the user's own cannot be used.
     """
-    if isinstance(settings, Rl):
+    if isinstance(settings, RlSettings):
         return learning_of(settings).loss
-    if isinstance(settings, Prefer):
+    if isinstance(settings, PreferSettings):
         own = settings.is_own
         options = user_options(settings.loss_options)
-        return _own(str(settings.loss), options, judges=False) if own else built(settings.preference)
-    if isinstance(settings, Reward):
+        return _own(str(settings.loss), options, is_reward_model=False) if own else built(settings.preference)
+    if isinstance(settings, RewardModelSettings):
         if settings.is_own:
-            return _own(settings.loss, user_options(settings.loss_options), judges=True)
+            return _own(settings.loss, user_options(settings.loss_options), is_reward_model=True)
         return REWARD_LOSSES[settings.loss](**settings.used_options)
-    assert isinstance(settings, Sft), "there are four methods"
+    assert isinstance(settings, SftSettings), "there are four methods"
     if settings.loss != "cross_entropy":
-        return _own(settings.loss, user_options(settings.loss_options), judges=False)
+        return _own(settings.loss, user_options(settings.loss_options), is_reward_model=False)
     return CrossEntropy(**dict(settings.loss_options))
 
 
-def _own(name: str, options: Mapping[str, Any], *, judges: bool) -> Loss:
+def _own(name: str, options: Mapping[str, Any], *, is_reward_model: bool) -> Loss:
     """A loss of the user's own, which asks for what the model has."""
-    loss = own_loss(name, options)
-    if judges and set(loss.needs) != {Score.VALUE}:
+    loss = user_loss(name, options)
+    if is_reward_model and set(loss.needs) != {Score.VALUE}:
         raise RecipeError(
             given=f"loss: {name}, which needs {', '.join(loss.needs)}",
             rule="a reward model gives values, and no log-probabilities",
             remedy="give it the attribute needs = [Score.VALUE] (burnish.types)",
         )
-    if not judges and Score.VALUE in loss.needs:
+    if not is_reward_model and Score.VALUE in loss.needs:
         raise RecipeError(
             given=f"loss: {name}, which needs {Score.VALUE}",
             rule="values come from the head of a reward model; a language model has none",
@@ -214,20 +214,20 @@ def _own(name: str, options: Mapping[str, Any], *, judges: bool) -> Loss:
     return loss
 
 
-def noise_of(recipe: Recipe, settings: Training) -> Neftune | None:
+def noise_of(recipe: Recipe, settings: StageSettings) -> Neftune | None:
     """The noise on embeddings that the stage trains with; a method of groups of several responses has none."""
-    if not isinstance(settings, Sft) or settings.neftune_alpha is None:
+    if not isinstance(settings, SftSettings) or settings.neftune_alpha is None:
         return None
     return Neftune(settings.neftune_alpha, recipe.seed)
 
 
-def _rehearsal(inputs: Inputs | Practice) -> list[Group]:
+def _rehearsal(inputs: SupervisedData | RLData) -> list[Group]:
     """The groups of the costliest microbatch, with streams as if a reference had scored them."""
-    if isinstance(inputs, Practice):
-        return longest_tried(inputs)
+    if isinstance(inputs, RLData):
+        return longest_prompts(inputs)
     most = inputs.opener.stage.draws_per_step
     groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
-    if isinstance(inputs.opener.stage, Reward):
+    if isinstance(inputs.opener.stage, RewardModelSettings):
         return [_judged_at(inputs.opener.stage)(group) for group in groups]
     return [replace(group, responses=tuple(map(_as_if_scored, group.responses))) for group in groups]
 

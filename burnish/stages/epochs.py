@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from burnish.data.prepare import Prepared
+from burnish.data.dataset import TokenizedDataset
 
 
 def epoch_line(draws: int, what: str, per_step: int, usable: str = "") -> str:
@@ -37,7 +37,7 @@ def usable_clause(usable: int, rows: int, left_out: Sequence[str]) -> str:
     return f"{usable:,} of {rows:,} rows are usable ({', '.join(left_out)} are left out); "
 
 
-def usable_of(prepared: Prepared) -> str:
+def usable_of(prepared: TokenizedDataset) -> str:
     """`usable_clause` of a set."""
     report = prepared.report
     left_out = [f"{dropped.count:,} {dropped.reason}" for dropped in report.dropped]
@@ -45,7 +45,7 @@ def usable_of(prepared: Prepared) -> str:
     return usable_clause(report.usable, report.rows, left_out)
 
 
-def share_lines(prepared: Prepared) -> Iterator[str]:
+def share_lines(prepared: TokenizedDataset) -> Iterator[str]:
     """What each source of a mixture has of an epoch. Example: ``sums: 80 of 200 rows are usable, 40% of an epoch``."""
     origin, usable = prepared.origin, set(prepared.picked.group_rows.tolist())
     names = [origin.source_of(row) for row in range(len(origin))]

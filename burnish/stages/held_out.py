@@ -1,6 +1,6 @@
 """What a stage is measured on: its held-out rows, and some questions of them that are answered at every evaluation.
 
-Part of `inputs`, opened before the model is loaded; `assemble` makes the loop's examiners of it.
+Part of `inputs`, opened before the model is loaded; `assemble` makes the loop's evaluators of it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Self
 
 import numpy as np
 
-from burnish.data.gate import Gate, tags_of
-from burnish.data.maker import Maker
-from burnish.data.prepare import Prepared
+from burnish.data.dataset import TokenizedDataset
+from burnish.data.filters import PreferenceFilters, tags_of
+from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import DataError
 from burnish.evaluate.accuracy import Question, questions, require_comparable
-from burnish.evaluate.exam import Exam
-from burnish.evaluate.examiner import Examiner
+from burnish.evaluate.evaluator import Evaluator
+from burnish.evaluate.generation_eval import GenerationEval
 from burnish.evaluate.held_out import HeldOutLoss
 from burnish.losses.base import Loss
-from burnish.model.ends import ends_of_answers
-from burnish.model.policy import Policy
-from burnish.settings.stage import FromAnswers
-from burnish.stages.reader import Opened, Reader
+from burnish.model.policy import Model
+from burnish.model.stop_tokens import stop_tokens_of
+from burnish.settings.stage import SupervisedSettings
+from burnish.stages.reader import OpenedData, Reader
 from burnish.types import Group
 
 MAX_NEW_TOKENS = 128
@@ -34,17 +34,17 @@ MAX_NEW_TOKENS = 128
 class HeldOut:
     """Held-out rows, ready to measure on."""
 
-    settings: FromAnswers
-    opened: Opened
-    groups: Prepared
+    settings: SupervisedSettings
+    opened: OpenedData
+    groups: TokenizedDataset
     """All groups: what the loss is measured on."""
     asked: tuple[Question, ...]
     """In the order of their rows; empty: none is asked."""
-    gate: Gate | None = None
+    gate: PreferenceFilters | None = None
     """What was found among comparisons; None: there are none."""
 
     @classmethod
-    def of(cls, settings: FromAnswers, reader: Reader, told: Callable[[int, int], None]) -> Self | None:
+    def of(cls, settings: SupervisedSettings, reader: Reader, told: Callable[[int, int], None]) -> Self | None:
         """None: the stage has no held-out rows.
 
         Args:
@@ -69,9 +69,9 @@ class HeldOut:
         found = [tags_of(rows[row].get("tags")) for row in self.groups.picked.group_rows.tolist()]
         return found if any(found) else []
 
-    def examiners(
-        self, policy: Policy, loss: Loss, budget: int, rows: Sequence[Group] | None = None
-    ) -> Sequence[Examiner]:
+    def evaluators(
+        self, policy: Model, loss: Loss, budget: int, rows: Sequence[Group] | None = None
+    ) -> Sequence[Evaluator]:
         """The loss, in microbatches of so many tokens, and the questions, for the model that answers them.
 
         Args:
@@ -85,16 +85,18 @@ class HeldOut:
             return (measured,)
         template = self.opened.preparation.maker.writer.template
         generation, learned = policy.causal_lm.generation_config, self.groups.report.end_tokens
-        exam = Exam(
+        exam = GenerationEval(
             questions=self.asked,
             match=self.settings.evaluation.match or "exact",
             max_new_tokens=self.settings.evaluation.max_new_tokens or MAX_NEW_TOKENS,
-            end_tokens=ends_of_answers(generation, policy.tokenizer, template, learned),
+            end_tokens=stop_tokens_of(generation, policy.tokenizer, template, learned),
         )
         return measured, exam
 
 
-def _asked(settings: FromAnswers, reader: Reader, opened: Opened, groups: Prepared) -> tuple[Question, ...]:
+def _asked(
+    settings: SupervisedSettings, reader: Reader, opened: OpenedData, groups: TokenizedDataset
+) -> tuple[Question, ...]:
     """The questions of a stage that asks some: of its held-out rows that can be used, or of the set that it names."""
     maker, rows = opened.preparation.maker, sorted(set(groups.picked.rows.tolist()))
     if settings.evaluation.prompts_data is not None:
@@ -107,7 +109,7 @@ def _asked(settings: FromAnswers, reader: Reader, opened: Opened, groups: Prepar
     return asked
 
 
-def _drawn(maker: Maker, order: Sequence[int], count: int) -> tuple[Question, ...]:
+def _drawn(maker: SampleBuilder, order: Sequence[int], count: int) -> tuple[Question, ...]:
     """The questions of the first rows in that order that ask something, at most so many, in the order of the rows."""
     found: list[Question] = []
     if maker.format.documents:  # they ask nothing, and there may be many

@@ -12,15 +12,15 @@ from typing import Self
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from burnish.data.gate import Gate, inspect
+from burnish.data.dataset import DatasetSpec
+from burnish.data.filters import PreferenceFilters, apply_filters
 from burnish.data.mixture import Data, open_data
-from burnish.data.prepare import Preparation
 from burnish.data.rows import Indices
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.load import default_device, max_positions
-from burnish.settings.data import Source, sources
-from burnish.settings.reading import Reading
+from burnish.settings.data import DatasetSettings, sources
+from burnish.settings.data_settings import DataSettings
 from burnish.sources.rows import epoch_order
 
 TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 4096}
@@ -30,11 +30,11 @@ tokens cost time, on a GPU most of all (not measured there)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Opened:
+class OpenedData:
     """Rows, and what makes groups of them."""
 
     data: Data
-    preparation: Preparation
+    preparation: DatasetSpec
     max_positions: int
     """The longest sequence of the model."""
 
@@ -42,11 +42,11 @@ class Opened:
         """Each source for people."""
         return self.data.lines()
 
-    def drawn(self, draws: int, seed: int) -> Preparation:
+    def drawn(self, draws: int, seed: int) -> DatasetSpec:
         """Only the rows that are drawn in a run that ends within its first epoch, in the order of that epoch."""
         return self.picked(epoch_order(seed, 0, len(self.data.rows))[:draws]).preparation
 
-    def picked(self, rows: Indices) -> Opened:
+    def picked(self, rows: Indices) -> OpenedData:
         """Only the rows of these indices, in this order."""
         data = replace(self.data, rows=self.data.rows.pick(rows))
         maker = replace(self.preparation.maker, rows=data.rows)
@@ -57,7 +57,7 @@ class Opened:
 class Reader:
     """Reads rows for one model."""
 
-    reading: Reading
+    reading: DataSettings
     model: str
     """As messages name it: a hub name or a folder."""
     tokenizer: PreTrainedTokenizerBase
@@ -69,7 +69,7 @@ class Reader:
 
     @classmethod
     def of(
-        cls, reading: Reading, model: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, seed: int
+        cls, reading: DataSettings, model: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> Self:
         """A reader for the model of that name and configuration."""
         template = choose_template(tokenizer, reading.chat_template)
@@ -96,7 +96,7 @@ class Reader:
             )
         return longest
 
-    def open(self, data: str | Source | Sequence[str | Source]) -> Opened:
+    def open(self, data: str | DatasetSettings | Sequence[str | DatasetSettings]) -> OpenedData:
         """The rows that `data` names, ready to be made into groups."""
         reading = self.reading
         named = sources(
@@ -107,7 +107,7 @@ class Reader:
             scores=reading.score_names,
         )
         opened = open_data(named, seed=self.seed, stage=reading.serves)
-        preparation = Preparation.of(
+        preparation = DatasetSpec.of(
             opened.rows,
             self.tokenizer,
             self.template,
@@ -120,9 +120,11 @@ class Reader:
             max_invalid_fraction=reading.max_invalid_fraction,
             comparison=reading.comparison,
         )
-        return Opened(opened, preparation, self.max_positions)
+        return OpenedData(opened, preparation, self.max_positions)
 
-    def gate(self, opened: Opened, held_out: Gate | None = None) -> tuple[Opened, Gate | None]:
+    def gate(
+        self, opened: OpenedData, held_out: PreferenceFilters | None = None
+    ) -> tuple[OpenedData, PreferenceFilters | None]:
         """The rows to learn from that pass the gate, and what it found; None: the stage has none.
 
         Args:
@@ -133,13 +135,13 @@ class Reader:
             DataError: something was found whose rule is to stop.
         """
         rules = self.reading.gate_rules
-        return (opened, None) if rules is None else _passed(opened, inspect(opened.data, rules, held_out))
+        return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules, held_out))
 
-    def gate_measured(self, opened: Opened) -> tuple[Opened, Gate | None]:
+    def gate_measured(self, opened: OpenedData) -> tuple[OpenedData, PreferenceFilters | None]:
         """As `gate`, of rows that are measured."""
         rules = self.reading.gate_rules
-        return (opened, None) if rules is None else _passed(opened, inspect(opened.data, rules.of_measured()))
+        return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules.of_measured()))
 
 
-def _passed(opened: Opened, gate: Gate) -> tuple[Opened, Gate]:
+def _passed(opened: OpenedData, gate: PreferenceFilters) -> tuple[OpenedData, PreferenceFilters]:
     return (opened.picked(gate.passed) if len(gate.passed) < gate.num_rows else opened), gate

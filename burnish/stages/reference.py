@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 from burnish.errors import ModelError
 from burnish.methods import Annotating
-from burnish.model.earlier import EarlierPolicy
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.load import load_policy
-from burnish.model.open import model_named
-from burnish.model.policy import Policy
+from burnish.model.open import resolve_model
+from burnish.model.policy import Model
+from burnish.model.snapshot import Snapshot
 from burnish.recipe.recipe import Recipe
-from burnish.sources.annotate import FollowingGroups, FrozenPolicy, Moves, PresentPolicy, annotate_blocks
-from burnish.sources.mismatch import mismatched
-from burnish.sources.reference import ReferenceRows, Rows, computed, identity, stored
-from burnish.stages.policy import device_of
-from burnish.stages.prefer.settings import Prefer
-from burnish.stages.supervised_data import Inputs
+from burnish.sources.annotate import FrozenScorer, LiveScorer, ReferenceSync, SyncedGroups, annotate_blocks
+from burnish.sources.mismatched_pairs import mismatched
+from burnish.sources.precomputed_reference import ReferenceRows, Rows, computed, identity, stored
+from burnish.stages.open_policy import device_of
+from burnish.stages.prefer.settings import PreferSettings
+from burnish.stages.supervised_data import SupervisedData
 from burnish.types import Group
-from burnish.watch.count import count_on_terminal
+from burnish.watch.counter import count_on_terminal
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Compared:
+class ReferencedData:
     """What a stage learns from and is measured on, with what its loss compares them with."""
 
     rows: Rows
@@ -42,7 +42,7 @@ class Compared:
     """For people: where it comes from."""
 
 
-def compared(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -> Compared:
+def with_reference(recipe: Recipe, settings: PreferSettings, inputs: SupervisedData, policy: Model) -> ReferencedData:
     """Annotates the rows of a stage, or says who will.
 
     Raises:
@@ -53,7 +53,7 @@ def compared(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -
     if settings.measures_mismatches:
         measured += mismatched(measured, seed=recipe.seed, step=0, max_length=inputs.opener.reader.max_length)
     if not settings.has_reference:
-        return Compared(inputs.feed, None, measured, "", ())
+        return ReferencedData(inputs.feed, None, measured, "", ())
     model = policy if settings.reference_model is None else other_model(recipe, settings.reference_model, policy)
     budget = inputs.tokens_per_microbatch
     if settings.reference_rule == "online":
@@ -62,23 +62,28 @@ def compared(recipe: Recipe, settings: Prefer, inputs: Inputs, policy: Policy) -
 
 
 def _step_by_step(
-    settings: Prefer, rows: Rows, model: Policy, policy: Policy, measured: Sequence[Group], budget: int
-) -> Compared:
+    settings: PreferSettings, rows: Rows, model: Model, policy: Model, measured: Sequence[Group], budget: int
+) -> ReferencedData:
     fact = whole_fingerprint(model)
     if model is not policy:
-        asked = PresentPolicy(model)
-        return Compared(rows, Annotating(asked, budget), _annotated(measured, asked, budget), fact, ())
-    frozen = FrozenPolicy(EarlierPolicy(policy))
+        asked = LiveScorer(model)
+        return ReferencedData(rows, Annotating(asked, budget), _annotated(measured, asked, budget), fact, ())
+    frozen = FrozenScorer(Snapshot(policy))
     if settings.reference_sync_steps is None:
-        return Compared(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fact, ())
-    moves = Moves(settings.reference_sync_steps, settings.reference_sync_alpha)
-    following = FollowingGroups(measured, frozen, budget)
-    return Compared(rows, Annotating(frozen, budget, moves), following, fact, ())
+        return ReferencedData(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fact, ())
+    moves = ReferenceSync(settings.reference_sync_steps, settings.reference_sync_alpha)
+    following = SyncedGroups(measured, frozen, budget)
+    return ReferencedData(rows, Annotating(frozen, budget, moves), following, fact, ())
 
 
 def _beforehand(
-    settings: Prefer, inputs: Inputs, model: Policy, policy: Policy, measured: Sequence[Group], budget: int
-) -> Compared:
+    settings: PreferSettings,
+    inputs: SupervisedData,
+    model: Model,
+    policy: Model,
+    measured: Sequence[Group],
+    budget: int,
+) -> ReferencedData:
     """Mismatched pairs differ from step to step, so they still need somebody who annotates them."""
     prepared = inputs.feed.whole()
     fact = identity(model, inputs.feed.preparation.identity)
@@ -88,23 +93,23 @@ def _beforehand(
     else:
         values, note = computed(model, prepared.draws, told), "the reference is computed once"
     rows = ReferenceRows(inputs.feed, values)
-    present = PresentPolicy(model)
-    later = present if model is not policy else FrozenPolicy(EarlierPolicy(policy))
+    present = LiveScorer(model)
+    later = present if model is not policy else FrozenScorer(Snapshot(policy))
     annotating = Annotating(later, budget) if settings.measures_mismatches else None
-    return Compared(rows, annotating, _annotated(measured, present, budget), fact, (note,))
+    return ReferencedData(rows, annotating, _annotated(measured, present, budget), fact, (note,))
 
 
-def _annotated(groups: Sequence[Group], reference: PresentPolicy | FrozenPolicy, budget: int) -> list[Group]:
+def _annotated(groups: Sequence[Group], reference: LiveScorer | FrozenScorer, budget: int) -> list[Group]:
     return [group for block in annotate_blocks(groups, reference, budget) for group in block]
 
 
-def other_model(recipe: Recipe, name: str, policy: Policy) -> Policy:
+def other_model(recipe: Recipe, name: str, policy: Model) -> Model:
     """A model that only gives log-probabilities of the policy's tokens.
 
     Raises:
         ModelError: it cannot be loaded, or its tokenizer is another one.
     """
-    model = load_policy(model_named(name), dtype=recipe.dtype, device=device_of(recipe))
+    model = load_policy(resolve_model(name), dtype=recipe.dtype, device=device_of(recipe))
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
     if model.tokenizer.get_vocab() != policy.tokenizer.get_vocab():

@@ -14,11 +14,11 @@ from burnish.errors import DataError, ModelError, RunError
 from burnish.recipe.read import stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.runs.stage_folder import StageFolder
-from burnish.stages.supervised_data import Opener
+from burnish.stages.supervised_data import StageContext
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class RunResult:
     """What a run leaves behind."""
 
     folder: Path
@@ -43,7 +43,7 @@ def require_same_data(recipe: Recipe, path: Path, summary: Mapping[str, Any]) ->
     Args:
         recipe: of the run.
         path: its folder.
-        summary: as `Finished.summary`.
+        summary: as `RunResult.summary`.
 
     Returns:
         Why the data could not be compared: a finished run needs neither them nor its model any more. "": they are the
@@ -57,7 +57,7 @@ def require_same_data(recipe: Recipe, path: Path, summary: Mapping[str, Any]) ->
     models = [None, *map(str, StageFolder.models_before(path.absolute(), names))]
     for number, (name, model) in enumerate(zip(names, models, strict=True)):
         try:
-            found = Opener.of(recipe, number, model).facts()
+            found = StageContext.of(recipe, number, model).facts()
         except (DataError, ModelError) as error:
             return error.given
         for kind, before in stages[name]["inputs"].items():

@@ -9,36 +9,36 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from burnish.early_stopping import put_in
 from burnish.errors import RecipeError
 from burnish.model.export import export
 from burnish.optim.settings import KINDS, OptimizerName
-from burnish.recipe.read import Origins, stage_names
+from burnish.recipe.read import ResolvedRecipe, stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.runs.durable import write_text
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
-from burnish.settings.stage import Training
+from burnish.settings.stage import StageSettings
 from burnish.stages.assemble import assemble, loss_of
-from burnish.stages.conditions import out_of_memory_explained, repeatable
-from burnish.stages.policy import device_of
-from burnish.stages.prefer.settings import Prefer
-from burnish.stages.result import Finished, require_same_data
-from burnish.stages.reward.settings import Reward
-from burnish.stages.rl.data import Practice
-from burnish.stages.rl.settings import Rl
-from burnish.stages.supervised_data import Inputs, Opener
+from burnish.stages.determinism import out_of_memory_explained, repeatable
+from burnish.stages.open_policy import device_of
+from burnish.stages.prefer.settings import PreferSettings
+from burnish.stages.result import RunResult, require_same_data
+from burnish.stages.reward.settings import RewardModelSettings
+from burnish.stages.rl.data import RLData
+from burnish.stages.rl.settings import RlSettings
+from burnish.stages.supervised_data import StageContext, SupervisedData
 from burnish.stages.updating import learning_rate
-from burnish.stopping import put_in
 from burnish.watch.environment import write_environment
 from burnish.watch.progress import open_progress
 from burnish.watch.report import refresh_report
 from burnish.watch.tracking import Tracking, require_installed
-from burnish.watch.watch import Listeners
+from burnish.watch.watch import Sinks
 
 
-def run(origins: Origins) -> Finished:
+def run(origins: ResolvedRecipe) -> RunResult:
     """Runs the recipe's stages, or goes on with them, or finds them finished.
 
     Each stage begins with the model that the one before it made.
@@ -53,12 +53,12 @@ def run(origins: Origins) -> Finished:
     require_installed(recipe.trackers)
     path = Path(recipe.output)
     if (done := RunFolder.finished_before(path, origins.identity())) is not None:
-        return Finished(path.absolute(), done, again=True, unread=require_same_data(recipe, path, done))
+        return RunResult(path.absolute(), done, again=True, unread=require_same_data(recipe, path, done))
     for stage in recipe.stages:
         loss_of(stage.settings)
     made = StageFolder.models_before(path.absolute(), stage_names(recipe))
     openers = _openers(recipe, made)
-    first = _opened(Opener.of(recipe, len(made), str(made[-1])) if made else openers[0])
+    first = _opened(StageContext.of(recipe, len(made), str(made[-1])) if made else openers[0])
     derived = _derived(recipe, openers)
     with (
         first.beside,
@@ -67,15 +67,15 @@ def run(origins: Origins) -> Finished:
         StopSignal() as stop,
     ):
         if (done := folder.finished) is not None:  # by another process, in this very moment
-            return Finished(folder.path, done, again=True)
+            return RunResult(folder.path, done, again=True)
         write_environment(folder.path, device_of(recipe))
         tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
-        listeners = Listeners(folder.path, folder.append_metrics, progress, tracking)
+        listeners = Sinks(folder.path, folder.append_metrics, progress, tracking)
         summary = _Running(recipe, folder, listeners, stop).stages(first)
         refresh_report(folder.path, "finished", progress.say)
         folder.mark_finished(summary)
         progress.say(f"finished: the model is in {folder.path / 'model'}")
-        return Finished(folder.path, summary, again=False)
+        return RunResult(folder.path, summary, again=False)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,10 +84,10 @@ class _Running:
 
     recipe: Recipe
     folder: RunFolder
-    listeners: Listeners
+    listeners: Sinks
     stop: StopSignal
 
-    def stages(self, first: Inputs | Practice) -> dict[str, JSON]:
+    def stages(self, first: SupervisedData | RLData) -> dict[str, JSON]:
         """Runs what is left of the stages, of which the first one's data are open; returns the summary of all."""
         names, model = stage_names(self.recipe), self.recipe.model
         begin: Mapping[str, int] = {}
@@ -99,7 +99,7 @@ class _Running:
             if place.finished is None:
                 self._say(f"stage {name}")
                 is_first = first.opener.stage is self.recipe.stages[number].settings
-                inputs = first if is_first else _opened(Opener.of(self.recipe, number, model))
+                inputs = first if is_first else _opened(StageContext.of(self.recipe, number, model))
                 summaries[name] = self._stage(name, inputs, place)
                 if not place.is_last:
                     place.mark_finished(summaries[name])
@@ -107,7 +107,7 @@ class _Running:
                 summaries[name], model, begin = done.summary, str(place.model), done.offsets
         return {"stages": summaries}
 
-    def _stage(self, name: str, inputs: Inputs | Practice, place: StageFolder) -> dict[str, JSON]:
+    def _stage(self, name: str, inputs: SupervisedData | RLData, place: StageFolder) -> dict[str, JSON]:
         """Trains a stage, or goes on with it, and writes its model; returns its summary."""
         with (
             repeatable(self.recipe.seed, only_deterministic=self.recipe.deterministic),
@@ -133,7 +133,7 @@ class _Running:
             summary = stage.stopping.summary(stage.source.num_steps)
             return {**summary, "data": learned.fingerprint, "inputs": inputs.facts}
 
-    def _tell(self, name: str, inputs: Inputs | Practice, place: StageFolder) -> None:
+    def _tell(self, name: str, inputs: SupervisedData | RLData, place: StageFolder) -> None:
         """Says what became of the rows, and lists those that cannot be used."""
         _write_card(self.folder.path / "data.json", {"stage": name, **inputs.card()})
         for line in inputs.lines():
@@ -147,9 +147,9 @@ class _Running:
         self.listeners.progress.say(line)
 
 
-def _opened(opener: Opener) -> Inputs | Practice:
+def _opened(opener: StageContext) -> SupervisedData | RLData:
     """The data of a stage, opened."""
-    return Practice.of(opener) if isinstance(opener.stage, Rl) else Inputs.of(opener)
+    return RLData.of(opener) if isinstance(opener.stage, RlSettings) else SupervisedData.of(opener)
 
 
 def _write_card(path: Path, card: Mapping[str, object]) -> None:
@@ -159,9 +159,9 @@ def _write_card(path: Path, card: Mapping[str, object]) -> None:
     write_text(path, json.dumps({"stages": [*others, card]}, indent=1, ensure_ascii=False) + "\n")
 
 
-def _openers(recipe: Recipe, made: Sequence[Path]) -> list[Opener]:
+def _openers(recipe: Recipe, made: Sequence[Path]) -> list[StageContext]:
     """What reads the data of each stage. Mistakes in any that is not finished show before another is trained."""
-    openers = [Opener.of(recipe, number) for number in range(len(recipe.stages))]
+    openers = [StageContext.of(recipe, number) for number in range(len(recipe.stages))]
     for number, (before, opener) in enumerate(pairwise(openers), start=1):
         if recipe.adapter.kind != "full" and len(opener.reader.tokenizer) > len(before.reader.tokenizer):
             raise RecipeError(
@@ -174,7 +174,7 @@ def _openers(recipe: Recipe, made: Sequence[Path]) -> list[Opener]:
     return openers
 
 
-def _derived(recipe: Recipe, openers: list[Opener]) -> dict[str, Any]:
+def _derived(recipe: Recipe, openers: list[StageContext]) -> dict[str, Any]:
     """Values whose null default is worked out, by their keys in the recipe."""
     return {
         f"stages.{number}.{recipe.stages[number].method}.{key}": value
@@ -204,8 +204,8 @@ def _options_of_kind(optimizer: OptimizerName) -> dict[str, Any]:
     return {f"optimizer.{option}": value for option, value in KINDS[optimizer].options.items()}
 
 
-def _derived_of_loss(stage: Training) -> dict[str, Any]:
+def _derived_of_loss(stage: StageSettings) -> dict[str, Any]:
     """The options of its loss and its kind of reference, of a stage that learns from comparisons."""
-    if isinstance(stage, Reward):
+    if isinstance(stage, RewardModelSettings):
         return stage.resolved_options
-    return {**stage.resolved_options, "reference": stage.reference_rule} if isinstance(stage, Prefer) else {}
+    return {**stage.resolved_options, "reference": stage.reference_rule} if isinstance(stage, PreferSettings) else {}

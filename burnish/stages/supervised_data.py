@@ -13,27 +13,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from burnish.data.feed import Feed
-from burnish.data.gate import Gate
+from burnish.data.filters import PreferenceFilters
+from burnish.data.streaming import StreamingDataset
 from burnish.errors import RecipeError
 from burnish.model.load import load_config, load_tokenizer
-from burnish.model.open import model_named
+from burnish.model.open import resolve_model
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.recipe import METHODS, Recipe
-from burnish.settings.stage import FromAnswers, Training
+from burnish.settings.stage import StageSettings, SupervisedSettings
 from burnish.sources.rows import num_draws
 from burnish.stages.epochs import epoch_line, share_lines, usable_of
 from burnish.stages.held_out import HeldOut
-from burnish.stages.reader import Opened, Reader
-from burnish.watch.count import count_on_terminal
+from burnish.stages.reader import OpenedData, Reader
+from burnish.watch.counter import count_on_terminal
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Opener:
+class StageContext:
     """A stage of a recipe, and what reads its data for the model that it begins with."""
 
     recipe: Recipe
-    stage: Training
+    stage: StageSettings
     reader: Reader
 
     @classmethod
@@ -50,7 +50,7 @@ class Opener:
         before = [each.settings for each in recipe.stages[number if model else 0 : number + 1]]
         tokens = dict.fromkeys(token for each in before for token in each.tokens_to_add)
         template = next((each.chat_template for each in reversed(before) if each.chat_template is not None), None)
-        begins = model or model_named(recipe.model)
+        begins = model or resolve_model(recipe.model)
         tokenizer, reading = load_tokenizer(begins, tuple(tokens)), stage.model_copy(update={"chat_template": template})
         return cls(recipe, stage, Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed))
 
@@ -70,14 +70,14 @@ class Opener:
         self._opened()
 
     def facts(self) -> dict[str, str]:
-        """What `Inputs.facts` would be, without making rows into tokens.
+        """What `SupervisedData.facts` would be, without making rows into tokens.
 
         Raises:
             DataError: as `check`.
         """
         return _facts(*self._opened())
 
-    def _opened(self) -> tuple[Opened, Opened | None]:
+    def _opened(self) -> tuple[OpenedData, OpenedData | None]:
         """The rows to learn from and those to measure on, as far as they pass the gate."""
         held_out, gate = None, None
         if self.stage.eval_data:
@@ -86,7 +86,7 @@ class Opener:
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class DataArtifacts:
     """What is kept of a stage's data beside the weights."""
 
     template: str | dict[str, str] | None
@@ -98,24 +98,24 @@ class Learned:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Inputs:
+class SupervisedData:
     """What a stage learns from, and what it is measured on."""
 
-    opener: Opener
-    train: Opened
-    feed: Feed
+    opener: StageContext
+    train: OpenedData
+    feed: StreamingDataset
     """The groups of `train`; large sets are still being made ready when the training begins."""
     epoch_rows: int | None
     """Rows of an epoch, where the feed has only those that the run draws, in their order; None: it has all."""
     held_out: HeldOut | None
     """None: nothing is measured but the training itself."""
-    gate: Gate | None = None
+    gate: PreferenceFilters | None = None
     """What was found among the comparisons to learn from; None: there are none."""
 
     @classmethod
-    def of(cls, opener: Opener) -> Self:
+    def of(cls, opener: StageContext) -> Self:
         """Opened before the model is loaded, so that mistakes in the data show at once."""
-        assert isinstance(opener.stage, FromAnswers), "prompts without answers are `Practice`"
+        assert isinstance(opener.stage, SupervisedSettings), "prompts without answers are `Practice`"
         told = count_on_terminal("rows made into tokens")
         train = opener.reader.open(opener.stage.data)
         held_out = HeldOut.of(opener.stage, opener.reader, told)
@@ -124,8 +124,8 @@ class Inputs:
         # Which rows an epoch begins with is known without looking at them where all of them are drawn, or stop the run.
         if draws < rows and not train.data.format.documents and not train.preparation.may_leave_out:
             drawn = train.drawn(draws, opener.recipe.seed)
-            return cls(opener, train, Feed(drawn, told), rows, held_out, gate)
-        return cls(opener, train, Feed(train.preparation, told), None, held_out, gate)
+            return cls(opener, train, StreamingDataset(drawn, told), rows, held_out, gate)
+        return cls(opener, train, StreamingDataset(train.preparation, told), None, held_out, gate)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -150,11 +150,11 @@ class Inputs:
         self.feed.when_ready(lambda _: then())
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> DataArtifacts:
         """What the model's folder and the summary say of the data; waits until all rows are ready."""
         report = self.feed.whole().report
         template = self.opener.reader.template.saved if report.conversations else None
-        return Learned(template, report.end_tokens, self.feed.whole().fingerprint)
+        return DataArtifacts(template, report.end_tokens, self.feed.whole().fingerprint)
 
     def report(self) -> Iterator[str]:
         """Lines for people: the sources of a mixture, what is measured on, and the first row as it is trained."""
@@ -199,7 +199,7 @@ class Inputs:
         return {"mixture": mixture, "sets": sets, **({"gates": gates} if gates else {})}
 
     @property
-    def gates(self) -> dict[str, Gate]:
+    def gates(self) -> dict[str, PreferenceFilters]:
         """What the gate found, by role; empty: the stage has none."""
         found = {"training": self.gate, "held out": self.held_out.gate if self.held_out else None}
         return {role: gate for role, gate in found.items() if gate is not None}
@@ -212,18 +212,18 @@ class Inputs:
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
-def _facts(train: Opened, held_out: Opened | None) -> dict[str, str]:
+def _facts(train: OpenedData, held_out: OpenedData | None) -> dict[str, str]:
     held_out_identity = held_out.preparation.identity if held_out else ""
     return {"the data": train.preparation.identity, "the held-out data": held_out_identity}
 
 
-def open_to_look(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> Opened:
+def open_for_inspection(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> OpenedData:
     """Opens data as `burnish sft`, or another stage's verb, with these settings would."""
     if stage not in METHODS:
         raise RecipeError(given=f"stage {stage}", rule=f"stages are {', '.join(METHODS)}", remedy="name one of them")
     recipe = stage_recipe(stage, {"model": model, "data": data}, settings).recipe
-    opener = Opener.of(recipe)
-    if not isinstance(opener.stage, FromAnswers):
+    opener = StageContext.of(recipe)
+    if not isinstance(opener.stage, SupervisedSettings):
         raise RecipeError(
             given=f"stage {stage}",
             rule="rows are shown with what is learned of them, and this stage learns from its own answers",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from burnish.model.adapters.kinds import KINDS as ADAPTERS
-from burnish.model.adapters.rates import factors_of_b
-from burnish.model.policy import Policy
+from burnish.model.adapters.loraplus import lr_factors_of_b
+from burnish.model.policy import Model
 from burnish.model.value_head import output_layer
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.rates import combined, layer_factors, matching, pattern_factors
 from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.recipe.recipe import Recipe
-from burnish.settings.optimizer import Optimisation
-from burnish.stages.prefer.settings import Prefer
-from burnish.stages.rl.settings import Rl
+from burnish.settings.optimizer import OptimizationSettings
+from burnish.stages.prefer.settings import PreferSettings
+from burnish.stages.rl.settings import RlSettings
 
 
-def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Optimizer:
+def optimizer_of(recipe: Recipe, settings: OptimizationSettings, policy: Model) -> Optimizer:
     """The optimiser over what the policy trains.
 
     Raises:
@@ -44,18 +44,18 @@ def optimizer_of(recipe: Recipe, settings: Optimisation, policy: Policy) -> Opti
     return Optimizer(policy.trained_parameters(), chosen, embedding_like, factors, undecayed)
 
 
-def learning_rate(recipe: Recipe, settings: Optimisation) -> float:
+def learning_rate(recipe: Recipe, settings: OptimizationSettings) -> float:
     """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret); a
     policy that is to stay near its reference a twentieth of what a new task wants (1e-6 in TRL's DPO and GRPO)."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     relative = KINDS[settings.optimizer.kind].rate
     assert relative is not None, "reading a recipe refuses an optimiser without rate"
-    relative *= 0.05 if isinstance(settings, Prefer | Rl) else 1.0
+    relative *= 0.05 if isinstance(settings, PreferSettings | RlSettings) else 1.0
     return relative * (2e-5 if recipe.adapter.kind == "full" else ADAPTERS[recipe.adapter.method].learning_rate)
 
 
-def learning_rate_factors(recipe: Recipe, settings: Optimisation, policy: Policy) -> dict[str, float]:
+def learning_rate_factors(recipe: Recipe, settings: OptimizationSettings, policy: Model) -> dict[str, float]:
     """Of the learning rate, by the name of a trained parameter; all reasons multiply.
 
     Raises:
@@ -63,10 +63,10 @@ def learning_rate_factors(recipe: Recipe, settings: Optimisation, policy: Policy
     """
     names = [name for name, _ in policy.trained_parameters()]
     by_pattern = pattern_factors(names, settings.optimizer.lr_multipliers)
-    return combined(by_pattern, _by_layer(settings, policy), factors_of_b(names, recipe.adapter.loraplus_ratio))
+    return combined(by_pattern, _by_layer(settings, policy), lr_factors_of_b(names, recipe.adapter.loraplus_ratio))
 
 
-def _by_layer(settings: Optimisation, policy: Policy) -> dict[str, float]:
+def _by_layer(settings: OptimizationSettings, policy: Model) -> dict[str, float]:
     """Those of optimizer.layerwise_lr_decay."""
     decay = settings.optimizer.layerwise_lr_decay
     if decay is None:

@@ -20,17 +20,17 @@ from typing import Any
 
 from torch import Tensor
 
-from burnish.config.own_code import OwnCode
+from burnish.config.user_code import UserCode
 from burnish.errors import RecipeError
 from burnish.losses.base import Loss
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class OwnLoss:
+class UserLoss:
     """What a user's file gives, as a loss whose mistakes are explained."""
 
-    code: OwnCode
+    code: UserCode
     own: Any
     """The function, or an object of the class."""
     needs: Collection[Score]
@@ -53,18 +53,18 @@ class OwnLoss:
             )
         return output
 
-    def coefficients(
+    def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         known = getattr(self.own, "coefficients", None)
         return None if known is None else known(microbatch, denominators)
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> OwnLoss:
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> UserLoss:
         informed = getattr(self.own, "informed", None)
         return self if informed is None else replace(self, own=informed(scores, microbatch))
 
 
-def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
+def user_loss(written: str, options: Mapping[str, object]) -> UserLoss:
     """The loss ``file.py:name``.
 
     Args:
@@ -75,7 +75,7 @@ def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
         RecipeError: there is no such file or name, the options are not its own, ``needs`` names no scores, or ``scope``
             is none.
     """
-    code = OwnCode.read(written, "a loss", RecipeError)
+    code = UserCode.read(written, "a loss", RecipeError)
     found = code.load()
     if isinstance(found, type):
         try:
@@ -106,21 +106,19 @@ def own_loss(written: str, options: Mapping[str, object]) -> OwnLoss:
             rule=f"a loss sees at once: {', '.join(Scope)}",
             remedy="name one of them",
         )
-    return OwnLoss(code, found, tuple(Score(need) for need in needs), Scope(scope))
+    return UserLoss(code, found, tuple(Score(need) for need in needs), Scope(scope))
 
 
 def loss_identity(loss: Loss) -> str:
     """sha256 of a user's loss; "" for ours, which the recipe describes."""
-    return loss.code.identity if isinstance(loss, OwnLoss) else ""
+    return loss.code.identity if isinstance(loss, UserLoss) else ""
 
 
 def _is_output(output: object) -> bool:
     if not isinstance(output, LossOutput) or not output.terms:
         return False
-    every = [*output.terms.values(), *output.watched.values()]
-    return all(
-        isinstance(each, Component) and isinstance(each.total, Tensor) and not each.total.dim() for each in every
-    )
+    every = [*output.terms.values(), *output.metrics.values()]
+    return all(isinstance(each, LossTerm) and isinstance(each.total, Tensor) and not each.total.dim() for each in every)
 
 
 def _described(output: object) -> str:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from burnish.tasks.normalize import HEDGES, plain_mathematics, spaced, without_prompt, without_thoughts
 from burnish.tasks.number import literal, unwrapped
-from burnish.tasks.wording import HEDGES, after_thoughts, plain_mathematics, spaced, without_prompt
 
 Form = Literal["boxed", "hashes", "phrase", "number"]
 FORMS: tuple[Form, ...] = ("boxed", "hashes", "phrase", "number")
@@ -58,7 +58,7 @@ def final_answer(text: str, prompt: str, forms: Sequence[Form] = FORMS) -> Final
         prompt: what was asked; copies of it are not looked at.
         forms: those that count.
     """
-    said = without_prompt(after_thoughts(text), prompt)
+    said = without_prompt(without_thoughts(text), prompt)
     for form in FORMS:
         if form in forms and (found := _READERS[form](said)):
             return found

@@ -16,29 +16,29 @@ from types import TracebackType
 from typing import Self
 
 from burnish.errors import RunError
-from burnish.tasks.answer import Answer
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import Failure, Outcome
 
 
-def content_key(reward: Reward, answers: Sequence[Answer]) -> str:
+def content_key(reward: Reward, answers: Sequence[ResponseView]) -> str:
     """What the verdicts of these answers, judged together, are kept under."""
     text = "\n".join([reward.identity, *(answer.key for answer in answers)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(eq=False)
-class Journal:
+class VerdictCache:
     """The open file, and all that is in it. A torn last line, which a kill can leave, is cut off on opening.
 
-    Example: ``with Journal.open(folder / "verdicts.jsonl") as journal: journal.read(key)``.
+    Example: ``with VerdictCache.open(folder / "verdicts.jsonl") as journal: journal.read(key)``.
     """
 
     _descriptor: int
     _known: dict[str, list[float | None]]
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
+    def open(cls, path: Path) -> VerdictCache:
         """Opens or makes the file.
 
         Raises:

@@ -18,7 +18,7 @@ def matches(answer: str, reference: str, rule: MatchRule) -> bool:
     if rule == "number":
         expected = last_number(reference)
         return expected is not None and last_number(answer) == expected
-    said, wanted = normalised(answer), normalised(reference)
+    said, wanted = normalized(answer), normalized(reference)
     return said == wanted if rule == "exact" else bool(wanted) and _stands_in(wanted, said)
 
 
@@ -27,7 +27,7 @@ def _stands_in(wanted: str, said: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", said) is not None
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Without white space at the ends, and with one space where there is some inside."""
     return " ".join(text.split())
 

@@ -24,12 +24,12 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from burnish.errors import RecipeError
-from burnish.tasks.answer import Answer
 from burnish.tasks.extract import FORMS, Form, boxed, final_answer
+from burnish.tasks.normalize import HEDGES, disguised, plain_mathematics, spaced
 from burnish.tasks.number import literal, unwrapped
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import Reward, Seconds, text_reference
 from burnish.tasks.verdict import UnusableRow
-from burnish.tasks.wording import HEDGES, disguised, plain_mathematics, spaced
 
 LONGEST = 300
 """Characters of a final answer that is looked at."""
@@ -70,18 +70,18 @@ class MathReward(Reward):
         """Imports math-verify."""
         _math_verify()
 
-    def score(self, answer: Answer) -> bool:
+    def score(self, answer: ResponseView) -> bool:
         reference = reference_answer(text_reference(answer))
         final = final_answer(answer.text, answer.asked, self.forms)
         return final.text is not None and right(final.text, reference, answer.asked)
 
-    def same_reference(self, one: Answer, other: Answer) -> bool:
+    def same_reference(self, one: ResponseView, other: ResponseView) -> bool:
         """Also if both are the same number: x = 5 and 5.0 are."""
         finals = [plain_mathematics(reference_answer(text_reference(each))) for each in (one, other)]
         numbers = [_number(final) for final in finals]
         return _squeezed(finals[0]) == _squeezed(finals[1]) or (None not in numbers and numbers[0] == numbers[1])
 
-    def known_good(self, answer: Answer) -> str | None:
+    def known_good(self, answer: ResponseView) -> str | None:
         """The reference in a box, or after the strongest form that counts."""
         final = reference_answer(text_reference(answer))
         written = {"boxed": f"\\boxed{{{final}}}", "hashes": f"#### {final}", "phrase": f"The answer is {final}"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from burnish.tasks.wording import HEDGES
+from burnish.tasks.normalize import HEDGES
 
 _NOTHING = re.compile(r"(?<!\\)\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 
 from burnish.errors import RecipeError
+from burnish.tasks.protocol import Request, Work, outcomes_in
 from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import Failure, FailureKind, Outcome
-from burnish.tasks.wire import Request, Work, outcomes_in
 
 STARTUP = 120.0
 """Seconds that a worker has for importing and preparing its rewards."""

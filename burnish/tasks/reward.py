@@ -16,7 +16,7 @@ from pydantic import Field
 
 from burnish.config.settings import Settings
 from burnish.rounding import summed
-from burnish.tasks.answer import Answer
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.verdict import Failure, Outcome, UnusableRow, Verdict
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -82,28 +82,28 @@ class Reward(Settings):
             UserError: something is missing.
         """
 
-    def score(self, answer: Answer) -> float | bool | None:
+    def score(self, answer: ResponseView) -> float | bool | None:
         """The number for one answer. Raises UnusableRow where the row lacks what it needs."""
         raise NotImplementedError
 
-    def judge(self, answers: Sequence[Answer]) -> Sequence[object]:
+    def judge(self, answers: Sequence[ResponseView]) -> Sequence[object]:
         """What it says of each answer, not yet looked at: see `calling`."""
         return [self.score(answer) for answer in answers]
 
-    def known_good(self, answer: Answer) -> str | None:
+    def known_good(self, answer: ResponseView) -> str | None:
         """An answer that must be judged right, made from the row's reference; None: nobody knows one."""
         return None
 
-    def same_reference(self, one: Answer, other: Answer) -> bool:
+    def same_reference(self, one: ResponseView, other: ResponseView) -> bool:
         """Whether the right answer to the one row is right for the other, as far as can be told from the references."""
         return one.reference == other.reference
 
-    def applies(self, answer: Answer) -> bool:
+    def applies(self, answer: ResponseView) -> bool:
         """Whether the row is one that it judges."""
         return all(answer.extra.get(column) == value for column, value in self.where.items())
 
 
-def text_reference(answer: Answer) -> str:
+def text_reference(answer: ResponseView) -> str:
     """The reference as text; a number is written out."""
     given = answer.reference
     if isinstance(given, str) and given.strip():

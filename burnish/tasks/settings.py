@@ -14,10 +14,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from burnish.config.own_code import is_own
 from burnish.config.settings import parse
+from burnish.config.user_code import is_user_code
 from burnish.errors import RecipeError
-from burnish.tasks.closed import (
+from burnish.tasks.exact import (
     ChoiceReward,
     ExactReward,
     NormalizedReward,
@@ -25,12 +25,12 @@ from burnish.tasks.closed import (
     RegexReward,
 )
 from burnish.tasks.instructions.reward import InstructionsReward
-from burnish.tasks.learned import ModelReward
-from burnish.tasks.manner import FormatReward, LengthReward, OverlongReward, RepetitionReward
 from burnish.tasks.mathematics import MathReward
-from burnish.tasks.own import OwnReward
 from burnish.tasks.reward import Reward
+from burnish.tasks.reward_model import RewardModelReward
 from burnish.tasks.structure import JsonSchemaReward
+from burnish.tasks.style import FormatReward, LengthReward, OverlongReward, RepetitionReward
+from burnish.tasks.user_code import UserReward
 
 BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
     {
@@ -46,7 +46,7 @@ BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
         "overlong": OverlongReward,
         "length": LengthReward,
         "repetition": RepetitionReward,
-        "reward_model": ModelReward,
+        "reward_model": RewardModelReward,
     }
 )
 """The built-in rewards by name."""
@@ -117,7 +117,7 @@ def _read(entry: object, place: str) -> Reward:
             rule="a reward is a name, or a mapping that has a name",
             remedy="write reward: math, or reward: {name: math, weight: 1}",
         )
-    kind = OwnReward if is_own(options["name"]) else BUILTIN.get(options["name"])
+    kind = UserReward if is_user_code(options["name"]) else BUILTIN.get(options["name"])
     if kind is None:
         raise _unknown(options["name"], place)
     try:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from burnish.errors import RecipeError
-from burnish.tasks.answer import Answer
+from burnish.tasks.normalize import without_thoughts
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import UnusableRow
-from burnish.tasks.wording import after_thoughts
 
 _FENCE = "```"
 
@@ -38,18 +38,18 @@ class JsonSchemaReward(Reward):
                 remedy="correct the schema",
             )
 
-    def score(self, answer: Answer) -> bool:
+    def score(self, answer: ResponseView) -> bool:
         from referencing import Registry
 
         schema = self.json_schema if self.json_schema is not None else self._of_row(answer)
         try:
-            value = parsed(after_thoughts(answer.text))
+            value = parsed(without_thoughts(answer.text))
         except ValueError:
             return False
         valid: bool = _kind(schema)(schema, registry=Registry()).is_valid(value)
         return valid
 
-    def _of_row(self, answer: Answer) -> dict[str, Any]:
+    def _of_row(self, answer: ResponseView) -> dict[str, Any]:
         given = answer.extra.get(self.column)
         try:
             schema = json.loads(given) if isinstance(given, str) else given

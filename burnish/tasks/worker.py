@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from burnish.errors import UserError
-from burnish.tasks.calling import call
+from burnish.tasks.call import call
+from burnish.tasks.protocol import Request, Work, ready_message, refusal_message, verdict_message
 from burnish.tasks.reward import Reward
-from burnish.tasks.wire import Request, Work, judged, ready, refused
 
 _POLL = 1.0
 """Seconds after which an orphan notices."""
@@ -35,13 +35,13 @@ def main(requests: int, replies: int, parent: int) -> None:
         try:
             for reward in work.rewards:
                 reward.prepare()
-            told.send_bytes(ready())
+            told.send_bytes(ready_message())
             while True:
                 several: tuple[Request, ...] = pickle.loads(asked.recv_bytes())
                 for request in several:
                     _serve(work.rewards, request, told)
         except UserError as error:
-            told.send_bytes(refused(error.given, error.rule, error.remedy))
+            told.send_bytes(refusal_message(error.given, error.rule, error.remedy))
         except EOFError:
             pass  # nobody asks any more
 
@@ -51,7 +51,7 @@ def _serve(rewards: Sequence[Reward], request: Request, told: Connection) -> Non
         reward = rewards[part]
         _limit_processor_time(reward.timeout * len(request.answers))
         random.seed(request.answers[0].key)  # a reward that draws gives the same in every worker
-        told.send_bytes(judged(part, call(reward, request.answers)))
+        told.send_bytes(verdict_message(part, call(reward, request.answers)))
 
 
 def _end_with(parent: int) -> None:

@@ -16,27 +16,27 @@ from transformers import GenerationConfig
 
 from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
-from burnish.data.maker import Maker
-from burnish.data.prepare import Prepared
+from burnish.data.dataset import TokenizedDataset
+from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import ModelError
 from burnish.evaluate.accuracy import Accuracy, accuracy, questions, require_comparable
 from burnish.evaluate.held_out import held_out_loss
-from burnish.evaluate.plain import plain_loss
+from burnish.evaluate.unpacked_loss import unpacked_loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import plain_attention
-from burnish.model.ends import ends_of_answers
-from burnish.model.open import Opened, open_model, policy_of
-from burnish.model.policy import Policy
+from burnish.model.open import LoadedModel, open_model, policy_of
+from burnish.model.policy import Model
 from burnish.model.settings import DtypeName
-from burnish.sampling.in_process import plain_sampler, sampler_of
+from burnish.model.stop_tokens import stop_tokens_of
+from burnish.sampling.open import plain_sampler, sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.settings.aliases import KNOWN_ELSEWHERE, RENAMED
-from burnish.settings.data import Source
-from burnish.settings.reading import Reading
-from burnish.stages.conditions import out_of_memory_explained
+from burnish.settings.aliases import OTHER_TOOLS, RENAMED
+from burnish.settings.data import DatasetSettings
+from burnish.settings.data_settings import DataSettings
+from burnish.stages.determinism import out_of_memory_explained
 from burnish.stages.reader import Reader
 from burnish.tasks.match import MatchRule
-from burnish.watch.count import count_on_terminal
+from burnish.watch.counter import count_on_terminal
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 S = TypeVar("S", bound=Settings)
@@ -79,7 +79,7 @@ class ChatSettings(SamplingSettings):
         )
 
 
-class Evaluation(SamplingSettings, Reading):
+class EvalSettings(SamplingSettings, DataSettings):
     """What `burnish eval` takes as key=value."""
 
     data: str
@@ -99,7 +99,7 @@ class Evaluation(SamplingSettings, Reading):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Evaluated:
+class EvalReport:
     """What a model is worth on a file."""
 
     model: str
@@ -159,10 +159,10 @@ def read_settings(kind: type[S], given: Mapping[str, object], overrides: Sequenc
     data: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for key, value in parse_overrides(overrides).items():
         put(data, key, value)
-    return parse(kind, data, KNOWN_ELSEWHERE, RENAMED)
+    return parse(kind, data, OTHER_TOOLS, RENAMED)
 
 
-def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Evaluated:
+def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> EvalReport:
     """Measures a model.
 
     Args:
@@ -175,7 +175,7 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
     """
     opened = open_model(model, base=base, dtype=settings.dtype)
     reader = Reader.of(settings, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
-    source = Source(path=settings.data, count=settings.count, split=settings.split)
+    source = DatasetSettings(path=settings.data, count=settings.count, split=settings.split)
     preparation = reader.open(source).preparation
     prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))
     with out_of_memory_explained(reader.tokens_per_microbatch):
@@ -183,7 +183,7 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
         asked = None if settings.match is None else _ask(opened, policy, preparation.maker, prepared, settings)
         loss = _loss(opened, policy, prepared, reader.tokens_per_microbatch)
     report = prepared.report
-    return Evaluated(
+    return EvalReport(
         model=model,
         data=settings.data,
         rows=report.rows,
@@ -197,7 +197,7 @@ def evaluate(model: str, settings: Evaluation, *, base: str | None = None) -> Ev
     )
 
 
-def _policy(opened: Opened) -> tuple[Policy | None, list[str]]:
+def _policy(opened: LoadedModel) -> tuple[Model | None, list[str]]:
     """What computes packed rows; None: nothing does, and a line says so."""
     try:
         return policy_of(opened), []
@@ -205,16 +205,16 @@ def _policy(opened: Opened) -> tuple[Policy | None, list[str]]:
         return None, [f"rows are computed one at a time: {error.given}"]
 
 
-def _loss(opened: Opened, policy: Policy | None, prepared: Prepared, budget: int) -> float:
+def _loss(opened: LoadedModel, policy: Model | None, prepared: TokenizedDataset, budget: int) -> float:
     """The loss as a run computes it, by packed rows; where that cannot be, by plain ones."""
     if policy is None:
         with plain_attention(opened.causal_lm):
-            return plain_loss(opened.model, prepared)
+            return unpacked_loss(opened.model, prepared)
     return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"])
 
 
 def _ask(
-    opened: Opened, policy: Policy | None, maker: Maker, prepared: Prepared, settings: Evaluation
+    opened: LoadedModel, policy: Model | None, maker: SampleBuilder, prepared: TokenizedDataset, settings: EvalSettings
 ) -> Accuracy | None:
     """The questions of the rows that are measured; None: they ask nothing."""
     rows = sorted(set(prepared.picked.rows.tolist()))
@@ -224,6 +224,6 @@ def _ask(
     match = settings.match or "exact"
     require_comparable(asked, match, "match")
     generation, learned = opened.causal_lm.generation_config, prepared.report.end_tokens
-    ends = ends_of_answers(generation, opened.tokenizer, maker.writer.template, learned)
+    ends = stop_tokens_of(generation, opened.tokenizer, maker.writer.template, learned)
     sampler = plain_sampler(opened, ends) if policy is None else sampler_of(policy, ends)
     return accuracy(sampler, opened.tokenizer, asked, match=match, params=settings.params)

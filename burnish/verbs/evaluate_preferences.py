@@ -11,30 +11,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from burnish.data.dataset import TokenizedDataset
+from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
-from burnish.data.gate_rules import Rules
 from burnish.data.mixture import open_data
-from burnish.data.prepare import Prepared
 from burnish.data.settings import Comparison
 from burnish.errors import DataError, ModelError, RecipeError
-from burnish.evaluate.pairs import BY_LOGPROB, Judged, figures, judge
-from burnish.evaluate.rewards import accuracy_by_length, calibration_error, judge_by_value, reward_figures
+from burnish.evaluate.preference_eval import BY_LOGPROB, ComparedPairs, metrics, score_pairs
+from burnish.evaluate.reward_model_eval import accuracy_by_length, calibration_error, reward_metrics, score_by_value
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
-from burnish.model.open import Opened, open_model, policy_of
-from burnish.model.policy import Policy
-from burnish.settings.data import Source, sources
-from burnish.sources.annotate import PresentPolicy, annotate_blocks
-from burnish.sources.judged import judged_at_end
-from burnish.stages.conditions import out_of_memory_explained
+from burnish.model.open import LoadedModel, open_model, policy_of
+from burnish.model.policy import Model
+from burnish.settings.data import DatasetSettings, sources
+from burnish.sources.annotate import LiveScorer, annotate_blocks
+from burnish.sources.value_targets import value_target_at_end
+from burnish.stages.determinism import out_of_memory_explained
 from burnish.stages.reader import Reader
 from burnish.types import Group
-from burnish.verbs.evaluate import Evaluation
-from burnish.watch.count import count_on_terminal
+from burnish.verbs.evaluate import EvalSettings
+from burnish.watch.counter import count_on_terminal
 
 _NAMES = {"mean": "mean log-probability of a token", "sum": "log-probability of the answer"}
 
 
-class PairEvaluation(Evaluation):
+class PreferenceEvalSettings(EvalSettings):
     """What `burnish eval` takes for comparisons."""
 
     serves: ClassVar[Stage] = "prefer"
@@ -44,12 +44,12 @@ class PairEvaluation(Evaluation):
         return "rankings"
 
     @property
-    def gate_rules(self) -> Rules:
-        return Rules()
+    def gate_rules(self) -> FilterRules:
+        return FilterRules()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class EvaluatedPairs:
+class PreferenceEvalReport:
     """What a model prefers."""
 
     model: str
@@ -60,7 +60,7 @@ class EvaluatedPairs:
     """Rows that the gate or the limit of length left out, or that cannot be used."""
     reward: str
     """What an answer is worth to the model, in words."""
-    judged: Judged
+    judged: ComparedPairs
     by_reward_model: bool = False
     """Whether margins are those of a reward model, so that they are probabilities too."""
     notes: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class EvaluatedPairs:
             "left_out": self.left_out,
             "pairs": len(self.judged.margins),
             "reward": self.reward,
-            **(reward_figures if self.by_reward_model else figures)(self.judged),
+            **(reward_metrics if self.by_reward_model else metrics)(self.judged),
         }
 
     def samples(self) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ class EvaluatedPairs:
         return rows
 
 
-def holds_comparisons(settings: Evaluation) -> bool:
+def holds_comparisons(settings: EvalSettings) -> bool:
     """Whether the data are pairs or rankings, which have no single right answer.
 
     Raises:
@@ -116,38 +116,38 @@ def holds_comparisons(settings: Evaluation) -> bool:
     return compares
 
 
-def evaluate_pairs(model: str, settings: Evaluation, *, base: str | None = None) -> EvaluatedPairs:
+def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None = None) -> PreferenceEvalReport:
     """Measures what a model prefers; see `evaluation.evaluate` for the arguments.
 
     Raises:
         UserError: anything that the user can mend, with the remedy.
     """
-    reading = PairEvaluation(**settings.model_dump(exclude_unset=True))
+    reading = PreferenceEvalSettings(**settings.model_dump(exclude_unset=True))
     opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     rows, gate = reader.gate_measured(reader.open(source_of(settings)))
     assert gate is not None, "comparisons pass a gate"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
-    policy, budget = measured_policy(opened), reader.tokens_per_microbatch
+    policy, budget = evaluated_model(opened), reader.tokens_per_microbatch
     with out_of_memory_explained(budget):
-        if policy.judges:
+        if policy.is_reward_model:
             judged, name = _by_value(settings, policy, prepared, budget), "value of the reward model"
         else:
             groups, reward, name = _rewarded(settings, policy, prepared, budget)
-            judged = judge(policy, groups, {"": reward}, budget)[""]
-    return EvaluatedPairs(
+            judged = score_pairs(policy, groups, {"": reward}, budget)[""]
+    return PreferenceEvalReport(
         model=model,
         data=settings.data,
         rows=gate.num_rows,
         left_out=gate.num_rows - len(set(prepared.picked.rows.tolist())),
         reward=name,
         judged=judged,
-        by_reward_model=policy.judges,
+        by_reward_model=policy.is_reward_model,
         notes=(*opened.notes, *gate.lines()),
     )
 
 
-def _by_value(settings: Evaluation, policy: Policy, prepared: Prepared, budget: int) -> Judged:
+def _by_value(settings: EvalSettings, policy: Model, prepared: TokenizedDataset, budget: int) -> ComparedPairs:
     given = [name for name in ("reward", "reference") if name in settings.model_fields_set]
     if given:
         raise RecipeError(
@@ -161,15 +161,15 @@ def _by_value(settings: Evaluation, policy: Policy, prepared: Prepared, budget: 
             rule="answers are compared by one number",
             remedy="name a reward model with one (num_labels: 1 in its config.json)",
         )
-    return judge_by_value(policy, [judged_at_end(group) for group in prepared], budget)
+    return score_by_value(policy, [value_target_at_end(group) for group in prepared], budget)
 
 
-def source_of(settings: Evaluation) -> Source:
-    return Source(path=settings.data, count=settings.count, split=settings.split)
+def source_of(settings: EvalSettings) -> DatasetSettings:
+    return DatasetSettings(path=settings.data, count=settings.count, split=settings.split)
 
 
 def _rewarded(
-    settings: Evaluation, policy: Policy, prepared: Prepared, budget: int
+    settings: EvalSettings, policy: Model, prepared: TokenizedDataset, budget: int
 ) -> tuple[Sequence[Group], ImplicitReward, str]:
     """The groups with what the reward needs, the reward, and its name."""
     if settings.reference is None:
@@ -188,11 +188,11 @@ def _rewarded(
             rule="the reference gives log-probabilities of the model's own tokens",
             remedy="name the model that this one began with",
         )
-    blocks = annotate_blocks(prepared, PresentPolicy(measured_policy(reference)), budget)
+    blocks = annotate_blocks(prepared, LiveScorer(evaluated_model(reference)), budget)
     return [group for block in blocks for group in block], LogRatio(1.0), f"log-ratio to {settings.reference}"
 
 
-def measured_policy(opened: Opened) -> Policy:
+def evaluated_model(opened: LoadedModel) -> Model:
     try:
         return policy_of(opened)
     except ModelError as error:

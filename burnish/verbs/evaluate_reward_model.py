@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
-from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison
 from burnish.errors import ModelError, RecipeError
-from burnish.evaluate.judgements import ScoresJudged, StepsJudged, judge_scores, judge_steps, right_above
-from burnish.model.open import find_model, judging_named, open_model
-from burnish.model.settings import Judging
-from burnish.sources.judged import judged_at_end, judged_at_steps
-from burnish.stages.conditions import out_of_memory_explained
+from burnish.evaluate.scores_and_steps import ScoresResult, StepsResult, evaluate_scores, evaluate_steps, right_above
+from burnish.model.open import find_model, open_model, value_head_of_model
+from burnish.model.settings import ValueHeadConfig
+from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
+from burnish.stages.determinism import out_of_memory_explained
 from burnish.stages.reader import Reader
-from burnish.verbs.evaluate import Evaluation
-from burnish.verbs.evaluate_preferences import measured_policy, source_of
-from burnish.watch.count import count_on_terminal
+from burnish.verbs.evaluate import EvalSettings
+from burnish.verbs.evaluate_preferences import evaluated_model, source_of
+from burnish.watch.counter import count_on_terminal
 
 
-class JudgementEvaluation(Evaluation):
+class RewardModelEvalSettings(EvalSettings):
     """What `burnish eval` takes for such rows."""
 
     serves: ClassVar[Stage] = "reward"
@@ -42,12 +42,12 @@ class JudgementEvaluation(Evaluation):
         return self.names
 
     @property
-    def gate_rules(self) -> Rules:
-        return Rules()
+    def gate_rules(self) -> FilterRules:
+        return FilterRules()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class EvaluatedJudgements:
+class RewardModelEvalReport:
     """How a reward model judges."""
 
     model: str
@@ -56,7 +56,7 @@ class EvaluatedJudgements:
     """Rows read."""
     left_out: int
     """Rows that the gate or the limit of length left out, or that cannot be used."""
-    judged: ScoresJudged | StepsJudged
+    judged: ScoresResult | StepsResult
     notes: tuple[str, ...] = ()
     """For people."""
 
@@ -82,15 +82,15 @@ class EvaluatedJudgements:
         return rows
 
 
-def judging_to_measure(model: str, base: str | None = None) -> Judging | None:
+def value_head_to_evaluate(model: str, base: str | None = None) -> ValueHeadConfig | None:
     """The value head of a model that gives several scores or judges steps; None: it is another model."""
-    judging = judging_named(find_model(model, base))
+    judging = value_head_of_model(find_model(model, base))
     return judging if judging is not None and (judging.judged == "step" or judging.outputs > 1) else None
 
 
-def evaluate_judgements(
-    model: str, settings: Evaluation, judging: Judging, *, base: str | None = None
-) -> EvaluatedJudgements:
+def evaluate_reward_model(
+    model: str, settings: EvalSettings, judging: ValueHeadConfig, *, base: str | None = None
+) -> RewardModelEvalReport:
     """Measures a reward model; see `evaluation.evaluate` for the arguments.
 
     Raises:
@@ -109,19 +109,19 @@ def evaluate_judgements(
                 rule=f"{given} says what an answer is worth to a language model; a reward model says it itself",
                 remedy=f"remove {given}",
             )
-    reading = JudgementEvaluation(**settings.model_dump(exclude_unset=True), names=judging.names)
+    reading = RewardModelEvalSettings(**settings.model_dump(exclude_unset=True), names=judging.names)
     opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     rows, gate = reader.gate_measured(reader.open(source_of(settings)))
     assert gate is not None, "judged rows pass a gate"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
-    policy, budget = measured_policy(opened), reader.tokens_per_microbatch
-    judged: ScoresJudged | StepsJudged
+    policy, budget = evaluated_model(opened), reader.tokens_per_microbatch
+    judged: ScoresResult | StepsResult
     with out_of_memory_explained(budget):
         if judging.judged == "step":
-            groups = [judged_at_steps(group) for group in prepared]
-            judged = judge_steps(policy, groups, budget, right_above(judging))
+            groups = [value_targets_at_steps(group) for group in prepared]
+            judged = evaluate_steps(policy, groups, budget, right_above(judging))
         else:
-            judged = judge_scores(policy, [judged_at_end(group) for group in prepared], judging.names, budget)
+            judged = evaluate_scores(policy, [value_target_at_end(group) for group in prepared], judging.names, budget)
     left_out = gate.num_rows - len(set(prepared.picked.rows.tolist()))
-    return EvaluatedJudgements(model, settings.data, gate.num_rows, left_out, judged, (*opened.notes, *gate.lines()))
+    return RewardModelEvalReport(model, settings.data, gate.num_rows, left_out, judged, (*opened.notes, *gate.lines()))

@@ -12,25 +12,25 @@ import torch
 from pydantic import Field, model_validator
 
 from burnish.data.prompts import Prompts
-from burnish.evaluate.pairs import Share
-from burnish.evaluate.passes import mean_pass_at
-from burnish.evaluate.texts import written_text
-from burnish.model.ends import ends_of_answers
+from burnish.evaluate.detokenize import response_decoder
+from burnish.evaluate.pass_at_k import mean_pass_at_k
+from burnish.evaluate.preference_eval import Proportion
 from burnish.model.open import open_model
+from burnish.model.stop_tokens import stop_tokens_of
 from burnish.sampling.base import Prompt
-from burnish.sampling.in_process import InProcess, open_sampler
+from burnish.sampling.open import InProcess, open_sampler
 from burnish.settings.numbers import Positive
-from burnish.stages.conditions import out_of_memory_explained
-from burnish.tasks.answer import Answer
-from burnish.tasks.judge import Judge
+from burnish.stages.determinism import out_of_memory_explained
+from burnish.tasks.response_view import ResponseView
+from burnish.tasks.response_views import Decode, response_views
 from burnish.tasks.reward import Reward
-from burnish.tasks.rows import Decode, answers_to
+from burnish.tasks.reward_runner import RewardRunner
 from burnish.tasks.settings import read_rewards
 from burnish.tasks.verdict import Verdict
-from burnish.verbs.prompts import Asking
+from burnish.verbs.prompts import PromptSettings
 
 
-class PassEvaluation(Asking):
+class RewardEvalSettings(PromptSettings):
     """What `burnish eval` takes with a verifier."""
 
     verifier: str | dict[str, Any] | list[str | dict[str, Any]]
@@ -43,7 +43,7 @@ class PassEvaluation(Asking):
     """Reward from which on a response is right."""
 
     @model_validator(mode="after")
-    def _enough_is_written(self) -> PassEvaluation:
+    def _enough_is_written(self) -> RewardEvalSettings:
         if max(self.k) > self.responses_per_prompt:
             raise ValueError(
                 f"k: {max(self.k)} of responses_per_prompt: {self.responses_per_prompt} cannot be drawn; write more"
@@ -58,7 +58,7 @@ class PassEvaluation(Asking):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class EvaluatedPasses:
+class RewardEvalReport:
     """How often a model solves prompts."""
 
     model: str
@@ -67,19 +67,19 @@ class EvaluatedPasses:
     """Rows read."""
     left_out: int
     """Rows that are too long or cannot be used."""
-    settings: PassEvaluation
-    answers: list[list[Answer]]
+    settings: RewardEvalSettings
+    answers: list[list[ResponseView]]
     """To each prompt."""
     verdicts: list[list[Verdict]]
     notes: tuple[str, ...] = ()
     """For people."""
 
     @property
-    def passes(self) -> dict[int, Share | None]:
+    def passes(self) -> dict[int, Proportion | None]:
         """By k; None: no prompt has so many responses that could be judged."""
         judged = [[each.reward for each in group if isinstance(each.reward, float)] for group in self.verdicts]
         counts = [(sum(reward >= self.settings.success_threshold for reward in group), len(group)) for group in judged]
-        return {k: mean_pass_at(k, counts) for k in self.settings.k}
+        return {k: mean_pass_at_k(k, counts) for k in self.settings.k}
 
     @property
     def unjudged(self) -> int:
@@ -120,7 +120,7 @@ class EvaluatedPasses:
         return rows + ([("unjudged", f"{self.unjudged:,} responses")] if self.unjudged else [])
 
 
-def evaluate_passes(model: str, settings: PassEvaluation, *, base: str | None = None) -> EvaluatedPasses:
+def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | None = None) -> RewardEvalReport:
     """Measures how often a model solves prompts.
 
     Args:
@@ -134,18 +134,20 @@ def evaluate_passes(model: str, settings: PassEvaluation, *, base: str | None = 
     opened = open_model(model, base=base, dtype=settings.dtype)
     reader = settings.reader(opened)
     found = settings.prompts(reader)
-    ends = ends_of_answers(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
-    with out_of_memory_explained(reader.tokens_per_microbatch), Judge(settings.rewards) as judge:
+    ends = stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
+    with out_of_memory_explained(reader.tokens_per_microbatch), RewardRunner(settings.rewards) as judge:
         sampler, notes = open_sampler(opened, ends, reader.max_length)
-        answers = _answers(found, sampler, written_text(opened.tokenizer, ends), settings)
+        answers = _answers(found, sampler, response_decoder(opened.tokenizer, ends), settings)
         verdicts = judge(answers)
     rows = len(found.preparation.maker.rows)
-    return EvaluatedPasses(
+    return RewardEvalReport(
         model, settings.data, rows, rows - len(answers), settings, answers, verdicts, (*opened.notes, *notes)
     )
 
 
-def _answers(found: Prompts, sampler: InProcess, decode: Decode, settings: PassEvaluation) -> list[list[Answer]]:
+def _answers(
+    found: Prompts, sampler: InProcess, decode: Decode, settings: RewardEvalSettings
+) -> list[list[ResponseView]]:
     asked = [Prompt(torch.tensor(each.tokens), each.row) for each in found.waiting]
     groups = sampler.sample(asked, settings.responses_per_prompt, settings.params)
-    return [answers_to(each.task, group, decode) for each, group in zip(found.waiting, groups, strict=True)]
+    return [response_views(each.task, group, decode) for each, group in zip(found.waiting, groups, strict=True)]

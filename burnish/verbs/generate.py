@@ -15,24 +15,24 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, model_validator
 
-from burnish.data.prompts import Prompts, Waiting
-from burnish.evaluate.texts import written_text
-from burnish.model.ends import ends_of_answers
+from burnish.data.prompts import Prompts, TokenizedPrompt
+from burnish.evaluate.detokenize import response_decoder
 from burnish.model.fingerprint import whole_fingerprint
-from burnish.model.open import Opened, open_model
-from burnish.model.policy import Policy
-from burnish.sampling.base import Prompt, Watcher
-from burnish.sampling.in_process import InProcess, open_sampler
+from burnish.model.open import LoadedModel, open_model
+from burnish.model.policy import Model
+from burnish.model.stop_tokens import stop_tokens_of
+from burnish.sampling.base import Prompt, StreamListener
+from burnish.sampling.open import InProcess, open_sampler
 from burnish.settings.numbers import Positive
-from burnish.stages.conditions import out_of_memory_explained
-from burnish.tasks.rows import Decode, answers_to
+from burnish.stages.determinism import out_of_memory_explained
+from burnish.tasks.response_views import Decode, response_views
 from burnish.types import Group, Response
-from burnish.verbs.prompts import Asking
-from burnish.verbs.response_file import AnswerFile, answer_file, refuse_existing
-from burnish.watch.count import count_on_terminal
+from burnish.verbs.prompts import PromptSettings
+from burnish.verbs.response_file import ResponseFile, refuse_existing, response_file
+from burnish.watch.counter import count_on_terminal
 
 
-class Generation(Asking):
+class GenerateSettings(PromptSettings):
     """What `burnish generate` takes as key=value."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
@@ -47,7 +47,7 @@ class Generation(Asking):
     """Whether token ids and their log-probabilities are written too."""
 
     @model_validator(mode="after")
-    def _responses_differ(self) -> Generation:
+    def _responses_differ(self) -> GenerateSettings:
         if self.temperature == 0 and self.responses_per_prompt > 1:
             raise ValueError(
                 f"temperature: 0 writes the same response {self.responses_per_prompt} times; set "
@@ -57,7 +57,7 @@ class Generation(Asking):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Generated:
+class GenerateResult:
     """What was written."""
 
     model: str
@@ -86,7 +86,9 @@ class Generated:
         )
 
 
-def generate(model: str, settings: Generation, *, output: Path | None = None, base: str | None = None) -> Generated:
+def generate(
+    model: str, settings: GenerateSettings, *, output: Path | None = None, base: str | None = None
+) -> GenerateResult:
     """Answers prompts.
 
     Args:
@@ -104,18 +106,18 @@ def generate(model: str, settings: Generation, *, output: Path | None = None, ba
     opened = open_model(model, base=base, dtype=settings.dtype)
     reader = settings.reader(opened)
     found = settings.prompts(reader, system=settings.system, prefix=settings.prefix)
-    ends = ends_of_answers(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
+    ends = stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
     with out_of_memory_explained(reader.tokens_per_microbatch):
         sampler, notes = open_sampler(opened, ends, reader.max_length)
-        file: AbstractContextManager[AnswerFile | _Memory] = nullcontext(_Memory())
+        file: AbstractContextManager[ResponseFile | _Memory] = nullcontext(_Memory())
         if output is not None:
-            file = answer_file(output, _identity(opened, settings, found))
+            file = response_file(output, _identity(opened, settings, found))
         with file as answers:
             resumed = len(answers.lines)
-            lines = _Lines(written_text(opened.tokenizer, ends), settings.logprobs)
+            lines = _Lines(response_decoder(opened.tokenizer, ends), settings.logprobs)
             _write(sampler, found.waiting[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
     rows = len(found.preparation.maker.rows)
-    return Generated(
+    return GenerateResult(
         model,
         settings.data,
         output,
@@ -137,18 +139,18 @@ class _Memory:
         self.lines.append(line)
 
 
-def _identity(opened: Opened, settings: Generation, found: Prompts) -> str:
+def _identity(opened: LoadedModel, settings: GenerateSettings, found: Prompts) -> str:
     """sha256 of all that decides the answers."""
-    weights = whole_fingerprint(Policy(opened.model, opened.tokenizer))
+    weights = whole_fingerprint(Model(opened.model, opened.tokenizer))
     parts = [weights, found.preparation.identity, settings.model_dump_json(exclude={"tokens_per_microbatch"})]
     return hashlib.sha256("\n".join(["burnish answers 1", *parts]).encode()).hexdigest()
 
 
 def _write(
     sampler: InProcess,
-    waiting: Sequence[Waiting],
-    settings: Generation,
-    told: Callable[[Waiting, Group], None],
+    waiting: Sequence[TokenizedPrompt],
+    settings: GenerateSettings,
+    told: Callable[[TokenizedPrompt, Group], None],
     before: int,
 ) -> None:
     """Has the prompts answered, and tells each with its group, in their order."""
@@ -162,7 +164,7 @@ def _write(
     sampler.sample(asked, settings.responses_per_prompt, settings.params, watcher=_InOrder(tell))
 
 
-class _InOrder(Watcher):
+class _InOrder(StreamListener):
     """Tells groups in the order of their prompts, as soon as all before them are there."""
 
     def __init__(self, told: Callable[[int, Group], None]) -> None:
@@ -182,8 +184,8 @@ class _Lines:
     decode: Decode
     logprobs: bool
 
-    def __call__(self, waiting: Waiting, group: Group) -> dict[str, Any]:
-        task, answers = waiting.task, answers_to(waiting.task, group, self.decode)
+    def __call__(self, waiting: TokenizedPrompt, group: Group) -> dict[str, Any]:
+        task, answers = waiting.task, response_views(waiting.task, group, self.decode)
         prompt = answers[0].prompt
         line: dict[str, Any] = {"row": waiting.row, "prompt": prompt if isinstance(prompt, str) else list(prompt)}
         line |= {"responses": [answer.text for answer in answers]}

@@ -10,17 +10,17 @@ from pydantic import Field
 from burnish.data.formats.format import Stage
 from burnish.data.prompts import Prompts, prompts
 from burnish.errors import RecipeError
-from burnish.model.open import Opened
+from burnish.model.open import LoadedModel
 from burnish.model.settings import DtypeName
 from burnish.sampling.params import SamplingParams
-from burnish.settings.data import Source
-from burnish.settings.generation import SamplingSettings, Writing
+from burnish.settings.data import DatasetSettings
+from burnish.settings.generation import GenerationSettings, SamplingSettings
 from burnish.settings.numbers import Positive
 from burnish.stages.reader import Reader
 from burnish.verbs.evaluate import Seed
 
 
-class Asking(Writing, SamplingSettings):
+class PromptSettings(GenerationSettings, SamplingSettings):
     """Prompts, and how they are answered."""
 
     serves: ClassVar[Stage] = "rl"
@@ -45,7 +45,7 @@ class Asking(Writing, SamplingSettings):
         rest = {name: getattr(self, name) for name in ("stop", "stop_ids", "seed")}
         return SamplingParams(**{name: getattr(self, name) for name in names}, **rest)
 
-    def reader(self, opened: Opened) -> Reader:
+    def reader(self, opened: LoadedModel) -> Reader:
         """Reads rows for the model.
 
         Raises:
@@ -62,5 +62,5 @@ class Asking(Writing, SamplingSettings):
 
     def prompts(self, reader: Reader, *, system: str | None = None, prefix: str = "") -> Prompts:
         """The prompts of the data; see `data.prompts.prompts`."""
-        source = Source(path=self.data, count=self.count, split=self.split)
+        source = DatasetSettings(path=self.data, count=self.count, split=self.split)
         return prompts(reader.open(source).preparation, self.max_new_tokens, system=system, prefix=prefix)

@@ -15,7 +15,7 @@ from burnish.errors import RunError
 from burnish.runs.journal import Journal
 
 
-class AnswerFile:
+class ResponseFile:
     """The answers so far, a JSON object a line."""
 
     def __init__(self, journal: Journal, part: Path) -> None:
@@ -30,7 +30,7 @@ class AnswerFile:
 
 
 @contextmanager
-def answer_file(output: Path, identity: str) -> Iterator[AnswerFile]:
+def response_file(output: Path, identity: str) -> Iterator[ResponseFile]:
     """Inside, answers are appended; left without an error, the file is whole and in its place.
 
     Args:
@@ -51,7 +51,7 @@ def answer_file(output: Path, identity: str) -> Iterator[AnswerFile]:
         _take(lock, output)
         journal = Journal(part)
         try:
-            yield AnswerFile(journal, part)
+            yield ResponseFile(journal, part)
         finally:
             journal.close()
         os.replace(part, output)

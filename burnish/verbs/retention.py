@@ -16,7 +16,7 @@ from burnish.builtin.sets import builtin_rows
 from burnish.runs.durable import write_text
 from burnish.runs.stage_folder import StageFolder
 from burnish.tasks.match import MatchRule, matches
-from burnish.verbs.evaluate import Evaluation, evaluate
+from burnish.verbs.evaluate import EvalSettings, evaluate
 
 NAME = "kept.json"
 """In the run folder."""
@@ -28,7 +28,7 @@ _RULES: dict[str, MatchRule] = {"fact": "contains", "arithmetic": "number", "for
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Retention:
     """Shares of the questions of a kind; the last one of those about facts."""
 
     stage: str
@@ -38,7 +38,7 @@ class Kept:
     courteous: float
 
 
-def kept(run: Path, stages: Sequence[str]) -> list[Kept]:
+def measure_retention(run: Path, stages: Sequence[str]) -> list[Retention]:
     """What the model of each stage of a finished run can do. Measured once; afterwards read from the run folder.
 
     Args:
@@ -50,12 +50,12 @@ def kept(run: Path, stages: Sequence[str]) -> list[Kept]:
         models = [*StageFolder.models_before(run, stages), run / "model"]
         found = [_measured(stage, model) for stage, model in zip(stages, models, strict=True)]
         write_text(path, json.dumps([asdict(each) for each in found]) + "\n")
-    return [Kept(**each) for each in json.loads(path.read_text(encoding="utf-8"))]
+    return [Retention(**each) for each in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def _measured(stage: str, model: Path) -> Kept:
+def _measured(stage: str, model: Path) -> Retention:
     kinds = _kinds()
-    asked = Evaluation(data=f"builtin:chat/test#{QUESTIONS}", match="contains", max_new_tokens=_LONGEST)
+    asked = EvalSettings(data=f"builtin:chat/test#{QUESTIONS}", match="contains", max_new_tokens=_LONGEST)
     answers = evaluate(str(model), asked).accuracy
     assert answers is not None, "every row asks something"
     right: dict[str, list[bool]] = {kind: [] for kind in _RULES}
@@ -66,7 +66,7 @@ def _measured(stage: str, model: Path) -> Kept:
         if kind == "fact":
             courteous.append(is_courteous(sample.response))
     facts, arithmetic, form = (_share(right[kind]) for kind in ("fact", "arithmetic", "format"))
-    return Kept(stage, facts, arithmetic, form, _share(courteous))
+    return Retention(stage, facts, arithmetic, form, _share(courteous))
 
 
 def _kinds() -> dict[str, str]:

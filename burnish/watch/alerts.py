@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from burnish.watch.trying import TRYING
+from burnish.watch.rl_alerts import RL_ALERTS
 
 SPIKE_FACTOR = 10.0
 """Norms of gradients differ by a factor of two or three between healthy batches; ten is no batch like the others."""
@@ -155,12 +155,12 @@ class GradientSpike:
         return f"the gradient's norm {norm:.4g} is {norm / median:.0f} times its running median: look at these rows"
 
 
-class NothingTrained:
+class NoGradient:
     """Gradient exactly 0 several times, the same loss to the last bit for long, or learning rate 0 at the start.
 
     Where the steps were skipped, the cause is known: no response was better than another."""
 
-    name = "nothing_trained"
+    name = "no_gradient"
 
     def __init__(self) -> None:
         self._no_gradient = self._skipped = 0
@@ -219,7 +219,7 @@ class Slowness:
         )
 
 
-class BothFall:
+class LogprobsFall:
     """The log-probabilities of chosen and of rejected responses both fall: the contrast is won by moving away from
     both, and what rises instead is in no data (arXiv 2410.08847); once until one of them is back.
 
@@ -227,7 +227,7 @@ class BothFall:
     steps is compared with the first ones, by the spread of both.
     """
 
-    name = "both_fall"
+    name = "logprobs_fall"
 
     def __init__(self) -> None:
         self._first: dict[str, list[float]] = {name: [] for name in _BOTH}
@@ -265,12 +265,12 @@ class BothFall:
 
 def training_rules() -> list[Rule]:
     """Those of any training."""
-    return [NotFinite(), NothingTrained(), Divergence(), GradientSpike(), Slowness(), BothFall()]
+    return [NotFinite(), NoGradient(), Divergence(), GradientSpike(), Slowness(), LogprobsFall()]
 
 
-def trying_rules() -> list[Rule]:
+def rl_rules() -> list[Rule]:
     """Those of learning by trying; they read figures ``rollout/…`` alone."""
-    return [rule() for rule in TRYING]
+    return [rule() for rule in RL_ALERTS]
 
 
 class Alerts:
@@ -282,7 +282,7 @@ class Alerts:
             history: lines that an earlier process has shown to its own alerts.
             rules: None: all.
         """
-        self._rules = (*training_rules(), *trying_rules()) if rules is None else rules
+        self._rules = (*training_rules(), *rl_rules()) if rules is None else rules
         self._counts: Counter[str] = Counter()
         for line in history:
             self.observe(line)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeGuard
 
-from burnish.watch.figures import Figure, figure, rank
+from burnish.watch.format import Figure, figure, rank
 from burnish.watch.seen import COUNTERS
 
 WIDTH, HEIGHT = 1000.0, 300.0

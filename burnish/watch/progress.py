@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from burnish.watch.figures import clock, told_figures
+from burnish.watch.format import clock, told_figures
 
 _BAR = (6, 40)
 """Narrowest and widest bar, columns."""

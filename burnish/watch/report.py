@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from burnish.errors import DivergenceError, Interrupted
 from burnish.watch.curves import BUCKETS, HEIGHT, WIDTH, Curve, draw
-from burnish.watch.figures import brief, clock, percent, short
+from burnish.watch.format import brief, clock, percent, short
 from burnish.watch.lines import read_lines, read_object
 
 State = Literal["running", "finished", "interrupted", "diverged", "failed"]
@@ -53,7 +53,7 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GeneratedAnswer:
     """What the model answered at some step."""
 
     step: int
@@ -69,7 +69,7 @@ class Sample:
     prompt: str
     reference: str | None
     """The right answer, or one; None: there is none."""
-    answers: tuple[Answer, ...]
+    answers: tuple[GeneratedAnswer, ...]
     """The first and the last, or the only one."""
 
 
@@ -241,7 +241,9 @@ def pair_samples(lines: Sequence[Mapping[str, Any]]) -> list[Sample]:
     for _, group in groupby(sorted(whole, key=lambda line: (line["index"], line["step"])), lambda line: line["index"]):
         found = list(group)
         ends = [found[0], found[-1]] if found[0]["step"] < found[-1]["step"] else [found[-1]]
-        answers = tuple(Answer(line["step"], str(line.get("response", "")), line.get("correct")) for line in ends)
+        answers = tuple(
+            GeneratedAnswer(line["step"], str(line.get("response", "")), line.get("correct")) for line in ends
+        )
         reference = found[-1].get("reference")
         pairs.append(Sample(str(found[-1].get("prompt", "")), None if reference is None else str(reference), answers))
     return pairs

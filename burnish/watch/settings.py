@@ -6,5 +6,7 @@ from typing import Literal
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 """Where figures also go."""
-AlarmName = Literal["collapse", "no_reward", "length_drift", "unjudged", "repetition", "distance", "tricks"]
+AlarmName = Literal[
+    "entropy_collapse", "zero_reward", "length_drift", "ungraded", "repetition", "kl_drift", "reward_hacking"
+]
 """Alerts of learning by trying, of which a recipe may have some end the stage."""

@@ -38,7 +38,7 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class TrackerRun:
     """All that a tracker needs to open a run."""
 
     folder: Path
@@ -65,7 +65,7 @@ class TensorBoard:
     TensorBoard drops what came after the step where a run goes on, so those lines are shown again.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: TrackerRun) -> None:
         from torch.utils.tensorboard import SummaryWriter  # an optional extra
 
         folder = opening.folder / "tensorboard"
@@ -88,7 +88,7 @@ class WeightsAndBiases:
     empty; so a file that was not yet synced is replaced by one that has the whole run.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: TrackerRun) -> None:
         import wandb  # an optional extra
 
         place = Path(os.environ.get("WANDB_DIR", opening.folder))
@@ -141,7 +141,7 @@ class Trackio:
     between.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: TrackerRun) -> None:
         import trackio  # an optional extra
         from trackio.sqlite_storage import SQLiteStorage
 

@@ -19,7 +19,7 @@ from typing import Any
 from burnish.errors import RecipeError
 from burnish.watch.lines import read_object
 from burnish.watch.settings import TrackerName
-from burnish.watch.trackers import TRACKERS, Opening, Tracker
+from burnish.watch.trackers import TRACKERS, Tracker, TrackerRun
 
 MEMORY = "trackers.json"
 
@@ -88,7 +88,7 @@ class OpenTrackers:
     def add(self, name: TrackerName, asked: Tracking, done: int, past: Sequence[Mapping[str, Any]]) -> None:
         """Opens one tracker and shows it what it has not seen of the past."""
         known = self._memory[self._stage].setdefault(name, {"id": secrets.token_hex(4), "seen": 0})
-        opening = Opening(
+        opening = TrackerRun(
             folder=self._folder,
             project=asked.project,
             name=asked.run_name or self._folder.name,

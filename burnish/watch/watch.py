@@ -15,8 +15,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from burnish.watch.alerts import Alerts, trying_rules, worth_telling
-from burnish.watch.figures import FIGURES, told_figures
+from burnish.watch.alerts import Alerts, rl_rules, worth_telling
+from burnish.watch.format import FIGURES, told_figures
 from burnish.watch.lines import read_lines
 from burnish.watch.meter import Line, Meter
 from burnish.watch.progress import Progress
@@ -28,7 +28,7 @@ REPORT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listeners:
+class Sinks:
     """Who hears of a run, whatever its stages are."""
 
     folder: Path
@@ -47,7 +47,7 @@ class Watch:
         stage: str,
         done: int,
         total: int,
-        listeners: Listeners,
+        listeners: Sinks,
         device: torch.device,
         dtype: torch.dtype,
         alarms: Collection[str] = (),
@@ -67,7 +67,7 @@ class Watch:
         self._meter = Meter(stage, self._write, device, dtype)
         past = [line for line in read_lines(listeners.folder / "metrics.jsonl") if line["stage"] == stage]
         self._alerts = Alerts(past)
-        self._alarms = Alerts(past, [rule for rule in trying_rules() if rule.name in alarms])
+        self._alarms = Alerts(past, [rule for rule in rl_rules() if rule.name in alarms])
         self.alarm: str | None = None
         """The newest step raised one of the alarms: why, in words."""
         self._trackers = listeners.tracking.open(listeners.folder, stage, done, past)

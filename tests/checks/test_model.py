@@ -14,7 +14,7 @@ from transformers import AttentionInterface
 
 import burnish.checks.copies
 import burnish.model.export
-import burnish.runs.resumption
+import burnish.runs.resume
 import burnish.step
 from burnish.builtin.tiny import make_tokenizer, write_untrained
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
@@ -23,7 +23,7 @@ from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is
 from burnish.checks.verdict import tolerance
 from burnish.model import segments
 from burnish.model.attention import NAME
-from burnish.types import Component, LossOutput, Segment
+from burnish.types import LossOutput, LossTerm, Segment
 from tests.checks.conftest import LORA
 
 
@@ -67,7 +67,7 @@ def test_a_loss_that_divides_by_the_tokens_of_a_microbatch(make_subject, monkeyp
 
     def divided(policy, microbatch, loss, denominators):
         terms = {
-            name: Component(term.total / len(microbatch.targets), term.denominator)
+            name: LossTerm(term.total / len(microbatch.targets), term.denominator)
             for name, term in true_evaluate(policy, microbatch, loss, denominators).terms.items()
         }
         return LossOutput(terms)
@@ -160,14 +160,14 @@ def test_an_export_without_the_end_token(make_subject, monkeypatch):
 
 def test_going_on_without_the_optimisers_state(make_subject, monkeypatch):
     """Here only this process forgets it, which goes on; the one that is killed is whole."""
-    true_restore = burnish.runs.resumption.restore
+    true_restore = burnish.runs.resume.restore
 
     def restore(checkpoint, trainer, *others):
         true_restore(checkpoint, trainer, *others)
         for library in trainer.optimizer.libraries:
             library.state.clear()
 
-    monkeypatch.setattr(burnish.runs.resumption, "restore", restore)
+    monkeypatch.setattr(burnish.runs.resume, "restore", restore)
     verdict = same_bits_after_a_kill(make_subject("learning_rate=1e-2"))
     assert verdict.passed is False
     assert "other weights" in verdict.measured

@@ -12,7 +12,7 @@ from burnish.checks.rows import rows_are_usable, the_answer_is_learned
 from burnish.checks.subject import Subject
 from burnish.losses.preference.pairs import Pairs
 from burnish.recipe.read import stage_recipe
-from burnish.types import Component, LossOutput
+from burnish.types import LossOutput, LossTerm
 
 
 def subject(world: Path, folder: Path, *settings: str) -> Subject:
@@ -37,8 +37,8 @@ def test_a_mean_instead_of_a_sum_is_found(world: Path, tmp_path: Path, monkeypat
 
     def mean(self, scores, microbatch):
         output = real(self, scores, microbatch)
-        terms = {k: Component(v.total / microbatch.num_sequences, v.denominator) for k, v in output.terms.items()}
-        return LossOutput(terms, output.watched)
+        terms = {k: LossTerm(v.total / microbatch.num_sequences, v.denominator) for k, v in output.terms.items()}
+        return LossOutput(terms, output.metrics)
 
     monkeypatch.setattr(Pairs, "__call__", mean)
     verdict = gradients_are_invariant(subject(world, tmp_path))

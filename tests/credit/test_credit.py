@@ -8,7 +8,7 @@ import torch
 
 from burnish.credit.baseline import group_mean, leave_one_out
 from burnish.credit.combine import combined, contributions
-from burnish.credit.credit import Credit, credit, without_signal
+from burnish.credit.credit import Credit, credit, zero_variance
 from burnish.credit.scale import EPSILON, scaled
 from burnish.credit.shaping import kl_shaped
 from burnish.types import Group, Response
@@ -122,7 +122,7 @@ def test_a_divergence_is_subtracted_from_the_reward_or_from_every_token():
     ids=str,
 )
 def test_groups_without_signal(rewards, expected):
-    assert without_signal(rewards) == expected
+    assert zero_variance(rewards) == expected
 
 
 class Enumerated:
@@ -220,9 +220,9 @@ def test_normalised_first_and_whitened_then():
     parts = [torch.stack([tensor(0, 1), tensor(0, 10)], dim=1), torch.stack([tensor(1, 0), tensor(0, 10)], dim=1)]
     rule = Credit(baseline="none", advantage_scale="whiten", reward_combination="normalized_sum")
     worth = combined(parts, tensor(1, 1), rule.reward_combination)
-    lessons = rule.lessons([group(0.0, 1.0), group(1.0, 0.0)], worth)
+    lessons = rule.assign([group(0.0, 1.0), group(1.0, 0.0)], worth)
     found = [float(response.advantages[0]) for [each] in lessons for response in each.responses]
     z, ten = 0.5 / (math.sqrt(0.5) + EPSILON), 5 / (math.sqrt(50) + EPSILON)
     sums = torch.tensor([-z - ten, z + ten, z - ten, ten - z], dtype=torch.float64)
     assert close(torch.tensor(found), *(sums / (sums.std() + EPSILON)).tolist())
-    assert rule.compares
+    assert rule.group_relative

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from burnish.algorithms import ALGORITHMS
 from burnish.credit.combine import combined, contributions
-from burnish.credit.credit import Credit, without_signal
+from burnish.credit.credit import Credit, zero_variance
 from burnish.credit.pairing import Pairing
 from burnish.types import Group, Response
 
@@ -37,7 +37,7 @@ def group(rewards) -> Group:
 def advantages(rule: Credit, batch, worth=None) -> torch.Tensor:
     groups = [group(rewards) for rewards in batch]
     given_worth = worth or [torch.tensor([math.nan if r is None else r for r in each]).double() for each in batch]
-    lessons = rule.lessons(groups, given_worth)
+    lessons = rule.assign(groups, given_worth)
     return torch.cat([response.advantages for [each] in lessons for response in each.responses])
 
 
@@ -73,13 +73,13 @@ def test_a_group_without_signal_has_none_beside_one_with(name):
 def test_rewards_that_differ_by_rounding_are_equal(name):
     """0.1 + 0.2 is not 0.3 in floats: two ways to the same sum of rewards."""
     assert not advantages(RULES[name], [[0.1 + 0.2, 0.3, 0.3], [0.3, 0.3, 0.1 + 0.2]]).any()
-    assert without_signal([0.1 + 0.2, 0.3])
+    assert zero_variance([0.1 + 0.2, 0.3])
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_rewards_that_differ_in_float32_differ(name):
     assert advantages(RULES[name], [[1.0, 1.0 + 2**-23]]).any()
-    assert not without_signal([1.0, 1.0 + 2**-23])
+    assert not zero_variance([1.0, 1.0 + 2**-23])
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -131,11 +131,11 @@ def test_several_rewards_that_are_the_same_for_all_add_exactly_nothing(value, co
 @pytest.mark.parametrize("form", ["best_worst", "all", "ranking"])
 def test_responses_that_differ_by_rounding_are_no_pair(form):
     worth = torch.tensor([0.3, 0.1 + 0.2, 0.3], dtype=torch.float64)
-    [[silent]] = Pairing(form, needs_reference=False).lessons([group([0.0] * 3)], [worth])
+    [[silent]] = Pairing(form, needs_reference=False).assign([group([0.0] * 3)], [worth])
     assert not any(response.weights.any() for response in silent.responses)
 
 
 def test_only_pairs_that_differ_are_compared():
     worth = torch.tensor([0.3, 0.1 + 0.2, 1.0], dtype=torch.float64)
-    [pairs] = Pairing("all", needs_reference=False).lessons([group([0.0] * 3)], [worth])
+    [pairs] = Pairing("all", needs_reference=False).assign([group([0.0] * 3)], [worth])
     assert [[response.reward for response in pair.responses] for pair in pairs] == [[1.0, 0.1 + 0.2], [1.0, 0.3]]

@@ -19,11 +19,11 @@ import burnish.data.cache
 from burnish.builtin.tiny import make_tokenizer
 from burnish.data.cache import cache_folder, samples_of
 from burnish.data.formats.known import FORMATS
-from burnish.data.maker import Maker
 from burnish.data.processes import Worker
 from burnish.data.read import read_rows
-from burnish.data.store import Stretch, open_joined
+from burnish.data.sample_builder import SampleBuilder
 from burnish.data.template import Template, choose_template
+from burnish.data.token_store import TokenStore, open_joined
 from burnish.data.writer import Writer
 
 Write = Callable[..., str]
@@ -44,12 +44,14 @@ def path(write: Write) -> str:
     return write(*rows, {"question": "no answer", "answer": None})
 
 
-def maker(path: str, tokenizer: PreTrainedTokenizerBase | None = None, **options: object) -> Maker:
+def maker(path: str, tokenizer: PreTrainedTokenizerBase | None = None, **options: object) -> SampleBuilder:
     tokenizer = tokenizer or make_tokenizer()
-    return Maker(read_rows(path), FORMATS["question_answer"], Writer(tokenizer, choose_template(tokenizer)), **options)
+    return SampleBuilder(
+        read_rows(path), FORMATS["question_answer"], Writer(tokenizer, choose_template(tokenizer)), **options
+    )
 
 
-def same(one: Stretch, other: Stretch) -> bool:
+def same(one: TokenStore, other: TokenStore) -> bool:
     arrays = ("tokens", "trainable", "lengths", "prompt_lengths", "rows", "notes")
     return one.fingerprint == other.fingerprint and all(
         np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays
@@ -68,7 +70,7 @@ def test_the_cache_gives_what_was_made(path: str, small_stretches: Path, monkeyp
     def never(*_: object) -> None:
         raise AssertionError("nothing is made twice")
 
-    monkeypatch.setattr(Maker, "make", never)
+    monkeypatch.setattr(SampleBuilder, "make", never)
     assert same(samples_of(maker(path), workers=0), made)
     (entry,) = (small_stretches / "samples").iterdir()
     assert sorted(child.name for child in entry.iterdir()) == [".lock", "samples"]
@@ -101,13 +103,13 @@ def waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_give_the_same(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = samples_of(maker(path), workers=0)
     monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
-    here, make = os.getpid(), Maker.make
+    here, make = os.getpid(), SampleBuilder.make
 
-    def elsewhere(self: Maker, start: int, stop: int) -> Stretch:
+    def elsewhere(self: SampleBuilder, start: int, stop: int) -> TokenStore:
         assert os.getpid() != here, "the workers make it all"
         return make(self, start, stop)
 
-    monkeypatch.setattr(Maker, "make", elsewhere)
+    monkeypatch.setattr(SampleBuilder, "make", elsewhere)
     made = samples_of(maker(path), workers=2)
     assert np.array_equal(made.tokens, alone.tokens)
     assert same(made, alone)
@@ -119,28 +121,28 @@ def test_what_a_worker_leaves_undone_is_done_here(
 ) -> None:
     alone = samples_of(maker(path), workers=0)
     monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
-    here, make = os.getpid(), Maker.make
+    here, make = os.getpid(), SampleBuilder.make
 
-    def fails_elsewhere(self: Maker, start: int, stop: int) -> Stretch:
+    def fails_elsewhere(self: SampleBuilder, start: int, stop: int) -> TokenStore:
         if os.getpid() != here:
             raise MemoryError("this worker is out of memory")
         return make(self, start, stop)
 
-    monkeypatch.setattr(Maker, "make", fails_elsewhere)
+    monkeypatch.setattr(SampleBuilder, "make", fails_elsewhere)
     assert same(samples_of(maker(path), workers=2), alone)
     assert "this worker is out of memory" in capfd.readouterr().err
 
 
 def test_workers_end_when_the_work_is_given_up(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, make, forked, started = os.getpid(), Maker.make, burnish.data.cache.fork, []
+    here, make, forked, started = os.getpid(), SampleBuilder.make, burnish.data.cache.fork, []
 
-    def interrupted(self: Maker, start: int, stop: int) -> Stretch:
+    def interrupted(self: SampleBuilder, start: int, stop: int) -> TokenStore:
         if os.getpid() == here:
             raise KeyboardInterrupt
         threading.Event().wait()  # for ever
         return make(self, start, stop)
 
-    monkeypatch.setattr(Maker, "make", interrupted)
+    monkeypatch.setattr(SampleBuilder, "make", interrupted)
     monkeypatch.setattr(burnish.data.cache, "fork", lambda *given: started.extend(forked(*given)) or started)
     with pytest.raises(KeyboardInterrupt):
         samples_of(maker(path), workers=2)
@@ -161,10 +163,10 @@ def test_the_identity_is_of_all_that_decides(write: Write, path: str, byte_level
         maker(path, train_on="everything"),
         maker(path, special_tokens_in_text="tokens"),
         maker(path, turns_within=20),
-        Maker(base.rows, base.format, Writer(tokenizer, Template("x"))),
-        Maker(base.rows, base.format, Writer(tokenizer, Template("x", "y"))),
-        Maker(base.rows, base.format, Writer(tokenizer, Template("x"), {"a": 1})),
-        Maker(base.rows, FORMATS["chat"], base.writer),
+        SampleBuilder(base.rows, base.format, Writer(tokenizer, Template("x"))),
+        SampleBuilder(base.rows, base.format, Writer(tokenizer, Template("x", "y"))),
+        SampleBuilder(base.rows, base.format, Writer(tokenizer, Template("x"), {"a": 1})),
+        SampleBuilder(base.rows, FORMATS["chat"], base.writer),
     ]
     assert len({each.identity for each in makers}) == len(makers)
     assert maker(path).identity == base.identity
@@ -183,19 +185,21 @@ def test_damaged_entries_are_made_again(path: str, small_stretches: Path) -> Non
 
 
 def test_what_was_made_before_a_kill_is_used(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, original = [], Maker.make
+    made, original = [], SampleBuilder.make
 
-    def until_killed(self: Maker, start: int, stop: int) -> Stretch:
+    def until_killed(self: SampleBuilder, start: int, stop: int) -> TokenStore:
         if len(made) == 3:
             raise KeyboardInterrupt
         made.append(start)
         return original(self, start, stop)
 
-    monkeypatch.setattr(Maker, "make", until_killed)
+    monkeypatch.setattr(SampleBuilder, "make", until_killed)
     with pytest.raises(KeyboardInterrupt):
         samples_of(maker(path), workers=0)
     assert made == [0, 16, 32]
-    monkeypatch.setattr(Maker, "make", lambda self, start, stop: made.append(start) or original(self, start, stop))
+    monkeypatch.setattr(
+        SampleBuilder, "make", lambda self, start, stop: made.append(start) or original(self, start, stop)
+    )
     samples_of(maker(path), workers=0)
     assert made == [0, 16, 32, 48, 64, 80, 96]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from burnish.data.formats.known import FORMATS
-from burnish.data.formats.recognise import recognise
+from burnish.data.formats.recognize import recognize
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 SECTION = re.compile(r"^### `(\w+)`\n(.*?)(?=^##)", re.MULTILINE | re.DOTALL)
@@ -21,7 +21,7 @@ EXAMPLES = [(name, *pair) for name, text in SECTION.findall(PAGE) for pair in EX
 def test_rows_become_their_records(name: str, row: str, record: str) -> None:
     values = json.loads(row)
     named = name if FORMATS[name].named_only else None
-    chosen = recognise(tuple(values), named, stage=None)
+    chosen = recognize(tuple(values), named, stage=None)
     assert chosen.name == name
     assert repr(chosen.convert(values)) == record
 

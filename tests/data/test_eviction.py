@@ -16,8 +16,8 @@ from burnish.builtin.tiny import make_tokenizer
 from burnish.data.cache import samples_of
 from burnish.data.eviction import evict, limit
 from burnish.data.formats.known import FORMATS
-from burnish.data.maker import Maker
 from burnish.data.read import read_rows
+from burnish.data.sample_builder import SampleBuilder
 from burnish.data.template import choose_template
 from burnish.data.writer import Writer
 
@@ -62,7 +62,7 @@ def test_use_keeps_an_entry(write: Write, tmp_path: Path, monkeypatch: pytest.Mo
     tokenizer = make_tokenizer()
     writer = Writer(tokenizer, choose_template(tokenizer))
     makers = [
-        Maker(
+        SampleBuilder(
             read_rows(write({"question": text, "answer": "b"}, name=f"{text}.jsonl")),
             FORMATS["question_answer"],
             writer,

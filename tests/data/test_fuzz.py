@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from burnish.data.convert import canonical
 from burnish.data.formats.known import FORMATS
-from burnish.data.formats.recognise import recognise
+from burnish.data.formats.recognize import recognize
 from burnish.data.read import read_rows
 from burnish.errors import DataError
 
@@ -56,8 +56,8 @@ def test_any_row(name: str, data: st.DataObject) -> None:
     optional = {column: cells for column in chosen.takes if column not in columns}
     row = data.draw(st.fixed_dictionaries(dict.fromkeys(columns, cells), optional=optional))
     try:
-        example = recognise(tuple(row), name, stage=None).convert(row)
+        example = recognize(tuple(row), name, stage=None).convert(row)
     except DataError:
         return
     written = json.loads(json.dumps(canonical(example)))
-    assert recognise(tuple(written), stage=None).convert(written) == example
+    assert recognize(tuple(written), stage=None).convert(written) == example

@@ -14,7 +14,7 @@ from burnish.data.template import Template
 from burnish.data.writer import Writer
 from burnish.model.open import open_model
 from burnish.verbs.evaluate import read_settings
-from burnish.verbs.generate import Generation
+from burnish.verbs.generate import GenerateSettings
 from tests.adapters import write_base, write_rows_of
 
 TURNS = "{% for m in messages %}<|{{ m.role }}|>\n{{ CONTENT }}<|end|>\n{% endfor %}"
@@ -120,7 +120,7 @@ def thinking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prompts_of(model: Path, folder: Path, row: dict[str, object], prefix: str = "") -> Prompts:
-    settings = read_settings(Generation, {"data": str(write_rows_of(folder, row))}, [])
+    settings = read_settings(GenerateSettings, {"data": str(write_rows_of(folder, row))}, [])
     return settings.prompts(settings.reader(open_model(str(model))), prefix=prefix)
 
 

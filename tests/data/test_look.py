@@ -15,7 +15,7 @@ from burnish.cli import app
 from burnish.data.cache import samples_of
 from burnish.data.profile import Profile, profile, scripts
 from burnish.errors import DataError
-from burnish.stages.supervised_data import Opened, open_to_look
+from burnish.stages.supervised_data import OpenedData, open_for_inspection
 
 Write = Callable[..., str]
 
@@ -37,8 +37,8 @@ def path(write: Write) -> str:
     return write(*rows, ask("broken", 3), ask("<b>& что", "ответ"))
 
 
-def opened(model: str, path: str, *settings: str) -> Opened:
-    return open_to_look(model, path, settings)
+def opened(model: str, path: str, *settings: str) -> OpenedData:
+    return open_for_inspection(model, path, settings)
 
 
 def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.convert import canonical
+from burnish.data.dataset import DatasetSpec, TokenizedDataset
 from burnish.data.formats.known import FORMATS
-from burnish.data.formats.recognise import recognise
-from burnish.data.maker import Maker
-from burnish.data.prepare import Preparation, Prepared
+from burnish.data.formats.recognize import recognize
 from burnish.data.read import read_rows
 from burnish.data.records import Conversation, Message
 from burnish.data.rendering import render
+from burnish.data.sample_builder import SampleBuilder
 from burnish.data.settings import Overlong
-from burnish.data.store import Stretch, join, open_joined, read_stretch, write_stretch
 from burnish.data.template import Template
+from burnish.data.token_store import TokenStore, join, open_joined, read_tokens, write_tokens
 from burnish.data.tokenize import to_group, tokenize
-from burnish.data.view import show
+from burnish.data.view import view_rows
 from burnish.data.writer import Writer
 from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
@@ -60,8 +60,8 @@ def row(*given: object) -> dict[str, object]:
 
 def made(
     path: str, tokenizer: PreTrainedTokenizerBase, overlong: Overlong = "error", max_length: int = 999
-) -> Prepared:
-    preparation = Preparation.of(read_rows(path), tokenizer, CHATML, max_length=max_length, overlong=overlong)
+) -> TokenizedDataset:
+    preparation = DatasetSpec.of(read_rows(path), tokenizer, CHATML, max_length=max_length, overlong=overlong)
     return preparation.whole(workers=0)
 
 
@@ -131,7 +131,7 @@ def test_every_turn_has_its_weight(byte_level: PreTrainedTokenizerBase, given: l
     conversation = FORMATS["chat"].convert(row(*given))
     assert isinstance(conversation, Conversation)
     again = json.loads(json.dumps(canonical(conversation)))
-    assert recognise(tuple(again)).convert(again) == conversation
+    assert recognize(tuple(again)).convert(again) == conversation
     (sample,) = tokenize(render(conversation, Writer(byte_level, CHATML)), byte_level)
     assert not isinstance(sample, DataError)
     group = to_group(sample.tokens, sample.trainable, sample.prompt_length, {}, sample.weights)
@@ -195,8 +195,8 @@ def test_everything_counts_one_beside_the_turns(byte_level: PreTrainedTokenizerB
     assert sample.weights.tolist() == [1.0] * (len(sample.tokens) - end) + [2.0] * end
 
 
-def stretch(path: str, tokenizer: PreTrainedTokenizerBase) -> Stretch:
-    return Maker(read_rows(path), FORMATS["chat"], Writer(tokenizer, CHATML)).make(0, 2)
+def stretch(path: str, tokenizer: PreTrainedTokenizerBase) -> TokenStore:
+    return SampleBuilder(read_rows(path), FORMATS["chat"], Writer(tokenizer, CHATML)).make(0, 2)
 
 
 def test_stretches_with_and_without_weights_are_joined(
@@ -205,8 +205,8 @@ def test_stretches_with_and_without_weights_are_joined(
     parts = [stretch(write(row(*given), row(1)), byte_level) for given in ((1, 1), (2, 1), (1,))]
     paths = [tmp_path / f"{number}.npz" for number in range(3)]
     for path, part in zip(paths, parts, strict=True):
-        write_stretch(path, part)
-        back = read_stretch(path)
+        write_tokens(path, part)
+        back = read_tokens(path)
         assert back is not None
         assert (back.weights is None) == (part.weights is None)
     (tmp_path / "joined").mkdir()
@@ -224,8 +224,8 @@ def test_stretches_with_and_without_weights_are_joined(
 
 
 def test_the_view_shows_weights_that_are_not_one(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
-    maker = Maker(read_rows(write(row(2, 1, 0))), FORMATS["chat"], Writer(byte_level, CHATML))
-    (shown,) = show(Preparation(maker, max_length=999), 0)
+    maker = SampleBuilder(read_rows(write(row(2, 1, 0))), FORMATS["chat"], Writer(byte_level, CHATML))
+    (shown,) = view_rows(DatasetSpec(maker, max_length=999), 0)
     assert "⟦four 0<|im_end|>⟧×2\n" in shown.plain()
     assert "⟦four 1<|im_end|>⟧\n" in shown.plain()
     assert "four 2" not in shown.plain()

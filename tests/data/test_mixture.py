@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.formats.recognise import READY
+from burnish.data.dataset import DatasetSpec
+from burnish.data.formats.recognize import READY
 from burnish.data.mixture import open_data, repeated
-from burnish.data.prepare import Preparation
 from burnish.data.read import read_rows
 from burnish.data.records import Completion, Conversation, Document, Message
 from burnish.data.rows import Rows
@@ -130,7 +130,7 @@ def test_the_seed_decides_what_is_drawn(numbered: Callable[..., str]) -> None:
 
 def test_groups_know_their_source(three: list[DataSource], byte_level: PreTrainedTokenizerBase) -> None:
     data = open_data(three)
-    prepared = Preparation.of(
+    prepared = DatasetSpec.of(
         data.rows, byte_level, choose_template(byte_level), format=data.format, max_length=99
     ).whole()
     assert Counter(str(group.metadata["source"]) for group in prepared) == {
@@ -237,7 +237,7 @@ def test_faults_of_a_function_name_the_row(write: Write, own: str, byte_level: P
     path = write({"a": "x", "n": 1}, {"a": "y", "n": 2}, {"a": "z", "n": 0})
     data = open_data([DataSource(path=path, format=f"{own}:convert")])
     with pytest.raises(DataError) as caught:
-        Preparation.of(data.rows, byte_level, choose_template(byte_level), format=data.format, max_length=99).whole()
+        DatasetSpec.of(data.rows, byte_level, choose_template(byte_level), format=data.format, max_length=99).whole()
     line = OWN[: OWN.index("raise KeyError")].count("\n") + 1
     assert f"{path} line 2: {own}:convert raised KeyError: 'no two' ({own} line {line})" in caught.value.given
     assert f"{path} line 3: {own}:convert gave str" in caught.value.given

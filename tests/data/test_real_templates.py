@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.control import ControlText
 from burnish.data.records import Conversation, Message
 from burnish.data.rendering import render
+from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.template import Template
 from burnish.data.tokenize import Sample, tokenize
 from burnish.data.writer import Writer
@@ -44,7 +44,7 @@ def talk(*contents: str, reasoning: str | None = None) -> Conversation:
 def samples(name: str, conversation: Conversation, **options: object) -> list[Sample]:
     tokenizer, template = template_stock.tokenizer(name), Template(template_stock.source(name))
     renderings = render(
-        conversation, Writer(tokenizer, template, options), "assistant", ControlText.of(tokenizer, template)
+        conversation, Writer(tokenizer, template, options), "assistant", SpecialTokenText.of(tokenizer, template)
     )
     found = tokenize(renderings, tokenizer)
     assert all(isinstance(sample, Sample) for sample in found)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from burnish.data.lengths import pick
-from burnish.data.prepare import Prepared
+from burnish.data.dataset import TokenizedDataset
 from burnish.data.rows import Row, Rows
-from burnish.data.store import PLACE, Fault, Stretch
+from burnish.data.selection import select
+from burnish.data.token_store import PLACE, RowError, TokenStore
 from burnish.sources.rows import RowSource
 
 LIMIT = 4
@@ -40,12 +40,12 @@ class Numbered(Rows):
         return f"row {index}"
 
 
-def prepared(kinds: Sequence[str], samples_per_row: int = 1) -> Prepared:
+def prepared(kinds: Sequence[str], samples_per_row: int = 1) -> TokenizedDataset:
     """A set whose rows are of these kinds, each but the broken ones with so many samples."""
     rows, made = Numbered(len(kinds)), [row for row, kind in enumerate(kinds) if kind != BROKEN]
     lengths = np.repeat([2 if kinds[row] == USABLE else 2 * LIMIT for row in made], samples_per_row).astype(np.int64)
     size = int(lengths.sum())
-    stretch = Stretch(
+    stretch = TokenStore(
         tokens=np.zeros(size, np.int32),
         trainable=np.ones(size, np.bool_),
         lengths=lengths,
@@ -53,11 +53,11 @@ def prepared(kinds: Sequence[str], samples_per_row: int = 1) -> Prepared:
         rows=np.repeat(made, samples_per_row).astype(np.int64),
         notes=np.zeros((len(lengths), PLACE + 1), np.int32),
         ends=(),
-        faults=tuple(Fault(row, "", "", "") for row, kind in enumerate(kinds) if kind == BROKEN),
+        faults=tuple(RowError(row, "", "", "") for row, kind in enumerate(kinds) if kind == BROKEN),
         conversations=0,
     )
-    picked, _ = pick(rows, stretch, LIMIT, "drop")
-    return Prepared(stretch, picked, rows, report=None, unusable=())  # draws look at no report
+    picked, _ = select(rows, stretch, LIMIT, "drop")
+    return TokenizedDataset(stretch, picked, rows, report=None, unusable=())  # draws look at no report
 
 
 def drawn(source: RowSource) -> list[list[int]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.builtin.tiny import make_model, make_tokenizer
-from burnish.data.maker import Maker
+from burnish.data.dataset import DatasetSpec
 from burnish.data.mixture import open_data
-from burnish.data.prepare import Preparation
+from burnish.data.sample_builder import SampleBuilder
 from burnish.data.settings import DataSource
 from burnish.data.template import choose_template
 from burnish.data.writer import Writer
@@ -20,16 +20,16 @@ TOKENIZER = make_tokenizer()
 TEMPLATE = choose_template(TOKENIZER)
 
 
-def maker_of(path: Path) -> Maker:
+def maker_of(path: Path) -> SampleBuilder:
     data = open_data([DataSource(path=str(path))])
-    return Maker(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))
+    return SampleBuilder(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))
 
 
 def test_a_question_is_the_prompt_of_training(tmp_path):
     path = write_rows_of(tmp_path, {"question": "a<|end|>?", "answer": "b"}, {"question": "c?", "answer": "d d"})
     found = questions(maker_of(path))
     rows = open_data([DataSource(path=str(path))]).rows
-    trained = Preparation.of(rows, TOKENIZER, TEMPLATE, max_length=100).whole()
+    trained = DatasetSpec.of(rows, TOKENIZER, TEMPLATE, max_length=100).whole()
     assert [list(question.prompt) for question in found] == [group.prompt.tolist() for group in trained]
     assert [question.reference for question in found] == ["b", "d d"]
     assert found[1].asked == "<|user|>\nc?<|end|>\n<|assistant|>\n"
@@ -50,7 +50,7 @@ def test_plain_prompts_are_asked_and_documents_are_not(tmp_path):
     (question,) = questions(maker_of(path))
     assert (question.asked, question.said, question.reference) == ("2+2=", "2+2=", "4")
     data = open_data([DataSource(path=str(write_rows_of(tmp_path, {"text": "hello there"})), format="text")])
-    assert questions(Maker(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))) == ()
+    assert questions(SampleBuilder(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))) == ()
 
 
 def test_only_the_rows_that_are_asked_for(tmp_path):

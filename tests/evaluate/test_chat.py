@@ -7,25 +7,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.data.asking import asked
+from burnish.data.generation_prompt import prompt_messages
 from burnish.data.records import Conversation, Message
 from burnish.data.writer import Writer
 from burnish.errors import ModelError
 from burnish.evaluate import chat as module
 from burnish.evaluate.chat import Chat, converse
-from burnish.model.open import Opened, open_model, with_template
+from burnish.model.open import LoadedModel, open_model, with_template
 from burnish.sampling.params import SamplingParams
 from burnish.types import Response
 from tests.adapters import write_base
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return open_model(str(write_base(tmp_path_factory.mktemp("chat") / "base")))
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> Opened:
+def bare(tmp_path: Path) -> LoadedModel:
     base = write_base(tmp_path / "base")
     (base / "chat_template.jinja").unlink()
     return open_model(str(base))
@@ -62,12 +62,12 @@ def talk(chat: Chat, *lines: str) -> tuple[str, list[str]]:
     return "".join(told), noted
 
 
-def prompt(opened: Opened, *said: str, system: str | None = None) -> tuple[int, ...]:
+def prompt(opened: LoadedModel, *said: str, system: str | None = None) -> tuple[int, ...]:
     """What the model is given after these turns, the user's and the model's in turn."""
     assert opened.template is not None
     first = () if system is None else (Message("system", system),)
     turns = tuple(Message("assistant" if at % 2 else "user", text) for at, text in enumerate(said))
-    return asked(Conversation((*first, *turns)), Writer(opened.tokenizer, opened.template))
+    return prompt_messages(Conversation((*first, *turns)), Writer(opened.tokenizer, opened.template))
 
 
 def test_every_turn_sees_all_turns_before(opened, model):

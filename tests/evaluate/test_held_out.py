@@ -10,10 +10,10 @@ from burnish.evaluate.held_out import held_out_loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.preference.build import preference_loss
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.sources.mismatch import mismatched
+from burnish.sources.mismatched_pairs import mismatched
 from burnish.step import Trainer
 from tests.conftest import FAMILIES, make_groups
 from tests.preferences import annotated, compared
@@ -22,11 +22,11 @@ ROWS = make_groups([(3, [4]), (5, [9]), (2, [3]), (7, [5]), (4, [8])], holes=Tru
 
 
 @pytest.fixture
-def policy() -> Policy:
+def policy() -> Model:
     torch.manual_seed(0)
     model = FAMILIES["llama"]().double()
     install(model)
-    return Policy(model.train(), tokenizer=None)
+    return Model(model.train(), tokenizer=None)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(0.1, 0.01)])

@@ -51,9 +51,9 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
     data = ["--data", world / f"{rows}.jsonl", "--eval-data", world / f"{tests}.jsonl"]
     files = ["--model", world / "model", *data]
-    rhythm = ["sequences_per_step=8", "checkpoint_every=3", "checkpoints.keep_last=1", "eval_every=5", "log_every=2"]
-    rhythm += [] if compares else ["evaluation.generations=3", "evaluation.max_new_tokens=4"]
-    stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *rhythm]
+    cadence = ["sequences_per_step=8", "checkpoint_every=3", "checkpoints.keep_last=1", "eval_every=5", "log_every=2"]
+    cadence += [] if compares else ["evaluation.generations=3", "evaluation.max_new_tokens=4"]
+    stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *cadence]
     return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
 
 
@@ -70,9 +70,9 @@ def trying(world: Path, output: Path) -> list[str]:
         "max_new_tokens=6",
         "reward_workers=1",
     ]
-    rhythm = ["checkpoint_every=2", "checkpoints.keep_last=1", "eval_every=3", "log_every=2", "log_samples_every=2"]
+    cadence = ["checkpoint_every=2", "checkpoints.keep_last=1", "eval_every=3", "log_every=2", "log_samples_every=2"]
     reward = "reward={name: length, target: 10, tolerance: 20, unit: characters, cache: true}"
-    return ["rl", *map(str, [*files, *stage, *rhythm]), reward]
+    return ["rl", *map(str, [*files, *stage, *cadence]), reward]
 
 
 def two_stages(world: Path, output: Path) -> Path:
@@ -95,7 +95,7 @@ def weights(output: Path) -> dict[str, str]:
 def figures(output: Path) -> list[dict[str, object]]:
     """The lines of metrics.jsonl without what depends on the clock and the process."""
     clocked = {"tokens_per_second", "seconds_per_step", "mfu", "memory_gib", "wall_time_s"}
-    clocked |= {"rollout/seconds_sampling", "rollout/seconds_judging"}
+    clocked |= {"rollout/seconds_sampling", "rollout/seconds_grading"}
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 

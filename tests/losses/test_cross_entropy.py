@@ -70,7 +70,7 @@ def test_z_loss_by_hand(microbatch):
 @pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(label_smoothing=0.3)])
 def test_declared_coefficients_are_the_gradient(microbatch, loss):
     counts = count_denominators(make_groups([(4, [5, 3]), (2, [6])], holes=True))
-    known = loss.coefficients(microbatch, counts)
+    known = loss.score_gradients(microbatch, counts)
     inputs = {kind: torch.randn(len(microbatch.targets), dtype=torch.float64).requires_grad_() for kind in loss.needs}
     output = loss(TokenScores(**{kind.value: tensor for kind, tensor in inputs.items()}), microbatch)
     gradients = torch.autograd.grad(total(output, counts), list(inputs.values()))
@@ -79,7 +79,7 @@ def test_declared_coefficients_are_the_gradient(microbatch, loss):
 
 
 def test_z_loss_is_not_linear_and_says_so(microbatch):
-    assert CrossEntropy(z_loss=1e-4).coefficients(microbatch, dict.fromkeys(Denominator, 1.0)) is None
+    assert CrossEntropy(z_loss=1e-4).score_gradients(microbatch, dict.fromkeys(Denominator, 1.0)) is None
 
 
 def test_it_asks_only_for_what_it_uses():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from burnish.losses.base import Adapts
+from burnish.losses.base import AdaptiveLoss
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.packing import count_denominators, pack
@@ -50,14 +50,14 @@ def test_what_is_remembered_goes_on():
     again.remember(*first.memory())
     assert again.weight == first.weight
     assert measured(first, 0.3, 0.4) == measured(again, 0.3, 0.4)
-    assert isinstance(first, Adapts)
+    assert isinstance(first, AdaptiveLoss)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.2])
 def test_the_loss_is_that_of_its_weight_and_the_entropy_is_measured(weight):
     groups = [_credited(group) for group in make_groups([(3, [4, 2])])]
     [microbatch] = pack(groups, 100)
-    size = len(microbatch.rows)
+    size = len(microbatch.predictor_positions)
     generator = torch.Generator().manual_seed(0)
     leaves = [torch.randn(size, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)]
     scores = TokenScores(logprob=leaves[0], entropy=leaves[1])
@@ -71,7 +71,7 @@ def test_the_loss_is_that_of_its_weight_and_the_entropy_is_measured(weight):
     one, other = (torch.autograd.grad(each, leaves, allow_unused=True) for each in (found, expected))
     assert one[0].equal(other[0])
     assert (one[1] is None and other[1] is None) or one[1].equal(other[1])
-    watched = held(scores, microbatch).watched["policy_entropy"]
+    watched = held(scores, microbatch).metrics["policy_entropy"]
     assert math.isclose(float(watched.total / counts[watched.denominator]), float(leaves[1].detach().mean()))
     assert held.coefficients(microbatch, counts) is None
 

@@ -8,7 +8,7 @@ import torch
 
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.policy.importance import importance_weights
-from burnish.losses.policy.settings import Capped, Clipped, Correction, Soft, Unclipped
+from burnish.losses.policy.settings import Cispo, ImportanceCorrection, NoClip, PpoClip, Sapo
 from burnish.packing import count_denominators, pack
 from burnish.types import Denominator, Group, Response, Score, TokenScores
 
@@ -43,7 +43,7 @@ def value(loss: PolicyGradient, logprobs, *streams, entropy=None):
     counts = count_denominators(batch)
     total = sum(term.total / counts[term.denominator] for term in output.terms.values())
     gradient = torch.autograd.grad(total, logprob)[0]
-    known = loss.coefficients(microbatch, counts)
+    known = loss.score_gradients(microbatch, counts)
     if known is not None:
         assert torch.allclose(known[Score.LOGPROB], gradient, rtol=1e-12, atol=0)
     return total.item(), gradient, output
@@ -60,7 +60,7 @@ def test_clipping_by_hand():
     total, gradient, output = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     assert math.isclose(total, -(2.4 + 2 - 0.8 - 1 - 1) / 5)
     assert torch.allclose(gradient, torch.tensor([0, -2, 0, 1, 1], dtype=torch.float64) / 5)
-    assert float(output.watched["clipped"].total) == 2
+    assert float(output.metrics["clip_fraction"].total) == 2
 
 
 def test_aggregations_by_hand():
@@ -77,7 +77,7 @@ def test_aggregations_by_hand():
 def test_a_sequence_ratio_by_hand():
     """GSPO: √1.5 and the cube root of 0.5, the first within 1.3, the second below 1 − 0.1."""
     loss = PolicyGradient(
-        ratio_level="sequence", clip=Clipped(0.1, 0.3), old_logprobs="sampler", loss_aggregation="sequence"
+        ratio_level="sequence", clip=PpoClip(0.1, 0.3), old_logprobs="sampler", loss_aggregation="sequence"
     )
     total, gradient, _ = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     first, second = 1.5**0.5 * 2, -0.9
@@ -88,7 +88,7 @@ def test_a_sequence_ratio_by_hand():
 
 def test_a_bound_on_each_token_before_the_mean():
     """GMPO: log-ratios 1.5 → at most 0.1 where the advantage is positive, 0.5 → at least −0.1 where it is negative."""
-    clip = Clipped(0.9, 9.0, token_log_ratio_limit=0.1)
+    clip = PpoClip(0.9, 9.0, token_log_ratio_limit=0.1)
     loss = PolicyGradient(ratio_level="sequence", clip=clip, old_logprobs="sampler", loss_aggregation="sequence")
     total, gradient, _ = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     assert math.isclose(total, -(math.exp(0.05) * 2 - math.exp(-0.1 / 3)) / 2)
@@ -97,17 +97,17 @@ def test_a_bound_on_each_token_before_the_mean():
 
 
 def test_capped_keeps_every_gradient_and_bounds_its_weight():
-    loss = PolicyGradient(clip=Capped(1.2), old_logprobs="sampler")
+    loss = PolicyGradient(clip=Cispo(1.2), old_logprobs="sampler")
     _, gradient, output = value(loss, LOGPROBS, ADVANTAGES, BEFORE)
     expected = torch.tensor([-1.2 * 2, -2, 0.5, 1, 1], dtype=torch.float64) / 5
     assert torch.allclose(gradient, expected)
-    assert float(output.watched["clipped"].total) == 1
+    assert float(output.metrics["clip_fraction"].total) == 1
 
 
 def test_a_dual_clip_bounds_what_exploded():
     sampler = [0.0, 0.0, -0.5 - math.log(10), -3.0, -1.5]  # the third ratio is 10
     total, gradient, _ = value(
-        PolicyGradient(clip=Clipped(dual_clip=3.0), old_logprobs="sampler"), LOGPROBS, ADVANTAGES, sampler
+        PolicyGradient(clip=PpoClip(dual_clip=3.0), old_logprobs="sampler"), LOGPROBS, ADVANTAGES, sampler
     )
     free, free_gradient, _ = value(PolicyGradient(old_logprobs="sampler"), LOGPROBS, ADVANTAGES, sampler)
     assert math.isclose(free - total, (10 - 3) / 5)
@@ -116,12 +116,12 @@ def test_a_dual_clip_bounds_what_exploded():
 
 
 MEMBERS = {
-    "clipped": Clipped(),
-    "higher": Clipped(0.2, 0.28, dual_clip=3.0),
-    "capped": Capped(),
-    "soft": Soft(),
-    "unclipped": Unclipped(),
-    "limited": Clipped(token_log_ratio_limit=0.4),
+    "clip_fraction": PpoClip(),
+    "higher": PpoClip(0.2, 0.28, dual_clip=3.0),
+    "capped": Cispo(),
+    "soft": Sapo(),
+    "unclipped": NoClip(),
+    "limited": PpoClip(token_log_ratio_limit=0.4),
 }
 
 
@@ -133,7 +133,7 @@ def test_with_one_update_all_members_have_the_gradient_of_the_plain_one(clip, ra
     length = 7 if aggregation == "fixed" else None
     settings = {"loss_aggregation": aggregation, "fixed_length": length, "ratio_level": ratio}
     mine = value(PolicyGradient(clip=MEMBERS[clip], **settings), LOGPROBS, ADVANTAGES)[1]
-    plain = value(PolicyGradient(clip=Unclipped(), **settings), LOGPROBS, ADVANTAGES)[1]
+    plain = value(PolicyGradient(clip=NoClip(), **settings), LOGPROBS, ADVANTAGES)[1]
     assert torch.allclose(mine, plain, rtol=1e-12, atol=0)
     again = value(
         PolicyGradient(clip=MEMBERS[clip], old_logprobs="sampler", **settings), LOGPROBS, ADVANTAGES, LOGPROBS
@@ -166,13 +166,13 @@ def test_gradients_are_those_of_the_value(clip):
 @pytest.mark.parametrize(
     ("correction", "expected"),
     [
-        (Correction("token", "tis", max_weight=1.2), [1.2, 1, 0.5, 1, 1]),
-        (Correction("token", "mis", max_weight=1.2, min_weight=0.6), [0, 1, 0, 1, 1]),
-        (Correction("sequence", "tis", max_weight=9), [1.5, 1.5, 0.5, 0.5, 0.5]),
-        (Correction("mean", "tis", max_weight=9), [1.5**0.5] * 2 + [0.5 ** (1 / 3)] * 3),
-        (Correction("sequence", "mis", max_weight=2, min_weight=0.6), [1.5, 1.5, 0, 0, 0]),
+        (ImportanceCorrection("token", "tis", max_weight=1.2), [1.2, 1, 0.5, 1, 1]),
+        (ImportanceCorrection("token", "mis", max_weight=1.2, min_weight=0.6), [0, 1, 0, 1, 1]),
+        (ImportanceCorrection("sequence", "tis", max_weight=9), [1.5, 1.5, 0.5, 0.5, 0.5]),
+        (ImportanceCorrection("mean", "tis", max_weight=9), [1.5**0.5] * 2 + [0.5 ** (1 / 3)] * 3),
+        (ImportanceCorrection("sequence", "mis", max_weight=2, min_weight=0.6), [1.5, 1.5, 0, 0, 0]),
     ],
-    ids=lambda each: f"{each.level}-{each.rule}" if isinstance(each, Correction) else "",
+    ids=lambda each: f"{each.level}-{each.rule}" if isinstance(each, ImportanceCorrection) else "",
 )
 def test_corrections_by_hand(correction, expected):
     [microbatch] = pack(groups(ADVANTAGES, BEFORE), 100)
@@ -184,17 +184,19 @@ def test_ratio_and_correction_apart_by_hand():
     """The trainer computed BEFORE, so ratios are 1.5, 1, 0.5, 1, 1; the sampler had half of its probability at the
     first token and twice at the last: weights 2 → 1.8, and 0.5."""
     sampler = [BEFORE[0] - math.log(2), *BEFORE[1:4], BEFORE[4] + math.log(2)]
-    loss = PolicyGradient(old_logprobs="recomputed", importance_correction=Correction("token", "tis", max_weight=1.8))
+    loss = PolicyGradient(
+        old_logprobs="recomputed", importance_correction=ImportanceCorrection("token", "tis", max_weight=1.8)
+    )
     total, gradient, output = value(loss, LOGPROBS, ADVANTAGES, sampler, None, BEFORE)
     assert math.isclose(total, -(1.8 * 2.4 + 2 - 0.8 - 1 - 0.5) / 5)
     assert torch.allclose(gradient, torch.tensor([0, -2, 0, 1, 0.5], dtype=torch.float64) / 5)
-    assert math.isclose(float(output.watched["sampler_gap"].total), 2 * math.log(2))
-    assert float(output.watched["correction_limited"].total) == 1
+    assert math.isclose(float(output.metrics["sampler_logprob_diff"].total), 2 * math.log(2))
+    assert float(output.metrics["correction_limited"].total) == 1
 
 
 def test_what_the_trainer_computed_is_what_the_sampler_reported_where_they_agree():
     streams = (ADVANTAGES, BEFORE, None, BEFORE)
-    for correction in (None, Correction("sequence", "mis", max_weight=1.0, min_weight=1.0)):
+    for correction in (None, ImportanceCorrection("sequence", "mis", max_weight=1.0, min_weight=1.0)):
         mine = value(PolicyGradient(old_logprobs="recomputed", importance_correction=correction), LOGPROBS, *streams)
         plain = value(PolicyGradient(old_logprobs="sampler"), LOGPROBS, *streams)
         assert mine[0] == plain[0]
@@ -203,7 +205,7 @@ def test_what_the_trainer_computed_is_what_the_sampler_reported_where_they_agree
 
 def test_a_probability_that_the_sampler_thought_impossible_makes_no_nan():
     sampler = [-1e30, -2.0, -0.5, -3.0, -1.5]
-    masked = PolicyGradient(importance_correction=Correction("token", "mis", max_weight=2.0))
+    masked = PolicyGradient(importance_correction=ImportanceCorrection("token", "mis", max_weight=2.0))
     total, gradient, _ = value(masked, LOGPROBS, ADVANTAGES, sampler)
     assert math.isfinite(total)
     assert bool(gradient.isfinite().all())
@@ -262,7 +264,7 @@ def test_the_policy_gradient_is_that_of_the_expected_reward():
 
 def test_corrected_by_the_product_it_is_so_for_any_sampler():
     model = Enumerated()
-    loss = PolicyGradient(importance_correction=Correction("sequence", "tis", max_weight=1e9))
+    loss = PolicyGradient(importance_correction=ImportanceCorrection("sequence", "tis", max_weight=1e9))
     exact = model.exact(lambda first, second: -((first[:, None] + second).exp() * model.rewards).sum())
     assert same(model.expected(loss, model.sampler, model.rewards), exact)
     uncorrected = model.expected(PolicyGradient(), model.sampler, model.rewards)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from burnish.model import attention, flex
-from burnish.model.extras import Extras
+from burnish.model.attention_options import AttentionOptions
 from burnish.model.segments import attend_segments
 from burnish.packing import pack
 from burnish.types import Layout
@@ -19,17 +19,17 @@ from tests.conftest import make_groups
 HEADS, KEY_HEADS, SIZE, VALUE_SIZE = 4, 2, 8, 6
 SINKS = torch.tensor([0.7, -1.2, 2.0, 0.0], dtype=torch.float64)
 EXTRAS = {
-    "plain": Extras(),
-    "scaled": Extras(scaling=0.3),
-    "window": Extras(window=4),
-    "wide window": Extras(window=9, scaling=0.3),
-    "chunk": Extras(chunk=5),
-    "soft-cap": Extras(softcap=0.5),
-    "soft-cap, window": Extras(softcap=0.5, window=4, scaling=0.3),
-    "sinks": Extras(sinks=SINKS),
-    "sinks, window": Extras(sinks=SINKS, window=4, scaling=0.3),
-    "sinks, chunk": Extras(sinks=SINKS, chunk=5),
-    "sinks, soft-cap": Extras(sinks=SINKS, softcap=0.5),
+    "plain": AttentionOptions(),
+    "scaled": AttentionOptions(scaling=0.3),
+    "window": AttentionOptions(window=4),
+    "wide window": AttentionOptions(window=9, scaling=0.3),
+    "chunk": AttentionOptions(chunk=5),
+    "soft-cap": AttentionOptions(softcap=0.5),
+    "soft-cap, window": AttentionOptions(softcap=0.5, window=4, scaling=0.3),
+    "sinks": AttentionOptions(sinks=SINKS),
+    "sinks, window": AttentionOptions(sinks=SINKS, window=4, scaling=0.3),
+    "sinks, chunk": AttentionOptions(sinks=SINKS, chunk=5),
+    "sinks, soft-cap": AttentionOptions(sinks=SINKS, softcap=0.5),
 }
 
 
@@ -44,8 +44,8 @@ def random_inputs(rows: int, value_size: int = SIZE) -> list[Tensor]:
     return [torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in shapes]
 
 
-def formula(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: Extras) -> Tensor:
-    """The docstring of `Extras`, written out over all rows and columns."""
+def formula(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: AttentionOptions) -> Tensor:
+    """The docstring of `AttentionOptions`, written out over all rows and columns."""
     key, value = (tensor.repeat_interleave(HEADS // KEY_HEADS, dim=1) for tensor in (key, value))
     scores = query @ key.transpose(-1, -2) * (extras.scaling or SIZE**-0.5)
     if extras.softcap is not None:
@@ -72,7 +72,7 @@ def test_segments_are_the_formula(name):
         inputs = random_inputs(len(layout.positions), value_size)
         sinks = SINKS.clone().requires_grad_()
         if extras.sinks is not None:
-            extras = Extras(extras.scaling, extras.window, extras.chunk, extras.softcap, sinks)
+            extras = AttentionOptions(extras.scaling, extras.window, extras.chunk, extras.softcap, sinks)
             inputs.append(sinks)
         packed, expected = (attend(*inputs[:3], layout, extras) for attend in (attend_segments, formula))
         assert torch.allclose(packed, expected, rtol=0, atol=1e-12)
@@ -99,16 +99,16 @@ def test_a_sink_far_below_changes_nothing_and_one_far_above_takes_all():
     layout = packed_layout()
     inputs = random_inputs(len(layout.positions))
     low, high = (torch.full((HEADS,), score, dtype=torch.float64) for score in (-100.0, 100.0))
-    plain = attend_segments(*inputs, layout, Extras())
-    assert torch.allclose(attend_segments(*inputs, layout, Extras(sinks=low)), plain, rtol=0, atol=1e-12)
-    assert attend_segments(*inputs, layout, Extras(sinks=high)).abs().max().item() < 1e-30
+    plain = attend_segments(*inputs, layout, AttentionOptions())
+    assert torch.allclose(attend_segments(*inputs, layout, AttentionOptions(sinks=low)), plain, rtol=0, atol=1e-12)
+    assert attend_segments(*inputs, layout, AttentionOptions(sinks=high)).abs().max().item() < 1e-30
 
 
 def test_a_cap_far_above_changes_nothing():
     layout = packed_layout()
     inputs = random_inputs(len(layout.positions))
-    plain = attend_segments(*inputs, layout, Extras())
-    assert torch.allclose(attend_segments(*inputs, layout, Extras(softcap=1e7)), plain, rtol=0, atol=1e-12)
+    plain = attend_segments(*inputs, layout, AttentionOptions())
+    assert torch.allclose(attend_segments(*inputs, layout, AttentionOptions(softcap=1e7)), plain, rtol=0, atol=1e-12)
 
 
 def test_layers_of_one_forward_share_their_mask():

@@ -13,7 +13,7 @@ import burnish
 from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.model.card import card, read_run, shortened
-from burnish.model.open import Named, find_model
+from burnish.model.open import ModelRef, find_model
 from burnish.model.write import write_model
 from tests.adapters import be_offline
 
@@ -78,7 +78,7 @@ def test_the_card_of_a_model_without_a_run(run, tmp_path):
 
 def test_a_hub_name_is_the_base_model(monkeypatch):
     be_offline(monkeypatch)
-    named = Named("owner/name", "owner/name", "model", None, None)
+    named = ModelRef("owner/name", "owner/name", "model", None, None)
     text = card("mine", named, None, form="merged", dtype="bfloat16", checked="fine")
     assert front(text)["base_model"] == "owner/name"
     assert "https://huggingface.co/owner/name" in text

@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from burnish.model import linear
-from burnish.model.linear import QuickLinear, has_onednn, packed, packed_matrix, product, quicken
+from burnish.model.linear import OneDnnLinear, has_onednn, packed, packed_matrix, product, use_onednn
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def layers(*, bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
     torch.manual_seed(0)
     plain = nn.Linear(7, 5, bias=bias)
     quick = nn.Sequential(copy.deepcopy(plain))
-    quicken(quick)
+    use_onednn(quick)
     return plain, quick[0]
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_left_where_writing_fails() -> None:
 @needs_onednn
 def test_a_large_model_keeps_only_its_first_matrices_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3), nn.Linear(3, 2))
-    quicken(model)
+    use_onednn(model)
     monkeypatch.setattr(linear, "PACKED_BYTES", 4 * (7 * 5 + 5 * 3))
     with packed(model):
         assert [layer._packed is not None for layer in model] == [True, True, False]
@@ -162,7 +162,7 @@ def test_a_layer_is_saved_and_copied_as_what_it_was() -> None:
     assert list(quick.state_dict()) == list(plain.state_dict())
     rows = torch.randn(2, 7)
     assert torch.equal(copy.deepcopy(quick)(rows), quick(rows))
-    assert type(quick) is (QuickLinear if has_onednn() else nn.Linear)
+    assert type(quick) is (OneDnnLinear if has_onednn() else nn.Linear)
 
 
 @needs_onednn
@@ -171,7 +171,7 @@ def test_few_kernels_are_kept_unless_the_environment_says_how_many(monkeypatch: 
     monkeypatch.setenv(first, "7")
     monkeypatch.setenv(second, "unset afterwards")
     monkeypatch.delenv(second)
-    quicken(nn.Sequential(nn.Linear(7, 5)))
+    use_onednn(nn.Sequential(nn.Linear(7, 5)))
     assert (os.environ[first], os.environ[second]) == ("7", linear.KEPT_KERNELS)
 
 
@@ -181,5 +181,5 @@ def test_subclasses_keep_their_own_product() -> None:
             return 2 * super().forward(input)
 
     model = nn.Sequential(Doubling(7, 5))
-    quicken(model)
+    use_onednn(model)
     assert type(model[0]) is Doubling

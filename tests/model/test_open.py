@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from burnish.errors import ModelError
 from burnish.model import open as module
-from burnish.model.ends import ends_of_answers
 from burnish.model.open import find_model, open_model, with_template
+from burnish.model.stop_tokens import stop_tokens_of
 from tests.adapters import be_offline, change_json, write_adapter, write_base
 
 IDS = torch.tensor([[5, 9, 30, 200, 257, 3]])
@@ -48,7 +48,7 @@ def test_a_model_folder(base):
     assert not opened.model.training
     assert torch.equal(logits(opened.model), logits(AutoModelForCausalLM.from_pretrained(base)))
     end = opened.tokenizer.convert_tokens_to_ids("<|end|>")
-    assert ends_of_answers(opened.causal_lm.generation_config, opened.tokenizer) == (end,)
+    assert stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer) == (end,)
 
 
 @pytest.mark.parametrize("tokens", [None, ["<|new|>", "<|other|>"]], ids=["as it was", "with added tokens"])
@@ -89,7 +89,7 @@ def test_generation_settings_beside_an_adapter_count(base, tmp_path):
     adapter = write_adapter(tmp_path / "adapter", base)
     change_json(adapter / "generation_config.json", eos_token_id=[7, 9])
     opened = open_model(str(adapter))
-    assert ends_of_answers(opened.causal_lm.generation_config, opened.tokenizer) == (7, 9)
+    assert stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer) == (7, 9)
 
 
 def test_an_adapter_that_lacks_tensors_is_not_filled_with_random_ones(base, tmp_path):

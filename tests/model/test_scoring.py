@@ -49,7 +49,7 @@ def direct(hidden: Tensor, head: Head, microbatch: Microbatch, temperature: floa
     """Everything at once, by autograd."""
     apart = head.new_rows
     weight = head.weight if apart is None else head.weight.index_copy(0, apart.tokens, apart.values)
-    logits = hidden[microbatch.rows] @ weight.T
+    logits = hidden[microbatch.predictor_positions] @ weight.T
     logits = logits if head.bias is None else logits + head.bias
     logits = logits * head.scale
     logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)

@@ -14,7 +14,7 @@ from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
 from burnish.model.linear import has_onednn
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.packing import count_denominators
 from burnish.step import evaluate_loss, sum_terms
@@ -33,15 +33,15 @@ def linear_flops(rows, matrix, *_, **__) -> int:
 MORE_PRODUCTS = {torch.ops.mkldnn._linear_pointwise: linear_flops} if has_onednn() else {}
 
 
-def make_policy(family: str, *, lora: bool) -> Policy:
+def make_policy(family: str, *, lora: bool) -> Model:
     torch.manual_seed(0)
     model = FAMILIES[family]()
     install(model)
     trained = add_adapter(model, AdapterSettings(rank=4)) if lora else model
-    return Policy(trained.train(), None)
+    return Model(trained.train(), None)
 
 
-def counted(policy: Policy, groups) -> int:
+def counted(policy: Model, groups) -> int:
     """FLOPs of matrix products (without attention's own) of one forward and backward."""
     [microbatch] = policy.pack(groups, 100)
     denominators = count_denominators(groups)
@@ -53,7 +53,7 @@ def counted(policy: Policy, groups) -> int:
     return seen + (2 * SCORED * policy.head.weight.numel() if policy.head.weight.requires_grad else 0)
 
 
-def predicted(policy: Policy, groups) -> float:
+def predicted(policy: Model, groups) -> float:
     """Ours, without attention's pairs and without what is no matrix (norms, biases), which the counter leaves out."""
     cost = policy.training_cost
     vectors = [p for p in policy.causal_lm.get_decoder().parameters() if p.ndim < 2]
@@ -120,5 +120,5 @@ def test_attention_by_hand():
 
 def test_a_model_that_cannot_share_computes_prompts_again():
     policy, groups = make_policy("llama", lora=False), make_groups([(3, [4, 6])])
-    alone = Policy(policy.model, None, Route.EXPANDED)
+    alone = Model(policy.model, None, Route.EXPANDED)
     assert alone.num_flops(groups) == policy.num_flops([*groups[0].expanded()]) > policy.num_flops(groups)

@@ -25,20 +25,20 @@ from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
 from burnish.model.export import export
 from burnish.model.load import load_policy
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.probe import probe
-from burnish.model.settings import Judging
-from burnish.model.value_head import judging_of, settle_padding, with_value_head
+from burnish.model.settings import ValueHeadConfig
+from burnish.model.value_head import finalize_padding, value_head_config, with_value_head
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.sources.judged import judged_at_end, judged_at_steps
+from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
 from burnish.step import Trainer, score_joined
 from burnish.types import Group, Score
 from tests.adapters import write_base
 from tests.conftest import make_groups
 from tests.families import ROUTES
-from tests.preferences import Data, compared
+from tests.preferences import DataNeeds, compared
 
 PAIRS = [(4, [5, 3]), (9, [2, 6]), (3, [4, 4]), (6, [1, 7])]
 JUDGED = ("llama-tied", "qwen3-windowed", "gemma-2", "gpt-2", "opt", "falcon")
@@ -57,10 +57,10 @@ def base(tmp_path: Path) -> Path:
 
 
 def groups() -> list[Group]:
-    return [judged_at_end(group) for group in make_groups(PAIRS, holes=True)]
+    return [value_target_at_end(group) for group in make_groups(PAIRS, holes=True)]
 
 
-def packed(policy: Policy) -> Tensor:
+def packed(policy: Model) -> Tensor:
     """[responses] (or [responses, K]) values, prompts shared, some split; in the order of the groups."""
     scores, joined = score_joined(policy, policy.pack(groups(), 12), [Score.VALUE])
     order = (joined.sequence_group * 10 + joined.sequence_index).argsort()
@@ -80,7 +80,7 @@ def padded(model: torch.nn.Module, padding: int, side: str = "right") -> Tensor:
         return model.eval()(input_ids=tokens, attention_mask=mask).logits
 
 
-def save(policy: Policy, folder: Path) -> Path:
+def save(policy: Model, folder: Path) -> Path:
     folder.mkdir()
     export(policy, folder, template=None, end_tokens=[policy.tokenizer.eos_token_id])
     return folder
@@ -88,7 +88,7 @@ def save(policy: Policy, folder: Path) -> Path:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_what_is_saved_gives_the_same_for_a_padded_batch(base, tmp_path, side):
-    policy = load_policy(str(base), judging=Judging(seed=4))
+    policy = load_policy(str(base), judging=ValueHeadConfig(seed=4))
     folder = save(policy, tmp_path / "saved")
     theirs, tokenizer = (
         AutoModelForSequenceClassification.from_pretrained(folder),
@@ -107,10 +107,10 @@ def test_families_in_float64(float64_model, tmp_path, family):
     model = float64_model(family)
     install(model)
     fastest = probe(model).route
-    judge = with_value_head(model, Judging(outputs=2, seed=2))
+    judge = with_value_head(model, ValueHeadConfig(outputs=2, seed=2))
     judge.config.pad_token_id = PADDING
     for route in ROUTES[fastest]:
-        found = packed(Policy(judge, tokenizer=None, route=route))
+        found = packed(Model(judge, tokenizer=None, route=route))
         with plain_attention(judge):
             assert float((found - padded(judge, PADDING)).abs().max()) < 1e-10
     with plain_attention(judge):
@@ -123,13 +123,15 @@ def test_families_in_float64(float64_model, tmp_path, family):
 
 
 def test_the_head_begins_by_its_seed(base):
-    one, same, other = (load_policy(str(base), judging=Judging(seed=seed)).value_head.weight for seed in (1, 1, 2))
+    one, same, other = (
+        load_policy(str(base), judging=ValueHeadConfig(seed=seed)).value_head.weight for seed in (1, 1, 2)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert float(one.detach().std()) == pytest.approx(33**-0.5, rel=0.5)
 
 
-def nudged(policy: Policy) -> Policy:
+def nudged(policy: Model) -> Model:
     """An adapter does nothing at its beginning."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -139,7 +141,7 @@ def nudged(policy: Policy) -> Policy:
 
 
 def test_an_adapter_has_the_head_in_it_and_merges(base, tmp_path):
-    policy = nudged(load_policy(str(base), adapter=AdapterSettings(rank=4), judging=Judging(seed=4)))
+    policy = nudged(load_policy(str(base), adapter=AdapterSettings(rank=4), judging=ValueHeadConfig(seed=4)))
     names = [name for name, _ in policy.trained_parameters()]
     assert any("score.modules_to_save" in name for name in names)
     assert not any("score" in name and "lora" in name for name in names)
@@ -157,7 +159,7 @@ def test_an_adapter_of_a_language_model_goes_on_with_a_head(base, tmp_path):
     lora = AdapterSettings(rank=4)
     writer = nudged(load_policy(str(base), adapter=lora))
     before = save_adapter(writer, tmp_path / "sft")
-    policy = load_policy(str(before), adapter=lora, judging=Judging(seed=4))
+    policy = load_policy(str(before), adapter=lora, judging=ValueHeadConfig(seed=4))
     old, new = (dict(each.trained_parameters()) for each in (writer, policy))
     assert set(new) - set(old) == {"base_model.model.score.modules_to_save.default.weight"}
     assert all(torch.equal(old[name], new[name]) for name in old)
@@ -168,22 +170,26 @@ def test_an_adapter_of_a_language_model_goes_on_with_a_head(base, tmp_path):
         load_policy(str(tmp_path / "saved"), adapter=lora)
 
 
-def save_adapter(policy: Policy, folder: Path) -> Path:
+def save_adapter(policy: Model, folder: Path) -> Path:
     folder.mkdir()
     export(policy, folder, template=None, end_tokens=[])
     return folder
 
 
 def test_a_reward_model_learns_on_and_writes_nothing(base, tmp_path):
-    policy = load_policy(str(base), judging=Judging(seed=4))
+    policy = load_policy(str(base), judging=ValueHeadConfig(seed=4))
     folder = save(policy, tmp_path / "saved")
     assert not (folder / "generation_config.json").exists()
-    again = load_policy(str(folder), judging=Judging(seed=99))
+    again = load_policy(str(folder), judging=ValueHeadConfig(seed=99))
     assert torch.equal(packed(policy), packed(again))
     assert again.share
     with pytest.raises(ModelError, match="judges answers, and writes none"):
         load_policy(str(folder))
-    others = (Judging(outputs=2), Judging(judged="step"), Judging(problem="multi_label_classification"))
+    others = (
+        ValueHeadConfig(outputs=2),
+        ValueHeadConfig(judged="step"),
+        ValueHeadConfig(problem="multi_label_classification"),
+    )
     for other in others:
         with pytest.raises(ModelError, match="a reward model with one number for each answer"):
             load_policy(str(folder), judging=other)
@@ -192,7 +198,7 @@ def test_a_reward_model_learns_on_and_writes_nothing(base, tmp_path):
 def test_rows_of_added_tokens(base):
     """Embeddings grow, and their rows learn beside an adapter; the head has no rows of tokens."""
     for adapter in (None, AdapterSettings(rank=4)):
-        policy = load_policy(str(base), adapter=adapter, add_tokens=["<|pad|>", "<x>"], judging=Judging())
+        policy = load_policy(str(base), adapter=adapter, add_tokens=["<|pad|>", "<x>"], judging=ValueHeadConfig())
         assert packed(policy).isfinite().all()
         assert len(policy.tokenizer) == policy.causal_lm.get_input_embeddings().weight.shape[0]
 
@@ -202,11 +208,11 @@ def test_padding_that_ends_answers_is_replaced_or_refused(base, tmp_path):
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(base)
     with pytest.raises(ModelError, match=r"add_tokens=\['<|pad|>'\]"):
-        load_policy(str(base), judging=Judging())
-    policy = load_policy(str(base), add_tokens=["<|pad|>"], judging=Judging())
+        load_policy(str(base), judging=ValueHeadConfig())
+    policy = load_policy(str(base), add_tokens=["<|pad|>"], judging=ValueHeadConfig())
     assert policy.tokenizer.pad_token == "<|pad|>"
     assert [note for note in policy.notes if "padding is <|pad|>" in note]
-    lines = settle_padding(policy.causal_lm, policy.tokenizer, [])
+    lines = finalize_padding(policy.causal_lm, policy.tokenizer, [])
     assert lines == []
 
 
@@ -216,13 +222,13 @@ PACKINGS = {
     "split prompts": lambda step: pack(step, 12),
     "unshared": lambda step: pack(step, 30, share=False),
 }
-DATA = {"bradley_terry": Data.PAIR, "plackett_luce": Data.RANKING, "regression": Data.RANKING}
+DATA = {"bradley_terry": DataNeeds.PAIR, "plackett_luce": DataNeeds.RANKING, "regression": DataNeeds.RANKING}
 
 
 def step_of(name: str) -> list[Group]:
     """Groups as the loss of that name learns from them."""
     if name in DATA:
-        return [judged_at_end(group) for group in compared(DATA[name])]
+        return [value_target_at_end(group) for group in compared(DATA[name])]
     groups = make_groups(PAIRS)
     return scored(groups) if name == "scores" else stepped(groups)
 
@@ -231,7 +237,7 @@ def scored(groups: list[Group]) -> list[Group]:
     """Two scores for each response."""
     numbers = torch.rand(100, generator=torch.Generator().manual_seed(5)).tolist()
     return [
-        judged_at_end(
+        value_target_at_end(
             replace(group, responses=tuple(replace(r, scores=(numbers.pop(), numbers.pop())) for r in group.responses))
         )
         for group in groups
@@ -246,7 +252,7 @@ def stepped(groups: list[Group]) -> list[Group]:
         for each in labels:
             each[torch.arange(len(each)) % 2 == len(each) % 2] = float("nan")
         responses = (replace(r, labels=each) for r, each in zip(group.responses, labels, strict=True))
-        made.append(judged_at_steps(replace(group, responses=tuple(responses))))
+        made.append(value_targets_at_steps(replace(group, responses=tuple(responses))))
     return made
 
 
@@ -258,10 +264,10 @@ def test_invariance(float64_model, name, adapter):
     step = step_of(name)
     model = float64_model("llama-tied")
     install(model)
-    model = with_value_head(model, Judging(outputs=2 if name == "scores" else 1, seed=3))
+    model = with_value_head(model, ValueHeadConfig(outputs=2 if name == "scores" else 1, seed=3))
     if adapter:
         model = add_adapter(model, AdapterSettings(rank=3)).double()
-    policy = nudged(Policy(model.train(), tokenizer=None))
+    policy = nudged(Model(model.train(), tokenizer=None))
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     found = {}
     for packing, made in PACKINGS.items():
@@ -277,7 +283,7 @@ def test_invariance(float64_model, name, adapter):
             assert float((gradient - wanted[parameter]).abs().max()) < 1e-11 * scale, parameter
 
 
-BY_STEP = Judging(seed=4, judged="step", problem="multi_label_classification")
+BY_STEP = ValueHeadConfig(seed=4, judged="step", problem="multi_label_classification")
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
@@ -299,7 +305,7 @@ def test_a_judge_of_steps_is_saved_and_loads(base, tmp_path, kind):
     logits = by_token(theirs, policy.tokenizer.pad_token_id, rows)
     assert torch.allclose(found, logits, atol=1e-5)
     again = load_policy(str(folder), adapter=adapter, judging=replace(BY_STEP, seed=9))
-    assert judging_of(again.causal_lm) == replace(BY_STEP, seed=0)
+    assert value_head_config(again.causal_lm) == replace(BY_STEP, seed=0)
     with pytest.raises(ModelError, match="judges answers, and writes none"):
         load_policy(str(folder), adapter=adapter)
 
@@ -318,7 +324,7 @@ def by_token(model: torch.nn.Module, padding: int, rows: list[Group]) -> Tensor:
 
 
 def test_several_scores_have_their_names(base, tmp_path):
-    named = Judging(outputs=2, seed=4, names=("helpfulness", "verbosity"))
+    named = ValueHeadConfig(outputs=2, seed=4, names=("helpfulness", "verbosity"))
     policy = load_policy(str(base), judging=named)
     folder = save(policy, tmp_path / "saved")
     theirs = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -327,4 +333,4 @@ def test_several_scores_have_their_names(base, tmp_path):
     assert wanted.shape == (8, 2)
     assert torch.allclose(packed(policy), wanted, atol=1e-5)
     with pytest.raises(ModelError, match=r"2 numbers \(helpfulness, verbosity\) for each answer"):
-        load_policy(str(folder), judging=Judging())
+        load_policy(str(folder), judging=ValueHeadConfig())

@@ -24,7 +24,7 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.vocabulary import add_tokens, extend, make_room
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
@@ -220,7 +220,7 @@ def groups_with(rows: list[int]) -> list[Group]:
     ]
 
 
-def lora(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Policy, list[int]]:
+def lora(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Model, list[int]]:
     """A policy with an adapter whose matrices and rows are not what they were at the beginning, and its new rows."""
     rows, _ = extend(model, tokenizer, CHATML)
     install(model)
@@ -229,10 +229,10 @@ def lora(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Po
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name or "trainable_tokens" in name:
             parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator).to(parameter)
-    return Policy(wrapped.train(), tokenizer, chunk_bytes=4096), rows
+    return Model(wrapped.train(), tokenizer, chunk_bytes=4096), rows
 
 
-def plain_gradients(policy: Policy, groups: list[Group]) -> dict[str, Tensor]:
+def plain_gradients(policy: Model, groups: list[Group]) -> dict[str, Tensor]:
     """Of the mean negative log-likelihood, by autograd through peft's own forward and all its logits."""
     total, denominator = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     with plain_attention(policy.causal_lm):
@@ -247,7 +247,7 @@ def plain_gradients(policy: Policy, groups: list[Group]) -> dict[str, Tensor]:
     return dict(zip(named, torch.autograd.grad(total / denominator, list(named.values())), strict=True))
 
 
-def packed_gradients(policy: Policy, groups: list[Group], budget: int, loss: CrossEntropy) -> dict[str, Tensor]:
+def packed_gradients(policy: Model, groups: list[Group], budget: int, loss: CrossEntropy) -> dict[str, Tensor]:
     policy.model.zero_grad()
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     denominators = count_denominators(groups)
@@ -308,7 +308,7 @@ def test_rows_of_narrow_models_learn_in_float32_and_are_scored_as_peft_computes_
     [microbatch] = pack(groups_with(rows), 10**6)
     with torch.no_grad():
         mine = policy.score(microbatch, [Score.LOG_PARTITION]).log_partition
-        hidden = policy.hidden(microbatch)[microbatch.rows]
+        hidden = policy.hidden(microbatch)[microbatch.predictor_positions]
         effective = policy.causal_lm.get_output_embeddings().weight
     assert effective.dtype == torch.bfloat16
     assert torch.allclose(mine, (hidden.float() @ effective.float().T).logsumexp(-1), rtol=0, atol=1e-5)
@@ -317,7 +317,7 @@ def test_rows_of_narrow_models_learn_in_float32_and_are_scored_as_peft_computes_
 def test_without_new_tokens_an_adapter_is_what_it_was():
     plain = add_adapter(llama(tied=True), AdapterSettings())
     assert plain.peft_config["default"].trainable_token_indices is None
-    assert Policy(plain, tokenizer=None).head.new_rows is None
+    assert Model(plain, tokenizer=None).head.new_rows is None
 
 
 @pytest.mark.parametrize(

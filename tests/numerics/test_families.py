@@ -8,7 +8,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from burnish.errors import ModelError
 from burnish.model import segments
 from burnish.model.attention import NAME, install, uninstall
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.probe import probe
 from burnish.model.route import Route
 from burnish.types import Score, Segment
@@ -65,7 +65,7 @@ def test_the_probe_finds_leaks_that_log_probabilities_do_not_show(family):
     """In an untrained model of 16 bits, a convolution over two tokens moves log-probabilities by less than rounding."""
     model = made(family).to(torch.bfloat16)
     groups = numbered_groups()
-    shared, alone = (Policy(model, None, route) for route in (Route.SHARED, Route.EXPANDED))
+    shared, alone = (Model(model, None, route) for route in (Route.SHARED, Route.EXPANDED))
     with torch.no_grad():
         leaking, other = (
             policy.score(policy.pack(groups, 300)[0], [Score.LOGPROB]).logprob for policy in (shared, alone)

@@ -20,12 +20,12 @@ from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.sources.mismatch import mismatched
-from burnish.step import Trainer, inform
+from burnish.sources.mismatched_pairs import mismatched
+from burnish.step import Trainer, measure
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
 from tests.preferences import annotated, compared
@@ -53,19 +53,19 @@ def microbatches(groups: list[Group], packing: str) -> list[Microbatch]:
 
 
 def gradient(
-    policy: Policy, groups: list[Group], packing: str, loss: Loss
+    policy: Model, groups: list[Group], packing: str, loss: Loss
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Gradients of all trained parameters, and what is reported, of one step."""
     policy.model.zero_grad()
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
-    trained = [group for group in groups if group.trained]
-    loss = inform(policy, loss, (group for group in groups if not group.trained), budget=30)
+    trained = [group for group in groups if not group.scored_only]
+    loss = measure(policy, loss, (group for group in groups if group.scored_only), budget=30)
     sums = trainer.accumulate(microbatches(trained, packing), loss, count_denominators(groups))
     figures = {name: float(value) for name, value in sums.items()}
     return {name: p.grad.clone() for name, p in policy.trained_parameters()}, figures
 
 
-def make_policy(float64_model, family: str, adapter: bool) -> Policy:
+def make_policy(float64_model, family: str, adapter: bool) -> Model:
     model = float64_model(family)
     install(model)
     if adapter:
@@ -73,7 +73,7 @@ def make_policy(float64_model, family: str, adapter: bool) -> Policy:
         for name, parameter in model.named_parameters():
             if "lora_B" in name:  # zero at the start, which would hide the gradient of A
                 parameter.data.normal_(0, 0.2)
-    return Policy(model.train(), tokenizer=None, chunk_bytes=4096)
+    return Model(model.train(), tokenizer=None, chunk_bytes=4096)
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor], label: object) -> None:
@@ -149,7 +149,7 @@ def with_measured(name: str) -> list[Group]:
     ]
 
 
-def assert_ways_agree(policy: Policy, name: str, ways: Sequence[str]) -> None:
+def assert_ways_agree(policy: Model, name: str, ways: Sequence[str]) -> None:
     """The same gradient, and the same figures."""
     groups = with_measured(name)
     results = {way: gradient(policy, groups, way, preference_loss(name).loss) for way in ways}
@@ -184,7 +184,7 @@ def test_a_cut_group_learns_as_a_whole_one(float64_model, name, options, adapter
     """A pair that is larger than the budget, with every route to the gradient of the head."""
     policy, loss = make_policy(float64_model, "qwen3-windowed", adapter), preference_loss(name, **options).loss
     groups = compared(preference_loss(name).data)
-    assert not all(part.whole for part in pack(groups, 13))
+    assert not all(part.groups_complete for part in pack(groups, 13))
     whole, figures = gradient(policy, groups, "packed", loss)
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     policy.model.zero_grad()
@@ -197,7 +197,7 @@ def test_measured_groups_change_only_what_a_loss_takes_from_them(float64_model):
     """KTO's z moves with them; a loss that takes nothing from them does not see them."""
     policy = make_policy(float64_model, "llama", adapter=False)
     groups = with_measured("kto")
-    trained = [group for group in groups if group.trained]
+    trained = [group for group in groups if not group.scored_only]
     kto, plain = preference_loss("kto").loss, preference_loss("apo_zero_unpaired").loss
     assert gradient(policy, groups, "packed", kto)[1]["kl"] > 0
     assert gradient(policy, groups, "packed", kto)[1]["loss"] != gradient(policy, trained, "packed", kto)[1]["loss"]

@@ -8,7 +8,7 @@ from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.preference.build import preference_loss
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.step import Trainer
@@ -23,7 +23,7 @@ def trainer() -> Trainer:
     torch.manual_seed(0)
     model = FAMILIES["llama"]()
     install(model)
-    policy = Policy(model, tokenizer=None)
+    policy = Model(model, tokenizer=None)
     return Trainer(policy, Optimizer(policy.trained_parameters(), DECAYING))
 
 
@@ -80,7 +80,7 @@ def test_the_step_after_is_as_if_there_had_been_none(trainer):
     torch.manual_seed(0)
     model = FAMILIES["llama"]()
     install(model)
-    policy = Policy(model, tokenizer=None)
+    policy = Model(model, tokenizer=None)
     other = Trainer(policy, Optimizer(policy.trained_parameters(), DECAYING))
     for advantages in ((1.0, -1.0), (0.0, 0.0), (0.5, -0.5)):
         trainer.step(groups(*advantages), PolicyGradient(), 100, 1.0)

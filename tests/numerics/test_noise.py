@@ -10,7 +10,7 @@ import torch
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import plain_attention
 from burnish.model.noise import Neftune, draw_noise
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import KINDS, OptimizerSettings
@@ -23,7 +23,7 @@ from tests.numerics.test_invariance import assert_same, make_policy
 SHAPES = [(9, [5]), (4, [7]), (11, [2]), (2, [6]), (1, [9])]
 
 
-def gradient(policy: Policy, microbatches: list[Microbatch], groups: list[Group]) -> dict[str, torch.Tensor]:
+def gradient(policy: Model, microbatches: list[Microbatch], groups: list[Group]) -> dict[str, torch.Tensor]:
     policy.model.zero_grad()
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     sums: dict[str, torch.Tensor] = {}

@@ -25,7 +25,7 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from trl.trainer.utils import add_fused_lm_head
 
 from burnish.losses.preference.build import Preference, preference_loss, weighted_losses
-from burnish.sources.mismatch import mismatched
+from burnish.sources.mismatched_pairs import mismatched
 from burnish.types import Group
 from tests.preferences import with_reference
 from tests.trl_trainers import REL, assert_same_gradient, packed, plain, step_of, two_models, without_init
@@ -202,7 +202,7 @@ def test_kto_trainer(models, swapped):
     figures, mine = ours(models[0], rows, preference_loss("kto", undesirable_weight=1.5))
     assert figures["loss"] == pytest.approx(float(expected), rel=REL)
     assert figures["kl"] == pytest.approx(trainer._metrics["train"]["kl"][0], rel=1e-4)
-    assert figures["reward_wanted"] == pytest.approx(trainer._metrics["train"]["rewards/chosen"][0], rel=1e-4)
+    assert figures["reward_desirable"] == pytest.approx(trainer._metrics["train"]["rewards/chosen"][0], rel=1e-4)
     assert_same_gradient(mine, gradients)
 
 

@@ -24,7 +24,7 @@ from burnish.credit.combine import combined
 from burnish.credit.credit import Credit, credit
 from burnish.credit.scale import scaled
 from burnish.losses.policy.gradient import PolicyGradient
-from burnish.losses.policy.settings import Capped, Clipped, Soft
+from burnish.losses.policy.settings import Cispo, PpoClip, Sapo
 from burnish.types import Group
 from tests.preferences import with_reference
 from tests.trl_trainers import REL, assert_same_gradient, packed, plain, step_of, two_models, without_init
@@ -123,20 +123,20 @@ def old(name: str, **changes: object) -> PolicyGradient:
 
 SAME = {
     "grpo": (old("grpo"), {"loss_type": "grpo"}),
-    "grpo, other bounds": (old("grpo", clip=Clipped(0.1, 0.3)), {"epsilon_low": 0.1, "epsilon_high": 0.3}),
-    "dual clip": (old("grpo", clip=Clipped(0.2, 0.2, dual_clip=1.3)), {"delta": 1.3}),
+    "grpo, other bounds": (old("grpo", clip=PpoClip(0.1, 0.3)), {"epsilon_low": 0.1, "epsilon_high": 0.3}),
+    "dual clip": (old("grpo", clip=PpoClip(0.2, 0.2, dual_clip=1.3)), {"delta": 1.3}),
     "dr_grpo": (old("dr_grpo"), {"loss_type": "dr_grpo"}),
     "dapo": (old("dapo"), {"loss_type": "dapo", "epsilon_high": 0.28}),
     "bnpo": (old("dapo"), {"loss_type": "bnpo", "epsilon_high": 0.28}),
-    "cispo": (old("cispo", clip=Capped(1.5)), {"loss_type": "cispo", "epsilon_high": 1.5}),
+    "cispo": (old("cispo", clip=Cispo(1.5)), {"loss_type": "cispo", "epsilon_high": 1.5}),
     "sapo": (old("sapo"), {"loss_type": "sapo"}),
     "sapo, sharper": (
-        old("sapo", clip=Soft(3.0, 4.0)),
+        old("sapo", clip=Sapo(3.0, 4.0)),
         {"loss_type": "sapo", "sapo_temperature_pos": 3.0, "sapo_temperature_neg": 4.0},
     ),
     "gspo": (old("gspo"), {"importance_sampling_level": "sequence", "epsilon_low": 3e-4, "epsilon_high": 4e-4}),
     "gspo, wide": (
-        old("gspo", clip=Clipped(0.2, 0.2)),
+        old("gspo", clip=PpoClip(0.2, 0.2)),
         {"importance_sampling_level": "sequence"},
     ),
     "beta": (old("grpo", kl_coef=0.3), {"beta": 0.3}),
@@ -156,8 +156,10 @@ def test_the_loss_of_grpo_trainer(models, loss, facts):
     assert figures["loss"] == pytest.approx(expected, rel=REL, abs=ABS)
     assert_same_gradient(mine, gradients)
     if facts.get("loss_type") == "dapo":
-        assert figures["clipped"] == pytest.approx(trainer._metrics["train"]["clip_ratio/region_mean"][0], abs=1e-6)
-        assert figures["clipped"] > 0.1
+        assert figures["clip_fraction"] == pytest.approx(
+            trainer._metrics["train"]["clip_ratio/region_mean"][0], abs=1e-6
+        )
+        assert figures["clip_fraction"] > 0.1
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from burnish.losses.reward.bradley_terry import BradleyTerry
-from burnish.model.settings import Judging
+from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import with_value_head
-from burnish.sources.judged import judged_at_end
+from burnish.sources.value_targets import value_target_at_end
 from burnish.types import Group
 from tests.trl_trainers import REL, assert_same_gradient, packed, plain, random_model, step_of, without_init
 
@@ -30,7 +30,7 @@ PADDING = 60
 
 @pytest.fixture(scope="module")
 def judge() -> PreTrainedModel:
-    model = with_value_head(random_model(0), Judging(seed=1))
+    model = with_value_head(random_model(0), ValueHeadConfig(seed=1))
     model.config.pad_token_id = PADDING
     return model
 
@@ -38,7 +38,7 @@ def judge() -> PreTrainedModel:
 def pairs() -> list[Group]:
     """Chosen and rejected, with the scores of the data."""
     return [
-        judged_at_end(
+        value_target_at_end(
             replace(
                 group,
                 responses=tuple(
@@ -79,7 +79,7 @@ def theirs(
         (BradleyTerry(center_coef=0.01), {"center_coef": 0.01}),
         (BradleyTerry(margin=1.0, center_coef=0.5), {"margins": True, "center_coef": 0.5}),
     ],
-    ids=["plain", "margins", "centring", "both"],
+    ids=["plain", "margins", "center", "both"],
 )
 def test_the_loss_of_reward_trainer(judge, loss, facts):
     groups = pairs()
@@ -97,7 +97,7 @@ def test_the_loss_of_reward_trainer(judge, loss, facts):
 
 def test_equal_rewards_are_an_error_in_trl_and_half_right_here():
     """TRL counts a pair as right if chosen is greater; we count a tie as a half."""
-    flat = with_value_head(random_model(0), Judging(seed=1))
+    flat = with_value_head(random_model(0), ValueHeadConfig(seed=1))
     flat.config.pad_token_id = PADDING
     torch.nn.init.zeros_(flat.score.weight)
     _, _, trainer = theirs(flat, pairs())

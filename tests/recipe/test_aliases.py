@@ -11,7 +11,7 @@ from burnish.config.settings import keys
 from burnish.errors import RecipeError
 from burnish.recipe.read import read_recipe, stage_recipe
 from burnish.recipe.recipe import METHODS, Recipe
-from burnish.settings.aliases import KNOWN_ELSEWHERE, RENAMED
+from burnish.settings.aliases import OTHER_TOOLS, RENAMED
 
 OF_STAGES = {key for method in METHODS.values() for key in keys(method)}
 KEYS = OF_STAGES | {key for key in keys(Recipe) if not key.startswith("stages.")}
@@ -26,10 +26,10 @@ def refused(method: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", KNOWN_ELSEWHERE)
+@pytest.mark.parametrize("name", OTHER_TOOLS)
 def test_another_tools_name_leads_to_a_key(name: str) -> None:
     """The target begins with a key, and whatever in it has a dot is one."""
-    target = KNOWN_ELSEWHERE[name]
+    target = OTHER_TOOLS[name]
     if target.startswith(NO_KEY):
         return
     [first] = re.findall(r"^[\w.]+", target)

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import RecipeError
-from burnish.recipe.read import Origins, read_recipe, stage_recipe
+from burnish.recipe.read import ResolvedRecipe, read_recipe, stage_recipe
 from burnish.settings.data import read_conversion, sources
-from burnish.stages.sft.settings import Sft
+from burnish.stages.sft.settings import SftSettings
 
 
-def recipe(*overrides: str) -> Origins:
+def recipe(*overrides: str) -> ResolvedRecipe:
     return stage_recipe("sft", {"model": "m", "data": "a.jsonl"}, overrides, "out")
 
 
-def settings(*overrides: str) -> Sft:
+def settings(*overrides: str) -> SftSettings:
     return recipe(*overrides).recipe.stages[0].sft
 
 

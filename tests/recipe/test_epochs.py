@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import burnish
-import burnish.data.feed
+import burnish.data.streaming
 from burnish.builtin.sets import write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import Interrupted
@@ -45,7 +45,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[object]]:
     step = Trainer.step
 
     def noted(self, groups, *rest):
-        steps.append([group.metadata["row"] for group in groups if group.trained])
+        steps.append([group.metadata["row"] for group in groups if not group.scored_only])
         return step(self, groups, *rest)
 
     monkeypatch.setattr(Trainer, "step", noted)
@@ -145,7 +145,7 @@ def test_neither_cache_nor_size_leaves_a_trace(world, tmp_path, drawn, monkeypat
     """The set in the cache or not, and counted as a small or as a large one."""
     runs = []
     for size in (10, 1000):
-        monkeypatch.setattr(burnish.data.feed, "AT_ONCE", size)
+        monkeypatch.setattr(burnish.data.streaming, "AT_ONCE", size)
         monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / f"cache-{size}"))
         for name in ("new", "known"):
             drawn.clear()

@@ -8,7 +8,7 @@ from burnish.builtin.tiny import make_model
 from burnish.errors import RecipeError
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.settings import KINDS, OPTIONS
 from burnish.recipe.read import stage_recipe
 from burnish.recipe.recipe import Recipe
@@ -56,7 +56,7 @@ def test_what_is_given_reaches_the_optimiser():
         "optimizer.eps=1e-6",
         "optimizer.weight_decay=0.1",
     )
-    policy = Policy(make_model(0, hidden_size=32, layers=1), None)
+    policy = Model(make_model(0, hidden_size=32, layers=1), None)
     muon, adamw = optimizer_of(recipe, recipe.stages[0].sft, policy).libraries
     assert (muon.defaults["momentum"], muon.defaults["nesterov"]) == (0.8, False)
     assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.9), 1e-6)
@@ -65,7 +65,7 @@ def test_what_is_given_reaches_the_optimiser():
 
 def test_exclusions_from_weight_decay():
     recipe = read("optimizer.weight_decay=0.1", "optimizer.no_weight_decay=[embed, q_proj]")
-    policy = Policy(make_model(0, hidden_size=32, layers=1), None)
+    policy = Model(make_model(0, hidden_size=32, layers=1), None)
     decaying, staying = optimizer_of(recipe, recipe.stages[0].sft, policy).libraries[0].param_groups
     assert (decaying["weight_decay"], staying["weight_decay"]) == (0.1, 0.0)
     excluded = {id(p) for n, p in policy.trained_parameters() if p.ndim < 2 or "embed" in n or "q_proj" in n}
@@ -75,7 +75,7 @@ def test_exclusions_from_weight_decay():
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
 def test_layer_decay_and_patterns_reach_every_parameter(adapter):
     model = make_model(0, hidden_size=32, layers=2)
-    policy = Policy(add_adapter(model, AdapterSettings(rank=2)) if adapter else model, None)
+    policy = Model(add_adapter(model, AdapterSettings(rank=2)) if adapter else model, None)
     recipe = read("optimizer.layerwise_lr_decay=0.5", "optimizer.lr_multipliers={q_proj: 10.0}")
     factors = learning_rate_factors(recipe, recipe.stages[0].sft, policy)
     assert set(factors) == {name for name, _ in policy.trained_parameters()}
@@ -110,6 +110,6 @@ def test_options_of_schedules_reach_them():
 
 def test_stochastic_rounding_needs_narrow_weights():
     recipe = read("optimizer.stochastic_rounding=true")
-    policy = Policy(make_model(0, hidden_size=32, layers=1), None)
+    policy = Model(make_model(0, hidden_size=32, layers=1), None)
     with pytest.raises(RecipeError, match="dtype: bfloat16"):
         optimizer_of(recipe, recipe.stages[0].sft, policy)

@@ -13,7 +13,7 @@ import burnish
 from burnish.recipe.json_schema import json_schema, schema_text
 from burnish.recipe.read import read_recipe
 from burnish.stages.run import stage_names
-from burnish.stages.supervised_data import Opener
+from burnish.stages.supervised_data import StageContext
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -34,7 +34,7 @@ def test_its_data_can_be_used(name: str) -> None:
     """Held-out rows too, which the three steps below leave out."""
     recipe = read_recipe(FOLDER / f"{name}.yaml").recipe
     for number in range(len(recipe.stages)):
-        Opener.of(recipe, number).check()
+        StageContext.of(recipe, number).check()
 
 
 @pytest.mark.parametrize("name", NAMES)

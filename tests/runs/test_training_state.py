@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from burnish.builtin.tiny import make_model, make_tokenizer
+from burnish.early_stopping import EarlyStopping
 from burnish.errors import RunError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.add import add_adapter
@@ -15,22 +16,21 @@ from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
 from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.vocabulary import extend
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.rates import layer_factors
 from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.runs.checkpoint import load_checkpoint, save_checkpoint
-from burnish.runs.training_state import capture, changed_versions, require_facts, restore
+from burnish.runs.training_state import capture_checkpoint, changed_versions, require_facts, restore_checkpoint
 from burnish.sources.rows import RowSource
 from burnish.step import Trainer
 from burnish.stop_rule import StopRule
-from burnish.stopping import Stopping
 from tests.conftest import make_groups
 
 
 def make_trainer(adapter_rank: int = 2) -> Trainer:
-    policy = Policy(add_adapter(make_model(0, hidden_size=32, layers=1), AdapterSettings(rank=adapter_rank)), None)
+    policy = Model(add_adapter(make_model(0, hidden_size=32, layers=1), AdapterSettings(rank=adapter_rank)), None)
     return Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
 
 
@@ -39,7 +39,7 @@ def make_trainer_with_new_tokens() -> Trainer:
     rows, _ = extend(model, make_tokenizer(), ["<|im_start|>", "<|im_end|>"])
     install(model)
     torch.manual_seed(0)
-    policy = Policy(add_adapter(model, AdapterSettings(rank=2), rows), None)
+    policy = Model(add_adapter(model, AdapterSettings(rank=2), rows), None)
     return Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=1e-2)))
 
 
@@ -49,7 +49,7 @@ def make_source() -> RowSource:
 
 def test_only_what_trains_is_kept():
     trainer = make_trainer()
-    kept = capture(trainer, make_source(), 3, {}).tensors
+    kept = capture_checkpoint(trainer, make_source(), 3, {}).tensors
     weights = {name for name in kept if name.startswith("weights/")}
     assert weights
     assert all("lora_" in name for name in weights)
@@ -61,7 +61,7 @@ def test_rows_of_added_tokens_go_on_bit_for_bit():
     assert frozen_fingerprint(first.policy) == frozen_fingerprint(second.policy)
     for _ in range(2):
         first.step(groups, CrossEntropy(), 100, 1.0)
-    restore(capture(first, make_source(), 2, {}), second, make_source())
+    restore_checkpoint(capture_checkpoint(first, make_source(), 2, {}), second, make_source())
     for trainer in (first, second):
         trainer.step(groups, CrossEntropy(), 100, 1.0)
     assert any("trainable_tokens" in name for name in first.optimizer.names)
@@ -81,22 +81,22 @@ def test_the_frozen_fingerprint_sees_one_changed_bit():
 
 def test_other_parameters_are_refused():
     source = make_source()
-    checkpoint = capture(make_trainer(), source, 1, {})
-    policy = Policy(make_model(0, hidden_size=32, layers=1), None)
+    checkpoint = capture_checkpoint(make_trainer(), source, 1, {})
+    policy = Model(make_model(0, hidden_size=32, layers=1), None)
     full = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     with pytest.raises(RunError, match="differ in"):
-        restore(checkpoint, full, source)
+        restore_checkpoint(checkpoint, full, source)
 
 
 def test_facts_must_hold():
-    checkpoint = capture(make_trainer(), make_source(), 5, {"the data": "a", "metrics_offset": 3})
+    checkpoint = capture_checkpoint(make_trainer(), make_source(), 5, {"the data": "a", "metrics_offset": 3})
     require_facts(checkpoint, {"the data": "a"})
     with pytest.raises(RunError, match="the data is not what it was at step 5"):
         require_facts(checkpoint, {"the data": "b"})
 
 
 def test_other_versions_are_said():
-    checkpoint = capture(make_trainer(), make_source(), 5, {})
+    checkpoint = capture_checkpoint(make_trainer(), make_source(), 5, {})
     assert changed_versions(checkpoint) == []
     checkpoint.values["versions"]["torch"] = "1.0"
     [note] = changed_versions(checkpoint)
@@ -118,11 +118,11 @@ WAYS = {
 }
 
 
-def make_policy(dtype: torch.dtype) -> Policy:
+def make_policy(dtype: torch.dtype) -> Model:
     """65 x 64 is over the 4096 elements from which states have 8 bits."""
     model = make_model(0, hidden_size=64, layers=1)
     install(model)
-    return Policy(model.to(dtype), None)
+    return Model(model.to(dtype), None)
 
 
 def one_of(way: str, dtype: torch.dtype) -> Trainer:
@@ -139,8 +139,8 @@ def test_every_optimiser_goes_on_bit_for_bit(tmp_path, way):
     groups, first, second = make_groups([(3, [4]), (5, [6])]), one_of(way, dtype), one_of(way, dtype)
     for step in range(2):
         first.step(groups, CrossEntropy(), 100, 1 / (step + 1))
-    path = save_checkpoint(tmp_path, capture(first, make_source(), 2, {}), 1)
-    restore(load_checkpoint(path), second, make_source())
+    path = save_checkpoint(tmp_path, capture_checkpoint(first, make_source(), 2, {}), 1)
+    restore_checkpoint(load_checkpoint(path), second, make_source())
     for trainer in (first, second):
         for _ in range(2):
             trainer.step(groups, CrossEntropy(), 100, 0.5)
@@ -158,7 +158,7 @@ def test_a_checkpoint_changes_nothing():
         first, second = one_of(way, torch.bfloat16), one_of(way, torch.bfloat16)
         for _ in range(3):
             first.step(groups, CrossEntropy(), 100, 1.0)
-            capture(first, make_source(), 2, {})
+            capture_checkpoint(first, make_source(), 2, {})
             with first.optimizer.in_use():
                 pass
             second.step(groups, CrossEntropy(), 100, 1.0)
@@ -167,13 +167,13 @@ def test_a_checkpoint_changes_nothing():
 
 
 def test_what_ends_a_stage_goes_on(tmp_path):
-    trainer, stopping, again = make_trainer(), Stopping(StopRule(2, keep_best=True)), Stopping(StopRule(2))
+    trainer, stopping, again = make_trainer(), EarlyStopping(StopRule(2, keep_best=True)), EarlyStopping(StopRule(2))
     for step, loss in enumerate([3.0, 1.0, 2.0]):
         with torch.no_grad():
             trainer.optimizer.masters.weights[0].fill_(step)
         stopping.observe(step, loss, trainer.policy.trained_parameters())
-    path = save_checkpoint(tmp_path, capture(trainer, make_source(), 2, {}, {"stopping": stopping}), 1)
-    restore(load_checkpoint(path), make_trainer(), make_source(), {"stopping": again})
+    path = save_checkpoint(tmp_path, capture_checkpoint(trainer, make_source(), 2, {}, {"stopping": stopping}), 1)
+    restore_checkpoint(load_checkpoint(path), make_trainer(), make_source(), {"stopping": again})
     assert not again.over
     assert float(again.weights[trainer.optimizer.names[0]].mean()) == 1
     again.observe(3, 1.5, ())

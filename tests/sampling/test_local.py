@@ -12,7 +12,7 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
@@ -33,7 +33,7 @@ def prompts(*lengths: int, seed: int = 0) -> list[Prompt]:
 
 
 def sampler(model, **settings) -> LocalSampler:
-    return LocalSampler(Policy(model, tokenizer=None), [END], 256, **settings)
+    return LocalSampler(Model(model, tokenizer=None), [END], 256, **settings)
 
 
 def written(groups) -> list[list[list[int]]]:
@@ -98,7 +98,7 @@ def test_frequencies_are_the_exact_probabilities(float64_model):
     install(model)
     [prompt] = prompts(5)
     params = SamplingParams(max_new_tokens=2, temperature=2.0)
-    [group] = LocalSampler(Policy(model, tokenizer=None), [], 256).sample([prompt], 4000, params)
+    [group] = LocalSampler(Model(model, tokenizer=None), [], 256).sample([prompt], 4000, params)
     pairs = np.array([response.tokens.tolist() for response in group.responses])
     with plain_attention(model), torch.no_grad():
         tails = torch.arange(VOCABULARY)[:, None]
@@ -141,7 +141,7 @@ def test_a_response_ends_with_the_end_token_or_at_the_limit(float64_model):
 def test_the_models_positions_limit_a_response(float64_model):
     model = float64_model("llama")
     install(model)
-    mine = LocalSampler(Policy(model, tokenizer=None), [], 20)
+    mine = LocalSampler(Model(model, tokenizer=None), [], 20)
     groups = mine.sample(prompts(19, 5), 2, PARAMS)
     assert [len(group.responses[0].tokens) for group in groups] == [1, 15]
     with pytest.raises(ModelError, match="20 positions"):
@@ -169,7 +169,7 @@ def test_an_adapter_in_training_writes(float64_model):
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(0.0, 0.5, generator=torch.Generator().manual_seed(1))
-    policy = Policy(wrapped.double(), tokenizer=None)
+    policy = Model(wrapped.double(), tokenizer=None)
     groups = LocalSampler(policy, [END], 256).sample(prompts(8, 3), 4, PARAMS)
     [microbatch] = policy.pack(groups, 400)
     scores = replace(policy, temperature=0.9).score(microbatch, [Score.LOGPROB])
@@ -179,7 +179,7 @@ def test_an_adapter_in_training_writes(float64_model):
 def test_what_cannot_share_a_prompt_is_refused(float64_model):
     model = float64_model("llama")
     with pytest.raises(ModelError, match="cannot share a prompt"):
-        LocalSampler(Policy(model, tokenizer=None, route=Route.ALONE), [END], 256).sample(prompts(3), 1, PARAMS)
+        LocalSampler(Model(model, tokenizer=None, route=Route.ALONE), [END], 256).sample(prompts(3), 1, PARAMS)
 
 
 def test_truncation_does_not_change_what_is_reported(float64_model):

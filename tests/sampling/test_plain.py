@@ -15,14 +15,14 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import NAME, install, uninstall
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.runs.random_state import capture_random
 from burnish.sampling.base import Prompt
-from burnish.sampling.in_process import sampler_of
 from burnish.sampling.local import LocalSampler
+from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from burnish.step import Trainer
@@ -57,7 +57,7 @@ def test_both_samplers_write_the_same(float64_model, params):
     """Tokens, log-probabilities (generate rounds logits to float32), and how responses ended."""
     model = float64_model("mistral-windowed")
     install(model)
-    fast = LocalSampler(Policy(model, TOKENIZER), [END], 256).sample(prompts(9, 4, 9), 5, params, step=4)
+    fast = LocalSampler(Model(model, TOKENIZER), [END], 256).sample(prompts(9, 4, 9), 5, params, step=4)
     slow = PlainSampler(model, TOKENIZER, [END], 256, rows_at_once=4).sample(prompts(9, 4, 9), 5, params, step=4)
     assert written(slow) == written(fast)
     for mine, other in zip(slow, fast, strict=True):
@@ -80,7 +80,7 @@ def test_logprobs_are_those_of_training_of_every_family(float64_model, family):
     model = float64_model(family)
     install(model)
     uninstall(model)
-    policy = Policy(model, TOKENIZER, route=Route.ALONE, temperature=0.9)
+    policy = Model(model, TOKENIZER, route=Route.ALONE, temperature=0.9)
     mine = sampler_of(policy, [END])
     assert isinstance(mine, PlainSampler)
     groups = mine.sample(prompts(9, 4), 3, replace(PARAMS, max_new_tokens=8))
@@ -91,7 +91,7 @@ def test_logprobs_are_those_of_training_of_every_family(float64_model, family):
 
 def test_the_fast_sampler_is_taken_where_packed_rows_are_exact(float64_model):
     model = float64_model("phi-4-mini")  # its long rotary scaling begins at 128 of 256 positions
-    policy = Policy(model, TOKENIZER)
+    policy = Model(model, TOKENIZER)
     assert isinstance(sampler_of(policy, [END]), PlainSampler)
     assert isinstance(sampler_of(policy, [END], 128), LocalSampler)
 
@@ -108,7 +108,7 @@ def test_a_policy_in_training_is_left_as_it_was(lora, kind):
         model = make_model(0, hidden_size=32, layers=1)
         model.generation_config = GenerationConfig(temperature=0.3, do_sample=True, top_k=3, eos_token_id=9)
         install(model)
-        policy = Policy((add_adapter(model, AdapterSettings(rank=4)) if lora else model).train(), TOKENIZER)
+        policy = Model((add_adapter(model, AdapterSettings(rank=4)) if lora else model).train(), TOKENIZER)
         policy.model.get_submodule("model" if not lora else "base_model.model.model").eval()  # also odd modes stay
         modes = [module.training for module in policy.model.modules()]
         settings, attention = model.generation_config, model.config._attn_implementation

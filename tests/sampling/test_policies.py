@@ -11,8 +11,8 @@ import torch
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.load import load_policy
-from burnish.model.policy import Policy
-from burnish.model.settings import Quantisation
+from burnish.model.policy import Model
+from burnish.model.settings import Quantization
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.base import Prompt
@@ -27,8 +27,8 @@ LORA = AdapterSettings(rank=4, alpha=8.0)
 KINDS = {
     "lora": {"adapter": LORA},
     "dora": {"adapter": AdapterSettings(rank=4, alpha=8.0, dora=True)},
-    "qlora in 4 bits": {"adapter": LORA, "quantisation": Quantisation()},
-    "qlora in 8 bits": {"adapter": LORA, "quantisation": Quantisation(bits=8)},
+    "qlora in 4 bits": {"adapter": LORA, "quantisation": Quantization()},
+    "qlora in 8 bits": {"adapter": LORA, "quantisation": Quantization(bits=8)},
     "bfloat16": {"dtype": "bfloat16"},
     "lora on bfloat16": {"adapter": LORA, "dtype": "bfloat16"},
 }
@@ -48,7 +48,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def policy(base: Path, kind: str) -> Policy:
+def policy(base: Path, kind: str) -> Model:
     """Its adapter, if it has one, matters."""
     torch.manual_seed(0)
     found = replace(load_policy(str(base), **KINDS[kind]), temperature=0.9)
@@ -64,7 +64,7 @@ def prompts() -> list[Prompt]:
     return [Prompt(torch.randint(200, (n,), generator=generator), n) for n in (14, 3)]
 
 
-def difference(policy: Policy, groups: list[Group]) -> float:
+def difference(policy: Model, groups: list[Group]) -> float:
     """Mean difference of the log-probabilities of the sampler and of scoring, nats."""
     found = []
     for microbatch in policy.pack(groups, 400):

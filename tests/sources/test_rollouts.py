@@ -10,23 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.credit.combine import combined
-from burnish.credit.credit import Credit, without_signal
+from burnish.credit.credit import Credit, zero_variance
 from burnish.credit.pairing import Pairing
 from burnish.data.records import Task
 from burnish.errors import RunError
 from burnish.losses.policy.gradient import PolicyGradient
-from burnish.losses.policy.settings import Clipped
+from burnish.losses.policy.settings import PpoClip
 from burnish.losses.preference.build import preference_loss
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
-from burnish.sources.draws import Draws
-from burnish.sources.rollouts import Asked, RolloutSource
-from burnish.sources.settings import Replaying, RolloutSettings
-from burnish.sources.stored import load_group, store_group
+from burnish.sources.prompt_order import PromptOrder
+from burnish.sources.rollouts import RolloutPrompt, RolloutSource
+from burnish.sources.serialization import load_group, store_group
+from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.step import Trainer
 from burnish.tasks.verdict import Failure, FailureKind, Verdict
 from tests.conftest import make_groups
@@ -49,10 +49,10 @@ def _verdict(answer):
     return Verdict({"good": share}, share)
 
 
-def asked(count: int = 5, prompt: str = "") -> list[Asked]:
+def asked(count: int = 5, prompt: str = "") -> list[RolloutPrompt]:
     generator = torch.Generator().manual_seed(0)
     tokens = [torch.randint(VOCABULARY, (3 + row,), generator=generator) for row in range(count)]
-    return [Asked(each, Task(prompt or f"row {row}")) for row, each in enumerate(tokens)]
+    return [RolloutPrompt(each, Task(prompt or f"row {row}")) for row, each in enumerate(tokens)]
 
 
 def decode(tokens) -> str:
@@ -64,7 +64,7 @@ def policy():
     torch.manual_seed(0)
     model = FAMILIES["llama"]()
     install(model)
-    return Policy(model, tokenizer=None)
+    return Model(model, tokenizer=None)
 
 
 def source(policy, prompts=None, *, judging=judge, **changes) -> RolloutSource:
@@ -94,7 +94,7 @@ def test_groups_without_signal_are_replaced_and_counted(policy):
     groups = next(iter(mine))
     assert len(mine.newest) == len(groups) + mine.figures["groups_dropped"]
     assert len(mine.newest) <= 8
-    assert [without_signal(each.rewards) for each in mine.newest].count(True) == mine.figures["groups_dropped"]
+    assert [zero_variance(each.rewards) for each in mine.newest].count(True) == mine.figures["groups_dropped"]
 
 
 def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
@@ -110,7 +110,7 @@ def test_failures_are_no_rewards(policy):
     mine = source(policy, prompts, groups_per_step=4, max_resamples=1)
     groups = next(iter(mine))
     assert len(groups) <= 3
-    assert mine.figures["unjudged"] == 4
+    assert mine.figures["ungraded"] == 4
     with pytest.raises(RunError, match="good: crash 16 times"):
         next(iter(source(policy, asked(2, "unjudgeable"), groups_per_step=1)))
 
@@ -132,7 +132,7 @@ def test_going_on_in_the_midst_of_a_batch_gives_the_same_groups(policy, updates,
     assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
 
 
-REPLAYED = {"replay": Replaying(groups=4, fraction=0.5), "groups_per_step": 2, "max_steps": 5}
+REPLAYED = {"replay": ReplayRule(groups=4, fraction=0.5), "groups_per_step": 2, "max_steps": 5}
 
 
 @pytest.mark.parametrize("updates", [1, 2])
@@ -281,15 +281,15 @@ def test_trained_prompts_are_not_kept():
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 9), max_size=6), st.integers(0, 5))
 def test_draws_go_through_every_row_of_an_epoch(rows, counts, seed):
-    draws = Draws(rows, seed)
+    draws = PromptOrder(rows, seed)
     taken = [row for count in counts for row in draws.take(count)]
-    assert taken == Draws(rows, seed).take(len(taken))
+    assert taken == PromptOrder(rows, seed).take(len(taken))
     for start in range(0, len(taken) - rows + 1, rows):
         assert sorted(taken[start : start + rows]) == list(range(rows))
 
 
 def test_a_curriculum_prefers_what_is_solved_half_the_time():
-    draws = Draws(3, 0, curriculum=True)
+    draws = PromptOrder(3, 0, curriculum=True)
     for row, rate in ((0, 0.0), (1, 0.5), (2, 1.0)):
         for _ in range(20):
             draws.tell(row, rate)
@@ -312,7 +312,7 @@ def test_learning_by_trying_finds_what_is_rewarded(policy, updates):
     loss = (
         PolicyGradient(old_logprobs="policy")
         if updates == 1
-        else PolicyGradient(old_logprobs="sampler", clip=Clipped(0.2, 0.28))
+        else PolicyGradient(old_logprobs="sampler", clip=PpoClip(0.2, 0.28))
     )
     rewards = []
     for groups in mine:

@@ -17,9 +17,9 @@ from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.recipe.read import stage_recipe
-from burnish.settings.preference_loss import LossOptions
-from burnish.verbs.evaluate import Evaluation, read_settings
-from burnish.verbs.evaluate_preferences import evaluate_pairs, holds_comparisons
+from burnish.settings.preference_loss import PreferenceLossOptions
+from burnish.verbs.evaluate import EvalSettings, read_settings
+from burnish.verbs.evaluate_preferences import evaluate_preferences, holds_comparisons
 from tests.interrupting import interrupted_at
 
 
@@ -62,7 +62,7 @@ def lines(done: burnish.Finished, key: str) -> list[float]:
 
 
 def test_every_option_of_every_loss_can_be_written():
-    ours = {"beta", *LossOptions.model_fields}
+    ours = {"beta", *PreferenceLossOptions.model_fields}
     assert ours == {entry.name for kind in PREFERENCE_LOSSES.values() for entry in fields(kind)}
 
 
@@ -280,9 +280,9 @@ def test_eval_on_pairs(world: Path, tmp_path: Path):
     data = {"data": str(world / "test.jsonl")}
 
     def measured(**given: object) -> dict[str, object]:
-        settings = read_settings(Evaluation, {**data, **given}, [])
+        settings = read_settings(EvalSettings, {**data, **given}, [])
         assert holds_comparisons(settings)
-        return evaluate_pairs(str(done.folder), settings).figures()
+        return evaluate_preferences(str(done.folder), settings).figures()
 
     against = measured(reference=str(world / "model"))
     assert against["pair_accuracy"] == lines(done, "eval/pair_accuracy")[-1]
@@ -290,4 +290,4 @@ def test_eval_on_pairs(world: Path, tmp_path: Path):
     assert measured()["pair_accuracy"] == lines(done, "eval/pair_accuracy_by_logprob")[-1]
     assert measured(reward="sum")["reward"] == "log-probability of the answer"
     with pytest.raises(RecipeError, match="has no comparisons"):
-        holds_comparisons(read_settings(Evaluation, {"data": str(world / "chat.jsonl"), "reward": "sum"}, []))
+        holds_comparisons(read_settings(EvalSettings, {"data": str(world / "chat.jsonl"), "reward": "sum"}, []))

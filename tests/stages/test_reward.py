@@ -21,8 +21,8 @@ from burnish.model.open import open_model
 from burnish.model.serve import servable
 from burnish.model.write import write_model
 from burnish.recipe.read import stage_recipe
-from burnish.verbs.evaluate import Evaluation, evaluate, read_settings
-from burnish.verbs.evaluate_preferences import EvaluatedPairs, evaluate_pairs
+from burnish.verbs.evaluate import EvalSettings, evaluate, read_settings
+from burnish.verbs.evaluate_preferences import PreferenceEvalReport, evaluate_preferences
 from tests.interrupting import interrupted_at
 
 
@@ -127,7 +127,7 @@ def test_the_resolved_recipe_has_what_the_loss_uses(world: Path, tmp_path: Path)
 def test_learning_and_its_figures(world: Path, tmp_path: Path):
     done = run(world, tmp_path / "run", eval_data=str(world / "test.jsonl"), max_steps=20, center_coef=0.01)
     assert lines(done, "train/loss")[-1] < 0.3 < lines(done, "train/loss")[0]
-    for name in ("reward_chosen", "reward_rejected", "reward_margin", "pair_accuracy", "centring", "preference"):
+    for name in ("reward_chosen", "reward_rejected", "reward_margin", "pair_accuracy", "center", "preference"):
         assert len(lines(done, f"train/{name}")) == 20
     before, after = lines(done, "eval/pair_accuracy")
     assert after > max(0.8, before)
@@ -139,8 +139,8 @@ def test_learning_and_its_figures(world: Path, tmp_path: Path):
     assert "Comparisons, training" in (done.folder / "report.html").read_text()
 
 
-def evaluated(model: Path, world: Path, *settings: str) -> EvaluatedPairs:
-    return evaluate_pairs(str(model), read_settings(Evaluation, {"data": str(world / "test.jsonl")}, settings))
+def evaluated(model: Path, world: Path, *settings: str) -> PreferenceEvalReport:
+    return evaluate_preferences(str(model), read_settings(EvalSettings, {"data": str(world / "test.jsonl")}, settings))
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
@@ -164,7 +164,7 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
     with pytest.raises(ModelError, match="judges answers, and writes none"):
         open_model(str(done.folder))
     with pytest.raises(ModelError, match="judges answers, and writes none"):
-        evaluate(str(done.folder), read_settings(Evaluation, {"data": str(world / "test.jsonl")}, []))
+        evaluate(str(done.folder), read_settings(EvalSettings, {"data": str(world / "test.jsonl")}, []))
     for setting in ("reward=sum", f"reference={world / 'model'}"):
         with pytest.raises(RecipeError, match="a reward model says it itself"):
             evaluated(done.folder, world, setting)
@@ -174,7 +174,7 @@ def test_a_merged_reward_model_judges_as_the_adapter(world: Path, tmp_path: Path
     """`burnish merge`, whose card says how it is asked; nobody serves a chat with it."""
     done = run(world, tmp_path / "run", max_steps=4, **{"adapter.kind": "lora", "adapter.rank": 4})
     written = write_model(str(done.folder), tmp_path / "merged")
-    assert "difference of a value" in written.replayed.line(judges=True)
+    assert "difference of a value" in written.replayed.line(is_reward_model=True)
     wanted, found = (evaluated(each, world).judged.margins for each in (done.folder, written.folder))
     assert found == pytest.approx(wanted, abs=1e-5)
     model = AutoModelForSequenceClassification.from_pretrained(written.folder).eval()

@@ -17,25 +17,25 @@ from burnish.algorithms import ALGORITHMS
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.config.settings import keys
+from burnish.early_stopping import StopRule
 from burnish.errors import DataError, Interrupted, RecipeError
-from burnish.losses.policy.settings import Capped, Clip, Clipped, Correction, Soft, Unclipped
+from burnish.losses.policy.settings import Cispo, Clip, ImportanceCorrection, NoClip, PpoClip, Sapo
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.packing import count_denominators, pack
 from burnish.recipe.read import stage_recipe
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
-from burnish.settings.aliases import KNOWN_ELSEWHERE
+from burnish.settings.aliases import OTHER_TOOLS
 from burnish.sources.annotate import logprobs
-from burnish.sources.draws import Draws
-from burnish.stages.policy import open_policy
-from burnish.stages.rl.build import learning_of, longest_tried
-from burnish.stages.rl.data import Practice
-from burnish.stages.rl.settings import Rl
-from burnish.stages.supervised_data import Opener
-from burnish.stopping import StopRule
-from burnish.tasks.answer import Answer
+from burnish.sources.prompt_order import PromptOrder
+from burnish.stages.open_policy import open_policy
+from burnish.stages.rl.build import learning_of, longest_prompts
+from burnish.stages.rl.data import RLData
+from burnish.stages.rl.settings import RlSettings
+from burnish.stages.supervised_data import StageContext
 from burnish.tasks.instructions.reward import InstructionsReward
-from burnish.tasks.learned_judge import LearnedJudge
+from burnish.tasks.response_view import ResponseView
+from burnish.tasks.reward_model_scorer import RewardModelScorer
 from burnish.types import TokenScores
 from tests.conftest import make_groups
 from tests.interrupting import interrupted_at
@@ -70,9 +70,9 @@ def run(world: Path, output: Path, **settings: Any) -> burnish.Finished:
     return burnish.rl(output=str(output), **given(world, **settings))
 
 
-def stage(world: Path, **settings: Any) -> Rl:
+def stage(world: Path, **settings: Any) -> RlSettings:
     found = stage_recipe("rl", given(world, **settings)).recipe.stages[0].settings
-    assert isinstance(found, Rl)
+    assert isinstance(found, RlSettings)
     return found
 
 
@@ -81,8 +81,8 @@ def parts(**settings: Any) -> dict[str, Any]:
     return {f"policy_gradient.{name}": value for name, value in settings.items()}
 
 
-def practice(world: Path, **settings: Any) -> Practice:
-    return Practice.of(Opener.of(stage_recipe("rl", given(world, **settings)).recipe))
+def practice(world: Path, **settings: Any) -> RLData:
+    return RLData.of(StageContext.of(stage_recipe("rl", given(world, **settings)).recipe))
 
 
 def weights(done: burnish.Finished) -> dict[str, torch.Tensor]:
@@ -123,7 +123,7 @@ def lines(done: burnish.Finished, name: str = "metrics.jsonl") -> list[dict[str,
         ({"early_stopping.patience": 2}, "early_stopping needs eval_every"),
         ({"checkpoints.best_metric": "accuracy"}, "needs checkpoints.keep_best or early_stopping"),
         ({"stop_on_alerts": ["collapsed"]}, "stop_on_alerts"),
-        ({"stop_on_alerts": ["distance"]}, "none is computed"),
+        ({"stop_on_alerts": ["kl_drift"]}, "none is computed"),
         (parts(reward_combination="normalized_sum"), "length is alone"),
         (parts(ratio_level="sequence"), "no effect with updates_per_batch: 1"),
         ({**parts(clip_mode="cispo", old_logprobs="policy"), "updates_per_batch": 2}, "old_logprobs: policy"),
@@ -177,10 +177,10 @@ def test_what_cannot_work_is_refused_when_it_is_read(world, wrong, said):
 
 def test_names_of_other_tools_lead_to_keys_that_are_there():
     groups = ("policy_gradient", "sampling", "replay")
-    told = " ".join(KNOWN_ELSEWHERE.values())
+    told = " ".join(OTHER_TOOLS.values())
     named = re.findall(rf"\b(?:{'|'.join(groups)})\.[a-z_]+", told)
     assert len(named) > 30
-    assert set(named) <= set(keys(Rl))
+    assert set(named) <= set(keys(RlSettings))
 
 
 def test_what_is_read_again_is_the_same(world, tmp_path):
@@ -203,9 +203,9 @@ def test_an_algorithm_is_its_settings(world, name):
 
 def test_settings_reach_credit_and_loss(world):
     clipped = stage(world, updates_per_batch=2, **parts(clip_low=0.1, dual_clip=3.0))
-    assert clipped.chosen.loss.clip == Clipped(0.1, 0.2, dual_clip=3.0)
+    assert clipped.chosen.loss.clip == PpoClip(0.1, 0.2, dual_clip=3.0)
     capped = stage(world, updates_per_batch=2, algorithm="cispo", **parts(clip_max_weight=2.0))
-    assert capped.chosen.loss.clip == Capped(2.0)
+    assert capped.chosen.loss.clip == Cispo(2.0)
     assert stage(world, **parts(entropy_coef=0.01)).chosen.loss.entropy_coef == 0.01
     assert stage(world, algorithm="dr_grpo").chosen.loss.fixed_length == 5
 
@@ -237,7 +237,7 @@ def test_parts_take_the_place_of_the_algorithms_own(world):
         ),
     ).chosen
     assert composed.credit == replace(plain.credit, baseline="leave_one_out", advantage_scale="batch")
-    clip = Soft(tau_positive=2.0)
+    clip = Sapo(tau_positive=2.0)
     assert composed.loss == replace(
         plain.loss, ratio_level="sequence", clip=clip, loss_aggregation="fixed", fixed_length=5
     )
@@ -250,22 +250,22 @@ def test_a_clip_keeps_the_algorithms_bounds_where_it_is_its_own(world):
     def clip(algorithm: str, **settings: Any) -> Clip:
         return stage(world, algorithm=algorithm, updates_per_batch=2, **parts(**settings)).chosen.loss.clip
 
-    assert clip("dapo", clip_mode="ppo") == Clipped(0.2, 0.28)
-    assert clip("gspo", ratio_level="token", clip_mode="ppo") == Clipped()
-    assert clip("gspo", token_log_ratio_limit=0.4) == Clipped(3e-4, 4e-4, token_log_ratio_limit=0.4)
-    assert clip("grpo", clip_mode="none") == Unclipped()
+    assert clip("dapo", clip_mode="ppo") == PpoClip(0.2, 0.28)
+    assert clip("gspo", ratio_level="token", clip_mode="ppo") == PpoClip()
+    assert clip("gspo", token_log_ratio_limit=0.4) == PpoClip(3e-4, 4e-4, token_log_ratio_limit=0.4)
+    assert clip("grpo", clip_mode="none") == NoClip()
 
 
 def test_corrections_have_defaults_by_the_level_of_the_ratio(world):
     settings = {"updates_per_batch": 2, **parts(old_logprobs="recomputed", importance_correction="tis")}
-    assert stage(world, **settings).chosen.loss.importance_correction == Correction("token", "tis", 2.0)
+    assert stage(world, **settings).chosen.loss.importance_correction == ImportanceCorrection("token", "tis", 2.0)
     of_sequences = stage(world, algorithm="gspo", **settings).chosen.loss
-    assert of_sequences.importance_correction == Correction("mean", "tis", 2.0)
+    assert of_sequences.importance_correction == ImportanceCorrection("mean", "tis", 2.0)
     assert of_sequences.old_logprobs == "recomputed"
     level = parts(importance_correction="mis", importance_correction_level="sequence")
     bounds = parts(importance_correction_min=0.5, importance_correction_max=3.0)
     masked = stage(world, **level, **bounds)
-    assert masked.chosen.loss.importance_correction == Correction("sequence", "mis", 3.0, 0.5)
+    assert masked.chosen.loss.importance_correction == ImportanceCorrection("sequence", "mis", 3.0, 0.5)
     assert stage(world, replay={"fraction": 0.5}).chosen.loss.old_logprobs == "sampler"
     by_policy = parts(old_logprobs="policy", importance_correction="tis")
     older = stage(world, dtype="float32", updates_per_batch=2, **by_policy).chosen.loss
@@ -274,8 +274,12 @@ def test_corrections_have_defaults_by_the_level_of_the_ratio(world):
 
 def test_a_stage_ends_by_what_it_names(world):
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1}
-    by_accuracy = {"checkpoints.best_metric": "accuracy", "checkpoints.keep_best": True, "stop_on_alerts": ["tricks"]}
-    rule = StopRule(keep_best=True, best_metric="accuracy", rises=True, alerts=frozenset({"tricks"}))
+    by_accuracy = {
+        "checkpoints.best_metric": "accuracy",
+        "checkpoints.keep_best": True,
+        "stop_on_alerts": ["reward_hacking"],
+    }
+    rule = StopRule(keep_best=True, best_metric="accuracy", rises=True, alerts=frozenset({"reward_hacking"}))
     assert stage(world, **held_out, **by_accuracy).stop_rule == rule
 
 
@@ -285,10 +289,10 @@ def test_every_preference_loss_learns_from_what_was_tried(world, loss):
     learning = learning_of(stage(world, algorithm="online_dpo", preference={"loss": loss}, responses_per_prompt=4))
     [group] = make_groups([(3, [2, 4, 3, 2])])
     nothing = [replace(r, weights=None, reference_logprobs=torch.zeros(len(r.tokens))) for r in group.responses]
-    lessons = learning.rule.lessons([replace(group, responses=tuple(nothing))], [torch.tensor([0.0, 1.0, 0.5, 0.5])])
+    lessons = learning.rule.assign([replace(group, responses=tuple(nothing))], [torch.tensor([0.0, 1.0, 0.5, 0.5])])
     groups = [each for lesson in lessons for each in lesson]
     [microbatch] = pack(groups, 1000)
-    size = len(microbatch.rows)
+    size = len(microbatch.predictor_positions)
     leaves = {kind: torch.full((size,), -1.0, dtype=torch.float64).requires_grad_() for kind in learning.loss.needs}
     output = learning.loss(TokenScores(**{kind.value: leaf for kind, leaf in leaves.items()}), microbatch)
     counts = count_denominators(groups)
@@ -307,7 +311,11 @@ TRIED: dict[str, dict[str, Any]] = {
     },
     "entropy": parts(entropy_target=3.0, entropy_coef_lr=0.01, entropy_coef=0.02),
     "comparisons": {"algorithm": "online_dpo", "preference": {"loss": "ipo", "pairs": "all"}},
-    "best": {"checkpoints.keep_best": True, "early_stopping.patience": 9, "stop_on_alerts": ["tricks", "collapse"]},
+    "best": {
+        "checkpoints.keep_best": True,
+        "early_stopping.patience": 9,
+        "stop_on_alerts": ["reward_hacking", "entropy_collapse"],
+    },
 }
 
 
@@ -332,7 +340,7 @@ def test_an_alert_ends_the_stage_whenever_lines_are_written(world, tmp_path):
     """Every reward is 0, which is told of after ten batches; the model is written all the same."""
     nothing = {**LENGTH, "target": 500, "tolerance": 1}
     done = [
-        run(world, tmp_path / str(every), reward=nothing, max_steps=20, stop_on_alerts=["no_reward"], log_every=every)
+        run(world, tmp_path / str(every), reward=nothing, max_steps=20, stop_on_alerts=["zero_reward"], log_every=every)
         for every in (1, 7)
     ]
     for each in done:
@@ -354,7 +362,7 @@ def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
     one, other = weights(alone), weights(rehearsed)
     assert all(one[name].equal(other[name]) for name in one)
     settings = practice(world, responses_per_prompt=4, max_new_tokens=9)
-    groups = longest_tried(settings)
+    groups = longest_prompts(settings)
     longest = max(len(each.tokens) for each in settings.train.waiting)
     assert groups[0].num_tokens == longest + 4 * 9
 
@@ -371,7 +379,7 @@ def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
     assert {each.task.extra["source"] for each in named.train.waiting} == {"more"}
     assert "source" not in practice(world).train.waiting[0].task.extra
     with ready.judge as judge:
-        both = [Answer("?", "12345678", extra={"source": name}, token_ids=(1, 2, 3)) for name in ("sums", "more")]
+        both = [ResponseView("?", "12345678", extra={"source": name}, token_ids=(1, 2, 3)) for name in ("sums", "more")]
         verdicts = [verdict for [verdict] in judge([[each] for each in both])]
     assert [verdict.parts for verdict in verdicts] == [{"length": 1.0, "other": None}, {"length": None, "other": 1.0}]
     assert [verdict.reward for verdict in verdicts] == [1.0, 1.0]
@@ -449,14 +457,14 @@ def test_a_reward_model_judges_a_whole_run(world, tmp_path):
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "evaluation.prompts": 2}
     done = run(world, tmp_path / "run", reward={"name": "reward_model", "model": str(judge)}, **held_out)
     tried = [sample for sample in lines(done, "samples.jsonl") if "rollout" in sample]
-    alone = LearnedJudge.open(str(judge), None, {})
+    alone = RewardModelScorer.open(str(judge), None, {})
     for sample in tried:
         asked = ({"role": "user", "content": sample["prompt"]},)
-        said = alone(Answer(asked, sample["response"]))
+        said = alone(ResponseView(asked, sample["response"]))
         assert sample["reward"] == sample["parts"]["reward_model"] == pytest.approx(said, abs=1e-5)
     assert len({sample["reward"] for sample in tried}) > 1
     assert all(weight.isfinite().all() for weight in weights(done).values())
-    assert [line["eval/unjudged_share"] for line in lines(done) if "eval/reward" in line] == [0.0, 0.0, 0.0]
+    assert [line["eval/ungraded_share"] for line in lines(done) if "eval/reward" in line] == [0.0, 0.0, 0.0]
 
 
 def test_a_reward_that_fails_stops_the_run_with_the_reason(world, tmp_path):
@@ -505,8 +513,8 @@ def test_an_epoch_is_one_pass_over_the_usable_prompts(world, tmp_path, monkeypat
     limit = sorted(lengths)[len(lengths) // 2] + 5
     usable = [row for row, length in enumerate(lengths) if length <= limit - 5]
     asked: list[int] = []
-    take = Draws.take
-    monkeypatch.setattr(Draws, "take", lambda self, count: asked.extend(rows := take(self, count)) or rows)
+    take = PromptOrder.take
+    monkeypatch.setattr(PromptOrder, "take", lambda self, count: asked.extend(rows := take(self, count)) or rows)
     settings = {"epochs": 1, "max_length": limit, "overlong": "drop", "groups_per_step": 4, "max_resamples": 1}
     done = run(world, tmp_path / "run", **settings)
     steps = -(-len(usable) // 4)
@@ -533,6 +541,6 @@ def test_instructions_of_the_built_in_world_can_be_followed(split):
         [kind] = row["instruction_id_list"]
         extra = {"instruction_id_list": [kind], "kwargs": row["kwargs"]}
         for said, followed in ((following[kind], True), (breaking[kind], False)):
-            assert reward.score(Answer(tuple(row["prompt"]), said, extra=extra)) == followed
+            assert reward.score(ResponseView(tuple(row["prompt"]), said, extra=extra)) == followed
         seen.add(kind)
     assert seen == set(following)

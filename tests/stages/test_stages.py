@@ -15,7 +15,7 @@ from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.recipe.read import read_recipe, stage_names
-from burnish.stages.supervised_data import Opener
+from burnish.stages.supervised_data import StageContext
 from tests.interrupting import interrupted_at
 from tests.plain import plain_loss
 
@@ -126,8 +126,11 @@ def test_a_template_of_an_earlier_stage_is_there_in_a_later_one(world: Path, tmp
     """The later stage is read beforehand as it will be: without a template of its own it has the earlier one's."""
     path = write_recipe(world, tmp_path / "r.yaml", {"chat_template": "chatml", "add_tokens": "template"}, {})
     recipe = read_recipe(path).recipe
-    assert Opener.of(recipe, 1).reader.template.source == Opener.of(recipe, 0).reader.template.source
-    assert Opener.of(recipe, 1, recipe.model).reader.template.source != Opener.of(recipe, 0).reader.template.source
+    assert StageContext.of(recipe, 1).reader.template.source == StageContext.of(recipe, 0).reader.template.source
+    assert (
+        StageContext.of(recipe, 1, recipe.model).reader.template.source
+        != StageContext.of(recipe, 0).reader.template.source
+    )
 
 
 def test_a_finished_stage_needs_its_data_no_more(world: Path, tmp_path: Path) -> None:

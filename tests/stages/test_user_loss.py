@@ -11,7 +11,7 @@ import burnish
 from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import RecipeError, RunError
-from burnish.stages.user_loss import own_loss
+from burnish.stages.user_loss import user_loss
 from burnish.types import Scope, Score
 
 FUNCTION = """
@@ -35,7 +35,7 @@ class Confident:
         entropy = Component(self.share * (microbatch.weights * scores.entropy).sum(), Denominator.WEIGHT)
         return LossOutput({"nll": nll, "entropy": entropy})
 
-    def coefficients(self, microbatch, denominators):
+    def score_gradients(self, microbatch, denominators):
         return None
 """
 
@@ -102,9 +102,9 @@ MISTAKES = {
 
 def test_a_loss_sees_whole_groups_unless_it_says_otherwise(tmp_path: Path) -> None:
     """The safe choice: it costs nothing where a group fits into a microbatch."""
-    assert own_loss(f"{write(tmp_path, FUNCTION)}:loss", {}).scope is Scope.GROUP
+    assert user_loss(f"{write(tmp_path, FUNCTION)}:loss", {}).scope is Scope.GROUP
     path = write(tmp_path, FUNCTION + "loss.scope = 'step'\n")
-    assert own_loss(f"{path}:loss", {}).scope is Scope.STEP
+    assert user_loss(f"{path}:loss", {}).scope is Scope.STEP
 
 
 @pytest.mark.parametrize("case", MISTAKES)
@@ -112,7 +112,7 @@ def test_mistakes_show_before_anything_is_trained(tmp_path: Path, case: str) -> 
     text, name, options, said = MISTAKES[case]
     path = tmp_path / "mine.py" if text is None else write(tmp_path, text)
     with pytest.raises(RecipeError) as caught:
-        own_loss(f"{path}:{name}", options)
+        user_loss(f"{path}:{name}", options)
     assert said in str(caught.value)
 
 
@@ -133,4 +133,4 @@ def test_mistakes_of_a_loss_that_runs(world: Path, tmp_path: Path, text: str, sa
 
 def test_needs_may_be_written_as_text(tmp_path: Path) -> None:
     path = write(tmp_path, FUNCTION + "loss.needs = ['logprob', 'entropy']\n")
-    assert own_loss(f"{path}:loss", {}).needs == (Score.LOGPROB, Score.ENTROPY)
+    assert user_loss(f"{path}:loss", {}).needs == (Score.LOGPROB, Score.ENTROPY)

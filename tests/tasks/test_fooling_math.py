@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from burnish.tasks.answer import Answer
 from burnish.tasks.mathematics import MathReward
+from burnish.tasks.response_view import ResponseView
 
 HARD = "Compute $2^{10} - 5!$ and give the result in \\boxed{}."
 EASY = "Janet has 16 eggs and sells 7 of them for $2 each. How many dollars does she make, 14 or 18?"
@@ -133,7 +133,7 @@ FOOLS: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("name", FOOLS)
 def test_fool_is_not_paid(name: str) -> None:
     prompt, reference, response = FOOLS[name]
-    assert MathReward().score(Answer(prompt, response, reference=reference)) is False
+    assert MathReward().score(ResponseView(prompt, response, reference=reference)) is False
 
 
 @pytest.mark.parametrize("name", FOOLS)
@@ -141,4 +141,4 @@ def test_the_same_question_can_be_answered(name: str) -> None:
     """Otherwise the test above could not fail."""
     prompt, reference, _ = FOOLS[name]
     for said in (f"\\boxed{{{reference}}}", f"<think>Hm.</think>The answer is ${reference}$."):
-        assert MathReward().score(Answer(prompt, said, reference=reference)) is True
+        assert MathReward().score(ResponseView(prompt, said, reference=reference)) is True

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from burnish.data.records import Message, Task
-from burnish.tasks.answer import Answer
-from burnish.tasks.calling import call
+from burnish.tasks.call import call
+from burnish.tasks.response_view import ResponseView
+from burnish.tasks.response_views import response_view
 from burnish.tasks.reward import Reward
-from burnish.tasks.rows import answer_to
 from burnish.tasks.settings import BUILTIN, read_rewards
 
 NURSERY = Path(__file__).with_name("nursery.py")
@@ -35,7 +35,7 @@ class Case:
     def judged(self, text: str, prefix: str) -> object:
         """The verdict on a response of which the prompt had `prefix`."""
         task = Task((Message("user", "2+3?"),), self.reference, self.extra or {}, prefix)
-        [outcome] = call(self.reward, [answer_to(task, text.removeprefix(prefix), range(len(text) - len(prefix)))])
+        [outcome] = call(self.reward, [response_view(task, text.removeprefix(prefix), range(len(text) - len(prefix)))])
         return outcome
 
     @property
@@ -97,13 +97,13 @@ def test_lengths_are_of_what_was_written(unit: str) -> None:
     """Limits of tokens are of that too."""
     [reward] = read_rewards({"name": "length", "target": 3, "slack": 1, "unit": unit})
     written = "abc" if unit == "characters" else "a b c"
-    answer = answer_to(Task("p", generation_prefix="<think> five words or more "), written, [1, 2, 3])
+    answer = response_view(Task("p", generation_prefix="<think> five words or more "), written, [1, 2, 3])
     assert reward.score(answer) == 1
 
 
 def test_a_response_begins_with_its_prefix() -> None:
-    answer = answer_to(Task("2+3?", generation_prefix="It is"), " 5", [7])
+    answer = response_view(Task("2+3?", generation_prefix="It is"), " 5", [7])
     assert (answer.text, answer.written, answer.generation_prefix) == ("It is 5", " 5", "It is")
-    assert answer.key != Answer("2+3?", "It is 5", token_ids=(7,)).key, "lengths differ"
+    assert answer.key != ResponseView("2+3?", "It is 5", token_ids=(7,)).key, "lengths differ"
     with pytest.raises(AssertionError, match="begins with"):
-        Answer("2+3?", "5", generation_prefix="It is")
+        ResponseView("2+3?", "5", generation_prefix="It is")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from burnish.tasks.answer import Answer
-from burnish.tasks.calling import call
+from burnish.tasks.call import call
 from burnish.tasks.instructions.check import KINDS
 from burnish.tasks.instructions.reward import InstructionsReward
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.verdict import Failure, FailureKind
 
 Case = tuple[str, Mapping[str, object], str]
@@ -254,9 +254,11 @@ FOOLS: dict[str, Case] = {
 }
 
 
-def _row(case: Case) -> Answer:
+def _row(case: Case) -> ResponseView:
     kind, arguments, text = case
-    return Answer("Write.", text, extra={"instruction_id_list": [kind], "kwargs": [{**arguments, "absent": None}]})
+    return ResponseView(
+        "Write.", text, extra={"instruction_id_list": [kind], "kwargs": [{**arguments, "absent": None}]}
+    )
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
@@ -275,17 +277,17 @@ PROMPT = 'Write about rain with the words river and lovely, and end with "Any ot
 @pytest.mark.parametrize("said", [PROMPT, f"  {PROMPT}\n\n{PROMPT}", f"{PROMPT.replace(' ', '  ')} ..."])
 def test_the_prompt_follows_nothing_that_it_says(said: str) -> None:
     extra = {"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": ["river", "lovely"]}]}
-    assert InstructionsReward().score(Answer(PROMPT, said, extra=extra)) == 0.0
-    assert InstructionsReward().score(Answer(PROMPT, "The river is lovely in the rain.", extra=extra)) == 1.0
+    assert InstructionsReward().score(ResponseView(PROMPT, said, extra=extra)) == 0.0
+    assert InstructionsReward().score(ResponseView(PROMPT, "The river is lovely in the rain.", extra=extra)) == 1.0
 
 
 def test_what_the_prompt_dictates_may_be_said() -> None:
     prompt = 'Is it true? Answer with "My answer is yes." or "My answer is no." or "My answer is maybe."'
     extra = {"instruction_id_list": ["detectable_format:constrained_response"]}
-    assert InstructionsReward().score(Answer(prompt, "My answer is yes.", extra=extra)) == 1.0
-    assert InstructionsReward().score(Answer(prompt, prompt, extra=extra)) == 0.0
+    assert InstructionsReward().score(ResponseView(prompt, "My answer is yes.", extra=extra)) == 1.0
+    assert InstructionsReward().score(ResponseView(prompt, prompt, extra=extra)) == 0.0
     end = {"instruction_id_list": ["startend:end_checker"], "kwargs": [{"end_phrase": "Any other questions?"}]}
-    assert InstructionsReward().score(Answer(PROMPT, "Rain falls. Any other questions?", extra=end)) == 1.0
+    assert InstructionsReward().score(ResponseView(PROMPT, "Rain falls. Any other questions?", extra=end)) == 1.0
 
 
 def test_all_kinds_of_the_paper_are_followed_and_not_followed_here() -> None:
@@ -296,7 +298,7 @@ def test_all_kinds_of_the_paper_are_followed_and_not_followed_here() -> None:
 
 def test_several_instructions_are_all_or_a_share() -> None:
     extra = {"instruction_id_list": ["punctuation:no_comma", "detectable_format:title"], "kwargs": [{}, "{}"]}
-    answer = Answer("Write.", "No title", extra=extra)
+    answer = ResponseView("Write.", "No title", extra=extra)
     assert InstructionsReward().score(answer) == 0.0
     assert InstructionsReward(score_by="share").score(answer) == 0.5
 
@@ -322,6 +324,6 @@ def test_several_instructions_are_all_or_a_share() -> None:
     }.items(),
 )
 def test_a_row_that_cannot_be_judged_is_a_failure(case: str, extra: Mapping[str, object]) -> None:
-    [outcome] = call(InstructionsReward(), [Answer("Write.", "Hello", extra=extra)])
+    [outcome] = call(InstructionsReward(), [ResponseView("Write.", "Hello", extra=extra)])
     assert isinstance(outcome, Failure), case
     assert outcome.kind == FailureKind.UNUSABLE_ROW, outcome

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import RunError
-from burnish.tasks.answer import Answer
-from burnish.tasks.journal import Journal, content_key
+from burnish.tasks.journal import VerdictCache, content_key
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.settings import read_rewards
 from burnish.tasks.verdict import Failure, FailureKind
 
@@ -18,29 +18,29 @@ from burnish.tasks.verdict import Failure, FailureKind
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_comes_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, numbers: list[float | None]) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
-    with Journal.open(path) as journal:
+    with VerdictCache.open(path) as journal:
         journal.write("key", "part", numbers)
-    with Journal.open(path) as journal:
+    with VerdictCache.open(path) as journal:
         assert repr(journal.read("key")) == repr(numbers)
         assert journal.read("other") is None
 
 
 def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    with Journal.open(path) as journal:
+    with VerdictCache.open(path) as journal:
         journal.write("one", "part", [1.0])
         journal.write("two", "part", [2.0])
     whole = path.read_bytes()
     for cut in range(len(whole) - 1, whole.index(b"\n") + 1, -7):
         path.write_bytes(whole[:cut])
-        with Journal.open(path) as journal:
+        with VerdictCache.open(path) as journal:
             assert (journal.read("one"), journal.read("two")) == ([1.0], None)
             journal.write("two", "part", [2.0])
         assert path.read_bytes() == whole
 
 
 def test_failures_are_not_written_and_the_first_verdict_stays(tmp_path: Path) -> None:
-    with Journal.open(tmp_path / "j") as journal:
+    with VerdictCache.open(tmp_path / "j") as journal:
         journal.write("key", "part", [1.0, Failure(FailureKind.TIMEOUT, "late")])
         assert journal.read("key") is None
         journal.write("key", "part", [1.0])
@@ -55,17 +55,17 @@ def test_failures_are_not_written_and_the_first_verdict_stays(tmp_path: Path) ->
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "j").write_text(f'{{"key": "a", "metric": "p", "verdicts": [1.0]}}\n{line}\n')
     with pytest.raises(RunError, match="line 2"):
-        Journal.open(tmp_path / "j")
+        VerdictCache.open(tmp_path / "j")
 
 
 def test_a_key_says_all_that_decides() -> None:
-    answer = Answer("p", "t", reference="r", extra={"a": 1})
+    answer = ResponseView("p", "t", reference="r", extra={"a": 1})
     others = [
-        Answer("q", "t", reference="r", extra={"a": 1}),
-        Answer("p", "u", reference="r", extra={"a": 1}),
-        Answer("p", "t", reference="s", extra={"a": 1}),
-        Answer("p", "t", reference="r", extra={"a": 2}),
-        Answer("p", "t", reference="r", extra={"a": 1}, token_ids=(1,)),
+        ResponseView("q", "t", reference="r", extra={"a": 1}),
+        ResponseView("p", "u", reference="r", extra={"a": 1}),
+        ResponseView("p", "t", reference="s", extra={"a": 1}),
+        ResponseView("p", "t", reference="r", extra={"a": 2}),
+        ResponseView("p", "t", reference="r", extra={"a": 1}, token_ids=(1,)),
     ]
     [math] = read_rewards("math")
     [strict] = read_rewards({"name": "math", "forms": ["boxed"]})

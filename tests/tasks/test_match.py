@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.tasks.match import last_number, matches, normalised
+from burnish.tasks.match import last_number, matches, normalized
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_text_is_its_own_answer(text):
     assert matches(text, text, "exact")
     assert matches(text, text, "contains") == bool(text.split())
     assert matches(text, text, "number") == (last_number(text) is not None)
-    assert normalised(normalised(text)) == normalised(text)
+    assert normalized(normalized(text)) == normalized(text)
 
 
 @given(st.text(), st.text())

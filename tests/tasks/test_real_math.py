@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from burnish.tasks.answer import Answer
 from burnish.tasks.mathematics import MathReward, right
+from burnish.tasks.response_view import ResponseView
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SOLUTIONS = SHARED / "gsm8k" / "example_model_solutions.jsonl"
@@ -27,7 +27,7 @@ def test_gsm8k_verdicts_are_the_published_ones() -> None:
         for model in MODELS:
             known = row[model]
             assert isinstance(known, dict)
-            answer = Answer(str(row["question"]), known["solution"], reference=row["ground_truth"])
+            answer = ResponseView(str(row["question"]), known["solution"], reference=row["ground_truth"])
             if MathReward().score(answer) != known["is_correct"]:
                 differ.append((place, model))
     assert differ == []
@@ -40,9 +40,9 @@ def test_gsm8k_references_are_right_for_themselves_and_wrong_for_others() -> Non
     for row, own, other in zip(rows, finals, [*finals[1:], finals[0]], strict=True):
         question = str(row["question"])
         for said in (f"#### {own}", f"\\boxed{{{own}}}", f"The answer is ${own}."):
-            assert MathReward().score(Answer(question, said, reference=row["answer"]))
+            assert MathReward().score(ResponseView(question, said, reference=row["answer"]))
         if own != other:
-            assert not MathReward().score(Answer(question, f"#### {other}", reference=row["answer"]))
+            assert not MathReward().score(ResponseView(question, f"#### {other}", reference=row["answer"]))
 
 
 MATH = SHARED / "math500" / "math_test.jsonl"
@@ -54,7 +54,7 @@ def test_math500_references_and_solutions_are_right() -> None:
     for row in _rows(MATH):
         answer, problem = str(row["answer"]), str(row["problem"])
         for said in (f"\\boxed{{{answer}}}", f"So the answer is ${answer}$.", str(row["solution"])):
-            if not MathReward().score(Answer(problem, said, reference=answer)):
+            if not MathReward().score(ResponseView(problem, said, reference=answer)):
                 wrong.append((row["unique_id"], said[:40]))
     assert wrong == []
 
@@ -119,7 +119,7 @@ SAID = {
 
 @pytest.mark.parametrize("said", SAID)
 def test_what_people_say_is_understood(said: str) -> None:
-    assert MathReward().score(Answer("How many dollars does she make?", said, reference=SAID[said]))
+    assert MathReward().score(ResponseView("How many dollars does she make?", said, reference=SAID[said]))
 
 
 @pytest.mark.parametrize("reference", SAME)

@@ -9,8 +9,8 @@ import pytest
 
 from burnish.errors import RecipeError
 from burnish.tasks.mathematics import MathReward
-from burnish.tasks.own import OwnReward
 from burnish.tasks.settings import BUILTIN, RENAMED, read_rewards
+from burnish.tasks.user_code import UserReward
 
 NURSERY = Path(__file__).with_name("nursery.py")
 
@@ -22,7 +22,7 @@ def test_a_name_a_mapping_and_a_list() -> None:
     several = read_rewards(["math", {"name": "format", "tags": "think", "weight": 0.2}, f"{NURSERY}:lengths"])
     assert [reward.key for reward in several] == ["math", "format", "lengths"]
     assert [reward.weight for reward in several] == [1.0, 0.2, 1.0]
-    assert isinstance(several[2], OwnReward)
+    assert isinstance(several[2], UserReward)
 
 
 def test_names_are_those_of_their_records() -> None:

@@ -14,7 +14,7 @@ from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError, UserError
 from burnish.model.load import load_tokenizer
 from burnish.verbs import evaluate as module
-from burnish.verbs.evaluate import ChatSettings, Evaluation, evaluate, read_settings
+from burnish.verbs.evaluate import ChatSettings, EvalSettings, evaluate, read_settings
 from tests.adapters import write_adapter, write_base, write_rows_of
 from tests.plain import plain_loss
 
@@ -26,8 +26,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def settings(data: object, *overrides: str) -> Evaluation:
-    return read_settings(Evaluation, {"data": str(data)}, overrides)
+def settings(data: object, *overrides: str) -> EvalSettings:
+    return read_settings(EvalSettings, {"data": str(data)}, overrides)
 
 
 @pytest.mark.parametrize("kind", ["model", "adapter", "adapter with added tokens"])

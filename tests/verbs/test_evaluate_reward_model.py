@@ -17,8 +17,8 @@ from burnish.builtin.tiny import write_untrained
 from burnish.cli import _status
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.model.write import write_model
-from burnish.verbs.evaluate import Evaluation, read_settings
-from burnish.verbs.evaluate_reward_model import EvaluatedJudgements, evaluate_judgements, judging_to_measure
+from burnish.verbs.evaluate import EvalSettings, read_settings
+from burnish.verbs.evaluate_reward_model import RewardModelEvalReport, evaluate_reward_model, value_head_to_evaluate
 from tests.interrupting import interrupted_at
 
 SCORES = ["helpfulness", "verbosity"]
@@ -81,10 +81,10 @@ def last(done: burnish.Finished) -> dict[str, float]:
     return json.loads((done.folder / "metrics.jsonl").read_text().splitlines()[-1])
 
 
-def evaluated(model: Path, data: Path, *settings: str) -> EvaluatedJudgements:
-    judging = judging_to_measure(str(model))
+def evaluated(model: Path, data: Path, *settings: str) -> RewardModelEvalReport:
+    judging = value_head_to_evaluate(str(model))
     assert judging is not None
-    return evaluate_judgements(str(model), read_settings(Evaluation, {"data": str(data)}, settings), judging)
+    return evaluate_reward_model(str(model), read_settings(EvalSettings, {"data": str(data)}, settings), judging)
 
 
 def test_steps_are_learned(world: Path, tmp_path: Path):

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 import burnish
-from burnish.data.asking import asked
+from burnish.data.generation_prompt import prompt_messages
 from burnish.data.records import Conversation, Message
 from burnish.data.template import choose_template
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError, RecipeError, RunError, UserError
-from burnish.evaluate.texts import written_text
+from burnish.evaluate.detokenize import response_decoder
 from burnish.model.load import load_tokenizer
 from burnish.model.open import open_model
 from burnish.sampling.base import Prompt
 from burnish.sampling.plain import PlainSampler
 from burnish.verbs import generate as module
 from burnish.verbs.evaluate import read_settings
-from burnish.verbs.generate import Generated, Generation, generate
+from burnish.verbs.generate import GenerateResult, GenerateSettings, generate
 from tests.adapters import write_adapter, write_base, write_rows_of
 
 ROWS: list[dict[str, Any]] = [
@@ -42,9 +42,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows_of(tmp_path_factory.mktemp("rows"), *ROWS)
 
 
-def answers(base: Path, rows: Path, *overrides: str, output: Path | None = None) -> Generated:
+def answers(base: Path, rows: Path, *overrides: str, output: Path | None = None) -> GenerateResult:
     given = ["max_new_tokens=6", *overrides]
-    return generate(str(base), read_settings(Generation, {"data": str(rows)}, given), output=output)
+    return generate(str(base), read_settings(GenerateSettings, {"data": str(rows)}, given), output=output)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def prompt_ids(base: Path, *messages: Message) -> tuple[int, ...]:
     tokenizer = load_tokenizer(str(base))
-    return asked(Conversation(messages), Writer(tokenizer, choose_template(tokenizer)))
+    return prompt_messages(Conversation(messages), Writer(tokenizer, choose_template(tokenizer)))
 
 
 def test_a_line_for_each_prompt(base, rows, tmp_path):
@@ -64,7 +64,7 @@ def test_a_line_for_each_prompt(base, rows, tmp_path):
     assert [line["reference"] for line in written] == ["5", "Here", "I"]
     assert [line.get("extra") for line in written] == [{"level": 2}, {"level": 1}, None]
     assert written[0]["prompt"] == [{"role": "user", "content": "What is 2 plus 3?"}]
-    decode = written_text(load_tokenizer(str(base)), [])
+    decode = response_decoder(load_tokenizer(str(base)), [])
     for line in written:
         assert {len(line[name]) for name in ("responses", "finish", "token_ids", "logprobs")} == {3}
         for text, finish, tokens, logprobs in zip(
@@ -114,14 +114,14 @@ def test_messages_that_wait_for_an_answer_ask_if_they_are_named(base, tmp_path):
 @pytest.mark.parametrize("torn", [False, True], ids=["whole lines", "a torn line"])
 def test_an_interrupted_file_goes_on_and_is_the_same(base, rows, tmp_path, monkeypatch, written, torn):
     expected = answers(base, rows, "responses_per_prompt=2").answers
-    append = module.AnswerFile.append
+    append = module.ResponseFile.append
 
     def interrupted(self: Any, line: Any) -> None:
         if len(self.lines) == written:
             raise KeyboardInterrupt
         append(self, line)
 
-    monkeypatch.setattr(module.AnswerFile, "append", interrupted)
+    monkeypatch.setattr(module.ResponseFile, "append", interrupted)
     output = tmp_path / "answers.jsonl"
     with pytest.raises(KeyboardInterrupt):
         answers(base, rows, "responses_per_prompt=2", output=output)
@@ -179,7 +179,7 @@ def test_it_is_what_the_plain_sampler_writes(base, rows):
     opened = open_model(str(base))
     ends = [opened.tokenizer.eos_token_id, opened.tokenizer.convert_tokens_to_ids("<|end|>")]
     params = read_settings(
-        Generation, {"data": ""}, [*overrides, "max_new_tokens=6", "stop=[e]", "stop_ids=[40]"]
+        GenerateSettings, {"data": ""}, [*overrides, "max_new_tokens=6", "stop=[e]", "stop_ids=[40]"]
     ).params
     prompts = [Prompt(torch.tensor(line["prompt_ids"]), line["row"]) for line in found]
     groups = PlainSampler(opened.model, opened.tokenizer, ends, 512).sample(prompts, 2, params)
@@ -215,7 +215,7 @@ def test_models_that_cannot_be_packed_answer_too(base, rows, monkeypatch):
     def refuse(_opened: object) -> None:
         raise ModelError(given="it has other attention", rule="", remedy="")
 
-    monkeypatch.setattr("burnish.sampling.in_process.policy_of", refuse)
+    monkeypatch.setattr("burnish.sampling.open.policy_of", refuse)
     found = answers(base, rows)
     assert found.answers == expected
     assert "prompts are computed for every response: it has other attention" in found.notes

@@ -13,14 +13,14 @@ import torch
 
 import burnish
 from burnish.builtin.tiny import END, TEMPLATE, make_tokenizer
-from burnish.stages.rl.build import trying
+from burnish.stages.rl.build import build_rl
 from burnish.types import Group, Response
 from burnish.verbs import evaluate as evaluation
 from burnish.verbs import evaluate_rewards as pass_evaluation
 from burnish.verbs import generate as generation
-from burnish.verbs.evaluate import Evaluation, evaluate, read_settings
-from burnish.verbs.evaluate_rewards import PassEvaluation, evaluate_passes
-from burnish.verbs.generate import Generation, generate
+from burnish.verbs.evaluate import EvalSettings, evaluate, read_settings
+from burnish.verbs.evaluate_rewards import RewardEvalSettings, evaluate_rewards
+from burnish.verbs.generate import GenerateSettings, generate
 from tests.adapters import write_base, write_rows_of
 
 CUT = "2+3: the answer is 5. Hmm, let me think again and"
@@ -77,7 +77,7 @@ def data(folder: Path, begun: str) -> str:
 
 @pytest.mark.parametrize(("opens", "begun", "text", "reward"), CASES)
 def test_training_and_held_out_prompts(model, tmp_path, monkeypatch, opens, begun, text, reward):
-    monkeypatch.setattr(trying, "sampler_of", lambda *_: Scripted(text))
+    monkeypatch.setattr(build_rl, "sampler_of", lambda *_: Scripted(text))
     rows = data(tmp_path, begun)
     sizes = {"responses_per_prompt": 2, "groups_per_step": 1, "max_steps": 1, "max_new_tokens": 64, "reward_workers": 1}
     rest = {"max_resamples": 1, "log_samples_every": 1, "reward": "number", "log_every": 1}
@@ -96,13 +96,13 @@ def test_pass_at_k_and_generate(model, tmp_path, monkeypatch, opens, begun, text
     for module in (pass_evaluation, generation):
         monkeypatch.setattr(module, "open_sampler", lambda *_: (Scripted(text), ()))
     rows, place = data(tmp_path, begun), model(opens)
-    found = evaluate_passes(
-        place, read_settings(PassEvaluation, {"data": rows, "verifier": "number"}, ["responses_per_prompt=2"])
+    found = evaluate_rewards(
+        place, read_settings(RewardEvalSettings, {"data": rows, "verifier": "number"}, ["responses_per_prompt=2"])
     )
     assert found.passes[1].value == reward
     whole = (OPENED if opens else begun) + text
     assert {sample["response"] for sample in found.samples()} == {whole}
-    [line] = generate(place, read_settings(Generation, {"data": rows}, [])).answers
+    [line] = generate(place, read_settings(GenerateSettings, {"data": rows}, [])).answers
     assert line["responses"] == [whole]
     assert [message["role"] for message in line["prompt"]] == ["user"]
 
@@ -114,7 +114,7 @@ def test_accuracy(model, tmp_path, monkeypatch, match, opens, begun, text, rewar
     answer = "<think>\nHm, 4.\n</think>\n\nThe answer is 5"  # of the row: its thought is no part of its answer
     turns = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": answer}]
     rows = str(write_rows_of(tmp_path, {"messages": turns}))
-    found = evaluate(model(opens), read_settings(Evaluation, {"data": rows}, [f"match={match}"]))
+    found = evaluate(model(opens), read_settings(EvalSettings, {"data": rows}, [f"match={match}"]))
     assert found.accuracy.share == reward
     [sample] = found.accuracy.samples
     assert sample.response == (OPENED if opens else "") + text
@@ -122,5 +122,5 @@ def test_accuracy(model, tmp_path, monkeypatch, match, opens, begun, text, rewar
 
 def test_a_prefix_that_the_user_asked_for(model, tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "open_sampler", lambda *_: (Scripted(RIGHT), ()))
-    found = generate(model(True), read_settings(Generation, {"data": data(tmp_path, "")}, ['prefix="Well. "']))
+    found = generate(model(True), read_settings(GenerateSettings, {"data": data(tmp_path, "")}, ['prefix="Well. "']))
     assert found.answers[0]["responses"] == [f"{OPENED}Well. {RIGHT}"]

@@ -12,8 +12,8 @@ from transformers import MambaConfig, MambaForCausalLM
 import burnish
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import make_tokenizer
-from burnish.verbs.evaluate import Evaluation, evaluate, read_settings
-from burnish.verbs.evaluate_rewards import PassEvaluation, evaluate_passes
+from burnish.verbs.evaluate import EvalSettings, evaluate, read_settings
+from burnish.verbs.evaluate_rewards import RewardEvalSettings, evaluate_rewards
 from burnish.watch.quiet import quiet_transformers
 
 LENGTH = {"name": "length", "target": 8, "tolerance": 20, "unit": "characters"}
@@ -46,7 +46,7 @@ def test_it_learns_by_trying(place, tmp_path):
     done = burnish.rl(**files, **sizes, reward=LENGTH, reward_workers=1, log_every=1)
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "rollout/reward" in line] == [1, 2]
-    assert all(line["train/clipped"] == 0 for line in lines if "train/clipped" in line)
+    assert all(line["train/clip_fraction"] == 0 for line in lines if "train/clip_fraction" in line)
 
 
 def test_it_answers_and_is_examined(place):
@@ -55,12 +55,12 @@ def test_it_answers_and_is_examined(place):
     )
     assert [len(line["responses"]) for line in written.answers] == [2] * 8
     given = {"data": str(place / "math.jsonl"), "verifier": LENGTH, "responses_per_prompt": 2, "max_new_tokens": 5}
-    passes = evaluate_passes(str(place / "model"), read_settings(PassEvaluation, given, []))
+    passes = evaluate_rewards(str(place / "model"), read_settings(RewardEvalSettings, given, []))
     assert [[answer.text for answer in group] for group in passes.answers] == [
         line["responses"] for line in written.answers
     ]
     rows = place / "asked.jsonl"
     rows.write_text('{"question": "a?", "answer": "b"}\n')
-    found = evaluate(str(place / "model"), read_settings(Evaluation, {"data": str(rows), "max_new_tokens": 4}, []))
+    found = evaluate(str(place / "model"), read_settings(EvalSettings, {"data": str(rows), "max_new_tokens": 4}, []))
     assert found.accuracy is not None
     assert found.accuracy.total == 1

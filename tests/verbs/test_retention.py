@@ -7,8 +7,8 @@ from pathlib import Path
 from burnish.builtin.sets import builtin_rows
 from burnish.evaluate.accuracy import Accuracy, Sampled
 from burnish.verbs import retention as module
-from burnish.verbs.evaluate import Evaluation
-from burnish.verbs.retention import Kept, kept
+from burnish.verbs.evaluate import EvalSettings
+from burnish.verbs.retention import Retention, measure_retention
 
 
 def sampled(said: str, reference: str) -> Sampled:
@@ -42,7 +42,7 @@ def test_each_kind_has_its_rule(monkeypatch, tmp_path) -> None:
     class Found:
         accuracy = Accuracy(0, len(said), tuple(said))
 
-    def evaluate(model: str, settings: Evaluation) -> Found:
+    def evaluate(model: str, settings: EvalSettings) -> Found:
         asked.append(str(Path(model).relative_to(tmp_path)))
         return Found()
 
@@ -51,7 +51,7 @@ def test_each_kind_has_its_rule(monkeypatch, tmp_path) -> None:
     earlier.mkdir(parents=True)
     (earlier / "finished.json").write_text("{}")
     for _ in range(2):
-        assert kept(tmp_path, ["sft", "rl"]) == [
-            Kept(stage, facts=0.5, arithmetic=0.5, form=1.0, courteous=0.5) for stage in ("sft", "rl")
+        assert measure_retention(tmp_path, ["sft", "rl"]) == [
+            Retention(stage, facts=0.5, arithmetic=0.5, form=1.0, courteous=0.5) for stage in ("sft", "rl")
         ]
     assert asked == ["stages/sft/model", "model"]

@@ -102,17 +102,17 @@ def test_a_spike_of_the_gradient():
 
 def test_gradients_of_zero():
     norms = [1.0, 0.0, 0.0, 1.0, *[0.0] * 10]
-    assert fired(lines(healthy(0, 14, 0.02), norms)) == [("nothing_trained", 4 + NO_GRADIENT)]
+    assert fired(lines(healthy(0, 14, 0.02), norms)) == [("no_gradient", 4 + NO_GRADIENT)]
 
 
 def test_the_same_loss_again_and_again():
-    assert fired(lines([2.0, *[1.25] * 60])) == [("nothing_trained", 1 + SAME_LOSS)]
+    assert fired(lines([2.0, *[1.25] * 60])) == [("no_gradient", 1 + SAME_LOSS)]
     alternating = [1.25 + step % 2 * 2**-52 for step in range(60)]
     assert fired(lines(alternating)) == [], "the last bit differs"
 
 
 def test_a_first_step_that_changes_nothing():
-    assert fired(lines([2.0, 1.9], rates=[0.0, 0.1])) == [("nothing_trained", 1)]
+    assert fired(lines([2.0, 1.9], rates=[0.0, 0.1])) == [("no_gradient", 1)]
     assert fired(lines([2.0, 1.9], rates=[0.1, 0.0])) == []
 
 
@@ -166,7 +166,7 @@ def pairs(chosen, rejected, where="train"):
 def test_log_probabilities_of_other_rows_in_every_step_are_no_fall(seed, spread):
     draw = random.Random(seed)
     noisy = [[-200 + draw.gauss(0, spread) for _ in range(80)] for _ in range(2)]
-    told = [step for name, step in fired(pairs(*noisy)) if name == "both_fall"]
+    told = [step for name, step in fired(pairs(*noisy)) if name == "logprobs_fall"]
     assert len(told) <= 1, "one chance in many"
 
 
@@ -174,7 +174,7 @@ def test_both_falling_is_told_once_until_one_is_back():
     draw = random.Random(0)
     falling = [-200 - 2 * step + draw.gauss(0, 5) for step in range(80)]
     [(name, step)] = fired(pairs(falling, falling))
-    assert name == "both_fall"
+    assert name == "logprobs_fall"
     assert step == 2 * 25, "as soon as there are two windows"
     rising = [-200 + 2 * step for step in range(80)]
     assert fired(pairs(rising, falling)) == []
@@ -182,8 +182,8 @@ def test_both_falling_is_told_once_until_one_is_back():
 
 def test_on_held_out_rows_the_first_values_are_the_measure():
     assert fired(pairs([-50, -50.5, -52, -53, -49, -53], [-60, -60.5, -70, -80, -80, -80], "eval")) == [
-        ("both_fall", 3),
-        ("both_fall", 6),
+        ("logprobs_fall", 3),
+        ("logprobs_fall", 6),
     ]
 
 
@@ -192,5 +192,5 @@ def test_steps_that_were_skipped_have_a_cause():
     series = [{**line, "train/skipped": 1.0} for line in lines([0.0] * 30, [0.0] * 30)]
     alerts = Alerts()
     [alert] = [alert for line in series for alert in alerts.observe(line)]
-    assert (alert.name, alert.step) == ("nothing_trained", NO_GRADIENT)
+    assert (alert.name, alert.step) == ("no_gradient", NO_GRADIENT)
     assert "all responses to a prompt get the same reward" in alert.message

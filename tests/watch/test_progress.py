@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from burnish.watch.figures import clock
+from burnish.watch.format import clock
 from burnish.watch.progress import Progress, State, open_progress
 from burnish.watch.quiet import quiet_transformers
 

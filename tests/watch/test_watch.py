@@ -16,7 +16,7 @@ from burnish.errors import DivergenceError, Interrupted
 from burnish.watch import tracking as module
 from burnish.watch.progress import Progress
 from burnish.watch.tracking import Tracking
-from burnish.watch.watch import Listeners, Watch
+from burnish.watch.watch import Sinks, Watch
 from tests.watch.test_tracking import Books, make_tracker
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ class Folder:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
     def watch(self, done: int = 0, tracking: Tracking | None = None) -> Watch:
-        listeners = Listeners(self.path, self.append, self.progress, tracking or Tracking())
+        listeners = Sinks(self.path, self.append, self.progress, tracking or Tracking())
         return Watch("sft", done, 100, listeners, CPU, torch.float32)
 
     @property
@@ -114,7 +114,7 @@ def test_trackers_are_shown_every_line_but_alerts(folder, monkeypatch):
         for step in range(1, 4):
             take(watch, step, loss=1 / step, norm=0.0)
         watch.flush(3)
-    assert [line.get("alert") for line in folder.lines] == [None, None, None, "nothing_trained"]
+    assert [line.get("alert") for line in folder.lines] == [None, None, None, "no_gradient"]
     [run] = books.runs.values()
     assert [step for step, _ in run] == [1, 2, 3]
     assert "wandb: here" in folder.told.getvalue()

@@ -79,7 +79,7 @@ def _pair(row: Row) -> Ranked:
         prompt = prompt_for(row, chosen)
         responses = (response_to(chosen, prompt, "chosen"), response_to(rejected, prompt, "rejected"))
     prompt, responses = _repeated(prompt, responses)
-    return Ranked(said_with_system(row, prompt), responses, (1.0, 0.0), tools(row))
+    return Ranked(with_system_message(row, prompt), responses, (1.0, 0.0), tools(row))
 
 
 def ranking(row: Row) -> Ranked:
@@ -102,19 +102,19 @@ def ranking(row: Row) -> Ranked:
             "a comparison has at least two responses, and one is better than another",
             "delete the row",
         )
-    return Ranked(said_with_system(row, prompt), responses, scores, tools(row))
+    return Ranked(with_system_message(row, prompt), responses, scores, tools(row))
 
 
 def labelled(row: Row) -> Labelled:
     """prompt or question, completion, and label (true or false): one answer that is wanted, or not."""
     prompt = prompt_for(row, row.get("completion"))
     response = response_to(row.get("completion"), prompt, "completion")
-    return Labelled(said_with_system(row, prompt), response, truth(row.get("label"), "label"), tools(row))
+    return Labelled(with_system_message(row, prompt), response, truth(row.get("label"), "label"), tools(row))
 
 
 def prompt_of(row: Row) -> Said:
     """The prompt of a row, with its system message."""
-    return said_with_system(row, prompt_for(row))
+    return with_system_message(row, prompt_for(row))
 
 
 def prompt_for(row: Row, answer: object = None) -> Said:
@@ -226,7 +226,7 @@ def _transcript(value: str, column: str) -> tuple[Message, ...]:
     return untrained(tuple(spoken)) if column == "prompt" else tuple(spoken)
 
 
-def said_with_system(row: Row, prompt: Said) -> Said:
+def with_system_message(row: Row, prompt: Said) -> Said:
     if not isinstance(prompt, str):
         return system(row, prompt)
     if row.get("system"):

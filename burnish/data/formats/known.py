@@ -8,7 +8,7 @@ from itertools import product
 from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
 from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
 from burnish.data.formats.format import Dialect, Format
-from burnish.data.formats.judgements import stepwise
+from burnish.data.formats.scores_and_steps import stepwise
 from burnish.data.formats.tasks import task
 
 _QUESTIONS = ("question", "problem>question", "query>question", "instruction>question")

@@ -56,12 +56,12 @@ class EntropyControl:
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         return self.loss(scores, microbatch)
 
-    def coefficients(
+    def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         return None
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> EntropyControl:
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> EntropyControl:
         return self
 
     def has_signal(self, groups: Sequence[Group]) -> bool:

@@ -34,11 +34,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from burnish.losses.per_response import num_tokens, sum_per_response
 from burnish.losses.policy.importance import LIMIT, importance_weights, is_limited, sampled
 from burnish.losses.policy.settings import PolicyGradientOptions
 from burnish.losses.policy.surrogate import limits, objective
-from burnish.losses.preference.responses import num_tokens, sum_per_response
-from burnish.types import Component, Denominator, Group, LossOutput, Microbatch, Response, Scope, Score, TokenScores
+from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Response, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ class PolicyGradient(PolicyGradientOptions):
             terms["entropy"] = self._aggregated(-self.entropy_coef * scores.of(Score.ENTROPY), microbatch)
         watched = self._watched(log_ratio, advantages, microbatch) | self._watched_of_sampler(old, microbatch)
         if self.watches_entropy:
-            watched["policy_entropy"] = Component(scores.of(Score.ENTROPY).detach().sum(), Denominator.TOKENS)
+            watched["policy_entropy"] = LossTerm(scores.of(Score.ENTROPY).detach().sum(), Denominator.TOKENS)
         return LossOutput(terms, watched)
 
-    def coefficients(
+    def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         """At a ratio of exactly 1 the gradient is known before the forward, if nothing else depends on the scores."""
@@ -90,7 +90,7 @@ class PolicyGradient(PolicyGradientOptions):
             advantages = _spread_mean(advantages, microbatch)
         return {Score.LOGPROB: -self._shares(advantages, microbatch) / (denominators[self._denominator] or 1.0)}
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> PolicyGradient:
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> PolicyGradient:
         return self
 
     def has_signal(self, groups: Sequence[Group]) -> bool:
@@ -134,27 +134,27 @@ class PolicyGradient(PolicyGradientOptions):
             return values / self.fixed_length
         return values / num_tokens(microbatch).clamp(min=1).to(values.dtype)[microbatch.sequence]
 
-    def _aggregated(self, values: Tensor, microbatch: Microbatch) -> Component:
-        return Component(self._shares(values, microbatch).sum(), self._denominator)
+    def _aggregated(self, values: Tensor, microbatch: Microbatch) -> LossTerm:
+        return LossTerm(self._shares(values, microbatch).sum(), self._denominator)
 
-    def _watched(self, log_ratio: Tensor, advantages: Tensor, microbatch: Microbatch) -> dict[str, Component]:
+    def _watched(self, log_ratio: Tensor, advantages: Tensor, microbatch: Microbatch) -> dict[str, LossTerm]:
         limited = limits(self.clip, log_ratio.detach(), advantages).to(log_ratio.dtype)
-        watched = {"clipped": Component(limited.sum(), Denominator.TOKENS)}
+        watched = {"clip_fraction": LossTerm(limited.sum(), Denominator.TOKENS)}
         if microbatch.reference_logprobs is not None and microbatch.sampler_logprobs is not None:
             sampler = _constant(microbatch.sampler_logprobs, log_ratio)
             away = sampler - _constant(microbatch.reference_logprobs, log_ratio)
-            watched["reference_kl"] = Component(away.sum(), Denominator.SEQUENCES)
+            watched["reference_kl"] = LossTerm(away.sum(), Denominator.SEQUENCES)
         return watched
 
-    def _watched_of_sampler(self, old: Tensor, microbatch: Microbatch) -> dict[str, Component]:
+    def _watched_of_sampler(self, old: Tensor, microbatch: Microbatch) -> dict[str, LossTerm]:
         """How far the sampler is from what it is corrected to, and how often the weight is limited."""
         if self.importance_correction is None:
             return {}
         gap = (old - sampled(old, microbatch)).abs()
         limited = is_limited(self.importance_correction, old, microbatch).to(old.dtype)
         return {
-            "sampler_gap": Component(gap.sum(), Denominator.TOKENS),
-            "correction_limited": Component(limited.sum(), Denominator.TOKENS),
+            "sampler_logprob_diff": LossTerm(gap.sum(), Denominator.TOKENS),
+            "correction_limited": LossTerm(limited.sum(), Denominator.TOKENS),
         }
 
 

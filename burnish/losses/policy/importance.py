@@ -11,26 +11,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from burnish.losses.policy.settings import Correction
-from burnish.losses.preference.responses import num_tokens, sum_per_response
+from burnish.losses.per_response import num_tokens, sum_per_response
+from burnish.losses.policy.settings import ImportanceCorrection
 from burnish.types import Microbatch
 
 LIMIT = 20.0
 """Largest log-weight before its exponential: beyond, exp would overflow, and inf · 0 is nan."""
 
 
-def importance_weights(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
+def importance_weights(correction: ImportanceCorrection, old: Tensor, microbatch: Microbatch) -> Tensor:
     """[S] constants that multiply each token's objective; `old` is log π_old [S]."""
     return _limited(correction, _raw(correction, old, microbatch))
 
 
-def is_limited(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
+def is_limited(correction: ImportanceCorrection, old: Tensor, microbatch: Microbatch) -> Tensor:
     """[S] bool: the weight is not ρ itself."""
     raw = _raw(correction, old, microbatch)
     return _limited(correction, raw) != raw
 
 
-def _raw(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
+def _raw(correction: ImportanceCorrection, old: Tensor, microbatch: Microbatch) -> Tensor:
     """[S] ρ, of the token or of its response."""
     log_ratio = old.detach() - sampled(old, microbatch)
     if correction.level != "token":
@@ -41,7 +41,7 @@ def _raw(correction: Correction, old: Tensor, microbatch: Microbatch) -> Tensor:
     return log_ratio.clamp(-LIMIT, LIMIT).exp()
 
 
-def _limited(correction: Correction, weights: Tensor) -> Tensor:
+def _limited(correction: ImportanceCorrection, weights: Tensor) -> Tensor:
     if correction.rule == "tis":
         return weights.clamp(max=correction.max_weight)
     return torch.where((weights >= correction.min_weight) & (weights <= correction.max_weight), weights, 0.0)

@@ -17,7 +17,7 @@ Limiting = Literal["tis", "mis"]
 
 
 @dataclass(frozen=True, slots=True)
-class Unclipped:
+class NoClip:
     """w · A: the importance-weighted policy gradient, unbiased, of unbounded variance."""
 
     token_log_ratio_limit: float | None = None
@@ -25,7 +25,7 @@ class Unclipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Clipped:
+class PpoClip:
     """min(w A, clip(w, 1 − clip_low, 1 + clip_high) A): PPO (Schulman et al. 2017, arXiv 1707.06347, equation 7). With
     clip_high > clip_low: DAPO's clip-higher (arXiv 2503.14476). With `dual_clip`, at least dual_clip · A where A < 0,
     which bounds the loss of a ratio that exploded (Ye et al. 2020, arXiv 1912.09729, section 4, dual clip)."""
@@ -40,7 +40,7 @@ class Clipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Capped:
+class Cispo:
     """sg(min(w, clip_max_weight)) · A · log π: CISPO (MiniMax 2025, arXiv 2506.13585). No token loses its gradient; its
     weight is bounded."""
 
@@ -54,7 +54,7 @@ class Capped:
 
 
 @dataclass(frozen=True, slots=True)
-class Soft:
+class Sapo:
     """(4 / τ) σ(τ (w − 1)) A: SAPO (arXiv 2511.20347). A smooth gate in the place of a clip; τ by the sign of A."""
 
     tau_positive: float = 1.0
@@ -65,14 +65,14 @@ class Soft:
     """As of Unclipped."""
 
 
-Clip = Unclipped | Clipped | Capped | Soft
-PPO = Clipped()
+Clip = NoClip | PpoClip | Cispo | Sapo
+PPO = PpoClip()
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
-    """How ρ enters (`importance`). Example: ``Correction("token", "tis", max_weight=2.0)`` (Yao et al. 2025, truncated
-    importance sampling)."""
+class ImportanceCorrection:
+    """How ρ enters (`importance`). Example: ``ImportanceCorrection("token", "tis", max_weight=2.0)`` (Yao et al. 2025,
+    truncated importance sampling)."""
 
     level: Level = "token"
     """token: of each token alone; biased, of small variance. sequence: the product over the response, which makes the
@@ -94,7 +94,7 @@ class PolicyGradientOptions:
     loss_aggregation: Aggregation = "token"
     fixed_length: int | None = None
     """L of the aggregation fixed, tokens; None: another aggregation."""
-    importance_correction: Correction | None = None
+    importance_correction: ImportanceCorrection | None = None
     """None: the sampler's probabilities are the trainer's."""
     kl_coef: float = 0.0
     """Weight of the divergence from the reference; 0: no reference is needed."""

@@ -12,7 +12,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from burnish.losses.policy.settings import Capped, Clip, Clipped, Soft, Unclipped
+from burnish.losses.policy.settings import Cispo, Clip, NoClip, PpoClip, Sapo
 
 
 def objective(clip: Clip, log_ratio: Tensor, advantages: Tensor, logprob: Tensor) -> Tensor:
@@ -25,13 +25,13 @@ def objective(clip: Clip, log_ratio: Tensor, advantages: Tensor, logprob: Tensor
         logprob: log π, or its mean over the sequence where the ratio is a sequence's.
     """
     match clip:
-        case Unclipped():
+        case NoClip():
             return log_ratio.exp() * advantages
-        case Clipped():
+        case PpoClip():
             return _clipped(clip, log_ratio.exp(), advantages)
-        case Capped():
+        case Cispo():
             return log_ratio.detach().exp().clamp(max=clip.clip_max_weight) * advantages * logprob
-        case Soft():
+        case Sapo():
             return _gated(clip, log_ratio.exp(), advantages)
         case _:
             assert_never(clip)
@@ -40,17 +40,17 @@ def objective(clip: Clip, log_ratio: Tensor, advantages: Tensor, logprob: Tensor
 def limits(clip: Clip, log_ratio: Tensor, advantages: Tensor) -> Tensor:
     """Per entry: bool, the clip takes the gradient away, or bounds it."""
     match clip:
-        case Unclipped() | Soft():
+        case NoClip() | Sapo():
             return torch.zeros_like(log_ratio, dtype=torch.bool)
-        case Clipped():
+        case PpoClip():
             return _is_clipped(clip, log_ratio.exp(), advantages)
-        case Capped():
+        case Cispo():
             return log_ratio.exp() > clip.clip_max_weight
         case _:
             assert_never(clip)
 
 
-def _clipped(clip: Clipped, ratio: Tensor, advantages: Tensor) -> Tensor:
+def _clipped(clip: PpoClip, ratio: Tensor, advantages: Tensor) -> Tensor:
     clipped = ratio.clamp(1 - clip.clip_low, 1 + clip.clip_high)
     least = torch.minimum(ratio * advantages, clipped * advantages)
     if clip.dual_clip is None:
@@ -58,14 +58,14 @@ def _clipped(clip: Clipped, ratio: Tensor, advantages: Tensor) -> Tensor:
     return torch.where(advantages < 0, torch.maximum(least, clip.dual_clip * advantages), least)
 
 
-def _is_clipped(clip: Clipped, ratio: Tensor, advantages: Tensor) -> Tensor:
+def _is_clipped(clip: PpoClip, ratio: Tensor, advantages: Tensor) -> Tensor:
     beyond = torch.where(advantages < 0, ratio < 1 - clip.clip_low, ratio > 1 + clip.clip_high) & (advantages != 0)
     if clip.dual_clip is None:
         return beyond
     return beyond | ((advantages < 0) & (ratio > clip.dual_clip))
 
 
-def _gated(clip: Soft, ratio: Tensor, advantages: Tensor) -> Tensor:
+def _gated(clip: Sapo, ratio: Tensor, advantages: Tensor) -> Tensor:
     rising, falling = (torch.full_like(advantages, each) for each in (clip.tau_positive, clip.tau_negative))
     sharpness = torch.where(advantages > 0, rising, falling)
     return 4 / sharpness * torch.sigmoid(sharpness * (ratio - 1)) * advantages

@@ -13,7 +13,7 @@ from burnish.losses.base import Loss
 from burnish.losses.preference import with_reference as of
 from burnish.losses.preference import without_reference as alone
 from burnish.losses.preference.absolute import ApoDown, ApoZero, Bco, Nca, ShiftedBco
-from burnish.losses.preference.best import Best
+from burnish.losses.preference.chosen_nll import ChosenNll
 from burnish.losses.preference.contrast import Contrast
 from burnish.losses.preference.discopop import DiscoPop
 from burnish.losses.preference.divergence import Alpha, Divergence, JensenShannon
@@ -24,7 +24,7 @@ from burnish.losses.preference.implicit import LogOdds, LogProb, LogRatio, Power
 from burnish.losses.preference.kto import Kto
 from burnish.losses.preference.listwise import LipoLambda, Listwise, PlackettLuce
 from burnish.losses.preference.logistic import Logistic, conservative, robust
-from burnish.losses.preference.options import Data, Options
+from burnish.losses.preference.options import DataNeeds, Options
 from burnish.losses.preference.pairs import Pairs
 from burnish.losses.preference.registry import Chosen, chosen_loss, chosen_sum
 from burnish.losses.preference.squared import Ipo, Sppo
@@ -39,7 +39,7 @@ class Preference:
     loss: Loss
     reference: bool
     """Groups need `reference_logprobs`."""
-    data: Data
+    data: DataNeeds
     measured: bool
     """Each step needs mismatched pairs to measure."""
 
@@ -93,7 +93,7 @@ def _with_likelihood(contrast: Loss, weight: float) -> Loss:
     """A weight of 0 leaves the term out, so that nothing is reported of it."""
     if not weight:
         return contrast
-    return WeightedSum((Weighted("preference", contrast, 1.0), Weighted("likelihood", Best(), weight)))
+    return WeightedSum((Weighted("preference", contrast, 1.0), Weighted("likelihood", ChosenNll(), weight)))
 
 
 @loss_of.register
@@ -215,7 +215,7 @@ def _(options: alone.Cpo) -> Loss:
 @loss_of.register
 def _(options: alone.Orpo) -> Loss:
     odds = Weighted("odds", Pairs(LogOdds(), Logistic()), options.weight)
-    return WeightedSum((Weighted("likelihood", Best(per="response"), 1.0), odds))
+    return WeightedSum((Weighted("likelihood", ChosenNll(per="response"), 1.0), odds))
 
 
 @loss_of.register
@@ -233,4 +233,4 @@ def _(options: alone.TpoL) -> Loss:
 
 @loss_of.register
 def _(options: alone.Sft) -> Loss:
-    return Best(options.per)
+    return ChosenNll(options.per)

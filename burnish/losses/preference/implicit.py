@@ -23,8 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from burnish.losses.preference.divergence import Alpha, Divergence
-from burnish.losses.preference.responses import (
+from burnish.losses.per_response import (
     log_ratios,
     mean_logprob,
     num_tokens,
@@ -34,6 +33,7 @@ from burnish.losses.preference.responses import (
     total_logprob,
     weights_like,
 )
+from burnish.losses.preference.divergence import Alpha, Divergence
 from burnish.types import Microbatch
 
 
@@ -77,8 +77,8 @@ def tail_weights(microbatch: Microbatch, tail: float) -> Tensor:
     """[S] 1 for the first tokens of every response, as many as the shortest of its group has; `tail` for the others."""
     lengths = num_tokens(microbatch)
     longest = torch.iinfo(torch.int64).max
-    common = torch.where(microbatch.members >= 0, lengths[microbatch.members.clamp(min=0)], longest).amin(dim=1)
-    return torch.where(microbatch.places < to_responses(common, microbatch)[microbatch.sequence], 1.0, tail)
+    common = torch.where(microbatch.group_table >= 0, lengths[microbatch.group_table.clamp(min=0)], longest).amin(dim=1)
+    return torch.where(microbatch.response_positions < to_responses(common, microbatch)[microbatch.sequence], 1.0, tail)
 
 
 @dataclass(frozen=True, slots=True)

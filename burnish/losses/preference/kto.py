@@ -21,14 +21,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from burnish.losses.base import Defaults
+from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import total_logprob
 from burnish.losses.preference.implicit import LogRatio
-from burnish.losses.preference.responses import total_logprob
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Kto(Defaults):
+class Kto(LossDefaults):
     """See the module."""
 
     beta: float = 0.1
@@ -48,7 +48,7 @@ class Kto(Defaults):
     def scope(self) -> Scope:
         return Scope.SEQUENCE
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> Kto:
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> Kto:
         """Takes z from the log-ratios of the step's mismatched pairs."""
         ratios = LogRatio(beta=1.0)(scores.of(Score.LOGPROB).detach(), microbatch)
         return replace(self, z=ratios.mean().clamp(min=0))
@@ -61,10 +61,10 @@ class Kto(Defaults):
         z = torch.zeros_like(rewards[:1]).sum() if self.z is None else self.z.to(rewards.dtype)
         gain = rewards - self.beta * z
         costs = torch.where(wanted, self.desirable_weight * (-gain).sigmoid(), self.undesirable_weight * gain.sigmoid())
-        term = {"preference": Component(costs.sum(), Denominator.SEQUENCES)}
-        watched = {"kl": Component(z * len(rewards), Denominator.SEQUENCES)}
+        term = {"preference": LossTerm(costs.sum(), Denominator.SEQUENCES)}
+        watched = {"kl": LossTerm(z * len(rewards), Denominator.SEQUENCES)}
         values = {"reward": rewards.detach(), "logprob": total_logprob(logprob.detach(), microbatch)}
         for name, value in values.items():
-            watched[f"{name}_wanted"] = Component(torch.where(wanted, value, 0.0).sum(), Denominator.WANTED)
-            watched[f"{name}_unwanted"] = Component(torch.where(wanted, 0.0, value).sum(), Denominator.UNWANTED)
+            watched[f"{name}_wanted"] = LossTerm(torch.where(wanted, value, 0.0).sum(), Denominator.DESIRABLE)
+            watched[f"{name}_unwanted"] = LossTerm(torch.where(wanted, 0.0, value).sum(), Denominator.UNDESIRABLE)
         return LossOutput(term, watched)

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from burnish.losses.base import Defaults
+from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import by_group, total_logprob
 from burnish.losses.preference.implicit import ImplicitReward
-from burnish.losses.preference.responses import by_group, total_logprob
-from burnish.losses.preference.watched import is_above, watch_distance
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+from burnish.losses.preference.metrics import distance_metrics, is_above
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Score, TokenScores
 
 
 class Ranking(Protocol):
@@ -66,7 +66,7 @@ class LipoLambda:
 
 
 @dataclass(frozen=True, slots=True)
-class Listwise(Defaults):
+class Listwise(LossDefaults):
     """The mean over groups of what a ranking costs."""
 
     reward: ImplicitReward
@@ -77,27 +77,27 @@ class Listwise(Defaults):
         return [Score.LOGPROB]
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
-        logprob, present = scores.of(Score.LOGPROB), microbatch.members >= 0
+        logprob, present = scores.of(Score.LOGPROB), microbatch.group_table >= 0
         values = self.reward(logprob, microbatch)
         table = by_group(values, microbatch, 0.0)
         costs = self.ranking(table, by_group(microbatch.sequence_reward.to(table.dtype), microbatch, 0.0), present)
         watched = {
-            **watch_order(table, present),
-            "logprob_chosen": Component(
+            **order_metrics(table, present),
+            "logprob_chosen": LossTerm(
                 by_group(total_logprob(logprob.detach(), microbatch), microbatch, 0.0)[:, 0].sum(), Denominator.GROUPS
             ),
         }
-        distance = watch_distance(logprob, microbatch) if self.reward.needs_reference else {}
-        return LossOutput({"preference": Component(costs.sum(), Denominator.GROUPS)}, {**watched, **distance})
+        distance = distance_metrics(logprob, microbatch) if self.reward.needs_reference else {}
+        return LossOutput({"preference": LossTerm(costs.sum(), Denominator.GROUPS)}, {**watched, **distance})
 
 
-def watch_order(table: Tensor, present: Tensor) -> Mapping[str, Component]:
+def order_metrics(table: Tensor, present: Tensor) -> Mapping[str, LossTerm]:
     """What is reported of the rewards [G, K] of rankings."""
     sums = {
         "reward_margin": _first_minus_last(table.detach(), present),
         "pair_accuracy": _share_in_order(table.detach(), present),
     }
-    return {name: Component(values.sum(), Denominator.GROUPS) for name, values in sums.items()}
+    return {name: LossTerm(values.sum(), Denominator.GROUPS) for name, values in sums.items()}
 
 
 def _first_minus_last(table: Tensor, present: Tensor) -> Tensor:

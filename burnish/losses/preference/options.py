@@ -30,7 +30,7 @@ Number = Annotated[float, Within()]
 DivergenceName = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 
 
-class Data(StrEnum):
+class DataNeeds(StrEnum):
     """What the groups of a loss are."""
 
     PAIR = "pair"
@@ -52,6 +52,6 @@ class Options(Protocol):
 
     reference: ClassVar[bool]
     """Whether groups need `reference_logprobs`."""
-    data: ClassVar[Data]
+    data: ClassVar[DataNeeds]
     measured: ClassVar[bool]
     """Whether each step needs mismatched pairs to measure (`sources.mismatch`)."""

@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from burnish.losses.base import Defaults
+from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import response_of_each
 from burnish.losses.preference.contrast import Contrast
 from burnish.losses.preference.implicit import ImplicitReward
+from burnish.losses.preference.metrics import pair_metrics
 from burnish.losses.preference.policy_weight import policy_weight
-from burnish.losses.preference.responses import response_of_each
-from burnish.losses.preference.watched import watch_pairs
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs(Defaults):
+class Pairs(LossDefaults):
     """See the module."""
 
     reward: ImplicitReward
@@ -51,5 +51,5 @@ class Pairs(Defaults):
             weights = policy_weight(scores, microbatch)
             for index in self.at:
                 costs = costs * response_of_each(weights, microbatch, index, size)
-        watched = watch_pairs(rewards, logprob, microbatch, at=self.at, against_reference=self.reward.needs_reference)
-        return LossOutput({"preference": Component(costs.sum(), Denominator.GROUPS)}, watched)
+        watched = pair_metrics(rewards, logprob, microbatch, at=self.at, against_reference=self.reward.needs_reference)
+        return LossOutput({"preference": LossTerm(costs.sum(), Denominator.GROUPS)}, watched)

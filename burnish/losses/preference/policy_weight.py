@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from burnish.losses.preference.responses import mean_logprob
+from burnish.losses.per_response import mean_logprob
 from burnish.types import Microbatch, Score, TokenScores
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from burnish.errors import RecipeError
 from burnish.losses.preference import with_reference as of
 from burnish.losses.preference import without_reference as alone
-from burnish.losses.preference.options import Data, Options, Within
+from burnish.losses.preference.options import DataNeeds, Options, Within
 
 PREFERENCE_LOSSES: Mapping[str, type[Any]] = {
     "dpo": of.Dpo,
@@ -66,7 +66,7 @@ class Chosen:
     """Of one loss, or the parts of a sum."""
     reference: bool
     """Groups need `reference_logprobs`."""
-    data: Data
+    data: DataNeeds
     measured: bool
     """Each step needs mismatched pairs to measure."""
 
@@ -98,7 +98,7 @@ def chosen_sum(parts: Sequence[tuple[str, float, Mapping[str, object]]]) -> Chos
             remedy="name each loss once, and leave out what does not count",
         )
     found = [ChosenPart(name, weight, read_options(name, written)) for name, weight, written in parts]
-    data = {part.options.data for part in found} - {Data.ANY} or {Data.ANY}
+    data = {part.options.data for part in found} - {DataNeeds.ANY} or {DataNeeds.ANY}
     if len(data) > 1:
         raise RecipeError(
             given=f"a sum of {', '.join(f'{part.name} ({part.options.data})' for part in found)}",

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.losses.base import Defaults
+from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import response_of_each
 from burnish.losses.preference.contrast import OfTheStep
 from burnish.losses.preference.implicit import LogProb, LogRatio
 from burnish.losses.preference.logistic import Logistic
-from burnish.losses.preference.responses import response_of_each
-from burnish.losses.preference.watched import watch_pairs
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.losses.preference.metrics import pair_metrics
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Transport(OfTheStep):
 
 
 @dataclass(frozen=True, slots=True)
-class AotPaired(Defaults):
+class AotPaired(LossDefaults):
     """See the module."""
 
     beta: float
@@ -63,8 +63,8 @@ class AotPaired(Defaults):
         of_reference = self._margins(reference.to(logprob.dtype), microbatch)
         total = self.transport(of_policy, of_reference).sum()
         rewards = LogRatio(self.beta)(logprob, microbatch)
-        watched = watch_pairs(rewards, logprob, microbatch, at=(0, 1), against_reference=True)
-        return LossOutput({"preference": Component(total, Denominator.GROUPS)}, watched)
+        watched = pair_metrics(rewards, logprob, microbatch, at=(0, 1), against_reference=True)
+        return LossOutput({"preference": LossTerm(total, Denominator.GROUPS)}, watched)
 
     def _margins(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
         """[G] β (log-probability of the chosen − of the rejected)."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from burnish.losses.base import Defaults, Loss
-from burnish.types import Component, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.losses.base import Loss, LossDefaults
+from burnish.types import LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Weighted:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedSum(Defaults):
+class WeightedSum(LossDefaults):
     """See the module. Parts have different names."""
 
     parts: tuple[Weighted, ...]
@@ -40,16 +40,16 @@ class WeightedSum(Defaults):
         """The widest of the parts'."""
         return max((part.loss.scope for part in self.parts), key=list(Scope).index)
 
-    def informed(self, scores: TokenScores, microbatch: Microbatch) -> WeightedSum:
-        return WeightedSum(tuple(replace(p, loss=p.loss.informed(scores, microbatch)) for p in self.parts))
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> WeightedSum:
+        return WeightedSum(tuple(replace(p, loss=p.loss.with_measurements(scores, microbatch)) for p in self.parts))
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
-        terms: dict[str, Component] = {}
-        watched: dict[str, Component] = {}
+        terms: dict[str, LossTerm] = {}
+        watched: dict[str, LossTerm] = {}
         for part in self.parts:
             output = part.loss(scores, microbatch)
             for name, term in output.terms.items():
                 label = part.name if len(output.terms) == 1 else f"{part.name}_{name}"
                 terms[label] = replace(term, total=part.weight * term.total)
-            watched |= {name: value for name, value in output.watched.items() if name not in watched}
+            watched |= {name: value for name, value in output.metrics.items() if name not in watched}
         return LossOutput(terms, watched)

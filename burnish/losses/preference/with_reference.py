@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from burnish.losses.preference.options import (
-    Data,
+    DataNeeds,
     DivergenceName,
     NotNegative,
     Number,
@@ -25,7 +25,7 @@ class AgainstReference:
     """Pairs whose rewards are β log-ratios. Not a loss itself."""
 
     reference: ClassVar[bool] = True
-    data: ClassVar[Data] = Data.PAIR
+    data: ClassVar[DataNeeds] = DataNeeds.PAIR
     measured: ClassVar[bool] = False
 
     beta: Positive = 0.1
@@ -148,7 +148,7 @@ class BetaDpo(AgainstReference):
 class KtoOptions(AgainstReference):
     """KTO, arXiv 2402.01306."""
 
-    data: ClassVar[Data] = Data.VERDICT
+    data: ClassVar[DataNeeds] = DataNeeds.VERDICT
     measured: ClassVar[bool] = True
 
     desirable_weight: Positive = 1.0
@@ -164,10 +164,10 @@ class ApoZeroUnpaired(KtoOptions):
 class PlackettLuceOptions(AgainstReference):
     """DPO of n ranked responses, arXiv 2305.18290, appendix A.3."""
 
-    data: ClassVar[Data] = Data.RANKING
+    data: ClassVar[DataNeeds] = DataNeeds.RANKING
 
 
 class Lipo(AgainstReference):
     """LiPO-λ, arXiv 2402.01878."""
 
-    data: ClassVar[Data] = Data.SCORED
+    data: ClassVar[DataNeeds] = DataNeeds.SCORED

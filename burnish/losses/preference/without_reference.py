@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from burnish.losses.preference.options import Data, NotNegative, Number, Positive, WrongLabels
+from burnish.losses.preference.options import DataNeeds, NotNegative, Number, Positive, WrongLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class WithoutReference:
     """Pairs whose rewards are the policy's log-probabilities. Not a loss itself."""
 
     reference: ClassVar[bool] = False
-    data: ClassVar[Data] = Data.PAIR
+    data: ClassVar[DataNeeds] = DataNeeds.PAIR
     measured: ClassVar[bool] = False
 
 
@@ -58,7 +58,7 @@ class Orpo(WithoutReference):
 class Tpo(WithoutReference):
     """TPO, arXiv 2405.16681: the likelihood of a gold response, and a contrast of two others."""
 
-    data: ClassVar[Data] = Data.TRIPLE
+    data: ClassVar[DataNeeds] = DataNeeds.TRIPLE
 
     beta: Positive = 0.01
     nll_coef: NotNegative = 1.0
@@ -78,7 +78,7 @@ class Sft:
     """The likelihood of the best response alone; a part of weighted sums."""
 
     reference: ClassVar[bool] = False
-    data: ClassVar[Data] = Data.ANY
+    data: ClassVar[DataNeeds] = DataNeeds.ANY
     measured: ClassVar[bool] = False
 
     per: Literal["token", "response"] = "token"

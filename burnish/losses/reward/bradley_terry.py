@@ -18,17 +18,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from burnish.losses.base import Defaults
+from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import response_of_each
 from burnish.losses.preference.logistic import Logistic
-from burnish.losses.preference.responses import response_of_each
-from burnish.losses.preference.watched import watch_rewards
+from burnish.losses.preference.metrics import reward_metrics
 from burnish.losses.reward.settings import BradleyTerryOptions
 from burnish.losses.reward.values import value_of_each
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class BradleyTerry(BradleyTerryOptions, Defaults):
+class BradleyTerry(BradleyTerryOptions, LossDefaults):
     """See the module, and the options for the fields."""
 
     @property
@@ -39,11 +39,11 @@ class BradleyTerry(BradleyTerryOptions, Defaults):
         rewards = value_of_each(scores, microbatch)
         chosen, rejected = (response_of_each(rewards, microbatch, index, 2) for index in (0, 1))
         costs = Logistic()(chosen - self._margins(rewards, microbatch), rejected)
-        terms = {"preference": Component(costs.sum(), Denominator.GROUPS)}
+        terms = {"preference": LossTerm(costs.sum(), Denominator.GROUPS)}
         if self.center_coef:
             squares = self.center_coef * (chosen + rejected) ** 2
-            terms["centring"] = Component(squares.sum(), Denominator.GROUPS)
-        return LossOutput(terms, watch_rewards(rewards, microbatch))
+            terms["center"] = LossTerm(squares.sum(), Denominator.GROUPS)
+        return LossOutput(terms, reward_metrics(rewards, microbatch))
 
     def _margins(self, rewards: Tensor, microbatch: Microbatch) -> Tensor | float:
         """[G] m"""

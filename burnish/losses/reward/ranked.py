@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from burnish.losses.base import Defaults
-from burnish.losses.preference.listwise import PlackettLuce, watch_order
-from burnish.losses.preference.responses import by_group
+from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import by_group
+from burnish.losses.preference.listwise import PlackettLuce, order_metrics
 from burnish.losses.reward.values import value_of_each
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class RankedValues(Defaults):
+class RankedValues(LossDefaults):
     """See the module."""
 
     @property
@@ -29,7 +29,7 @@ class RankedValues(Defaults):
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         table = by_group(value_of_each(scores, microbatch), microbatch, 0.0)
-        present = microbatch.members >= 0
+        present = microbatch.group_table >= 0
         given = by_group(microbatch.sequence_reward.to(table.dtype), microbatch, 0.0)
         costs = PlackettLuce()(table, given, present)
-        return LossOutput({"preference": Component(costs.sum(), Denominator.GROUPS)}, watch_order(table, present))
+        return LossOutput({"preference": LossTerm(costs.sum(), Denominator.GROUPS)}, order_metrics(table, present))

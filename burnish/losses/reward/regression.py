@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from burnish.losses.reward.values import OfValues, values_of_each
-from burnish.types import Component, Denominator, LossOutput, Microbatch, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Regression(OfValues):
         torch._assert_async(~given.isnan().any(), "every response has a score")
         off = values - given
         mean_off, mean_square = (each.mean(dim=1).sum() for each in (off.detach().abs(), off**2))
-        watched = {"absolute_error": Component(mean_off, Denominator.SEQUENCES)}
-        return LossOutput({"regression": Component(mean_square, Denominator.SEQUENCES)}, watched)
+        watched = {"absolute_error": LossTerm(mean_off, Denominator.SEQUENCES)}
+        return LossOutput({"regression": LossTerm(mean_square, Denominator.SEQUENCES)}, watched)
 
 
 def _given(microbatch: Microbatch) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from burnish.losses.reward.values import OfValues
-from burnish.types import Component, Denominator, LossOutput, Microbatch, Score, TokenScores
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class StepCrossEntropy(OfValues):
         torch._assert_async(((labels >= 0) & (labels <= 1)).all(), "a label is a probability")
         costs = softplus(values) - labels * values
         right = ((values.detach() > 0) == (labels > 0.5)).to(values.dtype)
-        watched = {"step_accuracy": Component(right.sum(), Denominator.TOKENS)}
-        return LossOutput({"steps": Component(costs.sum(), Denominator.TOKENS)}, watched)
+        watched = {"step_accuracy": LossTerm(right.sum(), Denominator.TOKENS)}
+        return LossOutput({"steps": LossTerm(costs.sum(), Denominator.TOKENS)}, watched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class StepRegression(OfValues):
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         off = scores.of(Score.VALUE) - labels_of(scores, microbatch)
-        watched = {"absolute_error": Component(off.detach().abs().sum(), Denominator.TOKENS)}
-        return LossOutput({"steps": Component((off**2).sum(), Denominator.TOKENS)}, watched)
+        watched = {"absolute_error": LossTerm(off.detach().abs().sum(), Denominator.TOKENS)}
+        return LossOutput({"steps": LossTerm((off**2).sum(), Denominator.TOKENS)}, watched)
 
 
 def labels_of(scores: TokenScores, microbatch: Microbatch) -> Tensor:
     """[S] the label of each step, in the type of the values."""
     values = scores.of(Score.VALUE)
     assert values.dim() == 1, "a step has one number"
-    assert microbatch.labels is not None, "steps have labels"
-    return microbatch.labels.to(values.dtype)
+    assert microbatch.step_labels is not None, "steps have labels"
+    return microbatch.step_labels.to(values.dtype)

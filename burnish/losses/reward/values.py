@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from burnish.losses.base import Defaults
-from burnish.losses.preference.responses import sum_per_response
+from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import sum_per_response
 from burnish.types import Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class OfValues(Defaults):
+class OfValues(LossDefaults):
     """A loss that looks at values alone, each by itself."""
 
     @property

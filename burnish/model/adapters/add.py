@@ -19,7 +19,7 @@ from burnish.model.adapters.initial import ADAPTER, begin_with_weights
 from burnish.model.adapters.kinds import KINDS
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import ends_of, expert_names, is_tied, target_names, whole_names
-from burnish.model.value_head import is_judge, output_layer, task_of
+from burnish.model.value_head import is_reward_model, output_layer, task_of
 
 
 def add_adapter(
@@ -78,7 +78,7 @@ def peft_config(model: PreTrainedModel, settings: AdapterSettings, new_rows: Seq
         told["feedforward_modules"] = [name for name in targets if name.endswith(("down_proj", "fc2", "w2", "c_proj"))]
     _check_ends(model, settings, whole, new_rows)
     _check_patterns(settings, targets)
-    return CONFIGS[settings.kind](task_type=task_of(model) if is_judge(model) else "CAUSAL_LM", **told)
+    return CONFIGS[settings.kind](task_type=task_of(model) if is_reward_model(model) else "CAUSAL_LM", **told)
 
 
 def _of_lora(

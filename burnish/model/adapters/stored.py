@@ -17,7 +17,7 @@ from burnish.model.adapters.initial import ADAPTER, halves, remember_beginning, 
 from burnish.model.adapters.kinds import KINDS, REFUSED
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
-from burnish.model.value_head import JUDGES, NAME, is_judge, output_layer, task_of
+from burnish.model.value_head import JUDGES, NAME, is_reward_model, output_layer, task_of
 
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -48,7 +48,7 @@ def stored_adapter(folder: Path) -> PeftConfig | None:
     return config
 
 
-def go_on_with(model: PreTrainedModel, folder: Path, stored: PeftConfig, settings: AdapterSettings) -> PeftModel:
+def continue_adapter(model: PreTrainedModel, folder: Path, stored: PeftConfig, settings: AdapterSettings) -> PeftModel:
     """Wraps the model in the adapter of a folder, which trains on; its weights are float32.
 
     An adapter of PiSSA or OLoRA goes on as one if the settings say so; otherwise as the plain LoRA that was saved.
@@ -59,7 +59,7 @@ def go_on_with(model: PreTrainedModel, folder: Path, stored: PeftConfig, setting
     if kind_of(stored) != settings.kind:
         raise _another(folder, "kind", settings.kind, kind_of(stored))
     init = halves(folder)
-    if init is not None and settings.init == init and is_judge(model) and stored.task_type not in JUDGES:
+    if init is not None and settings.init == init and is_reward_model(model) and stored.task_type not in JUDGES:
         raise ModelError(
             given=f"adapter.init: {init}, and a reward model that begins with the adapter in {folder}",
             rule="a language model's adapter goes on below a value head as the plain LoRA that was saved",
@@ -89,7 +89,7 @@ def go_on_with(model: PreTrainedModel, folder: Path, stored: PeftConfig, setting
 
 
 def _plain(model: PreTrainedModel, folder: Path, config: PeftConfig) -> PeftModel:
-    if is_judge(model) and config.task_type not in JUDGES:
+    if is_reward_model(model) and config.task_type not in JUDGES:
         return _with_head(model, folder, config)
     return PeftModel.from_pretrained(model, str(folder), is_trainable=True, config=config)
 

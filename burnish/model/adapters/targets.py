@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from burnish.errors import ModelError
 from burnish.model.adapters.settings import AdapterSettings
-from burnish.model.value_head import NAME, is_judge, output_layer
+from burnish.model.value_head import NAME, is_reward_model, output_layer
 from burnish.optim.rates import layer_of
 
 GROUPS = ("all-linear", "attention", "mlp")
@@ -70,7 +70,7 @@ def whole_names(model: PreTrainedModel, settings: AdapterSettings, targets: list
     """
     modules = dict(model.named_modules())
     names: list[str] = []
-    for wanted in dict.fromkeys([*settings.modules_to_save, *([NAME] if is_judge(model) else [])]):
+    for wanted in dict.fromkeys([*settings.modules_to_save, *([NAME] if is_reward_model(model) else [])]):
         found = [name for name, module in modules.items() if _ends_with(name, wanted) and list(module.parameters())]
         if not found:
             raise ModelError(

@@ -7,29 +7,29 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
-from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison
-from burnish.losses.preference.options import Data
+from burnish.losses.preference.options import DataNeeds
 from burnish.settings.aliases import REFERENCE_RENAMED, named_here
 from burnish.settings.numbers import Positive
 from burnish.settings.preference_loss import PreferenceLoss
-from burnish.settings.stage import FromAnswers
+from burnish.settings.stage import SupervisedSettings
 
 ReferenceRule = Literal["precomputed", "precomputed_in_memory", "online", "none"]
 
-COMPARISONS: Mapping[Data, Comparison] = {
-    Data.PAIR: "pairs",
-    Data.TRIPLE: "triples",
-    Data.RANKING: "rankings",
-    Data.SCORED: "rankings",
-    Data.VERDICT: "verdicts",
-    Data.ANY: "rankings",
+COMPARISONS: Mapping[DataNeeds, Comparison] = {
+    DataNeeds.PAIR: "pairs",
+    DataNeeds.TRIPLE: "triples",
+    DataNeeds.RANKING: "rankings",
+    DataNeeds.SCORED: "rankings",
+    DataNeeds.VERDICT: "verdicts",
+    DataNeeds.ANY: "rankings",
 }
 """What rows must have for a loss."""
 
 
-class Prefer(PreferenceLoss, FromAnswers):
+class PreferSettings(PreferenceLoss, SupervisedSettings):
     """Learning from better and worse: chosen and rejected, rankings, or verdicts."""
 
     serves: ClassVar[Stage] = "prefer"
@@ -43,13 +43,13 @@ class Prefer(PreferenceLoss, FromAnswers):
     """Steps after which the reference moves towards the policy (TR-DPO); null: it stays."""
     reference_sync_alpha: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How far it moves: 1 makes it the policy."""
-    filters: Rules = Rules()
+    filters: FilterRules = FilterRules()
     """What happens to flawed rows."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
 
     @model_validator(mode="after")
-    def _loss_can_be_made(self) -> Prefer:
+    def _loss_can_be_made(self) -> PreferSettings:
         if self.is_own:
             if self.beta is not None:
                 raise ValueError("beta is an option of our losses; give your own loss_options instead")
@@ -58,7 +58,7 @@ class Prefer(PreferenceLoss, FromAnswers):
         return self
 
     @model_validator(mode="after")
-    def _reference_is_possible(self) -> Prefer:
+    def _reference_is_possible(self) -> PreferSettings:
         moves = self.reference_sync_steps is not None
         if not self.has_reference:
             given = [name for name in ("reference_model", "reference_sync_steps") if getattr(self, name) is not None]
@@ -76,7 +76,7 @@ class Prefer(PreferenceLoss, FromAnswers):
         return self
 
     @model_validator(mode="after")
-    def _answers_are_learned(self) -> Prefer:
+    def _answers_are_learned(self) -> PreferSettings:
         if self.train_on == "everything":
             raise ValueError("train_on: everything learns prompts too; of preferences only answers are compared")
         if self.evaluation.generations and self.evaluation.prompts_data is None:
@@ -104,7 +104,7 @@ class Prefer(PreferenceLoss, FromAnswers):
         return "any" if self.is_own else COMPARISONS[self.preference.data]
 
     @property
-    def gate_rules(self) -> Rules:
+    def gate_rules(self) -> FilterRules:
         return self.filters
 
     @property

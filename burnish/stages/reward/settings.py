@@ -7,16 +7,16 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
+from burnish.config.user_code import is_user_code
+from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
-from burnish.data.gate_rules import Rules
 from burnish.data.settings import Comparison
 from burnish.losses.reward.settings import OPTIONS as LOSSES
 from burnish.losses.reward.settings import defaults
-from burnish.model.settings import Judging
+from burnish.model.settings import ValueHeadConfig
 from burnish.settings.loss_options import UserOptions, read_loss_options
-from burnish.settings.stage import FromAnswers
+from burnish.settings.stage import SupervisedSettings
 
 COMPARISONS: Mapping[str, Comparison] = {
     "bradley_terry": "pairs",
@@ -38,7 +38,7 @@ class RewardLossOptions(Settings):
     counts as 1 and 0); of bradley_terry; null: 0."""
 
 
-class Reward(FromAnswers):
+class RewardModelSettings(SupervisedSettings):
     """A reward model: one number for an answer, learned from better and worse, or from scores."""
 
     serves: ClassVar[Stage] = "reward"
@@ -54,7 +54,7 @@ class Reward(FromAnswers):
     null: 0."""
     loss_options: RewardLossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
     """Further options of the loss, such as {margin: 1}; of your own loss, what its class is made with."""
-    filters: Rules = Rules()
+    filters: FilterRules = FilterRules()
     """What happens to flawed rows."""
 
     @field_validator("loss_options", mode="plain", json_schema_input_type=RewardLossOptions | UserOptions)
@@ -63,7 +63,7 @@ class Reward(FromAnswers):
         return read_loss_options(RewardLossOptions, value, info.data.get("loss"))
 
     @model_validator(mode="after")
-    def _loss_can_be_made(self) -> Reward:
+    def _loss_can_be_made(self) -> RewardModelSettings:
         if not self.is_own and self.loss not in LOSSES:
             raise ValueError(f"loss: {self.loss} is none of {', '.join(LOSSES)}, and no file.py:name")
         if unused := [OPTION_KEYS[name] for name in self._given if name not in self.used_options]:
@@ -71,7 +71,7 @@ class Reward(FromAnswers):
         return self
 
     @model_validator(mode="after")
-    def _scores_are_learned(self) -> Reward:
+    def _scores_are_learned(self) -> RewardModelSettings:
         if self.scores is None:
             return self
         if self.loss != "regression":
@@ -83,7 +83,7 @@ class Reward(FromAnswers):
         return self
 
     @model_validator(mode="after")
-    def _answers_are_judged(self) -> Reward:
+    def _answers_are_judged(self) -> RewardModelSettings:
         if self.train_on != "assistant":
             raise ValueError(
                 f"train_on: {self.train_on} has no effect: answers are judged at their last token; remove it"
@@ -94,7 +94,7 @@ class Reward(FromAnswers):
 
     @property
     def is_own(self) -> bool:
-        return is_own(self.loss)
+        return is_user_code(self.loss)
 
     @property
     def _given(self) -> dict[str, float]:
@@ -125,9 +125,9 @@ class Reward(FromAnswers):
     def score_names(self) -> tuple[str, ...]:
         return self.scores or ()
 
-    def judging(self, seed: int) -> Judging:
+    def judging(self, seed: int) -> ValueHeadConfig:
         """The value head that the stage trains, whose first weights are drawn by the seed."""
-        return Judging(
+        return ValueHeadConfig(
             outputs=len(self.score_names) or 1,
             seed=seed,
             judged="step" if self.comparison == "steps" else "answer",
@@ -136,5 +136,5 @@ class Reward(FromAnswers):
         )
 
     @property
-    def gate_rules(self) -> Rules:
+    def gate_rules(self) -> FilterRules:
         return self.filters

@@ -14,21 +14,21 @@ from burnish.algorithms import ALGORITHMS, Algorithm, algorithm
 from burnish.config.settings import Settings
 from burnish.losses.policy.settings import (
     Aggregation,
-    Capped,
+    Cispo,
     Clip,
-    Clipped,
-    Correction,
+    ImportanceCorrection,
     Limiting,
+    NoClip,
     Old,
     PolicyGradientOptions,
+    PpoClip,
     Ratio,
-    Soft,
-    Unclipped,
+    Sapo,
 )
 from burnish.settings.numbers import Positive
 from burnish.stages.rl.policy_gradient import ClipMode, ClipOptions, PolicyGradientSettings
 
-CLIPS: dict[ClipMode, Clip] = {"ppo": Clipped(), "cispo": Capped(), "sapo": Soft(), "none": Unclipped()}
+CLIPS: dict[ClipMode, Clip] = {"ppo": PpoClip(), "cispo": Cispo(), "sapo": Sapo(), "none": NoClip()}
 OF_COMPARISONS = ("reward_combination",)
 """Keys of the group that comparisons have too."""
 
@@ -194,8 +194,8 @@ class AlgorithmSettings(Settings):
         length = self.policy_gradient.fixed_length or loss.fixed_length or max_new_tokens
         return aggregation, length if aggregation == "fixed" else None
 
-    def _correction(self, rule: Limiting, ratio: Ratio) -> Correction:
+    def _correction(self, rule: Limiting, ratio: Ratio) -> ImportanceCorrection:
         parts = self.policy_gradient
         level = parts.importance_correction_level or ("mean" if ratio == "sequence" else "token")
         largest, smallest = parts.importance_correction_max or 2.0, parts.importance_correction_min or 0.0
-        return Correction(level, rule, largest, smallest)
+        return ImportanceCorrection(level, rule, largest, smallest)

@@ -1,4 +1,4 @@
-"""A stage of learning by trying, put together: sampler, judge, source, loss, examiner. Under `assemble`."""
+"""A stage of learning by trying, put together: sampler, judge, source, loss, evaluator. Under `assemble`."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import torch
 from burnish.credit.credit import Credit
 from burnish.credit.pairing import Pairing
 from burnish.credit.settings import PairingSettings
-from burnish.evaluate.examiner import Examiner
-from burnish.evaluate.texts import written_text
-from burnish.evaluate.verified import VerifiedExam
+from burnish.dry_run import costliest
+from burnish.evaluate.detokenize import response_decoder
+from burnish.evaluate.evaluator import Evaluator
+from burnish.evaluate.reward_eval import RewardEval
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.preference.build import built
 from burnish.methods import Learning, Method, rl
-from burnish.model.earlier import EarlierPolicy
-from burnish.model.ends import ends_of_answers
 from burnish.model.fingerprint import whole_fingerprint
-from burnish.model.policy import Policy
-from burnish.rehearsal import costliest
-from burnish.sampling.in_process import sampler_of
+from burnish.model.policy import Model
+from burnish.model.snapshot import Snapshot
+from burnish.model.stop_tokens import stop_tokens_of
+from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.sources.annotate import FrozenPolicy, PresentPolicy, annotated
-from burnish.sources.rollouts import Annotate
-from burnish.stages.rl.data import Practice
-from burnish.stages.rl.settings import Rl
+from burnish.sources.annotate import FrozenScorer, LiveScorer, annotated
+from burnish.sources.rollouts import FillStreams
+from burnish.stages.rl.data import RLData
+from burnish.stages.rl.settings import RlSettings
 from burnish.types import Group, Response
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Parts:
+class StageParts:
     """What one method brings to a stage."""
 
     method: Method
-    examiners: Sequence[Examiner]
+    evaluators: Sequence[Evaluator]
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
-def trying(inputs: Practice, policy: Policy) -> Parts:
+def build_rl(inputs: RLData, policy: Model) -> StageParts:
     """What the stage is made of; the policy is the reference as it is now."""
     settings, reader = inputs.settings, inputs.opener.reader
     learning, seed = learning_of(settings), inputs.opener.recipe.seed
-    ends = ends_of_answers(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
-    sampler, decode = sampler_of(policy, ends, reader.max_length), written_text(policy.tokenizer, ends)
+    ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
+    sampler, decode = sampler_of(policy, ends, reader.max_length), response_decoder(policy.tokenizer, ends)
     method = rl(
         inputs.asked(),
         sampler,
@@ -64,12 +64,12 @@ def trying(inputs: Practice, policy: Policy) -> Parts:
     )
     greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
     asked = inputs.examined()
-    exam = VerifiedExam(asked, sampler, greedy, inputs.judge, decode, settings.success_threshold)
+    exam = RewardEval(asked, sampler, greedy, inputs.judge, decode, settings.success_threshold)
     fact = whole_fingerprint(policy) if learning.needs_reference else ""
-    return Parts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
+    return StageParts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
 
 
-def learning_of(settings: Rl) -> Learning:
+def learning_of(settings: RlSettings) -> Learning:
     """What becomes of graded groups, and the loss; a new one each time, since it may have a state."""
     if not settings.is_gradient:
         rule, compared = settings.rule, settings.compared.preference
@@ -82,7 +82,7 @@ def learning_of(settings: Rl) -> Learning:
     return Learning(credit, EntropyControl(loss, *settings.entropy_control), settings.needs_reference)
 
 
-def longest_tried(inputs: Practice) -> list[Group]:
+def longest_prompts(inputs: RLData) -> list[Group]:
     """The groups of the costliest microbatch: the longest prompts, with responses that fill their room, and streams as
     if they had been written, scored and judged."""
     settings, budget = inputs.settings, inputs.tokens_per_microbatch
@@ -98,14 +98,14 @@ def longest_tried(inputs: Practice) -> list[Group]:
     )
     longest = sorted(inputs.asked(), key=lambda asked: -len(asked.tokens))[: settings.groups_per_step]
     groups = [Group(prompt=asked.tokens, responses=(written,) * size) for asked in longest]
-    lessons = learning_of(settings).rule.lessons(groups, [torch.arange(float(size))] * len(groups))
+    lessons = learning_of(settings).rule.assign(groups, [torch.arange(float(size))] * len(groups))
     return costliest([group for lesson in lessons for group in lesson], budget, settings.groups_per_step)
 
 
-def _annotate(inputs: Practice, policy: Policy, *, reference: bool) -> Annotate | None:
+def _annotate(inputs: RLData, policy: Model, *, reference: bool) -> FillStreams | None:
     """Fills in the log-probabilities that are needed beside the sampler's; None: no others are."""
-    budget, present = inputs.tokens_per_microbatch, PresentPolicy(policy)
-    frozen = FrozenPolicy(EarlierPolicy(policy)) if reference else None
+    budget, present = inputs.tokens_per_microbatch, LiveScorer(policy)
+    frozen = FrozenScorer(Snapshot(policy)) if reference else None
     recomputes = inputs.settings.recomputes
     if frozen is None and not recomputes:
         return None

@@ -17,46 +17,46 @@ import numpy as np
 import torch
 
 from burnish.data.prompts import Prompts, prompts
-from burnish.model.ends import end_of_turn
-from burnish.sources.rollouts import Asked
+from burnish.model.stop_tokens import end_of_turn
+from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.epochs import epoch_line, usable_clause
-from burnish.stages.rl.settings import Rl
-from burnish.stages.supervised_data import Learned, Opener
-from burnish.tasks.journal import Journal
-from burnish.tasks.judge import Judge
+from burnish.stages.rl.settings import RlSettings
+from burnish.stages.supervised_data import DataArtifacts, StageContext
+from burnish.tasks.journal import VerdictCache
+from burnish.tasks.reward_runner import RewardRunner
 
 VERDICTS = "verdicts.jsonl"
 """In the stage's folder: what slow or dear rewards said."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Practice:
+class RLData:
     """Prompts to try, and their judge."""
 
-    opener: Opener
-    settings: Rl
+    opener: StageContext
+    settings: RlSettings
     train: Prompts
     held_out: Prompts | None
     """None: nothing is measured but the training itself."""
-    judge: Judge
+    judge: RewardRunner
 
     @classmethod
-    def of(cls, opener: Opener) -> Self:
+    def of(cls, opener: StageContext) -> Self:
         """Opened before the model is loaded, so that mistakes in the data show at once.
 
         Raises:
             DataError: rows cannot be used, or prompts are too long.
         """
         settings = opener.stage
-        assert isinstance(settings, Rl), "stages that learn from answers have `Inputs`"
+        assert isinstance(settings, RlSettings), "stages that learn from answers have `Inputs`"
         train = prompts(opener.reader.open(settings.data).preparation, settings.max_new_tokens)
         held_out = None
         if settings.eval_data is not None:
             held_out = prompts(opener.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
         judge = (
-            Judge(settings.rewards)
+            RewardRunner(settings.rewards)
             if settings.reward_workers is None
-            else Judge(settings.rewards, settings.reward_workers)
+            else RewardRunner(settings.rewards, settings.reward_workers)
         )
         return cls(opener, settings, train, held_out, judge)
 
@@ -66,7 +66,7 @@ class Practice:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What is tried and measured on, by identity, as `Opener.facts` has it."""
+        """What is tried and measured on, by identity, as `StageContext.facts` has it."""
         held_out = "" if self.held_out is None else self.held_out.preparation.identity
         return {"the data": self.train.preparation.identity, "the held-out data": held_out}
 
@@ -76,11 +76,11 @@ class Practice:
         parts = [reward.identity for reward in self.judge.rewards]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[RolloutPrompt]:
         """What is tried."""
         return _asked(self.train, range(len(self.train.waiting)))
 
-    def examined(self) -> list[tuple[int, Asked]]:
+    def examined(self) -> list[tuple[int, RolloutPrompt]]:
         """Row and prompt of what is asked at every evaluation, drawn by the seed; empty: nothing is."""
         if self.held_out is None:
             return []
@@ -100,7 +100,7 @@ class Practice:
         stack = ExitStack()
         stack.enter_context(self.judge)
         if any(reward.cache for reward in self.judge.rewards):
-            self.judge.journal = stack.enter_context(Journal.open(folder / VERDICTS))
+            self.judge.journal = stack.enter_context(VerdictCache.open(folder / VERDICTS))
         return stack
 
     def when_ready(self, then: Callable[[], None]) -> None:
@@ -108,12 +108,12 @@ class Practice:
         then()
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> DataArtifacts:
         """What the model's folder and the summary say of the data."""
         template, tokenizer = self.opener.reader.template, self.opener.reader.tokenizer
         end = end_of_turn(tokenizer, template) if self.train.spoken else None
         ends = frozenset(() if end is None else (end,))
-        return Learned(template.saved if self.train.spoken else None, ends, self.train.preparation.identity)
+        return DataArtifacts(template.saved if self.train.spoken else None, ends, self.train.preparation.identity)
 
     def report(self) -> Iterator[str]:
         """Lines for people: what is measured on, what judges, and the first prompt."""
@@ -148,6 +148,6 @@ class Practice:
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
-def _asked(found: Prompts, places: range | list[int]) -> list[Asked]:
+def _asked(found: Prompts, places: range | list[int]) -> list[RolloutPrompt]:
     chosen = [found.waiting[place] for place in places]
-    return [Asked(torch.tensor(each.tokens, dtype=torch.int64), each.task) for each in chosen]
+    return [RolloutPrompt(torch.tensor(each.tokens, dtype=torch.int64), each.task) for each in chosen]

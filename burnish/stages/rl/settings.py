@@ -12,11 +12,11 @@ from burnish.config.settings import Settings
 from burnish.credit.settings import CreditSettings, PairingSettings
 from burnish.data.formats.format import Stage
 from burnish.sampling.params import SamplingParams
-from burnish.settings.generation import TRUNCATIONS, SamplingSettings, Writing
+from burnish.settings.generation import TRUNCATIONS, GenerationSettings, SamplingSettings
 from burnish.settings.numbers import Positive
 from burnish.settings.preference_loss import OnlinePreference
-from burnish.settings.stage import Checkpoints, Training
-from burnish.sources.settings import Replaying, RolloutSettings
+from burnish.settings.stage import CheckpointSettings, StageSettings
+from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.stages.rl.algorithm import AlgorithmSettings
 from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR
 from burnish.stop_rule import StopRule
@@ -33,14 +33,14 @@ class RlEvaluation(Settings):
     with the answers."""
 
 
-class RlCheckpoints(Checkpoints):
+class RlCheckpoints(CheckpointSettings):
     """Which checkpoints stay, and which weights a stage hands on."""
 
     best_metric: Literal["reward", "accuracy"] = "reward"
     """What early_stopping and keep_best go by: the mean reward of the held-out answers, or the share of right ones."""
 
 
-class Rl(Writing, AlgorithmSettings, Training):
+class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
     """Learning by trying: the policy writes responses, rewards judge them, the better ones become likelier."""
 
     serves: ClassVar[Stage] = "rl"
@@ -78,14 +78,14 @@ class Rl(Writing, AlgorithmSettings, Training):
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
 
     @model_validator(mode="after")
-    def _rewards_are_there(self) -> Rl:
+    def _rewards_are_there(self) -> RlSettings:
         weighted = [reward for reward in self.rewards if reward.weight]  # refuses names and options that do not exist
         if self.policy_gradient.reward_combination == "normalized_sum" and len(weighted) == 1:
             raise ValueError(
                 "policy_gradient.reward_combination: normalized_sum is of several rewards, and here "
                 f"{weighted[0].key} is alone"
             )
-        if self.responses_per_prompt == 1 and self.compares:
+        if self.responses_per_prompt == 1 and self.group_relative:
             raise ValueError(
                 f"responses_per_prompt: 1 has nothing to be compared with, and algorithm: {self.algorithm} compares "
                 "the responses to a prompt; write at least 2, or choose algorithm: reinforce_pp"
@@ -93,7 +93,7 @@ class Rl(Writing, AlgorithmSettings, Training):
         return self
 
     @model_validator(mode="after")
-    def _ratios_are_those_of_the_policy(self) -> Rl:
+    def _ratios_are_those_of_the_policy(self) -> RlSettings:
         if cut := self.sampling.truncation if self.is_gradient else "":
             drawn = f"sampling.{cut} draws from another distribution than the policy's, and "
             if self.policy_gradient.importance_correction is not None:
@@ -116,11 +116,11 @@ class Rl(Writing, AlgorithmSettings, Training):
         return "replay" if self.replay else f"policy_gradient.old_logprobs: {self.policy_gradient.old_logprobs}"
 
     @model_validator(mode="after")
-    def _comparisons_have_a_loss(self) -> Rl:
+    def _comparisons_have_a_loss(self) -> RlSettings:
         if self.is_gradient:
             if self.preference is not None:
                 raise ValueError(f"preference is of algorithm: online_dpo, and here it is {self.algorithm}; remove one")
-        elif self.policy_gradient.reward_combination is not None and not self.compares:
+        elif self.policy_gradient.reward_combination is not None and not self.group_relative:
             raise ValueError(
                 "policy_gradient.reward_combination compares rewards within a prompt, and this loss takes each verdict "
                 "by itself"
@@ -128,13 +128,13 @@ class Rl(Writing, AlgorithmSettings, Training):
         return self
 
     @model_validator(mode="after")
-    def _endings_have_figures(self) -> Rl:
+    def _endings_have_figures(self) -> RlSettings:
         metric = self.checkpoints.best_metric
         if metric != "reward" and not (self.checkpoints.keep_best or self.early_stopping):
             raise ValueError(
                 f"checkpoints.best_metric: {metric} needs checkpoints.keep_best or early_stopping, which go by it"
             )
-        if "distance" in self.stop_on_alerts and not self.needs_reference:
+        if "kl_drift" in self.stop_on_alerts and not self.needs_reference:
             raise ValueError(
                 "stop_on_alerts: distance is from a reference, and none is computed; give kl_coef, or remove it"
             )
@@ -154,9 +154,9 @@ class Rl(Writing, AlgorithmSettings, Training):
         return read_rewards(self.reward)
 
     @property
-    def compares(self) -> bool:
+    def group_relative(self) -> bool:
         """Whether responses to one prompt are compared with each other."""
-        return self.rule.compares
+        return self.rule.group_relative
 
     @property
     def chosen(self) -> Algorithm:
@@ -215,9 +215,9 @@ class Rl(Writing, AlgorithmSettings, Training):
         return self.groups_per_step * self.updates_per_batch
 
     @property
-    def _replaying(self) -> Replaying | None:
+    def _replaying(self) -> ReplayRule | None:
         """How much is learned from again; None: nothing."""
-        return None if self.replay is None else Replaying(self.replay.groups, self.replay.fraction)
+        return None if self.replay is None else ReplayRule(self.replay.groups, self.replay.fraction)
 
     @property
     def draws_per_step(self) -> int:
@@ -232,7 +232,7 @@ class Rl(Writing, AlgorithmSettings, Training):
             self.updates_per_batch,
             self.max_resamples,
             self.success_threshold,
-            drops=self.compares,
+            drops=self.group_relative,
             log_samples_every=self.log_samples_every,
             mask_truncated=self.policy_gradient.mask_truncated,
             replay=self._replaying,

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from burnish.config.own_code import is_own
 from burnish.config.settings import Settings
+from burnish.config.user_code import is_user_code
 from burnish.settings.loss_options import UserOptions, read_loss_options
-from burnish.settings.stage import FromAnswers
+from burnish.settings.stage import SupervisedSettings
 
 
 class SftLossOptions(Settings):
@@ -21,7 +21,7 @@ class SftLossOptions(Settings):
     """Weight of (log Z)²."""
 
 
-class Sft(FromAnswers):
+class SftSettings(SupervisedSettings):
     """Supervised fine-tuning."""
 
     loss: str = "cross_entropy"
@@ -37,7 +37,7 @@ class Sft(FromAnswers):
         return read_loss_options(SftLossOptions, value, info.data.get("loss"))
 
     @model_validator(mode="after")
-    def _loss_is_known(self) -> Sft:
-        if self.loss != "cross_entropy" and not is_own(self.loss):
+    def _loss_is_known(self) -> SftSettings:
+        if self.loss != "cross_entropy" and not is_user_code(self.loss):
             raise ValueError(f"loss: {self.loss} is none; write cross_entropy, or file.py:name for one of your own")
         return self

@@ -11,13 +11,13 @@ import json
 from collections.abc import Mapping
 from typing import Literal
 
-from burnish.tasks.answer import Answer
 from burnish.tasks.instructions.check import COPIES, follows
 from burnish.tasks.instructions.shape import says
 from burnish.tasks.instructions.whole import detector
+from burnish.tasks.normalize import visible, without_prompt, without_thoughts, without_whole
+from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import UnusableRow
-from burnish.tasks.wording import after_thoughts, visible, without_prompt, without_whole
 
 
 class InstructionsReward(Reward):
@@ -35,15 +35,15 @@ class InstructionsReward(Reward):
         """Imports langdetect."""
         detector()
 
-    def score(self, answer: Answer) -> float:
-        text = visible(after_thoughts(answer.text)).strip()
+    def score(self, answer: ResponseView) -> float:
+        text = visible(without_thoughts(answer.text)).strip()
         own = without_whole(text, visible(answer.asked)).strip()
         own = own if says(without_prompt(own, visible(answer.asked))) else ""
         done = [follows(text if kind in COPIES else own, kind, arguments) for kind, arguments in instructions(answer)]
         return float(all(done)) if self.score_by == "all" else sum(done) / len(done)
 
 
-def instructions(answer: Answer) -> list[tuple[str, Mapping[str, object]]]:
+def instructions(answer: ResponseView) -> list[tuple[str, Mapping[str, object]]]:
     """(Kind, arguments) of each instruction of the row.
 
     Raises:
@@ -56,7 +56,7 @@ def instructions(answer: Answer) -> list[tuple[str, Mapping[str, object]]]:
     return [(str(kind), _mapping(each)) for kind, each in zip(kinds, arguments, strict=True)]
 
 
-def _list(answer: Answer, column: str) -> list[object]:
+def _list(answer: ResponseView, column: str) -> list[object]:
     given = answer.extra.get(column)
     if isinstance(given, list | tuple):
         return list(given)

@@ -8,7 +8,7 @@ from typing import Any
 
 from burnish.errors import RecipeError
 from burnish.tasks.instructions.shape import says
-from burnish.tasks.wording import spaced
+from burnish.tasks.normalize import spaced
 
 
 def two_responses(text: str) -> bool:

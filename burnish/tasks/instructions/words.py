@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from burnish.tasks.wording import latin
+from burnish.tasks.normalize import latin
 
 _COMMAS = frozenset(",，、،﹐﹑︐︑‚")
 _RELATIONS: dict[str, Callable[[int, int], bool]] = {

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from burnish.data.formats.known import FORMATS
-from burnish.data.formats.recognise import recognise
+from burnish.data.formats.recognize import recognize
 from burnish.data.records import Completion, Conversation, Message
 from burnish.errors import DataError
 
@@ -24,8 +24,8 @@ ASSISTANT = {"role": "assistant", "content": "4"}
     ],
 )
 def test_columns_are_recognised(columns: tuple[str, ...], name: str) -> None:
-    assert recognise(columns).name == name
-    assert recognise(columns, name).name == FORMATS[name].name
+    assert recognize(columns).name == name
+    assert recognize(columns, name).name == FORMATS[name].name
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_columns_are_recognised(columns: tuple[str, ...], name: str) -> None:
 )
 def test_what_is_not_recognised(columns: tuple[str, ...], name: str | None, said: str) -> None:
     with pytest.raises(DataError, match=re.escape(said)):
-        recognise(columns, name)
+        recognize(columns, name)
 
 
 def convert(**row: object) -> Conversation | Completion:
-    return recognise(tuple(row)).convert(row)
+    return recognize(tuple(row)).convert(row)
 
 
 def test_every_format_gives_the_same_conversation() -> None:

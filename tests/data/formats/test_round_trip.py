@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from burnish.data.convert import canonical, write_canonical
 from burnish.data.formats.known import FORMATS
-from burnish.data.formats.recognise import recognise
+from burnish.data.formats.recognize import recognize
 from burnish.data.mixture import open_data
 from burnish.data.records import (
     AnyExample,
@@ -140,13 +140,13 @@ ROWS: list[tuple[str, dict[str, object], AnyExample]] = [
 
 def convert(row: dict[str, object], name: str | None = None) -> AnyExample:
     columns = tuple(name for name, value in row.items() if value is not None)
-    return recognise(columns, name, stage=None).convert(row)
+    return recognize(columns, name, stage=None).convert(row)
 
 
 @pytest.mark.parametrize(("name", "row", "meaning"), ROWS)
 def test_what_a_row_means(name: str, row: dict[str, object], meaning: AnyExample) -> None:
     columns = tuple(name for name, value in row.items() if value is not None)
-    assert recognise(columns, stage=None).name == name
+    assert recognize(columns, stage=None).name == name
     assert convert(row) == convert(row, name) == meaning
 
 

@@ -91,5 +91,5 @@ def test_declared_coefficients_are_the_gradient(per):
     groups = compared(preference.data)
     function, logprob = given("sft", {"per": per})
     [gradient] = torch.autograd.grad(function(logprob), logprob)
-    [known] = preference.loss.coefficients(in_one(groups), count_denominators(groups)).values()
+    [known] = preference.loss.score_gradients(in_one(groups), count_denominators(groups)).values()
     assert torch.allclose(known, gradient, rtol=1e-12)

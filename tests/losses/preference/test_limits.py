@@ -15,14 +15,14 @@ from burnish.losses.preference.build import preference_loss
 from burnish.losses.preference.implicit import LogOdds, LogProb
 from burnish.losses.preference.listwise import Listwise
 from burnish.losses.preference.logistic import Logistic
-from burnish.losses.preference.options import Data
+from burnish.losses.preference.options import DataNeeds
 from burnish.losses.preference.pairs import Pairs
 from burnish.losses.preference.policy_weight import policy_weight
 from burnish.types import Group, TokenScores
 from tests.preferences import compared, group_of, in_one, value
 
 
-def step(data: Data = Data.PAIR, scale: float = 1.0, seed: int = 0) -> tuple[list[Group], Tensor]:
+def step(data: DataNeeds = DataNeeds.PAIR, scale: float = 1.0, seed: int = 0) -> tuple[list[Group], Tensor]:
     """Random groups, and log-probabilities at `scale` times a random distance from the reference's."""
     groups = compared(data, seed)
     reference = in_one(groups).reference_logprobs
@@ -191,7 +191,7 @@ def test_aot_does_not_know_pairs():
 
 
 def test_kto_without_measured_pairs_is_apo_zero_of_single_verdicts():
-    groups, logprob = step(Data.VERDICT)
+    groups, logprob = step(DataNeeds.VERDICT)
     assert_equal(named("kto"), named("apo_zero_unpaired"), groups, logprob)
 
 
@@ -220,7 +220,7 @@ def test_lipo_of_a_pair_is_dpo_times_what_an_exchange_changes():
 
 @pytest.mark.parametrize("name", ["plackett_luce", "lipo"])
 def test_a_list_of_one_costs_nothing_and_disturbs_nothing(name):
-    groups, logprob = step(Data.SCORED)
+    groups, logprob = step(DataNeeds.SCORED)
     alone, row = group_of([(-1.0, -2.0), (-2.0, -1.0)], rewards=[0.3])
     total, gradient = both(named(name), [*groups, alone], torch.cat([logprob, row]))
     without, expected = both(named(name), groups, logprob)
@@ -276,7 +276,7 @@ def test_what_the_policy_is_sure_of_has_weight_one():
 
 
 def test_likelihood_of_groups_of_one_is_cross_entropy():
-    groups, logprob = step(Data.VERDICT)
+    groups, logprob = step(DataNeeds.VERDICT)
     single = [replace(group, responses=group.responses[:1]) for group in groups]
     row = logprob[: len(in_one(single).rows)]
     assert_equal(named("sft"), CrossEntropy(), single, row)
@@ -287,8 +287,8 @@ def test_prompt_tokens_belong_to_no_response():
     groups, _ = step()
     with_prompt = [replace(g, prompt_weights=torch.tensor([0.0] + [2.0] * (len(g.prompt) - 1))) for g in groups]
     microbatch = in_one(with_prompt)
-    logprob = torch.linspace(-3, -1, len(microbatch.rows), dtype=torch.float64)
-    own = logprob[microbatch.places >= 0]
+    logprob = torch.linspace(-3, -1, len(microbatch.predictor_positions), dtype=torch.float64)
+    own = logprob[microbatch.response_positions >= 0]
     for name in ("dpo", "ipo", "simpo", "orpo", "sft"):
         loss = named(name)
         assert float(value(loss, with_prompt, logprob)) == pytest.approx(float(value(loss, groups, own)))

@@ -9,7 +9,7 @@ import torch
 
 from burnish.errors import RecipeError
 from burnish.losses.preference.build import preference_loss, weighted_losses
-from burnish.losses.preference.options import Data
+from burnish.losses.preference.options import DataNeeds
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.types import Scope, Score
 from tests.preferences import compared, in_one, value
@@ -104,7 +104,7 @@ def test_sums_that_make_no_sense(parts):
 
 def test_a_sum_has_what_its_parts_need():
     found = weighted_losses([("dpo", 0.5, {"wpo": True}), ("aot", 1.0, {}), ("sft", 1.0, {})])
-    assert (found.reference, found.data, found.measured) == (True, Data.PAIR, False)
+    assert (found.reference, found.data, found.measured) == (True, DataNeeds.PAIR, False)
     assert found.loss.scope is Scope.STEP
     assert list(found.loss.needs) == [Score.LOGPROB, Score.LOG_COLLISION]
     assert weighted_losses([("simpo", 1.0, {}), ("sft", 1.0, {})]).loss.scope is Scope.GROUP
@@ -117,7 +117,7 @@ def test_only_what_is_said_is_needed(name):
     preference = preference_loss(name)
     groups = compared(preference.data)
     microbatch = in_one(groups)
-    row = torch.full((len(microbatch.rows),), -1.0, dtype=torch.float64)
+    row = torch.full((len(microbatch.predictor_positions),), -1.0, dtype=torch.float64)
     bare = [_without_reference(group) for group in groups]
     if preference.reference:
         with pytest.raises(AssertionError, match="reference"):
@@ -133,13 +133,13 @@ def _without_reference(group):
 def test_a_pair_is_a_pair():
     """A loss of pairs refuses rankings and lone responses: ours to check before."""
     loss = preference_loss("dpo").loss
-    for data in (Data.TRIPLE, Data.VERDICT):
+    for data in (DataNeeds.TRIPLE, DataNeeds.VERDICT):
         groups = compared(data)
         with pytest.raises((AssertionError, RuntimeError)):
             value(loss, groups, torch.zeros(len(in_one(groups).rows), dtype=torch.float64))
 
 
 def test_a_verdict_is_one_or_zero():
-    groups = compared(Data.SCORED)
+    groups = compared(DataNeeds.SCORED)
     with pytest.raises(RuntimeError, match="a verdict is 1 or 0"):
         value(preference_loss("kto").loss, groups, torch.zeros(len(in_one(groups).rows), dtype=torch.float64))

@@ -132,8 +132,8 @@ def test_verdicts_by_hand():
     expected = (1 - sigmoid(0.5 * (2 - 1))) + 2 * (1 - sigmoid(0.5 * (1 + 1))) + (1 - sigmoid(0.5 * (0 - 1)))
     assert found["loss"] == pytest.approx(expected / 3)
     assert found["kl"] == 1.0
-    assert (found["reward_wanted"], found["reward_unwanted"]) == (0.5, -0.5)
-    assert (found["logprob_wanted"], found["logprob_unwanted"]) == (-1.0, -2.0)
+    assert (found["reward_desirable"], found["reward_undesirable"]) == (0.5, -0.5)
+    assert (found["logprob_desirable"], found["logprob_undesirable"]) == (-1.0, -2.0)
 
 
 def test_z_is_not_below_zero():

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from burnish.losses.base import Loss
-from burnish.losses.preference.options import Data
+from burnish.losses.preference.options import DataNeeds
 from burnish.losses.reward.bradley_terry import BradleyTerry
 from burnish.losses.reward.ranked import RankedValues
 from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.losses.reward.regression import Regression
 from burnish.packing import count_denominators
-from burnish.sources.judged import judged_at_end
+from burnish.sources.value_targets import value_target_at_end
 from burnish.step import differentiate, sum_terms
 from burnish.types import Group, Response, TokenScores
 from tests.preferences import compared, in_one
@@ -66,8 +66,8 @@ def test_margins_by_hand():
 def test_centring_by_hand():
     """(3 + 1)² and (0 + 1)², a hundredth of their mean."""
     found = figures(BradleyTerry(center_coef=0.01), [group(1, 0), group(1, 0)], 3, 1, 0, 1)
-    assert found["centring"] == pytest.approx(0.085, rel=1e-12)
-    assert found["loss"] == pytest.approx(found["centring"] + found["preference"], rel=1e-12)
+    assert found["center"] == pytest.approx(0.085, rel=1e-12)
+    assert found["loss"] == pytest.approx(found["center"] + found["preference"], rel=1e-12)
 
 
 def test_what_is_watched():
@@ -119,13 +119,13 @@ def test_there_is_a_test_of_every_loss():
     assert {*DATA, "step_cross_entropy", "step_regression"} == set(REWARD_LOSSES)
 
 
-DATA = {"bradley_terry": Data.PAIR, "plackett_luce": Data.RANKING, "regression": Data.RANKING}
+DATA = {"bradley_terry": DataNeeds.PAIR, "plackett_luce": DataNeeds.RANKING, "regression": DataNeeds.RANKING}
 OPTIONS = {"bradley_terry": {"margin": 0.7, "center_coef": 0.2}}
 
 
 @pytest.mark.parametrize("name", DATA)
 def test_numeric_gradient(name):
-    groups = [judged_at_end(each) for each in compared(DATA[name])]
+    groups = [value_target_at_end(each) for each in compared(DATA[name])]
     size = sum(len(each.responses) for each in groups)
     values = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
     of_values = function(REWARD_LOSSES[name](**OPTIONS.get(name, {})), groups)

@@ -11,7 +11,7 @@ from burnish.losses.base import Loss
 from burnish.losses.reward.regression import Regression
 from burnish.losses.reward.steps import StepCrossEntropy, StepRegression
 from burnish.packing import count_denominators
-from burnish.sources.judged import judged_at_end, judged_at_steps
+from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
 from burnish.step import differentiate, sum_terms
 from burnish.types import Group, Response, TokenScores
 from tests.preferences import in_one
@@ -21,17 +21,17 @@ NAN = math.nan
 
 def stepped(*labels: float) -> Response:
     tokens = torch.arange(len(labels)) + 5
-    return Response(tokens=tokens, trainable=tokens > 0, labels=torch.tensor(labels))
+    return Response(tokens=tokens, trainable=tokens > 0, step_labels=torch.tensor(labels))
 
 
 def steps(*responses: Response) -> Group:
-    return judged_at_steps(Group(prompt=torch.tensor([7]), responses=responses))
+    return value_targets_at_steps(Group(prompt=torch.tensor([7]), responses=responses))
 
 
 def scored(*scores: tuple[float, ...]) -> Group:
     one = torch.tensor([5])
     responses = tuple(Response(tokens=one, trainable=one > 0, scores=each) for each in scores)
-    return judged_at_end(Group(prompt=torch.tensor([7]), responses=responses))
+    return value_target_at_end(Group(prompt=torch.tensor([7]), responses=responses))
 
 
 def figures(loss: Loss, groups: list[Group], values: object) -> dict[str, float]:

@@ -12,7 +12,7 @@ from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.initial import has_beginning
 from burnish.model.adapters.kinds import KINDS
 from burnish.model.attention import install
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.types import Score
 from tests.conftest import make_groups
@@ -42,10 +42,10 @@ def test_the_laws(float64_model, family, title):
     """In float64, on one model: beginning, gradients, adapter off, and the merged weights."""
     case, base, groups = CASES[title], float64_model(family), make_groups(SHAPES, holes=True)
     install(base)
-    [microbatch] = Policy(base, None).pack(groups, 200)
-    before = Policy(base, None).score(microbatch, [Score.LOGPROB]).logprob.detach()
+    [microbatch] = Model(base, None).pack(groups, 200)
+    before = Model(base, None).score(microbatch, [Score.LOGPROB]).logprob.detach()
     model = adapted(base, title)
-    policy = Policy(model, None)
+    policy = Model(model, None)
 
     begun = policy.score(microbatch, [Score.LOGPROB]).logprob.detach()
     # Factors of PiSSA and OLoRA are float32 numbers like all adapters', added and subtracted in float64.
@@ -167,15 +167,15 @@ def test_experts(monkeypatch):
         model = model.double()  # noqa: PLW2901
         install(model)
         groups = make_groups([(5, [4]), (3, [2, 6])])
-        [microbatch] = Policy(model, None).pack(groups, 100)
-        before = Policy(model, None).score(microbatch, [Score.LOGPROB]).logprob.detach()
+        [microbatch] = Model(model, None).pack(groups, 100)
+        before = Model(model, None).score(microbatch, [Score.LOGPROB]).logprob.detach()
         trained = add_adapter(model, AdapterSettings(rank=2, target_experts=True, targets="attention")).double()
         adapted_names = [name for name, p in trained.named_parameters() if p.requires_grad and "experts" in name]
         assert len(adapted_names) == 2 * 2 * 2, "two factors of two tensors in two layers"
-        assert torch.equal(Policy(trained, None).score(microbatch, [Score.LOGPROB]).logprob, before)
+        assert torch.equal(Model(trained, None).score(microbatch, [Score.LOGPROB]).logprob, before)
         moved(trained)
         # Routers round to float32 by a method, which shows where gradients of a shared prompt are added before it.
-        policy = Policy(trained, None, Route.EXPANDED)
+        policy = Model(trained, None, Route.EXPANDED)
         [microbatch] = policy.pack(groups, 100)
         packed, plain = policy.score(microbatch, [Score.LOGPROB]).logprob, plain_logprobs(trained, groups)
         assert (packed - before).abs().max() > 1e-4

@@ -8,10 +8,10 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from burnish.errors import ModelError
 from burnish.model.adapters.add import add_adapter
-from burnish.model.adapters.rates import factors_of_b
+from burnish.model.adapters.loraplus import lr_factors_of_b
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
-from burnish.model.policy import Policy
+from burnish.model.policy import Model
 from burnish.types import Score
 from tests.conftest import FAMILIES, SIZES, make_groups
 
@@ -76,7 +76,7 @@ def test_ranks_and_alphas_of_their_own():
 def test_lora_plus_names_every_b():
     model = add_adapter(FAMILIES["llama"](), AdapterSettings(rank=4, whole=("norm",)))
     names = [name for name, p in model.named_parameters() if p.requires_grad]
-    factors = factors_of_b(names, 16.0)
+    factors = lr_factors_of_b(names, 16.0)
     assert set(factors) == {name for name in names if "lora_B" in name}
     assert set(factors.values()) == {16.0}
 
@@ -93,7 +93,7 @@ def test_embedding_and_head_train_whole(float64_model, family, whole):
     model = add_adapter(base, AdapterSettings(rank=2, modules_to_save=whole)).double()
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "modules_to_save" in name}
     assert len(trained) == len(whole)
-    policy, groups = Policy(model, None), make_groups([(5, [4]), (3, [2, 6])])
+    policy, groups = Model(model, None), make_groups([(5, [4]), (3, [2, 6])])
     tied = family == "llama-tied"
     embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
     assert (embedding.weight.data_ptr() == head.weight.data_ptr()) == tied

@@ -1,0 +1,31 @@
+"""How often things happen in a stage: pure functions of the step, beside `schedule`. The loop asks after every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """In optimiser steps, counted from 1. What is due after a step is due after the last one, too.
+
+    Example: ``Cadence(checkpoint_every=10, keep_last=2, log_every=5, eval_every=20)``.
+    """
+
+    checkpoint_every: int
+    keep_last: int
+    log_every: int
+    eval_every: int | None = None
+    """None: before the first step and after the last."""
+
+    def should_evaluate(self, step: int, total: int) -> bool:
+        """Whether an evaluation is due after a step of so many."""
+        return step == total or (self.eval_every is not None and step % self.eval_every == 0)
+
+    def should_save(self, step: int, total: int) -> bool:
+        """Whether a checkpoint is."""
+        return step == total or step % self.checkpoint_every == 0
+
+    def should_log(self, step: int) -> bool:
+        """Whether a line for people is."""
+        return step % self.log_every == 0

@@ -1,0 +1,107 @@
+"""A user's own Python file as part of a recipe: ``my_file.py:name``.
+
+Stands beside `settings`: whoever takes such a name (formats, losses) loads it here. The file's text is what counts: it
+travels with what was loaded, other processes run the same text, and its sha256 is part of what identifies a run or a
+cache. (What the file imports is not looked at.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from burnish.errors import UserError
+
+
+def is_user_code(name: str) -> bool:
+    """Whether a name is a file and a name in it."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+@dataclass(frozen=True, slots=True)
+class UserCode:
+    """A name in a file. Picklable: another process runs the same text."""
+
+    path: str
+    source: str
+    """The text of the file."""
+    name: str
+    kind: str
+    """What it is to be, for messages: a format, a loss."""
+    error: type[UserError]
+    """What is raised when it cannot be used."""
+
+    @classmethod
+    def read(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
+        """Reads and runs ``file.py:name`` now, so that mistakes in it show at once."""
+        code = cls.unrun(written, kind, error)
+        code.load()
+        return code
+
+    @classmethod
+    def unrun(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
+        """Reads ``file.py:name`` for another process to run; nothing of it runs here."""
+        path, _, name = written.rpartition(":")
+        file = Path(os.path.expanduser(path))
+        try:
+            source = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as cause:
+            why = f"cannot be read: {cause}" if file.exists() else "does not exist"
+            raise error(
+                given=f"{path} {why}",
+                rule=f"{kind} of one's own is a readable Python file",
+                remedy=f"check the path; the current folder is {Path.cwd()}",
+            ) from cause
+        return cls(path, source, name, kind, error)
+
+    @property
+    def identity(self) -> str:
+        """sha256 of the text and the name."""
+        return hashlib.sha256(f"{self.name}\n{self.source}".encode()).hexdigest()
+
+    def load(self) -> Any:
+        """What the name stands for in the file."""
+        try:
+            names = vars(_module(self.path, self.source))
+        except Exception as cause:
+            raise self.error(
+                given=f"{self.path} cannot be run: {type(cause).__name__}: {cause}",
+                rule=f"{self.kind} of one's own is a Python file that can be imported",
+                remedy="correct the file",
+            ) from cause
+        if not callable(names.get(self.name)):
+            there = [each for each, value in names.items() if callable(value) and not each.startswith("_")]
+            raise self.error(
+                given=f"{self.path} has no function {self.name!r}",
+                rule=f"{self.kind} of one's own is file.py:name",
+                remedy=f"what it has: {', '.join(there) or 'nothing that can be called'}",
+            )
+        return names[self.name]
+
+    def where(self, error: BaseException) -> str:
+        """The line of the file that raised, as " (my_file.py line 3)"; "" if it was none."""
+        trace, line = error.__traceback__, None
+        while trace is not None:
+            line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == self.path else line
+            trace = trace.tb_next
+        return f" ({self.path} line {line})" if line else ""
+
+
+@lru_cache(maxsize=16)
+def _module(path: str, source: str) -> ModuleType:
+    """The file as a module. Its folder can be imported from while it runs."""
+    module = ModuleType(f"burnish_own_{hashlib.sha256(source.encode()).hexdigest()[:16]}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    sys.path.insert(0, os.path.dirname(os.path.abspath(os.path.expanduser(path))))
+    try:
+        exec(compile(source, path, "exec"), vars(module))
+    finally:
+        sys.path.pop(0)
+    return module

@@ -1,0 +1,196 @@
+"""The columns of a set are recognised as a format, or the user names it, or writes a function of their own.
+
+What is learned is never guessed: columns that fit two formats, or the rows of another stage, are an error that says how
+to name what is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+
+from burnish.config.user_code import is_user_code
+from burnish.data.formats.format import Dialect, Format, Stage
+from burnish.data.formats.known import FORMATS, RESPONSES
+from burnish.data.formats.scores_and_steps import scored
+from burnish.data.formats.user_format import user_format
+from burnish.errors import DataError
+
+READY = "burnish:example"
+"""The column of rows that are examples already (of mixtures, whose sources have formats of their own)."""
+
+
+def _ready(row: Mapping[str, object]) -> object:
+    return row[READY]
+
+
+_READY = Format("ready", (Dialect.of(READY),), _ready, ("sft", "prefer", "reward", "rl"))  # type: ignore[arg-type]
+
+
+def recognize(
+    columns: Sequence[str], name: str | None = None, *, stage: Stage | None = "sft", given: Container[str] = ()
+) -> Format:
+    """The format called ``name``, or the only one that the columns fit.
+
+    Args:
+        columns: of the rows.
+        name: in `FORMATS`, or ``file.py:function``; None: by the columns.
+        stage: what the rows are for; None: for anything, and answers come before tasks.
+        given: our names that the user gave a column, by a mapping.
+
+    Example: ``recognize(("question", "answer")).name == "question_answer"``.
+    """
+    if tuple(columns) == (READY,):
+        return _READY
+    if name is not None and is_user_code(name):
+        return user_format(name, partial(recognize, stage=stage))
+    if name is not None:
+        return _named(columns, name, stage, given)
+    fitting = _fitting(columns, given)
+    if not fitting:
+        raise _unknown(columns)
+    serving = [entry for entry in fitting if stage is None or stage in entry.stages]
+    # The stage that a format is for comes first among its stages: a prompt with a reference is a task, chats or not.
+    serving = [entry for entry in serving if entry.stages[0] == stage] or serving
+    best = [entry for entry in serving if entry.rank == min(other.rank for other in serving)]
+    if not best:
+        raise _of_another_stage(columns, fitting[0], str(stage))
+    if len(best) > 1:
+        raise DataError(
+            given=f"the columns {', '.join(columns)} fit several formats: {', '.join(entry.name for entry in best)}",
+            rule="what is learned is never guessed",
+            remedy=f"name one: format={best[0].name}",
+        )
+    return _spoken(best[0], columns, given)
+
+
+def recognize_scores(columns: Sequence[str], scores: Sequence[str], given: Container[str] = ()) -> Format:
+    """The format of responses with these scores; see `judgements.scored`."""
+    return scored(scores, columns, RESPONSES, given)
+
+
+def _fitting(columns: Sequence[str], given: Container[str]) -> list[Format]:
+    """Formats that the columns fit, without those whose columns are a part of what another needs."""
+    found = {entry.name: entry.fitting(columns, given) for entry in FORMATS.values() if not entry.named_only}
+    sets = [set(dialect.columns) for dialects in found.values() for dialect in dialects]
+    return [
+        FORMATS[name]
+        for name, dialects in found.items()
+        if any(not any(set(dialect.columns) < other for other in sets) for dialect in dialects)
+    ]
+
+
+def _spoken(entry: Format, columns: Sequence[str], given: Container[str]) -> Format:
+    dialects = entry.fitting(columns, given)
+    if len(dialects) > 1:
+        (ours, other), *_ = (
+            pair for pair in zip(dialects[0].names, dialects[1].names, strict=False) if pair[0] != pair[1]
+        )
+        raise DataError(
+            given=f"the columns {', '.join(columns)} fit the format {entry.name} twice: {dialects[0]}; {dialects[1]}",
+            rule="what is learned is never guessed",
+            remedy=f"say which: columns={{{ours[1]}: {ours[0]}}} or columns={{{other[1]}: {other[0]}}}",
+        )
+    return entry.spoken(dialects[0])
+
+
+def _named(columns: Sequence[str], name: str, stage: Stage | None, given: Container[str]) -> Format:
+    check_name(name)
+    chosen = FORMATS[name]
+    if not chosen.fitting(columns, given):
+        raise DataError(
+            given=f"format {name} was named, but the columns are {', '.join(columns)}",
+            rule=f"it needs the columns {chosen}",
+            remedy=_near_columns(columns, [chosen]) or "rename them (columns: {...}), or leave format out",
+        )
+    if stage is not None and stage not in chosen.stages:
+        raise _of_another_stage(columns, chosen, stage)
+    return _spoken(chosen, columns, given)
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that no format has. (A user's own function is not looked for.)"""
+    if name in FORMATS or is_user_code(name):
+        return
+    near = get_close_matches(name, FORMATS, n=1, cutoff=0.4)
+    raise DataError(
+        given=f"format {name!r} is unknown",
+        rule=f"formats: {', '.join(FORMATS)}; or a function of your own: file.py:function",
+        remedy=f"did you mean {near[0]}?" if near else "name one of them, or leave format out",
+    )
+
+
+def check_mapping(names: Mapping[str, str], columns: Sequence[str]) -> None:
+    """Refuses a mapping (our name -> the user's column) of a name that no format reads, or of an absent column."""
+    known = sorted({name for entry in FORMATS.values() for name in _names(entry)})
+    twice = [column for column in names.values() if list(names.values()).count(column) > 1]
+    if twice:
+        raise DataError(
+            given=f"columns names {twice[0]} twice",
+            rule="a column has one meaning",
+            remedy="give the other name a column of its own",
+        )
+    for ours, theirs in names.items():
+        if ours not in known:
+            near = get_close_matches(ours, known, n=1)
+            raise DataError(
+                given=f"columns: {{{ours}: {theirs}}}",
+                rule=f"columns gives our names their columns: {', '.join(known)}",
+                remedy=f"did you mean {near[0]}?" if near else "correct the name",
+            )
+        if theirs not in columns:
+            near = get_close_matches(theirs, columns, n=1)
+            raise DataError(
+                given=f"columns: {{{ours}: {theirs}}}, but the columns are {', '.join(columns)}",
+                rule="a column that is named is there",
+                remedy=f"did you mean {near[0]}?" if near else "correct the name",
+            )
+
+
+def _names(entry: Format) -> Iterable[str]:
+    """Every name that a format reads or knows."""
+    yield from entry.takes
+    for dialect in entry.dialects:
+        for pair in dialect.names:
+            yield from pair
+
+
+def _unknown(columns: Sequence[str]) -> DataError:
+    listed = "; ".join(f"{entry.name} ({entry.dialects[0]})" for entry in FORMATS.values() if not entry.named_only)
+    return DataError(
+        given=f"the columns {', '.join(columns)} fit no known format",
+        rule=f"formats and the columns they need: {listed}",
+        remedy=_near_columns(columns, FORMATS.values()) or "say what they are: columns={question: ..., answer: ...}",
+    )
+
+
+def _of_another_stage(columns: Sequence[str], entry: Format, stage: str) -> DataError:
+    first, *_ = entry.fitting(columns)
+    ways = {
+        "preference": "name format=chosen to learn the chosen answers",
+        "labelled": "name format=prompt_completion to learn all answers, the unwanted ones too",
+    }
+    remedy = ways.get(entry.name, "name another format, or other data")
+    if entry.name == "task":
+        remedy = _near_columns(columns, FORMATS.values()) or _learn_reference(first)
+    return DataError(
+        given=f"the columns {', '.join(columns)} are of the format {entry.name} ({first})",
+        rule=f"such rows are for {' or '.join(entry.stages)}, not for {stage}",
+        remedy=remedy,
+    )
+
+
+def _learn_reference(dialect: Dialect) -> str:
+    if len(dialect.names) < 2:
+        return "add a column with the answers"
+    question, reference = dialect.columns
+    return f"to learn the references as answers: columns={{question: {question}, answer: {reference}}}"
+
+
+def _near_columns(columns: Sequence[str], formats: Iterable[Format]) -> str:
+    """Did-you-mean for columns whose names are almost those of a format."""
+    known = sorted({column for entry in formats for dialect in entry.dialects for column in dialect.columns})
+    near = {column: get_close_matches(column.lower(), known, n=1, cutoff=0.75) for column in columns}
+    found = [f"{column} -> {match[0]}" for column, match in near.items() if match and match[0] != column]
+    return f"did you mean to rename {', '.join(found)}?" if found else ""

@@ -1,0 +1,84 @@
+"""Formats of responses that are judged in several ways or in parts: several scores, or a label for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from burnish.data.formats.comparisons import prompt_for, response_to, with_system_message
+from burnish.data.formats.fields import kind, listed, number
+from burnish.data.formats.format import Dialect, Format
+from burnish.data.formats.messages import tools
+from burnish.data.records import Scored, Stepped
+from burnish.data.row import Row
+from burnish.errors import DataError
+
+
+def stepwise(row: Row) -> Stepped:
+    """prompt or question, completions (the steps), and labels (true, false, or numbers), one for each step."""
+    steps = [_step(step, index) for index, step in enumerate(listed(row.get("completions"), "completions"))]
+    labels = [_label(label, index) for index, label in enumerate(listed(row.get("labels"), "labels"))]
+    if not steps or len(steps) != len(labels):
+        raise DataError(
+            given=f"{len(steps)} steps and {len(labels)} labels",
+            rule="there is at least one step, and every step has a label",
+            remedy="correct the row",
+        )
+    return Stepped(with_system_message(row, prompt_for(row)), tuple(steps), tuple(labels), tools(row))
+
+
+def _step(step: object, index: int) -> str:
+    if isinstance(step, str) and step.strip():
+        return step
+    raise DataError(
+        given=f"completions[{index}] is {'empty' if isinstance(step, str) else kind(step)}",
+        rule="a step is text, and is judged at its last character that is no white space",
+        remedy="give the step a text, or delete it with its label",
+    )
+
+
+def _label(label: object, index: int) -> float:
+    return float(label) if isinstance(label, bool) else number(label, f"labels[{index}]")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadScores:
+    """prompt or question, completion, and a column for each score."""
+
+    names: tuple[str, ...]
+    """Of the scores."""
+
+    def __call__(self, row: Row) -> Scored:
+        prompt = prompt_for(row, row.get("completion"))
+        response = response_to(row.get("completion"), prompt, "completion")
+        found = tuple(number(row.get(name), name) for name in self.names)
+        return Scored(with_system_message(row, prompt), response, found, tools(row))
+
+
+def scored(names: Sequence[str], columns: Sequence[str], dialects: Sequence[Dialect], given: Container[str]) -> Format:
+    """The format of responses that have these scores.
+
+    Args:
+        names: of the scores, which are columns.
+        columns: of the rows.
+        dialects: columns of prompt and response.
+        given: our names that the user gave a column, by a mapping.
+
+    Raises:
+        DataError: the columns do not have them.
+    """
+    scores = tuple((name, name) for name in names)
+    whole = tuple(Dialect((*dialect.names, *scores)) for dialect in dialects)
+    takes = ("tools", "tags", "system", "system_prompt")
+    made = Format("scores", whole, ReadScores(tuple(names)), ("reward",), takes, identity=f"{tuple(names)}")
+    fitting = made.fitting(columns, given)
+    if not fitting:
+        absent = [name for name in names if name not in columns]
+        raise DataError(
+            given=f"the columns {', '.join(columns)}, and scores: {', '.join(names)}",
+            rule="a row has a prompt (or question), a completion (or response), and a column for every score",
+            remedy=f"name scores that are there: {', '.join(absent)} is not"
+            if absent
+            else "say what they are: columns={question: ..., completion: ...}",
+        )
+    return made.spoken(fitting[0])

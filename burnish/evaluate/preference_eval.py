@@ -1,0 +1,199 @@
+r"""How often the policy prefers what the data prefer, on held-out comparisons: accuracy with its uncertainty.
+
+Stands beside `held_out`. A comparison is right if its best response has a higher reward than its worst (½ if equal).
+*Length-controlled* accuracy is the mean of two: accuracy where the better response is the longer one, and accuracy
+where it is the shorter one, in trained tokens (comparisons of equal length are left out). Whoever only looks at
+lengths gets exactly ½, however biased the data are.
+
+Intervals are of 95 %: Wilson's (1927) for the accuracy; for the controlled one, the mean m of two independent shares p
+with Wilson's intervals [l, u], that of Newcombe (1998):
+
+    m − ½ √( (p₁−l₁)² + (p₂−l₂)² ),    m + ½ √( (u₁−p₁)² + (u₂−p₂)² )
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from burnish.evaluate.evaluator import EvalResult
+from burnish.evaluate.held_out import GROUPS_AT_ONCE
+from burnish.losses.preference.implicit import ImplicitReward, LogProb
+from burnish.model.policy import Model
+from burnish.step import score_joined
+from burnish.types import Group, Microbatch, Response, Score, TokenScores
+
+BY_LOGPROB = LogProb(1.0, per_token=True)
+"""The mean log-probability of a response's tokens."""
+_Z = 1.959964
+"""Standard deviations of 95 %."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """A share with its interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ComparedPairs:
+    """Comparisons, as a policy judges them; C of them."""
+
+    margins: Numbers
+    """[C] reward of the best response minus that of the worst."""
+    longer: NDArray[np.int64]
+    """[C] trained tokens of the best response minus those of the worst."""
+
+    @property
+    def right(self) -> Numbers:
+        """[C] 1, ½ or 0."""
+        return (self.margins > 0) + 0.5 * (self.margins == 0)
+
+    @property
+    def accuracy(self) -> Proportion:
+        """Of all comparisons."""
+        return wilson_interval(float(self.right.sum()), len(self.right))
+
+    @property
+    def controlled(self) -> Proportion | None:
+        """Length-controlled; None: the better response is always the longer one, or never."""
+        strata = [self.right[self.longer > 0], self.right[self.longer < 0]]
+        if not all(len(each) for each in strata):
+            return None
+        one, other = (wilson_interval(float(each.sum()), len(each)) for each in strata)
+        value = (one.value + other.value) / 2
+        down = math.hypot(one.value - one.low, other.value - other.low) / 2
+        up = math.hypot(one.high - one.value, other.high - other.value) / 2
+        return Proportion(value, max(0.0, value - down), min(1.0, value + up))
+
+
+def wilson_interval(right: float, count: int) -> Proportion:
+    """Wilson's interval of a share. Example: ``wilson_interval(8, 10)`` is 0.8 in [0.49, 0.94]."""
+    assert count, "a share is of something"
+    p, n = right / count, float(count)
+    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    reach = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+    return Proportion(p, min(p, max(0.0, centre - reach)), max(p, min(1.0, centre + reach)))
+
+
+def score_pairs(
+    policy: Model, rows: Sequence[Group], rewards: Mapping[str, ImplicitReward], budget: int
+) -> dict[str, ComparedPairs]:
+    """Scores comparisons, with dropout off; the model's mode is kept.
+
+    Args:
+        policy: judges.
+        rows: groups of at least two responses, best first; groups of one are passed over.
+        rewards: name -> what a response is worth to the policy; groups have a reference if one needs it.
+        budget: most tokens of a microbatch.
+    """
+
+    def worth(scores: TokenScores, joined: Microbatch) -> dict[str, Tensor]:
+        return {name: reward(scores.of(Score.LOGPROB), joined) for name, reward in rewards.items()}
+
+    def length(response: Response) -> int:
+        return int(response.trainable.sum())
+
+    return compare(policy, rows, budget, Score.LOGPROB, worth, length, names=rewards)
+
+
+@torch.no_grad()
+def compare(
+    policy: Model,
+    rows: Sequence[Group],
+    budget: int,
+    need: Score,
+    worth: Callable[[TokenScores, Microbatch], Mapping[str, Tensor]],
+    length: Callable[[Response], int],
+    names: Collection[str],
+) -> dict[str, ComparedPairs]:
+    """As `score_pairs`, by any score: `worth` gives [responses] for all `names`, `length` what counts as a length."""
+    was_training = policy.model.training
+    policy.model.eval()
+    margins: dict[str, list[float]] = {name: [] for name in names}
+    longer: list[int] = []
+    for start in range(0, len(rows), GROUPS_AT_ONCE):
+        block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
+        compared = [group for group in block if can_compare(group)]
+        if not compared:
+            continue
+        scores, joined = score_joined(policy, policy.pack(compared, budget), [need])
+        found = {name: values.tolist() for name, values in worth(scores, joined).items()}
+        owners, places = joined.sequence_group.tolist(), joined.sequence_index.tolist()
+        at = {key: k for k, key in enumerate(zip(owners, places, strict=True))}
+        for number, group in enumerate(compared):
+            best, worst = at[number, 0], at[number, len(group.responses) - 1]
+            for name, values in found.items():
+                margins[name].append(values[best] - values[worst])
+            longer.append(length(group.responses[0]) - length(group.responses[-1]))
+    policy.model.train(was_training)
+    return {
+        name: ComparedPairs(np.array(each, np.float64), np.array(longer, np.int64)) for name, each in margins.items()
+    }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PreferenceEval:
+    """The evaluator that a stage with held-out comparisons has."""
+
+    rows: Sequence[Group]
+    reward: ImplicitReward
+    """As the stage's loss takes it."""
+    budget: int
+    tags: Sequence[Sequence[str]] = ()
+    """Of each row; empty: they have none."""
+
+    def evaluate(self, policy: Model) -> EvalResult:
+        """Accuracy and length-controlled accuracy, with their intervals: by the loss's reward, and by the mean
+        log-probability of a token, which says something of the policy before its first step too."""
+        by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
+        judged = score_pairs(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
+        found = metrics(judged["reward"]) | by_tag(self.rows, self.tags, judged["reward"].right)
+        for name, value in metrics(judged["logprob"]).items() if by_logprob else ():
+            found[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value
+        return EvalResult(found)
+
+
+def by_tag(rows: Sequence[Group], tags: Sequence[Sequence[str]], right: Numbers) -> dict[str, float]:
+    """Accuracy among the comparisons of each tag: of ``harmless``, what is missing to 1 is over-refusal.
+
+    Args:
+        rows: all of them.
+        tags: of each row; empty: they have none.
+        right: of those that are compared.
+    """
+    if not tags:
+        return {}
+    compared = [each for row, each in zip(rows, tags, strict=True) if can_compare(row)]
+    names = dict.fromkeys(tag for each in compared for tag in each)
+    masks = {name: np.array([name in each for each in compared]) for name in names}
+    return {f"pair_accuracy_of_{name}": float(right[mask].mean()) for name, mask in masks.items()}
+
+
+def can_compare(group: Group) -> bool:
+    """Whether it is trained on, and has responses to compare."""
+    return not group.scored_only and len(group.responses) > 1
+
+
+def metrics(judged: ComparedPairs) -> dict[str, float]:
+    """Both accuracies and the ends of their intervals, by name; none if there was nothing to compare."""
+    if not len(judged.margins):
+        return {}
+    shares = {"pair_accuracy": judged.accuracy, "pair_accuracy_length_controlled": judged.controlled}
+    return {
+        f"{name}{end}": value
+        for name, share in shares.items()
+        if share is not None
+        for end, value in (("", share.value), ("_low", share.low), ("_high", share.high))
+    }

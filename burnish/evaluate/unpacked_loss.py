@@ -1,0 +1,37 @@
+"""The loss by plain forwards, one row at a time: for models and adapters that packing and scoring do not know.
+
+Beside `held_out`, which is faster and what runs use; where both can compute, they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from burnish.types import Group
+
+
+@torch.no_grad()
+def unpacked_loss(model: PreTrainedModel | PeftModel, rows: Sequence[Group]) -> float:
+    """Mean negative log-likelihood of the trained tokens of all rows, by their weights, nats; the model is in
+    evaluation mode."""
+    device = next(iter(model.parameters())).device
+    total, weight = 0.0, 0.0
+    for group in rows:
+        for response in group.responses:
+            tokens = torch.cat([group.prompt, response.tokens]).to(device)
+            logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits
+            trained = response.trainable.to(device)
+            scored, targets = logits[0, :-1][trained], response.tokens.to(device)[trained]
+            each = cross_entropy(scored.float(), targets, reduction="none").double()
+            weights = torch.ones_like(each)
+            if response.weights is not None:
+                weights = response.weights.to(device)[trained].double()
+            total += float((weights * each).sum())
+            weight += float(weights.sum())
+    assert weight, "rows have something to score"
+    return total / weight

@@ -1,0 +1,59 @@
+"""Groups that are judged: what a reward model learns from, made of the groups that a policy learns from.
+
+Beside `rows`. A reward model looks at one token of each response, its last, which has seen all the others; one of steps
+at the last token of each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from burnish.sources.rows import Validates
+from burnish.types import Group, Response
+
+
+def value_target_at_end(group: Group) -> Group:
+    """The group with one scored token for each response, the last one, of weight 1."""
+    return replace(group, responses=tuple(map(_at_end, group.responses)), prompt_weights=None)
+
+
+def _at_end(response: Response) -> Response:
+    last = torch.zeros(len(response.tokens), dtype=torch.bool)
+    last[-1] = True
+    return replace(response, trainable=last, weights=None)
+
+
+def value_targets_at_steps(group: Group) -> Group:
+    """The group with one scored token for each step that has a label, of weight 1."""
+    return replace(group, responses=tuple(map(_at_steps, group.responses)), prompt_weights=None)
+
+
+def _at_steps(response: Response) -> Response:
+    assert response.step_labels is not None, "responses that are judged by steps have labels"
+    return replace(response, trainable=~response.step_labels.isnan(), weights=None)
+
+
+JudgedAt = Callable[[Group], Group]
+"""Which tokens of a group are judged."""
+
+
+class ValueTargetRows(Sequence[Sequence[Group]]):
+    """Rows, judged at the ends of their responses, or elsewhere."""
+
+    def __init__(self, rows: Sequence[Sequence[Group]], judged_at: JudgedAt = value_target_at_end) -> None:
+        self.rows = rows
+        self.judged_at = judged_at
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Sequence[Group]:  # type: ignore[override]  # drawn singly
+        return [self.judged_at(group) for group in self.rows[row]]
+
+    def settle(self) -> None:
+        """See `Source.settle`."""
+        if isinstance(self.rows, Validates):
+            self.rows.settle()

@@ -1,0 +1,197 @@
+"""Questions with one right answer: exact, normalized, regular expression, choice, number.
+
+Beside `mathematics`. Each record says in its docstring when an answer is right; it is then 1, otherwise 0.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from burnish.tasks.extract import FORMS, Form, boxed, final_answer
+from burnish.tasks.mathematics import reference_answer
+from burnish.tasks.normalize import disguised, in_thought, plain_mathematics, spaced, without_prompt, without_thoughts
+from burnish.tasks.number import literal
+from burnish.tasks.response_view import ResponseView
+from burnish.tasks.reward import Reward, text_reference
+from burnish.tasks.verdict import UnusableRow
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_SAID = re.compile(
+    r"\b(?:final |correct |right |best )?(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*(\S[^\n]*)", re.IGNORECASE
+)
+_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
+_DECORATION = re.compile(r"[*_`$\"'({\[\\]")
+_ARTICLE = re.compile(r"\s+(?!(?:or|and|is|because|since|as)\b)[a-z]")
+_ALONE = re.compile(r"^[\s*_\"'`]*\(?([A-Za-z])\)?[\s.*_\"'`]*$")
+
+
+class ExactReward(Reward):
+    """1 if the answer is the reference, character by character; white space at the ends does not count."""
+
+    name: Literal["exact"] = "exact"
+
+    def score(self, answer: ResponseView) -> bool:
+        return not in_thought(answer.text) and without_thoughts(answer.text).strip() == text_reference(answer).strip()
+
+    def known_good(self, answer: ResponseView) -> str | None:
+        return text_reference(answer)
+
+
+class NormalizedReward(Reward):
+    """1 if the response is the reference but for case, punctuation, articles and white space.
+
+    A reference may be a list: any of its texts is right. Letters are compared as they are: look-alikes differ.
+    """
+
+    name: Literal["normalized"] = "normalized"
+
+    def score(self, answer: ResponseView) -> bool:
+        said = normalized(without_thoughts(answer.text))
+        return bool(said) and said in {normalized(each) for each in _texts(answer)}
+
+    def known_good(self, answer: ResponseView) -> str | None:
+        return _texts(answer)[0]
+
+
+class RegexReward(Reward):
+    """1 if the response matches a regular expression (Python's ``re``); none matches a thought that does not end.
+
+    The whole response is looked at, its thought too: an expression may be of the form of both.
+    """
+
+    name: Literal["regex"] = "regex"
+    pattern: str | None = None
+    """The expression; null: the row's reference is it."""
+    match: Literal["fullmatch", "search"] = "fullmatch"
+    """fullmatch: all of the response must match; white space at its ends does not count. search: a part of it."""
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _where_is_of_rows(cls, given: object) -> object:
+        if isinstance(given, str):
+            raise ValueError(  # noqa: TRY004 (pydantic reads no other)
+                "where says which rows are judged ({column: value}); how responses are matched is match"
+            )
+        return given
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is a regular expression: {error}") from error
+        return pattern
+
+    def score(self, answer: ResponseView) -> bool:
+        try:
+            pattern = re.compile(self.pattern if self.pattern is not None else text_reference(answer))
+        except re.error as error:
+            raise UnusableRow(f"the reference is no regular expression: {error}") from error
+        if in_thought(answer.text):
+            return False
+        found = pattern.fullmatch(answer.text.strip()) if self.match == "fullmatch" else pattern.search(answer.text)
+        return found is not None
+
+
+class ChoiceReward(Reward):
+    """1 if the response chooses the reference's letter, and no other.
+
+    Where the letter may stand, the first that occurs counts: in a box; after "answer", "option" or "choice"; alone on
+    the last line. "(B)", "B.", "B) because" and "\\text{B}" are all B; "A or B" is nothing.
+    """
+
+    name: Literal["choice"] = "choice"
+    letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] = "ABCDE"
+    """The letters that can be chosen."""
+
+    def score(self, answer: ResponseView) -> bool:
+        wanted = self._letters_in(reference_answer(text_reference(answer)))
+        if len(wanted) != 1:
+            raise UnusableRow(f"the reference {answer.reference!r:.60} is none of the letters {self.letters}")
+        return self.chosen(answer) == wanted
+
+    def known_good(self, answer: ResponseView) -> str | None:
+        return f"The answer is ({''.join(self._letters_in(reference_answer(text_reference(answer))))})."
+
+    def chosen(self, answer: ResponseView) -> set[str]:
+        """The letters that the response chooses; one, if it chooses."""
+        said = without_prompt(without_thoughts(answer.text), answer.asked)
+        if boxes := [each for each in boxed(said) if each.strip()]:
+            return set().union(*map(self._letters_in, boxes))
+        if phrases := _SAID.findall(said.rstrip()):
+            return self._letters_in(phrases[-1])
+        alone = _ALONE.match(said.strip().rpartition("\n")[2])
+        return {alone[1].upper()} & set(self.letters) if alone else set()
+
+    def _letters_in(self, text: str) -> set[str]:
+        """The letter that a text begins with, and those that are joined to it by "or", "and" or a comma.
+
+        "A" followed by a word is an article, unless a mark or a word that gives a reason stands between.
+        """
+        bare = _DECORATION.sub("", _TEXT.sub(r"\1", text)).lstrip()
+        letter = rf"([{self.letters}])(?![\w'])"
+        found: set[str] = set()
+        joined = re.match(letter, bare)
+        while joined and not (joined[1] == "A" and _ARTICLE.match(bare[joined.end() :])):
+            found.add(joined[1])
+            bare = bare[joined.end() :]
+            joined = re.match(rf"[\s.:)\]}}]*(?:[,;/&\s]|\bor\b|\band\b)+{letter}", bare)
+        return found
+
+
+class NumberReward(Reward):
+    """1 if the final number is the reference's within a tolerance.
+
+    |answer - reference| <= absolute + relative * |reference|, computed exactly.
+    """
+
+    name: Literal["number"] = "number"
+    absolute: Annotated[float, Field(ge=0)] = 0.0
+    relative: Annotated[float, Field(ge=0)] = 0.0
+    forms: tuple[Form, ...] = FORMS
+    """Where the number may stand: see `extract`."""
+
+    @field_validator("forms", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        return tuple(given) if isinstance(given, list) else given
+
+    @model_validator(mode="after")
+    def _distinguishes(self) -> NumberReward:
+        if self.relative >= 1:
+            raise ValueError("relative is below 1: with 1 or more, 0 is always right")
+        return self
+
+    def score(self, answer: ResponseView) -> bool:
+        wanted = literal(plain_mathematics(reference_answer(text_reference(answer))))
+        if wanted is None:
+            raise UnusableRow(f"the reference {answer.reference!r:.60} is no number")
+        final = final_answer(answer.text, answer.asked, self.forms).text
+        said = None if final is None or disguised(final, "") else literal(plain_mathematics(final))
+        allowed = Fraction(self.absolute) + Fraction(self.relative) * abs(wanted)
+        return said is not None and abs(said - wanted) <= allowed
+
+    def known_good(self, answer: ResponseView) -> str | None:
+        final = reference_answer(text_reference(answer))
+        written = {"boxed": f"\\boxed{{{final}}}", "hashes": f"#### {final}", "phrase": f"The answer is {final}"}
+        return next((written[form] for form in FORMS if form in self.forms and form in written), final)
+
+
+def normalized(text: str) -> str:
+    """Lower case, without punctuation and articles, one space between words."""
+    return spaced(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)))
+
+
+def _texts(answer: ResponseView) -> list[str]:
+    if isinstance(answer.reference, list | tuple):
+        texts = [each for each in answer.reference if isinstance(each, str) and normalized(each)]
+        if texts:
+            return texts
+    return [text_reference(answer)]

@@ -1,0 +1,135 @@
+"""How an answer is written, whatever it says: tags, length, repetition. Beside `closed`; mostly parts of a sum."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from burnish.tasks.normalize import visible
+from burnish.tasks.response_view import ResponseView
+from burnish.tasks.reward import Reward
+from burnish.tasks.verdict import UnusableRow
+
+Unit = Literal["tokens", "words", "characters"]
+
+
+class FormatReward(Reward):
+    """1 if the tags are well formed: each opened and closed exactly once, in order, something in each, else 0.
+
+    After a last tag ``answer`` nothing follows; after any other last tag the answer follows, which has no tags.
+    Between tags, and before the first, stands only white space.
+
+    Example: ``tags: [think]`` wants ``<think>…</think> …``, ``tags: [think, answer]`` wants
+    ``<think>…</think><answer>…</answer>``.
+    """
+
+    name: Literal["format"] = "format"
+    tags: tuple[str, ...] = ("think",)
+    """Names of the tags in their order."""
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        tags = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+        if isinstance(tags, tuple) and not (tags and all(re.fullmatch(r"[A-Za-z_]\w*", str(tag)) for tag in tags)):
+            raise ValueError("is the name of a tag, or a list of names, without < and >")
+        if isinstance(tags, tuple) and len(set(tags)) < len(tags):
+            raise ValueError("has each tag once")
+        return tags
+
+    def score(self, answer: ResponseView) -> bool:
+        text = answer.text
+        counts = (text.count(mark) for tag in self.tags for mark in (f"<{tag}>", f"</{tag}>"))
+        if any(count != 1 for count in counts):
+            return False
+        inside = "".join(rf"\s*<{tag}>(?P<{tag}>.*?)</{tag}>" for tag in self.tags)
+        found = re.fullmatch(inside + r"(.*)", text, re.DOTALL)
+        if found is None or not all(_said(found[tag]) for tag in self.tags):
+            return False
+        return _said(found[len(self.tags) + 1]) != (self.tags[-1] == "answer")
+
+
+class OverlongReward(Reward):
+    """0 for short responses, falling to -1 over a buffer before the limit: soft overlong punishment.
+
+    Of length n, limit L and buffer C: 0 if n <= L - C; (L - C - n) / C up to n = L; -1 beyond
+    (DAPO, arXiv 2503.14476, equation 13).
+    """
+
+    name: Literal["overlong"] = "overlong"
+    max_length: Annotated[int, Field(gt=0)]
+    """L, the limit."""
+    buffer: Annotated[int, Field(gt=0)]
+    """C, over which the punishment grows."""
+    unit: Unit = "tokens"
+
+    @model_validator(mode="after")
+    def _buffer_fits(self) -> OverlongReward:
+        if self.buffer > self.max_length:
+            raise ValueError(f"buffer ({self.buffer}) is at most the limit, max_length ({self.max_length})")
+        return self
+
+    @property
+    def truth(self) -> bool:
+        return False
+
+    def score(self, answer: ResponseView) -> float:
+        over = length(answer, self.unit) - (self.max_length - self.buffer)
+        return -min(1.0, max(0, over) / self.buffer)
+
+
+class LengthReward(Reward):
+    """1 at the target length, falling linearly to 0 at a distance of `tolerance`."""
+
+    name: Literal["length"] = "length"
+    target: Annotated[int, Field(gt=0)]
+    tolerance: Annotated[int, Field(gt=0)]
+    """The distance at which nothing is left."""
+    unit: Unit = "tokens"
+
+    @property
+    def truth(self) -> bool:
+        return False
+
+    def score(self, answer: ResponseView) -> float:
+        return max(0.0, 1 - abs(length(answer, self.unit) - self.target) / self.tolerance)
+
+
+class RepetitionReward(Reward):
+    """Minus the share of n-grams of words that occurred before in the response: 0 without repetition, towards -1.
+
+    A response of fewer than n words repeats nothing. Case, punctuation and marks without width do not make a word new.
+    """
+
+    name: Literal["repetition"] = "repetition"
+    n: Annotated[int, Field(gt=0)] = 4
+    """Words of an n-gram."""
+
+    @property
+    def truth(self) -> bool:
+        return False
+
+    def score(self, answer: ResponseView) -> float:
+        words = re.findall(r"\w+", visible(answer.text).lower())
+        grams = [tuple(words[start : start + self.n]) for start in range(len(words) - self.n + 1)]
+        return len(set(grams)) / len(grams) - 1 if grams else 0.0
+
+
+def length(answer: ResponseView, unit: Unit) -> int:
+    """How much the model wrote, without what stood in the prompt: limits of tokens are of that too.
+
+    Raises:
+        UnusableRow: for tokens, where nobody tokenised it.
+    """
+    if unit == "tokens":
+        if answer.token_ids is None:
+            raise UnusableRow("the response has no tokens; set unit: words or characters")
+        return len(answer.token_ids)
+    return len(answer.written.split()) if unit == "words" else len(answer.written)
+
+
+def _said(text: str) -> bool:
+    """Whether something is said: a letter, a digit or a sign that can be seen."""
+    return bool(visible(text).strip())

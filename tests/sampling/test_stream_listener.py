@@ -1,0 +1,39 @@
+"""Whoever watches is told every token and every group, by both samplers."""
+
+import pytest
+import torch
+
+from burnish.model.attention import install
+from burnish.model.policy import Model
+from burnish.sampling.base import Prompt, StreamListener
+from burnish.sampling.local import LocalSampler
+from burnish.sampling.params import SamplingParams
+from burnish.sampling.plain import PlainSampler
+from burnish.types import Group
+
+
+class Notes(StreamListener):
+    def __init__(self) -> None:
+        self.tokens: dict[tuple[int, int], list[int]] = {}
+        self.groups: dict[int, Group] = {}
+
+    def token(self, place: int, index: int, token: int) -> None:
+        assert place not in self.groups, "a group is told when it is whole"
+        self.tokens.setdefault((place, index), []).append(token)
+
+    def group(self, place: int, group: Group) -> None:
+        self.groups[place] = group
+
+
+@pytest.mark.parametrize("kind", ["local", "plain"])
+def test_everything_is_told(float64_model, kind):
+    model = float64_model("llama")
+    install(model)
+    local = LocalSampler(Model(model, tokenizer=None), [7], 256, rows_at_once=3)
+    sampler = local if kind == "local" else PlainSampler(model, None, [7], 256, rows_at_once=3)
+    asked = [Prompt(torch.tensor(tokens), key) for key, tokens in enumerate([[1, 2], [3], [4, 5]])]
+    notes = Notes()
+    groups = sampler.sample(asked, 3, SamplingParams(max_new_tokens=15, temperature=1.5), watcher=notes)
+    assert [notes.groups[place] for place in range(3)] == groups
+    told = [[notes.tokens[place, index] for index in range(3)] for place in range(3)]
+    assert told == [[response.tokens.tolist() for response in group.responses] for group in groups]
