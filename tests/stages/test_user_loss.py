@@ -22,7 +22,7 @@ def loss(scores, microbatch):
     return LossOutput({"surprise": Component(total, Denominator.WEIGHT)})
 """
 CLASS = """
-from burnish.losses import CrossEntropy
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.types import Component, Denominator, LossOutput, Score
 
 class Confident:

@@ -13,7 +13,7 @@ NUM_ROWS = 200_000
 
 PROGRAM = """
 import resource, sys
-from burnish.data import read_rows
+from burnish.data.read import read_rows
 
 def peak():  # KiB on Linux, bytes on a Mac
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform == "linux" else 1024)
