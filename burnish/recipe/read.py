@@ -92,11 +92,10 @@ def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[s
 def _spell_out_kinds(data: Mapping[str, Any]) -> None:
     """Writes ``optimizer: muon`` as ``optimizer: {kind: muon}``, so that further keys of the group go beside it."""
     stages = data.get("stages")
-    for stage in stages if _is_list(stages) else ():
-        for settings in stage.values() if isinstance(stage, Mapping) else ():
-            for group in KINDS_ALONE if isinstance(settings, dict) else ():
-                if isinstance(settings.get(group), str):
-                    settings[group] = {"kind": settings[group]}
+    written = [stage for stage in stages if isinstance(stage, Mapping)] if _is_list(stages) else []
+    for settings in (settings for stage in written for settings in stage.values() if isinstance(settings, dict)):
+        alone = [group for group in KINDS_ALONE if isinstance(settings.get(group), str)]
+        settings |= {group: {"kind": settings[group]} for group in alone}
 
 
 def _target(data: Mapping[str, Any], key: str, value: object) -> str:

@@ -64,7 +64,7 @@ def test_documents_are_never_too_long_and_never_joined(write: Write, byte_level:
     assert text(prepared, 0, byte_level) == "hello there<|endoftext|>"
 
 
-def test_cut_turns_keeps_the_system_and_the_last_turn(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_drop_turns_keeps_the_system_and_the_last_turn(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(row("a" * 30, "b" * 30, "c" * 30, "d" * 30, "e", "f", system="S"), row("x", "y"))
     whole = ready(path, byte_level)
     size = int(whole.lengths[0])

@@ -101,7 +101,7 @@ RULES = {
     "several samples a row": {"forgetful": True, "max_length": 200},
     "drop": {"max_length": 40, "overlong": "drop"},
     "cut": {"max_length": 30, "overlong": "truncate", "max_invalid_fraction": 1.0},
-    "cut_turns": {"max_length": 45, "overlong": "drop_turns", "max_invalid_fraction": 1.0},
+    "drop_turns": {"max_length": 45, "overlong": "drop_turns", "max_invalid_fraction": 1.0},
     "last": {"train_on": "last"},
 }
 

@@ -188,7 +188,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(world: Path, tmp_path: Path, kin
 
 def test_a_moving_reference_is_another_training(world: Path, tmp_path: Path):
     still = run(world, tmp_path / "still", reference="online")
-    moving = run(world, tmp_path / "moving", reference_update_every=2)
+    moving = run(world, tmp_path / "moving", reference_sync_steps=2)
     assert not equal(still, moving)
     kl = lines(moving, "train/kl")
     assert [value == pytest.approx(0, abs=1e-9) for value in kl] == [True, False, True, False, True, False]
