@@ -147,7 +147,7 @@ class PolicyGradientSettings(ClipOptions):
         return self.kl_estimator or ("k3" if self.kl_in == "loss" else "k1")
 
     def changed(self, *names: str) -> str:
-        """The first of these keys that is not its default, as a recipe has it, or ""; of no names: of all."""
+        """The first of these keys that is not its default, as a recipe has it, or ""."""
         keys = type(self).model_fields
-        found = (name for name in names or keys if getattr(self, name) != keys[name].default)
+        found = (name for name in names if getattr(self, name) != keys[name].default)
         return next((f"policy_gradient.{name}" for name in found), "")
