@@ -68,7 +68,7 @@ class Stopping:
             raise RunError(
                 given=f"the evaluation after step {step} has found {', '.join(figures)}, and no {name}",
                 rule=f"keep_best and stop_after go by the held-out {name}",
-                remedy="give eval_data that can be judged (rewards with only: judge no other rows), or remove them",
+                remedy="give eval_data that can be judged (rewards with where: judge no other rows), or remove them",
             )
 
     def observe(self, step: int, figure: float, weights: Iterable[tuple[str, Tensor]]) -> None:
