@@ -50,7 +50,7 @@ class EarlyStopping:
             raise RunError(
                 given=f"the evaluation after step {step} has found {', '.join(figures)}, and no {name}",
                 rule=f"checkpoints.keep_best and early_stopping go by the held-out {name}",
-                remedy="give eval_data that can be judged (rewards with only: judge no other rows), or remove them",
+                remedy="give eval_data that can be judged (rewards with where: judge no other rows), or remove them",
             )
 
     def observe(self, step: int, figure: float, weights: Iterable[tuple[str, Tensor]]) -> None:

@@ -153,7 +153,7 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
 
 def _named(task: Task, rows: Rows, row: int) -> Task:
     """The task with the name of its source as its column ``source``, unless it has one, where sources are mixed or
-    named: by that, rewards know what is theirs (``only: {source: …}``)."""
+    named: by that, rewards know what is theirs (``where: {source: …}``)."""
     if not isinstance(rows, Mixture | NamedRows):
         return task
     return replace(task, extra={"source": rows.source_of(row), **task.extra})

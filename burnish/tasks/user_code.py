@@ -2,7 +2,7 @@
 
 Beside the built-in rewards, with the same contract. Two forms::
 
-    def short(answer):                                   # one answer: a burnish.tasks.answer.Answer
+    def short(answer):                                   # a burnish.tasks.response_view.ResponseView
         return 1.0 if len(answer.text) < 100 else 0.0
 
     def short(completions, **columns):                   # lists, as TRL calls it; one entry for each answer
@@ -80,7 +80,8 @@ class UserReward(Reward):
         if not {"completions", "answer"} & set(self._parameters):
             raise RecipeError(
                 given=f"reward {self.name} takes ({', '.join(self._parameters)})",
-                rule="a reward takes answer (one burnish.tasks.answer.Answer), or completions and columns (lists, as TRL's)",
+                rule="a reward takes answer (one burnish.tasks.response_view.ResponseView), or completions and columns "
+                "(lists, as TRL's)",
                 remedy="name its first parameter answer or completions",
             )
         self._made = found
