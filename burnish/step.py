@@ -92,7 +92,8 @@ class Trainer:
         sums = self.accumulate(self._pack(trained, budget), informed, count_denominators(trained))
         sums["grad_norm"] = self.optim_step(factor)
         if isinstance(loss, Adapts):
-            sums |= {name: torch.tensor(value) for name, value in loss.observe(sums).items()}
+            told = loss.observe(sums).items()
+            sums |= {name: torch.tensor(value, device=self.policy.device) for name, value in told}
         return sums
 
     def _pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:
