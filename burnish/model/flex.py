@@ -25,9 +25,9 @@ from burnish.types import Layout
 SMALLEST_HEAD = 16
 """FlexAttention of torch 2.13 compiles for no smaller head."""
 VARIANTS = 64
-"""Most kernels of one process. A layer's kind (window, chunk, cap, sinks), its type, gradients or none, and one block of
-128 rows or several each need their own; a new layout needs none. torch's own bound of 8, a model with two kinds of
-layers reaches alone, and what comes after it would be computed uncompiled, with all scores of rows × rows."""
+"""Most kernels of one process. Every kind of layer (window, chunk, cap, sinks), every type, gradients or none, and one
+block of 128 rows or several need their own; a new layout needs none. A model with two kinds of layers reaches torch's
+own bound of 8, and what came after it would be computed uncompiled, with all scores of rows × rows."""
 
 
 def computes(query: Tensor, value: Tensor) -> bool:

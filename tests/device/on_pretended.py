@@ -206,8 +206,8 @@ def test_a_step_of_reinforcement(name: str) -> None:
 
 
 def test_figures_of_a_loss_that_adapts_are_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are read together with those of the device, in one transfer."""
-    monkeypatch.setattr(EntropyControl, "observe", lambda self, sums: {"entropy_weight": 0.5})  # its sums are no numbers
+    """They are read together with those of the device, in one transfer. (Fake sums are no numbers to adapt to.)"""
+    monkeypatch.setattr(EntropyControl, "observe", lambda self, sums: {"entropy_weight": 0.5})
     loss = EntropyControl(PolicyGradient(entropy=0.1), target=1.0, rate=0.1, most=1.0)
     policy, groups = policy_of(), sampled(make_groups([(4, [7, 3])]))
     monkeypatch.setattr(Policy, "pack", real(Policy.pack))
@@ -220,7 +220,11 @@ def test_figures_of_a_loss_that_adapts_are_where_the_others_are(monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "params",
-    [SamplingParams(), SamplingParams(temperature=0.0), SamplingParams(top_k=5, top_p=0.9, min_p=0.1, repetition_penalty=1.1)],
+    [
+        SamplingParams(),
+        SamplingParams(temperature=0.0),
+        SamplingParams(top_k=5, top_p=0.9, min_p=0.1, repetition_penalty=1.1),
+    ],
     ids=["plain", "greedy", "all truncations"],
 )
 def test_the_next_tokens(params: SamplingParams) -> None:

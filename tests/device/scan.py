@@ -18,7 +18,10 @@ HOT = (
     "types.py",
     "losses",
     "optim",
-    *(f"model/{name}.py" for name in ("attention", "decoding", "earlier", "experts", "flex", "gather", "head", "linear")),
+    *(
+        f"model/{name}.py"
+        for name in ("attention", "decoding", "earlier", "experts", "flex", "gather", "head", "linear")
+    ),
     *(f"model/{name}.py" for name in ("llama4", "noise", "policy", "products", "scoring", "segments", "shelves")),
     "model/value_head.py",
     *(f"sampling/{name}.py" for name in ("choice", "local", "rows", "seen")),

@@ -11,7 +11,11 @@ from tests.device.scan import HOT, PACKAGE, Finding, Place, findings_in, named_d
 
 
 def compare(found: Sequence[Finding], allowed: Mapping[Place, str]) -> None:
-    new = [f"{each.place.file}:{each.line} {each.place.function}: {each.what}" for each in found if each.place not in allowed]
+    new = [
+        f"{each.place.file}:{each.line} {each.place.function}: {each.what}"
+        for each in found
+        if each.place not in allowed
+    ]
     assert not new, "not in tests/device/allowed.py, where each has its reason"
     stale = set(allowed) - {each.place for each in found}
     assert not stale, "in tests/device/allowed.py, and no longer in the package"
