@@ -6,8 +6,9 @@ only: so it is tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ VARIANTS = 64
 """Most kernels of one process. Every kind of layer (window, chunk, cap, sinks), every type, gradients or none, and one
 block of 128 rows or several need their own; a new layout needs none. A model with two kinds of layers reaches torch's
 own bound of 8, and what came after it would be computed uncompiled, with all scores of rows × rows."""
+
+COMPILING: Mapping[str, Any] = {"dynamic": True, "fullgraph": True, "recompile_limit": VARIANTS}
+"""How torch compiles it: for any number of rows, and never in part."""
 
 
 def computes(query: Tensor, value: Tensor) -> bool:
@@ -109,13 +113,13 @@ def layout_mask(
 @cache
 def _compiled_flex() -> Callable[..., tuple[Tensor, AuxOutput]]:
     """Compiled on first use: naming `torch.compile` alone imports the whole compiler."""
-    return torch.compile(_attend, dynamic=True, fullgraph=True, recompile_limit=VARIANTS)
+    return torch.compile(_attend, **COMPILING)
 
 
 @cache
 def _compiled_create() -> Callable[..., BlockMask]:
     """Uncompiled, it would materialise a mask of rows × rows."""
-    return torch.compile(create_block_mask, dynamic=True, fullgraph=True, recompile_limit=VARIANTS)
+    return torch.compile(create_block_mask, **COMPILING)
 
 
 _masks: dict[tuple[Layout, int | None, int | None], BlockMask] = {}

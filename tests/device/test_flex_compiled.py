@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch._dynamo.config
 import torch._inductor.config
 from torch import Tensor
 from torch._dynamo.utils import counters
@@ -55,18 +56,18 @@ def inputs(rows: int) -> list[Tensor]:
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled as for CUDA, but for the last step: the traced graph is run as it is; masks likewise."""
-    settings = {"dynamic": True, "fullgraph": True, "backend": "eager", "recompile_limit": flex.VARIANTS}
-    attend, create = (torch.compile(f, **settings) for f in (flex._attend, flex.create_block_mask))
+    functions = (flex._attend, flex.create_block_mask)
+    attend, create = (torch.compile(function, backend="eager", **flex.COMPILING) for function in functions)
     monkeypatch.setattr(flex, "_compiled_flex", lambda: attend)
     monkeypatch.setattr(flex, "create_block_mask", create)
 
 
+@torch._inductor.config.patch(cpp_cache_precompile_headers=False)  # slow for a single kernel
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine, which torch's compiler needs")
 def test_the_compiler_takes_windows_chunks_and_caps(monkeypatch, tmp_path):
     """Numbers that a mask or a cap has are constants to it: as variables they cannot be lowered."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch._inductor.config, "cpp_cache_precompile_headers", False)  # slow for a single kernel
-    compiled = torch.compile(flex._attend, dynamic=True, fullgraph=True)
+    compiled = torch.compile(flex._attend, **flex.COMPILING)
     monkeypatch.setattr(flex, "_compiled_flex", lambda: compiled)
     for shapes in SEVERAL:
         layout = layout_of(shapes)
@@ -92,10 +93,10 @@ def test_a_new_layout_compiles_nothing():
     assert compiled_graphs() <= 4
 
 
+@torch._dynamo.config.patch(recompile_limit=1)
 @pytest.mark.usefixtures("traced")
-def test_more_kinds_than_the_compiler_keeps_by_itself(monkeypatch):
+def test_more_kinds_than_the_compiler_keeps_by_itself():
     """torch has a bound of its own for compiled variants, and runs what comes after them uncompiled."""
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
     layout = layout_of(SEVERAL[0])
     attend = partial(flex.attend_flex, *inputs(len(layout.positions)), layout)
     for window in (10, 20, 30):
