@@ -6,8 +6,9 @@ only: so it is tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,19 @@ from burnish.types import Layout
 
 SMALLEST_HEAD = 16
 """FlexAttention of torch 2.13 compiles for no smaller head."""
+VARIANTS = 64
+"""Most kernels of one process. Every kind of layer (window, chunk, cap, sinks), every type, gradients or none, and one
+block of 128 rows or several need their own; a new layout needs none. A model with two kinds of layers reaches torch's
+own bound of 8, and what came after it would be computed uncompiled, with all scores of rows × rows."""
+
+COMPILING: Mapping[str, Any] = {"dynamic": True, "fullgraph": True, "recompile_limit": VARIANTS}
+"""How torch compiles it: for any number of rows, and never in part."""
+
+
+def computes(query: Tensor, value: Tensor) -> bool:
+    """Whether these [1, heads, N, D] are computed here: on CUDA, in types and sizes that Triton multiplies."""
+    wide = min(query.shape[-1], value.shape[-1]) >= SMALLEST_HEAD
+    return query.device.type == "cuda" and query.dtype != torch.float64 and wide
 
 
 def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: AttentionOptions) -> Tensor:
@@ -31,21 +45,39 @@ def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extra
 
     With sinks, what softmax gave is scaled by Σ exp(score) / (exp(sink) + Σ exp(score)) = sigmoid(lse − sink).
     """
-    output, aux = _compiled_flex()(
-        query,
-        key,
-        value,
-        score_mod=None if extras.softcap is None else _capped(extras.softcap),
-        block_mask=_block_mask(layout, extras.window, extras.chunk),
-        scale=extras.scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-        return_aux=AuxRequest(lse=extras.sinks is not None),
-    )
+    mask = _block_mask(layout, extras.window, extras.chunk)
+    scale, softcap = _constant(extras.scaling), _constant(extras.softcap)
+    output, aux = _compiled_flex()(query, key, value, mask, scale, softcap, extras.sinks is not None)
     if extras.sinks is None:
         return output
     assert aux.lse is not None, "the log-sum-exp was asked for"
     share = torch.sigmoid(aux.lse - extras.sinks.to(aux.lse.dtype)[None, :, None])
     return output * share[..., None].to(output.dtype)
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scale: str | None, softcap: str | None, lse: bool
+) -> tuple[Tensor, AuxOutput]:
+    """What is compiled: FlexAttention, whose numbers come as `_constant` writes them."""
+    return flex_attention(
+        query,
+        key,
+        value,
+        score_mod=None if softcap is None else _capped(float(softcap)),
+        block_mask=mask,
+        scale=None if scale is None else float(scale),
+        enable_gqa=query.shape[1] != key.shape[1],
+        return_aux=AuxRequest(lse=lse),
+    )
+
+
+def _constant(number: float | None) -> str | None:
+    """A number as text, which stays a constant of the compiled kernel.
+
+    With `dynamic=True` torch 2.13 makes a variable of every number that a compiled function sees, and its compiler
+    fails on a variable in a score or mask function ("unbacked_bindings"). To be removed when it does not.
+    """
+    return None if number is None else repr(number)
 
 
 def _capped(softcap: float) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
@@ -62,16 +94,18 @@ def layout_mask(
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """The rule of `Layout` and `AttentionOptions` as FlexAttention's mask function of (batch, head, query row, key
     row)."""
+    near, piece = _constant(window), _constant(chunk)
 
     def visible(_batch: Tensor, _head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         distance = layout.positions[row] - layout.positions[column]
         branch = layout.branch[column]
         same = (layout.group[row] == layout.group[column]) & ((branch == 0) | (branch == layout.branch[row]))
         seen = same & (distance >= 0)
-        if window is not None:
-            seen = seen & (distance < window)
-        if chunk is not None:
-            seen = seen & (layout.positions[row] // chunk == layout.positions[column] // chunk)
+        if near is not None:
+            seen = seen & (distance < int(near))
+        if piece is not None:
+            size = int(piece)
+            seen = seen & (layout.positions[row] // size == layout.positions[column] // size)
         return seen
 
     return visible
@@ -80,13 +114,13 @@ def layout_mask(
 @cache
 def _compiled_flex() -> Callable[..., tuple[Tensor, AuxOutput]]:
     """Compiled on first use: naming `torch.compile` alone imports the whole compiler."""
-    return torch.compile(flex_attention, dynamic=True)
+    return torch.compile(_attend, **COMPILING)
 
 
 @cache
 def _compiled_create() -> Callable[..., BlockMask]:
     """Uncompiled, it would materialise a mask of rows × rows."""
-    return torch.compile(create_block_mask, dynamic=True)
+    return torch.compile(create_block_mask, **COMPILING)
 
 
 _masks: dict[tuple[Layout, int | None, int | None], BlockMask] = {}
@@ -100,5 +134,5 @@ def _block_mask(layout: Layout, window: int | None, chunk: int | None) -> BlockM
         rows, device = len(layout.positions), layout.positions.device
         create = _compiled_create() if device.type == "cuda" else create_block_mask
         rule = layout_mask(layout, window, chunk)
-        _masks[layout, window, chunk] = create(rule, None, None, rows, rows, device.type)
+        _masks[layout, window, chunk] = create(rule, None, None, rows, rows, str(device))
     return _masks[layout, window, chunk]

@@ -50,16 +50,36 @@ def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
     rows, size = weights.shape
     padded = torch.nn.functional.pad(weights, (0, -size % BLOCK)) if size % BLOCK else weights  # padding copies
     blocks = padded.unflatten(1, (-1, BLOCK))
-    ends = blocks.sum(dim=-1).cumsum(dim=-1)  # [R, blocks]
+    ends = _running_sum(blocks.sum(dim=-1))  # [R, blocks]
     target = uniforms.to(ends.dtype)[:, None] * ends[:, -1:]
     block = _first_above(ends, target)
     before = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inner = blocks.gather(1, block[:, :, None].expand(rows, 1, BLOCK))[:, 0].cumsum(dim=-1) + before
+    inner = _running_sum(blocks.gather(1, block[:, :, None].expand(rows, 1, BLOCK))[:, 0]) + before
     place = _first_above(inner, target)
     # The inner sum may end a rounding below the block's own sum, and what is beyond the last weight has none.
     found = (block * BLOCK + place)[:, 0]
     possible = (found < size) & (weights.gather(1, found.clamp(max=size - 1)[:, None])[:, 0] > 0)
-    return found if bool(possible.all()) else torch.where(possible, found, _last_possible(weights, found))
+    if weights.device.type == "cpu" and bool(possible.all()):  # a device would have to be waited for
+        return found
+    return torch.where(possible, found, _last_possible(weights, found))
+
+
+def _running_sum(values: Tensor) -> Tensor:
+    """[R, n] sums of each row up to each place. A CPU adds one after the other."""
+    return values.cumsum(dim=-1) if values.device.type == "cpu" else sum_by_doubling(values)
+
+
+def sum_by_doubling(values: Tensor) -> Tensor:
+    """[R, n] running sums, in one order of additions on every device (Hillis and Steele 1986, section 3).
+
+    CUDA's own running sum of torch 2.13 has no fixed order, and is refused where only deterministic algorithms are
+    allowed: by default, in every run.
+    """
+    width = 1
+    while width < values.shape[-1]:
+        values = torch.cat([values[:, :width], values[:, width:] + values[:, :-width]], dim=-1)
+        width *= 2
+    return values
 
 
 def _first_above(ends: Tensor, target: Tensor) -> Tensor:
@@ -87,7 +107,7 @@ def _top_k(weights: Tensor, count: int) -> Tensor:
 def _top_p(weights: Tensor, share: float) -> Tensor:
     """[R, V] True for the fewest likeliest tokens that together have the share of what is left."""
     ordered = weights.sort(dim=-1, descending=True)
-    before = ordered.values.cumsum(dim=-1) - ordered.values
+    before = _running_sum(ordered.values) - ordered.values
     kept = before < share * weights.sum(dim=-1, keepdim=True)
     return torch.zeros_like(kept).scatter(1, ordered.indices, kept)
 

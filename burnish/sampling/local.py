@@ -35,8 +35,8 @@ CACHE_BYTES = 2**29
 """Default memory for the keys and values of responses; it decides how many are written at once."""
 PREFILL_TOKENS = 4096
 """Tokens of prompts that are computed in one forward, unless one prompt is longer."""
-LOGITS_BYTES = 2**24
-"""Memory for the logits of one chunk of rows."""
+LOGITS_BYTES = {"cpu": 2**24, "cuda": 2**28}
+"""Memory for the logits of one chunk of rows, by the kind of device: a GPU is waited for once per chunk."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -188,7 +188,7 @@ class _Rollout:
 
     def _write(self, hidden: Tensor) -> None:
         """Chooses the next token of every row from the hidden states [R, H], and notes which rows end with it."""
-        size = max(1, LOGITS_BYTES // (self.head.weight.shape[0] * self.head.weight.element_size()))
+        size = max(1, LOGITS_BYTES[self.device.type] // (self.head.weight.shape[0] * self.head.weight.element_size()))
         for start in range(0, len(self.rows), size):
             part = slice(start, start + size)
             temperature = self.writing.params.scored_temperature

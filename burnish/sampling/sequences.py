@@ -63,8 +63,10 @@ class SamplingJob:
         """
         numbers = torch.from_numpy(self._uniforms(rows)).to(probabilities.device)
         chosen = choose(probabilities, log_partition, numbers, self.params, seen)
-        logprobs = probabilities.gather(1, chosen[:, None])[:, 0].log().tolist()
-        tokens: list[int] = chosen.tolist()
+        picked = probabilities.gather(1, chosen[:, None])[:, 0].log()
+        numbers_of = torch.stack([chosen.to(torch.float64), picked.to(torch.float64)])  # one transfer; both exact
+        written, logprobs = numbers_of.tolist()
+        tokens = [int(token) for token in written]
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.tokens.append(token)
             row.logprobs.append(logprob)
