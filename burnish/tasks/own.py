@@ -80,7 +80,8 @@ class OwnReward(Reward):
         if not {"completions", "answer"} & set(self._parameters):
             raise RecipeError(
                 given=f"reward {self.name} takes ({', '.join(self._parameters)})",
-                rule="a reward takes answer (one burnish.tasks.answer.Answer), or completions and columns (lists, as TRL's)",
+                rule="a reward takes answer (one burnish.tasks.answer.Answer), "
+                "or completions and columns (lists, as TRL's)",
                 remedy="name its first parameter answer or completions",
             )
         self._made = found
