@@ -140,7 +140,7 @@ def train(
     with pretended():
         trainer = Trainer(policy, Optimizer(policy.trained_parameters(), settings or OptimizerSettings()))
         if to_measure:
-            loss = loss.informed(*score_joined(policy, to_measure, loss.needs))
+            loss = loss.with_measurements(*score_joined(policy, to_measure, loss.needs))
         sums = trainer.accumulate(microbatches, loss, denominators)
         sums["grad_norm"] = trainer.optim_step(1.0)
     assert {value.device for value in sums.values()} == {CUDA}

@@ -52,9 +52,12 @@ def scored(microbatch: Microbatch, dtype: torch.dtype, device: torch.device, rou
     there = microbatch.to(device)
     known = None
     if route == "known upstream":
-        known = {kind: torch.linspace(-1, 1, len(there.rows), device=device, dtype=torch.float64) for kind in KINDS}
+        known = {
+            kind: torch.linspace(-1, 1, len(there.predictor_positions), device=device, dtype=torch.float64)
+            for kind in KINDS
+        }
     found = score(hidden, replace(head, weight=weight), there, KINDS, coefficients=known, chunk_bytes=2000)
-    slopes = torch.linspace(-1, 1, len(there.rows), device=device)
+    slopes = torch.linspace(-1, 1, len(there.predictor_positions), device=device)
     torch.stack([(found.of(kind) * slopes).sum() for kind in KINDS]).sum().backward()
     values = [found.of(kind).detach() for kind in KINDS]
     grads = [tensor.grad for tensor in (hidden, weight) if tensor.grad is not None]
