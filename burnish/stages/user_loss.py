@@ -2,11 +2,11 @@
 
 Beside `assemble`, which puts it in the place of the method's loss. The shortest one::
 
-    from burnish.types import Component, Denominator, LossOutput
+    from burnish.types import Denominator, LossOutput, LossTerm
 
     def loss(scores, microbatch):
         surprise = -(microbatch.weights * scores.logprob).sum()
-        return LossOutput({"surprise": Component(surprise, Denominator.WEIGHT)})
+        return LossOutput({"surprise": LossTerm(surprise, Denominator.WEIGHT)})
 
 Its attribute ``needs`` says which scores it reads; without it, log-probabilities alone. ``scope`` says how much of the
 step it must see at once; without it, all responses of a group.
@@ -49,19 +49,19 @@ class UserLoss:
             raise RecipeError(
                 given=f"loss {self.code.name} gave {_described(output)}",
                 rule="a loss gives a LossOutput: terms of scalar sums with gradients, each with its Denominator",
-                remedy='return LossOutput({"name": Component(total, Denominator.WEIGHT)})',
+                remedy='return LossOutput({"name": LossTerm(total, Denominator.WEIGHT)})',
             )
         return output
 
     def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
-        known = getattr(self.own, "coefficients", None)
-        return None if known is None else known(microbatch, denominators)
+        gradients = getattr(self.own, "score_gradients", None)
+        return None if gradients is None else gradients(microbatch, denominators)
 
     def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> UserLoss:
-        informed = getattr(self.own, "informed", None)
-        return self if informed is None else replace(self, own=informed(scores, microbatch))
+        measured = getattr(self.own, "with_measurements", None)
+        return self if measured is None else replace(self, own=measured(scores, microbatch))
 
 
 def user_loss(written: str, options: Mapping[str, object]) -> UserLoss:
