@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(world: Path, output: Path, **settings: object) -> burnish.Finished:
+def train(world: Path, output: Path, **settings: object) -> burnish.RunResult:
     defaults = {
         "eval_data": str(world / "test.jsonl"),
         "max_steps": STEPS,
@@ -47,7 +47,7 @@ def train(world: Path, output: Path, **settings: object) -> burnish.Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> burnish.Finished:
+def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> burnish.RunResult:
     return train(world, tmp_path_factory.mktemp("runs") / "full")
 
 

@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_its_weight_and_the_entropy_is_measured(weight):
     assert (one[1] is None and other[1] is None) or one[1].equal(other[1])
     watched = held(scores, microbatch).metrics["policy_entropy"]
     assert math.isclose(float(watched.total / counts[watched.denominator]), float(leaves[1].detach().mean()))
-    assert held.coefficients(microbatch, counts) is None
+    assert held.score_gradients(microbatch, counts) is None
 
 
 def _credited(group):

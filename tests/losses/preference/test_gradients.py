@@ -28,7 +28,7 @@ def given(name: str, options: dict[str, object]) -> tuple[Callable[[Tensor], Ten
     """The loss as a function of log-probabilities, and some."""
     preference = preference_loss(name, **options)
     groups = compared(preference.data)
-    size = len(in_one(groups).rows)
+    size = len(in_one(groups).predictor_positions)
     generator = torch.Generator().manual_seed(3)
     logprob = -2 * torch.rand(size, dtype=torch.float64, generator=generator) - 0.1
     collision = -torch.rand(size, dtype=torch.float64, generator=generator)

@@ -172,7 +172,7 @@ def test_shifted_bco_is_bco_where_rewards_cancel():
 
 def test_aot_of_one_pair_is_dpo():
     groups, logprob = step()
-    first = logprob[: len(in_one(groups[:1]).rows)]
+    first = logprob[: len(in_one(groups[:1]).predictor_positions)]
     assert_equal(named("aot"), named("dpo"), groups[:1], first)
     assert_equal(named("aot_unpaired"), named("dpo"), groups[:1], first)
 
@@ -269,7 +269,7 @@ def test_gold_alone_is_learned_by_tpo_and_cpo_alike():
 def test_what_the_policy_is_sure_of_has_weight_one():
     """log p = log Σ p² = 0: WPO is DPO."""
     groups, _ = step()
-    sure = torch.zeros(len(in_one(groups).rows), dtype=torch.float64)
+    sure = torch.zeros(len(in_one(groups).predictor_positions), dtype=torch.float64)
     weights = policy_weight(TokenScores(logprob=sure, log_collision=sure), in_one(groups))
     assert torch.equal(weights, torch.ones_like(weights))
     assert_equal(named("dpo", wpo=True), named("dpo"), groups, sure)
@@ -278,7 +278,7 @@ def test_what_the_policy_is_sure_of_has_weight_one():
 def test_likelihood_of_groups_of_one_is_cross_entropy():
     groups, logprob = step(DataNeeds.VERDICT)
     single = [replace(group, responses=group.responses[:1]) for group in groups]
-    row = logprob[: len(in_one(single).rows)]
+    row = logprob[: len(in_one(single).predictor_positions)]
     assert_equal(named("sft"), CrossEntropy(), single, row)
 
 

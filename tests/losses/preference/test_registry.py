@@ -46,7 +46,7 @@ def test_every_option_matters(name, option, default):
     """No option is accepted and ignored: another value gives another loss on some rows."""
     plain, changed = preference_loss(name), preference_loss(name, **{option: other_value(option, default)})
     groups = compared(plain.data)
-    size = len(in_one(groups).rows)
+    size = len(in_one(groups).predictor_positions)
     generator = torch.Generator().manual_seed(1)
     logprob, collision = (-torch.rand(size, dtype=torch.float64, generator=generator) for _ in range(2))
     first, second = (float(value(each.loss, groups, logprob, collision)) for each in (plain, changed))
@@ -136,10 +136,14 @@ def test_a_pair_is_a_pair():
     for data in (DataNeeds.TRIPLE, DataNeeds.VERDICT):
         groups = compared(data)
         with pytest.raises((AssertionError, RuntimeError)):
-            value(loss, groups, torch.zeros(len(in_one(groups).rows), dtype=torch.float64))
+            value(loss, groups, torch.zeros(len(in_one(groups).predictor_positions), dtype=torch.float64))
 
 
 def test_a_verdict_is_one_or_zero():
     groups = compared(DataNeeds.SCORED)
     with pytest.raises(RuntimeError, match="a verdict is 1 or 0"):
-        value(preference_loss("kto").loss, groups, torch.zeros(len(in_one(groups).rows), dtype=torch.float64))
+        value(
+            preference_loss("kto").loss,
+            groups,
+            torch.zeros(len(in_one(groups).predictor_positions), dtype=torch.float64),
+        )

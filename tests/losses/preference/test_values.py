@@ -124,7 +124,7 @@ def test_verdicts_by_hand():
     groups, logprob = [group for group, _ in rows], torch.cat([row for _, row in rows])
     measured = [group_of([(-1.0, -4.0)]), group_of([(-2.0, -1.0)])]
     scores = TokenScores(logprob=torch.cat([row for _, row in measured]))
-    loss = Kto(0.5, desirable_weight=1.0, undesirable_weight=2.0).informed(
+    loss = Kto(0.5, desirable_weight=1.0, undesirable_weight=2.0).with_measurements(
         scores, in_one([group for group, _ in measured])
     )
     assert float(loss.z) == 1.0
@@ -138,7 +138,7 @@ def test_verdicts_by_hand():
 
 def test_z_is_not_below_zero():
     group, logprob = group_of([(-4.0, -1.0)])
-    assert float(Kto().informed(TokenScores(logprob=logprob), in_one([group])).z) == 0.0
+    assert float(Kto().with_measurements(TokenScores(logprob=logprob), in_one([group])).z) == 0.0
 
 
 def test_lengths():

@@ -50,7 +50,7 @@ STEPS = [steps(stepped(NAN, 1.0, NAN, 0.0)), steps(stepped(0.25))]
 
 def test_only_the_ends_of_steps_are_scored():
     assert [group.responses[0].trainable.tolist() for group in STEPS] == [[False, True, False, True], [True]]
-    assert in_one(STEPS).labels.tolist() == [1.0, 0.0, 0.25]
+    assert in_one(STEPS).step_labels.tolist() == [1.0, 0.0, 0.25]
 
 
 def test_cross_entropy_by_hand():
