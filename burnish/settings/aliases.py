@@ -351,7 +351,7 @@ def named_here(elsewhere: Mapping[str, str]) -> Callable[[object], object]:
 
     def refuse(value: object) -> object:
         if isinstance(value, str) and value in elsewhere:
-            raise ValueError(f"in Burnish it is {elsewhere[value]}")
+            raise ValueError(f"here it is {elsewhere[value]}")
         return value
 
     return refuse
