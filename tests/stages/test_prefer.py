@@ -152,8 +152,8 @@ def test_a_stored_reference_trains_bit_for_bit_as_a_computed_one(world: Path, tm
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     two = {"max_steps": None, "epochs": 2, **KINDS[kind]}
     runs = {name: run(world, tmp_path / name, reference=rule, **two) for name, rule in RULES.items()}
-    assert "known from an earlier run" in (tmp_path / "again" / "log.txt").read_text()
-    assert "known from an earlier run" not in (tmp_path / "first" / "log.txt").read_text()
+    assert "cached from an earlier run" in (tmp_path / "again" / "log.txt").read_text()
+    assert "cached from an earlier run" not in (tmp_path / "first" / "log.txt").read_text()
     assert equal(runs["memory"], runs["first"])
     assert equal(runs["memory"], runs["again"])
     losses = [lines(runs[name], "train/loss") for name in ("memory", "each")]
