@@ -39,11 +39,11 @@ class Stage:
     tokens_per_microbatch: int
     evaluators: Sequence[Evaluator] = ()
     """Evaluators that run at every evaluation; empty: no evaluation."""
-    rehearsal: Sequence[Group] = ()
+    dry_run_groups: Sequence[Group] = ()
     """Dry run: groups of the largest microbatch, computed once before the first step; empty: no dry run."""
     stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """Early stopping, and the weights of the final model."""
-    facts: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be equal when the run is resumed."""
     notes: Sequence[str] = ()
     """Lines for the log before the stage begins."""
@@ -57,7 +57,7 @@ class Stage:
         policy, say = self.trainer.policy, listeners.progress.say
         seen = Seen()
         extra_state: dict[str, object] = {"stopping": self.stopping, "loss": self.loss, "seen": seen}
-        state = TrainState(self.trainer, self.source, extra_state, self.facts)
+        state = TrainState(self.trainer, self.source, extra_state, self.fingerprints)
         done = restore(folder, state, say)
         hardware, alerts = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
         with Watch(self.name, done, self.source.num_steps, listeners, *hardware, alerts) as watch:
@@ -65,8 +65,8 @@ class Stage:
                 self._evaluate(0, folder, watch)
             if stop.requested:
                 raise self._interrupted(done)
-            if self.rehearsal:
-                dry_run(self.trainer, self.rehearsal, self.loss, self.tokens_per_microbatch)
+            if self.dry_run_groups:
+                dry_run(self.trainer, self.dry_run_groups, self.loss, self.tokens_per_microbatch)
             watch.begin()
             seen.begin()
             for step, groups in enumerate(self.source, start=done + 1):

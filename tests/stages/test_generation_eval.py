@@ -113,7 +113,7 @@ def test_the_right_answer_is_counted(world: Path, tmp_path: Path, monkeypatch: p
 
 def test_rows_that_ask_nothing(world: Path, tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_text("A text.")
-    with pytest.raises(DataError, match="ask nothing"):
+    with pytest.raises(DataError, match="have no prompts"):
         train(world, tmp_path / "run", eval_data=str(tmp_path / "plain.txt"), **ASKED)
     (tmp_path / "words.jsonl").write_text(json.dumps({"question": "who?", "answer": "she"}))
     with pytest.raises(DataError, match=r"evaluation\.match=number, and no answer"):

@@ -424,7 +424,7 @@ def test_at_the_first_step_policy_and_reference_agree(world, tmp_path):
 def test_the_trainer_computes_what_the_sampler_reported(world):
     ready = practice(world, sampling={"temperature": 0.6}, model=str(world / "model"))
     policy = open_policy(ready.opener)
-    prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.asked()[:3])]
+    prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.training_prompts()[:3])]
     groups = LocalSampler(policy, [], 64).sample(prompts, 2, ready.settings.params(0))
     for group, mine in zip(groups, logprobs(policy, groups, 512), strict=True):
         for response, values in zip(group.responses, mine, strict=True):
