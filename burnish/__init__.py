@@ -4,13 +4,13 @@
 
     burnish.sft(model="Qwen/Qwen3-0.6B-Base", data="demos.jsonl", output="runs/mine")
     burnish.prefer(model="runs/mine/model", data="pairs.jsonl", output="runs/better", loss="dpo", beta=0.1)
-    burnish.reward(model="runs/mine/model", data="pairs.jsonl", output="runs/judge")
+    burnish.reward(model="runs/mine/model", data="pairs.jsonl", output="runs/reward")
     burnish.rl(model="runs/better/model", data="gsm8k.jsonl", output="runs/best", reward="math")
     burnish.run("recipe.yaml", "learning_rate=1e-4")
     burnish.generate(model="runs/best", data="prompts.jsonl", output="answers.jsonl", responses_per_prompt=8)
 
-The pieces for a loop of one's own are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
-`burnish.step`; ``docs/design.md`` walks through them.
+The components of a custom training loop are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
+`burnish.step`; ``docs/design.md`` explains them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 
 
 def run(recipe: str | Path, *overrides: str) -> RunResult:
-    """Runs a recipe file, or goes on with it; overrides are ``"key=value"``. See `burnish.stages.run.run`."""
+    """Runs a recipe file, or resumes it; overrides are ``"key=value"``. See `burnish.stages.run.run`."""
     from burnish.recipe import read_recipe
     from burnish.stages.run import run as run_recipe
 
@@ -34,40 +34,40 @@ def run(recipe: str | Path, *overrides: str) -> RunResult:
 
 
 def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> RunResult:
-    """Supervised fine-tuning in a run folder; settings are those of a recipe, such as ``learning_rate=1e-4``."""
+    """Supervised fine-tuning; settings are those of a recipe, such as ``learning_rate=1e-4``."""
     return _train("sft", output, {"model": model, "data": data, **settings})
 
 
 def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: Any) -> RunResult:
-    """Learning from preferences in a run folder; settings are those of a recipe, such as ``loss="simpo"``."""
+    """Preference learning; settings are those of a recipe, such as ``loss="simpo"``."""
     return _train("prefer", output, {"model": model, "data": data, **settings})
 
 
 def reward(*, model: str, data: str, output: str = "runs/reward", **settings: Any) -> RunResult:
-    """A reward model in a run folder; settings are those of a recipe, such as ``center_coef=0.01``."""
+    """Reward model training; settings are those of a recipe, such as ``center_coef=0.01``."""
     return _train("reward", output, {"model": model, "data": data, **settings})
 
 
 def rl(*, model: str, data: str, reward: Any, output: str = "runs/rl", **settings: Any) -> RunResult:
-    """Learning by trying in a run folder; settings are those of a recipe, such as ``algorithm="dapo"``."""
+    """Reinforcement learning; settings are those of a recipe, such as ``algorithm="dapo"``."""
     return _train("rl", output, {"model": model, "data": data, "reward": reward, **settings})
 
 
 def generate(
     *, model: str, data: str, output: str | Path | None = None, base: str | None = None, **settings: Any
 ) -> GenerateResult:
-    """Answers the prompts of a file, into a file if one is named; settings are those of ``burnish generate``, such as
+    """Generates responses to the prompts of a file; settings are those of ``burnish generate``, such as
     ``responses_per_prompt=8``. See `burnish.verbs.generate.generate`."""
     from burnish.verbs.evaluate import read_settings
     from burnish.verbs.generate import GenerateSettings
-    from burnish.verbs.generate import generate as write_answers
+    from burnish.verbs.generate import generate as generate_responses
 
     given = read_settings(GenerateSettings, {"data": data, **settings}, [])
-    return write_answers(model, given, output=None if output is None else Path(output), base=base)
+    return generate_responses(model, given, output=None if output is None else Path(output), base=base)
 
 
 def _train(method: str, output: str, settings: dict[str, Any]) -> RunResult:
-    """A recipe of one stage, run."""
+    """Runs a recipe of one stage."""
     from burnish.recipe import stage_recipe
     from burnish.stages.run import run as run_recipe
 

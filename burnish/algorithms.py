@@ -1,7 +1,7 @@
-"""Algorithms of learning by trying: settings of one credit rule and one loss, under the names that papers give them.
+"""Reinforcement-learning algorithms: settings of one credit rule and one loss, under the names of their papers.
 
-Under the recipe, and without torch: `methods` learns by them. With one update per batch of rollouts the ratio is
-exactly 1 and the clips are never met: then the algorithms differ in credit and aggregation alone.
+Imports no torch. With one update per batch of rollouts the ratio is exactly 1 and no clip takes effect: then the
+algorithms differ in credit and aggregation alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from burnish.losses.policy.settings import Cispo, PolicyGradientOptions, PpoClip
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """What makes an algorithm of rewarded responses."""
+    """Settings of an algorithm, with its paper."""
 
     credit: CreditSettings
     loss: PolicyGradientOptions
@@ -63,17 +63,17 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
         ),
     }
 )
-"""By name. Dr. GRPO's length is a recipe's `max_new_tokens`: see `algorithm`."""
+"""Name → algorithm. Dr. GRPO's length is a recipe's `max_new_tokens`: see `algorithm`."""
 
 
 def algorithm(name: str, *, max_new_tokens: int, updates_per_batch: int = 1) -> Algorithm:
-    """An algorithm for a recipe.
+    """The settings of an algorithm in a recipe.
 
     Args:
         name: one of `ALGORITHMS`.
-        max_new_tokens: most tokens of a response, by which Dr. GRPO divides every one.
-        updates_per_batch: optimiser steps that learn from one batch of rollouts. With several, old log-probabilities
-            are those that the sampler reported.
+        max_new_tokens: maximum number of tokens of a response, the divisor of Dr. GRPO.
+        updates_per_batch: optimizer steps per batch of rollouts. With several, old log-probabilities are those that
+            the sampler reported.
     """
     chosen = ALGORITHMS[name]
     loss = replace(chosen.loss, old_logprobs="policy" if updates_per_batch == 1 else "sampler")

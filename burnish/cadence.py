@@ -1,4 +1,4 @@
-"""How often things happen in a stage: pure functions of the step, beside `schedule`. The loop asks after every step."""
+"""Cadence of evaluations, checkpoints and log lines: pure functions of the step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """In optimiser steps, counted from 1. What is due after a step is due after the last one, too.
+    """Intervals in optimizer steps, counted from 1. Evaluation and checkpoint are also due after the last step.
 
     Example: ``Cadence(checkpoint_every=10, keep_last=2, log_every=5, eval_every=20)``.
     """
@@ -19,13 +19,13 @@ class Cadence:
     """None: before the first step and after the last."""
 
     def should_evaluate(self, step: int, total: int) -> bool:
-        """Whether an evaluation is due after a step of so many."""
+        """Whether an evaluation is due after a step, of `total` steps."""
         return step == total or (self.eval_every is not None and step % self.eval_every == 0)
 
     def should_save(self, step: int, total: int) -> bool:
-        """Whether a checkpoint is."""
+        """Whether a checkpoint is due."""
         return step == total or step % self.checkpoint_every == 0
 
     def should_log(self, step: int) -> bool:
-        """Whether a line for people is."""
+        """Whether a log line is due."""
         return step % self.log_every == 0

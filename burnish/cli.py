@@ -1,4 +1,4 @@
-"""The verbs. Help appears at once: nothing heavy is imported before a verb runs.
+"""Command line. Help appears at once: nothing heavy is imported before a command runs.
 
 Exit status: 0 done, 2 a user's mistake (a message, never a traceback), 1 a fault of ours or a diverged training,
 130 interrupted after a checkpoint was written.
@@ -37,18 +37,18 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora."),
 ]
 STAGES = {
-    "sft": "Supervised fine-tuning: learn to give the responses in a file.",
-    "prefer": "Learn from pairs, rankings or labelled answers: DPO and its family, such as loss=simpo or beta=0.3.",
-    "reward": "Train a reward model on pairs, rankings or scored answers: one number for an answer.",
-    "rl": "Learn by trying, on prompts with references: GRPO and its family; reward=math or reward=my.py:function.",
+    "sft": "Supervised fine-tuning on the responses in a file.",
+    "prefer": "Preference learning from pairs, rankings or labels: DPO and its family, such as loss=simpo or beta=0.3.",
+    "reward": "Train a reward model on pairs, rankings or scored responses.",
+    "rl": "Reinforcement learning on prompts: GRPO and its family; reward=math or reward=my.py:function.",
 }
-"""What the verbs do that run one stage."""
-Model = Annotated[str, typer.Option(help="A hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
-Data = Annotated[str, typer.Option(help="What to learn from: a file, a folder, a pattern or a hub data set.")]
-Output = Annotated[str | None, typer.Option(help="The run folder. Default: runs/ and the verb's name.")]
-EvalData = Annotated[str | None, typer.Option(help="Held-out rows, in the same format.")]
-MaxSteps = Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")]
-Seed = Annotated[int | None, typer.Option(help="Of the order of rows and all that is drawn by chance. Default: 0.")]
+"""Command that runs one stage → its help."""
+Model = Annotated[str, typer.Option(help="Model: a hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
+Data = Annotated[str, typer.Option(help="Training data: a file, a folder, a pattern or a hub dataset.")]
+Output = Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the command's name.")]
+EvalData = Annotated[str | None, typer.Option(help="Held-out data, in the same format.")]
+MaxSteps = Annotated[int | None, typer.Option(help="Number of optimizer steps, instead of epochs.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the order of rows, initialization and sampling. Default: 0.")]
 
 
 def _version(show: bool) -> None:
@@ -63,11 +63,11 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Post-training for language models: base model in, the model that you want out."""
+    """Post-training for language models: SFT, preference learning, reward models, reinforcement learning."""
 
 
 def _add_stage(method: str, about: str) -> None:
-    """A verb that runs one stage; all have the same flags."""
+    """Registers a command that runs one stage; all have the same flags."""
 
     @app.command(method, help=f"{about} The same command again resumes.")
     def stage(
@@ -91,9 +91,9 @@ for _method, _about in STAGES.items():
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
     settings: Overrides = None,
-    output: Annotated[str | None, typer.Option(help="The run folder. Default: runs/ and the recipe's name.")] = None,
+    output: Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the recipe's name.")] = None,
 ) -> None:
-    """Run a recipe. The same command again resumes, or says that the run is finished."""
+    """Run a recipe. The same command again resumes the run, or reports that it is finished."""
     from burnish.recipe import read_recipe
 
     overrides = [*(settings or []), *([f"output={output}"] if output else [])]
@@ -102,9 +102,9 @@ def run(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder, at any moment of its run.")],
+    folder: Annotated[Path, typer.Argument(help="A run folder, of a running or finished run.")],
 ) -> None:
-    """Write a run's report.html anew, and say where it is."""
+    """Write a run's report.html again, and print its path."""
     from burnish.errors import RunError
     from burnish.runs.folder import RunFolder
     from burnish.watch.report import write_report
@@ -116,7 +116,7 @@ def report(
         raise RunError(
             given=f"the report of {folder} cannot be written: {error.strerror}",
             rule="report.html is written into the run folder",
-            remedy="free space, or give yourself the right to write there",
+            remedy="free disk space, or change the permissions of the folder",
         ) from error
 
 
@@ -129,26 +129,26 @@ def schema() -> None:
 
 
 def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None) -> None:
-    """One stage from flags; those that were not given are as the recipe's defaults say."""
+    """Runs one stage from flags; flags that are not given have the recipe's defaults."""
     from burnish.recipe import stage_recipe
 
     given = {name: value for name, value in flags.items() if value is not None}
     _run(stage_recipe(method, given, settings or [], output or ""))
 
 
-def _run(origins: ResolvedRecipe) -> None:
+def _run(recipe: ResolvedRecipe) -> None:
     from burnish.stages.run import run as run_recipe
 
-    finished = run_recipe(origins)
-    if finished.again:
-        typer.echo(f"{finished.folder} is finished already ({finished.steps} steps); nothing was done.")
-    if finished.unread:
-        typer.echo(f"Whether its data are the same as then is not known: {finished.unread}", err=True)
+    result = run_recipe(recipe)
+    if result.again:
+        typer.echo(f"{result.folder} is finished already ({result.steps} steps); nothing was done.")
+    if result.unread:
+        typer.echo(f"Its data could not be compared with those of the run: {result.unread}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command: turns every ending into an exit status."""
-    # It warns on import that an optional kernel, which nothing here uses, is not installed.
+    """Entry point of the command: exits with the status of the module's docstring."""
+    # bitsandbytes warns on import that an optional kernel, which nothing here uses, is not installed.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     sys.exit(_status(arguments))
 
@@ -158,8 +158,8 @@ def _status(arguments: list[str] | None) -> int:
         return int(app((sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False) or 0)
     except typer.TyperException as error:  # a flag that does not exist, a missing argument
         message = error.format_message()
-        if not message.startswith("Usage:"):  # a group without a verb: its help is the message
-            hint = "  to do: see --help; other settings are written key=value, such as learning_rate=1e-4"
+        if not message.startswith("Usage:"):  # a group without a command: its help is the message
+            hint = "  to do: see --help; other settings are given as key=value, such as learning_rate=1e-4"
             message = f"burnish: {message}\n{hint}"
         typer.echo(message, err=True)
         return error.exit_code
@@ -170,5 +170,5 @@ def _status(arguments: list[str] | None) -> int:
         typer.echo(f"burnish: {error}", err=True)
         return 1
     except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        typer.echo(f"burnish: {error or 'interrupted'}; run the same command to go on", err=True)
+        typer.echo(f"burnish: {error or 'interrupted'}; run the same command to resume", err=True)
         return 130

@@ -1,6 +1,6 @@
-"""The verb `burnish check`: invariants on the user's own model and data, a line each, before a run.
+"""Command `burnish check`: tests invariants on the user's model and data before a run, one line each.
 
-Registered by `cli`, and like it quick to import: nothing heavy is imported before the verb runs.
+Registered by `cli`, and like it quick to import: nothing heavy is imported before the command runs.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.recipe.read import ResolvedRecipe
 
 _MARKS = {True: ("✓", "PASS"), False: ("✗", "FAIL"), None: ("–", "SKIP")}
-"""On a terminal, and elsewhere."""
-_COLOURS = {True: "green", False: "red", None: "bright_black"}
+"""Result of a check → its mark on a terminal, and elsewhere."""
+_COLORS = {True: "green", False: "red", None: "bright_black"}
 _WIDTH = 17
-"""Of the names of checks."""
+"""Width of the names of checks, characters."""
 
 
 def check(
     recipe: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe in YAML, and settings that go over it."),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe in YAML, and settings that override it."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Instead of a recipe: a hub name or a folder.")] = None,
-    data: Annotated[str | None, typer.Option(help="Instead of a recipe: what `burnish sft` would learn.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Begin also if it takes long or much memory.")] = False,
-    written: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file, too.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, instead of a recipe: a hub name or a folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data of `burnish sft`, instead of a recipe.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Start even if it takes long or much memory.")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Also write the results to this file.")] = None,
 ) -> None:
-    """Try a recipe's model and data before a run: does what is learned, saved and resumed keep the rules?"""
+    """Check a recipe's model and data before a run: gradients, packing, saving, resuming, rewards."""
     from burnish.checks.subject import Subject
 
-    origins = _read(recipe or [], model, data)
+    resolved = _read(recipe or [], model, data)
     with tempfile.TemporaryDirectory(prefix="burnish-check-") as folder:
-        lines = _run(Subject(origins, Path(folder)), yes)
-    if written is not None:
-        written.write_text(json.dumps(lines, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        lines = _run(Subject(resolved, Path(folder)), yes)
+    if output is not None:
+        output.write_text(json.dumps(lines, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     failed = sum(line["passed"] is False for line in lines)
     passed = sum(line["passed"] is True for line in lines)
     typer.echo(f"{passed} passed, {failed} failed, {len(lines) - passed - failed} with nothing to check")
@@ -63,7 +63,7 @@ def _read(given: list[str], model: str | None, data: str | None) -> ResolvedReci
 
 
 def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
-    """All verdicts, each told as it comes."""
+    """Runs all checks, and prints each result as it comes."""
     from burnish.checks.cost import estimate
     from burnish.checks.suite import OF_MODEL, OF_PROMPTS, OF_ROWS
     from burnish.recipe.read import stage_names
@@ -75,16 +75,16 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     for number, name in enumerate(names):
         if len(names) > 1:
             typer.echo(f"stage {name}:")
-        one = subject if number == 0 else replace(subject, number=number)
-        lines += [_tell(check, one, name) for check in (OF_PROMPTS if one.tries else OF_ROWS)]
+        stage = subject if number == 0 else replace(subject, number=number)
+        lines += [_run_check(check, stage, name) for check in (OF_PROMPTS if stage.tries else OF_ROWS)]
     if subject.tries:
-        typer.echo("the model: its laws are tried with answers in rows, and the first stage has none")
+        typer.echo("the model: its checks need responses in rows, and the first stage has none")
         return lines
     if isinstance(subject.stage, RewardModelSettings):
-        typer.echo("the model: the laws of language models are tried, and this stage trains a reward model")
+        typer.echo("the model: its checks are those of language models, and this stage trains a reward model")
         return lines
     if len(names) > 1:
-        typer.echo(f"stage {names[0]}, with its model (those of later stages are not there yet):")
+        typer.echo(f"stage {names[0]}, with its model (those of later stages do not exist yet):")
     cost = estimate(subject)
     typer.echo(f"the model: {cost.line()}")
     if not yes:
@@ -94,10 +94,10 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
         repeatable(recipe.seed, only_deterministic=recipe.deterministic),
         out_of_memory_explained(subject.tokens_per_microbatch),
     ):
-        return lines + [_tell(check, subject, names[0]) for check in OF_MODEL]
+        return lines + [_run_check(check, subject, names[0]) for check in OF_MODEL]
 
 
-def _tell(check: Check, subject: Subject, stage: str) -> dict[str, Any]:
+def _run_check(check: Check, subject: Subject, stage: str) -> dict[str, Any]:
     start = time.perf_counter()
     verdict = check.verdict(subject)
     seconds = time.perf_counter() - start
@@ -108,9 +108,7 @@ def _tell(check: Check, subject: Subject, stage: str) -> dict[str, Any]:
 def _print(name: str, verdict: Verdict, seconds: float) -> None:
     on_terminal = sys.stdout.isatty()
     mark = _MARKS[verdict.passed][0 if on_terminal else 1]
-    typer.echo(
-        f"{typer.style(mark, fg=_COLOURS[verdict.passed])} {name:<{_WIDTH}} {verdict.measured} [{seconds:.1f} s]"
-    )
+    typer.echo(f"{typer.style(mark, fg=_COLORS[verdict.passed])} {name:<{_WIDTH}} {verdict.measured} [{seconds:.1f} s]")
     for line in verdict.shown.splitlines():
         typer.echo(f"    {line}")
     if verdict.remedy:

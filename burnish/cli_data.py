@@ -1,6 +1,6 @@
-"""The verbs of `burnish data`: what can be done with a data set before anything is trained on it.
+"""Commands of `burnish data`: convert, profile and view a dataset before training.
 
-Registered by `cli`, and like it quick to import: nothing heavy is imported before a verb runs.
+Registered by `cli`, and like it quick to import: nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data, and change its form.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Inspect and convert datasets.")
 
 
 @app.callback()
 def root() -> None:
-    """Look at data, and change its form."""
+    """Inspect and convert datasets."""
 
 
 @app.command()
 def convert(
-    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub data set.")],
+    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub dataset.")],
     output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Such as columns.question=problem, count=500 or split=test."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as columns.question=problem or count=500."),
     ] = None,
-    format: Annotated[str | None, typer.Option(help="Name of the rows' format. Default: from their columns.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the rows. Default: recognized by the columns.")] = None,
 ) -> None:
-    """Write any known format as canonical JSON lines."""
+    """Convert a dataset of any known format to canonical JSON lines."""
     from burnish.data.convert import write_canonical
     from burnish.data.mixture import open_data
     from burnish.settings.data import read_conversion, sources
@@ -37,30 +37,31 @@ def convert(
     opened = open_data(sources(conversion), seed=conversion.seed, stage=None)
     for line in opened.lines():
         typer.echo(line)
-    written = write_canonical(opened, output, conversion.max_invalid_fraction)
-    for place in written.unusable[:5]:
-        typer.echo(f"  left out: {place}")
-    left_out = f", {len(written.unusable):,} left out" if written.unusable else ""
-    typer.echo(f"{output}: {written.num_rows:,} rows{left_out}")
+    result = write_canonical(opened, output, conversion.max_invalid_fraction)
+    for row in result.unusable[:5]:
+        typer.echo(f"  left out: {row}")
+    left_out = f", {len(result.unusable):,} left out" if result.unusable else ""
+    typer.echo(f"{output}: {result.num_rows:,} rows{left_out}")
 
 
-Model = Annotated[str, typer.Option(help="The model whose tokenizer and template write the rows: a name or a folder.")]
+Model = Annotated[str, typer.Option(help="Model whose tokenizer and chat template are used: a hub name or a folder.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="As the stage takes them, such as chat_template=chatml."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the stage, such as chat_template=chatml."),
 ]
-Stage = Annotated[str, typer.Option(help="The stage that would learn from the rows: sft, prefer or reward.")]
+Stage = Annotated[str, typer.Option(help="Stage that would train on the rows: sft, prefer or reward.")]
 
 
 @app.command()
 def profile(
-    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub data set.")],
+    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub dataset.")],
     model: Model,
     settings: Settings = None,
     stage: Stage = "sft",
-    output: Annotated[Path | None, typer.Option(help="A folder for lengths.png and profile.html.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for lengths.png and profile.html.")] = None,
 ) -> None:
-    """Show lengths in tokens, what each max_length keeps and costs, turns, duplicates and scripts."""
+    """Show a dataset's statistics: lengths in tokens, effect and cost of each max_length, turns, duplicates,
+    scripts."""
     from rich.console import Console
 
     from burnish.data.cache import samples_of
@@ -72,29 +73,29 @@ def profile(
     opened = open_for_inspection(model, data, settings or [], stage)
     maker = opened.preparation.maker
     samples = samples_of(maker, told=count_on_terminal("rows made into tokens"))
-    found = profile_of(maker, samples, opened.max_positions)
+    data_profile = profile_of(maker, samples, opened.max_positions)
     console = Console(soft_wrap=True, highlight=False)
     for line in opened.lines():
         console.print(line, markup=False)
-    console.print(ProfileTables(found))
+    console.print(ProfileTables(data_profile))
     if output is not None:
-        picture, page = write_profile(found, output)
+        picture, page = write_profile(data_profile, output)
         console.print(f"{page} and {picture} are written", markup=False)
 
 
 @app.command()
 def view(
-    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub data set.")],
+    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub dataset.")],
     model: Model,
     settings: Settings = None,
     stage: Stage = "sft",
-    index: Annotated[list[int] | None, typer.Option(help="Row, counted from 0; may be given several times.")] = None,
-    search: Annotated[str | None, typer.Option(help="Rows that have this text.")] = None,
-    longest: Annotated[int | None, typer.Option(min=1, help="So many rows with the most tokens.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Most rows to show, without --index and --longest.")] = 3,
-    html: Annotated[Path | None, typer.Option(help="Write a page instead of showing them here.")] = None,
+    index: Annotated[list[int] | None, typer.Option(help="Index of a row, from 0; can be given several times.")] = None,
+    search: Annotated[str | None, typer.Option(help="Text that rows must contain.")] = None,
+    longest: Annotated[int | None, typer.Option(min=1, help="Number of rows with the most tokens to show.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Maximum number of rows, without --index and --longest.")] = 3,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML page instead of printing the rows.")] = None,
 ) -> None:
-    """Show rows as they will be trained: what is learned is green, or in brackets without colours."""
+    """Show rows as they are trained: trained tokens are green, or in brackets without colors."""
     from rich.console import Console
 
     from burnish.data.cache import samples_of
@@ -111,11 +112,11 @@ def view(
         rows = rows_with(maker, search, count)
     if longest is not None:
         rows = longest_rows(samples_of(maker, told=count_on_terminal("rows made into tokens")), longest)
-    shown = [each for row in rows for each in view_rows(preparation, row)]
+    views = [view_of_row for row in rows for view_of_row in view_rows(preparation, row)]
     if html is not None:
-        html.write_text(page(maker.rows.source, shown), encoding="utf-8")
+        html.write_text(page(maker.rows.source, views), encoding="utf-8")
         typer.echo(f"{html}: {len(rows):,} rows")
         return
     console = Console(soft_wrap=True, highlight=False)
-    for each in shown:
-        console.print(each.text() if console.is_terminal else each.plain(), markup=False)
+    for row_view in views:
+        console.print(row_view.text() if console.is_terminal else row_view.plain(), markup=False)

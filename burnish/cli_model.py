@@ -1,7 +1,7 @@
-"""The verbs for a model that is there already: talk to it, have it answer, measure it, merge, export and serve it.
+"""Commands on an existing model: chat, eval, generate, merge, export, serve.
 
-Registered by `cli`, and like it quick to import: nothing heavy is imported before a verb runs. What a verb is about
-goes to the standard output, everything else to the standard error.
+Registered by `cli`, and like it quick to import: nothing heavy is imported before a command runs. Results go to the
+standard output, notes to the standard error.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.verbs.evaluate_reward_model import RewardModelEvalReport
     from burnish.verbs.evaluate_rewards import RewardEvalReport
 
-    Found = EvalReport | PreferenceEvalReport | RewardModelEvalReport | RewardEvalReport
+    AnyReport = EvalReport | PreferenceEvalReport | RewardModelEvalReport | RewardEvalReport
 
 app = typer.Typer(rich_markup_mode=None)
 
-Model = Annotated[str, typer.Argument(help="A hub name, or a folder: a model's, an adapter's or a run's.")]
-Base = Annotated[str | None, typer.Option(help="The adapter's base, if it is not where the adapter remembers it.")]
+Model = Annotated[str, typer.Argument(help="Model: a hub name, or a folder of a model, an adapter or a run.")]
+Base = Annotated[str | None, typer.Option(help="Base model of an adapter, if it is not at the path in its config.")]
 Template = Annotated[
-    str | None, typer.Option(help="plain, chatml, llama2, llama3, gemma, mistral or a .jinja file. Default: its own.")
+    str | None,
+    typer.Option(help="Template: plain, chatml, llama2, llama3, gemma, mistral or a .jinja file. Default: its own."),
 ]
 Push = Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the hub afterwards.")]
-Public = Annotated[bool, typer.Option("--public", help="Of a new repository on the hub. Default: private.")]
+Public = Annotated[bool, typer.Option("--public", help="Make a new repository on the hub public. Default: private.")]
 
 
 def _note(line: str) -> None:
@@ -50,7 +51,7 @@ def chat(
     chat_template: Template = None,
     base: Base = None,
 ) -> None:
-    """Talk to a model, in the terminal or through a pipe (a message each line). /help shows the commands."""
+    """Chat with a model, in the terminal or through a pipe (one message per line). /help lists the commands."""
     from burnish.evaluate.chat import HELP, Chat, converse
     from burnish.model.open import open_model, with_template
     from burnish.verbs.evaluate import ChatSettings, read_settings
@@ -62,8 +63,8 @@ def chat(
     for note in opened.notes:
         _note(note)
     talk = Chat(opened, given.params_over(opened.causal_lm.generation_config), system)
-    which = chat_template or ("the model's own" if opened.template is not None else "none: it continues what you write")
-    _note(f"{model}; template: {which}")
+    template = chat_template or ("the model's own" if opened.template is not None else "none: it continues your text")
+    _note(f"{model}; template: {template}")
     in_terminal = sys.stdin.isatty()
     if in_terminal:
         _note(HELP)
@@ -80,7 +81,7 @@ def _piped() -> Iterator[str]:
 
 
 def _typed() -> Iterator[str]:
-    """Lines from the terminal; Ctrl+C discards what was typed, Ctrl+D ends."""
+    """Lines from the terminal; Ctrl+C discards the line, Ctrl+D ends."""
     import readline  # noqa: F401 (editing and history)
 
     while True:
@@ -96,39 +97,38 @@ def _typed() -> Iterator[str]:
 @app.command("eval")
 def evaluate(
     model: Model,
-    data: Annotated[str, typer.Option(help="Rows to measure it on: a file, a folder, a pattern or a hub data set.")],
+    data: Annotated[str, typer.Option(help="Evaluation data: a file, a folder, a pattern or a hub dataset.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Such as match=number, count=200, max_new_tokens=64."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as match=number, count=200, max_new_tokens=64."),
     ] = None,
     base: Base = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the JSON object to this file too.")] = None,
-    samples: Annotated[Path | None, typer.Option(help="Write every question and answer to this .jsonl file.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Write every prompt and response to this .jsonl file.")] = None,
 ) -> None:
-    """Loss, perplexity and exact match on a file (of several turns, the loss is of all, the match of the last); on
-    pairs, how often the better answer is worth more to the model; of a reward model, how well it judges; with
-    verifier=…, pass@k."""
+    """Evaluate a model: loss, perplexity and accuracy (of conversations, the loss is over all turns, the accuracy over
+    the last one); on pairs, preference accuracy; for a reward model, its accuracy; with verifier=…, pass@k."""
     for path in (output, samples):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
-    found = _measured(model, data, settings or [], base)
-    for note in found.notes:
+    report = _evaluate(model, data, settings or [], base)
+    for note in report.notes:
         _note(note)
-    text = json.dumps(found.figures(), ensure_ascii=False)
+    text = json.dumps(report.figures(), ensure_ascii=False)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
     if samples is not None:
-        lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in found.samples())
+        lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in report.samples())
         samples.write_text("".join(lines), encoding="utf-8")
     if json_lines:
         typer.echo(text)
     else:
-        _show(found)
+        _show(report)
 
 
-def _measured(model: str, data: str, settings: list[str], base: str | None) -> Found:
-    """By what the settings ask for, what the model is, and what the rows mean."""
+def _evaluate(model: str, data: str, settings: list[str], base: str | None) -> AnyReport:
+    """Chooses the evaluation by the settings, the kind of model and the format of the rows."""
     from burnish.config.text import parse_overrides
     from burnish.verbs.evaluate import EvalSettings, read_settings
     from burnish.verbs.evaluate import evaluate as measure
@@ -138,64 +138,63 @@ def _measured(model: str, data: str, settings: list[str], base: str | None) -> F
 
     if "verifier" in parse_overrides(settings):
         return evaluate_rewards(model, read_settings(RewardEvalSettings, {"data": data}, settings), base=base)
-    asked = read_settings(EvalSettings, {"data": data}, settings)
-    judging = value_head_to_evaluate(model, base)
-    if judging is not None:
-        return evaluate_reward_model(model, asked, judging, base=base)
-    return (evaluate_preferences if holds_comparisons(asked) else measure)(model, asked, base=base)
+    eval_settings = read_settings(EvalSettings, {"data": data}, settings)
+    value_head = value_head_to_evaluate(model, base)
+    if value_head is not None:
+        return evaluate_reward_model(model, eval_settings, value_head, base=base)
+    return (evaluate_preferences if holds_comparisons(eval_settings) else measure)(model, eval_settings, base=base)
 
 
-def _table(found: EvalReport) -> list[tuple[str, str]]:
-    """For people: figure and value."""
+def _table(report: EvalReport) -> list[tuple[str, str]]:
+    """Rows of the table in the terminal: metric and value."""
     rows = [
-        ("tokens", f"{found.tokens:,}, of them {found.trained_tokens:,} in the loss"),
-        ("loss", f"{found.loss:.4f} nats per token"),
-        ("perplexity", f"{found.perplexity:.4g}"),
+        ("tokens", f"{report.tokens:,}, of them {report.trained_tokens:,} in the loss"),
+        ("loss", f"{report.loss:.4f} nats per token"),
+        ("perplexity", f"{report.perplexity:.4g}"),
     ]
-    if (asked := found.accuracy) is not None:
-        rows.append((f"accuracy ({found.match})", f"{asked.share:.1%} ({asked.correct:,} of {asked.total:,})"))
-        if cut := sum(not sample.ended for sample in asked.samples):
-            rows.append(("answers cut", f"{cut:,} did not end within max_new_tokens"))
+    if (accuracy := report.accuracy) is not None:
+        share = f"{accuracy.share:.1%} ({accuracy.correct:,} of {accuracy.total:,})"
+        rows.append((f"accuracy ({report.match})", share))
+        if truncated := sum(not sample.ended for sample in accuracy.samples):
+            rows.append(("truncated responses", f"{truncated:,} did not end within max_new_tokens"))
     return rows
 
 
-def _show(found: Found) -> None:
+def _show(report: AnyReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from burnish.verbs.evaluate import EvalReport
 
-    table = Table("figure", "value", box=None, pad_edge=False)
-    left_out = f" ({found.left_out:,} left out)" if found.left_out else ""
-    table.add_row("rows", f"{found.rows:,}{left_out}")
-    for name, value in _table(found) if isinstance(found, EvalReport) else found.table():
+    table = Table("metric", "value", box=None, pad_edge=False)
+    left_out = f" ({report.left_out:,} left out)" if report.left_out else ""
+    table.add_row("rows", f"{report.rows:,}{left_out}")
+    for name, value in _table(report) if isinstance(report, EvalReport) else report.table():
         table.add_row(name, value)
     Console(soft_wrap=True, highlight=False).print(table)
 
 
 @app.command()
 def generate(
-    model: Annotated[str, typer.Option(help="A hub name, or a folder: a model's, an adapter's or a run's.")],
-    data: Annotated[str, typer.Option(help="Prompts: a file, a folder, a pattern or a hub data set.")],
+    model: Annotated[str, typer.Option(help="Model: a hub name, or a folder of a model, an adapter or a run.")],
+    data: Annotated[str, typer.Option(help="Prompts: a file, a folder, a pattern or a hub dataset.")],
     output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Such as responses_per_prompt=8, temperature=0.7, max_new_tokens=512."
-        ),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as responses_per_prompt=8, temperature=0.7."),
     ] = None,
     base: Base = None,
 ) -> None:
-    """Answer the prompts in a file, a line for each. The same command again goes on after an interruption."""
+    """Generate responses to the prompts in a file, one line per prompt. The same command again resumes."""
     from burnish.verbs.evaluate import read_settings
     from burnish.verbs.generate import GenerateSettings
-    from burnish.verbs.generate import generate as write_answers
+    from burnish.verbs.generate import generate as generate_responses
 
     given = read_settings(GenerateSettings, {"data": data}, settings or [])
-    written = write_answers(model, given, output=output, base=base)
-    for note in written.notes:
+    result = generate_responses(model, given, output=output, base=base)
+    for note in result.notes:
         _note(note)
-    typer.echo(f"{output}: {written.line()}")
+    typer.echo(f"{output}: {result.line()}")
 
 
 @app.command()
@@ -203,27 +202,27 @@ def merge(
     models: Annotated[list[str], typer.Argument(metavar="RUN_OR_ADAPTER...", help="Run folders or adapters.")],
     output: Annotated[Path, typer.Option(help="A new or empty folder.")],
     weights: Annotated[
-        str | None, typer.Option(metavar="W,W,...", help="Of several adapters. Default: equal, with the sum 1.")
+        str | None, typer.Option(metavar="W,W,...", help="Weights of several adapters. Default: equal, with the sum 1.")
     ] = None,
     method: Annotated[
         Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"],
-        typer.Option(help="How several adapters become one; cat is exact (docs/adapters.md)."),
+        typer.Option(help="Method that combines several adapters; cat is exact (docs/adapters.md)."),
     ] = "cat",
     rank: Annotated[
-        int | None, typer.Option(min=1, help="Of --method svd. Default: the largest of the adapters'.")
+        int | None, typer.Option(min=1, help="Rank of --method svd. Default: the largest rank of the adapters.")
     ] = None,
-    density: Annotated[float, typer.Option(min=0, max=1, help="Share that ties and dare keep.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of what dare leaves out.")] = 0,
+    density: Annotated[float, typer.Option(min=0, max=1, help="Share of values that ties and dare keep.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the values that dare drops.")] = 0,
     form: Annotated[
         Literal["merged", "adapter"],
-        typer.Option(help="merged: into the weights. adapter: several become one adapter."),
+        typer.Option(help="merged: write merged weights. adapter: combine several adapters into one."),
     ] = "merged",
     base: Base = None,
     chat_template: Template = None,
     push: Push = None,
     public: Public = False,
 ) -> None:
-    """Add an adapter, or several, to the base, and write one model. Prompts are replayed with what was written."""
+    """Merge one or several adapters into the base, and write one model. The written model is verified on prompts."""
     from burnish.errors import ModelError
     from burnish.model.adapters.combine import Combination
     from burnish.model.open import find_model
@@ -232,9 +231,9 @@ def merge(
 
     if find_model(model, base).kind != "adapter":
         raise ModelError(
-            given=f"{model} is a whole model",
-            rule="what is merged is an adapter",
-            remedy="nothing has to be merged; burnish export writes it in another form",
+            given=f"{model} is a full model",
+            rule="burnish merge takes adapters",
+            remedy="there is nothing to merge; burnish export writes a model in another form",
         )
     shares = None if weights is None else _numbers(weights)
     _write(
@@ -244,9 +243,9 @@ def merge(
 
 def _numbers(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(each) for each in text.split(","))
+        return tuple(float(number) for number in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text} is no list of numbers such as 0.7,0.3", param_hint="--weights") from None
+        raise typer.BadParameter(f"{text} is not a list of numbers such as 0.7,0.3", param_hint="--weights") from None
 
 
 @app.command()
@@ -255,14 +254,14 @@ def export(
     output: Annotated[Path, typer.Option(help="A new or empty folder.")],
     form: Annotated[
         Literal["merged", "adapter", "gguf"],
-        typer.Option(help="merged: whole weights. adapter: without the base. gguf: says who converts."),
+        typer.Option(help="merged: full weights. adapter: without the base. gguf: prints the command that converts."),
     ] = "merged",
     base: Base = None,
     chat_template: Template = None,
     push: Push = None,
     public: Public = False,
 ) -> None:
-    """Write a model so that others load it, with a model card. Prompts are replayed with what was written."""
+    """Export a model for other libraries, with a model card. The written model is verified on prompts."""
     _write(model, output, form, base, chat_template, push, public)
 
 
@@ -283,13 +282,13 @@ def _write(
 
     if repository is not None:
         check_push(repository)
-    written = write_model(
+    result = write_model(
         model, output, form=form, base=base, template=template, others=others or (), combination=combination
     )
-    for note in written.notes:
+    for note in result.notes:
         _note(note)
-    typer.echo(f"{output}: {written.dtype} weights in safetensors")
-    typer.echo(written.replayed.line())
+    typer.echo(f"{output}: {result.dtype} weights in safetensors")
+    typer.echo(result.replayed.line())
     if repository is not None:
         typer.echo(upload(output, repository, private=not public))
 
@@ -298,14 +297,14 @@ def _write(
 def serve(
     model: Model,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     engine: Annotated[
-        Literal["vllm", "transformers"] | None, typer.Option(help="Default: vLLM if it is installed.")
+        Literal["vllm", "transformers"] | None, typer.Option(help="Server. Default: vLLM if it is installed.")
     ] = None,
     base: Base = None,
     chat_template: Template = None,
 ) -> None:
-    """Hand a model over to vLLM or transformers' server, with the right template and end tokens."""
+    """Serve a model with vLLM or transformers, with the right chat template and end tokens."""
     from burnish.model.serve import serve as run_server
 
     run_server(model, base=base, template=chat_template, host=host, port=port, engine=engine, told=_note)

@@ -1,4 +1,4 @@
-"""Every error that a user can meet.
+"""Exceptions that a user can meet.
 
 The tree::
 
@@ -10,7 +10,7 @@ The tree::
     │   ├── RunError         a run folder: another recipe's, in use, not writable, disk full, damaged checkpoint
     │   └── CapacityError    memory: a batch that does not fit
     ├── DivergenceError      the training itself went wrong (loss not finite): exit status 1
-    └── Interrupted          asked to stop (Ctrl+C, SIGTERM) after a checkpoint was written: exit status 130
+    └── Interrupted          stopped by Ctrl+C or SIGTERM after a checkpoint was written: exit status 130
 
 A mistake of ours is not here: it is an assertion with the invariant in words.
 """
@@ -19,11 +19,11 @@ from __future__ import annotations
 
 
 class BurnishError(Exception):
-    """The root of all errors raised on purpose."""
+    """Base class of all errors raised on purpose."""
 
 
 class UserError(BurnishError):
-    """What was given, the rule that it breaks, and what to change.
+    """A user's mistake: what was given, the rule that it breaks, and what to change.
 
     Example: ``DataError(given="train.jsonl line 7 is not valid JSON: ...", rule="every line of a .jsonl file is one
     JSON object", remedy="correct or delete line 7")``.
@@ -63,5 +63,5 @@ class DivergenceError(BurnishError):
     """The loss or the gradient is no longer a finite number."""
 
 
-class Interrupted(BurnishError):  # noqa: N818 (an ending, not an error)
-    """The run was asked to stop and has written a checkpoint."""
+class Interrupted(BurnishError):  # noqa: N818 (an end of the run, not an error)
+    """The run was stopped by a signal and has written a checkpoint."""

@@ -1,7 +1,7 @@
-"""The one loop. It knows no method by name: groups come from a source, a loss says what to minimise.
+"""Training loop of all methods: groups come from a source, and a loss is minimized on them.
 
-Stands over sources, step and runs. Everything that a stage needs is handed in; what it adds is only the order of
-things: steps, lines of figures, evaluations, checkpoints, and an end that can be resumed.
+Everything that a stage needs is passed in. The loop only orders it: steps, metrics, evaluations, checkpoints, and an
+end that can be resumed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from burnish.watch.watch import Sinks, Watch
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stage:
-    """One stage of a run, with everything that it needs."""
+    """One stage of a run, ready to train."""
 
     name: str
     trainer: Trainer
@@ -38,35 +38,35 @@ class Stage:
     cadence: Cadence
     tokens_per_microbatch: int
     evaluators: Sequence[Evaluator] = ()
-    """Who is asked at an evaluation; empty: there is none."""
-    rehearsal: Sequence[Group] = ()
-    """The costliest groups that a microbatch can have, computed once before the first step; empty: nothing is."""
+    """Evaluators that run at every evaluation; empty: no evaluation."""
+    dry_run_groups: Sequence[Group] = ()
+    """Dry run: groups of the largest microbatch, computed once before the first step; empty: no dry run."""
     stopping: EarlyStopping = field(default_factory=EarlyStopping)
-    """Whether the stage ends early, and which weights it hands on."""
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """Fingerprints that must be the same when the run goes on."""
+    """Early stopping, and the weights of the final model."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints that must be equal when the run is resumed."""
     notes: Sequence[str] = ()
-    """What people should know before it begins."""
+    """Lines for the log before the stage begins."""
 
     def run(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> None:
-        """Trains to the end, or until asked to stop; goes on after the newest checkpoint if there is one.
+        """Trains to the end, or until a stop signal; resumes from the newest checkpoint if there is one.
 
         Raises:
-            Interrupted: asked to stop; a checkpoint was written.
+            Interrupted: a stop signal came; a checkpoint was written.
         """
         policy, say = self.trainer.policy, listeners.progress.say
         seen = Seen()
-        remembering = {"stopping": self.stopping, "loss": self.loss, "seen": seen}
-        stand = TrainState(self.trainer, self.source, remembering, self.facts)
-        done = restore(folder, stand, say)
-        computed, alarms = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
-        with Watch(self.name, done, self.source.num_steps, listeners, *computed, alarms) as watch:
+        extra_state: dict[str, object] = {"stopping": self.stopping, "loss": self.loss, "seen": seen}
+        state = TrainState(self.trainer, self.source, extra_state, self.fingerprints)
+        done = restore(folder, state, say)
+        hardware, alerts = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
+        with Watch(self.name, done, self.source.num_steps, listeners, *hardware, alerts) as watch:
             if done == 0:
                 self._evaluate(0, folder, watch)
             if stop.requested:
                 raise self._interrupted(done)
-            if self.rehearsal:
-                dry_run(self.trainer, self.rehearsal, self.loss, self.tokens_per_microbatch)
+            if self.dry_run_groups:
+                dry_run(self.trainer, self.dry_run_groups, self.loss, self.tokens_per_microbatch)
             watch.begin()
             seen.begin()
             for step, groups in enumerate(self.source, start=done + 1):
@@ -75,35 +75,35 @@ class Stage:
                 factor = self.schedule.factor(step - 1)
                 sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
                 rate = factor * self.trainer.optimizer.settings.learning_rate
-                told, tokens = self._told(step, folder), policy.num_tokens(groups)
+                metrics, tokens = self._source_metrics(step, folder), policy.num_tokens(groups)
                 counted = seen.count(samples=_num_samples(groups), tokens=tokens, epoch=self.source.epoch)
-                watch.step(step, sums, rate, tokens, policy.num_flops(groups), told, counted)
+                watch.step(step, sums, rate, tokens, policy.num_flops(groups), metrics, counted)
                 if watch.alarm is not None:
                     self.stopping.on_alert(step, watch.alarm)
-                self._after(step, folder, stand, watch, stop)
+                self._after_step(step, folder, state, watch, stop)
 
-    def _told(self, step: int, folder: StageFolder) -> Mapping[str, float]:
-        """What the source has to tell of the step: figures, and samples, which are written here."""
+    def _source_metrics(self, step: int, folder: StageFolder) -> Mapping[str, float]:
+        """Metrics of the source for the step; its samples are written to samples.jsonl."""
         if not isinstance(self.source, ReportsMetrics):
             return {}
         folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in self.source.samples)
         return self.source.figures
 
-    def _after(self, step: int, folder: StageFolder, stand: TrainState, watch: Watch, stop: StopSignal) -> None:
-        """What is due after a step: a line, an evaluation, a checkpoint, the end."""
+    def _after_step(self, step: int, folder: StageFolder, state: TrainState, watch: Watch, stop: StopSignal) -> None:
+        """Does what is due after a step: a log line, an evaluation, a checkpoint, the end of the stage."""
         cadence, total = self.cadence, self.source.num_steps
-        stopping = stop.requested  # asked once: a later signal is for the next step, which writes a checkpoint
-        evaluates, keeps = cadence.should_evaluate(step, total), stopping or cadence.should_save(step, total)
-        if cadence.should_log(step) or evaluates or keeps:
+        stopping = stop.requested  # read once: a later signal is for the next step, which writes a checkpoint
+        evaluates, saves = cadence.should_evaluate(step, total), stopping or cadence.should_save(step, total)
+        if cadence.should_log(step) or evaluates or saves:
             watch.flush(step)
         if evaluates:
             self._evaluate(step, folder, watch)
         over = self.stopping.over
-        if keeps or over:
-            if not stopping:  # who asked to stop does not want to wait
+        if saves or over:
+            if not stopping:  # after a stop signal nothing that takes long is done
                 self.source.settle()
-            save(folder, stand, step=step, at_most=cadence.keep_last)
-        if evaluates or keeps:
+            save(folder, state, step=step, at_most=cadence.keep_last)
+        if evaluates or saves:
             watch.go_on()
         if stopping and step < total and not over:
             raise self._interrupted(step)
@@ -113,18 +113,18 @@ class Stage:
         return Interrupted(f"stopped after step {step} of {self.source.num_steps}, {written}")
 
     def _evaluate(self, step: int, folder: StageFolder, watch: Watch) -> None:
-        """What the evaluators find goes to samples.jsonl, then to metrics.jsonl."""
+        """Runs the evaluators; writes their samples to samples.jsonl, then their metrics to metrics.jsonl."""
         policy = self.trainer.policy
         with self.trainer.optimizer.in_use():
-            findings = [evaluator.evaluate(policy) for evaluator in self.evaluators]
-            samples = [sample for found in findings for sample in found.samples]
+            results = [evaluator.evaluate(policy) for evaluator in self.evaluators]
+            samples = [sample for result in results for sample in result.samples]
             folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in samples)
-            figures = {name: value for found in findings for name, value in found.figures.items()}
-            if figures:
-                watch.evaluated(step, figures)
-                self.stopping.evaluated(step, figures, policy.trained_parameters())
+            metrics = {name: value for result in results for name, value in result.figures.items()}
+            if metrics:
+                watch.evaluated(step, metrics)
+                self.stopping.evaluated(step, metrics, policy.trained_parameters())
 
 
 def _num_samples(groups: Sequence[Group]) -> int:
-    """Responses that a step trains on; those that are only measured do not count."""
+    """Number of responses that a step trains on, without those of groups that are only scored."""
     return sum(len(group.responses) for group in groups if not group.scored_only)

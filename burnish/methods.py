@@ -1,4 +1,4 @@
-"""The methods: each a source, a credit rule and a loss, with vetted defaults and the paper it comes from."""
+"""Training methods: each is a source, a credit rule and a loss, with defaults and its paper."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from burnish.types import Group
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Method:
-    """Where groups come from and what is minimised on them."""
+    """A source of groups, and the loss that is minimized on them."""
 
     source: Source
     loss: Loss
@@ -32,7 +32,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What becomes of graded groups, and what is minimised on that."""
+    """The credit rule of graded groups, and the loss that is minimized on its result."""
 
     rule: CreditRule
     loss: Loss
@@ -66,13 +66,13 @@ def sft(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Annotating:
-    """Who gives the reference's log-probabilities to groups that have none, step by step."""
+    """Scorer that fills in reference log-probabilities in each step, for groups without them."""
 
     reference: FrozenScorer | LiveScorer
     budget: int
-    """Most tokens of a microbatch."""
+    """Maximum number of tokens of a microbatch."""
     moves: ReferenceSync | None = None
-    """How it follows the policy; None: it stays."""
+    """Updates of the reference; None: it is fixed."""
 
 
 def prefer(
@@ -88,11 +88,11 @@ def prefer(
     max_steps: int | None = None,
     epoch_rows: int | None = None,
 ) -> Method:
-    """Learning from comparisons and verdicts; which method it is, the loss says (see `burnish.losses.preference`).
+    """Preference learning from comparisons or verdicts; the loss determines the method (see `losses.preference`).
 
-    Groups of several responses, best first, from rows of data; the reference's log-probabilities are theirs, or given
-    by `annotating`. With `mismatches` each step measures prompts joined to other prompts' responses (KTO), of at most
-    `max_length` tokens.
+    Groups of several responses, best first, from rows of data; reference log-probabilities are in the rows, or filled
+    in by `annotating`. With `mismatches` each step also scores prompts joined to other prompts' responses (KTO), of at
+    most `max_length` tokens.
     """
     source: Source = RowSource(
         rows,
@@ -120,10 +120,10 @@ def reward(
     max_steps: int | None = None,
     epoch_rows: int | None = None,
 ) -> Method:
-    """A reward model from comparisons (Christiano et al. 2017, arXiv 1706.03741; Ouyang et al. 2022, arXiv 2203.02155).
+    """Reward model training (Christiano et al. 2017, arXiv 1706.03741; Ouyang et al. 2022, arXiv 2203.02155).
 
-    Groups of several responses, best first, each judged at its last token (or elsewhere, `judged_at`); Bradley–Terry,
-    unless told otherwise.
+    Groups of several responses, best first, with a value target at the last token of each (or elsewhere, `judged_at`).
+    The default loss is Bradley–Terry.
     """
     source = RowSource(
         ValueTargetRows(rows, judged_at),
@@ -137,14 +137,14 @@ def reward(
 
 
 def dpo(rows: Sequence[Sequence[Group]], annotating: Annotating, *, beta: float = 0.1, seed: int = 0) -> Method:
-    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290): one epoch of pairs, 32 a step."""
+    """Direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290): one epoch of pairs, 32 per step."""
     return prefer(rows, preference_loss("dpo", beta=beta).loss, annotating=annotating, seed=seed)
 
 
 def rl(
     prompts: Sequence[RolloutPrompt],
     sampler: Sampler,
-    judge: GradeResponses,
+    grade: GradeResponses,
     decode: Callable[[Sequence[int]], str],
     learning: Learning,
     *,
@@ -157,14 +157,14 @@ def rl(
     curriculum: bool = False,
     weights: Mapping[str, float] | None = None,
 ) -> Method:
-    """Learning by trying: groups of responses that the policy writes, judged and credited or compared; which method it
-    is, the rule and the loss say (see `burnish.algorithms`). `annotate` gives the reference's log-probabilities where
-    they are needed; `weights` are those of the rewards, by their parts."""
-    assert annotate or not learning.needs_reference, "a reference is given"
+    """Reinforcement learning: groups of responses sampled from the policy, graded, then credited or paired; the rule
+    and the loss determine the method (see `burnish.algorithms`). `annotate` fills in reference log-probabilities where
+    they are needed; `weights` are those of the rewards, by name."""
+    assert annotate or not learning.needs_reference, "a method with a reference has a scorer of it"
     source = RolloutSource(
         prompts,
         sampler,
-        judge,
+        grade,
         decode,
         learning.rule,
         params,

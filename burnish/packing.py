@@ -1,8 +1,8 @@
-"""Groups → microbatches under a token budget, prompts shared; and the denominators of the step.
+"""Packing of groups into microbatches under a token budget, with shared prompts; denominators of the step.
 
-Stands between credit and scoring. Pure: no settings, no devices, the same groups always give the same microbatches.
-Nothing is padded and nothing is lost: a group that exceeds the budget is split between its responses and its prompt
-repeated, which changes the cost and not the result.
+Stands between credit and scoring. Pure: no settings, no devices; the same groups always give the same microbatches.
+There is no padding: a group that exceeds the budget is split between its responses and its prompt repeated, which
+changes the cost and not the result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STREAMS = (
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """What a packed token and a pair of tokens that attend to each other cost, in any one unit (say FLOPs)."""
+    """Cost of a packed token, of an attention pair and of a scored token, in any one unit (say FLOPs)."""
 
     per_token: float = 1.0
     """Work of the token-wise layers for one token; about 2 × (parameters outside the embedding)."""
@@ -62,7 +62,7 @@ class Part:
         return self.group.num_tokens
 
     def cost(self, model: CostModel) -> float:
-        """Token-wise work, causal attention (every segment sees itself, a triangle, and its context, a block), head."""
+        """Token-wise work, causal attention (a triangle for every segment, and a block for its context), head."""
         pairs = 0.0
         for segment in part_segments(self.group, start=0):
             pairs += segment.length * (segment.length + 1) / 2 + segment.length * segment.context_length
@@ -77,11 +77,11 @@ def pack(
 
     Args:
         groups: the groups of the step, in the step's order.
-        budget: most tokens in a microbatch (shared prompts count once); where one prompt with one response has more,
-            so many.
-        cost: what to balance between microbatches; by default tokens alone.
-        share: False computes every prompt once per response (for models that cannot share).
-        start: index of the first group in its step, where the step is packed bit by bit.
+        budget: maximum number of tokens in a microbatch (shared prompts count once); raised to the longest prompt with
+            one response.
+        cost: cost that is balanced between microbatches; by default the number of tokens.
+        share: False computes every prompt once per response (for models that cannot share prompts).
+        start: index of the first group in its step, if a step is packed in several calls.
 
     Returns:
         As few microbatches as longest-first packing finds, balanced by cost, ordered by their earliest group. Only a
@@ -96,31 +96,33 @@ def pack(
 
 
 def pack_singly(groups: Sequence[Group]) -> list[Microbatch]:
-    """Every response in a microbatch of its own, with its prompt: the plainest way, to hold others against."""
+    """Every response in a microbatch of its own, with its prompt: the baseline for comparisons."""
     return [_build([part]) for index, group in enumerate(groups) for part in _split(group, index, 0, share=False)]
 
 
 def join(microbatches: Sequence[Microbatch]) -> Microbatch:
-    """Several microbatches of a step as the one that they would be if they were packed into one row.
+    """Joins several microbatches of a step into one.
 
-    Their scored tokens and sequences follow one another, so what was computed for each is joined by concatenation.
+    Their scored tokens and sequences follow one another, so tensors computed for each are joined by concatenation.
     """
-    rows = _starts([len(microbatch.tokens) for microbatch in microbatches])
+    offsets = _starts([len(microbatch.tokens) for microbatch in microbatches])
     sequences = _starts([microbatch.num_sequences for microbatch in microbatches])
     scored = _starts([len(microbatch.predictor_positions) for microbatch in microbatches])
-    most = max(len(microbatch.gather_rounds) for microbatch in microbatches)
+    num_rounds = max(len(microbatch.gather_rounds) for microbatch in microbatches)
     rounds = [
         torch.cat(
             [m.gather_rounds[k] + at for m, at in zip(microbatches, scored, strict=True) if k < len(m.gather_rounds)]
         )
-        for k in range(most)
+        for k in range(num_rounds)
     ]
     facts: dict[str, Any] = {name: torch.cat([getattr(m, name) for m in microbatches]) for name in _SEQUENCE_FACTS}
     return Microbatch(
         tokens=torch.cat([microbatch.tokens for microbatch in microbatches]),
-        layout=_join_layouts([microbatch.layout for microbatch in microbatches], rows),
-        predictor_positions=torch.cat([m.predictor_positions + at for m, at in zip(microbatches, rows, strict=True)]),
-        token_positions=torch.cat([m.token_positions + at for m, at in zip(microbatches, rows, strict=True)]),
+        layout=_join_layouts([microbatch.layout for microbatch in microbatches], offsets),
+        predictor_positions=torch.cat(
+            [m.predictor_positions + at for m, at in zip(microbatches, offsets, strict=True)]
+        ),
+        token_positions=torch.cat([m.token_positions + at for m, at in zip(microbatches, offsets, strict=True)]),
         gather_rounds=tuple(rounds),
         targets=torch.cat([microbatch.targets for microbatch in microbatches]),
         sequence=torch.cat([m.sequence + at for m, at in zip(microbatches, sequences, strict=True)]),
@@ -133,7 +135,7 @@ def join(microbatches: Sequence[Microbatch]) -> Microbatch:
 
 
 def count_denominators(groups: Sequence[Group]) -> dict[Denominator, float]:
-    """Counts what losses divide by, from the groups themselves: before any forward, whatever the packing."""
+    """Counts the denominators of losses from the groups themselves: before any forward pass, for any packing."""
     counts = dict.fromkeys(Denominator, 0.0)
     for group in groups:
         if group.scored_only:
@@ -154,7 +156,7 @@ def count_denominators(groups: Sequence[Group]) -> dict[Denominator, float]:
 
 
 def part_segments(group: Group, start: int) -> list[Segment]:
-    """The segments of a group packed from row `start`: prompt and first response, then each further response."""
+    """The segments of a group packed from position `start`: prompt and first response, then each further response."""
     prompt = len(group.prompt)
     first = Segment(start=start, length=prompt + len(group.responses[0].tokens))
     segments = [first]
@@ -166,7 +168,7 @@ def part_segments(group: Group, start: int) -> list[Segment]:
 
 
 def _split(group: Group, index: int, budget: int, share: bool) -> list[Part]:
-    """Cuts a group between responses so that every part fits; trained prompt tokens stay with the first part."""
+    """Splits a group between responses so that every part fits; trained prompt tokens stay with the first part."""
     pieces: list[list[Response]] = [[]]
     size = len(group.prompt)
     for response in group.responses:
@@ -179,8 +181,8 @@ def _split(group: Group, index: int, budget: int, share: bool) -> list[Part]:
     parts, first = [], 0
     for piece in pieces:
         weights = group.prompt_weights if first == 0 else None
-        some = replace(group, responses=tuple(piece), prompt_weights=weights)
-        parts.append(Part(some, index, first, len(group.responses)))
+        subgroup = replace(group, responses=tuple(piece), prompt_weights=weights)
+        parts.append(Part(subgroup, index, first, len(group.responses)))
         first += len(piece)
     return parts
 
@@ -199,7 +201,7 @@ def _bundles(parts: list[Part], budget: int) -> list[list[Part]]:
 
 
 def _balance(bundles: list[list[Part]], budget: int, cost: CostModel) -> list[list[Part]]:
-    """Distributes bundles over the fewest bins found, costliest first, each to the cheapest bin with room."""
+    """Distributes bundles over as few bins as it finds, costliest first, each to the cheapest bin with room."""
     costs = [sum(part.cost(cost) for part in bundle) for bundle in bundles]
     sizes = [sum(part.num_tokens for part in bundle) for bundle in bundles]
     order = sorted(range(len(bundles)), key=lambda i: (-costs[i], i))
@@ -213,7 +215,7 @@ def _balance(bundles: list[list[Part]], budget: int, cost: CostModel) -> list[li
 def _distribute(
     sizes: list[int], costs: list[float], order: list[int], num_bins: int, budget: int
 ) -> list[list[int]] | None:
-    """One attempt with a fixed number of bins; None if some part found no room."""
+    """One attempt with a fixed number of bins; None if a part does not fit."""
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     tokens = [0] * num_bins
     heap = [(0.0, k) for k in range(num_bins)]
@@ -278,25 +280,25 @@ _SEQUENCE_FACTS = (
 
 
 def _sequence_facts(parts: list[Part]) -> dict[str, Any]:
-    """What is known of every response without looking at its tokens."""
-    every = [(part, k, response) for part in parts for k, response in enumerate(part.group.responses)]
-    siblings = [len(part.group.responses) if part.siblings is None else part.siblings for part, _, _ in every]
-    rewards = [math.nan if response.reward is None else response.reward for _, _, response in every]
+    """Per-response tensors that do not depend on tokens."""
+    members = [(part, k, response) for part in parts for k, response in enumerate(part.group.responses)]
+    siblings = [len(part.group.responses) if part.siblings is None else part.siblings for part, _, _ in members]
+    rewards = [math.nan if response.reward is None else response.reward for _, _, response in members]
     return {
-        "sequence_group": torch.tensor([part.group_index for part, _, _ in every]),
-        "sequence_index": torch.tensor([part.first_response + k for part, k, _ in every]),
+        "sequence_group": torch.tensor([part.group_index for part, _, _ in members]),
+        "sequence_index": torch.tensor([part.first_response + k for part, k, _ in members]),
         "sequence_siblings": torch.tensor(siblings),
         "sequence_reward": torch.tensor(rewards, dtype=torch.float32),
-        "sequence_scores": torch.tensor([response.scores or () for _, _, response in every], dtype=torch.float32),
+        "sequence_scores": torch.tensor([response.scores or () for _, _, response in members], dtype=torch.float32),
     }
 
 
 def _membership(group: Tensor, index: Tensor, siblings: Tensor) -> dict[str, Any]:
     """`Microbatch.group_table` and `Microbatch.groups_complete` from the facts of the sequences."""
-    here, row = group.unique(return_inverse=True)
-    table = torch.full((len(here), int(siblings.max())), -1)
+    groups, row = group.unique(return_inverse=True)
+    table = torch.full((len(groups), int(siblings.max())), -1)
     table[row, index] = torch.arange(len(group))
-    sizes = torch.empty_like(here).scatter_(0, row, siblings)
+    sizes = torch.empty_like(groups).scatter_(0, row, siblings)
     complete = bool(torch.equal((table >= 0).sum(dim=1), sizes))
     return {"group_table": table, "groups_complete": complete}
 
@@ -315,21 +317,21 @@ class _Scored:
 
 
 def _score_prompt(group: Group, row: int, sequence: int) -> _Scored:
-    """A trained prompt token is predicted by the row before it."""
+    """Scored tokens of a prompt: each trained token is predicted by the one before it."""
     weights = group.prompt_weights if group.prompt_weights is not None else torch.zeros(len(group.prompt))
     at = (weights > 0).nonzero()[:, 0]
     return _Scored(row + at - 1, row + at, group.prompt[at], sequence, weights[at], torch.full_like(at, -1), {})
 
 
 def _score_response(response: Response, row: int, last_prompt_row: int, sequence: int) -> _Scored:
-    """A response's first token is predicted by the last prompt row, every other token by the row before it."""
+    """Scored tokens of a response: the last prompt token predicts the first, each token the next one."""
     predictors = torch.arange(row - 1, row - 1 + len(response.tokens))
     predictors[0] = last_prompt_row
     at = response.trainable.nonzero()[:, 0]
     streams = {name: stream[at] for name in STREAMS if (stream := getattr(response, name)) is not None}
-    places = torch.arange(len(at))
+    indices = torch.arange(len(at))
     weights = _weights(response)[at]
-    return _Scored(predictors[at], row + at, response.tokens[at], sequence, weights, places, streams)
+    return _Scored(predictors[at], row + at, response.tokens[at], sequence, weights, indices, streams)
 
 
 def _weights(response: Response) -> Tensor:
@@ -364,7 +366,7 @@ def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], facts: dict
 
 
 def _join_streams(microbatches: Sequence[Microbatch]) -> dict[str, Any]:
-    """A stream that one of them has is 0 for the others, as for responses of one microbatch."""
+    """A stream that only some microbatches have is 0 for the others, as for responses of one microbatch."""
     joined = {}
     for name in STREAMS:
         parts = [getattr(microbatch, name) for microbatch in microbatches]
@@ -389,12 +391,12 @@ def _join_layouts(layouts: Sequence[Layout], rows: list[int]) -> Layout:
 
 
 def _starts(sizes: list[int]) -> list[int]:
-    """Where each begins if they follow one another."""
+    """Start of each item if they follow one another."""
     return [0, *accumulate(sizes)][: len(sizes)]
 
 
 def _rounds(rows: Tensor) -> tuple[Tensor, ...]:
-    """Partitions the scored tokens so that no packed row is used twice in a round: the k-th use is in round k."""
+    """Partitions the scored tokens so that no position is used twice in a round: the k-th use is in round k."""
     order = torch.sort(rows, stable=True).indices
     ordered = rows[order]
     new_row = torch.ones_like(ordered, dtype=torch.bool)

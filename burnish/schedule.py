@@ -21,25 +21,25 @@ SCHEDULE_OPTIONS: Mapping[ScheduleKind, frozenset[str]] = MappingProxyType(
         "cosine_restarts": frozenset({"min_lr_ratio", "cycles"}),
     }
 )
-"""What each kind takes beside the warm-up, as a recipe calls it."""
+"""Kind of schedule → its options in a recipe, without the warmup."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A linear warm-up from 0 to 1, then a shape, over a number of optimiser steps known beforehand.
+    """A linear warmup from 0 to 1, then a shape, over a number of optimizer steps known beforehand.
 
     Example: ``Schedule("wsd", total=100, warmup_steps=10, decay_steps=20)`` rises for 10 steps, stays at 1 for 70 and
     falls for 20.
     """
 
     kind: ScheduleKind
-    """constant; linear, cosine or a polynomial to `min_lr_ratio`; wsd: warm-up, stable, linear decay (arXiv
+    """constant; linear, cosine or a polynomial to `min_lr_ratio`; wsd: warmup, stable, linear decay (arXiv
     2404.06395, section 4); cosine_restarts: several cosines one after the other, each from 1 (arXiv 1608.03983,
     equation 5); inverse_sqrt: as 1 / sqrt(step) (arXiv 1706.03762, equation 3)."""
     total: int
     """Optimiser steps of the stage."""
     warmup_steps: int = 0
-    """Steps of the warm-up; step k of it has the factor (k + 1) / warmup_steps."""
+    """Steps of the warmup; step k of it has the factor (k + 1) / warmup_steps."""
     decay_steps: int = 0
     """Steps of the decay; used by wsd alone."""
     min_lr_ratio: float = 0.0
@@ -50,7 +50,7 @@ class Schedule:
     """Cosines of cosine_restarts, of equal length."""
 
     def factor(self, step: int) -> float:
-        """The factor of the learning rate in the optimiser step `step`, counted from 0."""
+        """The factor of the learning rate in the optimizer step `step`, counted from 0."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         if self.kind == "constant":

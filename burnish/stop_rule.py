@@ -1,4 +1,4 @@
-"""When a stage ends before its last step, as settings. Needs no torch; `stopping` keeps to it."""
+"""Settings of early stopping. Imports no torch; `early_stopping` applies them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """What ends a stage early. Example: ``StopRule(patience=3, min_delta=0.01)``."""
+    """Rule of early stopping. Example: ``StopRule(patience=3, min_delta=0.01)``."""
 
     patience: int | None = None
-    """So many evaluations one after the other without improvement end it, at least 1; None: nothing does."""
+    """Number of consecutive evaluations without improvement that end the stage, at least 1; None: evaluations do not
+    end it."""
     min_delta: float = 0.0
-    """A figure that is better than the one of the last improvement by more than this is an improvement, >= 0."""
+    """Minimum improvement over the last improvement, >= 0."""
     keep_best: bool = False
-    """The stage hands on the weights with the best figure; False: the last ones."""
+    """Whether the final model has the weights of the best evaluation; False: the last weights."""
     best_metric: str = "loss"
-    """The held-out figure that says what is better."""
+    """Held-out metric that is compared."""
     rises: bool = False
-    """Whether more of it is better."""
+    """Whether a higher value is better."""
     alerts: frozenset[str] = frozenset()
-    """Names of alerts that end it."""
+    """Names of alerts that end the stage."""

@@ -1,7 +1,7 @@
-"""The records that cross files: what a group is, how it looks packed, what scoring and a loss give back.
+"""Records that cross files: groups, packed microbatches, scores, outputs of losses.
 
-Stands at the very beginning of the flow: everything imports this, this imports only torch. A *group* is one prompt and
-its n responses; every method is a way of getting groups, a way of crediting their tokens, and a loss on the credit.
+Every module may import this one, which imports only torch. A *group* is one prompt and its n responses; every method is
+a way of getting groups, a way of crediting their tokens, and a loss on the credit.
 
 Axes in comments: P prompt tokens, R response tokens, N packed tokens, S scored tokens, H hidden, V vocabulary.
 """
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 Finish = Literal["end", "length"]
-"""How a response ended: by an end token, or because the limit of tokens was reached."""
+"""How a response ended: by an end token, or at the limit of tokens (truncated)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Response:
-    """One response, with the streams that are aligned with its tokens.
+    """One response with its token-aligned streams.
 
     A multi-turn trajectory is one response: tokens that the policy did not write (a user's turn, a tool's output) are
-    in ``tokens`` with ``trainable`` False. Tokens are never re-tokenised.
+    in ``tokens`` with ``trainable`` False. Tokens are never re-tokenized.
 
     Example: ``Response(tokens=tensor([5, 6, 2]), trainable=tensor([True, True, True]))``.
     """
@@ -33,30 +33,30 @@ class Response:
     tokens: Tensor
     """[R] int64 token ids, R >= 1."""
     trainable: Tensor
-    """[R] bool; True where the loss looks."""
+    """[R] bool; True for tokens that the loss scores."""
     weights: Tensor | None = None
-    """[R] float32 >= 0, how much each token's loss counts; None: 1 everywhere."""
+    """[R] float32 >= 0, weight of each token's loss; None: 1 everywhere."""
     sampler_logprobs: Tensor | None = None
-    """[R] float32 nats, as the sampler computed them; None: not sampled by us."""
+    """[R] float32 nats, as the sampler computed them; None: from a data set."""
     old_logprobs: Tensor | None = None
     """[R] float32 nats, as the trainer computed them before the first update of the batch; None: not computed."""
     advantages: Tensor | None = None
-    """[R] float32, unit of the reward; None: not credited."""
+    """[R] float32, unit of the reward; None: not credited yet."""
     reference_logprobs: Tensor | None = None
-    """[R] float32 nats under the reference; None: not annotated."""
+    """[R] float32 nats under the reference model; None: not computed."""
     teacher_logprobs: Tensor | None = None
-    """[R] float32 nats under the teacher; None: not annotated."""
+    """[R] float32 nats under the teacher; None: not computed."""
     values: Tensor | None = None
     """[R] float32, the critic's estimate before each token; None: no critic."""
     policy_version: Tensor | None = None
-    """[R] int64, the optimiser step whose weights wrote each token; None: not sampled by us."""
+    """[R] int64, the optimizer step whose weights sampled each token; None: from a data set."""
     reward: float | None = None
-    """The verdict: a score, where a group's responses are ranked best first; 1 or 0 for wanted or not wanted. None: not
-    judged, or the judge failed (a failure is never reward 0)."""
+    """Reward: from a grader; or the data's score, in a group that is ranked best first; or 1 and 0 for desirable and
+    undesirable. None: not graded, or grading failed (a failure is never reward 0)."""
     scores: tuple[float, ...] | None = None
-    """K scores, in the order of their names, which the stage knows; None: it is judged by one, or not."""
+    """K scores of the data, in the order of the stage's names of scores; None: it has one score, or none."""
     step_labels: Tensor | None = None
-    """[R] float32, how good the step is that ends at a token; NaN: none ends there. None: it is not judged by steps."""
+    """[R] float32, label of the step that ends at a token; NaN: no step ends there. None: no process rewards."""
     finish: Finish | None = None
     """How it ended; None: from a data set."""
 
@@ -76,7 +76,7 @@ class Group:
     """One prompt and its n >= 1 responses: the unit of all data, all sampling and all learning.
 
     The prompt is the longest common *token* prefix of the full renderings, and is computed once for all responses. It
-    has at least one token, since a model predicts from something: a plain document's first token is its prompt.
+    has at least one token, from which the model predicts: a plain document's first token is its prompt.
 
     Example: question "2+2=" answered twice: ``Group(prompt=tensor([9, 4, 9]), responses=(right, wrong))``.
     """
@@ -84,15 +84,15 @@ class Group:
     prompt: Tensor
     """[P] int64 token ids, P >= 1."""
     responses: tuple[Response, ...]
-    """Where they are compared, best first: a pair is (chosen, rejected)."""
+    """The responses; in comparisons best first: a pair is (chosen, rejected)."""
     prompt_weights: Tensor | None = None
     """[P] float32: how often each prompt token's loss counts (its *multiplicity*: n, if every response of an expanded
     group would train it once). The first entry is 0: nothing predicts the first token. None: no prompt token trains."""
     scored_only: bool = False
-    """True: scored without gradient before the step, in no denominator; what a loss takes from it is a constant of the
-    step (`Loss.with_measurements`; KTO's mismatched pairs)."""
+    """True: the group is scored without gradient before the step and is in no denominator; the loss takes constants
+    from it (`Loss.with_measurements`; KTO's mismatched pairs)."""
     metadata: Mapping[str, object] = field(default_factory=dict)
-    """Where the group comes from (file, line, source); never read by a loss."""
+    """Origin of the group (file, line, source); never read by a loss."""
 
     def __post_init__(self) -> None:
         assert self.prompt.dim() == 1 and len(self.prompt) >= 1, "a prompt is one row of at least one token"
@@ -119,7 +119,7 @@ class Group:
 
 
 class Denominator(StrEnum):
-    """What a loss component is divided by. Counted over a whole step before its first forward."""
+    """Divisor of a loss term, counted over a whole step before its first forward pass."""
 
     TOKENS = "tokens"
     """Trained tokens, each once; a trained prompt token of a shared prompt too, so only WEIGHT knows multiplicities."""
@@ -139,33 +139,34 @@ class Denominator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of packed rows that attends causally to itself, and wholly to an earlier run, its context.
+    """Consecutive packed tokens that attend causally to each other, and to all of an earlier run, their context.
 
     A group is laid out as its prompt and first response in one segment, and one further segment per further response
-    whose context is the prompt. Example, prompt of 3 and responses of 2 and 4 packed from row 0:
+    whose context is the prompt. Example, prompt of 3 and responses of 2 and 4 packed from position 0:
     ``Segment(start=0, length=5)``, ``Segment(start=5, length=4, context_start=0, context_length=3)``.
     """
 
     start: int
-    """First packed row."""
+    """First packed position."""
     length: int
-    """Number of rows."""
+    """Number of tokens."""
     context_start: int = 0
-    """First packed row of the context; meaningless if context_length is 0."""
+    """First packed position of the context; meaningless if context_length is 0."""
     context_length: int = 0
-    """Rows of the context, which also is the position of this segment's first token. 0: no context."""
+    """Tokens of the context, which also is the position of this segment's first token in its sequence. 0: no
+    context."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layout:
-    """Who sees whom in a packed row; travels through the model's forward as the argument ``layout``.
+    """Attention layout of packed tokens; passed through the model's forward as the argument ``layout``.
 
-    Row i sees row j iff they are of one group, j is in the prompt or in i's own branch, and position j <= position i
-    (and within the window of a sliding layer, which compares positions too).
+    Token i attends to token j iff they are of one group, j is in the prompt or in i's own branch, and position j <=
+    position i (and within the window of a sliding layer, which compares positions too).
     """
 
     segments: tuple[Segment, ...]
-    """In the order of their rows, without gaps: they cover all N rows."""
+    """In their packed order, without gaps: they cover all N tokens."""
     group: Tensor
     """[N] int64, index of the group (part) in the microbatch."""
     branch: Tensor
@@ -176,34 +177,35 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingNoise:
-    """What decides the noise on a microbatch's embeddings, see `model.noise`. As ``EmbeddingNoise(5.0, 0, 9)``."""
+    """Parameters of the noise on a microbatch's embeddings, see `model.noise`. Example: ``EmbeddingNoise(5.0, 0,
+    9)``."""
 
     alpha: float
-    """Its size, > 0."""
+    """Scale of the noise, > 0."""
     seed: int
-    """Of the training."""
+    """Seed of the training."""
     step: int
-    """Optimiser steps before this one."""
+    """Number of optimizer steps before this one."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Microbatch:
-    """Groups packed into one row without padding, ready for one forward. Made by `packing.pack`.
+    """Groups packed into one sequence without padding, ready for one forward pass. Made by `packing.pack`.
 
     The scored tokens are those that train, S of them, in the order of groups, prompts before responses. Targets map
-    to packed rows many-to-one: the last prompt row predicts the first token of every response.
+    to packed positions many-to-one: the last prompt token predicts the first token of every response.
     """
 
     tokens: Tensor
     """[N] int64."""
     layout: Layout
     predictor_positions: Tensor
-    """[S] int64, the packed row that predicts each scored token."""
+    """[S] int64, the packed position that predicts each scored token."""
     token_positions: Tensor
-    """[S] int64, the packed row of each scored token itself, each once: where a value head looks."""
+    """[S] int64, the packed position of each scored token itself, each once: where a value head is read."""
     gather_rounds: tuple[Tensor, ...]
-    """A partition of range(S) such that `predictor_positions` has no duplicate inside one round (the k-th use of a row
-    is in round k): what a deterministic backward of the gather needs."""
+    """A partition of range(S) such that `predictor_positions` has no duplicate inside one round (the k-th use of a
+    position is in round k), for a deterministic backward pass of the gather."""
     targets: Tensor
     """[S] int64 token ids."""
     sequence: Tensor
@@ -212,7 +214,7 @@ class Microbatch:
     weights: Tensor
     """[S] float32 >= 0."""
     response_positions: Tensor
-    """[S] int64, how many scored tokens of its response stand before each; -1: a token of the prompt."""
+    """[S] int64, index of each scored token among the scored tokens of its response; -1: a token of the prompt."""
     sampler_logprobs: Tensor | None = None
     """[S], as in Response; None: no response of the microbatch has it."""
     old_logprobs: Tensor | None = None
@@ -230,7 +232,7 @@ class Microbatch:
     sequence_group: Tensor
     """[num_sequences] int64, index of each response's group in the step (not in the microbatch: groups may split)."""
     sequence_index: Tensor
-    """[num_sequences] int64, index of each response in its whole group, also where the group was split."""
+    """[num_sequences] int64, index of each response in its whole group, even if the group was split."""
     sequence_siblings: Tensor
     """[num_sequences] int64, responses of each response's whole group, itself included."""
     sequence_reward: Tensor
@@ -240,12 +242,13 @@ class Microbatch:
     sequence_tokens: Tensor
     """[num_sequences] int64, scored tokens of each response."""
     group_table: Tensor
-    """[groups here, most siblings] int64: in row g, column k the sequence that is response k of the g-th group here (in
-    the order of the step); -1: the group has no such response, or not here."""
+    """[groups of the microbatch, largest group size] int64: in row g, column k the sequence that is response k of the
+    g-th group of the microbatch (in the order of the step); -1: the group has no such response, or not in this
+    microbatch."""
     groups_complete: bool
-    """Every group here is here with all its responses."""
+    """Whether every group of the microbatch has all its responses in it."""
     noise: EmbeddingNoise | None = None
-    """None: embeddings as they are."""
+    """Noise on the embeddings; None: none."""
 
     @property
     def num_sequences(self) -> int:
@@ -272,7 +275,7 @@ def _move(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 class Score(StrEnum):
-    """A number that scoring can give for every scored token. A loss declares those that it needs.
+    """A number that scoring can compute for every scored token. A loss declares the scores that it needs.
 
     With logits z (after the head's scale and soft-cap, divided by the temperature) and p = softmax(z):
     """
@@ -286,13 +289,14 @@ class Score(StrEnum):
     MEAN_LOGPROB = "mean_logprob"
     """The mean of log p over the vocabulary, what label smoothing adds."""
     LOG_COLLISION = "log_collision"
-    """log sum p^2, nats: how probable two samples are to be equal; what WPO measures a token's probability against."""
+    """log sum p^2, nats: the log-probability that two samples are equal, to which WPO compares a token's
+    probability."""
     VALUE = "value"
-    """What the value head of a reward model gives at the token itself, which it has seen; any unit. No softmax."""
+    """Output of a reward model's value head at the token itself; any unit, no softmax."""
 
 
 class Scope(StrEnum):
-    """How much of a step a loss must see at once: what its value for one response depends on."""
+    """Part of a step that a loss must see at once, because its value for one response depends on it."""
 
     SEQUENCE = "sequence"
     """The response alone."""
@@ -304,9 +308,9 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TokenScores:
-    """What scoring gives for the S scored tokens of a microbatch; float32 (float64 for float64 models).
+    """Scores of the S scored tokens of a microbatch; float32 (float64 for float64 models).
 
-    A score that was not asked for is None. Every field has the name of its `Score`.
+    A score that was not computed is None. Every field has the name of its `Score`.
     """
 
     logprob: Tensor | None = None
@@ -323,7 +327,7 @@ class TokenScores:
     """[S]; [S, K] of a head with K > 1 outputs."""
 
     def of(self, kind: Score) -> Tensor:
-        """[S] (a value may be [S, K]), a score that was asked for."""
+        """[S] (a value may be [S, K]), a score that was computed."""
         value: Tensor | None = getattr(self, kind.value)
         assert value is not None, f"a loss reads only scores that it declares in needs: not {kind.value}"
         return value
@@ -331,7 +335,7 @@ class TokenScores:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LossTerm:
-    """One term of a loss: a sum over the microbatch, and what the step divides it by."""
+    """One term of a loss: a sum over the microbatch with its denominator."""
 
     total: Tensor
     """Scalar with gradient: the sum over this microbatch, not a mean."""
@@ -340,7 +344,7 @@ class LossTerm:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LossOutput:
-    """What a loss gives for a microbatch: terms to be minimised, and sums to be watched.
+    """Output of a loss for a microbatch: terms to minimize, and metrics.
 
     The step's loss is the sum over terms of (sum over microbatches and ranks) / (denominator over the whole step).
     Example: ``LossOutput(terms={"cross_entropy": LossTerm(total, Denominator.WEIGHT)})``.
@@ -352,4 +356,4 @@ class LossOutput:
 
 
 Denominators = Mapping[Denominator, float]
-"""The counts of a step, over all its microbatches and ranks; groups that are only measured count in none."""
+"""The counts of a step, over all its microbatches and ranks, without groups that are only scored."""

@@ -50,7 +50,7 @@ CASES = {
 ADAPTERS = {name: case for name, case in CASES.items() if case.adapter is LORA}
 
 
-def train(folder: Path, case: Case, **settings: object) -> burnish.Finished:
+def train(folder: Path, case: Case, **settings: object) -> burnish.RunResult:
     """A run in `folder`/run on a base model without chat tokens in `folder`/base."""
     config = make_model(0, hidden_size=HIDDEN, layers=1).config
     config.tie_word_embeddings, config.vocab_size = case.tied, config.vocab_size + case.spare

@@ -66,7 +66,7 @@ def test_the_rows_of_every_stage_are_checked(world, tmp_path, capsys, monkeypatc
     assert list(verdicts) == [(s, c) for s in ("sft", "sft-2", "sft-3") for c in rows] + [("sft", "packed = plain")]
     assert [key for key, line in verdicts.items() if line["passed"] is False] == [("sft-3", "ends of turns")]
     assert "<|im_end|>" in verdicts["sft-2", "ends of turns"]["measured"]
-    assert "stage sft, with its model (those of later stages are not there yet):" in out
+    assert "stage sft, with its model (those of later stages do not exist yet):" in out
 
 
 def test_a_failed_check_is_status_1_and_says_what_to_do(world, tmp_path, capsys, monkeypatch):

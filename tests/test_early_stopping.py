@@ -77,9 +77,9 @@ def test_what_rises_is_better_higher():
     assert again.reason() == stopping.reason()
 
 
-def test_an_evaluation_without_the_figure_is_no_evaluation():
+def test_an_evaluation_without_the_metric_is_refused():
     rule = StopRule(keep_best=True, best_metric="accuracy", rises=True)
-    with pytest.raises(RunError, match="found reward/length, and no accuracy"):
+    with pytest.raises(RunError, match="has reward/length, and no accuracy"):
         EarlyStopping(rule).evaluated(3, {"reward/length": 0.5}, [])
     EarlyStopping(StopRule(best_metric="accuracy")).evaluated(3, {"reward/length": 0.5}, [])
     kept = EarlyStopping(rule)

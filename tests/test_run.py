@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(world: Path, output: Path, **settings: object) -> burnish.Finished:
+def train(world: Path, output: Path, **settings: object) -> burnish.RunResult:
     defaults = {
         "eval_data": str(world / "test.jsonl"),
         "max_steps": STEPS,
@@ -47,7 +47,7 @@ def train(world: Path, output: Path, **settings: object) -> burnish.Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> burnish.Finished:
+def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> burnish.RunResult:
     return train(world, tmp_path_factory.mktemp("runs") / "full")
 
 
@@ -249,7 +249,7 @@ def test_a_run_that_begins_before_its_rows_are_ready_learns_the_same(world, tmp_
     assert late.summary["steps"] == -(-200 // 16)
     weights = [(run.folder / "model" / "model.safetensors").read_bytes() for run in (early, late)]
     assert weights[0] == weights[1]
-    assert "tokens beside the training" in (early.folder / "log.txt").read_text()
+    assert "tokenized in the background" in (early.folder / "log.txt").read_text()
 
 
 def test_a_finished_run_needs_its_data_no_more(world, tmp_path):
@@ -271,7 +271,7 @@ def test_a_finished_run_with_other_data_is_not_finished(world, tmp_path, kind):
     train(world, tmp_path / "run", **settings)
     assert train(world, tmp_path / "run", **settings).unread == ""
     data.write_text("\n".join(data.read_text().splitlines()[1:]))
-    with pytest.raises(RunError, match=r"is finished, and the (held-out )?data of its stage sft are others now"):
+    with pytest.raises(RunError, match=r"is finished, and the (held-out )?data of its stage sft have changed"):
         train(world, tmp_path / "run", **settings)
 
 

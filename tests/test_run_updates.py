@@ -25,7 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(world: Path, output: Path, **settings: object) -> burnish.Finished:
+def train(world: Path, output: Path, **settings: object) -> burnish.RunResult:
     files = {name: str(world / file) for name, file in {"model": "model", "data": "train.jsonl"}.items()}
     defaults = {"eval_data": str(world / "test.jsonl"), "max_steps": 8, "sequences_per_step": 6, "learning_rate": 1e-2}
     return burnish.sft(**{**files, "output": str(output), **defaults, **settings})

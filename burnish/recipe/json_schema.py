@@ -1,6 +1,6 @@
-"""The JSON schema of recipes, by which editors complete keys, show what they mean and mark mistakes while one types.
+"""JSON schema of recipes, with which editors complete keys, show their help and mark mistakes.
 
-Beside `recipe`, whose docstrings are what an editor shows.
+The help is the docstrings of the settings' fields.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema as plain data (JSON Schema 2020-12). It says types and keys; rules between keys are checked later."""
+    """The schema as plain data (JSON Schema 2020-12). It has keys and types; rules between keys are checked later."""
     schema = {"$schema": DRAFT, **Recipe.model_json_schema()}
     schema["title"] = "A recipe of Burnish"
     return schema

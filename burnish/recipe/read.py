@@ -16,12 +16,12 @@ from burnish.recipe.recipe import METHODS, NOT_IDENTITY, Recipe
 from burnish.settings.aliases import OTHER_TOOLS, RENAMED
 
 KINDS_ALONE = ("optimizer", "schedule")
-"""Groups of a stage for which their kind can be written alone."""
+"""Groups of a stage whose value may be their kind alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRecipe:
-    """Where the values of a recipe come from."""
+    """A recipe with the origin of its values."""
 
     recipe: Recipe
     given: Mapping[str, str]
@@ -31,8 +31,8 @@ class ResolvedRecipe:
         """The resolved recipe as YAML.
 
         Args:
-            derived: dotted keys whose null default was worked out from model and data → their values.
-            chosen: dotted keys whose null default goes by another key of the recipe → their values; None: there are
+            derived: dotted key → value, for null defaults that follow from model and data.
+            chosen: dotted key → value, for null defaults that follow from another key of the recipe; None: there are
                 none.
         """
         data = self.recipe.model_dump(mode="json")
@@ -52,10 +52,10 @@ class ResolvedRecipe:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> ResolvedRecipe:
-    """Reads a recipe file and puts overrides over it.
+    """Reads a recipe file and applies overrides.
 
     Raises:
-        RecipeError: see `parse`; nothing is loaded before the whole recipe is right.
+        RecipeError: see `parse`; nothing is loaded before the whole recipe is valid.
     """
     data = load_yaml(path)
     _spell_out_kinds(data)
@@ -66,7 +66,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = 
 def stage_recipe(
     method: str, settings: Mapping[str, Any], overrides: Sequence[str] = (), output: str = ""
 ) -> ResolvedRecipe:
-    """A recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them.
+    """Makes a recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them.
 
     None is a value: ``{"optimizer.max_grad_norm": None}`` turns clipping off.
     """
@@ -81,7 +81,7 @@ def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[s
     for key, value in parse_overrides(overrides).items():
         full = _target(data, key, value)
         put(data, full, value)
-        origins = {known: origin for known, origin in origins.items() if not known.startswith(f"{full}.")}
+        origins = {old: origin for old, origin in origins.items() if not old.startswith(f"{full}.")}
         origins |= {f"{full}.{leaf}" if leaf else full: "command line" for leaf, _ in flatten(value)}
     if data.get("output") is None:
         data["output"] = output
@@ -90,25 +90,25 @@ def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[s
 
 
 def _spell_out_kinds(data: Mapping[str, Any]) -> None:
-    """Writes ``optimizer: muon`` as ``optimizer: {kind: muon}``, so that further keys of the group go beside it."""
+    """Expands ``optimizer: muon`` to ``optimizer: {kind: muon}``, so that overrides can add keys to the group."""
     stages = data.get("stages")
-    written = [stage for stage in stages if isinstance(stage, Mapping)] if _is_list(stages) else []
-    for settings in (settings for stage in written for settings in stage.values() if isinstance(settings, dict)):
+    mappings = [stage for stage in stages if isinstance(stage, Mapping)] if _is_list(stages) else []
+    for settings in (settings for stage in mappings for settings in stage.values() if isinstance(settings, dict)):
         alone = [group for group in KINDS_ALONE if isinstance(settings.get(group), str)]
         settings |= {group: {"kind": settings[group]} for group in alone}
 
 
 def _target(data: Mapping[str, Any], key: str, value: object) -> str:
-    """The dotted key in the recipe that a value goes to: ``optimizer=muon`` is the kind of it."""
+    """Dotted key of the recipe that an override sets: ``optimizer=muon`` sets its kind."""
     full = _full_key(data, key)
     return f"{full}.kind" if isinstance(value, str) and _without_stage(full) in KINDS_ALONE else full
 
 
 def _full_key(data: Mapping[str, Any], key: str) -> str:
-    """The dotted key in the recipe of a key as users write it.
+    """Dotted key of the recipe for a key as users write it.
 
-    ``adapter.rank`` is the recipe's; ``learning_rate`` is the only stage's; of several, ``sft-2.learning_rate`` names
-    the stage.
+    ``adapter.rank`` belongs to the recipe; ``learning_rate`` to the only stage; with several stages
+    ``sft-2.learning_rate`` names one.
     """
     head, _, rest = key.partition(".")
     if head in Recipe.model_fields:
@@ -119,22 +119,22 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
     if head in names and rest:
         number = names.index(head)
         return f"stages.{number}.{methods[number]}.{rest}"
-    theirs = [name for name, method in zip(names, methods, strict=True) if head in _fields(method)]
-    if len(methods) == 1 and theirs:
+    owners = [name for name, method in zip(names, methods, strict=True) if head in _fields(method)]
+    if len(methods) == 1 and owners:
         return f"stages.0.{methods[0]}.{key}"
-    if theirs:
+    if owners:
         raise RecipeError(
             given=key,
-            rule="with several stages, a key of a stage says which one it means",
-            remedy=f"write {', '.join(f'{name}.{key}' for name in theirs)}",
+            rule="in a recipe with several stages, a key of a stage names its stage",
+            remedy=f"write {', '.join(f'{name}.{key}' for name in owners)}",
         )
-    of_stages = dict.fromkeys(known for method in methods if method in METHODS for known in keys(METHODS[method]))
-    known = [*names[1:], *(known for known in (*keys(Recipe), *of_stages) if "*" not in known)]
-    raise unknown_name(key, head, known, [name for name in known if "." not in name], OTHER_TOOLS, RENAMED)
+    of_stages = dict.fromkeys(name for method in methods if method in METHODS for name in keys(METHODS[method]))
+    valid = [*names[1:], *(name for name in (*keys(Recipe), *of_stages) if "*" not in name)]
+    raise unknown_name(key, head, valid, [name for name in valid if "." not in name], OTHER_TOOLS, RENAMED)
 
 
 def _without_stage(key: str) -> str:
-    """A dotted key without the stage that it is in: ``stages.0.sft.epochs`` is ``epochs``."""
+    """A dotted key without its stage: ``stages.0.sft.epochs`` becomes ``epochs``."""
     return re.sub(r"^stages\.\d+\.\w+\.", "", key)
 
 
@@ -147,12 +147,12 @@ def _fields(method: str) -> Collection[str]:
 
 
 def stage_names(recipe: Recipe) -> list[str]:
-    """What the stages are called in figures, folders and overrides."""
+    """Names of the stages in metrics, folders and overrides."""
     return numbered([stage.method for stage in recipe.stages])
 
 
 def numbered(methods: Sequence[str]) -> list[str]:
-    """Names of stages: their methods, from the second of a kind on with a number.
+    """Names of stages: their methods, numbered from the second stage of a method on.
 
     Example: two stages of SFT are ``["sft", "sft-2"]``.
     """

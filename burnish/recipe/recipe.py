@@ -1,7 +1,6 @@
-"""What a user may write: a recipe is a model, an adapter and stages.
+"""Settings of a recipe: a model, an adapter and stages.
 
-Stands over the stages' settings, under their assembly. Combinations that cannot work are refused here, with the
-reason, before anything is loaded.
+Combinations that cannot work are refused here, with the reason, before anything is loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ METHODS: Mapping[str, type[StageSettings]] = {
     "reward": RewardModelSettings,
     "rl": RlSettings,
 }
-"""The methods that a stage can name, and what each takes."""
+"""Method of a stage → class of its settings."""
 
 
 class Stage(Settings):
@@ -38,19 +37,19 @@ class Stage(Settings):
     sft: SftSettings | None = None
     """Supervised fine-tuning."""
     prefer: PreferSettings | None = None
-    """Learning from preferences."""
+    """Preference learning: DPO and other losses on pairs, rankings or labelled responses."""
     reward: RewardModelSettings | None = None
-    """A reward model."""
+    """Reward model training."""
     rl: RlSettings | None = None
-    """Learning by trying: responses that the policy writes, and rewards that judge them."""
+    """Reinforcement learning: the policy generates responses, and rewards grade them."""
 
     @model_validator(mode="after")
     def _one_method(self) -> Stage:
         given = [name for name in METHODS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"a stage is one method, of {', '.join(METHODS)}; here are {' and '.join(given) or 'none'}: "
-                "each method is a stage of its own"
+                f"a stage has one method, of {', '.join(METHODS)}; here are {' and '.join(given) or 'none'}: "
+                "write each method as a stage of its own"
             )
         return self
 
@@ -60,44 +59,45 @@ class Stage(Settings):
 
     @property
     def method(self) -> str:
-        """Its only key."""
+        """Name of the method."""
         return next(name for name in METHODS if getattr(self, name) is not None)
 
     @property
     def settings(self) -> StageSettings:
-        """What it holds."""
-        held: StageSettings = getattr(self, self.method)
-        return held
+        """Settings of the method."""
+        settings: StageSettings = getattr(self, self.method)
+        return settings
 
 
 class Recipe(Settings):
     """A whole recipe."""
 
     model: str
-    """A hub name, a folder (a model, an adapter, a run), or builtin:tiny."""
+    """Model: a name on the hub, a folder (of a model, an adapter or a run), or builtin:tiny."""
     adapter: Adapter = Adapter()
-    """Which weights learn: all, or an adapter's."""
+    """Trained weights: all of them, or an adapter."""
     dtype: DtypeName = "auto"
-    """Type of the weights; auto: the checkpoint's own. Narrow weights learn through float32 masters."""
+    """Data type of the weights; auto: that of the checkpoint. 16-bit weights are trained with float32 master
+    weights."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the order of the data and of all initialisation."""
+    """Seed of the order of the data, of initialization and of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA if there is one."""
+    """Device: auto (CUDA if available), cpu or cuda."""
     output: str | None = None
-    """The run folder; null: runs/ and the recipe's name."""
+    """Run folder; null: runs/ and the recipe's name."""
     trackers: Annotated[tuple[TrackerName, ...], Field(strict=False)] = ()
-    """Where figures also go: tensorboard, wandb, trackio; each needs the extra of its name. []: nowhere."""
+    """Experiment trackers: tensorboard, wandb, trackio; each needs the extra of its name. []: none."""
     project: str = "burnish"
-    """What trackers file the run under."""
+    """Project name for trackers."""
     run_name: str | None = None
-    """What trackers call the run; null: as its folder."""
+    """Run name for trackers; null: the name of the run folder."""
     deterministic: bool = True
-    """Only algorithms that give the same bits every time; what exact resume needs."""
+    """Uses deterministic algorithms only, which exact resume needs."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
-    """The stages, in order; each begins with the model that the one before it made."""
+    """The stages, in order; each starts from the model of the stage before it."""
 
     @model_validator(mode="after")
-    def _quantised_weights_are_narrow(self) -> Recipe:
+    def _quantized_weights_compute_in_narrow_types(self) -> Recipe:
         if self.adapter.kind == "qlora" and self.dtype == "float64":
             raise ValueError("adapter.kind: qlora computes in float32 or bfloat16, not in dtype: float64")
         return self
@@ -107,18 +107,18 @@ class Recipe(Settings):
         methods = [stage.method for stage in self.stages]
         if "reward" in methods and set(methods[methods.index("reward") :]) != {"reward"}:
             raise ValueError(
-                "a stage begins with the model that the one before it made, and a reward model writes no answers: "
+                "a stage starts from the model of the stage before it, and a reward model generates no responses: "
                 "train it in a recipe of its own, or as the last stage"
             )
         if "reward" in methods and self.adapter.kind == "qlora":
-            raise ValueError("a value head beside quantised weights is not there yet; set adapter.kind: lora or full")
+            raise ValueError("a value head on quantized weights is not implemented; set adapter.kind: lora or full")
         return self
 
     @model_validator(mode="after")
-    def _trying_has_no_dropout(self) -> Recipe:
+    def _rl_has_no_dropout(self) -> Recipe:
         if self.adapter.dropout and any(stage.rl is not None for stage in self.stages):
             raise ValueError(
-                "adapter.dropout: responses are written without it, so training with it would compare two policies; "
+                "adapter.dropout: responses are sampled without it, so training with it would compare two policies; "
                 "remove it from a recipe with a stage rl"
             )
         return self
@@ -130,7 +130,7 @@ class Recipe(Settings):
             if exact and stage.rl is not None and stage.rl.corrects_rounding_alone:
                 raise ValueError(
                     f"policy_gradient.importance_correction has no effect with dtype: {self.dtype}: responses are "
-                    "written with the trainer's own weights, and their log-probabilities differ by rounding alone; "
+                    "sampled with the trainer's own weights, and their log-probabilities differ by rounding alone; "
                     "remove it"
                 )
         return self
@@ -150,4 +150,4 @@ NOT_IDENTITY = frozenset(
         "reward_workers",
     }
 )
-"""Keys of a recipe, or of a stage of it, that may differ when a run is resumed: they cannot change its weights."""
+"""Keys of a recipe or a stage that may differ when a run is resumed: they do not change the weights."""

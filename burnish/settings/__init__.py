@@ -1,1 +1,1 @@
-"""What a user may write, in parts that stages and verbs share. Needs no torch: a mistake is told at once."""
+"""Groups of settings that stages and verbs share. Imports no torch, so that a mistake is reported at once."""

@@ -1,4 +1,4 @@
-"""What a user may say of the weights that learn. Under `recipe`, which has one such answer."""
+"""Settings of the trained weights: full fine-tuning, LoRA and other adapters, quantization. A recipe has one."""
 
 from __future__ import annotations
 
@@ -22,63 +22,66 @@ _LORA_ALONE = ("loraplus_ratio",)
 
 
 class Adapter(Settings):
-    """Which weights learn (docs/adapters.md)."""
+    """Trained weights: all of them, or an adapter (docs/adapters.md)."""
 
     kind: Literal["full", "qlora", AdapterKind] = "full"
-    """full: all weights. lora: small matrices beside frozen weights (arXiv 2106.09685). qlora: the same beside 4-bit
+    """full: all weights are trained. lora: low-rank matrices on frozen weights (arXiv 2106.09685). qlora: LoRA on 4-bit
     or 8-bit weights (arXiv 2305.14314; needs the extra `quant`). The others are methods of peft."""
     rank: Positive = 16
-    """LoRA's inner width."""
+    """Rank of LoRA's matrices."""
     alpha: Above = 32.0
-    """LoRA's scale is alpha / rank."""
+    """LoRA's output is scaled by alpha / rank."""
     rslora: bool = False
-    """The scale is alpha / √rank (arXiv 2312.03732): with it, a larger rank learns as fast."""
+    """Scales LoRA's output by alpha / √rank instead (arXiv 2312.03732), so that larger ranks learn as fast."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """On the adapter's input. Above 0, a step depends on how it is split into microbatches."""
+    """Dropout probability on the adapter's input; above 0, a step depends on its split into microbatches."""
     targets: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = "all-linear"
-    """Adapted layers: all-linear (without the head), attention, mlp; a pattern (a regular expression that is found in
-    their full names); or a list of the last parts of their names."""
+    """Adapted layers: all-linear (without the head), attention, mlp; a regular expression that is searched in their
+    full names; or a list of the last parts of their names."""
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)] | None = None
-    """Numbers of the adapted decoder layers, from 0; null: all."""
+    """Indices of the adapted decoder layers, from 0; null: all layers."""
     modules_to_save: Names = ()
-    """Modules that train whole beside the adapter, by the last parts of their names: [embed_tokens], [norm]."""
+    """Modules that are fully trained and saved with the adapter, by the last parts of their names: [embed_tokens],
+    [norm]."""
     target_experts: bool = False
-    """Adapts also the tensors in which a layer's experts are stored (Mixtral, Qwen MoE, gpt-oss)."""
+    """Also adapts the tensors that store a layer's experts (Mixtral, Qwen MoE, gpt-oss)."""
     dora: bool = False
-    """Trains the length of each row of the weights apart from its direction (arXiv 2402.09353)."""
+    """Weight-decomposed LoRA: trains the norm of each row of the weights separately from its direction (arXiv
+    2402.09353)."""
     init: Init = "zero"
-    """How LoRA's matrices begin: zero and gaussian differ in A alone; pissa (arXiv 2404.02948) and olora (2406.01775)
-    begin with a part of the weights."""
+    """Initialization of LoRA's matrices: zero and gaussian differ in A alone; pissa (arXiv 2404.02948) and olora
+    (2406.01775) start from a factorization of the weights."""
     rank_pattern: dict[str, Positive] = Field(default_factory=dict)
-    """Other ranks by name or pattern: {down_proj: 32}."""
+    """Ranks that differ from `rank`, by layer name or pattern: {down_proj: 32}."""
     alpha_pattern: dict[str, Above] = Field(default_factory=dict)
-    """Other alphas by name or pattern."""
+    """Alphas that differ from `alpha`, by layer name or pattern: {down_proj: 64}."""
     loraplus_ratio: Above = 1.0
-    """LoRA's B learns so many times as fast as A (LoRA+, arXiv 2402.12354, which finds about 16 good)."""
+    """Learning rate of LoRA's B divided by that of A (LoRA+, arXiv 2402.12354, which recommends about 16)."""
     block_size: Positive = 8
-    """Of the rotations of oft and road."""
+    """Block size of the rotations of oft and road."""
     bits: Literal[4, 8] = 4
-    """Of qlora's base."""
+    """Bits per weight of qlora's base model."""
     quant_type: Literal["nf4", "fp4"] = "nf4"
-    """The values of 4-bit weights."""
+    """Data type of 4-bit weights: nf4 or fp4."""
     double_quantization: bool = True
-    """The scales of 4-bit weights are quantised too: 4.13 instead of 4.5 bits a weight."""
+    """Also quantizes the scales of 4-bit weights: 4.13 instead of 4.5 bits per weight."""
     int8_threshold: Annotated[float, Field(ge=0)] = 0.0
-    """Of 8-bit weights: inputs above it keep 16 bits (arXiv 2208.07339; 6 there, for models above 6 B); 0: none do.
-    Above 0, a step depends on how it is split into microbatches."""
+    """With 8-bit weights, inputs above this threshold are computed in 16 bits (arXiv 2208.07339: 6, for models above
+    6 B parameters); 0: none are. Above 0, a step depends on its split into microbatches."""
     freeze: Names = ()
-    """Of kind: full, weights that do not train: patterns that are found in their names, such as [embed_tokens,
-    'layers\\.[0-3]\\.']; a pattern after ! trains after all, and later ones count more."""
+    """With kind: full, regular expressions that are searched in the names of weights, such as [embed_tokens,
+    'layers\\.[0-3]\\.']: weights that match are not trained. A pattern after ! makes them trainable again; the last
+    match decides."""
 
     @property
     def method(self) -> AdapterKind:
-        """The kind without what is said of its base."""
+        """The adapter's kind without the quantization of its base: lora for qlora."""
         assert self.kind != "full", "all weights learn: there is no adapter"
         return "lora" if self.kind == "qlora" else self.kind
 
     @property
     def settings(self) -> AdapterSettings | None:
-        """The adapter; None: all weights learn."""
+        """The adapter's settings; None: all weights are trained."""
         if self.kind == "full":
             return None
         shared = {name: value for name, value in self if name in AdapterSettings.__slots__ and name != "kind"}
@@ -86,7 +89,7 @@ class Adapter(Settings):
 
     @property
     def quantisation(self) -> Quantization | None:
-        """How the base is stored; None: as plain numbers."""
+        """Quantization of the base model; None: it is not quantized."""
         if self.kind != "qlora":
             return None
         return Quantization(self.bits, self.quant_type, self.double_quantization, self.int8_threshold)
@@ -122,19 +125,19 @@ class Adapter(Settings):
         return self
 
     def _impossible(self) -> Iterator[tuple[bool, str]]:
-        begins = self.init in ("pissa", "olora")
+        factorizes = self.init in ("pissa", "olora")
         yield (
-            begins and self.kind == "qlora",
-            f"adapter.init: {self.init} takes a part out of the weights before they are quantised, and here the base "
-            "is quantised as it is; remove adapter.init, or set adapter.kind: lora",
+            factorizes and self.kind == "qlora",
+            f"adapter.init: {self.init} takes a part out of the weights before they are quantized, and here the base "
+            "is quantized as it is; remove adapter.init, or set adapter.kind: lora",
         )
         yield (
-            begins and self.dora,
+            factorizes and self.dora,
             f"adapter.dora scales the weights that adapter.init: {self.init} takes apart; choose one of the two",
         )
         yield (
-            begins and self.target_experts,
-            f"adapter.init: {self.init} begins with a part of one matrix, and experts are many in one",
+            factorizes and self.target_experts,
+            f"adapter.init: {self.init} factorizes one matrix, and a layer's experts are many matrices in one tensor",
         )
         yield (
             self.dora and self.target_experts,
@@ -142,11 +145,12 @@ class Adapter(Settings):
         )
         yield (
             self.target_experts and self.dropout > 0,
-            "experts' weights and adapters are added before they meet an input, so adapter.dropout must be 0",
+            "the adapters of experts are added to the weights before the input is multiplied, so adapter.dropout must "
+            "be 0",
         )
         yield (
             self.target_experts and self.kind == "qlora",
-            "bitsandbytes quantises linear layers, and no experts that are stored in one tensor; set adapter.kind: "
+            "bitsandbytes quantizes linear layers, and no experts that are stored in one tensor; set adapter.kind: "
             "lora",
         )
         yield (
@@ -162,10 +166,10 @@ class Adapter(Settings):
         yield self.bits == 4 and self.int8_threshold > 0, "adapter.int8_threshold has no effect with adapter.bits: 4"
         for name, patterns in (
             ("targets", [self.targets]),
-            ("freeze", [each.removeprefix(EXCEPT) for each in self.freeze]),
+            ("freeze", [pattern.removeprefix(EXCEPT) for pattern in self.freeze]),
         ):
             for pattern in patterns:
-                yield not _is_expression(pattern), f"adapter.{name}: {pattern} is no regular expression"
+                yield not _is_expression(pattern), f"adapter.{name}: {pattern} is not a regular expression"
 
 
 def _is_expression(pattern: object) -> bool:

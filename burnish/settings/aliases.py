@@ -1,4 +1,4 @@
-"""Keys that users of other tools look for, and ours."""
+"""Renamed keys and the keys of other tools, each with ours: the table behind "did you mean"."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ RENAMED = {
     "entropy_most": "policy_gradient.entropy_coef_max",
     "mask_cut": "policy_gradient.mask_truncated",
 }
-"""Keys of version 0.1.0 that are called otherwise now. Those that only moved into a group are found there by name."""
+"""Key of version 0.1.0 → the present key. Keys that only moved into a group are found by their name."""
 
 OTHER_TOOLS = {
     "lr": "learning_rate",
@@ -119,7 +119,7 @@ OTHER_TOOLS = {
     "early_stopping_steps": "early_stopping.patience",
     "load_best_model_at_end": "checkpoints.keep_best",
     "metric_for_best_model": "checkpoints.best_metric in a stage rl; elsewhere it is the held-out loss",
-    "auto_find_batch_size": "not there: tokens_per_microbatch says what fits, dry_run tries it first",
+    "auto_find_batch_size": "not available: tokens_per_microbatch bounds the memory, and dry_run tests it first",
     "label_smoothing_factor": "loss_options.label_smoothing",
     "optim": "optimizer.kind",
     "save_steps": "checkpoint_every",
@@ -127,8 +127,8 @@ OTHER_TOOLS = {
     "eval_steps": "eval_every",
     "logging_steps": "log_every",
     "eval_dataset": "eval_data",
-    "val_set_size": "eval_data: held-out rows are named, not split off",
-    "val_size": "eval_data: held-out rows are named, not split off",
+    "val_set_size": "eval_data: held-out rows are given, not split off",
+    "val_size": "eval_data: held-out rows are given, not split off",
     "predict_with_generate": "evaluation.generations (how many held-out prompts are answered)",
     "eval_table_size": "evaluation.generations",
     "generation_max_length": "evaluation.max_new_tokens",
@@ -147,14 +147,14 @@ OTHER_TOOLS = {
     "additional_special_tokens": "add_tokens",
     "extra_special_tokens": "add_tokens",
     "resize_vocab": "not needed: embedding and head grow if add_tokens needs it",
-    "resize_token_embeddings_to_32x": "not there: embedding and head grow exactly as far as add_tokens needs it",
-    "trainable_token_indices": "not needed: what add_tokens adds is trained under LoRA too",
+    "resize_token_embeddings_to_32x": "not available: embedding and head grow exactly as far as add_tokens needs it",
+    "trainable_token_indices": "not needed: the rows of added tokens are trained under LoRA too",
     "assistant_only_loss": "train_on: assistant (the default)",
     "completion_only_loss": "train_on: assistant (the default); train_on: everything learns prompts too",
     "train_on_inputs": "train_on: everything",
     "mask_history": "train_on: last",
     "roles_to_train": "train_on",
-    "dataset_num_proc": "not needed: rows are prepared by as many processes as is worth it",
+    "dataset_num_proc": "not needed: the number of processes that tokenize follows from the number of rows",
     "lora_r": "adapter.rank",
     "lora_rank": "adapter.rank",
     "lora_alpha": "adapter.alpha",
@@ -192,11 +192,11 @@ OTHER_TOOLS = {
     "kto_undesirable_weight": "loss_options.undesirable_weight",
     "kto_rejected_weight": "loss_options.undesirable_weight",
     "center_rewards_coefficient": "center_coef",
-    "margin_loss": "loss_options.margin: 1, in a stage reward: rewards are as far apart as the data's scores",
-    "num_labels": "scores (the columns that are learned; without them, a reward model gives one number for an answer)",
-    "step_separator": "not there: steps are text, and stand in lines of their own",
-    "train_on_last_step_only": "not there: leave the other steps out of the rows",
-    "reward_token": "not there: an answer is judged at its last token",
+    "margin_loss": "loss_options.margin: 1, in a stage reward: rewards differ by as much as the data's scores",
+    "num_labels": "scores (the columns that are learned; without them, a reward model gives one number per response)",
+    "step_separator": "not available: steps are text, each on a line of its own",
+    "train_on_last_step_only": "not available: leave the other steps out of the rows",
+    "reward_token": "not available: the value is read at the last token of a response",
     "max_prompt_length": "max_length with overlong: drop_turns or drop: a prompt is never cut at its beginning",
     "max_completion_length": "max_new_tokens in a stage rl, max_length elsewhere",
     "truncation_mode": "overlong",
@@ -259,7 +259,7 @@ OTHER_TOOLS = {
     "tis_imp_ratio_cap": "policy_gradient.importance_correction_max, with policy_gradient.importance_correction: tis",
     "use_adaptive_entropy": "policy_gradient.entropy_target",
     "target_entropy": "policy_gradient.entropy_target",
-    "entropy_coef_delta": "policy_gradient.entropy_coef_lr (weight for each nat that is missing)",
+    "entropy_coef_delta": "policy_gradient.entropy_coef_lr (change of the weight per nat below the target)",
     "entropy_coef_max": "policy_gradient.entropy_coef_max",
     "replay_buffer_size": "replay.groups",
     "replay_ratio": "replay.fraction",
@@ -268,7 +268,7 @@ OTHER_TOOLS = {
     "num_completions_to_print": "log_samples_every (samples.jsonl)",
     "log_completions": "log_samples_every (samples.jsonl)",
     "mask_truncated_completions": "policy_gradient.mask_truncated",
-    "use_vllm": "not there: responses are written in the trainer's own process",
+    "use_vllm": "not available: responses are sampled in the trainer's process",
     "padding_value": "not needed: nothing is padded",
     "lora_modules_to_save": "adapter.modules_to_save",
     "additional_target": "adapter.modules_to_save",
@@ -297,9 +297,9 @@ OTHER_TOOLS = {
     "use_bnb_nested_quant": "adapter.double_quantization",
     "bnb_4bit_compute_dtype": "dtype, at the top of the recipe",
     "llm_int8_threshold": "adapter.int8_threshold",
-    "freeze_trainable_layers": "adapter.freeze, patterns of what does not train; a pattern after ! trains",
-    "freeze_trainable_modules": "adapter.freeze, patterns of what does not train; a pattern after ! trains",
-    "unfrozen_parameters": "adapter.freeze, such as ['.', '!layers.3.']: a pattern after ! trains",
+    "freeze_trainable_layers": "adapter.freeze, patterns of frozen weights; a pattern after ! unfreezes",
+    "freeze_trainable_modules": "adapter.freeze, patterns of frozen weights; a pattern after ! unfreezes",
+    "unfrozen_parameters": "adapter.freeze, such as ['.', '!layers.3.']: a pattern after ! unfreezes",
     "adapter_name_or_path": "model, at the top of the recipe: the folder of an adapter goes on",
     "lora_model_dir": "model, at the top of the recipe: the folder of an adapter goes on",
     "packing": "always on: rows are packed without padding and never see each other",
@@ -313,7 +313,7 @@ OTHER_TOOLS = {
     "wandb_project": "project, at the top of the recipe",
     "wandb_name": "run_name, at the top of the recipe",
 }
-"""Names that TRL, axolotl and LLaMA-Factory use for the same thing."""
+"""Key of TRL, axolotl or LLaMA-Factory → ours, perhaps with a remark."""
 
 OTHER_OPTIMIZERS = {
     "adam": "adamw",
@@ -337,17 +337,17 @@ OTHER_SCHEDULES = {
     "cosine_warmup_with_min_lr": "cosine, with schedule.min_lr_ratio",
     "cosine_with_restarts": "cosine_restarts",
     "warmup_stable_decay": "wsd",
-    "rex": "not there; polynomial with a power below 1 falls late too",
+    "rex": "not available; polynomial with a power below 1 also falls late",
 }
-"""What transformers, TRL, axolotl and LLaMA-Factory call values of ours."""
+"""Values of transformers, TRL, axolotl and LLaMA-Factory → ours."""
 
 OVERLONG_RENAMED = {"stop": "error", "cut": "truncate", "cut_turns": "drop_turns"}
 REFERENCE_RENAMED = {"stored": "precomputed", "memory": "precomputed_in_memory", "computed": "online"}
-"""Values as version 0.1.0 called them."""
+"""Values of version 0.1.0 → the present ones."""
 
 
 def named_here(elsewhere: Mapping[str, str]) -> Callable[[object], object]:
-    """Refuses another name of a value with ours: for a validator that comes before the type's."""
+    """Validator that refuses another tool's name of a value and names ours; runs before the type's validator."""
 
     def refuse(value: object) -> object:
         if isinstance(value, str) and value in elsewhere:

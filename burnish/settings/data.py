@@ -1,7 +1,4 @@
-"""What a user may write as data: one path, or sources with weights, counts, formats and columns of their own.
-
-Under the settings of stages, which have such data.
-"""
+"""Settings of `data`: one path, or a list of datasets with weights, counts, formats and columns of their own."""
 
 from __future__ import annotations
 
@@ -34,26 +31,26 @@ FormatName = Annotated[str, AfterValidator(_known_format)]
 
 
 class DatasetSettings(Settings):
-    """One source of a mixture. What it leaves out is as the stage says."""
+    """One dataset of a mixture; fields that are not set are those of the stage."""
 
     path: str
-    """A file, a folder, a pattern or a hub set; #500 at its end takes 500 rows by the seed."""
+    """A file, a folder, a glob pattern or a dataset of the hub; #500 at its end draws 500 rows by the seed."""
     name: str | None = None
-    """What its groups are called in reports; null: the path."""
+    """Name in reports; null: the path."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """How often each of its rows is seen in an epoch."""
+    """Number of times that each of its rows is seen in an epoch."""
     count: Annotated[int, Field(gt=0)] | None = None
-    """Rows to draw by the seed; null: all."""
+    """Number of rows to draw by the seed; null: all rows."""
     format: FormatName | None = None
-    """null: as the stage says."""
+    """Format of its rows; null: the stage's."""
     columns: dict[str, str] | None = None
-    """Our name: the column that has it; null: as the stage says."""
+    """Names of columns, as field of the format: column of the data; null: the stage's."""
     split: str | None = None
-    """Of a hub set or a folder; null: train, or the only one."""
+    """Split of a hub dataset or a folder; null: train, or the only one."""
     documents: Literal["file", "paragraph", "line"] | None = None
-    """What one document of a text file is; null: as the stage says."""
+    """Unit of a text file that is one document; null: the stage's."""
     stream: Annotated[int, Field(gt=0)] | None = None
-    """Of a hub set, fetch only its first so many rows; null: all."""
+    """Number of first rows to fetch of a hub dataset; null: all rows."""
 
     @model_validator(mode="after")
     def _one_number(self) -> DatasetSettings:
@@ -63,12 +60,12 @@ class DatasetSettings(Settings):
 
 
 class ConversionSettings(DatasetSettings):
-    """What `burnish data convert` takes as key=value."""
+    """Settings of `burnish data convert`, given as key=value."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of count and weight."""
+    """Seed of the rows that count and weight draw."""
     max_invalid_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the rows that may be left out since they cannot be used."""
+    """Largest share of rows that may be invalid and left out."""
 
 
 def _is_source(value: object) -> str:
@@ -84,9 +81,9 @@ _Source = Annotated[DatasetSettings, Tag("a source")]
 _Entry = Annotated[_Path | _Source, Discriminator(_is_source)]
 _List = Annotated[tuple[_Entry, ...], Field(strict=False, min_length=1), Tag("a list")]
 
-# Told apart by how it is written, so that a mistake is explained for that way alone.
+# The form of the value selects the alternative, so that a mistake is explained for that alternative alone.
 DataField = Annotated[_Path | _Source | _List, Discriminator(_is_list)]
-"""A path, a source, or a list of both."""
+"""A path, a dataset with its settings, or a list of both."""
 
 
 def sources(
@@ -97,9 +94,9 @@ def sources(
     documents: Literal["file", "paragraph", "line"] = "file",
     scores: tuple[str, ...] = (),
 ) -> tuple[DataSource, ...]:
-    """The sources that a stage's data names; what a source leaves out is given."""
+    """Data sources of a stage's `data`; the arguments are the defaults of fields that a source does not set."""
     entries = [data] if isinstance(data, str | DatasetSettings) else data
-    written = [DatasetSettings(path=entry) if isinstance(entry, str) else entry for entry in entries]
+    datasets = [DatasetSettings(path=entry) if isinstance(entry, str) else entry for entry in entries]
     return tuple(
         DataSource(
             path=entry.path,
@@ -113,12 +110,12 @@ def sources(
             stream=entry.stream,
             scores=scores,
         )
-        for entry in written
+        for entry in datasets
     )
 
 
 def read_conversion(given: Mapping[str, object], overrides: Sequence[str]) -> ConversionSettings:
-    """The settings of a conversion, from flags and ``key=value``."""
+    """Reads the settings of a conversion from flags and ``key=value``."""
     data = dict(given)
     for key, value in parse_overrides(overrides).items():
         put(data, key, value)

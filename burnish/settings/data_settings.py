@@ -1,4 +1,4 @@
-"""What a user may say of how rows are read and made into tokens: the same in training and in `burnish eval`."""
+"""Settings of reading and tokenizing rows: the same in training and in `burnish eval`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from burnish.settings.numbers import Fraction, Positive
 
 
 class DataSettings(Settings):
-    """From rows to tokens."""
+    """Settings of reading and tokenizing rows."""
 
     serves: ClassVar[Stage] = "sft"
-    """The stage whose rows these are."""
+    """The stage whose formats the rows have."""
 
     @property
     def comparison(self) -> Comparison | None:
-        """What is learned from judged responses; None: rows have none."""
+        """Kind of comparison that rows must have; None: they have none."""
         return None
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """Columns with the scores of a response; (): rows have one of the formats."""
+        """Columns with the scores of a response; (): rows have one of the named formats."""
         return ()
 
     @property
@@ -37,35 +37,36 @@ class DataSettings(Settings):
         return None
 
     format: FormatName | None = None
-    """What a row means: a format's name, or file.py:function; null: recognised by the columns."""
+    """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Our name: the column that has it, such as {question: problem, answer: solution}."""
+    """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
     documents: Literal["file", "paragraph", "line"] = "file"
-    """What one document of a text file is."""
+    """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None = None
-    """plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, and plain if it has
-    none."""
+    """Chat template: plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, or
+    plain if it has none."""
     chat_template_kwargs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    """Variables that the chat template reads, such as enable_thinking: false."""
+    """Variables of the chat template, such as enable_thinking: false."""
     train_on: TrainOn = "assistant"
-    """What is learned of a conversation: assistant (all its turns), last (the last of them), answers (they without
-    reasoning), reasoning, tool_calls, everything."""
+    """Trained part of a conversation: assistant (all assistant turns), last (the last one), answers (assistant turns
+    without reasoning), reasoning, tool_calls, everything."""
     special_tokens_in_text: SpecialTokenRule = "text"
-    """What the text of special tokens in a row becomes: text (the characters that it consists of), or tokens."""
+    """Tokenization of special tokens' names that occur in a row's text: text (as ordinary characters), or tokens."""
     max_length: Annotated[int, Field(ge=2)] | None = None
-    """Longest row, tokens; null: the model's positions."""
+    """Maximum length of a row, tokens; null: the model's positions."""
     overlong: Annotated[Overlong, BeforeValidator(named_here(OVERLONG_RENAMED))] = "error"
-    """What happens to longer rows: error stops the run, truncate cuts the end of their response, drop_turns leaves out
-    the earliest turns of their conversation, drop leaves them out. Plain text is always cut into pieces."""
+    """Treatment of longer rows: error stops the run, truncate cuts the end of the response, drop_turns removes the
+    earliest turns of the conversation, drop removes the row. Plain text is always split into pieces."""
     max_invalid_fraction: Fraction = 0.0
-    """Share of the rows that may be invalid; they are left out, and listed in the run folder. 0: any stops the run."""
+    """Largest share of rows that may be invalid; they are left out and listed in the run folder. 0: one stops the
+    run."""
     tokens_per_microbatch: Positive | None = None
-    """Most tokens computed at once: a memory knob that does not change the result; null: 1024 on a CPU, 4096
-    on a GPU, or the longest row."""
+    """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a CPU,
+    4096 on a GPU, or the longest row."""
 
     @property
     def of_answers(self) -> DataSettings:
-        """The same for rows of another kind, whose answers are right ones: without what says what a row means."""
+        """The same settings for rows with reference answers: without the keys that describe the rows' format."""
         values = {name: value for name, value in self if name in DataSettings.model_fields}
         return DataSettings(**{**values, "format": None, "columns": {}})
 

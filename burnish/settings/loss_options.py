@@ -1,7 +1,4 @@
-"""Options of a loss: those of ours have types, those of a user's own class are whatever it is made with.
-
-Beside the stages, each of which says which options its losses have.
-"""
+"""Options of a loss: typed for built-in losses; for a user's class, the arguments of its constructor."""
 
 from __future__ import annotations
 
@@ -14,20 +11,20 @@ from burnish.config.settings import Settings
 from burnish.config.user_code import is_user_code
 
 UserOptions = dict[str, bool | int | float | str | None]
-"""What a class of the user's own is made with."""
+"""Arguments of a user's loss class."""
 S = TypeVar("S", bound=Settings)
 
 
 def read_loss_options(ours: type[S], value: object, loss: object) -> S | UserOptions:
-    """Options as the loss has them; to be called by a validator of pydantic.
+    """Reads the options of a loss; to be called by a validator of pydantic.
 
     Args:
-        ours: the options of our losses.
-        value: what was written.
-        loss: the stage's loss, which comes before its options; file.py:name for a user's own.
+        ours: the options of built-in losses.
+        value: the value in the recipe.
+        loss: the stage's loss, a field that stands before its options; file.py:name for a user's loss.
 
     Raises:
-        pydantic.ValidationError: an unknown option of our losses, or a wrong type.
+        pydantic.ValidationError: an unknown option of the built-in losses, or a wrong type.
     """
     if isinstance(loss, str) and is_user_code(loss):
         return TypeAdapter(UserOptions).validate_python(value, strict=True)
@@ -35,5 +32,5 @@ def read_loss_options(ours: type[S], value: object, loss: object) -> S | UserOpt
 
 
 def user_options(options: Settings | UserOptions) -> Mapping[str, object]:
-    """Those of a user's own class; empty: they are of our losses."""
+    """Options of a user's loss class; empty for built-in losses."""
     return options if isinstance(options, dict) else {}

@@ -1,4 +1,4 @@
-"""Ranges of numbers that settings have in common."""
+"""Number types with a range, used by all settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may say of how weights are updated: the optimizer and its schedule. Part of every stage that trains."""
+"""Settings of the optimizer and of the learning-rate schedule. Part of every stage."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ from burnish.settings.aliases import OTHER_OPTIMIZERS, OTHER_SCHEDULES, named_he
 from burnish.settings.numbers import BelowOne, Fraction, Positive
 
 DECAY_RATIO = 0.2
-"""Share of the steps that wsd decays, if the recipe does not say (arXiv 2405.18392 finds 10 to 20 % enough)."""
+"""Default share of the steps in which wsd decays (arXiv 2405.18392 finds 10 to 20 % enough)."""
 
 
 class OptimizerOptions(Settings):
-    """The optimizer, its options, and what bounds, averages and decays its updates."""
+    """The optimizer and its options, with gradient clipping, weight decay and averaging of weights."""
 
     kind: Annotated[OptimizerName, BeforeValidator(named_here(OTHER_OPTIMIZERS))] = "adamw"
-    """adamw, adamw_8bit, adamw_paged, adamw_8bit_paged, muon, adafactor, schedule_free, lion, lion_8bit, sgd; their
-    memory, options and packages are in docs/optimisers.md."""
+    """Optimizer: adamw, adamw_8bit, adamw_paged, adamw_8bit_paged, muon, adafactor, schedule_free, lion, lion_8bit,
+    sgd; docs/optimisers.md has their memory, options and packages."""
     betas: Annotated[tuple[BelowOne, BelowOne], Field(strict=False)] | None = None
-    """Averages of gradients and squares; null: 0.9 and 0.999, lion's 0.9 and 0.99."""
+    """Decay rates of the averages of gradients and of their squares; null: 0.9 and 0.999, for lion 0.9 and 0.99."""
     eps: Annotated[float, Field(gt=0)] | None = None
-    """Addition to AdamW's denominator; null: 1e-8."""
+    """Number added to AdamW's denominator; null: 1e-8."""
     momentum: BelowOne | None = None
-    """Of muon (null: 0.95) and sgd (null: 0.9)."""
+    """Momentum of muon (null: 0.95) and sgd (null: 0.9)."""
     nesterov: bool | None = None
-    """Nesterov's form of the momentum; null: muon has it, sgd not."""
+    """Nesterov momentum; null: on for muon, off for sgd."""
     beta2_decay: Annotated[float, Field(lt=0)] | None = None
-    """Adafactor averages squares with 1 - step^beta2_decay; null: -0.8."""
+    """Exponent of adafactor's decay rate of squares, 1 - step^beta2_decay; null: -0.8."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Share of each matrix that a step takes away, times the learning rate (decoupled, arXiv 1711.05101)."""
+    """Decoupled weight decay of matrices: a step subtracts this share times the learning rate (arXiv 1711.05101)."""
     no_weight_decay: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Patterns in the names of matrices that do not decay, such as [embed]; vectors never do."""
+    """Patterns in the names of matrices without weight decay, such as [embed]; vectors never have it."""
     stochastic_rounding: bool = False
-    """Updates bfloat16 weights without float32 twins, rounded by chance: four bytes less for each trained weight."""
+    """Updates bfloat16 weights by stochastic rounding instead of float32 master weights: saves four bytes per trained
+    weight."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of an average of the weights that stays from step to step, such as 0.999. The average is what is evaluated
-    and saved; null: none is kept."""
+    """Decay of an exponential moving average of the weights, such as 0.999; the average is evaluated and saved. null:
+    no average."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Gradient clipping: largest norm of the gradient; null: no clipping."""
+    """Gradient clipping: maximum norm of the gradient; null: no clipping."""
     lr_multipliers: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Factors of the learning rate by patterns in the names of parameters, such as {embed: 0.1}; where several match,
-    they multiply."""
+    """Factors of the learning rate by pattern in parameters' names, such as {embed: 0.1}; factors of several matching
+    patterns multiply."""
     layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Factor of the learning rate from one layer to the one before it, such as 0.9; null: all learn alike."""
+    """Factor of the learning rate from each layer to the layer below it, such as 0.9; null: equal rates."""
 
     @model_validator(mode="after")
     def _options_are_of_the_optimizer(self) -> OptimizerOptions:
@@ -59,7 +60,7 @@ class OptimizerOptions(Settings):
                 f"{', '.join(KINDS[self.kind].options)}; remove it or name another optimizer"
             )
         if self.nesterov and self.momentum == 0:
-            raise ValueError("optimizer.nesterov is a form of the momentum, and optimizer.momentum is 0")
+            raise ValueError("optimizer.nesterov is a kind of momentum, and optimizer.momentum is 0")
         return self
 
     @model_validator(mode="after")
@@ -76,38 +77,38 @@ class OptimizerOptions(Settings):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         if self.no_weight_decay and not self.weight_decay:
             raise ValueError("optimizer.no_weight_decay has no effect without optimizer.weight_decay")
         return self
 
 
 class ScheduleSettings(Settings):
-    """How the learning rate changes over the steps."""
+    """Learning-rate schedule: its shape over the steps, as factors of the peak learning rate."""
 
     kind: Annotated[ScheduleKind | None, BeforeValidator(named_here(OTHER_SCHEDULES))] = None
-    """Shape after the warm-up: constant, linear, cosine, wsd, polynomial, inverse_sqrt, cosine_restarts; null: cosine,
-    and constant with schedule_free."""
+    """Shape after the warmup: constant, linear, cosine, wsd, polynomial, inverse_sqrt, cosine_restarts; null: cosine,
+    or constant with schedule_free."""
     warmup_ratio: Fraction = 0.03
-    """Share of the steps that warm up."""
+    """Share of the steps with linear warmup."""
     decay_ratio: Fraction | None = None
-    """Share of the steps that decay, for wsd alone; null: 0.2."""
+    """Share of the steps with decay, for wsd; null: 0.2."""
     min_lr_ratio: Fraction | None = None
-    """Share of the peak rate at which the schedule ends; null: 0."""
+    """Final learning rate as a share of the peak; null: 0."""
     power: Annotated[float, Field(gt=0)] | None = None
-    """Of polynomial; null: 2."""
+    """Exponent of polynomial; null: 2."""
     cycles: Positive | None = None
-    """Cosines of cosine_restarts; null: 2."""
+    """Number of cycles of cosine_restarts; null: 2."""
 
     @property
     def given(self) -> Mapping[str, Any]:
-        """Those that belong to some kinds alone, as far as they are not null."""
+        """Options of particular kinds of schedule that are not null."""
         options = set().union(*SCHEDULE_OPTIONS.values())
         return {key: value for key, value in self if key in options and value is not None}
 
 
 def _of_kind(value: object) -> object:
-    """``muon`` stands for ``{kind: muon}``."""
+    """Expands ``muon`` to ``{kind: muon}``."""
     return {"kind": value} if isinstance(value, str) else value
 
 
@@ -120,36 +121,36 @@ ScheduleField = Annotated[
 
 
 class OptimizationSettings(Settings):
-    """The optimizer and its schedule."""
+    """Learning rate, optimizer and schedule."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA, 2e-3 where only vectors learn; lion a fifth of
-    it, adafactor fifty times it."""
+    """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA, 2e-3 for adapters that train only vectors; a
+    fifth of it for lion, fifty times it for adafactor."""
     optimizer: OptimizerField = OptimizerOptions()
-    """The optimizer: its kind alone (muon), or a mapping with its options ({kind: muon, weight_decay: 0.1})."""
+    """The optimizer: its kind (muon), or a mapping with its options ({kind: muon, weight_decay: 0.1})."""
     schedule: ScheduleField = ScheduleSettings()
-    """How the learning rate changes: a kind alone (linear), or a mapping ({kind: wsd, decay_ratio: 0.1})."""
+    """The learning-rate schedule: its kind (linear), or a mapping ({kind: wsd, decay_ratio: 0.1})."""
 
     @model_validator(mode="after")
     def _there_is_a_learning_rate(self) -> OptimizationSettings:
         if self.learning_rate is None and KINDS[self.optimizer.kind].rate is None:
-            raise ValueError(f"{self.optimizer.kind} has no usual learning rate; set learning_rate")
+            raise ValueError(f"{self.optimizer.kind} has no default learning rate; set learning_rate")
         return self
 
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> OptimizationSettings:
         kind = self.schedule_kind
         if self.optimizer.kind == "schedule_free" and kind != "constant":
-            raise ValueError(f"schedule_free takes the place of schedule.kind: {kind}; leave schedule.kind out")
+            raise ValueError(f"schedule_free replaces schedule.kind: {kind}; leave schedule.kind out")
         for key in self.schedule.given:
             if key not in SCHEDULE_OPTIONS[kind]:
-                able = ", ".join(name for name, options in SCHEDULE_OPTIONS.items() if key in options)
+                kinds = ", ".join(name for name, options in SCHEDULE_OPTIONS.items() if key in options)
                 raise ValueError(
-                    f"schedule.{key} has no effect with schedule.kind: {kind}; remove it, or set schedule.kind: {able}"
+                    f"schedule.{key} has no effect with schedule.kind: {kind}; remove it, or set schedule.kind: {kinds}"
                 )
         if kind == "wsd" and self.schedule.warmup_ratio + self._decay_ratio > 1:
             raise ValueError(
-                "schedule.warmup_ratio and schedule.decay_ratio are shares of one run, their sum is at most 1"
+                "schedule.warmup_ratio and schedule.decay_ratio are shares of one run: their sum is at most 1"
             )
         return self
 
@@ -159,11 +160,11 @@ class OptimizationSettings(Settings):
 
     @property
     def schedule_kind(self) -> ScheduleKind:
-        """`schedule.kind`, also where it is not given."""
+        """`schedule.kind` with its default resolved."""
         return self.schedule.kind or ("constant" if self.optimizer.kind == "schedule_free" else "cosine")
 
     def schedule_of(self, steps: int) -> Schedule:
-        """The schedule of a stage of so many steps."""
+        """The schedule of a stage with this number of steps."""
         return Schedule(
             self.schedule_kind,
             steps,

@@ -1,4 +1,4 @@
-"""What a user may say of a preference loss: its name and its options. Beside `prefer` and `rl`, which have one."""
+"""Settings of a preference loss: its name and its options. Part of the stages `prefer` and `rl`."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from burnish.settings.loss_options import UserOptions, read_loss_options
 
 
 class PreferenceLossOptions(Settings):
-    """Options of preference losses; one that is null has the loss's own value. In a sum, one is for all parts that
+    """Options of preference losses; null: the loss's own default. In a weighted sum an option applies to all parts that
     have it."""
 
     label_smoothing: float | None = None
-    """Share of the labels that are taken to be wrong; of cdpo, robust_dpo, exo, aot, simpo, alphapo, cpo, tpo."""
+    """Assumed share of wrong labels; of cdpo, robust_dpo, exo, aot, simpo, alphapo, cpo, tpo."""
     margin: float | None = None
-    """By how much chosen should exceed rejected, in the unit of rewards (γ); of simpo, alphapo, tpo_l."""
+    """Target margin of the chosen over the rejected reward (γ), in the unit of rewards; of simpo, alphapo, tpo_l."""
     nll_coef: float | None = None
-    """Weight of the likelihood of the best response; of cpo, tpo, tpo_l."""
+    """Weight of the negative log-likelihood of the best response; of cpo, tpo, tpo_l."""
     weight: float | None = None
-    """Weight of the odds ratio; of orpo."""
+    """Weight of the odds-ratio term (λ); of orpo."""
     per_token: bool | None = None
-    """Means instead of sums over tokens; of ipo."""
+    """Means instead of sums of log-ratios over tokens; of ipo."""
     wpo: bool | None = None
-    """Whether pairs count by how likely the policy would have written them (WPO)."""
+    """Weights pairs by their probability under the policy (WPO)."""
     ld_alpha: float | None = None
-    """What tokens beyond the shorter response's length count (LD-DPO)."""
+    """Weight of tokens beyond the length of the shorter response (LD-DPO)."""
     divergence: str | None = None
-    """reverse_kl, forward_kl, js or alpha, in the place of the KL of DPO."""
+    """f-divergence instead of DPO's reverse KL: reverse_kl, forward_kl, js or alpha."""
     divergence_alpha: float | None = None
-    """α of divergence: alpha."""
+    """α of divergence: alpha, from 0 to 1."""
     alpha: float | None = None
-    """Of alphapo, α; of beta_dpo, how strongly beta follows the margins."""
+    """For alphapo its α; for beta_dpo the sensitivity of beta to the margins."""
     temperature: float | None = None
-    """τ of discopop."""
+    """Temperature τ of discopop."""
     m0: float | None = None
-    """The margin at which beta is beta; of beta_dpo."""
+    """Margin at which beta has its nominal value; of beta_dpo."""
     desirable_weight: float | None = None
-    """What desirable responses count; of kto, apo_zero_unpaired."""
+    """Weight of desirable responses; of kto, apo_zero_unpaired."""
     undesirable_weight: float | None = None
-    """What undesirable responses count; of kto, apo_zero_unpaired."""
+    """Weight of undesirable responses; of kto, apo_zero_unpaired."""
     per: str | None = None
-    """token or response: what the likelihood is a mean over; of sft."""
+    """Mean of the log-likelihood over tokens or over responses: token or response; of sft."""
 
 
 class PreferenceLoss(Settings):
-    """A preference loss, or a sum of several."""
+    """A preference loss, or a weighted sum of several."""
 
     loss: str | dict[str, float] = "dpo"
-    """A loss (docs/prefer.md), a sum ({dpo: 1, sft: 0.1}), or one of your own: file.py:name."""
+    """Loss: a name (docs/prefer.md), a weighted sum ({dpo: 1, sft: 0.1}), or your own file.py:name."""
     beta: float | None = None
-    """Reward per nat of log-probability (or log-ratio): how closely the policy is kept at its reference; null: the
-    loss's own value."""
+    """Implicit reward per nat of log-probability or log-ratio: higher values keep the policy closer to its reference;
+    null: the loss's own default."""
     loss_options: PreferenceLossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
-    """Further options of the loss, such as {label_smoothing: 0.1}; of your own loss, what its class is made with."""
+    """Further options of the loss, such as {label_smoothing: 0.1}; for your own loss, arguments of its class."""
 
     @field_validator("loss_options", mode="plain", json_schema_input_type=PreferenceLossOptions | UserOptions)
     @classmethod
@@ -78,71 +78,73 @@ class PreferenceLoss(Settings):
 
     @property
     def options(self) -> dict[str, object]:
-        """Those of our losses that are given, beta among them."""
-        found = {
+        """Options of built-in losses that are not null, beta among them."""
+        options = {
             "beta": self.beta,
             **(dict(self.loss_options) if isinstance(self.loss_options, PreferenceLossOptions) else {}),
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def preference(self) -> Chosen:
-        """One of our losses, with what it needs; `losses.preference.build` makes it.
+        """The built-in loss and the data that it needs; `losses.preference.build` makes it.
 
         Raises:
-            RecipeError: there is no such loss, or an option is not the loss's.
+            RecipeError: there is no such loss, or the loss has no such option.
         """
-        assert not self.is_own, "asked of our losses"
+        assert not self.is_own, "a user's loss has no entry in the registry"
         if isinstance(self.loss, str):
             return chosen_loss(self.loss, **self.options)
         return chosen_sum([(name, weight, self._options_of(name)) for name, weight in self.loss.items()])
 
     def _options_of(self, name: str) -> dict[str, object]:
-        """Of the options of a sum, those of one part."""
+        """Options of a weighted sum that one part has."""
         assert isinstance(self.loss, dict), "a sum has parts"
-        have = {part: _options(part) for part in self.loss}
+        by_part = {part: _options(part) for part in self.loss}
         for option in self.options:
-            if not any(option in options for options in have.values()):
+            if not any(option in options for options in by_part.values()):
                 raise RecipeError(
                     given=f"{key_of(option)} for the sum {self.loss_name}, which does not use it",
-                    rule=f"the options of its parts are {', '.join(sorted(map(key_of, set().union(*have.values()))))}",
+                    rule="the options of its parts are "
+                    + ", ".join(sorted(map(key_of, set().union(*by_part.values())))),
                     remedy=f"remove {key_of(option)}",
                 )
-        return {option: value for option, value in self.options.items() if option in have[name]}
+        return {option: value for option, value in self.options.items() if option in by_part[name]}
 
     @property
     def resolved_options(self) -> dict[str, Any]:
-        """Every option that the loss uses, by its key, with its value; of a sum, those that its parts have in common or
-        alone."""
+        """Key → value of every option that the loss, or a part of the sum, uses."""
         if self.is_own:
             return {}
         names = [self.loss] if isinstance(self.loss, str) else list(self.loss)
-        found = {name: value for part in names for name, value in _options(part).items()} | self.options
-        return {key_of(name): value for name, value in found.items()}
+        options = {name: value for part in names for name, value in _options(part).items()} | self.options
+        return {key_of(name): value for name, value in options.items()}
 
 
 class OnlinePreference(PreferenceLoss):
-    """Learning from comparisons of the policy's own responses (docs/methods/grpo.md)."""
+    """Preference learning from comparisons of the policy's own responses (docs/methods/grpo.md)."""
 
     loss: str | dict[str, float] = "dpo"
-    """A loss of pairs, rankings or verdicts (docs/prefer.md), or a sum of such ({dpo: 1, sft: 0.1})."""
+    """Loss of pairs, rankings or verdicts (docs/prefer.md), or a weighted sum ({dpo: 1, sft: 0.1})."""
     pairs: Literal["best_worst", "all"] | None = None
-    """Which responses to a prompt are compared, with a loss of pairs; null: best_worst."""
+    """Pairs of responses to a prompt, for a loss of pairs: best_worst, or all pairs of different reward; null:
+    best_worst."""
 
     @model_validator(mode="after")
     def _loss_learns_from_responses(self) -> OnlinePreference:
         if self.is_own:
             raise ValueError(
-                f"preference.loss: {self.loss} is of your own; responses are compared by our losses (docs/prefer.md)"
+                f"preference.loss: {self.loss} is a user's loss; here only built-in losses are possible "
+                "(docs/prefer.md)"
             )
         if self.preference.measured:
             raise ValueError(
-                f"preference.loss: {self.loss_name} measures prompts joined to other prompts' responses, which is of a "
-                "stage prefer; apo_zero_unpaired learns from verdicts without"
+                f"preference.loss: {self.loss_name} measures prompts joined to other prompts' responses, which only a "
+                "stage prefer does; apo_zero_unpaired learns from verdicts without them"
             )
         if self.preference.data is DataNeeds.TRIPLE:
             raise ValueError(
-                f"preference.loss: {self.loss_name} wants a gold answer beside both; here all are the policy's own"
+                f"preference.loss: {self.loss_name} needs a gold response as well; here all are the policy's own"
             )
         if self.pairs is not None and self.preference.data not in (DataNeeds.PAIR, DataNeeds.ANY):
             raise ValueError(
@@ -151,7 +153,7 @@ class OnlinePreference(PreferenceLoss):
         return self
 
     def pairing(self, success_threshold: float) -> PairingSettings:
-        """How graded responses become what the loss learns from."""
+        """Settings that turn graded responses into the groups of the loss."""
         forms: dict[DataNeeds, Form] = {
             DataNeeds.RANKING: "ranking",
             DataNeeds.SCORED: "ranking",
@@ -162,7 +164,7 @@ class OnlinePreference(PreferenceLoss):
 
 
 def _options(name: str) -> dict[str, Any]:
-    """The options of a loss with their defaults; none if there is no such loss."""
+    """Options of a loss with their defaults; empty if there is no such loss."""
     if name not in PREFERENCE_LOSSES:
         return {}
     return {entry.name: entry.default for entry in fields(PREFERENCE_LOSSES[name])}

@@ -1,4 +1,4 @@
-"""What every stage that learns from rows has: its data, its length, its cadence. Under their settings."""
+"""Settings that every stage has: data, length, evaluation, checkpoints. Base classes of the stages' settings."""
 
 from __future__ import annotations
 
@@ -17,119 +17,118 @@ from burnish.tasks.match import MatchRule
 
 
 class EarlyStoppingSettings(Settings):
-    """When a stage ends before its last step."""
+    """Early stopping."""
 
     patience: Positive
-    """Evaluations without improvement, one after the other, that end it."""
+    """Number of consecutive evaluations without improvement after which the stage ends."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    """The held-out loss has to fall by more than this (in a stage rl: what checkpoints.best_metric names has to
-    rise)."""
+    """Minimum improvement: the held-out loss has to fall by more than this (in a stage rl, checkpoints.best_metric has
+    to rise by more)."""
 
 
 class CheckpointSettings(Settings):
-    """Which checkpoints stay, and which weights a stage hands on."""
+    """Checkpoints that are kept, and the weights of the final model."""
 
     keep_last: Positive = 2
-    """How many of the newest checkpoints stay."""
+    """Number of newest checkpoints to keep."""
     keep_best: bool = False
-    """The model is the best that was evaluated (by the held-out loss, in a stage rl by best_metric) instead of the
-    last."""
+    """Final model: the weights with the best evaluation (held-out loss, in a stage rl best_metric) instead of the
+    last ones."""
 
 
 class GenerationEvalSettings(Settings):
-    """Held-out prompts that are answered at every evaluation: eval/accuracy, and samples.jsonl with the responses."""
+    """Generation on held-out prompts at every evaluation: eval/accuracy, and the responses in samples.jsonl."""
 
     generations: Annotated[int, Field(ge=0)] = 0
-    """How many prompts, drawn by the seed, are answered; 0: none."""
+    """Number of held-out prompts, drawn by the seed, for which a response is generated; 0: none."""
     prompts_data: DataField | None = None
-    """Data whose prompts are answered, where they are not those of eval_data; each source names its own format. null:
-    they are."""
+    """Data of the prompts; each source names its own format. null: eval_data."""
     match: MatchRule | None = None
-    """When a response is right: exact, contains, number (as in burnish eval); null: exact."""
+    """Rule by which a response is right: exact, contains, number (as in burnish eval); null: exact."""
     max_new_tokens: Positive | None = None
-    """Most tokens of a response; null: 128."""
+    """Maximum number of tokens of a response; null: 128."""
 
     @model_validator(mode="after")
     def _something_is_generated(self) -> GenerationEvalSettings:
         for key in ("prompts_data", "match", "max_new_tokens"):
             if getattr(self, key) is not None and not self.generations:
-                raise ValueError(f"evaluation.{key} needs evaluation.generations: no response is written without it")
+                raise ValueError(f"evaluation.{key} needs evaluation.generations: without it no response is generated")
         return self
 
 
 class StageSettings(DataSettings, OptimizationSettings):
-    """Any stage: it learns from the answers in rows, or from its own answers to them."""
+    """Settings that every stage has."""
 
     data: DataField
-    """A file, a folder, a pattern or a hub set; or a list of such sources, with weights or counts (docs/data.md)."""
+    """Training data: a file, a folder, a glob pattern or a dataset of the hub; or a list of these with weights or
+    counts (docs/data.md)."""
     eval_data: DataField | None = None
-    """Held-out data, written in the same ways; null: none."""
+    """Held-out data, in the same forms as data; null: none."""
     add_tokens: Literal["template"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
-    """Special tokens that tokenizer and model are given where they lack them: template (what chat_template marks
-    turns with), or a list; null: none."""
+    """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
+    or a list; null: none."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the usable rows; null: 1, unless max_steps is given."""
+    """Number of passes over the usable rows; null: 1, unless max_steps is given."""
     max_steps: Positive | None = None
-    """Optimiser steps, instead of epochs; null: as many as the epochs take."""
+    """Number of optimizer steps, instead of epochs; null: the length of the epochs."""
     gradient_checkpointing: bool | Annotated[int, Field(ge=2)] = False
-    """Compute layers again in the backward: less memory, about a third more time. 2: every second layer, 3: every
-    third, for what lies between."""
+    """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
+    third, as compromises."""
     eval_every: Positive | None = None
-    """Steps between evaluations; null: at the beginning and the end."""
+    """Steps between evaluations; null: evaluations at the beginning and the end."""
     checkpoint_every: Positive | None = None
-    """Steps between checkpoints; null: a tenth of the run."""
+    """Steps between checkpoints; null: a tenth of the stage's steps."""
     log_every: Positive = 10
-    """Steps between lines of progress; metrics.jsonl has every step."""
+    """Steps between lines of progress; metrics.jsonl has a line for every step."""
     dry_run: bool | None = None
-    """Computes the largest microbatch before the first step, so that too little memory shows at once; null: on CUDA."""
+    """Computes the largest microbatch before the first step, so that a lack of memory shows at once; null: true on
+    CUDA, false elsewhere."""
     early_stopping: EarlyStoppingSettings | None = None
-    """Evaluations without improvement that end the stage, such as {patience: 3}; null: it goes to its last step."""
+    """Early stopping, such as {patience: 3}; null: the stage runs to its last step."""
     checkpoints: CheckpointSettings = CheckpointSettings()
-    """Which checkpoints stay, and which weights the stage hands on."""
+    """Checkpoints that are kept, and the weights of the final model."""
 
     @model_validator(mode="after")
     def _lengths_and_evaluations(self) -> StageSettings:
         if self.max_steps is not None and self.epochs is not None:
-            raise ValueError("epochs and max_steps both say how long the stage is; give one of them")
+            raise ValueError("epochs and max_steps both set the length of the stage; give one of them")
         if self.eval_every is not None and self.eval_data is None:
             raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
         if self.early_stopping is not None and self.eval_every is None:
-            raise ValueError(
-                "early_stopping needs eval_every (and eval_data): evaluations on the way are what it counts"
-            )
+            raise ValueError("early_stopping needs eval_every (and eval_data): it counts evaluations during training")
         if self.checkpoints.keep_best and self.eval_data is None:
-            raise ValueError("checkpoints.keep_best needs eval_data: the best is what evaluations find")
+            raise ValueError("checkpoints.keep_best needs eval_data: evaluations find the best weights")
         return self
 
     @model_validator(mode="after")
     def _tokens_can_be_added(self) -> StageSettings:
         if self.add_tokens == "template" and not MARKERS.get(self.chat_template or ""):
-            marked = ", ".join(name for name, markers in MARKERS.items() if markers)
+            templates = ", ".join(name for name, markers in MARKERS.items() if markers)
             raise ValueError(
-                f"add_tokens: template adds the tokens of chat_template: {marked}, and here chat_template is "
-                f"{self.chat_template}; name one of these, or list the tokens"
+                f"add_tokens: template adds the tokens of chat_template: {templates}, and here chat_template is "
+                f"{self.chat_template}; set one of these, or list the tokens"
             )
         if len(set(self.tokens_to_add)) < len(self.tokens_to_add):
             raise ValueError("add_tokens names a token twice")
         if any(not text or text != text.strip() for text in self.tokens_to_add):
-            raise ValueError("add_tokens has a token that is empty, or begins or ends with white space")
+            raise ValueError("add_tokens has a token that is empty, or begins or ends with whitespace")
         return self
 
     @property
     def tokens_to_add(self) -> tuple[str, ...]:
-        """The tokens that `add_tokens` stands for."""
+        """`add_tokens` as a list of tokens."""
         if self.add_tokens == "template":
             return MARKERS[self.chat_template or ""]
         return self.add_tokens or ()
 
     @property
     def draws_per_step(self) -> int:
-        """Rows that an optimiser step draws."""
+        """Number of rows, or of prompts, per optimizer step."""
         raise NotImplementedError
 
     @property
     def stop_rule(self) -> StopRule:
-        """What ends the stage early, and which weights it hands on."""
+        """Rule of early stopping and of the final weights."""
         stopping = self.early_stopping
         return StopRule(
             patience=stopping.patience if stopping else None,
@@ -138,23 +137,23 @@ class StageSettings(DataSettings, OptimizationSettings):
         )
 
     def has_dry_run(self, device: str) -> bool:
-        """Whether the largest microbatch is tried first, on a device of this type. A CPU's kernel ends a process for
-        lack of memory without a word, and its memory is slow to fill, so there it is only done if asked for."""
+        """Whether the stage begins with a dry run, on a device of this type. On a CPU the kernel kills a process that
+        runs out of memory without an error, and memory is slow to fill, so there a dry run has to be requested."""
         return device == "cuda" if self.dry_run is None else self.dry_run
 
 
 class SupervisedSettings(StageSettings):
-    """A stage that learns from the answers in rows."""
+    """Settings of a stage that learns from the responses in rows."""
 
     sequences_per_step: Positive = 32
-    """Rows per optimiser step: the batch size that matters for the result."""
+    """Rows per optimizer step: the batch size that determines the result."""
     evaluation: GenerationEvalSettings = GenerationEvalSettings()
-    """Held-out prompts that are answered at every evaluation."""
+    """Generation on held-out prompts at every evaluation."""
 
     @model_validator(mode="after")
-    def _held_out_rows_are_there(self) -> SupervisedSettings:
+    def _evaluation_has_data(self) -> SupervisedSettings:
         if self.evaluation.generations and self.eval_data is None:
-            raise ValueError("evaluation.generations needs eval_data: there is nothing to ask")
+            raise ValueError("evaluation.generations needs eval_data: there are no held-out prompts")
         return self
 
     @property

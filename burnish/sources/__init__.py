@@ -1,1 +1,1 @@
-"""Where groups come from."""
+"""Sources of groups: rows of data, rollouts of the policy."""

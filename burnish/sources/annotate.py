@@ -1,7 +1,6 @@
-"""Annotate: no-grad forwards through the same packing and scoring, which fill a stream of the responses.
+"""Filling streams of responses by forward passes without gradient: the reference's and the trainer's log-probabilities.
 
-Stands between a source and credit. Here it is the reference: the log-probabilities that a frozen policy gives to what
-is learned.
+Stands between a source and credit, and uses the same packing and scoring as training.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from burnish.sources.base import Source
 from burnish.types import Group, Response, Score
 
 Logprobs = list[list[Tensor]]
-"""For each group, for each response: [scored tokens of it], nats, on the CPU."""
+"""Per group and response: [number of its scored tokens], nats, on the CPU."""
 Stream = Literal["reference_logprobs", "old_logprobs"]
-"""Which stream of a response they fill."""
+"""Stream of a response that is filled."""
 
 
 class Reference(Protocol):
-    """Who gives the reference's log-probabilities."""
+    """Scorer that computes the reference's log-probabilities."""
 
     def logprobs(self, groups: Sequence[Group], budget: int) -> Logprobs:
-        """Of the trained tokens of every response."""
+        """Log-probabilities of the trained tokens of every response."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LiveScorer:
-    """A policy as it is: another model, or the one that is about to be trained."""
+    """Scorer with the present weights of a model: another model, or the policy."""
 
     policy: Model
 
@@ -43,7 +42,7 @@ class LiveScorer:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FrozenScorer:
-    """The policy in training, as it was earlier."""
+    """Scorer with earlier weights of the policy in training."""
 
     earlier: Snapshot
 
@@ -54,38 +53,38 @@ class FrozenScorer:
 
 @torch.no_grad()
 def logprobs(policy: Model, groups: Sequence[Group], budget: int) -> Logprobs:
-    """What the policy gives to the trained tokens of every response, with dropout off. The model's mode is kept.
+    """Log-probabilities of the trained tokens of every response, without dropout. The model's mode is restored.
 
     Args:
-        policy: scores.
-        groups: packed together, under the budget.
-        budget: most tokens of a microbatch.
+        policy: the model.
+        groups: packed together.
+        budget: maximum number of tokens of a microbatch.
     """
     was_training = policy.model.training
     policy.model.eval()
-    found: list[dict[int, Tensor]] = [{} for _ in groups]
+    by_group: list[dict[int, Tensor]] = [{} for _ in groups]
     for microbatch in policy.pack(groups, budget):
         scores = policy.score(microbatch.to(policy.device), [Score.LOGPROB]).of(Score.LOGPROB).cpu()
         sizes = microbatch.sequence_tokens.tolist()
         owners = zip(microbatch.sequence_group.tolist(), microbatch.sequence_index.tolist(), strict=True)
         parts = zip(scores.split(sizes), microbatch.response_positions.split(sizes), strict=True)
-        for (group, index), (values, places) in zip(owners, parts, strict=True):
-            found[group][index] = values[places >= 0]
+        for (group, index), (values, positions) in zip(owners, parts, strict=True):
+            by_group[group][index] = values[positions >= 0]
     policy.model.train(was_training)
-    return [[by_index[index] for index in range(len(by_index))] for by_index in found]
+    return [[by_index[index] for index in range(len(by_index))] for by_index in by_group]
 
 
 def annotated(groups: Sequence[Group], values: Logprobs, stream: Stream = "reference_logprobs") -> list[Group]:
-    """The groups with log-probabilities, the reference's unless told otherwise; 0 at tokens that are not trained."""
+    """The groups with a stream filled by these log-probabilities; 0 at tokens that are not trained."""
     return [
         replace(
             group,
             responses=tuple(
-                _filled(response, stream, _spread(each, response.trainable))
-                for response, each in zip(group.responses, theirs, strict=True)
+                _filled(response, stream, _spread(logprobs_of_response, response.trainable))
+                for response, logprobs_of_response in zip(group.responses, logprobs_of_group, strict=True)
             ),
         )
-        for group, theirs in zip(groups, values, strict=True)
+        for group, logprobs_of_group in zip(groups, values, strict=True)
     ]
 
 
@@ -103,31 +102,31 @@ def _spread(values: Tensor, trainable: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSync:
-    """A reference that follows the policy (TR-DPO, arXiv 2404.09656)."""
+    """Updates of the reference towards the policy (TR-DPO, arXiv 2404.09656)."""
 
     every: int
-    """Optimiser steps between its moves."""
+    """Optimizer steps between updates."""
     share: float = 1.0
-    """Of the policy in the new reference; 1: the policy itself (the paper's hard update), below: a soft one."""
+    """Share of the policy in the new reference; 1: the policy itself (hard update), below 1: a soft update."""
 
 
 class AnnotatedSource:
-    """The groups of another source, those without a reference annotated when their step is drawn."""
+    """Source that fills in reference log-probabilities of another source's groups when their step is drawn."""
 
     def __init__(
         self, source: Source, reference: FrozenScorer | LiveScorer, budget: int, moves: ReferenceSync | None = None
     ) -> None:
         """
         Args:
-            source: of groups, of which some may have a reference.
-            reference: who gives it.
-            budget: most tokens of a microbatch.
-            moves: how it follows the policy; None: it stays as it is.
+            source: source of the groups; groups that have reference log-probabilities keep them.
+            reference: scorer of the reference.
+            budget: maximum number of tokens of a microbatch.
+            moves: updates of the reference; None: it is fixed.
         """
-        assert moves is None or isinstance(reference, FrozenScorer), "only the policy's own earlier weights follow it"
+        assert moves is None or isinstance(reference, FrozenScorer), "only earlier weights of the policy are updated"
         self.source, self.reference, self.budget, self.moves = source, reference, budget, moves
         self.steps = 0
-        """Whose groups were given out."""
+        """Number of steps whose groups were drawn."""
 
     @property
     def num_steps(self) -> int:
@@ -148,7 +147,8 @@ class AnnotatedSource:
             yield [next(filled) if group.responses[0].reference_logprobs is None else group for group in step]
 
     def _move(self) -> None:
-        """Before the groups of a step are drawn: so a checkpoint of the step before has the reference unmoved."""
+        """Updates the reference if it is due. This is done before a step's groups are drawn, so that the checkpoint of
+        the step before has the old reference."""
         if self.moves is not None and self.steps and self.steps % self.moves.every == 0:
             assert isinstance(self.reference, FrozenScorer), "see __init__"
             self.reference.earlier.follow(self.moves.share)
@@ -164,14 +164,14 @@ class AnnotatedSource:
         self.source.restore(state)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint has of the source, see `burnish.sources.base.HoldsTensors`."""
+        """Weights of a reference that is updated, see `burnish.sources.base.HoldsTensors`."""
         if self.moves is None or not isinstance(self.reference, FrozenScorer):
             return {}
         return dict(self.reference.earlier.tensors)
 
 
 class SyncedGroups(Sequence[Group]):
-    """Held-out groups under a reference that moves: annotated anew after each of its moves."""
+    """Held-out groups whose reference log-probabilities are recomputed after each update of the reference."""
 
     def __init__(self, groups: Sequence[Group], reference: FrozenScorer, budget: int) -> None:
         self._groups, self._reference, self._budget = groups, reference, budget
@@ -191,11 +191,11 @@ class SyncedGroups(Sequence[Group]):
 
 
 BLOCK = 256
-"""Rows whose reference is computed together: which they are depends on the rows alone, so the bits do too."""
+"""Number of rows whose reference is computed together. Blocks depend on the rows alone, and so do the bits."""
 
 
 def annotate_blocks(groups: Sequence[Group], reference: Reference, budget: int) -> Iterator[list[Group]]:
-    """All groups, annotated a block at a time."""
+    """All groups with reference log-probabilities, a block at a time."""
     for start in range(0, len(groups), BLOCK):
         block = [groups[i] for i in range(start, min(start + BLOCK, len(groups)))]
         yield annotated(block, reference.logprobs(block, budget))

@@ -1,4 +1,4 @@
-"""The contract of every source: where the groups of each step come from."""
+"""Contract of sources: iterators over the groups of each step."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from burnish.types import Group
 
 
 class Source(Protocol):
-    """An iterator over steps. `for groups in source` is the whole program."""
+    """Iterator over steps, each a sequence of groups, with a state for checkpoints."""
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole stage, known before it begins."""
+        """Number of steps of the whole stage, known before it begins."""
 
     @property
     def epoch(self) -> float:
-        """Passes over the rows, or prompts, that were drawn so far; 1.5: the second one is half done."""
+        """Number of passes over the rows, or prompts, so far; 1.5: the second pass is half done."""
 
     def __iter__(self) -> Iterator[Sequence[Group]]:
         """The groups of each remaining step, in order."""
 
     def settle(self) -> None:
-        """Has everything looked at that is still unseen. Called before the first checkpoint: what is wrong with the
-        data shows while there is nothing yet that another recipe could not go on with.
+        """Validates all data that was not read yet. Called before the first checkpoint, so that invalid data are
+        reported while the recipe can still be changed.
 
         Raises:
-            DataError: something is wrong with the data.
+            DataError: the data are invalid.
         """
 
     def state(self) -> dict[str, int]:
-        """Where it stands: after the groups that were given out."""
+        """Position after the groups that were drawn, for a checkpoint."""
 
     def restore(self, state: dict[str, int]) -> None:
-        """Continues where `state` was taken: the same groups follow."""
+        """Continues from a `state`: the same groups follow."""
 
 
 @runtime_checkable
 class ReportsMetrics(Protocol):
-    """A source that has something to tell of the step that it gave out last."""
+    """A source with metrics and samples of the step that was drawn last."""
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """Name → number; metrics.jsonl puts ``rollout/`` before it. Empty: nothing."""
+        """Metric → value; metrics.jsonl prefixes the name with ``rollout/``. Empty: none."""
 
     @property
     def samples(self) -> Sequence[RolloutSample]:
@@ -55,7 +55,7 @@ class ReportsMetrics(Protocol):
 
 @runtime_checkable
 class HoldsTensors(Protocol):
-    """A source that changes weights of its own while it gives out groups, such as a reference that moves."""
+    """A source with weights that change during the stage, such as a reference that is updated."""
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """By name; a checkpoint keeps them, and restoring one writes into them."""
+        """Tensors by name; a checkpoint saves them, and resuming writes into them."""

@@ -1,4 +1,4 @@
-"""What a batch of rollouts says in figures. Beside `rollouts`, which asks; docs/glossary.md has what each means."""
+"""Rollout metrics of a batch; docs/glossary.md defines them."""
 
 from __future__ import annotations
 
@@ -12,53 +12,60 @@ from burnish.sources.samples import GradedGroup
 from burnish.types import Group, Response
 
 N_GRAM = 4
-"""Tokens that are looked for again."""
+"""Length of the n-grams of `repetition`, tokens."""
 
 
 def rollout_metrics(
-    tried: Sequence[GradedGroup], kept: int, seconds: Sequence[float], learned: Sequence[Group]
+    graded_groups: Sequence[GradedGroup], num_trained: int, seconds: Sequence[float], trained: Sequence[Group]
 ) -> dict[str, float]:
-    """Of all that was tried for a batch.
+    """Metrics of all groups that were sampled for a batch.
 
     Args:
-        tried: at least one prompt with its responses.
-        kept: those whose groups teach.
-        seconds: of sampling, of judging.
-        learned: those whose groups are learned from, with what was filled in.
+        graded_groups: all sampled groups, at least one.
+        num_trained: number of groups with a gradient.
+        seconds: of sampling, of grading.
+        trained: the groups that are trained on, with their streams filled in.
     """
-    responses: list[Response] = [response for each in tried for response in each.group.responses]
-    judged = [response.reward for response in responses if response.reward is not None]
+    responses: list[Response] = [response for graded in graded_groups for response in graded.group.responses]
+    rewards = [response.reward for response in responses if response.reward is not None]
     parts: dict[str, list[float]] = {}
-    for name, outcome in ((name, part) for each in tried for v in each.verdicts for name, part in v.parts.items()):
+    verdicts = (verdict for graded in graded_groups for verdict in graded.verdicts)
+    for name, outcome in (part for verdict in verdicts for part in verdict.parts.items()):
         if isinstance(outcome, float):
             parts.setdefault(name, []).append(outcome)
     return {
-        "reward": mean(judged),
-        "reward_std": mean([deviation(each.rewards) for each in tried]),
+        "reward": mean(rewards),
+        "reward_std": mean([deviation(graded.rewards) for graded in graded_groups]),
         **{f"reward/{name}": mean(values) for name, values in parts.items()},
-        "ungraded": float(len(responses) - len(judged)),
-        "ungraded_share": 1 - len(judged) / len(responses),
-        "groups_dropped": float(len(tried) - kept),
+        "ungraded": float(len(responses) - len(rewards)),
+        "ungraded_share": 1 - len(rewards) / len(responses),
+        "groups_dropped": float(len(graded_groups) - num_trained),
         "response_length": mean([float(len(response.tokens)) for response in responses]),
         "entropy": -mean(_logprobs(responses)),
         "finished": mean([float(response.finish == "end") for response in responses]),
         "repetition": mean([_repeated(response.tokens.tolist()) for response in responses]),
-        "duplicates": mean([1 - (len(set(each.texts)) - 1) / max(1, len(each.texts) - 1) for each in tried]),
+        "duplicates": mean([_duplicates(graded.texts) for graded in graded_groups]),
         "seconds_sampling": seconds[0],
         "seconds_grading": seconds[1],
-        **_divergence([response for group in learned for response in group.responses]),
+        **_divergence([response for group in trained for response in group.responses]),
     }
 
 
 def _divergence(responses: Sequence[Response]) -> dict[str, float]:
-    """From the reference, nats a token: the k1 estimate, of what is learned from; nothing where there is none."""
-    known = [(r.sampler_logprobs, r.reference_logprobs) for r in responses]
-    away = [mine - reference for mine, reference in known if mine is not None and reference is not None]
-    return {"reference_kl": float(torch.cat(away).mean())} if away else {}
+    """KL divergence from the reference, nats per token: the k1 estimate on trained responses; {} without a
+    reference."""
+    pairs = [(r.sampler_logprobs, r.reference_logprobs) for r in responses]
+    ratios = [policy - reference for policy, reference in pairs if policy is not None and reference is not None]
+    return {"reference_kl": float(torch.cat(ratios).mean())} if ratios else {}
+
+
+def _duplicates(texts: Sequence[str]) -> float:
+    """Share of the responses to a prompt that repeat another one."""
+    return 1 - (len(set(texts)) - 1) / max(1, len(texts) - 1)
 
 
 def _repeated(tokens: Sequence[int]) -> float:
-    """Share of the n-grams that stood before in the response; 0 where it is too short to have any."""
+    """Share of n-grams that occurred before in the response; 0 for a response shorter than n."""
     grams = [tuple(tokens[start : start + N_GRAM]) for start in range(len(tokens) - N_GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 

@@ -1,7 +1,7 @@
-"""Mismatched pairs: prompts of a step joined to other prompts' responses. KTO measures the policy's drift on them.
+"""Mismatched pairs: prompts of a step joined to other prompts' responses. KTO estimates the KL divergence on them.
 
-Stands between a source and annotation. Drawn from the groups of one step by (seed, step) alone, before anything is
-packed or sharded, so neither microbatches nor ranks change them.
+Stands between a source and the filling of streams. They are drawn from the groups of one step by (seed, step) alone,
+before packing and sharding, so neither microbatches nor ranks change them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from burnish.types import Group, Response
 
 
 def mismatched(groups: Sequence[Group], *, seed: int, step: int, max_length: int | None = None) -> list[Group]:
-    """Every response of the step once more, after the prompt of another group; to be measured, not trained.
+    """Every response of the step again, after the prompt of another group; scored, not trained.
 
     Args:
         groups: the trained groups of a step.
-        seed: of the draw.
+        seed: seed of the draw.
         step: which step of the stage it is.
-        max_length: most tokens of prompt and response together; a longer response loses its end. None: no limit.
+        max_length: maximum number of tokens of prompt and response together; a longer response is truncated. None: no
+            limit.
 
     Returns:
-        As many groups as there are, with `trained` False: each has the prompt of one of them and the responses of the
-        next in an order drawn at random, without rewards and without what was computed under the old prompt. Empty for
-        a single group: it has no other.
+        As many groups as there are, with `scored_only` True: each has the prompt of one of them and the responses of
+        the next in a random order, without rewards and without streams computed under the old prompt. Empty for a
+        single group.
     """
     if len(groups) < 2:
         return []
@@ -42,6 +43,6 @@ def _joined(group: Group, other: Group, max_length: int | None) -> Group:
 
 
 def _bare(response: Response, room: int | None) -> Response:
-    """What does not depend on the prompt, cut to the room that there is."""
+    """The streams that do not depend on the prompt, truncated to the room."""
     weights = None if response.weights is None else response.weights[:room]
     return Response(tokens=response.tokens[:room], trainable=response.trainable[:room], weights=weights)

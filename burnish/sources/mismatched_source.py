@@ -1,4 +1,4 @@
-"""The groups of another source, each step with its mismatched pairs beside them, to be measured. Under `annotate`."""
+"""Source that adds mismatched pairs, which are scored and not trained, to each step of another source."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from burnish.types import Group
 
 
 class MismatchedSource:
-    """See the module and `mismatch.mismatched`."""
+    """See the module and `mismatched_pairs.mismatched`."""
 
     def __init__(self, source: Source, *, seed: int, max_length: int | None) -> None:
         """
         Args:
-            source: of the groups that are trained.
-            seed: of the draw.
-            max_length: most tokens of a mismatched prompt and response together; None: no limit.
+            source: source of the trained groups.
+            seed: seed of the draw.
+            max_length: maximum number of tokens of a mismatched prompt and response together; None: no limit.
         """
         self.source, self.seed, self.max_length = source, seed, max_length
         self.steps = 0
-        """Whose groups were given out."""
+        """Number of steps whose groups were drawn."""
 
     @property
     def num_steps(self) -> int:

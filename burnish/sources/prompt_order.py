@@ -1,4 +1,4 @@
-"""Which row comes next: through shuffled epochs, or oftener those that are neither too easy nor too hard."""
+"""Order of prompts: shuffled epochs, or a curriculum that prefers prompts that are solved about half the time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from burnish.sampling.uniform import uniform
 from burnish.sources.rows import epoch_order
 
-MEMORY = 0.5
-"""Share of a new pass rate in the running one."""
-LEAST = 0.05
-"""Weight of a row that is always or never solved, beside 1 for one that is solved half the time: it may change."""
+UPDATE_SHARE = 0.5
+"""Share of a new pass rate in the running pass rate."""
+MIN_WEIGHT = 0.05
+"""Weight of a row that is always or never solved; a row that is solved half the time has weight 1."""
 
 
 @dataclass(eq=False)
 class PromptOrder:
-    """Rows one after another, without an end. A function of the seed and of what was told."""
+    """Endless order of rows: a function of the seed and of the pass rates so far."""
 
     rows: int
-    """How many there are."""
+    """Number of rows."""
     seed: int
     curriculum: bool = False
-    """Whether rows are drawn by their running pass rate p, with a weight of 4 p (1 − p): the variance of what their
-    responses teach. Unseen rows count as half solved. False: every epoch has each row once."""
+    """Whether rows are drawn by their running pass rate p, with weight 4 p (1 − p), the variance of their rewards.
+    Unseen rows count as half solved. False: every epoch has each row once."""
     position: int = 0
-    """Rows drawn so far."""
+    """Number of rows drawn so far."""
     pass_rates: dict[int, float] = field(default_factory=dict)
-    """Row → running pass rate; kept with a curriculum alone."""
+    """Row → running pass rate; empty without a curriculum."""
 
     def take(self, count: int) -> list[int]:
         """The next rows."""
@@ -38,28 +38,28 @@ class PromptOrder:
         self.position += count
         return rows
 
-    def tell(self, row: int, pass_rate: float) -> None:
-        """What share of a row's responses was right."""
+    def update(self, row: int, pass_rate: float) -> None:
+        """Takes the share of a row's responses that were right."""
         if self.curriculum:
             before = self.pass_rates.get(row)
-            self.pass_rates[row] = pass_rate if before is None else before + MEMORY * (pass_rate - before)
+            self.pass_rates[row] = pass_rate if before is None else before + UPDATE_SHARE * (pass_rate - before)
 
     def state(self) -> dict[str, Any]:
-        """Where it stands."""
+        """Position and pass rates, for a checkpoint."""
         return {"position": self.position, "pass_rates": [[row, rate] for row, rate in self.pass_rates.items()]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken."""
+        """Continues from a `state`."""
         self.position = state["position"]
         self.pass_rates = {int(row): float(rate) for row, rate in state["pass_rates"]}
 
     def _by_epoch(self, count: int) -> list[int]:
-        places = range(self.position, self.position + count)
-        orders = {epoch: epoch_order(self.seed, epoch, self.rows) for epoch in {place // self.rows for place in places}}
-        return [int(orders[place // self.rows][place % self.rows]) for place in places]
+        draws = range(self.position, self.position + count)
+        orders = {epoch: epoch_order(self.seed, epoch, self.rows) for epoch in {draw // self.rows for draw in draws}}
+        return [int(orders[draw // self.rows][draw % self.rows]) for draw in draws]
 
     def _by_rate(self, count: int) -> list[int]:
-        """Without repetition within the call, as long as there are enough rows."""
+        """Rows drawn by weight, without repetition within a call while there are enough rows."""
         weights = np.array([self._weight(row) for row in range(self.rows)])
         numbers = uniform(self.seed, np.arange(self.position, self.position + count))
         chosen: list[int] = []
@@ -74,9 +74,9 @@ class PromptOrder:
 
     def _weight(self, row: int) -> float:
         rate = self.pass_rates.get(row, 0.5)
-        return LEAST + (1 - LEAST) * 4 * rate * (1 - rate)
+        return MIN_WEIGHT + (1 - MIN_WEIGHT) * 4 * rate * (1 - rate)
 
 
 def mean(values: Sequence[float]) -> float:
-    """0 of nothing."""
+    """The mean; 0 of an empty sequence."""
     return float(np.mean(values)) if len(values) else 0.0

@@ -1,7 +1,7 @@
-"""Graded groups of earlier steps, kept to be learned from again. Under `rollouts`.
+"""Replay buffer of graded groups of earlier steps.
 
-What was written by earlier weights is learned from by ratios to the log-probabilities that it was written with, which
-travel with it, as do its advantages: nothing is judged or credited twice. (Experience replay; for GRPO: Zhang et al.
+Responses of earlier weights are trained on by ratios to the log-probabilities with which they were sampled. These, and
+the advantages, are stored with them: nothing is graded or credited twice. (Experience replay; for GRPO: Zhang et al.
 2025, RLEP, arXiv 2507.07451, and Sun et al. 2025, arXiv 2506.05316.)
 """
 
@@ -19,34 +19,34 @@ from burnish.sources.settings import ReplayRule
 from burnish.types import Group
 
 TrainingItem = tuple[Group, ...]
-"""What is learned of one prompt."""
+"""Groups that are trained on for one prompt: one with advantages, or pairs of its responses."""
 
 
 @dataclass(eq=False)
 class ReplayBuffer:
-    """The newest lessons, and who draws from them: a function of the seed and of what was added."""
+    """Replay buffer of the newest training items. Draws are a function of the seed and of the items added."""
 
     rule: ReplayRule
     seed: int
 
     def __post_init__(self) -> None:
-        self._kept: deque[tuple[int, TrainingItem]] = deque(maxlen=self.rule.groups)
+        self._items: deque[tuple[int, TrainingItem]] = deque(maxlen=self.rule.groups)
 
-    def draw(self, wanted: int, step: int) -> list[tuple[int, TrainingItem]]:
-        """Different lessons for a batch of so many, each with the step that it was written for, the oldest first."""
-        count = min(self.rule.count(wanted), len(self._kept))
-        places = np.random.default_rng([self.seed, 0x4E9, step]).permutation(len(self._kept))[:count]
-        return [self._kept[place] for place in sorted(places.tolist())]
+    def draw(self, batch_size: int, step: int) -> list[tuple[int, TrainingItem]]:
+        """Different items for a batch of this size, each with the step for which it was sampled, the oldest first."""
+        count = min(self.rule.count(batch_size), len(self._items))
+        indices = np.random.default_rng([self.seed, 0x4E9, step]).permutation(len(self._items))[:count]
+        return [self._items[index] for index in sorted(indices.tolist())]
 
-    def add(self, step: int, lessons: Sequence[TrainingItem]) -> None:
-        """Keeps lessons of a step; the oldest leave where there are too many."""
-        self._kept.extend((step, lesson) for lesson in lessons)
+    def add(self, step: int, items: Sequence[TrainingItem]) -> None:
+        """Adds the items of a step; the oldest are dropped from a full buffer."""
+        self._items.extend((step, item) for item in items)
 
     def state(self) -> list[dict[str, Any]]:
-        """As plain data."""
-        return [{"step": step, "groups": [store_group(group) for group in lesson]} for step, lesson in self._kept]
+        """The items as plain data."""
+        return [{"step": step, "groups": [store_group(group) for group in item]} for step, item in self._items]
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Puts back what `state` gave."""
-        self._kept.clear()
-        self._kept.extend((each["step"], tuple(load_group(group) for group in each["groups"])) for each in state)
+        """Restores a `state`."""
+        self._items.clear()
+        self._items.extend((item["step"], tuple(load_group(group) for group in item["groups"])) for item in state)

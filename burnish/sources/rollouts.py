@@ -1,8 +1,8 @@
-"""Groups that the policy writes itself, prompts → responses → verdicts → advantages: what learning by trying takes.
+"""Source of rollouts: prompts → responses of the policy → rewards → advantages.
 
-The sampler uses the weights of the moment, so with one update per batch everything is on-policy. Groups in which no
-response is better than another teach nothing: they are dropped, counted, and replaced by further prompts. Where it
-stands is a part of the checkpoint, with responses that wait for their update; so a run goes on in the midst of a batch.
+The sampler uses the present weights, so with one update per batch everything is on-policy. Groups whose rewards are all
+equal have no gradient: they are dropped, counted, and replaced by further prompts (dynamic sampling). The state, with
+the groups of a batch that wait for their update, is part of the checkpoint, so a run resumes within a batch.
 """
 
 from __future__ import annotations
@@ -35,56 +35,56 @@ from burnish.tasks.verdict import Verdict, count_failures
 from burnish.types import Group
 
 GradeResponses = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]
-"""A `tasks.judge.Judge`, or anything that is called like one."""
+"""A `tasks.reward_runner.RewardRunner`, or a function with the same signature."""
 FillStreams = Callable[[Sequence[Group]], Sequence[Group]]
-"""Gives responses log-probabilities of the reference, or of the trainer."""
+"""Fills streams of responses: log-probabilities of the reference, or of the trainer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RolloutPrompt:
-    """A prompt that is to be learned by trying."""
+    """A prompt of reinforcement learning."""
 
     tokens: torch.Tensor
-    """[P] int64, with the generation prompt behind it."""
+    """[P] int64, with the generation prompt at its end."""
     task: Task
-    """What it means, what of the response stands in it, and what an answer is checked against."""
+    """Its task: the messages, the reference answer, and the part of the response that the prompt contains."""
 
 
 @dataclass(eq=False)
 class RolloutSource:
-    """Steps of groups with advantages, written when they are needed."""
+    """Source of steps whose groups are sampled, graded and credited when they are needed."""
 
     prompts: Sequence[RolloutPrompt]
-    """At least one."""
+    """The prompts, at least one."""
     sampler: Sampler
-    judge: GradeResponses
+    grade: GradeResponses
     decode: Decode
-    """Tokens of a response → the text that rewards see, without the tokens that end it."""
+    """Decodes the tokens of a response to the text that rewards see, without end tokens."""
     rule: CreditRule
     params: SamplingParams
     settings: RolloutSettings
     seed: int
     epochs: float = 1.0
     max_steps: int | None = None
-    """Steps instead of epochs; None: as many as the epochs take if no group is replaced."""
+    """Number of steps instead of epochs; None: the length of the epochs if no group is replaced."""
     curriculum: bool = False
     annotate: FillStreams | None = None
-    """Called before credit; None: neither credit nor loss needs more than the sampler reported."""
+    """Fills streams before credit; None: credit and loss need only what the sampler reported."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Of the rewards that count, by the names of their parts; needed where the rule normalises them first."""
+    """Weights of rewards by name, without those of weight 0; used where the rule normalizes each reward first."""
     newest: list[GradedGroup] = field(default_factory=list)
-    """Everything that was tried for the newest batch."""
+    """All graded groups of the newest batch."""
 
     def __post_init__(self) -> None:
-        assert len(self.prompts) > 0, "there is something to try"
-        wanted = max(1, round(self.epochs * len(self.prompts)))
-        self._num_steps = self.max_steps or math.ceil(wanted / self.settings.groups_per_step)
-        self._draws = PromptOrder(len(self.prompts), self.seed, self.curriculum)
+        assert len(self.prompts) > 0, "there is at least one prompt"
+        num_prompts = max(1, round(self.epochs * len(self.prompts)))
+        self._num_steps = self.max_steps or math.ceil(num_prompts / self.settings.groups_per_step)
+        self._order = PromptOrder(len(self.prompts), self.seed, self.curriculum)
         replay = self.settings.replay
         self._buffer = None if replay is None else ReplayBuffer(replay, self.seed)
         self._step = 0
         self._pending: deque[tuple[Group, ...]] = deque()
-        self._figures: dict[str, float] = {}
+        self._metrics: dict[str, float] = {}
         self._samples: list[RolloutSample] = []
 
     @property
@@ -93,17 +93,17 @@ class RolloutSource:
 
     @property
     def epoch(self) -> float:
-        """Prompts that were tried, those of replaced groups included, over all prompts."""
-        return self._draws.position / len(self.prompts)
+        """Number of prompts sampled so far, those of replaced groups included, over the number of prompts."""
+        return self._order.position / len(self.prompts)
 
     def __iter__(self) -> Iterator[Sequence[Group]]:
-        """The groups of each remaining step, which are written only then.
+        """The groups of each remaining step, sampled only then.
 
         Raises:
-            RunError: none of a batch's responses could be judged.
+            RunError: none of a batch's responses could be graded.
         """
         while self._step < self._num_steps:
-            self._figures, self._samples = {}, []
+            self._metrics, self._samples = {}, []
             if not self._pending:
                 self._pending.extend(self._batch())
             groups = self._pending.popleft()
@@ -111,130 +111,131 @@ class RolloutSource:
             yield groups
 
     def settle(self) -> None:
-        """Nothing is unseen: prompts are made ready before the first step."""
+        """Nothing to do: all prompts are tokenized before the first step."""
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """Of the responses that were written for the newest step: see docs/glossary.md. Empty: none were."""
-        return self._figures
+        """Rollout metrics of the newest step, see docs/glossary.md; empty: nothing was sampled for it."""
+        return self._metrics
 
     @property
     def samples(self) -> Sequence[RolloutSample]:
-        """Some responses of the newest step, where they are due."""
+        """Samples of the newest step, if they are due."""
         return self._samples
 
     def state(self) -> dict[str, Any]:
         pending = [[store_group(group) for group in groups] for groups in self._pending]
-        kept = {} if self._buffer is None else {"replay": self._buffer.state()}
-        return {"step": self._step, "draws": self._draws.state(), "pending": pending, **kept}
+        replay = {} if self._buffer is None else {"replay": self._buffer.state()}
+        return {"step": self._step, "draws": self._order.state(), "pending": pending, **replay}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._step = state["step"]
-        self._draws.restore(state["draws"])
-        self._pending = deque(tuple(load_group(each) for each in groups) for groups in state["pending"])
+        self._order.restore(state["draws"])
+        self._pending = deque(tuple(load_group(group) for group in groups) for groups in state["pending"])
         if self._buffer is not None:
             self._buffer.restore(state["replay"])
 
     def _batch(self) -> Iterator[tuple[Group, ...]]:
-        """Tries prompts until there are groups enough for the updates, or too many were tried."""
+        """Samples prompts until there are enough groups for the updates, or too many were sampled."""
         settings = self.settings
         updates = min(settings.updates_per_batch, self._num_steps - self._step)
-        again = [] if self._buffer is None else self._buffer.draw(settings.groups_per_step * updates, self._step)
-        wanted = settings.groups_per_step * updates - len(again)
-        kept: list[GradedGroup] = []
+        replayed = [] if self._buffer is None else self._buffer.draw(settings.groups_per_step * updates, self._step)
+        num_new = settings.groups_per_step * updates - len(replayed)
+        useful: list[GradedGroup] = []
         self.newest, seconds = [], [0.0, 0.0]
-        while len(kept) < wanted and len(self.newest) < settings.max_resamples * wanted:
-            tried = self._try(wanted - len(kept), seconds)
-            self.newest += tried
-            kept += [each for each in tried if self._teaches(each)]
-        # A batch in which nothing teaches anything is still a step: its gradient is that of what else the loss has.
-        lessons = self._lessons(kept or self.newest[: settings.groups_per_step])
-        learned = [group for lesson in lessons for group in lesson]
-        self._figures = rollout_metrics(self.newest, len(kept), seconds, learned)
+        while len(useful) < num_new and len(self.newest) < settings.max_resamples * num_new:
+            graded_groups = self._sample(num_new - len(useful), seconds)
+            self.newest += graded_groups
+            useful += [graded for graded in graded_groups if self._has_signal(graded)]
+        # A batch without any signal is still a step: the other terms of the loss may have a gradient.
+        items = self._items(useful or self.newest[: settings.groups_per_step])
+        trained = [group for item in items for group in item]
+        self._metrics = rollout_metrics(self.newest, len(useful), seconds, trained)
         if self._buffer is not None:
-            ages = [float(self._step - step) for step, _ in again]
-            self._figures |= {"replayed": float(len(again)), "replayed_age": mean(ages)}
-            self._buffer.add(self._step, lessons if kept else [])
+            ages = [float(self._step - step) for step, _ in replayed]
+            self._metrics |= {"replayed": float(len(replayed)), "replayed_age": mean(ages)}
+            self._buffer.add(self._step, items if useful else [])
         every = settings.log_samples_every
         if self._step // every != (self._step - settings.updates_per_batch) // every:
-            self._samples = rollout_samples(self.newest, learned, self.weights, self.rule.reward_combination)
-        size = math.ceil(len(lessons) / updates)
-        starts = range(0, len(lessons), size)
+            self._samples = rollout_samples(self.newest, trained, self.weights, self.rule.reward_combination)
+        size = math.ceil(len(items) / updates)
+        starts = range(0, len(items), size)
         for number, start in enumerate(starts):
-            older = [lesson for _, lesson in again[number :: len(starts)]]
-            yield tuple(group for lesson in [*lessons[start : start + size], *older] for group in lesson)
+            older = [item for _, item in replayed[number :: len(starts)]]
+            yield tuple(group for item in [*items[start : start + size], *older] for group in item)
 
-    def _lessons(self, chosen: Sequence[GradedGroup]) -> list[TrainingItem]:
-        """What is learned of the prompts.
+    def _items(self, graded_groups: Sequence[GradedGroup]) -> list[TrainingItem]:
+        """Training items of the graded groups, by the credit rule.
 
         Raises:
-            RunError: nothing of them could be judged.
+            RunError: none of their responses could be graded.
         """
-        groups = [each.group for each in chosen]
+        groups = [graded.group for graded in graded_groups]
         groups = groups if self.annotate is None else list(self.annotate(groups))
-        lessons = self.rule.assign(groups, [self._worth(each) for each in chosen])
-        if not lessons:
-            raise _unjudged(self.newest)
+        items = self.rule.assign(groups, [self._rewards(graded) for graded in graded_groups])
+        if not items:
+            raise _nothing_graded(self.newest)
         if not self.settings.mask_truncated:
-            return lessons
-        return [tuple(_without_cut(group) for group in lesson) for lesson in lessons]
+            return items
+        return [tuple(_without_truncated(group) for group in item) for item in items]
 
-    def _worth(self, tried: GradedGroup) -> torch.Tensor:
-        """[n] float64, what responses are worth; nan: not judged."""
+    def _rewards(self, graded: GradedGroup) -> torch.Tensor:
+        """[n] float64, combined rewards; nan: not graded."""
         if self.rule.reward_combination == "sum":
-            return tried.worth
+            return graded.reward_tensor
         weights = torch.tensor(list(self.weights.values()), dtype=torch.float64)
-        return combined([tried.outcomes(list(self.weights))], weights, self.rule.reward_combination)[0]
+        return combined([graded.outcomes(list(self.weights))], weights, self.rule.reward_combination)[0]
 
-    def _teaches(self, tried: GradedGroup) -> bool:
-        if self.settings.mask_truncated and all(response.finish == "length" for response in tried.group.responses):
+    def _has_signal(self, graded: GradedGroup) -> bool:
+        """Whether the group has a gradient: some rewards differ, and some response is trained."""
+        if self.settings.mask_truncated and all(response.finish == "length" for response in graded.group.responses):
             return False
         if not self.settings.drops:
-            return bool(tried.rewards)
-        worth = self._worth(tried)
-        return not zero_variance(worth[~worth.isnan()].tolist())
+            return bool(graded.rewards)
+        rewards = self._rewards(graded)
+        return not zero_variance(rewards[~rewards.isnan()].tolist())
 
-    def _try(self, count: int, seconds: list[float]) -> list[GradedGroup]:
-        """Writes to the next prompts and has it judged; adds the seconds of both."""
-        first, began = self._draws.position, time.perf_counter()
-        rows = self._draws.take(count)
-        prompts = [Prompt(self.prompts[row].tokens, first + place) for place, row in enumerate(rows)]
+    def _sample(self, count: int, seconds: list[float]) -> list[GradedGroup]:
+        """Samples and grades responses to the next prompts; adds the seconds of both."""
+        first, began = self._order.position, time.perf_counter()
+        rows = self._order.take(count)
+        prompts = [Prompt(self.prompts[row].tokens, first + index) for index, row in enumerate(rows)]
         groups = self.sampler.sample(prompts, self.settings.responses_per_prompt, self.params, step=self._step)
-        written = time.perf_counter()
-        tried = self._judged(rows, groups)
-        seconds[0] += written - began
-        seconds[1] += time.perf_counter() - written
-        for each in tried:
-            if each.rewards:
-                self._draws.tell(
-                    each.row, mean([float(reward >= self.settings.success_threshold) for reward in each.rewards])
-                )
-        return tried
+        sampled = time.perf_counter()
+        graded_groups = self._graded(rows, groups)
+        seconds[0] += sampled - began
+        seconds[1] += time.perf_counter() - sampled
+        for graded in graded_groups:
+            if graded.rewards:
+                passed = [float(reward >= self.settings.success_threshold) for reward in graded.rewards]
+                self._order.update(graded.row, mean(passed))
+        return graded_groups
 
-    def _judged(self, rows: Sequence[int], groups: Sequence[Group]) -> list[GradedGroup]:
+    def _graded(self, rows: Sequence[int], groups: Sequence[Group]) -> list[GradedGroup]:
         tasks = [self.prompts[row].task for row in rows]
-        answers = [response_views(task, group, self.decode) for task, group in zip(tasks, groups, strict=True)]
-        judged = self.judge(answers)
+        views = [response_views(task, group, self.decode) for task, group in zip(tasks, groups, strict=True)]
+        graded = self.grade(views)
         return [
             GradedGroup(
-                row, task, _rewarded(group, verdicts), tuple(answer.written for answer in said), tuple(verdicts)
+                row, task, _rewarded(group, verdicts), tuple(view.written for view in responses), tuple(verdicts)
             )
-            for row, task, group, said, verdicts in zip(rows, tasks, groups, answers, judged, strict=True)
+            for row, task, group, responses, verdicts in zip(rows, tasks, groups, views, graded, strict=True)
         ]
 
 
-def _unjudged(tried: Sequence[GradedGroup]) -> RunError:
-    failures = count_failures(verdict for each in tried for verdict in each.verdicts)
-    seen = ", ".join(f"{part}: {kind} {count} times" for (part, kind), count in failures.most_common(3))
+def _nothing_graded(graded_groups: Sequence[GradedGroup]) -> RunError:
+    failures = count_failures(verdict for graded in graded_groups for verdict in graded.verdicts)
+    reasons = ", ".join(f"{part}: {kind} {count} times" for (part, kind), count in failures.most_common(3))
     return RunError(
-        given=f"none of the responses to {len(tried)} prompts could be judged ({seen or 'no reward applies'})",
-        rule="a failure is not a reward of 0: what nobody could judge is left out, and here nothing remains",
-        remedy="try the rewards on known answers first (burnish check)",
+        given=f"none of the responses to {len(graded_groups)} prompts could be graded "
+        f"({reasons or 'no reward applies'})",
+        rule="a failure is not a reward of 0: ungraded responses are left out, and here nothing remains",
+        remedy="test the rewards on known answers first (burnish check)",
     )
 
 
 def _rewarded(group: Group, verdicts: Sequence[Verdict]) -> Group:
-    """A verdict that is no number is no reward."""
+    """The group with rewards; None where the verdict is not a number."""
     responses = [
         replace(response, reward=verdict.reward if isinstance(verdict.reward, float) else None)
         for response, verdict in zip(group.responses, verdicts, strict=True)
@@ -242,8 +243,8 @@ def _rewarded(group: Group, verdicts: Sequence[Verdict]) -> Group:
     return replace(group, responses=tuple(responses))
 
 
-def _without_cut(group: Group) -> Group:
-    """The group, whose responses that reached the limit of tokens have no token that trains."""
+def _without_truncated(group: Group) -> Group:
+    """The group with no trained tokens in truncated responses."""
     responses = [
         replace(response, trainable=torch.zeros_like(response.trainable)) if response.finish == "length" else response
         for response in group.responses

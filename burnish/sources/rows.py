@@ -1,7 +1,7 @@
-"""Groups from rows: shuffled anew in every epoch by the seed, so resuming needs one number.
+"""Source of groups from rows, shuffled in every epoch by the seed, so that its state is one number.
 
-An epoch is one pass over the rows, each exactly once; no step has a row twice. What cannot be used, or is left out by a
-rule, is no row here: see `burnish.data.Feed`.
+An epoch is one pass over the rows, each exactly once; no step has a row twice. Rows that are invalid or left out by a
+rule are not among them: see `burnish.data.streaming.StreamingDataset`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from burnish.types import Group
 
 @runtime_checkable
 class Validates(Protocol):
-    """Rows that may not all have been looked at yet."""
+    """Rows that may not all be validated yet."""
 
     def settle(self) -> None:
         """See `Source.settle`."""
 
 
 class RowSource:
-    """Steps of `sequences_per_step` different rows through shuffled epochs. The last step takes what remains.
+    """Source of steps with `sequences_per_step` different rows through shuffled epochs. The last step may be smaller.
 
-    A step may end one epoch and begin the next. A row that it has already is then drawn after it, see `following`.
+    A step may end one epoch and begin the next. Rows that it has already are then drawn after it, see `following`.
     """
 
     def __init__(
@@ -42,13 +42,14 @@ class RowSource:
     ) -> None:
         """
         Args:
-            rows: the groups of each usable row, one row and one group of each at least; several stay together.
-            sequences_per_step: rows of one optimizer step; of fewer rows than that, a step has all.
-            seed: of the order.
-            epochs: passes over the rows, also broken ones; rounded to whole rows, at least one.
-            max_steps: steps instead of epochs; None: as many as the epochs take.
-            epoch_rows: rows of an epoch, where `rows` are the first ones of its order, as many as a run draws that ends
-                within it; None: `rows` are all, and are shuffled.
+            rows: the groups of each usable row; at least one row, with at least one group each. Groups of a row stay in
+                one step.
+            sequences_per_step: rows of one optimizer step; all rows, if there are fewer.
+            seed: seed of the order.
+            epochs: number of passes over the rows, may be fractional; rounded to whole rows, at least one.
+            max_steps: number of steps instead of epochs; None: the length of the epochs.
+            epoch_rows: number of rows of an epoch if `rows` are only its first ones in their order, as many as a run
+                draws that ends within the epoch; None: `rows` are all rows, and are shuffled.
         """
         assert len(rows) > 0, "a source has rows"
         self.rows = rows
@@ -62,7 +63,7 @@ class RowSource:
         assert self.shuffles or self.total <= len(rows), "rows that are drawn already are all that a run draws"
         self.position = 0
         self._order: tuple[int, NDArray[np.int64]] = -1, np.empty(0, np.int64)
-        """An epoch and its order, which the next one's depends on."""
+        """An epoch and its order, on which the order of the next one depends."""
 
     @property
     def num_steps(self) -> int:
@@ -76,25 +77,25 @@ class RowSource:
         size = len(self.rows)
         while self.position < self.total:
             end = min(self.position + self.sequences_per_step, self.total)
-            places = (divmod(index, size) for index in range(self.position, end))
-            groups = [group for epoch, place in places for group in self.rows[int(self._order_of(epoch)[place])]]
+            draws = (divmod(draw, size) for draw in range(self.position, end))
+            groups = [group for epoch, index in draws for group in self.rows[int(self._order_of(epoch)[index])]]
             assert groups, "a source has usable rows"
             self.position = end
             yield groups
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
-        """[rows] the order of an epoch. After a resume it is computed from the last epoch that began with a step on."""
+        """[rows] the order of an epoch. After a resume it is computed from the last epoch that began with a step."""
         size, step = len(self.rows), self.sequences_per_step
         if not self.shuffles:
             return np.arange(size)
-        known, order = self._order
-        if known == epoch:
+        last, order = self._order
+        if last == epoch:
             return order
-        if known != epoch - 1:
+        if last != epoch - 1:
             period = step // math.gcd(size, step)
-            known, order = epoch - epoch % period - 1, np.empty(0, np.int64)
-        for each in range(known + 1, epoch + 1):
-            order = following(epoch_order(self.seed, each, size), order, begun=each * size % step, step=step)
+            last, order = epoch - epoch % period - 1, np.empty(0, np.int64)
+        for number in range(last + 1, epoch + 1):
+            order = following(epoch_order(self.seed, number, size), order, begun=number * size % step, step=step)
         self._order = epoch, order
         return order
 
@@ -110,7 +111,7 @@ class RowSource:
 
 
 def num_draws(rows: int, *, sequences_per_step: int, epochs: float = 1.0, max_steps: int | None = None) -> int:
-    """Rows that a whole run draws, see `RowSource`."""
+    """Number of rows that a whole run draws, see `RowSource`."""
     return max(1, round(epochs * rows)) if max_steps is None else max_steps * min(sequences_per_step, rows)
 
 
@@ -120,13 +121,13 @@ def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
 
 
 def following(order: NDArray[np.int64], before: NDArray[np.int64], *, begun: int, step: int) -> NDArray[np.int64]:
-    """An epoch's order behind that of the epoch before, such that the step in which they meet has no row twice.
+    """Order of an epoch after another one, such that the step that contains both has no row twice.
 
     Args:
-        order: [rows] the epoch's order; only rows of the open step move, behind that step.
-        before: [rows] that of the epoch before.
-        begun: rows of the open step that are of the epoch before; 0: the epoch begins with a step.
-        step: rows of a step, as many as there are rows at most.
+        order: [rows] the epoch's own order; only rows that would be twice in the shared step move behind it.
+        before: [rows] the order of the epoch before.
+        begun: number of rows of the shared step that are of the epoch before; 0: the epoch begins with a step.
+        step: rows of a step, at most the number of rows.
 
     Example: ``following([3, 1, 0, 2], [0, 2, 1, 3], begun=1, step=3)`` is ``[1, 0, 3, 2]``: 3 waits for the next step.
     """

@@ -1,7 +1,5 @@
-"""A few responses of a batch for people: the best, the worst and the most surprising one.
-
-Beside `rollouts`. They become lines of samples.jsonl, which the report shows.
-"""
+"""Rollout samples: the best, the worst and the most surprising response of a batch, for samples.jsonl and the
+report."""
 
 from __future__ import annotations
 
@@ -23,63 +21,64 @@ from burnish.types import Group
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GradedGroup:
-    """A prompt, what was written to it, and what was said of that."""
+    """A prompt with its responses and their verdicts."""
 
     row: int
-    """Of the prompt, among all that are tried."""
+    """Row of the prompt in the data."""
     task: Task
     group: Group
-    """Every response with its `reward`; None where nobody could judge."""
+    """The responses with their `reward`; None where grading failed."""
     texts: tuple[str, ...]
-    """What was written, without what of it stands in the prompt (`Task.generation_prefix`)."""
+    """Texts of the responses, without the part that the prompt contains (`Task.generation_prefix`)."""
     verdicts: tuple[Verdict, ...]
 
     @property
     def rewards(self) -> list[float]:
-        """Of the judged responses."""
+        """Rewards of the graded responses."""
         return [response.reward for response in self.group.responses if response.reward is not None]
 
     @property
-    def worth(self) -> Tensor:
-        """[n] float64, rewards; nan: not judged."""
-        rewards = [math.nan if each.reward is None else each.reward for each in self.group.responses]
+    def reward_tensor(self) -> Tensor:
+        """[n] float64, rewards; nan: not graded."""
+        rewards = [math.nan if response.reward is None else response.reward for response in self.group.responses]
         return torch.tensor(rewards, dtype=torch.float64)
 
     def outcomes(self, parts: Sequence[str]) -> Tensor:
-        """[n, K] float64, of the rewards with these names; nan: not judged by it, or without a reward at all."""
-        rows = [
+        """[n, K] float64, outcomes of the rewards with these names; nan: not graded by it, or the response has no
+        reward."""
+        outcomes = [
             [_number(verdict.parts.get(name)) if response.reward is not None else math.nan for name in parts]
             for response, verdict in zip(self.group.responses, self.verdicts, strict=True)
         ]
-        return torch.tensor(rows, dtype=torch.float64)
+        return torch.tensor(outcomes, dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutSample:
-    """One judged response, as a line of samples.jsonl has it."""
+    """One graded response, as a line of samples.jsonl has it."""
 
     rollout: str
-    """Why it is shown: best, worst, or most surprising."""
+    """Why it was selected: best, worst, or most surprising."""
     row: int
-    """Of the prompt, among all that are tried."""
+    """Row of the prompt in the data."""
     prompt: str
     response: str
-    """From its beginning, also where that stands in the prompt."""
+    """The whole response, with the part that the prompt contains."""
     reference: str | None
     reward: float
     parts: dict[str, float | str | None]
     """Outcome of each reward by its name; text: a failure."""
     contributions: dict[str, float]
-    """What each reward that counts adds to the comparison with the siblings, before anything is divided: see
+    """Contribution of each reward to the comparison with the group, before the division by a deviation; see
     `credit.combine.contributions`."""
     advantage: float | None
-    """Mean over its tokens; None: its group was left out."""
+    """Mean over its tokens; None: its group was dropped."""
     logprob: float
     """Mean over its tokens, nats."""
 
 
 def rollout_samples(
-    tried: Sequence[GradedGroup],
+    graded_groups: Sequence[GradedGroup],
     credited: Sequence[Group],
     weights: Mapping[str, float],
     combination: Combination = "sum",
@@ -87,58 +86,58 @@ def rollout_samples(
     """The best, the worst, and the one that is furthest from its group's mean reward, each once.
 
     Args:
-        tried: all that was tried for a batch.
+        graded_groups: all graded groups of a batch.
         credited: its groups with advantages.
-        weights: of the rewards that count, by the names of their parts.
-        combination: how they become one.
+        weights: weights of the rewards by name, without those of weight 0.
+        combination: combination of the rewards.
     """
-    places = ((each, index) for each in tried for index in range(len(each.texts)))
-    judged = [(each, index) for each, index in places if each.group.responses[index].reward is not None]
-    if not judged:
+    places = ((graded, index) for graded in graded_groups for index in range(len(graded.texts)))
+    candidates = [(graded, index) for graded, index in places if graded.group.responses[index].reward is not None]
+    if not candidates:
         return []
     chosen = {
-        "best": max(judged, key=lambda one: _reward(*one)),
-        "worst": min(judged, key=lambda one: _reward(*one)),
-        "most surprising": max(judged, key=lambda one: (_surprise(*one), -_logprob(*one))),
+        "best": max(candidates, key=lambda place: _reward(*place)),
+        "worst": min(candidates, key=lambda place: _reward(*place)),
+        "most surprising": max(candidates, key=lambda place: (_surprise(*place), -_logprob(*place))),
     }
-    # By the tensor itself: credit keeps the tokens of the responses that it keeps.
-    learned = (response for group in credited for response in group.responses)
-    advantages = {id(each.tokens): float(each.advantages.mean()) for each in learned if each.advantages is not None}
+    # Responses are identified by their tokens' tensor, which credit passes on.
+    responses = (response for group in credited for response in group.responses)
+    advantages = {id(r.tokens): float(r.advantages.mean()) for r in responses if r.advantages is not None}
     kinds: dict[tuple[int, int], str] = {}
-    for kind, (each, index) in chosen.items():
-        kinds.setdefault((id(each), index), kind)
+    for kind, (graded, index) in chosen.items():
+        kinds.setdefault((id(graded), index), kind)
     return [
-        _rollout(kind, each, index, advantages, _contributions(each, index, weights, combination))
-        for kind, (each, index) in chosen.items()
-        if kinds[id(each), index] == kind
+        _sample(kind, graded, index, advantages, _contributions(graded, index, weights, combination))
+        for kind, (graded, index) in chosen.items()
+        if kinds[id(graded), index] == kind
     ]
 
 
 def _contributions(
-    each: GradedGroup, index: int, weights: Mapping[str, float], combination: Combination
+    graded: GradedGroup, index: int, weights: Mapping[str, float], combination: Combination
 ) -> dict[str, float]:
     if not weights:
         return {}
     factors = torch.tensor(list(weights.values()), dtype=torch.float64)
-    found = contributions(each.outcomes(list(weights)), factors, combination)[index]
-    return {name: value for name, value in zip(weights, found.tolist(), strict=True) if not math.isnan(value)}
+    values = contributions(graded.outcomes(list(weights)), factors, combination)[index]
+    return {name: value for name, value in zip(weights, values.tolist(), strict=True) if not math.isnan(value)}
 
 
-def _rollout(
-    kind: str, each: GradedGroup, index: int, advantages: dict[int, float], contributions: dict[str, float]
+def _sample(
+    kind: str, graded: GradedGroup, index: int, advantages: dict[int, float], contributions: dict[str, float]
 ) -> RolloutSample:
-    answer, verdict = response_view(each.task, each.texts[index]), each.verdicts[index]
+    view, verdict = response_view(graded.task, graded.texts[index]), graded.verdicts[index]
     return RolloutSample(
         rollout=kind,
-        row=each.row,
-        prompt=answer.asked,
-        response=answer.text,
-        reference=None if answer.reference is None else str(answer.reference),
-        reward=_reward(each, index),
+        row=graded.row,
+        prompt=view.asked,
+        response=view.text,
+        reference=None if view.reference is None else str(view.reference),
+        reward=_reward(graded, index),
         parts=dict(_parts(verdict)),
         contributions=contributions,
-        advantage=advantages.get(id(each.group.responses[index].tokens)),
-        logprob=_logprob(each, index),
+        advantage=advantages.get(id(graded.group.responses[index].tokens)),
+        logprob=_logprob(graded, index),
     )
 
 
@@ -151,17 +150,17 @@ def _number(outcome: Outcome) -> float:
     return outcome if isinstance(outcome, float) else math.nan
 
 
-def _reward(each: GradedGroup, index: int) -> float:
-    reward = each.group.responses[index].reward
-    assert reward is not None, "only judged responses are shown"
+def _reward(graded: GradedGroup, index: int) -> float:
+    reward = graded.group.responses[index].reward
+    assert reward is not None, "only graded responses are samples"
     return reward
 
 
-def _surprise(each: GradedGroup, index: int) -> float:
-    return abs(_reward(each, index) - mean(each.rewards))
+def _surprise(graded: GradedGroup, index: int) -> float:
+    return abs(_reward(graded, index) - mean(graded.rewards))
 
 
-def _logprob(each: GradedGroup, index: int) -> float:
-    logprobs = each.group.responses[index].sampler_logprobs
+def _logprob(graded: GradedGroup, index: int) -> float:
+    logprobs = graded.group.responses[index].sampler_logprobs
     assert logprobs is not None, "sampled responses have log-probabilities"
     return float(logprobs.mean())

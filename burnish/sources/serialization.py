@@ -1,4 +1,4 @@
-"""Groups as plain data and back, bit for bit: what a checkpoint keeps of responses that wait to be learned from."""
+"""Serialization of groups to plain data and back, bit for bit, for pending rollouts and the replay buffer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TYPES = {"int64": torch.int64, "bool": torch.bool, "float32": torch.float32, "f
 
 
 def store_group(group: Group) -> dict[str, Any]:
-    """Lists and numbers. A float32 is written as the float64 that it is, so nothing is rounded."""
+    """The group as lists and numbers. A float32 is written as the equal float64, so nothing is rounded."""
     assert group.prompt_weights is None, "prompts of sampled responses are not trained"
     return {
         "prompt": group.prompt.tolist(),
@@ -25,12 +25,12 @@ def store_group(group: Group) -> dict[str, Any]:
 
 
 def load_group(stored: Mapping[str, Any]) -> Group:
-    """The group that `store_group` was given."""
+    """The group of which `store_group` made the data."""
     return Group(
         prompt=torch.tensor(stored["prompt"], dtype=torch.int64),
         metadata=stored["metadata"],
         responses=tuple(
-            Response(**{name: _load(value) for name, value in each.items()}) for each in stored["responses"]
+            Response(**{name: _load(value) for name, value in response.items()}) for response in stored["responses"]
         ),
     )
 

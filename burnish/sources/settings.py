@@ -1,4 +1,4 @@
-"""How a batch of rollouts is made, as settings. Needs no torch; `rollouts` makes it, `replay` adds earlier ones."""
+"""Settings of a batch of rollouts. Imports no torch; `rollouts` and `replay_buffer` apply them."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ReplayRule:
-    """How much is learned again. Example: ``ReplayRule(groups=256, fraction=0.25)``."""
+    """Rule of experience replay. Example: ``ReplayRule(groups=256, fraction=0.25)``."""
 
     groups: int
-    """Lessons that are kept, the newest ones."""
+    """Size of the replay buffer, training items."""
     fraction: float
-    """Of a batch's lessons, how many are from earlier ones; above 0, below 1."""
+    """Share of a batch's training items that come from the buffer; above 0, below 1."""
 
-    def count(self, wanted: int) -> int:
-        """Of so many lessons, those from earlier batches if there are enough."""
-        return min(wanted - 1, int(self.fraction * wanted + 0.5))
+    def count(self, size: int) -> int:
+        """Number of items from the buffer, if it has enough, in a batch of this size."""
+        return min(size - 1, int(self.fraction * size + 0.5))
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutSettings:
-    """How a batch of rollouts is made."""
+    """Settings of a batch of rollouts."""
 
     groups_per_step: int
-    """Prompts of one optimiser step."""
+    """Number of prompts of one optimizer step."""
     responses_per_prompt: int
-    """To each prompt."""
+    """Number of responses to each prompt."""
     updates_per_batch: int = 1
-    """Optimiser steps that learn from one batch of rollouts, each from its own groups."""
+    """Optimizer steps per batch of rollouts, each on its own groups."""
     max_resamples: int = 4
-    """Prompts that are tried for each one that is wanted, before a batch goes on with fewer groups."""
+    """Maximum number of prompts to sample per group of the batch, before a batch is used with fewer groups."""
     success_threshold: float = 0.5
-    """Reward from which on a response counts as right in pass rates."""
+    """Smallest reward of a response that counts as right in pass rates."""
     drops: bool = True
-    """Whether groups in which no response is better than another are replaced; False: credit does not compare within
-    groups, and all of them teach."""
+    """Whether groups whose rewards are all equal are replaced; False: credit does not compare within groups, and all
+    groups have a gradient."""
     log_samples_every: int = 10
-    """Steps between those whose responses are shown."""
+    """Steps between those with samples."""
     mask_truncated: bool = False
-    """Whether responses that reached the limit of tokens are compared, and not learned from."""
+    """Overlong filtering: whether truncated responses count in the baseline and are not trained."""
     replay: ReplayRule | None = None
-    """How much is learned from again; None: nothing."""
+    """Experience replay; None: none."""

@@ -1,7 +1,7 @@
-"""Groups that are judged: what a reward model learns from, made of the groups that a policy learns from.
+"""Value targets: the tokens at which a reward model's values are read, set in the groups of a policy's data.
 
-Beside `rows`. A reward model looks at one token of each response, its last, which has seen all the others; one of steps
-at the last token of each step.
+A reward model is read at the last token of each response, which attends to all others; a process reward model at the
+last token of each step.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def value_targets_at_steps(group: Group) -> Group:
 
 
 def _at_steps(response: Response) -> Response:
-    assert response.step_labels is not None, "responses that are judged by steps have labels"
+    assert response.step_labels is not None, "responses with process rewards have step labels"
     return replace(response, trainable=~response.step_labels.isnan(), weights=None)
 
 
 JudgedAt = Callable[[Group], Group]
-"""Which tokens of a group are judged."""
+"""Function that sets a group's value targets."""
 
 
 class ValueTargetRows(Sequence[Sequence[Group]]):
-    """Rows, judged at the ends of their responses, or elsewhere."""
+    """Rows whose groups have value targets, at the ends of responses or elsewhere."""
 
     def __init__(self, rows: Sequence[Sequence[Group]], judged_at: JudgedAt = value_target_at_end) -> None:
         self.rows = rows

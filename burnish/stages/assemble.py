@@ -1,7 +1,4 @@
-"""A stage of a recipe, put together: the policy, the method with its source and loss, the optimiser, the cadence.
-
-Between `inputs` (the data, opened) and `run` (which runs the stages in their order).
-"""
+"""Assembles a stage from its recipe and its data: policy, source, loss, optimizer, evaluators, cadence."""
 
 from __future__ import annotations
 
@@ -53,14 +50,14 @@ from burnish.types import Group, Response, Score
 
 
 def assemble(recipe: Recipe, inputs: SupervisedData | RLData, name: str) -> Stage:
-    """The stage called ``name``, ready to run.
+    """Builds the stage called ``name``, ready to train.
 
     Raises:
         UserError: the model, the adapter or the device cannot be used.
     """
     settings = inputs.opener.stage
     policy = open_policy(inputs.opener)
-    parts = build_rl(inputs, policy) if isinstance(inputs, RLData) else _answered(recipe, settings, inputs, policy)
+    parts = build_rl(inputs, policy) if isinstance(inputs, RLData) else _supervised(recipe, settings, inputs, policy)
     method = parts.method
     steps = method.source.num_steps
     cadence = Cadence(
@@ -80,11 +77,11 @@ def assemble(recipe: Recipe, inputs: SupervisedData | RLData, name: str) -> Stag
         cadence=cadence,
         tokens_per_microbatch=inputs.tokens_per_microbatch,
         evaluators=parts.evaluators,
-        rehearsal=_rehearsal(inputs) if settings.has_dry_run(policy.device.type) else (),
+        dry_run_groups=_dry_run_groups(inputs) if settings.has_dry_run(policy.device.type) else (),
         stopping=EarlyStopping(settings.stop_rule),
-        facts={
-            **inputs.facts,
-            **parts.facts,
+        fingerprints={
+            **inputs.fingerprints,
+            **parts.fingerprints,
             "the model": frozen_fingerprint(policy),
             "the loss": loss_identity(method.loss),
         },
@@ -93,7 +90,7 @@ def assemble(recipe: Recipe, inputs: SupervisedData | RLData, name: str) -> Stag
 
 
 class _Draws(TypedDict):
-    """How rows are drawn."""
+    """Arguments of a source that determine how rows are drawn."""
 
     sequences_per_step: int
     seed: int
@@ -113,10 +110,10 @@ def _draws(inputs: SupervisedData) -> _Draws:
     }
 
 
-def _answered(recipe: Recipe, settings: StageSettings, inputs: SupervisedData, policy: Model) -> StageParts:
+def _supervised(recipe: Recipe, settings: StageSettings, inputs: SupervisedData, policy: Model) -> StageParts:
     if isinstance(settings, PreferSettings):
-        return _preferring(recipe, settings, inputs, policy)
-    return _judging(settings, inputs, policy) if isinstance(settings, RewardModelSettings) else _sft(inputs, policy)
+        return _prefer(recipe, settings, inputs, policy)
+    return _reward(settings, inputs, policy) if isinstance(settings, RewardModelSettings) else _sft(inputs, policy)
 
 
 def _sft(inputs: SupervisedData, policy: Model) -> StageParts:
@@ -125,48 +122,48 @@ def _sft(inputs: SupervisedData, policy: Model) -> StageParts:
     return StageParts(method, held_out.evaluators(policy, method.loss, budget) if held_out else ())
 
 
-def _preferring(recipe: Recipe, settings: PreferSettings, inputs: SupervisedData, policy: Model) -> StageParts:
-    what, budget = with_reference(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
+def _prefer(recipe: Recipe, settings: PreferSettings, inputs: SupervisedData, policy: Model) -> StageParts:
+    referenced, budget = with_reference(recipe, settings, inputs, policy), inputs.tokens_per_microbatch
     method = prefer(
-        what.rows,
+        referenced.rows,
         loss_of(settings),
-        annotating=what.annotating,
+        annotating=referenced.annotating,
         mismatches=settings.measures_mismatches,
         max_length=inputs.opener.reader.max_length,
         **_draws(inputs),
     )
     evaluators: list[Evaluator] = []
     if inputs.held_out is not None:
-        evaluators += inputs.held_out.evaluators(policy, method.loss, budget, what.held_out)
+        evaluators += inputs.held_out.evaluators(policy, method.loss, budget, referenced.held_out)
         tags = inputs.held_out.tags
-        # Mismatched pairs, which are measured beside the rows, have no tags.
-        tags += [[] for _ in range(len(what.held_out) - len(tags))] if tags else []
-        evaluators.append(PreferenceEval(what.held_out, reward_of(settings, method.loss), budget, tags))
-    return StageParts(method, evaluators, {"the reference": what.fact}, what.notes)
+        # Mismatched pairs, which are scored in addition to the rows, have no tags.
+        tags += [[] for _ in range(len(referenced.held_out) - len(tags))] if tags else []
+        evaluators.append(PreferenceEval(referenced.held_out, reward_of(settings, method.loss), budget, tags))
+    return StageParts(method, evaluators, {"the reference": referenced.fingerprint}, referenced.notes)
 
 
-def _judging(settings: RewardModelSettings, inputs: SupervisedData, policy: Model) -> StageParts:
-    judged_at = _judged_at(settings)
+def _reward(settings: RewardModelSettings, inputs: SupervisedData, policy: Model) -> StageParts:
+    judged_at = _set_value_targets(settings)
     method = reward(inputs.feed, loss_of(settings), judged_at=judged_at, **_draws(inputs))
     if inputs.held_out is None:
         return StageParts(method, ())
     rows, budget = [judged_at(group) for group in inputs.held_out.groups], inputs.tokens_per_microbatch
-    measured = inputs.held_out.evaluators(policy, method.loss, budget, rows)
-    exam: Evaluator = RewardModelEval(rows, budget, inputs.held_out.tags)
+    evaluators = inputs.held_out.evaluators(policy, method.loss, budget, rows)
+    further: Evaluator = RewardModelEval(rows, budget, inputs.held_out.tags)
     if settings.scores is not None:
-        exam = ScoresEval(rows, settings.scores, budget)
+        further = ScoresEval(rows, settings.scores, budget)
     elif settings.comparison == "steps":
-        exam = StepsEval(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
-    return StageParts(method, [*measured, exam])
+        further = StepsEval(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
+    return StageParts(method, [*evaluators, further])
 
 
-def _judged_at(settings: RewardModelSettings) -> JudgedAt:
+def _set_value_targets(settings: RewardModelSettings) -> JudgedAt:
     return value_targets_at_steps if settings.comparison == "steps" else value_target_at_end
 
 
 def reward_of(settings: PreferSettings, loss: Loss) -> ImplicitReward:
-    """What a response is worth to the policy: as the loss takes it; of a loss that says nothing of it, the log-ratio to
-    the reference, or without one the mean log-probability of a token."""
+    """Implicit reward of a response: that of the loss; if the loss has none, the log-ratio to the reference, or without
+    a reference the mean log-probability per token."""
     if isinstance(loss, WeightedSum):
         loss = next((part.loss for part in loss.parts if isinstance(part.loss, Pairs | Listwise)), loss)
     if isinstance(loss, Pairs | Listwise):
@@ -175,10 +172,10 @@ def reward_of(settings: PreferSettings, loss: Loss) -> ImplicitReward:
 
 
 def loss_of(settings: StageSettings) -> Loss:
-    """What the stage minimises.
+    """The loss that the stage minimizes.
 
     Raises:
-        RecipeError: a loss of the user's own cannot be used.
+        RecipeError: a user's loss cannot be used.
     """
     if isinstance(settings, RlSettings):
         return learning_of(settings).loss
@@ -197,7 +194,7 @@ def loss_of(settings: StageSettings) -> Loss:
 
 
 def _own(name: str, options: Mapping[str, Any], *, is_reward_model: bool) -> Loss:
-    """A loss of the user's own, which asks for what the model has."""
+    """A user's loss; checks that the model can compute the scores that it needs."""
     loss = user_loss(name, options)
     if is_reward_model and set(loss.needs) != {Score.VALUE}:
         raise RecipeError(
@@ -215,22 +212,22 @@ def _own(name: str, options: Mapping[str, Any], *, is_reward_model: bool) -> Los
 
 
 def noise_of(recipe: Recipe, settings: StageSettings) -> Neftune | None:
-    """The noise on embeddings that the stage trains with; a method of groups of several responses has none."""
+    """NEFTune noise on embeddings; only supervised fine-tuning has it."""
     if not isinstance(settings, SftSettings) or settings.neftune_alpha is None:
         return None
     return Neftune(settings.neftune_alpha, recipe.seed)
 
 
-def _rehearsal(inputs: SupervisedData | RLData) -> list[Group]:
-    """The groups of the costliest microbatch, with streams as if a reference had scored them."""
+def _dry_run_groups(inputs: SupervisedData | RLData) -> list[Group]:
+    """Groups of the largest microbatch, for the dry run, with streams as a reference would fill them."""
     if isinstance(inputs, RLData):
         return longest_prompts(inputs)
-    most = inputs.opener.stage.draws_per_step
-    groups = costliest(inputs.feed.longest(most), inputs.tokens_per_microbatch, most)
+    max_groups = inputs.opener.stage.draws_per_step
+    groups = costliest(inputs.feed.longest(max_groups), inputs.tokens_per_microbatch, max_groups)
     if isinstance(inputs.opener.stage, RewardModelSettings):
-        return [_judged_at(inputs.opener.stage)(group) for group in groups]
-    return [replace(group, responses=tuple(map(_as_if_scored, group.responses))) for group in groups]
+        return [_set_value_targets(inputs.opener.stage)(group) for group in groups]
+    return [replace(group, responses=tuple(map(_with_reference_stream, group.responses))) for group in groups]
 
 
-def _as_if_scored(response: Response) -> Response:
+def _with_reference_stream(response: Response) -> Response:
     return replace(response, reference_logprobs=torch.zeros(len(response.tokens)))

@@ -1,4 +1,4 @@
-"""The conditions of a run: random generators seeded, arithmetic repeatable, and a lack of memory put into words."""
+"""Seeds, deterministic algorithms, and the error for a lack of memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from burnish.runs.random_state import capture_random, restore_random
 
 @contextmanager
 def repeatable(seed: int, *, only_deterministic: bool) -> Iterator[None]:
-    """Seeds every generator and, if asked for, allows only algorithms that give the same bits every time.
+    """Seeds all random generators and, if requested, allows only deterministic algorithms.
 
-    Afterwards the caller's generators and settings are what they were.
+    Afterwards the caller's generators and settings are restored.
     """
     tensors, values = capture_random()
     random.seed(seed)
@@ -39,7 +39,7 @@ def repeatable(seed: int, *, only_deterministic: bool) -> Iterator[None]:
 
 @contextmanager
 def out_of_memory_explained(tokens_per_microbatch: int) -> Iterator[None]:
-    """Turns a lack of memory into a CapacityError. (A kernel that kills the process leaves no time for one.)"""
+    """Turns a lack of memory into a CapacityError. (If the kernel kills the process, there is no message.)"""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -47,7 +47,7 @@ def out_of_memory_explained(tokens_per_microbatch: int) -> Iterator[None]:
             raise
         raise CapacityError(
             given=f"memory ran out: {' '.join(str(error).split())[:200]}",
-            rule=f"weights, optimiser and a microbatch of {tokens_per_microbatch} tokens fit into memory",
+            rule=f"weights, optimizer and a microbatch of {tokens_per_microbatch} tokens fit into memory",
             remedy="run the same command with a smaller tokens_per_microbatch, or add gradient_checkpointing=true, "
             "adapter.kind=lora, optimizer=adamw_8bit or, in bfloat16, optimizer.stochastic_rounding=true",
         ) from error

@@ -1,7 +1,4 @@
-"""What an epoch is, for people: how many rows are usable, how many steps they are, and what each source has of them.
-
-Under `inputs` and `practice`, whose reports say it before the first step.
-"""
+"""Log lines about the length of an epoch: usable rows, steps, and the share of each source."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ from burnish.data.dataset import TokenizedDataset
 
 
 def epoch_line(draws: int, what: str, per_step: int, usable: str = "") -> str:
-    """Length of an epoch.
+    """Line with the length of an epoch.
 
     Args:
         draws: usable rows, prompts or pieces of documents, at least one.
-        what: which of them.
-        per_step: draws of an optimizer step.
+        what: their noun.
+        per_step: number of draws per optimizer step.
         usable: see `usable_clause`.
 
     Example: ``an epoch is 80 rows, 4 steps``.
@@ -28,7 +25,7 @@ def epoch_line(draws: int, what: str, per_step: int, usable: str = "") -> str:
 
 
 def usable_clause(usable: int, rows: int, left_out: Sequence[str]) -> str:
-    """How many rows are usable, with the reasons why others are not; empty if all are.
+    """Clause with the number of usable rows, and the reasons why others are not usable; empty if all are.
 
     Example: ``80 of 200 rows are usable (120 longer than 64 tokens are left out); ``.
     """
@@ -38,15 +35,15 @@ def usable_clause(usable: int, rows: int, left_out: Sequence[str]) -> str:
 
 
 def usable_of(prepared: TokenizedDataset) -> str:
-    """`usable_clause` of a set."""
+    """`usable_clause` of a dataset."""
     report = prepared.report
     left_out = [f"{dropped.count:,} {dropped.reason}" for dropped in report.dropped]
-    left_out += [f"{report.unusable:,} that cannot be used"] if report.unusable else []
+    left_out += [f"{report.unusable:,} invalid"] if report.unusable else []
     return usable_clause(report.usable, report.rows, left_out)
 
 
 def share_lines(prepared: TokenizedDataset) -> Iterator[str]:
-    """What each source of a mixture has of an epoch. Example: ``sums: 80 of 200 rows are usable, 40% of an epoch``."""
+    """Lines with each source's share of an epoch. Example: ``sums: 80 of 200 rows are usable, 40% of an epoch``."""
     origin, usable = prepared.origin, set(prepared.picked.group_rows.tolist())
     names = [origin.source_of(row) for row in range(len(origin))]
     rows, drawn = Counter(names), Counter(names[row] for row in usable)

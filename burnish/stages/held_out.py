@@ -1,6 +1,6 @@
-"""What a stage is measured on: its held-out rows, and some questions of them that are answered at every evaluation.
+"""Held-out rows of a stage, and the held-out prompts of its generation evaluation.
 
-Part of `inputs`, opened before the model is loaded; `assemble` makes the loop's evaluators of it.
+Opened before the model is loaded; `assemble` makes the loop's evaluators from them.
 """
 
 from __future__ import annotations
@@ -32,99 +32,99 @@ MAX_NEW_TOKENS = 128
 
 @dataclass(frozen=True, eq=False, slots=True)
 class HeldOut:
-    """Held-out rows, ready to measure on."""
+    """Held-out rows, tokenized."""
 
     settings: SupervisedSettings
     opened: OpenedData
     groups: TokenizedDataset
-    """All groups: what the loss is measured on."""
-    asked: tuple[Question, ...]
-    """In the order of their rows; empty: none is asked."""
+    """All groups, on which the loss is measured."""
+    questions: tuple[Question, ...]
+    """Prompts for generation, in the order of their rows; empty: no generation."""
     gate: PreferenceFilters | None = None
-    """What was found among comparisons; None: there are none."""
+    """Filters of comparisons with their findings; None: there are no comparisons."""
 
     @classmethod
-    def of(cls, settings: SupervisedSettings, reader: Reader, told: Callable[[int, int], None]) -> Self | None:
-        """None: the stage has no held-out rows.
+    def of(cls, settings: SupervisedSettings, reader: Reader, progress: Callable[[int, int], None]) -> Self | None:
+        """Opens the held-out rows; None: the stage has none.
 
         Args:
-            settings: of the stage.
-            reader: of its data.
-            told: called with the rows done and all rows while they are made into tokens.
+            settings: settings of the stage.
+            reader: reader of its data.
+            progress: called with the number of rows tokenized and of all rows.
 
         Raises:
-            DataError: the rows cannot be used, or ask nothing and are to be asked.
+            DataError: the rows cannot be used, or have no prompts for generation.
         """
         if settings.eval_data is None:
             return None
         opened, gate = reader.gate_measured(reader.open(settings.eval_data))
-        groups = opened.preparation.whole(told=told)
-        asked = _asked(settings, reader, opened, groups) if settings.evaluation.generations else ()
-        return cls(settings, opened, groups, asked, gate)
+        groups = opened.preparation.whole(told=progress)
+        drawn = _questions(settings, reader, opened, groups) if settings.evaluation.generations else ()
+        return cls(settings, opened, groups, drawn, gate)
 
     @property
     def tags(self) -> list[list[str]]:
-        """Of each group, the tags of its row; empty: no row has any, or they come from a mixture."""
+        """Tags of each group's row; empty: no row has any, or they come from a mixture."""
         rows = self.opened.data.rows
-        found = [tags_of(rows[row].get("tags")) for row in self.groups.picked.group_rows.tolist()]
-        return found if any(found) else []
+        tags = [tags_of(rows[row].get("tags")) for row in self.groups.picked.group_rows.tolist()]
+        return tags if any(tags) else []
 
     def evaluators(
         self, policy: Model, loss: Loss, budget: int, rows: Sequence[Group] | None = None
     ) -> Sequence[Evaluator]:
-        """The loss, in microbatches of so many tokens, and the questions, for the model that answers them.
+        """Evaluators of the held-out loss and, if there are questions, of generation.
 
         Args:
             policy: the model.
-            loss: what the stage minimises.
-            budget: most tokens of a microbatch.
-            rows: the groups with what the loss needs beside tokens; None: as they are.
+            loss: the stage's loss.
+            budget: maximum number of tokens of a microbatch.
+            rows: the groups with streams that the loss needs; None: `groups`.
         """
-        measured = HeldOutLoss(self.groups if rows is None else rows, loss, budget)
-        if not self.asked:
-            return (measured,)
+        held_out_loss = HeldOutLoss(self.groups if rows is None else rows, loss, budget)
+        if not self.questions:
+            return (held_out_loss,)
         template = self.opened.preparation.maker.writer.template
         generation, learned = policy.causal_lm.generation_config, self.groups.report.end_tokens
-        exam = GenerationEval(
-            questions=self.asked,
+        generation_eval = GenerationEval(
+            questions=self.questions,
             match=self.settings.evaluation.match or "exact",
             max_new_tokens=self.settings.evaluation.max_new_tokens or MAX_NEW_TOKENS,
             end_tokens=stop_tokens_of(generation, policy.tokenizer, template, learned),
         )
-        return measured, exam
+        return held_out_loss, generation_eval
 
 
-def _asked(
+def _questions(
     settings: SupervisedSettings, reader: Reader, opened: OpenedData, groups: TokenizedDataset
 ) -> tuple[Question, ...]:
-    """The questions of a stage that asks some: of its held-out rows that can be used, or of the set that it names."""
+    """Prompts of the generation evaluation: of the usable held-out rows, or of evaluation.prompts_data."""
     maker, rows = opened.preparation.maker, sorted(set(groups.picked.rows.tolist()))
     if settings.evaluation.prompts_data is not None:
         maker = replace(reader, reading=settings.of_answers).open(settings.evaluation.prompts_data).preparation.maker
         rows = list(range(len(maker.rows)))
     order = np.random.default_rng([reader.seed, 0xE7A]).permutation(rows).tolist()
-    asked = _drawn(maker, order, settings.evaluation.generations)
-    _require_questions(asked, maker.rows.source)
-    require_comparable(asked, settings.evaluation.match or "exact", "evaluation.match")
-    return asked
+    drawn = _drawn(maker, order, settings.evaluation.generations)
+    _require_questions(drawn, maker.rows.source)
+    require_comparable(drawn, settings.evaluation.match or "exact", "evaluation.match")
+    return drawn
 
 
 def _drawn(maker: SampleBuilder, order: Sequence[int], count: int) -> tuple[Question, ...]:
-    """The questions of the first rows in that order that ask something, at most so many, in the order of the rows."""
-    found: list[Question] = []
-    if maker.format.documents:  # they ask nothing, and there may be many
+    """The first `count` questions of rows in this order, sorted by row."""
+    drawn: list[Question] = []
+    if maker.format.documents:  # documents have no prompts, and there may be many
         return ()
-    while len(found) < count and order:
-        taken = count - len(found)
-        found += questions(maker, order[:taken])
+    while len(drawn) < count and order:
+        taken = count - len(drawn)
+        drawn += questions(maker, order[:taken])
         order = order[taken:]
-    return tuple(sorted(found, key=lambda question: question.row))
+    return tuple(sorted(drawn, key=lambda question: question.row))
 
 
-def _require_questions(asked: Sequence[Question], source: str) -> None:
-    if not asked:
+def _require_questions(drawn: Sequence[Question], source: str) -> None:
+    if not drawn:
         raise DataError(
-            given=f"evaluation.generations, and the rows of {source} ask nothing",
-            rule="what is asked is the prompt of a row's last answer; documents have none",
+            given=f"evaluation.generations, and the rows of {source} have no prompts",
+            rule="a response is generated to the prompt of a row's last answer; documents have none",
             remedy="set evaluation.generations=0, or name held-out rows with prompts",
         )

@@ -1,4 +1,4 @@
-"""The policy of a stage, loaded as its recipe says. Under `run`, which trains it, and `checks`, which tries it."""
+"""Loads the policy of a stage, for training and for `burnish check`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from burnish.stages.supervised_data import StageContext
 
 
 def open_policy(opener: StageContext) -> Model:
-    """Loads the model that the stage begins with, and its adapter, onto the recipe's device.
+    """Loads the model that the stage starts from, and its adapter, onto the recipe's device.
 
     Raises:
         RecipeError: there is no such device.
@@ -38,7 +38,7 @@ def open_policy(opener: StageContext) -> Model:
 
 
 def device_of(recipe: Recipe) -> torch.device:
-    """Where the recipe computes.
+    """The recipe's device.
 
     Raises:
         RecipeError: there is no such device.

@@ -1,7 +1,6 @@
-"""From what a user says of reading to rows that can be made into groups, for one model and its tokenizer.
+"""Reader of rows for one model and its tokenizer, by the settings of data.
 
-Under `inputs`, which learns from the rows, and `evaluation`, which measures on them: both read in the same way, so a
-loss here and there means the same.
+Training and evaluation read with it in the same way, so that their losses are comparable.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ tokens cost time, on a GPU most of all (not measured there)."""
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OpenedData:
-    """Rows, and what makes groups of them."""
+    """Opened rows, with the specification by which they become groups."""
 
     data: Data
     preparation: DatasetSpec
     max_positions: int
-    """The longest sequence of the model."""
+    """Maximum length of a sequence of the model."""
 
     def lines(self) -> Iterator[str]:
-        """Each source for people."""
+        """Log lines about each source."""
         return self.data.lines()
 
     def drawn(self, draws: int, seed: int) -> DatasetSpec:
-        """Only the rows that are drawn in a run that ends within its first epoch, in the order of that epoch."""
+        """Only the rows that a run draws that ends within its first epoch, in their order."""
         return self.picked(epoch_order(seed, 0, len(self.data.rows))[:draws]).preparation
 
     def picked(self, rows: Indices) -> OpenedData:
-        """Only the rows of these indices, in this order."""
+        """Only the rows with these indices, in this order."""
         data = replace(self.data, rows=self.data.rows.pick(rows))
         maker = replace(self.preparation.maker, rows=data.rows)
         return replace(self, data=data, preparation=replace(self.preparation, maker=maker))
@@ -59,19 +58,19 @@ class Reader:
 
     reading: DataSettings
     model: str
-    """As messages name it: a hub name or a folder."""
+    """Name in messages: a hub name or a folder."""
     tokenizer: PreTrainedTokenizerBase
     template: Template
     max_positions: int
-    """The longest sequence of the model."""
+    """Maximum length of a sequence of the model."""
     seed: int
-    """Of the rows that a source draws."""
+    """Seed of the rows that a source draws."""
 
     @classmethod
     def of(
         cls, reading: DataSettings, model: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> Self:
-        """A reader for the model of that name and configuration."""
+        """Makes a reader for the model with this name and configuration."""
         template = choose_template(tokenizer, reading.chat_template)
         return cls(reading, model, tokenizer, template, max_positions(config), seed)
 
@@ -81,23 +80,23 @@ class Reader:
 
     @property
     def max_length(self) -> int:
-        """The longest row, tokens: as the recipe says, or what the model's positions and a microbatch hold.
+        """Maximum length of a row, tokens: that of the recipe, or what the model's positions and a microbatch allow.
 
         Raises:
-            ModelError: the recipe says more than the model's positions.
+            ModelError: the recipe has more than the model's positions.
         """
         positions = self.max_positions
         longest = self.reading.max_length or min(positions, self.reading.tokens_per_microbatch or positions)
         if longest > positions:
             raise ModelError(
                 given=f"max_length: {longest}",
-                rule=f"{self.model} is exact up to {positions} positions",
+                rule=f"{self.model} supports {positions} positions",
                 remedy=f"set max_length to at most {positions}",
             )
         return longest
 
     def open(self, data: str | DatasetSettings | Sequence[str | DatasetSettings]) -> OpenedData:
-        """The rows that `data` names, ready to be made into groups."""
+        """Opens the rows of `data`, ready to be tokenized."""
         reading = self.reading
         named = sources(
             data,
@@ -125,20 +124,20 @@ class Reader:
     def gate(
         self, opened: OpenedData, held_out: PreferenceFilters | None = None
     ) -> tuple[OpenedData, PreferenceFilters | None]:
-        """The rows to learn from that pass the gate, and what it found; None: the stage has none.
+        """Training rows that pass the filters, and the filters with their findings; None: the stage has none.
 
         Args:
             opened: rows.
-            held_out: the gate of the rows that are measured; None: there are none.
+            held_out: filters of the held-out rows; None: there are none.
 
         Raises:
-            DataError: something was found whose rule is to stop.
+            DataError: a finding whose rule is error.
         """
         rules = self.reading.gate_rules
         return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules, held_out))
 
     def gate_measured(self, opened: OpenedData) -> tuple[OpenedData, PreferenceFilters | None]:
-        """As `gate`, of rows that are measured."""
+        """As `gate`, for held-out rows."""
         rules = self.reading.gate_rules
         return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules.of_measured()))
 

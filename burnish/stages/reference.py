@@ -1,7 +1,7 @@
-"""The reference of a stage, as its recipe says: computed before the first step, or anew for each.
+"""Reference of a preference stage: its log-probabilities are precomputed, or computed in each step.
 
-Beside `assemble`. It is asked before training and before a checkpoint is restored: the policy is then what it was when
-the stage began.
+It is set up before training and before a checkpoint is restored, while the policy still has the weights with which the
+stage began.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from burnish.watch.counter import count_on_terminal
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ReferencedData:
-    """What a stage learns from and is measured on, with what its loss compares them with."""
+    """Training and held-out rows of a stage with their reference."""
 
     rows: Rows
     annotating: Annotating | None
-    """Who annotates what has no reference; None: nothing lacks one."""
+    """Scorer for groups without reference log-probabilities; None: all groups have them."""
     held_out: Sequence[Group]
-    """Empty: there are none."""
-    fact: str
-    """Identity of the reference; "": there is none."""
+    """Held-out groups; empty: there are none."""
+    fingerprint: str
+    """Fingerprint of the reference; "": there is none."""
     notes: tuple[str, ...]
-    """For people: where it comes from."""
+    """Log lines about the origin of the values."""
 
 
 def with_reference(recipe: Recipe, settings: PreferSettings, inputs: SupervisedData, policy: Model) -> ReferencedData:
-    """Annotates the rows of a stage, or says who will.
+    """Fills in the reference log-probabilities of a stage's rows, or sets up the scorer that does in each step.
 
     Raises:
         ModelError: the reference is another model that cannot be used.
-        DataError: rows cannot be used; all are needed now.
+        DataError: rows are invalid; all are read here.
     """
     measured = [] if inputs.held_out is None else list(inputs.held_out.groups)
     if settings.measures_mismatches:
@@ -64,16 +64,16 @@ def with_reference(recipe: Recipe, settings: PreferSettings, inputs: SupervisedD
 def _step_by_step(
     settings: PreferSettings, rows: Rows, model: Model, policy: Model, measured: Sequence[Group], budget: int
 ) -> ReferencedData:
-    fact = whole_fingerprint(model)
+    fingerprint = whole_fingerprint(model)
     if model is not policy:
-        asked = LiveScorer(model)
-        return ReferencedData(rows, Annotating(asked, budget), _annotated(measured, asked, budget), fact, ())
+        live = LiveScorer(model)
+        return ReferencedData(rows, Annotating(live, budget), _annotated(measured, live, budget), fingerprint, ())
     frozen = FrozenScorer(Snapshot(policy))
     if settings.reference_sync_steps is None:
-        return ReferencedData(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fact, ())
+        return ReferencedData(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fingerprint, ())
     moves = ReferenceSync(settings.reference_sync_steps, settings.reference_sync_alpha)
     following = SyncedGroups(measured, frozen, budget)
-    return ReferencedData(rows, Annotating(frozen, budget, moves), following, fact, ())
+    return ReferencedData(rows, Annotating(frozen, budget, moves), following, fingerprint, ())
 
 
 def _beforehand(
@@ -84,19 +84,19 @@ def _beforehand(
     measured: Sequence[Group],
     budget: int,
 ) -> ReferencedData:
-    """Mismatched pairs differ from step to step, so they still need somebody who annotates them."""
+    """Precomputes the reference of all rows. Mismatched pairs differ from step to step, so they still need a scorer."""
     prepared = inputs.feed.whole()
-    fact = identity(model, inputs.feed.preparation.identity)
-    told = count_on_terminal("rows under the reference")
+    fingerprint = identity(model, inputs.feed.preparation.identity)
+    progress = count_on_terminal("rows under the reference")
     if settings.reference_rule == "precomputed":
-        values, note = stored(model, prepared.draws, fact, told)
+        values, note = stored(model, prepared.draws, fingerprint, progress)
     else:
-        values, note = computed(model, prepared.draws, told), "the reference is computed once"
+        values, note = computed(model, prepared.draws, progress), "the reference is computed once"
     rows = ReferenceRows(inputs.feed, values)
-    present = LiveScorer(model)
-    later = present if model is not policy else FrozenScorer(Snapshot(policy))
-    annotating = Annotating(later, budget) if settings.measures_mismatches else None
-    return ReferencedData(rows, annotating, _annotated(measured, present, budget), fact, (note,))
+    live = LiveScorer(model)
+    scorer = live if model is not policy else FrozenScorer(Snapshot(policy))
+    annotating = Annotating(scorer, budget) if settings.measures_mismatches else None
+    return ReferencedData(rows, annotating, _annotated(measured, live, budget), fingerprint, (note,))
 
 
 def _annotated(groups: Sequence[Group], reference: LiveScorer | FrozenScorer, budget: int) -> list[Group]:
@@ -104,10 +104,10 @@ def _annotated(groups: Sequence[Group], reference: LiveScorer | FrozenScorer, bu
 
 
 def other_model(recipe: Recipe, name: str, policy: Model) -> Model:
-    """A model that only gives log-probabilities of the policy's tokens.
+    """Loads a frozen reference model for the policy's tokens.
 
     Raises:
-        ModelError: it cannot be loaded, or its tokenizer is another one.
+        ModelError: it cannot be loaded, or has another tokenizer.
     """
     model = load_policy(resolve_model(name), dtype=recipe.dtype, device=device_of(recipe))
     for parameter in model.model.parameters():
@@ -115,7 +115,7 @@ def other_model(recipe: Recipe, name: str, policy: Model) -> Model:
     if model.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise ModelError(
             given=f"reference_model: {name}, whose tokenizer has other tokens than that of the policy",
-            rule="the reference gives log-probabilities of the policy's own tokens",
+            rule="the reference scores the policy's own tokens",
             remedy="name a model with the same tokenizer, or remove reference_model",
         )
     return model

@@ -1,7 +1,4 @@
-"""A run that is finished: what it leaves behind, and whether its data are still those that it learned from.
-
-Beside `run`, which makes it or finds it.
-"""
+"""Result of a finished run, and the check that its data did not change."""
 
 from __future__ import annotations
 
@@ -19,52 +16,51 @@ from burnish.stages.supervised_data import StageContext
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run leaves behind."""
+    """Result of a run."""
 
     folder: Path
     """The run folder."""
     summary: Mapping[str, Any]
-    """What finished.json holds: ``steps``, the fingerprint of the ``data``, and by what the ``inputs`` are known again;
-    of several stages, ``stages``: by name, these of each."""
+    """Content of finished.json: ``steps``, the fingerprint of the ``data``, and the fingerprints of the ``inputs``;
+    with several stages ``stages``, these by name."""
     again: bool
-    """True: it had been finished before, nothing was done."""
+    """True: the run was finished before, and nothing was done."""
     unread: str = ""
-    """Why it is not known whether a run that had been finished would find the same data; "": they are the same."""
+    """Reason why the data of a run that was finished before could not be compared; "": they are equal."""
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of all stages."""
+        """Number of optimizer steps of all stages."""
         return sum(stage["steps"] for stage in self.summary.get("stages", {"": self.summary}).values())
 
 
 def require_same_data(recipe: Recipe, path: Path, summary: Mapping[str, Any]) -> str:
-    """Refuses to call a run finished whose data have changed since.
+    """Refuses a finished run whose data have changed since.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         path: its folder.
-        summary: as `RunResult.summary`.
+        summary: see `RunResult.summary`.
 
     Returns:
-        Why the data could not be compared: a finished run needs neither them nor its model any more. "": they are the
-        same.
+        Reason why the data could not be compared (a finished run needs neither them nor its model); "": they are equal.
 
     Raises:
-        RunError: they are others.
+        RunError: the data have changed.
     """
     names = stage_names(recipe)
     stages = summary.get("stages", {names[0]: summary})
     models = [None, *map(str, StageFolder.models_before(path.absolute(), names))]
     for number, (name, model) in enumerate(zip(names, models, strict=True)):
         try:
-            found = StageContext.of(recipe, number, model).facts()
+            fingerprints = StageContext.of(recipe, number, model).fingerprints()
         except (DataError, ModelError) as error:
             return error.given
         for kind, before in stages[name]["inputs"].items():
-            if found[kind] != before:
+            if fingerprints[kind] != before:
                 raise RunError(
-                    given=f"the run folder {path} is finished, and {kind} of its stage {name} are others now",
-                    rule="a run is finished with the data that it was given",
-                    remedy="give another --output to learn from the new ones, or the old ones to find it finished",
+                    given=f"the run folder {path} is finished, and {kind} of its stage {name} have changed",
+                    rule="a finished run keeps the data that it was trained on",
+                    remedy="give another --output to train on the new data, or restore the old data",
                 )
     return ""

@@ -1,4 +1,4 @@
-"""Running a recipe: from settings to a trained model in a run folder. The same call goes on where it stopped."""
+"""Runs a recipe: its stages in order, in a run folder. The same call resumes."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from burnish.watch.watch import Sinks
 
 
 def run(origins: ResolvedRecipe) -> RunResult:
-    """Runs the recipe's stages, or goes on with them, or finds them finished.
+    """Runs or resumes the recipe's stages; returns the old result if they are finished.
 
-    Each stage begins with the model that the one before it made.
+    Each stage starts from the model of the stage before it.
 
     Raises:
-        UserError: anything that the user can mend, with the remedy.
+        UserError: a mistake that the user can correct, with the remedy.
         Interrupted: stopped by Ctrl+C or SIGTERM after a checkpoint was written.
         DivergenceError: the loss is not finite any more.
     """
@@ -52,8 +52,8 @@ def run(origins: ResolvedRecipe) -> RunResult:
     assert recipe.output is not None, "reading a recipe gives it an output"
     require_installed(recipe.trackers)
     path = Path(recipe.output)
-    if (done := RunFolder.finished_before(path, origins.identity())) is not None:
-        return RunResult(path.absolute(), done, again=True, unread=require_same_data(recipe, path, done))
+    if (finished := RunFolder.finished_before(path, origins.identity())) is not None:
+        return RunResult(path.absolute(), finished, again=True, unread=require_same_data(recipe, path, finished))
     for stage in recipe.stages:
         loss_of(stage.settings)
     made = StageFolder.models_before(path.absolute(), stage_names(recipe))
@@ -61,13 +61,13 @@ def run(origins: ResolvedRecipe) -> RunResult:
     first = _opened(StageContext.of(recipe, len(made), str(made[-1])) if made else openers[0])
     derived = _derived(recipe, openers)
     with (
-        first.beside,
+        first.background,
         RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity()) as folder,
         open_progress(folder.path / "log.txt") as progress,
         StopSignal() as stop,
     ):
-        if (done := folder.finished) is not None:  # by another process, in this very moment
-            return RunResult(folder.path, done, again=True)
+        if (finished := folder.finished) is not None:  # by another process, since the check above
+            return RunResult(folder.path, finished, again=True)
         write_environment(folder.path, device_of(recipe))
         tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
         listeners = Sinks(folder.path, folder.append_metrics, progress, tracking)
@@ -88,7 +88,7 @@ class _Running:
     stop: StopSignal
 
     def stages(self, first: SupervisedData | RLData) -> dict[str, JSON]:
-        """Runs what is left of the stages, of which the first one's data are open; returns the summary of all."""
+        """Runs the stages that are not finished, of which the first one's data are open; returns all summaries."""
         names, model = stage_names(self.recipe), self.recipe.model
         begin: Mapping[str, int] = {}
         if len(names) == 1:
@@ -108,7 +108,7 @@ class _Running:
         return {"stages": summaries}
 
     def _stage(self, name: str, inputs: SupervisedData | RLData, place: StageFolder) -> dict[str, JSON]:
-        """Trains a stage, or goes on with it, and writes its model; returns its summary."""
+        """Trains or resumes a stage, and writes its model; returns its summary."""
         with (
             repeatable(self.recipe.seed, only_deterministic=self.recipe.deterministic),
             out_of_memory_explained(inputs.tokens_per_microbatch),
@@ -131,16 +131,16 @@ class _Running:
                     lambda empty: export(policy, empty, template=learned.template, end_tokens=learned.end_tokens)
                 )
             summary = stage.stopping.summary(stage.source.num_steps)
-            return {**summary, "data": learned.fingerprint, "inputs": inputs.facts}
+            return {**summary, "data": learned.fingerprint, "inputs": inputs.fingerprints}
 
     def _tell(self, name: str, inputs: SupervisedData | RLData, place: StageFolder) -> None:
-        """Says what became of the rows, and lists those that cannot be used."""
+        """Logs the report of the rows, and lists invalid rows in the run folder."""
         _write_card(self.folder.path / "data.json", {"stage": name, **inputs.card()})
         for line in inputs.lines():
             self._say(line)
         if unusable := inputs.unusable():
             write_text(place.path / "unusable.jsonl", unusable)
-        else:  # of a first try with other rows
+        else:  # a file of an earlier attempt with other rows
             (place.path / "unusable.jsonl").unlink(missing_ok=True)
 
     def _say(self, line: str) -> None:
@@ -153,29 +153,29 @@ def _opened(opener: StageContext) -> SupervisedData | RLData:
 
 
 def _write_card(path: Path, card: Mapping[str, object]) -> None:
-    """Writes a stage's card among those of the others."""
+    """Writes a stage's data card into the file with those of the other stages."""
     cards = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.exists() else []
-    others = [each for each in cards if each["stage"] != card["stage"]]
+    others = [other for other in cards if other["stage"] != card["stage"]]
     write_text(path, json.dumps({"stages": [*others, card]}, indent=1, ensure_ascii=False) + "\n")
 
 
 def _openers(recipe: Recipe, made: Sequence[Path]) -> list[StageContext]:
-    """What reads the data of each stage. Mistakes in any that is not finished show before another is trained."""
+    """Contexts of the stages. The data of all unfinished stages are checked before any is trained."""
     openers = [StageContext.of(recipe, number) for number in range(len(recipe.stages))]
     for number, (before, opener) in enumerate(pairwise(openers), start=1):
         if recipe.adapter.kind != "full" and len(opener.reader.tokenizer) > len(before.reader.tokenizer):
             raise RecipeError(
                 given=f"add_tokens of the stage {stage_names(recipe)[number]}, with an adapter",
-                rule="a later stage goes on with the first one's adapter, which has new tokens from its beginning",
+                rule="a later stage continues the first one's adapter, which has new tokens from its beginning",
                 remedy="add the tokens in the first stage: add_tokens takes a list of them",
             )
-    for opener in openers[len(made) + 1 :]:  # the next stage's are opened for good, those of finished ones no more
+    for opener in openers[len(made) + 1 :]:  # the next stage's data are opened by the caller
         opener.check()
     return openers
 
 
 def _derived(recipe: Recipe, openers: list[StageContext]) -> dict[str, Any]:
-    """Values whose null default is worked out, by their keys in the recipe."""
+    """Key of the recipe → value, for null defaults that follow from model and data."""
     return {
         f"stages.{number}.{recipe.stages[number].method}.{key}": value
         for number, opener in enumerate(openers)
@@ -189,7 +189,7 @@ def _derived(recipe: Recipe, openers: list[StageContext]) -> dict[str, Any]:
 
 
 def _chosen(recipe: Recipe) -> dict[str, Any]:
-    """Values whose null default goes by the optimizer, by their keys in the recipe."""
+    """Key of the recipe → value, for null defaults that follow from the optimizer."""
     return {
         f"stages.{number}.{stage.method}.{key}": value
         for number, stage in enumerate(recipe.stages)
@@ -205,7 +205,7 @@ def _options_of_kind(optimizer: OptimizerName) -> dict[str, Any]:
 
 
 def _derived_of_loss(stage: StageSettings) -> dict[str, Any]:
-    """The options of its loss and its kind of reference, of a stage that learns from comparisons."""
+    """Resolved options of the loss, and the rule of the reference, of a stage that has them."""
     if isinstance(stage, RewardModelSettings):
         return stage.resolved_options
     return {**stage.resolved_options, "reference": stage.reference_rule} if isinstance(stage, PreferSettings) else {}

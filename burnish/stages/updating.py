@@ -1,4 +1,4 @@
-"""The optimiser of a stage, as its recipe says. Under `assemble`."""
+"""Optimizer of a stage, with its learning rate and the factors of parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from burnish.stages.rl.settings import RlSettings
 
 
 def optimizer_of(recipe: Recipe, settings: OptimizationSettings, policy: Model) -> Optimizer:
-    """The optimiser over what the policy trains.
+    """Makes the optimizer of the policy's trained parameters.
 
     Raises:
         RecipeError: its library is not installed, or a pattern matches nothing.
@@ -45,18 +45,19 @@ def optimizer_of(recipe: Recipe, settings: OptimizationSettings, policy: Model) 
 
 
 def learning_rate(recipe: Recipe, settings: OptimizationSettings) -> float:
-    """LoRA's matrices want about ten times the rate of full weights (Schulman et al. 2025, LoRA without regret); a
-    policy that is to stay near its reference a twentieth of what a new task wants (1e-6 in TRL's DPO and GRPO)."""
+    """The peak learning rate, with its default resolved. LoRA's matrices need about ten times the rate of full weights
+    (Schulman et al. 2025, LoRA without regret); preference learning and reinforcement learning, which stay near the
+    reference, a twentieth of that of supervised fine-tuning (1e-6 in TRL's DPO and GRPO)."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     relative = KINDS[settings.optimizer.kind].rate
-    assert relative is not None, "reading a recipe refuses an optimiser without rate"
+    assert relative is not None, "reading a recipe refuses an optimizer without a default rate"
     relative *= 0.05 if isinstance(settings, PreferSettings | RlSettings) else 1.0
     return relative * (2e-5 if recipe.adapter.kind == "full" else ADAPTERS[recipe.adapter.method].learning_rate)
 
 
 def learning_rate_factors(recipe: Recipe, settings: OptimizationSettings, policy: Model) -> dict[str, float]:
-    """Of the learning rate, by the name of a trained parameter; all reasons multiply.
+    """Factors of the learning rate by name of a trained parameter; factors of several rules multiply.
 
     Raises:
         RecipeError: a pattern matches nothing.
@@ -67,7 +68,7 @@ def learning_rate_factors(recipe: Recipe, settings: OptimizationSettings, policy
 
 
 def _by_layer(settings: OptimizationSettings, policy: Model) -> dict[str, float]:
-    """Those of optimizer.layerwise_lr_decay."""
+    """Factors of optimizer.layerwise_lr_decay."""
     decay = settings.optimizer.layerwise_lr_decay
     if decay is None:
         return {}

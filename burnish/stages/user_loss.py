@@ -1,15 +1,15 @@
-"""A user's own loss, ``my_loss.py:loss``: a function, or a class with the members of `burnish.losses.base.Loss`.
+"""A user's loss, ``my_loss.py:loss``: a function, or a class with the members of `burnish.losses.base.Loss`.
 
-Beside `assemble`, which puts it in the place of the method's loss. The shortest one::
+It replaces the loss of the method. The shortest one::
 
-    from burnish.types import Component, Denominator, LossOutput
+    from burnish.types import Denominator, LossOutput, LossTerm
 
     def loss(scores, microbatch):
         surprise = -(microbatch.weights * scores.logprob).sum()
-        return LossOutput({"surprise": Component(surprise, Denominator.WEIGHT)})
+        return LossOutput({"surprise": LossTerm(surprise, Denominator.WEIGHT)})
 
-Its attribute ``needs`` says which scores it reads; without it, log-probabilities alone. ``scope`` says how much of the
-step it must see at once; without it, all responses of a group.
+Its attribute ``needs`` lists the scores that it reads (default: log-probabilities). ``scope`` is the part of the step
+that it must see at once (default: all responses of a group).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class UserLoss:
-    """What a user's file gives, as a loss whose mistakes are explained."""
+    """A user's function or object as a loss, whose errors are explained."""
 
     code: UserCode
     own: Any
@@ -47,43 +47,42 @@ class UserLoss:
             ) from error
         if not _is_output(output):
             raise RecipeError(
-                given=f"loss {self.code.name} gave {_described(output)}",
-                rule="a loss gives a LossOutput: terms of scalar sums with gradients, each with its Denominator",
-                remedy='return LossOutput({"name": Component(total, Denominator.WEIGHT)})',
+                given=f"loss {self.code.name} returned {_described(output)}",
+                rule="a loss returns a LossOutput: terms of scalar sums with gradients, each with its Denominator",
+                remedy='return LossOutput({"name": LossTerm(total, Denominator.WEIGHT)})',
             )
         return output
 
     def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
-        known = getattr(self.own, "coefficients", None)
-        return None if known is None else known(microbatch, denominators)
+        gradients = getattr(self.own, "score_gradients", None)
+        return None if gradients is None else gradients(microbatch, denominators)
 
     def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> UserLoss:
-        informed = getattr(self.own, "informed", None)
-        return self if informed is None else replace(self, own=informed(scores, microbatch))
+        measured = getattr(self.own, "with_measurements", None)
+        return self if measured is None else replace(self, own=measured(scores, microbatch))
 
 
 def user_loss(written: str, options: Mapping[str, object]) -> UserLoss:
-    """The loss ``file.py:name``.
+    """Loads the loss ``file.py:name``.
 
     Args:
-        written: as the recipe has it.
-        options: what a class is made with; a function takes none.
+        written: its name in the recipe.
+        options: arguments of a class; a function takes none.
 
     Raises:
-        RecipeError: there is no such file or name, the options are not its own, ``needs`` names no scores, or ``scope``
-            is none.
+        RecipeError: there is no such file or name, or the options, ``needs`` or ``scope`` are invalid.
     """
     code = UserCode.read(written, "a loss", RecipeError)
-    found = code.load()
-    if isinstance(found, type):
+    own = code.load()
+    if isinstance(own, type):
         try:
-            found = found(**options)
+            own = own(**options)
         except TypeError as error:
             raise RecipeError(
                 given=f"loss_options: {dict(options)}; {error}",
-                rule=f"{code.name} is made with loss_options",
+                rule=f"loss_options are the arguments of {code.name}",
                 remedy="give the options that it takes",
             ) from error
     elif options:
@@ -92,33 +91,33 @@ def user_loss(written: str, options: Mapping[str, object]) -> UserLoss:
             rule=f"{code.name} is a function, and only a class takes options",
             remedy="remove loss_options, or write a class",
         )
-    needs = getattr(found, "needs", (Score.LOGPROB,))
+    needs = getattr(own, "needs", (Score.LOGPROB,))
     if not isinstance(needs, Collection) or not needs or not all(need in set(Score) for need in needs):
         raise RecipeError(
             given=f"needs of the loss {code.name}: {needs!r}",
             rule=f"a loss needs scores: {', '.join(Score)}",
             remedy="name some of them",
         )
-    scope = getattr(found, "scope", Scope.GROUP)
+    scope = getattr(own, "scope", Scope.GROUP)
     if scope not in list(Scope):
         raise RecipeError(
             given=f"scope of the loss {code.name}: {scope!r}",
-            rule=f"a loss sees at once: {', '.join(Scope)}",
+            rule=f"the scope of a loss is one of {', '.join(Scope)}",
             remedy="name one of them",
         )
-    return UserLoss(code, found, tuple(Score(need) for need in needs), Scope(scope))
+    return UserLoss(code, own, tuple(Score(need) for need in needs), Scope(scope))
 
 
 def loss_identity(loss: Loss) -> str:
-    """sha256 of a user's loss; "" for ours, which the recipe describes."""
+    """sha256 of a user's loss; "" for built-in losses, which the recipe describes."""
     return loss.code.identity if isinstance(loss, UserLoss) else ""
 
 
 def _is_output(output: object) -> bool:
     if not isinstance(output, LossOutput) or not output.terms:
         return False
-    every = [*output.terms.values(), *output.metrics.values()]
-    return all(isinstance(each, LossTerm) and isinstance(each.total, Tensor) and not each.total.dim() for each in every)
+    terms = [*output.terms.values(), *output.metrics.values()]
+    return all(isinstance(term, LossTerm) and isinstance(term.total, Tensor) and not term.total.dim() for term in terms)
 
 
 def _described(output: object) -> str:

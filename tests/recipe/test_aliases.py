@@ -16,7 +16,7 @@ from burnish.settings.aliases import OTHER_TOOLS, RENAMED
 OF_STAGES = {key for method in METHODS.values() for key in keys(method)}
 KEYS = OF_STAGES | {key for key in keys(Recipe) if not key.startswith("stages.")}
 """As a user writes them on the command line."""
-NO_KEY = ("not there", "not needed", "always on", "a loss without")
+NO_KEY = ("not available", "not needed", "always on", "a loss without")
 """Beginnings of remarks that name no key."""
 
 
@@ -55,9 +55,10 @@ def test_an_old_key_is_refused_with_the_new_one(name: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_suggestion_is_out_of_reach(method: str) -> None:
-    """An old key of one method, written in another, is not answered with a key that the other does not have."""
+    """An old key of one method, written in another, is not answered with a key that the other does not have. (beta was
+    renamed in rl, and is a key of prefer.)"""
     known = {*keys(METHODS[method]), *(key for key in keys(Recipe) if "*" not in key)}
-    for name, target in RENAMED.items():
+    for name, target in ((name, target) for name, target in RENAMED.items() if name not in known):
         answer = refused(method, f"{name}=1")
         assert (f"did you mean {target}?" in answer) == (target in known), answer
 

@@ -64,13 +64,13 @@ def run(world: Path, output: Path, stage: str = "sft", data: str = "rows.jsonl",
     return getattr(burnish, stage)(**files, **{**given, **settings})
 
 
-def metrics(done: burnish.Finished) -> list[dict[str, object]]:
+def metrics(done: burnish.RunResult) -> list[dict[str, object]]:
     """Lines of training, without what depends on the clock and the process."""
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in CLOCKED} for line in lines if "train/loss" in line]
 
 
-def weights(done: burnish.Finished) -> bytes:
+def weights(done: burnish.RunResult) -> bytes:
     [path] = (done.folder / "model").glob("*.safetensors")
     return path.read_bytes()
 

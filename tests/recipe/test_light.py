@@ -63,7 +63,7 @@ def test_a_recipe_is_read_without_heavy_packages(method):
 REFUSED = {
     "a mistyped key": ("learning_rat=1", "unknown key learning_rat"),
     "a wrong type": ("learning_rate=fast", "learning_rate"),
-    "an impossible combination": ("ema=0.9 optimizer=schedule_free", "leave ema out"),
+    "an impossible combination": ("optimizer.ema_decay=0.9 optimizer=schedule_free", "leave optimizer.ema_decay out"),
     "a loss that does not exist": ("loss=cross_entrpy", "write cross_entropy"),
 }
 
@@ -78,7 +78,7 @@ def test_a_refusal_costs_no_heavy_package(mistake):
 
 def test_a_refused_file_costs_no_heavy_package(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("model: some/model\nstages:\n  - rl: {data: x.jsonl, reward: math, responses: 1}\n")
+    path.write_text("model: some/model\nstages:\n  - rl: {data: x.jsonl, reward: math, responses_per_prompt: 1}\n")
     heavy, told = imported(TYPED.format(typed=["run", str(path)]))
     assert heavy == []
-    assert "responses: 1 has nothing to be compared with" in told
+    assert "responses_per_prompt: 1 has nothing to be compared with" in told

@@ -32,7 +32,7 @@ def test_rates_follow_the_optimiser_and_the_adapter():
     assert rate("optimizer=lion") == pytest.approx(4e-6)
     assert rate("optimizer=adafactor") == pytest.approx(1e-3)
     assert rate("optimizer=sgd", "learning_rate=0.1") == 0.1
-    with pytest.raises(RecipeError, match="sgd has no usual learning rate"):
+    with pytest.raises(RecipeError, match="sgd has no default learning rate"):
         read("optimizer=sgd")
 
 

@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(world: Path, output: Path, **settings: Any) -> burnish.Finished:
+def run(world: Path, output: Path, **settings: Any) -> burnish.RunResult:
     reward: Any = f"{world / 'rewards.py'}:same"
     if settings.get("algorithm") == "gdpo":
         reward = [reward, f"{world / 'rewards.py'}:none"]
@@ -49,12 +49,12 @@ def run(world: Path, output: Path, **settings: Any) -> burnish.Finished:
     return burnish.rl(model=model, data=data, output=str(output), **{**rest, **settings})
 
 
-def moved(world: Path, done: burnish.Finished) -> bool:
+def moved(world: Path, done: burnish.RunResult) -> bool:
     before, after = load_file(world / "model" / "model.safetensors"), load_file(done.folder / "model/model.safetensors")
     return not all(torch.equal(before[name], after[name]) for name in before)
 
 
-def steps(done: burnish.Finished) -> list[dict[str, Any]]:
+def steps(done: burnish.RunResult) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if "train/loss" in line]
 

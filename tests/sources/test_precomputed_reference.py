@@ -150,7 +150,7 @@ def test_what_another_model_gave_is_not_believed(small_blocks: None, tmp_path: P
     given = rows()
     stored(make_policy(1), given, "name")
     values, note = stored(make_policy(), given, "name")
-    assert "is not what this model gives" in note
+    assert "cached values are not those of this model" in note
     fresh = ReferenceRows(given, computed(make_policy(), given))
     assert all(same(ReferenceRows(given, values)[i], fresh[i]) for i in range(len(given)))
 

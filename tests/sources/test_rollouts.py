@@ -292,7 +292,7 @@ def test_a_curriculum_prefers_what_is_solved_half_the_time():
     draws = PromptOrder(3, 0, curriculum=True)
     for row, rate in ((0, 0.0), (1, 0.5), (2, 1.0)):
         for _ in range(20):
-            draws.tell(row, rate)
+            draws.update(row, rate)
     counts = [0, 0, 0]
     for _ in range(2000):
         counts[draws.take(1)[0]] += 1

@@ -99,13 +99,13 @@ def test_the_run_does_not_notice(world: Path, tmp_path: Path, variant: str) -> N
 def test_the_right_answer_is_counted(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule and the length of answers reach the exam: whatever contains nothing but what it says itself is right."""
     exams: list[GenerationEval] = []
-    examine = GenerationEval.examine
+    evaluate = GenerationEval.evaluate
 
     def noted(self: GenerationEval, policy: Model) -> object:
         exams.append(self)
-        return examine(self, policy)
+        return evaluate(self, policy)
 
-    monkeypatch.setattr(GenerationEval, "examine", noted)
+    monkeypatch.setattr(GenerationEval, "evaluate", noted)
     train(world, tmp_path / "run", evaluation={"generations": 99, "match": "contains"}, eval_every=None, max_steps=1)
     assert [(exam.match, exam.max_new_tokens, len(exam.questions)) for exam in exams] == [("contains", 128, 10)] * 2
     assert all(exam.end_tokens for exam in exams)
@@ -113,7 +113,7 @@ def test_the_right_answer_is_counted(world: Path, tmp_path: Path, monkeypatch: p
 
 def test_rows_that_ask_nothing(world: Path, tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_text("A text.")
-    with pytest.raises(DataError, match="ask nothing"):
+    with pytest.raises(DataError, match="have no prompts"):
         train(world, tmp_path / "run", eval_data=str(tmp_path / "plain.txt"), **ASKED)
     (tmp_path / "words.jsonl").write_text(json.dumps({"question": "who?", "answer": "she"}))
     with pytest.raises(DataError, match=r"evaluation\.match=number, and no answer"):

@@ -41,22 +41,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(world: Path, output: Path, data: str = "pairs.jsonl", **settings: object) -> burnish.Finished:
+def run(world: Path, output: Path, data: str = "pairs.jsonl", **settings: object) -> burnish.RunResult:
     given = {"max_steps": 6, "sequences_per_step": 8, "learning_rate": 1e-2, "log_every": 1, **settings}
     return burnish.prefer(model=str(world / "model"), data=str(world / data), output=str(output), **given)
 
 
-def weights(done: burnish.Finished) -> dict[str, torch.Tensor]:
+def weights(done: burnish.RunResult) -> dict[str, torch.Tensor]:
     [path] = (done.folder / "model").glob("*.safetensors")
     return load_file(path)
 
 
-def equal(one: burnish.Finished, other: burnish.Finished) -> bool:
+def equal(one: burnish.RunResult, other: burnish.RunResult) -> bool:
     a, b = weights(one), weights(other)
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def lines(done: burnish.Finished, key: str) -> list[float]:
+def lines(done: burnish.RunResult, key: str) -> list[float]:
     text = (done.folder / "metrics.jsonl").read_text().splitlines()
     return [line[key] for line in map(json.loads, text) if key in line]
 
@@ -152,8 +152,8 @@ def test_a_stored_reference_trains_bit_for_bit_as_a_computed_one(world: Path, tm
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     two = {"max_steps": None, "epochs": 2, **KINDS[kind]}
     runs = {name: run(world, tmp_path / name, reference=rule, **two) for name, rule in RULES.items()}
-    assert "known from an earlier run" in (tmp_path / "again" / "log.txt").read_text()
-    assert "known from an earlier run" not in (tmp_path / "first" / "log.txt").read_text()
+    assert "cached from an earlier run" in (tmp_path / "again" / "log.txt").read_text()
+    assert "cached from an earlier run" not in (tmp_path / "first" / "log.txt").read_text()
     assert equal(runs["memory"], runs["first"])
     assert equal(runs["memory"], runs["again"])
     losses = [lines(runs[name], "train/loss") for name in ("memory", "each")]
@@ -210,10 +210,10 @@ def test_a_sum_and_a_loss_of_ones_own(world: Path, tmp_path: Path):
     done = run(world, tmp_path / "sum", loss={"dpo": 1.0, "sft": 0.5}, max_steps=1)
     assert any("sft" in key for key in json.loads((done.folder / "metrics.jsonl").read_text().splitlines()[0]))
     (tmp_path / "mine.py").write_text(
-        "from burnish.types import Component, Denominator, LossOutput\n"
+        "from burnish.types import Denominator, LossOutput, LossTerm\n"
         "def loss(scores, microbatch):\n"
         "    ratio = scores.logprob - microbatch.reference_logprobs\n"
-        "    return LossOutput({'mine': Component((ratio ** 2).sum(), Denominator.TOKENS)})\n"
+        "    return LossOutput({'mine': LossTerm((ratio ** 2).sum(), Denominator.TOKENS)})\n"
     )
     own = run(world, tmp_path / "own", loss=f"{tmp_path / 'mine.py'}:loss", max_steps=2)
     assert lines(own, "train/loss")[0] == pytest.approx(0, abs=1e-9)

@@ -43,29 +43,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 OWN = """
-from burnish.types import Component, Denominator, LossOutput, Score
+from burnish.types import Denominator, LossOutput, LossTerm, Score
 
 def judge(scores, microbatch):
-    return LossOutput({"own": Component((scores.value ** 2).sum(), Denominator.SEQUENCES)})
+    return LossOutput({"own": LossTerm((scores.value ** 2).sum(), Denominator.SEQUENCES)})
 
 judge.needs = [Score.VALUE]
 
 def writer(scores, microbatch):
-    return LossOutput({"own": Component(-scores.logprob.sum(), Denominator.SEQUENCES)})
+    return LossOutput({"own": LossTerm(-scores.logprob.sum(), Denominator.SEQUENCES)})
 """
 
 
-def run(world: Path, output: Path, data: str = "pairs.jsonl", **settings: object) -> burnish.Finished:
+def run(world: Path, output: Path, data: str = "pairs.jsonl", **settings: object) -> burnish.RunResult:
     given = {"max_steps": 6, "sequences_per_step": 8, "learning_rate": 1e-2, "log_every": 1, **settings}
     return burnish.reward(model=str(world / "model"), data=str(world / data), output=str(output), **given)
 
 
-def lines(done: burnish.Finished, key: str) -> list[float]:
+def lines(done: burnish.RunResult, key: str) -> list[float]:
     text = (done.folder / "metrics.jsonl").read_text().splitlines()
     return [line[key] for line in map(json.loads, text) if key in line]
 
 
-def weights(done: burnish.Finished) -> dict[str, torch.Tensor]:
+def weights(done: burnish.RunResult) -> dict[str, torch.Tensor]:
     [path] = (done.folder / "model").glob("*.safetensors")
     return load_file(path)
 

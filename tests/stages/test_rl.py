@@ -66,7 +66,7 @@ def given(world: Path, **settings: Any) -> dict[str, Any]:
     return {**base, **sizes, **({} if "epochs" in settings else {"max_steps": 2}), **settings}
 
 
-def run(world: Path, output: Path, **settings: Any) -> burnish.Finished:
+def run(world: Path, output: Path, **settings: Any) -> burnish.RunResult:
     return burnish.rl(output=str(output), **given(world, **settings))
 
 
@@ -85,12 +85,12 @@ def practice(world: Path, **settings: Any) -> RLData:
     return RLData.of(StageContext.of(stage_recipe("rl", given(world, **settings)).recipe))
 
 
-def weights(done: burnish.Finished) -> dict[str, torch.Tensor]:
+def weights(done: burnish.RunResult) -> dict[str, torch.Tensor]:
     [path] = (done.folder / "model").glob("*.safetensors")
     return load_file(path)
 
 
-def lines(done: burnish.Finished, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+def lines(done: burnish.RunResult, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (done.folder / name).read_text().splitlines()]
 
 
@@ -424,7 +424,7 @@ def test_at_the_first_step_policy_and_reference_agree(world, tmp_path):
 def test_the_trainer_computes_what_the_sampler_reported(world):
     ready = practice(world, sampling={"temperature": 0.6}, model=str(world / "model"))
     policy = open_policy(ready.opener)
-    prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.asked()[:3])]
+    prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.training_prompts()[:3])]
     groups = LocalSampler(policy, [], 64).sample(prompts, 2, ready.settings.params(0))
     for group, mine in zip(groups, logprobs(policy, groups, 512), strict=True):
         for response, values in zip(group.responses, mine, strict=True):

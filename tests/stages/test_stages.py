@@ -37,7 +37,7 @@ def write_recipe(world: Path, path: Path, *stages: dict[str, object], **recipe: 
     return path
 
 
-def run(world: Path, folder: Path, *stages: dict[str, object], **recipe: object) -> burnish.Finished:
+def run(world: Path, folder: Path, *stages: dict[str, object], **recipe: object) -> burnish.RunResult:
     return burnish.run(write_recipe(world, folder / "recipe.yaml", *stages, **recipe), f"output={folder / 'run'}")
 
 

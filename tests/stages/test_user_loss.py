@@ -15,15 +15,15 @@ from burnish.stages.user_loss import user_loss
 from burnish.types import Scope, Score
 
 FUNCTION = """
-from burnish.types import Component, Denominator, LossOutput
+from burnish.types import Denominator, LossOutput, LossTerm
 
 def loss(scores, microbatch):
     total = -(microbatch.weights * scores.logprob).sum()
-    return LossOutput({"surprise": Component(total, Denominator.WEIGHT)})
+    return LossOutput({"surprise": LossTerm(total, Denominator.WEIGHT)})
 """
 CLASS = """
 from burnish.losses.cross_entropy import CrossEntropy
-from burnish.types import Component, Denominator, LossOutput, Score
+from burnish.types import Denominator, LossOutput, LossTerm, Score
 
 class Confident:
     def __init__(self, share=0.0):
@@ -31,8 +31,8 @@ class Confident:
         self.needs = [Score.LOGPROB, Score.ENTROPY]
 
     def __call__(self, scores, microbatch):
-        nll = Component(-(microbatch.weights * scores.logprob).sum(), Denominator.WEIGHT)
-        entropy = Component(self.share * (microbatch.weights * scores.entropy).sum(), Denominator.WEIGHT)
+        nll = LossTerm(-(microbatch.weights * scores.logprob).sum(), Denominator.WEIGHT)
+        entropy = LossTerm(self.share * (microbatch.weights * scores.entropy).sum(), Denominator.WEIGHT)
         return LossOutput({"nll": nll, "entropy": entropy})
 
     def score_gradients(self, microbatch, denominators):

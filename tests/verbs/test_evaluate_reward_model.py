@@ -71,13 +71,13 @@ KINDS = {
 LORA = {"adapter.kind": "lora", "adapter.rank": 4}
 
 
-def run(world: Path, output: Path, kind: str, **settings: object) -> burnish.Finished:
+def run(world: Path, output: Path, kind: str, **settings: object) -> burnish.RunResult:
     given = {"sequences_per_step": 16, "max_steps": 25, "log_every": 1, **KINDS[kind], **settings}
     data, held_out = (str(world / f"{kind}{end}.jsonl") for end in ("", "-test"))
     return burnish.reward(model=str(world / "model"), data=data, eval_data=held_out, output=str(output), **given)
 
 
-def last(done: burnish.Finished) -> dict[str, float]:
+def last(done: burnish.RunResult) -> dict[str, float]:
     return json.loads((done.folder / "metrics.jsonl").read_text().splitlines()[-1])
 
 

@@ -1,4 +1,4 @@
-"""What a user may say of a stage that learns from preferences. Under `recipe`; needs no torch."""
+"""Settings of preference learning. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ COMPARISONS: Mapping[DataNeeds, Comparison] = {
     DataNeeds.VERDICT: "verdicts",
     DataNeeds.ANY: "rankings",
 }
-"""What rows must have for a loss."""
+"""Data that a loss needs → kind of comparison that rows must have."""
 
 
 class PreferSettings(PreferenceLoss, SupervisedSettings):
-    """Learning from better and worse: chosen and rejected, rankings, or verdicts."""
+    """Preference learning: from pairs (chosen and rejected), rankings, or labels of single responses."""
 
     serves: ClassVar[Stage] = "prefer"
 
     reference: Annotated[ReferenceRule | None, BeforeValidator(named_here(REFERENCE_RENAMED))] = None
-    """Log-probabilities of the policy as the stage began: precomputed (once, kept in the cache), precomputed_in_memory
-    (once), online (anew for each step), none; null: precomputed, online if it moves, none if the loss has none."""
+    """How the reference's log-probabilities are computed: precomputed (once, kept in the cache), precomputed_in_memory
+    (once), online (in each step), none; null: precomputed, or online with reference_sync_steps, or none if the loss has
+    no reference."""
     reference_model: str | None = None
-    """Another model as the reference, with the same tokenizer; null: the policy as the stage began."""
+    """Reference model, with the policy's tokenizer; null: the policy at the start of the stage."""
     reference_sync_steps: Positive | None = None
-    """Steps after which the reference moves towards the policy (TR-DPO); null: it stays."""
+    """Steps between updates of the reference towards the policy (TR-DPO); null: the reference is fixed."""
     reference_sync_alpha: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """How far it moves: 1 makes it the policy."""
+    """Share of the policy in the updated reference; 1: the reference becomes the policy."""
     filters: FilterRules = FilterRules()
-    """What happens to flawed rows."""
+    """Treatment of flawed comparisons."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
 
@@ -68,9 +69,13 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
         elif self.reference == "none" and not self.is_own:
             raise ValueError(f"loss {self.loss_name} compares with a reference; remove reference: none")
         if moves and self.reference not in (None, "online"):
-            raise ValueError("a reference that moves is computed anew for each step: reference: online, or leave out")
+            raise ValueError(
+                "a reference that is updated is computed in each step: write reference: online, or leave it out"
+            )
         if moves and self.reference_model is not None:
-            raise ValueError("reference_model stays as it is; reference_sync_steps moves the policy's own beginning")
+            raise ValueError(
+                "reference_model is fixed; reference_sync_steps updates a copy of the policy at the start of the stage"
+            )
         if self.reference_sync_alpha != 1 and not moves:
             raise ValueError("reference_sync_alpha needs reference_sync_steps")
         return self
@@ -78,29 +83,29 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
     @model_validator(mode="after")
     def _answers_are_learned(self) -> PreferSettings:
         if self.train_on == "everything":
-            raise ValueError("train_on: everything learns prompts too; of preferences only answers are compared")
+            raise ValueError("train_on: everything also trains prompts, and preference losses compare only responses")
         if self.evaluation.generations and self.evaluation.prompts_data is None:
             raise ValueError(
-                "evaluation.generations compares responses with the right one, and preferences have none; remove it, "
-                "or name evaluation.prompts_data that have"
+                "evaluation.generations compares responses with a reference answer, and preference data have none; "
+                "remove it, or set evaluation.prompts_data to data that have"
             )
         return self
 
     @property
     def has_reference(self) -> bool:
-        """Whether rows are annotated with a reference; a loss of the user's own sees one unless told otherwise."""
+        """Whether rows get log-probabilities of a reference; for a user's loss they do unless reference is none."""
         return self.reference != "none" if self.is_own else self.preference.reference
 
     @property
     def reference_rule(self) -> ReferenceRule:
-        """`reference`, resolved."""
+        """`reference` with its default resolved."""
         if not self.has_reference:
             return "none"
         return self.reference or ("precomputed" if self.reference_sync_steps is None else "online")
 
     @property
     def comparison(self) -> Comparison:
-        """What rows must have."""
+        """Kind of comparison that rows must have."""
         return "any" if self.is_own else COMPARISONS[self.preference.data]
 
     @property

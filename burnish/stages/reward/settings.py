@@ -1,4 +1,4 @@
-"""What a user may say of a stage that trains a reward model. Under `recipe`; needs no torch."""
+"""Settings of reward model training. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ COMPARISONS: Mapping[str, Comparison] = {
     "step_cross_entropy": "steps",
     "step_regression": "steps",
 }
-"""What rows must have for a loss."""
+"""Loss → kind of comparison that rows must have."""
 OPTION_KEYS = {"center_coef": "center_coef", "margin": "loss_options.margin"}
-"""Option of our losses: the key that has it."""
+"""Option of the built-in losses → its key."""
 
 
 class RewardLossOptions(Settings):
-    """Options of few losses of reward models."""
+    """Options of losses of reward models."""
 
     margin: Annotated[float, Field(ge=0)] | None = None
-    """How far apart rewards have to be for each unit by which the data's scores differ (a row without margin or scores
-    counts as 1 and 0); of bradley_terry; null: 0."""
+    """Target difference of rewards per unit of difference of the data's scores (rows without margin or scores count as
+    1 and 0); of bradley_terry; null: 0."""
 
 
 class RewardModelSettings(SupervisedSettings):
-    """A reward model: one number for an answer, learned from better and worse, or from scores."""
+    """Reward model training: a value for a response, learned from comparisons or scores."""
 
     serves: ClassVar[Stage] = "reward"
 
     loss: str = "bradley_terry"
-    """bradley_terry (pairs), plackett_luce (rankings), regression (scores), step_cross_entropy or step_regression (a
-    score for each step), or file.py:name for one of your own (docs/methods/reward.md)."""
+    """Loss: bradley_terry (pairs), plackett_luce (rankings), regression (scores), step_cross_entropy or step_regression
+    (process rewards: a label for each step), or your own file.py:name (docs/methods/reward.md)."""
     scores: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
-    """Columns with the scores of a response, such as [helpfulness, correctness]: one output of the model for each; of
-    regression. null: rows have one score."""
+    """Columns with the scores of a response, such as [helpfulness, correctness], each with its own output of the model;
+    of regression. null: rows have one score."""
     center_coef: Annotated[float, Field(ge=0)] | None = None
-    """Weight of (chosen + rejected)², which keeps rewards around 0 (0.01 in arXiv 2312.09244); of bradley_terry;
-    null: 0."""
+    """Weight of (chosen + rejected)², which centers rewards at 0 (0.01 in arXiv 2312.09244); of bradley_terry; null:
+    0."""
     loss_options: RewardLossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
-    """Further options of the loss, such as {margin: 1}; of your own loss, what its class is made with."""
+    """Further options of the loss, such as {margin: 1}; for your own loss, arguments of its class."""
     filters: FilterRules = FilterRules()
-    """What happens to flawed rows."""
+    """Treatment of flawed comparisons."""
 
     @field_validator("loss_options", mode="plain", json_schema_input_type=RewardLossOptions | UserOptions)
     @classmethod
@@ -65,7 +65,7 @@ class RewardModelSettings(SupervisedSettings):
     @model_validator(mode="after")
     def _loss_can_be_made(self) -> RewardModelSettings:
         if not self.is_own and self.loss not in LOSSES:
-            raise ValueError(f"loss: {self.loss} is none of {', '.join(LOSSES)}, and no file.py:name")
+            raise ValueError(f"loss: {self.loss} is neither one of {', '.join(LOSSES)} nor file.py:name")
         if unused := [OPTION_KEYS[name] for name in self._given if name not in self.used_options]:
             raise ValueError(f"{unused[0]} has no effect: loss {self.loss} does not use it; remove it")
         return self
@@ -75,21 +75,22 @@ class RewardModelSettings(SupervisedSettings):
         if self.scores is None:
             return self
         if self.loss != "regression":
-            raise ValueError(f"scores has no effect: loss {self.loss} does not learn them; set loss=regression")
+            raise ValueError(f"scores has no effect: loss {self.loss} does not use them; set loss=regression")
         if self.format is not None:
-            raise ValueError(f"scores says what a row means, and so does format: {self.format}; give one of them")
+            raise ValueError(f"scores sets the format of rows, and so does format: {self.format}; give one of them")
         if len(set(self.scores)) < len(self.scores):
             raise ValueError("scores names a column twice")
         return self
 
     @model_validator(mode="after")
-    def _answers_are_judged(self) -> RewardModelSettings:
+    def _responses_are_scored_at_their_end(self) -> RewardModelSettings:
         if self.train_on != "assistant":
             raise ValueError(
-                f"train_on: {self.train_on} has no effect: answers are judged at their last token; remove it"
+                f"train_on: {self.train_on} has no effect: a reward model scores a response at its last token; "
+                "remove it"
             )
         if self.evaluation.generations:
-            raise ValueError("evaluation.generations has no effect: a reward model writes no answers; remove it")
+            raise ValueError("evaluation.generations has no effect: a reward model generates no responses; remove it")
         return self
 
     @property
@@ -98,25 +99,25 @@ class RewardModelSettings(SupervisedSettings):
 
     @property
     def _given(self) -> dict[str, float]:
-        """Options of our losses that are not null, by name."""
-        ours = dict(self.loss_options) if isinstance(self.loss_options, RewardLossOptions) else {}
-        found = {"center_coef": self.center_coef, **ours}
-        return {name: value for name, value in found.items() if value is not None}
+        """Options of built-in losses that are not null, by name."""
+        further = dict(self.loss_options) if isinstance(self.loss_options, RewardLossOptions) else {}
+        options = {"center_coef": self.center_coef, **further}
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def used_options(self) -> dict[str, Any]:
-        """Every option that the loss uses, by name, with its value; empty: it is the user's own."""
+        """Name → value of every option that the loss uses; empty for a user's loss."""
         used = {} if self.is_own else defaults(self.loss)
         return {name: self._given.get(name, value) for name, value in used.items()}
 
     @property
     def resolved_options(self) -> dict[str, Any]:
-        """Every option that the loss uses, by its key, with its value."""
+        """Key → value of every option that the loss uses."""
         return {OPTION_KEYS[name]: value for name, value in self.used_options.items()}
 
     @property
     def comparison(self) -> Comparison:
-        """What rows must have."""
+        """Kind of comparison that rows must have."""
         if self.scores is not None:
             return "scores"
         return "any" if self.is_own else COMPARISONS[self.loss]
@@ -126,7 +127,7 @@ class RewardModelSettings(SupervisedSettings):
         return self.scores or ()
 
     def judging(self, seed: int) -> ValueHeadConfig:
-        """The value head that the stage trains, whose first weights are drawn by the seed."""
+        """The value head that the stage trains; the seed initializes its weights."""
         return ValueHeadConfig(
             outputs=len(self.score_names) or 1,
             seed=seed,

@@ -1,6 +1,6 @@
-"""What a user may say of what is minimised in a stage rl: an algorithm, and parts in the place of its own.
+"""Settings of the algorithm of a stage rl: its name, and settings that replace parts of it.
 
-Beside `settings`. Whatever has no effect, or would compare what cannot be compared, is refused when the recipe is read.
+Settings without effect, and combinations that make no sense, are refused when the recipe is read.
 """
 
 from __future__ import annotations
@@ -30,43 +30,44 @@ from burnish.stages.rl.policy_gradient import ClipMode, ClipOptions, PolicyGradi
 
 CLIPS: dict[ClipMode, Clip] = {"ppo": PpoClip(), "cispo": Cispo(), "sapo": Sapo(), "none": NoClip()}
 OF_COMPARISONS = ("reward_combination",)
-"""Keys of the group that comparisons have too."""
+"""Keys of the group `policy_gradient` that also apply to online_dpo."""
 
 
 class Replay(Settings):
-    """Graded groups of earlier steps, learned from again."""
+    """Experience replay: graded groups of earlier steps are trained on again."""
 
     groups: Positive = 256
-    """How many of the newest are kept."""
+    """Size of the replay buffer, groups."""
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Of the groups of a step, how many are from earlier ones."""
+    """Share of a step's groups that come from the replay buffer."""
 
 
 class AlgorithmSettings(Settings):
-    """An algorithm of rewarded responses, and its parts."""
+    """Algorithm and its parts."""
 
     algorithm: str = "grpo"
-    """grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key preference
-    (docs/methods/grpo.md)."""
+    """Algorithm: grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key
+    preference (docs/methods/grpo.md)."""
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the divergence from the policy as the stage began; 0: there is none, and no reference is computed."""
+    """Weight of the KL divergence from the reference, which is the policy at the start of the stage; 0: no penalty, and
+    no reference is computed."""
     updates_per_batch: Positive = 1
-    """Optimiser steps that learn from one batch of responses, each from its own groups_per_step."""
+    """Optimizer steps per batch of rollouts, each on its own groups_per_step."""
     replay: Replay | None = None
-    """Learns also from responses of earlier steps, such as {groups: 256, fraction: 0.25}; null: from new ones alone."""
+    """Experience replay of groups of earlier steps, such as {groups: 256, fraction: 0.25}; null: new groups only."""
     policy_gradient: PolicyGradientSettings = PolicyGradientSettings()
-    """Parts of the algorithm in the place of its own; of all algorithms but online_dpo."""
+    """Settings that replace parts of the algorithm; not for online_dpo."""
 
     @model_validator(mode="after")
-    def _algorithm_is_there(self) -> AlgorithmSettings:
+    def _algorithm_is_known(self) -> AlgorithmSettings:
         names = [*ALGORITHMS, "online_dpo"]
         if self.algorithm not in names:
-            raise ValueError(f"algorithm: {self.algorithm} is none; choose from: {', '.join(names)}")
+            raise ValueError(f"algorithm: {self.algorithm} is unknown; choose from: {', '.join(names)}")
         parts = [name for name in PolicyGradientSettings.model_fields if name not in OF_COMPARISONS]
         if not self.is_gradient and (given := self.policy_gradient.changed(*parts)):
             raise ValueError(
-                f"{given} has no effect: algorithm: online_dpo minimises a loss of comparisons, with no advantages and "
-                "no ratios; remove it"
+                f"{given} has no effect: algorithm: online_dpo minimizes a preference loss, without advantages and "
+                "ratios; remove it"
             )
         if not self.is_gradient and self.kl_coef != 0:
             raise ValueError(
@@ -84,8 +85,8 @@ class AlgorithmSettings(Settings):
             raise ValueError(f"{given} has no effect with {why}, where the ratio is exactly 1; remove it")
         if self.policy_gradient.old_logprobs == "recomputed" and not self.is_repeated:
             raise ValueError(
-                "policy_gradient.old_logprobs: recomputed is what old_logprobs: policy is with updates_per_batch: 1 "
-                "and no replay; remove it"
+                "policy_gradient.old_logprobs: recomputed equals old_logprobs: policy with updates_per_batch: 1 and no "
+                "replay; remove it"
             )
         return self
 
@@ -97,16 +98,16 @@ class AlgorithmSettings(Settings):
         if parts.ratio_level not in (None, named.ratio_level) and parts.clip_mode is None:
             raise ValueError(
                 f"policy_gradient.ratio_level: {parts.ratio_level} is not that of algorithm: {self.algorithm}, whose "
-                "bounds are of its own ratio; name policy_gradient.clip_mode too, with bounds if its defaults (ppo: "
-                "0.2) are not right"
+                "bounds are made for its own ratio; set policy_gradient.clip_mode too, with bounds if its defaults "
+                "(ppo: 0.2) are not right"
             )
         has = {entry.name for entry in fields(self._plain_clip(named))}
         if wrong := next((name for name in parts.bounds if name not in has), None):
             raise ValueError(f"algorithm: {self.algorithm} has no policy_gradient.{wrong}; remove it")
         if parts.token_log_ratio_limit is not None and (parts.ratio_level or named.ratio_level) == "token":
             raise ValueError(
-                "policy_gradient.token_log_ratio_limit is of ratio_level: sequence; of single tokens clip_low and "
-                "clip_high are"
+                "policy_gradient.token_log_ratio_limit needs ratio_level: sequence; for ratios of single tokens set "
+                "clip_low and clip_high"
             )
         return self
 
@@ -115,9 +116,9 @@ class AlgorithmSettings(Settings):
         corrects = self.policy_gradient.importance_correction is not None
         if corrects and self.is_gradient and self.resolved_old == "sampler":
             raise ValueError(
-                "policy_gradient.importance_correction is of π_old / sampler, and with old_logprobs: sampler these are "
-                "the same; set policy_gradient.old_logprobs: recomputed (ratios and correction apart), or policy "
-                "(correction alone)"
+                "policy_gradient.importance_correction weights by π_old / sampler, and with old_logprobs: sampler "
+                "these are the same; set policy_gradient.old_logprobs: recomputed (separate ratio and correction), or "
+                "policy (correction only)"
             )
         return self
 
@@ -137,48 +138,49 @@ class AlgorithmSettings(Settings):
         parts = self.policy_gradient
         if self.kl_coef == 0 and (parts.kl_in, parts.estimator) != ("loss", "k3"):
             given = parts.changed("kl_in", "kl_estimator")
-            raise ValueError(f"{given} has no effect with kl_coef: 0; give kl_coef, or remove it")
+            raise ValueError(f"{given} has no effect with kl_coef: 0; set kl_coef, or remove it")
         return self
 
     @property
     def is_gradient(self) -> bool:
-        """Whether the algorithm is a policy gradient; otherwise it is a preference loss."""
+        """True for a policy gradient, False for a preference loss (online_dpo)."""
         return self.algorithm != "online_dpo"
 
     @property
     def is_repeated(self) -> bool:
-        """Whether some groups are learned from by other weights than those that wrote them."""
+        """Whether some groups are trained with other weights than those that sampled them."""
         return self.updates_per_batch > 1 or self.replay is not None
 
     @property
     def corrects_rounding_alone(self) -> bool:
-        """Whether a correction compares log-probabilities of the same weights: of wide types only their rounding."""
+        """Whether importance weights compare log-probabilities of the same weights, which in float32 and float64 differ
+        by rounding alone."""
         corrects = self.policy_gradient.importance_correction is not None
         return corrects and (self.resolved_old == "recomputed" or not self.is_repeated)
 
     @property
     def resolved_old(self) -> Old:
-        """`policy_gradient.old_logprobs`, worked out."""
+        """`policy_gradient.old_logprobs` with its default resolved."""
         return self.policy_gradient.old_logprobs or ("sampler" if self.is_repeated else "policy")
 
     def composed(self, max_new_tokens: int) -> Algorithm:
-        """The named algorithm with the parts that are given in the place of its own."""
-        found, parts = algorithm(self.algorithm, max_new_tokens=max_new_tokens), self.policy_gradient
+        """The named algorithm with the settings that replace its parts."""
+        named, parts = algorithm(self.algorithm, max_new_tokens=max_new_tokens), self.policy_gradient
         credit = {name: getattr(parts, name) for name in ("baseline", "advantage_scale", "reward_combination")}
-        loss = replace(found.loss, clip=self._clip(found.loss), old_logprobs=self.resolved_old)
+        loss = replace(named.loss, clip=self._clip(named.loss), old_logprobs=self.resolved_old)
         aggregation, length = self._aggregated(loss, max_new_tokens)
         level = parts.ratio_level or loss.ratio_level
         loss = replace(loss, ratio_level=level, loss_aggregation=aggregation, fixed_length=length)
         if parts.importance_correction is not None:
             loss = replace(loss, importance_correction=self._correction(parts.importance_correction, level))
         return replace(
-            found,
-            credit=replace(found.credit, **{name: value for name, value in credit.items() if value is not None}),
+            named,
+            credit=replace(named.credit, **{name: value for name, value in credit.items() if value is not None}),
             loss=loss,
         )
 
     def _plain_clip(self, loss: PolicyGradientOptions) -> Clip:
-        """The clip without the bounds that are given: an algorithm's own keeps its own."""
+        """The clip without the recipe's bounds: the algorithm's clip keeps its bounds unless another clip is set."""
         mode = self.policy_gradient.clip_mode
         if mode is None or (isinstance(loss.clip, type(CLIPS[mode])) and self.policy_gradient.ratio_level is None):
             return loss.clip
@@ -189,7 +191,7 @@ class AlgorithmSettings(Settings):
         return replace(clip, **bounds) if bounds else clip  # type: ignore[arg-type]
 
     def _aggregated(self, loss: PolicyGradientOptions, max_new_tokens: int) -> tuple[Aggregation, int | None]:
-        """The aggregation, and its length where it is fixed."""
+        """The aggregation, and its fixed length if it has one."""
         aggregation = self.policy_gradient.loss_aggregation or loss.loss_aggregation
         length = self.policy_gradient.fixed_length or loss.fixed_length or max_new_tokens
         return aggregation, length if aggregation == "fixed" else None
@@ -197,5 +199,5 @@ class AlgorithmSettings(Settings):
     def _correction(self, rule: Limiting, ratio: Ratio) -> ImportanceCorrection:
         parts = self.policy_gradient
         level = parts.importance_correction_level or ("mean" if ratio == "sequence" else "token")
-        largest, smallest = parts.importance_correction_max or 2.0, parts.importance_correction_min or 0.0
-        return ImportanceCorrection(level, rule, largest, smallest)
+        max_weight, min_weight = parts.importance_correction_max or 2.0, parts.importance_correction_min or 0.0
+        return ImportanceCorrection(level, rule, max_weight, min_weight)

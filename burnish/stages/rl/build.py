@@ -1,4 +1,4 @@
-"""A stage of learning by trying, put together: sampler, judge, source, loss, evaluator. Under `assemble`."""
+"""Builds a stage of reinforcement learning: sampler, grader, source, loss, evaluator."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from burnish.types import Group, Response
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StageParts:
-    """What one method brings to a stage."""
+    """Parts of a stage that depend on its method."""
 
     method: Method
     evaluators: Sequence[Evaluator]
-    facts: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
 def build_rl(inputs: RLData, policy: Model) -> StageParts:
-    """What the stage is made of; the policy is the reference as it is now."""
+    """Builds the stage's parts; the policy with its present weights is the reference."""
     settings, reader = inputs.settings, inputs.opener.reader
     learning, seed = learning_of(settings), inputs.opener.recipe.seed
     ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
     sampler, decode = sampler_of(policy, ends, reader.max_length), response_decoder(policy.tokenizer, ends)
     method = rl(
-        inputs.asked(),
+        inputs.training_prompts(),
         sampler,
         inputs.judge,
         decode,
@@ -63,17 +63,18 @@ def build_rl(inputs: RLData, policy: Model) -> StageParts:
         weights={reward.key: reward.weight for reward in inputs.judge.rewards if reward.weight},
     )
     greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
-    asked = inputs.examined()
-    exam = RewardEval(asked, sampler, greedy, inputs.judge, decode, settings.success_threshold)
-    fact = whole_fingerprint(policy) if learning.needs_reference else ""
-    return StageParts(method, [exam] if asked else [], {"the reference": fact, "the rewards": inputs.rewards_identity})
+    held_out = inputs.held_out_prompts()
+    reward_eval = RewardEval(held_out, sampler, greedy, inputs.judge, decode, settings.success_threshold)
+    reference = whole_fingerprint(policy) if learning.needs_reference else ""
+    fingerprints = {"the reference": reference, "the rewards": inputs.rewards_identity}
+    return StageParts(method, [reward_eval] if held_out else [], fingerprints)
 
 
 def learning_of(settings: RlSettings) -> Learning:
-    """What becomes of graded groups, and the loss; a new one each time, since it may have a state."""
+    """The credit rule of graded groups and the loss, built anew on each call, since a loss may have a state."""
     if not settings.is_gradient:
         rule, compared = settings.rule, settings.compared.preference
-        assert isinstance(rule, PairingSettings), "a loss of comparisons learns from pairs, rankings or verdicts"
+        assert isinstance(rule, PairingSettings), "online_dpo trains on pairs, rankings or verdicts"
         return Learning(Pairing.of(rule), built(compared), compared.reference)
     chosen = settings.chosen
     credit, loss = Credit.of(chosen.credit), PolicyGradient.of(chosen.loss)
@@ -83,28 +84,28 @@ def learning_of(settings: RlSettings) -> Learning:
 
 
 def longest_prompts(inputs: RLData) -> list[Group]:
-    """The groups of the costliest microbatch: the longest prompts, with responses that fill their room, and streams as
-    if they had been written, scored and judged."""
+    """Groups of the largest microbatch, for the dry run: the longest prompts with responses of max_new_tokens, and all
+    streams filled."""
     settings, budget = inputs.settings, inputs.tokens_per_microbatch
     size, room = settings.responses_per_prompt, settings.max_new_tokens
-    nothing = torch.zeros(room)
-    written = Response(
+    zeros = torch.zeros(room)
+    response = Response(
         tokens=torch.zeros(room, dtype=torch.int64),
         trainable=torch.ones(room, dtype=torch.bool),
-        sampler_logprobs=nothing,
-        old_logprobs=nothing,
-        reference_logprobs=nothing,
+        sampler_logprobs=zeros,
+        old_logprobs=zeros,
+        reference_logprobs=zeros,
         reward=0.0,
     )
-    longest = sorted(inputs.asked(), key=lambda asked: -len(asked.tokens))[: settings.groups_per_step]
-    groups = [Group(prompt=asked.tokens, responses=(written,) * size) for asked in longest]
-    lessons = learning_of(settings).rule.assign(groups, [torch.arange(float(size))] * len(groups))
-    return costliest([group for lesson in lessons for group in lesson], budget, settings.groups_per_step)
+    longest = sorted(inputs.training_prompts(), key=lambda prompt: -len(prompt.tokens))[: settings.groups_per_step]
+    groups = [Group(prompt=prompt.tokens, responses=(response,) * size) for prompt in longest]
+    items = learning_of(settings).rule.assign(groups, [torch.arange(float(size))] * len(groups))
+    return costliest([group for item in items for group in item], budget, settings.groups_per_step)
 
 
 def _annotate(inputs: RLData, policy: Model, *, reference: bool) -> FillStreams | None:
-    """Fills in the log-probabilities that are needed beside the sampler's; None: no others are."""
-    budget, present = inputs.tokens_per_microbatch, LiveScorer(policy)
+    """Function that fills in the reference's and the recomputed log-probabilities; None: neither is needed."""
+    budget, live = inputs.tokens_per_microbatch, LiveScorer(policy)
     frozen = FrozenScorer(Snapshot(policy)) if reference else None
     recomputes = inputs.settings.recomputes
     if frozen is None and not recomputes:
@@ -114,7 +115,7 @@ def _annotate(inputs: RLData, policy: Model, *, reference: bool) -> FillStreams 
         if frozen is not None:
             groups = annotated(groups, frozen.logprobs(groups, budget))
         if recomputes:
-            groups = annotated(groups, present.logprobs(groups, budget), "old_logprobs")
+            groups = annotated(groups, live.logprobs(groups, budget), "old_logprobs")
         return groups
 
     return annotate

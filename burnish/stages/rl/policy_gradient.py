@@ -1,7 +1,7 @@
-"""The group `policy_gradient` of a stage rl: parts that stand in the place of the named algorithm's own.
+"""The group `policy_gradient` of a stage rl: settings that replace parts of the named algorithm.
 
-Beside `algorithm`, which puts them together, and refuses what does not go with the rest of the stage. What contradicts
-itself within the group is refused here.
+`algorithm` composes them and refuses combinations that contradict the rest of the stage. Contradictions within the
+group are refused here.
 """
 
 from __future__ import annotations
@@ -22,82 +22,83 @@ ENTROPY_COEF_MAX = 0.1
 
 
 class ClipOptions(Settings):
-    """Bounds of the ratio; null: the algorithm's own."""
+    """Bounds of the ratio; null: those of the algorithm."""
 
     clip_low: Annotated[float, Field(gt=0)] | None = None
-    """How far below 1 the ratio counts; of clip_mode: ppo."""
+    """Clip range below 1: the ratio counts down to 1 - clip_low; of clip_mode: ppo."""
     clip_high: Annotated[float, Field(gt=0)] | None = None
-    """How far above 1 the ratio counts; of clip_mode: ppo."""
+    """Clip range above 1: the ratio counts up to 1 + clip_high; of clip_mode: ppo."""
     dual_clip: Annotated[float, Field(gt=1)] | None = None
-    """Bound of the ratio where the advantage is negative; of clip_mode: ppo."""
+    """Dual clip: upper bound of the ratio where the advantage is negative; of clip_mode: ppo."""
     clip_max_weight: Annotated[float, Field(ge=1)] | None = None
-    """Largest weight of a token; of clip_mode: cispo."""
+    """Largest importance weight of a token; of clip_mode: cispo."""
     tau_positive: Annotated[float, Field(gt=0)] | None = None
-    """Sharpness of the gate where the advantage is positive; of clip_mode: sapo."""
+    """Temperature of the soft clip where the advantage is positive; of clip_mode: sapo."""
     tau_negative: Annotated[float, Field(gt=0)] | None = None
-    """Sharpness of the gate elsewhere; of clip_mode: sapo."""
+    """Temperature of the soft clip where the advantage is not positive; of clip_mode: sapo."""
     token_log_ratio_limit: Annotated[float, Field(gt=0)] | None = None
-    """Bound of each token's log-ratio before the mean over a response is taken; of ratio_level: sequence."""
+    """Bound of each token's log-ratio before the mean over a response; of ratio_level: sequence."""
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Those that are given: fields of a clip."""
-        found = {name: getattr(self, name) for name in ClipOptions.model_fields}
-        return {name: value for name, value in found.items() if value is not None}
+        """Bounds that are not null, as fields of a clip."""
+        bounds = {name: getattr(self, name) for name in ClipOptions.model_fields}
+        return {name: value for name, value in bounds.items() if value is not None}
 
 
 class PolicyGradientSettings(ClipOptions):
-    """Parts of a policy gradient; null: the algorithm's own."""
+    """Settings of the policy gradient; null: those of the algorithm."""
 
     reward_combination: Combination | None = None
-    """Of several rewards: sum, or normalized_sum (each first brought to mean 0 and deviation 1 in its group)."""
+    """Combination of several rewards: sum, or normalized_sum (each is first normalized to mean 0 and standard deviation
+    1 in its group)."""
     baseline: Baseline | None = None
-    """What a response is compared with: group (its mean), leave_one_out (the mean of the others), none."""
+    """Baseline of rewards: group (mean of the group), leave_one_out (mean of the other responses), none."""
     advantage_scale: Scale | None = None
-    """What advantages are divided by: group, batch (the deviation of rewards), whiten (the batch's mean becomes 0, its
-    deviation 1), none."""
+    """Normalization of advantages: group or batch (divide by the standard deviation of rewards), whiten (mean 0 and
+    standard deviation 1 over the batch), none."""
     ratio_level: Ratio | None = None
-    """token, or sequence: one ratio for all tokens of a response."""
+    """Level of the importance ratio: token, or sequence (one ratio for all tokens of a response)."""
     clip_mode: ClipMode | None = None
-    """What bounds the ratio: ppo (clip_low, clip_high, dual_clip), cispo (clip_max_weight), sapo (tau_positive,
+    """Clipping of the ratio: ppo (clip_low, clip_high, dual_clip), cispo (clip_max_weight), sapo (tau_positive,
     tau_negative), none."""
     loss_aggregation: Aggregation | None = None
-    """Mean over tokens of the step; over a response's tokens, then responses (sequence); sum over tokens by a fixed
-    length, mean over responses (fixed)."""
+    """Aggregation of the loss: token (mean over all tokens of the step), sequence (mean over a response's tokens, then
+    over responses), fixed (sum over a response's tokens divided by fixed_length, then mean over responses)."""
     fixed_length: Positive | None = None
-    """Tokens by which loss_aggregation: fixed divides; null: max_new_tokens, and 1 with rloo."""
+    """Divisor of loss_aggregation: fixed, tokens; null: max_new_tokens, or 1 with rloo."""
     old_logprobs: Old | None = None
-    """What ratios are taken to: policy (the policy itself: exactly 1), sampler (what it reported), recomputed (by the
-    trainer before the first update, for one more forward); null: policy with updates_per_batch: 1 and no replay, else
-    sampler."""
+    """Denominator of the ratio: policy (the policy itself: ratio exactly 1), sampler (log-probabilities reported by the
+    sampler), recomputed (by the trainer before the first update, one more forward pass); null: policy with
+    updates_per_batch: 1 and no replay, otherwise sampler."""
     importance_correction: Limiting | None = None
-    """Weighs tokens by π_old / sampler, for probabilities that differ (older weights, other kernels, quantised ones):
-    tis (truncated: at most importance_correction_max), mis (masked: 0 outside importance_correction_min and
-    importance_correction_max); null: no weights."""
+    """Importance weights π_old / sampler for a sampler whose probabilities differ from the trainer's (older weights,
+    other kernels, quantization): tis (truncated at importance_correction_max), mis (masked: 0 outside
+    importance_correction_min and importance_correction_max); null: no weights."""
     importance_correction_level: Level | None = None
-    """Weights of each token, of the product over a response (sequence), of its root by length (mean); null: mean where
-    the ratio is a sequence's, else token."""
+    """Level of the importance weights: token, sequence (product over a response), mean (geometric mean over a
+    response); null: mean with ratio_level: sequence, otherwise token."""
     importance_correction_max: Annotated[float, Field(ge=1)] | None = None
-    """Largest weight; null: 2."""
+    """Largest importance weight; null: 2."""
     importance_correction_min: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Smallest weight, of importance_correction: mis; null: 0."""
+    """Smallest importance weight, of importance_correction: mis; null: 0."""
     kl_in: Literal["reward", "advantage", "loss"] = "loss"
-    """Where the divergence from the reference enters, with kl_coef: in the reward of a response, in the advantage of
-    each token, or in the loss."""
+    """Place of the KL penalty, with kl_coef: the reward of a response, the advantage of each token, or the loss."""
     kl_estimator: Estimator | None = None
-    """How the divergence is estimated: k2 or k3 in the loss, k1 in reward and advantage; null: k3 and k1."""
+    """Estimator of the KL divergence: k2 or k3 in the loss, k1 in reward and advantage; null: k3 in the loss, otherwise
+    k1."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of an entropy bonus; with entropy_target the first one."""
+    """Weight of the entropy bonus; with entropy_target its initial value."""
     entropy_target: Annotated[float, Field(gt=0)] | None = None
-    """Nats per token that the policy's entropy is held at: the weight of the bonus rises where it is lower, and falls
-    where it is higher; null: the weight is constant."""
+    """Target entropy of the policy, nats per token: the bonus's weight rises while the entropy is lower, and falls
+    while it is higher; null: the weight is constant."""
     entropy_coef_lr: Annotated[float, Field(gt=0)] | None = None
-    """By how much the weight moves for each nat that is missing, at each step; null: 0.001."""
+    """Change of the entropy bonus's weight per step and nat below the target; null: 0.001."""
     entropy_coef_max: Annotated[float, Field(gt=0)] | None = None
-    """Largest weight that entropy_target may reach; null: 0.1."""
+    """Largest weight of the entropy bonus with entropy_target; null: 0.1."""
     mask_truncated: bool = False
-    """Responses that were cut at max_new_tokens are compared with their siblings, and not learned from (overlong
-    filtering)."""
+    """Overlong filtering: responses truncated at max_new_tokens count in the baseline of their group and are not
+    trained."""
 
     @model_validator(mode="after")
     def _correction_is_whole(self) -> PolicyGradientSettings:
@@ -106,8 +107,8 @@ class PolicyGradientSettings(ClipOptions):
             raise ValueError(f"{given} needs policy_gradient.importance_correction: tis or mis")
         if self.importance_correction == "tis" and self.importance_correction_min is not None:
             raise ValueError(
-                "policy_gradient.importance_correction_min is of importance_correction: mis; tis bounds weights from "
-                "above alone"
+                "policy_gradient.importance_correction_min needs importance_correction: mis; tis has only an upper "
+                "bound"
             )
         return self
 
@@ -117,7 +118,7 @@ class PolicyGradientSettings(ClipOptions):
             raise ValueError(f"{given} needs policy_gradient.entropy_target: without it the weight is constant")
         if self.entropy_target is not None and self.entropy_coef > self.highest_entropy_coef:
             raise ValueError(
-                f"policy_gradient.entropy_coef: {self.entropy_coef:g}, the first weight, is above entropy_coef_max: "
+                f"policy_gradient.entropy_coef: {self.entropy_coef:g}, the initial weight, is above entropy_coef_max: "
                 f"{self.highest_entropy_coef:g}"
             )
         return self
@@ -138,16 +139,16 @@ class PolicyGradientSettings(ClipOptions):
 
     @property
     def highest_entropy_coef(self) -> float:
-        """`entropy_coef_max`, worked out."""
+        """`entropy_coef_max` with its default resolved."""
         return self.entropy_coef_max or ENTROPY_COEF_MAX
 
     @property
     def estimator(self) -> Estimator:
-        """`kl_estimator`, worked out."""
+        """`kl_estimator` with its default resolved."""
         return self.kl_estimator or ("k3" if self.kl_in == "loss" else "k1")
 
     def changed(self, *names: str) -> str:
-        """The first of these keys that is not its default, as a recipe has it, or ""."""
+        """The first of these keys whose value is not the default, with its group; "": all have their defaults."""
         keys = type(self).model_fields
-        found = (name for name in names if getattr(self, name) != keys[name].default)
-        return next((f"policy_gradient.{name}" for name in found), "")
+        changed = (name for name in names if getattr(self, name) != keys[name].default)
+        return next((f"policy_gradient.{name}" for name in changed), "")

@@ -1,4 +1,4 @@
-"""What a user may say of a stage of reinforcement learning. Under `recipe`; needs no torch."""
+"""Settings of reinforcement learning. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,91 +26,92 @@ from burnish.watch.settings import AlarmName
 
 
 class RlEvaluation(Settings):
-    """What is measured at every evaluation, with eval_data."""
+    """Evaluation on held-out prompts; needs eval_data."""
 
     prompts: Positive = 128
-    """Held-out prompts, drawn by the seed, that are answered greedily: eval/reward, eval/accuracy, and samples.jsonl
-    with the answers."""
+    """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
+    eval/reward, eval/accuracy, and the responses in samples.jsonl."""
 
 
 class RlCheckpoints(CheckpointSettings):
-    """Which checkpoints stay, and which weights a stage hands on."""
+    """Checkpoints that are kept, and the weights of the final model."""
 
     best_metric: Literal["reward", "accuracy"] = "reward"
-    """What early_stopping and keep_best go by: the mean reward of the held-out answers, or the share of right ones."""
+    """Metric of early_stopping and keep_best: the mean reward of the held-out responses, or the share of right ones."""
 
 
 class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
-    """Learning by trying: the policy writes responses, rewards judge them, the better ones become likelier."""
+    """Reinforcement learning: the policy generates responses, rewards grade them, and better ones become more
+    probable."""
 
     serves: ClassVar[Stage] = "rl"
 
     reward: str | dict[str, Any] | list[str | dict[str, Any]]
-    """What judges responses: a name, file.py:function, a mapping, or a list of these (docs/rewards.md)."""
+    """Reward: a name, file.py:function, a mapping, or a list of these (docs/rewards.md)."""
     reward_workers: Positive | None = None
-    """Processes that judge; null: one for each core, at most 8."""
+    """Number of processes that compute rewards; null: one per core, at most 8."""
     responses_per_prompt: Positive = 8
-    """Responses to each prompt."""
+    """Number of responses sampled for each prompt: the group size."""
     groups_per_step: Positive = 8
-    """Prompts per optimiser step, each with its responses: the batch size that matters for the result."""
+    """Prompts per optimizer step, each with its responses: the batch size that determines the result."""
     sampling: SamplingSettings = SamplingSettings()
-    """How the tokens of a response are chosen."""
+    """Sampling of responses."""
     preference: OnlinePreference | None = None
-    """With algorithm: online_dpo, the loss and what it compares, such as {loss: ipo, beta: 0.2}; null: dpo, of the best
-    and the worst response."""
+    """With algorithm: online_dpo, the preference loss and its pairs, such as {loss: ipo, beta: 0.2}; null: dpo on the
+    best and the worst response."""
     max_resamples: Positive = 4
-    """Prompts that are tried for each one that is wanted: groups whose responses are all as good teach nothing, and are
-    replaced. 1: they are left out."""
+    """Dynamic sampling: maximum number of prompts to sample per group of the batch; groups whose rewards are all equal
+    have no gradient and are replaced. 1: they are dropped without replacement."""
     curriculum: bool = False
-    """Draws prompts oftener that are solved about half the time; otherwise every epoch has each once."""
+    """Curriculum: draws prompts that are solved about half the time more often; false: each prompt once per epoch."""
     success_threshold: float = 0.5
-    """Reward from which on a response counts as right: in eval/accuracy, and for the curriculum."""
+    """Smallest reward of a response that counts as right, in eval/accuracy and for the curriculum."""
     evaluation: RlEvaluation = RlEvaluation()
-    """What is measured at every evaluation."""
+    """Evaluation on held-out prompts."""
     checkpoints: RlCheckpoints = RlCheckpoints()
-    """Which checkpoints stay, and which weights the stage hands on."""
+    """Checkpoints that are kept, and the weights of the final model."""
     stop_on_alerts: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
-    """Alerts that end the stage: collapse, no_reward, length_drift, unjudged, repetition, distance, tricks
-    (docs/watch.md)."""
+    """Alerts that end the stage: entropy_collapse, zero_reward, length_drift, ungraded, repetition, kl_drift,
+    reward_hacking (docs/watch.md); []: none does."""
     log_samples_every: Positive = 10
-    """Steps between those of which the best, the worst and the most surprising response go to samples.jsonl."""
+    """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
 
     @model_validator(mode="after")
-    def _rewards_are_there(self) -> RlSettings:
-        weighted = [reward for reward in self.rewards if reward.weight]  # refuses names and options that do not exist
+    def _rewards_are_valid(self) -> RlSettings:
+        weighted = [reward for reward in self.rewards if reward.weight]  # reading refuses unknown names and options
         if self.policy_gradient.reward_combination == "normalized_sum" and len(weighted) == 1:
             raise ValueError(
-                "policy_gradient.reward_combination: normalized_sum is of several rewards, and here "
-                f"{weighted[0].key} is alone"
+                "policy_gradient.reward_combination: normalized_sum needs several rewards, and here "
+                f"{weighted[0].key} is the only one"
             )
         if self.responses_per_prompt == 1 and self.group_relative:
             raise ValueError(
                 f"responses_per_prompt: 1 has nothing to be compared with, and algorithm: {self.algorithm} compares "
-                "the responses to a prompt; write at least 2, or choose algorithm: reinforce_pp"
+                "the responses to a prompt; set at least 2, or algorithm: reinforce_pp"
             )
         return self
 
     @model_validator(mode="after")
     def _ratios_are_those_of_the_policy(self) -> RlSettings:
-        if cut := self.sampling.truncation if self.is_gradient else "":
-            drawn = f"sampling.{cut} draws from another distribution than the policy's, and "
+        if truncation := self.sampling.truncation if self.is_gradient else "":
+            problem = f"sampling.{truncation} makes the sampling distribution differ from the policy's, and "
             if self.policy_gradient.importance_correction is not None:
                 raise ValueError(
-                    f"{drawn}policy_gradient.importance_correction weighs by the probabilities before it; remove one "
-                    "of them"
+                    f"{problem}policy_gradient.importance_correction uses the probabilities before it; remove one of "
+                    "them"
                 )
             if self.resolved_old != "policy":
                 raise ValueError(
-                    f"{drawn}{self._why_ratios} learns by ratios of the policy's probabilities; remove sampling.{cut}, "
-                    "or set updates_per_batch: 1"
+                    f"{problem}{self._why_ratios} learns by ratios of the policy's probabilities; remove "
+                    f"sampling.{truncation}, or set updates_per_batch: 1"
                 )
         return self
 
     @property
     def _why_ratios(self) -> str:
-        """The key by which ratios are not exactly 1."""
+        """The key that makes ratios differ from 1."""
         if self.updates_per_batch > 1:
             return f"updates_per_batch: {self.updates_per_batch}"
         return "replay" if self.replay else f"policy_gradient.old_logprobs: {self.policy_gradient.old_logprobs}"
@@ -119,37 +120,40 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
     def _comparisons_have_a_loss(self) -> RlSettings:
         if self.is_gradient:
             if self.preference is not None:
-                raise ValueError(f"preference is of algorithm: online_dpo, and here it is {self.algorithm}; remove one")
+                raise ValueError(
+                    f"preference needs algorithm: online_dpo, and here it is {self.algorithm}; remove one of them"
+                )
         elif self.policy_gradient.reward_combination is not None and not self.group_relative:
             raise ValueError(
-                "policy_gradient.reward_combination compares rewards within a prompt, and this loss takes each verdict "
-                "by itself"
+                "policy_gradient.reward_combination compares rewards within a group, and this loss takes each verdict "
+                "on its own"
             )
         return self
 
     @model_validator(mode="after")
-    def _endings_have_figures(self) -> RlSettings:
+    def _stop_rules_have_metrics(self) -> RlSettings:
         metric = self.checkpoints.best_metric
         if metric != "reward" and not (self.checkpoints.keep_best or self.early_stopping):
             raise ValueError(
-                f"checkpoints.best_metric: {metric} needs checkpoints.keep_best or early_stopping, which go by it"
+                f"checkpoints.best_metric: {metric} needs checkpoints.keep_best or early_stopping, which use it"
             )
         if "kl_drift" in self.stop_on_alerts and not self.needs_reference:
             raise ValueError(
-                "stop_on_alerts: distance is from a reference, and none is computed; give kl_coef, or remove it"
+                "stop_on_alerts: kl_drift needs a reference, and none is computed; set kl_coef, or remove it"
             )
         if (replay := self._replaying) is not None and not replay.count(self._batch):
             raise ValueError(
-                f"replay.fraction: {replay.fraction:g} of {self._batch} groups is not one; raise it, or groups_per_step"
+                f"replay.fraction: {replay.fraction:g} of {self._batch} groups is less than one; raise it, or "
+                "groups_per_step"
             )
         return self
 
     @property
     def rewards(self) -> tuple[Reward, ...]:
-        """As `tasks.read_rewards` reads them.
+        """The rewards; see `tasks.settings.read_rewards`.
 
         Raises:
-            RecipeError: there is no such reward or option.
+            RecipeError: an unknown reward or option.
         """
         return read_rewards(self.reward)
 
@@ -160,9 +164,9 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
 
     @property
     def chosen(self) -> Algorithm:
-        """The policy gradient with everything that this stage says of it."""
-        found, parts = self.composed(self.max_new_tokens), self.policy_gradient
-        credit, loss = found.credit, replace(found.loss, entropy_coef=parts.entropy_coef)
+        """The policy gradient with all settings of this stage."""
+        composed, parts = self.composed(self.max_new_tokens), self.policy_gradient
+        credit, loss = composed.credit, replace(composed.loss, entropy_coef=parts.entropy_coef)
         match parts.kl_in:
             case "advantage":
                 credit = replace(credit, advantage_kl_coef=self.kl_coef)
@@ -172,11 +176,11 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
                 estimator = parts.estimator
                 assert estimator != "k1", "reading a recipe refuses k1 in the loss"
                 loss = replace(loss, kl_coef=self.kl_coef, kl_estimator=estimator)
-        return replace(found, credit=credit, loss=loss)
+        return replace(composed, credit=credit, loss=loss)
 
     @property
     def rule(self) -> CreditSettings | PairingSettings:
-        """What becomes of graded groups."""
+        """Settings of the credit rule, or of pairing, that is applied to graded groups."""
         if self.is_gradient:
             return self.chosen.credit
         pairing = self.compared.pairing(self.success_threshold)
@@ -184,20 +188,20 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
 
     @property
     def compared(self) -> OnlinePreference:
-        """The loss of comparisons, where the algorithm has one."""
+        """The preference loss of online_dpo."""
         return self.preference or OnlinePreference()
 
     @property
     def needs_reference(self) -> bool:
-        """Whether responses are annotated with a reference."""
+        """Whether responses get log-probabilities of a reference."""
         if not self.is_gradient:
             return self.compared.preference.reference
-        found = self.chosen
-        return found.credit.needs_reference or found.loss.needs_reference
+        chosen = self.chosen
+        return chosen.credit.needs_reference or chosen.loss.needs_reference
 
     @property
     def entropy_control(self) -> tuple[float, float, float] | None:
-        """Target, rate and largest weight of the entropy; None: its weight is constant."""
+        """Target, learning rate and largest weight of the entropy bonus; None: its weight is constant."""
         parts = self.policy_gradient
         if parts.entropy_target is None:
             return None
@@ -205,18 +209,18 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
 
     @property
     def stop_rule(self) -> StopRule:
-        """What ends the stage early, and which weights it hands on."""
+        """Rule of early stopping and of the final weights."""
         alerts = frozenset(self.stop_on_alerts)
         return replace(super().stop_rule, best_metric=self.checkpoints.best_metric, rises=True, alerts=alerts)
 
     @property
     def _batch(self) -> int:
-        """Groups of one batch of responses."""
+        """Groups of one batch of rollouts."""
         return self.groups_per_step * self.updates_per_batch
 
     @property
     def _replaying(self) -> ReplayRule | None:
-        """How much is learned from again; None: nothing."""
+        """Rule of replay; None: no replay."""
         return None if self.replay is None else ReplayRule(self.replay.groups, self.replay.fraction)
 
     @property
@@ -225,7 +229,7 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
 
     @property
     def rollouts(self) -> RolloutSettings:
-        """How a batch of responses is made."""
+        """Settings of a batch of rollouts."""
         return RolloutSettings(
             self.groups_per_step,
             self.responses_per_prompt,
@@ -240,11 +244,11 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
 
     @property
     def recomputes(self) -> bool:
-        """Whether the trainer computes the log-probabilities of a batch before its first update."""
+        """Whether the trainer recomputes the log-probabilities of a batch before its first update."""
         return self.is_gradient and self.resolved_old == "recomputed"
 
     def params(self, seed: int) -> SamplingParams:
-        """How tokens are chosen in training."""
+        """Sampling parameters of training."""
         return SamplingParams(
             max_new_tokens=self.max_new_tokens,
             temperature=self.sampling.temperature,

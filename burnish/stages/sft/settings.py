@@ -1,4 +1,4 @@
-"""What a user may say of a stage of supervised fine-tuning. Under `recipe`; needs no torch."""
+"""Settings of supervised fine-tuning. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from burnish.settings.stage import SupervisedSettings
 
 
 class SftLossOptions(Settings):
-    """Options of cross_entropy."""
+    """Options of the loss cross_entropy."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that is spread evenly over the vocabulary."""
+    """Label smoothing: share of the target distribution that is uniform over the vocabulary."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of (log Z)²."""
+    """Weight of the z-loss (log Z)²."""
 
 
 class SftSettings(SupervisedSettings):
     """Supervised fine-tuning."""
 
     loss: str = "cross_entropy"
-    """cross_entropy, or a loss of your own: file.py:name (docs/methods/sft.md)."""
+    """Loss: cross_entropy, or your own file.py:name (docs/methods/sft.md)."""
     loss_options: SftLossOptions | UserOptions = Field(default_factory=dict, validate_default=True)
-    """Options of the loss, such as {label_smoothing: 0.1}; of your own loss, what its class is made with."""
+    """Options of the loss, such as {label_smoothing: 0.1}; for your own loss, arguments of its class."""
     neftune_alpha: Annotated[float, Field(gt=0)] | None = None
-    """Noise on the embeddings in training (NEFTune, arXiv 2310.05914, which tries 5, 10 and 15); null: none."""
+    """Scale of the noise on embeddings in training (NEFTune, arXiv 2310.05914: 5, 10 or 15); null: no noise."""
 
     @field_validator("loss_options", mode="plain", json_schema_input_type=SftLossOptions | UserOptions)
     @classmethod
@@ -39,5 +39,5 @@ class SftSettings(SupervisedSettings):
     @model_validator(mode="after")
     def _loss_is_known(self) -> SftSettings:
         if self.loss != "cross_entropy" and not is_user_code(self.loss):
-            raise ValueError(f"loss: {self.loss} is none; write cross_entropy, or file.py:name for one of your own")
+            raise ValueError(f"loss: {self.loss} is unknown; write cross_entropy, or file.py:name for your own")
         return self

@@ -22,7 +22,8 @@ RULES = {
     for baseline, scale in itertools.product(("group", "leave_one_out", "none"), ("group", "batch", "whiten", "none"))
     if (baseline, scale) != ("none", "none")
 }
-RULES |= {name: Credit.of(chosen.credit) for name, chosen in ALGORITHMS.items()}
+NAMED = {name: Credit.of(chosen.credit) for name, chosen in ALGORITHMS.items()}
+RULES |= {name: rule for name, rule in NAMED.items() if rule not in RULES.values()}
 few = settings(max_examples=25)
 ROUNDING = [0.7, 1.2, 100.1, -0.1, 1 / 3, 1e-9, 12345.678]
 """Numbers whose mean of several rounds."""
