@@ -298,7 +298,7 @@ def _membership(group: Tensor, index: Tensor, siblings: Tensor) -> dict[str, Any
     members[row, index] = torch.arange(len(group))
     sizes = torch.empty_like(here).scatter_(0, row, siblings)
     whole = bool(torch.equal((members >= 0).sum(dim=1), sizes))
-    return {"members": members, "whole": whole}
+    return {"group_table": members, "groups_complete": whole}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
