@@ -1,6 +1,6 @@
-"""Files and hub sets become groups: rows -> conversations -> text -> tokens and masks.
+"""Data preparation: files and hub sets to groups, in the steps rows -> examples -> text -> tokens and loss masks.
 
-The first stage of the flow. `read_rows` gives rows that know their file and line, `formats` says what a row means,
-`template` writes it as the text that serving would see, `tokenize` makes tokens and a mask of it, `Preparation` does
-all of this for a whole set and keeps the result compactly, and a `Feed` gives groups of it from the first moment on.
+`read_rows` returns rows with their file and line, `formats` converts them to examples, `template` and `rendering` write
+the text of serving, `tokenize` returns tokens and loss masks, `DatasetSpec` does all steps for a whole set and stores
+the result in the cache, and `StreamingDataset` returns groups while the rest is still tokenized.
 """

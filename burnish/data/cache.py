@@ -1,9 +1,8 @@
-"""Samples are made once: kept under the identity of all that decides them, and resumed after a kill.
+"""Sample cache: tokenized samples on disk, keyed by the hash of all their inputs, and resumable after a kill.
 
-Between `maker` (how rows become samples) and `prepare` (which samples are learned). An entry is a folder; rows are made
-in stretches, each a file that appears whole. A stretch is made by whoever claims it: this process, or a worker, which
-meets the others only in the entry's folder. So a killed run leaves its stretches to the next, and how many workers
-there were leaves no trace.
+Between `sample_builder` (rows to samples) and `dataset` (samples to groups). An entry is a folder. Rows are built in
+chunks, each a file that is written atomically by the process that claims it: this one or a worker. Processes share only
+the entry's folder, so the chunks of a killed run are reused, and the number of workers does not change the result.
 """
 
 from __future__ import annotations
@@ -22,98 +21,100 @@ from pathlib import Path
 from typing import IO
 
 from burnish.data.eviction import LOCK, evict, limit, mark_used
-from burnish.data.processes import Process, fork, start_beside
+from burnish.data.processes import Process, fork, start_background
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.token_store import TokenStore, join, open_joined, read_tokens, write_tokens
 
 SAMPLES = "samples"
-"""The kind of entry that this file makes."""
-ROWS_PER_STRETCH = 1024
+"""Kind of the entries of this module."""
+ROWS_PER_CHUNK = 1024
 _ROWS_PER_WORKER = 4096
-"""Of fewer rows, a worker has learned few of the words that it meets."""
-_SECONDS_BETWEEN = 1.0
-"""Of telling how far it is."""
+"""Minimum rows per worker: with fewer, the token cache of a worker is nearly empty."""
+_SECONDS_PER_REPORT = 1.0
+"""Minimum interval of the progress callback."""
 _NICE = 5
-"""Of a process beside a training: on a machine without other cores it gets a quarter of one."""
+"""Priority of a background process during training: on a machine without free cores it gets a quarter of one."""
 _JOINED = "samples"
 
 
 def cache_folder() -> Path:
-    """Where samples are kept: $BURNISH_CACHE, else burnish in the user's cache folder."""
+    """Returns the cache folder: $BURNISH_CACHE, else burnish in the user's cache folder."""
     if chosen := os.environ.get("BURNISH_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
 
 
 def samples_of(
-    maker: SampleBuilder, workers: int | None = None, told: Callable[[int, int], None] | None = None
+    builder: SampleBuilder, workers: int | None = None, told: Callable[[int, int], None] | None = None
 ) -> TokenStore:
-    """The samples of all rows: from the cache, or made and kept there.
+    """Returns the samples of all rows from the cache; builds and stores them first if they are not there.
 
     Args:
-        workers: processes beside this one; None: one for each other core, if there are rows enough for them.
-        told: called with the rows done and all rows, from time to time.
+        workers: worker processes in addition to this one; None: one for each other core, if there are enough rows.
+        told: progress callback, called with the number of rows done and of all rows.
     """
-    with entry_of(SAMPLES, maker.identity) as entry:
-        if (kept := open_joined(entry / _JOINED)) is not None:
+    with entry_of(SAMPLES, builder.identity) as entry:
+        if (store := open_joined(entry / _JOINED)) is not None:
             mark_used(entry)
-            return kept
-        count = _worker_count(len(maker.rows)) if workers is None else workers
+            return store
+        count = _worker_count(len(builder.rows)) if workers is None else workers
         with alone(entry):
-            if (kept := open_joined(entry / _JOINED)) is not None:  # another run made it meanwhile
-                return kept
-            _make(maker, entry, count, told)
-            _join(maker, entry)
-            kept = open_joined(entry / _JOINED)
-        assert kept is not None, "what was just joined can be opened"
+            if (store := open_joined(entry / _JOINED)) is not None:  # another run has built it meanwhile
+                return store
+            _build(builder, entry, count, told)
+            _join(builder, entry)
+            store = open_joined(entry / _JOINED)
+        assert store is not None, "a joined entry can be opened"
         settle(entry)
-        return kept
+        return store
 
 
-def kept_samples(maker: SampleBuilder) -> TokenStore | None:
-    """The samples of all rows from the cache; None: they are not made, or not all of them."""
-    return open_joined(cache_folder() / SAMPLES / maker.identity / _JOINED)
+def cached_samples(builder: SampleBuilder) -> TokenStore | None:
+    """Returns the samples of all rows from the cache; None: they are missing or incomplete."""
+    return open_joined(cache_folder() / SAMPLES / builder.identity / _JOINED)
 
 
-def make_beside(maker: SampleBuilder) -> Process | None:
-    """Has another process put the samples into the cache, at a lower priority, while this one does something else.
+def build_in_background(builder: SampleBuilder) -> Process | None:
+    """Starts a process of lower priority that builds the samples into the cache.
 
     Returns:
-        That process; None: the cache cannot be written, so what it makes would be lost.
+        The process; None: the cache is not writable, so its samples would be lost.
     """
-    with entry_of(SAMPLES, maker.identity) as entry:
+    with entry_of(SAMPLES, builder.identity) as entry:
         if entry.parent != cache_folder() / SAMPLES:
             return None
     with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
-        pickle.dump(maker, file)
-    return start_beside(Path(file.name), nice=_NICE)
+        pickle.dump(builder, file)
+    return start_background(Path(file.name), nice=_NICE)
 
 
-def work(maker: SampleBuilder, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None) -> None:
-    """Makes every stretch that is neither there nor claimed by another process."""
-    paths, last = _paths(maker, entry), time.monotonic()
+def build_chunks(
+    builder: SampleBuilder, entry: Path, claims: Path, told: Callable[[int, int], None] | None = None
+) -> None:
+    """Builds every chunk that is neither stored nor claimed by another process."""
+    paths, last = _chunk_paths(builder, entry), time.monotonic()
     for number, path in enumerate(paths):
         if path.exists() or not _claim(claims / str(number)):
             continue
-        start = number * ROWS_PER_STRETCH
-        write_tokens(path, maker.make(start, min(start + ROWS_PER_STRETCH, len(maker.rows))))
-        if told is not None and time.monotonic() - last > _SECONDS_BETWEEN:  # looking for all files takes time
+        start = number * ROWS_PER_CHUNK
+        write_tokens(path, builder.make(start, min(start + ROWS_PER_CHUNK, len(builder.rows))))
+        if told is not None and time.monotonic() - last > _SECONDS_PER_REPORT:  # the check of all files takes time
             last = time.monotonic()
-            told(sum(other.exists() for other in paths) * ROWS_PER_STRETCH, len(maker.rows))
+            told(sum(other.exists() for other in paths) * ROWS_PER_CHUNK, len(builder.rows))
 
 
-def work_on_all(job: Path) -> None:
-    """What the process of `make_beside` does: all samples, with workers of its own."""
-    with job.open("rb") as file:  # a pickle of ours, that only this user may read and replace
-        maker = pickle.load(file)
-    assert isinstance(maker, SampleBuilder), "a job is a maker"
+def build_all(job: Path) -> None:
+    """Builds all samples with worker processes: the task of the process of `build_in_background`."""
+    with job.open("rb") as file:  # our own pickle, which only this user can read and replace
+        builder = pickle.load(file)
+    assert isinstance(builder, SampleBuilder), "a job is a sample builder"
     job.unlink()
-    samples_of(maker, workers=max(0, _worker_count(len(maker.rows)) - 1))
+    samples_of(builder, workers=max(0, _worker_count(len(builder.rows)) - 1))
 
 
 @contextmanager
 def entry_of(kind: str, identity: str) -> Iterator[Path]:
-    """The folder of an entry; one for this time only where the cache cannot be written."""
+    """Context manager of the folder of an entry; a temporary folder if the cache is not writable."""
     folder = cache_folder() / kind / identity
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,29 +125,29 @@ def entry_of(kind: str, identity: str) -> Iterator[Path]:
         yield folder
         return
     # Mapped files stay readable after their names are gone.
-    with tempfile.TemporaryDirectory(prefix="burnish-samples-") as place:
-        yield Path(place)
+    with tempfile.TemporaryDirectory(prefix="burnish-samples-") as folder_name:
+        yield Path(folder_name)
 
 
 def settle(entry: Path) -> None:
-    """An entry is whole: others of its kind, unused for the longest time, leave if all are too large together."""
-    if entry.parent.parent == cache_folder():  # what is mapped by now stays readable, whoever evicts it
+    """Evicts the least recently used entries of the same kind beyond the size limit, after an entry was completed."""
+    if entry.parent.parent == cache_folder():  # mapped files stay readable after an eviction
         evict(entry.parent, limit(entry.parent), but=entry)
 
 
 @contextmanager
 def alone(entry: Path) -> Iterator[None]:
-    """Two runs on the same data do not make it twice: one waits until the other is done or dead."""
+    """Context manager of the lock of an entry: a second run waits until the first is done or dead."""
     while True:
         entry.mkdir(parents=True, exist_ok=True)
         with (entry / LOCK).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(file, entry / LOCK):  # else it was evicted while this process waited
+            if _is_same_file(file, entry / LOCK):  # else it was evicted while this process waited
                 yield
                 return
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
+def _is_same_file(file: IO[str], path: Path) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False
@@ -157,26 +158,26 @@ def _worker_count(rows: int) -> int:
     return min(cores - 1, rows // _ROWS_PER_WORKER)
 
 
-def _make(maker: SampleBuilder, entry: Path, workers: int, told: Callable[[int, int], None] | None) -> None:
-    for path in entry.glob(".*-*"):  # left by a process that was killed
+def _build(builder: SampleBuilder, entry: Path, workers: int, told: Callable[[int, int], None] | None) -> None:
+    for path in entry.glob(".*-*"):  # left by a killed process
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for path in _paths(maker, entry):
-        if path.exists() and read_tokens(path) is None:  # spoilt by a power cut
+    for path in _chunk_paths(builder, entry):
+        if path.exists() and read_tokens(path) is None:  # damaged by a power cut
             path.unlink()
-    # Claims live as long as this run: those of a killed one would keep its stretches from being made.
-    with tempfile.TemporaryDirectory(prefix=".claims-", dir=entry) as place:
-        claims = Path(place)
-        started = fork(workers, partial(work, maker, entry, claims))
+    # Claims live as long as this run: claims of a killed run would block its chunks.
+    with tempfile.TemporaryDirectory(prefix=".claims-", dir=entry) as claims_name:
+        claims = Path(claims_name)
+        forked = fork(workers, partial(build_chunks, builder, entry, claims))
         try:
-            work(maker, entry, claims, told)
-            for worker in started:
+            build_chunks(builder, entry, claims, told)
+            for worker in forked:
                 worker.wait()
         finally:
-            for worker in started:
+            for worker in forked:
                 worker.stop()
-    # A worker that died has left claims without stretches.
-    with tempfile.TemporaryDirectory(prefix=".claims-", dir=entry) as place:
-        work(maker, entry, Path(place), told)
+    # A worker that died leaves claims without chunks.
+    with tempfile.TemporaryDirectory(prefix=".claims-", dir=entry) as claims_name:
+        build_chunks(builder, entry, Path(claims_name), told)
 
 
 def _claim(path: Path) -> bool:
@@ -187,16 +188,16 @@ def _claim(path: Path) -> bool:
     return True
 
 
-def _paths(maker: SampleBuilder, entry: Path) -> list[Path]:
-    return [entry / f"stretch-{number:06d}.npz" for number in range(-(-len(maker.rows) // ROWS_PER_STRETCH))]
+def _chunk_paths(builder: SampleBuilder, entry: Path) -> list[Path]:
+    return [entry / f"stretch-{number:06d}.npz" for number in range(-(-len(builder.rows) // ROWS_PER_CHUNK))]
 
 
-def _join(maker: SampleBuilder, entry: Path) -> None:
-    """Puts the joined folder in its place, and takes the stretches away."""
-    parts = _paths(maker, entry)
-    place = Path(tempfile.mkdtemp(prefix=".joining-", dir=entry))
-    join(parts, place)
+def _join(builder: SampleBuilder, entry: Path) -> None:
+    """Joins the chunks into one folder, and deletes them."""
+    parts = _chunk_paths(builder, entry)
+    joined = Path(tempfile.mkdtemp(prefix=".joining-", dir=entry))
+    join(parts, joined)
     shutil.rmtree(entry / _JOINED, ignore_errors=True)  # a damaged one
-    os.rename(place, entry / _JOINED)
+    os.rename(joined, entry / _JOINED)
     for part in parts:
         part.unlink(missing_ok=True)

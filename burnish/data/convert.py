@@ -1,7 +1,6 @@
-"""Rows of any format, written as canonical JSON lines: `messages` for conversations, the plainest columns for others.
+"""Conversion of rows of any format to canonical JSON lines: `messages` for conversations, plain columns for others.
 
-Stands beside `prepare`, over `mixture`: what training would read is written down instead of being tokenised.
-Reading the written file gives the same examples.
+Uses `mixture`. Writes the examples that training would tokenize; reading the written file gives the same examples.
 """
 
 from __future__ import annotations
@@ -30,39 +29,39 @@ from burnish.data.records import (
 from burnish.errors import DataError
 
 _PREFERENCE = (1.0, 0.0)
-_SHOWN = 5
-"""Rows named in a message, the others are counted."""
+_MAX_PLACES = 5
+"""Rows named in a message; the others are counted."""
 
 
 def canonical(example: AnyExample) -> dict[str, object]:
-    """The row that means this example. Example: ``canonical(Completion("a", "b"))`` has prompt and completion."""
+    """Canonical row of an example. Example: ``canonical(Completion("a", "b"))`` has prompt and completion."""
     if isinstance(example, Conversation):
-        return {"messages": _said(example.messages), **_tools(example.tools)}
+        return {"messages": _to_json(example.messages), **_tools_column(example.tools)}
     if isinstance(example, Completion):
         return {"prompt": example.prompt, "completion": example.completion}
     if isinstance(example, Document):
         return {"text": example.text}
     if isinstance(example, Ranked):
-        return {"prompt": _said(example.prompt), **_ranked(example), **_tools(example.tools)}
+        return {"prompt": _to_json(example.prompt), **_ranked_columns(example), **_tools_column(example.tools)}
     if isinstance(example, Labelled):
-        said = {"prompt": _said(example.prompt), "completion": _said(example.response), "label": example.label}
-        return {**said, **_tools(example.tools)}
+        columns = {"prompt": _to_json(example.prompt), "completion": _to_json(example.response), "label": example.label}
+        return {**columns, **_tools_column(example.tools)}
     if isinstance(example, Stepped):
         steps = {"completions": list(example.steps), "labels": list(example.labels)}
-        return {"prompt": _said(example.prompt), **steps, **_tools(example.tools)}
-    assert isinstance(example, Task), "rows with several scores come where these are named"
-    return {"prompt": _said(example.prompt), "reference": example.reference, "extra": dict(example.extra)}
+        return {"prompt": _to_json(example.prompt), **steps, **_tools_column(example.tools)}
+    assert isinstance(example, Task), "rows with several scores occur only where their columns are named"
+    return {"prompt": _to_json(example.prompt), "reference": example.reference, "extra": dict(example.extra)}
 
 
-def _ranked(example: Ranked) -> dict[str, object]:
-    responses = [_said(response) for response in example.responses]
+def _ranked_columns(example: Ranked) -> dict[str, object]:
+    responses = [_to_json(response) for response in example.responses]
     if example.scores == _PREFERENCE:
         return {"chosen": responses[0], "rejected": responses[1]}
     return {"responses": responses, "scores": list(example.scores)}
 
 
-def _said(said: Said) -> object:
-    return said if isinstance(said, str) else [_message(message) for message in said]
+def _to_json(content: Said) -> object:
+    return content if isinstance(content, str) else [_message(message) for message in content]
 
 
 def _message(message: Message) -> dict[str, object]:
@@ -72,13 +71,13 @@ def _message(message: Message) -> dict[str, object]:
     return mapping if message.weight == 1 else {**mapping, "weight": message.weight}
 
 
-def _tools(tools: tuple[Mapping[str, object], ...]) -> dict[str, object]:
+def _tools_column(tools: tuple[Mapping[str, object], ...]) -> dict[str, object]:
     return {"tools": [dict(tool) for tool in tools]} if tools else {}
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a conversion did."""
+class Conversion:
+    """Result of a conversion."""
 
     num_rows: int
     """Rows written."""
@@ -86,10 +85,10 @@ class Written:
     """Rows left out, with file, line and reason."""
 
 
-def write_canonical(data: Data, output: Path, max_invalid_fraction: float = 0.0) -> Written:
-    """Writes all rows; ``max_invalid_fraction`` is the share of them that may be left out since they cannot be used.
+def write_canonical(data: Data, output: Path, max_invalid_fraction: float = 0.0) -> Conversion:
+    """Writes all rows as canonical JSON lines, atomically; an existing file is never changed.
 
-    The file appears when it is whole; one that is there already is never touched.
+    ``max_invalid_fraction`` is the fraction of the rows that may be unusable and are then left out.
     """
     if output.exists():
         raise DataError(
@@ -107,11 +106,11 @@ def write_canonical(data: Data, output: Path, max_invalid_fraction: float = 0.0)
             remedy="name another output",
         ) from error
     places = (f"{data.rows.where(index)}: {error.given}" for index, error in unusable)
-    return Written(len(data.rows) - len(unusable), tuple(places))
+    return Conversion(len(data.rows) - len(unusable), tuple(places))
 
 
 def _write(data: Data, file: BinaryIO) -> list[tuple[int, DataError]]:
-    """Writes the rows that can be used, and gives the others."""
+    """Writes the usable rows, and returns the unusable ones with their errors."""
     unusable: list[tuple[int, DataError]] = []
     for index in range(len(data.rows)):
         try:
@@ -130,10 +129,10 @@ def _write(data: Data, file: BinaryIO) -> list[tuple[int, DataError]]:
 
 
 def _unusable(data: Data, faults: list[tuple[int, DataError]]) -> DataError:
-    shown = [f"{data.rows.where(index)}: {error.given}" for index, error in faults[:_SHOWN]]
+    messages = [f"{data.rows.where(index)}: {error.given}" for index, error in faults[:_MAX_PLACES]]
     share = len(faults) / len(data.rows)
     return DataError(
-        given="\n  ".join(shown) + f"\n  ... {len(faults)} of {len(data.rows)} rows cannot be used",
+        given="\n  ".join(messages) + f"\n  ... {len(faults)} of {len(data.rows)} rows cannot be used",
         rule=faults[0][1].rule,
         remedy=f"{faults[0][1].remedy}; or leave them out: max_invalid_fraction={math.ceil(share * 1000) / 1000:g}",
     )

@@ -1,7 +1,7 @@
-"""What leaves the cache when it grows too large: the entries that were not used for the longest time.
+"""Eviction of the least recently used cache entries beyond the size limit.
 
-Under `cache`, which calls it after each new entry. An entry that a process is making is left alone; one that a process
-has mapped may go, since mapped files stay readable after their names are gone.
+Called by `cache` after each new entry. An entry that a process is building is not evicted; an entry that a process has
+mapped may be, since mapped files stay readable after their names are deleted.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 LOCK = ".lock"
-"""The file of an entry that is locked while the entry is made."""
+"""Name of the file of an entry that is locked while the entry is built."""
 _TRASH = ".trash-"
 _SHARE = 0.1
-"""Of the disk, what the cache may fill unless it is told otherwise."""
+"""Default limit of the cache, as a share of its disk."""
 _GIB = 2**30
 
 
 def limit(folder: Path) -> int:
-    """Most bytes of the cache: $BURNISH_CACHE_GIB, else a tenth of the disk that the folder is on."""
+    """Maximum bytes of the cache: $BURNISH_CACHE_GIB, else a tenth of the disk of the folder."""
     if chosen := os.environ.get("BURNISH_CACHE_GIB"):
         with suppress(ValueError):
             return int(float(chosen) * _GIB)
@@ -29,25 +29,26 @@ def limit(folder: Path) -> int:
 
 
 def mark_used(entry: Path) -> None:
-    """Says that an entry is of use now."""
-    with suppress(OSError):  # a cache that can only be read
+    """Marks an entry as used now."""
+    with suppress(OSError):  # a read-only cache
         os.utime(entry)
 
 
-def evict(folder: Path, most: int, *, but: Path) -> list[Path]:
-    """Removes entries, those unused for the longest time first, until all have at most so many bytes together.
+def evict(folder: Path, max_bytes: int, *, but: Path) -> list[Path]:
+    """Removes entries, the least recently used first, until all have at most `max_bytes` bytes in total.
 
     Args:
-        folder: its folders are the entries.
-        but: the entry that stays, whatever its size.
+        folder: folder of the entries.
+        max_bytes: limit of their total size.
+        but: entry that is never removed.
 
     Returns:
-        What was removed.
+        The removed entries.
     """
-    for trash in folder.glob(f"{_TRASH}*"):  # of a process that was killed
+    for trash in folder.glob(f"{_TRASH}*"):  # of a killed process
         shutil.rmtree(trash, ignore_errors=True)
     sizes = {entry: _size(entry) for entry in folder.iterdir() if entry.is_dir()}
-    excess, removed = sum(sizes.values()) - most, list[Path]()
+    excess, removed = sum(sizes.values()) - max_bytes, list[Path]()
     for entry in sorted(sizes, key=_last_used):
         if excess <= 0:
             break
@@ -65,19 +66,19 @@ def _last_used(entry: Path) -> float:
 
 def _size(entry: Path) -> int:
     total = 0
-    for place, _, names in os.walk(entry):
+    for parent, _, names in os.walk(entry):
         for name in names:
             with suppress(OSError):
-                total += os.stat(os.path.join(place, name)).st_size
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 
 def _remove(entry: Path) -> bool:
-    """Removes an entry unless a process is making it."""
+    """Removes an entry unless a process is building it."""
     try:
         with (entry / LOCK).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Out of the way first: nobody can begin an entry in a folder that is going.
+            # Renamed first, so that no process begins an entry in a folder that is being deleted.
             trash = entry.with_name(f"{_TRASH}{entry.name}-{os.getpid()}")
             os.rename(entry, trash)
             shutil.rmtree(trash)

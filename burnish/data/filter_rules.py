@@ -1,4 +1,4 @@
-"""What happens to flawed comparisons: the rules of `filters`, which also are what a recipe may say of them."""
+"""Rules of the preference filters: the keys `filters.…` of a recipe."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pydantic import Field
 from burnish.config.settings import Settings
 
 Rule = Literal["drop", "keep", "error"]
-LeftOut = Literal["drop", "error"]
-"""Rows from which nothing can be learned cannot be kept."""
+DropOrError = Literal["drop", "error"]
+"""Rules for rows without a training signal, which cannot be kept."""
 
 
 class FilterRules(Settings):
-    """What happens to flawed comparisons before any is learned from: drop, keep, or error: stop the run."""
+    """Rules for flawed comparisons, applied before training: drop, keep, or error (stops the run)."""
 
-    identical: LeftOut = "drop"
-    """Answers that are all the same."""
-    tie: LeftOut = "drop"
-    """Answers of equal worth."""
-    prompts: LeftOut = "error"
-    """Answers to different prompts."""
+    identical: DropOrError = "drop"
+    """Responses that are all the same."""
+    tie: DropOrError = "drop"
+    """Responses of equal score."""
+    prompts: DropOrError = "error"
+    """Responses to different prompts."""
     empty: Rule = "drop"
-    """An answer that is empty."""
+    """A response that is empty."""
     duplicate: Rule = "keep"
-    """A row that says what an earlier one says (those that weight repeats too)."""
+    """A row that repeats an earlier one (rows repeated by a source's weight too)."""
     contradiction: Rule = "keep"
-    """Two rows that prefer the opposite, of the same answers."""
+    """Two rows with the opposite preference for the same responses."""
     contamination: Rule = "drop"
-    """A row of the training whose prompt is in eval_data."""
+    """A training row whose prompt is in eval_data."""
     max_chosen_longer_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Stop if the better answer is the longer one in a larger share of the pairs to learn from."""
+    """Stop if the better response is the longer one in a larger share of the training pairs."""
     min_rows_per_tag: Annotated[int, Field(ge=0)] = 0
-    """Stop if fewer rows to learn from carry a tag (column tags), or two tags that meet in a row."""
+    """Stop if fewer training rows carry a tag (column tags), or a pair of tags."""
 
     def of_measured(self) -> FilterRules:
-        """For rows that are measured: what a policy could learn from all of them together does not stop a run."""
+        """Rules for held-out rows: without the limits on the whole set, which concern training only."""
         return self.model_copy(update={"max_chosen_longer_share": 1.0, "min_rows_per_tag": 0})

@@ -1,8 +1,8 @@
-"""What already stands of a response when the model begins to write it, found once, where the prompt is rendered.
+"""Generation prefix: the beginning of a response that is part of the prompt, determined when the prompt is rendered.
 
-Between `writer` and the renderings of prompts. A thought that the chat template opens in its generation prompt, a turn
-that the row has begun, and a prefix that the user asked for are tokens of the prompt, and belong to the response's
-meaning: `Task.generation_prefix` carries them to everyone who reads a response.
+Between `writer` and the renderings of prompts. A reasoning block that the chat template opens in its generation prompt,
+a turn that the row has begun, and a prefix of the user are tokens of the prompt but belong to the response:
+`Task.generation_prefix` passes them to rewards and evaluations.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from burnish.data.writer import Writer
 from burnish.errors import DataError
 
 _THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>\s*\Z")
-"""An opened thought at the end of plain text. Other tags at its end may be a piece of HTML."""
+"""Opening tag of reasoning at the end of plain text. Other tags at the end may be HTML."""
 _TAG = re.compile(r"<([A-Za-z_]\w*)>")
 _PROBE = "Burnish?"
 
 
 def opened_by_text(prompt: str) -> str:
-    """The opening tag of a thought with which plain text ends, and the white space after it; "" if there is none.
+    """Returns the opening tag of reasoning at the end of plain text, with the white space after it; "" if none.
 
     Example: ``opened_by_text("2+2? <think>\\n") == "<think>\\n"``.
     """
-    found = _THOUGHT.search(prompt)
-    return found[0] if found else ""
+    match = _THOUGHT.search(prompt)
+    return match[0] if match else ""
 
 
 def opened_by_template(conversation: Conversation, writer: Writer, text: str) -> str:
-    """What the template's generation prompt writes of the answer itself, behind the header that every answer has.
+    """Returns the part of the generation prompt that belongs to the answer, after the header that every answer has.
 
-    Found by rendering an answer: the header is what both begin with, but for a tag that the template closes before the
-    answer's text (Qwen's thinking models write an empty thought into answers that have none).
+    Determined by rendering an answer: the header is the common prefix of both, up to a tag that the template closes
+    before the answer's text (Qwen's thinking models write an empty reasoning block into answers without reasoning).
 
     Args:
-        conversation: messages that wait for an answer.
-        writer: their tokenizer and template.
+        conversation: messages before the answer.
+        writer: tokenizer and template.
         text: the conversation with the generation prompt.
     """
     count = len(conversation.messages)
@@ -49,7 +49,7 @@ def opened_by_template(conversation: Conversation, writer: Writer, text: str) ->
     except DataError:  # a template may refuse an answer there
         return opened_by_text(text[before:])
     header = common_prefix(whole, text)
-    if header < before:  # the template rewrites the messages once they are answered: there is no telling
+    if header < before:  # the template rewrites messages once they are answered: the header is unknown
         return opened_by_text(text[before:])
     closed_later = whole[header : whole.rfind(_PROBE)]
     for tag in _TAG.finditer(text, before, header):
@@ -59,20 +59,20 @@ def opened_by_template(conversation: Conversation, writer: Writer, text: str) ->
     return text[header:] if text[header:].strip() else ""
 
 
-def joined(opened: str, begun: str) -> str:
-    """What the template opens and what a row or a user begins with, which may have the opened thought itself."""
-    return begun if opened.strip() and begun.startswith(opened.strip()) else opened + begun
+def joined(opening: str, begun: str) -> str:
+    """Joins the template's opening and the beginning of a row or user, which may repeat the opening tag."""
+    return begun if opening.strip() and begun.startswith(opening.strip()) else opening + begun
 
 
 def without_beginning(task: Task) -> Task:
-    """The task with a prompt that ends before the response: a begun turn of the assistant, or a thought that plain text
-    opens, moves into its generation prefix.
+    """Moves the beginning of the response from the prompt to the generation prefix: a begun turn of the assistant, or
+    the opening tag of reasoning at the end of plain text.
 
     Example: of the messages user "2+2?" and assistant "It is", the prompt is the first, and the prefix "It is".
     """
     if isinstance(task.prompt, str):
-        opened = opened_by_text(task.prompt)
-        return replace(task, prompt=task.prompt.removesuffix(opened), generation_prefix=opened)
+        opening = opened_by_text(task.prompt)
+        return replace(task, prompt=task.prompt.removesuffix(opening), generation_prefix=opening)
     *before, last = task.prompt
     if not before or last.role != "assistant" or last.content is None or last.extra.get("tool_calls"):
         return task

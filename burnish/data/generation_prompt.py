@@ -1,7 +1,6 @@
-"""A conversation that waits for its answer, in tokens: what chat gives the model is what training gave it.
+"""Generation prompt: tokens of a conversation without its answer, the same in training, chat and serving.
 
-Beside `rendering`, which learns answers; here there is none yet. The same template, the same day, the same rule for
-text of control tokens, and no second begin token.
+Uses the template, the fixed date and the rule for text of control tokens of `rendering`; adds no second begin token.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from burnish.errors import DataError
 
 
 def prompt_messages(conversation: Conversation, writer: Writer) -> tuple[int, ...]:
-    """The token ids of a conversation with the generation prompt behind it.
+    """Returns the token ids of a conversation with the generation prompt at its end.
 
-    Text of control tokens in what people say stays text, as in training.
+    Text of control tokens in messages stays text, as in training.
 
     Raises:
-        DataError: the template cannot write the messages, or decides by control text in them what to write.
+        DataError: the template cannot render the messages, or changes its output by text of control tokens in them.
     """
     control = SpecialTokenText.of(writer.tokenizer, writer.template)
     (sample,) = tokenize([generation_prompt(conversation, writer, control)], writer.tokenizer)
@@ -33,7 +32,7 @@ def prompt_messages(conversation: Conversation, writer: Writer) -> tuple[int, ..
 
 
 def generation_prompt(conversation: Conversation, writer: Writer, control: SpecialTokenText) -> Rendering:
-    """The text of a conversation with the generation prompt behind it.
+    """Renders a conversation with the generation prompt at its end.
 
     Raises:
         DataError: see `prompt_messages`.
@@ -42,20 +41,20 @@ def generation_prompt(conversation: Conversation, writer: Writer, control: Speci
     text = writer.write(conversation, count, to_be_answered=True)
     ordinary: tuple[tuple[int, int], ...] = ()
     if (sealed := control.sealed(conversation)) is not None:
-        marked = writer.write(sealed, count, to_be_answered=True)
-        if marked.replace(SEAL, "") != text:
+        sealed_text = writer.write(sealed, count, to_be_answered=True)
+        if sealed_text.replace(SEAL, "") != text:
             raise DataError(
                 given="a message has text of control tokens, and the template decides by it what to write",
                 rule="text of a message stays text: only the template writes control tokens",
-                remedy="say it without that text",
+                remedy="write the message without that text",
             )
-        ordinary = ordinary_ranges(marked, control)
+        ordinary = ordinary_ranges(sealed_text, control)
     opened = opened_by_template(conversation, writer, text)
     return Rendering(text, (), ordinary=ordinary, everything=True, generation_prefix=opened)
 
 
 def generation_prompt_text(text: str, tokenizer: PreTrainedTokenizerBase, control: SpecialTokenText) -> Rendering:
-    """Plain text that is to be continued, as `rendering.complete` begins it. `control` is that of plain text."""
+    """Renders plain text that the model continues, like the prompt of `rendering.complete`."""
     begin = begin_token(tokenizer)
     rest = text.removeprefix(begin)
     ordinary = tuple((len(begin) + a, len(begin) + b) for a, b in control.places(rest))
@@ -63,6 +62,6 @@ def generation_prompt_text(text: str, tokenizer: PreTrainedTokenizerBase, contro
 
 
 def continued_prompt(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The token ids of plain text that is to be continued: after the begin token, if this tokenizer adds one itself."""
+    """Returns the token ids of plain text that the model continues, after the begin token if the tokenizer adds one."""
     begin = begin_token(tokenizer)
     return tuple(tokenizer.encode(begin + text.removeprefix(begin), add_special_tokens=False))

@@ -1,7 +1,7 @@
-"""The data of a stage: one source, or several of them mixed by weights and counts.
+"""Mixture of the data sources of a stage, by weights and counts.
 
-Over `read` and `formats`, under `prepare`: every source is read and recognised for itself, and a mixture is one set of
-rows again. How often a row is seen is decided once, by the seed; sources of groups shuffle every epoch anew.
+Uses `read` and `formats`, and is used by `dataset`. Every source is read and recognized separately; a mixture is one
+set of rows. The repetitions of rows are drawn once, by the seed; the order is drawn anew every epoch.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Part:
-    """A source, opened."""
+    """Opened source of a mixture."""
 
     name: str
     rows: Rows
-    """Its rows, as often as the weight says."""
+    """Rows of the source, repeated by its weight."""
     format: Format
-    told: str
-    """What it is, for people."""
+    description: str
+    """Line for the log: rows, format, weight, unused columns."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Data:
-    """The rows of a stage, and what they mean."""
+    """Rows of a stage, with their format."""
 
     rows: Rows
     format: Format
@@ -45,12 +45,12 @@ class Data:
     """The sources, at least one."""
 
     def lines(self) -> Iterator[str]:
-        """Each source for people: what was read, how it was understood, how often it is seen."""
-        yield from (part.told for part in self.parts)
+        """Yields a description of each source for the log."""
+        yield from (part.description for part in self.parts)
 
 
 def open_data(sources: Sequence[DataSource], *, seed: int = 0, stage: Stage | None = "sft") -> Data:
-    """Opens all sources, and mixes them if there are several.
+    """Opens all sources, and mixes several into one set of rows.
 
     Example: ``open_data([DataSource(path="a.jsonl", weight=2), DataSource(path="b.csv", count=500)], seed=1)``.
     """
@@ -75,14 +75,14 @@ def open_data(sources: Sequence[DataSource], *, seed: int = 0, stage: Stage | No
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mixture(Rows):
-    """The rows of several sources, one source after the other, converted each by its own format."""
+    """Rows of several sources in sequence, each converted by its own format."""
 
     parts: tuple[Part, ...]
     source: str = field(init=False)
     columns: tuple[str, ...] = field(init=False)
     fingerprint: str = field(init=False)
     _stops: Indices = field(init=False)
-    """The number of rows of each part and all before it."""
+    """Cumulative number of rows of the parts."""
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(b"burnish mixture 1\n")
@@ -97,17 +97,17 @@ class Mixture(Rows):
         return int(self._stops[-1])
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
-        part, at = self._find(index)
+        part, at = self._locate(index)
         return {READY: part.format.convert(part.rows[at])}
 
     def where(self, index: int) -> str:
-        part, at = self._find(index)
+        part, at = self._locate(index)
         return part.rows.where(at)
 
     def source_of(self, index: int) -> str:
-        return self._find(index)[0].name
+        return self._locate(index)[0].name
 
-    def _find(self, index: int) -> tuple[Part, int]:
+    def _locate(self, index: int) -> tuple[Part, int]:
         at = range(len(self))[index]
         which = int(np.searchsorted(self._stops, at, side="right"))
         return self.parts[which], at - (int(self._stops[which - 1]) if which else 0)
@@ -115,7 +115,7 @@ class Mixture(Rows):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NamedRows(Rows):
-    """The rows of a source under the name that the user gave it."""
+    """Rows of a source under the name that the user gives it."""
 
     rows: Rows
     source: str
@@ -149,19 +149,19 @@ def _open(source: DataSource, seed: int, stage: Stage | None) -> Part:
     format = _format(source, rows.columns, stage)
     weighted = drawn if source.weight == 1 else drawn.pick(repeated(len(drawn), source.weight, seed))
     named = weighted if source.name is None else NamedRows(weighted, source.name)
-    return Part(source.name or source.path, named, format, _told(source, len(drawn), named, format))
+    return Part(source.name or source.path, named, format, _describe(source, len(drawn), named, format))
 
 
-def _told(source: DataSource, drawn: int, rows: Rows, format: Format) -> str:
+def _describe(source: DataSource, drawn: int, rows: Rows, format: Format) -> str:
     name = source.path if source.name is None else f"{source.name} ({source.path})"
-    seen = "" if source.weight == 1 else f", weight {source.weight:g}: {len(rows):,} in an epoch"
+    repetition = "" if source.weight == 1 else f", weight {source.weight:g}: {len(rows):,} in an epoch"
     unused = format.unused(rows.columns) if format.dialects else ()
     without = f"; columns without use: {', '.join(unused)}" if unused else ""
-    return f"{name}: {drawn:,} rows of the format {format.name}{seen}{without}"
+    return f"{name}: {drawn:,} rows of the format {format.name}{repetition}{without}"
 
 
 def repeated(size: int, weight: float, seed: int) -> Indices:
-    """The indices of ``size`` rows as often as the weight says, rising; at least one."""
+    """Returns indices of ``size`` rows, repeated by the weight, ascending; at least one."""
     assert weight > 0, "a weight is positive"
     whole = int(weight)
     extra = round((weight - whole) * size)
@@ -173,7 +173,7 @@ def repeated(size: int, weight: float, seed: int) -> Indices:
 
 def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
     if not source.columns:
-        return _recognised(source, columns, stage)
+        return _recognized(source, columns, stage)
     if source.format is not None and is_user_code(source.format):
         raise DataError(
             given=f"format: {source.format} with columns: {dict(source.columns)}",
@@ -181,22 +181,22 @@ def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> 
             remedy="remove columns, or rename in the function",
         )
     check_mapping(source.columns, columns)
-    names = {theirs: ours for ours, theirs in source.columns.items()}
+    names = {column: name for name, column in source.columns.items()}
     hidden = set(source.columns) - set(names)
-    seen = [names.get(column, column) for column in columns if column not in hidden]
-    return _mapped(_recognised(source, seen, stage), source.columns)
+    visible = [names.get(column, column) for column in columns if column not in hidden]
+    return _mapped(_recognized(source, visible, stage), source.columns)
 
 
-def _recognised(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
+def _recognized(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:
     if source.scores:
         return recognize_scores(columns, source.scores, given=source.columns)
     return recognize(columns, source.format, stage=stage, given=source.columns)
 
 
-def _mapped(found: Format, columns: Mapping[str, str]) -> Format:
-    """A format of renamed columns, for rows that have their own names."""
-    dialects = tuple(Dialect(tuple((columns.get(name, name), read) for name, read in d.names)) for d in found.dialects)
-    takes = tuple(columns.get(name, name) for name in found.takes)
-    convert = Renamed({column: ours for ours, column in columns.items()}, found.convert)
-    identity = f"{found.identity} {sorted(columns.items())}"
-    return replace(found, dialects=dialects, takes=takes, convert=convert, identity=identity)
+def _mapped(format: Format, columns: Mapping[str, str]) -> Format:
+    """Adapts a format to rows whose columns have other names."""
+    dialects = tuple(Dialect(tuple((columns.get(name, name), read) for name, read in d.names)) for d in format.dialects)
+    takes = tuple(columns.get(name, name) for name in format.takes)
+    convert = Renamed({column: name for name, column in columns.items()}, format.convert)
+    identity = f"{format.identity} {sorted(columns.items())}"
+    return replace(format, dialects=dialects, takes=takes, convert=convert, identity=identity)

@@ -1,7 +1,7 @@
-"""Processes that make samples beside this one: how they are started, and that they end.
+"""Background and worker processes that build samples: how they start and end.
 
-Under `cache`, which gives them their work; they meet only in its files. Workers are forked, so they begin at once with
-all that is loaded here. A process beside a training is started anew: it lives long, beside threads that train.
+Used by `cache`, which assigns their work through its files. Workers are forked, so they start at once with all loaded
+modules. A background process during training is a new interpreter, because it runs for long beside threads that train.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _PARALLEL = "TOKENIZERS_PARALLELISM"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Process:
-    """A process that was started anew. It ends by itself when it is done, and when the one that started it is gone."""
+    """Background process in a new interpreter. It exits when its job is done, or when its parent process is gone."""
 
     popen: subprocess.Popen[bytes]
     job: Path
-    """What it is to do; it deletes the file when it has read it."""
+    """File of the job; the process deletes it after reading."""
 
     @property
     def ended(self) -> bool:
         return self.popen.poll() is not None
 
     def wait(self) -> None:
-        """Waits until it has ended by itself."""
+        """Waits until the process exits."""
         self.popen.wait()
 
     def stop(self) -> None:
-        """Ends it, wherever it is."""
+        """Kills the process."""
         self.popen.kill()
         self.popen.wait()
         self.job.unlink(missing_ok=True)
@@ -47,48 +47,47 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A forked process. It ends by itself when it is done, and when the one that forked it is gone."""
+    """Forked worker process. It exits when its work is done, or when its parent process is gone."""
 
     pid: int
 
     def wait(self) -> None:
-        """Waits until it has ended by itself."""
+        """Waits until the process exits."""
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
     def stop(self) -> None:
-        """Ends it, wherever it is; nothing happens if it was waited for."""
+        """Kills the process; does nothing if `wait` has returned."""
         with suppress(ChildProcessError):
             if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
 
 
-def start_beside(job: Path, *, nice: int = 0) -> Process:
-    """Starts `worker` with a job.
+def start_background(job: Path, *, nice: int = 0) -> Process:
+    """Starts `burnish.data.worker` with a job.
 
     Args:
-        job: a file that it reads, and deletes.
-        nice: how far its priority is below this process's, 0 to 19.
+        job: file that the process reads and deletes.
+        nice: increment of the niceness of the process, 0 to 19.
     """
-    # -P: what lies in the current folder is no module of ours. What this process can import, a worker can.
+    # -P: files in the current folder are not our modules. PYTHONPATH: the worker can import all that this process can.
     command = [sys.executable, "-P", "-m", "burnish.data.worker", str(nice), str(os.getpid()), str(job)]
     importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    # One thread each: the processes are as many as the cores.
+    # One thread each: there are as many processes as cores.
     environment = {**os.environ, "PYTHONPATH": importable, _PARALLEL: "false"}
-    # A group of its own: Ctrl+C is for the one that started it, whose end ends the worker. (Not a session of its own:
-    # Linux shares processor time between sessions first, and would not look at the priority.)
-    nowhere = subprocess.DEVNULL
-    popen = subprocess.Popen(command, env=environment, process_group=0, stdin=nowhere, stdout=nowhere)
+    # A process group of its own: Ctrl+C goes to the parent, whose end ends the worker. (Not a session of its own: Linux
+    # shares processor time between sessions first, and would ignore the priority.)
+    devnull = subprocess.DEVNULL
+    popen = subprocess.Popen(command, env=environment, process_group=0, stdin=devnull, stdout=devnull)
     return Process(popen, job)
 
 
 def fork(count: int, work: Callable[[], None]) -> list[Worker]:
-    """Has forked processes do the work beside this one.
+    """Forks worker processes that run `work`.
 
     Returns:
-        As many workers as were asked for; none where forking a process with threads is not safe (only on Linux it is
-        usual), or is not possible.
+        `count` workers, or fewer if forking fails; none outside Linux, where forking a process with threads is unsafe.
     """
     workers: list[Worker] = []
     if sys.platform != "linux":
@@ -101,13 +100,13 @@ def fork(count: int, work: Callable[[], None]) -> list[Worker]:
             except OSError:  # no memory, or too many processes: the others do the work
                 break
             if pid == 0:
-                _work(parent, work)
+                _run_in_child(parent, work)
             workers.append(Worker(pid))
     return workers
 
 
 def end_with(parent: int) -> None:
-    """Lets this process end when its parent has: a killed parent kills nobody, and its work has no taker any more."""
+    """Ends this process when its parent is gone, since a killed parent does not end its children."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -117,16 +116,16 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _work(parent: int, work: Callable[[], None]) -> NoReturn:
-    """What a forked process does; it never returns into what its parent was doing."""
+def _run_in_child(parent: int, work: Callable[[], None]) -> NoReturn:
+    """Runs the work in a forked process and exits; it never returns into the code of the parent."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent, who then ends this process
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C goes to the parent, which then ends this process
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         end_with(parent)
         work()
         status = 0
-    except BaseException:  # noqa: BLE001 (what it leaves undone, the parent does, and meets the same error)
+    except BaseException:  # noqa: BLE001 (the parent does the remaining work, and gets the same error)
         traceback.print_exc()
     finally:
         os._exit(status)
@@ -134,7 +133,7 @@ def _work(parent: int, work: Callable[[], None]) -> NoReturn:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """tokenizers looks at this when a process forks: the threads of its pool are not in the new one."""
+    """Sets the variable that tokenizers reads at a fork: the threads of its pool do not exist in the child."""
     before = os.environ.get(_PARALLEL)
     os.environ[_PARALLEL] = "false"
     try:

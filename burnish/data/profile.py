@@ -1,7 +1,7 @@
-"""What a set looks like in tokens, before anything is trained on it: what `burnish data profile` shows.
+"""Profile of a data set in tokens, before training: the content of `burnish data profile`.
 
-Over `maker` and `cache`, beside `prepare`: all samples are made as training makes them, whatever their length, and stay
-in the cache, so the run that follows finds them there.
+Uses `sample_builder` and `cache` like `dataset`: all samples are built as for training, whatever their length, and stay
+in the cache for the next run.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.records import AnyExample, Completion, Conversation, Document, Judged, Message, answers
+from burnish.data.records import AnyExample, Completion, Conversation, Document, Message, RatedExample, responses_of
 from burnish.data.rows import Rows
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.token_store import DOCUMENT, TokenStore
 from burnish.errors import DataError
 
 PERCENTILES = (5, 50, 90, 99, 100)
-_LOOKED_AT = 5000
-"""Rows, spread evenly, of which turns, roles and scripts are counted."""
-_KEPT = 0.995
-"""Share of the learned tokens that a recommended max_length keeps."""
+_MAX_EXAMPLES = 5000
+"""Maximum number of rows, evenly spaced, in which turns, roles and scripts are counted."""
+_MIN_LEARNED = 0.995
+"""Minimum share of the learned tokens that a recommended max_length keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """The lengths of some samples, in tokens."""
+    """Length statistics of samples, in tokens."""
 
     name: str
-    """Whose they are."""
+    """Name of the source."""
     samples: int
     tokens: int
     learned: int
-    """Tokens that are learned."""
+    """Learned tokens."""
     percentiles: tuple[int, ...]
-    """One for each of PERCENTILES."""
+    """Length at each of PERCENTILES."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What one max_length would do."""
+    """Effect of one max_length."""
 
     max_length: int
     longer: int
-    """Samples that are longer: they would be dropped, cut, or stop the run."""
+    """Number of samples that are longer: dropped, truncated, or an error, by `overlong`."""
     computed: float
-    """Share of all tokens that are computed, long samples being cut."""
+    """Share of all tokens that are computed if long samples are truncated."""
     learned: float
-    """Share of the learned tokens that stay, long samples being cut."""
+    """Share of the learned tokens that stay if long samples are truncated."""
     learned_if_dropped: float
-    """The same, long samples being dropped."""
+    """Share of the learned tokens that stay if long samples are dropped."""
     attention: float
-    """Work of attention against that without a limit: the sum of squared lengths."""
+    """Cost of attention (sum of squared lengths) relative to no limit."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Profile:
-    """A set in numbers."""
+    """Statistics of a data set."""
 
     source: str
     format: str
@@ -70,46 +70,46 @@ class Profile:
     unusable: int
     whole: Lengths
     sources: tuple[Lengths, ...]
-    """Each source of a mixture; one: the whole."""
+    """One for each source of a mixture; a single one equals `whole`."""
     lengths: NDArray[np.int64]
-    """[samples] tokens of each."""
+    """[samples] tokens of each sample."""
     candidates: tuple[Candidate, ...]
     recommended: Candidate
     why: str
-    """The reason for the recommendation."""
+    """Reason for the recommendation."""
     duplicates: int
-    """Samples whose tokens are those of an earlier one."""
+    """Number of samples whose tokens equal those of an earlier one."""
     looked_at: int
-    """Rows of which the following are counted, spread evenly over the set."""
+    """Number of rows, evenly spaced over the set, in which the following are counted."""
     turns: Mapping[int, int]
-    """Learned turns of a conversation -> conversations."""
+    """Number of learned turns of a conversation -> number of conversations."""
     roles: Mapping[str, int]
-    """Role -> messages."""
+    """Role -> number of messages."""
     scripts: Mapping[str, float]
     """Script (LATIN, CJK, ...) -> share of the letters, the largest first."""
 
 
-def profile(maker: SampleBuilder, samples: TokenStore, max_positions: int) -> Profile:
-    """The profile of all samples. ``max_positions`` is the longest sequence of the model.
+def profile(builder: SampleBuilder, samples: TokenStore, max_positions: int) -> Profile:
+    """Computes the profile of all samples. ``max_positions`` is the longest sequence of the model, in tokens.
 
     Raises:
-        DataError: no row can be used.
+        DataError: no row is usable.
     """
-    rows = maker.rows
+    rows = builder.rows
     if not len(samples.lengths):
         first = samples.faults[0]
         raise DataError(f"{rows.where(first.row)}: {first.given}\n  ... and all other rows", first.rule, first.remedy)
     learned = _learned(samples)
     names = np.array([rows.source_of(int(row)) for row in samples.rows])
-    whole = _measured(rows.source, samples.lengths, learned)
-    named = dict.fromkeys(names.tolist())
-    sources = tuple(_measured(name, samples.lengths[names == name], learned[names == name]) for name in named)
+    whole = _lengths_of(rows.source, samples.lengths, learned)
+    distinct = dict.fromkeys(names.tolist())
+    sources = tuple(_lengths_of(name, samples.lengths[names == name], learned[names == name]) for name in distinct)
     candidates = tuple(_candidate(samples, learned, limit) for limit in _limits(samples, max_positions))
     recommended, why = _recommended(candidates, samples)
-    examples = list(_spread(maker))
+    examples = list(_sampled_examples(builder))
     return Profile(
         source=rows.source,
-        format=maker.format.name,
+        format=builder.format.name,
         rows=len(rows),
         unusable=len({fault.row for fault in samples.faults}),
         whole=whole,
@@ -121,12 +121,12 @@ def profile(maker: SampleBuilder, samples: TokenStore, max_positions: int) -> Pr
         duplicates=_duplicates(samples),
         looked_at=len(examples),
         turns=dict(sorted(Counter(len(e.turns) for e in examples if isinstance(e, Conversation)).items())),
-        roles=dict(Counter(m.role for e in examples for said in _said(e) for m in said).most_common()),
+        roles=dict(Counter(m.role for e in examples for messages in _message_lists(e) for m in messages).most_common()),
         scripts=scripts(text for example in examples for text in _texts(example)),
     )
 
 
-def _measured(name: str, lengths: NDArray[np.int64], learned: NDArray[np.int64]) -> Lengths:
+def _lengths_of(name: str, lengths: NDArray[np.int64], learned: NDArray[np.int64]) -> Lengths:
     percentiles = np.percentile(lengths, PERCENTILES, method="higher")
     return Lengths(
         name, len(lengths), int(lengths.sum()), int(learned.sum()), tuple(int(value) for value in percentiles)
@@ -138,7 +138,7 @@ def _starts(samples: TokenStore) -> NDArray[np.int64]:
 
 
 def _learned(samples: TokenStore) -> NDArray[np.int64]:
-    """[samples] learned tokens of each."""
+    """[samples] learned tokens of each sample."""
     return np.array(
         [
             np.count_nonzero(samples.trainable[start : start + length])
@@ -149,7 +149,7 @@ def _learned(samples: TokenStore) -> NDArray[np.int64]:
 
 
 def _limits(samples: TokenStore, max_positions: int) -> list[int]:
-    """Powers of two and half-way steps from about the median on, and the longest, within what the model can take."""
+    """Candidate limits up to max_positions: powers of two and half-way steps from about the median, and the maximum."""
     longest = int(samples.lengths.max())
     lowest = max(5, int(np.log2(np.median(samples.lengths))))
     powers = [2**power for power in range(lowest, longest.bit_length() + 1)]
@@ -161,14 +161,14 @@ def _candidate(samples: TokenStore, learned: NDArray[np.int64], limit: int) -> C
     lengths = np.array(samples.lengths)
     long = np.flatnonzero(lengths > limit)
     starts = _starts(samples)
-    lost = sum(int(np.count_nonzero(samples.trainable[starts[i] + limit : starts[i] + lengths[i]])) for i in long)
+    num_lost = sum(int(np.count_nonzero(samples.trainable[starts[i] + limit : starts[i] + lengths[i]])) for i in long)
     cut = np.minimum(lengths, limit)
     total = int(learned.sum())
     return Candidate(
         max_length=limit,
         longer=len(long),
         computed=float(cut.sum() / lengths.sum()),
-        learned=(total - lost) / total,
+        learned=(total - num_lost) / total,
         learned_if_dropped=(total - int(learned[long].sum())) / total,
         attention=float((cut.astype(np.float64) ** 2).sum() / (lengths.astype(np.float64) ** 2).sum()),
     )
@@ -180,14 +180,14 @@ def _recommended(candidates: Sequence[Candidate], samples: TokenStore) -> tuple[
         return last, "documents are cut into pieces and lose nothing: as long as memory allows"
     if len(candidates) > 1 and last.max_length <= 2 * int(np.percentile(samples.lengths, 99)) and not last.longer:
         return last, "it keeps every sample whole, and the longest are no outliers"
-    best = next((each for each in candidates if each.learned >= _KEPT), last)
+    best = next((candidate for candidate in candidates if candidate.learned >= _MIN_LEARNED), last)
     if best is last and not last.longer:
         return last, "it keeps every sample whole"
     if best is last:
         return last, f"the model takes no more, and {last.longer:,} samples are longer"
     return best, (
         f"it keeps {best.learned:.1%} of what is learned if the {best.longer:,} longer samples are cut "
-        f"(overlong=cut), {best.learned_if_dropped:.1%} if they are dropped (overlong=drop)"
+        f"(overlong=truncate), {best.learned_if_dropped:.1%} if they are dropped (overlong=drop)"
     )
 
 
@@ -198,27 +198,27 @@ def _duplicates(samples: TokenStore) -> int:
     return len(samples.lengths) - len(seen)
 
 
-def _spread(maker: SampleBuilder) -> Iterator[AnyExample]:
-    rows: Rows = maker.rows
-    for row in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(np.int64)).tolist():
+def _sampled_examples(builder: SampleBuilder) -> Iterator[AnyExample]:
+    rows: Rows = builder.rows
+    for row in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MAX_EXAMPLES)).astype(np.int64)).tolist():
         try:
-            yield maker.format.convert(rows[row])
+            yield builder.format.convert(rows[row])
         except DataError:  # counted as unusable already
             continue
 
 
-def _said(example: AnyExample) -> Iterator[tuple[Message, ...]]:
-    """The messages of an example; of a comparison, its prompt and each answer."""
+def _message_lists(example: AnyExample) -> Iterator[tuple[Message, ...]]:
+    """Message lists of an example: of a comparison, its prompt and each response."""
     if isinstance(example, Conversation):
         yield example.messages
-    elif isinstance(example, Judged):
-        yield from (said for said in (example.prompt, *answers(example)) if isinstance(said, tuple))
+    elif isinstance(example, RatedExample):
+        yield from (value for value in (example.prompt, *responses_of(example)) if isinstance(value, tuple))
 
 
 def _texts(example: AnyExample) -> Iterator[str]:
-    yield from (message.content for said in _said(example) for message in said if message.content)
-    if isinstance(example, Judged):
-        yield from (said for said in (example.prompt, *answers(example)) if isinstance(said, str))
+    yield from (message.content for messages in _message_lists(example) for message in messages if message.content)
+    if isinstance(example, RatedExample):
+        yield from (value for value in (example.prompt, *responses_of(example)) if isinstance(value, str))
     elif isinstance(example, Completion):
         yield from (example.prompt, example.completion)
     elif isinstance(example, Document):
@@ -226,13 +226,13 @@ def _texts(example: AnyExample) -> Iterator[str]:
 
 
 _PART = 20_000
-"""Characters of one text whose scripts are counted."""
+"""Maximum characters of one text in which scripts are counted."""
 _SCRIPTS = 6
-"""Scripts that are named; the others are together."""
+"""Number of scripts that are named; the others are summed."""
 
 
 def scripts(texts: Iterator[str]) -> dict[str, float]:
-    """Shares of the letters by script, the largest first. Example: ``scripts(iter(["abc д"]))`` is 75 % LATIN."""
+    """Shares of letters by script, the largest first. Example: ``scripts(iter(["abc д"]))`` is 75 % LATIN."""
     letters: Counter[str] = Counter()
     for text in texts:
         letters.update(character for character in text[:_PART] if character.isalpha())
@@ -248,5 +248,5 @@ def scripts(texts: Iterator[str]) -> dict[str, float]:
 
 @lru_cache(maxsize=4096)
 def _script(letter: str) -> str:
-    """The script of a letter, which is the first word of its Unicode name."""
+    """Script of a letter: the first word of its Unicode name."""
     return unicodedata.name(letter, "UNNAMED").split()[0].removesuffix("-")

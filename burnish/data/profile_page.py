@@ -1,4 +1,4 @@
-"""A profile to look at: tables for the terminal, a picture, and a page that needs nothing beside it."""
+"""Output of a profile: tables for the terminal, a picture, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rich.table import Table
 from burnish.data.profile import PERCENTILES, Candidate, Lengths, Profile
 from burnish.errors import DataError
 
-_INK, _MUTED, _BAR, _ACCENT, _GRID = "#1f2430", "#6b7280", "#4c72b0", "#c44e52", "#e5e7eb"
+_TEXT, _GRAY, _BAR, _ACCENT, _GRID = "#1f2430", "#6b7280", "#4c72b0", "#c44e52", "#e5e7eb"
 _BAR_WIDTH = 28
 _NAME = 24
-"""Characters of a source's name in a table."""
+"""Maximum characters of a source's name in a table."""
 
 
 class ProfileTables:
-    """The profile as rich prints it. Example: ``Console().print(ProfileTables(profile))``."""
+    """Profile as tables that rich prints. Example: ``Console().print(ProfileTables(profile))``."""
 
-    def __init__(self, found: Profile) -> None:
-        self._profile = found
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        found = self._profile
-        for title, head, rows in sheets(found):
+        profile = self._profile
+        for title, head, rows in tables(profile):
             table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
             for index, name in enumerate(head):
                 table.add_column(name, justify="right" if index and name else "left", no_wrap=True)
@@ -36,40 +36,42 @@ class ProfileTables:
                 table.add_row(*row)
             yield table
             yield ""
-        yield from facts(found)
-        yield f"[bold]max_length={found.recommended.max_length}[/bold]: {found.why}"
+        yield from facts(profile)
+        yield f"[bold]max_length={profile.recommended.max_length}[/bold]: {profile.why}"
 
 
-def sheets(found: Profile) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Title, head and rows of each table."""
+def tables(profile: Profile) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Yields title, column names and rows of each table."""
     head = ("", "samples", "tokens", "learned", *(f"p{p}" if p < 100 else "longest" for p in PERCENTILES))
-    every = found.sources if len(found.sources) == 1 else (*found.sources, found.whole)
-    names = [_short(source.name) for source in found.sources] + ["all together"]
-    rows = [_lengths_row(name, lengths) for name, lengths in zip(names, every, strict=False)]
+    lengths_of_sources = profile.sources if len(profile.sources) == 1 else (*profile.sources, profile.whole)
+    names = [_shortened(source.name) for source in profile.sources] + ["all together"]
+    rows = [_lengths_row(name, lengths) for name, lengths in zip(names, lengths_of_sources, strict=False)]
     yield "Lengths, in tokens", head, rows
-    yield "How many are how long", ("tokens", "samples", ""), list(_histogram(found))
+    yield "How many are how long", ("tokens", "samples", ""), list(_histogram(profile))
     columns = ("max_length", "longer", "cut keeps", "drop keeps", "computed", "attention")
     yield (
         "What a limit keeps of the learned tokens, and costs",
         columns,
-        [_candidate_row(candidate, found) for candidate in found.candidates],
+        [_candidate_row(candidate, profile) for candidate in profile.candidates],
     )
 
 
-def _short(name: str) -> str:
-    """The end of a long path."""
+def _shortened(name: str) -> str:
+    """Shortens a long path to its end."""
     return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
 
 
-def facts(found: Profile) -> Iterator[str]:
-    """What is no table, a line each."""
-    yield f"{found.rows:,} rows ({found.format}), {found.unusable:,} of them unusable"
-    yield f"{found.duplicates:,} samples repeat an earlier one exactly"
-    part = f" (of {found.looked_at:,} rows)" if found.looked_at < found.rows else ""
-    if found.roles:
-        yield "messages" + part + ": " + ", ".join(f"{count:,} {role}" for role, count in found.roles.items())
-        yield "learned turns: " + ", ".join(f"{count:,} with {turns}" for turns, count in list(found.turns.items())[:8])
-    yield "scripts" + part + ": " + ", ".join(f"{name.lower()} {share:.1%}" for name, share in found.scripts.items())
+def facts(profile: Profile) -> Iterator[str]:
+    """Yields the facts that are not in tables, one line each."""
+    yield f"{profile.rows:,} rows ({profile.format}), {profile.unusable:,} of them unusable"
+    yield f"{profile.duplicates:,} samples repeat an earlier one exactly"
+    part = f" (of {profile.looked_at:,} rows)" if profile.looked_at < profile.rows else ""
+    if profile.roles:
+        yield "messages" + part + ": " + ", ".join(f"{count:,} {role}" for role, count in profile.roles.items())
+        yield "learned turns: " + ", ".join(
+            f"{count:,} with {turns}" for turns, count in list(profile.turns.items())[:8]
+        )
+    yield "scripts" + part + ": " + ", ".join(f"{name.lower()} {share:.1%}" for name, share in profile.scripts.items())
 
 
 def _lengths_row(name: str, lengths: Lengths) -> tuple[str, ...]:
@@ -83,11 +85,11 @@ def _lengths_row(name: str, lengths: Lengths) -> tuple[str, ...]:
     )
 
 
-def _candidate_row(candidate: Candidate, found: Profile) -> tuple[str, ...]:
-    mark = " ←" if candidate is found.recommended else ""
+def _candidate_row(candidate: Candidate, profile: Profile) -> tuple[str, ...]:
+    mark = " ←" if candidate is profile.recommended else ""
     return (
         f"{candidate.max_length:,}{mark}",
-        f"{candidate.longer:,} ({candidate.longer / found.whole.samples:.1%})",
+        f"{candidate.longer:,} ({candidate.longer / profile.whole.samples:.1%})",
         f"{candidate.learned:.1%}",
         f"{candidate.learned_if_dropped:.1%}",
         f"{candidate.computed:.1%}",
@@ -95,20 +97,20 @@ def _candidate_row(candidate: Candidate, found: Profile) -> tuple[str, ...]:
     )
 
 
-def _edges(found: Profile) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    low, high = float(found.lengths.min()), float(found.lengths.max())
+def _edges(profile: Profile) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    low, high = float(profile.lengths.min()), float(profile.lengths.max())
     return np.geomspace(max(low, 1.0), high + 1, 13)
 
 
-def _histogram(found: Profile) -> Iterator[tuple[str, ...]]:
-    edges = np.unique(np.round(_edges(found)).astype(np.int64))
-    counts, _ = np.histogram(found.lengths, edges)
+def _histogram(profile: Profile) -> Iterator[tuple[str, ...]]:
+    edges = np.unique(np.round(_edges(profile)).astype(np.int64))
+    counts, _ = np.histogram(profile.lengths, edges)
     for start, stop, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
         yield f"{start:,}–{stop - 1:,}", f"{count:,}", "█" * round(_BAR_WIDTH * count / max(1, counts.max()))
 
 
-def write_profile(found: Profile, folder: Path) -> tuple[Path, Path]:
-    """Writes lengths.png and profile.html into a folder, and gives their paths.
+def write_profile(profile: Profile, folder: Path) -> tuple[Path, Path]:
+    """Writes lengths.png and profile.html into a folder, and returns their paths.
 
     Raises:
         DataError: matplotlib is not installed, or the folder cannot be made.
@@ -120,13 +122,13 @@ def write_profile(found: Profile, folder: Path) -> tuple[Path, Path]:
             given=f"{folder} cannot be made: {error}", rule="--output is a folder", remedy="name another folder"
         ) from error
     picture, page = folder / "lengths.png", folder / "profile.html"
-    draw(found, picture)
-    page.write_text(_page(found, picture.read_bytes()), encoding="utf-8")
+    draw(profile, picture)
+    page.write_text(_page(profile, picture.read_bytes()), encoding="utf-8")
     return picture, page
 
 
-def draw(found: Profile, path: Path) -> None:
-    """Lengths as a histogram, and what each limit keeps."""
+def draw(profile: Profile, path: Path) -> None:
+    """Draws a histogram of lengths, and the shares that each limit keeps."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -139,31 +141,31 @@ def draw(found: Profile, path: Path) -> None:
     figure = Figure(figsize=(11, 4.4), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    _draw_lengths(left, found)
-    _draw_limits(right, found)
+    _draw_lengths(left, profile)
+    _draw_limits(right, profile)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(_GRID)
-        axes.tick_params(colors=_MUTED, labelsize=9, length=0)
+        axes.tick_params(colors=_GRAY, labelsize=9, length=0)
         axes.grid(axis="y", color=_GRID, linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.title.set(color=_INK, fontsize=11, fontweight="bold")
+        axes.title.set(color=_TEXT, fontsize=11, fontweight="bold")
     figure.savefig(path)
 
 
-def _draw_lengths(axes, found: Profile) -> None:  # type: ignore[no-untyped-def]  # matplotlib is optional
-    lengths, best = found.lengths, found.recommended.max_length
+def _draw_lengths(axes, profile: Profile) -> None:  # type: ignore[no-untyped-def]  # matplotlib is optional
+    lengths, best = profile.lengths, profile.recommended.max_length
     bins = np.geomspace(max(1, lengths.min()), lengths.max() + 1, 48)
     axes.hist(np.minimum(lengths, bins[-1]), bins=bins, color=_BAR, edgecolor="white", linewidth=0.4)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_title("Lengths of samples", loc="left")
-    axes.set_xlabel("tokens", color=_MUTED)
-    axes.set_ylabel("samples", color=_MUTED)
+    axes.set_xlabel("tokens", color=_GRAY)
+    axes.set_ylabel("samples", color=_GRAY)
     top = axes.get_ylim()[1]
-    for name, value in (("median", found.whole.percentiles[1]), ("p99", found.whole.percentiles[3])):
-        axes.axvline(value, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
-        axes.text(value, top * 1.005, f"{name} {value:,}", color=_MUTED, fontsize=8, ha="center", va="bottom")
+    for name, value in (("median", profile.whole.percentiles[1]), ("p99", profile.whole.percentiles[3])):
+        axes.axvline(value, color=_GRAY, linewidth=1, linestyle=(0, (3, 3)))
+        axes.text(value, top * 1.005, f"{name} {value:,}", color=_GRAY, fontsize=8, ha="center", va="bottom")
     axes.axvline(best, color=_ACCENT, linewidth=1.6)
     style = {"color": _ACCENT, "fontsize": 9, "fontweight": "bold", "ha": "right"}
     place = {"xytext": (-7, 0), "textcoords": "offset points"}
@@ -171,32 +173,33 @@ def _draw_lengths(axes, found: Profile) -> None:  # type: ignore[no-untyped-def]
     name.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
 
 
-def _draw_limits(axes, found: Profile) -> None:  # type: ignore[no-untyped-def]  # matplotlib is optional
-    at = np.arange(len(found.candidates))
+def _draw_limits(axes, profile: Profile) -> None:  # type: ignore[no-untyped-def]  # matplotlib is optional
+    at = np.arange(len(profile.candidates))
     series = (
-        ("learned tokens, long samples cut", "o", _BAR, [c.learned for c in found.candidates]),
-        ("learned tokens, long samples dropped", "s", "#8da0cb", [c.learned_if_dropped for c in found.candidates]),
-        ("tokens computed", "^", "#55a868", [c.computed for c in found.candidates]),
+        ("learned tokens, long samples cut", "o", _BAR, [c.learned for c in profile.candidates]),
+        ("learned tokens, long samples dropped", "s", "#8da0cb", [c.learned_if_dropped for c in profile.candidates]),
+        ("tokens computed", "^", "#55a868", [c.computed for c in profile.candidates]),
     )
-    for name, marker, colour, values in series:
-        axes.plot(at, np.array(values) * 100, marker=marker, color=colour, label=name, linewidth=1.6, markersize=5)
-    axes.axvline(found.candidates.index(found.recommended), color=_ACCENT, linewidth=1.6)
-    axes.set_xticks(at, [f"{c.max_length:,}" for c in found.candidates], rotation=30 if len(at) > 6 else 0)
+    for name, marker, color, values in series:
+        axes.plot(at, np.array(values) * 100, marker=marker, color=color, label=name, linewidth=1.6, markersize=5)
+    axes.axvline(profile.candidates.index(profile.recommended), color=_ACCENT, linewidth=1.6)
+    axes.set_xticks(at, [f"{c.max_length:,}" for c in profile.candidates], rotation=30 if len(at) > 6 else 0)
     axes.set_ylim(0, 104)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
     axes.set_title("What a limit keeps", loc="left")
-    axes.set_xlabel("max_length", color=_MUTED)
-    axes.legend(framealpha=1, edgecolor="white", fontsize=8.5, loc="lower right", labelcolor=_INK)
+    axes.set_xlabel("max_length", color=_GRAY)
+    axes.legend(framealpha=1, edgecolor="white", fontsize=8.5, loc="lower right", labelcolor=_TEXT)
 
 
-def _page(found: Profile, picture: bytes) -> str:
-    parts = "".join(_table(title, head, rows) for title, head, rows in sheets(found))
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in facts(found))
+def _page(profile: Profile, picture: bytes) -> str:
+    parts = "".join(_table(title, head, rows) for title, head, rows in tables(profile))
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in facts(profile))
     image = base64.b64encode(picture).decode()
-    title = f"Profile of {html.escape(found.source)}"
+    title = f"Profile of {html.escape(profile.source)}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p class=best><b>max_length={found.recommended.max_length}</b>: {html.escape(found.why)}</p>"
+        f"<h1>{title}</h1>"
+        f"<p class=best><b>max_length={profile.recommended.max_length}</b>: {html.escape(profile.why)}</p>"
         f'<img alt="Lengths of samples, and what each limit keeps" src="data:image/png;base64,{image}">'
         f"<ul>{lines}</ul>{parts}</html>\n"
     )
@@ -209,9 +212,9 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 _STYLE = (
-    f"body{{font:15px/1.5 system-ui,sans-serif;color:{_INK};max-width:1000px;margin:2rem auto;padding:0 1rem}}"
+    f"body{{font:15px/1.5 system-ui,sans-serif;color:{_TEXT};max-width:1000px;margin:2rem auto;padding:0 1rem}}"
     f"img{{width:100%}}table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}h2{{font-size:1.1rem}}"
     f"th,td{{padding:.25rem .8rem;text-align:right;border-bottom:1px solid {_GRID};white-space:nowrap}}"
-    f"th{{color:{_MUTED};font-weight:500}}th:first-child,td:first-child{{text-align:left}}"
-    f".best{{border-left:4px solid {_ACCENT};padding-left:.8rem}}td:last-child:not(:first-child){{color:{_INK}}}"
+    f"th{{color:{_GRAY};font-weight:500}}th:first-child,td:first-child{{text-align:left}}"
+    f".best{{border-left:4px solid {_ACCENT};padding-left:.8rem}}td:last-child:not(:first-child){{color:{_TEXT}}}"
 )

@@ -1,7 +1,7 @@
-"""Rows become prompts that wait for a response, in tokens: what learning by trying begins with.
+"""Tokenized prompts of a data set, for reinforcement learning and generation.
 
-Beside `prepare`, which learns the answers in rows. Of a row with an answer, its last one is what a response is checked
-against. Nothing is left out silently, as there.
+The counterpart of `dataset`, which tokenizes rows with their responses. The last answer of a row becomes the reference
+of its task. No row is left out silently.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TokenizedPrompt:
-    """A row's prompt."""
+    """Prompt of a row."""
 
     row: int
     """Index of the row."""
     tokens: tuple[int, ...]
-    """At least one; with the generation prompt behind it."""
+    """Token ids with the generation prompt at the end, at least one."""
     task: Task
-    """What it means, what of the response stands in it, and what a response is checked against."""
+    """Task of the row: prompt, generation prefix, and reference for graders."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """The prompts of a set, in the order of its rows."""
+    """Prompts of a data set, in the order of its rows."""
 
     preparation: DatasetSpec
     waiting: tuple[TokenizedPrompt, ...]
-    """At least one."""
+    """Tokenized prompts, at least one."""
     dropped: int
-    """Rows that were left out since they are too long."""
+    """Rows that were left out because they are too long."""
     unusable: tuple[Unusable, ...]
-    """Rows that were left out because they cannot be used."""
+    """Unusable rows, which were left out."""
 
     @cached_property
     def spoken(self) -> bool:
-        """Whether the chat template writes any of them; otherwise all are plain text."""
-        return any(not isinstance(each.task.prompt, str) for each in self.waiting)
+        """True if the chat template renders any of the prompts; otherwise all are plain text."""
+        return any(not isinstance(prompt.task.prompt, str) for prompt in self.waiting)
 
     def lines(self) -> Iterator[str]:
-        """For people."""
-        maker, lengths = self.preparation.maker, [len(each.tokens) for each in self.waiting]
-        referenced = sum(each.task.reference is not None for each in self.waiting)
+        """Yields the lines of the report for the log."""
+        builder, lengths = self.preparation.maker, [len(prompt.tokens) for prompt in self.waiting]
+        referenced = sum(prompt.task.reference is not None for prompt in self.waiting)
         yield (
-            f"{maker.rows.source}: {len(maker.rows):,} rows ({maker.format.name}), {len(lengths):,} prompts of "
+            f"{builder.rows.source}: {len(builder.rows):,} rows ({builder.format.name}), {len(lengths):,} prompts of "
             f"{min(lengths):,} to {max(lengths):,} tokens, {referenced:,} with a reference"
         )
         if self.dropped:
@@ -67,9 +67,9 @@ class Prompts:
             yield f"  {len(self.unusable):,} rows cannot be used and were left out: unusable.jsonl says why"
 
     def card(self) -> dict[str, object]:
-        """As JSON, under the names of `DataReport`."""
+        """JSON record with the names of `DataReport`."""
         rows = self.preparation.maker.rows
-        lengths = [len(each.tokens) for each in self.waiting]
+        lengths = [len(prompt.tokens) for prompt in self.waiting]
         tokenizer = self.preparation.maker.writer.tokenizer
         return {
             "source": rows.source,
@@ -86,7 +86,7 @@ class Prompts:
 
 
 def as_task(example: AnyExample) -> Task:
-    """What is asked, and the right answer: of a conversation with several turns, the last one.
+    """Converts an example to a task with a reference: of a conversation with several turns, the last answer.
 
     Raises:
         DataError: the row compares answers, or is a document.
@@ -102,39 +102,39 @@ def as_task(example: AnyExample) -> Task:
             return Task(before, example.messages[last].content)
     raise DataError(
         given=f"a row of the kind {type(example).__name__.lower()}",
-        rule="a prompt to try is a row of prompt and reference, or of a question and its answer",
+        rule="a row of prompts has a prompt and a reference, or a question and its answer",
         remedy="name other data",
     )
 
 
 def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, prefix: str = "") -> Prompts:
-    """The prompts of all rows.
+    """Tokenizes the prompts of all rows.
 
     Args:
         preparation: rows, template and rules.
-        room: tokens that must be left of `preparation.max_length` for the response.
-        system: stands before conversations that have no system message of their own; None: nothing does.
-        prefix: text with which responses begin; it stands at the end of every prompt.
+        room: number of tokens of `preparation.max_length` reserved for the response.
+        system: system message for conversations without one; None: none is added.
+        prefix: beginning of all responses, at the end of every prompt.
 
     Raises:
-        DataError: more rows are unusable than allowed, or prompts are too long and the rule is to stop.
+        DataError: more rows are unusable than allowed, or prompts are too long and the rule is error.
     """
-    maker, most = preparation.maker, preparation.max_length - room
+    builder, max_prompt_length = preparation.maker, preparation.max_length - room
     faults: list[RowError] = []
-    found: list[tuple[int, Task, Rendering]] = []
+    rendered: list[tuple[int, Task, Rendering]] = []
     write = _PromptWriter(preparation)
-    for row in range(len(maker.rows)):
+    for row in range(len(builder.rows)):
         try:
-            example = maker.format.convert(maker.rows[row])
+            example = builder.format.convert(builder.rows[row])
             task = without_beginning(as_task(example))
-            task = _named(task if system is None else _under(system, task), maker.rows, row)
+            task = _with_source(task if system is None else _with_system_prompt(system, task), builder.rows, row)
             rendering = write(task, example, prefix)
-            found.append((row, replace(task, generation_prefix=rendering.generation_prefix), rendering))
+            rendered.append((row, replace(task, generation_prefix=rendering.generation_prefix), rendering))
         except DataError as error:
             faults.append(RowError(row, error.given, error.rule, error.remedy))
-    samples = tokenize([rendering for _, _, rendering in found], maker.writer.tokenizer)
-    generation_prompt: list[TokenizedPrompt] = []
-    for (row, task, _), sample in zip(found, samples, strict=True):
+    samples = tokenize([rendering for _, _, rendering in rendered], builder.writer.tokenizer)
+    tokenized: list[TokenizedPrompt] = []
+    for (row, task, _), sample in zip(rendered, samples, strict=True):
         if isinstance(sample, DataError):
             faults.append(RowError(row, sample.given, sample.rule, sample.remedy))
         elif not len(sample.tokens):
@@ -142,30 +142,34 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
                 RowError(row, "the prompt is empty", "a response continues something", "give the row a prompt")
             )
         else:
-            generation_prompt.append(TokenizedPrompt(row, tuple(int(token) for token in sample.tokens), task))
-    if not generation_prompt or len(faults) > preparation.max_invalid_fraction * len(maker.rows):
-        raise unusable_error(maker.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_invalid_fraction)
-    kept = tuple(each for each in generation_prompt if len(each.tokens) <= most)
-    _require_short(preparation, generation_prompt, kept, room)
-    unusable = tuple(Unusable(maker.rows.where(each.row), each.given, each.rule, each.remedy) for each in faults)
-    return Prompts(preparation, kept, len(generation_prompt) - len(kept), unusable)
+            tokenized.append(TokenizedPrompt(row, tuple(int(token) for token in sample.tokens), task))
+    if not tokenized or len(faults) > preparation.max_invalid_fraction * len(builder.rows):
+        raise unusable_error(
+            builder.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_invalid_fraction
+        )
+    short = tuple(prompt for prompt in tokenized if len(prompt.tokens) <= max_prompt_length)
+    _require_prompts(preparation, tokenized, short, room)
+    unusable = tuple(Unusable(builder.rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
+    return Prompts(preparation, short, len(tokenized) - len(short), unusable)
 
 
-def _named(task: Task, rows: Rows, row: int) -> Task:
-    """The task with the name of its source as its column ``source``, unless it has one, where sources are mixed or
-    named: by that, rewards know what is theirs (``where: {source: …}``)."""
+def _with_source(task: Task, rows: Rows, row: int) -> Task:
+    """Adds the name of the source as the column ``source``, unless the task has one, where sources are mixed or named.
+
+    Rewards select their rows by it (``where: {source: …}``).
+    """
     if not isinstance(rows, Mixture | NamedRows):
         return task
     return replace(task, extra={"source": rows.source_of(row), **task.extra})
 
 
-def _under(system: str, task: Task) -> Task:
-    """The task with a system message, unless it has one."""
+def _with_system_prompt(system: str, task: Task) -> Task:
+    """Adds a system message to the task, unless it has one."""
     if isinstance(task.prompt, str):
         raise DataError(
             given="a system prompt, and the row's prompt is plain text",
-            rule="a system prompt stands in a conversation; plain text is continued as it is",
-            remedy="remove system, or call the column question: then it is a user's message",
+            rule="a system prompt is part of a conversation; plain text is continued unchanged",
+            remedy="remove system, or name the column question, which makes it a user's message",
         )
     if task.prompt[0].role in ("system", "developer"):
         return task
@@ -173,7 +177,7 @@ def _under(system: str, task: Task) -> Task:
 
 
 class _PromptWriter:
-    """Tasks as the text that the model continues."""
+    """Renders tasks to the text that the model continues."""
 
     def __init__(self, preparation: DatasetSpec) -> None:
         self.writer = preparation.maker.writer
@@ -181,28 +185,28 @@ class _PromptWriter:
         self.in_text = SpecialTokenText.of(self.writer.tokenizer, None)
 
     def __call__(self, task: Task, example: AnyExample, prefix: str) -> Rendering:
-        begun = task.generation_prefix + prefix
+        beginning = task.generation_prefix + prefix
         if isinstance(task.prompt, str):
-            rendering = generation_prompt_text(task.prompt + begun, self.writer.tokenizer, self.in_text)
-            return replace(rendering, generation_prefix=begun)
+            rendering = generation_prompt_text(task.prompt + beginning, self.writer.tokenizer, self.in_text)
+            return replace(rendering, generation_prefix=beginning)
         tools = example.tools if isinstance(example, Conversation) else ()
         rendering = generation_prompt(Conversation(task.prompt, tools), self.writer, self.in_template)
-        whole = joined(rendering.generation_prefix, begun)
-        text = rendering.text.removesuffix(rendering.generation_prefix) + whole
-        start = len(text) - len(begun)
-        ordinary = ((start + a, start + b) for a, b in self.in_template.places(begun))
-        return replace(rendering, text=text, ordinary=(*rendering.ordinary, *ordinary), generation_prefix=whole)
+        prefix_text = joined(rendering.generation_prefix, beginning)
+        text = rendering.text.removesuffix(rendering.generation_prefix) + prefix_text
+        start = len(text) - len(beginning)
+        ordinary = ((start + a, start + b) for a, b in self.in_template.places(beginning))
+        return replace(rendering, text=text, ordinary=(*rendering.ordinary, *ordinary), generation_prefix=prefix_text)
 
 
-def _require_short(
-    preparation: DatasetSpec, found: list[TokenizedPrompt], kept: tuple[TokenizedPrompt, ...], room: int
+def _require_prompts(
+    preparation: DatasetSpec, tokenized: list[TokenizedPrompt], short: tuple[TokenizedPrompt, ...], room: int
 ) -> None:
-    if kept and (len(kept) == len(found) or preparation.overlong == "drop"):
+    if short and (len(short) == len(tokenized) or preparation.overlong == "drop"):
         return
-    longest = max(found, key=lambda each: len(each.tokens))
+    longest = max(tokenized, key=lambda prompt: len(prompt.tokens))
     raise DataError(
         given=f"{preparation.maker.rows.where(longest.row)}: a prompt of {len(longest.tokens):,} tokens; "
-        f"{len(found) - len(kept):,} of {len(found):,} prompts are too long",
+        f"{len(tokenized) - len(short):,} of {len(tokenized):,} prompts are too long",
         rule=f"prompt and response (max_new_tokens: {room:,}) fill at most max_length: {preparation.max_length:,}",
         remedy="raise max_length, lower max_new_tokens, or leave such rows out with overlong=drop",
     )

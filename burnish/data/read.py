@@ -1,7 +1,7 @@
-"""Where rows come from: a path or a hub name is opened by the reader of its kind.
+"""Reading of data sets: opens a path or hub name with the reader of its kind.
 
-The first step of the data stage: `read_rows` gives `Rows`, and `formats` says what a row means. Readers never change
-text: strings stay strings, and a table of text (CSV) has nothing else.
+The first step of data preparation: `read_rows` returns `Rows`; `formats` converts a row to an example. Readers never
+change text: strings stay strings, and all values of CSV are strings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from burnish.errors import DataError
 __all__ = ["ENDINGS", "Documents", "Row", "Rows", "read_rows"]
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt")
-"""How data files end; those of text may be compressed as well (.gz, .zst)."""
+"""Extensions of data files; text files may also be compressed (.gz, .zst)."""
 
 _TABLES = (".parquet", ".arrow", ".feather")
 
@@ -41,11 +41,11 @@ def read_rows(
     """Opens a file, a folder, a pattern, a hub set, or a set that comes with the package (``builtin:chat``).
 
     Args:
-        path: as the user writes it; ``#500`` at its end takes 500 rows by ``seed``, see `sample`.
-        split: of a hub set, a built-in set or a folder ("train" for the first two where None); a file is one split.
-        documents: what one row of a text file is.
-        seed: of the sample.
-        stream: of a hub set, fetch only so many rows, the first ones; None: all.
+        path: as the user writes it; ``#500`` at its end draws 500 rows by ``seed``, see `sample`.
+        split: of a hub set, a built-in set or a folder (None: "train" for the first two); a file is one split.
+        documents: unit of a row in a text file.
+        seed: seed of the sample.
+        stream: number of first rows to fetch of a hub set; None: all.
     """
     whole, count = split_count(path)
     rows = _read(whole, split, documents, stream)
@@ -85,7 +85,7 @@ def _looks_local(path: str) -> bool:
         or path.startswith(("/", "./", "../", "~"))
         or is_builtin(path)
         or is_pattern(path)
-        or os.path.exists(path)  # unlike Path's, it takes impossible names for missing ones
+        or os.path.exists(path)  # unlike Path.exists, it returns False for invalid names
         or not path
     )
 

@@ -1,8 +1,8 @@
-"""What a row means: the typed examples that every format becomes, and every later step takes.
+"""Typed examples: the records that every format converts rows to.
 
-Between `formats` (rows to examples) and the renderings (examples to text). A prompt or a response is either text, which
-no template touches, or messages, which the chat template writes. One rule decides, in all formats: a column called
-`prompt` that holds text is plain text; a question, an instruction or a problem is a user's message.
+Between `formats` (rows to examples) and the renderings (examples to text). A prompt or a response is either plain text,
+which no template changes, or messages, which the chat template writes. All formats follow one rule: a column `prompt`
+that holds text is plain text; a question, an instruction or a problem is a user's message.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. Example: ``Message("assistant", "4", trained=True)``."""
+    """Message of a conversation. Example: ``Message("assistant", "4", trained=True)``."""
 
     role: str
     """One of ROLES."""
     content: str | None
-    """What is said; None: only in an assistant's message that calls tools."""
+    """Text of the message; None: only in an assistant's message that calls tools."""
     extra: Mapping[str, object] = field(default_factory=dict)
-    """All other keys of the message that have a value (tool_calls, reasoning_content, name): the template sees them."""
+    """All other keys of the message that have a value (tool_calls, reasoning_content, name); templates read them."""
     trained: bool = False
-    """Whether the model is to learn to write this message; only an assistant's."""
+    """True if the message is in the loss; only an assistant's."""
     weight: float = field(default=1.0, repr=False)
-    """How much each of its tokens counts in the loss, > 0; 1 in messages that are not learned."""
+    """Weight of each of its tokens in the loss, > 0; 1 in messages that are not learned."""
 
     def as_mapping(self) -> dict[str, object]:
-        """The message as templates expect it."""
+        """Returns the message as the dictionary that templates expect."""
         content = {} if self.content is None else {"content": self.content}
         return {"role": self.role, **content, **self.extra}
 
@@ -40,22 +40,22 @@ Said = str | tuple[Message, ...]
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages to be rendered by a chat template."""
+    """Messages that a chat template renders."""
 
     messages: tuple[Message, ...]
-    """In their order, at least one."""
+    """At least one, in order."""
     tools: tuple[Mapping[str, object], ...] = ()
     """JSON schemas of the tools that the template lists; empty: none."""
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """Indices of the messages to learn. A message that opens the conversation answers nothing: it is context."""
+        """Indices of the learned messages. The first message follows no prompt, so it is context."""
         return tuple(i for i, message in enumerate(self.messages) if message.trained and i > 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Plain text and its continuation, which is learned; no template."""
+    """Plain text and its continuation, which is learned; no template is used."""
 
     prompt: str
     completion: str
@@ -63,14 +63,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Plain text, all of which is learned: what continued pre-training reads."""
+    """Plain text for continued pre-training, learned as a whole."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Several responses to one prompt, compared. A preference is two, with the scores 1 and 0.
+    """Compared responses to one prompt, with scores. A preference has two, with the scores 1 and 0.
 
     Example: ``Ranked("2+2=", (" 4", " 5"), scores=(1.0, 0.0))``.
     """
@@ -79,94 +79,94 @@ class Ranked:
     responses: tuple[Said, ...]
     """At least two, of the same kind as the prompt."""
     scores: tuple[float, ...]
-    """One for each response, not all the same; higher is better."""
+    """One score for each response, not all the same; higher is better."""
     tools: tuple[Mapping[str, object], ...] = ()
     """As in Conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One response to a prompt, with a verdict. Example: ``Labelled("2+2=", " 5", label=False)``."""
+    """Response to a prompt, with a binary label. Example: ``Labelled("2+2=", " 5", label=False)``."""
 
     prompt: Said
     response: Said
     """Of the same kind as the prompt."""
     label: bool
-    """Whether the response is wanted."""
+    """True: a desirable response; False: an undesirable one."""
     tools: tuple[Mapping[str, object], ...] = ()
     """As in Conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One response to a prompt, with K scores. Example: ``Scored("2+2=", " 5", scores=(0.0, 4.0))``."""
+    """Response to a prompt, with K scores. Example: ``Scored("2+2=", " 5", scores=(0.0, 4.0))``."""
 
     prompt: Said
     response: Said
     """Of the same kind as the prompt."""
     scores: tuple[float, ...]
-    """In the order in which the user names them."""
+    """In the order of the score columns that the user names."""
     tools: tuple[Mapping[str, object], ...] = ()
     """As in Conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """One response to a prompt, written in steps, each of which has a label.
+    """Response to a prompt in steps, each with a label.
 
     Example: ``Stepped("2+2+1=", ("2+2 is 4.", "4+1 is 6."), labels=(1.0, 0.0))``.
     """
 
     prompt: Said
     steps: tuple[str, ...]
-    """At least one; none is white space alone."""
+    """Texts of the steps, at least one; none is white space alone."""
     labels: tuple[float, ...]
-    """How good each is: 1 right, 0 wrong, or a number between, or any score."""
+    """Label of each step: 1 right, 0 wrong, a number between, or any score."""
     tools: tuple[Mapping[str, object], ...] = ()
     """As in Conversation."""
 
     @property
     def text(self) -> str:
-        """The response: steps stand in lines of their own, unless they end with white space themselves."""
+        """Text of the response: a line break follows each step that does not end with white space."""
         return "".join(step if step[-1].isspace() else f"{step}\n" for step in self.steps).rstrip()
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """In `text`, the last character of each step that is no white space."""
+        """Index in `text` of the last non-space character of each step."""
         sizes = [len(step) + (not step[-1].isspace()) for step in self.steps]
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         return tuple(start + len(step.rstrip()) - 1 for start, step in zip(starts, self.steps, strict=True))
 
     @property
     def response(self) -> Said:
-        """Of the same kind as the prompt."""
+        """Response as text or as an assistant's message, like the prompt."""
         return self.text if isinstance(self.prompt, str) else (Message("assistant", self.text, trained=True),)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A prompt without a response, which the model is to find, and what a response can be checked against."""
+    """Prompt that the model answers in reinforcement learning, with the reference for graders."""
 
     prompt: Said
     reference: object = None
-    """The right answer, as text, or a list of tests; None: nothing to check against."""
+    """Right answer as text, or a list of tests; None: there is none."""
     extra: Mapping[str, object] = field(default_factory=dict)
-    """All other columns of the row, for whoever checks."""
+    """All other columns of the row, for rewards."""
     generation_prefix: str = field(default="", repr=False)
-    """What of the response stands in the prompt's tokens, behind `prompt`: a thought that the template opens, a begun
-    turn, a prefix. It is a part of what the response means; whoever reads a response reads both."""
+    """Beginning of the response that is part of the prompt's tokens, after `prompt`: a reasoning block opened by the
+    template, a begun turn, a prefix. A grader reads it as the beginning of the response."""
 
 
 Example = Conversation | Completion
-"""What supervised fine-tuning learns from."""
+"""Examples of supervised fine-tuning."""
 
-Judged = Ranked | Labelled | Scored | Stepped
-"""What somebody has judged, and a preference or a reward is learned from."""
+RatedExample = Ranked | Labelled | Scored | Stepped
+"""Examples with scores or labels, for preference losses and reward models."""
 
 AnyExample = Conversation | Completion | Document | Ranked | Labelled | Scored | Stepped | Task
-"""What a row can mean."""
+"""Any example of a row."""
 
 
-def answers(example: Judged) -> tuple[Said, ...]:
-    """The responses that are judged, in the order of the row."""
+def responses_of(example: RatedExample) -> tuple[Said, ...]:
+    """Returns the rated responses, in the order of the row."""
     return example.responses if isinstance(example, Ranked) else (example.response,)

@@ -1,10 +1,10 @@
-"""Which characters of a conversation's text the model is to learn.
+"""Rendering of examples to text, with the character ranges that are learned.
 
-Stands between `writer` and `tokenize`. What is learned is derived by rendering, never by searching for marker strings:
-for each learned turn, the text with the generation prompt (what serving gives the model) and the text with the turn.
-Where a template writes earlier turns differently once later ones follow (it strips their thinking, say), a conversation
-becomes several renderings, so every turn is learned in the context that serving would give. Parts of a turn (its
-reasoning, its tool calls) are found in the same way: by what changes in the text when that part of the message does.
+Stands between `writer` and `tokenize`. Learned ranges are derived by rendering, never by a search for marker strings:
+for each learned turn, the text with the generation prompt (the prompt of serving) and the text with the turn. Where a
+template writes earlier turns differently once later ones follow (it strips their reasoning, say), a conversation
+becomes several renderings, so every turn is learned in the context of serving. Parts of a turn (its reasoning, its tool
+calls) are located in the same way: by the characters that change when that part of the message changes.
 """
 
 from __future__ import annotations
@@ -25,47 +25,49 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """One text to learn from. Example: ``Rendering("Q: 2+2\\nA: 4</s>", spans=((10, 15),))``."""
+    """Text with its learned ranges. Example: ``Rendering("Q: 2+2\\nA: 4</s>", spans=((10, 15),))``."""
 
     text: str
     spans: tuple[Range, ...]
-    """Turns that the model is to write, in order, not overlapping."""
+    """Learned turns, in order, not overlapping."""
     weights: tuple[float, ...] = ()
-    """How much the tokens of each turn count; (): 1. What is learned beside the turns counts 1."""
+    """Weight of the tokens of each turn; (): 1. Learned text outside the turns has the weight 1."""
     skipped: tuple[Range, ...] = ()
-    """Parts of them that are not learned. The token that ends a turn always is."""
+    """Parts of the turns that are not learned. The token that ends a turn is always learned."""
     ordinary: tuple[Range, ...] = ()
-    """Text of control tokens that a row brought along: read as the characters that it consists of."""
+    """Text of control tokens in the row, which is tokenized as ordinary characters."""
     everything: bool = False
-    """Whether all the rest of the text is learned as well."""
+    """True if the rest of the text is learned as well."""
     document: bool = False
-    """Whether the text is a document, which may be cut into pieces."""
-    labels: tuple[tuple[int, float], ...] = ()
-    """The last characters of steps, rising, and how good each step is."""
+    """True for a document, which may be cut into pieces."""
+    step_labels: tuple[tuple[int, float], ...] = ()
+    """(Index of the last character of a step, label of the step), in ascending order."""
     generation_prefix: str = ""
-    """Of a prompt, the end of its text that belongs to the response: an opened thought, a begun turn, a prefix."""
+    """End of a prompt's text that belongs to the response: an opened reasoning block, a begun turn, a prefix."""
 
 
 def render(
     conversation: Conversation, writer: Writer, train_on: TrainOn = "assistant", control: SpecialTokenText | None = None
 ) -> tuple[Rendering, ...]:
-    """Every learned turn in exactly one rendering, in the context that serving would give it.
+    """Renders a conversation so that every learned turn is in exactly one rendering, in the context of serving.
 
     Turn i is the text after the generation prompt: whole(i) without before(i). Turns whose whole text begins the text
     of a later one share a rendering; a template that rewrites earlier turns gives one rendering per turn.
 
     Args:
-        control: what must stay ordinary text; None: text of control tokens in the row becomes control tokens.
+        control: texts of control tokens that must stay ordinary text; None: they become control tokens.
 
     Raises:
-        DataError: the template cannot write the row, or there is nothing of the wanted kind to learn in it.
+        DataError: the template cannot render the row, or the row has nothing to learn under `train_on`.
     """
     renderings = _render(conversation, writer, train_on)
     if control is None or (sealed := control.sealed(conversation)) is None:
         return renderings
-    # Turns only: what is learned of them was decided above, on the true text.
-    marked = _render(sealed, writer, train_on)
-    if [each.text.replace(SEAL, "") for each in marked] != [each.text for each in renderings]:
+    # Only for the positions of the seals: the learned ranges come from the renderings of the original text.
+    sealed_renderings = _render(sealed, writer, train_on)
+    if [rendering.text.replace(SEAL, "") for rendering in sealed_renderings] != [
+        rendering.text for rendering in renderings
+    ]:
         raise DataError(
             given="the row has text of control tokens, and the template decides by it what to write",
             rule="text of a row stays text: only the template writes control tokens",
@@ -73,8 +75,8 @@ def render(
             "such text become tokens with special_tokens_in_text=tokens",
         )
     return tuple(
-        replace(each, ordinary=ordinary_ranges(other.text, control))
-        for each, other in zip(renderings, marked, strict=True)
+        replace(rendering, ordinary=ordinary_ranges(sealed_rendering.text, control))
+        for rendering, sealed_rendering in zip(renderings, sealed_renderings, strict=True)
     )
 
 
@@ -83,52 +85,57 @@ def _render(conversation: Conversation, writer: Writer, train_on: TrainOn) -> tu
     turns = conversation.turns[-1:] if train_on == "last" else conversation.turns
     renderings: list[Rendering] = []
     for turn in reversed(turns):
-        before, whole = _turn(script, turn)
+        before, whole = _render_turn(script, turn)
         if not whole.startswith(before):
-            raise _forced_otherwise(turn, before, whole)
+            raise _generation_prompt_differs(turn, before, whole)
         span = len(before), len(whole)
         skipped = _skipped(script, turn, train_on, whole, span)
         if skipped != span:
             _add(renderings, whole, span, skipped, conversation.messages[turn].weight)
     if train_on == "everything":
-        return (_all_of(script, renderings),)
+        return (_render_everything(script, renderings),)
     if turns and not renderings:
-        raise _nothing_of(train_on)
+        raise _nothing_to_learn(train_on)
     return tuple(reversed(renderings))
 
 
-def _turn(script: Script, turn: int) -> tuple[str, str]:
-    """What serving gives the model before a turn, and the text up to its end."""
+def _render_turn(script: Script, turn: int) -> tuple[str, str]:
+    """Returns the prompt of serving before a turn, and the text up to the end of the turn."""
     before = script.write(turn, to_be_answered=True)
     whole = script.write(turn + 1, to_be_answered=False)
     if not whole.startswith(before):
-        whole = _after_opened_thought(script.conversation.messages[turn], before, whole)
+        whole = _complete_opened_reasoning(script.conversation.messages[turn], before, whole)
     return before, whole
 
 
-def _after_opened_thought(message: Message, before: str, whole: str) -> str:
-    """What the model is to write after a generation prompt that opens a thought which the rendered message lacks.
+def _complete_opened_reasoning(message: Message, before: str, whole: str) -> str:
+    """Text up to the end of a turn whose generation prompt opens a reasoning block that the rendered message lacks.
 
-    Some templates (DeepSeek R1's) open a thought for the model, and strip thoughts from all messages, also from the
-    last. Then the turn is what the model itself would write: the rest of the thought, its end, the answer, and what the
-    template puts after an answer. Of a message without a thought nobody knows what to learn: `whole` is returned.
+    Some templates (DeepSeek R1's) open a reasoning block for the model, and strip reasoning from all messages, also
+    from the last. Then the turn is the text that the model would generate: the rest of the reasoning, its end, the
+    answer, and the template's text after an answer. For a message without reasoning that text is unknown, and `whole`
+    is returned.
     """
     same = common_prefix(before, whole)
-    opened, rendered = before[same:], whole[same:]
+    opening, rendered = before[same:], whole[same:]
     raw = whole_turn(message)
-    answer = raw.rpartition(_CLOSING)[2]
-    written = next((text for text in (answer, answer.strip()) if rendered.startswith(text)), None)
-    if opened.strip() != _OPENING or not raw.startswith(_OPENING) or written is None:
+    answer = raw.rpartition(_CLOSE_REASONING)[2]
+    rendered_answer = next((text for text in (answer, answer.strip()) if rendered.startswith(text)), None)
+    if opening.strip() != _OPEN_REASONING or not raw.startswith(_OPEN_REASONING) or rendered_answer is None:
         return whole
-    rest = raw[len(opened) :] if raw.startswith(opened) else raw[len(_OPENING) :]
-    return before + rest + rendered[len(written) :]
+    rest = raw[len(opening) :] if raw.startswith(opening) else raw[len(_OPEN_REASONING) :]
+    return before + rest + rendered[len(rendered_answer) :]
 
 
 def whole_turn(message: Message) -> str:
-    """The message as a model writes it, its thought in front."""
-    said = message.content or ""
-    thought = next((str(message.extra[key]) for key in _REASONING_KEYS if message.extra.get(key)), None)
-    return said if thought is None else f"{_OPENING}\n{thought.strip()}\n{_CLOSING}\n\n{said.strip()}"
+    """Returns the message as a model generates it, with its reasoning first."""
+    content = message.content or ""
+    reasoning = next((str(message.extra[key]) for key in _REASONING_KEYS if message.extra.get(key)), None)
+    return (
+        content
+        if reasoning is None
+        else f"{_OPEN_REASONING}\n{reasoning.strip()}\n{_CLOSE_REASONING}\n\n{content.strip()}"
+    )
 
 
 def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | None, weight: float) -> None:
@@ -141,19 +148,19 @@ def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | 
     renderings.append(Rendering(whole, (span,), (weight,), (skipped,) if skipped else ()))
 
 
-def _all_of(script: Script, renderings: list[Rendering]) -> Rendering:
-    """The whole conversation, also what follows its last learned turn."""
+def _render_everything(script: Script, renderings: list[Rendering]) -> Rendering:
+    """Renders the whole conversation, including the text after its last learned turn."""
     text = script.write(len(script.messages), to_be_answered=False)
-    fitting = [each for each in renderings if text.startswith(each.text)]
-    most = max(fitting, key=lambda each: len(each.spans), default=Rendering(text, ()))
-    return Rendering(text, most.spans, most.weights, everything=True)
+    fitting = [rendering for rendering in renderings if text.startswith(rendering.text)]
+    longest = max(fitting, key=lambda rendering: len(rendering.spans), default=Rendering(text, ()))
+    return Rendering(text, longest.spans, longest.weights, everything=True)
 
 
 def _skipped(script: Script, turn: int, train_on: TrainOn, whole: str, span: Range) -> Range | None:
-    """The part of a turn that is not learned; None: all is; the whole span: nothing of the turn is wanted."""
+    """Returns the part of a turn that is not learned; None: all is learned; the whole span: nothing is."""
     message = script.conversation.messages[turn]
     if train_on in ("answers", "reasoning"):
-        if not _reasons(message):
+        if not _has_reasoning(message):
             return None if train_on == "answers" else span
         start = _answer_start(script, turn, whole, span)
         return (span[0], start) if train_on == "answers" else (start, span[1])
@@ -165,26 +172,26 @@ def _skipped(script: Script, turn: int, train_on: TrainOn, whole: str, span: Ran
 
 
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-_OPENING, _CLOSING = "<think>", "</think>"
+_OPEN_REASONING, _CLOSE_REASONING = "<think>", "</think>"
 
 
-def _reasons(message: Message) -> bool:
-    return any(message.extra.get(key) for key in _REASONING_KEYS) or _CLOSING in (message.content or "")
+def _has_reasoning(message: Message) -> bool:
+    return any(message.extra.get(key) for key in _REASONING_KEYS) or _CLOSE_REASONING in (message.content or "")
 
 
 def _answer_start(script: Script, turn: int, whole: str, span: Range) -> int:
-    """Where the answer begins: the first character that changes with it, the reasoning being the same."""
+    """Index of the first character of the answer: the first that changes with the answer, for the same reasoning."""
     message = script.conversation.messages[turn]
-    thought, closing, answer = (message.content or "").rpartition(_CLOSING)
+    reasoning, closing, answer = (message.content or "").rpartition(_CLOSE_REASONING)
     other = "b" if answer.strip().startswith("a") else "a"
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
-    changed = replace(message, content=thought + closing + other, extra=extra)
+    changed = replace(message, content=reasoning + closing + other, extra=extra)
     start = _first_difference(script, turn, whole, changed)
     return min(max(start, span[0]), span[1])
 
 
 def _calls_start(script: Script, turn: int, whole: str, span: Range) -> int:
-    """Where the tool calls begin: the first character that changes without them."""
+    """Index of the first character of the tool calls: the first that changes without them."""
     message = script.conversation.messages[turn]
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
     changed = replace(message, content=message.content or "", extra=extra)
@@ -200,30 +207,30 @@ def _calls_start(script: Script, turn: int, whole: str, span: Range) -> int:
 
 def _first_difference(script: Script, turn: int, whole: str, changed: Message) -> int:
     messages = (*script.conversation.messages[:turn], changed)
-    _, other = _turn(script.writer.script(replace(script.conversation, messages=messages)), turn)
+    _, other = _render_turn(script.writer.script(replace(script.conversation, messages=messages)), turn)
     if other == whole:
         return len(whole)
     return common_prefix(whole, other)
 
 
 def common_prefix(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """Returns the length of the common prefix, in characters."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _forced_otherwise(turn: int, before: str, whole: str) -> DataError:
+def _generation_prompt_differs(turn: int, before: str, whole: str) -> DataError:
     same = common_prefix(before, whole)
     return DataError(
         given=f"before messages[{turn}] the template's generation prompt writes {before[same:][:60]!r}, but the "
         f"rendered message has {whole[same:][:60]!r} there",
-        rule="a turn is learned after exactly the text that the model is given when serving",
+        rule="a turn is learned after exactly the text that is its prompt in serving",
         remedy="give the message what the generation prompt opens (often reasoning_content), set the template's own "
         "variable for it (such as chat_template_kwargs.enable_thinking=false), or name another template",
     )
 
 
-def _nothing_of(train_on: TrainOn) -> DataError:
+def _nothing_to_learn(train_on: TrainOn) -> DataError:
     return DataError(
         given=f"no turn of the row has anything of train_on={train_on}",
         rule="a row has at least one token to learn",
@@ -232,9 +239,9 @@ def _nothing_of(train_on: TrainOn) -> DataError:
 
 
 def complete(completion: Completion, tokenizer: PreTrainedTokenizerBase, control: SpecialTokenText | None) -> Rendering:
-    """Plain text: the begin token if this tokenizer adds one by itself, the prompt, the completion, the end token.
+    """Renders plain text: the begin token if the tokenizer adds one, the prompt, the completion, the end token.
 
-    A begin token that the prompt starts with, and an end token that the completion ends with, are taken as those.
+    A begin token at the start of the prompt and an end token at the end of the completion are not repeated.
     """
     end = _end_token(tokenizer)
     prompt, answer = completion.prompt, completion.completion.removesuffix(end)
@@ -251,28 +258,28 @@ def complete(completion: Completion, tokenizer: PreTrainedTokenizerBase, control
 
 
 def document(text: Document, tokenizer: PreTrainedTokenizerBase, control: SpecialTokenText | None) -> Rendering:
-    """A document as `complete` writes it, all of which is learned but its first token, which nothing predicts."""
+    """Renders a document as `complete` does; all is learned but the first token, which nothing predicts."""
     rendering = complete(Completion("", text.text), tokenizer, control)
     return replace(rendering, everything=True, document=True)
 
 
 def with_labels(rendering: Rendering, example: Stepped) -> Rendering:
-    """The rendering of a response in steps, with the label of each at its last character.
+    """Adds the label of each step, at the step's last character, to the rendering of a response in steps.
 
     Raises:
-        DataError: the template writes the response in another way than it stands in the row.
+        DataError: the template changes the text of the response.
     """
     text = example.text
-    written = text.strip()  # many templates write answers without the white space around them
-    place = rendering.text.find(written, rendering.spans[-1][0]) - (len(text) - len(text.lstrip()))
-    if not rendering.text.startswith(written, place + len(text) - len(text.lstrip())):
+    stripped = text.strip()  # many templates write answers without the white space around them
+    start = rendering.text.find(stripped, rendering.spans[-1][0]) - (len(text) - len(text.lstrip()))
+    if not rendering.text.startswith(stripped, start + len(text) - len(text.lstrip())):
         raise DataError(
-            given=f"the template does not write the steps as they stand in the row: {written[:60]!r}",
-            rule="a step is judged where it ends in the text",
+            given=f"the template does not write the steps as they stand in the row: {stripped[:60]!r}",
+            rule="the label of a step belongs to its last character in the text",
             remedy="name another template, or write the steps as it does",
         )
-    marks = ((place + end, label) for end, label in zip(example.ends, example.labels, strict=True))
-    return replace(rendering, labels=tuple(marks))
+    step_labels = ((start + end, label) for end, label in zip(example.ends, example.labels, strict=True))
+    return replace(rendering, step_labels=tuple(step_labels))
 
 
 def _end_token(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -286,6 +293,6 @@ def _end_token(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def begin_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The begin token's text, if this tokenizer puts one before a text by itself."""
+    """Returns the text of the begin token if the tokenizer adds one to texts; otherwise the empty string."""
     adds = tokenizer.bos_token_id is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
     return str(tokenizer.bos_token) if adds else ""

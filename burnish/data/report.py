@@ -1,4 +1,4 @@
-"""What became of a data set: counted while it was prepared, told before it is trained on."""
+"""Report of a tokenized data set: counts of rows and tokens, and warnings before training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from burnish.data.writer import PINNED
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Samples that were left out for one reason."""
+    """Samples that were dropped for one reason."""
 
     reason: str
     count: int
@@ -21,70 +21,70 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A row that was left out because it cannot be used."""
+    """Unusable row, which was left out."""
 
     where: str
     """File and line."""
     given: str
-    """What is wrong with it."""
+    """The error of the row."""
     rule: str
     remedy: str
 
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What became of a set."""
+    """Counts and warnings of a tokenized data set."""
 
     source: str
     """The file or hub name."""
     format: str
     """Name of the format of the rows."""
     unused_columns: tuple[str, ...]
-    """Columns that the format does not look at."""
+    """Columns that the format does not use."""
     rows: int
     """Rows read."""
     usable: int
-    """Rows of which something is learned: an epoch draws each of them once (of documents, each of their pieces)."""
+    """Rows with a learned token: an epoch draws each of them once (of documents, each piece)."""
     conversations: int
-    """Rows that the chat template wrote; the others are plain text."""
+    """Rows that the chat template rendered; the others are plain text."""
     groups: int
-    """Groups made: one per row, more where a template rewrites earlier turns."""
+    """Groups: one per row, more where a template rewrites earlier turns."""
     dropped: tuple[Dropped, ...]
-    """Empty: nothing was left out."""
+    """Empty: no sample was dropped."""
     unusable: int
-    """Rows that cannot be used, left out by leave of max_invalid_fraction."""
+    """Unusable rows, left out under max_invalid_fraction."""
     cut: int
-    """Groups cut to the limit."""
+    """Samples truncated to max_length."""
     shortened: int
     """Conversations that lost their earliest turns."""
     tokens: int
     """Tokens of all groups, prompts included."""
     trained_tokens: int
-    """Tokens that are learned."""
+    """Learned tokens."""
     longest: int
     """Tokens of the longest group."""
     end_tokens: frozenset[int]
-    """Token ids that end learned turns: generation must stop at these."""
+    """Token ids that end learned turns; generation stops at them."""
     unended_turns: int
     """Learned turns whose template writes no end token: they do not teach the model to stop."""
     straddling_turns: int
     """Learned turns whose first token begins in the prompt, see `Sample`."""
     with_control_text: int
-    """Groups whose row has text of control tokens, which was read as ordinary text."""
+    """Groups whose row has text of control tokens, which was tokenized as ordinary text."""
     preamble: str
-    """What the template says before the first message, such as a default system message; "": nothing."""
+    """Text that the template writes before the first message, such as a default system message; "": none."""
     writes_date: bool
-    """Whether the template asks for today's date, and was told the pinned one."""
+    """True if the template reads today's date, which was replaced by a fixed one."""
     example: tuple[tuple[str, bool], ...]
-    """The first group as text, in runs: (text, whether it is learned)."""
+    """Text of the first group, in runs: (text, whether it is learned)."""
 
     def card(self) -> dict[str, Any]:
-        """The report as JSON, with all but the first of its lines as ``notes``."""
+        """JSON record of the report, with all but the first of its lines as ``notes``."""
         notes = [note.strip() for note in self._notes()]
         return {**asdict(self), "end_tokens": sorted(self.end_tokens), "notes": notes}
 
     def lines(self) -> Iterator[str]:
-        """The report for people: what was read, what is learned, and what deserves a second look."""
+        """Yields the lines of the report for the log: counts, then warnings."""
         share = self.trained_tokens / self.tokens
         yield (
             f"{self.source}: {self.rows:,} rows ({self.format}), {self.tokens:,} tokens, {share:.0%} of them learned, "
@@ -113,6 +113,6 @@ class DataReport:
                 "(special_tokens_in_text=tokens makes tokens of it)"
             )
         if self.preamble:
-            yield f"  the template says by itself: {self.preamble!r}"
+            yield f"  the template writes before the first message: {self.preamble!r}"
         if self.writes_date:
-            yield f"  the template writes today's date: it was told {PINNED:%-d %B %Y}, so that tokens stay the same"
+            yield f"  the template writes today's date: it is fixed to {PINNED:%-d %B %Y}, so that tokens stay the same"

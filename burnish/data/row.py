@@ -1,8 +1,8 @@
-"""One row of a file or a set, as it is read."""
+"""Row of a file or data set, as read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 Row = Mapping[str, object]
-"""Column name -> value, as `json` gives it: str, int, float, bool, None, list, dict."""
+"""Column name -> value of a JSON type: str, int, float, bool, None, list, dict."""

@@ -1,7 +1,7 @@
-"""The contract of all rows: an indexed sequence that knows where each row stands, whatever it is read from.
+"""Rows of a data set: an indexed sequence that knows the file and line of each row.
 
-Between `read` (which opens files and hub sets as rows) and everything that uses rows. Rows are read on demand, so a set
-may be larger than memory; they can be pickled, and another process opens the files again for itself.
+Returned by `read`, which opens files and hub sets, and used by all later steps. Rows are read on demand, so a set may
+be larger than memory. They can be pickled; another process opens the files again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Indices = NDArray[np.int64]
 class Rows(Sequence[Row]):
     """Rows in a fixed order. Example: ``rows[0]["question"]; rows.where(0)  # "demos.jsonl line 1"``.
 
-    A row is read when it is asked for: `rows[i]` raises a DataError that names file and line if it is broken.
+    A row is read on access: `rows[i]` raises a DataError with file and line if the row is broken.
     """
 
     source: str
@@ -31,31 +31,31 @@ class Rows(Sequence[Row]):
     """Names of the columns that have a value, in order of their first appearance (in JSON lines: in the first thousand
     rows, and in a few hundred spread over the rest)."""
     fingerprint: str
-    """Identity of the content (sha256, hexadecimal): the same bytes give the same, on any machine."""
+    """Hash of the content (sha256, hexadecimal), the same on any machine."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]  # taken singly; see `pick` for several
-        """One row; negative indices count from the end."""
+        """Reads one row; negative indices count from the end."""
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """Where the user finds row ``index``: file and line."""
+        """Returns the place of row ``index`` for the user: file and line."""
 
     def source_of(self, index: int) -> str:
-        """The name of the source that row ``index`` comes from, which differs only between the rows of a mixture."""
+        """Returns the name of the source of row ``index``; it differs only between the rows of a mixture."""
         return self.source
 
     def pick(self, indices: Sequence[int] | Indices) -> PickedRows:
-        """The rows of these indices, in this order. Nothing is read."""
+        """Selects the rows of these indices, in this order, without reading them."""
         return PickedRows(self, np.asarray(indices, np.int64))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PickedRows(Rows):
-    """Some rows of another set, also several times."""
+    """Selection of the rows of another set, with repetitions."""
 
     rows: Rows
     indices: Indices
@@ -86,5 +86,5 @@ class PickedRows(Rows):
 
 
 def joined_fingerprint(kind: str, parts: Sequence[str]) -> str:
-    """One identity of several, in their order."""
+    """Combines several fingerprints, in order, into one."""
     return hashlib.sha256("\n".join([f"burnish {kind}", *parts]).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""A part of a set: so many rows, drawn by a seed.
+"""Random sample of the rows of a data set, drawn by a seed.
 
-Beside `read`. A sample is drawn without repetition, and keeps the order of its rows: the same seed gives the same rows
-on any machine, and a larger sample of the same seed has all rows of a smaller one.
+Used by `read` and `mixture`. A sample is drawn without replacement and keeps the order of the rows. The same seed gives
+the same rows on any machine, and a larger sample of the same seed has all rows of a smaller one.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _COUNTED = re.compile(r"(?P<path>.+)#(?P<count>[\d_]+)")
 
 
 def split_count(path: str) -> tuple[str, int | None]:
-    """``file.jsonl#500`` is the file and the number of rows to draw. A file that has such a name is that file."""
-    found = _COUNTED.fullmatch(path)
-    if found is None or os.path.exists(path):
+    """Splits ``file.jsonl#500`` into the path and the number of rows. An existing file of that name is not split."""
+    match = _COUNTED.fullmatch(path)
+    if match is None or os.path.exists(path):
         return path, None
-    return found["path"], int(found["count"])
+    return match["path"], int(match["count"])
 
 
 def sample(rows: Rows, count: int, seed: int) -> Rows:
-    """``count`` rows of a set, at random, in their order."""
+    """Draws ``count`` rows of a set at random, in their order."""
     return rows.pick(drawn(rows.source, len(rows), count, seed))
 
 
 def drawn(source: str, size: int, count: int, seed: int) -> Indices:
-    """The indices of ``count`` of ``size`` rows, rising."""
+    """Draws the indices of ``count`` of ``size`` rows, ascending."""
     if not 1 <= count <= size:
         raise DataError(
             given=f"{count} rows of {source}, which has {size}",

@@ -1,7 +1,7 @@
-"""The rule for long samples: which parts of all tokens become groups.
+"""Selection of groups from tokenized samples by maximum length and the rule for overlong samples.
 
-Between `cache` (all samples, whatever their length) and `prepare`. Nothing is copied: a group is a place and a length,
-so another limit or another rule costs no tokenising. (Only `drop_turns` writes conversations anew, in `maker`.)
+Between `cache` (samples of any length) and `dataset`. Nothing is copied: a group is a start and a length, so another
+limit or rule needs no tokenization. (Only `drop_turns` renders conversations again, in `sample_builder`.)
 """
 
 from __future__ import annotations
@@ -15,50 +15,50 @@ from numpy.typing import NDArray
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
 from burnish.data.settings import Overlong
-from burnish.data.token_store import DOCUMENT, PLACE, RowError, TokenStore
+from burnish.data.token_store import DOCUMENT, RESPONSE_INDEX, RowError, TokenStore
 from burnish.errors import DataError
 
-_SHOWN = 5
+_MAX_PLACES = 5
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Selection:
-    """Groups as places in the tokens of all samples; N sequences (responses with their prompt) in M groups."""
+    """Groups as ranges in the tokens of all samples; N sequences (responses with their prompt) in M groups."""
 
     starts: Ints
-    """[N] index of the first token."""
+    """[N] index of the first token of each sequence."""
     lengths: Ints
-    """[N] tokens."""
+    """[N] tokens of each sequence."""
     prompt_lengths: Ints
-    """[N] tokens of the prompt."""
+    """[N] tokens of its prompt."""
     rows: Ints
-    """[N] the row that each comes from."""
+    """[N] index of its row."""
     samples: Ints
-    """[N] the sample that each comes from."""
-    opens: Ints
-    """[M + 1] the first sequence of each group, and N."""
+    """[N] index of its sample."""
+    group_starts: Ints
+    """[M + 1] index of the first sequence of each group, and N."""
     trained_tokens: int
     """Learned tokens of all groups."""
     dropped: tuple[Dropped, ...]
-    """What was left out by the rule."""
+    """Samples that the rule left out."""
     num_cut: int
-    """Samples that lost their ends."""
+    """Samples that were truncated."""
 
     @property
     def num_groups(self) -> int:
-        return len(self.opens) - 1
+        return len(self.group_starts) - 1
 
     @property
     def group_rows(self) -> Ints:
-        """[M] the row that each group comes from."""
-        return self.rows[self.opens[:-1]]
+        """[M] index of the row of each group."""
+        return self.rows[self.group_starts[:-1]]
 
     @property
     def group_lengths(self) -> Ints:
-        """[M] tokens to compute: the prompt once, and every response."""
-        firsts = self.opens[:-1]
+        """[M] tokens of each group: the prompt once, and every response."""
+        firsts = self.group_starts[:-1]
         if not len(firsts):
             return np.zeros(0, np.int64)
         responses = np.add.reduceat(self.lengths - self.prompt_lengths, firsts)
@@ -66,48 +66,48 @@ class Selection:
 
 
 def select(rows: Rows, samples: TokenStore, max_length: int, overlong: Overlong) -> tuple[Selection, list[RowError]]:
-    """The groups within the limit, and the rows that the rule makes unusable.
+    """Selects the groups within the limit; also returns the rows that truncation makes unusable.
 
     Raises:
-        DataError: samples are too long, and the rule is an error.
+        DataError: samples are too long, and the rule is error.
     """
     lengths = np.array(samples.lengths)
     documents = samples.notes[:, DOCUMENT].astype(np.bool_)
     long = (lengths > max_length) & ~documents
     where = np.flatnonzero(long)
     if len(where) and overlong in ("error", "drop_turns"):
-        # drop_turns has shortened all conversations that it can: what is left over is no conversation.
+        # drop_turns has shortened all conversations that it can: the remaining long samples are no conversations.
         raise _overlong(rows, samples, where, max_length)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
     kept, faults = np.ones(len(lengths), np.bool_), list[RowError]()
-    group = np.cumsum(samples.notes[:, PLACE] == 0) - 1
-    lost: set[int] = set()
+    group = np.cumsum(samples.notes[:, RESPONSE_INDEX] == 0) - 1
+    left_out: set[int] = set()
     if overlong == "drop":
-        lost = set(group[long].tolist())
+        left_out = set(group[long].tolist())
     elif overlong == "truncate":
         for i in where:
-            lengths[i] = _cut(samples.trainable[starts[i] : starts[i] + max_length])
-        for each in dict.fromkeys(group[where].tolist()):
-            if fault := _hopeless(samples, starts, lengths, _members(group, each), max_length):
+            lengths[i] = _cut_length(samples.trainable[starts[i] : starts[i] + max_length])
+        for number in dict.fromkeys(group[where].tolist()):
+            if fault := _cut_error(samples, starts, lengths, _members(group, number), max_length):
                 faults.append(fault)
-                lost.add(each)
-    kept = ~np.isin(group, list(lost)) if lost else kept
+                left_out.add(number)
+    kept = ~np.isin(group, list(left_out)) if left_out else kept
     indices = np.flatnonzero(kept)
     pieces = _pieces(starts[indices], lengths[indices], documents[indices], max_length)
     chosen = indices[pieces.owner]
     prompts = np.where(documents[chosen], 1, samples.prompt_lengths[chosen])
-    picked = Selection(
+    selection = Selection(
         starts=pieces.starts,
         lengths=pieces.lengths,
         prompt_lengths=prompts,
         rows=samples.rows[chosen].astype(np.int64),
         samples=chosen,
-        trained_tokens=_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
-        opens=_opens(samples, chosen, documents),
+        trained_tokens=_count_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
+        group_starts=_group_starts(samples, chosen, documents),
         dropped=_dropped(rows, samples, group, where, max_length) if overlong == "drop" else (),
         num_cut=int(np.count_nonzero(kept[where])) if overlong == "truncate" else 0,
     )
-    return picked, faults
+    return selection, faults
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -115,12 +115,14 @@ class _Pieces:
     starts: Ints
     lengths: Ints
     owner: Ints
-    """[N] index of the sample that each piece belongs to."""
+    """[N] index of the sample of each piece."""
 
 
 def _pieces(starts: Ints, lengths: Ints, documents: NDArray[np.bool_], max_length: int) -> _Pieces:
-    """Long documents as consecutive pieces. Each begins with the last token of the one before, its prompt: so every
-    token of a document is learned exactly once."""
+    """Cuts long documents into consecutive pieces.
+
+    The prompt of a piece is the last token of the piece before it, so every token of a document is learned once.
+    """
     step = max_length - 1
     counts = np.where(documents, np.maximum(1, -(-(lengths - 1) // step)), 1)
     owner = np.repeat(np.arange(len(starts)), counts)
@@ -130,14 +132,14 @@ def _pieces(starts: Ints, lengths: Ints, documents: NDArray[np.bool_], max_lengt
     return _Pieces(begins, sizes, owner)
 
 
-def _cut(trainable: NDArray[np.bool_]) -> int:
-    """Tokens up to the last learned one; 0: none is learned."""
+def _cut_length(trainable: NDArray[np.bool_]) -> int:
+    """Number of tokens up to the last learned one; 0: none is learned."""
     learned = np.flatnonzero(trainable)
     return int(learned[-1]) + 1 if len(learned) else 0
 
 
-def _trained(samples: TokenStore, starts: Ints, lengths: Ints, documents: NDArray[np.bool_]) -> int:
-    """Learned tokens, counted a stretch at a time, since a set may be larger than memory."""
+def _count_trained(samples: TokenStore, starts: Ints, lengths: Ints, documents: NDArray[np.bool_]) -> int:
+    """Counts learned tokens one sample at a time, since a set may be larger than memory."""
     total = 0
     for start, length, document in zip(starts.tolist(), lengths.tolist(), documents.tolist(), strict=True):
         begin = start + document  # the first token of a piece is its prompt
@@ -145,20 +147,20 @@ def _trained(samples: TokenStore, starts: Ints, lengths: Ints, documents: NDArra
     return total
 
 
-def _opens(samples: TokenStore, chosen: Ints, documents: NDArray[np.bool_]) -> Ints:
-    """Where groups begin among the sequences: with a first response, and with every piece of a document."""
-    begins = (samples.notes[chosen, PLACE] == 0) | documents[chosen]
+def _group_starts(samples: TokenStore, chosen: Ints, documents: NDArray[np.bool_]) -> Ints:
+    """[M + 1] start of each group among the sequences: at a first response, and at every piece of a document."""
+    begins = (samples.notes[chosen, RESPONSE_INDEX] == 0) | documents[chosen]
     return np.append(np.flatnonzero(begins), len(chosen)).astype(np.int64)
 
 
-def _members(group: Ints, each: int) -> Ints:
-    """The samples of a group; groups are numbered in their order."""
-    first, last = np.searchsorted(group, (each, each + 1))
+def _members(group: Ints, number: int) -> Ints:
+    """Indices of the samples of a group; `group` is ascending."""
+    first, last = np.searchsorted(group, (number, number + 1))
     return np.arange(first, last)
 
 
-def _hopeless(samples: TokenStore, starts: Ints, lengths: Ints, members: Ints, max_length: int) -> RowError | None:
-    """What is wrong with a group after it was cut; None: nothing."""
+def _cut_error(samples: TokenStore, starts: Ints, lengths: Ints, members: Ints, max_length: int) -> RowError | None:
+    """Error of a group after truncation; None: the group is usable."""
     first = int(members[0])
     for i in members:
         if not lengths[i]:
@@ -178,8 +180,8 @@ def _dropped(rows: Rows, samples: TokenStore, group: Ints, where: Ints, max_leng
     firsts = where[np.unique(group[where], return_index=True)[1]]
     if not len(firsts):
         return ()
-    places = tuple(rows.where(int(samples.rows[i])) for i in firsts[:_SHOWN])
-    return (Dropped(f"longer than {max_length} tokens", len(firsts), places),)
+    first_places = tuple(rows.where(int(samples.rows[i])) for i in firsts[:_MAX_PLACES])
+    return (Dropped(f"longer than {max_length} tokens", len(firsts), first_places),)
 
 
 def _only_prompt(row: int, prompt_length: int, max_length: int) -> RowError:
@@ -191,19 +193,19 @@ def _only_prompt(row: int, prompt_length: int, max_length: int) -> RowError:
     )
 
 
-def places(rows: Rows, indices: Sequence[int]) -> str:
-    """Where the first few rows are, in words."""
-    more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
-    return ", ".join(rows.where(index) for index in indices[:_SHOWN]) + more
+def first_places(rows: Rows, indices: Sequence[int]) -> str:
+    """Names the places of the first few rows."""
+    more = f" and {len(indices) - _MAX_PLACES} more" if len(indices) > _MAX_PLACES else ""
+    return ", ".join(rows.where(index) for index in indices[:_MAX_PLACES]) + more
 
 
 def _overlong(rows: Rows, samples: TokenStore, where: Ints, max_length: int) -> DataError:
     longest = int(samples.lengths[where].max())
-    at = places(rows, [int(samples.rows[i]) for i in where])
+    at = first_places(rows, [int(samples.rows[i]) for i in where])
     return DataError(
         given=f"{len(where)} of {len(samples.lengths)} samples of {rows.source} are longer than {max_length} "
         f"tokens; the longest has {longest} ({at})",
-        rule="nothing is cut or left out unless it was asked for",
+        rule="nothing is cut or left out unless overlong says so",
         remedy=f"raise max_length to {longest}, or leave them out (overlong=drop), or cut their ends "
         "(overlong=truncate) or their earliest turns (overlong=drop_turns)",
     )

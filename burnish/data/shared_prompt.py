@@ -1,8 +1,8 @@
-"""Responses to one prompt that are compared or judged: each becomes a sample of its own, and they share a prompt.
+"""Shared prompt of compared responses: each response becomes a sample, and the samples have one prompt length.
 
-Beside `rendering` and `tokenize`, under `maker`. The shared prompt is the longest common *token* prefix of the full
-renderings, but never reaches into what is learned: answers that begin alike keep their beginnings, each its own, since
-a likelihood and a mean per token count them. (A difference of two sums does not notice.)
+Used by `sample_builder`, with `rendering` and `tokenize`. The shared prompt is the longest common *token* prefix of the
+full renderings, but never contains learned tokens: responses that begin alike keep their own first tokens, since a
+likelihood and a mean per token count them. (A difference of two sums does not change.)
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from burnish.data.records import (
     Completion,
     Conversation,
     Example,
-    Judged,
     Labelled,
     Message,
     Ranked,
+    RatedExample,
     Said,
     Scored,
     Stepped,
@@ -29,47 +29,47 @@ from burnish.data.settings import Comparison
 from burnish.data.tokenize import Sample
 from burnish.errors import DataError
 
-_SIZES = {"pairs": 2, "triples": 3, "verdicts": 2}
-"""Responses of a comparison."""
+_NUM_RESPONSES = {"pairs": 2, "triples": 3, "verdicts": 2}
+"""Number of responses of a comparison."""
 
 
 def rated_siblings(example: Ranked | Labelled, comparison: Comparison) -> tuple[tuple[Example, float], ...]:
-    """Each response with its prompt, as if it stood alone, and its worth; the best first.
+    """Returns each response with its prompt as an example of its own, and its reward; the best first.
 
     Raises:
-        DataError: the row does not have what is learned.
+        DataError: the row does not fit the comparison that the loss needs.
     """
     if comparison in ("scores", "steps"):
-        raise _not(comparison, "responses that are compared, or have a label")
+        raise _wrong_kind(comparison, "responses that are compared, or have a label")
     if isinstance(example, Labelled):
         if comparison not in ("verdicts", "any"):
             raise DataError(
                 given="one response with a label",
-                rule="a contrast needs two responses to one prompt: chosen and rejected",
-                remedy="use a loss that learns from verdicts (loss=kto), or give pairs",
+                rule="the loss needs two responses to one prompt: chosen and rejected",
+                remedy="use a loss for single labelled responses (loss=kto), or give pairs",
             )
-        return ((_alone(example.prompt, example.response, example), float(example.label)),)
-    if len(example.responses) != _SIZES.get(comparison, len(example.responses)):
+        return ((_as_example(example.prompt, example.response, example), float(example.label)),)
+    if len(example.responses) != _NUM_RESPONSES.get(comparison, len(example.responses)):
         raise _wrong_size(len(example.responses), comparison)
     order = sorted(range(len(example.scores)), key=lambda index: -example.scores[index])  # stable: ties stay in order
-    worth = (1.0, 0.0) if comparison == "verdicts" else [example.scores[index] for index in order]
-    alone = [_alone(example.prompt, example.responses[index], example) for index in order]
-    return tuple(zip(alone, worth, strict=True))
+    rewards = (1.0, 0.0) if comparison == "verdicts" else [example.scores[index] for index in order]
+    responses = [_as_example(example.prompt, example.responses[index], example) for index in order]
+    return tuple(zip(responses, rewards, strict=True))
 
 
 def single_rated(example: Scored | Stepped, comparison: Comparison) -> Example:
-    """A response that is judged by itself, with its prompt.
+    """Returns a response with scores or step labels, with its prompt, as an example.
 
     Raises:
-        DataError: the row does not have what is learned.
+        DataError: the row does not fit the comparison that the loss needs.
     """
     if isinstance(example, Scored) != (comparison == "scores") or comparison not in ("scores", "steps"):
         has = "a response with several scores" if isinstance(example, Scored) else "a response in steps with labels"
-        raise _not(comparison, has)
-    return _alone(example.prompt, example.response, example)
+        raise _wrong_kind(comparison, has)
+    return _as_example(example.prompt, example.response, example)
 
 
-def _not(comparison: Comparison, has: str) -> DataError:
+def _wrong_kind(comparison: Comparison, has: str) -> DataError:
     wants, remedy = {
         "scores": ("several scores of each response", "give rows with these scores, or leave scores out"),
         "steps": (
@@ -91,14 +91,14 @@ def _wrong_size(size: int, comparison: Comparison) -> DataError:
             "give rows of three responses with scores, or use a loss over pairs (loss=dpo)",
         ),
         "verdicts": (
-            "of more than two responses, nobody knows from which score on one is wanted",
+            "for more than two responses there is no threshold of the score for desirable ones",
             "write a row for each response, with a label (true or false)",
         ),
     }[comparison]
     return DataError(given=f"{size} responses", rule=rule, remedy=remedy)
 
 
-def _alone(prompt: Said, response: Said, example: Judged) -> Example:
+def _as_example(prompt: Said, response: Said, example: RatedExample) -> Example:
     if isinstance(prompt, str):
         assert isinstance(response, str), "a response is of the kind of its prompt"
         return Completion(prompt, response)
@@ -106,14 +106,14 @@ def _alone(prompt: Said, response: Said, example: Judged) -> Example:
     return Conversation(prompt + response, example.tools)
 
 
-def share_prompt(samples: Sequence[Sample], worth: Sequence[float]) -> list[Sample]:
-    """Samples of one prompt, with its length in common, and their places and worth.
+def share_prompt(samples: Sequence[Sample], rewards: Sequence[float]) -> list[Sample]:
+    """Sets the shared prompt length, the response index and the reward of the samples of one prompt.
 
     Raises:
-        DataError: no token is common to all, or all are the same.
+        DataError: the samples have no common first token, or all are equal.
     """
     first, *others = samples
-    prompt = min([sample.prompt_length for sample in samples] + [_common(first, other) for other in others])
+    prompt = min([sample.prompt_length for sample in samples] + [_common_prefix(first, other) for other in others])
     if not prompt:
         raise DataError(
             given="the answers' texts begin with different tokens",
@@ -127,30 +127,30 @@ def share_prompt(samples: Sequence[Sample], worth: Sequence[float]) -> list[Samp
             remedy="delete the row, or leave such rows out: filters.identical=drop",
         )
     return [
-        replace(sample, prompt_length=prompt, place=place, worth=each)
-        for place, (sample, each) in enumerate(zip(samples, worth, strict=True))
+        replace(sample, prompt_length=prompt, response_index=index, reward=reward)
+        for index, (sample, reward) in enumerate(zip(samples, rewards, strict=True))
     ]
 
 
-def _common(one: Sample, other: Sample) -> int:
-    """How many tokens both begin with."""
+def _common_prefix(one: Sample, other: Sample) -> int:
+    """Length of the common prefix, in tokens."""
     size = min(len(one.tokens), len(other.tokens))
     different = np.flatnonzero(one.tokens[:size] != other.tokens[:size])
     return int(different[0]) if len(different) else size
 
 
 def shortenings(example: AnyExample) -> Iterator[AnyExample]:
-    """The example without its prompt's first turn, its first two, and so on; a turn begins with a user's message.
+    """Yields the example without the first turn of its prompt, the first two, ...; a user's message begins a turn.
 
-    What stands before the first user's message (the system) stays. Every one of them has something to learn, and the
-    responses of a comparison all lose the same.
+    Messages before the first user's message (the system message) stay. Every yielded example has a learned turn. All
+    responses of a comparison lose the same turns.
     """
     if isinstance(example, Conversation):
         for messages in _without_first_turns(example.messages):
             shorter = replace(example, messages=messages)
             if shorter.turns:
                 yield shorter
-    elif isinstance(example, Judged) and isinstance(example.prompt, tuple):
+    elif isinstance(example, RatedExample) and isinstance(example.prompt, tuple):
         yield from (replace(example, prompt=prompt) for prompt in _without_first_turns(example.prompt))
 
 

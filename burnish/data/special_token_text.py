@@ -1,10 +1,11 @@
-"""Text of control tokens in rows stays text: a user who writes "<|im_end|>" ends no turn.
+"""Text of control tokens in rows: it stays text, so "<|im_end|>" in a user's message ends no turn.
 
-Used by `rendering`, which finds out where such text of a row stands in a rendering, and by `tokenize`, which reads it
-as ordinary characters. The way: row text is *sealed* (a private character is put into each control string) and rendered
-a second time; the seals then show which control strings are the row's. For tokenising, a twin of the tokenizer knows
-control tokens only by private names, and only those that the template wrote are given these names: one tokenisation,
-the same ids, the same character offsets. Rows without such text (nearly all) take none of this.
+Control tokens are the tokenizer's special tokens and the other added tokens that the template writes. `rendering`
+locates such text of a row in a rendering, and `tokenize` tokenizes it as ordinary characters. Method: the row's text is
+*sealed* (a private character is inserted into each control string) and rendered a second time; the seals show which
+control strings come from the row. For tokenization, a copy of the tokenizer knows control tokens only by private
+aliases, and only the control tokens that the template wrote are replaced by aliases: one tokenization, the same ids,
+the same character offsets. Rows without such text (nearly all) skip all of this.
 """
 
 from __future__ import annotations
@@ -24,30 +25,31 @@ from burnish.data.template import Template
 from burnish.errors import DataError
 
 SEAL = "\U000f5ea1"
-"""Put after the first character of a control string of a row: breaks it, and shows where it comes from."""
-_FIRST_NAME = 0x100000
-"""First of the private characters that name control tokens in the twin."""
+"""Inserted after the first character of a control string of a row: breaks the string and marks its origin."""
+_FIRST_ALIAS = 0x100000
+"""First of the private characters that alias control tokens."""
 _FILLER = "\U0010fffd"
-"""Makes a private name as long as the token's own text, so that offsets stay."""
+"""Pads an alias to the length of the token's text, so that offsets stay the same."""
 _PRIVATE = re.compile("[\U00100000-\U0010fffd\U000f5ea1]")
 
 
 @dataclass(frozen=True, eq=False)
 class SpecialTokenText:
-    """What must not become control tokens. Picklable.
+    """Texts that must not become control tokens. Picklable.
 
-    Special tokens must not in any text of a row. Tokens that are not special but that the template writes (<tool_call>,
-    <think>) must not in what others say; an assistant may write them, since the model is to write them itself.
+    Special tokens are excluded in all texts of a row. Other added tokens that the template writes (<tool_call>,
+    <think>) are excluded in messages of other roles than the assistant; the assistant's text may have them, since the
+    model generates them.
     """
 
     special: tuple[str, ...]
     """Texts of the tokenizer's special tokens."""
     written: tuple[str, ...]
-    """Texts of other added tokens that the template has in its source. White space is no control text."""
+    """Texts of other added tokens in the template's source. White space does not count."""
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: Template | None) -> SpecialTokenText:
-        """Of a tokenizer and its template; None: plain text, where only special tokens are control tokens."""
+        """Collects the texts of a tokenizer and its template; None: plain text, which has only special tokens."""
         added = tokenizer.added_tokens_decoder.values()
         special = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
         source = "" if template is None else template.source + (template.with_tools or "")
@@ -63,11 +65,11 @@ class SpecialTokenText:
         return any_of((*self.special, *self.written))
 
     def places(self, text: str) -> list[tuple[int, int]]:
-        """Where control strings stand in plain text."""
+        """Returns the character ranges of control strings in plain text."""
         return [match.span() for match in self.in_assistant.finditer(text)]
 
     def sealed(self, conversation: Conversation) -> Conversation | None:
-        """The conversation with all its control strings sealed; None: it has none."""
+        """Returns the conversation with all its control strings sealed; None: it has none."""
         if not any(map(self._has, conversation.messages)) and not find_special_tokens(
             conversation.tools, self.in_others
         ):
@@ -89,19 +91,19 @@ class SpecialTokenText:
         return replace(message, content=content, extra=extra)
 
 
-def ordinary_ranges(marked: str, control: SpecialTokenText) -> tuple[tuple[int, int], ...]:
-    """Where the sealed control strings stand in a rendering, counted without the seals."""
-    plain = marked.replace(SEAL, "")
+def ordinary_ranges(sealed: str, control: SpecialTokenText) -> tuple[tuple[int, int], ...]:
+    """Character ranges of the sealed control strings of a rendering, in the text without seals."""
+    plain = sealed.replace(SEAL, "")
     ranges = []
-    for number, match in enumerate(re.finditer(SEAL, marked)):
+    for number, match in enumerate(re.finditer(SEAL, sealed)):
         start = match.start() - number - 1
-        if start >= 0 and (match_there := control.in_others.match(plain, start)):
-            ranges.append(match_there.span())
+        if start >= 0 and (special_text := control.in_others.match(plain, start)):
+            ranges.append(special_text.span())
     return tuple(ranges)
 
 
 def find_special_tokens(value: object, pattern: re.Pattern[str]) -> bool:
-    """Whether a pattern is anywhere in the texts of a value, in the keys of objects too."""
+    """True if the pattern matches in any text of a value, including the keys of objects."""
     if isinstance(value, str):
         return pattern.search(value) is not None
     if isinstance(value, Mapping):
@@ -122,71 +124,71 @@ def _sealed(value: Any, pattern: re.Pattern[str]) -> Any:
 
 
 def any_of(texts: Sequence[str]) -> re.Pattern[str]:
-    """Longer ones first, as tokenizers match them; no text at all matches nothing."""
+    """Pattern of any of the texts, longer ones first, as tokenizers match them; without texts it never matches."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
-class Twin:
-    """The same tokenizer, which knows control tokens only by private names."""
+class AliasTokenizer:
+    """Copy of a tokenizer that knows control tokens only by private aliases."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        described = json.loads(tokenizer.to_str())
-        added = [entry for entry in described["added_tokens"] if entry["content"].strip()]
-        self._names = {entry["content"]: _name(index, entry["content"]) for index, entry in enumerate(added)}
+        settings = json.loads(tokenizer.to_str())
+        added = [entry for entry in settings["added_tokens"] if entry["content"].strip()]
+        self._aliases = {entry["content"]: _alias(index, entry["content"]) for index, entry in enumerate(added)}
         self._ids = {entry["content"]: entry["id"] for entry in added}
-        self._pattern = any_of(tuple(self._names))
-        _rename(described, self._names, self._ids)
-        self.core = Tokenizer.from_str(json.dumps(described, ensure_ascii=False))
+        self._pattern = any_of(tuple(self._aliases))
+        _rename(settings, self._aliases, self._ids)
+        self.core = Tokenizer.from_str(json.dumps(settings, ensure_ascii=False))
         self.core.no_truncation()
         self.core.no_padding()
-        for text, name in self._names.items():
-            assert self.core.token_to_id(name) == self._ids[text], f"the twin has the same ids ({text})"
+        for text, alias in self._aliases.items():
+            assert self.core.token_to_id(alias) == self._ids[text], f"the copy has the same ids ({text})"
 
-    def named(self, text: str, ordinary: Sequence[tuple[int, int]]) -> str:
-        """The text with private names for all control tokens but those in ordinary ranges; as long as before.
+    def with_aliases(self, text: str, ordinary: Sequence[tuple[int, int]]) -> str:
+        """Replaces all control tokens outside the ordinary ranges by their aliases; the length stays the same.
 
         Raises:
-            DataError: the text itself has private names.
+            DataError: the text itself has private characters of aliases.
         """
         if _PRIVATE.search(text):
             raise DataError(
                 given="the row has text of control tokens, and characters of the last private plane (U+100000 on)",
-                rule="these characters stand for control tokens while text of control tokens is kept apart",
+                rule="these characters are aliases of control tokens where a row has text of control tokens",
                 remedy="remove such characters from the row",
             )
 
         def rename(match: re.Match[str]) -> str:
-            ours = any(start < match.end() and match.start() < end for start, end in ordinary)
-            return match[0] if ours else self._names[match[0]]
+            is_ordinary = any(start < match.end() and match.start() < end for start, end in ordinary)
+            return match[0] if is_ordinary else self._aliases[match[0]]
 
         return self._pattern.sub(rename, text)
 
 
-def _name(index: int, text: str) -> str:
-    return chr(_FIRST_NAME + index) + _FILLER * (len(text) - 1)
+def _alias(index: int, text: str) -> str:
+    return chr(_FIRST_ALIAS + index) + _FILLER * (len(text) - 1)
 
 
-def _rename(described: dict[str, Any], names: Mapping[str, str], ids: Mapping[str, int]) -> None:
-    """Renames added tokens, and takes their texts out of the vocabulary, in a tokenizer.json."""
-    for entry in described["added_tokens"]:
-        entry["content"] = names.get(entry["content"], entry["content"])
-    model = described["model"]
+def _rename(settings: dict[str, Any], aliases: Mapping[str, str], ids: Mapping[str, int]) -> None:
+    """Renames added tokens in a tokenizer.json, and removes their texts from its vocabulary."""
+    for entry in settings["added_tokens"]:
+        entry["content"] = aliases.get(entry["content"], entry["content"])
+    model = settings["model"]
     vocabulary = model.get("vocab")
     if isinstance(vocabulary, dict):
-        for text, name in names.items():
+        for text, alias in aliases.items():
             vocabulary.pop(text, None)
-            vocabulary[name] = ids[text]
+            vocabulary[alias] = ids[text]
     elif isinstance(vocabulary, list):  # Unigram: pieces with scores, the index is the id
-        for text, name in names.items():
+        for text, alias in aliases.items():
             if ids[text] < len(vocabulary):
-                vocabulary[ids[text]][0] = name
-    if model.get("unk_token") in names:
-        model["unk_token"] = names[model["unk_token"]]
+                vocabulary[ids[text]][0] = alias
+    if model.get("unk_token") in aliases:
+        model["unk_token"] = aliases[model["unk_token"]]
     if model.get("merges"):
-        model["merges"] = [pair for pair in model["merges"] if not _makes(pair, names)]
+        model["merges"] = [pair for pair in model["merges"] if not _involves(pair, aliases)]
 
 
-def _makes(pair: str | list[str], names: Mapping[str, str]) -> bool:
-    """Whether a merge has to do with an added token's text."""
+def _involves(pair: str | list[str], aliases: Mapping[str, str]) -> bool:
+    """True if a merge has or makes the text of an added token."""
     left, right = pair.split(" ", 1) if isinstance(pair, str) else pair
-    return left + right in names or left in names or right in names
+    return left + right in aliases or left in aliases or right in aliases

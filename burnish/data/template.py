@@ -1,7 +1,7 @@
-"""Which Jinja template writes conversations: the tokenizer's own, one of ours by name, or a file.
+"""Chat templates: selects the Jinja template of the tokenizer, a built-in one by name, or a file.
 
-Stands between the recipe and `writer`, which renders with it. Only the layout of a well-known template is a fact that
-ours share with it: they are written here, and refuse what they have no place for (tools, say) instead of dropping it.
+Used by recipes; `writer` renders with the template. The built-in templates are written for Burnish and share only the
+layout with the well-known ones. They raise an error for content that they do not support (tools, say).
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from burnish.data.settings import MARKERS
 from burnish.errors import ModelError
 
 NAMES = tuple(MARKERS)
-"""Templates of ours, beside this module."""
+"""Names of the built-in templates, in the folder `templates`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Jinja source that writes conversations. Example: ``Template("{% for message in messages %}...")``."""
+    """Jinja source of a chat template. Example: ``Template("{% for message in messages %}...")``."""
 
     source: str
-    """Writes conversations, all of them where the next is None."""
+    """Template of conversations without tools, or of all conversations if `with_tools` is None."""
     with_tools: str | None = None
-    """Writes conversations that have tools; a tokenizer may bring several templates, one of them for this."""
+    """Template of conversations with tools; some tokenizers have a separate one."""
 
     def for_tools(self, tools: object) -> str:
-        """The source that writes a conversation with these tools."""
+        """Returns the source for a conversation with these tools."""
         return self.with_tools if tools and self.with_tools is not None else self.source
 
     @property
     def saved(self) -> str | dict[str, str]:
-        """As a tokenizer keeps it."""
+        """Value of `chat_template` of a tokenizer."""
         return self.source if self.with_tools is None else {"default": self.source, "tool_use": self.with_tools}
 
 
 def choose_template(tokenizer: PreTrainedTokenizerBase, name_or_path: str | None = None) -> Template:
-    """A named template (ours, a file, one of the tokenizer's), else the tokenizer's own, else ``plain``.
+    """Selects a named template (built-in, a file, one of the tokenizer's), else the tokenizer's own, else ``plain``.
 
-    Where a tokenizer has several, rows with tools are written by the one named ``tool_use``, as in serving.
+    If a tokenizer has several templates, ``tool_use`` renders rows with tools, as in serving.
     """
     own = tokenizer.chat_template
     named = own if isinstance(own, Mapping) else {}
@@ -88,16 +88,16 @@ def _ours(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def is_one_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the text is a token of its own, and is made into it."""
-    known = tokenizer.get_vocab()
-    return text in known and tokenizer.encode(text, add_special_tokens=False) == [known[text]]
+    """True if the vocabulary has the text as one token, and the tokenizer encodes it so."""
+    vocabulary = tokenizer.get_vocab()
+    return text in vocabulary and tokenizer.encode(text, add_special_tokens=False) == [vocabulary[text]]
 
 
 def _from_file(path: str) -> str:
     file = Path(os.path.expanduser(path))
     if not os.path.isfile(file):
-        beside = os.listdir(file.parent) if os.path.isdir(file.parent) else []
-        near = get_close_matches(path, NAMES, n=1) or get_close_matches(file.name, beside, n=3)
+        names = os.listdir(file.parent) if os.path.isdir(file.parent) else []
+        near = get_close_matches(path, NAMES, n=1) or get_close_matches(file.name, names, n=3)
         raise ModelError(
             given=f"template {path!r} is neither known nor a file",
             rule=f"a template is one of {', '.join(NAMES)}, or a path to a .jinja file",

@@ -1,10 +1,10 @@
-"""Texts become token ids, every stretch of words only once.
+"""Token cache: tokenizes each distinct piece of text once.
 
-Used by `tokenize`. Tokenising is most of the work of preparing a set, and a tokenizer does it anew for every word that
-it has seen a thousand times. A tokenizer that splits text by one of the patterns below never joins a space and a letter
-with what stands before the space: a text may be cut there, as well as around control tokens, and the ids of all its
-pieces put together are its own. So the tokenizer is asked for each piece once, and what it said is kept. No pattern is
-run here, and no merge: only the cuts are ours. Other tokenizers are asked for whole texts.
+Used by `tokenize`. Tokenization is most of the time of preparing a set, and a tokenizer repeats it for every occurrence
+of a word. A tokenizer that splits text by one of the patterns below never joins a space and a letter with the text
+before the space: a text can be split there, and around control tokens, and the concatenated ids of its pieces are the
+ids of the text. So each piece is tokenized once and its ids are cached. Patterns and merges are the tokenizer's; only
+the split positions are determined here. Other tokenizers get whole texts.
 """
 
 from __future__ import annotations
@@ -36,66 +36,66 @@ _PATTERNS = frozenset(
     }
 )
 _BLOCK = 1_000_000
-"""Characters whose pieces are in memory at once."""
-_KEPT = 4_000_000
-"""Characters of pieces that are kept, then all are forgotten: some 50 MB."""
+"""Characters whose pieces are in memory at a time."""
+_MAX_CACHED = 4_000_000
+"""Characters of cached pieces at which the cache is cleared: about 50 MB."""
 
 
 class TokenCache:
-    """Tokenises as a tokenizer does, and remembers pieces of text."""
+    """Tokenizes texts like its tokenizer, with a cache of the ids of pieces."""
 
-    def __init__(self, core: Tokenizer) -> None:
-        self._core = core
-        self._piece = _piece(core)
-        self._known: dict[str, bytes] = {}
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._pattern = _piece_pattern(tokenizer)
+        self._ids: dict[str, bytes] = {}
         """The ids of each piece, as int32."""
         self._size = 0
 
     def tokens(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32]]:
         """[T] token ids of each text, with nothing added."""
         for block in _blocks(texts):
-            pieces = [self._piece.findall(text) for text in block]
-            self._learn(set().union(*pieces))
-            for each in pieces:
-                yield np.frombuffer(b"".join(map(self._known.__getitem__, each)), np.int32)
+            pieces = [self._pattern.findall(text) for text in block]
+            self._encode_new(set().union(*pieces))
+            for parts in pieces:
+                yield np.frombuffer(b"".join(map(self._ids.__getitem__, parts)), np.int32)
 
-    def _learn(self, pieces: set[str]) -> None:
-        if self._size > _KEPT:
-            self._known.clear()
+    def _encode_new(self, pieces: set[str]) -> None:
+        if self._size > _MAX_CACHED:
+            self._ids.clear()
             self._size = 0
-        new = list(pieces - self._known.keys())
-        encoded = self._core.encode_batch_fast(new, add_special_tokens=False)
-        self._known.update(zip(new, (np.array(each.ids, np.int32).tobytes() for each in encoded), strict=True))
+        new = list(pieces - self._ids.keys())
+        encodings = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        self._ids.update(zip(new, (np.array(encoding.ids, np.int32).tobytes() for encoding in encodings), strict=True))
         self._size += sum(map(len, new))
 
 
-def may_be_cut(core: Tokenizer) -> bool:
-    """Whether a tokenizer gives the same ids for a text as for its pieces."""
-    described = json.loads(core.to_str())
-    model, normalizer = described["model"], described["normalizer"]
+def can_be_split(tokenizer: Tokenizer) -> bool:
+    """True if the ids of a text are the concatenated ids of its pieces."""
+    settings = json.loads(tokenizer.to_str())
+    model, normalizer = settings["model"], settings["normalizer"]
     return (
-        all(map(_minds_itself, described["added_tokens"]))
+        all(map(_is_local, settings["added_tokens"]))
         and model["type"] == "BPE"
         and not model["dropout"]
-        and (normalizer is None or normalizer["type"] == "NFC")  # which never joins a space with anything
-        and _splits_at_cuts(described["pre_tokenizer"])
+        and (normalizer is None or normalizer["type"] == "NFC")  # NFC never composes a space with another character
+        and _splits_at_cuts(settings["pre_tokenizer"])
     )
 
 
-def _minds_itself(added: Mapping[str, Any]) -> bool:
-    """Whether an added token neither depends on what is beside it nor lies across a cut."""
+def _is_local(added: Mapping[str, Any]) -> bool:
+    """True if an added token neither depends on its neighbors nor spans a split position."""
     depends = added["lstrip"] or added["rstrip"] or added["single_word"]
-    decomposed = unicodedata.normalize("NFD", added["content"])  # as a normaliser may find it
+    decomposed = unicodedata.normalize("NFD", added["content"])  # the form that a normalizer may produce
     return not depends and " " not in decomposed and not re.match("[A-Za-z]", decomposed)
 
 
-def _piece(core: Tokenizer) -> re.Pattern[str]:
-    """From one cut to the next: before every space that a letter of ASCII follows, and around added tokens.
+def _piece_pattern(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Pattern of a piece. Split positions are before a space and an ASCII letter, and around added tokens.
 
-    Tokenizers look for added tokens in the text as it is, and for some of them (``normalized``) later, in what is left,
-    after it was normalised. Where that may differ from finding the leftmost, added tokens stay inside their pieces.
+    Tokenizers match added tokens in the original text, and some of them (``normalized``) later, in the normalized rest.
+    Where that may differ from a match of the leftmost token, added tokens stay inside their pieces.
     """
-    added = core.get_added_tokens_decoder().values()
+    added = tokenizer.get_added_tokens_decoder().values()
     later = {token.normalized for token in added}
     whole = any_of([token.content for token in added] if later == {False} else []).pattern
     first = "".join(sorted({re.escape(token.content[0]) for token in added})) or "<"
@@ -103,26 +103,26 @@ def _piece(core: Tokenizer) -> re.Pattern[str]:
     return re.compile(f"{whole}|(?: [A-Za-z])?{rest}(?:(?: (?![A-Za-z])|(?!{whole})[{first}]){rest})*")
 
 
-def _splits_at_cuts(described: Mapping[str, Any] | None) -> bool:
-    steps = (described or {}).get("pretokenizers", [described or {"type": "none"}])
-    return any(map(_splits, steps)) and all(_splits(step) or _is_quiet(step) for step in steps)
+def _splits_at_cuts(settings: Mapping[str, Any] | None) -> bool:
+    steps = (settings or {}).get("pretokenizers", [settings or {"type": "none"}])
+    return any(map(_splits, steps)) and all(_splits(step) or _is_harmless(step) for step in steps)
 
 
 def _splits(step: Mapping[str, Any]) -> bool:
-    """Whether a step of the splitting separates a space and a letter from what is before them."""
+    """True if a pre-tokenizer separates a space and a letter from the text before them."""
     if step["type"] == "Split":
         by = step["pattern"].get("Regex")
         return by in _PATTERNS and step["behavior"] == "Isolated" and not step["invert"]
     return step["type"] == "ByteLevel" and step["use_regex"] and not step["add_prefix_space"]
 
 
-def _is_quiet(step: Mapping[str, Any]) -> bool:
-    """Whether a step splits nothing, or only digits from the rest."""
+def _is_harmless(step: Mapping[str, Any]) -> bool:
+    """True if a pre-tokenizer splits nothing, or only digits from the rest."""
     return step["type"] == "Digits" or (step["type"] == "ByteLevel" and not step["add_prefix_space"])
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The texts in their order, as many at a time as a block holds; at least one."""
+    """Yields the texts in order, in blocks of at most _BLOCK characters; a block has at least one text."""
     start = size = 0
     for index, text in enumerate(texts):
         if size and size + len(text) > _BLOCK:

@@ -1,7 +1,7 @@
-"""Tokens of samples as flat arrays, in files that are mapped into memory: 5 bytes a token (9 where turns have weights).
+"""Token store: samples as flat arrays in memory-mapped files, 5 bytes a token (9 where turns have weights).
 
-Written by `cache` in stretches of rows, each of which appears whole or not at all, and then joined without ever holding
-the set in memory. No pickle: numpy's own formats, and JSON.
+`cache` writes one file for each chunk of rows, atomically, and then joins the files without holding the whole set in
+memory. The files have numpy's own formats and JSON, no pickle.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _ARRAYS = {
     "notes": np.dtype(np.int32),
 }
 _OPTIONAL = {name: np.dtype(np.float32) for name in ("weights", "worth", "scores", "labels")}
-"""Only where a weight is not 1, and where responses are judged: by their worth, by several scores, by steps."""
-_MISSING = {"weights": 1.0, "worth": np.nan, "scores": np.nan, "labels": np.nan}
-"""What stands for them in a part of the set that has none, where another part has."""
-_AXIS = {"weights": "tokens", "worth": "lengths", "scores": "lengths", "labels": "tokens"}
-"""Which array an optional one is as long as."""
-UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT, PLACE = range(6)
+"""Arrays that a store may lack: weights other than 1, a reward, several scores, or step labels of responses."""
+_FILL = {"weights": 1.0, "worth": np.nan, "scores": np.nan, "labels": np.nan}
+"""Fill values of an optional array for a part of the set that lacks it, where another part has it."""
+_SAME_LENGTH_AS = {"weights": "tokens", "worth": "lengths", "scores": "lengths", "labels": "tokens"}
+"""The required array that has the length of an optional one."""
+UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT, RESPONSE_INDEX = range(6)
 """Columns of `TokenStore.notes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """A row that cannot be used, and why."""
+    """Error of an unusable row."""
 
     row: int
     given: str
@@ -48,81 +48,81 @@ class RowError:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TokenStore:
-    """The samples of some consecutive rows, or of all; G samples with T tokens together."""
+    """Samples of consecutive rows, or of all rows: G samples with T tokens in total."""
 
     tokens: NDArray[np.int32]
-    """[T] token ids of all samples, one after the other."""
+    """[T] token ids of all samples, concatenated."""
     trainable: NDArray[np.bool_]
-    """[T] what is learned."""
+    """[T] True for learned tokens."""
     lengths: NDArray[np.int64]
     """[G] tokens of each sample."""
     prompt_lengths: NDArray[np.int64]
     """[G] tokens before the first learned one."""
     rows: NDArray[np.int64]
-    """[G] the row that each comes from, rising."""
+    """[G] index of the row of each sample, ascending."""
     notes: NDArray[np.int32]
     """[G, 6] turns without an end token, turns that begin inside a token, control strings kept as text, whether early
-    turns were cut (0 or 1), whether it is a document (0 or 1), place among the responses to one prompt (0: a group
-    begins)."""
+    turns were dropped (0 or 1), whether it is a document (0 or 1), index among the responses to one prompt (0: a
+    group begins)."""
     ends: tuple[int, ...]
     """Token ids that end learned turns."""
     faults: tuple[RowError, ...]
-    """Rows that cannot be used."""
+    """Unusable rows."""
     conversations: int
-    """Rows that the chat template wrote."""
+    """Number of rows that the chat template rendered."""
     fingerprint: str = ""
     """sha256 of the arrays; "" for a part of a set."""
     weights: NDArray[np.float32] | None = None
-    """[T] how much each learned token counts, > 0; None: 1 everywhere."""
+    """[T] weight of each learned token in the loss, > 0; None: 1 everywhere."""
     worth: NDArray[np.float32] | None = None
-    """[G] how good each response is; NaN: it is not judged; None: none is."""
+    """[G] reward of each response; NaN: it has none; None: no response has one. Named as in the files."""
     scores: NDArray[np.float32] | None = None
-    """[G, K] the scores of each response; None: none has any."""
+    """[G, K] scores of each response; None: no response has scores."""
     labels: NDArray[np.float32] | None = None
-    """[T] how good the step is that ends at a token; NaN: none ends there; None: no response is judged by steps."""
+    """[T] label of the step that ends at a token; NaN: no step ends there; None: no response has labelled steps."""
 
 
-def write_tokens(path: Path, stretch: TokenStore) -> None:
-    """Writes the file whole or not at all (against a kill; a power cut may spoil it, which reading finds)."""
+def write_tokens(path: Path, store: TokenStore) -> None:
+    """Writes the file atomically. (A power cut may damage it; `read_tokens` detects that.)"""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    facts = np.frombuffer(_Facts.of(stretch).packed(), np.uint8)
-    arrays = {name: getattr(stretch, name) for name in _kinds(_present(stretch))}
+    facts = np.frombuffer(_Metadata.of(store).packed(), np.uint8)
+    arrays = {name: getattr(store, name) for name in _dtypes(_present(store))}
     with partial.open("wb") as file:
         np.savez(file, facts=facts, **arrays)
     os.replace(partial, path)
 
 
 def read_tokens(path: Path) -> TokenStore | None:
-    """None: there is no such file, or it is damaged."""
+    """Reads a file of `write_tokens`; None: it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            facts = _Facts.unpacked(stored["facts"].tobytes())
-            return facts.with_arrays({name: stored[name] for name in _kinds(facts.optional)})
+            facts = _Metadata.unpacked(stored["facts"].tobytes())
+            return facts.with_arrays({name: stored[name] for name in _dtypes(facts.optional)})
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
 def join(parts: Sequence[Path], folder: Path) -> None:
-    """Joins the files of consecutive stretches into a folder that `open_joined` opens. One part at a time is read."""
+    """Joins the files of consecutive chunks into a folder for `open_joined`. Reads one file at a time."""
     shapes = [_shapes(path) for path in parts]
     optional = tuple(name for name in _OPTIONAL if any(shape[name][0] for shape in shapes))
-    kinds = _kinds(optional)
-    # How many numbers an entry has, a part without entries does not know.
-    entries = {name: max(shape[name][1:] for shape in shapes) for name in kinds}
-    lengths = {name: sum(shape[_AXIS.get(name, name)][0] for shape in shapes) for name in kinds}
-    joined = {name: _create(folder, name, (lengths[name], *entries[name])) for name in kinds}
-    digests = {name: hashlib.sha256() for name in kinds}
-    at = dict.fromkeys(kinds, 0)
+    dtypes = _dtypes(optional)
+    # A part without entries does not know the shape of an entry.
+    entries = {name: max(shape[name][1:] for shape in shapes) for name in dtypes}
+    lengths = {name: sum(shape[_SAME_LENGTH_AS.get(name, name)][0] for shape in shapes) for name in dtypes}
+    joined = {name: _create(folder, name, (lengths[name], *entries[name])) for name in dtypes}
+    digests = {name: hashlib.sha256() for name in dtypes}
+    offsets = dict.fromkeys(dtypes, 0)
     ends: set[int] = set()
     faults: list[RowError] = []
     conversations = 0
     for path in parts:
         part = read_tokens(path)
         assert part is not None, f"{path.name} was read before"
-        for name in kinds:
+        for name in dtypes:
             array: NDArray[Any] = _array(part, name, entries[name])
-            joined[name][at[name] : at[name] + len(array)] = array
-            at[name] += len(array)
+            joined[name][offsets[name] : offsets[name] + len(array)] = array
+            offsets[name] += len(array)
             digests[name].update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         ends |= set(part.ends)
         faults += part.faults
@@ -131,45 +131,45 @@ def join(parts: Sequence[Path], folder: Path) -> None:
         if isinstance(array, np.memmap):
             array.flush()
     fingerprint = hashlib.sha256("".join(digest.hexdigest() for digest in digests.values()).encode()).hexdigest()
-    facts = _Facts(tuple(sorted(ends)), tuple(faults), conversations, fingerprint, optional)
+    facts = _Metadata(tuple(sorted(ends)), tuple(faults), conversations, fingerprint, optional)
     (folder / "facts.json").write_bytes(facts.packed())
 
 
-def _present(stretch: TokenStore) -> tuple[str, ...]:
-    """The optional arrays that it has."""
-    return tuple(name for name in _OPTIONAL if getattr(stretch, name) is not None)
+def _present(store: TokenStore) -> tuple[str, ...]:
+    """Names of the optional arrays of a store."""
+    return tuple(name for name in _OPTIONAL if getattr(store, name) is not None)
 
 
-def _kinds(optional: Sequence[str]) -> Mapping[str, np.dtype[Any]]:
-    """The arrays of a stretch that has these optional ones, and their types."""
+def _dtypes(optional: Sequence[str]) -> Mapping[str, np.dtype[Any]]:
+    """Types of the arrays of a store with these optional arrays."""
     return _ARRAYS | {name: _OPTIONAL[name] for name in optional}
 
 
 def _array(part: TokenStore, name: str, entry: tuple[int, ...]) -> NDArray[Any]:
-    """An array of a part, filled with what stands for it if it has none; `entry` is the shape of one of its entries."""
+    """Returns an array of a part, or its fill values if the part lacks it; `entry` is the shape of one entry."""
     array: NDArray[Any] | None = getattr(part, name)
     if array is not None:
         return array
-    return np.full((len(getattr(part, _AXIS[name])), *entry), _MISSING[name], _OPTIONAL[name])
+    return np.full((len(getattr(part, _SAME_LENGTH_AS[name])), *entry), _FILL[name], _OPTIONAL[name])
 
 
 def _create(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A file for an array. (One without entries cannot be mapped.)"""
+    """Creates the file of an array. (An empty array cannot be mapped.)"""
     path = folder / f"{name}.npy"
-    kind = _kinds(tuple(_OPTIONAL))[name]
+    dtype = _dtypes(tuple(_OPTIONAL))[name]
     if not shape[0]:
-        empty = np.empty(shape, kind)
+        empty = np.empty(shape, dtype)
         np.save(path, empty)
         return empty
-    created: NDArray[Any] = np.lib.format.open_memmap(path, "w+", kind, shape)
+    created: NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
     return created
 
 
 def open_joined(folder: Path) -> TokenStore | None:
-    """All samples, mapped from the disk; None: there is no such folder, or it is damaged."""
+    """Opens all samples as memory-mapped arrays; None: the folder is missing or damaged."""
     try:
-        facts = _Facts.unpacked((folder / "facts.json").read_bytes())
-        files = {name: folder / f"{name}.npy" for name in _kinds(facts.optional)}
+        facts = _Metadata.unpacked((folder / "facts.json").read_bytes())
+        files = {name: folder / f"{name}.npy" for name in _dtypes(facts.optional)}
         return facts.with_arrays(
             {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in files.items()}
         )
@@ -178,28 +178,28 @@ def open_joined(folder: Path) -> TokenStore | None:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Of each array; (0,) for one that is not there."""
+    """Shape of each array in a file; (0,) for an absent one."""
     with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name].shape if name in stored else (0,) for name in _kinds(tuple(_OPTIONAL))}
+        return {name: stored[name].shape if name in stored else (0,) for name in _dtypes(tuple(_OPTIONAL))}
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """What a stretch has beside its arrays."""
+class _Metadata:
+    """Fields of a store that are not arrays."""
 
     ends: tuple[int, ...]
     faults: tuple[RowError, ...]
     conversations: int
     fingerprint: str
     optional: tuple[str, ...]
-    """The optional arrays that it has."""
+    """Names of the optional arrays that the store has."""
 
     @classmethod
-    def of(cls, stretch: TokenStore) -> _Facts:
-        return cls(stretch.ends, stretch.faults, stretch.conversations, stretch.fingerprint, _present(stretch))
+    def of(cls, store: TokenStore) -> _Metadata:
+        return cls(store.ends, store.faults, store.conversations, store.fingerprint, _present(store))
 
     @classmethod
-    def unpacked(cls, data: bytes) -> _Facts:
+    def unpacked(cls, data: bytes) -> _Metadata:
         facts = json.loads(data)
         faults = tuple(RowError(**entry) for entry in facts["faults"])
         optional = tuple(facts["optional"])

@@ -1,7 +1,7 @@
-"""Rows as they will be trained, what is learned in colour: what `burnish data view` shows.
+"""View of rows as they are trained, with learned text in color: the content of `burnish data view`.
 
-Beside `profile`. Rows are made by the same `maker` as for training, only those that are shown (the longest are known
-only when all are made). What stands there is decoded from tokens: what the model sees, not what the row says.
+Rows are built by the same sample builder as for training, and only the rows that are shown (`--longest` needs all). The
+text is decoded from tokens, so it is the input of the model, not the text of the row.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """One sample, or the reason why a row has none."""
+    """View of a sample, or of an error of the row."""
 
     where: str
     """File and line."""
     note: str
-    """Its numbers, or what is wrong with it."""
+    """Token counts of the sample, or the error."""
     runs: tuple[tuple[str, float], ...]
-    """(text, its weight in the loss; 0: it is not learned); empty: nothing of the row is trained."""
+    """(text, its weight in the loss; 0: not learned); empty: the row is not trained."""
 
     def text(self) -> Text:
-        """For a terminal: learned text green, the rest dim."""
+        """Formats for a terminal: learned text green, the rest dim."""
         text = Text(f"{self.where}: {self.note}\n", style="bold")
         for part, weight in self.runs:
             text.append(part, style="not bold green" if weight else "not bold dim")
-            text.append(_times(weight), style="not bold cyan")
+            text.append(_weight_suffix(weight), style="not bold cyan")
         return text.append("\n")
 
     def plain(self) -> str:
-        """Without colours: learned text in ⟦ ⟧."""
-        written = "".join(f"⟦{part}⟧{_times(weight)}" if weight else part for part, weight in self.runs)
-        return f"{self.where}: {self.note}\n{written}\n"
+        """Formats without color: learned text in ⟦ ⟧."""
+        text = "".join(f"⟦{part}⟧{_weight_suffix(weight)}" if weight else part for part, weight in self.runs)
+        return f"{self.where}: {self.note}\n{text}\n"
 
 
-def _times(weight: float) -> str:
-    """A weight that is worth telling."""
+def _weight_suffix(weight: float) -> str:
+    """Suffix of a weight other than 0 and 1."""
     return "" if weight in (0, 1) else f"×{weight:g}"
 
 
-def rows_with(maker: SampleBuilder, text: str, count: int) -> list[int]:
-    """The first rows that have the text in one of their values.
+def rows_with(builder: SampleBuilder, text: str, count: int) -> list[int]:
+    """Returns the first rows with the text in one of their values.
 
     Raises:
-        DataError: no row has it.
+        DataError: no row has the text.
     """
     pattern, rows = re.compile(re.escape(text)), []
-    for row in range(len(maker.rows)):
-        if find_special_tokens(maker.rows[row], pattern):
+    for row in range(len(builder.rows)):
+        if find_special_tokens(builder.rows[row], pattern):
             rows.append(row)
             if len(rows) == count:
                 break
     if not rows:
         raise DataError(
-            given=f"no row of {maker.rows.source} has {text!r}",
+            given=f"no row of {builder.rows.source} has {text!r}",
             rule="--search looks for exactly this text in all values of a row",
             remedy="look for a part of it; upper and lower case differ",
         )
@@ -75,72 +75,73 @@ def rows_with(maker: SampleBuilder, text: str, count: int) -> list[int]:
 
 
 def longest_rows(samples: TokenStore, count: int) -> list[int]:
-    """The rows of the longest samples, the longest first."""
+    """Returns the rows of the longest samples, the longest first."""
     order = np.argsort(-samples.lengths, kind="stable")
     return list(dict.fromkeys(samples.rows[order].tolist()))[:count]
 
 
 def view_rows(preparation: DatasetSpec, row: int) -> Iterator[RowView]:
-    """All samples of a row, within the limit by its rule.
+    """Yields views of all samples of a row, under max_length and overlong.
 
     Raises:
         DataError: there is no such row.
     """
-    maker, max_length, overlong = preparation.maker, preparation.max_length, preparation.overlong
-    if not -len(maker.rows) <= row < len(maker.rows):
+    builder, max_length, overlong = preparation.maker, preparation.max_length, preparation.overlong
+    if not -len(builder.rows) <= row < len(builder.rows):
         raise DataError(
             given=f"row {row}",
-            rule=f"{maker.rows.source} has {len(maker.rows):,} rows, counted from 0",
-            remedy=f"name one from 0 to {len(maker.rows) - 1}",
+            rule=f"{builder.rows.source} has {len(builder.rows):,} rows, counted from 0",
+            remedy=f"name one from 0 to {len(builder.rows) - 1}",
         )
-    row %= len(maker.rows)
-    where, made = maker.rows.where(row), maker.make(row, row + 1)
-    for fault in made.faults:
+    row %= len(builder.rows)
+    where, store = builder.rows.where(row), builder.make(row, row + 1)
+    for fault in store.faults:
         yield RowView(where, f"cannot be used: {fault.given}", ())
-    if not len(made.lengths):
+    if not len(store.lengths):
         return
-    if overlong == "error" and (longest := int(made.lengths.max())) > max_length:
+    if overlong == "error" and (longest := int(store.lengths.max())) > max_length:
         yield RowView(where, f"{longest:,} tokens, longer than max_length {max_length:,}: it would stop the run", ())
         overlong, max_length = "truncate", longest
-    picked, faults = select(maker.rows, made, max_length, overlong)
+    selection, faults = select(builder.rows, store, max_length, overlong)
     for fault in faults:
         yield RowView(where, f"cannot be used: {fault.given}", ())
-    for dropped in picked.dropped:
+    for dropped in selection.dropped:
         yield RowView(where, f"dropped: {dropped.reason}", ())
-    for first, last in pairwise(picked.opens.tolist()):
+    for first, last in pairwise(selection.group_starts.tolist()):
         for at in range(first, last):
-            yield _sequence(maker, made, picked, at, at - first, last - first)
+            yield _view_sequence(builder, store, selection, at, at - first, last - first)
 
 
-def _sequence(
-    maker: SampleBuilder, made: TokenStore, picked: Selection, at: int, place: int, responses: int
+def _view_sequence(
+    builder: SampleBuilder, store: TokenStore, selection: Selection, at: int, response_index: int, num_responses: int
 ) -> RowView:
-    """One sequence; of further responses to a prompt, what follows it."""
-    start, length, prompt = int(picked.starts[at]), int(picked.lengths[at]), int(picked.prompt_lengths[at])
-    trainable = np.array(made.trainable[start : start + length])
+    """View of one sequence; further responses to a prompt are shown without it."""
+    start, length, prompt = int(selection.starts[at]), int(selection.lengths[at]), int(selection.prompt_lengths[at])
+    trainable = np.array(store.trainable[start : start + length])
     trainable[:prompt] = False  # the first token of a piece is its prompt
-    learned = trainable if made.weights is None else np.where(trainable, made.weights[start:][:length], np.float32(0))
+    learned = trainable if store.weights is None else np.where(trainable, store.weights[start:][:length], np.float32(0))
     note = f"{length:,} tokens, {np.count_nonzero(trainable):,} learned"
-    if made.worth is not None:
-        after = f" after the same {prompt:,} tokens" if place else ""
-        note = f"answer {place + 1} of {responses}{after}, worth {made.worth[picked.samples[at]]:g}: {note}"
-    shown = slice(prompt if place else 0, None)
-    tokens = made.tokens[start : start + length]
-    where = maker.rows.where(int(picked.rows[at]))
-    return RowView(where, note, runs(tokens[shown], learned[shown], maker.writer.tokenizer))
+    if store.worth is not None:
+        reward = store.worth[selection.samples[at]]
+        after = f" after the same {prompt:,} tokens" if response_index else ""
+        note = f"answer {response_index + 1} of {num_responses}{after}, reward {reward:g}: {note}"
+    visible = slice(prompt if response_index else 0, None)
+    tokens = store.tokens[start : start + length]
+    where = builder.rows.where(int(selection.rows[at]))
+    return RowView(where, note, runs(tokens[visible], learned[visible], builder.writer.tokenizer))
 
 
-def page(source: str, shown: Sequence[RowView]) -> str:
-    """One HTML page that needs nothing beside it."""
+def page(source: str, views: Sequence[RowView]) -> str:
+    """Self-contained HTML page of the views."""
     title = f"{html.escape(source)}, as it is trained"
     samples = "".join(
-        f"<h2>{html.escape(each.where)}</h2><p>{html.escape(each.note)}</p><pre>"
+        f"<h2>{html.escape(view.where)}</h2><p>{html.escape(view.note)}</p><pre>"
         + "".join(
-            f"<mark>{html.escape(text)}</mark>{_times(weight)}" if weight else html.escape(text)
-            for text, weight in each.runs
+            f"<mark>{html.escape(text)}</mark>{_weight_suffix(weight)}" if weight else html.escape(text)
+            for text, weight in view.runs
         )
         + "</pre>"
-        for each in shown
+        for view in views
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'

@@ -1,4 +1,4 @@
-"""``python -m burnish.data.worker NICE PARENT JOB``: makes all samples of a job, see `cache.make_beside`."""
+"""``python -m burnish.data.worker NICE PARENT JOB``: builds all samples of a job, see `cache.build_in_background`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 import sys
 from pathlib import Path
 
-from burnish.data.cache import work_on_all
+from burnish.data.cache import build_all
 from burnish.data.processes import end_with
 
 
 def main(nice: str, parent: str, job: str) -> None:
-    """Ends with the process that started it, also if that ended while this one was still importing."""
+    """Builds the samples; exits when the parent process is gone, also if it was gone during the imports."""
     os.nice(int(nice))
     end_with(int(parent))
-    work_on_all(Path(job))
+    build_all(Path(job))
 
 
 if __name__ == "__main__":

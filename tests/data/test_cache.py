@@ -32,7 +32,7 @@ Write = Callable[..., str]
 @pytest.fixture(autouse=True)
 def small_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 16)
+    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_CHUNK", 16)
     return tmp_path / "cache"
 
 
@@ -79,7 +79,7 @@ def test_the_cache_gives_what_was_made(path: str, small_stretches: Path, monkeyp
 def test_stretches_of_any_size_give_the_same(path: str, small_stretches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = samples_of(maker(path), workers=0)
     monkeypatch.setenv("BURNISH_CACHE", str(small_stretches) + "2")
-    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 7)
+    monkeypatch.setattr(burnish.data.cache, "ROWS_PER_CHUNK", 7)
     second = samples_of(maker(path), workers=0)
     assert np.array_equal(first.tokens, second.tokens)
     assert same(first, second)
@@ -232,7 +232,7 @@ def test_kill_9_and_again(write: Write, small_stretches: Path, tmp_path: Path) -
     assert not (entry / "samples").exists()
     # Stretches of that process have the usual size; here, too.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(burnish.data.cache, "ROWS_PER_STRETCH", 1024)
+        patch.setattr(burnish.data.cache, "ROWS_PER_CHUNK", 1024)
         resumed = samples_of(maker(path), workers=0)
         patch.setenv("BURNISH_CACHE", str(tmp_path / "fresh"))
         assert same(resumed, samples_of(maker(path), workers=0))

@@ -100,12 +100,12 @@ def test_the_fingerprint_is_the_same_in_another_process(write: Write, stories: P
     path = write(*rows(3, 5))
     program = (
         "import sys\nfrom transformers import AutoTokenizer\n"
-        "from burnish.data.prepare import Preparation\n"
+        "from burnish.data.dataset import DatasetSpec\n"
         "from burnish.data.read import read_rows\n"
         "from burnish.data.template import choose_template\n"
         "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])\n"
         "template = choose_template(tokenizer)\n"
-        "print(Preparation.of(read_rows(sys.argv[2]), tokenizer, template, max_length=99).whole().fingerprint)"
+        "print(DatasetSpec.of(read_rows(sys.argv[2]), tokenizer, template, max_length=99).whole().fingerprint)"
     )
     command = [sys.executable, "-c", program, stories.name_or_path, path]
     other = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

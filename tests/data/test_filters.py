@@ -25,7 +25,7 @@ def gate(*paths: str, rules: FilterRules = KEEP, held_out: PreferenceFilters | N
 
 
 def found(result: PreferenceFilters) -> dict[str, tuple[int, ...]]:
-    return {each.finding: each.rows for each in result.found}
+    return {each.finding: each.rows for each in result.findings}
 
 
 FLAWS = {

@@ -273,7 +273,7 @@ def test_texts_are_those_of_serving(name: str) -> None:
 def _served(writer: Writer, conversation: Conversation, count: int, *, to_be_answered: bool) -> str | None:
     """What `apply_chat_template` writes; None: it fails."""
     messages = [message.as_mapping() for message in conversation.messages[:count]]
-    if writer._in_parts:
+    if writer._content_as_parts:
         for message in messages:
             message["content"] = [{"type": "text", "text": message["content"]}]
     try:

@@ -101,7 +101,7 @@ def sample(tokens: list[int], prompt: int) -> Sample:
 def test_the_shared_prompt(first: tuple[list[int], int], second: tuple[list[int], int], shared: int) -> None:
     found = share_prompt([sample(*first), sample(*second)], [1.0, 0.0])
     assert [each.prompt_length for each in found] == [shared, shared]
-    assert [(each.place, each.worth) for each in found] == [(0, 1.0), (1, 0.0)]
+    assert [(each.response_index, each.reward) for each in found] == [(0, 1.0), (1, 0.0)]
 
 
 def test_texts_without_a_common_token_have_no_prompt() -> None:
@@ -230,7 +230,7 @@ def test_one_row_alone_gives_what_the_whole_gives(write: Write, tokenizer: PreTr
 def test_what_is_seen_has_both_answers(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     made = preparation(write(pair("the answer", "spaces")), byte_level)
     first, second = view_rows(made, 0)
-    assert "answer 1 of 2, worth 1" in first.plain()
+    assert "answer 1 of 2, reward 1" in first.plain()
     assert "⟦the answer<|endoftext|>⟧" in first.plain()
     assert "what is two and two" in first.plain()
     assert "answer 2 of 2 after the same" in second.plain()

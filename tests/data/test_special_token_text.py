@@ -15,7 +15,7 @@ from burnish.data.dataset import DatasetSpec
 from burnish.data.read import read_rows
 from burnish.data.records import Completion, Conversation, Message
 from burnish.data.rendering import complete, render
-from burnish.data.special_token_text import SpecialTokenText, Twin
+from burnish.data.special_token_text import AliasTokenizer, SpecialTokenText
 from burnish.data.template import Template, choose_template
 from burnish.data.tokenize import Sample, tokenize
 from burnish.data.writer import Writer
@@ -45,10 +45,10 @@ def test_the_twin_reads_control_tokens_as_the_tokenizer_does(
     tokenizer: PreTrainedTokenizerBase, pieces: list[str]
 ) -> None:
     text = "".join(pieces)
-    core, twin = tokenizer.backend_tokenizer, Twin(tokenizer.backend_tokenizer)
+    core, twin = tokenizer.backend_tokenizer, AliasTokenizer(tokenizer.backend_tokenizer)
     plain, named = (
         core.encode(text, add_special_tokens=False),
-        twin.core.encode(twin.named(text, ()), add_special_tokens=False),
+        twin.core.encode(twin.with_aliases(text, ()), add_special_tokens=False),
     )
     assert named.ids == plain.ids
     assert named.offsets == plain.offsets
@@ -127,8 +127,8 @@ def test_a_template_that_decides_by_such_text_is_refused(byte_level: PreTrainedT
 
 
 def test_private_characters_cannot_stand_for_control_tokens(byte_level: PreTrainedTokenizerBase) -> None:
-    twin = Twin(byte_level.backend_tokenizer)
-    forged = next(iter(twin._names.values()))
+    twin = AliasTokenizer(byte_level.backend_tokenizer)
+    forged = next(iter(twin._aliases.values()))
     template = choose_template(byte_level, "chatml")
     (sample,) = sampled(talk(forged, "b"), byte_level, template)  # without control text there is no twin to fool
     assert sample.tokens.tolist().count(byte_level.convert_tokens_to_ids("<|im_end|>")) == 2
@@ -171,9 +171,9 @@ def test_a_unigram_tokenizer_has_a_twin() -> None:
     ]
     core = Tokenizer(models.Unigram(pieces, 0, False))
     core.add_special_tokens(["<unk>", "<end>"])
-    twin = Twin(core)
+    twin = AliasTokenizer(core)
     text = "a<end>b<end>"
-    assert twin.core.encode(twin.named(text, ()), add_special_tokens=False).ids == core.encode(text).ids
-    kept = twin.core.encode(twin.named(text, ((1, 6),)), add_special_tokens=False)
+    assert twin.core.encode(twin.with_aliases(text, ()), add_special_tokens=False).ids == core.encode(text).ids
+    kept = twin.core.encode(twin.with_aliases(text, ((1, 6),)), add_special_tokens=False)
     assert [core.id_to_token(token) for token in kept.ids] == ["a", "<", "e", "n", "d", ">", "b", "<end>"]
     assert json.loads(core.to_str())["added_tokens"][1]["content"] == "<end>"

@@ -83,7 +83,7 @@ def never_ready(beside: None, monkeypatch: pytest.MonkeyPatch) -> None:
         def stop(self) -> None:
             pass
 
-    monkeypatch.setattr(burnish.data.streaming, "make_beside", lambda maker: Waiting())
+    monkeypatch.setattr(burnish.data.streaming, "build_in_background", lambda maker: Waiting())
 
 
 def same(one: Sequence[Group], other: Sequence[Group]) -> bool:
@@ -146,9 +146,11 @@ def test_what_is_drawn_does_not_tell_when_the_set_became_ready(whole: str, never
 
 def test_another_process_makes_it_ready(whole: str, beside: None, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    make_beside = burnish.data.streaming.make_beside
+    build_in_background = burnish.data.streaming.build_in_background
     monkeypatch.setattr(
-        burnish.data.streaming, "make_beside", lambda maker: started.append(make_beside(maker)) or started[-1]
+        burnish.data.streaming,
+        "build_in_background",
+        lambda maker: started.append(build_in_background(maker)) or started[-1],
     )
     feed = StreamingDataset(preparation(whole, make_tokenizer(), **STRICT))
     first = feed[0]
@@ -161,8 +163,8 @@ def test_another_process_makes_it_ready(whole: str, beside: None, monkeypatch: p
 
 def test_a_process_that_fails_is_not_needed(whole: str, beside: None) -> None:
     feed = StreamingDataset(preparation(whole, make_tokenizer(), **STRICT))
-    assert feed._beside is not None
-    feed._beside.stop()
+    assert feed._background is not None
+    feed._background.stop()
     assert feed.prepared is not None
     assert len(feed.prepared) == 60
 

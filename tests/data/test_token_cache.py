@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from burnish.data import token_cache
-from burnish.data.token_cache import TokenCache, may_be_cut
+from burnish.data.token_cache import TokenCache, can_be_split
 
 PATTERNS = sorted(token_cache._PATTERNS)
 CORPUS = ["It's a  word, and\n\n one more.", "1234 5 67   of 8\t\t9 it", "WE'LL do,it\r\n  so", "é 日本 x́ y\u3000z  a"]
@@ -58,31 +58,31 @@ CUT = {
 @given(parts=st.lists(pieces, min_size=1, max_size=3))
 def test_pieces_put_together_are_the_whole(name: str, parts: list[list[str]]) -> None:
     core, whole = CUT[name], ["".join(part) for part in parts]
-    assert may_be_cut(core)
+    assert can_be_split(core)
     expected = [core.encode(text, add_special_tokens=False).ids for text in whole]
-    known = TokenCache(core)
-    for _ in range(2):  # asked for, and remembered
-        assert [tokens.tolist() for tokens in known.tokens(whole)] == expected
+    cache = TokenCache(core)
+    for _ in range(2):  # computed, then cached
+        assert [tokens.tolist() for tokens in cache.tokens(whole)] == expected
 
 
-def test_many_texts_and_a_short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_texts_and_a_small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     core = CUT["pattern 0"]
     monkeypatch.setattr(token_cache, "_BLOCK", 20)
-    monkeypatch.setattr(token_cache, "_KEPT", 10)
+    monkeypatch.setattr(token_cache, "_MAX_CACHED", 10)
     many = [f"word {number} and" * (number % 4) for number in range(40)]
-    known = TokenCache(core)
-    assert [tokens.tolist() for tokens in known.tokens(many)] == [core.encode(text).ids for text in many]
-    assert len(known._known) < 20
-    assert list(known.tokens([])) == []
+    cache = TokenCache(core)
+    assert [tokens.tolist() for tokens in cache.tokens(many)] == [core.encode(text).ids for text in many]
+    assert len(cache._ids) < 20
+    assert list(cache.tokens([])) == []
 
 
 def changed(core: Tokenizer, **changes: object) -> Tokenizer:
     return Tokenizer.from_str(json.dumps({**json.loads(core.to_str()), **changes}))
 
 
-def test_tokenizers_that_are_asked_for_whole_texts() -> None:
+def test_tokenizers_that_get_whole_texts() -> None:
     plain = CUT["pattern 0"]
-    assert may_be_cut(changed(plain))
+    assert can_be_split(changed(plain))
     across = r"\w+ \w+|\s|\S"
     entry = json.loads(plain.to_str())["added_tokens"][0]
     for other in (
@@ -97,7 +97,7 @@ def test_tokenizers_that_are_asked_for_whole_texts() -> None:
         changed(plain, pre_tokenizer=None),
         Tokenizer(models.WordLevel({"a": 0}, "a")),
     ):
-        assert not may_be_cut(other)
+        assert not can_be_split(other)
 
 
 def test_a_tokenizer_that_joins_words_is_not_that_of_its_pieces() -> None:

@@ -11,7 +11,7 @@ from burnish.data.records import Completion, Conversation, Message
 from burnish.data.rendering import Rendering, complete
 from burnish.data.rendering import render as render_with
 from burnish.data.template import Template, choose_template
-from burnish.data.tokenize import Encoder, Sample, _asked, to_group, tokenize
+from burnish.data.tokenize import Encoder, Sample, _encode_with_offsets, to_group, tokenize
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 
@@ -228,8 +228,8 @@ def test_widths_of_tokens_say_what_the_tokenizer_says(
     """Byte-level tokens have a width; asking the tokenizer which characters they write costs as much as tokenising."""
     encoder, core, whole = Encoder(byte_level), byte_level.backend_tokenizer, text + "".join(special)
     assert encoder._widths is not None
-    (quick,) = encoder._written([whole])
-    (slow,) = _asked([whole], core)
+    (quick,) = encoder._encodings([whole])
+    (slow,) = _encode_with_offsets([whole], core)
     for name in ("tokens", "starts", "stops"):
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist()
     assert quick.reached.tolist()[1:] == slow.reached.tolist()[1:]

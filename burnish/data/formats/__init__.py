@@ -1,5 +1,5 @@
-"""What a row means: the columns of a set are recognised as a format, which turns rows into typed examples.
+"""Formats: recognize the columns of a data set, and convert rows to typed examples.
 
-Stands between `read` (rows) and the renderings (text). A row that does not fit raises a DataError that tells what is
-wrong in the row; the caller knows the file and line, and collects.
+Between `read` (rows) and `rendering` (text). A row that does not fit raises a DataError with the fault in the row; the
+caller adds the file and line, and collects the errors.
 """

@@ -1,4 +1,4 @@
-"""Formats of one answer: conversations, instructions, questions, completions, documents."""
+"""Formats of a single response: conversations, instructions, questions, completions, documents."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from burnish.errors import DataError
 
 
 def chat(row: Row) -> Conversation:
-    """messages (tools, system): OpenAI's form or ShareGPT's, every answer of the assistant is learned."""
+    """Columns messages (tools, system) in the format of OpenAI or ShareGPT; all assistant messages are learned."""
     return with_something_to_learn(Conversation(system(row, messages(row.get("messages"), "messages")), tools(row)))
 
 
 def alpaca(row: Row) -> Conversation:
-    """instruction and output (input, history, system): the input follows the instruction after a blank line."""
-    asked = "\n\n".join(part for part in (text(row, "instruction"), optional_text(row, "input")) if part)
-    spoken = (*_history(row.get("history")), Message("user", asked), _answer(text(row, "output")))
-    return Conversation(system(row, spoken))
+    """Columns instruction and output (input, history, system); the input follows the instruction after a blank line."""
+    instruction = "\n\n".join(part for part in (text(row, "instruction"), optional_text(row, "input")) if part)
+    chat_messages = (*_history(row.get("history")), Message("user", instruction), _answer(text(row, "output")))
+    return Conversation(system(row, chat_messages))
 
 
 def question_answer(row: Row) -> Conversation:
-    """question and answer (system): a user's message and the answer to it."""
-    spoken = (Message("user", text(row, "question")), _answer(text(row, "answer")))
-    return Conversation(system(row, spoken))
+    """Columns question and answer (system): a user's message and the answer to it."""
+    chat_messages = (Message("user", text(row, "question")), _answer(text(row, "answer")))
+    return Conversation(system(row, chat_messages))
 
 
 def prompt_completion(row: Row) -> Conversation | Completion:
-    """prompt and completion (tools): two texts, or two lists of messages."""
+    """Columns prompt and completion (tools): two texts, or two lists of messages."""
     prompt, completion = row.get("prompt"), row.get("completion")
     if isinstance(prompt, str) and isinstance(completion, str):
         return Completion(prompt, completion)
     if isinstance(prompt, list) and isinstance(completion, list):
-        spoken = untrained(messages(prompt, "prompt")) + messages(completion, "completion")
-        return with_something_to_learn(Conversation(spoken, tools(row)))
+        chat_messages = untrained(messages(prompt, "prompt")) + messages(completion, "completion")
+        return with_something_to_learn(Conversation(chat_messages, tools(row)))
     raise DataError(
         given=f"prompt is {kind(prompt)} and completion is {kind(completion)}",
         rule="both are text, or both are lists of messages",
@@ -45,20 +45,20 @@ def prompt_completion(row: Row) -> Conversation | Completion:
 
 
 def document(row: Row) -> Document:
-    """text: all of it is learned."""
-    found = text(row, "text")
-    if not found.strip():
+    """Column text, which is learned as a whole."""
+    content = text(row, "text")
+    if not content.strip():
         raise DataError(given="text is empty", rule="a document has text", remedy="delete the row")
-    return Document(found)
+    return Document(content)
 
 
-def untrained(spoken: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The same messages as context."""
-    return tuple(replace(message, trained=False, weight=1.0) for message in spoken)
+def untrained(chat_messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Returns the messages as context, without training."""
+    return tuple(replace(message, trained=False, weight=1.0) for message in chat_messages)
 
 
 def with_something_to_learn(conversation: Conversation) -> Conversation:
-    """The conversation, if there is an answer to learn in it."""
+    """Returns the conversation; raises DataError if it has no learned turn."""
     if conversation.turns:
         return conversation
     roles = [message.role for message in conversation.messages]
@@ -75,21 +75,21 @@ def with_something_to_learn(conversation: Conversation) -> Conversation:
     )
 
 
-def _answer(said: str) -> Message:
-    return Message("assistant", said, trained=True)
+def _answer(content: str) -> Message:
+    return Message("assistant", content, trained=True)
 
 
 def _history(value: object) -> tuple[Message, ...]:
-    """Earlier pairs of instruction and answer; they are context."""
+    """Messages of earlier pairs of instruction and answer, as context."""
     if value is None or value == "":
         return ()
-    spoken: list[Message] = []
+    chat_messages: list[Message] = []
     for index, pair in enumerate(listed(value, "history")):
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(said, str) for said in pair):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(content, str) for content in pair):
             raise DataError(
                 given=f"history[{index}] is {kind(pair)}" + (f" of {len(pair)}" if isinstance(pair, list) else ""),
                 rule="history is a list of pairs of text: [[instruction, answer], ...]",
                 remedy="correct the history",
             )
-        spoken += [Message("user", pair[0]), Message("assistant", pair[1])]
-    return tuple(spoken)
+        chat_messages += [Message("user", pair[0]), Message("assistant", pair[1])]
+    return tuple(chat_messages)

@@ -1,4 +1,4 @@
-"""A comparison that says nothing: what is wrong with it has a name, by which the gate's rules speak of it."""
+"""Error of a flawed comparison, with the kind of flaw for the rules of the preference filters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal
 from burnish.errors import DataError
 
 FlawKind = Literal["identical", "tie", "prompts"]
-"""identical: all answers are the same. tie: none is better than another. prompts: they answer different prompts."""
+"""identical: all responses are the same. tie: none is better. prompts: the responses follow different prompts."""
 
 
 class ComparisonError(DataError):
-    """See the module. Where no gate is asked, it is a row that cannot be used like any other."""
+    """Row whose comparison has a flaw. Without preference filters it is an unusable row like any other."""
 
     def __init__(self, kind: FlawKind, given: str, rule: str, remedy: str) -> None:
         super().__init__(given, rule, remedy)

@@ -1,4 +1,4 @@
-"""Formats of judged answers: preferences, rankings, single answers with a label; and the chosen answer alone."""
+"""Formats of comparisons: preferences, rankings, labelled responses, and the chosen response alone."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ _LAST_WORD = re.compile(r"\s*\S*\Z")
 
 
 def preference(row: Row) -> Ranked:
-    """chosen and rejected (prompt or question, tools, system; margin, or score_chosen and score_rejected). Without a
-    prompt, it is what both begin with."""
+    """Columns chosen and rejected (prompt or question, tools, system; margin, or score_chosen and score_rejected).
+
+    Without a prompt column, the prompt is the common beginning of both.
+    """
     if row.get("chosen") == row.get("rejected") and row.get("chosen") is not None:
-        raise _identical()
-    pair = replace(_pair(row), scores=_pair_scores(row))
+        raise _identical_error()
+    pair = replace(_read_pair(row), scores=_pair_scores(row))
     if pair.responses[0] == pair.responses[1]:
-        raise _identical()
+        raise _identical_error()
     return pair
 
 
-def _identical() -> ComparisonError:
+def _identical_error() -> ComparisonError:
     return ComparisonError("identical", "chosen and rejected are the same", "the two answers differ", "delete the row")
 
 
 def _pair_scores(row: Row) -> tuple[float, float]:
-    """How good chosen and rejected are: margin and 0, their scores, or 1 and 0 where the row does not say both."""
+    """Scores of chosen and rejected: margin and 0, both scores, or 1 and 0 where the row lacks a score."""
     if row.get("margin") is not None:
         margin = number(row["margin"], "margin")
         if margin < 0:
             raise DataError(
                 given=f"margin is {margin:g}",
-                rule="margin says by how much chosen is better than rejected: it is not negative",
+                rule="margin is the score of chosen minus that of rejected: it is not negative",
                 remedy="correct it, or swap chosen and rejected",
             )
         better, worse = margin, 0.0
@@ -56,14 +58,14 @@ def _pair_scores(row: Row) -> tuple[float, float]:
             remedy="correct the scores, or swap chosen and rejected",
         )
     if better == worse:
-        given = f"chosen and rejected are both worth {better:g}"
+        given = f"chosen and rejected both have the score {better:g}"
         raise ComparisonError("tie", given, "one answer is better than the other", "delete the row")
     return better, worse
 
 
 def chosen(row: Row) -> Conversation | Completion:
-    """The chosen answer of a preference, as if the other did not exist."""
-    pair = _pair(row)
+    """The chosen response of a preference, as an example of fine-tuning."""
+    pair = _read_pair(row)
     prompt, best = pair.prompt, pair.responses[0]
     if isinstance(prompt, str) and isinstance(best, str):
         return Completion(prompt, best)
@@ -71,22 +73,22 @@ def chosen(row: Row) -> Conversation | Completion:
     return with_something_to_learn(Conversation(prompt + best, pair.tools))
 
 
-def _pair(row: Row) -> Ranked:
+def _read_pair(row: Row) -> Ranked:
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if row.get("prompt") is None and row.get("question") is None:
-        prompt, responses = _divided(chosen, rejected)
+        prompt, responses = _split_prompt(chosen, rejected)
     else:
         prompt = prompt_for(row, chosen)
         responses = (response_to(chosen, prompt, "chosen"), response_to(rejected, prompt, "rejected"))
-    prompt, responses = _repeated(prompt, responses)
+    prompt, responses = _without_repeated_prompt(prompt, responses)
     return Ranked(with_system_message(row, prompt), responses, (1.0, 0.0), tools(row))
 
 
 def ranking(row: Row) -> Ranked:
-    """prompt or question, responses, and scores (higher is better) or ranks (1 is best)."""
-    said = listed(row.get("responses"), "responses")
-    prompt = prompt_for(row, next(iter(said), None))
-    responses = tuple(response_to(entry, prompt, f"responses[{index}]") for index, entry in enumerate(said))
+    """Columns prompt or question, responses, and scores (higher is better) or ranks (1 is best)."""
+    values = listed(row.get("responses"), "responses")
+    prompt = prompt_for(row, next(iter(values), None))
+    responses = tuple(response_to(entry, prompt, f"responses[{index}]") for index, entry in enumerate(values))
     column, sign = ("scores", 1) if row.get("scores") is not None else ("ranks", -1)
     scores = tuple(sign * number(value, f"{column}[{i}]") for i, value in enumerate(listed(row.get(column), column)))
     if len(scores) != len(responses):
@@ -106,19 +108,22 @@ def ranking(row: Row) -> Ranked:
 
 
 def labelled(row: Row) -> Labelled:
-    """prompt or question, completion, and label (true or false): one answer that is wanted, or not."""
+    """Columns prompt or question, completion, and label (true: a desirable response, false: an undesirable one)."""
     prompt = prompt_for(row, row.get("completion"))
     response = response_to(row.get("completion"), prompt, "completion")
     return Labelled(with_system_message(row, prompt), response, truth(row.get("label"), "label"), tools(row))
 
 
 def prompt_of(row: Row) -> Said:
-    """The prompt of a row, with its system message."""
+    """Returns the prompt of a row, with its system message."""
     return with_system_message(row, prompt_for(row))
 
 
 def prompt_for(row: Row, answer: object = None) -> Said:
-    """Plain text or messages from ``prompt``, a user's message from ``question``; also where an answer is messages."""
+    """Reads the prompt: ``question`` is a user's message; ``prompt`` is plain text or messages.
+
+    A text in ``prompt`` is a user's message if ``answer`` is messages.
+    """
     if row.get("question") is not None:
         return (Message("user", text(row, "question")),)
     value = row.get("prompt")
@@ -132,7 +137,7 @@ def prompt_for(row: Row, answer: object = None) -> Said:
 
 
 def response_to(value: object, prompt: Said, column: str) -> Said:
-    """Of the kind of its prompt."""
+    """Reads a response as text or messages, like its prompt."""
     if isinstance(prompt, str):
         if isinstance(value, str):
             return value
@@ -149,14 +154,14 @@ def response_to(value: object, prompt: Said, column: str) -> Said:
     )
 
 
-def _divided(chosen: object, rejected: object) -> tuple[Said, tuple[Said, ...]]:
-    """The prompt that two whole dialogues begin with, and how each goes on."""
+def _split_prompt(chosen: object, rejected: object) -> tuple[Said, tuple[Said, ...]]:
+    """Splits two whole dialogues into their common prompt and the two responses."""
     if isinstance(chosen, str) and isinstance(rejected, str):
         if _is_transcript(chosen) and _is_transcript(rejected):
-            return _parted(_transcript(chosen, "chosen"), _transcript(rejected, "rejected"))
-        return _parted_text(chosen, rejected)
+            return _split_messages(_transcript(chosen, "chosen"), _transcript(rejected, "rejected"))
+        return _split_text(chosen, rejected)
     if isinstance(chosen, list) and isinstance(rejected, list):
-        return _parted(messages(chosen, "chosen"), messages(rejected, "rejected"))
+        return _split_messages(messages(chosen, "chosen"), messages(rejected, "rejected"))
     raise DataError(
         given=f"chosen is {kind(chosen)} and rejected is {kind(rejected)}",
         rule="both are text, or both are lists of messages",
@@ -164,32 +169,32 @@ def _divided(chosen: object, rejected: object) -> tuple[Said, tuple[Said, ...]]:
     )
 
 
-def _parted(one: tuple[Message, ...], other: tuple[Message, ...]) -> tuple[Said, tuple[Said, ...]]:
-    """Messages: they part at the first that differs, or at the last answer if one goes on where the other ends."""
-    same = _same(one, other)
-    while same and (same in (len(one), len(other)) or "assistant" not in (one[same].role, other[same].role)):
-        same -= 1
-    _check_common(same > 0 and one[same].role == other[same].role == "assistant")
-    return untrained(one[:same]), (one[same:], other[same:])
+def _split_messages(one: tuple[Message, ...], other: tuple[Message, ...]) -> tuple[Said, tuple[Said, ...]]:
+    """Splits messages at the first difference, or at the last answer if one list is the beginning of the other."""
+    at = _common_prefix(one, other)
+    while at and (at in (len(one), len(other)) or "assistant" not in (one[at].role, other[at].role)):
+        at -= 1
+    _require_common_prompt(at > 0 and one[at].role == other[at].role == "assistant")
+    return untrained(one[:at]), (one[at:], other[at:])
 
 
-def _parted_text(one: str, other: str) -> tuple[Said, tuple[Said, ...]]:
-    """Text: the prompt ends with the last whole word that both have, so no word is torn apart."""
-    word = _LAST_WORD.search(one[: _same(one, other)])
+def _split_text(one: str, other: str) -> tuple[Said, tuple[Said, ...]]:
+    """Splits text after the last common whole word."""
+    word = _LAST_WORD.search(one[: _common_prefix(one, other)])
     assert word is not None, "the pattern matches the empty string too"
     at = word.start()
-    _check_common(bool(one[:at].strip()))
+    _require_common_prompt(bool(one[:at].strip()))
     return one[:at], (one[at:], other[at:])
 
 
-def _same(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many entries are equal at the beginning."""
+def _common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
+    """Length of the common prefix, in entries."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _check_common(found: bool) -> None:
-    if not found:
+def _require_common_prompt(has_prompt: bool) -> None:
+    if not has_prompt:
         raise ComparisonError(
             "prompts",
             "chosen and rejected have no prompt in common that two answers follow",
@@ -198,15 +203,15 @@ def _check_common(found: bool) -> None:
         )
 
 
-def _repeated(prompt: Said, responses: tuple[Said, ...]) -> tuple[Said, tuple[Said, ...]]:
-    """Answers without the prompt, where all of them repeat it (as UltraFeedback writes them)."""
+def _without_repeated_prompt(prompt: Said, responses: tuple[Said, ...]) -> tuple[Said, tuple[Said, ...]]:
+    """Removes the prompt from responses that all repeat it (as in UltraFeedback)."""
     if isinstance(prompt, str):
         return prompt, responses
-    spoken = [response for response in responses if isinstance(response, tuple)]
+    message_lists = [response for response in responses if isinstance(response, tuple)]
     user = (prompt[-1],)
     for opening in (prompt, user):
-        if all(untrained(said[: len(opening)]) == opening and len(said) > len(opening) for said in spoken):
-            return prompt, tuple(said[len(opening) :] for said in spoken)
+        if all(untrained(m[: len(opening)]) == opening and len(m) > len(opening) for m in message_lists):
+            return prompt, tuple(m[len(opening) :] for m in message_lists)
     return prompt, responses
 
 
@@ -215,24 +220,25 @@ def _is_transcript(value: str) -> bool:
 
 
 def _transcript(value: str, column: str) -> tuple[Message, ...]:
-    """Anthropic's dialogues, "\\n\\nHuman: ...\\n\\nAssistant: ...": every turn without the space before it."""
+    """Parses Anthropic's dialogues, "\\n\\nHuman: ...\\n\\nAssistant: ..."; the space before a turn is removed."""
     _, *parts = _TURN.split(value)
-    spoken = []
-    for speaker, said in zip(parts[::2], parts[1::2], strict=True):
+    dialogue = []
+    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
         role = "user" if speaker == "Human" else "assistant"
-        spoken.append(Message(role, said.removeprefix(" "), trained=role == "assistant"))
-    if column == "prompt" and spoken and spoken[-1] == Message("assistant", "", trained=True):
-        spoken.pop()  # a prompt may end with the name of who answers
-    return untrained(tuple(spoken)) if column == "prompt" else tuple(spoken)
+        dialogue.append(Message(role, content.removeprefix(" "), trained=role == "assistant"))
+    if column == "prompt" and dialogue and dialogue[-1] == Message("assistant", "", trained=True):
+        dialogue.pop()  # a prompt may end with the name of the next speaker
+    return untrained(tuple(dialogue)) if column == "prompt" else tuple(dialogue)
 
 
 def with_system_message(row: Row, prompt: Said) -> Said:
+    """Adds the system message of a row to a prompt of messages."""
     if not isinstance(prompt, str):
         return system(row, prompt)
     if row.get("system"):
         raise DataError(
             given="the row has a column system, and its prompt is plain text",
-            rule="a system message stands before messages; plain text has no place for it",
+            rule="a system message comes before messages; plain text has no place for it",
             remedy="write the prompt as messages, or name it question: columns={question: prompt}",
         )
     return prompt

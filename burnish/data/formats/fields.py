@@ -1,4 +1,4 @@
-"""The values of a row's columns, checked: text, numbers, JSON."""
+"""Checked values of columns: text, numbers, JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from burnish.errors import DataError
 
 
 def kind(value: object) -> str:
-    """What a value is, in words."""
+    """Names the type of a value for error messages."""
     names = {str: "text", bool: "true or false", list: "a list", dict: "an object", int: "a number", float: "a number"}
     return "missing" if value is None else names.get(type(value), f"a {type(value).__name__}")
 
 
 def text(row: Row, column: str) -> str:
-    """The text of a column."""
+    """Returns the text of a column."""
     value = row.get(column)
     if isinstance(value, str):
         return value
@@ -25,12 +25,12 @@ def text(row: Row, column: str) -> str:
 
 
 def optional_text(row: Row, column: str) -> str:
-    """The text of a column; empty if the row has none."""
+    """Returns the text of a column; "" if the row has none."""
     return text(row, column) if row.get(column) is not None else ""
 
 
 def parsed(value: str, where: str) -> object:
-    """The value that JSON text stands for."""
+    """Parses JSON text."""
     try:
         return json.loads(value)
     except json.JSONDecodeError as error:
@@ -40,17 +40,17 @@ def parsed(value: str, where: str) -> object:
 
 
 def listed(value: object, column: str) -> list[object]:
-    """A list, or the JSON text of one, which is how tables of text write lists."""
-    found = parsed(value, column) if isinstance(value, str) and value.lstrip().startswith("[") else value
-    if isinstance(found, list):
-        return found
+    """Returns a list, given as such or as JSON text (as in CSV)."""
+    entries = parsed(value, column) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    if isinstance(entries, list):
+        return entries
     raise DataError(
-        given=f"{column} is {kind(found)}", rule=f"{column} is a list", remedy=f"write {column} as a list: [...]"
+        given=f"{column} is {kind(entries)}", rule=f"{column} is a list", remedy=f"write {column} as a list: [...]"
     )
 
 
 def truth(value: object, column: str) -> bool:
-    """true or false, also as 1 and 0, and as text in tables of text."""
+    """Returns a boolean, given as such, as 1 or 0, or as text (as in CSV)."""
     words = {"true": True, "1": True, "false": False, "0": False}
     word = str(value).lower() if isinstance(value, str | bool | int) else ""
     if word in words:
@@ -63,7 +63,7 @@ def truth(value: object, column: str) -> bool:
 
 
 def number(value: object, where: str) -> float:
-    """A number, which is not NaN."""
+    """Returns a number; raises DataError for NaN and other types."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
         return float(value)
     raise DataError(given=f"{where} is {value!r}", rule="scores and ranks are numbers", remedy="correct the row")

@@ -1,4 +1,4 @@
-"""What a format is: the columns that it needs, and what a row of them means."""
+"""Format of rows: the required columns, and the conversion of a row to an example."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from burnish.data.records import AnyExample
 from burnish.data.row import Row
 
 Stage = Literal["sft", "prefer", "reward", "rl"]
-"""The stages that learn from rows."""
+"""Stages of training that use rows."""
 
 Convert = Callable[[Row], AnyExample]
-"""A row's meaning; raises DataError for a row that does not fit. It can be pickled."""
+"""Converts a row to an example; raises DataError for a row that does not fit. Picklable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A set of columns that is enough for a format. Example: ``Dialect.of("problem>question solution>answer")``."""
+    """Set of columns that is sufficient for a format. Example: ``Dialect.of("problem>question solution>answer")``."""
 
     names: tuple[tuple[str, str], ...]
-    """(Column of the row, name under which `convert` reads it)."""
+    """(Column of the row, canonical name that `convert` reads)."""
 
     @classmethod
     def of(cls, written: str) -> Dialect:
-        """Columns with spaces between; ``column>name`` where `convert` has another name for it."""
+        """Parses columns separated by spaces; ``column>name`` where the canonical name differs."""
         pairs = (part.partition(">") for part in written.split())
         return cls(tuple((column, name or column) for column, _, name in pairs))
 
@@ -43,47 +43,47 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One way of writing examples as rows."""
+    """Format of examples as rows."""
 
     name: str
     dialects: tuple[Dialect, ...]
-    """Sets of columns, each of which is enough. The first is shown to people."""
+    """Sets of columns, each sufficient. Messages show the first."""
     convert: Convert
-    """A row's meaning, from columns with the canonical names."""
+    """Converts a row with the canonical column names."""
     stages: tuple[Stage, ...]
-    """The stages that learn from such rows."""
+    """Stages that use such rows, the main one first."""
     takes: tuple[str, ...] = ()
-    """Columns that it uses where they are there."""
+    """Optional columns."""
     rank: int = 0
-    """Where several formats fit, those of the lowest rank count."""
+    """Priority where several formats fit: the lowest rank wins."""
     named_only: bool = False
-    """Whether it is used only if the user names it."""
+    """True: used only if the user names it."""
     documents: bool = False
-    """Whether a row may be a document, which is cut into pieces."""
+    """True: a row may be a document, which is cut into pieces."""
     identity: str = ""
-    """What else, beside the name, decides what a row becomes (names of columns, a user's function); for caches."""
+    """Other inputs of the conversion than the name (column names, a user's function), for cache keys."""
 
     def unused(self, columns: Iterable[str]) -> tuple[str, ...]:
-        """Columns that play no part in what is learned."""
+        """Returns the columns that the format does not use."""
         used = {*self.takes, *(column for dialect in self.dialects for column in dialect.columns)}
         return tuple(column for column in columns if column not in used)
 
     def fitting(self, columns: Iterable[str], given: Container[str] = ()) -> list[Dialect]:
-        """The dialects whose columns are there, without those that are part of a larger one.
+        """Returns the dialects whose columns are present, without subsets of a larger one.
 
-        A name in ``given`` has its column already: no dialect reads it from another one.
+        A canonical name in ``given`` has a column by the user's mapping: no dialect reads it from another column.
         """
-        there = set(columns)
-        found = [
+        present = set(columns)
+        fitting = [
             dialect
             for dialect in self.dialects
-            if set(dialect.columns) <= there
+            if set(dialect.columns) <= present
             and not any(name in given and name != column for column, name in dialect.names)
         ]
-        return [one for one in found if not any(set(one.columns) < set(other.columns) for other in found)]
+        return [one for one in fitting if not any(set(one.columns) < set(other.columns) for other in fitting)]
 
-    def spoken(self, dialect: Dialect) -> Format:
-        """The same format, for rows of one dialect."""
+    def for_dialect(self, dialect: Dialect) -> Format:
+        """Returns the format for rows of one dialect."""
         if dialect.is_canonical and dialect == self.dialects[0]:
             return self
         convert = self.convert if dialect.is_canonical else Renamed(dict(dialect.names), self.convert)
@@ -95,10 +95,10 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """A conversion of rows whose columns have other names."""
+    """Conversion of rows after renaming their columns."""
 
     names: Mapping[str, str]
-    """Column of the row -> name that the conversion reads. A column that already has such a name is hidden."""
+    """Column of the row -> canonical name. A column that already has such a name is hidden."""
     convert: Convert
 
     def __call__(self, row: Row) -> AnyExample:
@@ -106,7 +106,7 @@ class Renamed:
 
 
 def renamed(row: Row, names: Mapping[str, str]) -> Row:
-    """The row under other names."""
+    """Renames the columns of a row."""
     hidden = set(names.values())
-    kept = {column: value for column, value in row.items() if column not in names and column not in hidden}
-    return kept | {name: row[column] for column, name in names.items() if column in row}
+    others = {column: value for column, value in row.items() if column not in names and column not in hidden}
+    return others | {name: row[column] for column, name in names.items() if column in row}

@@ -1,4 +1,4 @@
-"""All formats. `docs/data.md` shows a row of each."""
+"""Registry of all formats. `docs/data.md` shows a row of each."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from burnish.data.formats.tasks import task
 _QUESTIONS = ("question", "problem>question", "query>question", "instruction>question")
 _PROMPTS = ("prompt", *_QUESTIONS)
 _SYSTEM = ("system", "system_prompt")
-_WORTH = ("margin", "score_chosen", "score_rejected", "tags")
+_RATINGS = ("margin", "score_chosen", "score_rejected", "tags")
 
 
 def _dialects(*written: str) -> tuple[Dialect, ...]:
     return tuple(map(Dialect.of, written))
 
 
-def _each(*choices: tuple[str, ...]) -> tuple[Dialect, ...]:
-    """One dialect for every combination of names."""
+def _combinations(*choices: tuple[str, ...]) -> tuple[Dialect, ...]:
+    """Returns one dialect for every combination of names."""
     return _dialects(*(" ".join(names) for names in product(*choices)))
 
 
@@ -48,14 +48,14 @@ _QUESTION_ANSWER = _dialects(
     "problem>question solution>answer",
     "text>question code>answer",
 )
-_PREFERENCE = (*_each(_PROMPTS, ("chosen",), ("rejected",)), *_dialects("chosen rejected"))
-_RANKING = _each(_PROMPTS, ("responses", "completions>responses"), ("scores", "ranks"))
-_LABELLED = _each(_PROMPTS, ("completion", "response>completion"), ("label",))
-_STEPWISE = _each(_PROMPTS, ("completions", "steps>completions"), ("labels",))
-RESPONSES = _each(_PROMPTS, ("completion", "response>completion"))
-"""What a response and its prompt stand in."""
+_PREFERENCE = (*_combinations(_PROMPTS, ("chosen",), ("rejected",)), *_dialects("chosen rejected"))
+_RANKING = _combinations(_PROMPTS, ("responses", "completions>responses"), ("scores", "ranks"))
+_LABELLED = _combinations(_PROMPTS, ("completion", "response>completion"), ("label",))
+_STEPWISE = _combinations(_PROMPTS, ("completions", "steps>completions"), ("labels",))
+RESPONSES = _combinations(_PROMPTS, ("completion", "response>completion"))
+"""Dialects of a prompt and its response."""
 _TASK = (
-    *_each(
+    *_combinations(
         (*_PROMPTS, "text>question"),
         ("reference", "answer>reference", "ground_truth>reference", "test_list>reference"),
     ),
@@ -69,7 +69,7 @@ FORMATS: Mapping[str, Format] = {
         Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=("input", "history", *_SYSTEM)),
         Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=("tools",)),
         Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=_SYSTEM),
-        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_WORTH, *_SYSTEM)),
+        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_RATINGS, *_SYSTEM)),
         Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
         Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
         Format("stepwise", _STEPWISE, stepwise, ("reward",), takes=("tools", "tags", *_SYSTEM)),

@@ -1,4 +1,4 @@
-"""Lists of messages, in the form that OpenAI gave them, and in ShareGPT's (`from` and `value`)."""
+"""Lists of messages in the formats of OpenAI and of ShareGPT (`from` and `value`)."""
 
 from __future__ import annotations
 
@@ -12,64 +12,64 @@ from burnish.errors import DataError
 
 Tools = tuple[Mapping[str, object], ...]
 
-_OTHER_ROLES = (
+_ROLE_ALIASES = (
     dict.fromkeys(("human", "prompter"), "user")
     | dict.fromkeys(("gpt", "chatgpt", "bot", "chatbot", "ai", "model", "bing", "bard", "claude"), "assistant")
     | dict.fromkeys(("function", "ipython", "observation", "function_response", "tool_response"), "tool")
     | dict.fromkeys(("function_call", "tool_call"), "assistant")
 )
-"""What other data sets call a role."""
-_CALLS = ("function_call", "tool_call")
-"""ShareGPT's names of an assistant's turn whose value is a call, or a list of them, as JSON."""
-_LEAST, _MOST = 1e-6, 1000.0
-"""The weights of a message that is learned: beyond them, one row would be nothing, or all of a step."""
-_OURS = ("role", "content", "from", "value", "weight", "train")
-"""Keys of a message that are not handed to the template as they are."""
+"""Names of roles in other data sets."""
+_CALL_ROLES = ("function_call", "tool_call")
+"""ShareGPT's roles of an assistant's turn whose value is a tool call, or a list of them, as JSON."""
+_MIN_WEIGHT, _MAX_WEIGHT = 1e-6, 1000.0
+"""Bounds of the weight of a learned message: outside, one row would be negligible in a step, or dominate it."""
+_OWN_KEYS = ("role", "content", "from", "value", "weight", "train")
+"""Keys of a message that are not passed to the template unchanged."""
 
 
 def messages(value: object, column: str) -> tuple[Message, ...]:
-    """The messages of a column: a list of objects, or the JSON text of one, which is how tables of text write it."""
-    found = parsed(value, column) if isinstance(value, str) and value.lstrip().startswith("[") else value
-    if not isinstance(found, list):
+    """Reads the messages of a column: a list of objects, or its JSON text, as in CSV."""
+    entries = parsed(value, column) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    if not isinstance(entries, list):
         raise DataError(
-            given=f"{column} is {kind(found)}",
+            given=f"{column} is {kind(entries)}",
             rule=f"{column} is a list of messages: [{{role: ..., content: ...}}, ...]",
             remedy="write the messages as a list of objects",
         )
-    if not found:
+    if not entries:
         raise DataError(
             given=f"{column} is empty", rule="a conversation has at least one message", remedy="delete the row"
         )
-    return tuple(_message(entry, f"{column}[{index}]") for index, entry in enumerate(found))
+    return tuple(_message(entry, f"{column}[{index}]") for index, entry in enumerate(entries))
 
 
 def tools(row: Row) -> Tools:
-    """The column ``tools``: a list of JSON schemas, or the JSON text of one."""
+    """Reads the column ``tools``: a list of JSON schemas, or its JSON text."""
     value = row.get("tools")
     if value is None or value == "":
         return ()
-    found = parsed(value, "tools") if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise DataError(given=f"tools is {kind(found)}", rule="tools is a list of JSON schemas", remedy="correct it")
-    return tuple(found)
+    schemas = parsed(value, "tools") if isinstance(value, str) else value
+    if not isinstance(schemas, list) or not all(isinstance(tool, dict) for tool in schemas):
+        raise DataError(given=f"tools is {kind(schemas)}", rule="tools is a list of JSON schemas", remedy="correct it")
+    return tuple(schemas)
 
 
-def system(row: Row, spoken: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages, after the row's system message (column ``system`` or ``system_prompt``) if it has one."""
+def system(row: Row, conversation: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Adds the row's system message (column ``system`` or ``system_prompt``) before the messages, if it has one."""
     for column in ("system", "system_prompt"):
-        said = row.get(column)
-        if said is None or said == "":
+        content = row.get(column)
+        if content is None or content == "":
             continue
-        if not isinstance(said, str):
-            raise DataError(given=f"{column} is {kind(said)}", rule=f"{column} is text", remedy="correct it")
-        if spoken and spoken[0].role in ("system", "developer"):
+        if not isinstance(content, str):
+            raise DataError(given=f"{column} is {kind(content)}", rule=f"{column} is text", remedy="correct it")
+        if conversation and conversation[0].role in ("system", "developer"):
             raise DataError(
-                given=f"the row has a column {column}, and its messages begin with a {spoken[0].role} message too",
+                given=f"the row has a column {column}, and its messages begin with a {conversation[0].role} message",
                 rule="a conversation has one system message at its beginning",
                 remedy="remove one of the two",
             )
-        return (Message("system", said), *spoken)
-    return spoken
+        return (Message("system", content), *conversation)
+    return conversation
 
 
 def _message(value: object, where: str) -> Message:
@@ -79,38 +79,38 @@ def _message(value: object, where: str) -> Message:
             rule="a message is an object with role and content",
             remedy='write it as {"role": ..., "content": ...}',
         )
-    known = {key: entry for key, entry in value.items() if entry is not None}
-    name, content = _who(known, where), known.get("content", known.get("value"))
-    role = name if name in ROLES else _OTHER_ROLES[name]
-    extra = {key: entry for key, entry in known.items() if key not in _OURS}
-    if name in _CALLS:
-        extra["tool_calls"], content = _written_calls(content, where), None
+    entries = {key: entry for key, entry in value.items() if entry is not None}
+    name, content = _role_name(entries, where), entries.get("content", entries.get("value"))
+    role = name if name in ROLES else _ROLE_ALIASES[name]
+    extra = {key: entry for key, entry in entries.items() if key not in _OWN_KEYS}
+    if name in _CALL_ROLES:
+        extra["tool_calls"], content = _sharegpt_calls(content, where), None
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{where}.tool_calls")
-    said = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
-    wanted, weight = _is_wanted(known, where), _weight(known, where)
-    if role != "assistant" or not (wanted and weight):
-        return Message(role, said, extra)
-    return Message(role, said, extra, trained=True, weight=weight)
+    text = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
+    trained, weight = _is_trained(entries, where), _weight(entries, where)
+    if role != "assistant" or not (trained and weight):
+        return Message(role, text, extra)
+    return Message(role, text, extra, trained=True, weight=weight)
 
 
-def _who(message: Mapping[str, object], where: str) -> str:
-    """The role as it is called in the row; a known name."""
+def _role_name(message: Mapping[str, object], where: str) -> str:
+    """Returns the role's name in the row; raises DataError if it is unknown."""
     name = message.get("role", message.get("from"))
-    if isinstance(name, str) and (name in ROLES or name in _OTHER_ROLES):
+    if isinstance(name, str) and (name in ROLES or name in _ROLE_ALIASES):
         return name
     rule = f"every message has a role: {', '.join(ROLES)} (or, with from and value, human, gpt, system, ...)"
     if name is None:
         raise DataError(
             given=f"{where} has no role (its keys: {', '.join(message)})", rule=rule, remedy="give the message a role"
         )
-    near = get_close_matches(str(name).lower(), [*ROLES, *_OTHER_ROLES], n=1)
+    near = get_close_matches(str(name).lower(), [*ROLES, *_ROLE_ALIASES], n=1)
     remedy = f"did you mean {near[0]}?" if near else "use one of these roles"
     raise DataError(given=f"{where} has the role {name!r}", rule=rule, remedy=remedy)
 
 
 def _content(value: object, role: str, where: str, *, may_be_absent: bool) -> str | None:
-    """The text; parts of text are one text, joined as templates that know parts write them: without a space."""
+    """Returns the text of a content; text parts are joined without a space, as templates for parts do."""
     if isinstance(value, str):
         return value
     if value is None and role == "assistant" and may_be_absent:
@@ -132,8 +132,8 @@ def _content(value: object, role: str, where: str, *, may_be_absent: bool) -> st
     )
 
 
-def _is_wanted(message: Mapping[str, object], where: str) -> bool:
-    """The key ``train`` says whether a message is learned; without it, it is."""
+def _is_trained(message: Mapping[str, object], where: str) -> bool:
+    """Reads the key ``train``, default true: whether the message is learned."""
     flag = message.get("train", 1)
     if flag not in (0, 1):
         raise DataError(
@@ -145,26 +145,26 @@ def _is_wanted(message: Mapping[str, object], where: str) -> bool:
 
 
 def _weight(message: Mapping[str, object], where: str) -> float:
-    """The key ``weight`` (OpenAI's, which is 0 or 1 there): how much a message's tokens count; without it, 1."""
+    """Reads the key ``weight``, default 1: the weight of the message's tokens in the loss. (OpenAI allows 0 and 1.)"""
     weight = message.get("weight", 1.0)
     if isinstance(weight, int | float) and not isinstance(weight, bool):
-        if weight == 0 or _LEAST <= weight <= _MOST:
+        if weight == 0 or _MIN_WEIGHT <= weight <= _MAX_WEIGHT:
             return float(weight)
         given = f"{weight:g}" if isinstance(weight, float) else str(weight)[:40]
     else:
         given = kind(weight)
     raise DataError(
         given=f"{where} has as weight {given}",
-        rule=f"a message's weight is 0 (context only), or a number from {_LEAST:g} to {_MOST:g}, which says how much "
-        "its tokens count in the loss",
+        rule=f"a message's weight is 0 (context only), or a number from {_MIN_WEIGHT:g} to {_MAX_WEIGHT:g}, "
+        "the weight of its tokens in the loss",
         remedy="correct the weight, or leave it out: then it is 1",
     )
 
 
-def _written_calls(value: object, where: str) -> list[object]:
-    """ShareGPT's calls in the form of OpenAI's."""
-    found = parsed(value, f"{where}.value") if isinstance(value, str) else value
-    calls = found if isinstance(found, list) else [found]
+def _sharegpt_calls(value: object, where: str) -> list[object]:
+    """Converts ShareGPT's tool calls to OpenAI's format."""
+    content = parsed(value, f"{where}.value") if isinstance(value, str) else value
+    calls = content if isinstance(content, list) else [content]
     if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         raise DataError(
             given=f"{where} is a call without a name",
@@ -175,7 +175,7 @@ def _written_calls(value: object, where: str) -> list[object]:
 
 
 def _tool_calls(value: object, where: str) -> list[dict[str, object]]:
-    """Calls with their arguments as objects, which is what serving hands to templates; OpenAI writes JSON text."""
+    """Converts arguments of tool calls from JSON text (OpenAI) to objects, which servers pass to templates."""
     if not isinstance(value, list) or not all(isinstance(call, dict) for call in value):
         raise DataError(given=f"{where} is {kind(value)}", rule="tool_calls is a list of objects", remedy="correct it")
     return [_tool_call(call, f"{where}[{index}]") for index, call in enumerate(value)]

@@ -1,7 +1,7 @@
-"""The columns of a set are recognised as a format, or the user names it, or writes a function of their own.
+"""Recognition of the format of a data set: by its columns, by a name, or by a user's function.
 
-What is learned is never guessed: columns that fit two formats, or the rows of another stage, are an error that says how
-to name what is meant.
+Columns that fit two formats, and rows of another stage, are an error whose remedy names the choices. The format is
+never guessed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from burnish.data.formats.user_format import user_format
 from burnish.errors import DataError
 
 READY = "burnish:example"
-"""The column of rows that are examples already (of mixtures, whose sources have formats of their own)."""
+"""Column of rows that are already examples (of mixtures, whose sources have their own formats)."""
 
 
 def _ready(row: Mapping[str, object]) -> object:
@@ -31,13 +31,13 @@ _READY = Format("ready", (Dialect.of(READY),), _ready, ("sft", "prefer", "reward
 def recognize(
     columns: Sequence[str], name: str | None = None, *, stage: Stage | None = "sft", given: Container[str] = ()
 ) -> Format:
-    """The format called ``name``, or the only one that the columns fit.
+    """Returns the format called ``name``, or the only one that fits the columns.
 
     Args:
-        columns: of the rows.
-        name: in `FORMATS`, or ``file.py:function``; None: by the columns.
-        stage: what the rows are for; None: for anything, and answers come before tasks.
-        given: our names that the user gave a column, by a mapping.
+        columns: columns of the rows.
+        name: name in `FORMATS`, or ``file.py:function``; None: recognized by the columns.
+        stage: stage that uses the rows; None: any, with formats of responses before tasks.
+        given: canonical names that the user maps to a column.
 
     Example: ``recognize(("question", "answer")).name == "question_answer"``.
     """
@@ -50,49 +50,49 @@ def recognize(
     fitting = _fitting(columns, given)
     if not fitting:
         raise _unknown(columns)
-    serving = [entry for entry in fitting if stage is None or stage in entry.stages]
-    # The stage that a format is for comes first among its stages: a prompt with a reference is a task, chats or not.
-    serving = [entry for entry in serving if entry.stages[0] == stage] or serving
-    best = [entry for entry in serving if entry.rank == min(other.rank for other in serving)]
+    of_stage = [entry for entry in fitting if stage is None or stage in entry.stages]
+    # The first stage of a format is its main one: in rl a prompt with a reference is a task, also as messages.
+    of_stage = [entry for entry in of_stage if entry.stages[0] == stage] or of_stage
+    best = [entry for entry in of_stage if entry.rank == min(other.rank for other in of_stage)]
     if not best:
         raise _of_another_stage(columns, fitting[0], str(stage))
     if len(best) > 1:
         raise DataError(
             given=f"the columns {', '.join(columns)} fit several formats: {', '.join(entry.name for entry in best)}",
-            rule="what is learned is never guessed",
+            rule="the format is never guessed",
             remedy=f"name one: format={best[0].name}",
         )
-    return _spoken(best[0], columns, given)
+    return _for_only_dialect(best[0], columns, given)
 
 
 def recognize_scores(columns: Sequence[str], scores: Sequence[str], given: Container[str] = ()) -> Format:
-    """The format of responses with these scores; see `judgements.scored`."""
+    """Returns the format of responses with these scores, see `scores_and_steps.scored`."""
     return scored(scores, columns, RESPONSES, given)
 
 
 def _fitting(columns: Sequence[str], given: Container[str]) -> list[Format]:
-    """Formats that the columns fit, without those whose columns are a part of what another needs."""
-    found = {entry.name: entry.fitting(columns, given) for entry in FORMATS.values() if not entry.named_only}
-    sets = [set(dialect.columns) for dialects in found.values() for dialect in dialects]
+    """Returns the formats that fit the columns, without formats whose columns are a subset of those of another."""
+    dialects_by_name = {entry.name: entry.fitting(columns, given) for entry in FORMATS.values() if not entry.named_only}
+    sets = [set(dialect.columns) for dialects in dialects_by_name.values() for dialect in dialects]
     return [
         FORMATS[name]
-        for name, dialects in found.items()
+        for name, dialects in dialects_by_name.items()
         if any(not any(set(dialect.columns) < other for other in sets) for dialect in dialects)
     ]
 
 
-def _spoken(entry: Format, columns: Sequence[str], given: Container[str]) -> Format:
+def _for_only_dialect(entry: Format, columns: Sequence[str], given: Container[str]) -> Format:
     dialects = entry.fitting(columns, given)
     if len(dialects) > 1:
-        (ours, other), *_ = (
+        (first, second), *_ = (
             pair for pair in zip(dialects[0].names, dialects[1].names, strict=False) if pair[0] != pair[1]
         )
         raise DataError(
             given=f"the columns {', '.join(columns)} fit the format {entry.name} twice: {dialects[0]}; {dialects[1]}",
-            rule="what is learned is never guessed",
-            remedy=f"say which: columns={{{ours[1]}: {ours[0]}}} or columns={{{other[1]}: {other[0]}}}",
+            rule="the format is never guessed",
+            remedy=f"say which: columns={{{first[1]}: {first[0]}}} or columns={{{second[1]}: {second[0]}}}",
         )
-    return entry.spoken(dialects[0])
+    return entry.for_dialect(dialects[0])
 
 
 def _named(columns: Sequence[str], name: str, stage: Stage | None, given: Container[str]) -> Format:
@@ -106,11 +106,11 @@ def _named(columns: Sequence[str], name: str, stage: Stage | None, given: Contai
         )
     if stage is not None and stage not in chosen.stages:
         raise _of_another_stage(columns, chosen, stage)
-    return _spoken(chosen, columns, given)
+    return _for_only_dialect(chosen, columns, given)
 
 
 def check_name(name: str) -> None:
-    """Refuses a name that no format has. (A user's own function is not looked for.)"""
+    """Raises DataError for a name that no format has. (The name of a user's function is not checked.)"""
     if name in FORMATS or is_user_code(name):
         return
     near = get_close_matches(name, FORMATS, n=1, cutoff=0.4)
@@ -122,8 +122,8 @@ def check_name(name: str) -> None:
 
 
 def check_mapping(names: Mapping[str, str], columns: Sequence[str]) -> None:
-    """Refuses a mapping (our name -> the user's column) of a name that no format reads, or of an absent column."""
-    known = sorted({name for entry in FORMATS.values() for name in _names(entry)})
+    """Raises DataError if a mapping (canonical name -> column) has a name that no format reads, or an absent column."""
+    known_names = sorted({name for entry in FORMATS.values() for name in _names(entry)})
     twice = [column for column in names.values() if list(names.values()).count(column) > 1]
     if twice:
         raise DataError(
@@ -131,25 +131,25 @@ def check_mapping(names: Mapping[str, str], columns: Sequence[str]) -> None:
             rule="a column has one meaning",
             remedy="give the other name a column of its own",
         )
-    for ours, theirs in names.items():
-        if ours not in known:
-            near = get_close_matches(ours, known, n=1)
+    for name, column in names.items():
+        if name not in known_names:
+            near = get_close_matches(name, known_names, n=1)
             raise DataError(
-                given=f"columns: {{{ours}: {theirs}}}",
-                rule=f"columns gives our names their columns: {', '.join(known)}",
+                given=f"columns: {{{name}: {column}}}",
+                rule=f"columns gives our names their columns: {', '.join(known_names)}",
                 remedy=f"did you mean {near[0]}?" if near else "correct the name",
             )
-        if theirs not in columns:
-            near = get_close_matches(theirs, columns, n=1)
+        if column not in columns:
+            near = get_close_matches(column, columns, n=1)
             raise DataError(
-                given=f"columns: {{{ours}: {theirs}}}, but the columns are {', '.join(columns)}",
+                given=f"columns: {{{name}: {column}}}, but the columns are {', '.join(columns)}",
                 rule="a column that is named is there",
                 remedy=f"did you mean {near[0]}?" if near else "correct the name",
             )
 
 
 def _names(entry: Format) -> Iterable[str]:
-    """Every name that a format reads or knows."""
+    """Yields every column name that a format reads."""
     yield from entry.takes
     for dialect in entry.dialects:
         for pair in dialect.names:
@@ -157,10 +157,10 @@ def _names(entry: Format) -> Iterable[str]:
 
 
 def _unknown(columns: Sequence[str]) -> DataError:
-    listed = "; ".join(f"{entry.name} ({entry.dialects[0]})" for entry in FORMATS.values() if not entry.named_only)
+    formats = "; ".join(f"{entry.name} ({entry.dialects[0]})" for entry in FORMATS.values() if not entry.named_only)
     return DataError(
         given=f"the columns {', '.join(columns)} fit no known format",
-        rule=f"formats and the columns they need: {listed}",
+        rule=f"formats and the columns they need: {formats}",
         remedy=_near_columns(columns, FORMATS.values()) or "say what they are: columns={question: ..., answer: ...}",
     )
 
@@ -189,8 +189,8 @@ def _learn_reference(dialect: Dialect) -> str:
 
 
 def _near_columns(columns: Sequence[str], formats: Iterable[Format]) -> str:
-    """Did-you-mean for columns whose names are almost those of a format."""
-    known = sorted({column for entry in formats for dialect in entry.dialects for column in dialect.columns})
-    near = {column: get_close_matches(column.lower(), known, n=1, cutoff=0.75) for column in columns}
-    found = [f"{column} -> {match[0]}" for column, match in near.items() if match and match[0] != column]
-    return f"did you mean to rename {', '.join(found)}?" if found else ""
+    """Suggestion for columns whose names are similar to those of a format; "" if there are none."""
+    known_names = sorted({column for entry in formats for dialect in entry.dialects for column in dialect.columns})
+    near = {column: get_close_matches(column.lower(), known_names, n=1, cutoff=0.75) for column in columns}
+    renames = [f"{column} -> {match[0]}" for column, match in near.items() if match and match[0] != column]
+    return f"did you mean to rename {', '.join(renames)}?" if renames else ""

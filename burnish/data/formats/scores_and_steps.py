@@ -1,4 +1,4 @@
-"""Formats of responses that are judged in several ways or in parts: several scores, or a label for each step."""
+"""Formats of responses with several scores, or with a label for each step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from burnish.errors import DataError
 
 
 def stepwise(row: Row) -> Stepped:
-    """prompt or question, completions (the steps), and labels (true, false, or numbers), one for each step."""
+    """Columns prompt or question, completions (the steps), and labels (true, false, or numbers), one for each step."""
     steps = [_step(step, index) for index, step in enumerate(listed(row.get("completions"), "completions"))]
     labels = [_label(label, index) for index, label in enumerate(listed(row.get("labels"), "labels"))]
     if not steps or len(steps) != len(labels):
@@ -32,7 +32,7 @@ def _step(step: object, index: int) -> str:
         return step
     raise DataError(
         given=f"completions[{index}] is {'empty' if isinstance(step, str) else kind(step)}",
-        rule="a step is text, and is judged at its last character that is no white space",
+        rule="a step is text, and its label belongs to its last character that is no white space",
         remedy="give the step a text, or delete it with its label",
     )
 
@@ -43,35 +43,35 @@ def _label(label: object, index: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ReadScores:
-    """prompt or question, completion, and a column for each score."""
+    """Converts rows of prompt or question, completion, and a column for each score."""
 
     names: tuple[str, ...]
-    """Of the scores."""
+    """Names of the score columns."""
 
     def __call__(self, row: Row) -> Scored:
         prompt = prompt_for(row, row.get("completion"))
         response = response_to(row.get("completion"), prompt, "completion")
-        found = tuple(number(row.get(name), name) for name in self.names)
-        return Scored(with_system_message(row, prompt), response, found, tools(row))
+        scores = tuple(number(row.get(name), name) for name in self.names)
+        return Scored(with_system_message(row, prompt), response, scores, tools(row))
 
 
 def scored(names: Sequence[str], columns: Sequence[str], dialects: Sequence[Dialect], given: Container[str]) -> Format:
-    """The format of responses that have these scores.
+    """Returns the format of responses with these score columns.
 
     Args:
-        names: of the scores, which are columns.
-        columns: of the rows.
-        dialects: columns of prompt and response.
-        given: our names that the user gave a column, by a mapping.
+        names: names of the score columns.
+        columns: columns of the rows.
+        dialects: dialects of the columns of prompt and response.
+        given: canonical names that the user maps to a column.
 
     Raises:
-        DataError: the columns do not have them.
+        DataError: a column is missing.
     """
     scores = tuple((name, name) for name in names)
-    whole = tuple(Dialect((*dialect.names, *scores)) for dialect in dialects)
+    with_scores = tuple(Dialect((*dialect.names, *scores)) for dialect in dialects)
     takes = ("tools", "tags", "system", "system_prompt")
-    made = Format("scores", whole, ReadScores(tuple(names)), ("reward",), takes, identity=f"{tuple(names)}")
-    fitting = made.fitting(columns, given)
+    format = Format("scores", with_scores, ReadScores(tuple(names)), ("reward",), takes, identity=f"{tuple(names)}")
+    fitting = format.fitting(columns, given)
     if not fitting:
         absent = [name for name in names if name not in columns]
         raise DataError(
@@ -81,4 +81,4 @@ def scored(names: Sequence[str], columns: Sequence[str], dialects: Sequence[Dial
             if absent
             else "say what they are: columns={question: ..., completion: ...}",
         )
-    return made.spoken(fitting[0])
+    return format.for_dialect(fitting[0])

@@ -1,4 +1,4 @@
-"""Formats of prompts without a response: what a model is to find, and what its answer can be checked against."""
+"""Format of prompts without a response, with a reference for graders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _USED = ("prompt", "question", "reference", "extra", "system", "system_prompt")
 
 
 def task(row: Row) -> Task:
-    """prompt or question, and reference (extra, or any other columns, for whoever checks the answer)."""
+    """Columns prompt or question, and reference (extra, or all other columns, for rewards)."""
     extra = row.get("extra")
     if extra is None:
         extra = {name: value for name, value in row.items() if name not in _USED and value is not None}

@@ -1,7 +1,7 @@
-"""A user's own format: a Python function of a row, ``my_format.py:convert``, which gives a row of a known format.
+"""User format: a Python function ``my_format.py:convert`` that converts a row to a row of a known format.
 
-The file's text is part of the format: workers run the same text, and a cache of what it made ends when it changes.
-(What the file imports is not looked at.)
+The text of the file is part of the format: workers run the same text, and a change of it invalidates the cache.
+(Changes of modules that the file imports do not.)
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from burnish.data.records import AnyExample
 from burnish.data.row import Row
 from burnish.errors import DataError
 
-Recognise = Callable[[tuple[str, ...]], Format]
-"""The known format of some columns."""
+RecognizeColumns = Callable[[tuple[str, ...]], Format]
+"""Returns the known format of columns."""
 
 
-def user_format(name: str, recognise: Recognise) -> Format:
-    """The format that a function makes. The file is read and run now, so mistakes in it show at once."""
+def user_format(name: str, recognize_columns: RecognizeColumns) -> Format:
+    """Builds the format of a user's function. The file is read and run now, so that its errors appear at once."""
     code = UserCode.read(name, "a format", DataError)
-    convert = UserConvert(code, recognise)
+    convert = UserConvert(code, recognize_columns)
     return Format(name, (), convert, ("sft", "prefer", "reward", "rl"), documents=True, identity=code.identity)
 
 
 @dataclass(frozen=True, slots=True)
 class UserConvert:
-    """Calls the function, and converts the row that it gives."""
+    """Calls the function, and converts the row that it returns."""
 
     code: UserCode
-    recognise: Recognise
+    recognize_columns: RecognizeColumns
 
     def __call__(self, row: Row) -> AnyExample:
-        given = _called(self.code, dict(row))
-        columns = tuple(name for name, value in given.items() if value is not None)
-        return self.recognise(columns).convert(given)
+        result = _call(self.code, dict(row))
+        columns = tuple(name for name, value in result.items() if value is not None)
+        return self.recognize_columns(columns).convert(result)
 
 
-def _called(code: UserCode, row: dict[str, object]) -> Row:
+def _call(code: UserCode, row: dict[str, object]) -> Row:
     name = f"{code.path}:{code.name}"
     try:
-        given = code.load()(row)
+        result = code.load()(row)
     except Exception as error:
         raise DataError(
             given=f"{name} raised {type(error).__name__}: {error}{code.where(error)}",
-            rule="the function takes any row of the data",
+            rule="the function accepts any row of the data",
             remedy="correct the function, or the row",
         ) from error
-    if not isinstance(given, dict):
+    if not isinstance(result, dict):
         raise DataError(
-            given=f"{name} gave {type(given).__name__}",
-            rule="the function gives a row of a known format, such as {'question': ..., 'answer': ...}",
+            given=f"{name} returned {type(result).__name__}",
+            rule="the function returns a row of a known format, such as {'question': ..., 'answer': ...}",
             remedy="let it return such a dictionary",
         )
-    return given
+    return result

@@ -1,1 +1,1 @@
-"""Readers: one module for each kind of place that rows come from. `burnish.data.read` chooses among them."""
+"""Readers of rows: one module for each kind of source. `burnish.data.read` selects the reader."""

@@ -1,4 +1,4 @@
-"""Sets that come with the package, generated when they are read: ``builtin:chat``, ``builtin:chat/test``."""
+"""Reader of built-in data sets, which are generated when they are read: ``builtin:chat``, ``builtin:chat/test``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BuiltinRows(Rows):
-    """The rows of one split of a set; they are small, and held in memory."""
+    """Rows of one split of a built-in data set, in memory."""
 
     source: str
     items: tuple[Row, ...]
@@ -35,29 +35,29 @@ class BuiltinRows(Rows):
 
 
 def is_builtin(path: str) -> bool:
-    """Whether a path names a set that comes with the package."""
+    """True if a path names a built-in data set."""
     return path.startswith(PREFIX)
 
 
 def read_builtin(path: str, split: str | None) -> BuiltinRows:
-    """A split of a set, "train" where none is named."""
+    """Opens a split of a built-in data set (default "train")."""
     name, _, named = path.removeprefix(PREFIX).partition("/")
     if name not in SETS:
         near = get_close_matches(name, SETS, n=1)
         raise DataError(
             given=f"{path} is no set that comes with the package",
-            rule=f"the sets that come with it are: {', '.join(PREFIX + each for each in SETS)}",
+            rule=f"the sets that come with it are: {', '.join(PREFIX + known for known in SETS)}",
             remedy=f"did you mean {PREFIX}{near[0]}?" if near else "name one of them, or a file",
         )
     if split and named and split != named:
         raise DataError(
             given=f"{path} with split {split!r}", rule="a split is named once", remedy="leave one of them out"
         )
-    wanted = split or named or SPLITS[0]
-    chosen = next((each for each in SPLITS if each == wanted), None)
+    requested = split or named or SPLITS[0]
+    chosen = next((known for known in SPLITS if known == requested), None)
     if chosen is None:
         raise DataError(
-            given=f"split {wanted!r} of {PREFIX}{name}",
+            given=f"split {requested!r} of {PREFIX}{name}",
             rule=f"its splits are: {', '.join(SPLITS)}",
             remedy=f"name one of them: {PREFIX}{name}/{SPLITS[-1]}",
         )

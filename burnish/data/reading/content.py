@@ -1,7 +1,7 @@
-"""The bytes of a file, decompressed, readable piece by piece and from any process.
+"""Content of a file: decompressed bytes, readable in parts and from any process.
 
-The lowest step of reading. A compressed file is unpacked once: into memory if that is small, otherwise into a file of
-the cache folder that is named after the compressed bytes, so the next run finds it there.
+The lowest layer of reading. A compressed file is unpacked once: into memory if it is small, otherwise into a file of
+the cache folder named after the hash of the compressed bytes, so the next run reuses it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import zstandard
 from burnish.errors import DataError
 
 CHUNK = 1 << 22
-"""Bytes read at once where all are read."""
+"""Bytes per read of a whole file."""
 IN_MEMORY = 1 << 25
-"""Unpacked bytes up to which a compressed file stays in memory."""
+"""Maximum unpacked bytes of a compressed file that stays in memory."""
 COMPRESSED = (".gz", ".zst")
-_PACKED = 1 << 16
-"""Bytes of zstd unpacked at once: a piece may become thousands of times as large."""
+_ZSTD_CHUNK = 1 << 16
+"""Compressed bytes of zstd per step: a part may unpack to thousands of times its size."""
 
-_MISTAKEN = {
+_WRONG_CONTENT = {
     b"\x1f\x8b": "is compressed with gzip; let its name end in .gz",
     b"\x28\xb5\x2f\xfd": "is compressed with zstd; let its name end in .zst",
     b"PAR1": "is a Parquet file; let its name end in .parquet",
@@ -42,22 +42,22 @@ _MISTAKEN = {
     b"<!DOCTYPE html": "is a web page; fetch the file itself (a hub's raw or resolve link)",
     b"<html": "is a web page; fetch the file itself (a hub's raw or resolve link)",
 }
-"""How files begin that are not the text which their names promise."""
+"""First bytes of files whose content does not fit their extension -> error and remedy."""
 
 
 class Content(Protocol):
-    """Bytes that can be read in pieces."""
+    """Bytes that can be read in parts."""
 
     @property
     def size(self) -> int:
         """Number of bytes."""
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes [start, stop)."""
+        """Reads the bytes [start, stop)."""
 
 
 def chunks(content: Content) -> Iterator[bytes]:
-    """All bytes in order."""
+    """Yields all bytes in order."""
     for start in range(0, content.size, CHUNK):
         yield content.read(start, min(start + CHUNK, content.size))
 
@@ -78,52 +78,52 @@ class MemoryContent:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """A file on disk, as it was when it was first seen. Read at positions, so that processes may share it."""
+    """File on disk; a later change of the file is an error. Reads at positions, so that processes can share it."""
 
     path: str
-    """Absolute."""
+    """Absolute path."""
     inode: int
     size: int
     """Bytes."""
     modified: int
-    """Nanoseconds."""
+    """Time of modification, nanoseconds."""
 
     @classmethod
     def of(cls, path: Path) -> FileContent:
-        seen = path.stat()
-        return cls(str(path.absolute()), seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        status = path.stat()
+        return cls(str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read(self, start: int, stop: int) -> bytes:
-        descriptor = _opened(self).descriptor
+        descriptor = _open_file(self).descriptor
         parts = []
-        while start < stop:  # one call gives at most 2 GiB
+        while start < stop:  # one call returns at most 2 GiB
             part = os.pread(descriptor, stop - start, start)
             if not part:
-                raise _changed(self.path)
+                raise _changed_error(self.path)
             parts.append(part)
             start += len(part)
         return b"".join(parts)
 
 
-class _Opened:
-    """An open file, closed when nobody needs it any more."""
+class _OpenFile:
+    """Open file descriptor, closed with its last reference."""
 
     def __init__(self, file: FileContent) -> None:
         try:
             self.descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise _changed(file.path) from error
+            raise _changed_error(file.path) from error
         weakref.finalize(self, os.close, self.descriptor)
-        seen = os.fstat(self.descriptor)
-        if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != (file.inode, file.size, file.modified):
-            raise _changed(file.path)
+        status = os.fstat(self.descriptor)
+        if (status.st_ino, status.st_size, status.st_mtime_ns) != (file.inode, file.size, file.modified):
+            raise _changed_error(file.path)
 
 
-_opened = lru_cache(maxsize=64)(_Opened)
-"""Few files are open at a time, also where a set has thousands."""
+_open_file = lru_cache(maxsize=64)(_OpenFile)
+"""Limits the number of open files of a set with thousands."""
 
 
-def _changed(path: str) -> DataError:
+def _changed_error(path: str) -> DataError:
     return DataError(
         given=f"{path} changed while it was being read",
         rule="a data file stays as it is while a command reads it",
@@ -132,19 +132,19 @@ def _changed(path: str) -> DataError:
 
 
 def open_content(path: str) -> Content:
-    """The content of a file of text, unpacked if its name says that it is compressed."""
+    """Opens the content of a text file, unpacked if its extension is that of a compressed file."""
     file = expanded(path)
     try:
         ending = file.suffix.lower()
         content = _unpacked(file, ending) if ending in COMPRESSED else FileContent.of(file)
-        _check_beginning(path, content.read(0, min(content.size, 32)))
+        _check_magic(path, content.read(0, min(content.size, 32)))
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise unreadable(path, error) from error
     return content
 
 
 def expanded(path: str) -> Path:
-    """The path with ~ replaced. Unlike Path's own way, it lets unknown users be."""
+    """Expands ~ in a path. Unlike Path.expanduser, it leaves unknown users unchanged."""
     return Path(os.path.expanduser(path))
 
 
@@ -157,7 +157,7 @@ def unreadable(path: str, error: Exception) -> DataError:
 
 
 def missing(path: str) -> DataError:
-    """The error for a path where nothing is, with the names that are almost it."""
+    """Error for a missing path, with similar names of the folder."""
     file = expanded(path)
     try:
         near = get_close_matches(file.name, os.listdir(file.parent), n=3, cutoff=0.5)
@@ -167,56 +167,56 @@ def missing(path: str) -> DataError:
     return DataError(given=f"{path} does not exist", rule="the data is a file or a hub name", remedy=remedy)
 
 
-def _check_beginning(path: str, beginning: bytes) -> None:
-    for magic, remedy in _MISTAKEN.items():
+def _check_magic(path: str, beginning: bytes) -> None:
+    for magic, remedy in _WRONG_CONTENT.items():
         if beginning.lower().startswith(magic.lower()):
             raise DataError(
                 given=f"{path} {remedy.partition(';')[0]}",
-                rule="what a file holds is what its name says",
+                rule="the content of a file fits its extension",
                 remedy=remedy.partition("; ")[2],
             )
 
 
 def _unpacked(file: Path, ending: str) -> Content:
-    with file.open("rb") as packed:
-        name = hashlib.file_digest(packed, "sha256").hexdigest()
-        kept = cache_folder() / "unpacked" / name
-        if kept.is_file():
-            return FileContent.of(kept)
-        packed.seek(0)
-        parts = _parts(packed, ending)
+    with file.open("rb") as compressed:
+        name = hashlib.file_digest(compressed, "sha256").hexdigest()
+        unpacked_file = cache_folder() / "unpacked" / name
+        if unpacked_file.is_file():
+            return FileContent.of(unpacked_file)
+        compressed.seek(0)
+        parts = _unpacked_parts(compressed, ending)
         beginning = bytearray()
         for part in parts:
             beginning += part
             if len(beginning) > IN_MEMORY:
-                return _kept(kept, bytes(beginning), parts)
+                return _write_unpacked(unpacked_file, bytes(beginning), parts)
         return MemoryContent(bytes(beginning))
 
 
-def _parts(packed: BinaryIO, ending: str) -> Iterator[bytes]:
+def _unpacked_parts(compressed: BinaryIO, ending: str) -> Iterator[bytes]:
     if ending == ".gz":
-        with gzip.GzipFile(fileobj=packed) as unpacked:
+        with gzip.GzipFile(fileobj=compressed) as unpacked:
             while part := unpacked.read(CHUNK):
                 yield part
         return
-    yield from _zstd_parts(packed)
+    yield from _zstd_parts(compressed)
 
 
-def _zstd_parts(packed: BinaryIO) -> Iterator[bytes]:
-    """All frames. (The library's own reader takes a file that ends within a frame for a whole one.)"""
+def _zstd_parts(compressed: BinaryIO) -> Iterator[bytes]:
+    """Yields the data of all frames. (The library's reader accepts a file that ends within a frame.)"""
     frame = zstandard.ZstdDecompressor().decompressobj()
-    is_open = True
-    while data := packed.read(_PACKED):
+    in_frame = True
+    while data := compressed.read(_ZSTD_CHUNK):
         while data:
-            if not is_open:
-                frame, is_open = zstandard.ZstdDecompressor().decompressobj(), True
+            if not in_frame:
+                frame, in_frame = zstandard.ZstdDecompressor().decompressobj(), True
             yield frame.decompress(data)
-            data, is_open = frame.unused_data, not frame.eof
-    if is_open:
+            data, in_frame = frame.unused_data, not frame.eof
+    if in_frame:
         raise EOFError("Compressed file ended before the end of its last frame")
 
 
-def _kept(place: Path, beginning: bytes, parts: Iterator[bytes]) -> FileContent:
+def _write_unpacked(place: Path, beginning: bytes, parts: Iterator[bytes]) -> FileContent:
     with new_file(place) as file:
         file.write(beginning)
         for part in parts:
@@ -226,7 +226,7 @@ def _kept(place: Path, beginning: bytes, parts: Iterator[bytes]) -> FileContent:
 
 @contextmanager
 def new_file(place: Path) -> Iterator[BinaryIO]:
-    """A file that appears at its place when it is whole. Others may write the same place at the same time."""
+    """Context manager of a file that is written atomically; several processes may write the same path at a time."""
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{place.name[:16]}-{secrets.token_hex(8)}")
     try:
@@ -238,7 +238,7 @@ def new_file(place: Path) -> Iterator[BinaryIO]:
 
 
 def cache_folder() -> Path:
-    """Where unpacked files are kept: data in $BURNISH_CACHE, else in burnish in the user's cache folder."""
+    """Returns the folder of unpacked files: data in $BURNISH_CACHE, else in burnish in the user's cache folder."""
     if chosen := os.environ.get("BURNISH_CACHE"):
         return Path(chosen) / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish" / "data"

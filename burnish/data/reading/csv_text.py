@@ -1,7 +1,7 @@
-"""CSV and TSV. Every column is text, exactly as it stands: nothing becomes a number, a date or nothing.
+"""Reader of CSV and TSV. Every value is text, unchanged: no value becomes a number, a date or None.
 
-A row may take several lines (a quoted line break), so the rows are found by parsing the file once; what is kept is
-where each begins.
+A row may span several lines (a quoted line break), so the file is parsed once to locate the rows; only their positions
+are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class CsvParser:
-    """One row of a table of text."""
+    """Parser of one row."""
 
     path: str
     header: tuple[str, ...]
@@ -38,7 +38,7 @@ class CsvParser:
 
 
 def read_csv(path: str, delimiter: str) -> SpanRows:
-    """The rows of a table whose first line names the columns."""
+    """Opens a table as rows; its first line has the names of the columns."""
     content = open_content(path)
     digest = hashlib.sha256(f"burnish csv rows 1 {delimiter}\n".encode())
     with _long_fields():
@@ -49,7 +49,7 @@ def read_csv(path: str, delimiter: str) -> SpanRows:
 
 
 class _Lines(Iterator[str]):
-    """The lines of a file one by one, and where in the file they end."""
+    """Iterator over the lines of a file, with the byte position after each."""
 
     def __init__(self, path: str, content: Content, digest: hashlib._Hash) -> None:
         self.path = path
@@ -78,7 +78,7 @@ class _Lines(Iterator[str]):
 def _spans(path: str, lines: _Lines, delimiter: str) -> tuple[tuple[str, ...], Spans]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: tuple[str, ...] = ()
-    found = array("q")  # start, stop and line of each row: 24 bytes
+    spans_and_lines = array("q")  # start, stop and line of each row: 24 bytes
     begin, line = lines.position, 1
     try:
         for values in reader:
@@ -86,7 +86,7 @@ def _spans(path: str, lines: _Lines, delimiter: str) -> tuple[tuple[str, ...], S
                 header = _header(path, values, line) if values else ()
             elif values:
                 _check_width(path, header, values, line)
-                found.extend((begin, lines.position, line))
+                spans_and_lines.extend((begin, lines.position, line))
             begin, line = lines.position, lines.line + 1
     except csv.Error as error:
         raise DataError(
@@ -94,7 +94,7 @@ def _spans(path: str, lines: _Lines, delimiter: str) -> tuple[tuple[str, ...], S
             rule="a value with a line break, a quote or the separator stands in double quotes, its own quotes doubled",
             remedy=f"correct the quotes of the row that begins on line {line}",
         ) from error
-    starts, stops, numbers = np.array(found, np.int64).reshape(-1, 3).T.copy()
+    starts, stops, numbers = np.array(spans_and_lines, np.int64).reshape(-1, 3).T.copy()
     return header, Spans(starts, stops, numbers)
 
 
@@ -128,7 +128,7 @@ def _check_width(path: str, header: tuple[str, ...], values: list[str], line: in
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Lets values be longer than 128 KiB; the limit of the module `csv` is one for the whole process."""
+    """Allows values longer than 128 KiB; the limit of the module `csv` is global in the process."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Plain text: files, paragraphs or lines as rows of one column, `text`."""
+"""Reader of plain text: files, paragraphs or lines as rows of one column, `text`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from burnish.data.settings import Documents
 
 @dataclass(frozen=True, slots=True)
 class TextParser:
-    """One document."""
+    """Parser of one document."""
 
     path: str
     whole: bool
-    """Whether it is kept to the last character; otherwise the line break at its end is not part of it."""
+    """True: the text is unchanged. False: the line break at its end is removed."""
 
     def __call__(self, raw: bytes, line: int) -> Row:
         text = decoded(self.path, raw, line)
@@ -26,7 +26,7 @@ class TextParser:
 
 
 def read_documents(path: str, documents: Documents) -> SpanRows:
-    """The documents of one text file."""
+    """Opens the documents of a text file as rows."""
     content = open_content(path)
     lines, fingerprint = line_spans(content, f"text {documents}")
     if len(lines) == 0:
@@ -41,7 +41,7 @@ def _file(content: Content, lines: Spans) -> Spans:
 
 
 def _paragraphs(content: Content, lines: Spans) -> Spans:
-    """Runs of lines that follow each other."""
+    """Locates runs of consecutive lines that are not blank."""
     if lines.lines is None:
         return Spans(lines.starts[:1], lines.stops[-1:], None)
     breaks = np.flatnonzero(np.diff(lines.lines) > 1)

@@ -1,6 +1,6 @@
-"""Several files as one set: a folder, or a pattern such as ``data/*.jsonl``. Files in the order of their names.
+"""Reader of several files as one data set: a folder, or a pattern such as ``data/*.jsonl``, in the order of names.
 
-Nothing is mixed by accident: a folder whose files are of several kinds, or belong to several splits, wants a name.
+A folder with files of several kinds or splits is an error, so that they are never mixed by accident.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JoinedRows(Rows):
-    """The rows of several files, one file after the other."""
+    """Rows of several files in sequence."""
 
     source: str
     parts: tuple[Rows, ...]
@@ -32,7 +32,7 @@ class JoinedRows(Rows):
     columns: tuple[str, ...] = field(init=False)
     fingerprint: str = field(init=False)
     _stops: tuple[int, ...] = field(init=False)
-    """The number of rows in each part and all before it."""
+    """Cumulative number of rows of the parts."""
 
     def __post_init__(self) -> None:
         columns = tuple(dict.fromkeys(name for part in self.parts for name in part.columns))
@@ -45,58 +45,58 @@ class JoinedRows(Rows):
         return self._stops[-1]
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
-        part, at = self._find(index)
+        part, at = self._locate(index)
         return part[at]
 
     def where(self, index: int) -> str:
-        part, at = self._find(index)
+        part, at = self._locate(index)
         return part.where(at)
 
-    def _find(self, index: int) -> tuple[Rows, int]:
+    def _locate(self, index: int) -> tuple[Rows, int]:
         at = range(len(self))[index]
         which = bisect_right(self._stops, at)
         return self.parts[which], at - (self._stops[which - 1] if which else 0)
 
 
 def ending(path: str, known: Sequence[str]) -> str | None:
-    """The one of the known endings that a file has, with or without compression; None: it has none of them."""
+    """Returns the known extension of a file, with or without compression; None: it has none."""
     name = path.lower()
     for packed in COMPRESSED:
         name = name.removesuffix(packed)
-    return next((each for each in known if name.endswith(each)), None)
+    return next((extension for extension in known if name.endswith(extension)), None)
 
 
 def is_pattern(path: str) -> bool:
-    """Whether it is a pattern of file names. (Brackets alone name a split.)"""
+    """True for a pattern of file names. (Brackets alone name a split.)"""
     return ("*" in path or "?" in path) and not os.path.exists(path)
 
 
 def matching(pattern: str) -> tuple[str, ...]:
-    """The files that a pattern matches, sorted."""
-    found = sorted(name for name in glob.glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(name))
-    if not found:
+    """Returns the files that match a pattern, sorted."""
+    files = sorted(name for name in glob.glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(name))
+    if not files:
         raise DataError(
             given=f"{pattern} matches no file",
             rule="a pattern matches at least one file; * stands for any characters, ** for any folders",
             remedy=f"correct the pattern; the current folder is {os.getcwd()}",
         )
-    return tuple(found)
+    return tuple(files)
 
 
 def inside(path: str, split: str | None, known: Sequence[str]) -> tuple[str, ...]:
-    """The data files in a folder and the folders in it, sorted; those of one split, if it is named."""
+    """Returns the data files of a folder and its subfolders, sorted; only those of ``split`` if it is given."""
     root = expanded(path)
     names = sorted(
         str(file.relative_to(root)) for file in root.rglob("*") if file.is_file() and not _hidden(file, root)
     )
-    found = [name for name in names if ending(name, known)]
-    if not found:
+    files = [name for name in names if ending(name, known)]
+    if not files:
         raise DataError(
             given=f"{path} is a folder without data files" + (f" (it has {', '.join(names[:5])})" if names else ""),
             rule=f"a data file ends in one of: {', '.join(known)}, also with {' or '.join(COMPRESSED)}",
             remedy="name another folder, or a file",
         )
-    chosen = _of_split(path, found, split)
+    chosen = _of_split(path, files, split)
     kinds = sorted({str(ending(name, known)) for name in chosen})
     if len(kinds) > 1:
         raise DataError(
@@ -118,7 +118,7 @@ def _of_split(path: str, names: list[str], split: str | None) -> list[str]:
     if split is None and len(splits) > 1:
         raise DataError(
             given=f"{path} has files of several splits: {', '.join(splits)}",
-            rule="what is held out never mixes with what is learned",
+            rule="held-out rows are never mixed with training rows",
             remedy=f"name one, such as split: {max(splits)}, or a file",
         )
     if split is None or (split == "train" and not splits):

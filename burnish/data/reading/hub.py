@@ -1,7 +1,7 @@
-"""Hub sets, and folders that `datasets` saved: ``owner/name@revision:config[split]``.
+"""Reader of hub data sets (``owner/name@revision:config[split]``) and of folders of `datasets.save_to_disk`.
 
-Loaded by `datasets`, whose cache is memory-mapped: such a set may be larger than memory. One that is larger than the
-disk is streamed: its first rows are fetched, the rest never.
+`datasets` loads them with a memory-mapped cache, so a set may be larger than memory. With ``first`` a set is streamed,
+and only its first rows are fetched; it may be larger than the disk.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _NAME = re.compile(r"(?P<name>[^@:\[\]]+)(@(?P<revision>[^:\[\]]+))?(:(?P<config
 
 @dataclass(frozen=True, slots=True)
 class HubName:
-    """What a hub set is called. Example: ``HubName.of("owner/name@v1.0:main[test]").split == "test"``."""
+    """Name of a hub data set, in parts. Example: ``HubName.of("owner/name@v1.0:main[test]").split == "test"``."""
 
     name: str
     revision: str | None
-    """A branch, a tag or a commit; None: the newest."""
+    """Branch, tag or commit; None: the newest."""
     config: str | None
-    """A part of the set; None: the only one."""
+    """Configuration of the set; None: the only one."""
     split: str | None
-    """A split, or a slice of it such as ``train[:10%]`` without its inner brackets; None: not said."""
+    """Split, or a slice of it such as ``train[:10%]`` without its inner brackets; None: not given."""
 
     @classmethod
     def of(cls, text: str) -> HubName | None:
-        """The parts of a hub name; None: it is none."""
-        found = _NAME.fullmatch(text)
-        return cls(found["name"], found["revision"], found["config"], found["split"]) if found else None
+        """Parses a hub name; None: the text is no hub name."""
+        match = _NAME.fullmatch(text)
+        return cls(match["name"], match["revision"], match["config"], match["split"]) if match else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class HubRows(Rows):
-    """The rows of one split of a hub set."""
+    """Rows of one split of a hub data set."""
 
     source: str
     items: datasets.Dataset
@@ -65,7 +65,7 @@ class HubRows(Rows):
 
 
 def read_hub(path: str, split: str | None, *, first: int | None = None) -> HubRows:
-    """A split of a hub set ("train", where none is named); ``first``: stream so many rows instead of fetching all."""
+    """Opens a split of a hub data set (default "train"); ``first``: stream that many rows instead of fetching all."""
     hub = HubName.of(path)
     if hub is None:
         raise DataError(
@@ -78,46 +78,46 @@ def read_hub(path: str, split: str | None, *, first: int | None = None) -> HubRo
             given=f"{path} with split {split!r}", rule="a split is named once", remedy="leave one of them out"
         )
     chosen = split or hub.split or "train"
-    with _explained(path, chosen), quiet():
+    with _hub_errors(path, chosen), quiet():
         options: dict[str, Any] = {"split": chosen, "revision": hub.revision}
         if first is None:
-            found = datasets.load_dataset(hub.name, hub.config, **options)
+            dataset = datasets.load_dataset(hub.name, hub.config, **options)
         else:
             stream = datasets.load_dataset(hub.name, hub.config, streaming=True, **options)
             rows = list(itertools.islice(stream, first))
-            found = datasets.Dataset.from_list(rows, features=stream.features)
-    return _rows(path, found)
+            dataset = datasets.Dataset.from_list(rows, features=stream.features)
+    return _rows(path, dataset)
 
 
 def read_saved(path: str, split: str | None) -> HubRows:
-    """A folder that `datasets` saved (``save_to_disk``): a set, or a set of each split."""
-    with _explained(path, split or "train"), quiet():
-        found = datasets.load_from_disk(path)
-    if isinstance(found, Mapping):
+    """Opens a folder of ``save_to_disk``: a data set, or one for each split."""
+    with _hub_errors(path, split or "train"), quiet():
+        dataset = datasets.load_from_disk(path)
+    if isinstance(dataset, Mapping):
         chosen = split or "train"
-        if chosen not in found:
+        if chosen not in dataset:
             raise DataError(
                 given=f"{path} has no split {chosen!r}",
-                rule=f"it has: {', '.join(found)}",
-                remedy=f"name one: split: {next(iter(found))}",
+                rule=f"it has: {', '.join(dataset)}",
+                remedy=f"name one: split: {next(iter(dataset))}",
             )
-        return _rows(path, found[chosen])
-    return _rows(path, found)
+        return _rows(path, dataset[chosen])
+    return _rows(path, dataset)
 
 
-def _rows(path: str, found: datasets.Dataset) -> HubRows:
-    if len(found) == 0:
+def _rows(path: str, dataset: datasets.Dataset) -> HubRows:
+    if len(dataset) == 0:
         raise DataError(
             given=f"{path} has no rows", rule="a data set has at least one row", remedy="name another split"
         )
-    return HubRows(path, found, tuple(found.column_names), _fingerprint(found))
+    return HubRows(path, dataset, tuple(dataset.column_names), _fingerprint(dataset))
 
 
 _BATCH = 10_000
 
 
 class _Digest:
-    """A hash that can be written to like a file."""
+    """sha256 with the interface of a writable file."""
 
     closed = False
 
@@ -133,10 +133,10 @@ class _Digest:
     def close(self) -> None: ...
 
 
-def _fingerprint(found: datasets.Dataset) -> str:
-    """Of the values themselves: what `datasets` calls a fingerprint depends on how and where a set was made."""
+def _fingerprint(dataset: datasets.Dataset) -> str:
+    """Hashes the values: the fingerprint of `datasets` depends on how and where a set was made."""
     digest = _Digest()
-    arrow = found.with_format("arrow")
+    arrow = dataset.with_format("arrow")
     for table in arrow.iter(_BATCH):
         whole = table.replace_schema_metadata(None).combine_chunks()
         with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), whole.schema) as writer:
@@ -145,7 +145,7 @@ def _fingerprint(found: datasets.Dataset) -> str:
 
 
 @contextmanager
-def _explained(path: str, split: str) -> Iterator[None]:
+def _hub_errors(path: str, split: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -159,10 +159,10 @@ def _explained(path: str, split: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars and retry notices off stderr, and put everything back afterwards."""
+    """Context manager that hides progress bars and retry notices, and restores the settings afterwards."""
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
-    # An environment variable outranks the switch, and touching the switch then warns.
+    # An environment variable overrides the switch, and setting the switch then warns.
     switchable = datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is None
     hide = switchable and not datasets.are_progress_bars_disabled()
     if hide:

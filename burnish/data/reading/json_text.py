@@ -1,8 +1,8 @@
-"""JSON lines, and arrays of JSON objects.
+"""Reader of JSON lines, and of arrays of JSON objects.
 
-They are read with the standard library, not with `datasets`. The JSON loader of datasets 5.2 (through pyarrow) changes
-text without a word: a column of dates such as "2024-01-01" becomes timestamps, and in a column of mixed types the
-string "42" becomes the number 42, "null" nothing, and '{"a": 1}' an object. Here a row is what its line says.
+Uses the standard library, not `datasets`. The JSON loader of datasets 5.2 (through pyarrow) silently changes text: a
+column of dates such as "2024-01-01" becomes timestamps, and in a column of mixed types the string "42" becomes the
+number 42, "null" becomes None, and '{"a": 1}' an object. Here a row has exactly the values of its line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from burnish.data.reading.content import Content, open_content
-from burnish.data.reading.spans import MARK, SpanRows, Spans, decoded, line_spans, no_rows, seen_columns
+from burnish.data.reading.spans import MARK, SpanRows, Spans, columns_with_values, decoded, line_spans, no_rows
 from burnish.data.row import Row
 from burnish.errors import DataError
 
@@ -26,7 +26,7 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class JsonParser:
-    """One JSON object."""
+    """Parser of one JSON object."""
 
     path: str
 
@@ -35,48 +35,48 @@ class JsonParser:
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
-            raise _broken(self.path, line, f"{error.msg}, column {error.colno}") from error
+            raise _invalid_json(self.path, line, f"{error.msg}, column {error.colno}") from error
         except (ValueError, RecursionError) as error:
-            raise _broken(self.path, line, str(error)) from error
+            raise _invalid_json(self.path, line, str(error)) from error
         return _row(self.path, line, text, value)
 
 
 def read_json(path: str, *, lines: bool) -> SpanRows:
-    """The rows of a JSON file; ``lines``: one object on each line, otherwise it may also be an array of objects."""
+    """Opens a JSON file as rows; ``lines``: one object on each line, otherwise it may also be an array of objects."""
     content = open_content(path)
     is_array = not lines and content.read(0, min(content.size, 4096)).removeprefix(MARK).lstrip()[:1] == b"["
     spans, fingerprint = _array_spans(path, content) if is_array else line_spans(content, "json")
     if len(spans) == 0:
         raise no_rows(path)
     rows = SpanRows(path, content, spans, JsonParser(path), fingerprint)
-    return replace(rows, columns=seen_columns(rows))
+    return replace(rows, columns=columns_with_values(rows))
 
 
 def _array_spans(path: str, content: Content) -> tuple[Spans, str]:
-    """The elements of an array, which is read as a whole, once: it is seldom large, and every element is checked."""
+    """Locates the elements of an array; the array is read once as a whole, and every element is checked."""
     data = content.read(0, content.size)
     skipped = len(MARK) if data.startswith(MARK) else 0
     text = decoded(path, data[skipped:], 1)
     line, at, position = 1, 0, skipped
-    found: list[tuple[int, int, int]] = []
+    spans: list[tuple[int, int, int]] = []
     try:
         for start, end, value in _elements(text):
             line += text.count("\n", at, start)
             position += len(text[at:start].encode())
             size = len(text[start:end].encode())
             _row(path, line, text[start:end], value)
-            found.append((position, position + size, line))
+            spans.append((position, position + size, line))
             line, at, position = line + text.count("\n", start, end), end, position + size
     except json.JSONDecodeError as error:
-        raise _broken(path, error.lineno, f"{error.msg}, column {error.colno}") from error
+        raise _invalid_json(path, error.lineno, f"{error.msg}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        raise _broken(path, line, str(error)) from error
-    starts, stops, lines = np.array(found, np.int64).reshape(-1, 3).T.copy()
+        raise _invalid_json(path, line, str(error)) from error
+    starts, stops, lines = np.array(spans, np.int64).reshape(-1, 3).T.copy()
     return Spans(starts, stops, lines), hashlib.sha256(b"burnish json array rows 1\n" + data).hexdigest()
 
 
 def _elements(text: str) -> Iterator[tuple[int, int, object]]:
-    """Start, end and value of each element of the array that the text is; JSONDecodeError says where it is not one."""
+    """Yields start, end and value of each element of an array; raises JSONDecodeError where the text is no array."""
     at = _skip(text, text.index("[") + 1)
     more = text[at : at + 1] != "]"
     while more:
@@ -116,10 +116,10 @@ def _check_encodable(path: str, line: int, value: object) -> None:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        raise _broken(path, line, f"{half} is half of a surrogate pair, not a character") from error
+        raise _invalid_json(path, line, f"{half} is half of a surrogate pair, not a character") from error
 
 
-def _broken(path: str, line: int, reason: str) -> DataError:
+def _invalid_json(path: str, line: int, reason: str) -> DataError:
     return DataError(
         given=f"{path} line {line} is not valid JSON: {reason}",
         rule="a .jsonl file has one JSON object on each line; a .json file may also be one array of objects",

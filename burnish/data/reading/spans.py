@@ -1,7 +1,7 @@
-"""Rows that are stretches of a file's bytes: found once, read and parsed when they are asked for.
+"""Rows as byte ranges of a text file: indexed once, read and parsed on access.
 
-Under the readers of text (JSON, CSV, documents). The index of a file is two or three arrays of integers; finding the
-lines of JSON takes one fast pass that parses nothing.
+Used by the readers of text (JSON, CSV, documents). The index of a file is two or three arrays of integers; the lines of
+JSON are located in one fast pass without parsing.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from burnish.errors import DataError
 MARK = b"\xef\xbb\xbf"
 """The byte order mark that some editors write before UTF-8."""
 
-_FIRST, _SPREAD = 1000, 250
-"""Rows that are looked at for their columns: so many at the beginning, so many spread over the rest."""
+_NUM_FIRST, _NUM_SPREAD = 1000, 250
+"""Numbers of rows that are read to determine the columns: at the beginning, and evenly spaced over the rest."""
 
 
 class Parser(Protocol):
-    """Makes a row of its bytes; raises a DataError that names the line. It is pickled with the rows."""
+    """Parses a row from its bytes; raises a DataError with the line. Picklable, like the rows."""
 
     def __call__(self, raw: bytes, line: int) -> Row: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Spans:
-    """Where the rows of a file are."""
+    """Byte ranges of the rows of a file."""
 
     starts: Indices
     """[n] the first byte of each row."""
@@ -51,7 +51,7 @@ class Spans:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SpanRows(Rows):
-    """The rows of one file of text."""
+    """Rows of a text file."""
 
     source: str
     content: Content
@@ -72,22 +72,22 @@ class SpanRows(Rows):
 
     @property
     def lines(self) -> Sequence[int]:
-        """The line of each row, from 1."""
+        """Line of each row, from 1."""
         return range(1, len(self) + 1) if self.spans.lines is None else self.spans.lines.tolist()
 
 
-def seen_columns(rows: Rows) -> tuple[str, ...]:
-    """Names of the columns that have a value in the rows that are looked at."""
-    step = max(1, (len(rows) - _FIRST) // _SPREAD)
-    looked_at = [*range(min(_FIRST, len(rows))), *range(_FIRST, len(rows), step)]
-    return tuple(dict.fromkeys(name for index in looked_at for name, value in rows[index].items() if value is not None))
+def columns_with_values(rows: Rows) -> tuple[str, ...]:
+    """Returns the columns with a value in a part of the rows."""
+    step = max(1, (len(rows) - _NUM_FIRST) // _NUM_SPREAD)
+    indices = [*range(min(_NUM_FIRST, len(rows))), *range(_NUM_FIRST, len(rows), step)]
+    return tuple(dict.fromkeys(name for index in indices for name, value in rows[index].items() if value is not None))
 
 
 def line_spans(content: Content, kind: str) -> tuple[Spans, str]:
-    """All lines that are not blank, and the fingerprint of the content as rows of this kind."""
+    """Returns the ranges of all lines that are not blank, and the fingerprint of the content as rows of this kind."""
     digest = hashlib.sha256(f"burnish {kind} rows 1\n".encode())
     ends: list[Indices] = [np.empty(0, np.int64)]
-    doubtful: list[Indices] = [np.zeros(1, np.int64)]
+    blank_candidates: list[Indices] = [np.zeros(1, np.int64)]
     position, at_line_start = 0, False
     for chunk in chunks(content):
         digest.update(chunk)
@@ -95,12 +95,12 @@ def line_spans(content: Content, kind: str) -> tuple[Spans, str]:
         newlines = np.flatnonzero(values == _NEWLINE)
         begins = newlines[newlines + 1 < len(values)] + 1
         begins = np.concatenate([np.zeros(1, np.int64), begins]) if at_line_start else begins
-        doubtful.append(begins[_IS_SPACE[values[begins]]] + position)
+        blank_candidates.append(begins[_IS_SPACE[values[begins]]] + position)
         ends.append(newlines + position)
         position += len(values)
         at_line_start = values[-1] == _NEWLINE
     ends += [] if at_line_start else [np.array([position])]
-    return _without_blank(content, np.concatenate(ends), np.concatenate(doubtful)), digest.hexdigest()
+    return _without_blank(content, np.concatenate(ends), np.concatenate(blank_candidates)), digest.hexdigest()
 
 
 _NEWLINE = 10
@@ -108,13 +108,13 @@ _IS_SPACE = np.zeros(256, np.bool_)
 _IS_SPACE[list(b" \t\r\n\v\f")] = True
 
 
-def _without_blank(content: Content, stops: Indices, doubtful: Indices) -> Spans:
-    """The lines that end at ``stops``, without the blank ones among those that begin like one at ``doubtful``."""
+def _without_blank(content: Content, stops: Indices, blank_candidates: Indices) -> Spans:
+    """Returns the lines that end at ``stops`` without blank ones; only lines at ``blank_candidates`` may be blank."""
     starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
     if content.read(0, min(content.size, len(MARK))) == MARK:
-        starts[0] = doubtful[0] = len(MARK)
+        starts[0] = blank_candidates[0] = len(MARK)
     keep = starts < stops
-    for line in np.searchsorted(starts, doubtful):
+    for line in np.searchsorted(starts, blank_candidates):
         if keep[line]:
             keep[line] = bool(content.read(int(starts[line]), int(stops[line])).strip())
     if keep.all():
@@ -124,7 +124,7 @@ def _without_blank(content: Content, stops: Indices, doubtful: Indices) -> Spans
 
 
 def decoded(path: str, raw: bytes, line: int) -> str:
-    """The bytes, which begin on ``line``, as text."""
+    """Decodes bytes that begin on ``line``."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

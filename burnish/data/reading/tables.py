@@ -1,7 +1,7 @@
-"""Parquet, Arrow and Feather files, and what `datasets` saved in a folder.
+"""Reader of Parquet, Arrow and Feather files.
 
-Rows are taken from Arrow tables. A small file is held in memory; a large Arrow file is mapped, not read, and a large
-Parquet file is written once as an Arrow file in the cache folder, since single rows of Parquet cannot be reached.
+Rows come from Arrow tables. A small file is held in memory; a large Arrow file is memory-mapped; a large Parquet file
+is written once as an Arrow file in the cache folder, since Parquet has no access to single rows.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from burnish.data.rows import Indices, Rows
 from burnish.errors import DataError
 
 IN_MEMORY = 1 << 26
-"""Bytes of a Parquet file, or of a compressed Arrow file, up to which it is held in memory."""
+"""Maximum bytes of a Parquet file, or of a compressed Arrow file, that is held in memory."""
 _BATCH = 1000
-"""Rows of a batch in the files that are written here."""
+"""Rows per batch of the written files."""
 
 Kind = Literal["parquet", "arrow"]
 
 
 @dataclass(eq=False, slots=True)
 class TableRows(Rows):
-    """The rows of one table file. Opened at the first use, in each process that reads."""
+    """Rows of a table file, opened at the first access in each process."""
 
     source: str
-    """The path, as the user gave it."""
+    """Path that the user gave."""
     place: str
-    """The file that is opened: the same, or the one written in the cache folder."""
+    """File that is opened: the same, or its copy in the cache folder."""
     kind: Kind
-    """Of the file at ``place``."""
+    """Type of the file at ``place``."""
     columns: tuple[str, ...]
     fingerprint: str
     num_rows: int
     _opened: tuple[list[Any], Indices] | None = field(default=None, repr=False)
-    """The batches, and the first row of each and the number of all."""
+    """Batches, and the index of the first row of each with the number of all rows."""
 
     def __len__(self) -> int:
         return self.num_rows
@@ -77,7 +77,7 @@ class TableRows(Rows):
 
 
 def read_table(path: str, kind: Kind) -> TableRows:
-    """The rows of a Parquet or Arrow file."""
+    """Opens a Parquet or Arrow file as rows."""
     file = expanded(path).absolute()
     try:
         with file.open("rb") as content:
@@ -104,51 +104,51 @@ def read_table(path: str, kind: Kind) -> TableRows:
 
 
 def _reachable(file: Path, kind: Kind, identity: str) -> Path:
-    """A file whose single rows can be reached: this one, or a copy of it in the cache folder."""
+    """Returns a file with access to single rows: this one, or its copy in the cache folder."""
     if file.stat().st_size <= IN_MEMORY or (kind == "arrow" and not _is_compressed(file)):
         return file
-    kept = cache_folder() / "tables" / f"{identity}.arrow"
-    if not kept.is_file():
-        batches = iter(_pieces(file, kind))
+    converted = cache_folder() / "tables" / f"{identity}.arrow"
+    if not converted.is_file():
+        batches = iter(_read_batches(file, kind))
         first = next(batches)
-        with new_file(kept) as output, pa.ipc.new_file(output, first.schema) as writer:
+        with new_file(converted) as output, pa.ipc.new_file(output, first.schema) as writer:
             writer.write(first)
             for batch in batches:
                 writer.write(batch)
-    return kept
+    return converted
 
 
-def _pieces(file: Path, kind: Kind) -> Iterator[Any]:
+def _read_batches(file: Path, kind: Kind) -> Iterator[Any]:
     if kind == "parquet":
-        # Read ahead, or over all groups at once, it keeps what it has read until the end.
+        # With read-ahead, or over all row groups at once, pyarrow keeps the read data in memory until the end.
         with pq.ParquetFile(file, pre_buffer=False) as parquet:
             for group in range(parquet.num_row_groups):
                 yield from parquet.iter_batches(_BATCH, row_groups=[group])
         return
-    yield from _mapped(str(file))
+    yield from _mapped_batches(str(file))
 
 
 def _is_compressed(file: Path) -> bool:
-    """Whether looking at a batch takes memory: mapped batches that are not compressed take none."""
+    """True if access to a batch allocates memory: uncompressed mapped batches allocate none."""
     before = pa.total_allocated_bytes()
-    batch = next(_mapped(str(file)), None)
+    batch = next(_mapped_batches(str(file)), None)
     return batch is not None and pa.total_allocated_bytes() - before > batch.nbytes // 2
 
 
 def _batches(place: str, kind: Kind) -> list[Any]:
-    """All batches, the empty ones too; at least one, so the columns are known."""
+    """Returns all batches, including empty ones; at least one, so the columns are known."""
     if kind == "parquet":
         table = pq.read_table(place, partitioning=None, memory_map=False)
         return table.to_batches(_BATCH) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-    batches = list(_mapped(place))
+    batches = list(_mapped_batches(place))
     return batches or [pa.RecordBatch.from_pylist([], schema=_schema(place))]
 
 
-def _mapped(place: str) -> Iterator[Any]:
-    """The batches of an Arrow file in either of its two forms, mapped."""
+def _mapped_batches(place: str) -> Iterator[Any]:
+    """Yields the memory-mapped batches of an Arrow file in the file or the stream format."""
     reader = _reader(place)
     if isinstance(reader, pa.ipc.RecordBatchFileReader):
-        yield from (reader.get_batch(at) for at in range(reader.num_record_batches))
+        yield from (reader.get_batch(index) for index in range(reader.num_record_batches))
     else:
         yield from reader
 
@@ -165,7 +165,7 @@ def _schema(place: str) -> Any:
 
 
 def without_nulls(row: Row) -> Row:
-    """The row as it was before Arrow gave every struct all keys of its column: keys with None are taken out."""
+    """Removes keys with None from a row, since Arrow gives every struct all keys of its column."""
     return {name: _pruned(value) for name, value in row.items() if value is not None}
 
 

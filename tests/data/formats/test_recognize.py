@@ -103,7 +103,7 @@ def test_what_is_not_guessed(columns: str, name: str | None, stage: Stage | None
         ({"instruction": "a", "output": "b", "history": [["x"]]}, "history[0] is a list of 1"),
         ({"instruction": "a", "output": "b", "history": "x"}, "history is text"),
         ({"text": " \n"}, "text is empty"),
-        ({"messages": [{"role": "system", "content": "s"}, U, A], "system": "t"}, "begin with a system message too"),
+        ({"messages": [{"role": "system", "content": "s"}, U, A], "system": "t"}, "begin with a system message"),
         ({"messages": [U, A], "system": 3}, "system is a number"),
         ({"messages": [U, {"from": "function_call", "value": "f()"}]}, "messages[1].value is text that is not JSON"),
         ({"messages": [U, {"from": "function_call", "value": "{}"}]}, "messages[1] is a call without a name"),

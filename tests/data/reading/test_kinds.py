@@ -204,7 +204,7 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
     sent = pickle.dumps(rows)
     file.unlink()
     file.write_text('{"a": 2}\n' * 8)
-    content._opened.cache_clear()  # another process has opened nothing yet
+    content._open_file.cache_clear()  # another process has opened nothing yet
     with pytest.raises(DataError, match="changed while it was being read"):
         pickle.loads(sent)[0]
 
