@@ -29,8 +29,8 @@ class Notes(StreamListener):
 def test_everything_is_told(float64_model, kind):
     model = float64_model("llama")
     install(model)
-    local = LocalSampler(Model(model, tokenizer=None), [7], 256, rows_at_once=3)
-    sampler = local if kind == "local" else PlainSampler(model, None, [7], 256, rows_at_once=3)
+    local = LocalSampler(Model(model, tokenizer=None), [7], 256, max_sequences=3)
+    sampler = local if kind == "local" else PlainSampler(model, None, [7], 256, max_sequences=3)
     asked = [Prompt(torch.tensor(tokens), key) for key, tokens in enumerate([[1, 2], [3], [4, 5]])]
     notes = Notes()
     groups = sampler.sample(asked, 3, SamplingParams(max_new_tokens=15, temperature=1.5), watcher=notes)
