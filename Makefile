@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-slow lint bench demo clean
+.PHONY: install quickstart test test-slow test-gpu test-gpu-dry lint bench demo clean
 
 install: $(VENV)/installed
 
@@ -21,10 +21,24 @@ quickstart: install
 
 # Two processes with one thread each: more threads than cores slow each other down.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2
 
 test-slow: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not gpu' -n 2
+
+# On a machine with a GPU, in at most eight minutes. The constraints may give the environment a torch without CUDA: then
+# `make test-gpu GPU_PYTHON=python3` (or PYTHON=python3) names an interpreter that has one, and nothing is installed.
+ifeq ($(origin PYTHON),command line)
+GPU_PYTHON ?= $(PYTHON)
+endif
+GPU_PYTHON ?= $(BIN)/python
+
+test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),install)
+	$(GPU_PYTHON) scripts/test_gpu.py
+
+# The same tests and the same script on a CPU: what it can show of them, in some minutes.
+test-gpu-dry: install
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/test_gpu.py --device cpu
 
 lint: install
 	$(BIN)/ruff check .

@@ -294,11 +294,11 @@ def _sequence_facts(parts: list[Part]) -> dict[str, Any]:
 def _membership(group: Tensor, index: Tensor, siblings: Tensor) -> dict[str, Any]:
     """`Microbatch.group_table` and `Microbatch.groups_complete` from the facts of the sequences."""
     here, row = group.unique(return_inverse=True)
-    members = torch.full((len(here), int(siblings.max())), -1)
-    members[row, index] = torch.arange(len(group))
+    table = torch.full((len(here), int(siblings.max())), -1)
+    table[row, index] = torch.arange(len(group))
     sizes = torch.empty_like(here).scatter_(0, row, siblings)
-    whole = bool(torch.equal((members >= 0).sum(dim=1), sizes))
-    return {"members": members, "whole": whole}
+    complete = bool(torch.equal((table >= 0).sum(dim=1), sizes))
+    return {"group_table": table, "groups_complete": complete}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -102,7 +102,8 @@ class Trainer:
         sums = self.accumulate(self._pack(trained, budget), informed, count_denominators(trained))
         sums |= {"grad_norm": self.optim_step(factor)} if has_signal(informed, trained) else self.leave_weights()
         if isinstance(loss, AdaptiveLoss):
-            sums |= {name: torch.tensor(value) for name, value in loss.observe(sums).items()}
+            reports = loss.observe(sums).items()
+            sums |= {name: torch.tensor(value, device=self.policy.device) for name, value in reports}
         return sums
 
     def _pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:

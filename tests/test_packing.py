@@ -65,7 +65,7 @@ def test_the_same_groups_pack_the_same(shapes, slack, cost):
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.tokens, b.tokens)
-        assert torch.equal(a.rows, b.rows)
+        assert torch.equal(a.predictor_positions, b.predictor_positions)
         assert a.layout.segments == b.layout.segments
 
 

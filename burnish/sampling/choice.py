@@ -48,21 +48,39 @@ def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
     In two levels, sums of blocks and then within one block, so the vocabulary is read once.
     """
     num_sequences, size = weights.shape
-    padded = (
-        torch.nn.functional.pad(weights, (0, -size % BLOCK)) if size % BLOCK else weights
-    )  # pad only if needed, since it copies
+    # Pads only if needed, since padding copies.
+    padded = torch.nn.functional.pad(weights, (0, -size % BLOCK)) if size % BLOCK else weights
     blocks = padded.unflatten(1, (-1, BLOCK))
-    ends = blocks.sum(dim=-1).cumsum(dim=-1)  # [R, blocks]
+    ends = _cumulative_sum(blocks.sum(dim=-1))  # [R, blocks]
     target = uniforms.to(ends.dtype)[:, None] * ends[:, -1:]
     block = _first_above(ends, target)
     before = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inner = blocks.gather(1, block[:, :, None].expand(num_sequences, 1, BLOCK))[:, 0].cumsum(dim=-1) + before
+    inner = _cumulative_sum(blocks.gather(1, block[:, :, None].expand(num_sequences, 1, BLOCK))[:, 0]) + before
     place = _first_above(inner, target)
-    # By rounding, the inner sum may end below the block's own sum, so the index may lie behind the last positive
-    # weight.
+    # The inner sum may be rounded to less than the block's own sum: then the index lies behind the last weight > 0.
     tokens = (block * BLOCK + place)[:, 0]
     possible = (tokens < size) & (weights.gather(1, tokens.clamp(max=size - 1)[:, None])[:, 0] > 0)
-    return tokens if bool(possible.all()) else torch.where(possible, tokens, _last_possible(weights, tokens))
+    if weights.device.type == "cpu" and bool(possible.all()):  # on a GPU, the test would wait for the device
+        return tokens
+    return torch.where(possible, tokens, _last_possible(weights, tokens))
+
+
+def _cumulative_sum(values: Tensor) -> Tensor:
+    """[R, n] cumulative sums of each row; on a CPU in sequential order."""
+    return values.cumsum(dim=-1) if values.device.type == "cpu" else sum_by_doubling(values)
+
+
+def sum_by_doubling(values: Tensor) -> Tensor:
+    """[R, n] cumulative sums, in one order of additions on every device (Hillis and Steele 1986, section 3).
+
+    CUDA's own cumulative sum of torch 2.13 has no fixed order, and is refused where only deterministic algorithms are
+    allowed: by default, in every run.
+    """
+    width = 1
+    while width < values.shape[-1]:
+        values = torch.cat([values[:, :width], values[:, width:] + values[:, :-width]], dim=-1)
+        width *= 2
+    return values
 
 
 def _first_above(ends: Tensor, target: Tensor) -> Tensor:
@@ -90,7 +108,7 @@ def _top_k(weights: Tensor, count: int) -> Tensor:
 def _top_p(weights: Tensor, share: float) -> Tensor:
     """[R, V] True for the smallest set of most probable tokens that has the share of the total weight."""
     ordered = weights.sort(dim=-1, descending=True)
-    before = ordered.values.cumsum(dim=-1) - ordered.values
+    before = _cumulative_sum(ordered.values) - ordered.values
     mask = before < share * weights.sum(dim=-1, keepdim=True)
     return torch.zeros_like(mask).scatter(1, ordered.indices, mask)
 

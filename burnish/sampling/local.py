@@ -35,8 +35,8 @@ CACHE_BYTES = 2**29
 """Default memory for the keys and values of responses; it determines how many are generated at once."""
 PREFILL_TOKENS = 4096
 """Maximum prompt tokens of one prefill, unless one prompt is longer."""
-LOGITS_BYTES = 2**24
-"""Memory for the logits of one chunk of sequences."""
+LOGITS_BYTES = {"cpu": 2**24, "cuda": 2**28}
+"""Memory for the logits of one chunk of sequences, by device type; each chunk waits once for a GPU."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -193,7 +193,7 @@ class _Generation:
 
     def _choose_tokens(self, hidden: Tensor) -> None:
         """Chooses the next token of every sequence from hidden states [R, H], and marks finished sequences."""
-        size = max(1, LOGITS_BYTES // (self.head.weight.shape[0] * self.head.weight.element_size()))
+        size = max(1, LOGITS_BYTES[self.device.type] // (self.head.weight.shape[0] * self.head.weight.element_size()))
         for start in range(0, len(self.active), size):
             part = slice(start, start + size)
             temperature = self.job.params.scored_temperature

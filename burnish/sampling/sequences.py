@@ -63,8 +63,10 @@ class SamplingJob:
         """
         numbers = torch.from_numpy(self._uniforms(sequences)).to(probabilities.device)
         chosen = choose(probabilities, log_partition, numbers, self.params, seen)
-        logprobs = probabilities.gather(1, chosen[:, None])[:, 0].log().tolist()
-        tokens: list[int] = chosen.tolist()
+        chosen_logprobs = probabilities.gather(1, chosen[:, None])[:, 0].log()
+        transferred = torch.stack([chosen.to(torch.float64), chosen_logprobs.to(torch.float64)])  # both exact
+        token_numbers, logprobs = transferred.tolist()  # one transfer for both
+        tokens = [int(token) for token in token_numbers]
         for sequence, token, logprob in zip(sequences, tokens, logprobs, strict=True):
             sequence.tokens.append(token)
             sequence.logprobs.append(logprob)

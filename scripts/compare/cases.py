@@ -34,7 +34,7 @@ def _sft(**settings: object) -> Recipe:
     usual = {
         "data": "builtin:chat#200",
         "eval_data": "builtin:chat/test#12",
-        "template": "chatml",
+        "chat_template": "chatml",
         "sequences_per_step": 8,
         "learning_rate": 0.003,
         "max_steps": STEPS,
@@ -44,14 +44,14 @@ def _sft(**settings: object) -> Recipe:
 
 def _written(**settings: object) -> Recipe:
     """SFT that evaluates along the way, and answers held-out questions."""
-    return _sft(eval_every=2, eval_answers=4, eval_max_new_tokens=8, **settings)
+    return _sft(eval_every=2, evaluation={"generations": 4, "max_new_tokens": 8}, **settings)
 
 
 def _prefer(**settings: object) -> Recipe:
     usual = {
         "data": "builtin:preferences#64",
         "eval_data": "builtin:preferences/test#8",
-        "template": "chatml",
+        "chat_template": "chatml",
         "sequences_per_step": 6,
         "learning_rate": 0.001,
         "max_steps": STEPS,
@@ -63,7 +63,7 @@ def _reward(**settings: object) -> Recipe:
     usual = {
         "data": "pairs.jsonl",
         "eval_data": "builtin:preferences/test#8",
-        "template": "chatml",
+        "chat_template": "chatml",
         "sequences_per_step": 6,
         "learning_rate": 0.001,
         "max_steps": STEPS,
@@ -71,7 +71,7 @@ def _reward(**settings: object) -> Recipe:
     return {"reward": usual | settings}
 
 
-SHORT = {"name": "length", "target": 12, "slack": 24, "unit": "characters"}
+SHORT = {"name": "length", "target": 12, "tolerance": 24, "unit": "characters"}
 """A reward that differs between nearly all answers, so that every group teaches something."""
 
 
@@ -79,14 +79,14 @@ def _rl(**settings: object) -> Recipe:
     usual = {
         "data": "builtin:math#64",
         "eval_data": "builtin:math/test#8",
-        "template": "chatml",
+        "chat_template": "chatml",
         "reward": SHORT,
-        "workers": 1,
-        "responses": 4,
+        "reward_workers": 1,
+        "responses_per_prompt": 4,
         "groups_per_step": 4,
         "max_new_tokens": 10,
         "learning_rate": 0.001,
-        "samples_every": 1,
+        "log_samples_every": 1,
         "max_steps": 3,
     }
     return {"rl": usual | settings}
@@ -95,8 +95,8 @@ def _rl(**settings: object) -> Recipe:
 LORA = {"kind": "lora", "rank": 4}
 SEVERAL = [
     "number",
-    {"name": "regex", "pattern": "[0-9]", "where": "anywhere", "part": "digits", "weight": 0.5},
-    SHORT | {"when": {"part": "digits", "at_least": 1}},
+    {"name": "regex", "pattern": "[0-9]", "match": "search", "metric": "digits", "weight": 0.5},
+    SHORT | {"when": {"metric": "digits", "min": 1}},
     {"name": "repetition", "weight": 0},
 ]
 
@@ -124,15 +124,21 @@ SUPERVISED = {
     "sft-overlong": Case("rows that are too long are dropped", _recipe(_sft(max_length=34, overlong="drop"))),
     "sft-terms": Case(
         "weight decay, noise on embeddings, smoothing, z-loss, an average of the weights",
-        _recipe(_sft(weight_decay=0.1, neftune=5.0, label_smoothing=0.1, z_loss=0.001, ema=0.5, clip=0.5)),
+        _recipe(
+            _sft(
+                optimizer={"weight_decay": 0.1, "ema_decay": 0.5, "max_grad_norm": 0.5},
+                loss_options={"label_smoothing": 0.1, "z_loss": 0.001},
+                neftune_alpha=5.0,
+            )
+        ),
     ),
 }
 
 PREFERENCES = {
-    "dpo": Case("the reference's log-probabilities are computed once", _recipe(_prefer(reference="stored"))),
-    "dpo-online": Case("they are computed for each step", _recipe(_prefer(reference="computed"), adapter=LORA)),
+    "dpo": Case("the reference's log-probabilities are computed once", _recipe(_prefer(reference="precomputed"))),
+    "dpo-online": Case("they are computed for each step", _recipe(_prefer(reference="online"), adapter=LORA)),
     "kto": Case("single answers with labels", _recipe(_prefer(data="labelled.jsonl", loss="kto"))),
-    "tr-dpo": Case("a reference that moves", _recipe(_prefer(reference_update_every=2, reference_update_share=0.6))),
+    "tr-dpo": Case("a reference that moves", _recipe(_prefer(reference_sync_steps=2, reference_sync_alpha=0.6))),
     "orpo": Case("without a reference", _recipe(_prefer(loss="orpo"))),
     "ranking": Case(
         "lists of two to four answers",
@@ -142,7 +148,9 @@ PREFERENCES = {
 }
 
 REWARDS = {
-    "reward-pairs": Case("Bradley–Terry with margins", _recipe(_reward(margin=0.5, centring=0.01))),
+    "reward-pairs": Case(
+        "Bradley–Terry with margins", _recipe(_reward(loss_options={"margin": 0.5}, center_coef=0.01))
+    ),
     "reward-scores": Case(
         "regression on two scores",
         _recipe(
@@ -162,23 +170,33 @@ REWARDS = {
 
 REINFORCED = {
     "grpo": Case("one update per batch", _recipe(_rl(algorithm="grpo"))),
-    "rl-updates": Case("several updates per batch", _recipe(_rl(algorithm="dapo", updates=2, max_steps=4))),
-    "rl-replay": Case("groups of earlier steps again", _recipe(_rl(replay={"groups": 16, "share": 0.5}))),
+    "rl-updates": Case("several updates per batch", _recipe(_rl(algorithm="dapo", updates_per_batch=2, max_steps=4))),
+    "rl-replay": Case("groups of earlier steps again", _recipe(_rl(replay={"groups": 16, "fraction": 0.5}))),
     "online-dpo": Case(
         "pairs of the policy's own responses",
         _recipe(_rl(algorithm="online_dpo", preference={"loss": "dpo", "beta": 0.1, "pairs": "all"})),
     ),
     "rl-curriculum": Case(
-        "prompts that are solved half the time come oftener", _recipe(_rl(curriculum=True, pass_at=0.3))
+        "prompts that are solved half the time come oftener", _recipe(_rl(curriculum=True, success_threshold=0.3))
     ),
-    "rl-kl": Case("a divergence from the reference in the loss", _recipe(_rl(beta=0.1, kl="k2"))),
+    "rl-kl": Case(
+        "a divergence from the reference in the loss", _recipe(_rl(kl_coef=0.1, policy_gradient={"kl_estimator": "k2"}))
+    ),
     "rl-kl-reward": Case(
-        "the same in the reward of a response", _recipe(_rl(beta=0.1, kl="k1_response"), adapter=LORA)
+        "the same in the reward of a response",
+        _recipe(_rl(kl_coef=0.1, policy_gradient={"kl_in": "reward"}), adapter=LORA),
     ),
     "rl-gdpo": Case("several rewards, each scaled for itself", _recipe(_rl(algorithm="gdpo", reward=SEVERAL))),
     "rl-correction": Case(
         "bfloat16, log-probabilities computed before the updates, and a correction for the sampler",
-        _recipe(_rl(updates=2, max_steps=2, old="computed", correction="truncate", entropy=0.01), dtype="bfloat16"),
+        _recipe(
+            _rl(
+                updates_per_batch=2,
+                max_steps=2,
+                policy_gradient={"old_logprobs": "recomputed", "importance_correction": "tis", "entropy_coef": 0.01},
+            ),
+            dtype="bfloat16",
+        ),
     ),
 }
 
@@ -191,14 +209,20 @@ WHOLE = {
     ),
     "resumed-dpo": Case(
         "killed and resumed, with a reference that moves",
-        _recipe(
-            _prefer(reference_update_every=2, max_steps=8, checkpoint_every=3, sequences_per_step=16), adapter=LORA
-        ),
+        _recipe(_prefer(reference_sync_steps=2, max_steps=8, checkpoint_every=3, sequences_per_step=16), adapter=LORA),
         killed_after=3,
     ),
     "resumed-rl": Case(
         "killed and resumed, with replay, a curriculum and several updates",
-        _recipe(_rl(updates=2, replay={"groups": 16, "share": 0.25}, curriculum=True, max_steps=6, checkpoint_every=2)),
+        _recipe(
+            _rl(
+                updates_per_batch=2,
+                replay={"groups": 16, "fraction": 0.25},
+                curriculum=True,
+                max_steps=6,
+                checkpoint_every=2,
+            )
+        ),
         killed_after=2,
     ),
     "resumed-stages": Case("killed in the last of several stages", _recipe(*STAGES), killed_after=3),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scripts.compare.renames import Renames, with_new_names
 
-MACHINE = frozenset({"seconds", "second", "mfu", "memory"})
+MACHINE = frozenset({"seconds", "second", "wall", "mfu", "memory"})
 """Words in the names of figures that the clock or the process decides."""
 NO_RENAMES = Renames()
 Moment = tuple[str, int]
@@ -30,6 +30,8 @@ class Outcome:
     figures: Mapping[Moment, Mapping[str, Sequence[Any]]]
     """Figures in the order of metrics.jsonl. Each usually has one value at a step."""
     samples: Sequence[Mapping[str, Any]]
+    not_written: frozenset[str] = frozenset()
+    """Figures that this version does not write yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def read_outcome(run: Path, renames: Renames = NO_RENAMES) -> Outcome:
         _tensors(run),
         _figures(_lines(run / "metrics.jsonl"), renames),
         [with_new_names(line, renames.samples) for line in _lines(run / "samples.jsonl")],
+        frozenset(renames.added),
     )
 
 
@@ -140,6 +143,8 @@ def _different_figures(base: Outcome, tree: Outcome) -> Iterator[Difference]:
     for moment in dict.fromkeys([*base.figures, *tree.figures]):
         one, other = base.figures.get(moment, {}), tree.figures.get(moment, {})
         for name in dict.fromkeys([*one, *other]):
+            if name not in one and name in base.not_written:
+                continue
             if name not in one or name not in other:
                 yield Difference(name, None, _lacking(name in one), moment)
             elif json.dumps(one[name]) != json.dumps(other[name]):  # also 0.0 and -0.0

@@ -33,6 +33,8 @@ class Renames:
     alerts: Names = field(default_factory=dict)
     samples: Names = field(default_factory=dict)
     markers: Names = field(default_factory=dict)
+    added: Sequence[str] = ()
+    """Figures that an older commit does not write: left out where it lacks them."""
 
     def __post_init__(self) -> None:
         for given, marker in ((self.reward_options, "rewards"), (self.reward_values, "rewards"), (self.cli, "cli")):

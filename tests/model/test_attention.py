@@ -7,7 +7,6 @@ import warnings
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
 from burnish.model import attention, flex
 from burnish.model.attention_options import AttentionOptions
@@ -85,7 +84,7 @@ def test_segments_are_the_formula(name):
 @pytest.mark.parametrize("name", EXTRAS)
 def test_flex_attention_equals_segments(monkeypatch, name):
     """The CUDA kernel's function, uncompiled on the CPU, against the loop over segments; keys shared by two heads."""
-    monkeypatch.setattr(flex, "_compiled_flex", lambda: flex_attention)
+    monkeypatch.setattr(flex, "_compiled_flex", lambda: flex._attend)
     layout, extras = packed_layout(), EXTRAS[name]
     inputs = [tensor.detach() for tensor in random_inputs(len(layout.positions))]
     segments = attend_segments(*inputs, layout, extras)

@@ -45,8 +45,8 @@ def test_a_run_tells_its_recipe_data_and_figures(run):
     assert facts.recipe == (run / "recipe.yaml").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["eval/loss"] for line in lines if "eval/loss" in line]
-    assert ("eval/loss", losses[0], losses[-1]) in facts.figures
-    assert {name for name, _, _ in facts.figures} == {"eval/loss", "train/loss"}
+    assert ("eval/loss", losses[0], losses[-1]) in facts.metrics
+    assert {name for name, _, _ in facts.metrics} == {"eval/loss", "train/loss"}
     assert facts.data == (next(line for line in facts.data if line.endswith("longest 56") or ": 40 rows" in line),)
 
 

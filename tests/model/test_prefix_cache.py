@@ -17,16 +17,16 @@ def prompt(length: int, generator: torch.Generator) -> PromptKeys:
 
 def found(arrangement: PromptArrangement, row: int) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """What a row looks at, per layer, up to the end of its prompt."""
-    place = int(arrangement.back[row])
+    place = int(arrangement.order[row])
     for part in arrangement.parts:
-        if place < len(part.take):
-            assert int(part.take[place]) == row
+        if place < len(part.indices):
+            assert int(part.indices[place]) == row
             slot = place // part.rows
             assert slot < part.slots
             size = part.shelf.lengths[slot]
             assert size <= part.longest
             return {layer: (k[slot, :, :size], v[slot, :, :size]) for layer, (k, v) in part.shelf.layers.items()}
-        place -= len(part.take)
+        place -= len(part.indices)
     raise AssertionError("the row is in some part")
 
 

@@ -251,7 +251,7 @@ def stepped(groups: list[Group]) -> list[Group]:
         labels = [torch.rand(len(response.tokens), generator=generator) for response in group.responses]
         for each in labels:
             each[torch.arange(len(each)) % 2 == len(each) % 2] = float("nan")
-        responses = (replace(r, labels=each) for r, each in zip(group.responses, labels, strict=True))
+        responses = (replace(r, step_labels=each) for r, each in zip(group.responses, labels, strict=True))
         made.append(value_targets_at_steps(replace(group, responses=tuple(responses))))
     return made
 

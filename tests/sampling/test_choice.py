@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
 
-from burnish.sampling.choice import BLOCK, choose, draw
+from burnish.sampling import choice
+from burnish.sampling.choice import BLOCK, choose, draw, sum_by_doubling
 from burnish.sampling.params import SamplingParams
 
 
@@ -135,3 +136,25 @@ def test_a_draw_in_float32_stays_within_the_kept_tokens():
     tokens = draw(weights.expand(len(numbers), -1), numbers)
     assert set(tokens.tolist()) <= {1, 500, 998}
     assert math.isclose(np.mean(tokens.tolist()), 500, rel_tol=0.5)
+
+
+def test_a_running_sum_by_doubling_by_hand():
+    assert sum_by_doubling(torch.tensor([[1.0, 2, 3, 4, 5], [0, 1, 0, 1, 0]])).tolist() == [
+        [1, 3, 6, 10, 15],
+        [0, 1, 1, 2, 2],
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 127, 128, 1000])
+def test_a_running_sum_by_doubling_is_the_running_sum(size):
+    values = torch.rand(3, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(sum_by_doubling(values), values.cumsum(dim=-1), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(top_p=0.8)], ids=["plain", "top-p"])
+def test_tokens_that_a_device_draws_are_those_of_the_host(monkeypatch, params):
+    """By running sums in another order of additions."""
+    logits, numbers = random_logits(200, 500), torch.rand(200, dtype=torch.float64)
+    here = chosen(logits, numbers, params)
+    monkeypatch.setattr(choice, "_cumulative_sum", sum_by_doubling)
+    assert torch.equal(chosen(logits, numbers, params), here)

@@ -256,6 +256,14 @@ def test_old_names_of_figures_alerts_and_samples(tmp_path: Path) -> None:
     assert not compared(one, one, renames).identical, "the working tree has to use the new names"
 
 
+def test_a_figure_that_is_new_is_no_difference(tmp_path: Path) -> None:
+    one = run_folder(tmp_path / "one")
+    other = run_folder(tmp_path / "other", [LINES[0] | {"epoch": 0.5}, *LINES[1:]])
+    assert not compared(one, other).identical
+    assert compared(one, other, Renames(added=("epoch",))).identical
+    assert not compared(other, one, Renames(added=("epoch",))).identical, "but not one that is gone"
+
+
 def test_samples_that_differ_are_reported(tmp_path: Path) -> None:
     first, second = {"stage": "rl", "step": 0, "response": "a"}, {"stage": "rl", "step": 3, "response": "b"}
     one = run_folder(tmp_path / "one", samples=(first, second))

@@ -90,7 +90,7 @@ def test_saved_is_loaded_and_goes_on(base, tmp_path, title):
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_trained_whole_is_saved_and_goes_on(tmp_path, tied):
     base = write_base(tmp_path / "base", tied=tied)
-    settings = replace(lora(), whole=("embed_tokens", "norm"))
+    settings = replace(lora(), modules_to_save=("embed_tokens", "norm"))
     policy = trained(load_policy(str(base), adapter=settings), [1])
     folder = saved(policy, tmp_path / "half")
     other = AutoPeftModelForCausalLM.from_pretrained(folder)
@@ -105,7 +105,7 @@ def test_what_trained_whole_is_saved_and_goes_on(tmp_path, tied):
 def test_added_tokens_beside_an_embedding_that_trains_whole(tmp_path):
     base = write_base(tmp_path / "base")
     policy = load_policy(
-        str(base), adapter=replace(lora(), whole=("embed_tokens",)), add_tokens=("<|im_start|>", "<|im_end|>")
+        str(base), adapter=replace(lora(), modules_to_save=("embed_tokens",)), add_tokens=("<|im_start|>", "<|im_end|>")
     )
     assert policy.head.new_rows is None
     assert policy.head.weight.requires_grad

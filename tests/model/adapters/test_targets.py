@@ -74,7 +74,7 @@ def test_ranks_and_alphas_of_their_own():
 
 
 def test_lora_plus_names_every_b():
-    model = add_adapter(FAMILIES["llama"](), AdapterSettings(rank=4, whole=("norm",)))
+    model = add_adapter(FAMILIES["llama"](), AdapterSettings(rank=4, modules_to_save=("norm",)))
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     factors = lr_factors_of_b(names, 16.0)
     assert set(factors) == {name for name in names if "lora_B" in name}
@@ -108,7 +108,7 @@ def test_embedding_and_head_train_whole(float64_model, family, whole):
 
 def test_a_tied_embedding_trains_whole_beside_lora_alone():
     with pytest.raises(ModelError, match="is its head too"):
-        add_adapter(FAMILIES["llama-tied"](), AdapterSettings(kind="loha", whole=("lm_head",)))
+        add_adapter(FAMILIES["llama-tied"](), AdapterSettings(kind="loha", modules_to_save=("lm_head",)))
 
 
 def test_names_that_peft_takes_for_experts_are_found_out():

@@ -1,0 +1,69 @@
+"""Where the package may name a device, and where its hot path may turn something into numbers of the host, with the
+reason. Held by `test_scan.py`: what is not here fails, and so does what is here and no longer there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.device.scan import Place
+
+_OF_THE_HOST = "packing happens before the move: its tensors are the host's"
+_CONFIGURATION = "reads a number of the configuration, no tensor"
+
+DEVICES: Mapping[Place, str] = {
+    Place("checks/cost.py", "_free"): "how much memory is free is asked of another place",
+    Place("checks/resuming.py", "same_bits_after_a_kill"): "a CPU repeats its bits without deterministic algorithms",
+    Place("checks/subject.py", "Subject.forget_models"): "another process needs the memory that torch has set aside",
+    Place("model/flex.py", "computes"): "the choice between the two kernels of packed attention",
+    Place("model/flex.py", "_block_mask"): "uncompiled, a CPU makes the mask as well, and tests need no compiler",
+    Place("model/load.py", "default_device"): "the one place that chooses a device where none is asked for",
+    Place("model/probe.py", "_random_state"): "each device has a generator of its own",
+    Place("model/products.py", "HeadMatrix.of"): "CUDA multiplies narrow numbers into wide sums, a CPU does not",
+    Place("model/scoring.py", "<module>"): "the size of a chunk of logits, by the kind of device",
+    Place("optim/libraries.py", "_require_cuda"): "paged states move between a GPU's memory and the machine's",
+    Place("recipe/policy.py", "device_of"): "refuses a device that is not there",
+    Place("recipe/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
+    Place("recipe/schema.py", "Recipe"): "the values of the key `device`",
+    Place("recipe/training.py", "Training.rehearses"): "by default only a GPU's memory is tried before the first step",
+    Place("rehearsal.py", "rehearse"): "each device has a generator of its own",
+    Place("runs/random_state.py", "capture_random"): "each device has a generator of its own",
+    Place("runs/random_state.py", "restore_random"): "each device has a generator of its own",
+    Place("sampling/local.py", "<module>"): "the size of a chunk of logits, by the kind of device",
+    Place("types.py", "_move"): "copies to CUDA do not wait if they come from pinned memory",
+    Place("watch/environment.py", "environment"): "tells which device and which CUDA it is",
+    Place("watch/memory.py", "peak_memory_gib"): "torch counts a GPU's memory, the system a process's",
+    Place("watch/peak.py", "measured_peak"): "what is measured here is no part of the run's memory",
+    Place("watch/peak.py", "_wait"): "time is measured",
+}
+"""Where ``"cuda"``, ``.cuda`` or ``.is_cuda`` may stand."""
+
+WAITS: Mapping[Place, str] = {
+    Place("losses/policy/entropy.py", "EntropyControl.observe"): (
+        "the next step's weight follows from this step's entropy; once a step, only with entropy_target"
+    ),
+    Place("model/flex.py", "_attend"): "text of a constant",
+    Place("model/flex.py", "layout_mask.visible"): "text of a constant",
+    Place("model/head.py", "_scale"): _CONFIGURATION,
+    Place("model/head.py", "_softcap"): _CONFIGURATION,
+    Place("model/llama4.py", "chunk_of"): _CONFIGURATION,
+    Place("model/noise.py", "draw_noise"): (
+        "a sequence's noise comes from a hash of its group's number; once a microbatch, only with NEFTune"
+    ),
+    Place("optim/optimizer.py", "Optimizer.remember"): "a generator's state is the host's; once, when a run goes on",
+    Place("optim/rates.py", "layer_of"): "a part of a name",
+    Place("packing.py", "Part.cost"): _OF_THE_HOST,
+    Place("packing.py", "count_denominators"): _OF_THE_HOST,
+    Place("packing.py", "_membership"): _OF_THE_HOST,
+    Place("packing.py", "_score_prompt"): _OF_THE_HOST,
+    Place("packing.py", "_score_response"): _OF_THE_HOST,
+    Place("packing.py", "_join_layouts"): _OF_THE_HOST,
+    Place("packing.py", "_rounds"): _OF_THE_HOST,
+    Place("sampling/choice.py", "draw"): "behind a condition that only a CPU meets, where nothing is waited for",
+    Place("sampling/local.py", "_Rollout._prefill_batch"): "lengths of prompts, which are the host's",
+    Place("sampling/local.py", "_Rollout._leave"): "a list of rows",
+    Place("sampling/rows.py", "Writing.choose"): (
+        "whether a response ends is decided by its token, so the tokens of a chunk are read, in one transfer"
+    ),
+    Place("types.py", "Group.__post_init__"): "groups are the host's",
+}
+"""Where the hot path may read numbers."""
