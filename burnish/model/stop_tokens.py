@@ -73,7 +73,7 @@ def check_stop_tokens(
             )
     end = None if template is None else end_of_turn(tokenizer, template)
     if end is not None and end not in ends:
-        stops = ", ".join(f"{token} ({tokenizer.convert_ids_to_tokens(token)})" for token in ends) or "nowhere"
+        stops = ", ".join(f"{token} ({tokenizer.convert_ids_to_tokens(token)})" for token in ends) or "no token"
         raise ModelError(
             given=f"the template ends an answer with {end} ({tokenizer.convert_ids_to_tokens(end)}), and generation "
             f"stops at {stops}",

@@ -23,7 +23,7 @@ class OptimizerOptions(Settings):
 
     kind: Annotated[OptimizerName, BeforeValidator(named_here(OTHER_OPTIMIZERS))] = "adamw"
     """adamw, adamw_8bit, adamw_paged, adamw_8bit_paged, muon, adafactor, schedule_free, lion, lion_8bit, sgd; their
-    memory, options and packages are in docs/optimisers.md."""
+    memory, options and packages are in docs/optimizers.md."""
     betas: Annotated[tuple[BelowOne, BelowOne], Field(strict=False)] | None = None
     """Averages of gradients and squares; null: 0.9 and 0.999, lion's 0.9 and 0.99."""
     eps: Annotated[float, Field(gt=0)] | None = None

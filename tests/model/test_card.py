@@ -35,8 +35,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def front(text: str) -> dict[str, object]:
-    found: dict[str, object] = yaml.safe_load(text.split("---\n")[1])
-    return found
+    front: dict[str, object] = yaml.safe_load(text.split("---\n")[1])
+    return front
 
 
 def test_a_run_tells_its_recipe_data_and_figures(run):
@@ -62,7 +62,7 @@ def test_the_card_of_a_run(run, tmp_path, form, library):
         "40 rows (question_answer)",
         "| `eval/loss` |",
         "adapter:\n  kind: lora  # command line",
-        "prompts replayed",
+        "verified on",
     ):
         assert part in text
     assert str(run.parent) not in text, "a card is for strangers"

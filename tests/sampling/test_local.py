@@ -107,8 +107,8 @@ def test_frequencies_are_the_exact_probabilities(float64_model):
     first = logits[0, -2].softmax(-1)
     joint = first[:, None] * logits[:, -1].softmax(-1)
     for place, expected in enumerate((first.numpy() * 4000, joint.sum(0).numpy() * 4000)):
-        found = np.bincount(pairs[:, place], minlength=VOCABULARY)
-        chi_square = float(((found - expected) ** 2 / expected).sum())
+        counts = np.bincount(pairs[:, place], minlength=VOCABULARY)
+        chi_square = float(((counts - expected) ** 2 / expected).sum())
         assert abs(chi_square - (VOCABULARY - 1)) < 5 * np.sqrt(2 * (VOCABULARY - 1))
 
 

@@ -167,8 +167,8 @@ def test_stop_texts_end_a_response():
     text = TOKENIZER.decode(free.responses[0].tokens.tolist())
     stop = text[10:12]
     [stopped] = mine.sample(prompt, 1, SamplingParams(max_new_tokens=40, stop=(stop,)))
-    said = TOKENIZER.decode(stopped.responses[0].tokens.tolist())
-    assert said == text[: text.index(stop) + len(stop)]
+    decoded = TOKENIZER.decode(stopped.responses[0].tokens.tolist())
+    assert decoded == text[: text.index(stop) + len(stop)]
     assert stopped.responses[0].finish == "end"
 
 
