@@ -1,9 +1,9 @@
 """Fork server: a process with all imports, whose forked children run recipes and can be killed at the k-th Python call.
 
-Reads one job per line, ``{"arguments": [...], "kill_at": k or null, "limits": {...}, "signals": {...}}``, and writes one
-line, ``{"status": exit status or -signal, "calls": Python calls made, "output": standard error}``. Limits are of the
-``resource`` module by name; signals are sent by the child to itself, at a call of the function that they name. Forking
-spares the seconds of importing torch.
+Reads one job per line, ``{"arguments": [...], "kill_at": k or null, "limits": {...}, "signals": {...}}``, and answers
+with one line, ``{"status": exit status or -signal, "calls": Python calls made, "output": standard error}``. Limits are
+names of the ``resource`` module; signals are sent by the child to itself, at a call of the function that they name.
+Forking saves the seconds of importing torch.
 """
 
 from __future__ import annotations

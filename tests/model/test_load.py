@@ -67,7 +67,7 @@ def test_missing_weights_are_not_made_up(folder):
 
 
 @pytest.mark.parametrize(
-    ("stored", "asked", "loaded"),
+    ("stored", "requested", "loaded"),
     [
         (torch.bfloat16, "auto", torch.bfloat16),
         (torch.float32, "auto", torch.float32),
@@ -166,7 +166,7 @@ def test_other_decoders_train(tmp_path, family, checkpointing):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize(("asked", "again"), [(False, 0), (True, 4), (2, 2), (3, 2), (9, 1)])
+@pytest.mark.parametrize(("requested", "again"), [(False, 0), (True, 4), (2, 2), (3, 2), (9, 1)])
 def test_every_nth_layer_is_computed_again(tmp_path, requested, again):
     """The gradient stays what it is, bit for bit; a layer that is computed again is called twice."""
     config = LlamaConfig(

@@ -88,7 +88,7 @@ def test_a_folder_without_write_permission(tmp_path):
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("start_run", [False, True])
 def test_a_read_only_mount(tmp_path, secluded, start_run):
     if start_run:
         RunFolder.open(tmp_path, "recipe", {"seed": 1}).close()
