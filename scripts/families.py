@@ -1,9 +1,9 @@
-"""Writes the tables of docs/families.md from the very models of the tests.
+"""Writes the tables of docs/families.md from the models of the tests.
 
     python -m scripts.families
 
-Every family is built tiny, the probe chooses its route, and what the route computes is compared with transformers' own
-forward in float64, in one microbatch and in several. About a minute on a CPU.
+Every family is built tiny, the probe determines its route, and the route's results are compared with transformers' own
+forward in float64, in one microbatch and in several. Takes about a minute on a CPU.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tests.families import FAMILIES, REFUSED, ROUTES, in_float64, route_of
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 ROUTE_WORDS = {Route.SHARED: "shared", Route.EXPANDED: "expanded", Route.ALONE: "one at a time"}
 HEADS = {
-    "families": "| family | class | what it has | route | log-probabilities | gradients |\n|---|---|---|---|---|---|\n",
-    "refused": "| family | class | why |\n|---|---|---|\n",
+    "families": "| family | class | features | route | log-probabilities | gradients |\n|---|---|---|---|---|---|\n",
+    "refused": "| family | class | reason |\n|---|---|---|\n",
 }
 
 
@@ -68,7 +68,7 @@ FEATURES: dict[str, Callable[[PreTrainedModel], bool]] = {
     "convolutions": lambda model: "conv" in _layers(model),
     "states": lambda model: bool(STATES & _layers(model)) or any(_has(name)(model) for name in STATE_SIZES),
 }
-"""What a table says that a model has → whether it has it."""
+"""Feature in the table → whether a model has it."""
 
 
 def features(model: PreTrainedModel) -> str:
@@ -76,29 +76,29 @@ def features(model: PreTrainedModel) -> str:
 
 
 def known(family: str) -> list[str]:
-    """The cells of a row that do not depend on the machine."""
+    """Cells of a family's row that do not depend on the machine."""
     model = FAMILIES[family]()
     return [family, type(model).__name__, features(model), ROUTE_WORDS[route_of(family)]]
 
 
 def measured(family: str) -> list[str]:
-    """The largest differences over all microbatches and routes that the family can take."""
+    """Cells with the largest differences over all microbatches and routes of the family."""
     with pytest.MonkeyPatch.context() as patch:
         model = in_float64(family, patch)
         install(model)
         if route_of(family) is Route.ALONE:
             uninstall(model)
         plain = by_transformers(model)
-        found = [
+        differences = [
             difference(by_policy(model, route, budget), plain)
             for route in ROUTES[route_of(family)]
             for budget in (WHOLE, SPLIT)
         ]
-    return [f"{max(each.logprob for each in found):.0e}", f"{max(each.gradient for each in found):.0e}"]
+    return [f"{max(d.logprob for d in differences):.0e}", f"{max(d.gradient for d in differences):.0e}"]
 
 
 def refused(family: str) -> list[str]:
-    """The row of a family that no route computes."""
+    """Row of a family that no route computes exactly."""
     torch.manual_seed(0)
     model = REFUSED[family]()
     install(model)
@@ -110,7 +110,7 @@ def refused(family: str) -> list[str]:
 
 
 def replaced(page: str, name: str, rows: Iterator[list[str]]) -> str:
-    """The page with the rows between the marks of a table."""
+    """The page with these rows in the table of this name."""
     begin, end = f"<!-- {name}: python -m scripts.families -->\n", f"<!-- end of {name} -->"
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)

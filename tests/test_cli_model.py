@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 import burnish
 from burnish.builtin.tiny import write_untrained
 from tests.adapters import change_json, write_adapter, write_base, write_rows_of
-from tests.faults.conftest import nursery  # noqa: F401 (a fixture)
+from tests.faults.conftest import fork_server  # noqa: F401 (a fixture)
 
 ASKED = {"question": "a?", "answer": "The 4."}
 
@@ -42,23 +42,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def done(nursery, *arguments: object) -> str:  # noqa: F811
-    result = nursery(*arguments)
-    assert result["status"] == 0, result["told"]
-    return str(result["told"])
+def done(fork_server, *arguments: object) -> str:  # noqa: F811
+    result = fork_server(*arguments)
+    assert result["status"] == 0, result["output"]
+    return str(result["output"])
 
 
-def refused(nursery, words: list[str], *arguments: object) -> None:  # noqa: F811
-    result = nursery(*arguments)
-    told = result["told"]
+def refused(fork_server, words: list[str], *arguments: object) -> None:  # noqa: F811
+    result = fork_server(*arguments)
+    told = result["output"]
     assert result["status"] == 2, told
     assert "Traceback" not in told
     assert all(word in told for word in words), told
 
 
-def test_eval_prints_a_table_and_writes_files(nursery, place, tmp_path):  # noqa: F811
+def test_eval_prints_a_table_and_writes_files(fork_server, place, tmp_path):  # noqa: F811
     files = ["--output", tmp_path / "figures.json", "--samples", tmp_path / "samples.jsonl"]
-    told = done(nursery, "eval", place / "run", "--data", place / "rows.jsonl", "max_new_tokens=20", *files)
+    told = done(fork_server, "eval", place / "run", "--data", place / "rows.jsonl", "max_new_tokens=20", *files)
     assert "accuracy (exact)  100.0% (1 of 1)" in told
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert (figures["accuracy"], figures["rows"]) == (1.0, 1)
@@ -67,31 +67,31 @@ def test_eval_prints_a_table_and_writes_files(nursery, place, tmp_path):  # noqa
     assert (sample["response"], sample["correct"]) == ("The 4.", True)
 
 
-def test_eval_prints_json(nursery, place):  # noqa: F811
-    told = done(nursery, "eval", place / "adapter", "--data", place / "rows.jsonl", "match=null", "--json")
+def test_eval_prints_json(fork_server, place):  # noqa: F811
+    told = done(fork_server, "eval", place / "adapter", "--data", place / "rows.jsonl", "match=null", "--json")
     assert json.loads(told)["accuracy"] is None
 
 
-def test_generate_writes_a_line_for_each_prompt(nursery, place, tmp_path):  # noqa: F811
+def test_generate_writes_a_line_for_each_prompt(fork_server, place, tmp_path):  # noqa: F811
     files = ["--data", place / "rows.jsonl", "--output", tmp_path / "answers.jsonl"]
-    told = done(nursery, "generate", "--model", place / "run", *files, "temperature=0", "max_new_tokens=20")
+    told = done(fork_server, "generate", "--model", place / "run", *files, "temperature=0", "max_new_tokens=20")
     assert f"{tmp_path}/answers.jsonl: 1 prompts with 1 responses" in told
     line = json.loads((tmp_path / "answers.jsonl").read_text())
     assert (line["responses"], line["finish"], line["reference"]) == (["The 4."], ["end"], "The 4.")
-    refused(nursery, ["never overwrite"], "generate", "--model", place / "run", *files)
+    refused(fork_server, ["never overwrite"], "generate", "--model", place / "run", *files)
 
 
 @pytest.mark.parametrize("verb", ["merge", "export"])
-def test_an_adapter_becomes_a_model(nursery, place, tmp_path, verb):  # noqa: F811
-    told = done(nursery, verb, place / "adapter", "--output", tmp_path / "out")
+def test_an_adapter_becomes_a_model(fork_server, place, tmp_path, verb):  # noqa: F811
+    told = done(fork_server, verb, place / "adapter", "--output", tmp_path / "out")
     assert f"{tmp_path}/out: float32 weights in safetensors" in told
-    assert "5 prompts replayed" in told
+    assert "verified on 5 prompts" in told
     AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert (tmp_path / "out" / "README.md").exists()
 
 
-def test_a_run_is_exported_with_its_recipe(nursery, place, tmp_path):  # noqa: F811
-    done(nursery, "export", place / "run", "--output", tmp_path / "out")
+def test_a_run_is_exported_with_its_recipe(fork_server, place, tmp_path):  # noqa: F811
+    done(fork_server, "export", place / "run", "--output", tmp_path / "out")
     assert "learning_rate: 0.01  # command line" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -124,19 +124,19 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistakes(nursery, place, case):  # noqa: F811
+def test_mistakes(fork_server, place, case):  # noqa: F811
     arguments, words = MISTAKES[case]
     known = {"base", "adapter", "run", "rows.jsonl"}
-    refused(nursery, words, *(place / word if word in known else word for word in arguments))
+    refused(fork_server, words, *(place / word if word in known else word for word in arguments))
     assert not Path("out").exists()
 
 
-def test_wrong_end_tokens_are_refused_by_every_writer(nursery, tmp_path):  # noqa: F811
+def test_wrong_end_tokens_are_refused_by_every_writer(fork_server, tmp_path):  # noqa: F811
     base = write_base(tmp_path / "base")
     adapter = write_adapter(tmp_path / "adapter", base)
     change_json(base / "generation_config.json", eos_token_id=7)
     for verb, model in (("merge", adapter), ("export", base)):
-        refused(nursery, ["goes on for both sides"], verb, model, "--output", tmp_path / "out")
+        refused(fork_server, ["continues with the next turns"], verb, model, "--output", tmp_path / "out")
 
 
 def command(*arguments: object) -> list[str]:

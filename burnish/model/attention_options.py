@@ -1,4 +1,4 @@
-"""What a layer's attention has beside queries, keys and values. Both kernels of packed attention read it."""
+"""Options of a layer's attention, read by both kernels of packed attention."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 class AttentionOptions:
     """The settings of one attention layer.
 
-    A row sees a column at distance d = position(row) − position(column) of its own sequence if d >= 0, d < window, and
-    both are in the same chunk. Scores are  c · tanh(scaling · q·k / c),  and the weights of a row
+    A query attends to a key of its own sequence at distance d = position(query) − position(key) if d >= 0, d < window,
+    and both are in the same chunk. Scores are  c · tanh(scaling · q·k / c),  and the weights of a query
     exp(score) / (exp(sink) + Σ exp(score)).  Example: `AttentionOptions(window=128, sinks=sinks)`, a windowed layer of
     gpt-oss.
     """
@@ -22,12 +22,12 @@ class AttentionOptions:
     window: int | None = None
     """How many positions a token looks back, itself included; None: all."""
     chunk: int | None = None
-    """Positions are cut into chunks of so many (Llama 4), none sees another; None: not cut."""
+    """Size of chunks of positions that do not attend to each other (Llama 4); None: no chunks."""
     softcap: float | None = None
     """c, the largest size of a score (Gemma 2); None: not capped."""
     sinks: Tensor | None = None
-    """[heads], a score with nothing behind it that draws weight from every row (gpt-oss); None: no sinks."""
+    """[heads], scores in the softmax of every query without a key or value (gpt-oss); None: no sinks."""
 
-    def sees_all(self, seen: int) -> bool:
-        """Whether neither window nor chunk hides anything within the first `seen` positions."""
-        return (self.window is None or seen <= self.window) and (self.chunk is None or seen <= self.chunk)
+    def sees_all(self, length: int) -> bool:
+        """Whether window and chunk hide nothing within the first `length` positions."""
+        return (self.window is None or length <= self.window) and (self.chunk is None or length <= self.chunk)

@@ -1,7 +1,7 @@
-"""The model card: what a model is, how it came about and what it reached, as the README.md of its folder.
+"""Model card: the README.md of a model's folder, with its origin, recipe, data and metrics.
 
-Stands behind `write`, and reads what a run leaves in its folder. A card is for strangers: of paths on this machine only
-the last part is told, and no row of the data is shown.
+Used by `write`, and read from a run's folder. A card may be published: paths of this machine are shortened to their
+last part, and no row of the data is shown.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from burnish.model.settings import ValueHeadConfig
 from burnish.watch.quiet import quiet_transformers
 
 CARD = "README.md"
-_DATA_LINE = re.compile(r"^\S+ \S+ (?P<told>.+: [\d,]+ rows \(.*)$")
+_DATA_LINE = re.compile(r"^\S+ \S+ (?P<counts>.+: [\d,]+ rows \(.*)$")
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _PATH = re.compile(r"(?<![\w.:/])(?:~|\.{1,2})?/(?:[^\s/'\"]+/)*([^\s/'\"]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a run folder tells about its model."""
+    """Facts about a model, read from its run folder."""
 
     methods: tuple[str, ...]
-    """The methods of its stages, such as sft."""
+    """Methods of its stages, such as sft."""
     model: str
-    """What training began with: a hub name or a path."""
+    """The model before training: a hub name or a path."""
     recipe: str
-    """recipe.yaml, every value with its origin."""
+    """Text of recipe.yaml, every value with its origin."""
     data: tuple[str, ...]
-    """What became of the data, a line for each set."""
-    figures: tuple[tuple[str, float, float], ...]
-    """Name, first and last value of the loss and of everything that was evaluated."""
+    """Counts of the data, one line per data set."""
+    metrics: tuple[tuple[str, float, float], ...]
+    """Name, first and last value of the training loss and of every evaluation metric."""
 
 
 def read_run(run: Path) -> RunFacts:
@@ -54,35 +54,36 @@ def read_run(run: Path) -> RunFacts:
     recipe = load_yaml(run / "recipe.yaml")
     methods = tuple(next(iter(stage)) for stage in recipe["stages"])
     log = (run / "log.txt").read_text(encoding="utf-8") if (run / "log.txt").exists() else ""
-    data = tuple(dict.fromkeys(found["told"] for line in log.splitlines() if (found := _DATA_LINE.match(line))))
+    matches = (_DATA_LINE.match(line) for line in log.splitlines())
+    data = tuple(dict.fromkeys(match["counts"] for match in matches if match))
     text = (run / "recipe.yaml").read_text(encoding="utf-8")
-    return RunFacts(methods, str(recipe["model"]), text, data, tuple(_figures(run / "metrics.jsonl")))
+    return RunFacts(methods, str(recipe["model"]), text, data, tuple(_metrics(run / "metrics.jsonl")))
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFacts:
-    """What the files of an adapter tell about it."""
+    """Facts about an adapter, read from its files."""
 
     kind: str
-    """Its method, as people call it: LoRA, DoRA, IA3, …"""
+    """Its method's usual name: LoRA, DoRA, IA3, …"""
     tags: tuple[str, ...]
     size: str
-    """Such as rank 16, alpha 32; empty: it has no such numbers."""
+    """Such as rank 16, alpha 32; empty: the method has no such numbers."""
     bits: int | None
-    """Of its base's weights in training; None: they were plain numbers."""
+    """Bits of its base's weights in training; None: unquantized."""
     parts: tuple[str, ...] = ()
-    """The adapters that it was combined of; empty: it was trained."""
+    """Adapters that were combined into it; empty: it was trained."""
 
     def sentence(self) -> str:
-        """Told beside the base."""
+        """Phrase with method, size and base bits, for a sentence about the model."""
         size = f" ({self.size})" if self.size else ""
-        base = f", trained beside {self.bits}-bit weights (QLoRA)" if self.bits else ""
-        parts = f", combined of {' and '.join(self.parts)}" if self.parts else ""
+        base = f", trained on a {self.bits}-bit base (QLoRA)" if self.bits else ""
+        parts = f", combined from {' and '.join(self.parts)}" if self.parts else ""
         return f"{self.kind}{size}{base}{parts}"
 
 
 def read_adapter(folder: Path, parts: Sequence[str] = ()) -> AdapterFacts:
-    """Reads adapter_config.json, and what is beside it."""
+    """Reads adapter_config.json, and Burnish's own files in the same folder."""
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     method = str(config["peft_type"])
     dora = bool(config.get("use_dora"))
@@ -90,8 +91,8 @@ def read_adapter(folder: Path, parts: Sequence[str] = ()) -> AdapterFacts:
     init = halves(folder)
     numbers = {"rank": config.get("r"), "alpha": config.get("lora_alpha", config.get("alpha"))}
     sizes = [f"{name} {value:g}" for name, value in numbers.items() if value]
-    sizes += ["rank-stabilised"] if config.get("use_rslora") else []
-    sizes += [f"begun by {_NAMES[init]}, with its beginning in the second half of the rank"] if init else []
+    sizes += ["rank-stabilized"] if config.get("use_rslora") else []
+    sizes += [f"initialized by {_NAMES[init]}, with the initial factors in the second half of the rank"] if init else []
     settings = read_base(folder)
     bits = None if settings is None else 4 if settings.load_in_4bit else 8
     tags = dict.fromkeys([method.lower(), kind.lower(), *([init] if init else []), *(["qlora"] if bits else [])])
@@ -106,7 +107,7 @@ _NAMES = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "VERA": "VeRA", "RANDL
     "pissa": "PiSSA",
     "olora": "OLoRA",
 }
-"""What people call methods, by peft's names and ours."""
+"""Usual names of methods, by peft's names and ours."""
 
 
 def write_card(
@@ -118,24 +119,24 @@ def write_card(
     dtype: str,
     checked: str,
     parts: Sequence[str] = (),
-    judging: ValueHeadConfig | None = None,
+    value_head: ValueHeadConfig | None = None,
 ) -> None:
     """Writes the card of a model into its folder.
 
     Args:
-        folder: what is described.
-        named: where the model came from.
-        title: what it is called.
+        folder: the model's folder.
+        named: the reference of the model that was written.
+        title: title of the card.
         form: merged or adapter.
         dtype: type of its weights.
-        checked: a line that says how it was compared with what it was made of.
+        checked: the line about the check after writing.
         parts: names of the adapters that were combined; empty: none were.
-        judging: its value head; None: it is a language model.
+        value_head: a reward model's value head; None: a language model.
     """
     facts = None if named.run is None else read_run(named.run)
     place = folder if form == "adapter" else Path(named.place)
     adapter = read_adapter(place, parts) if named.kind == "adapter" else None
-    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter, judging=judging)
+    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter, value_head=value_head)
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
@@ -148,79 +149,88 @@ def card(
     dtype: str,
     checked: str,
     adapter: AdapterFacts | None = None,
-    judging: ValueHeadConfig | None = None,
+    value_head: ValueHeadConfig | None = None,
 ) -> str:
     """The text of a card; see `write_card`."""
-    begun = named.base or (named.place if facts is None else facts.model)
-    front = _front(begun, facts, form, adapter, judging=judging)
+    initial_model = named.base or (named.place if facts is None else facts.model)
+    front = _front(initial_model, facts, form, adapter, value_head=value_head)
     return "".join(
         [
             f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {title}\n\n",
-            f"{_sentence(begun, facts, form, dtype, adapter, judging=judging)}\n\n## Use\n\n```python\n"
-            f"{_use_of_judge(judging) if judging else _use(form)}```\n\n",
-            _of_base(form, adapter),
-            *(() if facts is None else _of_run(facts)),
+            f"{_sentence(initial_model, facts, form, dtype, adapter, value_head=value_head)}\n\n## Use\n\n```python\n"
+            f"{_reward_model_usage(value_head) if value_head else _usage(form)}```\n\n",
+            _base_section(form, adapter),
+            *(() if facts is None else _run_sections(facts)),
             f"## Checked\n\nAfter writing: {checked}.\n\n## Versions\n\n{_versions()}\n",
         ]
     )
 
 
-def _of_base(form: str, adapter: AdapterFacts | None) -> str:
+def _base_section(form: str, adapter: AdapterFacts | None) -> str:
     if adapter is None or adapter.bits is None:
         return ""
     if form == "adapter":
         return (
-            f"It was trained beside a {adapter.bits}-bit base. To compute what was trained, load the base with\n"
+            f"It was trained on a {adapter.bits}-bit base. To get the model that was trained, load the base with\n"
             f'`BitsAndBytesConfig.from_dict(json.load(open("{BASE}")))` as `quantization_config`.\n\n'
         )
     return (
-        f"The adapter was trained beside {adapter.bits}-bit weights and added to the unquantised ones, so its "
-        "log-probabilities differ\nfrom those of the training by what quantising changed.\n\n"
+        f"The adapter was trained on a {adapter.bits}-bit base and merged into the unquantized one, so its "
+        "log-probabilities differ\nfrom those of the training by the quantization error.\n\n"
     )
 
 
 def _front(
-    begun: str, facts: RunFacts | None, form: str, adapter: AdapterFacts | None, *, judging: ValueHeadConfig | None
+    initial_model: str,
+    facts: RunFacts | None,
+    form: str,
+    adapter: AdapterFacts | None,
+    *,
+    value_head: ValueHeadConfig | None,
 ) -> dict[str, object]:
     front: dict[str, object] = {
         "library_name": "peft" if form == "adapter" else "transformers",
-        "pipeline_tag": _tagged(judging) if judging else "text-generation",
+        "pipeline_tag": _pipeline_tag(value_head) if value_head else "text-generation",
         "tags": ["burnish", *(() if facts is None else facts.methods), *(adapter.tags if adapter else ())],
     }
-    if _is_hub_name(begun):
-        front["base_model"] = begun
-    if (license_name := _license(begun)) is not None:
+    if _is_hub_name(initial_model):
+        front["base_model"] = initial_model
+    if (license_name := _license(initial_model)) is not None:
         front["license"] = license_name
     return front
 
 
 def _sentence(
-    begun: str,
+    initial_model: str,
     facts: RunFacts | None,
     form: str,
     dtype: str,
     adapter: AdapterFacts | None,
     *,
-    judging: ValueHeadConfig | None,
+    value_head: ValueHeadConfig | None,
 ) -> str:
-    told = "" if adapter is None else adapter.sentence()
-    sort = "reward" if judging else "language"
-    what = f"An adapter (peft) by {told}, for" if form == "adapter" else f"A {sort} model made from"
-    base = f"[{begun}](https://huggingface.co/{begun})" if _is_hub_name(begun) else f"`{shortened(begun)}`"
-    merged = f" and an adapter by {told}, merged," if told and form == "merged" else ""
+    description = "" if adapter is None else adapter.sentence()
+    model_type = "reward" if value_head else "language"
+    subject = f"An adapter (peft) by {description}, for" if form == "adapter" else f"A {model_type} model made from"
+    base = (
+        f"[{initial_model}](https://huggingface.co/{initial_model})"
+        if _is_hub_name(initial_model)
+        else f"`{shortened(initial_model)}`"
+    )
+    merged = f" and an adapter by {description}, merged," if description and form == "merged" else ""
     trained = "" if facts is None else f" by {', then '.join(facts.methods)}"
-    return f"{what} {base}{merged}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
+    return f"{subject} {base}{merged}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
 
 
-def _tagged(judging: ValueHeadConfig) -> str:
-    return "text-classification" if judging.judged == "answer" else "token-classification"
+def _pipeline_tag(value_head: ValueHeadConfig) -> str:
+    return "text-classification" if value_head.judged == "answer" else "token-classification"
 
 
-def _use_of_judge(judging: ValueHeadConfig) -> str:
-    """How a reward model is asked."""
-    by_step = judging.judged == "step"
+def _reward_model_usage(value_head: ValueHeadConfig) -> str:
+    """Example code that scores a conversation with a reward model."""
+    by_step = value_head.judged == "step"
     kind = "AutoModelForTokenClassification" if by_step else "AutoModelForSequenceClassification"
-    wanted = "logits[0]" if by_step else "logits[0, 0]" if judging.outputs == 1 else "logits[0]"
+    values = "logits[0]" if by_step else "logits[0, 0]" if value_head.outputs == 1 else "logits[0]"
     return (
         f"from transformers import {kind}, AutoTokenizer\n\n"
         'name = "..."  # this folder, or its name on the hub\n'
@@ -228,11 +238,11 @@ def _use_of_judge(judging: ValueHeadConfig) -> str:
         "tokenizer = AutoTokenizer.from_pretrained(name)\n"
         'turns = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Good morning."}]\n'
         'text = tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\\n")\n'
-        f'print(model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).{wanted})\n'
+        f'print(model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).{values})\n'
     )
 
 
-def _use(form: str) -> str:
+def _usage(form: str) -> str:
     kind, module = (
         ("AutoPeftModelForCausalLM", "peft") if form == "adapter" else ("AutoModelForCausalLM", "transformers")
     )
@@ -249,10 +259,10 @@ def _use(form: str) -> str:
     )
 
 
-def _of_run(facts: RunFacts) -> Iterator[str]:
-    if facts.figures:
-        yield "## Figures\n\n| figure | first | last |\n| --- | --- | --- |\n"
-        yield from (f"| `{name}` | {first:.4g} | {last:.4g} |\n" for name, first, last in facts.figures)
+def _run_sections(facts: RunFacts) -> Iterator[str]:
+    if facts.metrics:
+        yield "## Results\n\n| metric | first | last |\n| --- | --- | --- |\n"
+        yield from (f"| `{name}` | {first:.4g} | {last:.4g} |\n" for name, first, last in facts.metrics)
         yield "\n"
     if facts.data:
         yield "## Data\n\n"
@@ -261,19 +271,19 @@ def _of_run(facts: RunFacts) -> Iterator[str]:
     yield f"## Recipe\n\nEvery value with its origin:\n\n```yaml\n{shortened(facts.recipe)}```\n\n"
 
 
-def _figures(path: Path) -> Iterator[tuple[str, float, float]]:
-    """First and last value of what was evaluated, and of the training loss."""
-    found: dict[str, list[float]] = {}
+def _metrics(path: Path) -> Iterator[tuple[str, float, float]]:
+    """First and last value of the evaluation metrics and of the training loss."""
+    series: dict[str, list[float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         for name, value in json.loads(line).items():
             if (name.startswith("eval/") or name == "train/loss") and isinstance(value, int | float):
-                found.setdefault(name, []).append(float(value))
-    for name in sorted(found):
-        yield name, found[name][0], found[name][-1]
+                series.setdefault(name, []).append(float(value))
+    for name in sorted(series):
+        yield name, series[name][0], series[name][-1]
 
 
 def shortened(text: str) -> str:
-    """The text with every path of a machine cut to its last part; hub names and web addresses stay."""
+    """The text with every absolute or relative path cut to its last part; hub names and web addresses stay."""
     return _PATH.sub(lambda match: f"…/{match[1]}", text)
 
 
@@ -281,17 +291,17 @@ def _is_hub_name(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".") and not Path(name).exists()
 
 
-def _license(begun: str) -> str | None:
-    """What the card of the model that training began with says; None: it has none, or cannot be reached."""
+def _license(initial_model: str) -> str | None:
+    """License in the card of the initial model; None: there is none, or it cannot be reached."""
     with quiet_transformers():
         try:
-            path = cached_file(begun, CARD, _raise_exceptions_for_missing_entries=False)
+            path = cached_file(initial_model, CARD, _raise_exceptions_for_missing_entries=False)
             text = "" if path is None else Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError):
             return None
-    found = _FRONT.match(text)
+    match = _FRONT.match(text)
     try:
-        front = yaml.safe_load(found[1]) if found else None
+        front = yaml.safe_load(match[1]) if match else None
     except yaml.YAMLError:
         return None
     license_name = front.get("license") if isinstance(front, Mapping) else None

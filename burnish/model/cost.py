@@ -1,7 +1,7 @@
-"""What a token and a pair of tokens cost a model, in FLOPs: what packing balances, and what utilisation is measured by.
+"""Cost of a token and of a pair of tokens in a model, in FLOPs, for balanced packing and for utilization (MFU).
 
-Stands beside the policy. Experts count as those that a token visits, attention as the layers that have it; windows and
-recurrent states (a few products a token) count as nothing. Embeddings are tables to look up: no product.
+Only the experts that a token visits count, and attention only in layers that have it; windows and recurrent states (a
+few products per token) are ignored. Embeddings are looked up: no product.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from burnish.packing import CostModel
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts", "moe_top_k", "moe_k")
-"""Names of settings in transformers' configurations."""
+"""Names of these settings in transformers' configurations."""
 
 
 def forward_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
@@ -37,8 +37,8 @@ def training_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
 
     A matrix costs a token 2 FLOPs per weight forwards, 2 for the gradient of its input, and 2 for its own gradient
     if it is trained: 6 with full training, 4 where weights are frozen. Attention has no weights: its backward is twice
-    its forward. As in arXiv 2204.02311, appendix B, what checkpointing computes again does not count; unlike there,
-    attention is counted as causal, and the head for scored tokens alone.
+    its forward. As in arXiv 2204.02311, appendix B, recomputation by checkpointing does not count; unlike there,
+    attention is counted as causal, and the head for scored tokens only.
     """
     embedding = model.get_input_embeddings().weight
     lookup = (6.0 if embedding.requires_grad else 4.0) * embedding.numel()
@@ -51,7 +51,7 @@ def training_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
 
 
 def _used(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, float]]:
-    """Every parameter of the decoder, and how much of it a token uses: experts the share that it visits."""
+    """Every parameter of the decoder, with the share that a token uses: less than 1 for experts."""
     decoder = decoder_of(model)
     experts = tuple(_prefix(name) for name, part in decoder.named_modules() if type(part).__name__.endswith("Experts"))
     share = _expert_share(model.config.get_text_config(decoder=True)) if experts else 1.0
@@ -60,24 +60,24 @@ def _used(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, float]]:
 
 
 def _prefix(name: str) -> str:
-    """Of all parameters of an expert layer, also those of an adapter around it."""
+    """Common prefix of the names of an expert layer's parameters, including an adapter's."""
     return name.split(".base_layer", maxsplit=1)[0] + "."
 
 
 def _expert_share(config: PretrainedConfig) -> float:
-    """Experts that a token visits / experts; 1 if the configuration does not say."""
+    """Experts that a token visits / experts; 1 if the configuration does not have the numbers."""
     total, visited = _setting(config, *EXPERTS), _setting(config, *EXPERTS_OF_A_TOKEN)
     return visited / total if total and visited else 1.0
 
 
 def _per_pair(config: PretrainedConfig) -> float:
-    """One product of query and key and one of weight and value, in every head of every layer that attends."""
+    """FLOPs of a pair: products of query and key and of weight and value, in every head of every attention layer."""
     heads = _setting(config, "num_attention_heads")
     if not heads:  # no layer attends
         return 0.0
     size = _setting(config, "head_dim") or config.hidden_size // heads
-    parts = _setting(config, "qk_nope_head_dim"), _setting(config, "qk_rope_head_dim")  # latent attention
-    query_size = sum(parts) or size
+    query_parts = _setting(config, "qk_nope_head_dim"), _setting(config, "qk_rope_head_dim")  # latent attention
+    query_size = sum(query_parts) or size
     value_size = _setting(config, "v_head_dim") or size
     return 2.0 * _attention_layers(config) * heads * (query_size + value_size)
 
@@ -91,7 +91,7 @@ def _attention_layers(config: PretrainedConfig) -> int:
 
 
 def _setting(config: PretrainedConfig, *names: str) -> int:
-    """The first of these whole numbers that the configuration has, under its own name for it; 0: none."""
+    """The first of these integer settings that the configuration has, by its own name for it; 0: none."""
     settings = config.to_dict()
-    found = (settings.get(config.attribute_map.get(name, name)) for name in names)
-    return next((value for value in found if isinstance(value, int)), 0)
+    values = (settings.get(config.attribute_map.get(name, name)) for name in names)
+    return next((value for value in values if isinstance(value, int)), 0)

@@ -1,4 +1,4 @@
-"""The decoder inside a causal language model: what makes hidden states of tokens. The head is what comes after it."""
+"""Decoder of a causal language model: the part from tokens to hidden states, before the head."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from transformers import PreTrainedModel
 
 
 def decoder_of(model: PreTrainedModel) -> nn.Module:
-    """transformers' own answer; where that is the model itself (Llama 4's text model in 5.23), the model in it."""
-    found: nn.Module = model.get_decoder()
-    if found is not model:
-        return found
+    """The decoder that transformers gives; if that is the model itself (Llama 4's text model in 5.23), its inner
+    model."""
+    decoder: nn.Module = model.get_decoder()
+    if decoder is not model:
+        return decoder
     parts = [part for part in model.children() if isinstance(part, PreTrainedModel)]
     return parts[0] if len(parts) == 1 else model

@@ -1,10 +1,10 @@
-"""Attention of the newest token of every response over all that came before: a prompt's keys once for its responses.
+"""Decoding attention: the newest token of every response over its prompt and its own earlier tokens.
 
-Stands behind `attention` while responses are written, beside `segments` and `flex`, with the same meaning and without
-gradients. A row is one response that is being written. What it sees has two parts: its prompt, which it shares with
-other rows (`shelves`), and its own tokens. Each part gives a maximum, a sum and a weighted sum of exponentials, and
+Called by `attention` while responses are generated; computes the same as `segments` and `flex`, without gradients. A
+sequence is one response that is being generated. It attends to two parts: its prompt, which it shares with other
+sequences (`prefix_cache`), and its own tokens. Each part gives a maximum, a sum and a weighted sum of exponentials, and
 these are merged as in online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867); so a prompt is read once for all
-its rows and is never copied.
+its sequences and never copied.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from burnish.types import Layout, Segment
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prefill:
-    """The layout of a packed forward of prompts alone, which keeps what their responses will look at."""
+    """Packed forward of prompts that keeps their keys and values for the responses."""
 
     layout: Layout
-    kept: dict[int, KeysValues] = field(default_factory=dict)
+    keys_values: dict[int, KeysValues] = field(default_factory=dict)
     """Layer → [key heads, N, D], filled by the forward."""
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> Self:
-        """Prompts of these lengths, one after another."""
+        """The prefill of prompts of these lengths, one after another."""
         starts = accumulate(lengths, initial=0)
         segments = tuple(Segment(start, length) for start, length in zip(starts, lengths, strict=False))
         sizes = torch.tensor(lengths)
@@ -49,183 +49,192 @@ class Prefill:
 
     @property
     def positions(self) -> Tensor:
-        """[N] of the tokens."""
+        """[N] positions of the tokens."""
         return self.layout.positions
 
     def prompts(self) -> list[PromptKeys]:
-        """Of each prompt, in their order: views, which share the memory of the forward's keys."""
+        """Keys and values per prompt, in order: views of the forward's tensors."""
         ends = [(segment.start, segment.start + segment.length) for segment in self.layout.segments]
-        return [PromptKeys({n: (k[:, a:b], v[:, a:b]) for n, (k, v) in self.kept.items()}, b - a) for a, b in ends]
+        return [
+            PromptKeys({n: (k[:, a:b], v[:, a:b]) for n, (k, v) in self.keys_values.items()}, b - a) for a, b in ends
+        ]
 
 
 class ResponseKeys:
-    """Keys and values of the tokens that the rows have written, allocated once. Rows are numbered without gaps."""
+    """Keys and values of generated tokens, allocated once. Sequences are numbered without gaps."""
 
-    def __init__(self, most_rows: int, most_tokens: int) -> None:
-        self.most_rows, self.most_tokens = most_rows, most_tokens
+    def __init__(self, max_sequences: int, max_tokens: int) -> None:
+        self.max_sequences, self.max_tokens = max_sequences, max_tokens
         self._layers: dict[int, KeysValues] = {}
 
-    def put(self, layer: int, places: Tensor, longest: int, key: Tensor, value: Tensor) -> KeysValues:
-        """Adds a token to each of the first R rows.
+    def put(self, layer: int, counts: Tensor, longest: int, key: Tensor, value: Tensor) -> KeysValues:
+        """Adds a token to each of the first R sequences.
 
         Args:
-            layer: of the model.
-            places: [R] tokens of each row before this one.
-            longest: the largest of them, and this one: max(places) + 1.
+            layer: number of the layer.
+            counts: [R] tokens that each sequence has before this one.
+            longest: max(counts) + 1.
             key: [R, key heads, D].
             value: [R, key heads, D'].
 
         Returns:
-            [R, key heads, longest, D] and the same with D', views; what is behind a row's own tokens means nothing.
+            [R, key heads, longest, D] and the same with D', views; entries behind a sequence's own tokens are
+            meaningless.
         """
         if layer not in self._layers:
             self._layers[layer] = (self._allocate(key), self._allocate(value))
-        rows = torch.arange(len(places), device=places.device)
-        kept = self._layers[layer]
-        for store, new in zip(kept, (key, value), strict=True):
-            store[rows, :, places] = new
-        return kept[0][: len(rows), :, :longest], kept[1][: len(rows), :, :longest]
+        sequences = torch.arange(len(counts), device=counts.device)
+        keys, values = self._layers[layer]
+        for store, new in zip((keys, values), (key, value), strict=True):
+            store[sequences, :, counts] = new
+        return keys[: len(sequences), :, :longest], values[: len(sequences), :, :longest]
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """Copies the first tokens of a row to the place of another."""
-        for store in (store for kept in self._layers.values() for store in kept):
+        """Copies the first tokens of one sequence over those of another."""
+        for store in (store for pair in self._layers.values() for store in pair):
             store[target, :, :tokens] = store[source, :, :tokens]
 
     def _allocate(self, like: Tensor) -> Tensor:
-        # Zeros, since what nobody wrote is multiplied by a probability of 0, and 0 times garbage may be nan.
-        return like.new_zeros((self.most_rows, like.shape[1], self.most_tokens, like.shape[2]))
+        # Zeros, since unused entries are multiplied by a probability of 0, and 0 times garbage may be nan.
+        return like.new_zeros((self.max_sequences, like.shape[1], self.max_tokens, like.shape[2]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Decoding:
-    """One token for each of R rows: who sees what."""
+    """One decoding step: a token for each of R sequences, and what each attends to."""
 
     responses: ResponseKeys
-    places: Tensor
-    """[R] tokens that each row wrote before this one."""
+    counts: Tensor
+    """[R] tokens that each sequence has before this one."""
     longest: int
-    """max(places) + 1."""
+    """max(counts) + 1."""
     arrangement: PromptArrangement
-    """The prompts of the rows."""
+    """The prompts of the sequences."""
     lengths: Tensor
-    """[R] tokens of each row's prompt."""
+    """[R] tokens of each sequence's prompt."""
     positions: Tensor
-    """[R] of the tokens: lengths + places."""
+    """[R] positions of the tokens: lengths + counts."""
     _masks: dict[tuple[int | None, int | None], Masks] = field(default_factory=dict)
-    """By window and chunk: the same in all layers that have them."""
+    """Masks by window and chunk, which layers share."""
 
-    def masks(self, extras: AttentionOptions) -> Masks:
-        """What is not seen through a layer's window or chunk."""
-        key = (extras.window, extras.chunk)
+    def masks(self, options: AttentionOptions) -> Masks:
+        """The masks for a layer's window and chunk."""
+        key = (options.window, options.chunk)
         if key not in self._masks:
-            prompts = tuple(_prompt_mask(self, part, extras) for part in self.arrangement.parts)
-            self._masks[key] = Masks(_own_mask(self, extras), prompts)
+            prompts = tuple(_prompt_mask(self, part, options) for part in self.arrangement.parts)
+            self._masks[key] = Masks(_own_mask(self, options), prompts)
         return self._masks[key]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Masks:
-    """True where a row does not look."""
+    """Masks of one decoding step; True: not attended to."""
 
     own: Tensor
     """[R, 1, 1, longest]."""
     prompts: tuple[Tensor, ...]
-    """Of each part of the arrangement: [S, 1 or n, 1, longest prompt]; n where the rows of a slot see differently."""
+    """Per block of the arrangement [S, 1 or n, 1, longest prompt]; n where sequences of one slot have different
+    masks."""
 
 
 def attend_decoding(
-    layer: int, query: Tensor, key: Tensor, value: Tensor, decoding: Decoding, extras: AttentionOptions
+    layer: int, query: Tensor, key: Tensor, value: Tensor, decoding: Decoding, options: AttentionOptions
 ) -> Tensor:
-    """Args as in `segments`, with the R newest tokens as the packed row; returns [1, heads, R, D']."""
+    """Attention as in `segments.attend_segments`, with the R newest tokens as N; returns [1, heads, R, D']."""
     heads, key_heads = query.shape[1], key.shape[1]
-    scale = 1 / math.sqrt(query.shape[3]) if extras.scaling is None else extras.scaling
+    scale = 1 / math.sqrt(query.shape[3]) if options.scaling is None else options.scaling
     queries = (query[0] * scale).transpose(0, 1).unflatten(1, (key_heads, heads // key_heads))  # [R, key heads, G, D]
     own_keys, own_values = decoding.responses.put(
-        layer, decoding.places, decoding.longest, key[0].transpose(0, 1), value[0].transpose(0, 1)
+        layer, decoding.counts, decoding.longest, key[0].transpose(0, 1), value[0].transpose(0, 1)
     )
-    masks = decoding.masks(extras)
-    own = _part(queries, own_keys, own_values, masks.own, extras)
-    before = _over_prompts(layer, queries, decoding.arrangement, masks, extras)
-    merged = _merge(own, before, extras, heads, key_heads)
+    masks = decoding.masks(options)
+    own = _part(queries, own_keys, own_values, masks.own, options)
+    before = _over_prompts(layer, queries, decoding.arrangement, masks, options)
+    merged = _merge(own, before, options, heads, key_heads)
     return merged.flatten(1, 2).transpose(0, 1)[None].to(value.dtype)
 
 
 _Part = tuple[Tensor, Tensor, Tensor]
-"""Of one part of what is seen: maximum of the scores [..., G, 1], sum of exp(score − maximum) [..., G, 1], and the sum
-of the values with these weights [..., G, D']."""
+"""Partial softmax: maximum of the scores [..., G, 1], sum of exp(score − maximum) [..., G, 1], and the sum of the
+values with these weights [..., G, D']."""
 
 
-def _part(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, extras: AttentionOptions) -> _Part:
-    """Queries [..., G, D] over keys [..., T, D], values [..., T, D']; `unseen` [..., T] is True where not to look. Of
-    what sees nothing, the maximum is the least number, and all else is finite and means nothing."""
+def _part(queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, options: AttentionOptions) -> _Part:
+    """Partial softmax of queries [..., G, D] over keys [..., T, D] and values [..., T, D'], masked where `hidden` [...,
+    T].
+
+    Where all is masked, the maximum is the smallest number, and the rest is finite and meaningless.
+    """
     if queries.shape[-2] == 1:  # a matrix by a vector is faster than a vector by a matrix
         scores = (keys @ queries.transpose(-1, -2)).transpose(-1, -2)
     else:
         scores = queries @ keys.transpose(-1, -2)
-    if extras.softcap is not None:
-        scores = extras.softcap * torch.tanh(scores / extras.softcap)
-    scores.masked_fill_(unseen, torch.finfo(scores.dtype).min)
+    if options.softcap is not None:
+        scores = options.softcap * torch.tanh(scores / options.softcap)
+    scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
     largest = scores.amax(dim=-1, keepdim=True)
     weights = scores.sub_(largest).exp_()
     return largest, weights.sum(dim=-1, keepdim=True), weights @ values
 
 
-def _hidden(rows: Tensor, columns: Tensor, extras: AttentionOptions) -> Tensor | None:
-    """True where a row at one position does not see an earlier column at another; broadcasts. None: all is seen."""
+def _hidden(queries: Tensor, keys: Tensor, options: AttentionOptions) -> Tensor | None:
+    """True where window or chunk hide an earlier key position from a query position; broadcasts. None: nothing is."""
     hidden = None
-    if extras.window is not None:
-        hidden = rows - columns >= extras.window
-    if extras.chunk is not None:
-        apart = rows // extras.chunk != columns // extras.chunk
-        hidden = apart if hidden is None else hidden | apart
+    if options.window is not None:
+        hidden = queries - keys >= options.window
+    if options.chunk is not None:
+        in_other_chunk = queries // options.chunk != keys // options.chunk
+        hidden = in_other_chunk if hidden is None else hidden | in_other_chunk
     return hidden
 
 
-def _own_mask(decoding: Decoding, extras: AttentionOptions) -> Tensor:
-    """[R, 1, 1, longest] True where a row has no token yet, or one that it does not see."""
-    column = torch.arange(decoding.longest, device=decoding.places.device)
-    behind = column > decoding.places[:, None]
-    hidden = _hidden(decoding.positions[:, None], decoding.lengths[:, None] + column, extras)
+def _own_mask(decoding: Decoding, options: AttentionOptions) -> Tensor:
+    """[R, 1, 1, longest] True where a sequence has no token yet, or window or chunk hide it."""
+    column = torch.arange(decoding.longest, device=decoding.counts.device)
+    behind = column > decoding.counts[:, None]
+    hidden = _hidden(decoding.positions[:, None], decoding.lengths[:, None] + column, options)
     return (behind if hidden is None else behind | hidden)[:, None, None, :]
 
 
-def _prompt_mask(decoding: Decoding, part: ArrangedPrompts, extras: AttentionOptions) -> Tensor:
+def _prompt_mask(decoding: Decoding, part: ArrangedPrompts, options: AttentionOptions) -> Tensor:
     """[S, 1, 1, longest] True behind the end of a prompt; with a window or a chunk [S, n, 1, longest]."""
-    device = decoding.places.device
+    device = decoding.counts.device
     column = torch.arange(part.longest, device=device)
-    behind = column >= torch.tensor(part.shelf.lengths[: part.slots], device=device)[:, None, None]
-    positions = decoding.positions.index_select(0, part.take).view(part.slots, part.rows, 1)
-    hidden = _hidden(positions, column, extras)
+    behind = column >= torch.tensor(part.block.lengths[: part.slots], device=device)[:, None, None]
+    positions = decoding.positions.index_select(0, part.indices).view(part.slots, part.per_slot, 1)
+    hidden = _hidden(positions, column, options)
     return (behind if hidden is None else behind | hidden)[:, :, None, :]
 
 
 def _over_prompts(
-    layer: int, queries: Tensor, arrangement: PromptArrangement, masks: Masks, extras: AttentionOptions
+    layer: int, queries: Tensor, arrangement: PromptArrangement, masks: Masks, options: AttentionOptions
 ) -> _Part:
-    """All rows over their prompts, a shelf at a time."""
+    """Partial softmax of all sequences over their prompts, one block at a time."""
     parts = [
-        _over_shelf(layer, queries, part, unseen, extras)
-        for part, unseen in zip(arrangement.parts, masks.prompts, strict=True)
+        _over_block(layer, queries, part, hidden, options)
+        for part, hidden in zip(arrangement.parts, masks.prompts, strict=True)
     ]
-    largest, total, summed = (torch.cat(kind).index_select(0, arrangement.back) for kind in zip(*parts, strict=True))
+    largest, total, summed = (torch.cat(kind).index_select(0, arrangement.order) for kind in zip(*parts, strict=True))
     return largest, total, summed
 
 
-def _over_shelf(layer: int, queries: Tensor, part: ArrangedPrompts, unseen: Tensor, extras: AttentionOptions) -> _Part:
-    """[S · n, key heads, G, ...] rows over the prompts of a shelf."""
+def _over_block(layer: int, queries: Tensor, part: ArrangedPrompts, hidden: Tensor, options: AttentionOptions) -> _Part:
+    """Partial softmax [S · n, key heads, G, ...] of the sequences of one block over their prompts."""
     width = queries.shape[2]
-    rows = queries.index_select(0, part.take).unflatten(0, (part.slots, part.rows))  # [S, n, key heads, G, D]
-    keys, values = (each[: part.slots, :, : part.longest] for each in part.shelf.layers[layer])
-    of_rows = unseen.repeat_interleave(width, dim=1) if unseen.shape[1] > 1 else unseen  # [S, 1 or n · G, 1, P]
-    found = _part(rows.transpose(1, 2).flatten(2, 3), keys, values, of_rows.transpose(1, 2), extras)
-    largest, total, summed = (each.unflatten(2, (part.rows, width)).transpose(1, 2).flatten(0, 1) for each in found)
+    by_slot = queries.index_select(0, part.indices).unflatten(0, (part.slots, part.per_slot))  # [S, n, key heads, G, D]
+    keys, values = (tensor[: part.slots, :, : part.longest] for tensor in part.block.layers[layer])
+    mask = hidden.repeat_interleave(width, dim=1) if hidden.shape[1] > 1 else hidden  # [S, 1 or n · G, 1, P]
+    partial = _part(by_slot.transpose(1, 2).flatten(2, 3), keys, values, mask.transpose(1, 2), options)
+    largest, total, summed = (
+        tensor.unflatten(2, (part.per_slot, width)).transpose(1, 2).flatten(0, 1) for tensor in partial
+    )
     return largest, total, summed
 
 
-def _merge(one: _Part, other: _Part, extras: AttentionOptions, heads: int, key_heads: int) -> Tensor:
+def _merge(one: _Part, other: _Part, options: AttentionOptions, heads: int, key_heads: int) -> Tensor:
     """[R, key heads, G, D'] the softmax over both parts, and over the sink where there is one."""
     largest = torch.maximum(one[0], other[0])
-    sinks = None if extras.sinks is None else extras.sinks.view(key_heads, heads // key_heads, 1).to(largest.dtype)
+    sinks = None if options.sinks is None else options.sinks.view(key_heads, heads // key_heads, 1).to(largest.dtype)
     if sinks is not None:
         largest = torch.maximum(largest, sinks)
     first, second = torch.exp(one[0] - largest), torch.exp(other[0] - largest)

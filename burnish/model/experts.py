@@ -1,8 +1,8 @@
-"""Mixtures of experts: how their layers are computed, by transformers' own code.
+"""Mixture-of-experts layers, computed by transformers' own code.
 
-Stands inside the model's forward. transformers has a loop over experts, for every type of number, and grouped products,
-which were 12 times faster with 64 experts and 256 tokens on a CPU, and which torch 2.13 has in 32 and 16 bits alone.
-Both are sums over a token's own experts: no row looks at another, and no balance loss is added.
+Runs inside the model's forward. transformers has a loop over experts, for every number type, and grouped products,
+which were 12 times faster with 64 experts and 256 tokens on a CPU, and which torch 2.13 has only in 32 and 16 bits.
+Both are sums over a token's own experts: tokens do not depend on each other, and no balance loss is added.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ NAME = "burnish_grouped_mm"
 
 
 def experts_forward(layer: nn.Module, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-    """[N, H] of N tokens; grouped, and in float64 expert by expert.
+    """Output [N, H] of an expert layer: grouped products, or in float64 expert by expert.
 
     Args:
         layer: holds the weights of all experts.
         hidden: [N, H].
         experts: [N, k] int64, which experts a token visits.
-        weights: [N, k], how much each counts.
+        weights: [N, k], weights of these experts.
     """
     if hidden.dtype == torch.float64:
         output: Tensor = unwrap(type(layer).forward)(layer, hidden, experts, weights)
@@ -34,7 +34,7 @@ def experts_forward(layer: nn.Module, hidden: Tensor, experts: Tensor, weights: 
 
 
 def install_experts(model: PreTrainedModel) -> None:
-    """For a model with grouped products; others, and those without experts, stay as they are."""
+    """Installs `experts_forward` in a model with grouped products; other models are unchanged."""
     if model.config._experts_implementation == GROUPED:
         ALL_EXPERTS_FUNCTIONS.register(NAME, experts_forward)
         model.set_experts_implementation(NAME)

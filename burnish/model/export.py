@@ -1,6 +1,6 @@
-"""Writing a trained model so that transformers (or peft) loads it anywhere, and stops where it was taught to.
+"""Export of a trained model for transformers (or peft), with the end tokens of training.
 
-Stands at the end of a run. What is written: weights or adapter, tokenizer, chat template, generation settings.
+Runs at the end of a run. Writes weights or adapter, tokenizer, chat template and generation settings.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from burnish.errors import ModelError
 from burnish.model.adapters.initial import ADAPTER, has_beginning, write_doubled
 from burnish.model.policy import Model
 from burnish.model.quantization import quantization_of, write_base
-from burnish.model.value_head import finalize_padding, value_head_config, write_beside
+from burnish.model.value_head import finalize_padding, value_head_config, write_value_head_file
 from burnish.watch.quiet import quiet_transformers
 
 
 def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None, end_tokens: Collection[int]) -> None:
-    """Writes the policy.
+    """Writes a trained model.
 
     Args:
         policy: the trained model.
         folder: an existing, empty folder.
         template: the chat template of training, saved with the tokenizer so that serving uses the same; None: the
-            data was plain text, the tokenizer's own template (if any) stays. Several: by their names.
-        end_tokens: ids with which trained responses ended; generation stops at them and at those known before. Of a
-            reward model, which generates nothing, they are not what its batches are padded with.
+            data was plain text, and the tokenizer keeps its own template, if any. Several: by their names.
+        end_tokens: ids that ended trained responses; generation stops at them and at the model's earlier end tokens.
+            For a reward model, which generates nothing, none of them becomes the padding token.
     """
     model = policy.causal_lm
     if policy.is_reward_model:
@@ -39,14 +39,14 @@ def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None
         policy.tokenizer.chat_template = template
     with quiet_transformers():
         if isinstance(policy.model, PeftModel):
-            # Rows of added tokens are in the adapter; peft would write all rows beside them, since there are more now.
+            # The adapter has the rows of added tokens; without the option, peft would write all other rows too.
             policy.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[ADAPTER])
             if has_beginning(policy.model):
                 write_doubled(policy.model, folder)
             if (quantisation := quantization_of(model)) is not None:
                 write_base(folder, quantisation)
             if policy.is_reward_model:
-                write_beside(folder, value_head_config(model))
+                write_value_head_file(folder, value_head_config(model))
         else:
             policy.model.save_pretrained(folder)
         if not policy.is_reward_model:
@@ -57,21 +57,21 @@ def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None
 def set_end_tokens(model: PreTrainedModel, end_tokens: Collection[int]) -> None:
     """Adds the end tokens to the generation settings."""
     settings = model.generation_config
-    known = settings.eos_token_id
-    before = {known} if isinstance(known, int) else set(known or ())
-    every = sorted(before | set(end_tokens))
-    if every:
-        settings.eos_token_id = every
+    current = settings.eos_token_id
+    before = {current} if isinstance(current, int) else set(current or ())
+    merged = sorted(before | set(end_tokens))
+    if merged:
+        settings.eos_token_id = merged
 
 
 def finalize_generation_config(model: PreTrainedModel) -> list[str]:
-    """Makes the model's generation settings ones that can be saved, before hours of training rather than after.
+    """Makes the generation settings valid for saving, so that an error shows before training and not after it.
 
     Returns:
-        Lines for people: what was changed.
+        Log lines about what was changed.
 
     Raises:
-        ModelError: the settings contradict themselves in another way.
+        ModelError: the settings are invalid in another way than sampling settings with do_sample off.
     """
     settings = model.generation_config
     try:

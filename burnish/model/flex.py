@@ -1,7 +1,7 @@
-"""Packed attention as one FlexAttention call: CUDA.
+"""Packed attention as one FlexAttention call, on CUDA.
 
-Stands behind `attention`, beside `segments`; both have one meaning. On a CPU it is correct too, uncompiled and forward
-only: so it is tested.
+Called by `attention`; computes the same as `segments`. On a CPU it runs uncompiled and forward only, which the tests
+use.
 """
 
 from __future__ import annotations
@@ -24,41 +24,42 @@ from burnish.model.attention_options import AttentionOptions
 from burnish.types import Layout
 
 SMALLEST_HEAD = 16
-"""FlexAttention of torch 2.13 compiles for no smaller head."""
-VARIANTS = 64
-"""Most kernels of one process. Every kind of layer (window, chunk, cap, sinks), every type, gradients or none, and one
-block of 128 rows or several need their own; a new layout needs none. A model with two kinds of layers reaches torch's
-own bound of 8, and what came after it would be computed uncompiled, with all scores of rows × rows."""
+"""Smallest head size for which FlexAttention of torch 2.13 compiles."""
+MAX_KERNELS = 64
+"""Maximum number of compiled kernels of one process. Every kind of layer (window, chunk, cap, sinks), every type, with
+or without gradients, and one block of 128 tokens or several need their own; a new layout needs none. A model with two
+kinds of layers reaches torch's own limit of 8, beyond which attention is computed uncompiled, with all scores of tokens
+× tokens."""
 
-COMPILING: Mapping[str, Any] = {"dynamic": True, "fullgraph": True, "recompile_limit": VARIANTS}
-"""How torch compiles it: for any number of rows, and never in part."""
+COMPILING: Mapping[str, Any] = {"dynamic": True, "fullgraph": True, "recompile_limit": MAX_KERNELS}
+"""Options of `torch.compile`: for any number of tokens, and never in part."""
 
 
 def computes(query: Tensor, value: Tensor) -> bool:
-    """Whether these [1, heads, N, D] are computed here: on CUDA, in types and sizes that Triton multiplies."""
+    """Whether FlexAttention computes these [1, heads, N, D]: on CUDA, in types and sizes that Triton multiplies."""
     wide = min(query.shape[-1], value.shape[-1]) >= SMALLEST_HEAD
     return query.device.type == "cuda" and query.dtype != torch.float64 and wide
 
 
-def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: AttentionOptions) -> Tensor:
-    """As `segments.attend_segments`, in one call.
+def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, options: AttentionOptions) -> Tensor:
+    """Attention of a packed row, as `segments.attend_segments`, in one call.
 
-    With sinks, what softmax gave is scaled by Σ exp(score) / (exp(sink) + Σ exp(score)) = sigmoid(lse − sink).
+    With sinks, the output is scaled by Σ exp(score) / (exp(sink) + Σ exp(score)) = sigmoid(lse − sink).
     """
-    mask = _block_mask(layout, extras.window, extras.chunk)
-    scale, softcap = _constant(extras.scaling), _constant(extras.softcap)
-    output, aux = _compiled_flex()(query, key, value, mask, scale, softcap, extras.sinks is not None)
-    if extras.sinks is None:
+    mask = _block_mask(layout, options.window, options.chunk)
+    scale, softcap = _constant(options.scaling), _constant(options.softcap)
+    output, aux = _compiled_flex()(query, key, value, mask, scale, softcap, options.sinks is not None)
+    if options.sinks is None:
         return output
-    assert aux.lse is not None, "the log-sum-exp was asked for"
-    share = torch.sigmoid(aux.lse - extras.sinks.to(aux.lse.dtype)[None, :, None])
+    assert aux.lse is not None, "the log-sum-exp was requested"
+    share = torch.sigmoid(aux.lse - options.sinks.to(aux.lse.dtype)[None, :, None])
     return output * share[..., None].to(output.dtype)
 
 
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scale: str | None, softcap: str | None, lse: bool
 ) -> tuple[Tensor, AuxOutput]:
-    """What is compiled: FlexAttention, whose numbers come as `_constant` writes them."""
+    """The compiled function: FlexAttention, with numbers as text from `_constant`."""
     return flex_attention(
         query,
         key,
@@ -81,7 +82,7 @@ def _constant(number: float | None) -> str | None:
 
 
 def _capped(softcap: float) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """FlexAttention's function of (score, batch, head, query row, key row)."""
+    """FlexAttention's score function of (score, batch, head, query index, key index) for a soft-cap."""
 
     def cap(score: Tensor, _batch: Tensor, _head: Tensor, _row: Tensor, _column: Tensor) -> Tensor:
         return softcap * torch.tanh(score / softcap)
@@ -92,34 +93,33 @@ def _capped(softcap: float) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor]
 def layout_mask(
     layout: Layout, window: int | None, chunk: int | None = None
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """The rule of `Layout` and `AttentionOptions` as FlexAttention's mask function of (batch, head, query row, key
-    row)."""
-    near, piece = _constant(window), _constant(chunk)
+    """FlexAttention's mask function of (batch, head, query index, key index) for a layout, window and chunk."""
+    window_text, chunk_text = _constant(window), _constant(chunk)
 
-    def visible(_batch: Tensor, _head: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        distance = layout.positions[row] - layout.positions[column]
-        branch = layout.branch[column]
-        same = (layout.group[row] == layout.group[column]) & ((branch == 0) | (branch == layout.branch[row]))
-        seen = same & (distance >= 0)
-        if near is not None:
-            seen = seen & (distance < int(near))
-        if piece is not None:
-            size = int(piece)
-            seen = seen & (layout.positions[row] // size == layout.positions[column] // size)
-        return seen
+    def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        distance = layout.positions[query] - layout.positions[key]
+        branch = layout.branch[key]
+        same_sequence = (layout.group[query] == layout.group[key]) & ((branch == 0) | (branch == layout.branch[query]))
+        mask = same_sequence & (distance >= 0)
+        if window_text is not None:
+            mask = mask & (distance < int(window_text))
+        if chunk_text is not None:
+            size = int(chunk_text)
+            mask = mask & (layout.positions[query] // size == layout.positions[key] // size)
+        return mask
 
     return visible
 
 
 @cache
 def _compiled_flex() -> Callable[..., tuple[Tensor, AuxOutput]]:
-    """Compiled on first use: naming `torch.compile` alone imports the whole compiler."""
+    """Compiled on first use, since `torch.compile` imports the whole compiler."""
     return torch.compile(_attend, **COMPILING)
 
 
 @cache
 def _compiled_create() -> Callable[..., BlockMask]:
-    """Uncompiled, it would materialise a mask of rows × rows."""
+    """Compiled, since uncompiled it would materialize a mask of tokens × tokens."""
     return torch.compile(create_block_mask, **COMPILING)
 
 
@@ -127,12 +127,12 @@ _masks: dict[tuple[Layout, int | None, int | None], BlockMask] = {}
 
 
 def _block_mask(layout: Layout, window: int | None, chunk: int | None) -> BlockMask:
-    """Block masks of the newest layout, one per rule: the layers of one forward and its recomputation share them."""
-    if not any(known is layout for known, *_ in _masks):
+    """Block masks of the latest layout, by window and chunk; layers of one forward and its recomputation share them."""
+    if not any(cached is layout for cached, *_ in _masks):
         _masks.clear()
     if (layout, window, chunk) not in _masks:
-        rows, device = len(layout.positions), layout.positions.device
+        size, device = len(layout.positions), layout.positions.device
         create = _compiled_create() if device.type == "cuda" else create_block_mask
-        rule = layout_mask(layout, window, chunk)
-        _masks[layout, window, chunk] = create(rule, None, None, rows, rows, str(device))
+        mask = layout_mask(layout, window, chunk)
+        _masks[layout, window, chunk] = create(mask, None, None, size, size, str(device))
     return _masks[layout, window, chunk]

@@ -1,4 +1,4 @@
-"""Freezing a part of the weights by patterns, where no adapter does it. Stands between loading and training."""
+"""Freezes weights by patterns of their names, without an adapter. Runs between loading and training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from burnish.model.value_head import output_layer
 
 
 def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection[int] = ()) -> list[str]:
-    """Freezes every parameter whose name a pattern is found in; later patterns count more.
+    """Freezes every parameter in whose name a pattern is found; a later pattern overrides an earlier one.
 
     Args:
-        model: all of whose parameters train.
-        patterns: regular expressions; after `EXCEPT`, what they match trains. A tied parameter has all its names.
-        new_rows: rows of embedding and head that have to train, since they are of added tokens.
+        model: a model whose parameters all train.
+        patterns: regular expressions; after the prefix `EXCEPT`, matches train. A tied parameter has all its names.
+        new_rows: rows of added tokens in embedding and head, which have to train.
 
     Returns:
-        Lines for people.
+        Log lines.
 
     Raises:
         ModelError: a pattern matches nothing, nothing is left to train, or rows of added tokens would not train.
@@ -33,29 +33,31 @@ def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection
         names.setdefault(id(parameter), []).append(name)
     frozen = dict.fromkeys(names, False)
     for pattern in patterns:
-        found = [key for key, each in names.items() if any(re.search(_expression(pattern), name) for name in each)]
-        if not found:
-            raise _matches_nothing(pattern, [each[0] for each in names.values()])
-        frozen |= dict.fromkeys(found, not pattern.startswith(EXCEPT))
+        matches = [
+            key for key, aliases in names.items() if any(re.search(_expression(pattern), name) for name in aliases)
+        ]
+        if not matches:
+            raise _matches_nothing(pattern, [aliases[0] for aliases in names.values()])
+        frozen |= dict.fromkeys(matches, not pattern.startswith(EXCEPT))
     parameters = list(model.parameters())
     trained = [p for p in parameters if not frozen[id(p)]]
     if not trained:
         raise ModelError(
             given=f"adapter.freeze: {', '.join(patterns)}",
             rule="something is left to train",
-            remedy=f"freeze less, or say what trains all the same by a pattern that begins with {EXCEPT}",
+            remedy=f"freeze less, or add a pattern that begins with {EXCEPT} for weights that train after all",
         )
     ends = [model.get_input_embeddings().weight, output_layer(model).weight]
     if new_rows and any(frozen[id(weight)] for weight in ends):
         raise ModelError(
             given="add_tokens, and adapter.freeze matches the embedding or the head",
-            rule="rows of added tokens begin as the mean of all others and have to learn what they are",
-            remedy="let embedding and head train, or use a template whose tokens the model has",
+            rule="rows of added tokens start as the mean of all others and have to train",
+            remedy="do not freeze embedding and head, or use a template whose tokens the model has",
         )
     for parameter in parameters:
         parameter.requires_grad_(not frozen[id(parameter)])
-    share = sum(p.numel() for p in trained)
-    return [f"adapter.freeze: {share:,} of {sum(p.numel() for p in parameters):,} parameters train"]
+    num_trained = sum(p.numel() for p in trained)
+    return [f"adapter.freeze: {num_trained:,} of {sum(p.numel() for p in parameters):,} parameters train"]
 
 
 def _expression(pattern: str) -> str:
@@ -64,7 +66,7 @@ def _expression(pattern: str) -> str:
 
 def _matches_nothing(pattern: str, names: list[str]) -> ModelError:
     return ModelError(
-        given=f"adapter.freeze names {pattern}",
+        given=f"adapter.freeze: {pattern} matches no parameter",
         rule="a pattern is a regular expression that is found in the name of some parameter",
-        remedy=f"write a part of a name; there are {len(names)}, such as {', '.join(names[:3])}",
+        remedy=f"use a part of a name; there are {len(names)}, such as {', '.join(names[:3])}",
     )

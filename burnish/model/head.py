@@ -1,7 +1,7 @@
-"""The output head as numbers: what turns a hidden state into logits.
+"""Output head of a language model: its weight, bias, scale and soft-cap.
 
-Stands between the decoder and scoring. Reads the model's head once, so that scoring needs no model code and works for
-every architecture whose logits are  soft-cap(scale · (W h + b)).
+Sits between the decoder and scoring. The head is read once, so scoring needs no model code and works for every
+architecture whose logits are  soft-cap(scale · (W h + b)).
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from transformers import PretrainedConfig, PreTrainedModel
 from burnish.errors import ModelError
 
 FACTORS = ("logit_scale", "lm_head_multiplier")
-"""Settings that the logits are multiplied by: Cohere, Falcon-H1."""
+"""Settings by which logits are multiplied: Cohere, Falcon-H1."""
 DIVISORS = ("logits_scaling", "logits_mup_width_multiplier")
-"""Settings that they are divided by: Granite and MiniCPM, Inkling."""
+"""Settings by which logits are divided: Granite and MiniCPM, Inkling."""
 MULTIPLYING = frozenset({"hyperclovax"})
-"""Model types that multiply where others divide."""
+"""Model types that multiply by a setting of `DIVISORS`."""
 CAPS = ("final_logit_softcapping", "logits_soft_cap")
 """Settings of the soft-cap: Gemma, RecurrentGemma."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NewRows:
-    """Rows of added tokens, which train while the rest of the head is frozen."""
+    """Trained rows of added tokens in an otherwise frozen head."""
 
     tokens: Tensor
     """[R], ids without repetition."""
     values: Tensor
-    """[R, H], what stands in the place of the head's rows of these tokens; in the optimiser's type."""
+    """[R, H], the values that replace the head's rows of these tokens; in the optimizer's type."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Head:
-    """z = soft-cap(scale · (W h + b)), soft-cap(x) = c · tanh(x / c)."""
+    """Output head: z = soft-cap(scale · (W h + b)) with soft-cap(x) = c · tanh(x / c)."""
 
     weight: Tensor
     """[V, H], in the model's type; may be tied to the embedding."""
@@ -48,16 +48,16 @@ class Head:
     softcap: float | None = None
     """c, in logits (Gemma 2); None: no cap."""
     new_rows: NewRows | None = None
-    """Replace rows of a frozen weight; None: the weight is all."""
+    """Replace rows of a frozen weight; None: no row is replaced."""
 
 
 def read_head(model: PreTrainedModel) -> Head:
     """Reads the head of a causal language model.
 
     Raises:
-        ModelError: the head is not a plain linear layer (for instance because an adapter was put on it).
+        ModelError: the head is not a plain linear layer (for instance because it has an adapter).
     """
-    layer, new_rows = apart(model.get_output_embeddings())
+    layer, new_rows = unwrap_peft(model.get_output_embeddings())
     if not isinstance(layer, nn.Linear) or type(layer).__module__.split(".")[0] == "peft":
         raise ModelError(
             given=f"the output head of {type(model).__name__} is a {type(layer).__name__}",
@@ -69,7 +69,7 @@ def read_head(model: PreTrainedModel) -> Head:
 
 
 def _scale(config: PretrainedConfig) -> float:
-    """Families call it by many names."""
+    """Factor of the logits; its setting has another name in each family."""
     settings = config.to_dict()
     multiplies = config.model_type in MULTIPLYING
     scale = 1.0
@@ -83,13 +83,13 @@ def _scale(config: PretrainedConfig) -> float:
 
 def _softcap(config: PretrainedConfig) -> float | None:
     settings = config.to_dict()
-    found = [settings[name] for name in CAPS if settings.get(name) is not None]
-    return float(found[0]) if found else None
+    caps = [settings[name] for name in CAPS if settings.get(name) is not None]
+    return float(caps[0]) if caps else None
 
 
-def apart(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
-    """The layer, or what peft trains in its place; and the rows that it trains beside it if there are any."""
-    if isinstance(layer, ModulesToSaveWrapper):  # it trains whole, beside an adapter elsewhere
+def unwrap_peft(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
+    """The layer, or its trained copy inside peft's wrapper; and the rows that peft trains separately, if any."""
+    if isinstance(layer, ModulesToSaveWrapper):  # one of modules_to_save
         return layer.modules_to_save[layer.active_adapters[0]], None
     if not isinstance(layer, TrainableTokensWrapper):
         return layer, None
@@ -100,5 +100,5 @@ def apart(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Scores are float32, or float64 where the model is."""
+    """The type of scores and sums: float64 for a float64 model, otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,15 +1,14 @@
-"""Linear layers on a CPU, multiplied by oneDNN where torch has it: the same sums, often in less time.
+"""Linear layers on a CPU by oneDNN, where torch has it: the same products, often in less time.
 
-Under the model's own code, which is used as it is: `use_onednn` changes the class of its linear layers and nothing
-else. torch gives float32 products to a BLAS. oneDNN chooses kernels by the processor, can keep a matrix in the order in
-which they read it, and so is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products in
-bfloat16 are oneDNN's already, and gain by that order alone. Those that give gradients of weights stay where they are,
-since there the two are equally fast.
+The model's own code is used unchanged: `use_onednn` changes only the class of its linear layers. torch computes float32
+products by a BLAS. oneDNN chooses kernels by the processor and can keep a matrix in the order in which they read it, so
+it is faster above all for the few rows of a sampler (docs/devlog.md has figures). Products in bfloat16 are oneDNN's
+already, and gain only by that order. Products for gradients of weights stay with the BLAS, since the two are equally
+fast there.
 
-oneDNN compiles a kernel for every shape that it meets, and keeps a thousand of them, nearly a megabyte each: hundreds
-of megabytes where every microbatch has another number of tokens. So `use_onednn` tells it to keep few, by the process's
-environment (unless that says how many; and in vain if something has used it before), and the few rows of a sampler are
-rounded up.
+oneDNN compiles a kernel for every shape, and keeps a thousand of them, nearly a megabyte each: hundreds of megabytes
+where every microbatch has another number of tokens. So `use_onednn` limits the number by the process's environment
+(unless a limit is set there; without effect if oneDNN was used before), and the few rows of a sampler are rounded up.
 """
 
 from __future__ import annotations
@@ -26,51 +25,52 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 KEPT_KERNELS = "32"
-"""Those of a microbatch, forwards and backwards, and some more; each takes about a millisecond to compile."""
+"""Number of compiled kernels to keep: those of a microbatch, forward and backward, and some more. Compiling one takes
+about a millisecond."""
 CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-"""Names in the environment: oneDNN's own cache, and that of torch around it."""
+"""Environment variables of the sizes of oneDNN's own cache and of torch's around it."""
 SMALLEST = 2**16
-"""Numbers of the smallest matrix for which this is worth while."""
+"""Size of the smallest matrix, in numbers, for which oneDNN is used."""
 PACKED_BYTES = 2**31
-"""Most memory for matrices that are kept a second time: those of a model of 500 million parameters in float32, of
-twice as many in bfloat16. Those of a larger model that come later stay as they are."""
-_OURS = frozenset({Tensor, nn.Parameter})
+"""Largest memory for packed copies of matrices: enough for a model of 500 million parameters in float32, or twice as
+many in bfloat16. Further matrices of a larger model get no copy."""
+_PLAIN_TYPES = frozenset({Tensor, nn.Parameter})
 
 
 @cache
 def has_onednn() -> bool:
-    """Whether this torch has oneDNN's products, on the kind of processor where they were measured."""
+    """Whether this torch has oneDNN's products, on a processor of the type on which they were measured."""
     capable = torch.backends.cpu.get_cpu_capability().startswith("AVX")
     return capable and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-    """[M, K] · [N, K]ᵀ + [N], without a graph; the matrix may come from `packed_matrix`."""
+    """Product [M, K] · [N, K]ᵀ + [N], without a graph; the matrix may come from `packed_matrix`."""
     if matrix.is_mkldnn:
-        more = nn.functional.pad(rows, (0, 0, 0, -len(rows) % (8 if len(rows) <= 64 else 64)))
-        return torch.ops.mkldnn._linear_pointwise(more, matrix, bias, "none", [], "")[: len(rows)]
+        padded = nn.functional.pad(rows, (0, 0, 0, -len(rows) % (8 if len(rows) <= 64 else 64)))
+        return torch.ops.mkldnn._linear_pointwise(padded, matrix, bias, "none", [], "")[: len(rows)]
     if _gains(rows, matrix):
         return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], "")
     return nn.functional.linear(rows, matrix, bias)
 
 
 def _gains(rows: Tensor, matrix: Tensor) -> bool:
-    """Whether oneDNN is to multiply them as they are."""
+    """Whether oneDNN multiplies these unpacked tensors faster."""
     return has_onednn() and _is_plain(rows, matrix) and matrix.numel() >= SMALLEST
 
 
 def packed_matrix(matrix: Tensor) -> Tensor:
-    """A copy of [N, K] in the order in which oneDNN reads it, for many calls of `product`; itself where there is no
-    such order."""
-    known = _is_plain(matrix) or _is_plain(matrix, dtype=torch.bfloat16)
-    if not has_onednn() or not known or matrix.numel() < SMALLEST:
+    """A copy of [N, K] in the order in which oneDNN reads it, for many calls of `product`; the matrix itself where
+    there is no such order."""
+    supported = _is_plain(matrix) or _is_plain(matrix, dtype=torch.bfloat16)
+    if not has_onednn() or not supported or matrix.numel() < SMALLEST:
         return matrix
     return torch.ops.mkldnn._reorder_linear_weight(matrix.detach(), None)
 
 
 def _is_plain(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
-    """Numbers of this type in this machine's memory; no subclass (sharded, quantised), which brings its own product."""
-    return all(type(each) in _OURS and each.device.type == "cpu" and each.dtype == dtype for each in tensors)
+    """Whether tensors are plain CPU tensors of this type; a subclass (sharded, quantized) has its own product."""
+    return all(type(t) in _PLAIN_TYPES and t.device.type == "cpu" and t.dtype == dtype for t in tensors)
 
 
 class _Product(torch.autograd.Function):
@@ -95,24 +95,25 @@ class OneDnnLinear(nn.Linear):
     """A linear layer whose class was changed by `use_onednn`."""
 
     _packed: Tensor | None = None
-    """What `packed` keeps for a while."""
+    """The packed copy of the matrix inside `packed`; None: there is none."""
 
     def forward(self, input: Tensor) -> Tensor:
-        rows = input.reshape(-1, self.in_features)  # views are made out here, where models may write into them
+        rows = input.reshape(-1, self.in_features)  # a view made outside _Product, so that models may write into it
         if self._packed is not None and input.dtype == self._packed.dtype and not torch.is_grad_enabled():
-            found = product(rows, self._packed, self.bias)
+            output = product(rows, self._packed, self.bias)
         elif _gains(rows, self.weight):
-            found = _Product.apply(rows, self.weight, self.bias)
+            output = _Product.apply(rows, self.weight, self.bias)
         else:
             return super().forward(input)
-        return found.view(*input.shape[:-1], self.out_features)
+        return output.view(*input.shape[:-1], self.out_features)
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Changes the class of the plain linear layers, on a machine where it helps; adapters come around them later."""
+    """Changes the class of the plain linear layers, on a machine where oneDNN is faster; call before adding
+    adapters."""
     if not has_onednn():
         return
-    for name in CAPACITIES:  # read by the first product
+    for name in CAPACITIES:  # oneDNN reads it at its first product
         os.environ.setdefault(name, KEPT_KERNELS)
     for layer in model.modules():
         if type(layer) is nn.Linear:
@@ -121,8 +122,8 @@ def use_onednn(model: nn.Module) -> None:
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
-    """Inside, linear layers keep their matrices a second time, as oneDNN reads them: for many forwards without
-    gradients and without a change of weights. It costs the memory of the layers, up to `PACKED_BYTES`."""
+    """Context manager with packed copies of the matrices of linear layers, for many forwards without gradients and
+    without a change of weights. Memory: that of the layers, up to `PACKED_BYTES`."""
     layers = [layer for layer in model.modules() if isinstance(layer, OneDnnLinear)]
     sizes = accumulate(layer.weight.numel() * layer.weight.element_size() for layer in layers)
     try:

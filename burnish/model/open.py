@@ -1,7 +1,7 @@
-"""Opening whatever a user names as a model: a hub name, a folder with a model, one with an adapter, or a run folder.
+"""Opens a model by the name that a user gives: a hub name, the folder of a model or an adapter, or a run folder.
 
-Stands beside `load`, which makes policies to train; here are models to talk to, to measure, to merge and to serve, with
-transformers' plain attention. Nothing that came with the files is run: safetensors only, remote code off.
+`load` loads models for training; this module loads models for chat, evaluation, merging and serving, with transformers'
+plain attention. No code that came with the files is run: safetensors only, remote code off.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
-from burnish.model.load import default_device, is_reward_model_folder, load_config, load_model, load_tokenizer
+from burnish.model.load import default_device, load_config, load_model, load_tokenizer, reward_model_error
 from burnish.model.policy import Model
 from burnish.model.probe import probe
-from burnish.model.quantization import is_quantized, read_base, require_installed
+from burnish.model.quantization import is_quantized, read_base, require_bitsandbytes
 from burnish.model.settings import DtypeName, ValueHeadConfig
 from burnish.model.value_head import (
     NAME,
     is_reward_model,
     pad_with,
-    read_beside,
     read_value_head_config,
+    read_value_head_file,
     with_value_head,
 )
 from burnish.watch.quiet import quiet_transformers
@@ -43,40 +43,40 @@ Kind = Literal["model", "adapter"]
 ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _RUN_MARK = "identity.json"
-"""Every run folder has it, from its first moment on (see `runs.folder`)."""
-_UNQUANTISED = (
-    "the adapter was trained beside quantised weights, and is used with the unquantised ones here: log-probabilities "
-    "differ from those of the training by what quantising changed"
+"""The file that marks a run folder, and the first one written into it (see `runs.folder`)."""
+_UNQUANTIZED = (
+    "the adapter was trained on a quantized base, and is used with the unquantized base here: log-probabilities "
+    "differ from those of the training by the quantization error"
 )
 _ADAPTER_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """What a user's name for a model means, before anything is loaded."""
+    """Reference to a model: where its files are and of which kind it is, before anything is loaded."""
 
     given: str
-    """As the user wrote it."""
+    """The name as the user wrote it."""
     place: str
     """A folder (absolute), or a hub name."""
     kind: Kind
     base: str | None
-    """The adapter's base, a folder or a hub name; None: it is a whole model."""
+    """The adapter's base, a folder or a hub name; None: a whole model."""
     run: Path | None
-    """The run folder that it came from; None: it was not named by one."""
+    """The run folder that was named; None: the name is not a run folder."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedModel:
-    """A model, ready to evaluate."""
+    """Model ready for evaluation, with its tokenizer and template."""
 
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     template: Template | None
-    """What is saved with the tokenizer; None: nothing is, it is a base model."""
+    """The chat template saved with the tokenizer; None: a base model without one."""
     named: ModelRef
     notes: tuple[str, ...] = ()
-    """What loading changed about the files, in lines for people."""
+    """Log lines about what loading changed."""
 
     @property
     def kind(self) -> Kind:
@@ -84,12 +84,12 @@ class LoadedModel:
 
     @property
     def base(self) -> str | None:
-        """The adapter's base; None: it is a whole model."""
+        """The adapter's base; None: a whole model."""
         return self.named.base
 
     @property
     def causal_lm(self) -> PreTrainedModel:
-        """The transformers model inside, with adapter layers in place if there are any."""
+        """The transformers model, including adapter layers if there are any."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
 
@@ -105,20 +105,20 @@ def open_model(
 
     Args:
         name: a hub name, or a folder: a model's, an adapter's or a run's.
-        base: the adapter's base, where it is no longer where the adapter remembers it; None: as it remembers.
+        base: the adapter's base, if it has moved since training; None: the one that the adapter names.
         dtype: "auto" is the checkpoint's own type.
         device: None: CUDA if there is one, else CPU.
-        may_judge: whether it may be a reward model.
+        may_judge: whether a reward model is allowed.
 
     Raises:
-        ModelError: there is no such thing, its run is not finished, files are missing from it, or the adapter does
-            not fit the base.
+        ModelError: there is no such model, its run is not finished, files are missing, or the adapter does not fit
+            the base.
     """
     return open_ref(find_model(name, base), dtype=dtype, device=device, may_judge=may_judge)
 
 
 def resolve_model(name: str) -> str:
-    """Where a training begins that names a run: the folder of the model that the run wrote. Any other name as it is.
+    """The model folder of a run that is named as the start of a training; any other name unchanged.
 
     Raises:
         ModelError: the run is not finished.
@@ -128,14 +128,14 @@ def resolve_model(name: str) -> str:
 
 
 def find_model(name: str, base: str | None = None) -> ModelRef:
-    """What a name means; see `open_model`."""
+    """Resolves a name to the files of a model; see `open_model`."""
     folder = Path(name).expanduser()
     run = folder.resolve() if (folder / _RUN_MARK).is_file() else None
     if run is not None:
         folder = _model_of_run(name, run)
     place = str(folder.resolve()) if folder.is_dir() else name
-    if not folder.is_dir() and (found := _hub_adapter(name)):
-        place = found
+    if not folder.is_dir() and (download := _hub_adapter(name)):
+        place = download
     if not (Path(place) / ADAPTER_CONFIG).is_file() or (Path(place) / "config.json").is_file():
         if base is not None:
             raise ModelError(
@@ -144,9 +144,9 @@ def find_model(name: str, base: str | None = None) -> ModelRef:
                 remedy="leave the base out",
             )
         return ModelRef(name, place, "model", None, run)
-    named = base or _remembered_base(Path(place))
-    elsewhere = Path(named).expanduser()
-    return ModelRef(name, place, "adapter", str(elsewhere.resolve()) if elsewhere.is_dir() else named, run)
+    base_name = base or _stored_base(Path(place))
+    base_folder = Path(base_name).expanduser()
+    return ModelRef(name, place, "adapter", str(base_folder.resolve()) if base_folder.is_dir() else base_name, run)
 
 
 def open_ref(
@@ -157,46 +157,49 @@ def open_ref(
     as_trained: bool = True,
     may_judge: bool = False,
 ) -> LoadedModel:
-    """Loads what `find_model` found; see `open_model`.
+    """Loads a model reference; see `open_model`.
 
     Args:
-        named: what.
+        named: the reference, from `find_model`.
         dtype: see `open_model`.
         device: see `open_model`.
-        as_trained: False: an adapter's base is loaded unquantised also where it was quantised in training.
+        as_trained: False: an adapter's base is loaded unquantized even if it was quantized in training.
         may_judge: see `open_model`.
     """
-    judging = _judging(Path(named.place)) if named.kind == "adapter" else None
-    if judging is not None and not may_judge:
-        raise is_reward_model_folder(named.given)
-    whole = named.place if named.base is None else named.base
-    trained_on, aside = _base_of_training(named) if named.kind == "adapter" else None, []
-    if trained_on is not None and not as_trained:
-        trained_on, aside = None, [_UNQUANTISED]
-    # The adapter's own, if it brings one: training may have added tokens.
-    brings = named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file()
+    value_head = _adapter_value_head(Path(named.place)) if named.kind == "adapter" else None
+    if value_head is not None and not may_judge:
+        raise reward_model_error(named.given)
+    whole_model = named.place if named.base is None else named.base
+    base_quantization, quantization_notes = _base_quantization(named) if named.kind == "adapter" else None, []
+    if base_quantization is not None and not as_trained:
+        base_quantization, quantization_notes = None, [_UNQUANTIZED]
+    # The adapter's own tokenizer if it has one, since training may have added tokens.
+    has_tokenizer = named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file()
     try:
-        tokenizer = _adapters_tokenizer(named.place) if brings else load_tokenizer(whole)
-        causal_lm, notes = load_model(whole, dtype, quantisation=trained_on, device=device, may_judge=may_judge)
-        if judging is not None and not is_reward_model(causal_lm):
-            causal_lm = with_value_head(causal_lm, judging)
+        tokenizer = _adapter_tokenizer(named.place) if has_tokenizer else load_tokenizer(whole_model)
+        causal_lm, notes = load_model(
+            whole_model, dtype, quantisation=base_quantization, device=device, may_judge=may_judge
+        )
+        if value_head is not None and not is_reward_model(causal_lm):
+            causal_lm = with_value_head(causal_lm, value_head)
             pad_with(causal_lm, tokenizer.pad_token_id)
     except ModelError as error:
         if named.base is None:
             raise
-        raise _no_base(named, error) from error
-    model = causal_lm if named.base is None else _adapted(named, causal_lm, tokenizer)
+        raise _base_error(named, error) from error
+    model = causal_lm if named.base is None else _with_adapter(named, causal_lm, tokenizer)
     if named.kind == "adapter" and (Path(named.place) / "generation_config.json").is_file():
         causal_lm.generation_config = GenerationConfig.from_pretrained(named.place)
-    if not is_quantized(model):  # which is where it belongs already
+    if not is_quantized(model):  # a quantized model is on its device already
         model = model.to(device or default_device())
     model.eval()
     template = choose_template(tokenizer) if tokenizer.chat_template else None
-    return LoadedModel(model, tokenizer, template, named, (*notes, *aside))
+    return LoadedModel(model, tokenizer, template, named, (*notes, *quantization_notes))
 
 
 def policy_of(opened: LoadedModel) -> Model:
-    """The policy that computes groups with an opened model, by the route that the probe finds. Once for each model.
+    """The `Model` that computes groups with an opened model, by the route that the probe determines. Call once per
+    model.
 
     Raises:
         ModelError: no route computes what the plain model computes.
@@ -205,20 +208,24 @@ def policy_of(opened: LoadedModel) -> Model:
     return Model(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
 
 
-def _base_of_training(named: ModelRef) -> BitsAndBytesConfig | None:
+def _base_quantization(named: ModelRef) -> BitsAndBytesConfig | None:
     settings = read_base(Path(named.place))
     if settings is not None:
-        require_installed()
+        require_bitsandbytes()
     return settings
 
 
 def value_head_of_model(named: ModelRef) -> ValueHeadConfig | None:
-    """The value head of what was found, its weights unread; None: it is a language model."""
-    return _judging(Path(named.place)) if named.kind == "adapter" else read_value_head_config(load_config(named.place))
+    """The value head's configuration, without reading its weights; None: a language model."""
+    return (
+        _adapter_value_head(Path(named.place))
+        if named.kind == "adapter"
+        else read_value_head_config(load_config(named.place))
+    )
 
 
 def with_template(opened: LoadedModel, name_or_path: str) -> LoadedModel:
-    """The same with another template: one of ours, a file, or one of the tokenizer's."""
+    """The same model with another template: a name of Burnish, a file, or a name of the tokenizer's."""
     return replace(opened, template=choose_template(opened.tokenizer, name_or_path))
 
 
@@ -227,13 +234,13 @@ def _model_of_run(name: str, run: Path) -> Path:
         raise ModelError(
             given=f"{name} is a run that is not finished",
             rule="a run writes its model when it ends",
-            remedy="give the command that began the run once more: it goes on where it stopped",
+            remedy="run the command that started the run again: it resumes where it stopped",
         )
     return run / "model"
 
 
 def _hub_adapter(name: str) -> str | None:
-    """The folder of a hub adapter's files; None: it is no adapter, or no hub name, or cannot be reached."""
+    """The folder of a hub adapter's downloaded files; None: no adapter, no hub name, or the hub is out of reach."""
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         return None
     with quiet_transformers():
@@ -241,33 +248,33 @@ def _hub_adapter(name: str) -> str | None:
             if find_adapter_config_file(name) is None:
                 return None
             return snapshot_download(name, allow_patterns=_ADAPTER_FILES)
-        except (OSError, HfHubHTTPError, HFValidationError):  # loading it as a model says what is wrong
+        except (OSError, HfHubHTTPError, HFValidationError):  # loading it as a model raises the error
             return None
 
 
-def _adapters_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+def _adapter_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     with quiet_transformers():
         try:
             return AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, TypeError, ImportError) as error:
             raise ModelError(
                 given=f"the tokenizer of the adapter {folder} cannot be read: {' '.join(str(error).split())[:300]}",
-                rule="an adapter that brings a tokenizer brings all of it, as save_pretrained writes it",
+                rule="an adapter with a tokenizer has all of its files, as save_pretrained writes them",
                 remedy="save the tokenizer there again, or delete its files to use that of the base",
             ) from error
 
 
-def _judging(folder: Path) -> ValueHeadConfig | None:
-    """The value head that an adapter brings; None: it is one of a language model, or has no weights that are read."""
+def _adapter_value_head(folder: Path) -> ValueHeadConfig | None:
+    """The value head of an adapter; None: the adapter of a language model, or one without safetensors weights."""
     if not (folder / _ADAPTER_WEIGHTS).is_file():
         return None
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
         heads = [file.get_slice(key).get_shape() for key in file.keys() if key.endswith(f".{NAME}.weight")]  # noqa: SIM118
-    return read_beside(folder, settings.get("task_type"), heads[0][0] if heads else 1)
+    return read_value_head_file(folder, settings.get("task_type"), heads[0][0] if heads else 1)
 
 
-def _remembered_base(folder: Path) -> str:
+def _stored_base(folder: Path) -> str:
     try:
         base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (ValueError, AttributeError, OSError) as error:
@@ -278,14 +285,14 @@ def _remembered_base(folder: Path) -> str:
         ) from error
     if not base:
         raise ModelError(
-            given=f"the adapter {folder} does not say what its base is",
-            rule="an adapter is computed with the model that it was trained on",
+            given=f"the adapter {folder} does not name its base",
+            rule="an adapter is used with the model that it was trained on",
             remedy="name the base with --base",
         )
     return str(base)
 
 
-def _no_base(named: ModelRef, error: ModelError) -> ModelError:
+def _base_error(named: ModelRef, error: ModelError) -> ModelError:
     return ModelError(
         given=f"the base {named.base} of the adapter {named.given} cannot be loaded: {error.given}",
         rule=error.rule,
@@ -293,7 +300,7 @@ def _no_base(named: ModelRef, error: ModelError) -> ModelError:
     )
 
 
-def _adapted(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PeftModel:
+def _with_adapter(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PeftModel:
     folder = Path(named.place)
     keys = _adapter_keys(folder)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -302,10 +309,10 @@ def _adapted(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrainedToken
             raise ModelError(
                 given=f"the tokenizer of the adapter {named.given} has {len(tokenizer):,} tokens, its base {rows:,}, "
                 "and the adapter has no embeddings of the others",
-                rule="every token has an embedding that was trained or came with the base",
+                rule="every token has an embedding that was trained or is the base's",
                 remedy="give the adapter the tokenizer of its base, or train it again with its added tokens",
             )
-        # As AutoPeftModel does; the adapter brings the rows that are new.
+        # As AutoPeftModel does; the adapter has the new rows.
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     try:
         with warnings.catch_warnings():
@@ -313,13 +320,13 @@ def _adapted(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrainedToken
             warnings.filterwarnings("error", message=".*Found missing adapter keys")
             # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-            # What it means for merging is `merge`'s to say.
+            # `merge` handles tied embeddings itself.
             warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
             return PeftModel.from_pretrained(model, folder, config=PeftConfig.from_pretrained(folder))
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError, UserWarning) as error:
         raise ModelError(
             given=f"the adapter {named.given} does not fit the base {named.base}: {' '.join(str(error).split())[:300]}",
-            rule="an adapter is computed with the model that it was trained on",
+            rule="an adapter is used with the model that it was trained on",
             remedy="name the right base with --base, or save the adapter again with save_pretrained",
         ) from error
 
@@ -330,9 +337,9 @@ def _adapter_keys(folder: Path) -> list[str]:
         with safe_open(folder / _ADAPTER_WEIGHTS, framework="pt") as file:
             return list(file.keys())
     except (OSError, SafetensorError) as error:
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
+        contents = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
         raise ModelError(
-            given=f"no usable adapter in {folder} (it holds: {found}); {error}",
-            rule=f"an adapter's weights are in {_ADAPTER_WEIGHTS}; other forms may run code when they are read",
+            given=f"no usable adapter in {folder} (it holds: {contents}); {error}",
+            rule=f"an adapter's weights are in {_ADAPTER_WEIGHTS}; other formats may run code when they are read",
             remedy="save the adapter again with save_pretrained (peft writes safetensors)",
         ) from error

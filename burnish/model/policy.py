@@ -1,7 +1,7 @@
-"""The policy: a model that computes packed groups. What the trainer, the evaluation and (later) the sampler hold.
+"""Model over packed groups: the interface of trainer, evaluation and sampler to a language model or reward model.
 
-Stands around transformers' or peft's model, whose code is used as it is. A reward model is held in the same way: it
-has a value head in the place of the one over the vocabulary, and gives values instead of log-probabilities.
+Wraps a model of transformers or peft, whose code is used unchanged. A reward model has a value head in place of the
+output head, and gives values instead of log-probabilities.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class Model:
     """A causal language model (or a reward model) over packed groups, made by `load.load_policy`."""
 
     model: PreTrainedModel | PeftModel
-    """What is saved at the end: the model, or the adapter around it."""
+    """The model that is saved at the end: transformers' own, or peft's with its adapter."""
     tokenizer: PreTrainedTokenizerBase
     route: Route = Route.SHARED
-    """How this model computes groups; the probe at load found it."""
+    """How this model computes groups, as the probe at load determined."""
     chunk_bytes: int | None = None
-    """Memory for one chunk of logits in scoring; None: what suits the device."""
+    """Memory for one chunk of logits in scoring; None: the device's default."""
     temperature: float = 1.0
-    """Logits are divided by it: that of sampling, where it learns from its own samples."""
+    """Divisor of the logits: the sampling temperature in reinforcement learning."""
     notes: tuple[str, ...] = ()
-    """What loading changed about the checkpoint, in lines for people."""
+    """Log lines about what loading changed."""
 
     @property
     def causal_lm(self) -> PreTrainedModel:
-        """The transformers model inside, with adapter layers in place if there are any."""
+        """The transformers model, including adapter layers if there are any."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     @property
@@ -55,17 +55,17 @@ class Model:
 
     @cached_property
     def head(self) -> Head:
-        """The output head; read once, since training changes its weights in place. A reward model has none."""
+        """The output head, read once, since training changes its weights in place. A reward model has none."""
         return read_head(self.causal_lm)
 
     @cached_property
     def value_head(self) -> ValueHead:
-        """What a reward model has in the place of `head`; read once."""
+        """The value head of a reward model, in place of `head`; read once."""
         return read_value_head(self.causal_lm)
 
     @property
     def is_reward_model(self) -> bool:
-        """Whether it is a reward model: of the scores, it gives the value alone."""
+        """True for a reward model, which gives values and no log-probabilities."""
         return is_reward_model(self.causal_lm)
 
     @property
@@ -74,21 +74,21 @@ class Model:
         return self.route is Route.SHARED
 
     def hidden(self, microbatch: Microbatch) -> Tensor:
-        """[N, H], the last hidden state of every packed row."""
+        """[N, H], the last hidden state of every packed position."""
         layout = microbatch.layout
         with perturbed(self.causal_lm.get_input_embeddings(), microbatch):
             if self.route is not Route.ALONE:
                 return self.decode(microbatch.tokens, layout.positions, layout)
-            assert all(segment.context_length == 0 for segment in layout.segments), "sequences alone share no prompt"
+            assert all(segment.context_length == 0 for segment in layout.segments), "unpacked sequences share no prompt"
             sequences = microbatch.tokens.split([segment.length for segment in layout.segments])
             return torch.cat([self._decode(tokens) for tokens in sequences])
 
     def decode(self, tokens: Tensor, positions: Tensor, layout: Layout | Prefill | Decoding) -> Tensor:
-        """[N, H], the last hidden states of N tokens [N] at their positions [N], who see each other by the layout."""
+        """[N, H], the last hidden states of N tokens [N] at positions [N], which attend to each other by the layout."""
         return self._decode(tokens, position_ids=positions[None], layout=layout)
 
     def _decode(self, tokens: Tensor, **others: Any) -> Tensor:
-        """[N, H] of one row of N tokens."""
+        """[N, H], the last hidden states of one row of N tokens."""
         output = decoder_of(self.causal_lm)(input_ids=tokens[None], use_cache=False, **others)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
@@ -100,46 +100,49 @@ class Model:
         *,
         coefficients: Mapping[Score, Tensor] | None = None,
     ) -> TokenScores:
-        """One forward of the packed rows, and the trained tokens' scores; see `scoring.score`, `value_head.values`."""
+        """Scores of the trained tokens, by one forward; see `scoring.score` and `value_head.values`."""
         hidden = self.hidden(microbatch)
-        of_tokens = [kind for kind in needs if kind is not Score.VALUE]
-        found = TokenScores()
-        if of_tokens:
-            found = score(
+        token_scores = [kind for kind in needs if kind is not Score.VALUE]
+        scores = TokenScores()
+        if token_scores:
+            scores = score(
                 hidden,
                 self.head,
                 microbatch,
-                of_tokens,
+                token_scores,
                 temperature=self.temperature,
                 coefficients=coefficients,
                 chunk_bytes=self.chunk_bytes,
             )
-        return replace(found, value=values(hidden, self.value_head, microbatch)) if Score.VALUE in needs else found
+        return replace(scores, value=values(hidden, self.value_head, microbatch)) if Score.VALUE in needs else scores
 
     def pack(self, groups: Sequence[Group], budget: int, start: int = 0) -> list[Microbatch]:
-        """The groups as this model can compute them, balanced by what they cost it; see `packing.pack`."""
+        """Packs the groups for this model's route, balanced by their cost; see `packing.pack`."""
         return pack(groups, budget, self.cost, share=self.share, start=start)
 
     @cached_property
     def cost(self) -> CostModel:
-        """What a token and a pair of tokens cost this model, in FLOPs of the forward."""
+        """FLOPs of the forward per token and per pair of tokens."""
         return forward_cost(self.causal_lm, self.value_head if self.is_reward_model else self.head)
 
     @cached_property
     def training_cost(self) -> CostModel:
-        """What a token and a pair of tokens cost in training, in FLOPs: forward and backward; see `cost`."""
+        """FLOPs of forward and backward per token and per pair of tokens; see `cost.training_cost`."""
         return training_cost(self.causal_lm, self.value_head if self.is_reward_model else self.head)
 
     def num_flops(self, groups: Sequence[Group]) -> float:
-        """FLOPs of one training step on the groups, see `training_cost`; measured groups have no backward."""
-        parts = groups if self.share else [part for group in groups for part in group.expanded()]
-        return sum(Part(part, 0).cost(self.cost if part.scored_only else self.training_cost) for part in parts)
+        """FLOPs of one training step on the groups, see `training_cost`; groups that are only scored have no
+        backward."""
+        sequences = groups if self.share else [sequence for group in groups for sequence in group.expanded()]
+        return sum(
+            Part(sequence, 0).cost(self.cost if sequence.scored_only else self.training_cost) for sequence in sequences
+        )
 
     def num_tokens(self, groups: Sequence[Group]) -> int:
-        """Tokens that this model computes for the groups: shared prompts once, if it can share them."""
-        parts = groups if self.share else [part for group in groups for part in group.expanded()]
-        return sum(part.num_tokens for part in parts)
+        """Tokens that this model computes for the groups; a shared prompt counts once if the route shares it."""
+        sequences = groups if self.share else [sequence for group in groups for sequence in group.expanded()]
+        return sum(sequence.num_tokens for sequence in sequences)
 
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Name and parameter of everything that learns."""
+        """Name and parameter of every trained weight."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)

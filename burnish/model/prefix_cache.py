@@ -1,8 +1,8 @@
-"""Keys and values of prompts while their responses are written: those of similar length stand side by side.
+"""Prefix cache: keys and values of prompts while their responses are generated, in blocks by length.
 
-Beside `decoding`, which looks at them. A shelf is one tensor per layer in which every prompt has a slot of the same
-width, so that all rows look at all prompts of a shelf by one batched product. Widths are powers of two, so at most half
-of a slot is empty. A prompt that is done leaves its slot to the next one.
+Read by `decoding`. A block is one tensor per layer in which every prompt has a slot of the same width, so that all
+sequences attend to all prompts of a block by one batched product. Widths are powers of two, so at most half of a slot
+is empty. When the responses of a prompt are complete, its slot is reused.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one layer."""
 NARROWEST = 64
-"""Tokens of the narrowest slot."""
+"""Width of the narrowest slot, tokens."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PromptKeys:
-    """What the responses of one prompt share, as a forward left it."""
+    """Keys and values of one prompt, shared by its responses."""
 
     layers: dict[int, KeysValues]
     """Layer → [key heads, P, D]."""
@@ -32,39 +32,39 @@ class PromptKeys:
 
 @dataclass(frozen=True, slots=True)
 class CacheSlot:
-    """Where a prompt stands."""
+    """Slot of a prompt."""
 
     width: int
-    """Of its shelf."""
+    """Width of its block."""
     number: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ArrangedPrompts:
-    """The rows of one shelf, each beside its prompt."""
+    """Sequences of one block, grouped by the slot of their prompt."""
 
-    shelf: CacheBlock
-    take: Tensor
-    """[S · n] rows by slot, n for each of the first S slots; where there are fewer, any row stands in."""
+    block: CacheBlock
+    indices: Tensor
+    """[S · n] sequences by slot, n for each of the first S slots; a slot with fewer is filled with sequence 0."""
     slots: int
-    """S, up to the last one that has rows."""
-    rows: int
-    """n, the most rows of a slot."""
+    """S, up to the last one that has sequences."""
+    per_slot: int
+    """n, the largest number of sequences of a slot."""
     longest: int
     """Tokens of the longest of these prompts."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PromptArrangement:
-    """Which rows look at which prompts."""
+    """Arrangement of all sequences by the blocks and slots of their prompts."""
 
     parts: tuple[ArrangedPrompts, ...]
-    back: Tensor
-    """[R] where each row is, counted over the rows of all parts."""
+    order: Tensor
+    """[R] index of each sequence in the concatenated `indices` of all parts."""
 
 
 class CacheBlock:
-    """Prompts whose slots have one width."""
+    """Prompts in slots of one width."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         self.width, self._device = width, device
@@ -75,80 +75,82 @@ class CacheBlock:
         self._free: list[int] = []
 
     def reserve(self, count: int, like: PromptKeys) -> None:
-        """Makes room for so many prompts more, with the heads of this one."""
+        """Makes room for `count` more prompts, with the shapes of the prompt `like`."""
         if (missing := count - len(self._free)) <= 0:
             return
-        for layer, kept in like.layers.items():
-            more = [each.new_zeros((missing, each.shape[0], self.width, each.shape[2])) for each in kept]
+        for layer, keys_values in like.layers.items():
+            added = [old.new_zeros((missing, old.shape[0], self.width, old.shape[2])) for old in keys_values]
             before = self.layers.get(layer)
-            key, value = more if before is None else (torch.cat(pair) for pair in zip(before, more, strict=True))
+            key, value = added if before is None else (torch.cat(pair) for pair in zip(before, added, strict=True))
             self.layers[layer] = (key, value)
         for number in range(len(self.lengths), len(self.lengths) + missing):
             heapq.heappush(self._free, number)
         self.lengths += [0] * missing
 
     def put(self, keys: PromptKeys) -> int:
-        """Copies the keys of a prompt for which there is room; its slot's number, the lowest that is free."""
+        """Copies the keys of a prompt into the lowest free slot, which must exist; returns the slot's number."""
         number = heapq.heappop(self._free)
         self.lengths[number] = keys.length
-        for layer, kept in keys.layers.items():
-            for store, new in zip(self.layers[layer], kept, strict=True):
+        for layer, keys_values in keys.layers.items():
+            for store, new in zip(self.layers[layer], keys_values, strict=True):
                 store[number, :, : keys.length] = new
         return number
 
     def free(self, number: int) -> None:
-        """The slot is the next prompt's. What stands in it still is finite, and nobody sees it."""
+        """Frees the slot. Its old numbers are finite, and masked."""
         self.lengths[number] = 0
         heapq.heappush(self._free, number)
 
-    def arranged(self, rows: Sequence[tuple[int, int]]) -> tuple[ArrangedPrompts, list[int]]:
-        """Rows beside their prompts, and where each of them is.
+    def arranged(self, sequences: Sequence[tuple[int, int]]) -> tuple[ArrangedPrompts, list[int]]:
+        """Groups sequences by slot, and gives the index of each in `ArrangedPrompts.indices`.
 
         Args:
-            rows: (row, number of its slot).
+            sequences: (sequence, number of its slot).
         """
-        of_slot: dict[int, list[int]] = {}
-        for row, number in rows:
-            of_slot.setdefault(number, []).append(row)
-        slots, most = max(of_slot) + 1, max(map(len, of_slot.values()))
-        take, where = [0] * (slots * most), dict[int, int]()
-        for number, members in of_slot.items():
-            for k, row in enumerate(members):
-                take[number * most + k] = row
-                where[row] = number * most + k
-        longest = max(self.lengths[number] for number in of_slot)
-        found = ArrangedPrompts(self, torch.tensor(take, device=self._device), slots, most, longest)
-        return found, [where[row] for row, _ in rows]
+        by_slot: dict[int, list[int]] = {}
+        for sequence, number in sequences:
+            by_slot.setdefault(number, []).append(sequence)
+        slots, per_slot = max(by_slot) + 1, max(map(len, by_slot.values()))
+        indices, index_of = [0] * (slots * per_slot), dict[int, int]()
+        for number, members in by_slot.items():
+            for k, sequence in enumerate(members):
+                indices[number * per_slot + k] = sequence
+                index_of[sequence] = number * per_slot + k
+        longest = max(self.lengths[number] for number in by_slot)
+        arranged = ArrangedPrompts(self, torch.tensor(indices, device=self._device), slots, per_slot, longest)
+        return arranged, [index_of[sequence] for sequence, _ in sequences]
 
 
 @dataclass(eq=False, slots=True)
 class PrefixCache:
-    """All prompts whose responses are being written."""
+    """Prefix cache of all prompts whose responses are being generated."""
 
     device: torch.device
-    _shelves: dict[int, CacheBlock] = field(default_factory=dict)
+    _blocks: dict[int, CacheBlock] = field(default_factory=dict)
 
     def put(self, prompts: Sequence[PromptKeys]) -> list[CacheSlot]:
-        """Copies the keys of prompts."""
+        """Copies the keys of prompts into free slots."""
         widths = [max(NARROWEST, 1 << (prompt.length - 1).bit_length()) for prompt in prompts]
         for width in set(widths):
-            shelf = self._shelves.setdefault(width, CacheBlock(width, self.device))
-            shelf.reserve(widths.count(width), prompts[0])
-        return [CacheSlot(width, self._shelves[width].put(each)) for width, each in zip(widths, prompts, strict=True)]
+            block = self._blocks.setdefault(width, CacheBlock(width, self.device))
+            block.reserve(widths.count(width), prompts[0])
+        return [
+            CacheSlot(width, self._blocks[width].put(prompt)) for width, prompt in zip(widths, prompts, strict=True)
+        ]
 
     def free(self, slot: CacheSlot) -> None:
-        """The responses of this prompt are written."""
-        self._shelves[slot.width].free(slot.number)
+        """Frees the slot of a prompt whose responses are complete."""
+        self._blocks[slot.width].free(slot.number)
 
     def arrange(self, slots: Sequence[CacheSlot]) -> PromptArrangement:
-        """Of the slot of each row's prompt."""
+        """Arranges sequences, given the slot of each one's prompt."""
         parts: list[ArrangedPrompts] = []
-        back, before = [0] * len(slots), 0
+        order, start = [0] * len(slots), 0
         for width in sorted({slot.width for slot in slots}):
-            rows = [(row, slot.number) for row, slot in enumerate(slots) if slot.width == width]
-            part, where = self._shelves[width].arranged(rows)
-            for (row, _), place in zip(rows, where, strict=True):
-                back[row] = before + place
-            before += len(part.take)
+            sequences = [(sequence, slot.number) for sequence, slot in enumerate(slots) if slot.width == width]
+            part, indices = self._blocks[width].arranged(sequences)
+            for (sequence, _), index in zip(sequences, indices, strict=True):
+                order[sequence] = start + index
+            start += len(part.indices)
             parts.append(part)
-        return PromptArrangement(tuple(parts), torch.tensor(back, device=self.device))
+        return PromptArrangement(tuple(parts), torch.tensor(order, device=self.device))

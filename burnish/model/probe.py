@@ -1,13 +1,13 @@
-"""The probe at load: by which route does this model compute groups as it computes plain sequences?
+"""Probe at load: finds the fastest route by which a model computes packed groups exactly as plain sequences.
 
-Stands at the end of loading, and before an evaluation. Routes are tried from the fastest to the slowest, and the first
-that passes two trials is taken:
+Runs at the end of loading, and before an evaluation. Routes are tried from the fastest to the slowest, and the first
+that passes two tests is taken:
 
-- Log-probabilities (of a reward model: values) of two groups of random tokens, longer than any sliding window, against
-  the untouched model's; the forward must not draw random numbers.
-- Who sees whom, by gradients: those of a sequence's states reach no embedding of another sequence, and none that comes
-  later. A gradient of zero is zero in every precision, so this finds also a leak that is too small to be seen in
-  log-probabilities, such as that of a short convolution, or of a state in a model that has not learned yet.
+- Log-probabilities (of a reward model: values) of two groups of random tokens, longer than any sliding window, equal
+  the unmodified model's; the forward draws no random numbers.
+- No leaks, by gradients: those of a sequence's states reach no embedding of another sequence, and none of a later
+  token. A gradient of zero is zero in every precision, so this finds also a leak that is too small to show in
+  log-probabilities, such as that of a short convolution, or of a state in an untrained model.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from burnish.packing import pack
 from burnish.types import Group, Microbatch, Response, Score
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Largest mean difference of log-probabilities, nats (or of values). Sequences that see each other differ by 0.1 to 3
+"""Largest mean difference of log-probabilities, nats (or of values). Leaks between sequences change it by 0.1 to 3
 (measured)."""
 SHORT_PROMPT = 12
-"""Tokens of the longer prompt where length does not matter."""
+"""Tokens of the longer prompt in the test of leaks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the probe found."""
+    """Result of the probe."""
 
     route: Route
     reason: str | None
-    """Why not by a faster route; None: it is the fastest."""
+    """Why the next faster route fails; None: it is the fastest."""
 
 
 def probe(model: PreTrainedModel) -> ProbeResult:
-    """Tries the routes of a model in which packed attention is installed; leaves it ready for the one that it found.
+    """Finds the route of a model in which packed attention is installed; leaves the model ready for that route.
 
-    Packed rows are computed in the mode (training or evaluation) in which the model is, plain ones in evaluation.
+    Packed sequences are computed in the model's current mode (training or evaluation), plain ones in evaluation mode.
 
     Raises:
         ModelError: no route computes what the plain model computes.
@@ -61,7 +61,7 @@ def probe(model: PreTrainedModel) -> ProbeResult:
         reason = fault
     raise ModelError(
         given=f"{type(model).__name__} cannot be trained: {reason}",
-        rule="sequences are computed exactly as the plain model computes them, and no token sees what comes after it",
+        rule="sequences are computed exactly as the plain model computes them, and no token attends to later ones",
         remedy="use a causal language model with one plain output head, such as Llama, Qwen or Mistral",
     )
 
@@ -78,11 +78,11 @@ def _fault(model: PreTrainedModel, route: Route, groups: list[Group], expected: 
             return "its forward draws random numbers, so a step would depend on how it is split"
         if not difference < TOLERANCE[model.dtype]:
             return f"log-probabilities (or values) differ by {difference:.2g} from the plain forward's"
-        if _sees_too_much(policy, _groups(model, SHORT_PROMPT)):
+        if _leaks(policy, _groups(model, SHORT_PROMPT)):
             return "tokens see other sequences, or what comes after them"
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # decoders that are not of the usual form
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # decoders of an unusual form
         return f"its code cannot: {' '.join(str(error).split())}"
     return None
 
@@ -92,7 +92,7 @@ def _random_state(device: torch.device) -> Tensor:
 
 
 def _longest(model: PreTrainedModel) -> int:
-    """A prompt that is longer than any window, if the model has positions for it."""
+    """Length of a prompt that is longer than any window, if the model has positions for it."""
     config = model.config.get_text_config(decoder=True)
     settings = config.to_dict()
     window = max(int(settings.get(name) or 0) for name in ("sliding_window", "attention_chunk_size"))
@@ -101,7 +101,7 @@ def _longest(model: PreTrainedModel) -> int:
 
 
 def _groups(model: PreTrainedModel, longest: int) -> list[Group]:
-    """A group of two responses and one of one."""
+    """Random groups: one of two responses and one of one."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
 
@@ -119,7 +119,8 @@ def _groups(model: PreTrainedModel, longest: int) -> list[Group]:
 
 @torch.no_grad()
 def _plain(model: PreTrainedModel, prompt: Tensor, response: Response) -> Tensor:
-    """[R] log-probabilities of a response (of a reward model: its values) by the untouched model in evaluation mode."""
+    """[R] log-probabilities of a response (of a reward model: its values) by the unmodified model in evaluation
+    mode."""
     tokens = torch.cat([prompt, response.tokens]).to(model.device)
     was_training = model.training
     model.eval()
@@ -128,11 +129,11 @@ def _plain(model: PreTrainedModel, prompt: Tensor, response: Response) -> Tensor
             if is_reward_model(model):
                 hidden = decoder_of(model)(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
                 return output_layer(model)(hidden[-len(response.tokens) :]).double().flatten()
-            kept = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits[0]
+            logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits[0]
     finally:
         model.train(was_training)
-    logits = kept[-len(response.tokens) - 1 : -1]  # some models keep all
-    logprobs = torch.log_softmax(logits.double(), dim=-1)
+    predicting = logits[-len(response.tokens) - 1 : -1]  # some models give the logits of all positions
+    logprobs = torch.log_softmax(predicting.double(), dim=-1)
     return logprobs.gather(1, response.tokens.to(model.device)[:, None])[:, 0]
 
 
@@ -144,18 +145,18 @@ def _microbatch(policy: Model, groups: list[Group]) -> Microbatch:
 
 @torch.no_grad()
 def _scored(policy: Model, groups: list[Group]) -> Tensor:
-    """[sum of R] log-probabilities (or values) by the policy's route, in the same order."""
+    """[sum of R] log-probabilities (or values) by the model's route, in the order of the responses."""
     kind = Score.VALUE if policy.is_reward_model else Score.LOGPROB
     return policy.score(_microbatch(policy, groups), [kind]).of(kind).double().flatten()
 
 
 @torch.enable_grad()
-def _sees_too_much(policy: Model, groups: list[Group]) -> bool:
-    """Whether the first rows of the second segment depend on an embedding of a row that they must not see."""
+def _leaks(policy: Model, groups: list[Group]) -> bool:
+    """Whether the first half of the second segment depends on an embedding that it must not attend to."""
     microbatch = _microbatch(policy, groups)
     segment = microbatch.layout.segments[1]
     last = segment.start + segment.length // 2
-    hidden, embeddings = _hidden_of_leaves(policy, microbatch)
+    hidden, embeddings = _hidden_and_embeddings(policy, microbatch)
     seeds = hidden[segment.start : last + 1]
     direction = torch.randn(seeds.shape, generator=torch.Generator().manual_seed(0)).to(seeds)
     gradients = torch.autograd.grad(seeds, embeddings, direction, allow_unused=True, materialize_grads=True)
@@ -163,20 +164,20 @@ def _sees_too_much(policy: Model, groups: list[Group]) -> bool:
     return bool((reached & ~_allowed(microbatch, last)).any())
 
 
-def _allowed(microbatch: Microbatch, row: int) -> Tensor:
-    """[N] bool, the rows that a row may see."""
+def _allowed(microbatch: Microbatch, index: int) -> Tensor:
+    """[N] bool, the packed tokens that a token may attend to."""
     layout = microbatch.layout
-    branch = (layout.branch == 0) | (layout.branch == layout.branch[row])
-    return (layout.group == layout.group[row]) & branch & (layout.positions <= layout.positions[row])
+    branch = (layout.branch == 0) | (layout.branch == layout.branch[index])
+    return (layout.group == layout.group[index]) & branch & (layout.positions <= layout.positions[index])
 
 
-def _hidden_of_leaves(policy: Model, microbatch: Microbatch) -> tuple[Tensor, list[Tensor]]:
-    """The hidden states, and the embeddings of each forward, [1, N, H], from which they come."""
+def _hidden_and_embeddings(policy: Model, microbatch: Microbatch) -> tuple[Tensor, list[Tensor]]:
+    """The hidden states, and the embeddings [1, N, H] of each forward from which they are computed."""
     leaves: list[Tensor] = []
 
     def cut(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         leaves.append(output.detach().requires_grad_())
-        return leaves[-1].clone()  # some models write into it
+        return leaves[-1].clone()  # some models write into the embeddings
 
     handle = policy.causal_lm.get_input_embeddings().register_forward_hook(cut)
     try:

@@ -1,4 +1,4 @@
-"""A folder goes to the hub. The last thing that `burnish export --push` does; nothing else here ever uploads."""
+"""Uploads a model's folder to the hub: the last step of `burnish export --push`, and the only upload in Burnish."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Hub(Protocol):
-    """What is needed of `huggingface_hub.HfApi`."""
+    """The methods of `huggingface_hub.HfApi` that are used."""
 
     def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> object:
-        """Makes the repository, if it is not there."""
+        """Creates the repository, if it does not exist."""
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> object:
-        """One commit with all files of the folder."""
+        """Uploads all files of the folder as one commit."""
 
 
 def check_push(repository: str) -> None:
-    """What can be known before hours of work: the name is one, and there is a token.
+    """Checks the repository's name and the token, before any model is loaded.
 
     Raises:
-        ModelError: not so.
+        ModelError: the name is not owner/name, or there is no token.
     """
     if _NAME.fullmatch(repository) is None:
         raise ModelError(
@@ -39,8 +39,8 @@ def check_push(repository: str) -> None:
     if get_token() is None:
         raise ModelError(
             given=f"--push {repository}, without a token for the hub",
-            rule="the hub takes uploads from users that it knows",
-            remedy="run `hf auth login`, or set HF_TOKEN to a token that may write",
+            rule="the hub takes uploads from authenticated users",
+            remedy="run `hf auth login`, or set HF_TOKEN to a token with write access",
         )
 
 
@@ -48,10 +48,10 @@ def push(folder: Path, repository: str, *, private: bool = True, hub: Hub | None
     """Uploads all files of a folder as one commit.
 
     Args:
-        folder: what is uploaded.
-        repository: owner/name; made if it is not there.
-        private: whether a new repository is seen by its owner only.
-        hub: whom to talk to; None: the hub.
+        folder: the folder.
+        repository: owner/name; created if it does not exist.
+        private: whether a new repository is private.
+        hub: the client; None: `HfApi()`.
 
     Returns:
         The address of the repository.

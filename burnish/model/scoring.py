@@ -1,7 +1,7 @@
-"""Scoring: hidden states → numbers per scored token. The only file where a tensor has a vocabulary axis.
+"""Scores of tokens from hidden states. The only file where a tensor has a vocabulary axis.
 
-Stands between packing and loss. Never builds [scored, vocabulary]: it goes through the scored tokens in chunks, and
-what it keeps for the backward has no vocabulary axis. Every score is a function of one row of logits z, p = softmax z:
+Sits between packing and loss. [scored, vocabulary] is never built: scored tokens are computed in chunks, and tensors
+kept for the backward have no vocabulary axis. Every score is a function of one row of logits z, p = softmax z:
 
 =============  ==========================  ====================================================
 score          value                       ds/dz
@@ -17,8 +17,8 @@ so for upstream gradients the row gradient is always  a·onehot + b·p + c·p·l
 Three routes lead to the gradient:
 
 - `_FrozenHead` (LoRA): ds/dh is kept per score, [S, H]; the backward multiplies by the upstream number, no recompute.
-  New rows of added tokens train beside the frozen ones: their logits take their places in every chunk, and ds/dz of
-  these R columns is kept per score too, [S, R]. It costs R more columns of the product, and no copy of the head.
+  Rows of added tokens train while the others are frozen: their logits replace the head's in every chunk, and ds/dz of
+  these R columns is kept per score too, [S, R]. The cost is R more columns of the product, and no copy of the head.
 - `_KnownUpstream` (plain likelihood: the loss declares its coefficients): both gradients are made in the forward.
 - `_Recomputed`: the backward computes the logits of a chunk again.
 """
@@ -38,10 +38,11 @@ from burnish.model.products import HeadMatrix, OuterSum
 from burnish.types import Microbatch, Score, TokenScores
 
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
-"""Size of one chunk of logits, by the kind of device. A CPU's is small enough for its cache; a GPU's has some hundred
-rows even of a vocabulary of 256 000, so that its products wait for arithmetic and not for the head's matrix."""
-_WHOLE_ROWS = frozenset({Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION})
-"""Scores that look at all log-probabilities of a row."""
+"""Size of one chunk of logits, by the kind of device. On a CPU it fits into the cache; on a GPU it has some
+hundred tokens even with a vocabulary of 256 000, so that its products are bound by arithmetic and not by reading the
+head."""
+_FULL_ROW_SCORES = frozenset({Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION})
+"""Scores that need all log-probabilities of a token's distribution."""
 
 
 def score(
@@ -57,14 +58,14 @@ def score(
     """Scores the microbatch's tokens.
 
     Args:
-        hidden: [N, H] last hidden states of the packed rows.
+        hidden: [N, H] last hidden states of the packed positions.
         head: the output head.
-        microbatch: which rows predict which targets.
+        microbatch: says which positions predict which targets.
         needs: the scores to compute; others are None in the result.
-        temperature: divides the logits; the one with which the responses were sampled.
-        coefficients: [S] per needed score, the upstream gradient of a linear loss if it is known beforehand; spares
-            the recomputation for a trained head. The backward asserts that what arrives is what was declared.
-        chunk_bytes: memory for one chunk of logits; None: what suits the device.
+        temperature: divisor of the logits; that at which the responses were sampled.
+        coefficients: [S] per needed score, the upstream gradient of a linear loss if it is known beforehand; avoids
+            recomputation for a trained head. The backward asserts that the upstream gradient is the declared one.
+        chunk_bytes: memory for one chunk of logits; None: the device's default.
 
     Returns:
         [S] per needed score, float32 (float64 for float64 hidden states).
@@ -83,13 +84,13 @@ def score(
 def all_probabilities(
     hidden: Tensor, head: Head, matrix: HeadMatrix, *, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """What sampling draws from, for a few rows at a time and without gradients.
+    """Next-token distributions for sampling, without gradients.
 
     Args:
-        hidden: [R, H] last hidden states; R times the vocabulary is memory.
+        hidden: [R, H] last hidden states; memory is R times the vocabulary.
         head: the output head.
-        matrix: that of the head, ready for many calls.
-        temperature: divides the logits.
+        matrix: the head's matrix, prepared for many calls.
+        temperature: divisor of the logits.
 
     Returns:
         [R, V] softmax(z / T), and [R] log Σ exp(z / T).
@@ -97,38 +98,38 @@ def all_probabilities(
     dtype, new = accumulation_dtype(hidden.dtype), head.new_rows
     setting = _Setting(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
-    nothing = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)  # no target is asked for
-    logits = _Logits(hidden, nothing, matrix, head.bias, new_rows, setting, ())
+    targets = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)  # not read
+    logits = _Logits(hidden, targets, matrix, head.bias, new_rows, setting, ())
     chunk = logits.chunk(slice(0, len(hidden)))
     return chunk.probabilities, chunk.log_partition
 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """How the head's product becomes logits, and how many at once."""
+    """Scale, soft-cap and temperature of logits, and the size of a chunk."""
 
     scale: float
     softcap: float | None
     temperature: float
     chunk_bytes: int
     new_tokens: Tensor | None
-    """[R], whose rows train beside a frozen head; None: none."""
+    """[R] tokens whose rows train while the head is frozen; None: none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Chunk:
-    """Some scored tokens with all their log-probabilities: the only place where [chunk, V] lives."""
+    """Chunk of scored tokens with their distributions: the only tensors of shape [chunk, V]."""
 
     rows: slice
-    """Of the scored tokens."""
+    """Indices of the chunk among the scored tokens."""
     source: Tensor
     """[chunk, H], in the model's type"""
     targets: Tensor
     """[chunk]"""
     probabilities: Tensor
-    """[chunk, V]; `product_gradient` makes the gradient in its place."""
+    """[chunk, V]; `product_gradient` overwrites it with the gradient."""
     logprobs: Tensor | None
-    """[chunk, V]; None: no score looks at a whole row of them, and the probabilities stand in the logits' place."""
+    """[chunk, V]; None: no score needs them, and the probabilities have overwritten the logits."""
     logprob: Tensor
     """[chunk], of the targets"""
     log_partition: Tensor
@@ -157,7 +158,7 @@ class _Chunk:
     def product_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
         """[chunk, V]: Σ_k upstream[k] · d(score k)/d(W h + b); upstream is [scores, chunk].
 
-        The gradient takes the place of the probabilities: a chunk gives one.
+        The gradient overwrites the probabilities, so it can be computed once per chunk.
         """
         given = dict(zip(order, upstream, strict=True))
         zero = torch.zeros_like(self.log_partition)
@@ -176,7 +177,7 @@ class _Chunk:
         gradient = self.probabilities.mul_(factor)
         if Score.MEAN_LOGPROB in given:
             gradient += mean[:, None] / gradient.shape[1]
-        # One entry a row: indexing is deterministic on every device, a scatter of sums need not be.
+        # One entry per token: indexing is deterministic on every device, a scatter of sums need not be.
         gradient[torch.arange(len(gradient), device=gradient.device), self.targets] += onehot
         if self.capped is not None:
             gradient *= 1 - self.capped**2
@@ -185,7 +186,7 @@ class _Chunk:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Logits:
-    """The logits of all scored tokens, which exist a chunk at a time."""
+    """Logits of all scored tokens, computed one chunk at a time."""
 
     source: Tensor
     """[S, H], in the model's type."""
@@ -196,10 +197,10 @@ class _Logits:
     bias: Tensor | None
     """[V]"""
     new_rows: Tensor | None
-    """[R, H], in the type to accumulate in; stand in the place of the matrix's rows of `setting.new_tokens`."""
+    """[R, H], in the accumulation type; replace the matrix's rows of `setting.new_tokens`."""
     setting: _Setting
     order: tuple[Score, ...]
-    """The scores that chunks are made for."""
+    """The scores that are computed."""
 
     def __iter__(self) -> Iterator[_Chunk]:
         size = max(1, self.setting.chunk_bytes // (self.matrix.given.shape[0] * self.matrix.dtype.itemsize))
@@ -221,15 +222,15 @@ class _Logits:
             logits = capped * setting.softcap
         if setting.temperature != 1.0:
             logits /= setting.temperature
-        return self._normalised(rows, part, logits, capped)
+        return self._normalized(rows, part, logits, capped)
 
-    def _normalised(self, rows: slice, part: Tensor, logits: Tensor, capped: Tensor | None) -> _Chunk:
-        """The logits as probabilities, in as few passes over them as torch's functions allow: a chunk is larger than a
-        core's own cache, and exponentials cost as much as a fifth of the product. The largest probability of a row is
-        1 / Σ exp(z − max z), so softmax alone gives the log-partition."""
+    def _normalized(self, rows: slice, part: Tensor, logits: Tensor, capped: Tensor | None) -> _Chunk:
+        """Softmax of the logits in as few passes as torch's functions allow, since a chunk is larger than a core's
+        cache and exponentials cost a fifth of the product. The largest probability of a token is 1 / Σ exp(z − max z),
+        so softmax alone gives the log-partition."""
         targets, setting = self.targets[rows], self.setting
         largest, chosen = logits.amax(dim=1), logits.gather(1, targets[:, None])[:, 0]
-        whole = not _WHOLE_ROWS.isdisjoint(self.order)
+        whole = not _FULL_ROW_SCORES.isdisjoint(self.order)
         probabilities = torch.softmax(logits, dim=1) if whole else torch.softmax(logits, dim=1, out=logits)
         log_partition = largest - probabilities.amax(dim=1).log()
         return _Chunk(
@@ -277,25 +278,25 @@ class _LinearScores(torch.autograd.Function):
         dtype = upstream.dtype
         new = None if new_rows is None else new_rows.to(dtype)
         logits = _Logits(source, targets, HeadMatrix.of(weight, source.dtype), bias, new, ctx.setting, ctx.order)
-        found = ctx.route.gradients(upstream, logits)
-        kinds = (source, weight, bias, new_rows)
-        return *(None if g is None or k is None else g.to(k.dtype) for g, k in zip(found, kinds, strict=True)), *(
+        gradients = ctx.route.gradients(upstream, logits)
+        inputs = (source, weight, bias, new_rows)
+        return *(None if g is None or x is None else g.to(x.dtype) for g, x in zip(gradients, inputs, strict=True)), *(
             None,
         ) * 4
 
 
-_Found = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-"""Gradients of hidden states, head matrix, head bias, and new rows beside a frozen matrix."""
+_Gradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""Gradients of hidden states, head matrix, head bias, and new rows of a frozen matrix."""
 
 
 class _Route(Protocol):
-    """A way to the gradient."""
+    """One way to compute the gradient."""
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
-        """Sees every chunk of the forward once."""
+        """Called once for every chunk of the forward."""
 
-    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
-        """From the upstream gradients [scores, S]; called in the backward."""
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Gradients:
+        """Gradients from the upstream ones [scores, S]; called in the backward."""
 
 
 def _choose_route(
@@ -304,10 +305,10 @@ def _choose_route(
     trained_head = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
     new_rows = head.new_rows is not None and head.new_rows.values.requires_grad
     if not torch.is_grad_enabled() or not (source.requires_grad or trained_head or new_rows):
-        return _Recomputed(order)  # there will be no backward, and nothing is kept for one
+        return _Recomputed(order)  # there is no backward, so nothing is kept
     if not trained_head:
         return _FrozenHead(order, source, head.new_rows)
-    assert head.new_rows is None, "rows train apart only beside a frozen head"
+    assert head.new_rows is None, "rows train separately only in a frozen head"
     if coefficients is None:
         return _Recomputed(order)
     known = torch.stack([coefficients[kind] for kind in order])
@@ -315,7 +316,7 @@ def _choose_route(
 
 
 class _Recomputed:
-    """Keeps nothing, and computes the chunks again."""
+    """Keeps nothing in the forward, and computes the chunks again in the backward."""
 
     def __init__(self, order: tuple[Score, ...]) -> None:
         self.order = order
@@ -323,29 +324,29 @@ class _Recomputed:
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
         pass
 
-    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Gradients:
         sums = _Sums(logits)
         for chunk in logits:
             sums.add(chunk.product_gradient(self.order, upstream[:, chunk.rows]), chunk)
-        return sums.found()
+        return sums.gradients()
 
 
 class _FrozenHead:
-    """Keeps ds/dh of every score, and ds/dz of the tokens whose rows train: linear in the upstream number, whatever it
-    will be."""
+    """Keeps ds/dh of every score, and ds/dz of the tokens whose rows train; the gradient is linear in the upstream
+    number."""
 
     def __init__(self, order: tuple[Score, ...], source: Tensor, new: NewRows | None) -> None:
         self.order = order
         dtype, num_new = accumulation_dtype(source.dtype), 0 if new is None else len(new.tokens)
-        self.kept = source.new_empty((len(order), *source.shape), dtype=dtype)
+        self.score_gradients = source.new_empty((len(order), *source.shape), dtype=dtype)
         self.columns = source.new_empty((len(order), len(source), num_new), dtype=dtype)
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
         matrix = logits.matrix
-        for k, alone in enumerate(torch.eye(len(self.order), dtype=matrix.dtype, device=matrix.given.device)):
-            given = chunk if k + 1 == len(self.order) else replace(chunk, probabilities=chunk.probabilities.clone())
-            gradient = given.product_gradient(self.order, alone[:, None].expand(-1, len(chunk.source)))
-            into = self.kept[k, chunk.rows]
+        for k, unit in enumerate(torch.eye(len(self.order), dtype=matrix.dtype, device=matrix.given.device)):
+            own = chunk if k + 1 == len(self.order) else replace(chunk, probabilities=chunk.probabilities.clone())
+            gradient = own.product_gradient(self.order, unit[:, None].expand(-1, len(chunk.source)))
+            into = self.score_gradients[k, chunk.rows]
             if logits.new_rows is None:
                 matrix.back(gradient, into)
                 continue
@@ -354,8 +355,8 @@ class _FrozenHead:
             matrix.back(gradient, into).addmm_(columns, logits.new_rows)
             self.columns[k, chunk.rows] = columns
 
-    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
-        source = torch.einsum("ks,ksh->sh", upstream, self.kept)
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Gradients:
+        source = torch.einsum("ks,ksh->sh", upstream, self.score_gradients)
         if logits.new_rows is None:
             return source, None, None, None
         slopes = torch.einsum("ks,ksr->rs", upstream, self.columns)
@@ -363,7 +364,7 @@ class _FrozenHead:
 
 
 class _KnownUpstream:
-    """Makes both gradients in the forward, for a loss that declared its coefficients [scores, S]."""
+    """Computes both gradients in the forward, for a loss that declared its coefficients [scores, S]."""
 
     def __init__(self, order: tuple[Score, ...], coefficients: Tensor) -> None:
         self.order, self.coefficients = order, coefficients
@@ -373,15 +374,15 @@ class _KnownUpstream:
         self.sums = self.sums or _Sums(logits)
         self.sums.add(chunk.product_gradient(self.order, self.coefficients[:, chunk.rows]), chunk)
 
-    def gradients(self, upstream: Tensor, logits: _Logits) -> _Found:
-        """A loss that calls itself linear must be: on CUDA the check does not wait for the device."""
+    def gradients(self, upstream: Tensor, logits: _Logits) -> _Gradients:
+        """Checks that the loss is linear as it declared; on CUDA the check does not wait for the device."""
         close = torch.isclose(upstream, self.coefficients, rtol=1e-4, atol=0.0).all()
         torch._assert_async(close, "a loss declared coefficients that are not its gradient with respect to the scores")
-        return (self.sums or _Sums(logits)).found()
+        return (self.sums or _Sums(logits)).gradients()
 
 
 class _Sums:
-    """Gradients under construction, in the type of accumulation."""
+    """Sums of gradients over chunks, in the accumulation type."""
 
     def __init__(self, logits: _Logits) -> None:
         self.matrix = logits.matrix
@@ -395,5 +396,5 @@ class _Sums:
         if self.bias is not None:
             self.bias.add_(gradient.sum(dim=0))
 
-    def found(self) -> _Found:
+    def gradients(self) -> _Gradients:
         return self.source, self.weight.total(), self.bias, None

@@ -1,7 +1,7 @@
-"""Handing a model over to an engine that serves it: vLLM, or transformers' own server. No server of ours.
+"""Serving of a model by vLLM or transformers' own server. Burnish has no server of its own.
 
-Stands behind `burnish serve`. What the engine is given is one plain folder with the right template and end tokens: an
-adapter is merged into a folder for this time, checked as `write` checks, and so is a model with another template.
+Implements `burnish serve`. The engine gets one plain folder with the right template and end tokens: an adapter is
+merged into a temporary folder and verified as by `write`; a model with another template gets a temporary folder too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
-from burnish.model.load import is_reward_model_folder, load_config, load_tokenizer
+from burnish.model.load import load_config, load_tokenizer, reward_model_error
 from burnish.model.open import ModelRef, find_model
 from burnish.model.stop_tokens import check_stop_tokens
 from burnish.model.value_head import holds_reward_model
@@ -39,18 +39,18 @@ Engine = Literal["vllm", "transformers"]
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
-def choose_engine(wanted: Engine | None) -> Engine:
-    """vLLM where it is installed, else transformers' server; or the wanted one.
+def choose_engine(requested: Engine | None) -> Engine:
+    """The requested engine; without a request vLLM if it is installed, else transformers' server.
 
     Raises:
-        ModelError: none is installed, or not the wanted one.
+        ModelError: no engine is installed, or not the requested one.
     """
-    there: dict[Engine, bool] = {
+    available: dict[Engine, bool] = {
         "vllm": importlib.util.find_spec("vllm") is not None,
         "transformers": bool(is_serve_available()),
     }
-    for engine, installed in there.items():
-        if installed and wanted in (None, engine):
+    for engine, installed in available.items():
+        if installed and requested in (None, engine):
             return engine
     remedies: dict[Engine | None, str] = {
         "vllm": "pip install vllm",
@@ -58,9 +58,9 @@ def choose_engine(wanted: Engine | None) -> Engine:
         None: "pip install 'transformers[serving]' (any machine), or pip install vllm (GPUs)",
     }
     raise ModelError(
-        given=f"{wanted or 'no engine'} is {'not ' if wanted else ''}installed here",
+        given=f"{requested or 'no engine'} is {'not ' if requested else ''}installed here",
         rule="a model is served by vLLM or by transformers' own server; Burnish has none",
-        remedy=remedies[wanted],
+        remedy=remedies[requested],
     )
 
 
@@ -68,11 +68,11 @@ def engine_command(engine: Engine, place: str, host: str, port: int, template: P
     """The command that serves a model.
 
     Args:
-        engine: who serves.
+        engine: the engine.
         place: folder of the model.
         host: address to listen on.
-        port: to listen on.
-        template: a file with the template, for the engine that takes one; None: the model has none.
+        port: port to listen on.
+        template: file with the chat template, for vLLM; None: the model has none.
     """
     address = ["--host", host, "--port", str(port)]
     if engine == "transformers":  # the template and the end tokens are in the folder
@@ -83,37 +83,37 @@ def engine_command(engine: Engine, place: str, host: str, port: int, template: P
 
 
 def example(place: str, host: str, port: int) -> str:
-    """A curl command that asks the server something."""
+    """A curl command with an example request."""
     body = json.dumps({"model": place, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 64})
     return f"curl http://{_reachable(host)}:{port}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
 
 
 @contextmanager
 def servable(name: str, base: str | None = None, template: str | None = None) -> Iterator[tuple[str, list[str]]]:
-    """A folder that an engine can serve as it is, for as long as this lasts, and lines for people.
+    """Context manager that gives a folder that an engine can serve, and log lines.
 
     Raises:
-        ModelError: there is no such model, or it would not stop where its template ends an answer.
+        ModelError: there is no such model, or generation would not stop where its template ends an answer.
     """
     named = find_model(name, base)
     with tempfile.TemporaryDirectory(prefix="burnish-serve-") as temporary:
         if named.kind == "adapter":
             place = Path(temporary) / "merged"
             written = write_model(name, place, base=base, template=template, may_judge=False)
-            yield str(place), ["the adapter is merged into its base for this time", written.replayed.line()]
+            yield str(place), ["the adapter is merged into its base in a temporary folder", written.replayed.line()]
             return
         place = Path(named.place) if Path(named.place).is_dir() else _downloaded(named)
-        chosen = _checked(str(place), template)
-        if template is not None or "@" in str(place):  # a server that takes @ for a revision
-            place = _beside(place, Path(temporary) / "model", chosen)
+        chosen = _checked_template(str(place), template)
+        if template is not None or "@" in str(place):  # a server reads @ as the mark of a revision
+            place = _linked(place, Path(temporary) / "model", chosen)
         yield str(place), []
 
 
 def run_engine(command: Sequence[str]) -> None:
-    """Runs the engine until it ends; Ctrl+C and SIGTERM end it.
+    """Runs the engine until it ends; Ctrl+C and SIGTERM stop it.
 
     Raises:
-        ModelError: it failed.
+        ModelError: the engine failed.
     """
     process = subprocess.Popen(command)
     stopped = False
@@ -123,11 +123,11 @@ def run_engine(command: Sequence[str]) -> None:
         stopped = True
         process.terminate()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = process.wait()
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
     if status and not stopped:
         raise ModelError(
@@ -138,10 +138,10 @@ def run_engine(command: Sequence[str]) -> None:
 
 
 def check_address(host: str, port: int) -> list[str]:
-    """Lines for people about the address.
+    """Checks that the server can listen at the address; returns log lines.
 
     Raises:
-        ModelError: nobody can listen there, or somebody does.
+        ModelError: the address is no address of this machine, or is in use.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -156,7 +156,7 @@ def check_address(host: str, port: int) -> list[str]:
         ) from error
     if _is_loopback(host):
         return []
-    return [f"{host} can be reached from other machines: whoever reaches it can use the model"]
+    return [f"{host} can be reached from other machines, and anyone who reaches it can use the model"]
 
 
 def _is_loopback(host: str) -> bool:
@@ -170,11 +170,11 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
 
 
-def _checked(place: str, template: str | None) -> Template | None:
-    """The template of a whole model, once it is known to fit its end tokens."""
+def _checked_template(place: str, template: str | None) -> Template | None:
+    """The template of a whole model, after a check that its end of turn is an end token."""
     tokenizer, config = load_tokenizer(place), load_config(place)
     if holds_reward_model(config):
-        raise is_reward_model_folder(place)
+        raise reward_model_error(place)
     chosen = choose_template(tokenizer, template) if template or tokenizer.chat_template else None
     with quiet_transformers():
         has_settings = (Path(place) / "generation_config.json").is_file()
@@ -196,24 +196,24 @@ def _downloaded(named: ModelRef) -> Path:
         ) from error
 
 
-def _beside(model: Path, place: Path, template: Template | None) -> Path:
-    """The same model under another name: links to its files, and its tokenizer with the template."""
+def _linked(model: Path, place: Path, template: Template | None) -> Path:
+    """A folder with links to the model's files, and its tokenizer with the template."""
     place.mkdir()
     for path in model.iterdir():
         (place / path.name).symlink_to(path.resolve())
     if template is not None:
         tokenizer = load_tokenizer(str(model))
         tokenizer.chat_template = template.saved
-        with tempfile.TemporaryDirectory(dir=place.parent) as saved, quiet_transformers():
-            for written in tokenizer.save_pretrained(saved):
-                if Path(written).is_file():
-                    (place / Path(written).name).unlink(missing_ok=True)
-                    shutil.copy(written, place)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder, quiet_transformers():
+            for file in tokenizer.save_pretrained(folder):
+                if Path(file).is_file():
+                    (place / Path(file).name).unlink(missing_ok=True)
+                    shutil.copy(file, place)
     return place
 
 
 def template_file(place: str, folder: Path) -> Path | None:
-    """The model's template as a file of its own, for engines that take one; None: it has none."""
+    """Writes the model's chat template as a separate file, for vLLM; None: the model has none."""
     tokenizer = load_tokenizer(place)
     if not tokenizer.chat_template:
         return None

@@ -1,7 +1,7 @@
-"""Does a model stop where its template says that an answer ends? Asked before it is written, and before it is served.
+"""Stop tokens of a model, and the check that generation stops where the template ends an answer.
 
-Stands between `open` and `export`. Three places name end tokens and nothing keeps them together: the template (which
-writes one after an answer), the generation settings (which stop at theirs), and the vocabulary (which has them or not).
+Used before a model is written or served. Three places have end tokens that may disagree: the template (which writes one
+after an answer), the generation settings (which stop at theirs), and the vocabulary (which has them or not).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from burnish.data.tokenize import Sample, tokenize
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 
-_ASKED = Conversation((Message("user", "What is 1 plus 1?"), Message("assistant", "It is 2.", trained=True)))
+_EXAMPLE = Conversation((Message("user", "What is 1 plus 1?"), Message("assistant", "It is 2.", trained=True)))
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: Template) -> int | None:
-    """The token that the template writes after an answer; None: it writes none, or not so short a conversation."""
+    """The token that the template writes after an answer; None: none, or it refuses so short a conversation."""
     try:
-        (sample,) = tokenize(render(_ASKED, Writer(tokenizer, template)), tokenizer)
+        (sample,) = tokenize(render(_EXAMPLE, Writer(tokenizer, template)), tokenizer)
     except DataError:
         return None
     return sample.ends[-1] if isinstance(sample, Sample) and sample.ends else None
@@ -35,13 +35,13 @@ def stop_tokens_of(
     template: Template | None = None,
     learned: Collection[int] = (),
 ) -> tuple[int, ...]:
-    """Ids at which an answer is over.
+    """Ids of the tokens that end an answer.
 
     Args:
-        settings: the model's generation settings; where they name no end token, the tokenizer's counts.
+        settings: the model's generation settings; if they have no end token, the tokenizer's is used.
         tokenizer: its tokenizer.
-        template: what writes conversations, whose end of turn is one; None: nothing does.
-        learned: what turns end with in training.
+        template: the chat template, whose end of turn is a stop token; None: there is none.
+        learned: tokens that end turns in training.
     """
     own = _listed(tokenizer.eos_token_id if settings.eos_token_id is None else settings.eos_token_id)
     end = None if template is None else end_of_turn(tokenizer, template)
@@ -51,34 +51,34 @@ def stop_tokens_of(
 def check_stop_tokens(
     settings: GenerationConfig, vocabulary: int, tokenizer: PreTrainedTokenizerBase, template: Template | None
 ) -> None:
-    """Refuses a model that would not stop, or is told to stop at what does not exist.
+    """Refuses a model whose generation would not stop, or that has a stop token outside its vocabulary.
 
     Args:
         settings: the model's generation settings.
         vocabulary: rows of its embedding.
         tokenizer: its tokenizer.
-        template: what writes conversations; None: nothing does, and only the vocabulary is looked at.
+        template: the chat template; None: there is none, and only the vocabulary is checked.
 
     Raises:
         ModelError: an end token is outside the vocabulary, or the template's end of turn is no end token.
     """
     ends = _listed(settings.eos_token_id)
-    named = {"generation_config.json": ends, "the tokenizer": _listed(tokenizer.eos_token_id)}
-    for place, ids in named.items():
+    ids_by_place = {"generation_config.json": ends, "the tokenizer": _listed(tokenizer.eos_token_id)}
+    for place, ids in ids_by_place.items():
         if outside := [token for token in ids if not 0 <= token < vocabulary]:
             raise ModelError(
                 given=f"the end token {outside[0]} of {place}, in a vocabulary of {vocabulary:,} tokens",
-                rule="an end token is a token of the model: nothing else can be written by it",
+                rule="an end token is a token of the model, which can generate no other",
                 remedy=f"correct eos_token in {place}, or give the tokenizer that belongs to the model",
             )
     end = None if template is None else end_of_turn(tokenizer, template)
     if end is not None and end not in ends:
-        told = ", ".join(f"{token} ({tokenizer.convert_ids_to_tokens(token)})" for token in ends) or "nowhere"
+        stops = ", ".join(f"{token} ({tokenizer.convert_ids_to_tokens(token)})" for token in ends) or "no token"
         raise ModelError(
             given=f"the template ends an answer with {end} ({tokenizer.convert_ids_to_tokens(end)}), and generation "
-            f"stops at {told}",
+            f"stops at {stops}",
             rule="the token that ends an answer in the template is among the end tokens of the generation settings; "
-            "otherwise the model goes on for both sides",
+            "otherwise the model continues with the next turns",
             remedy=f"set eos_token_id to {[*ends, end]} in generation_config.json, or name the template that belongs "
             "to the model",
         )

@@ -1,6 +1,6 @@
-"""Tokens that a model does not have yet: into its tokenizer, and rows for them into its embedding and head.
+"""Adds special tokens to a tokenizer, and rows for them to a model's embedding and head.
 
-Stands between loading and adapters. A new row begins as the mean of the rows in use (Hewitt 2021, "Initializing new
+Runs between loading and adapters. A new row starts as the mean of the rows in use (Hewitt 2021, "Initializing new
 word embeddings for pretrained language models", nlp.stanford.edu/~johnhew/vocab-expansion.html): before a soft-cap, the
 logit of a new token is then the mean of the others, so log Z grows by at most log(1 + new / used) (Jensen).
 """
@@ -20,16 +20,16 @@ from burnish.model.value_head import is_reward_model
 from burnish.watch.quiet import quiet_transformers
 
 _BLOCK = 4096
-"""Rows summed at once in float64; bounds the memory."""
+"""Rows summed at once in float64; limits the memory."""
 
 
 def extend(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]
 ) -> tuple[list[int], list[str]]:
-    """Adds the tokens to both.
+    """Adds tokens to tokenizer and model.
 
     Returns:
-        The rows of embedding and head that are new, and lines for people.
+        The new rows of embedding and head, and log lines.
 
     Raises:
         ModelError: see `add_tokens` and `make_room`.
@@ -37,15 +37,14 @@ def extend(
     added = add_tokens(tokenizer, tokens)
     size = _num_rows(model)
     rows = make_room(model, tokenizer, added.values())
-    return rows, [*_lines(tokens, added, size, _num_rows(model))]
+    return rows, [*_notes(tokens, added, size, _num_rows(model))]
 
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> dict[str, int]:
-    """Makes special tokens of these texts, in place. What is one token already stays as it is.
+    """Adds texts as special tokens, in place; a text that already is one token is left unchanged.
 
     Returns:
-        The tokens that had no id before, with the ids that they have now. The same call on an equal tokenizer gives the
-        same ids.
+        The added tokens with their ids. The same call on an equal tokenizer gives the same ids.
 
     Raises:
         ModelError: the tokenizer gives a new token an id that is in use.
@@ -68,22 +67,22 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> dic
 
 @torch.no_grad()
 def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Collection[int]) -> list[int]:
-    """Gives new tokens rows that are the mean of the rows in use, and leaves those as they are.
+    """Gives new tokens rows that are the mean of the rows in use, which do not change.
 
-    Spare rows (many checkpoints are padded to a multiple of 64) are taken first. If they are not enough, there will be
-    exactly as many rows as tokens: padding would add logits of nothing to every softmax, and who loads an adapter grows
-    the model to the tokenizer's length. Means are taken in float64, on the model's device.
+    Spare rows (many checkpoints are padded to a multiple of 64) are used first. If there are too few, the model grows
+    to exactly the tokenizer's length: padding rows would add meaningless logits to every softmax, and peft grows a
+    model to the tokenizer's length when it loads an adapter. Means are computed in float64, on the model's device.
 
     Args:
         model: without an adapter.
-        tokenizer: which has the tokens.
+        tokenizer: with the new tokens.
         added: ids of the new tokens.
 
     Returns:
-        The new rows, ascending: the tokens', and those of earlier tokens that the model had no row for.
+        The new rows, ascending: those of the new tokens, and of earlier tokens for which the model had no row.
 
     Raises:
-        ModelError: rows are needed, and the tokenizer's ids have gaps.
+        ModelError: the model must grow, and the tokenizer's ids have gaps.
     """
     if not added:
         return []
@@ -92,7 +91,7 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
         if needed != len(tokenizer):
             raise ModelError(
                 given=f"the tokenizer has {len(tokenizer)} tokens and ids up to {needed - 1}",
-                rule="a model that grows gets as many rows as its tokenizer has tokens, here and wherever it is loaded",
+                rule="a model grows to as many rows as its tokenizer has tokens, here and wherever it is loaded",
                 remedy="use chat_template=plain, which needs no added tokens",
             )
         with quiet_transformers():
@@ -116,7 +115,7 @@ def _num_rows(model: PreTrainedModel) -> int:
 
 
 def _vocabulary_tensors(model: PreTrainedModel) -> Iterator[Tensor]:
-    """What has one entry a token: the embedding, and the head's weight and bias where they are not the embedding's."""
+    """Tensors with one row per token: the embedding, and the head's weight (unless tied) and bias."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     yield embedding.weight
     if is_reward_model(model):
@@ -135,9 +134,9 @@ def _mean(tensor: Tensor, rows: Sequence[int]) -> Tensor:
     return (total / len(rows)).to(tensor.dtype)
 
 
-def _lines(tokens: Sequence[str], added: Collection[str], before: int, after: int) -> Iterator[str]:
+def _notes(tokens: Sequence[str], added: Collection[str], before: int, after: int) -> Iterator[str]:
     if present := [text for text in tokens if text not in added]:
-        yield f"add_tokens: the model has {', '.join(present)} already, with rows that stay as they are"
+        yield f"add_tokens: the model already has {', '.join(present)}, whose rows do not change"
     if added:
-        grown = f"embedding and head grow from {before} to {after} rows" if after > before else "spare rows are used"
-        yield f"add_tokens: {', '.join(added)} are new and begin as the mean of all other tokens; {grown}"
+        growth = f"embedding and head grow from {before} to {after} rows" if after > before else "spare rows are used"
+        yield f"add_tokens: {', '.join(added)} are new and start as the mean of all other tokens; {growth}"

@@ -1,1 +1,1 @@
-"""Optimisers from libraries, over float32 masters where the weights are narrower. Stands beside `step`."""
+"""Optimizers of libraries, with float32 master weights for 16-bit parameters."""

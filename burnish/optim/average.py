@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class Average:
-    """A float32 (float64 for float64 weights) average of every trained weight, beside the weights."""
+    """Exponential moving average of every trained weight, in float32 (float64 for float64 weights)."""
 
     def __init__(self, weights: Sequence[Tensor], decay: float) -> None:
         """
         Args:
-            weights: what is averaged, as it is before the first update.
-            decay: share of the average that stays, in [0, 1).
+            weights: the weights before the first update.
+            decay: share of the average that an update keeps, in [0, 1).
         """
         assert 0 <= decay < 1, f"a decay is a share below 1, not {decay}"
         self.decay = decay
@@ -23,12 +23,12 @@ class Average:
 
     @torch.no_grad()
     def update(self, weights: Sequence[Tensor], updates: int) -> None:
-        """Takes the weights in after an update.
+        """Updates the average after an optimizer step.
 
         Args:
-            weights: in their order.
-            updates: how many were done with this one, from 1. The first ones average over fewer: the decay is at most
-                updates / (updates + 9), so that the beginning of a short run does not weigh more than its rest.
+            weights: the weights, in the order of the constructor.
+            updates: number of optimizer steps including this one, from 1. The decay is at most updates / (updates + 9),
+                so that the first weights of a short run do not dominate the average.
         """
         share = 1 - min(self.decay, updates / (updates + 9))
         for value, weight in zip(self.values, weights, strict=True):

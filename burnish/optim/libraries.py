@@ -1,4 +1,4 @@
-"""The libraries' optimisers, each with its parameters in groups by weight decay and factor of the learning rate."""
+"""Optimizers of libraries, with parameter groups by weight decay and learning-rate factor."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from burnish.errors import RecipeError
 from burnish.optim.settings import PAGED, OptimizerSettings
 
 FACTOR = "factor"
-"""In a library's group: what its parameters multiply the learning rate by."""
+"""Key of a parameter group: the factor of its learning rate."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Member:
-    """A parameter as the optimiser sees it."""
+    """Trained parameter with its optimizer options."""
 
     weight: nn.Parameter
-    """What the library updates: the parameter itself, or its float32 twin."""
+    """The tensor that the library updates: the parameter itself, or its float32 master."""
     is_inner: bool
-    """A matrix between embedding and head."""
+    """Whether it is a matrix between embedding and head."""
     decays: bool
-    """It loses a share of itself in every step, if there is a weight decay."""
+    """Whether weight decay applies."""
     factor: float = 1.0
-    """Of the learning rate."""
+    """Factor of the learning rate."""
 
 
 def build(members: Sequence[Member], settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
-    """One library's optimiser over all members; for muon two: its own, and AdamW over what is not an inner matrix.
+    """One optimizer over all parameters; for muon two: Muon, and AdamW over all but inner matrices.
 
     Raises:
-        RecipeError: the library, or the device that it needs, is not there.
+        RecipeError: the library is not installed, or its device is missing.
     """
     groups, rate, options = _groups(members, settings), settings.learning_rate, settings.options
     match settings.kind:
@@ -50,19 +50,19 @@ def build(members: Sequence[Member], settings: OptimizerSettings) -> list[torch.
             return [_schedule_free(groups, settings)]
         case kind if kind in PAGED:
             _require_cuda(members, settings)
-    return [_of_bitsandbytes(groups, settings)]
+    return [_bitsandbytes(groups, settings)]
 
 
 def _groups(members: Sequence[Member], settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """What decays comes first; then by factor."""
+    """Parameter groups, those with weight decay first, then by factor."""
     kinds = sorted({(not member.decays, member.factor) for member in members})
     return [
         {
-            "params": [m.weight for m in members if (not m.decays, m.factor) == (stays, factor)],
-            "weight_decay": 0.0 if stays else settings.weight_decay,
+            "params": [m.weight for m in members if (not m.decays, m.factor) == (undecayed, factor)],
+            "weight_decay": 0.0 if undecayed else settings.weight_decay,
             FACTOR: factor,
         }
-        for stays, factor in kinds
+        for undecayed, factor in kinds
     ]
 
 
@@ -70,10 +70,10 @@ def _muon(members: Sequence[Member], settings: OptimizerSettings) -> list[torch.
     inner = _groups([member for member in members if member.is_inner], settings)
     rest = _groups([member for member in members if not member.is_inner], settings)
     rate, options = settings.learning_rate, settings.options
-    own = {"momentum": options["momentum"], "nesterov": options["nesterov"], "adjust_lr_fn": "match_rms_adamw"}
-    of_adamw = {"betas": options["betas"], "eps": options["eps"], "fused": True}
-    libraries: list[torch.optim.Optimizer] = [torch.optim.Muon(inner, lr=rate, **own)] if inner else []
-    return [*libraries, torch.optim.AdamW(rest, lr=rate, **of_adamw)] if rest else libraries
+    muon = {"momentum": options["momentum"], "nesterov": options["nesterov"], "adjust_lr_fn": "match_rms_adamw"}
+    adamw = {"betas": options["betas"], "eps": options["eps"], "fused": True}
+    libraries: list[torch.optim.Optimizer] = [torch.optim.Muon(inner, lr=rate, **muon)] if inner else []
+    return [*libraries, torch.optim.AdamW(rest, lr=rate, **adamw)] if rest else libraries
 
 
 def _schedule_free(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -82,11 +82,11 @@ def _schedule_free(groups: list[dict[str, Any]], settings: OptimizerSettings) ->
     except ImportError as error:
         raise _missing(settings, "schedulefree", "schedule-free") from error
     optimizer: torch.optim.Optimizer = AdamWScheduleFree(groups, lr=settings.learning_rate, **settings.options)
-    optimizer.train()  # type: ignore[attr-defined]  # its steps are taken from the weights of training
+    optimizer.train()  # type: ignore[attr-defined]  # steps start from the training weights, not from their average
     return optimizer
 
 
-def _of_bitsandbytes(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
+def _bitsandbytes(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
     try:
         from bitsandbytes import optim  # an optional extra
     except ImportError as error:
@@ -103,7 +103,7 @@ def _of_bitsandbytes(groups: list[dict[str, Any]], settings: OptimizerSettings) 
 
 
 def page_again(library: torch.optim.Optimizer) -> None:
-    """Puts restored states back into paged memory: whoever loads a state knows nothing of pages."""
+    """Moves restored states back into paged memory, which `load_state_dict` does not use."""
     for parameter, state in library.state.items():
         for key in ("state1", "state2"):
             paged = library.get_state_buffer(parameter, dtype=state[key].dtype)  # type: ignore[attr-defined]
@@ -114,7 +114,7 @@ def _require_cuda(members: Sequence[Member], settings: OptimizerSettings) -> Non
     if not all(member.weight.is_cuda for member in members):
         raise RecipeError(
             given=f"optimizer.kind: {settings.kind} on the CPU",
-            rule="a paged state moves between a GPU's memory and the machine's",
+            rule="a paged state moves between GPU memory and main memory",
             remedy=f"optimizer.kind: {settings.kind.removesuffix('_paged')}",
         )
 

@@ -1,7 +1,7 @@
-"""What a library updates: parameters themselves, float32 twins of narrow ones, or such twins for a moment only.
+"""Master weights: float32 copies of 16-bit parameters, kept or temporary, which optimizers update.
 
-bfloat16 weights have 8 bits of mantissa, so an update below 1/256 of a weight would be lost in them. A twin keeps it.
-Without twins, the rounding is by chance, so that it is kept on average.
+bfloat16 weights have 8 bits of mantissa, so an update below 1/256 of a weight would be lost in them. A float32 master
+keeps it. Temporary masters are rounded stochastically, so that it is kept in expectation.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from torch import Tensor, nn
 from burnish.optim.rounding import round_stochastically
 
 CHUNK_BYTES = 2**28
-"""Most memory of twins that exist for a moment; a larger weight is alone in its chunk."""
+"""Maximum memory of temporary masters; a larger weight has a chunk of its own."""
 
 
 class Masters:
-    """What libraries update for each parameter: itself, or for one that is narrower than float32 its float32 twin.
+    """Master weights: per parameter the tensor that libraries update, itself or a float32 copy of a narrower parameter.
 
-    Gradients are added to the twin in float32 as each microbatch makes them, so that accumulation does not round. With
-    stochastic rounding, twins have memory for their numbers only while they are updated.
+    Gradients are added to the master in float32 after each microbatch, so that accumulation does not round. With
+    stochastic rounding, masters have memory for their numbers only while they are updated.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], rounding: torch.Generator | None = None) -> None:
         """
         Args:
-            parameters: those that learn.
-            rounding: the chance of stochastic rounding, of the parameters' device; None: twins stay.
+            parameters: the trained parameters.
+            rounding: generator of stochastic rounding on the parameters' device; None: masters are kept.
         """
         self.parameters = list(parameters)
         self.rounding = rounding
         self.masters = [self._master(p) for p in self.parameters]
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             if master is not parameter:
-                parameter.register_post_accumulate_grad_hook(partial(_hand_over, master))
+                parameter.register_post_accumulate_grad_hook(partial(_move_gradient, master))
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         if parameter.dtype.itemsize >= 4:
@@ -45,25 +45,25 @@ class Masters:
         if self.rounding is None:
             return nn.Parameter(parameter.detach().to(torch.float32))
         assert parameter.dtype == torch.bfloat16, f"stochastic rounding is to bfloat16, not {parameter.dtype}"
-        return nn.Parameter(_shape_alone(parameter))
+        return nn.Parameter(_placeholder(parameter))
 
     @property
     def weights(self) -> list[nn.Parameter]:
-        """For each parameter the tensor with all that is known of its numbers: the twin, if it lasts, or itself."""
+        """Per parameter the tensor with its full precision: the kept master, or itself."""
         return self.masters if self.rounding is None else self.parameters
 
     @torch.no_grad()
-    def publish(self) -> None:
-        """Rounds twins that last into the weights that the model computes with."""
+    def write_back(self) -> None:
+        """Rounds kept masters into the model's parameters."""
         for parameter, weight in zip(self.parameters, self.weights, strict=True):
             if weight is not parameter:
                 parameter.copy_(weight)
 
     @torch.no_grad()
-    def turns(self) -> Iterator[None]:
-        """What an update goes through: in each turn the libraries step, and some masters have gradients and numbers.
+    def update_chunks(self) -> Iterator[None]:
+        """Iterates over the chunks of an update: in each, some masters have gradients and numbers, and libraries step.
 
-        Twins that last, and parameters that are their own masters, have one turn together.
+        Without stochastic rounding there is one chunk.
         """
         if self.rounding is None:
             yield
@@ -78,7 +78,7 @@ class Masters:
                 gradients[index] = None
 
     def _chunks(self) -> Iterator[range]:
-        """The indices of all masters, in runs whose twins are no larger than CHUNK_BYTES together."""
+        """Indices of all masters, in ranges of at most CHUNK_BYTES."""
         start, size = 0, 0
         for index, master in enumerate(self.masters):
             needed = 4 * master.numel()
@@ -90,23 +90,24 @@ class Masters:
 
     @contextmanager
     def _widened(self, chunk: range) -> Iterator[None]:
-        """Twins of the chunk get the weights' numbers; afterwards they are rounded into the weights and forgotten."""
-        assert self.rounding is not None, "only twins of a moment are widened"
+        """Context manager with the chunk's masters in float32; afterwards they are rounded into the parameters and
+        freed."""
+        assert self.rounding is not None, "only temporary masters are widened"
         narrow = [i for i in chunk if self.masters[i] is not self.parameters[i]]
         for i in narrow:
             self.masters[i].data = self.parameters[i].to(torch.float32)
         yield
         for i in narrow:
             self.parameters[i].copy_(round_stochastically(self.masters[i].data, self.rounding))
-            self.masters[i].data = _shape_alone(self.parameters[i])
+            self.masters[i].data = _placeholder(self.parameters[i])
 
 
-def _shape_alone(parameter: Tensor) -> Tensor:
-    """A float32 tensor of the parameter's shape and device, whose numbers all are one."""
+def _placeholder(parameter: Tensor) -> Tensor:
+    """A float32 tensor of the parameter's shape and device with the memory of one number."""
     return torch.zeros((), dtype=torch.float32, device=parameter.device).expand(parameter.shape)
 
 
-def _hand_over(master: nn.Parameter, parameter: Tensor) -> None:
+def _move_gradient(master: nn.Parameter, parameter: Tensor) -> None:
     """Moves a fresh gradient from a parameter to its master."""
     assert parameter.grad is not None, "the hook runs after a gradient was accumulated"
     gradient = parameter.grad.to(torch.float32)

@@ -1,7 +1,7 @@
-"""One role's optimiser: the libraries' update of its weights, with clipping, and the weights that are to be used.
+"""Optimizer of one trained model: gradient clipping, the libraries' updates, and the weights for evaluation.
 
-Stands beside `step`. The optimisers are libraries'; ours are the choice of parameters for each, float32 twins of narrow
-weights or stochastic rounding, and the average.
+Update rules are those of libraries; this module chooses the parameters of each, and adds float32 master weights or
+stochastic rounding, and the moving average.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from burnish.optim.settings import KINDS, PAGED, OptimizerSettings
 
 
 class Optimizer:
-    """One role's optimiser: its masters, its libraries' optimisers, and clipping."""
+    """Optimizer of one trained model: master weights, the libraries' optimizers, clipping, and the average."""
 
     def __init__(
         self,
@@ -33,14 +33,14 @@ class Optimizer:
         """
         Args:
             named_parameters: the trained parameters.
-            settings: which optimiser, and how.
+            settings: the optimizer's settings.
             embedding_like: embedding and head, which Muon leaves to AdamW.
-            factors: of the learning rate, by the name of a trained parameter (see `rates`); a name that is not in it
-                has the factor 1. None: all have.
-            undecayed: names of matrices that do not decay; vectors never do.
+            factors: learning-rate factors by the name of a trained parameter (see `rates`); other names have the
+                factor 1. None: all have.
+            undecayed: names of matrices without weight decay; vectors never have any.
 
         Raises:
-            RecipeError: the library, or the device that it needs, is not there; or nothing is to be rounded.
+            RecipeError: the library is not installed, its device is missing, or there is nothing to round.
         """
         named = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
         self.names = [name for name, _ in named]
@@ -59,13 +59,13 @@ class Optimizer:
         self.libraries = build(members, settings)
         self.average = None if settings.ema_decay is None else Average(self.masters.weights, settings.ema_decay)
         self.updates = 0
-        """Updates done; what is drawn by chance in a step may be drawn from its number."""
+        """Number of updates done; random draws of a step may use it as a seed."""
 
     def step(self, factor: float, max_grad_norm: float | None) -> Tensor:
-        """One update at `factor` times the learning rate. Gradients are cleared.
+        """Updates the weights at `factor` times the learning rate, and clears the gradients.
 
         Returns:
-            The norm of all gradients before clipping, a scalar tensor on the device (reading it would wait for it).
+            The norm of all gradients before clipping, a scalar tensor on the device (reading it waits for the device).
         """
         parameters = [p for p in self.masters.masters if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -75,11 +75,11 @@ class Optimizer:
         for library in self.libraries:
             for group in library.param_groups:
                 group["lr"] = factor * self.settings.learning_rate * group[FACTOR]
-        for _ in self.masters.turns():
+        for _ in self.masters.update_chunks():
             for library in self.libraries:
                 library.step()
         self.clear()
-        self.masters.publish()
+        self.masters.write_back()
         self.updates += 1
         if self.average is not None:
             self.average.update(self.masters.weights, self.updates)
@@ -91,17 +91,17 @@ class Optimizer:
             master.grad = None
 
     def bytes_to_come(self) -> int:
-        """Memory that the libraries will take for their states with the first step; 0 after it."""
+        """Bytes that the libraries' states will take at the first step; 0 after it."""
         if any(state for library in self.libraries for state in library.state.values()):
             return 0
         return round(KINDS[self.settings.kind].state_bytes * sum(p.numel() for p in self.masters.parameters))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Inside, the model has the weights that are evaluated and saved: the average, where one is kept.
+        """Context manager with the weights for evaluation and saving: the average, if one is kept.
 
-        Afterwards it has those of training again, bit for bit. Takes the memory of the trained weights once more, if
-        the two differ.
+        Afterwards the training weights are restored, bit for bit. If the two differ, this takes the memory of the
+        trained weights once more.
         """
         if self.average is None and self.settings.kind != "schedule_free":
             yield
@@ -114,17 +114,17 @@ class Optimizer:
             if self.average is None:
                 _switch(self.libraries, to_training=True)
             _copy(before, self.masters.weights)
-            self.masters.publish()
+            self.masters.write_back()
 
     def _use_average(self) -> None:
         if self.average is not None:
             _copy(self.average.values, self.masters.parameters)
         else:
             _switch(self.libraries, to_training=False)
-            self.masters.publish()
+            self.masters.write_back()
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """What the next steps depend on beside weights and libraries: named tensors (not copies), and values."""
+        """State in addition to weights and libraries' states: named tensors (not copies), and values."""
         tensors: dict[str, Tensor] = {}
         if self.average is not None:
             tensors |= {f"average/{name}": v for name, v in zip(self.names, self.average.values, strict=True)}
@@ -133,7 +133,7 @@ class Optimizer:
         return tensors, {"updates": self.updates}
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, int]) -> None:
-        """Puts back what `memory` gave, into an optimiser with the same settings whose libraries have their states."""
+        """Restores the result of `memory`, in an optimizer with the same settings and restored library states."""
         if self.settings.kind in PAGED:
             for library in self.libraries:
                 page_again(library)
@@ -145,13 +145,13 @@ class Optimizer:
 
 
 def _rounding(named: list[tuple[str, nn.Parameter]], settings: OptimizerSettings) -> torch.Generator | None:
-    """The chance of stochastic rounding, on the device of the weights."""
+    """Generator of stochastic rounding on the device of the weights; None: no stochastic rounding."""
     if not settings.stochastic_rounding:
         return None
     if not any(parameter.dtype == torch.bfloat16 for _, parameter in named):
         raise RecipeError(
             given="optimizer.stochastic_rounding, and no trained weight is bfloat16",
-            rule="what is rounded by chance are updates of bfloat16 weights; adapters are float32 already",
+            rule="stochastic rounding is for updates of bfloat16 weights; adapters are float32",
             remedy="set dtype: bfloat16, or leave it out",
         )
     [device] = {parameter.device for _, parameter in named}
@@ -165,7 +165,7 @@ def _copy(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:
 
 
 def _switch(libraries: list[torch.optim.Optimizer], *, to_training: bool) -> None:
-    """Turns the weights of the schedule-free optimiser into those of training, or into their average."""
+    """Switches the schedule-free optimizer's weights to those of training, or to their average."""
     for library in libraries:
         switch = library.train if to_training else library.eval  # type: ignore[attr-defined]
         switch()

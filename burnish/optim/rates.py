@@ -1,8 +1,8 @@
-"""Learning rates of single parameters: a factor for each, by its name. All reasons for a factor multiply.
+"""Learning-rate factors of single parameters, by name. Factors for the same parameter multiply.
 
-Stands before the optimiser, which takes the result: ``Mapping[str, float]``, name of a trained parameter → factor of
-the learning rate; a name that is not in it has the factor 1. Decoupled weight decay follows the factor, since it is
-times the learning rate too.
+The optimizer takes the result: ``Mapping[str, float]``, name of a trained parameter → factor of the learning rate; a
+name that is not in it has the factor 1. Decoupled weight decay has the factor too, since it is multiplied by the
+learning rate.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from collections.abc import Collection, Iterable, Mapping
 from burnish.errors import RecipeError
 
 _LAYER = re.compile(r"\.(\d+)\.")
-"""The first number in a parameter's name is its layer's: ``model.layers.3.mlp.experts.7.up_proj.weight`` is of 3."""
+"""The first number in a parameter's name is its layer: ``model.layers.3.mlp.experts.7.up_proj.weight`` is in layer
+3."""
 
 
 def layer_of(name: str) -> int | None:
-    """The layer that a parameter belongs to, counted from 0; None: it is before or after the layers."""
-    found = _LAYER.search(name)
-    return int(found[1]) if found else None
+    """The layer of a parameter, counted from 0; None: it is before or after the layers."""
+    match = _LAYER.search(name)
+    return int(match[1]) if match else None
 
 
 def layer_factors(
     names: Iterable[str], decay: float, *, num_layers: int, embeddings: Collection[str] = ()
 ) -> dict[str, float]:
-    """Layer-wise decay (arXiv 2003.10555, section 3.2): the nearer to the input, the slower.
+    """Layer-wise decay (arXiv 2003.10555, section 3.2): lower learning rates nearer to the input.
 
     Layer k of n gets decay^(n - k), embeddings decay^(n + 1), and what follows the layers (last norm, head) 1.
 
@@ -34,7 +35,7 @@ def layer_factors(
         names: trained parameters.
         decay: factor between neighbouring layers, in (0, 1].
         num_layers: n, of the whole model.
-        embeddings: the names among them that stand before the first layer (a head that is tied to one follows it).
+        embeddings: names of parameters before the first layer (a tied head has the embedding's factor).
     """
     factors = {}
     for name in names:
@@ -48,7 +49,7 @@ def pattern_factors(names: Collection[str], patterns: Mapping[str, float]) -> di
     """Factors by regular expressions that are searched for in the names; where several match, they multiply.
 
     Raises:
-        RecipeError: a pattern matches nothing that is trained.
+        RecipeError: a pattern matches no trained parameter.
     """
     matched = {pattern: matching(names, pattern, "optimizer.lr_multipliers") for pattern in patterns}
     return combined(*(dict.fromkeys(matched[pattern], factor) for pattern, factor in patterns.items()))
@@ -58,19 +59,19 @@ def matching(names: Collection[str], pattern: str, setting: str) -> list[str]:
     """The names in which a regular expression is found.
 
     Raises:
-        RecipeError: there is none; `setting` is where the pattern was written.
+        RecipeError: there is none; `setting` is the recipe key of the pattern.
     """
-    found = [name for name in names if re.search(pattern, name)]
-    if not found:
+    matches = [name for name in names if re.search(pattern, name)]
+    if not matches:
         raise RecipeError(
             given=f"{setting} names {pattern}",
             rule="a pattern is a regular expression that is found in the name of some trained parameter",
-            remedy=f"write a part of a name; the {len(names)} trained ones are such as {', '.join(sorted(names)[:3])}",
+            remedy=f"use a part of a name; the {len(names)} trained ones are such as {', '.join(sorted(names)[:3])}",
         )
-    return found
+    return matches
 
 
 def combined(*factors: Mapping[str, float]) -> dict[str, float]:
     """The product of factors for the same parameter."""
-    names = dict.fromkeys(name for each in factors for name in each)
-    return {name: math.prod(each.get(name, 1.0) for each in factors) for name in names}
+    names = dict.fromkeys(name for mapping in factors for name in mapping)
+    return {name: math.prod(mapping.get(name, 1.0) for mapping in factors) for name in names}

@@ -1,4 +1,4 @@
-"""What an optimiser is built from, and what there is to know of each: its options, its rate, its memory, its source."""
+"""Settings of an optimizer, and the table of all optimizers: options, learning rate, memory, library."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ OptimizerName = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One optimiser, as its users need to know it."""
+    """Entry of an optimizer in the table."""
 
     options: Mapping[str, Any]
-    """What can be set, with the default of each."""
+    """Options with their defaults."""
     rate: float | None
-    """The usual learning rate, as a multiple of AdamW's; None: there is none, it depends on the gradients' scale."""
+    """The usual learning rate, as a multiple of AdamW's; None: it depends on the scale of the gradients."""
     state_bytes: float
-    """Of a float32 weight's state, in a large matrix; an allocator's rounding and small tensors come on top."""
+    """Bytes of state per float32 weight of a large matrix, without allocator rounding and small tensors."""
     library: str
-    """The package that it comes from."""
+    """The package that has it."""
     purpose: str
-    """What it is for, with its paper."""
+    """Its purpose, with its paper."""
 
 
 _ADAMW: Mapping[str, Any] = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8})
@@ -46,37 +46,41 @@ KINDS: Mapping[OptimizerName, Kind] = MappingProxyType(
     {
         "adamw": Kind(_ADAMW, 1.0, 8.0, "torch", "the default (arXiv 1711.05101)"),
         "adamw_8bit": Kind(
-            _ADAMW, 1.0, 2.03, "bitsandbytes", "a quarter of AdamW's state, blocks of 256 quantised (arXiv 2110.02861)"
+            _ADAMW,
+            1.0,
+            2.03,
+            "bitsandbytes",
+            "a quarter of AdamW's state, quantized in blocks of 256 (arXiv 2110.02861)",
         ),
         "adamw_paged": Kind(
-            _ADAMW, 1.0, 8.0, "bitsandbytes", "CUDA only: the state leaves for main memory (arXiv 2305.14314)"
+            _ADAMW, 1.0, 8.0, "bitsandbytes", "CUDA only: the state can move to main memory (arXiv 2305.14314)"
         ),
-        "adamw_8bit_paged": Kind(_ADAMW, 1.0, 2.03, "bitsandbytes", "CUDA only: both of these"),
+        "adamw_8bit_paged": Kind(_ADAMW, 1.0, 2.03, "bitsandbytes", "CUDA only: 8-bit and paged"),
         "muon": Kind(
             MappingProxyType({"momentum": 0.95, "nesterov": True, **_ADAMW}),
             1.0,
             4.0,
             "torch",
             "orthogonal updates of the matrices between embedding and head, scaled to AdamW's size "
-            "(arXiv 2502.16982); betas and eps are of AdamW, which has the rest (8 bytes)",
+            "(arXiv 2502.16982); betas and eps are those of AdamW, which updates the rest (8 bytes)",
         ),
         "adafactor": Kind(
             MappingProxyType({"beta2_decay": -0.8}),
             50.0,
             0.0,
             "torch",
-            "next to no state: squares by rows and columns; the rate is relative to a weight's size (arXiv 1804.04235)",
+            "almost no state: squares by rows and columns; the rate is relative to a weight's size (arXiv 1804.04235)",
         ),
         "schedule_free": Kind(
             _ADAMW,
             1.0,
             8.0,
             "schedulefree",
-            "AdamW that averages weights in place of a decay, so that the length of the run may be open "
+            "AdamW that averages weights in place of a decaying rate, so that the length of the run may be open "
             "(arXiv 2405.15682)",
         ),
         "lion": Kind(_LION, 0.2, 4.0, "bitsandbytes", "the sign of a momentum: one state (arXiv 2302.06675)"),
-        "lion_8bit": Kind(_LION, 0.2, 1.02, "bitsandbytes", "Lion with its state quantised"),
+        "lion_8bit": Kind(_LION, 0.2, 1.02, "bitsandbytes", "Lion with a quantized state"),
         "sgd": Kind(
             MappingProxyType({"momentum": 0.9, "nesterov": False}),
             None,
@@ -86,24 +90,24 @@ KINDS: Mapping[OptimizerName, Kind] = MappingProxyType(
         ),
     }
 )
-"""Every optimiser. Rates: Lion's is three to ten times smaller than AdamW's (section 5 of its paper), Adafactor's 1e-3
+"""All optimizers. Rates: Lion's is three to ten times smaller than AdamW's (section 5 of its paper), Adafactor's 1e-3
 in fine-tuning (arXiv 1910.10683, section 3.1.2)."""
-assert set(KINDS) == set(get_args(OptimizerName)), "every name has its kind"
+assert set(KINDS) == set(get_args(OptimizerName)), "every name has an entry"
 
 PAGED: tuple[OptimizerName, ...] = ("adamw_paged", "adamw_8bit_paged")
-"""Those whose states may leave the GPU."""
+"""Optimizers whose states may move to main memory."""
 OPTIONS = ("betas", "eps", "momentum", "nesterov", "beta2_decay")
-"""Every option that some optimiser has."""
+"""All options of all optimizers."""
 
 
 def unused_options(name: OptimizerName, given: Mapping[str, object]) -> list[str]:
-    """The options among those given (None: not given) that the optimiser does not have."""
+    """Given options (None: not given) that the optimizer does not have."""
     return [option for option in OPTIONS if given.get(option) is not None and option not in KINDS[name].options]
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
-    """What an optimiser is built from. An option that is None has its optimiser's default."""
+    """Settings of an optimizer. An option that is None has the optimizer's default."""
 
     kind: OptimizerName = "adamw"
     """One of KINDS."""
@@ -112,21 +116,21 @@ class OptimizerSettings:
     weight_decay: float = 0.0
     """Decoupled decay of matrices, times the learning rate; vectors (norms, biases) never decay."""
     betas: tuple[float, float] | None = None
-    """Averaging of gradients and their squares; of Lion, inside and outside its sign."""
+    """Decay rates of the averages of gradients and their squares; of Lion, inside and outside its sign."""
     eps: float | None = None
-    """Addition to the denominator."""
+    """Added to the denominator."""
     momentum: float | None = None
-    """Averaging of gradients."""
+    """Decay rate of the average of gradients."""
     nesterov: bool | None = None
     """Nesterov's form of the momentum."""
     beta2_decay: float | None = None
     """Adafactor's exponent: squares are averaged with 1 - step^beta2_decay."""
     stochastic_rounding: bool = False
-    """bfloat16 weights are updated without float32 twins, rounded up or down by chance."""
+    """Whether bfloat16 weights are updated without float32 masters, with stochastic rounding."""
     seed: int = 0
-    """Of that chance."""
+    """Seed of stochastic rounding."""
     ema_decay: float | None = None
-    """Decay of the exponential moving average of the weights, which then is what is used; None: none is kept."""
+    """Decay of the exponential moving average of the weights, which is then evaluated and saved; None: no average."""
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -146,7 +150,7 @@ class OptimizerSettings:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Every option that the optimiser has: as given, or its default."""
+        """All options of the optimizer, as given or its defaults."""
         defaults = KINDS[self.kind].options
         given = {name: getattr(self, name) for name in defaults}
         return {name: defaults[name] if value is None else value for name, value in given.items()}

@@ -1,1 +1,1 @@
-"""The run folder, its checkpoints, and what exact resume needs."""
+"""Run folders, checkpoints and exact resume."""

@@ -1,8 +1,8 @@
-"""A checkpoint: all that a run needs to go on exactly, in a folder that is written whole or not at all.
+"""Checkpoint: the state for exact resume, in a folder that is written whole or not at all.
 
 Written by the loop after a step, read once when a run resumes. Tensors are in safetensors, everything else in JSON;
-nothing is pickled. ``manifest.json`` has size and sha256 of the other files, and a checkpoint gets its name only after
-what was written has been read back and found equal, byte for byte, to what is in memory::
+nothing is pickled. ``manifest.json`` has size and sha256 of the other files. A checkpoint gets its name only after its
+files have been read back and compared byte for byte with memory::
 
     checkpoints/step-40/  tensors.safetensors · values.json · manifest.json
 """
@@ -33,40 +33,40 @@ CHECKPOINTS = "checkpoints"
 _FORMAT = 1
 _TENSORS, _VALUES, _MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 _HEADROOM = 1 << 16
-# The second form is whole too: a kill came while it took the place of an older checkpoint of the same step.
+# The second form is complete too: the run was killed while it replaced an older checkpoint of the same step.
 _NAME = re.compile(r"step-(?P<step>\d+)|\.step-(?P<waiting>\d+)\.new")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Checkpoint:
-    """The state of a run between two optimiser steps.
+    """State of a run between two optimizer steps.
 
     Example: ``Checkpoint(step=40, tensors={"model/w": w, "random/torch": state}, values={"metrics_offset": 812})``.
     """
 
     step: int
-    """Optimiser steps done, >= 0."""
+    """Optimizer steps done, >= 0."""
     tensors: Mapping[str, Tensor]
-    """By name, of any shape (also 0-dim and empty), strided, of a dtype that safetensors has, on any device. Names
-    that share one tensor share it again after loading; all are on the CPU then."""
+    """Tensors by name, of any shape (also 0-dim and empty), strided, of a dtype that safetensors has, on any device.
+    After loading they are on the CPU; names that shared one tensor share it again."""
     values: Mapping[str, Any]
-    """Whatever else JSON can hold, with string keys; floats come back bit for bit, tuples as lists."""
+    """Further JSON values, with string keys; floats come back bit for bit, tuples as lists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Latest:
-    """What there is to resume from."""
+class LatestCheckpoint:
+    """Newest usable checkpoint of a run."""
 
     path: Path | None
-    """The newest checkpoint that is whole, all hashes verified; None: the run has none yet."""
+    """The newest complete checkpoint, all hashes verified; None: the run has none yet."""
     damaged: tuple[str, ...]
-    """One warning for each newer checkpoint that had to be passed over: which, and which of its files fails."""
+    """One warning for each newer damaged checkpoint, with the file that fails."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
-    """Write ``checkpoints/step-N`` into a run folder, then delete older ones beyond the newest `keep` (None: none).
+    """Writes ``checkpoints/step-N`` into a run folder, then deletes older ones beyond the newest `keep` (None: none).
 
-    Needs room for one checkpoint more than `keep`. On a full disk: RunError, and all is as it was before.
+    Needs disk space for one checkpoint more than `keep`. On a full disk it raises RunError and changes nothing.
     """
     assert checkpoint.step >= 0, f"steps are counted from 0, got {checkpoint.step}"
     assert keep is None or keep >= 1, f"at least the checkpoint just written is kept, got keep={keep}"
@@ -76,7 +76,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> P
     stored = storable(checkpoint.tensors)
     text = exact_text({"step": checkpoint.step, "values": checkpoint.values, "same": stored.same})
     needed = sum(tensor.nbytes for tensor in stored.tensors.values()) + len(text) + _HEADROOM
-    with full_disk_explained(folder, f"the checkpoint of step {checkpoint.step}", _what_is_safe(parent), needed):
+    with full_disk_explained(folder, f"the checkpoint of step {checkpoint.step}", _disk_rule(parent), needed):
         if not parent.exists():
             parent.mkdir()
             sync_folder(folder)
@@ -91,17 +91,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> P
     return final
 
 
-def latest_checkpoint(folder: Path) -> Latest:
-    """The newest checkpoint of a run folder that verifies. If there are some and none verifies: RunError."""
+def latest_checkpoint(folder: Path) -> LatestCheckpoint:
+    """The newest checkpoint of a run folder that verifies. Raises RunError if there are some and none verifies."""
     damaged: list[str] = []
     for path in _newest_first(folder / CHECKPOINTS):
         fault = _fault(path)
         if fault is None:
-            return Latest(path, tuple(damaged))
-        damaged.append(f"{path} is damaged and was passed over: {fault}")
+            return LatestCheckpoint(path, tuple(damaged))
+        damaged.append(f"{path} is damaged and was skipped: {fault}")
     if damaged:
         raise _refusal("\n    ".join(damaged), folder / CHECKPOINTS)
-    return Latest(None, ())
+    return LatestCheckpoint(None, ())
 
 
 def has_checkpoints(folder: Path) -> bool:
@@ -110,15 +110,15 @@ def has_checkpoints(folder: Path) -> bool:
 
 
 def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
-    """Read a checkpoint, all tensors to the CPU. A damaged one raises RunError and says which file fails.
+    """Reads a checkpoint, all tensors on the CPU. Raises RunError with the file that fails if it is damaged.
 
-    `verified`: `latest_checkpoint` has just given this path, so hashing the files again can be spared.
+    `verified`: the path comes from `latest_checkpoint`, so its files are not hashed again.
     """
     fault = None if verified else _fault(path)
     if fault is not None:
         raise _refusal(f"{path} is damaged: {fault}", path)
     record = json.loads((path / _VALUES).read_text(encoding="utf-8"))
-    # Read, not mapped: a mapped tensor would be read from the disk later, when retention has deleted the file.
+    # Read, not memory-mapped: a mapped tensor would be read later, when retention has deleted the file.
     tensors = load_file(path / _TENSORS, backend="pread")
     tensors |= {name: tensors[original] for name, original in record["same"].items()}
     return Checkpoint(record["step"], tensors, record["values"])
@@ -144,7 +144,7 @@ def _compare(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _bytes(tensor: Tensor) -> Tensor:
-    """The bits, since NaN is not equal to NaN."""
+    """The bytes of a tensor, since NaN is not equal to NaN."""
     return tensor.reshape(-1).view(torch.uint8)
 
 
@@ -154,7 +154,7 @@ def _measure(path: Path) -> dict[str, JSON]:
 
 
 def _fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None: it is whole, and every file has the hash that was written down."""
+    """The fault of a checkpoint; None: it is complete, and every file has its hash in the manifest."""
     try:
         files = _manifest(path)
         for name in (_TENSORS, _VALUES):
@@ -169,16 +169,17 @@ def _fault(path: Path) -> str | None:
 
 
 def _file_fault(path: Path, expected: Mapping[str, JSON]) -> str | None:
-    found = _measure(path)
-    if expected == found:
+    actual = _measure(path)
+    if expected == actual:
         return None
-    if expected["bytes"] != found["bytes"]:
-        return f"{path.name} has {found['bytes']} bytes instead of {expected['bytes']}"
+    if expected["bytes"] != actual["bytes"]:
+        return f"{path.name} has {actual['bytes']} bytes instead of {expected['bytes']}"
     return f"{path.name} does not have the content that was written (sha256 differs)"
 
 
 def _manifest(path: Path) -> Mapping[str, Mapping[str, JSON]]:
-    """Size and sha256 by name of file. A damaged one raises here or in its reader: ValueError, KeyError, TypeError."""
+    """Size and sha256 by file name. A damaged manifest raises ValueError, KeyError or TypeError, here or in the
+    caller."""
     manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     if manifest["format"] != _FORMAT:
         raise ValueError(f"format {manifest['format']}, this version reads {_FORMAT}")
@@ -189,9 +190,9 @@ def _manifest(path: Path) -> Mapping[str, Mapping[str, JSON]]:
 def _newest_first(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
-    found = {path: match for path in parent.iterdir() if (match := _NAME.fullmatch(path.name))}
-    # Of one step, the new one first, then the one that it is about to replace.
-    return sorted(found, key=lambda path: (_step(path), path.name.startswith(".")), reverse=True)
+    paths = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)]
+    # For one step, the new one first, then the one that it was about to replace.
+    return sorted(paths, key=lambda path: (_step(path), path.name.startswith(".")), reverse=True)
 
 
 def _step(path: Path) -> int:
@@ -201,7 +202,7 @@ def _step(path: Path) -> int:
 
 
 def _looks_whole(path: Path) -> bool:
-    """Sizes only: hashing what is old at each save would cost more than the save."""
+    """Whether all files have their sizes. Hashing old checkpoints at each save would cost more than the save."""
     try:
         files = _manifest(path)
         return all((path / name).stat().st_size == entry["bytes"] for name, entry in files.items())
@@ -210,9 +211,9 @@ def _looks_whole(path: Path) -> bool:
 
 
 def _retain(parent: Path, step: int, keep: int | None) -> None:
-    """Delete what is older than the newest `keep` whole ones up to `step`.
+    """Deletes checkpoints older than the newest `keep` complete ones up to `step`.
 
-    Later steps are left alone: they were damaged, or they are a future that was given up and will be written again.
+    Later steps are not deleted: they are damaged, or the run was resumed before them and will write them again.
     """
     if keep is None:
         return
@@ -223,8 +224,8 @@ def _retain(parent: Path, step: int, keep: int | None) -> None:
             discard(path)
 
 
-def _what_is_safe(parent: Path) -> str:
-    rule = "a checkpoint is written whole or not at all, earlier ones stay"
+def _disk_rule(parent: Path) -> str:
+    rule = "a checkpoint is written whole or not at all, earlier ones are kept"
     newest = next((path for path in _newest_first(parent) if _looks_whole(path)), None)
     return f"{rule}; " + ("there is none yet" if newest is None else f"the newest good one is step {_step(newest)}")
 
@@ -233,13 +234,13 @@ def _refusal(given: str, place: Path) -> RunError:
     return RunError(
         given=given,
         rule="a run resumes only from a checkpoint whose every byte is as it was written",
-        remedy=f"restore {place} from a copy, or delete it to go on from an earlier checkpoint or from the start",
+        remedy=f"restore {place} from a copy, or delete it to resume from an earlier checkpoint or from the start",
     )
 
 
 def _misread(path: Path) -> RunError:
     return RunError(
         given=f"{path} was written, and then read back with another content",
-        rule="a checkpoint counts only if what is on the disk equals what is in memory",
-        remedy="check this disk and this memory, and do not trust either; then run the same command again",
+        rule="a checkpoint is valid only if the disk has the same bytes as memory",
+        remedy="check this machine's disk and memory for faults, then run the same command again",
     )

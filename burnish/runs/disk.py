@@ -1,7 +1,6 @@
-"""A full disk, told as a user's error: how much is needed, how much is free, what is safe.
+"""Errors of a full disk as user errors: bytes needed, bytes free, and what is kept.
 
-Around every write of `burnish.runs` that can be large. Full means: no space, over quota, or over the limit on the size
-of one file.
+Used around every large write of `burnish.runs`. Full means: no space, over quota, or over the file size limit.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from burnish.errors import RunError
 
 _HINTS = {
     errno.ENOSPC: "",
-    errno.EDQUOT: "; it is your quota that is used up, not the disk",
-    errno.EFBIG: "; the limit is on the size of one file here: see `ulimit -f`",
+    errno.EDQUOT: "; the quota of this user is used up, not the disk",
+    errno.EFBIG: "; the file size limit is reached: see `ulimit -f`",
 }
-# safetensors keeps the number of the system's error only in the text of its own.
+# safetensors has the system's error number only in its message.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
 def full_disk_explained(place: Path, what: str, rule: str, needed: int | None = None) -> Iterator[None]:
-    """Turn a full disk inside the block into a RunError. The block must have removed its own leavings by then.
+    """Context manager that turns errors of a full disk into RunError; the block must remove its partial files itself.
 
-    `what` is being written at `place`; `rule` says what is safe; `needed` is in bytes, None: unknown.
+    `what` is being written at `place`; `rule` says what is kept; `needed` is in bytes, None: unknown.
     """
     try:
         yield
@@ -46,7 +45,7 @@ def full_disk_explained(place: Path, what: str, rule: str, needed: int | None = 
 
 
 def is_full(error: OSError) -> bool:
-    """Whether an error says that no more can be written there."""
+    """Whether an error is that of a full disk."""
     return error.errno in _HINTS
 
 

@@ -1,8 +1,8 @@
-"""Writing that survives kill -9 and a power cut: a name stands for something whole, or does not exist.
+"""Durable writing that survives kill -9 and a power cut: a name is complete, or does not exist.
 
-Under everything that `burnish.runs` writes. Three hidden names stand beside a name X while it changes:
-``.X.partial`` is being written, ``.X.new`` is whole and about to become X, ``.X.trash`` is about to vanish. `repair`
-finishes or undoes whatever a kill left behind, so that at any moment X is the old or the new, never half of one.
+Used for all files of `burnish.runs`. Three hidden names exist next to a name X while it changes: ``.X.partial`` is
+being written, ``.X.new`` is complete and about to replace X, ``.X.trash`` is about to be deleted. `repair` completes or
+undoes an interrupted change, so that X is always the old or the new content, never a part.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<state>partial|new|trash)")
 
 
 def hidden(path: Path, state: Literal["partial", "new", "trash"]) -> Path:
-    """The name beside `path` under which it is written, waits, or is deleted."""
+    """The hidden name of `path` while it is written, waits, or is deleted."""
     return path.with_name(f".{path.name}.{state}")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file, or leave the old one."""
+    """Writes a whole file, or leaves the old one."""
     partial = hidden(path, "partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
@@ -36,7 +36,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Give a wholly written folder its name, in place of the folder that may have it."""
+    """Renames a complete folder to its final name, replacing an existing folder."""
     sync_tree(partial)
     if final.exists():
         fresh = hidden(final, "new")
@@ -49,7 +49,7 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a folder; its name is gone at once, so that a kill leaves no half of it under that name."""
+    """Deletes a folder; it is renamed first, so that a kill leaves no part of it under its name."""
     trash = hidden(path, "trash")
     os.rename(path, trash)
     sync_folder(path.parent)
@@ -57,7 +57,7 @@ def discard(path: Path) -> None:
 
 
 def repair(parent: Path) -> None:
-    """Finish what was whole, remove what was half, among the direct children of a folder."""
+    """Completes or removes interrupted changes of the direct children of a folder."""
     for state in ("new", "partial", "trash"):
         for child in sorted(parent.iterdir()):
             match = _LEFTOVER.fullmatch(child.name)
@@ -70,7 +70,7 @@ def repair(parent: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, as far as it can be; the next `repair` tries again."""
+    """Deletes a file or a folder as far as possible; the next `repair` tries again."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -78,12 +78,12 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Syncs the names in a folder to the disk."""
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def sync_tree(root: Path) -> None:
-    """Bring every file and every name below a folder to the disk."""
+    """Syncs every file and every name below a folder to the disk."""
     for folder, _, files in os.walk(root):
         for name in files:
             path = Path(folder, name)
@@ -93,7 +93,7 @@ def sync_tree(root: Path) -> None:
 
 
 def share_files(root: Path) -> None:
-    """Give files the access that the user's umask gives, which the folder itself shows.
+    """Gives files the permissions of the user's umask, as the folder has them.
 
     safetensors 0.8 writes through a temporary file that only its owner may read (0600), whatever the umask.
     """

@@ -1,10 +1,10 @@
-"""The folder of one run: whose it is, what determines its result, whether it is finished, and what it reports.
+"""Run folder: lock, identity, metrics, samples, checkpoints, model, and the finished mark.
 
-Opened by the loop before anything else and closed last. Every file appears whole (see `durable`); a kill at any moment
-leaves something that the next `RunFolder.open` repairs. What it holds::
+Opened by the loop before anything else and closed last. Every file appears whole (see `durable`); after a kill at any
+moment, the next `RunFolder.open` repairs it. Contents::
 
     identity.json · recipe.yaml · unusable.jsonl · metrics.jsonl · samples.jsonl · log.txt · checkpoints/step-N/
-    model/ · finished.json · stages/NAME/ (of a run of several)
+    model/ · finished.json · stages/NAME/ (with several stages)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from burnish.runs.lock import Lock, is_locked
 
 _FORMAT = 2
 _EARLIER_FORMATS = (1,)
-"""Version 0.1.0, whose recipes have other keys."""
+"""Formats of version 0.1.0, whose recipes have other keys."""
 _LOCK = ".lock"
 _IDENTITY = "identity.json"
 _RECIPE = "recipe.yaml"
@@ -34,14 +34,14 @@ _METRICS = "metrics.jsonl"
 _SAMPLES = "samples.jsonl"
 _FINISHED = "finished.json"
 STAGES = "stages"
-"""The folder of the stages of a run of several, see `stage_folder`."""
+"""The folder of the stages of a run with several, see `stage_folder`."""
 _TRIAL = ".trial.partial"
-# All that can be there before identity.json is, and what file systems put into an empty folder by themselves.
+# Files that can exist before identity.json, and files that file systems create in an empty folder.
 _FRESH = {_LOCK, _TRIAL, ".identity.json.partial", "lost+found", ".DS_Store"}
 
 
 class RunFolder:
-    """A run folder that this process holds. A context manager: leaving it releases the lock."""
+    """Run folder that this process has locked. A context manager: leaving it releases the lock."""
 
     path: Path
     """The folder, absolute."""
@@ -54,11 +54,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON]) -> RunFolder:
-        """Take a new, empty or resumed run folder; refuse any other with a RunError, leaving it as it is.
+        """Opens a new, empty or resumed run folder; raises RunError for any other, without changing it.
 
-        `identity` is all that determines the result (settings, fingerprints of data and model); a run continues only
-        under the identity that it began with. Before its first checkpoint there is nothing to continue, and the folder
-        may begin anew under another. `recipe_text` is for people, and is written when the run begins.
+        `identity` has everything that determines the result (settings, fingerprints of data and model); a run resumes
+        only with the identity that it started with. Before the first checkpoint the folder may start again with another
+        identity. `recipe_text` is for users, and is written when the run starts.
         """
         path = path.absolute()
         with _failures_explained(path):
@@ -67,7 +67,7 @@ class RunFolder:
                 _refuse_stranger(path)
             lock = Lock(path / _LOCK)
             try:
-                _settle(path, lock, recipe_text, identity)
+                _initialize(path, lock, recipe_text, identity)
                 return cls(path, lock)
             except BaseException:
                 lock.release()
@@ -75,7 +75,7 @@ class RunFolder:
 
     @staticmethod
     def finished_before(path: Path, identity: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
-        """The summary of a run that was finished there under this identity; None: there is none. Nothing is opened."""
+        """The summary of a run finished in this folder with this identity; None: there is none. Nothing is locked."""
         if not (path / _FINISHED).exists() or not (path / _IDENTITY).exists():
             return None
         _refuse_other_run(path, identity)
@@ -83,56 +83,56 @@ class RunFolder:
 
     @staticmethod
     def held(path: Path) -> bool:
-        """Whether some process holds it now. Nothing is changed.
+        """Whether some process has the folder open now. Nothing is changed.
 
         Raises:
-            RunError: it is no run folder.
+            RunError: the path is no run folder.
         """
         if not (path / _IDENTITY).is_file() or not (path / _LOCK).is_file():
             raise RunError(
                 given=f"{path} is no run folder",
-                rule="a run folder is what burnish writes to --output; it has an identity.json",
-                remedy="name the folder that a run wrote, such as runs/sft",
+                rule="a run folder is written by burnish to --output; it has an identity.json",
+                remedy="name the folder of a run, such as runs/sft",
             )
         return is_locked(path / _LOCK)
 
     @property
     def finished(self) -> Mapping[str, JSON] | None:
-        """The summary that `mark_finished` was given; None: the run is not finished."""
+        """The summary given to `mark_finished`; None: the run is not finished."""
         path = self.path / _FINISHED
         return _read_object(path) if path.exists() else None
 
     def mark_finished(self, summary: Mapping[str, JSON]) -> None:
-        """Say, last of all, that the run is finished. NaN and infinities in the summary become null."""
+        """Marks the run as finished, after all other files. NaN and infinities in the summary become null."""
         self.offsets()
         rule = "finished.json is the last thing that a run writes; all else is written already"
         with full_disk_explained(self.path, _FINISHED, rule):
             write_text(self.path / _FINISHED, strict_text(summary) + "\n")
 
     def append_metrics(self, lines: Iterable[Mapping[str, JSON]]) -> None:
-        """Append one JSON object a line to metrics.jsonl. NaN and infinities become null."""
+        """Appends one JSON object per line to metrics.jsonl. NaN and infinities become null."""
         self._journals[_METRICS].append(lines)
 
     def append_samples(self, lines: Iterable[Mapping[str, JSON]]) -> None:
-        """Append one JSON object a line to samples.jsonl."""
+        """Appends one JSON object per line to samples.jsonl."""
         self._journals[_SAMPLES].append(lines)
 
     def offsets(self) -> dict[str, int]:
-        """Bytes of each journal, by its name, now on the disk; a checkpoint remembers them for `cut`."""
+        """Bytes of each journal, by name, after a sync to the disk; a checkpoint stores them for `cut`."""
         return {name: journal.offset() for name, journal in self._journals.items()}
 
     def cut(self, offsets: Mapping[str, int]) -> None:
-        """Forget what the journals have after a checkpoint's offsets, which the resumed run will write again.
+        """Truncates the journals to a checkpoint's offsets; the resumed run writes the rest again.
 
-        A journal that they do not name had nothing in it then.
+        A journal without an offset was empty at the checkpoint.
         """
         for name, journal in self._journals.items():
             journal.cut(offsets.get(name, 0))
 
     def replace_folder(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Have `write` fill an empty folder, then put it in the place of `name`; the old one stays until then.
+        """Calls `write` with an empty folder, then replaces `name` by it; the old one exists until then.
 
-        `name` may be a path whose parent is there.
+        `name` may be a path whose parent exists.
         """
         final = self.path / name
         partial = hidden(final, "partial")
@@ -149,7 +149,7 @@ class RunFolder:
         return final
 
     def close(self) -> None:
-        """Release the folder; a second call does nothing."""
+        """Closes the journals and releases the lock; a second call does nothing."""
         for journal in self._journals.values():
             journal.close()
         self._lock.release()
@@ -163,21 +163,21 @@ class RunFolder:
         self.close()
 
 
-def _settle(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> None:
-    """Under the lock: check whose folder it is, repair it, and complete it. identity.json comes first of all files."""
+def _initialize(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> None:
+    """Checks, repairs and completes a locked folder. identity.json is the first file."""
     _refuse_stranger(path)
     parts = [path, *path.glob(f"{STAGES}/*")]
-    worth_keeping = any((part / _FINISHED).exists() or has_checkpoints(part) for part in parts)
+    has_progress = any((part / _FINISHED).exists() or has_checkpoints(part) for part in parts)
     if (path / _IDENTITY).exists():
-        _refuse_other_run(path, identity if worth_keeping else None)
+        _refuse_other_run(path, identity if has_progress else None)
     lock.sign()
-    _try_to_write(path)
+    _check_writable(path)
     repair(path)
     if (path / CHECKPOINTS).is_dir():
         repair(path / CHECKPOINTS)
-    if not worth_keeping:  # whoever mends a mistake that ended the first try may use the folder again
+    if not has_progress:  # a run that failed before its first checkpoint may start again with corrected settings
         write_text(path / _IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
-    if not worth_keeping or not (path / _RECIPE).exists():
+    if not has_progress or not (path / _RECIPE).exists():
         write_text(path / _RECIPE, recipe_text)
 
 
@@ -203,7 +203,7 @@ def _make_folder(path: Path) -> None:
     if path.exists():
         raise RunError(
             given=f"the run folder {path} is a file",
-            rule="a run writes a folder of its own",
+            rule="a run writes a folder",
             remedy="give another --output",
         )
     path.mkdir(parents=True)
@@ -215,28 +215,28 @@ def _refuse_stranger(path: Path) -> None:
     foreign = sorted(names - _FRESH)
     if foreign and _IDENTITY not in names:
         raise RunError(
-            given=f"the folder {path} holds files of something else ({', '.join(foreign[:3])}, ...)",
-            rule="a run writes a new or empty folder, or continues in its own; it does not mix with other files",
+            given=f"the folder {path} has files that no run wrote ({', '.join(foreign[:3])}, ...)",
+            rule="a run writes to a new or empty folder, or resumes in its own; it does not mix with other files",
             remedy="give another --output, for example a new folder inside this one",
         )
 
 
 def _refuse_other_run(path: Path, identity: Mapping[str, JSON] | None) -> None:
-    """Refuse a run that is not ours and, if an identity is given, one that was begun under another."""
+    """Refuses an unreadable or earlier format and, if an identity is given, a run with another identity."""
     stored = _read_object(path / _IDENTITY)
     old = stored.get("identity")
     if stored.get("format") in _EARLIER_FORMATS and isinstance(old, Mapping):
         raise RunError(
-            given=f"the run folder {path} was begun by an earlier version of Burnish, whose recipes have other keys",
-            rule="a run continues under the version that began it",
-            remedy="give another --output for a new run; the model in this folder is used as before",
+            given=f"the run folder {path} was started by an earlier version of Burnish, whose recipes have other keys",
+            rule="a run resumes with the version that started it",
+            remedy="give another --output for a new run; the model in this folder can be used as before",
         )
     if stored.get("format") != _FORMAT or not isinstance(old, Mapping):
         raise _unreadable(path / _IDENTITY, f"it is not of format {_FORMAT}")
     if identity is not None and not same(old, identity):
         raise RunError(
-            given=f"the run folder {path} was begun with other settings:\n{_differences(old, identity)}",
-            rule="a run continues only with the settings, data and model that it began with",
+            given=f"the run folder {path} was started with other settings:\n{_differences(old, identity)}",
+            rule="a run resumes only with the settings, data and model that it started with",
             remedy="give another --output for the new run, or the old settings to continue this one",
         )
 
@@ -245,18 +245,18 @@ def _differences(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> str:
     before, now = flatten(old), flatten(new)
     lines = []
     for key in sorted(before.keys() | now.keys()):
-        was, will = _shown(before, key), _shown(now, key)
-        if was != will:
-            lines.append(f"    {key}: {was} before, {will} now")
+        old_text, new_text = _leaf_text(before, key), _leaf_text(now, key)
+        if old_text != new_text:
+            lines.append(f"    {key}: {old_text} before, {new_text} now")
     return "\n".join(lines)
 
 
-def _shown(leaves: Mapping[str, JSON], key: str) -> str:
+def _leaf_text(leaves: Mapping[str, JSON], key: str) -> str:
     return exact_text(leaves[key]).strip() if key in leaves else "absent"
 
 
-def _try_to_write(path: Path) -> None:
-    """Ask by doing: permission bits say nothing to root, nor on a read-only mount."""
+def _check_writable(path: Path) -> None:
+    """Writes and deletes a file, since permission bits do not apply to root and read-only mounts."""
     trial = path / _TRIAL
     trial.write_text("can this folder be written?\n", encoding="utf-8")
     trial.unlink()
@@ -272,9 +272,9 @@ def _read_object(path: Path) -> Mapping[str, JSON]:
     return value
 
 
-def _unreadable(path: Path, why: str) -> RunError:
+def _unreadable(path: Path, reason: str) -> RunError:
     return RunError(
-        given=f"{path} cannot be understood: {why}",
-        rule=f"{path.name} is written by burnish, whole, and not edited by hand",
+        given=f"{path} cannot be read: {reason}",
+        rule=f"{path.name} is written by burnish as a whole, and not edited by hand",
         remedy="restore the file, or give another --output",
     )

@@ -1,7 +1,6 @@
-"""metrics.jsonl and samples.jsonl: one JSON object a line, appended while training, cut back to the checkpoint when a
-run resumes.
+"""Journals metrics.jsonl and samples.jsonl: one JSON object per line, appended in training, truncated on resume.
 
-Owned by `RunFolder`. The law: after a cut at an offset that was given out, the file is what it was at that moment.
+Used by `RunFolder`. The law: after a cut at an offset from `Journal.offset`, the file is what it was then.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ _BLOCK = 1 << 16
 
 
 class Journal:
-    """The file, there from its first line on. A torn last line, which a kill can leave, is cut off on opening."""
+    """Journal file, created with its first line. An incomplete last line, which a kill can leave, is removed on
+    opening."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,31 +27,31 @@ class Journal:
         self.cut(self._size())
 
     def append(self, lines: Iterable[Mapping[str, JSON]]) -> None:
-        """Write the lines, all or none. NaN and infinities become null, since JSON has no word for them."""
-        rest = "".join(strict_text(line) + "\n" for line in lines).encode()
-        if not rest:
+        """Writes all lines or none. NaN and infinities, which JSON does not have, become null."""
+        unwritten = "".join(strict_text(line) + "\n" for line in lines).encode()
+        if not unwritten:
             return
         rule = f"{self._path.stem} are written in whole lines; lines and checkpoints written before are untouched"
-        with full_disk_explained(self._path.parent, self._path.name, rule, len(rest)):
+        with full_disk_explained(self._path.parent, self._path.name, rule, len(unwritten)):
             if self._file is None:
                 self._file = self._opened()
                 sync_folder(self._path.parent)
             before = self._size()
             try:
-                while rest:
-                    rest = rest[self._file.write(rest) :]
+                while unwritten:
+                    unwritten = unwritten[self._file.write(unwritten) :]
             except OSError:
                 self._file.truncate(before)
                 raise
 
     def offset(self) -> int:
-        """Bytes that are on the disk now, for a checkpoint to remember."""
+        """Size in bytes after a sync to the disk, for a checkpoint."""
         if self._file is not None:
             os.fsync(self._file.fileno())
         return self._size()
 
     def cut(self, offset: int) -> None:
-        """Forget all after `offset`, and a torn line before it. A file that someone made shorter stays short."""
+        """Truncates the file to `offset`, and removes an incomplete line before it. A shorter file is not extended."""
         assert offset >= 0, f"an offset counts bytes from the start, got {offset}"
         if self._file is None:
             return
@@ -61,12 +61,12 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close; lines already appended are in the hands of the kernel."""
+        """Closes the file; the kernel has all appended lines."""
         if self._file is not None:
             self._file.close()
 
     def _opened(self) -> FileIO:
-        # Unbuffered: what append has returned from is safe from kill -9, and a fork cannot write it twice.
+        # Unbuffered: appended lines survive kill -9, and a fork cannot write them twice.
         return self._path.open("a+b", buffering=0)
 
     def _size(self) -> int:
@@ -77,8 +77,8 @@ def _last_line_end(file: FileIO, limit: int) -> int:
     """The first byte after the last newline before `limit`; 0 if there is none."""
     while limit > 0:
         start = max(0, limit - _BLOCK)
-        found = os.pread(file.fileno(), limit - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        newline = os.pread(file.fileno(), limit - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
         limit = start
     return 0

@@ -1,6 +1,6 @@
-"""What may be kept as JSON, and its two texts: exact for our own files, strict for files that others read.
+"""JSON values and their two texts: exact for Burnish's own files, strict for files that other tools read.
 
-Stands at the bottom of `burnish.runs`: identity, values of a checkpoint, metrics and the summary pass through here.
+Used for identity, checkpoint values, metrics and the summary.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
-"""A value that JSON can hold; tuples come back as lists."""
+"""A JSON value; tuples come back as lists."""
 
 
 def exact_text(value: JSON) -> str:
-    """Text that `json.loads` gives back the same, floats bit for bit; NaN and infinities as Python spells them."""
+    """Text from which `json.loads` gives an equal value, floats bit for bit; NaN and infinities as Python writes
+    them."""
     _check(value, "value")
     return json.dumps(value, indent=1) + "\n"
 
 
 def strict_text(value: JSON) -> str:
-    """One line that every JSON reader accepts. NaN and infinities, which JSON has not, become null."""
+    """One line of standard JSON. NaN and infinities, which JSON does not have, become null."""
     _check(value, "value")
     return json.dumps(_finite(value), allow_nan=False)
 
@@ -51,7 +52,7 @@ def flatten(value: JSON, path: str = "") -> dict[str, JSON]:
 
 
 def _check(value: JSON, path: str) -> None:
-    """json.dumps would turn a key 1 into "1" and say nothing: a checkpoint would come back different."""
+    """Asserts string keys and JSON types, since json.dumps silently turns a key 1 into "1"."""
     if isinstance(value, Mapping):
         for key, child in value.items():
             assert isinstance(key, str), f"keys of JSON objects are strings, {path} has {key!r}"

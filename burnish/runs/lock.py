@@ -1,6 +1,6 @@
-"""Whose run folder it is: one process at a time, and the kernel lets go when that process dies, however it dies.
+"""Lock of a run folder: one process at a time; the kernel releases it when that process ends in any way.
 
-Taken by `RunFolder.open` before anything else is written, held until the folder is closed.
+Acquired by `RunFolder.open` before anything else is written, held until the folder is closed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _held: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 class Lock:
-    """An exclusive lock on a file, which holds the holder's process id and host for whoever is refused."""
+    """Exclusive lock on a file, which has the holder's process id and host for error messages."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -33,21 +33,22 @@ class Lock:
         _held.add(self)
 
     def sign(self) -> None:
-        """Write down the holder. Apart from locking, so that a file of somebody else's can be left as it is."""
+        """Writes the holder into the file. Separate from locking, so that a foreign file is not changed."""
         assert self._descriptor is not None, "only a holder signs"
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 
     def release(self) -> None:
-        """Let go; a second call does nothing. The file stays, since removing it would race with the next holder."""
+        """Releases the lock; a second call does nothing. The file is kept, since removing it would race with the next
+        holder."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody has the lock now. A shared lock asks without being in another asker's way."""
+    """Whether some process has the lock now. Tests with a shared lock, which does not block other tests."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -59,12 +60,12 @@ def is_locked(path: Path) -> bool:
 def _refusal(path: Path) -> RunError:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        who = f"process {holder['pid']} on {holder['host']}"
+        owner = f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError):
-        # The holder has taken the lock and not yet signed.
-        who = "another process"
+        # The holder has the lock and has not yet signed.
+        owner = "another process"
     return RunError(
-        given=f"the run folder {path.parent} is in use by {who}",
+        given=f"the run folder {path.parent} is in use by {owner}",
         rule="one process at a time writes a run folder",
         remedy="wait for it or stop it, or give another --output",
     )

@@ -1,7 +1,7 @@
-"""The state of an optimiser as named tensors and JSON, without loss and without pickle.
+"""Optimizer state as named tensors and JSON values, lossless and without pickle.
 
-A part of every checkpoint, one for each trained role. Works on what every `torch.optim.Optimizer` has, `state` and
-`param_groups`: tested with torch's AdamW and Muon, and with the 8-bit AdamW of bitsandbytes.
+Part of every checkpoint. Works on `state` and `param_groups`, which every `torch.optim.Optimizer` has: tested with
+torch's AdamW and Muon, and with the 8-bit AdamW of bitsandbytes.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from torch import Tensor
 from burnish.errors import RunError
 from burnish.runs.json_value import JSON
 
-# Which kernel computes the same formula: a matter of the machine at hand, not of the run that is continued.
+# Choice of kernels for the same formula: depends on the machine, not on the run.
 _KERNELS = ("foreach", "fused", "capturable", "differentiable")
 
 
 def flatten_optimizer(
     optimizer: torch.optim.Optimizer, prefix: str = "optimizer/"
 ) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-    """The optimiser's state: tensors under `prefix`, and values.
+    """The optimizer's state: tensors under `prefix`, and values.
 
-    The tensors are the optimiser's own, not copies: save them before the next step. ``optimizer/3/exp_avg`` belongs to
+    The tensors are the optimizer's own, not copies: save them before the next step. ``optimizer/3/exp_avg`` belongs to
     the fourth parameter in the order of the groups, ``optimizer/group/0/lr`` is a hyperparameter that is a tensor.
     """
     tensors: dict[str, Tensor] = {}
     states: dict[str, JSON] = {}
     for index, parameter in enumerate(_parameters(optimizer)):
-        # Not optimizer.state[parameter], which would make an empty state for a parameter that has none yet.
+        # optimizer.state[parameter] alone would create an empty state for a parameter that has none yet.
         if parameter in optimizer.state:
             states[str(index)] = _split(optimizer.state[parameter], f"{prefix}{index}/", tensors)
     groups: list[JSON] = []
@@ -46,9 +46,9 @@ def restore_optimizer(
     values: Mapping[str, Any],
     prefix: str = "optimizer/",
 ) -> None:
-    """Put back what `flatten_optimizer` gave into a fresh optimiser over the same parameters; nothing is shared.
+    """Restores the result of `flatten_optimizer` in a new optimizer over the same parameters; no tensor is shared.
 
-    Hyperparameters become the saved ones, but the choice of kernels (fused, foreach, ...) stays that of the fresh one.
+    Hyperparameters are the saved ones; the choice of kernels (fused, foreach, ...) is that of the new optimizer.
     """
     _refuse_other(optimizer, values)
     states = {int(index): _join(scalars, f"{prefix}{index}/", tensors) for index, scalars in values["states"].items()}
@@ -59,7 +59,7 @@ def restore_optimizer(
         groups[-1]["params"] = list(range(start, start + size))
         start += size
     optimizer.load_state_dict({"state": states, "param_groups": groups})
-    _own_exactly(optimizer, states)
+    _restore_exactly(optimizer, states)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -67,35 +67,35 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _description(optimizer: torch.optim.Optimizer) -> dict[str, JSON]:
-    """What must be equal for a state to fit: the kind, and the shapes in each group."""
+    """The optimizer's class and the shapes in each group, which must be equal for a state to fit."""
     shapes = [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
     return {"kind": type(optimizer).__qualname__, "shapes": shapes}
 
 
 def _refuse_other(optimizer: torch.optim.Optimizer, values: Mapping[str, Any]) -> None:
-    for key, here in _description(optimizer).items():
-        if values[key] != here:
+    for key, current in _description(optimizer).items():
+        if values[key] != current:
             raise RunError(
-                given=f"the checkpoint is of an optimiser with {key} {values[key]}, here it is {here}",
-                rule="the state of an optimiser fits only its own kind over parameters of the same shapes",
-                remedy="give another --output for the new run, or the old model and optimiser to continue this one",
+                given=f"the checkpoint is of an optimizer with {key} {values[key]}, here it is {current}",
+                rule="the state of an optimizer fits only its own kind over parameters of the same shapes",
+                remedy="give another --output for the new run, or the old model and optimizer to continue this one",
             )
 
 
 def _split(entries: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, JSON]:
-    """Tensors into `tensors`, the rest returned."""
+    """Adds tensors to `tensors` under the prefix, and returns the other entries."""
     tensors |= {prefix + key: value for key, value in entries.items() if isinstance(value, Tensor)}
     return {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
 
 
 def _join(scalars: Mapping[str, Any], prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The inverse of `_split`."""
-    own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
-    return {**scalars, **own}
+    tensors_of_state = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+    return {**scalars, **tensors_of_state}
 
 
 def _merge(fresh: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A group with the saved hyperparameters; JSON made lists of tuples, the fresh ones tell which."""
+    """A group with the saved hyperparameters; lists from JSON become tuples where the new group has tuples."""
     merged = {**fresh, **{key: value for key, value in saved.items() if key not in _KERNELS}}
     for key, value in fresh.items():
         if isinstance(value, tuple):
@@ -103,17 +103,17 @@ def _merge(fresh: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _own_exactly(optimizer: torch.optim.Optimizer, states: Mapping[int, Mapping[str, Any]]) -> None:
-    """Repair what `load_state_dict` does to tensors.
+def _restore_exactly(optimizer: torch.optim.Optimizer, states: Mapping[int, Mapping[str, Any]]) -> None:
+    """Restores dtypes and ownership of state tensors after `load_state_dict`.
 
-    It casts floats to the parameter's dtype, by which float32 states of bfloat16 parameters would lose bits; and where
-    there is nothing to cast it keeps the tensor given, which later steps would change in place.
+    It casts floats to the parameter's dtype, by which float32 states of bfloat16 parameters would lose bits; and
+    without a cast it keeps the given tensor, which later steps would change in place.
     """
     for index, parameter in enumerate(_parameters(optimizer)):
         for key, saved in states.get(index, {}).items():
             if not isinstance(saved, Tensor):
                 continue
-            own = optimizer.state[parameter][key]
-            if own.dtype != saved.dtype:
-                own = saved.to(own.device)
-            optimizer.state[parameter][key] = own.clone() if own.data_ptr() == saved.data_ptr() else own
+            restored = optimizer.state[parameter][key]
+            if restored.dtype != saved.dtype:
+                restored = saved.to(restored.device)
+            optimizer.state[parameter][key] = restored.clone() if restored.data_ptr() == saved.data_ptr() else restored

@@ -1,7 +1,7 @@
-"""The generators of random numbers, and the settings of torch that decide the last bit of a sum.
+"""State of random generators, and the settings of torch that determine the last bits of a sum.
 
-A part of every checkpoint: captured after a step, restored before the next one. Tensors are named ``random/...``; the
-values are for the caller to put under a key of their own.
+Part of every checkpoint: captured after a step, restored before the next one. Tensors are named ``random/...``; the
+caller stores the values under a separate key.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def capture_random() -> tuple[dict[str, Tensor], dict[str, JSON]]:
 
 
 def restore_random(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Put back what `capture_random` gave; `tensors` may hold others too.
+    """Restores the result of `capture_random`; `tensors` may have further entries.
 
-    CUDA generators of devices that this machine has not are left out, and those that the checkpoint has not stay.
+    States of CUDA devices that this machine does not have are ignored; generators without a state are unchanged.
     """
     python, numpy = values["python"], values["numpy"]
     random.setstate((python["version"], tuple(tensors[_PREFIX + "python"].tolist()), python["gauss"]))
@@ -69,7 +69,7 @@ def restore_random(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> 
 
 
 def thread_settings() -> dict[str, JSON]:
-    """How many threads share a sum, and whether only deterministic algorithms are allowed."""
+    """Number of threads, and whether only deterministic algorithms are allowed."""
     return {
         "num_threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
@@ -78,7 +78,7 @@ def thread_settings() -> dict[str, JSON]:
 
 
 def restore_threads(settings: Mapping[str, Any]) -> None:
-    """Put back what `thread_settings` gave."""
+    """Restores the result of `thread_settings`."""
     torch.set_num_threads(settings["num_threads"])
     warn_only = settings["deterministic_warn_only"]
     torch.use_deterministic_algorithms(settings["deterministic"], warn_only=warn_only)

@@ -1,6 +1,6 @@
-"""A stage's state in its folder: kept where a checkpoint is due, and gone on from when the same command comes again.
+"""Saves a stage's training state as a checkpoint, and restores it when the same command runs again.
 
-Over `training_state`, which knows what the state is, and `checkpoint`, which knows how it is written; under the loop.
+Uses `training_state`, which defines the state, and `checkpoint`, which writes it; used by the loop.
 """
 
 from __future__ import annotations
@@ -23,48 +23,46 @@ from burnish.step import Trainer
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TrainState:
-    """Everything whose state is kept."""
+    """Objects with state in a checkpoint."""
 
     trainer: Trainer
     source: Source
     beside: Mapping[str, object]
-    """What may remember something that the rest of the stage depends on, by name; what `StatefulObject` nothing is
-    passed over."""
+    """Further objects by name; those that are no `StatefulObject` are ignored."""
     facts: Mapping[str, str]
-    """What must be the same when the run goes on."""
+    """Fingerprints that must be equal when the run resumes."""
 
     @property
-    def remembering(self) -> Mapping[str, StatefulObject]:
-        return {name: each for name, each in self.beside.items() if isinstance(each, StatefulObject)}
+    def stateful(self) -> Mapping[str, StatefulObject]:
+        """The objects of `beside` with state."""
+        return {name: extra for name, extra in self.beside.items() if isinstance(extra, StatefulObject)}
 
 
-def save(folder: StageFolder, stand: TrainState, *, step: int, at_most: int) -> None:
-    """Writes the checkpoint of a step, with where the journals end; of all, so many of the newest stay."""
-    facts = {**stand.facts, "offsets": folder.offsets()}
-    save_checkpoint(
-        folder.path, capture_checkpoint(stand.trainer, stand.source, step, facts, stand.remembering), at_most
-    )
+def save(folder: StageFolder, state: TrainState, *, step: int, at_most: int) -> None:
+    """Writes the checkpoint of a step, with the journals' offsets, and keeps the newest `at_most` checkpoints."""
+    facts = {**state.facts, "offsets": folder.offsets()}
+    save_checkpoint(folder.path, capture_checkpoint(state.trainer, state.source, step, facts, state.stateful), at_most)
 
 
-def restore(folder: StageFolder, stand: TrainState, say: Callable[[str], None]) -> int:
+def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) -> int:
     """Restores the newest checkpoint and cuts the journals back to it.
 
     Returns:
         The steps done; 0: there is no checkpoint.
 
     Raises:
-        RunError: a fact is not what it was when the checkpoint was written.
+        RunError: a fingerprint differs from that in the checkpoint.
     """
     newest = latest_checkpoint(folder.path)
     for warning in newest.damaged:
-        say(warning)
+        log(warning)
     if newest.path is None:
         folder.cut(None)
         return 0
     checkpoint = load_checkpoint(newest.path, verified=True)
-    require_facts(checkpoint, stand.facts)
-    restore_checkpoint(checkpoint, stand.trainer, stand.source, stand.remembering)
+    require_facts(checkpoint, state.facts)
+    restore_checkpoint(checkpoint, state.trainer, state.source, state.stateful)
     folder.cut(checkpoint.values["facts"]["offsets"])
     for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
-        say(note)
+        log(note)
     return checkpoint.step

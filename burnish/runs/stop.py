@@ -1,6 +1,6 @@
-"""Ctrl+C and SIGTERM as a wish that the loop grants between two steps, after it has written a checkpoint.
+"""Stop request by Ctrl+C or SIGTERM, which the loop follows between two steps, after writing a checkpoint.
 
-Around the loop. A second Ctrl+C does not wait: it raises KeyboardInterrupt where the program stands.
+Used around the loop. A second Ctrl+C does not wait: it raises KeyboardInterrupt at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal:
-    """A context manager that listens. Outside the main thread, where Python hears no signals, it never asks to stop.
+    """Context manager that records stop signals. Outside the main thread, where Python gets no signals, it records
+    none.
 
     Example: ``with StopSignal() as stop: ... if stop.requested: save_checkpoint(...); raise Interrupted(...)``.
     """
@@ -23,28 +24,28 @@ class StopSignal:
     def __init__(self) -> None:
         self._requested = False
         self._num_interrupts = 0
-        # None is a handler that was not installed from Python, and cannot be put back from it.
-        self._earlier: dict[signal.Signals, object] = {}
+        # None is a handler that was not installed from Python, and cannot be restored from it.
+        self._previous_handlers: dict[signal.Signals, object] = {}
 
     @property
     def requested(self) -> bool:
-        """Whether the run was asked to stop."""
+        """Whether a stop was requested."""
         return self._requested
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._earlier[number] = signal.signal(number, self._note)
+                self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._earlier.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]
-        self._earlier.clear()
+        self._previous_handlers.clear()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._num_interrupts += number == signal.SIGINT
         if self._num_interrupts > 1:
             raise KeyboardInterrupt

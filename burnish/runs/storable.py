@@ -1,7 +1,7 @@
-"""Tensors as safetensors takes them: on the CPU, contiguous, no two over the same memory, copied only where needed.
+"""Tensors in the form for safetensors: on the CPU, contiguous, without shared memory, copied only if needed.
 
-Between `Checkpoint` and the file. Names for one and the same tensor (tied weights, the quantisation maps that all
-states of an 8-bit optimiser share) are stored once and come back as one tensor.
+Between `Checkpoint` and the file. A tensor with several names (tied weights, the quantization maps that all states of
+an 8-bit optimizer share) is stored once and comes back as one tensor.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ _Memory = tuple[torch.device, int]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Storable:
-    """What goes into the file, and what does not have to."""
+    """Tensors for the file, and aliases."""
 
     tensors: dict[str, Tensor]
-    """By name: on the CPU, contiguous, without overlaps in memory."""
+    """Tensors by name: on the CPU, contiguous, without overlaps in memory."""
     same: dict[str, str]
-    """A further name → the name in `tensors` under which the very same tensor is stored."""
+    """Further name of a tensor → its name in `tensors`."""
 
 
 def storable(tensors: Mapping[str, Tensor]) -> Storable:
-    """Split off repeated names, and copy what overlaps without being the same."""
+    """Separates further names of the same tensor, and copies tensors that overlap in memory."""
     stored: dict[str, Tensor] = {}
     same: dict[str, str] = {}
     names: dict[object, str] = {}
-    taken: dict[_Memory, list[tuple[int, int]]] = {}
+    used: dict[_Memory, list[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
         identity = _identity(tensor)
         if tensor.numel() and identity in names:
             same[name] = names[identity]
         else:
             names[identity] = name
-            stored[name] = _apart(tensor.detach().cpu().contiguous(), taken)
+            stored[name] = _without_overlap(tensor.detach().cpu().contiguous(), used)
     return Storable(stored, same)
 
 
@@ -49,12 +49,12 @@ def _identity(tensor: Tensor) -> object:
     return _memory(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _apart(tensor: Tensor, taken: dict[_Memory, list[tuple[int, int]]]) -> Tensor:
-    """The tensor, or a copy if an earlier one lies over a part of its memory."""
+def _without_overlap(tensor: Tensor, used: dict[_Memory, list[tuple[int, int]]]) -> Tensor:
+    """The tensor, or a copy if an earlier tensor shares a part of its memory."""
     if not tensor.numel():
         return tensor
     start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-    ranges = taken.setdefault(_memory(tensor), [])
+    ranges = used.setdefault(_memory(tensor), [])
     if any(start < other_end and other_start < end for other_start, other_end in ranges):
         return tensor.clone()
     ranges.append((start, end))

@@ -1,6 +1,7 @@
-"""All that exact resume needs, as one checkpoint: weights, optimiser, place in the data, random generators, threads.
+"""Training state as a checkpoint for exact resume: weights, optimizer, position in the data, random generators,
+threads.
 
-Stands between the trainer and the run folder.
+Between the trainer and the run folder.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from burnish.step import Trainer
 
 @runtime_checkable
 class StatefulObject(Protocol):
-    """Something with a memory, such as `stopping.Stopping` or a loss that adapts (`losses.base.Adapts`)."""
+    """Object with state to be saved, such as `early_stopping` or a loss that adapts during training."""
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Named tensors (not copies), and values that JSON can hold."""
+        """The state: named tensors (not copies), and JSON values."""
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Puts back what `memory` gave."""
+        """Restores the result of `memory`."""
 
 
 NOTHING: Mapping[str, StatefulObject] = MappingProxyType({})
@@ -42,23 +43,23 @@ def capture_checkpoint(
     facts: Mapping[str, Any],
     beside: Mapping[str, StatefulObject] = NOTHING,
 ) -> Checkpoint:
-    """The state after `step` optimiser steps.
+    """Captures the state after `step` optimizer steps.
 
     Args:
-        trainer: whose trained weights (in full precision) and optimiser are kept.
-        source: whose place in the data is kept.
-        step: optimiser steps done.
-        facts: what must be the same when the run goes on (fingerprints), or is needed then (offsets of logs).
-        beside: what else remembers something that the rest of the stage depends on, by name.
+        trainer: its trained weights (in full precision) and optimizer are saved.
+        source: its position in the data is saved.
+        step: optimizer steps done.
+        facts: values that must be equal when the run resumes (fingerprints), or are needed then (offsets of logs).
+        beside: further objects with state that the rest of the stage depends on, by name.
 
     Raises:
-        DivergenceError: a weight is not a finite number: such a state is not worth going on from.
+        DivergenceError: a weight is not a finite number, so the state is useless for resuming.
     """
     optimizer = trainer.optimizer
     if not torch.stack([weight.isfinite().all() for weight in optimizer.masters.weights]).all():
         raise DivergenceError(
             f"some weights are not finite numbers after step {step}: the training diverged.\n"
-            "  to do: lower learning_rate or optimizer.max_grad_norm, and start anew with another --output"
+            "  to do: lower learning_rate or optimizer.max_grad_norm, and start again with another --output"
         )
     tensors: dict[str, Tensor] = {
         f"weights/{name}": weight.detach()
@@ -74,10 +75,10 @@ def capture_checkpoint(
         library_tensors, library_values = flatten_optimizer(library)
         tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
         values["optimizers"].append(library_values)
-    memories = {"optimizer": optimizer.memory(), **{name: each.memory() for name, each in beside.items()}}
-    for owner, (remembered, numbers) in memories.items():
-        tensors |= {f"{owner}/{name}": tensor for name, tensor in remembered.items()}
-        values[owner] = numbers
+    states = {"optimizer": optimizer.memory(), **{name: stateful.memory() for name, stateful in beside.items()}}
+    for owner, (state_tensors, state_values) in states.items():
+        tensors |= {f"{owner}/{name}": tensor for name, tensor in state_tensors.items()}
+        values[owner] = state_values
     if isinstance(source, HoldsTensors):
         tensors |= {f"source/{name}": tensor for name, tensor in source.tensors().items()}
     random_tensors, values["random"] = capture_random()
@@ -88,7 +89,7 @@ def capture_checkpoint(
 def restore_checkpoint(
     checkpoint: Checkpoint, trainer: Trainer, source: Source, beside: Mapping[str, StatefulObject] = NOTHING
 ) -> None:
-    """Puts everything back, bit for bit.
+    """Restores the state, bit for bit.
 
     Raises:
         RunError: the checkpoint has other trained parameters than the trainer.
@@ -100,17 +101,17 @@ def restore_checkpoint(
         raise RunError(
             given=f"the checkpoint of step {checkpoint.step} and the model differ in {len(different)} parameters, "
             f"such as {different[0]}",
-            rule="a run goes on with the model that it began with",
+            rule="a run resumes with the model that it started with",
             remedy="give the model of the first run, or another --output",
         )
     for name, weight in zip(optimizer.names, optimizer.masters.weights, strict=True):
         weight.copy_(checkpoint.tensors[f"weights/{name}"])
-    optimizer.masters.publish()
+    optimizer.masters.write_back()
     for index, library in enumerate(optimizer.libraries):
         restore_optimizer(library, _below(checkpoint, f"optimizers/{index}/"), checkpoint.values["optimizers"][index])
     optimizer.remember(_below(checkpoint, "optimizer/"), checkpoint.values["optimizer"])
-    for name, each in beside.items():
-        each.remember(_below(checkpoint, f"{name}/"), checkpoint.values[name])
+    for name, stateful in beside.items():
+        stateful.remember(_below(checkpoint, f"{name}/"), checkpoint.values[name])
     source.restore(checkpoint.values["source"])
     if isinstance(source, HoldsTensors):
         for name, tensor in source.tensors().items():
@@ -124,27 +125,27 @@ def _below(checkpoint: Checkpoint, prefix: str) -> dict[str, Tensor]:
 
 
 def require_facts(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
-    """Raises RunError if a fact (a fingerprint of data or model) is not what it was when the checkpoint was made."""
+    """Raises RunError if a fingerprint (of data or model) differs from that in the checkpoint."""
     for name, value in facts.items():
         if checkpoint.values["facts"].get(name) != value:
             raise RunError(
-                given=f"{name} is not what it was at step {checkpoint.step} of this run",
-                rule="a run goes on with the data and the model that it began with, or its result means nothing",
-                remedy="put the earlier content back, or give another --output",
+                given=f"{name} has changed since step {checkpoint.step} of this run",
+                rule="a run resumes with the data and the model that it started with; otherwise its result is invalid",
+                remedy="restore the earlier content, or give another --output",
             )
 
 
 def changed_versions(checkpoint: Checkpoint) -> list[str]:
-    """Lines for people: libraries whose other version may compute other bits than the run began with."""
+    """Log lines about libraries whose version has changed since the checkpoint, which may change the last bits."""
     before, now = checkpoint.values.get("versions", {}), _versions()
     return [
-        f"{name} was {before[name]} when the checkpoint was written, and is {now[name]}: what follows may differ in "
-        "its last bits from an undisturbed run"
+        f"{name} was {before[name]} when the checkpoint was written, and is {now[name]}: further steps may differ "
+        "in their last bits from an uninterrupted run"
         for name in now
         if before.get(name, now[name]) != now[name]
     ]
 
 
 def _versions() -> dict[str, str]:
-    """The libraries that decide the bits of a step and of a sample."""
+    """Versions of the libraries that determine the bits of a step and of a sample."""
     return {name: version(name) for name in ("torch", "transformers", "tokenizers", "peft")}

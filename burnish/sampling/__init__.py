@@ -1,1 +1,1 @@
-"""Who writes tokens: prompts → groups of responses, with the log-probabilities that training will compute again."""
+"""Samplers: prompts → groups of responses, with the log-probabilities that training computes again."""

@@ -1,4 +1,4 @@
-"""Who writes tokens. The contract of every sampler: the one in this process, and engines elsewhere."""
+"""Interface of samplers: prompts, the sampler protocol, and a listener for streaming."""
 
 from __future__ import annotations
 
@@ -15,66 +15,67 @@ from burnish.types import Group
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prompt:
-    """What is to be continued. A response that should begin in a given way: its beginning stands in the prompt."""
+    """Prompt to be continued. A fixed beginning of the response is part of the prompt."""
 
     tokens: Tensor
     """[P] int64, P >= 1."""
     key: int
-    """Identity for the random numbers: the same key, seed and step give the same responses, whatever else is asked."""
+    """Identity for the random numbers: the same key, seed and step give the same responses, whatever the other
+    prompts."""
 
 
 class StreamListener:
-    """Is told of responses while they are written, and does nothing: who wants to know overrides."""
+    """Listener for responses while they are generated; subclasses override its methods, which do nothing."""
 
     def token(self, place: int, index: int, token: int) -> None:
-        """A response has one more token.
+        """Called for every new token of a response.
 
         Args:
-            place: of its prompt among the prompts of the call.
-            index: of the response in its group.
-            token: its newest one; the end token is told too.
+            place: index of its prompt in the call.
+            index: index of the response in its group.
+            token: the new token; the end token included.
         """
 
     def group(self, place: int, group: Group) -> None:
-        """All responses to the prompt at this place are written. Prompts end in any order."""
+        """Called when all responses to the prompt at index `place` are complete; prompts complete in any order."""
 
 
 class Sampler(Protocol):
-    """Prompts → groups of responses with token ids and log-probabilities."""
+    """Sampler: prompts → groups of responses with token ids and log-probabilities."""
 
     def sample(self, prompts: Sequence[Prompt], n: int, params: SamplingParams, *, step: int = 0) -> list[Group]:
-        """Writes n responses to each prompt.
+        """Generates n responses to each prompt.
 
         Args:
-            prompts: distinct keys.
-            n: responses of each.
-            params: how tokens are chosen and when a response ends.
-            step: the optimiser step whose weights write; enters the random numbers and `Response.policy_version`.
+            prompts: prompts with distinct keys.
+            n: responses per prompt.
+            params: sampling parameters.
+            step: optimizer step of the weights; enters the random numbers and `Response.policy_version`.
 
         Returns:
             Groups in the order of the prompts. Every response has `sampler_logprobs` (log-softmax(z / T) over the whole
-            vocabulary, before truncation), `policy_version` and `finish`; all its tokens, the end token too, are
-            trainable.
+            vocabulary, before truncation), `policy_version` and `finish`; all its tokens are trainable,
+            including the end token.
         """
 
 
-def check_prompts(prompts: Sequence[Prompt], most_positions: int) -> None:
+def check_prompts(prompts: Sequence[Prompt], limit: int) -> None:
     """Refuses prompts that leave no room for a response.
 
     Raises:
         ModelError: a prompt has no token, or fills all positions of the model.
     """
-    assert len({prompt.key for prompt in prompts}) == len(prompts), "every prompt has a key of its own"
+    assert len({prompt.key for prompt in prompts}) == len(prompts), "prompts have distinct keys"
     if not all(len(prompt.tokens) for prompt in prompts):
         raise ModelError(
             given="a prompt without a token",
-            rule="a model continues something",
-            remedy="give a prompt that says something",
+            rule="a prompt has at least one token",
+            remedy="give a prompt that is not empty",
         )
     longest = max((len(prompt.tokens) for prompt in prompts), default=0)
-    if longest >= most_positions:
+    if longest >= limit:
         raise ModelError(
             given=f"a prompt of {longest:,} tokens",
-            rule=f"prompt and response together fill at most the model's {most_positions:,} positions",
+            rule=f"prompt and response together fill at most the model's {limit:,} positions",
             remedy="shorten the prompt, or drop such rows",
         )

@@ -1,7 +1,7 @@
-"""Writing responses in the trainer's own process, with the trainer's own weights: nothing is copied or published.
+"""Local sampler: generates responses in the trainer's process with the trainer's weights, which are not copied.
 
-Stands before training in the flow. Every prompt is computed once, packed with others; its keys serve all its responses.
-A response that ends leaves at once and the next takes its place. All rows together make one forward of R tokens through
+Every prompt is computed once, packed with others, and all its responses use its keys. When a response ends, the next
+one takes its place at once (continuous batching). All active sequences together make one forward of R tokens through
 the model's own layers, with the attention of `model.decoding`.
 """
 
@@ -32,25 +32,25 @@ from burnish.sampling.token_history import TokenHistory
 from burnish.types import Group
 
 CACHE_BYTES = 2**29
-"""Default memory for the keys and values of responses; it decides how many are written at once."""
+"""Default memory for the keys and values of responses; it determines how many are generated at once."""
 PREFILL_TOKENS = 4096
-"""Tokens of prompts that are computed in one forward, unless one prompt is longer."""
+"""Maximum prompt tokens of one prefill, unless one prompt is longer."""
 LOGITS_BYTES = {"cpu": 2**24, "cuda": 2**28}
-"""Memory for the logits of one chunk of rows, by the kind of device: a GPU is waited for once per chunk."""
+"""Memory for the logits of one chunk of sequences, by device type; each chunk waits once for a GPU."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LocalSampler:
-    """Samples from a policy in training, which is left as it was: in its mode, with its gradients and random states."""
+    """Sampler of a policy in training, whose mode, gradients and random states are restored afterwards."""
 
     policy: Model
     end_tokens: Collection[int]
     """Tokens that end a response."""
     most_positions: int
-    """Most tokens of prompt and response together."""
+    """Maximum tokens of prompt and response together."""
     cache_bytes: int = CACHE_BYTES
-    rows_at_once: int | None = None
-    """Most responses that are written at once; None: as many as `cache_bytes` hold."""
+    max_sequences: int | None = None
+    """Maximum number of responses generated at once; None: as many as `cache_bytes` hold."""
 
     def sample(
         self,
@@ -61,7 +61,7 @@ class LocalSampler:
         step: int = 0,
         watcher: StreamListener | None = None,
     ) -> list[Group]:
-        """See `base.Sampler`; the watcher is told while responses are written.
+        """Generates responses, see `base.Sampler`; the watcher is called for every token.
 
         Raises:
             ModelError: a prompt fills all positions of the model, or the model cannot be computed packed.
@@ -72,21 +72,21 @@ class LocalSampler:
         rules = StopRules.of(
             self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.policy.tokenizer
         )
-        with _writing(self.policy):
-            return _Rollout(self, SamplingJob(prompts, n, params, rules, step, watcher)).groups()
+        with _evaluating(self.policy):
+            return _Generation(self, SamplingJob(prompts, n, params, rules, step, watcher)).groups()
 
     def _check_route(self) -> None:
         if not self.policy.share:
             raise ModelError(
                 given=f"responses of {type(self.policy.causal_lm).__name__}, which cannot share a prompt",
                 rule="this sampler computes a prompt once for all its responses",
-                remedy="use a `PlainSampler`, which writes with any causal model",
+                remedy="use a `PlainSampler`, which works with any causal model",
             )
 
 
 @contextmanager
-def _writing(policy: Model) -> Iterator[None]:
-    """Inside, the model evaluates and keeps no graph; afterwards every module has its mode again."""
+def _evaluating(policy: Model) -> Iterator[None]:
+    """Context manager with the model in evaluation mode and without gradients; afterwards modes are restored."""
     modes = [(module, module.training) for module in policy.model.modules()]
     try:
         policy.model.eval()
@@ -98,78 +98,81 @@ def _writing(policy: Model) -> Iterator[None]:
 
 
 @dataclass(eq=False, slots=True)
-class _Ready:
-    """A prompt that was computed."""
+class _CachedPrompt:
+    """Prompt after its prefill."""
 
     slot: CacheSlot
-    """Where its keys are."""
+    """Slot of its keys."""
     hidden: Tensor
-    """[H] of its last token."""
-    open: int
-    """Responses that are not finished."""
+    """[H] hidden state of its last token."""
+    unfinished: int
+    """Number of unfinished responses."""
 
 
-class _Rollout:
-    """One call of `sample`."""
+class _Generation:
+    """State of one call of `sample`."""
 
-    def __init__(self, sampler: LocalSampler, writing: SamplingJob) -> None:
-        self.policy, self.writing, self.device = sampler.policy, writing, sampler.policy.device
-        self.prompts, self.n = writing.prompts, writing.n
+    def __init__(self, sampler: LocalSampler, job: SamplingJob) -> None:
+        self.policy, self.job, self.device = sampler.policy, job, sampler.policy.device
+        self.prompts, self.n = job.prompts, job.n
         self.head = _accumulating(sampler.policy.head)
         self.matrix = HeadMatrix.of(self.head.weight, self.head.weight.dtype).packed()
         room = max((sampler.most_positions - len(prompt.tokens) for prompt in self.prompts), default=1)
-        self.most_tokens = min(writing.params.max_new_tokens, room)
-        self.most_rows = min(len(self.prompts) * self.n, sampler.rows_at_once or self._rows_in(sampler.cache_bytes))
+        self.max_tokens = min(job.params.max_new_tokens, room)
+        limit = sampler.max_sequences or self._sequences_in(sampler.cache_bytes)
+        self.max_sequences = min(len(self.prompts) * self.n, limit)
         self.waiting = deque(
-            ActiveSequence(prompt=number, index=index, most_tokens=sampler.most_positions - len(prompt.tokens))
+            ActiveSequence(prompt=number, index=index, max_tokens=sampler.most_positions - len(prompt.tokens))
             for number, prompt in enumerate(self.prompts)
             for index in range(self.n)
         )
-        self.ready: dict[int, _Ready] = {}
-        self.rows: list[ActiveSequence] = []
-        self.shelves, self.responses = PrefixCache(self.device), ResponseKeys(self.most_rows, self.most_tokens)
+        self.cached: dict[int, _CachedPrompt] = {}
+        self.active: list[ActiveSequence] = []
+        self.prefix_cache = PrefixCache(self.device)
+        self.responses = ResponseKeys(self.max_sequences, self.max_tokens)
         self.lengths = torch.empty(0)
-        self.arrangement: PromptArrangement | None = None  # of the rows as they are; None: they changed
-        penalised, size = writing.params.repetition_penalty != 1, self.head.weight.shape[0]
-        self.seen = TokenHistory(self.most_rows, size, self.device) if penalised else None
+        self.arrangement: PromptArrangement | None = None  # of the active sequences; None: they changed
+        penalized, size = job.params.repetition_penalty != 1, self.head.weight.shape[0]
+        self.seen = TokenHistory(self.max_sequences, size, self.device) if penalized else None
 
     def groups(self) -> list[Group]:
-        """Runs to the end."""
+        """Generates all responses."""
         hidden = self._admit(None)
         while hidden is not None:
-            self._write(hidden)
-            kept = self._leave()
-            hidden = self._admit(self._forward() if kept else None)
-        return self.writing.groups()
+            self._choose_tokens(hidden)
+            any_active = self._remove_finished()
+            hidden = self._admit(self._forward() if any_active else None)
+        return self.job.groups()
 
-    def _rows_in(self, cache_bytes: int) -> int:
-        """How many responses have room; at least one."""
+    def _sequences_in(self, cache_bytes: int) -> int:
+        """Number of responses whose keys and values fit; at least one."""
         config = self.policy.causal_lm.config.get_text_config(decoder=True)
         size = config.to_dict().get("head_dim") or config.hidden_size // config.num_attention_heads
         heads = config.to_dict().get("num_key_value_heads") or config.num_attention_heads
         token = 2 * config.num_hidden_layers * heads * size * self.policy.causal_lm.dtype.itemsize
-        return max(1, cache_bytes // (token * self.most_tokens))
+        return max(1, cache_bytes // (token * self.max_tokens))
 
     def _admit(self, hidden: Tensor | None) -> Tensor | None:
-        """Fills free places with waiting responses; adds the hidden state of their prompt's last token to [R, H]."""
-        free = self.most_rows - len(self.rows)
-        fresh = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
-        if not fresh:
+        """Starts waiting responses in free places; appends the hidden state of their prompt's last token to [R, H]."""
+        free = self.max_sequences - len(self.active)
+        admitted = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
+        if not admitted:
             return hidden
-        self._prefill([number for number in dict.fromkeys(row.prompt for row in fresh) if number not in self.ready])
+        numbers = dict.fromkeys(sequence.prompt for sequence in admitted)
+        self._prefill([number for number in numbers if number not in self.cached])
         if self.seen is not None:
-            for place, row in enumerate(fresh, len(self.rows)):
-                self.seen.begin(place, self.prompts[row.prompt].tokens)
-        self.rows += fresh
+            for place, sequence in enumerate(admitted, len(self.active)):
+                self.seen.begin(place, self.prompts[sequence.prompt].tokens)
+        self.active += admitted
         self.arrangement = None
-        new = torch.stack([self.ready[row.prompt].hidden for row in fresh])
+        new = torch.stack([self.cached[sequence.prompt].hidden for sequence in admitted])
         return new if hidden is None else torch.cat([hidden, new])
 
     def _prefill(self, numbers: Sequence[int]) -> None:
-        """Computes prompts, as many at once as the bound allows."""
+        """Computes prompts, as many at once as `PREFILL_TOKENS` allows."""
         batch: list[int] = []
         for number in numbers:
-            size = sum(len(self.prompts[each].tokens) for each in (*batch, number))
+            size = sum(len(self.prompts[member].tokens) for member in (*batch, number))
             if batch and size > PREFILL_TOKENS:
                 self._prefill_batch(batch)
                 batch = []
@@ -179,75 +182,79 @@ class _Rollout:
 
     def _prefill_batch(self, numbers: Sequence[int]) -> None:
         tokens = [self.prompts[number].tokens for number in numbers]
-        prefill = Prefill.of([len(each) for each in tokens], self.device)
+        lengths = [len(prompt) for prompt in tokens]
+        prefill = Prefill.of(lengths, self.device)
         hidden = self.policy.decode(torch.cat(tokens).to(self.device), prefill.layout.positions, prefill)
-        lasts = torch.tensor([len(each) for each in tokens]).cumsum(0) - 1
+        last_tokens = torch.tensor(lengths).cumsum(0) - 1
         # Copies: views would keep the hidden states of whole prompts.
-        for number, slot, last in zip(numbers, self.shelves.put(prefill.prompts()), lasts.tolist(), strict=True):
-            self.ready[number] = _Ready(slot, hidden[last].clone(), open=self.n)
+        slots = self.prefix_cache.put(prefill.prompts())
+        for number, slot, last in zip(numbers, slots, last_tokens.tolist(), strict=True):
+            self.cached[number] = _CachedPrompt(slot, hidden[last].clone(), unfinished=self.n)
 
-    def _write(self, hidden: Tensor) -> None:
-        """Chooses the next token of every row from the hidden states [R, H], and notes which rows end with it."""
+    def _choose_tokens(self, hidden: Tensor) -> None:
+        """Chooses the next token of every sequence from hidden states [R, H], and marks finished sequences."""
         size = max(1, LOGITS_BYTES[self.device.type] // (self.head.weight.shape[0] * self.head.weight.element_size()))
-        for start in range(0, len(self.rows), size):
+        for start in range(0, len(self.active), size):
             part = slice(start, start + size)
-            temperature = self.writing.params.scored_temperature
+            temperature = self.job.params.scored_temperature
             probabilities, partition = all_probabilities(hidden[part], self.head, self.matrix, temperature=temperature)
             seen = None if self.seen is None else self.seen.of(slice(start, start + len(probabilities)))
-            tokens = self.writing.choose(self.rows[part], probabilities, partition, seen)
+            tokens = self.job.choose(self.active[part], probabilities, partition, seen)
             if self.seen is not None:
                 self.seen.add(start, torch.tensor(tokens))
 
-    def _leave(self) -> bool:
-        """Takes finished rows out and closes the gaps; returns whether any row goes on."""
-        last = len(self.rows) - 1
-        for place in reversed(range(len(self.rows))):
-            row = self.rows[place]
-            if row.finish is None:
+    def _remove_finished(self) -> bool:
+        """Removes finished sequences and closes the gaps; returns whether any sequence is left."""
+        last = len(self.active) - 1
+        for place in reversed(range(len(self.active))):
+            sequence = self.active[place]
+            if sequence.finish is None:
                 continue
-            self._close(row)
+            self._close(sequence)
             if place != last:
-                self.rows[place] = self.rows[last]
-                self.responses.move(last, place, len(self.rows[last].tokens) - 1)
+                self.active[place] = self.active[last]
+                self.responses.move(last, place, len(self.active[last].tokens) - 1)
                 if self.seen is not None:
                     self.seen.move(last, place)
-            self.rows.pop()
+            self.active.pop()
             last -= 1
-        return bool(self.rows)
+        return bool(self.active)
 
-    def _close(self, row: ActiveSequence) -> None:
+    def _close(self, sequence: ActiveSequence) -> None:
         self.arrangement = None
-        self.writing.close(row, self.head.weight.dtype)
-        prompt = self.ready[row.prompt]
-        prompt.open -= 1
-        if prompt.open == 0:
-            self.shelves.free(prompt.slot)
-            del self.ready[row.prompt]
+        self.job.close(sequence, self.head.weight.dtype)
+        prompt = self.cached[sequence.prompt]
+        prompt.unfinished -= 1
+        if prompt.unfinished == 0:
+            self.prefix_cache.free(prompt.slot)
+            del self.cached[sequence.prompt]
 
     def _forward(self) -> Tensor:
-        """[R, H] the hidden states of the rows' newest tokens."""
-        tokens = torch.tensor([row.tokens[-1] for row in self.rows], device=self.device)
+        """[R, H] the hidden states of the sequences' newest tokens."""
+        tokens = torch.tensor([sequence.tokens[-1] for sequence in self.active], device=self.device)
         decoding = self._decoding()
         return self.policy.decode(tokens, decoding.positions, decoding)
 
     def _decoding(self) -> Decoding:
         if self.arrangement is None:
-            self.arrangement = self.shelves.arrange([self.ready[row.prompt].slot for row in self.rows])
-            self.lengths = torch.tensor([len(self.prompts[row.prompt].tokens) for row in self.rows], device=self.device)
-        counts = [len(row.tokens) - 1 for row in self.rows]
-        places = torch.tensor(counts, device=self.device)
+            slots = [self.cached[sequence.prompt].slot for sequence in self.active]
+            self.arrangement = self.prefix_cache.arrange(slots)
+            lengths = [len(self.prompts[sequence.prompt].tokens) for sequence in self.active]
+            self.lengths = torch.tensor(lengths, device=self.device)
+        num_tokens = [len(sequence.tokens) - 1 for sequence in self.active]
+        counts = torch.tensor(num_tokens, device=self.device)
         return Decoding(
             responses=self.responses,
-            places=places,
-            longest=max(counts) + 1,
+            counts=counts,
+            longest=max(num_tokens) + 1,
             arrangement=self.arrangement,
             lengths=self.lengths,
-            positions=self.lengths + places,
+            positions=self.lengths + counts,
         )
 
 
 def _accumulating(head: Head) -> Head:
-    """The head in the type of accumulation, converted once for all tokens."""
+    """The head in the accumulation type, converted once for all tokens."""
     dtype = accumulation_dtype(head.weight.dtype)
     bias = None if head.bias is None else head.bias.to(dtype)
     return replace(head, weight=head.weight.to(dtype), bias=bias)

@@ -1,4 +1,4 @@
-"""How responses are written, as settings. Needs no torch; `choice` and the samplers do it."""
+"""Sampling parameters. Imports no torch; used by `choice` and the samplers."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen, and when a response ends. Example: ``SamplingParams(temperature=0.7, top_p=0.9)``.
+    """Parameters of token choice and of the end of a response. Example: ``SamplingParams(temperature=0.7, top_p=0.9)``.
 
     Truncations apply in this order: repetition penalty, top-k, top-p, min-p.
     """
 
     max_new_tokens: int = 256
-    """Most tokens of a response."""
+    """Maximum number of tokens of a response."""
     temperature: float = 1.0
-    """Divisor of the logits; 0: always the likeliest token (its log-probability is reported at temperature 1)."""
+    """Divisor of the logits; 0: greedy (log-probabilities are reported at temperature 1)."""
     top_k: int = 0
-    """Only so many of the likeliest tokens; 0: all."""
+    """Only this many most probable tokens; 0: all."""
     top_p: float = 1.0
-    """The fewest likeliest tokens that together have this probability (arXiv 1904.09751); 1: all."""
+    """Only the smallest set of most probable tokens with this total probability (arXiv 1904.09751); 1: all."""
     min_p: float = 0.0
-    """Only tokens that have this share of the likeliest one's probability (arXiv 2407.01082); 0: all."""
+    """Only tokens with at least this share of the most probable token's probability (arXiv 2407.01082); 0: all."""
     repetition_penalty: float = 1.0
-    """Divides the positive logits of tokens that prompt or response have, multiplies the negative ones
+    """Divides positive logits of tokens in prompt or response, multiplies negative ones
     (arXiv 1909.05858, section 4.1); 1: none."""
     stop: tuple[str, ...] = ()
-    """Texts that end a response; they stay in it."""
+    """Texts that end a response, and are kept in it."""
     stop_ids: tuple[int, ...] = ()
-    """Further tokens that end a response, beside the end tokens of the model."""
+    """Further tokens that end a response, in addition to the model's end tokens."""
     seed: int = 0
-    """Of the choice; another seed gives other responses."""
+    """Seed of the random numbers."""
 
     def __post_init__(self) -> None:
         assert self.max_new_tokens >= 1, "a response has at least one token"

@@ -1,4 +1,4 @@
-"""Responses that are being written, and the groups that they become. Shared by the samplers of this process."""
+"""Active sequences of a sampling call, and the groups that they become. Shared by both samplers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from burnish.types import Finish, Group, Response
 
 @dataclass(eq=False, slots=True)
 class ActiveSequence:
-    """A response that is being written."""
+    """Response that is being generated."""
 
     prompt: int
-    """Place of its prompt among those of the call."""
+    """Index of its prompt in the call."""
     index: int
-    """Of the response in its group."""
-    most_tokens: int
-    """As many as fit behind the prompt."""
+    """Index of the response in its group."""
+    max_tokens: int
+    """Positions left after the prompt."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: Finish | None = None
 
 
 class SamplingJob:
-    """One call of a sampler: how its rows go on, and the groups that they become."""
+    """One call of a sampler: chooses tokens of its sequences, and collects finished ones in groups."""
 
     def __init__(
         self,
@@ -51,61 +51,61 @@ class SamplingJob:
         self._groups: dict[int, Group] = {}
 
     def choose(
-        self, rows: Sequence[ActiveSequence], probabilities: Tensor, log_partition: Tensor, seen: Tensor | None
+        self, sequences: Sequence[ActiveSequence], probabilities: Tensor, log_partition: Tensor, seen: Tensor | None
     ) -> list[int]:
-        """Gives each row its next token, and says which rows end with it (`ActiveSequence.finish`).
+        """Chooses the next token of each sequence, and sets `ActiveSequence.finish` of those that end.
 
         Args:
-            rows: R rows.
+            sequences: R sequences.
             probabilities: [R, V] softmax(z / T).
             log_partition: [R] log Σ exp(z / T).
             seen: [R, V] bool, tokens of prompt and response; needed for a repetition penalty.
         """
-        numbers = torch.from_numpy(self._uniforms(rows)).to(probabilities.device)
+        numbers = torch.from_numpy(self._uniforms(sequences)).to(probabilities.device)
         chosen = choose(probabilities, log_partition, numbers, self.params, seen)
-        picked = probabilities.gather(1, chosen[:, None])[:, 0].log()
-        numbers_of = torch.stack([chosen.to(torch.float64), picked.to(torch.float64)])  # one transfer; both exact
-        written, logprobs = numbers_of.tolist()
-        tokens = [int(token) for token in written]
-        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
-            row.tokens.append(token)
-            row.logprobs.append(logprob)
-            row.finish = self._rules.finish(row.tokens, row.most_tokens)
+        chosen_logprobs = probabilities.gather(1, chosen[:, None])[:, 0].log()
+        transferred = torch.stack([chosen.to(torch.float64), chosen_logprobs.to(torch.float64)])  # both exact
+        token_numbers, logprobs = transferred.tolist()  # one transfer for both
+        tokens = [int(token) for token in token_numbers]
+        for sequence, token, logprob in zip(sequences, tokens, logprobs, strict=True):
+            sequence.tokens.append(token)
+            sequence.logprobs.append(logprob)
+            sequence.finish = self._rules.finish(sequence.tokens, sequence.max_tokens)
             if self._watcher is not None:
-                self._watcher.token(row.prompt, row.index, token)
+                self._watcher.token(sequence.prompt, sequence.index, token)
         return tokens
 
-    def _uniforms(self, rows: Sequence[ActiveSequence]) -> NDArray[np.float64]:
-        """[R] one number for the next token of every row."""
-        keys = np.array([self.prompts[row.prompt].key for row in rows], dtype=np.int64)
-        indices = np.array([row.index for row in rows], dtype=np.int64)
-        places = np.array([len(row.tokens) for row in rows], dtype=np.int64)
-        return uniform(self.params.seed, self._step, keys, indices, places)
+    def _uniforms(self, sequences: Sequence[ActiveSequence]) -> NDArray[np.float64]:
+        """[R] one number for the next token of every sequence."""
+        keys = np.array([self.prompts[sequence.prompt].key for sequence in sequences], dtype=np.int64)
+        indices = np.array([sequence.index for sequence in sequences], dtype=np.int64)
+        counts = np.array([len(sequence.tokens) for sequence in sequences], dtype=np.int64)
+        return uniform(self.params.seed, self._step, keys, indices, counts)
 
-    def close(self, row: ActiveSequence, dtype: torch.dtype) -> None:
-        """A row is finished; with the last one of its prompt, the group is. `dtype` is that of log-probabilities."""
-        rows = self._finished[row.prompt]
-        rows.append(row)
-        if len(rows) < self.n:
+    def close(self, sequence: ActiveSequence, dtype: torch.dtype) -> None:
+        """Collects a finished sequence, and makes the group of its prompt's last one. `dtype`: of log-probabilities."""
+        finished = self._finished[sequence.prompt]
+        finished.append(sequence)
+        if len(finished) < self.n:
             return
-        del self._finished[row.prompt]
-        ordered = sorted(rows, key=lambda each: each.index)
-        responses = tuple(self._response(each, dtype) for each in ordered)
-        group = Group(prompt=self.prompts[row.prompt].tokens, responses=responses)
-        self._groups[row.prompt] = group
+        del self._finished[sequence.prompt]
+        ordered = sorted(finished, key=lambda member: member.index)
+        responses = tuple(self._response(member, dtype) for member in ordered)
+        group = Group(prompt=self.prompts[sequence.prompt].tokens, responses=responses)
+        self._groups[sequence.prompt] = group
         if self._watcher is not None:
-            self._watcher.group(row.prompt, group)
+            self._watcher.group(sequence.prompt, group)
 
     def groups(self) -> list[Group]:
-        """In the order of the prompts."""
+        """The groups, in the order of the prompts."""
         return [self._groups[place] for place in range(len(self.prompts))]
 
-    def _response(self, row: ActiveSequence, dtype: torch.dtype) -> Response:
-        size = len(row.tokens)
+    def _response(self, sequence: ActiveSequence, dtype: torch.dtype) -> Response:
+        size = len(sequence.tokens)
         return Response(
-            tokens=torch.tensor(row.tokens),
+            tokens=torch.tensor(sequence.tokens),
             trainable=torch.ones(size, dtype=torch.bool),
-            sampler_logprobs=torch.tensor(row.logprobs, dtype=dtype),
+            sampler_logprobs=torch.tensor(sequence.logprobs, dtype=dtype),
             policy_version=torch.full((size,), self._step),
-            finish=row.finish,
+            finish=sequence.finish,
         )

@@ -1,4 +1,4 @@
-"""When a response ends: an end token, a text, the limit of tokens, or the model's last position."""
+"""Stop rules of responses: an end token, a text, the limit of tokens, or the model's last position."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from burnish.types import Finish
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StopRules:
-    """What ends the responses of one call."""
+    """Stop rules for the responses of one call."""
 
     ids: frozenset[int]
-    """Tokens that end a response, and stay in it."""
+    """Tokens that end a response, and are kept in it."""
     texts: tuple[str, ...]
-    """Texts that end a response, and stay in it, up to the end of the token that completes them."""
-    most_tokens: int
+    """Texts that end a response, and are kept in it up to the end of the token that completes them."""
+    max_tokens: int
     tokenizer: PreTrainedTokenizerBase | None
     """Needed for texts; None: there are none."""
 
@@ -28,30 +28,30 @@ class StopRules:
         end_tokens: Collection[int],
         stop_ids: Collection[int],
         texts: tuple[str, ...],
-        most_tokens: int,
+        max_tokens: int,
         tokenizer: PreTrainedTokenizerBase | None,
     ) -> StopRules:
-        """Rules from what the model ends with and what the caller adds."""
-        assert tokenizer is not None or not texts, "texts are looked for in decoded tokens"
-        assert all(texts), "an empty text is everywhere"
-        return cls(frozenset(end_tokens) | frozenset(stop_ids), texts, most_tokens, tokenizer)
+        """Rules from the model's end tokens and the caller's stop ids and texts."""
+        assert tokenizer is not None or not texts, "texts are searched in decoded tokens"
+        assert all(texts), "an empty text would match everywhere"
+        return cls(frozenset(end_tokens) | frozenset(stop_ids), texts, max_tokens, tokenizer)
 
-    def finish(self, written: Sequence[int], most_tokens: int) -> Finish | None:
-        """How the response ended with its newest token; None: it goes on.
+    def finish(self, tokens: Sequence[int], max_tokens: int) -> Finish | None:
+        """Why the response ends with its newest token; None: it continues.
 
         Args:
-            written: its tokens so far, one at least.
-            most_tokens: of this response, where the model's positions allow fewer than the rules.
+            tokens: its tokens so far, at least one.
+            max_tokens: limit by the model's positions, which may be lower than that of the rules.
         """
-        if written[-1] in self.ids or self._says_a_text(written):
+        if tokens[-1] in self.ids or self._has_text(tokens):
             return "end"
-        return "length" if len(written) >= min(self.most_tokens, most_tokens) else None
+        return "length" if len(tokens) >= min(self.max_tokens, max_tokens) else None
 
-    def _says_a_text(self, written: Sequence[int]) -> bool:
-        """Whether the text so far has one of the texts. A token is never longer than its text, so the end suffices."""
+    def _has_text(self, tokens: Sequence[int]) -> bool:
+        """Whether the decoded tokens have one of the texts; only as many last tokens as a text may take are decoded."""
         if not self.texts or self.tokenizer is None:
             return False
         # A character may take several tokens of bytes, four at most; one token more keeps spaces that decoding drops.
         longest = 4 * max(len(text.encode()) for text in self.texts) + 1
-        said = str(self.tokenizer.decode(list(written[-longest:]), skip_special_tokens=False))
-        return any(text in said for text in self.texts)
+        decoded = str(self.tokenizer.decode(list(tokens[-longest:]), skip_special_tokens=False))
+        return any(text in decoded for text in self.texts)

@@ -1,6 +1,6 @@
-"""One uniform number per token, as a function of what it is for: no generator, no state, no order.
+"""Uniform random numbers as a function of seed and coordinates, without a generator's state or order.
 
-A response then does not depend on its neighbours, on how many are written at once, or on where a run was resumed.
+So a response does not depend on other responses, on the number generated at once, or on where a run was resumed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def uniform(seed: int, *coordinates: NDArray[np.int64] | int) -> NDArray[np.float64]:
-    """Numbers in [0, 1), multiples of 2^-53, of the seed and the coordinates.
+    """Uniform numbers in [0, 1), multiples of 2^-53, from the seed and the coordinates.
 
-    Every coordinate in turn is added to the state, which SplitMix64's finaliser mixes (Steele, Lea and Flood 2014,
+    Every coordinate in turn is added to the state, which SplitMix64's finalizer mixes (Steele, Lea and Flood 2014,
     "Fast splittable pseudorandom number generators", section 5).
 
     Args:

@@ -23,7 +23,7 @@ class OptimizerOptions(Settings):
 
     kind: Annotated[OptimizerName, BeforeValidator(named_here(OTHER_OPTIMIZERS))] = "adamw"
     """Optimizer: adamw, adamw_8bit, adamw_paged, adamw_8bit_paged, muon, adafactor, schedule_free, lion, lion_8bit,
-    sgd; docs/optimisers.md has their memory, options and packages."""
+    sgd; docs/optimizers.md has their memory, options and packages."""
     betas: Annotated[tuple[BelowOne, BelowOne], Field(strict=False)] | None = None
     """Decay rates of the averages of gradients and of their squares; null: 0.9 and 0.999, for lion 0.9 and 0.99."""
     eps: Annotated[float, Field(gt=0)] | None = None

@@ -1,4 +1,4 @@
-"""A tiny model, a few rows, and the process whose children may be killed."""
+"""Fixtures: a tiny model, a few rows, and the fork server whose children may be killed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Run]:
-    """Runs a command in a forked child, with a kill, limits or signals as `nursery.py` describes them."""
-    script = Path(__file__).parent / "nursery.py"
+def fork_server() -> Iterator[Run]:
+    """Runs a command in a forked child, with a kill, limits or signals as `fork_server.py` describes them."""
+    script = Path(__file__).parent / "fork_server.py"
     process = subprocess.Popen(
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": str(script.parents[2])},

@@ -55,20 +55,22 @@ DATA: dict[str, tuple[str | bytes | None, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", DATA)
-def test_data(nursery, world, tmp_path, case):
+def test_data(fork_server, world, tmp_path, case):
     content, words = DATA[case]
     path = tmp_path / "data.jsonl"
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    check(nursery, words, "--model", world / "model", "--data", path, "--output", tmp_path / "run", "max_length=200")
+    check(
+        fork_server, words, "--model", world / "model", "--data", path, "--output", tmp_path / "run", "max_length=200"
+    )
     assert not (tmp_path / "run").exists(), "a mistake in the data leaves no run folder behind"
 
 
-def test_a_prompt_longer_than_the_limit_cannot_be_cut(nursery, world, tmp_path):
+def test_a_prompt_longer_than_the_limit_cannot_be_cut(fork_server, world, tmp_path):
     (tmp_path / "data.jsonl").write_text(lines(ROW, {"question": "a" * 300, "answer": "b"}))
     options = ["--output", tmp_path / "run", "max_length=200", "overlong=truncate"]
     words = ["data.jsonl line 2", "prompt"]
-    check(nursery, words, "--model", world / "model", "--data", tmp_path / "data.jsonl", *options)
+    check(fork_server, words, "--model", world / "model", "--data", tmp_path / "data.jsonl", *options)
 
 
 MODELS: dict[str, tuple[Callable[[Path, Path], Path], list[str]]] = {
@@ -82,10 +84,10 @@ MODELS: dict[str, tuple[Callable[[Path, Path], Path], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_models(nursery, world, tmp_path, case):
+def test_models(fork_server, world, tmp_path, case):
     make, words = MODELS[case]
     model = make(world, tmp_path / "model")
-    check(nursery, words, "--model", model, "--data", world / "train.jsonl", "--output", tmp_path / "run")
+    check(fork_server, words, "--model", model, "--data", world / "train.jsonl", "--output", tmp_path / "run")
 
 
 SETTINGS: dict[str, tuple[list[str], list[str]]] = {
@@ -103,89 +105,89 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", SETTINGS)
-def test_settings(nursery, world, tmp_path, case):
+def test_settings(fork_server, world, tmp_path, case):
     arguments, words = SETTINGS[case]
     files = ["--model", world / "model", "--data", world / "train.jsonl", "--output", tmp_path / "run"]
-    check(nursery, words, *files, *arguments)
+    check(fork_server, words, *files, *arguments)
 
 
-def test_an_output_that_cannot_be_written(nursery, world, tmp_path):
+def test_an_output_that_cannot_be_written(fork_server, world, tmp_path):
     (tmp_path / "file").write_text("")
     files = ["--model", world / "model", "--data", world / "train.jsonl"]
-    check(nursery, ["file"], *files, "--output", tmp_path / "file")
-    check(nursery, ["file"], *files, "--output", tmp_path / "file" / "below")
+    check(fork_server, ["file"], *files, "--output", tmp_path / "file")
+    check(fork_server, ["file"], *files, "--output", tmp_path / "file" / "below")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
-    check(nursery, ["thesis.txt"], *files, "--output", tmp_path / "mine")
+    check(fork_server, ["thesis.txt"], *files, "--output", tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_a_full_disk_while_a_checkpoint_is_written(nursery, world, tmp_path):
-    """The run says so, keeps what it has, and goes on when there is room."""
+def test_a_full_disk_while_a_checkpoint_is_written(fork_server, world, tmp_path):
+    """The run reports it, keeps its checkpoints, and resumes when there is space."""
     arguments = [*files(world, tmp_path), "max_steps=6", "checkpoint_every=2"]
-    told = check(nursery, ["checkpoint of step 2", "same command"], *arguments, limits={"RLIMIT_FSIZE": 30_000})
-    assert "Traceback" not in told
-    assert nursery("sft", *arguments)["status"] == 0
+    output = check(fork_server, ["checkpoint of step 2", "same command"], *arguments, limits={"RLIMIT_FSIZE": 30_000})
+    assert "Traceback" not in output
+    assert fork_server("sft", *arguments)["status"] == 0
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
 
 
-def test_a_batch_that_does_not_fit_in_memory(nursery, world, tmp_path):
+def test_a_batch_that_does_not_fit_in_memory(fork_server, world, tmp_path):
     """A limit of address space stands for a machine with little memory."""
     rows = [{"question": "a" * 400, "answer": "b" * 90}] * 4000
     (tmp_path / "long.jsonl").write_text(lines(*rows))
     arguments = ["--model", world / "model", "--data", tmp_path / "long.jsonl", "--output", tmp_path / "run"]
     sizes = ["sequences_per_step=4000", "tokens_per_microbatch=3000000", "max_steps=1"]
-    told = check(
-        nursery, ["memory ran out", "tokens_per_microbatch"], *arguments, *sizes, limits={"RLIMIT_AS": 6 * 2**30}
+    output = check(
+        fork_server, ["memory ran out", "tokens_per_microbatch"], *arguments, *sizes, limits={"RLIMIT_AS": 6 * 2**30}
     )
-    assert "Traceback" not in told
+    assert "Traceback" not in output
 
 
-def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(nursery, world, tmp_path):
+def test_ctrl_c_writes_a_checkpoint_and_the_same_command_resumes(fork_server, world, tmp_path):
     arguments = [*files(world, tmp_path), "max_steps=9", "checkpoint_every=100"]
-    stopped = nursery("sft", *arguments, signals={"Trainer.step": [4]})
-    assert stopped["status"] == 130, stopped["told"]
-    assert "same command" in stopped["told"]
+    stopped = fork_server("sft", *arguments, signals={"Trainer.step": [4]})
+    assert stopped["status"] == 130, stopped["output"]
+    assert "same command" in stopped["output"]
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-4"]
-    resumed = nursery("sft", *arguments)
+    resumed = fork_server("sft", *arguments)
     assert resumed["status"] == 0
-    assert "going on after step 4" in resumed["told"]
+    assert "going on after step 4" in resumed["output"]
 
 
-def test_ctrl_c_between_a_step_and_its_checkpoint_is_not_lost(nursery, world, tmp_path):
+def test_ctrl_c_between_a_step_and_its_checkpoint_is_not_lost(fork_server, world, tmp_path):
     """It comes while figures are written, when it is decided already that no checkpoint is due: the next step stops."""
     arguments = [*files(world, tmp_path), "max_steps=9", "checkpoint_every=100", "log_every=1"]
-    stopped = nursery("sft", *arguments, signals={"Meter.flush": [4]})
-    assert stopped["status"] == 130, stopped["told"]
+    stopped = fork_server("sft", *arguments, signals={"Meter.flush": [4]})
+    assert stopped["status"] == 130, stopped["output"]
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-5"]
 
 
-def test_a_second_ctrl_c_ends_at_once(nursery, world, tmp_path):
+def test_a_second_ctrl_c_ends_at_once(fork_server, world, tmp_path):
     arguments = [*files(world, tmp_path), "max_steps=9", "checkpoint_every=100"]
-    stopped = nursery("sft", *arguments, signals={"Trainer.step": [4], "Trainer.optim_step": [4]})
-    assert stopped["status"] == 130, stopped["told"]
+    stopped = fork_server("sft", *arguments, signals={"Trainer.step": [4], "Trainer.optim_step": [4]})
+    assert stopped["status"] == 130, stopped["output"]
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("changed", ["train", "test"])
-def test_data_that_changed_under_a_run_is_refused(nursery, world, tmp_path, changed):
+def test_data_that_changed_under_a_run_is_refused(fork_server, world, tmp_path, changed):
     for name in ("train.jsonl", "test.jsonl"):
         shutil.copy(world / name, tmp_path / name)
     data = ["--data", tmp_path / "train.jsonl", "--eval-data", tmp_path / "test.jsonl"]
     arguments = ["--model", world / "model", *data, "--output", tmp_path / "run", "max_steps=9"]
-    assert nursery("sft", *arguments, signals={"Trainer.step": [4]})["status"] == 130
+    assert fork_server("sft", *arguments, signals={"Trainer.step": [4]})["status"] == 130
     with (tmp_path / f"{changed}.jsonl").open("a") as file:
         file.write(lines(ROW))
-    check(nursery, ["the data" if changed == "train" else "the held-out data"], *arguments)
+    check(fork_server, ["the data" if changed == "train" else "the held-out data"], *arguments)
 
 
-def test_generation_settings_that_cannot_be_saved_are_settled_at_load(nursery, world, tmp_path):
+def test_invalid_generation_settings_are_corrected_at_load(fork_server, world, tmp_path):
     """Sampling settings with do_sample off: transformers would refuse to save them, after the training."""
     model = bare_model(world, tmp_path / "model")
     (model / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "top_p": 0.9, "eos_token_id": 1}))
     files = ["--model", model, "--data", world / "train.jsonl", "--output", tmp_path / "run"]
-    result = nursery("sft", *files, "max_steps=1")
-    assert result["status"] == 0, result["told"]
+    result = fork_server("sft", *files, "max_steps=1")
+    assert result["status"] == 0, result["output"]
     saved = json.loads((tmp_path / "run" / "model" / "generation_config.json").read_text())
     assert saved["do_sample"]
     assert 1 in saved["eos_token_id"]
@@ -200,17 +202,17 @@ ADAPTERS = {
 
 
 @pytest.mark.parametrize("case", ADAPTERS)
-def test_adapters_that_cannot_go_on(nursery, world, tmp_path, case):
+def test_adapters_that_cannot_be_continued(fork_server, world, tmp_path, case):
     config, settings, expected = ADAPTERS[case]
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     arguments = ["--model", adapter, "--data", world / "train.jsonl", "--output", tmp_path / "r", *settings]
-    check(nursery, expected, *arguments)
+    check(fork_server, expected, *arguments)
 
 
 @pytest.mark.parametrize("steps", [1, 40])
-def test_a_diverged_run_is_a_failure_and_keeps_no_checkpoint_of_it(nursery, world, tmp_path, steps):
+def test_a_diverged_run_is_a_failure_and_keeps_no_checkpoint_of_it(fork_server, world, tmp_path, steps):
     """Also when only the last update diverges, whose loss nobody sees."""
     arguments = [
         *files(world, tmp_path),
@@ -219,9 +221,9 @@ def test_a_diverged_run_is_a_failure_and_keeps_no_checkpoint_of_it(nursery, worl
         "optimizer.max_grad_norm=null",
         "schedule.warmup_ratio=0",
     ]
-    result = nursery("sft", *arguments, "schedule=constant", "checkpoint_every=1")
+    result = fork_server("sft", *arguments, "schedule=constant", "checkpoint_every=1")
     assert result["status"] == 1
-    assert "diverged" in result["told"]
+    assert "diverged" in result["output"]
     assert not (tmp_path / "run" / "finished.json").exists()
     assert latest_checkpoint(tmp_path / "run").path is None
 
@@ -230,11 +232,11 @@ def files(world: Path, tmp_path: Path) -> list[object]:
     return ["--model", world / "model", "--data", world / "train.jsonl", "--output", tmp_path / "run"]
 
 
-def check(nursery, words: list[str], *arguments: object, **options: object) -> str:
+def check(fork_server, words: list[str], *arguments: object, **options: object) -> str:
     """The command ends with status 2 and a message that has all the words."""
-    result = nursery("sft", *arguments, **options)
-    told = result["told"]
-    assert result["status"] == 2, told
-    assert "Traceback" not in told
-    assert all(word in told for word in words), told
-    return told
+    result = fork_server("sft", *arguments, **options)
+    output = result["output"]
+    assert result["status"] == 2, output
+    assert "Traceback" not in output
+    assert all(word in output for word in words), output
+    return output

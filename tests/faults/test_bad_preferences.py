@@ -61,28 +61,28 @@ ROWS: dict[str, tuple[list[object], list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_rows(nursery, world, tmp_path, case):
+def test_rows(fork_server, world, tmp_path, case):
     rows, settings, words = ROWS[case]
     (tmp_path / "data.jsonl").write_text(lines(*rows))
-    check(nursery, words, world, tmp_path, *settings)
+    check(fork_server, words, world, tmp_path, *settings)
     assert not (tmp_path / "run").exists(), "a mistake in the data leaves no run folder behind"
 
 
-def test_a_reference_with_another_tokenizer(nursery, world, tmp_path):
+def test_a_reference_with_another_tokenizer(fork_server, world, tmp_path):
     (tmp_path / "data.jsonl").write_text(lines(GOOD))
     words = ["reference_model: builtin:tiny", "tokenizer has other tokens", "remove reference_model"]
-    check(nursery, words, world, tmp_path, "reference_model=builtin:tiny")
+    check(fork_server, words, world, tmp_path, "reference_model=builtin:tiny")
 
 
-def test_a_reference_that_does_not_exist(nursery, world, tmp_path):
+def test_a_reference_that_does_not_exist(fork_server, world, tmp_path):
     (tmp_path / "data.jsonl").write_text(lines(GOOD))
-    check(nursery, ["existing folder"], world, tmp_path, f"reference_model={tmp_path / 'nowhere'}")
+    check(fork_server, ["existing folder"], world, tmp_path, f"reference_model={tmp_path / 'nowhere'}")
 
 
-def check(nursery, words: list[str], world: Path, folder: Path, *settings: object) -> None:
+def check(fork_server, words: list[str], world: Path, folder: Path, *settings: object) -> None:
     """The command ends with status 2 and a message that has all the words."""
     files = ["--model", world / "model", "--data", folder / "data.jsonl", "--output", folder / "run"]
-    result = nursery("prefer", *files, *settings)
-    assert result["status"] == 2, result["told"]
-    assert "Traceback" not in result["told"]
-    assert all(word in result["told"] for word in words), result["told"]
+    result = fork_server("prefer", *files, *settings)
+    assert result["status"] == 2, result["output"]
+    assert "Traceback" not in result["output"]
+    assert all(word in result["output"] for word in words), result["output"]

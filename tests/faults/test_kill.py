@@ -1,7 +1,7 @@
-"""kill -9 at random moments, the same command again: the final weights are bit for bit the undisturbed run's.
+"""kill -9 at random moments, the same command again: the final weights are bit for bit those of the uninterrupted run.
 
 A moment is a Python call, counted from the start of the command: reading data, loading, stepping, writing a
-checkpoint, exporting. A child is killed, the next goes on, until one reaches the end.
+checkpoint, exporting. A child is killed, the next resumes, until one finishes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     if variant == "two-stages":
         return ["run", str(two_stages(world, output)), f"output={output}", *VARIANTS[variant]]
     if variant.startswith("rl"):
-        return [*trying(world, output), *VARIANTS[variant]]
+        return [*rl_command(world, output), *VARIANTS[variant]]
     compares = variant.startswith(COMPARING)
     method = variant.partition("-")[0] if compares else "sft"
     rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
@@ -57,7 +57,7 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
 
 
-def trying(world: Path, output: Path) -> list[str]:
+def rl_command(world: Path, output: Path) -> list[str]:
     """Responses of an untrained model, which a reward wants to be of ten characters."""
     files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
     stage = [
@@ -76,7 +76,7 @@ def trying(world: Path, output: Path) -> list[str]:
 
 
 def two_stages(world: Path, output: Path) -> Path:
-    """A recipe whose second stage goes on with the first one's adapter."""
+    """A recipe whose second stage continues the first one's adapter."""
     stage = {"eval_data": str(world / "test.jsonl"), "sequences_per_step": 8, "checkpoint_every": 3, "log_every": 2}
     stage |= {"evaluation.generations": 2, "evaluation.max_new_tokens": 4}
     first = {"data": str(world / "train.jsonl"), "max_length": 200, **stage}
@@ -100,22 +100,22 @@ def figures(output: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
 
-def kill_until_done(nursery, world: Path, output: Path, variant: str, kills: int, calls: int, seed: int) -> int:
+def kill_until_done(fork_server, world: Path, output: Path, variant: str, kills: int, calls: int, seed: int) -> int:
     """Kills the command `kills` times, each time within the calls of a whole run, then lets it finish."""
     draw = random.Random(seed)
     killed = 0
     for _ in range(kills):
-        result = nursery(*command(world, output, variant), kill_at=draw.randint(1, calls))
+        result = fork_server(*command(world, output, variant), kill_at=draw.randint(1, calls))
         assert result["status"] in (0, -signal.SIGKILL)
         killed += result["status"] == -signal.SIGKILL
-    assert nursery(*command(world, output, variant))["status"] == 0
+    assert fork_server(*command(world, output, variant))["status"] == 0
     return killed
 
 
-def check(nursery, world, tmp_path, variant, kills, seed) -> None:
-    whole = nursery(*command(world, tmp_path / "whole", variant))
+def check(fork_server, world, tmp_path, variant, kills, seed) -> None:
+    whole = fork_server(*command(world, tmp_path / "whole", variant))
     assert whole["status"] == 0
-    killed = kill_until_done(nursery, world, tmp_path / "killed", variant, kills, whole["calls"], seed)
+    killed = kill_until_done(fork_server, world, tmp_path / "killed", variant, kills, whole["calls"], seed)
     assert killed > 0, "no kill fell into a run: the test tried nothing"
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
@@ -125,11 +125,11 @@ def check(nursery, world, tmp_path, variant, kills, seed) -> None:
 
 
 @pytest.mark.parametrize("variant", ["full", "rl-updates"])
-def test_three_kills(nursery, world, tmp_path, variant):
-    check(nursery, world, tmp_path, variant, kills=3, seed=0)
+def test_three_kills(fork_server, world, tmp_path, variant):
+    check(fork_server, world, tmp_path, variant, kills=3, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_ten_kills(nursery, world, tmp_path, variant):
-    check(nursery, world, tmp_path, variant, kills=10, seed=1)
+def test_ten_kills(fork_server, world, tmp_path, variant):
+    check(fork_server, world, tmp_path, variant, kills=10, seed=1)

@@ -17,7 +17,7 @@ from tests.conftest import make_groups
 
 HEADS, KEY_HEADS, SIZE, VALUE_SIZE = 4, 2, 8, 6
 SINKS = torch.tensor([0.7, -1.2, 2.0, 0.0], dtype=torch.float64)
-EXTRAS = {
+OPTIONS = {
     "plain": AttentionOptions(),
     "scaled": AttentionOptions(scaling=0.3),
     "window": AttentionOptions(window=4),
@@ -43,37 +43,37 @@ def random_inputs(rows: int, value_size: int = SIZE) -> list[Tensor]:
     return [torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in shapes]
 
 
-def formula(query: Tensor, key: Tensor, value: Tensor, layout: Layout, extras: AttentionOptions) -> Tensor:
+def formula(query: Tensor, key: Tensor, value: Tensor, layout: Layout, options: AttentionOptions) -> Tensor:
     """The docstring of `AttentionOptions`, written out over all rows and columns."""
     key, value = (tensor.repeat_interleave(HEADS // KEY_HEADS, dim=1) for tensor in (key, value))
-    scores = query @ key.transpose(-1, -2) * (extras.scaling or SIZE**-0.5)
-    if extras.softcap is not None:
-        scores = extras.softcap * torch.tanh(scores / extras.softcap)
+    scores = query @ key.transpose(-1, -2) * (options.scaling or SIZE**-0.5)
+    if options.softcap is not None:
+        scores = options.softcap * torch.tanh(scores / options.softcap)
     row, column = layout.positions[:, None], layout.positions[None, :]
     branch = (layout.branch == 0) | (layout.branch[:, None] == layout.branch)
     seen = (layout.group[:, None] == layout.group) & branch & (row >= column)
-    if extras.window is not None:
-        seen &= row - column < extras.window
-    if extras.chunk is not None:
-        seen &= row // extras.chunk == column // extras.chunk
+    if options.window is not None:
+        seen &= row - column < options.window
+    if options.chunk is not None:
+        seen &= row // options.chunk == column // options.chunk
     weights = scores.exp() * seen
     total = weights.sum(-1, keepdim=True)
-    if extras.sinks is not None:
-        total = total + extras.sinks.exp()[:, None, None]
+    if options.sinks is not None:
+        total = total + options.sinks.exp()[:, None, None]
     return weights / total @ value
 
 
-@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_segments_are_the_formula(name):
     """Value and every gradient, also that of the sinks; values as wide as keys, or not."""
-    layout, extras = packed_layout(), EXTRAS[name]
+    layout, options = packed_layout(), OPTIONS[name]
     for value_size in (SIZE, VALUE_SIZE):
         inputs = random_inputs(len(layout.positions), value_size)
         sinks = SINKS.clone().requires_grad_()
-        if extras.sinks is not None:
-            extras = AttentionOptions(extras.scaling, extras.window, extras.chunk, extras.softcap, sinks)
+        if options.sinks is not None:
+            options = AttentionOptions(options.scaling, options.window, options.chunk, options.softcap, sinks)
             inputs.append(sinks)
-        packed, expected = (attend(*inputs[:3], layout, extras) for attend in (attend_segments, formula))
+        packed, expected = (attend(*inputs[:3], layout, options) for attend in (attend_segments, formula))
         assert torch.allclose(packed, expected, rtol=0, atol=1e-12)
         direction = torch.randn(packed.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         mine, theirs = (torch.autograd.grad((output * direction).sum(), inputs) for output in (packed, expected))
@@ -81,16 +81,16 @@ def test_segments_are_the_formula(name):
             assert torch.allclose(mine_each, theirs_each, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_flex_attention_equals_segments(monkeypatch, name):
     """The CUDA kernel's function, uncompiled on the CPU, against the loop over segments; keys shared by two heads."""
     monkeypatch.setattr(flex, "_compiled_flex", lambda: flex._attend)
-    layout, extras = packed_layout(), EXTRAS[name]
+    layout, options = packed_layout(), OPTIONS[name]
     inputs = [tensor.detach() for tensor in random_inputs(len(layout.positions))]
-    segments = attend_segments(*inputs, layout, extras)
+    segments = attend_segments(*inputs, layout, options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it would be faster compiled
-        at_once = flex.attend_flex(*inputs, layout, extras)
+        at_once = flex.attend_flex(*inputs, layout, options)
     assert torch.allclose(segments, at_once, rtol=0, atol=1e-12)
 
 

@@ -35,8 +35,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def front(text: str) -> dict[str, object]:
-    found: dict[str, object] = yaml.safe_load(text.split("---\n")[1])
-    return found
+    front: dict[str, object] = yaml.safe_load(text.split("---\n")[1])
+    return front
 
 
 def test_a_run_tells_its_recipe_data_and_figures(run):
@@ -45,8 +45,8 @@ def test_a_run_tells_its_recipe_data_and_figures(run):
     assert facts.recipe == (run / "recipe.yaml").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["eval/loss"] for line in lines if "eval/loss" in line]
-    assert ("eval/loss", losses[0], losses[-1]) in facts.figures
-    assert {name for name, _, _ in facts.figures} == {"eval/loss", "train/loss"}
+    assert ("eval/loss", losses[0], losses[-1]) in facts.metrics
+    assert {name for name, _, _ in facts.metrics} == {"eval/loss", "train/loss"}
     assert facts.data == (next(line for line in facts.data if line.endswith("longest 56") or ": 40 rows" in line),)
 
 
@@ -62,7 +62,7 @@ def test_the_card_of_a_run(run, tmp_path, form, library):
         "40 rows (question_answer)",
         "| `eval/loss` |",
         "adapter:\n  kind: lora  # command line",
-        "prompts replayed",
+        "verified on",
     ):
         assert part in text
     assert str(run.parent) not in text, "a card is for strangers"

@@ -50,9 +50,9 @@ def test_what_comes_out_may_be_written_into() -> None:
     results = []
     for layer in (plain, quick):
         rows = torch.ones(2, 3, 7, requires_grad=True)
-        found = layer(rows)
-        found[:, 0] = 0.0
-        (found**2).sum().backward()
+        output = layer(rows)
+        output[:, 0] = 0.0
+        (output**2).sum().backward()
         results.append(rows.grad)
     assert_close(*results)
 

@@ -67,7 +67,7 @@ def test_missing_weights_are_not_made_up(folder):
 
 
 @pytest.mark.parametrize(
-    ("stored", "asked", "loaded"),
+    ("stored", "requested", "loaded"),
     [
         (torch.bfloat16, "auto", torch.bfloat16),
         (torch.float32, "auto", torch.float32),
@@ -76,11 +76,11 @@ def test_missing_weights_are_not_made_up(folder):
         (torch.float16, "auto", torch.float32),
     ],
 )
-def test_weights_load_in_the_type_of_the_checkpoint_or_the_one_asked_for(folder, tmp_path, stored, asked, loaded):
+def test_weights_load_in_the_type_of_the_checkpoint_or_the_requested_one(folder, tmp_path, stored, requested, loaded):
     """But float16, whose gradients would vanish, becomes float32, and a line says so."""
     model, _ = load_model(str(folder))
     model.to(stored).save_pretrained(tmp_path / "stored")
-    again, notes = load_model(str(tmp_path / "stored"), asked)
+    again, notes = load_model(str(tmp_path / "stored"), requested)
     assert again.dtype == loaded
     assert any("float16" in note for note in notes) == (stored == torch.float16)
 
@@ -166,8 +166,8 @@ def test_other_decoders_train(tmp_path, family, checkpointing):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize(("asked", "again"), [(False, 0), (True, 4), (2, 2), (3, 2), (9, 1)])
-def test_every_nth_layer_is_computed_again(tmp_path, asked, again):
+@pytest.mark.parametrize(("requested", "again"), [(False, 0), (True, 4), (2, 2), (3, 2), (9, 1)])
+def test_every_nth_layer_is_computed_again(tmp_path, requested, again):
     """The gradient stays what it is, bit for bit; a layer that is computed again is called twice."""
     config = LlamaConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2, vocab_size=8000
@@ -176,7 +176,7 @@ def test_every_nth_layer_is_computed_again(tmp_path, asked, again):
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     load_tokenizer("builtin:tiny").save_pretrained(tmp_path)
     groups, calls, gradients = make_groups([(5, [4, 3]), (2, [6])]), [], []
-    for checkpointing in (False, asked):
+    for checkpointing in (False, requested):
         policy = load_policy(str(tmp_path), gradient_checkpointing=checkpointing)
         calls.clear()
         for layer in policy.causal_lm.model.layers:

@@ -28,8 +28,8 @@ def base(tmp_path: Path) -> Path:
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model(input_ids=IDS).logits
-    return found
+        logits: torch.Tensor = model(input_ids=IDS).logits
+    return logits
 
 
 def make_run(folder: Path, model: Path, *, finished: bool = True) -> Path:
@@ -85,7 +85,7 @@ def test_the_base_may_have_moved(base, tmp_path):
     assert torch.equal(logits(moved.model), expected)
 
 
-def test_generation_settings_beside_an_adapter_count(base, tmp_path):
+def test_generation_settings_in_an_adapters_folder_are_used(base, tmp_path):
     adapter = write_adapter(tmp_path / "adapter", base)
     change_json(adapter / "generation_config.json", eos_token_id=[7, 9])
     opened = open_model(str(adapter))

@@ -1,4 +1,4 @@
-"""Uploading: what the hub is told, and what is said when it cannot be."""
+"""Upload to the hub: its calls, and the errors."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from burnish.model.push import check_push, push
 
 
 class Hub:
-    """Keeps what it is told; refuses if asked to."""
+    """Hub that records its calls, and refuses if requested."""
 
     def __init__(self, *, refuses: bool = False) -> None:
-        self.told: list[tuple[object, ...]] = []
+        self.calls: list[tuple[object, ...]] = []
         self.refuses = refuses
 
     def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> None:
-        self.told.append(("create", repo_id, private, exist_ok))
+        self.calls.append(("create", repo_id, private, exist_ok))
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
         if self.refuses:
             raise OSError("403 Forbidden")
-        self.told.append(("upload", repo_id, sorted(path.name for path in folder_path.iterdir()), bool(commit_message)))
+        self.calls.append(
+            ("upload", repo_id, sorted(path.name for path in folder_path.iterdir()), bool(commit_message))
+        )
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_one_repository_one_commit_private_unless_asked(folder):
     assert push(folder, "me/mine", hub=hub) == "https://huggingface.co/me/mine"
     push(folder, "me/open", private=False, hub=hub)
     names = ["README.md", "model.safetensors"]
-    assert hub.told == [
+    assert hub.calls == [
         ("create", "me/mine", True, True),
         ("upload", "me/mine", names, True),
         ("create", "me/open", False, True),
@@ -65,4 +67,4 @@ def test_no_token(monkeypatch, tmp_path):
     hub = Hub()
     with pytest.raises(ModelError, match="HF_TOKEN"):
         push(tmp_path, "me/mine", hub=hub)
-    assert hub.told == []
+    assert hub.calls == []

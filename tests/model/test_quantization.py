@@ -77,15 +77,15 @@ def test_packed_is_plain_and_the_gradient_does_not_depend_on_the_split(base, for
     policy = move(load(base, form))
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     ways = [policy.pack(groups(), 1000), policy.pack(groups(), 1)]
-    denominators, found = count_denominators(groups()), []
+    denominators, gradients = count_denominators(groups()), []
     for way in ways:
         for microbatch in way:
             trainer.forward_backward(microbatch, CrossEntropy(), denominators)
-        found.append({name: p.grad.clone() for name, p in policy.trained_parameters()})
+        gradients.append({name: p.grad.clone() for name, p in policy.trained_parameters()})
         policy.model.zero_grad()
-    for name, gradient in found[0].items():
+    for name, gradient in gradients[0].items():
         assert gradient.abs().max() > 0, name
-        assert torch.allclose(gradient, found[1][name], rtol=0, atol=1e-5 * float(gradient.abs().max())), name
+        assert torch.allclose(gradient, gradients[1][name], rtol=0, atol=1e-5 * float(gradient.abs().max())), name
     [microbatch] = ways[0]
     with torch.no_grad(), plain_attention(policy.causal_lm):
         first = groups()[1]
@@ -170,13 +170,13 @@ def test_what_is_saved_loads_in_peft_and_says_the_same(base, tmp_path, form, dty
 
 
 @pytest.mark.parametrize("form", ["nf4", "int8"])
-def test_merging_takes_the_unquantised_base_and_says_so(base, tmp_path, form):
+def test_merging_uses_the_unquantized_base_with_a_note(base, tmp_path, form):
     policy = move(load(base, form))
     folder = tmp_path / "adapter"
     folder.mkdir()
     export(policy, folder, template=None, end_tokens=[])
     written = write_model(str(folder), tmp_path / "merged")
-    assert any("trained beside quantised weights" in note for note in written.notes)
+    assert any("trained on a quantized base" in note for note in written.notes)
     merged, plain = (AutoModelForCausalLM.from_pretrained(each) for each in (tmp_path / "merged", base))
     layer = policy.causal_lm.model.layers[0].self_attn.q_proj
     expected = plain.model.layers[0].self_attn.q_proj.weight + layer.get_delta_weight("default")
@@ -196,7 +196,7 @@ def test_an_exported_adapter_keeps_how_its_base_was_quantised(base, tmp_path):
     assert "BitsAndBytesConfig.from_dict" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_a_checkpoint_that_is_quantised_already(base, tmp_path):
+def test_a_checkpoint_that_is_already_quantized(base, tmp_path):
     quantised = load(base).model.unload()
     quantised.set_attn_implementation("sdpa")
     quantised.save_pretrained(tmp_path / "four")
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_is_quantised_already(base, tmp_path):
     with pytest.raises(ModelError, match=r"adapter\.bits: 8"):
         load(tmp_path / "four", "int8")
     for options in ({"adapter": LORA}, {}):
-        with pytest.raises(ModelError, match="has quantised weights"):
+        with pytest.raises(ModelError, match="has quantized weights"):
             load_policy(str(tmp_path / "four"), **options)
     folder = tmp_path / "adapter"
     folder.mkdir()

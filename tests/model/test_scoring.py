@@ -98,7 +98,7 @@ def test_values_and_gradients_equal_the_direct_ones(
 
 @pytest.mark.parametrize("kinds", [c for n in (1, 2) for c in itertools.combinations(EVERY, n)])
 def test_any_choice_of_scores(microbatch, kinds):
-    """Scores that were not asked for are None, and do not disturb the others' gradients."""
+    """Scores that are not requested are None, and do not change the others' gradients."""
     head, hidden = make_head(frozen=False, bias=False), make_hidden(microbatch)
     mine, theirs = score(hidden, head, microbatch, kinds), direct(hidden, head, microbatch, 1.0)
     assert {kind for kind in EVERY if getattr(mine, kind.value) is not None} == set(kinds)
@@ -183,7 +183,7 @@ def test_rows_that_train_learn_alone(microbatch):
 
 @pytest.mark.parametrize("rows", [False, True], ids=["frozen", "rows"])
 def test_nothing_of_vocabulary_size_is_kept_for_a_frozen_head(microbatch, rows):
-    """What autograd saves has at most [S, H] elements beside the head itself."""
+    """Autograd saves at most [S, H] elements in addition to the head."""
     head, hidden = make_head(frozen=True, bias=False), make_hidden(microbatch)
     if rows:
         head = with_new_rows(head, microbatch)

@@ -76,13 +76,13 @@ def test_a_whole_model_is_served_where_it_is(base):
         assert (place, lines) == (str(base), [])
 
 
-def test_an_adapter_is_merged_for_this_time(base, tmp_path):
+def test_an_adapter_is_merged_into_a_temporary_folder(base, tmp_path):
     adapter = write_adapter(tmp_path / "adapter", base)
     ids = torch.tensor([[5, 9, 30]])
     with servable(str(adapter)) as (place, lines), torch.no_grad():
         merged = AutoModelForCausalLM.from_pretrained(place)(input_ids=ids).logits
         assert torch.allclose(merged, open_model(str(adapter)).model(input_ids=ids).logits, atol=1e-4)
-        assert any("prompts replayed" in line for line in lines)
+        assert any("verified on" in line for line in lines)
     assert not Path(place).exists()
 
 
@@ -107,7 +107,7 @@ def test_a_path_with_an_at_sign_is_served_under_another(tmp_path):
 
 def test_a_model_that_would_not_stop_is_not_served(base):
     change_json(base / "generation_config.json", eos_token_id=7)
-    with pytest.raises(ModelError, match="goes on for both sides"), servable(str(base)):
+    with pytest.raises(ModelError, match="continues with the next turns"), servable(str(base)):
         pass
 
 
@@ -128,7 +128,7 @@ def test_the_example_is_a_command(base):
 
 def test_addresses():
     assert check_address("127.0.0.1", 0) == []
-    assert "whoever reaches it" in check_address("0.0.0.0", 0)[0]
+    assert "anyone who reaches it" in check_address("0.0.0.0", 0)[0]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -154,12 +154,12 @@ def test_a_signal_ends_the_engine_and_is_no_failure(number):
 
 
 def test_all_together(base, monkeypatch):
-    """An engine of ours in the place of one: it is given what it needs, and people are told the address."""
+    """With an engine of the test: it gets its arguments, and the address is logged."""
     installed(monkeypatch, vllm=False, transformers=True)
     started: list[list[str]] = []
     monkeypatch.setattr(module, "run_engine", started.append)
-    told: list[str] = []
-    serve(str(base), base=None, template=None, host="127.0.0.1", port=8765, engine=None, told=told.append)
+    lines: list[str] = []
+    serve(str(base), base=None, template=None, host="127.0.0.1", port=8765, engine=None, told=lines.append)
     assert started == [engine_command("transformers", str(base), "127.0.0.1", 8765, None)]
-    assert "http://127.0.0.1:8765/v1" in told[0]
-    assert told[1] == f"try: {example(str(base), '127.0.0.1', 8765)}"
+    assert "http://127.0.0.1:8765/v1" in lines[0]
+    assert lines[1] == f"try: {example(str(base), '127.0.0.1', 8765)}"

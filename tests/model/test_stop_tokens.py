@@ -32,7 +32,7 @@ def test_agreement(ends):
 
 @pytest.mark.parametrize("ends", [None, USER, [USER, 5]])
 def test_an_end_of_turn_that_generation_runs_past(ends):
-    with pytest.raises(ModelError, match="goes on for both sides") as error:
+    with pytest.raises(ModelError, match="continues with the next turns") as error:
         check(ends)
     assert str(TOKENIZER.eos_token_id) in error.value.remedy
     check(ends, template=None)

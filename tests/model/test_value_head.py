@@ -96,9 +96,9 @@ def test_what_is_saved_gives_the_same_for_a_padded_batch(base, tmp_path, side):
     )
     assert theirs.config.num_labels == 1
     assert tokenizer.pad_token_id == theirs.config.pad_token_id != tokenizer.eos_token_id
-    wanted = padded(theirs, tokenizer.pad_token_id, side)[:, 0]
-    assert float((packed(policy) - wanted).abs().max()) < 1e-5
-    assert float(wanted.std()) > 0.1, "there is something to be equal"
+    expected = padded(theirs, tokenizer.pad_token_id, side)[:, 0]
+    assert float((packed(policy) - expected).abs().max()) < 1e-5
+    assert float(expected.std()) > 0.1, "there is something to be equal"
 
 
 @pytest.mark.parametrize("family", JUDGED)
@@ -107,19 +107,19 @@ def test_families_in_float64(float64_model, tmp_path, family):
     model = float64_model(family)
     install(model)
     fastest = probe(model).route
-    judge = with_value_head(model, ValueHeadConfig(outputs=2, seed=2))
-    judge.config.pad_token_id = PADDING
+    reward_model = with_value_head(model, ValueHeadConfig(outputs=2, seed=2))
+    reward_model.config.pad_token_id = PADDING
     for route in ROUTES[fastest]:
-        found = packed(Model(judge, tokenizer=None, route=route))
-        with plain_attention(judge):
-            assert float((found - padded(judge, PADDING)).abs().max()) < 1e-10
-    with plain_attention(judge):
-        judge.save_pretrained(tmp_path)
+        found = packed(Model(reward_model, tokenizer=None, route=route))
+        with plain_attention(reward_model):
+            assert float((found - padded(reward_model, PADDING)).abs().max()) < 1e-10
+    with plain_attention(reward_model):
+        reward_model.save_pretrained(tmp_path)
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     kept = theirs.state_dict()  # frequencies of rotations are no weights: loading computes them anew, rounded otherwise
-    assert all(torch.equal(kept[name], tensor) for name, tensor in judge.state_dict().items())
+    assert all(torch.equal(kept[name], tensor) for name, tensor in reward_model.state_dict().items())
     assert found.shape == (8, 2)
-    assert probe(judge.train()).route is fastest
+    assert probe(reward_model.train()).route is fastest
 
 
 def test_the_head_begins_by_its_seed(base):
@@ -154,7 +154,7 @@ def test_an_adapter_has_the_head_in_it_and_merges(base, tmp_path):
     assert torch.allclose(packed(policy), padded(merged, padding)[:, 0], atol=1e-5)
 
 
-def test_an_adapter_of_a_language_model_goes_on_with_a_head(base, tmp_path):
+def test_an_adapter_of_a_language_model_continues_with_a_head(base, tmp_path):
     """The stage before was SFT: its adapter learns on, and what is saved is it and the head."""
     lora = AdapterSettings(rank=4)
     writer = nudged(load_policy(str(base), adapter=lora))
@@ -166,7 +166,7 @@ def test_an_adapter_of_a_language_model_goes_on_with_a_head(base, tmp_path):
     theirs = AutoPeftModelForSequenceClassification.from_pretrained(save(policy, tmp_path / "saved"), num_labels=1)
     theirs.get_base_model().config.pad_token_id = padding = policy.tokenizer.pad_token_id
     assert torch.allclose(packed(policy), padded(theirs, padding)[:, 0], atol=1e-5)
-    with pytest.raises(ModelError, match="judges answers, and writes none"):
+    with pytest.raises(ModelError, match="scores answers, and generates none"):
         load_policy(str(tmp_path / "saved"), adapter=lora)
 
 
@@ -176,14 +176,14 @@ def save_adapter(policy: Model, folder: Path) -> Path:
     return folder
 
 
-def test_a_reward_model_learns_on_and_writes_nothing(base, tmp_path):
+def test_a_reward_model_trains_further_and_generates_nothing(base, tmp_path):
     policy = load_policy(str(base), judging=ValueHeadConfig(seed=4))
     folder = save(policy, tmp_path / "saved")
     assert not (folder / "generation_config.json").exists()
     again = load_policy(str(folder), judging=ValueHeadConfig(seed=99))
     assert torch.equal(packed(policy), packed(again))
     assert again.share
-    with pytest.raises(ModelError, match="judges answers, and writes none"):
+    with pytest.raises(ModelError, match="scores answers, and generates none"):
         load_policy(str(folder))
     others = (
         ValueHeadConfig(outputs=2),
@@ -196,7 +196,7 @@ def test_a_reward_model_learns_on_and_writes_nothing(base, tmp_path):
 
 
 def test_rows_of_added_tokens(base):
-    """Embeddings grow, and their rows learn beside an adapter; the head has no rows of tokens."""
+    """Embeddings grow, and their rows train with an adapter; the head has no rows of tokens."""
     for adapter in (None, AdapterSettings(rank=4)):
         policy = load_policy(str(base), adapter=adapter, add_tokens=["<|pad|>", "<x>"], judging=ValueHeadConfig())
         assert packed(policy).isfinite().all()
@@ -251,7 +251,7 @@ def stepped(groups: list[Group]) -> list[Group]:
         labels = [torch.rand(len(response.tokens), generator=generator) for response in group.responses]
         for each in labels:
             each[torch.arange(len(each)) % 2 == len(each) % 2] = float("nan")
-        responses = (replace(r, labels=each) for r, each in zip(group.responses, labels, strict=True))
+        responses = (replace(r, step_labels=each) for r, each in zip(group.responses, labels, strict=True))
         made.append(value_targets_at_steps(replace(group, responses=tuple(responses))))
     return made
 
@@ -274,20 +274,20 @@ def test_invariance(float64_model, name, adapter):
         policy.model.zero_grad()
         sums = trainer.accumulate(made(step), loss, count_denominators(step))
         found[packing] = {n: p.grad.clone() for n, p in policy.trained_parameters()}, float(sums["loss"])
-    wanted, value = found.pop("one by one")
+    expected, value = found.pop("one by one")
     for gradients, other in found.values():
         assert other == pytest.approx(value, rel=1e-12)
         for parameter, gradient in gradients.items():
-            scale = float(wanted[parameter].abs().max())
+            scale = float(expected[parameter].abs().max())
             assert scale > 0, parameter
-            assert float((gradient - wanted[parameter]).abs().max()) < 1e-11 * scale, parameter
+            assert float((gradient - expected[parameter]).abs().max()) < 1e-11 * scale, parameter
 
 
 BY_STEP = ValueHeadConfig(seed=4, judged="step", problem="multi_label_classification")
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
-def test_a_judge_of_steps_is_saved_and_loads(base, tmp_path, kind):
+def test_a_reward_model_of_steps_is_saved_and_loads(base, tmp_path, kind):
     """transformers' AutoModelForTokenClassification (or peft's) gives the same at every token, also of padded rows."""
     adapter = AdapterSettings(rank=4) if kind == "lora" else None
     policy = nudged(load_policy(str(base), adapter=adapter, judging=BY_STEP))
@@ -306,7 +306,7 @@ def test_a_judge_of_steps_is_saved_and_loads(base, tmp_path, kind):
     assert torch.allclose(found, logits, atol=1e-5)
     again = load_policy(str(folder), adapter=adapter, judging=replace(BY_STEP, seed=9))
     assert value_head_config(again.causal_lm) == replace(BY_STEP, seed=0)
-    with pytest.raises(ModelError, match="judges answers, and writes none"):
+    with pytest.raises(ModelError, match="scores answers, and generates none"):
         load_policy(str(folder), adapter=adapter)
 
 
@@ -329,8 +329,8 @@ def test_several_scores_have_their_names(base, tmp_path):
     folder = save(policy, tmp_path / "saved")
     theirs = AutoModelForSequenceClassification.from_pretrained(folder)
     assert theirs.config.id2label == {0: "helpfulness", 1: "verbosity"}
-    wanted = padded(theirs, policy.tokenizer.pad_token_id)
-    assert wanted.shape == (8, 2)
-    assert torch.allclose(packed(policy), wanted, atol=1e-5)
+    expected = padded(theirs, policy.tokenizer.pad_token_id)
+    assert expected.shape == (8, 2)
+    assert torch.allclose(packed(policy), expected, atol=1e-5)
     with pytest.raises(ModelError, match=r"2 numbers \(helpfulness, verbosity\) for each answer"):
         load_policy(str(folder), judging=ValueHeadConfig())

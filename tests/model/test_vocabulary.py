@@ -158,7 +158,7 @@ def test_a_mean_by_hand():
 def test_lines_for_people():
     tokenizer, model = make_tokenizer(), make_model(0, hidden_size=32, layers=1)
     _, [known, new] = extend(model, tokenizer, ("<|end|>", "<|x|>"))
-    assert "has <|end|> already" in known
+    assert "already has <|end|>" in known
     assert "<|x|>" not in known
     assert "<|x|> " in new
     assert "grow from 260 to 261 rows" in new
@@ -169,7 +169,7 @@ def test_tokens_that_are_there_change_nothing():
     before = [p.clone() for p in model.parameters()]
     rows, [line] = extend(model, tokenizer, ("<|end|>",))
     assert (rows, len(tokenizer)) == ([], 260)
-    assert "has <|end|> already" in line
+    assert "already has <|end|>" in line
     assert extend(model, tokenizer, ()) == ([], [])
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
 

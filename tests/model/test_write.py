@@ -22,8 +22,8 @@ IDS = torch.tensor([[5, 9, 30, 200, 257, 3]])
 
 def logprobs(model: torch.nn.Module) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model.float()(input_ids=IDS).logits.log_softmax(-1)
-    return found
+        difference: torch.Tensor = model.float()(input_ids=IDS).logits.log_softmax(-1)
+    return difference
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -36,10 +36,12 @@ def test_a_merged_model_says_what_base_and_adapter_say(tmp_path, dtype, tied):
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert merged.dtype == dtype
     assert merged.config.tie_word_embeddings == tied
-    found = float((logprobs(merged) - logprobs(theirs)).abs().max())
-    assert found < {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.01}[dtype]
+    difference = float((logprobs(merged) - logprobs(theirs)).abs().max())
+    assert difference < {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.01}[dtype]
     assert written.replayed.largest <= written.replayed.tolerance == verify_export.TOLERANCE[dtype]
-    assert found > 1e-6 or dtype == torch.float32, "a difference of exactly nothing would mean that nothing was merged"
+    assert difference > 1e-6 or dtype == torch.float32, (
+        "a difference of exactly nothing would mean that nothing was merged"
+    )
     far = float((logprobs(merged) - logprobs(AutoModelForCausalLM.from_pretrained(base))).abs().max())
     assert far > 0.3, "the adapter matters"
 
@@ -83,7 +85,7 @@ def test_an_exported_model_is_the_same_bit_for_bit(tmp_path):
     assert written.replayed.largest == 0
 
 
-def test_an_exported_adapter_remembers_where_its_base_was_found(tmp_path):
+def test_an_exported_adapter_names_the_folder_of_its_base(tmp_path):
     base = write_base(tmp_path / "base")
     adapter = write_adapter(tmp_path / "adapter", base)
     base.rename(tmp_path / "moved")
@@ -120,11 +122,11 @@ def test_tied_embeddings_are_not_untied(tmp_path, case):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base"], "nothing is left behind"
 
 
-def test_nothing_is_merged_into_quantised_weights(tmp_path):
+def test_merging_into_quantized_weights_is_refused(tmp_path):
     base = write_base(tmp_path / "base")
     adapter = write_adapter(tmp_path / "adapter", base)
     change_json(base / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
-    with pytest.raises(ModelError, match=r"quantised weights \(bitsandbytes\)"):
+    with pytest.raises(ModelError, match=r"quantized weights \(bitsandbytes\)"):
         write_model(str(adapter), tmp_path / "out")
 
 
@@ -165,7 +167,7 @@ def test_forms_that_cannot_be(tmp_path):
 
 
 @pytest.mark.parametrize("spoilt", ["weights", "tokenizer", "template"])
-def test_a_folder_that_holds_another_model_is_found_out(tmp_path, monkeypatch, spoilt):
+def test_another_model_in_the_folder_is_detected(tmp_path, monkeypatch, spoilt):
     """Whatever goes wrong on the way to the disk: here, between writing and reading."""
     base = write_base(tmp_path / "base")
     loaded = verify_export._loaded
@@ -181,7 +183,7 @@ def test_a_folder_that_holds_another_model_is_found_out(tmp_path, monkeypatch, s
         return model, tokenizer
 
     monkeypatch.setattr(verify_export, "_loaded", spoil)
-    with pytest.raises(ModelError, match="differs by" if spoilt == "weights" else "another way"):
+    with pytest.raises(ModelError, match="differs by" if spoilt == "weights" else "tokenizes differently"):
         write_model(str(base), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,4 @@
-"""Optimisers: the libraries' own results, float32 masters, and the parameters that each one gets."""
+"""Optimizers: the libraries' own results, float32 masters, and the parameters that each one gets."""
 
 import sys
 
@@ -66,7 +66,7 @@ def test_masters_keep_updates_that_bfloat16_would_lose():
     for _ in range(100):
         with torch.no_grad():
             masters.masters[0].sub_(1e-4)
-        masters.publish()
+        masters.write_back()
     assert torch.allclose(masters.masters[0], torch.full((4,), 0.99))
     assert torch.equal(parameter, masters.masters[0].bfloat16())
     assert float(parameter.detach()[0]) < 1
@@ -146,13 +146,13 @@ def test_every_optimizer_finds_the_minimum_of_a_bowl(name):
 def test_states_are_as_large_as_the_table_says(name):
     model = nn.Linear(512, 512, bias=False)
     optimizer = Optimizer(model.named_parameters(), OptimizerSettings(kind=name))
-    said = optimizer.bytes_to_come()
+    predicted = optimizer.bytes_to_come()
     model(torch.ones(1, 512)).sum().backward()
     optimizer.step(1.0, max_grad_norm=None)
     states = [state for library in optimizer.libraries for state in library.state.values()]
     shared = ("qmap1", "qmap2")  # tables of bitsandbytes, the same for all parameters
     held = sum(v.nbytes for s in states for k, v in s.items() if isinstance(v, torch.Tensor) and k not in shared)
-    assert held == pytest.approx(said, rel=0.01, abs=8192)
+    assert held == pytest.approx(predicted, rel=0.01, abs=8192)
     assert optimizer.bytes_to_come() == 0
 
 

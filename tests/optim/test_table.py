@@ -1,14 +1,14 @@
-"""The table of docs/optimisers.md is that of the code."""
+"""The table of docs/optimizers.md is that of the code."""
 
 from pathlib import Path
 
 from burnish.optim.settings import KINDS
 
-PAGE = Path(__file__).parents[2] / "docs" / "optimisers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "optimizers.md"
 
 
 def table() -> str:
-    """Optimisers as a Markdown table."""
+    """Table of optimizers in Markdown."""
     lines = ["| optimizer | from | state, bytes a weight | options and their defaults | rate, of AdamW's | for |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for name, kind in KINDS.items():
@@ -19,9 +19,9 @@ def table() -> str:
 
 
 def _written(value: object) -> str:
-    """As a recipe has it."""
+    """A value as written in a recipe."""
     return str(list(value)) if isinstance(value, tuple) else str(value).lower()
 
 
-def test_the_page_has_the_present_table():
+def test_the_page_has_the_current_table():
     assert table() in PAGE.read_text(encoding="utf-8"), f"put this into {PAGE.name}:\n{table()}"

@@ -1,4 +1,4 @@
-"""The fixtures with which tests kill processes and fill disks: see nursery.py."""
+"""Fixtures of tests that kill processes and fill disks: see fork_server.py."""
 
 import json
 import os
@@ -13,8 +13,8 @@ import pytest
 SECLUDED = ["unshare", "--mount"]
 
 
-class Nursery:
-    """Starts jobs one after the other, reads what they say, kills them."""
+class ForkServer:
+    """Client of the fork server: starts jobs one after the other, reads their lines, kills them."""
 
     def __init__(self, process):
         self.process = process
@@ -28,52 +28,52 @@ class Nursery:
 
     def read(self):
         line = self.process.stdout.readline()
-        assert line, "the nursery has died"
+        assert line, "the fork server has ended"
         return line.strip()
 
     def read_until(self, word):
         """The last line, which begins with the word, after the ones before it."""
-        said = [self.read()]
-        while not said[-1].startswith(word):
-            said.append(self.read())
-        return said
+        lines = [self.read()]
+        while not lines[-1].startswith(word):
+            lines.append(self.read())
+        return lines
 
     def finish(self):
-        """Wait for the child's end: its exit status (negative: the signal), and all that it claimed to be safe."""
-        said = self.read_until("end")
-        return int(said[-1].removeprefix("end ")), [line for line in said if line != "tick"][:-1]
+        """Waits for the child's end; returns its exit status (negative: the signal), and its lines."""
+        lines = self.read_until("end")
+        return int(lines[-1].removeprefix("end ")), [line for line in lines if line != "tick"][:-1]
 
     def run(self, job, folder, **arguments):
         self.start(job, folder, **arguments)
         return self.finish()
 
     def kill(self, pid):
-        """SIGKILL, and what the child claimed before it took effect."""
+        """Sends SIGKILL; returns the child's lines before it took effect."""
         os.kill(pid, signal.SIGKILL)
-        status, said = self.finish()
+        status, lines = self.finish()
         assert status == -signal.SIGKILL
-        return said
+        return lines
 
 
 @pytest.fixture(scope="session")
-def nursery():
+def fork_server():
     with opened([]) as process:
-        yield Nursery(process)
+        yield ForkServer(process)
         process.stdin.close()
 
 
 @pytest.fixture(scope="session")
 def secluded():
-    """A nursery whose mounts nobody else sees, and which are gone when it dies."""
+    """Fork server in a mount namespace of its own."""
     trial = [*SECLUDED, "mount", "-t", "tmpfs", "none", "/mnt"]
     if not shutil.which("unshare") or subprocess.run(trial, check=False, capture_output=True).returncode != 0:
         pytest.skip("this user may not mount anything here")
     with opened(SECLUDED) as process:
-        yield Nursery(process)
+        yield ForkServer(process)
         process.stdin.close()
 
 
 def opened(under):
-    script = Path(__file__).with_name("nursery.py")
+    script = Path(__file__).with_name("fork_server.py")
     pipe = subprocess.PIPE
     return subprocess.Popen([*under, sys.executable, script], stdin=pipe, stdout=pipe, text=True)

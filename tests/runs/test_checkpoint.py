@@ -1,4 +1,4 @@
-"""Checkpoints: lossless, whole or absent at every kill, verified, kept and dropped as asked."""
+"""Checkpoints: lossless, complete or absent after every kill, verified, retained by number."""
 
 import itertools
 import math
@@ -59,9 +59,9 @@ def test_every_dtype_and_shape_comes_back_bit_for_bit(tmp_path, dtype, shape):
     dtype = getattr(torch, dtype)
     bits = torch.randint(0, 2 if dtype == torch.bool else 256, (math.prod(shape) * dtype.itemsize,))
     tensor = bits.to(torch.uint8).view(dtype).reshape(shape)
-    found = load_checkpoint(save_checkpoint(tmp_path, Checkpoint(3, {"t": tensor}, {}), None)).tensors["t"]
-    assert (found.dtype, found.shape) == (dtype, tensor.shape)
-    assert torch.equal(found.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8))
+    loaded = load_checkpoint(save_checkpoint(tmp_path, Checkpoint(3, {"t": tensor}, {}), None)).tensors["t"]
+    assert (loaded.dtype, loaded.shape) == (dtype, tensor.shape)
+    assert torch.equal(loaded.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8))
 
 
 def test_values_come_back_exactly(tmp_path):
@@ -70,10 +70,10 @@ def test_values_come_back_exactly(tmp_path):
         "big": 2**200,
         "nested": {"none": None, "text": "ß\n\ud800", "flag": True},
     }
-    found = load_checkpoint(save_checkpoint(tmp_path, Checkpoint(0, {}, values), None))
-    assert found.values == values
-    assert math.copysign(1, found.values["floats"][2]) == -1
-    assert found.tensors == {}
+    loaded = load_checkpoint(save_checkpoint(tmp_path, Checkpoint(0, {}, values), None))
+    assert loaded.values == values
+    assert math.copysign(1, loaded.values["floats"][2]) == -1
+    assert loaded.tensors == {}
 
 
 def test_keys_that_json_would_change_are_our_mistake(tmp_path):
@@ -93,19 +93,19 @@ def test_shared_and_overlapping_memory(tmp_path):
         "strided": base[::2],
         "expanded": base[:1].expand(5),
     }
-    found = load_checkpoint(save_checkpoint(tmp_path, Checkpoint(1, tensors, {}), None)).tensors
-    assert found.keys() == tensors.keys()
+    loaded = load_checkpoint(save_checkpoint(tmp_path, Checkpoint(1, tensors, {}), None)).tensors
+    assert loaded.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        assert torch.equal(found[name], tensor.detach())
-    assert found["again"].data_ptr() == found["base"].data_ptr() == found["parameter"].data_ptr()
-    assert found["left"].data_ptr() != found["base"].data_ptr()
+        assert torch.equal(loaded[name], tensor.detach())
+    assert loaded["again"].data_ptr() == loaded["base"].data_ptr() == loaded["parameter"].data_ptr()
+    assert loaded["left"].data_ptr() != loaded["base"].data_ptr()
 
 
 def test_loaded_tensors_outlive_the_files(tmp_path):
-    found = load_checkpoint(save_checkpoint(tmp_path, filled(5), None))
+    loaded = load_checkpoint(save_checkpoint(tmp_path, filled(5), None))
     shutil.rmtree(tmp_path / "checkpoints")
-    check_consistent(found)
-    found.tensors["x"].add_(1)
+    check_consistent(loaded)
+    loaded.tensors["x"].add_(1)
 
 
 def test_files_have_the_access_that_the_folder_has(tmp_path):
@@ -187,9 +187,9 @@ def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, name, damage):
         bad.unlink()
     if damage == "folder":
         bad.mkdir()
-    found = latest_checkpoint(tmp_path)
-    assert found.path == good
-    (warning,) = found.damaged
+    loaded = latest_checkpoint(tmp_path)
+    assert loaded.path == good
+    (warning,) = loaded.damaged
     assert "step-5" in warning
     assert name in warning
     shutil.rmtree(good)
@@ -220,18 +220,18 @@ def test_what_changes_between_memory_and_disk_is_refused(tmp_path, monkeypatch):
 # Kills
 
 
-def test_killed_at_every_operation(tmp_path, nursery):
+def test_killed_at_every_operation(tmp_path, fork_server):
     for moment in itertools.count(1):
         folder = tmp_path / str(moment)
         folder.mkdir()
-        status, said = nursery.run("checkpoints", folder, start=1, count=3, keep=1, kill_at=moment)
-        found = latest_checkpoint(folder)
-        safe = int(said[-1].removeprefix("done ")) if said else 0
-        assert found.damaged == ()
-        if found.path is not None:
-            check_consistent(load_checkpoint(found.path))
-            assert load_checkpoint(found.path).step >= safe
-        assert found.path is not None or safe == 0
+        status, lines = fork_server.run("checkpoints", folder, start=1, count=3, keep=1, kill_at=moment)
+        loaded = latest_checkpoint(folder)
+        safe = int(lines[-1].removeprefix("done ")) if lines else 0
+        assert loaded.damaged == ()
+        if loaded.path is not None:
+            check_consistent(load_checkpoint(loaded.path))
+            assert load_checkpoint(loaded.path).step >= safe
+        assert loaded.path is not None or safe == 0
         for path in (folder / "checkpoints").glob("step-*"):
             check_consistent(load_checkpoint(path))
         save_checkpoint(folder, filled(9), 1)
@@ -242,36 +242,36 @@ def test_killed_at_every_operation(tmp_path, nursery):
     assert moment > 40
 
 
-def test_killed_while_replacing_the_same_step(tmp_path, nursery):
+def test_killed_while_replacing_the_same_step(tmp_path, fork_server):
     for moment in itertools.count(1):
         folder = tmp_path / str(moment)
         folder.mkdir()
-        status, said = nursery.run("same_step", folder, count=3, kill_at=moment)
-        safe = int(said[-1].removeprefix("done ")) if said else 0
-        found = latest_checkpoint(folder)
+        status, lines = fork_server.run("same_step", folder, count=3, kill_at=moment)
+        safe = int(lines[-1].removeprefix("done ")) if lines else 0
+        loaded = latest_checkpoint(folder)
         if safe:
-            version = load_checkpoint(found.path).values["version"]
+            version = load_checkpoint(loaded.path).values["version"]
             assert safe <= version <= safe + 1
-            assert load_checkpoint(found.path).tensors["x"].tolist() == [version] * 4
+            assert load_checkpoint(loaded.path).tensors["x"].tolist() == [version] * 4
         if status == 0:
             break
     assert moment > 40
 
 
-def test_killed_from_outside_at_random_moments(tmp_path, nursery):
+def test_killed_from_outside_at_random_moments(tmp_path, fork_server):
     chance = random.Random(5)
     step = 1
     for _ in range(40):
-        pid = nursery.start("checkpoints", tmp_path, start=step, count=10**6, keep=2, size=20_000)
+        pid = fork_server.start("checkpoints", tmp_path, start=step, count=10**6, keep=2, size=20_000)
         for _ in range(chance.randrange(1, 150)):
-            nursery.read()
-        said = nursery.kill(pid)
-        found = latest_checkpoint(tmp_path)
-        assert found.damaged == ()
-        if found.path is not None:
-            restored = load_checkpoint(found.path)
+            fork_server.read()
+        lines = fork_server.kill(pid)
+        loaded = latest_checkpoint(tmp_path)
+        assert loaded.damaged == ()
+        if loaded.path is not None:
+            restored = load_checkpoint(loaded.path)
             check_consistent(restored)
-            assert restored.step >= max([int(line.removeprefix("done ")) for line in said], default=0)
+            assert restored.step >= max([int(line.removeprefix("done ")) for line in lines], default=0)
             step = restored.step + 1
     assert step > 20
 
@@ -334,10 +334,10 @@ def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch)
 # A full disk
 
 
-def test_the_limit_on_the_size_of_a_file(tmp_path, nursery):
-    status, said = nursery.run("limited", tmp_path, limit=100_000)
+def test_the_limit_on_the_size_of_a_file(tmp_path, fork_server):
+    status, lines = fork_server.run("limited", tmp_path, limit=100_000)
     assert status == 0
-    (message,) = said
+    (message,) = lines
     for part in ("step 2", "File too large", "bytes needed", "bytes free", "newest good one is step 1", "ulimit"):
         assert part in message
     assert "free space and run the same command again" in message
@@ -346,9 +346,9 @@ def test_the_limit_on_the_size_of_a_file(tmp_path, nursery):
 
 
 def test_a_full_disk(tmp_path, secluded):
-    status, said = secluded.run("small_disk", tmp_path)
+    status, lines = secluded.run("small_disk", tmp_path)
     assert status == 0
-    first, second = said
+    first, second = lines
     for part in ("No space left on device", "free space and run the same command again"):
         assert part in first
         assert part in second

@@ -88,9 +88,9 @@ def test_a_folder_without_write_permission(tmp_path):
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_read_only_mount(tmp_path, secluded, begun):
-    if begun:
+@pytest.mark.parametrize("start_run", [False, True])
+def test_a_read_only_mount(tmp_path, secluded, start_run):
+    if start_run:
         RunFolder.open(tmp_path, "recipe", {"seed": 1}).close()
     before = names(tmp_path)
     status, (given,) = secluded.run("read_only", tmp_path)
@@ -118,7 +118,7 @@ def test_files_of_something_else_are_refused_and_left_alone(tmp_path, files):
 # Identity
 
 
-def begun(path):
+def start_run(path):
     """A run with something to lose."""
     with opened(path):
         save_checkpoint(path, Checkpoint(1, {}, {}), keep=None)
@@ -140,7 +140,7 @@ def test_a_finished_run_is_not_begun_anew(tmp_path):
 
 
 def test_every_difference_is_listed(tmp_path):
-    begun(tmp_path)
+    start_run(tmp_path)
     other = {
         "seed": 2,
         "stages": [{"sft": {"lr": 1e-4, "betas": (0.9, 0.99)}}, {"rl": {}}],
@@ -187,26 +187,26 @@ def test_two_holders_in_one_process(tmp_path):
     opened(tmp_path).close()
 
 
-def test_the_lock_of_another_process_and_its_death(tmp_path, nursery):
-    pid = nursery.start("hold", tmp_path)
-    nursery.read_until("done")
+def test_the_lock_of_another_process_and_its_death(tmp_path, fork_server):
+    pid = fork_server.start("hold", tmp_path)
+    fork_server.read_until("done")
     assert f"process {pid} on {socket.gethostname()}" in refused(tmp_path, {"seed": 1}).given
-    nursery.kill(pid)
+    fork_server.kill(pid)
     opened(tmp_path, {"seed": 1}).close()
 
 
-def test_an_orphaned_worker_does_not_hold_the_lock(tmp_path, nursery):
-    pid = nursery.start("orphan", tmp_path)
-    worker = int(nursery.read_until("done")[-1].removeprefix("done "))
+def test_an_orphaned_worker_does_not_hold_the_lock(tmp_path, fork_server):
+    pid = fork_server.start("orphan", tmp_path)
+    worker = int(fork_server.read_until("done")[-1].removeprefix("done "))
     try:
-        nursery.kill(pid)
+        fork_server.kill(pid)
         opened(tmp_path, {"seed": 1}).close()
     finally:
         os.kill(worker, signal.SIGKILL)
 
 
 def test_a_refusal_releases_the_lock(tmp_path):
-    begun(tmp_path)
+    start_run(tmp_path)
     refused(tmp_path, {})
     opened(tmp_path).close()
 
@@ -263,13 +263,13 @@ def test_a_writer_that_fails_leaves_the_old_one(tmp_path):
 # Kills
 
 
-def test_killed_at_every_operation_of_a_run(tmp_path, nursery):
+def test_killed_at_every_operation_of_a_run(tmp_path, fork_server):
     for moment in itertools.count(1):
         path = tmp_path / str(moment)
-        status, said = nursery.run("life", path, count=2, kill_at=moment)
+        status, lines_of_child = fork_server.run("life", path, count=2, kill_at=moment)
         # The same again as a resumed run would do it.
         with RunFolder.open(path, "recipe", {"seed": 1}) as run:
-            check_life(path, run, said)
+            check_life(path, run, lines_of_child)
         assert not [name for name in names(path) if name.endswith((".partial", ".new", ".trash"))]
         if status == 0:
             break
@@ -277,17 +277,17 @@ def test_killed_at_every_operation_of_a_run(tmp_path, nursery):
     assert moment > 60
 
 
-def check_life(path, run, said):
+def check_life(path, run, lines_of_child):
     assert (path / "recipe.yaml").read_text() == "recipe"
     metrics = path / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.exists() else []
-    assert len(lines) >= sum(line.startswith("done") for line in said)
-    models = sum(line.startswith("model") for line in said)
+    assert len(lines) >= sum(line.startswith("done") for line in lines_of_child)
+    models = sum(line.startswith("model") for line in lines_of_child)
     if models or (path / "model").exists():
         version = int((path / "model/deep/config.json").read_text())
         assert models <= version <= models + 1
         assert safetensors.torch.load_file(path / "model/model.safetensors")["w"].tolist() == [version] * 4
-    assert run.finished == {"steps": 2} if "finished" in said else run.finished in (None, {"steps": 2})
+    assert run.finished == {"steps": 2} if "finished" in lines_of_child else run.finished in (None, {"steps": 2})
 
 
 def test_opening_clears_what_a_killed_save_left(tmp_path):

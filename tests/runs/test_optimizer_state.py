@@ -54,11 +54,11 @@ def through_disk(folder, model, optimizer, step):
     tensors, values = flatten_optimizer(optimizer)
     tensors |= {f"model/{name}": weight for name, weight in model.state_dict().items()}
     path = save_checkpoint(folder, Checkpoint(step, tensors, {"optimizer": values}), 1)
-    found = load_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     fresh = new_model(next(model.parameters()).dtype)
-    weights = {n.removeprefix("model/"): w for n, w in found.tensors.items() if n.startswith("model/")}
+    weights = {n.removeprefix("model/"): w for n, w in checkpoint.tensors.items() if n.startswith("model/")}
     fresh.load_state_dict(weights)
-    return fresh, found
+    return fresh, checkpoint
 
 
 def same_bits(one, other):
@@ -87,18 +87,18 @@ def test_resumed_is_undisturbed(tmp_path, kind, dtype, before):
     optimizer = OPTIMIZERS[kind](undisturbed)
     train(undisturbed, optimizer, range(before))
 
-    resumed, found = through_disk(tmp_path, undisturbed, optimizer, before)
+    resumed, checkpoint = through_disk(tmp_path, undisturbed, optimizer, before)
     fresh = OPTIMIZERS[kind](resumed)
-    restore_optimizer(fresh, found.tensors, found.values["optimizer"])
+    restore_optimizer(fresh, checkpoint.tensors, checkpoint.values["optimizer"])
     assert_same_state(optimizer, fresh)
-    kept = {name: tensor.clone() for name, tensor in found.tensors.items()}
+    kept = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
 
     train(undisturbed, optimizer, range(before, before + 4))
     train(resumed, fresh, range(before, before + 4))
     assert_same_state(optimizer, fresh)
     for name, weight in undisturbed.state_dict().items():
         assert same_bits(weight, resumed.state_dict()[name]), name
-    for name, tensor in found.tensors.items():
+    for name, tensor in checkpoint.tensors.items():
         assert name.startswith("model/") or same_bits(tensor, kept[name]), "steps must not write into the checkpoint"
 
 
@@ -107,10 +107,10 @@ def test_the_8_bit_case_has_8_bits(tmp_path):
     optimizer = OPTIMIZERS["adamw 8 bit"](model)
     train(model, optimizer, range(1))
     assert optimizer.state[model[0].weight]["state1"].dtype == torch.uint8
-    _, found = through_disk(tmp_path, model, optimizer, 1)
-    maps = [name for name in found.tensors if name.endswith("qmap1")]
+    _, checkpoint = through_disk(tmp_path, model, optimizer, 1)
+    maps = [name for name in checkpoint.tensors if name.endswith("qmap1")]
     assert len(maps) == 2
-    assert len({found.tensors[name].data_ptr() for name in maps}) == 1, "what is shared is stored once"
+    assert len({checkpoint.tensors[name].data_ptr() for name in maps}) == 1, "what is shared is stored once"
 
 
 def test_states_wider_than_their_parameters(tmp_path):
@@ -119,9 +119,9 @@ def test_states_wider_than_their_parameters(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for parameter in model.parameters():
         optimizer.state[parameter]["momentum_buffer"] = torch.randn(parameter.shape)
-    resumed, found = through_disk(tmp_path, model, optimizer, 1)
+    resumed, checkpoint = through_disk(tmp_path, model, optimizer, 1)
     fresh = torch.optim.SGD(resumed.parameters(), lr=0.1, momentum=0.9)
-    restore_optimizer(fresh, found.tensors, found.values["optimizer"])
+    restore_optimizer(fresh, checkpoint.tensors, checkpoint.values["optimizer"])
     assert_same_state(optimizer, fresh)
 
 
@@ -131,9 +131,9 @@ def test_parameters_without_a_state(tmp_path):
     optimizer = torch.optim.AdamW(model.parameters())
     model[2](torch.ones(1, 80)).sum().backward()
     optimizer.step()
-    resumed, found = through_disk(tmp_path, model, optimizer, 1)
+    resumed, checkpoint = through_disk(tmp_path, model, optimizer, 1)
     fresh = torch.optim.AdamW(resumed.parameters())
-    restore_optimizer(fresh, found.tensors, found.values["optimizer"])
+    restore_optimizer(fresh, checkpoint.tensors, checkpoint.values["optimizer"])
     assert_same_state(optimizer, fresh)
     assert resumed[0].weight not in fresh.state
     assert resumed[2].weight in fresh.state

@@ -38,8 +38,8 @@ def test_the_same_numbers_again(tmp_path, draws_before):
     tensors, values = capture_random()
     path = save_checkpoint(tmp_path, Checkpoint(1, tensors, {"random": values}), None)
     expected = [draw() for _ in range(3)]
-    found = load_checkpoint(path)
-    restore_random(found.tensors, found.values["random"])
+    checkpoint = load_checkpoint(path)
+    restore_random(checkpoint.tensors, checkpoint.values["random"])
     assert [draw() for _ in range(3)] == expected
 
 

@@ -85,8 +85,8 @@ def test_outside_the_main_thread_nothing_happens():
     assert seen == [(before, False)]
 
 
-def test_a_loop_in_another_process_ends_its_step_first(tmp_path, nursery):
-    pid = nursery.start("loop", tmp_path, count=10**9)
-    nursery.read_until("done")
+def test_a_loop_in_another_process_ends_its_step_first(tmp_path, fork_server):
+    pid = fork_server.start("loop", tmp_path, count=10**9)
+    fork_server.read_until("done")
     os.kill(pid, signal.SIGTERM)
-    assert nursery.finish() == (0, ["checkpoint"])
+    assert fork_server.finish() == (0, ["checkpoint"])

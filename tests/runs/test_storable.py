@@ -16,10 +16,10 @@ def test_any_views_of_one_memory_can_be_stored(slices):
     base = torch.arange(10)
     tensors = {str(index): base[start:end:step] for index, (start, end, step) in enumerate(slices)}
     stored = storable(tensors)
-    found = load(save(stored.tensors))
-    found |= {name: found[original] for name, original in stored.same.items()}
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    loaded = load(save(stored.tensors))
+    loaded |= {name: loaded[original] for name, original in stored.same.items()}
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
 def test_nothing_is_copied_without_need():

@@ -1,4 +1,4 @@
-"""What a checkpoint of a training has, and what may not have changed when it goes on."""
+"""Contents of a training's checkpoint, and what must be equal on resume."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_only_what_trains_is_kept():
 
 
 def test_rows_of_added_tokens_go_on_bit_for_bit():
-    """Two steps, a checkpoint, and a third step by both who made it and who began with it."""
+    """Two steps, a checkpoint, and a third step by the original and by the resumed trainer."""
     groups, first, second = make_groups([(3, [4, 2])]), make_trainer_with_new_tokens(), make_trainer_with_new_tokens()
     assert frozen_fingerprint(first.policy) == frozen_fingerprint(second.policy)
     for _ in range(2):
@@ -91,11 +91,11 @@ def test_other_parameters_are_refused():
 def test_facts_must_hold():
     checkpoint = capture_checkpoint(make_trainer(), make_source(), 5, {"the data": "a", "metrics_offset": 3})
     require_facts(checkpoint, {"the data": "a"})
-    with pytest.raises(RunError, match="the data is not what it was at step 5"):
+    with pytest.raises(RunError, match="the data has changed since step 5"):
         require_facts(checkpoint, {"the data": "b"})
 
 
-def test_other_versions_are_said():
+def test_other_versions_are_logged():
     checkpoint = capture_checkpoint(make_trainer(), make_source(), 5, {})
     assert changed_versions(checkpoint) == []
     checkpoint.values["versions"]["torch"] = "1.0"
@@ -134,7 +134,7 @@ def one_of(way: str, dtype: torch.dtype) -> Trainer:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_optimiser_goes_on_bit_for_bit(tmp_path, way):
-    """Two steps, a checkpoint on the disk, and two further ones by who made it and by who begins with it."""
+    """Two steps, a checkpoint on the disk, and two further steps by the original and by the resumed trainer."""
     dtype = torch.bfloat16
     groups, first, second = make_groups([(3, [4]), (5, [6])]), one_of(way, dtype), one_of(way, dtype)
     for step in range(2):
@@ -152,7 +152,7 @@ def test_every_optimiser_goes_on_bit_for_bit(tmp_path, way):
 
 
 def test_a_checkpoint_changes_nothing():
-    """Neither does an evaluation of the average: who has made one goes on as who has not."""
+    """An evaluation of the average does not change it either: training continues bit-identically."""
     groups = make_groups([(3, [4]), (5, [6])])
     for way in ("schedule_free", "adamw, rounded by chance"):
         first, second = one_of(way, torch.bfloat16), one_of(way, torch.bfloat16)

@@ -80,8 +80,8 @@ def test_truncations_apply_one_after_the_other():
     expected = logits.clone()
     for warper in (TopKLogitsWarper(20), TopPLogitsWarper(0.8), MinPLogitsWarper(0.1)):
         expected = warper(None, expected)
-    found = support(logits, SamplingParams(top_k=20, top_p=0.8, min_p=0.1))
-    assert torch.allclose(found, expected.softmax(-1)[0], rtol=0, atol=1.01 / 4000)
+    probabilities = support(logits, SamplingParams(top_k=20, top_p=0.8, min_p=0.1))
+    assert torch.allclose(probabilities, expected.softmax(-1)[0], rtol=0, atol=1.01 / 4000)
 
 
 def test_a_penalty_is_on_logits_as_in_transformers():
@@ -92,8 +92,8 @@ def test_a_penalty_is_on_logits_as_in_transformers():
     for shift in (0.0, 4.0):
         logits = random_logits(1, 60, seed=3) + shift
         expected = RepetitionPenaltyLogitsProcessor(1.7)(tokens, logits.clone()).softmax(-1)[0]
-        found = support(logits, SamplingParams(repetition_penalty=1.7), seen)
-        assert torch.allclose(found, expected, rtol=0, atol=1.01 / 4000)
+        probabilities = support(logits, SamplingParams(repetition_penalty=1.7), seen)
+        assert torch.allclose(probabilities, expected, rtol=0, atol=1.01 / 4000)
 
 
 def test_temperature_zero_is_the_likeliest_token():
@@ -156,5 +156,5 @@ def test_tokens_that_a_device_draws_are_those_of_the_host(monkeypatch, params):
     """By running sums in another order of additions."""
     logits, numbers = random_logits(200, 500), torch.rand(200, dtype=torch.float64)
     here = chosen(logits, numbers, params)
-    monkeypatch.setattr(choice, "_running_sum", sum_by_doubling)
+    monkeypatch.setattr(choice, "_cumulative_sum", sum_by_doubling)
     assert torch.equal(chosen(logits, numbers, params), here)

@@ -45,7 +45,7 @@ def test_logprobs_are_those_of_training(float64_model, family):
     """Prompts and responses longer than windows and chunks; rows leave and others take their places."""
     model = float64_model(family)
     install(model)
-    mine = sampler(model, rows_at_once=5)
+    mine = sampler(model, max_sequences=5)
     groups = mine.sample(prompts(19, 1, 7), 4, PARAMS, step=2)
     policy = mine.policy
     for microbatch in policy.pack(groups, 400):
@@ -59,7 +59,7 @@ def test_prompts_of_all_lengths(float64_model, family):
     """On several shelves, whose slots are taken by others before the call is over."""
     model = float64_model(family)
     install(model)
-    mine = sampler(model, rows_at_once=4)
+    mine = sampler(model, max_sequences=4)
     groups = mine.sample(prompts(130, 60, 3, 100, 70, 64, 129), 2, replace(PARAMS, max_new_tokens=8))
     for microbatch in mine.policy.pack(groups, 2000):
         scores = replace(mine.policy, temperature=0.9).score(microbatch, [Score.LOGPROB])
@@ -71,10 +71,10 @@ def test_a_response_does_not_depend_on_its_neighbours(float64_model, rows):
     model = float64_model("mistral-windowed")
     install(model)
     three = prompts(12, 3, 30)
-    together = written(sampler(model, rows_at_once=100).sample(three, 4, PARAMS))
-    shuffled = sampler(model, rows_at_once=rows).sample([three[2], three[0]], 4, PARAMS)
+    together = written(sampler(model, max_sequences=100).sample(three, 4, PARAMS))
+    shuffled = sampler(model, max_sequences=rows).sample([three[2], three[0]], 4, PARAMS)
     assert written(shuffled) == [together[2], together[0]]
-    fewer = sampler(model, rows_at_once=rows).sample(three[1:2], 2, PARAMS)
+    fewer = sampler(model, max_sequences=rows).sample(three[1:2], 2, PARAMS)
     assert written(fewer) == [together[1][:2]]
 
 
@@ -107,8 +107,8 @@ def test_frequencies_are_the_exact_probabilities(float64_model):
     first = logits[0, -2].softmax(-1)
     joint = first[:, None] * logits[:, -1].softmax(-1)
     for place, expected in enumerate((first.numpy() * 4000, joint.sum(0).numpy() * 4000)):
-        found = np.bincount(pairs[:, place], minlength=VOCABULARY)
-        chi_square = float(((found - expected) ** 2 / expected).sum())
+        counts = np.bincount(pairs[:, place], minlength=VOCABULARY)
+        chi_square = float(((counts - expected) ** 2 / expected).sum())
         assert abs(chi_square - (VOCABULARY - 1)) < 5 * np.sqrt(2 * (VOCABULARY - 1))
 
 

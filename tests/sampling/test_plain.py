@@ -58,7 +58,7 @@ def test_both_samplers_write_the_same(float64_model, params):
     model = float64_model("mistral-windowed")
     install(model)
     fast = LocalSampler(Model(model, TOKENIZER), [END], 256).sample(prompts(9, 4, 9), 5, params, step=4)
-    slow = PlainSampler(model, TOKENIZER, [END], 256, rows_at_once=4).sample(prompts(9, 4, 9), 5, params, step=4)
+    slow = PlainSampler(model, TOKENIZER, [END], 256, max_sequences=4).sample(prompts(9, 4, 9), 5, params, step=4)
     assert written(slow) == written(fast)
     for mine, other in zip(slow, fast, strict=True):
         for one, two in zip(mine.responses, other.responses, strict=True):
@@ -167,15 +167,15 @@ def test_stop_texts_end_a_response():
     text = TOKENIZER.decode(free.responses[0].tokens.tolist())
     stop = text[10:12]
     [stopped] = mine.sample(prompt, 1, SamplingParams(max_new_tokens=40, stop=(stop,)))
-    said = TOKENIZER.decode(stopped.responses[0].tokens.tolist())
-    assert said == text[: text.index(stop) + len(stop)]
+    decoded = TOKENIZER.decode(stopped.responses[0].tokens.tolist())
+    assert decoded == text[: text.index(stop) + len(stop)]
     assert stopped.responses[0].finish == "end"
 
 
 def test_frequencies_are_those_of_the_distribution(float64_model):
     """A thousand first tokens of one prompt against softmax(z / T), within four standard errors."""
     model = float64_model("falcon").eval()
-    [group] = PlainSampler(model, None, [], 256, rows_at_once=500).sample(
+    [group] = PlainSampler(model, None, [], 256, max_sequences=500).sample(
         prompts(5), 1000, SamplingParams(max_new_tokens=1, temperature=2.0)
     )
     seen = Counter(int(response.tokens[0]) for response in group.responses)

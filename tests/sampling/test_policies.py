@@ -51,12 +51,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 def policy(base: Path, kind: str) -> Model:
     """Its adapter, if it has one, matters."""
     torch.manual_seed(0)
-    found = replace(load_policy(str(base), **KINDS[kind]), temperature=0.9)
+    result = replace(load_policy(str(base), **KINDS[kind]), temperature=0.9)
     generator = torch.Generator().manual_seed(1)
-    for name, parameter in found.model.named_parameters():
+    for name, parameter in result.model.named_parameters():
         if "lora_B" in name:
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return found
+    return result
 
 
 def prompts() -> list[Prompt]:
@@ -66,11 +66,11 @@ def prompts() -> list[Prompt]:
 
 def difference(policy: Model, groups: list[Group]) -> float:
     """Mean difference of the log-probabilities of the sampler and of scoring, nats."""
-    found = []
+    result = []
     for microbatch in policy.pack(groups, 400):
         assert microbatch.sampler_logprobs is not None
-        found.append(microbatch.sampler_logprobs - policy.score(microbatch, [Score.LOGPROB]).logprob.detach())
-    return float(torch.cat(found).abs().mean())
+        result.append(microbatch.sampler_logprobs - policy.score(microbatch, [Score.LOGPROB]).logprob.detach())
+    return float(torch.cat(result).abs().mean())
 
 
 def test_what_is_reported_is_what_training_computes(policy, kind):

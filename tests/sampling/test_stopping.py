@@ -34,8 +34,8 @@ def test_an_end_token_in_the_last_place_is_an_end():
 @pytest.mark.parametrize("text", ["Stop", " and then", "\n\n", "ü", "42", "x"])
 def test_a_text_ends_the_response_with_the_token_that_completes_it(tokenizer, text):
     tokens = tokenizer(f"It goes on{text} and on and on", add_special_tokens=False).input_ids
-    found = rules(tokenizer, texts=("never said", text))
-    ends = [found.finish(tokens[: k + 1], 100) for k in range(len(tokens))]
+    stop_rules = rules(tokenizer, texts=("never said", text))
+    ends = [stop_rules.finish(tokens[: k + 1], 100) for k in range(len(tokens))]
     first = next(k for k in range(len(tokens)) if text in tokenizer.decode(tokens[: k + 1]))
     assert ends[first] == "end"
     assert set(ends[:first]) <= {None}

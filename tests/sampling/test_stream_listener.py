@@ -1,4 +1,4 @@
-"""Whoever watches is told every token and every group, by both samplers."""
+"""Both samplers report every token and every group to a listener."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ class Notes(StreamListener):
         self.groups: dict[int, Group] = {}
 
     def token(self, place: int, index: int, token: int) -> None:
-        assert place not in self.groups, "a group is told when it is whole"
+        assert place not in self.groups, "a group is reported when it is complete"
         self.tokens.setdefault((place, index), []).append(token)
 
     def group(self, place: int, group: Group) -> None:
@@ -26,14 +26,14 @@ class Notes(StreamListener):
 
 
 @pytest.mark.parametrize("kind", ["local", "plain"])
-def test_everything_is_told(float64_model, kind):
+def test_everything_is_reported(float64_model, kind):
     model = float64_model("llama")
     install(model)
-    local = LocalSampler(Model(model, tokenizer=None), [7], 256, rows_at_once=3)
-    sampler = local if kind == "local" else PlainSampler(model, None, [7], 256, rows_at_once=3)
-    asked = [Prompt(torch.tensor(tokens), key) for key, tokens in enumerate([[1, 2], [3], [4, 5]])]
+    local = LocalSampler(Model(model, tokenizer=None), [7], 256, max_sequences=3)
+    sampler = local if kind == "local" else PlainSampler(model, None, [7], 256, max_sequences=3)
+    prompts = [Prompt(torch.tensor(tokens), key) for key, tokens in enumerate([[1, 2], [3], [4, 5]])]
     notes = Notes()
-    groups = sampler.sample(asked, 3, SamplingParams(max_new_tokens=15, temperature=1.5), watcher=notes)
+    groups = sampler.sample(prompts, 3, SamplingParams(max_new_tokens=15, temperature=1.5), watcher=notes)
     assert [notes.groups[place] for place in range(3)] == groups
-    told = [[notes.tokens[place, index] for index in range(3)] for place in range(3)]
-    assert told == [[response.tokens.tolist() for response in group.responses] for group in groups]
+    reported = [[notes.tokens[place, index] for index in range(3)] for place in range(3)]
+    assert reported == [[response.tokens.tolist() for response in group.responses] for group in groups]

@@ -34,7 +34,7 @@ def test_numbers_are_uniform_along_every_coordinate(axis):
         numbers = np.array([uniform(int(seed), 3, 3, 3, 3)[0] for seed in line])
     else:
         numbers = uniform(3, *coordinates)
-    found = np.bincount((numbers * bins).astype(int), minlength=bins)
-    chi_square = float(((found - count / bins) ** 2 / (count / bins)).sum())
+    counts = np.bincount((numbers * bins).astype(int), minlength=bins)
+    chi_square = float(((counts - count / bins) ** 2 / (count / bins)).sum())
     assert abs(chi_square - (bins - 1)) < 5 * np.sqrt(2 * (bins - 1))
     assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 5 / np.sqrt(count)

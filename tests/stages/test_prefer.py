@@ -262,7 +262,7 @@ def test_a_reference_that_changed_under_a_run_is_refused(world: Path, tmp_path: 
         run(world, tmp_path / "run", **settings)
     again = run(world, tmp_path / "another", max_steps=3).folder / "model" / "model.safetensors"
     (other / "model.safetensors").write_bytes(again.read_bytes())
-    with pytest.raises(burnish.errors.RunError, match="the reference is not what it was"):
+    with pytest.raises(burnish.errors.RunError, match="the reference has changed since"):
         run(world, tmp_path / "run", **settings)
 
 

@@ -161,9 +161,9 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
     assert margins_of_text(model, tokenizer, world / "test.jsonl") == pytest.approx(
         [sample["margin"] for sample in found.samples()], abs=1e-5
     )
-    with pytest.raises(ModelError, match="judges answers, and writes none"):
+    with pytest.raises(ModelError, match="scores answers, and generates none"):
         open_model(str(done.folder))
-    with pytest.raises(ModelError, match="judges answers, and writes none"):
+    with pytest.raises(ModelError, match="scores answers, and generates none"):
         evaluate(str(done.folder), read_settings(EvalSettings, {"data": str(world / "test.jsonl")}, []))
     for setting in ("reward=sum", f"reference={world / 'model'}"):
         with pytest.raises(RecipeError, match="a reward model says it itself"):
@@ -185,7 +185,7 @@ def test_a_merged_reward_model_judges_as_the_adapter(world: Path, tmp_path: Path
     assert "A reward model made from" in card
     assert "text-classification" in card
     for name in (done.folder, written.folder):
-        with pytest.raises(ModelError, match="judges answers, and writes none"), servable(str(name)):
+        with pytest.raises(ModelError, match="scores answers, and generates none"), servable(str(name)):
             pass
 
 

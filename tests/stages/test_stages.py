@@ -174,5 +174,5 @@ def test_an_adapter_goes_on_only_as_it_is(world: Path, tmp_path: Path) -> None:
         burnish.sft(**files, output=str(tmp_path / "b"), adapter={"kind": "lora"})
     assert caught.value.remedy == "set adapter.rank=4, adapter.alpha=8.0"
     adapter = {"kind": "lora", "rank": 4, "alpha": 8.0, "targets": ["q_proj"]}
-    with pytest.raises(ModelError, match="goes on with it"):
+    with pytest.raises(ModelError, match="continues it"):
         burnish.sft(**files, output=str(tmp_path / "c"), adapter=adapter)

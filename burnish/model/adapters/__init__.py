@@ -1,6 +1,6 @@
-"""Adapters by peft: small trained matrices beside frozen weights. Between loading and training.
+"""Adapters by peft: small trained matrices over frozen weights.
 
-`kinds` says which there are, `settings` what one is made from, `targets` where it stands, `add` puts it there,
-`initial` lets it begin with a part of the weights, `stored` goes on with one of a folder, `rates` knows their
-learning rates.
+`kinds` has the supported methods, `settings` an adapter's settings, `targets` the layers that it adapts; `add` adds one
+to a model, `initial` initializes one from the weights, `stored` continues one from a folder, `combine` combines
+several, `loraplus` has the learning rates of LoRA+.
 """

@@ -1,6 +1,6 @@
-"""Several LoRA adapters of one base become one, with weights. Behind `burnish merge`, before `merge` and `write`.
+"""Combines several LoRA adapters of one base into one, with weights: `burnish merge` with several adapters.
 
-By peft's `add_weighted_adapter`; which of its methods is exact stands at `MergeMethod`.
+Uses peft's `add_weighted_adapter`; `MergeMethod` says which of its methods is exact.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from burnish.errors import ModelError
 from burnish.model.adapters.initial import ADAPTER
 
 MergeMethod = Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"]
-"""cat: exactly the weighted sum of what the adapters add to the weights; their ranks add up. svd: the best
-approximation of that sum of one rank. linear: the factors are summed, each with √weight (equal ranks), so their cross
-terms come in: half of an adapter and half of it again are twice the adapter. ties (arXiv 2306.01708) and dare
-(2311.03099) sum the factors too, after leaving out all but a share of their entries."""
+"""cat: exactly the weighted sum of the adapters' changes of the weights; their ranks add up. svd: the best
+approximation of that sum of a given rank. linear: the factors are summed, each with √weight (equal ranks), which adds
+cross terms: half of an adapter and half of it again are twice the adapter. ties (arXiv 2306.01708) and dare
+(2311.03099) sum the factors too, after dropping all but a share of their entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """How adapters become one."""
+    """Settings of a combination of adapters."""
 
     weights: tuple[float, ...] | None = None
-    """One for each adapter; None: equal ones that sum to 1."""
+    """One weight per adapter; None: equal weights that sum to 1."""
     method: MergeMethod = "cat"
     rank: int | None = None
-    """Of svd; None: the largest of the adapters'."""
+    """Rank of svd; None: the largest of the adapters'."""
     density: float = 0.5
     """Share of the entries that ties and dare keep."""
     seed: int = 0
-    """Of what dare leaves out."""
+    """Seed of the entries that dare drops."""
 
 
-def combine(model: PreTrainedModel, folders: Sequence[Path], how: Combination) -> PeftModel:
-    """Wraps a base in the combination of several adapters, which are loaded from their folders.
+def combine(model: PreTrainedModel, folders: Sequence[Path], combination: Combination) -> PeftModel:
+    """Wraps a base in the combination of several adapters, loaded from their folders.
 
     Raises:
-        ModelError: weights and adapters do not pair, an adapter is no plain LoRA, or they do not go together.
+        ModelError: weights and adapters differ in number, an adapter is no plain LoRA, or adapters do not fit together.
     """
-    weights = how.weights or (1 / len(folders),) * len(folders)
+    weights = combination.weights or (1 / len(folders),) * len(folders)
     if len(weights) != len(folders):
         raise ModelError(
             given=f"{len(weights)} weights for {len(folders)} adapters",
@@ -58,30 +58,32 @@ def combine(model: PreTrainedModel, folders: Sequence[Path], how: Combination) -
     adapted = PeftModel.from_pretrained(model, str(folders[0]), adapter_name=names[0], config=configs[0])
     for name, folder in zip(names[1:], folders[1:], strict=True):
         adapted.load_adapter(str(folder), name)
-    for config in adapted.peft_config.values():  # layers know their scales; the sum shall have scale 1
+    for config in adapted.peft_config.values():  # layers have their own scales; the combination gets scale 1
         config.use_rslora = False
-    _add(adapted, names, list(weights), how)
+    _add(adapted, names, list(weights), combination)
     adapted.set_adapter(ADAPTER)
     for name in names:
         adapted.delete_adapter(name)
     return adapted
 
 
-def _add(adapted: PeftModel, names: list[str], weights: list[float], how: Combination) -> None:
+def _add(adapted: PeftModel, names: list[str], weights: list[float], combination: Combination) -> None:
     options: dict[str, object] = {}
-    if how.method == "svd":
-        options["svd_rank"] = how.rank
-    if how.method in ("ties", "dare_linear", "dare_ties"):
-        options["density"] = how.density
+    if combination.method == "svd":
+        options["svd_rank"] = combination.rank
+    if combination.method in ("ties", "dare_linear", "dare_ties"):
+        options["density"] = combination.density
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
-            torch.manual_seed(how.seed)
-            adapted.base_model.add_weighted_adapter(names, weights, ADAPTER, combination_type=how.method, **options)
+            torch.manual_seed(combination.seed)
+            adapted.base_model.add_weighted_adapter(
+                names, weights, ADAPTER, combination_type=combination.method, **options
+            )
     except ValueError as error:
         raise ModelError(
-            given=f"{len(names)} adapters, combined by {how.method}: {' '.join(str(error).split())[:300]}",
-            rule="combined adapters stand beside the same layers, and have equal ranks for all methods but cat and svd",
-            remedy="use --method cat or svd, or combine adapters that were trained alike",
+            given=f"{len(names)} adapters, combined by {combination.method}: {' '.join(str(error).split())[:300]}",
+            rule="combined adapters have the same layers, and equal ranks for all methods but cat and svd",
+            remedy="use --method cat or svd, or combine adapters that were trained with the same settings",
         ) from error
 
 
@@ -91,9 +93,9 @@ def _plain_lora(folder: Path) -> LoraConfig:
     if not isinstance(config, LoraConfig):
         reason = f"is of the kind {config.peft_type.value}"
     elif config.use_dora:
-        reason = "has DoRA's lengths, whose sum is no length"
+        reason = "is DoRA, whose norms cannot be summed"
     elif config.modules_to_save or config.trainable_token_indices:
-        reason = "has modules or rows that were trained whole, which are no addition to the base"
+        reason = "has modules or rows that were trained whole, which are no sum with the base"
     elif config.target_parameters:
         reason = "adapts experts' tensors, which peft does not combine"
     elif config.bias != "none" or config.lora_bias:
@@ -101,8 +103,8 @@ def _plain_lora(folder: Path) -> LoraConfig:
     if reason is not None:
         raise ModelError(
             given=f"the adapter {folder} {reason}",
-            rule="what is combined are sums beside the weights: plain LoRA adapters",
-            remedy="merge it into the base alone, and combine others",
+            rule="only plain LoRA adapters can be combined",
+            remedy="merge it into the base alone, and combine the others",
         )
     assert isinstance(config, LoraConfig), "any other kind has a reason"
     return config

@@ -1,4 +1,4 @@
-"""The class of peft's configurations for each kind of adapter. Beside `kinds`, which says what each is told."""
+"""peft's configuration class for each kind of adapter; `kinds` has their options."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ assert set(CONFIGS) == set(KINDS), "every kind has its class"
 
 
 def kind_of(config: PeftConfig) -> AdapterKind | None:
-    """Ours for a stored adapter; None: one that is not taken."""
+    """The kind of a stored adapter; None: not supported."""
     return next((name for name, kind in CONFIGS.items() if type(config) is kind), None)

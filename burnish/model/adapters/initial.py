@@ -1,15 +1,15 @@
-"""PiSSA and OLoRA: adapters that begin with a part of the weights, as differences from their beginning.
+"""PiSSA and OLoRA: adapters initialized from the weights, as differences from their initial factors.
 
-Beside `add`. Both papers split W into a part that trains and a rest that is frozen: W = (W - s·B₀A₀) + s·B₀A₀, and
+Both papers split W into a part that trains and a rest that is frozen: W = (W - s·B₀A₀) + s·B₀A₀, and
 train A and B from A₀ and B₀. Here W stays as it is, and the model computes
 
     W x + s·B A x - s·B₀ A₀ x,
 
-the same function of A and B, with the same gradients. It departs from the papers in that nothing is rounded into a
-rest, so the beginning is the base (up to the order of two additions) in every type, the adapter switched off is the
-base, bit for bit, and what is saved is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere
-beside the plain base. The price is a product of rank r more in each layer. (The rests of both papers also quantise
-better; that is not used here, and both are refused beside quantised weights.)
+the same function of A and B, with the same gradients. Differences from the papers: nothing is rounded into a residual,
+so the initial model is the base (up to the order of two additions) in every type; the disabled adapter is the base, bit
+for bit; and the saved adapter is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere with the
+plain base. The cost is one more product of rank r in each layer. (The residuals of both papers also quantize better;
+that is not used here, and both methods are refused on a quantized base.)
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 ADAPTER, INITIAL = "default", "initial"
-"""What trains, and what it began with."""
+"""peft's names of the trained adapter and of its initial factors."""
 HALVES = "initial_adapter.json"
-"""File of an adapter's folder that says: the second half of each rank is what the adapter began with."""
+"""File of an adapter's folder that marks the second half of each rank as the initial factors."""
 _WEIGHTS = "adapter_model.safetensors"
 
 
@@ -61,8 +61,8 @@ def orthonormal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 _FACTORS: Mapping[str, Callable[[Tensor, int], tuple[Tensor, Tensor]]] = {"pissa": principal, "olora": orthonormal}
 
 
-def begin_with_weights(model: PeftModel, init: str) -> None:
-    """Sets A and B of every layer to a part of its weights, and subtracts what they began with.
+def initialize_from_weights(model: PeftModel, init: str) -> None:
+    """Initializes A and B of every layer from its weights, and subtracts their initial product.
 
     As in peft, PiSSA's product s·B₀A₀ is the approximation of W itself, so its factors are divided by √s each; OLoRA's
     factors are taken as they are.
@@ -76,52 +76,54 @@ def begin_with_weights(model: PeftModel, init: str) -> None:
             a, b = a / root, b / root
         _set(layer.lora_A[ADAPTER].weight, a)
         _set(layer.lora_B[ADAPTER].weight, b)
-    remember_beginning(model)
+    subtract_initial(model)
 
 
-def remember_beginning(model: PeftModel, beginning: Mapping[str, Tensor] | None = None) -> None:
-    """From now on, each layer subtracts the product of these factors.
+def subtract_initial(model: PeftModel, initial_factors: Mapping[str, Tensor] | None = None) -> None:
+    """Makes each layer subtract the product of its initial factors.
 
     Args:
         model: with one LoRA adapter.
-        beginning: name of a layer's factor, as in the model → tensor; None: A and B as they are now.
+        initial_factors: name of a layer's factor, as in the model → tensor; None: the current A and B.
     """
     config = model.peft_config[ADAPTER]
-    started = replace(config, modules_to_save=None, trainable_token_indices=None, init_lora_weights=True)
-    model.add_adapter(INITIAL, started)
+    initial_config = replace(config, modules_to_save=None, trainable_token_indices=None, init_lora_weights=True)
+    model.add_adapter(INITIAL, initial_config)
     for name, layer in _named_layers(model):
         for half, factors in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
-            own = factors[ADAPTER].weight
-            kept = own.detach().clone() if beginning is None else beginning[f"{name}.{half}"].to(own)
-            if half == "lora_B" and beginning is None:
-                kept = -kept
-            _freeze(factors[INITIAL], kept)
+            trained = factors[ADAPTER].weight
+            initial = (
+                trained.detach().clone() if initial_factors is None else initial_factors[f"{name}.{half}"].to(trained)
+            )
+            if half == "lora_B" and initial_factors is None:
+                initial = -initial
+            _freeze(factors[INITIAL], initial)
     model.base_model.set_adapter([ADAPTER, INITIAL])
 
 
 def has_beginning(model: nn.Module) -> bool:
-    """Whether the model's adapter is a difference from its beginning."""
+    """Whether the model's adapter subtracts its initial factors."""
     return isinstance(model, PeftModel) and INITIAL in model.peft_config
 
 
 def doubled(name: str, tensor: Tensor, model: PeftModel) -> Tensor:
-    """A trained tensor as it is saved: a factor has that of the beginning beside it, anything else is as it is."""
+    """A trained tensor as it is saved: a factor is joined with its initial factor, other tensors are unchanged."""
     layer_name, _, half = name.removesuffix(f".{ADAPTER}.weight").rpartition(".")
     if half not in ("lora_A", "lora_B"):
         return tensor
-    beginning = model.get_submodule(layer_name).get_submodule(f"{half}.{INITIAL}").weight
-    return torch.cat([tensor, beginning], dim=0 if half == "lora_A" else 1)
+    initial = model.get_submodule(layer_name).get_submodule(f"{half}.{INITIAL}").weight
+    return torch.cat([tensor, initial], dim=0 if half == "lora_A" else 1)
 
 
 def write_doubled(model: PeftModel, folder: Path) -> None:
-    """Makes of the adapter that peft wrote into the folder one of twice the rank, with the beginning in its second
-    half."""
+    """Rewrites the adapter that peft wrote into the folder as one of twice the rank, with the initial factors in the
+    second half."""
     state = load_file(folder / _WEIGHTS)
     for name, layer in _named_layers(model):
         for half, dim in (("lora_A", 0), ("lora_B", 1)):
             factors = layer.get_submodule(half)
-            both = [factors.get_submodule(each).weight for each in (ADAPTER, INITIAL)]
-            state[f"{name}.{half}.weight"] = torch.cat([each.detach().cpu() for each in both], dim=dim).contiguous()
+            weights = [factors.get_submodule(adapter).weight for adapter in (ADAPTER, INITIAL)]
+            state[f"{name}.{half}.weight"] = torch.cat([w.detach().cpu() for w in weights], dim=dim).contiguous()
     save_file(state, folder / _WEIGHTS, metadata={"format": "pt"})
     _double_ranks(folder / "adapter_config.json")
     (folder / HALVES).write_text(json.dumps({"init": _init_of(model)}) + "\n", encoding="utf-8")
@@ -133,7 +135,7 @@ def _init_of(model: PeftModel) -> str:
 
 def _double_ranks(path: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
-    growth = math.sqrt(2) if config["use_rslora"] else 2  # alpha keeps the scale
+    growth = math.sqrt(2) if config["use_rslora"] else 2  # alpha grows with the rank so that the scale stays
     config["r"] *= 2
     config["lora_alpha"] *= growth
     config["rank_pattern"] = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
@@ -143,13 +145,13 @@ def _double_ranks(path: Path) -> None:
 
 
 def halves(folder: Path) -> str | None:
-    """How the adapter of a folder began, if its second half says with what; None: it is a plain one."""
+    """The init of a folder's adapter whose second half has the initial factors; None: a plain adapter."""
     path = folder / HALVES
     return str(json.loads(path.read_text(encoding="utf-8"))["init"]) if path.is_file() else None
 
 
 def undoubled(config: LoraConfig, init: str) -> LoraConfig:
-    """What was trained, of the configuration of what was saved."""
+    """The configuration in training, from that of the saved adapter of twice the rank."""
     growth = math.sqrt(2) if config.use_rslora else 2
     return replace(
         config,
@@ -162,16 +164,15 @@ def undoubled(config: LoraConfig, init: str) -> LoraConfig:
 
 
 def split_halves(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What goes on training, by the names of the file, and what it began with, by those that `remember_beginning`
-    takes."""
-    trained, beginning = dict(state), {}
+    """Trained factors, by the names of the file, and initial factors, by the names that `subtract_initial` takes."""
+    trained, initial_factors = dict(state), {}
     for name, tensor in state.items():
         for half, dim in (("lora_A", 0), ("lora_B", 1)):
             if name.endswith(f".{half}.weight"):
                 first, second = tensor.chunk(2, dim=dim)
                 trained[name] = first.contiguous()
-                beginning[name.removesuffix(".weight")] = second
-    return trained, beginning
+                initial_factors[name.removesuffix(".weight")] = second
+    return trained, initial_factors
 
 
 def _named_layers(model: PeftModel) -> Iterator[tuple[str, Linear]]:
@@ -187,6 +188,6 @@ def _set(parameter: nn.Parameter, value: Tensor) -> None:
 
 
 def _freeze(factor: nn.Linear, value: Tensor) -> None:
-    """A buffer instead of a parameter: switching adapters off and on would make a parameter trainable."""
+    """Stores a factor as a buffer, since peft makes parameters trainable when adapters are switched off and on."""
     del factor.weight
     factor.register_buffer("weight", value)

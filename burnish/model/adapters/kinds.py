@@ -1,8 +1,8 @@
-"""The kinds of adapters: peft's methods that compute packed rows as they compute plain ones, and what each is told.
+"""Kinds of adapters: peft's methods that compute packed sequences as plain ones, and their options.
 
-Beside `settings`, and without peft: `configs` has its classes. Which methods are in the table is decided by tests
-(docs/adapters.md): packed equals plain in float64, the beginning is the base, what is saved loads in peft and goes on.
-Those that fail are in `REFUSED`, with the reason.
+Imports no peft: `configs` has its classes. Tests decide which methods are in the table (docs/adapters.md): packed
+equals plain in float64, the initial model is the base, the saved adapter loads in peft and can be continued. Methods
+that fail are in `REFUSED`, with the reason.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Kind:
     paper: str
     """arXiv id."""
     options: Mapping[str, str]
-    """Our option → peft's name of it. What is not here has no effect with this kind."""
+    """Option of `AdapterSettings` → peft's name of it. Other options have no effect with this kind."""
     fixed: Mapping[str, object] = field(default_factory=dict)
-    """What peft is told besides."""
+    """Further options of peft's configuration."""
     learning_rate: float = 2e-4
-    """Peak rate if the recipe names none: LoRA's; ten times that where only vectors train, whose few numbers have far
-    to go."""
+    """Default peak learning rate: LoRA's; ten times that where only vectors train, whose few numbers have to change
+    more."""
 
     def takes(self, option: str) -> bool:
         """Whether an option of `AdapterSettings` has an effect; targets, layers and modules_to_save always have one."""
@@ -78,11 +78,11 @@ KINDS: Mapping[AdapterKind, Kind] = {
     "gralora": Kind("2505.20355", {"rank": "r", "alpha": "alpha", "dropout": "gralora_dropout"}),
     "hira": Kind("TwJrTz9cRS", {"rank": "r", "dropout": "hira_dropout", "rank_pattern": "rank_pattern"}),  # OpenReview
 }
-"""All kinds, with what they are told."""
+"""All kinds, with their options."""
 
 assert set(KINDS) == set(get_args(AdapterKind)), "every kind has its entry"
 
-_TOKENS = "adds virtual tokens before the prompt, which shifts every position and is no part of a packed row"
+_TOKENS = "adds virtual tokens before the prompt, which shift every position and are not part of a packed row"
 REFUSED: Mapping[str, str] = {
     "prompt_tuning": _TOKENS,
     "multitask_prompt_tuning": _TOKENS,
@@ -90,15 +90,15 @@ REFUSED: Mapping[str, str] = {
     "prefix_tuning": _TOKENS,
     "cpt": _TOKENS,
     "cartridge": _TOKENS,
-    "adaption_prompt": "puts attention of its own in the place of the model's, which knows no packed rows",
-    "adalora": "prunes ranks by a schedule of its own between backward and step, which resume would have to know",
-    "psoft": "changes the base's weights when it begins, and refuses float64, so its laws cannot be tested",
-    "fourierft": "begins away from the base (its spectrum is drawn at random)",
-    "vblora": "begins away from the base (its vector bank is drawn at random)",
-    "boft": "compiles an extension for CUDA when it is first used, and goes on slowly where it cannot",
-    "shira": "computes by sparse tensors, of which torch 2.13 warns that it does not check them",
-    "c3a": "begins away from the base, and its convolution is float32 whatever the model's type",
-    "xlora": "mixes adapters by a second forward of each batch, which packed rows do not make",
+    "adaption_prompt": "replaces the model's attention by its own, which does not support packed rows",
+    "adalora": "prunes ranks by a schedule of its own between backward and step, which checkpoints would have to hold",
+    "psoft": "changes the base's weights at initialization, and refuses float64, so its laws cannot be tested",
+    "fourierft": "does not start as the base (its spectrum is drawn at random)",
+    "vblora": "does not start as the base (its vector bank is drawn at random)",
+    "boft": "compiles a CUDA extension at first use, and continues slowly if it cannot",
+    "shira": "uses sparse tensors, which torch 2.13 warns that it does not check",
+    "c3a": "does not start as the base, and its convolution is float32 whatever the model's type",
+    "xlora": "mixes adapters by a second forward of each batch, which packed training does not make",
     "poly": "needs the task of every row as a forward argument",
 }
-"""Peft's methods that are tried and not taken, and why."""
+"""Unsupported methods of peft, and the reasons."""

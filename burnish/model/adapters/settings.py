@@ -1,4 +1,4 @@
-"""What an adapter is made from. Between the recipe and `add`."""
+"""Settings of an adapter. Between the recipe and `add`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ Init = Literal["zero", "gaussian", "pissa", "olora"]
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """An adapter of any kind; what a kind does not know is at its default. Example: ``AdapterSettings(rank=8)``.
+    """Settings of an adapter of any kind; options that a kind does not have keep their defaults. Example:
+    ``AdapterSettings(rank=8)``.
 
     LoRA (arXiv 2106.09685) computes W x + s · B A x with W frozen, A [rank, in] and B [out, rank] trained.
     """
@@ -23,25 +24,25 @@ class AdapterSettings:
     alpha: float = 32.0
     """LoRA's s is alpha / rank."""
     dropout: float = 0.0
-    """On the adapter's input. With dropout a step is no longer independent of the split into microbatches."""
+    """On the adapter's input. With dropout a step depends on the split into microbatches."""
     targets: str | tuple[str, ...] = "all-linear"
-    """Which layers: all-linear (without the head), attention, mlp; any other text is a pattern, a regular expression
-    that is found in their names; or the last parts of their names."""
+    """The adapted layers: all-linear (without the head), attention, mlp; any other text is a regular expression that is
+    found in their names; a tuple has the last parts of their names."""
     layers: tuple[int, ...] | None = None
-    """Numbers of the decoder layers that are adapted, from 0; None: all."""
+    """Numbers of the adapted decoder layers, from 0; None: all."""
     modules_to_save: tuple[str, ...] = ()
-    """Last parts of names of modules that train whole beside the adapter (embedding, head, norms)."""
+    """Last parts of names of modules that train whole and are saved with the adapter (embedding, head, norms)."""
     target_experts: bool = False
-    """Whether LoRA also stands beside the tensors in which all experts of a layer are stored."""
+    """Whether LoRA also adapts the tensors in which all experts of a layer are stored."""
     rslora: bool = False
     """s is alpha / √rank (arXiv 2312.03732, eq. 2)."""
     dora: bool = False
-    """Trains each row's length apart: m · (W + s·BA) / |W + s·BA| (arXiv 2402.09353, eq. 5)."""
+    """Trains the norm of each row of the weights separately: m · (W + s·BA) / |W + s·BA| (arXiv 2402.09353, eq. 5)."""
     init: Init = "zero"
-    """How A and B begin. zero: B is 0, A uniform. gaussian: B is 0, A normal. pissa, olora: see `initial`."""
+    """Initialization of A and B. zero: B is 0, A uniform. gaussian: B is 0, A normal. pissa, olora: see `initial`."""
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
-    """Pattern of names → another rank."""
+    """Pattern of layer names → rank of these layers."""
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    """Pattern of names → another alpha."""
+    """Pattern of layer names → alpha of these layers."""
     block_size: int = 8
-    """Of the rotations of OFT and RoAd."""
+    """Block size of the rotations of OFT and RoAd."""

@@ -1,5 +1,5 @@
-"""Which layers an adapter stands beside, and what trains whole beside it. Before `add`, which hands them to peft by
-name."""
+"""Names of the layers that get an adapter, and of the modules that train whole. Used by `add`, which passes them to
+peft."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def target_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
     """The full names of the layers that get an adapter, in the model's order.
 
     Raises:
-        ModelError: a name, a pattern or a layer's number fits nothing, or the output head or a layer of another sort is
-            named.
+        ModelError: a name, a pattern or a layer's number matches nothing, or names the output head or a layer of
+            another type.
     """
     linear = [name for name, module in _linear(model) if module is not output_layer(model)]
     targets = settings.targets
@@ -41,7 +41,7 @@ def target_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
         chosen = _by_pattern(linear, targets)
     chosen = [name for name in dict.fromkeys(chosen) if _is_in(name, settings.layers, model)]
     if not chosen:
-        raise _nothing(model, settings, f"adapter.targets: {targets}")
+        raise _no_match(model, settings, f"adapter.targets: {targets}")
     return chosen
 
 
@@ -51,38 +51,39 @@ def expert_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
     Raises:
         ModelError: the model has none.
     """
-    found = [name for name, p in model.named_parameters() if p.ndim == 3 and _EXPERTS.search(name)]
-    found = [name for name in found if _is_in(name, settings.layers, model)]
-    if not found:
+    names = [name for name, p in model.named_parameters() if p.ndim == 3 and _EXPERTS.search(name)]
+    names = [name for name in names if _is_in(name, settings.layers, model)]
+    if not names:
         raise ModelError(
             given=f"adapter.target_experts: true, and {type(model).__name__} has no experts stored as one tensor",
             rule="experts are adapted where those of a layer are one tensor (Mixtral, Qwen MoE, gpt-oss)",
             remedy="remove adapter.target_experts; experts that are linear layers are among targets: all-linear",
         )
-    return found
+    return names
 
 
-def whole_names(model: PreTrainedModel, settings: AdapterSettings, targets: list[str]) -> list[str]:
-    """The full names of the modules that train whole; of a tied pair, the embedding's. A value head always does.
+def modules_to_save_names(model: PreTrainedModel, settings: AdapterSettings, targets: list[str]) -> list[str]:
+    """The full names of the modules that train whole; of a tied pair, the embedding's. A value head is always among
+    them.
 
     Raises:
-        ModelError: a name fits no module, or one that gets an adapter.
+        ModelError: a name matches no module, or one that gets an adapter.
     """
     modules = dict(model.named_modules())
     names: list[str] = []
-    for wanted in dict.fromkeys([*settings.modules_to_save, *([NAME] if is_reward_model(model) else [])]):
-        found = [name for name, module in modules.items() if _ends_with(name, wanted) and list(module.parameters())]
-        if not found:
+    for last_name in dict.fromkeys([*settings.modules_to_save, *([NAME] if is_reward_model(model) else [])]):
+        matches = [name for name, m in modules.items() if _ends_with(name, last_name) and list(m.parameters())]
+        if not matches:
             raise ModelError(
-                given=f"adapter.modules_to_save names {wanted}",
-                rule="modules_to_save names modules that train whole beside the adapter",
+                given=f"adapter.modules_to_save names {last_name}",
+                rule="modules_to_save names modules that train whole, without an adapter",
                 remedy=f"choose from: {', '.join(sorted({name.split('.')[-1] for name in modules} - {''}))}",
             )
-        names += found
+        names += matches
     if both := [name for name in names if any(t == name or t.startswith(f"{name}.") for t in targets)]:
         raise ModelError(
             given=f"adapter.modules_to_save and adapter.targets both name {both[0]}",
-            rule="a layer trains whole, or has an adapter beside it",
+            rule="a layer either trains whole, or has an adapter",
             remedy=f"leave {both[0].split('.')[-1]} out of one of them",
         )
     head, embedding = (_name_of(model, end) for end in (output_layer(model), model.get_input_embeddings()))
@@ -94,13 +95,13 @@ def is_tied(model: PreTrainedModel) -> bool:
     return output_layer(model).weight is model.get_input_embeddings().weight
 
 
-def ends_of(model: PreTrainedModel) -> list[str]:
+def embedding_and_head_names(model: PreTrainedModel) -> list[str]:
     """The full names of embedding and head."""
     return [_name_of(model, end) for end in (model.get_input_embeddings(), output_layer(model))]
 
 
 def _name_of(model: PreTrainedModel, module: nn.Module) -> str:
-    return next(name for name, each in model.named_modules() if each is module)
+    return next(name for name, candidate in model.named_modules() if candidate is module)
 
 
 def _linear(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
@@ -108,23 +109,23 @@ def _linear(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _by_name(model: PreTrainedModel, settings: AdapterSettings, target: str) -> list[str]:
-    found = {name: module for name, module in model.named_modules() if _ends_with(name, target)}
-    if not found:
-        raise _nothing(model, settings, f"adapter.targets names {target}")
-    if output_layer(model) in found.values():
+    matches = {name: module for name, module in model.named_modules() if _ends_with(name, target)}
+    if not matches:
+        raise _no_match(model, settings, f"adapter.targets names {target}")
+    if output_layer(model) in matches.values():
         raise ModelError(
             given=f"adapter.targets names {target}",
             rule="the output head is scored as one plain matrix and takes no adapter",
             remedy=f"leave {target} out of adapter.targets; with adapter.modules_to_save=[{target}] it trains whole",
         )
     kinds = (nn.Linear, Conv1D, nn.Embedding) if settings.kind == "lora" else (nn.Linear, Conv1D)
-    if other := [type(module).__name__ for module in found.values() if not isinstance(module, kinds)]:
+    if unsupported := [type(module).__name__ for module in matches.values() if not isinstance(module, kinds)]:
         raise ModelError(
-            given=f"adapter.targets names {target}, a {other[0]}",
-            rule="an adapter stands beside linear layers; LoRA beside embeddings too",
-            remedy="name the linear layers in it, or let it train whole with adapter.modules_to_save",
+            given=f"adapter.targets names {target}, a {unsupported[0]}",
+            rule="adapters are for linear layers, LoRA also for embeddings",
+            remedy="name the linear layers in it, or train it whole with adapter.modules_to_save",
         )
-    return list(found)
+    return list(matches)
 
 
 def _by_pattern(names: list[str], pattern: str) -> list[str]:
@@ -148,7 +149,7 @@ def _is_in(name: str, layers: tuple[int, ...] | None, model: PreTrainedModel) ->
     return layer_of(name + ".") in layers
 
 
-def _nothing(model: PreTrainedModel, settings: AdapterSettings, given: str) -> ModelError:
+def _no_match(model: PreTrainedModel, settings: AdapterSettings, given: str) -> ModelError:
     names = sorted({name.rsplit(".", 1)[-1] for name, module in _linear(model)})
     layers = "" if settings.layers is None else f" of the layers {', '.join(map(str, settings.layers))}"
     return ModelError(

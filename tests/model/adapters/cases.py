@@ -20,13 +20,13 @@ class Case:
     paper: str
     in_recipe: str
     parameters: Callable[[int, int], int]
-    """Trained numbers beside one matrix, by (out, in), as the papers say."""
+    """Trained numbers per matrix, by (out, in), as in the papers."""
     formula: str
     """The same for people, r the rank, b the block size."""
     begins: str = "exactly"
     """as the base: exactly, or to rounding."""
     on_quantised: bool = False
-    """Whether it stands beside 4-bit and 8-bit weights (kind: qlora)."""
+    """Whether it trains on a 4-bit and 8-bit base (kind: qlora)."""
     combines: bool = False
     """Whether several become one."""
 

@@ -1,4 +1,4 @@
-"""The tables in docs/adapters.md, made of the laws' cases; ``python -m tests.model.adapters.table`` writes them."""
+"""Tables of docs/adapters.md, from the cases of the laws; ``python -m tests.model.adapters.table`` writes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ BEGIN, END = "<!-- table: begin (tests/model/adapters/table.py) -->\n", "<!-- ta
 
 
 def table() -> str:
-    """Both tables: what there is, and what is refused."""
+    """Both tables: supported methods, and refused ones."""
     return "".join(line + "\n" for line in (*_rows(), "", *_refused()))
 
 
 def page_with_table(page: str) -> str:
-    """The page with its tables made anew."""
+    """The page with current tables."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}{table()}{END}{after}"
@@ -26,17 +26,17 @@ def page_with_table(page: str) -> str:
 
 def _rows() -> Iterator[str]:
     yield (
-        "| method | adapter: | paper | trained beside a matrix [out, in] | begins as the base | 4-bit base "
-        "| 8-bit base | several → one |"
+        "| method | adapter: | paper | trained numbers per matrix [out, in] | starts as the base | 4-bit base "
+        "| 8-bit base | can be combined |"
     )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     yield from map(_row, CASES.values())
 
 
 def _row(case: Case) -> str:
-    four, eight = case.on_quantised, case.on_quantised and not case.settings.dora
+    four_bit, eight_bit = case.on_quantised, case.on_quantised and not case.settings.dora
     cells = (case.title, f"`{{{case.in_recipe}}}`", _paper(case.paper), case.formula, case.begins)
-    return f"| {' | '.join((*cells, *(_yes(each) for each in (four, eight, case.combines))))} |"
+    return f"| {' | '.join((*cells, *(_yes(answer) for answer in (four_bit, eight_bit, case.combines))))} |"
 
 
 def _paper(name: str) -> str:
@@ -49,7 +49,7 @@ def _yes(answer: bool) -> str:
 
 
 def _refused() -> Iterator[str]:
-    yield "| peft's method | why it is refused |"
+    yield "| peft's method | reason for refusal |"
     yield "| --- | --- |"
     yield from (f"| {name} | {reason} |" for name, reason in REFUSED.items())
 

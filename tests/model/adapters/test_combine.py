@@ -45,9 +45,9 @@ def test_cat_is_the_weighted_sum(place, tmp_path, weights, first):
     how = Combination(weights)
     write_model(str(place / first), tmp_path / "sum", form="adapter", others=[str(place / second)], combination=how)
     a, b = weights or (0.5, 0.5)
-    one, two, found = delta(place / first), delta(place / second), delta(tmp_path / "sum")
-    assert one.keys() == found.keys()
-    for name, tensor in found.items():
+    one, two, combined = delta(place / first), delta(place / second), delta(tmp_path / "sum")
+    assert one.keys() == combined.keys()
+    for name, tensor in combined.items():
         assert torch.allclose(tensor, a * one[name] + b * two[name], rtol=0, atol=1e-6), name
 
 
@@ -62,21 +62,21 @@ def test_into_the_weights(place, tmp_path):
         assert torch.allclose(whole.get_parameter(weight), plain[weight] + tensor, rtol=0, atol=1e-6)
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "LoRA (rank 8" in card
-    assert "combined of one and two" in card
+    assert "combined from one and two" in card
 
 
 @pytest.mark.parametrize("way", ["svd", "linear", "ties", "dare_linear", "dare_ties"])
 def test_other_ways_are_pefts(place, tmp_path, way):
     """And the same every time: what dare leaves out follows the seed."""
     how = Combination((0.5, 0.5), way, rank=8 if way == "svd" else None)
-    found = []
+    combined = []
     for number in range(2):
         folder = tmp_path / f"{way}{number}"
         write_model(str(place / "one"), folder, form="adapter", others=[str(place / "one")], combination=how)
-        found.append(delta(folder))
+        combined.append(delta(folder))
     one = delta(place / "one")
-    for name, tensor in found[0].items():
-        assert torch.equal(tensor, found[1][name])
+    for name, tensor in combined[0].items():
+        assert torch.equal(tensor, combined[1][name])
         if way in ("svd", "linear"):  # of an adapter with itself: the mean, and with linear's cross terms twice that
             assert torch.allclose(tensor, (2 if way == "linear" else 1) * one[name], rtol=0, atol=1e-5), name
 
@@ -84,7 +84,7 @@ def test_other_ways_are_pefts(place, tmp_path, way):
 @pytest.mark.parametrize(
     ("names", "how", "words"),
     [
-        (["one", "dora"], Combination(), "DoRA's lengths"),
+        (["one", "dora"], Combination(), "is DoRA"),
         (["one", "other"], Combination(), "one base"),
         (["one", "base"], Combination(), "a whole model"),
         (["one", "two"], Combination((1.0,)), "1 weights for 2 adapters"),

@@ -47,9 +47,9 @@ def test_the_laws(float64_model, family, title):
     model = adapted(base, title)
     policy = Model(model, None)
 
-    begun = policy.score(microbatch, [Score.LOGPROB]).logprob.detach()
+    initial = policy.score(microbatch, [Score.LOGPROB]).logprob.detach()
     # Factors of PiSSA and OLoRA are float32 numbers like all adapters', added and subtracted in float64.
-    assert torch.allclose(begun, before, rtol=0, atol=0 if case.begins == "exactly" else 1e-12)
+    assert torch.allclose(initial, before, rtol=0, atol=0 if case.begins == "exactly" else 1e-12)
 
     moved(model)
     packed, plain = policy.score(microbatch, [Score.LOGPROB]).logprob, plain_logprobs(model, groups)
@@ -94,7 +94,7 @@ def test_lora_by_hand():
 
 
 @pytest.mark.parametrize("title", CASES)
-def test_adapters_are_float32_beside_narrow_weights(title):
+def test_adapters_are_float32_on_narrow_weights(title):
     model = FAMILIES["llama"]().to(torch.bfloat16)
     trained = add_adapter(model, CASES[title].settings)
     assert {p.dtype for p in trained.parameters() if p.requires_grad} == {torch.float32}
@@ -148,7 +148,7 @@ def test_pissa_by_hand():
 
 
 def test_experts(monkeypatch):
-    """Mixtral and Qwen3-MoE: LoRA beside experts in one tensor, packed as plain, and the merged weights."""
+    """Mixtral and Qwen3-MoE: LoRA on experts in one tensor, packed as plain, and the merged weights."""
     from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
     from burnish.model.adapters.settings import AdapterSettings

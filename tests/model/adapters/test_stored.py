@@ -1,4 +1,4 @@
-"""What is saved loads in plain peft, and goes on as if it had never been saved."""
+"""Saved adapters load in plain peft, and continue training bit-identically."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def saved(policy, folder: Path) -> Path:
     return folder
 
 
-def begun(base: Path, settings: AdapterSettings):
+def start(base: Path, settings: AdapterSettings):
     torch.manual_seed(0)
     return load_policy(str(base), adapter=settings)
 
@@ -69,7 +69,7 @@ def begun(base: Path, settings: AdapterSettings):
 @pytest.mark.parametrize("title", CASES)
 def test_saved_is_loaded_and_goes_on(base, tmp_path, title):
     settings = CASES[title].settings
-    whole, half = (begun(base, settings) for _ in range(2))
+    whole, half = (start(base, settings) for _ in range(2))
     trained(whole, [1, 2])
     trained(half, [1])
     assert any(not torch.equal(state(whole)[name], tensor) for name, tensor in state(half).items())
@@ -90,7 +90,7 @@ def test_saved_is_loaded_and_goes_on(base, tmp_path, title):
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_trained_whole_is_saved_and_goes_on(tmp_path, tied):
     base = write_base(tmp_path / "base", tied=tied)
-    settings = replace(lora(), whole=("embed_tokens", "norm"))
+    settings = replace(lora(), modules_to_save=("embed_tokens", "norm"))
     policy = trained(load_policy(str(base), adapter=settings), [1])
     folder = saved(policy, tmp_path / "half")
     other = AutoPeftModelForCausalLM.from_pretrained(folder)
@@ -102,10 +102,10 @@ def test_what_trained_whole_is_saved_and_goes_on(tmp_path, tied):
     assert all(torch.equal(state(policy)[name], tensor) for name, tensor in state(again).items())
 
 
-def test_added_tokens_beside_an_embedding_that_trains_whole(tmp_path):
+def test_added_tokens_with_an_embedding_that_trains_whole(tmp_path):
     base = write_base(tmp_path / "base")
     policy = load_policy(
-        str(base), adapter=replace(lora(), whole=("embed_tokens",)), add_tokens=("<|im_start|>", "<|im_end|>")
+        str(base), adapter=replace(lora(), modules_to_save=("embed_tokens",)), add_tokens=("<|im_start|>", "<|im_end|>")
     )
     assert policy.head.new_rows is None
     assert policy.head.weight.requires_grad
@@ -133,7 +133,7 @@ def test_it_goes_on_only_as_it_is(base, tmp_path, changes, words):
         load_policy(str(folder), adapter=replace(lora(), **changes))
 
 
-def test_a_doubled_adapter_goes_on_as_plain_lora_if_asked(base, tmp_path):
+def test_a_doubled_adapter_continues_as_plain_lora_by_the_settings(base, tmp_path):
     settings = CASES["PiSSA"].settings
     policy = trained(load_policy(str(base), adapter=settings), [1])
     folder = saved(policy, tmp_path / "adapter")

@@ -16,23 +16,23 @@ from tests.model.adapters.cases import CASES
 from tests.model.adapters.table import PAGE, page_with_table
 
 
-def test_the_committed_page_has_the_present_table():
+def test_the_committed_page_has_the_current_table():
     """``python -m tests.model.adapters.table`` makes it anew."""
     page = PAGE.read_text(encoding="utf-8")
     assert page == page_with_table(page)
 
 
 def options(title: str) -> dict[str, object]:
-    """The recipe's words of a case."""
+    """Adapter options of a case in a recipe."""
     pairs = (each.split(": ") for each in CASES[title].in_recipe.split(", "))
     return {name: {"true": True}.get(value, value) for name, value in pairs}
 
 
 @pytest.mark.parametrize("title", CASES)
 def test_the_recipe_makes_this_adapter(title):
-    asked = stage_recipe("sft", {"model": "m", "data": "d", "adapter": options(title)}, ()).recipe.adapter.settings
+    settings = stage_recipe("sft", {"model": "m", "data": "d", "adapter": options(title)}, ()).recipe.adapter.settings
     case = CASES[title].settings
-    assert (asked.kind, asked.init, asked.dora, asked.rslora) == (
+    assert (settings.kind, settings.init, settings.dora, settings.rslora) == (
         case.kind,
         case.init,
         case.dora,
@@ -42,7 +42,7 @@ def test_the_recipe_makes_this_adapter(title):
 
 @pytest.mark.parametrize("title", CASES)
 @pytest.mark.parametrize("bits", [4, 8])
-def test_which_stand_beside_quantised_weights(tmp_path, title, bits):
+def test_which_train_on_a_quantized_base(tmp_path, title, bits):
     case = CASES[title]
     adapter = {**options(title), "kind": "qlora", "bits": bits}
     files = {"model": "m", "data": "d"}
@@ -59,7 +59,7 @@ def test_which_stand_beside_quantised_weights(tmp_path, title, bits):
 
 
 @pytest.mark.parametrize("title", CASES)
-def test_which_become_one(tmp_path, title):
+def test_which_can_be_combined(tmp_path, title):
     torch.manual_seed(0)
     policy = load_policy(str(write_base(tmp_path / "base")), adapter=CASES[title].settings)
     folder = tmp_path / "adapter"

@@ -1,4 +1,4 @@
-"""Which layers are adapted, what trains whole beside them, and what is refused."""
+"""Names of adapted layers and of modules that train whole, and refusals."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_choices(options, layers, leaves):
         ({"targets": ("q_proj", "qproj")}, "names qproj"),
         ({"targets": ("lm_head",)}, "takes no adapter"),
         ({"targets": ("input_layernorm",)}, "a LlamaRMSNorm"),
-        ({"targets": ("embed_tokens",), "kind": "loha"}, "LoRA beside embeddings"),
+        ({"targets": ("embed_tokens",), "kind": "loha"}, "LoRA also for embeddings"),
         ({"targets": "nothing_like_it"}, "found in their full names"),
         ({"targets": "attention", "layers": (2,)}, "has 2"),
         ({"modules_to_save": ("nrm",)}, "names modules that train whole"),
         ({"modules_to_save": ("mlp",)}, "both name"),
         ({"target_experts": True}, "no experts"),
         ({"rank_pattern": {"qproj": 3}}, "adapter.rank_pattern names qproj"),
-        ({"init": "pissa", "rank": 40}, "of at most its own rank"),
+        ({"init": "pissa", "rank": 40}, "at most the matrix's rank"),
     ],
 )
 def test_refusals(options, words):
@@ -74,7 +74,7 @@ def test_ranks_and_alphas_of_their_own():
 
 
 def test_lora_plus_names_every_b():
-    model = add_adapter(FAMILIES["llama"](), AdapterSettings(rank=4, whole=("norm",)))
+    model = add_adapter(FAMILIES["llama"](), AdapterSettings(rank=4, modules_to_save=("norm",)))
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     factors = lr_factors_of_b(names, 16.0)
     assert set(factors) == {name for name in names if "lora_B" in name}
@@ -106,12 +106,12 @@ def test_embedding_and_head_train_whole(float64_model, family, whole):
         assert torch.allclose(mine[name], gradient, rtol=1e-9, atol=1e-11), name
 
 
-def test_a_tied_embedding_trains_whole_beside_lora_alone():
+def test_a_tied_embedding_trains_whole_only_with_lora():
     with pytest.raises(ModelError, match="is its head too"):
-        add_adapter(FAMILIES["llama-tied"](), AdapterSettings(kind="loha", whole=("lm_head",)))
+        add_adapter(FAMILIES["llama-tied"](), AdapterSettings(kind="loha", modules_to_save=("lm_head",)))
 
 
-def test_names_that_peft_takes_for_experts_are_found_out():
+def test_names_that_peft_takes_for_experts_are_refused():
     """Where some layers have no experts, peft would adapt the experts of others instead, without a word."""
     few = {**SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "mlp_only_layers": [0]}
     config = Qwen3MoeConfig(**few, head_dim=8)

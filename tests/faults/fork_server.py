@@ -1,9 +1,9 @@
-"""A process with everything imported, whose forked children run recipes and can be killed at the k-th Python call.
+"""Fork server: a process with all imports, whose forked children run recipes and can be killed at the k-th Python call.
 
-Reads one job a line, ``{"arguments": [...], "kill_at": k or null, "limits": {...}, "signals": {...}}``, and answers one
-line, ``{"status": exit status or -signal, "calls": Python calls made, "told": standard error}``. Limits are of the
-``resource`` module by name; signals are sent by the child to itself, at a call of the function that they name. Forking
-spares the seconds of importing torch.
+Reads one job per line, ``{"arguments": [...], "kill_at": k or null, "limits": {...}, "signals": {...}}``, and answers
+with one line, ``{"status": exit status or -signal, "calls": Python calls made, "output": standard error}``. Limits are
+names of the ``resource`` module; signals are sent by the child to itself, at a call of the function that they name.
+Forking saves the seconds of importing torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import burnish.cli
 import burnish.stages.run
 
 
-def child(job: dict[str, Any], report: int, told: int) -> None:
+def child(job: dict[str, Any], report: int, output: int) -> None:
     """Runs the command; never returns."""
     calls = 0
     seen = Counter[str]()
@@ -43,8 +43,8 @@ def child(job: dict[str, Any], report: int, told: int) -> None:
             if seen[name] in job["signals"][name]:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    os.dup2(told, 1)
-    os.dup2(told, 2)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     torch.set_num_threads(1)
     for name, limit in job["limits"].items():
         resource.setrlimit(getattr(resource, name), (limit, limit))
@@ -62,16 +62,16 @@ def child(job: dict[str, Any], report: int, told: int) -> None:
 
 def run(job: dict[str, Any]) -> dict[str, int | str]:
     reading, writing = os.pipe()
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as output:
         pid = os.fork()
         if pid == 0:
-            child(job, writing, told.fileno())
+            child(job, writing, output.fileno())
         os.close(writing)
         with os.fdopen(reading) as pipe:
             calls = pipe.read()
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        told.seek(0)
-        return {"status": status, "calls": int(calls or 0), "told": told.read().decode()}
+        output.seek(0)
+        return {"status": status, "calls": int(calls or 0), "output": output.read().decode()}
 
 
 for line in sys.stdin:

@@ -1,7 +1,7 @@
-"""A process that has torch imported and forks children who do one job each and may be killed at any moment.
+"""Fork server: a process with torch imported that forks one child per job, which may be killed at any moment.
 
-Run by the fixture `nursery`. Reads one job a line, and writes what its child does: ``pid``, ``tick`` before each
-operation on a file, ``done X`` for each thing that is claimed to be safe, and ``end STATUS`` when the child is gone.
+Run by the fixture `fork_server`. Reads one job per line, and writes the actions of its child: ``pid``, ``tick`` before
+each operation on a file, ``done X`` for everything that is durable, and ``end STATUS`` when the child has ended.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def write_model(folder, version):
 
 
 def life(folder, count):
-    """All that a run does with its folder."""
+    """All operations of a run on its folder."""
     with RunFolder.open(folder, "recipe", {"seed": 1}) as run:
         for version in range(1, count + 1):
             run.append_metrics([{"step": version}])
@@ -76,7 +76,7 @@ def hold(folder):
 
 
 def orphan(folder):
-    """A forked worker that outlives the holder: it must not go on holding the lock."""
+    """A forked worker that outlives the holder must not keep the lock."""
     with RunFolder.open(folder, "recipe", {"seed": 1}):
         worker = os.fork()
         if worker == 0:
@@ -149,7 +149,7 @@ def full_disk(folder):
 
 
 def loop(_, count):
-    """Steps until asked to stop, as the training loop does it."""
+    """Steps until a stop is requested, like the training loop."""
     with StopSignal() as stop:
         say("done")
         for _ in range(count):
@@ -195,7 +195,7 @@ def work(job, folder, kill_at=None, **arguments):
         JOBS[job](Path(folder), **arguments)
         status = 0
     finally:
-        # A child of the fork must not go on as the nursery, whatever happened to it.
+        # A child must not continue as the fork server, whatever happened to it.
         if status:
             traceback.print_exc()
         os._exit(status)
