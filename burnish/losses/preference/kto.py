@@ -65,6 +65,6 @@ class Kto(LossDefaults):
         watched = {"kl": LossTerm(z * len(rewards), Denominator.SEQUENCES)}
         values = {"reward": rewards.detach(), "logprob": total_logprob(logprob.detach(), microbatch)}
         for name, value in values.items():
-            watched[f"{name}_wanted"] = LossTerm(torch.where(wanted, value, 0.0).sum(), Denominator.DESIRABLE)
-            watched[f"{name}_unwanted"] = LossTerm(torch.where(wanted, 0.0, value).sum(), Denominator.UNDESIRABLE)
+            watched[f"{name}_desirable"] = LossTerm(torch.where(wanted, value, 0.0).sum(), Denominator.DESIRABLE)
+            watched[f"{name}_undesirable"] = LossTerm(torch.where(wanted, 0.0, value).sum(), Denominator.UNDESIRABLE)
         return LossOutput(term, watched)
