@@ -114,8 +114,8 @@ def test_every_alert_once_as_the_code_names_it() -> None:
 NEVER = {"name": "regex", "pattern": "no response has this text"}
 TRAININGS: dict[str, dict[str, Any]] = {
     "tags": {"stage": "dpo", "eval_data": "pairs.jsonl#12"},
-    "conservative": {"stage": "sum", "loss": {"orpo": 1.0, "sft": 0.2}},
-    "held-entropy": {"stage": "grpo", "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0}},
+    "sum-of-terms": {"stage": "orpo", "loss": {"orpo": 1.0, "sft": 0.2}},
+    "entropy-target": {"stage": "grpo", "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0}},
     "no-signal": {"stage": "grpo", "reward": NEVER, "max_resamples": 1},
 }
 """Name → a case of the comparison tool, and the settings in which it differs."""
