@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from tests.device.scan import Place
 
 _OF_THE_HOST = "packing happens before the move: its tensors are the host's"
+_BEFORE_PACKING = "groups before packing: their tensors are the host's"
 _CONFIGURATION = "reads a number of the configuration, no tensor"
 
 DEVICES: Mapping[Place, str] = {
@@ -21,11 +22,11 @@ DEVICES: Mapping[Place, str] = {
     Place("model/products.py", "HeadMatrix.of"): "CUDA multiplies narrow numbers into wide sums, a CPU does not",
     Place("model/scoring.py", "<module>"): "the size of a chunk of logits, by the kind of device",
     Place("optim/libraries.py", "_require_cuda"): "paged states move between a GPU's memory and the machine's",
-    Place("recipe/policy.py", "device_of"): "refuses a device that is not there",
-    Place("recipe/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
-    Place("recipe/schema.py", "Recipe"): "the values of the key `device`",
-    Place("recipe/training.py", "Training.rehearses"): "by default only a GPU's memory is tried before the first step",
-    Place("rehearsal.py", "rehearse"): "each device has a generator of its own",
+    Place("stages/open_policy.py", "device_of"): "refuses a device that is not there",
+    Place("stages/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
+    Place("recipe/recipe.py", "Recipe"): "the values of the key `device`",
+    Place("settings/stage.py", "StageSettings.has_dry_run"): "by default only a GPU's memory is tried before the first step",
+    Place("dry_run.py", "dry_run"): "each device has a generator of its own",
     Place("runs/random_state.py", "capture_random"): "each device has a generator of its own",
     Place("runs/random_state.py", "restore_random"): "each device has a generator of its own",
     Place("sampling/local.py", "<module>"): "the size of a chunk of logits, by the kind of device",
@@ -41,6 +42,9 @@ WAITS: Mapping[Place, str] = {
     Place("losses/policy/entropy.py", "EntropyControl.observe"): (
         "the next step's weight follows from this step's entropy; once a step, only with entropy_target"
     ),
+    Place("losses/base.py", "_weighs"): _BEFORE_PACKING,
+    Place("losses/policy/gradient.py", "PolicyGradient.has_signal"): "coefficients, which are numbers",
+    Place("losses/policy/gradient.py", "_credited"): _BEFORE_PACKING,
     Place("model/flex.py", "_attend"): "text of a constant",
     Place("model/flex.py", "layout_mask.visible"): "text of a constant",
     Place("model/head.py", "_scale"): _CONFIGURATION,
@@ -59,9 +63,9 @@ WAITS: Mapping[Place, str] = {
     Place("packing.py", "_join_layouts"): _OF_THE_HOST,
     Place("packing.py", "_rounds"): _OF_THE_HOST,
     Place("sampling/choice.py", "draw"): "behind a condition that only a CPU meets, where nothing is waited for",
-    Place("sampling/local.py", "_Rollout._prefill_batch"): "lengths of prompts, which are the host's",
-    Place("sampling/local.py", "_Rollout._leave"): "a list of rows",
-    Place("sampling/rows.py", "Writing.choose"): (
+    Place("sampling/local.py", "_Generation._prefill_batch"): "lengths of prompts, which are the host's",
+    Place("sampling/local.py", "_Generation._remove_finished"): "a list of rows",
+    Place("sampling/sequences.py", "SamplingJob.choose"): (
         "whether a response ends is decided by its token, so the tokens of a chunk are read, in one transfer"
     ),
     Place("types.py", "Group.__post_init__"): "groups are the host's",

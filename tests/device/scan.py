@@ -20,11 +20,11 @@ HOT = (
     "optim",
     *(
         f"model/{name}.py"
-        for name in ("attention", "decoding", "earlier", "experts", "flex", "gather", "head", "linear")
+        for name in ("attention", "decoding", "experts", "flex", "gather", "head", "linear")
     ),
-    *(f"model/{name}.py" for name in ("llama4", "noise", "policy", "products", "scoring", "segments", "shelves")),
+    *(f"model/{name}.py" for name in ("llama4", "noise", "policy", "products", "prefix_cache", "scoring", "segments", "snapshot")),
     "model/value_head.py",
-    *(f"sampling/{name}.py" for name in ("choice", "local", "rows", "seen")),
+    *(f"sampling/{name}.py" for name in ("choice", "local", "sequences", "token_history")),
 )
 """Files and folders that a training step or the writing of a token goes through."""
 WAITING_METHODS = frozenset({"item", "tolist", "cpu", "numpy", "nonzero", "unique", "masked_select"})
