@@ -117,7 +117,7 @@ def test_a_message_that_is_too_long_by_itself_is_refused_and_not_kept(opened):
 
 def test_the_text_of_an_interrupted_answer_stays(opened, monkeypatch):
     model = Model(interrupted=True)
-    monkeypatch.setattr(module, "stream", model)
+    monkeypatch.setattr(module, "stream_text", model)
     text, notes = talk(Chat(opened, SamplingParams(20)), "one", "two")
     assert text == "a1\na2\n"
     assert notes == ["stopped; the text so far stays in the conversation"] * 2
