@@ -124,4 +124,4 @@ def test_rewards_are_tried_on_known_answers(world, tmp_path, capsys, reward, sta
     ended, told, _ = command(capsys, str(tmp_path / "r.yaml"))
     assert ended == status
     assert ("PASS rewards" in told) == (status == 0)
-    assert ("an empty answer is judged wrong in 0 of 9 rows" in told) == (status == 1)
+    assert ("an empty answer is graded wrong in 0 of 9 rows" in told) == (status == 1)

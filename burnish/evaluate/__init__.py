@@ -1,1 +1,1 @@
-"""How good the model is."""
+"""Evaluators: held-out loss, generation accuracy, preference and reward-model accuracy, pass@k, and chat."""

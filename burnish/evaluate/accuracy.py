@@ -1,8 +1,7 @@
-"""How many questions of a data set a model answers as the data does. Stands over the sampler and `match`.
+"""Generation accuracy: the share of prompts of a data set that a model answers as the data does.
 
-Questions come from the same rows, template and tokenisation as training: what the model is asked is the prompt that it
-would be trained on. Of a conversation with several turns only the last is asked, after all turns before it as the data
-has them.
+Prompts come from the same rows, template and tokenization as training. A conversation with several turns gives one
+prompt: all turns before the last answer, as in the data.
 """
 
 from __future__ import annotations
@@ -28,85 +27,86 @@ from burnish.types import Response
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and what the data answers."""
+    """Prompt with its reference answer."""
 
     prompt: tuple[int, ...]
     """Token ids, at least one."""
-    asked: str
-    """The prompt as text, with the template's marks."""
-    said: str
-    """The same for people: the text of a single message; of several, a line of role and text each."""
+    prompt_text: str
+    """The prompt as text, with the template's tokens."""
+    message_text: str
+    """Readable prompt: the text of a single message; of several, a line of role and text each."""
     reference: str
     """The right answer."""
     row: int
-    """Index of the row that it comes from."""
+    """Index of its row."""
     generation_prefix: str = ""
-    """The end of the prompt's text that belongs to the answer: a thought that the template opens."""
+    """End of the prompt's text that belongs to the answer: a thought that the template opens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A question with the model's answer."""
+    """Prompt with the model's answer."""
 
     prompt: str
-    """What was asked, with the template's marks."""
+    """Prompt text with the template's tokens."""
     response: str
-    """The response from its beginning, also where the template wrote that, without control tokens."""
+    """The response from its beginning, generation prefix included, without control tokens."""
     reference: str
-    """What the data answers."""
+    """The right answer."""
     correct: bool
     ended: bool
-    """Whether the model ended its answer itself; False: it was cut."""
+    """Whether the answer has an end token; False: it was truncated."""
     row: int
     """Index of the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How many answers are right."""
+    """Number and share of right answers."""
 
     correct: int
     total: int
-    """Questions asked; at least one."""
+    """Number of prompts, at least one."""
     samples: tuple[Sampled, ...]
-    """Every question with its answer, in the order of the rows."""
+    """Every prompt with its answer, in the order of the rows."""
 
     @property
     def share(self) -> float:
-        """Right answers / questions."""
+        """Right answers / prompts."""
         return self.correct / self.total
 
 
 def questions(maker: SampleBuilder, rows: Sequence[int] | None = None) -> tuple[Question, ...]:
-    """The questions of rows: the prompt of each one's last answer. Rows of plain documents and of bare tool calls ask
-    nothing, and neither do rows that cannot be used.
+    """Prompts of rows, each with the row's last answer as reference. Rows of plain documents, rows whose last answer is
+    only a tool call, and unusable rows give none.
 
     Args:
         maker: rows, format, template and rule for control text, as in training.
-        rows: indices of the rows to ask; None: all.
+        rows: indices of the rows; None: all.
     """
-    # Only the last turn is asked, however many are learned.
-    asking = replace(maker, train_on="last", turns_within=None)
-    found: list[Question] = []
+    # Only the last turn is asked, however many are trained.
+    last_turn = replace(maker, train_on="last", turns_within=None)
+    result: list[Question] = []
     for row in range(len(maker.rows)) if rows is None else rows:
         try:
             example = maker.format.convert(maker.rows[row])
-        except DataError:  # a row that cannot be used, which `prepare` allowed or refused
+        except DataError:  # an unusable row, which opening the data allowed or refused
             continue
-        made, reference = asking.make(row, row + 1), _reference(example)
-        if reference is None or not len(made.lengths):
+        samples, reference = last_turn.make(row, row + 1), _reference(example)
+        if reference is None or not len(samples.lengths):
             continue
-        prompt = tuple(int(token) for token in made.tokens[: int(made.prompt_lengths[0])])
-        shown = str(maker.writer.tokenizer.decode(list(prompt)))
-        found.append(Question(prompt, shown, _said(example), reference, row, _generation_prefix(example, maker)))
-    return tuple(found)
+        prompt = tuple(int(token) for token in samples.tokens[: int(samples.prompt_lengths[0])])
+        text = str(maker.writer.tokenizer.decode(list(prompt)))
+        prefix = _generation_prefix(example, maker)
+        result.append(Question(prompt, text, _message_text(example), reference, row, prefix))
+    return tuple(result)
 
 
 def require_comparable(rows: Sequence[Question], match: MatchRule, key: str) -> None:
-    """Refuses a rule by which no answer could be right; `key` is the setting that names it.
+    """Refuses a match rule by which no answer could be right; `key` is the name of its setting.
 
     Raises:
-        DataError: numbers are to be compared, and no right answer has one.
+        DataError: the rule compares numbers, and no reference has one.
     """
     if match == "number" and not any(char.isdigit() for question in rows for char in question.reference):
         raise DataError(
@@ -124,50 +124,50 @@ def accuracy(
     match: MatchRule = "exact",
     params: SamplingParams,
 ) -> Accuracy:
-    """Asks the questions and compares.
+    """Samples an answer to each prompt and compares it with the reference.
 
     Args:
-        sampler: writes the answers.
-        tokenizer: of its model.
-        rows: as `questions` gives them, at least one, of different rows. Prompts that fill all positions are wrong.
-        match: when an answer is right.
-        params: how answers are written.
+        sampler: samples the answers.
+        tokenizer: of the sampler's model.
+        rows: from `questions`, at least one, of different rows. Prompts that fill all positions count as wrong.
+        match: rule by which an answer is right.
+        params: of sampling.
     """
-    assert rows, "there is something to ask"
-    asked = [question for question in rows if len(question.prompt) < sampler.most_positions]
-    prompts = [Prompt(torch.tensor(question.prompt), question.row) for question in asked]
+    assert rows, "accuracy is of at least one prompt"
+    answerable = [question for question in rows if len(question.prompt) < sampler.most_positions]
+    prompts = [Prompt(torch.tensor(question.prompt), question.row) for question in answerable]
     groups = sampler.sample(prompts, 1, params)
-    written = {question.row: group.responses[0] for question, group in zip(asked, groups, strict=True)}
+    responses = {question.row: group.responses[0] for question, group in zip(answerable, groups, strict=True)}
     samples = []
     for question in rows:
-        answer = written.get(question.row)
-        said = "" if answer is None else _whole(question, answer, tokenizer, sampler)
-        right = answer is not None and _is_right(said, question.reference, match)
-        ended = answer is not None and answer.finish == "end"
-        samples.append(Sampled(question.asked, said, question.reference, right, ended, question.row))
+        response = responses.get(question.row)
+        text = "" if response is None else _whole(question, response, tokenizer, sampler)
+        correct = response is not None and _is_correct(text, question.reference, match)
+        ended = response is not None and response.finish == "end"
+        samples.append(Sampled(question.prompt_text, text, question.reference, correct, ended, question.row))
     return Accuracy(sum(sample.correct for sample in samples), len(samples), tuple(samples))
 
 
-def _whole(question: Question, answer: Response, tokenizer: PreTrainedTokenizerBase, sampler: InProcess) -> str:
-    return whole_text(tokenizer, question.prompt, answer, sampler.end_tokens, question.generation_prefix)
+def _whole(question: Question, response: Response, tokenizer: PreTrainedTokenizerBase, sampler: InProcess) -> str:
+    return whole_text(tokenizer, question.prompt, response, sampler.end_tokens, question.generation_prefix)
 
 
-def _is_right(said: str, reference: str, match: MatchRule) -> bool:
-    """Whether the answer is the reference's; thoughts are of neither, and a thought that does not end has no answer."""
-    return not in_thought(said) and matches(without_thoughts(said), without_thoughts(reference), match)
+def _is_correct(response: str, reference: str, match: MatchRule) -> bool:
+    """Whether the answer matches the reference, thoughts removed from both; an open thought has no answer."""
+    return not in_thought(response) and matches(without_thoughts(response), without_thoughts(reference), match)
 
 
 def _generation_prefix(example: AnyExample, maker: SampleBuilder) -> str:
-    """What the prompt of the last answer has of the answer."""
+    """Part of the prompt of the last answer that belongs to the answer."""
     if not isinstance(example, Conversation):
         return opened_by_text(example.prompt) if isinstance(example, Completion) else ""
-    asked = replace(example, messages=example.messages[: example.turns[-1]])
-    text = maker.writer.write(asked, len(asked.messages), to_be_answered=True)
-    return opened_by_template(asked, maker.writer, text)
+    prompt = replace(example, messages=example.messages[: example.turns[-1]])
+    text = maker.writer.write(prompt, len(prompt.messages), to_be_answered=True)
+    return opened_by_template(prompt, maker.writer, text)
 
 
-def _said(example: AnyExample) -> str:
-    """What stands before the last answer."""
+def _message_text(example: AnyExample) -> str:
+    """Readable text before the last answer."""
     if isinstance(example, Completion):
         return example.prompt
     messages = example.messages[: example.turns[-1]] if isinstance(example, Conversation) else ()
@@ -177,7 +177,7 @@ def _said(example: AnyExample) -> str:
 
 
 def _reference(example: AnyExample) -> str | None:
-    """The text of the last answer; None: there is none."""
+    """Text of the last answer; None: there is none."""
     if isinstance(example, Conversation):
         return example.messages[example.turns[-1]].content if example.turns else None
     return example.completion if isinstance(example, Completion) else None

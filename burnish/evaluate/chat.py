@@ -1,9 +1,9 @@
-"""A conversation with a model, in a terminal or through a pipe. Stands over the sampler; the verb is in `cli_model`.
+"""Conversation with a model in a terminal or through a pipe. The command `burnish chat` is in `cli_model`.
 
-The plain sampler writes: of one response at a time there is nothing to share, and it needs no probe before the first.
+The plain sampler is used: a single response shares no prompt, and it needs no probe before the first answer.
 
-The context is kept as messages and written anew for every answer by the template of training. A base model without a
-template has no messages: it continues one growing text.
+The context is kept as messages and rendered for every answer by the template of training. A base model without a
+template has no messages and continues one growing text.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from burnish.sampling.open import plain_sampler
 from burnish.sampling.params import SamplingParams
 
 HELP = (
-    "/reset forgets what was said, /system TEXT sets the system prompt (and forgets), /exit ends, /help shows this; "
-    "a space before / makes it a message"
+    "/reset clears the conversation, /system TEXT sets the system prompt and clears it, /exit ends, /help shows this; "
+    "a message that begins with / needs a space before it"
 )
 
-Told = Callable[[str], None]
+TextCallback = Callable[[str], None]
 
 
 @dataclass(eq=False)
 class Chat:
-    """What was said so far, and with whom."""
+    """Conversation so far, with its model and settings."""
 
     opened: LoadedModel
     params: SamplingParams
     system: str | None = None
-    """The system prompt; None: none but what the template may say by itself."""
+    """The system prompt; None: only that of the template, if it has one."""
     messages: list[Message] = field(default_factory=list)
     """Turns so far, without the system prompt. Unused without a template."""
     text: str = ""
-    """What a model without a template continues."""
+    """Text that a model without a template continues."""
     turns: int = 0
-    """Answers so far: each is drawn by a seed of its own."""
+    """Number of answers so far; each is sampled with a seed of its own."""
 
     def __post_init__(self) -> None:
         if self.system is not None:
@@ -52,127 +52,128 @@ class Chat:
         self._positions = self._sampler.most_positions
 
     def set_system(self, text: str) -> None:
-        """Begins anew under a system prompt.
+        """Sets the system prompt and clears the conversation.
 
         Raises:
-            ModelError: without a template there is no place for it.
+            ModelError: the model has no chat template.
         """
         if self.opened.template is None:
             raise ModelError(
                 given="a system prompt for a model without a chat template",
-                rule="the template says where a system prompt stands",
+                rule="a system prompt is rendered by a chat template",
                 remedy="name a template with --chat-template, such as plain or chatml",
             )
         self.reset()
         self.system = text
 
     def reset(self) -> None:
-        """Forgets all turns; the system prompt stays."""
+        """Clears all turns; the system prompt stays."""
         self.messages.clear()
         self.text = ""
 
-    def answer(self, said: str, told: Told, noted: Told) -> str:
-        """The model's answer, told in pieces; what is worth knowing about it is noted. Ctrl+C ends it early.
+    def answer(self, message: str, on_text: TextCallback, on_note: TextCallback) -> str:
+        """Streams the model's answer to `on_text`, and notes about it to `on_note`. Ctrl+C ends it early.
 
         Raises:
-            DataError: the template cannot write it.
-            ModelError: it is longer than the model's positions.
+            DataError: the template cannot render the conversation.
+            ModelError: the message is longer than the model's positions.
         """
-        prompt = self._plain_prompt(said, noted) if self.opened.template is None else self._prompt(said, noted)
+        has_template = self.opened.template is not None
+        prompt = self._prompt(message, on_note) if has_template else self._plain_prompt(message, on_note)
         pieces: list[str] = []
 
-        def tell(piece: str) -> None:
+        def collect(piece: str) -> None:
             pieces.append(piece)
-            told(piece)
+            on_text(piece)
 
-        chosen = replace(self.params, seed=self.params.seed + self.turns)
+        params = replace(self.params, seed=self.params.seed + self.turns)
         self.turns += 1
         try:
-            written = stream_text(self._sampler, self.opened.tokenizer, prompt, chosen, tell)
-            if written.finish == "length" and self.opened.template is not None:
-                noted(f"cut after {len(written.tokens)} tokens; max_new_tokens={2 * len(written.tokens)} allows more")
+            response = stream_text(self._sampler, self.opened.tokenizer, prompt, params, collect)
+            if response.finish == "length" and has_template:
+                length = len(response.tokens)
+                on_note(f"truncated after {length} tokens; max_new_tokens={2 * length} allows more")
         except KeyboardInterrupt:
-            noted("stopped; what was said so far is kept")
-        self._keep(said, "".join(pieces))
+            on_note("stopped; the text so far stays in the conversation")
+        self._append(message, "".join(pieces))
         return "".join(pieces)
 
-    def _keep(self, said: str, answered: str) -> None:
+    def _append(self, message: str, answer: str) -> None:
         if self.opened.template is None:
-            self.text += said + answered
+            self.text += message + answer
         else:
-            self.messages += [Message("user", said), Message("assistant", answered)]
+            self.messages += [Message("user", message), Message("assistant", answer)]
 
-    def _prompt(self, said: str, noted: Told) -> tuple[int, ...]:
-        """The conversation so far; where it leaves no room for an answer, the earliest turns are forgotten."""
+    def _prompt(self, message: str, on_note: TextCallback) -> tuple[int, ...]:
+        """Tokens of the conversation; the earliest turns are dropped if they leave no room for an answer."""
         template = self.opened.template
-        assert template is not None, "messages are written by a template"
+        assert template is not None, "messages are rendered by a template"
         writer = Writer(self.opened.tokenizer, template)
         system = () if self.system is None else (Message("system", self.system),)
-        forgotten = 0
+        dropped = 0
         while True:
-            prompt = prompt_messages(Conversation((*system, *self.messages, Message("user", said))), writer)
-            if len(prompt) <= self._longest_prompt or not self.messages:
+            prompt = prompt_messages(Conversation((*system, *self.messages, Message("user", message))), writer)
+            if len(prompt) <= self._max_prompt_length or not self.messages:
                 break
             del self.messages[:2]
-            forgotten += 1
-        if forgotten:
-            noted(f"the model's {self._positions:,} positions are full: the first {forgotten} turns are forgotten")
+            dropped += 1
+        if dropped:
+            on_note(f"the model's {self._positions:,} positions are full: the first {dropped} turns are dropped")
         return prompt
 
-    def _plain_prompt(self, said: str, noted: Told) -> tuple[int, ...]:
-        tokens = continued_prompt(self.text + said, self.opened.tokenizer)
-        if len(tokens) > self._longest_prompt:
-            noted(
-                f"the model's {self._positions:,} positions are full: it sees the last {self._longest_prompt:,} of them"
-            )
-        return tokens[-self._longest_prompt :]
+    def _plain_prompt(self, message: str, on_note: TextCallback) -> tuple[int, ...]:
+        tokens = continued_prompt(self.text + message, self.opened.tokenizer)
+        limit = self._max_prompt_length
+        if len(tokens) > limit:
+            on_note(f"the model's {self._positions:,} positions are full: it gets the last {limit:,} tokens")
+        return tokens[-limit:]
 
     @property
-    def _longest_prompt(self) -> int:
-        """Tokens that leave room for a whole answer, or at least half of the positions where answers may be longer."""
+    def _max_prompt_length(self) -> int:
+        """Tokens that leave room for a whole answer, or half of the positions if answers may be longer than that."""
         return self._positions - min(self.params.max_new_tokens, self._positions // 2)
 
 
-def converse(chat: Chat, lines: Iterable[str], told: Told, noted: Told) -> None:
-    """Answers line by line until the lines end or one says /exit.
+def converse(chat: Chat, lines: Iterable[str], on_text: TextCallback, on_note: TextCallback) -> None:
+    """Answers line by line until the lines end or one is /exit.
 
     Args:
         chat: the conversation.
-        lines: what is said, a line each.
-        told: is given the answers in pieces, and a newline after each.
-        noted: is given what is not the model's, a line each.
+        lines: messages of the user, a line each.
+        on_text: gets the answers in pieces, and a newline after each.
+        on_note: gets messages of the program, a line each.
     """
     for line in lines:
         if not line.strip():
             continue
         if line.startswith("/"):
-            if _command(chat, line.strip(), noted):
+            if _command(chat, line.strip(), on_note):
                 return
             continue
         try:
-            chat.answer(line.removeprefix(" ") if line.startswith(" /") else line, told, noted)
+            chat.answer(line.removeprefix(" ") if line.startswith(" /") else line, on_text, on_note)
         except (DataError, ModelError) as error:
-            noted(str(error))
+            on_note(str(error))
             continue
-        told("\n")
+        on_text("\n")
 
 
-def _command(chat: Chat, line: str, noted: Told) -> bool:
-    """Obeys a command; True: the conversation is over."""
+def _command(chat: Chat, line: str, on_note: TextCallback) -> bool:
+    """Executes a command; True: the conversation ends."""
     command, _, rest = line.partition(" ")
     if command == "/exit":
         return True
     if command == "/reset":
         chat.reset()
-        noted("forgotten")
+        on_note("the conversation is cleared")
     elif command == "/system" and rest.strip():
         try:
             chat.set_system(rest.strip())
-            noted("the system prompt is set, what was said is forgotten")
+            on_note("the system prompt is set, the conversation is cleared")
         except ModelError as error:
-            noted(str(error))
+            on_note(str(error))
     elif command == "/help":
-        noted(HELP)
+        on_note(HELP)
     else:
-        noted(f"there is no command {line!r}; {HELP}")
+        on_note(f"unknown command {line!r}; {HELP}")
     return False

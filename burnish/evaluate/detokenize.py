@@ -1,4 +1,4 @@
-"""Responses as text: for people, whole or in pieces, and for whoever judges them."""
+"""Detokenization of responses: readable text, whole or streamed, and the text that rewards see."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from burnish.types import Response
 
 _THOUGHT = ("<think>", "</think>")
 _UNFINISHED = "\ufffd"
-"""What a decoder writes for the first bytes of a character whose other bytes are not there yet."""
+"""Output of a decoder for an incomplete character."""
 
 
 def detokenize(tokenizer: PreTrainedTokenizerBase, response: Response, ends: Collection[int]) -> str:
-    """The response as people read it, without control tokens and what ended it."""
+    """Readable text of a response, without control tokens and the end token."""
     tokens = response.tokens.tolist()
-    kept = tokens[:-1] if tokens[-1] in ends else tokens
-    return str(tokenizer.decode(kept, skip_special_tokens=True))
+    content = tokens[:-1] if tokens[-1] in ends else tokens
+    return str(tokenizer.decode(content, skip_special_tokens=True))
 
 
 def whole_text(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], response: Response, ends: Collection[int], prefix: str
 ) -> str:
-    """The response from its beginning, also where that stands in the prompt, without control tokens but tags of
-    thoughts and without what ended it: where a thought ends decides what the answer is.
+    """Text of a response from its beginning, generation prefix included, without the end token and control tokens. Tags
+    of thoughts stay, since the answer begins where the thought ends.
 
     Args:
-        tokenizer: of the model that wrote.
+        tokenizer: of the model.
         prompt: token ids before the response.
-        response: what was written.
+        response: the sampled response.
         ends: token ids that end a response.
-        prefix: the end of the prompt's text that belongs to the response; "": nothing does.
+        prefix: end of the prompt's text that belongs to the response; "": none.
     """
-    written = decoded_after(prompt if prefix else [], response.tokens.tolist(), response_decoder(tokenizer, ends))
+    text = decoded_after(prompt if prefix else [], response.tokens.tolist(), response_decoder(tokenizer, ends))
     hidden = [token for token in tokenizer.all_special_tokens if token not in _THOUGHT]
     for token in sorted(hidden, key=len, reverse=True):
-        written = written.replace(token, "")
-    return prefix + written
+        text = text.replace(token, "")
+    return prefix + text
 
 
 def response_decoder(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> Decode:
-    """Turns the tokens of a response into the text that rewards see: all of it but the token that ends it. Control
-    tokens within it are shown, since the policy wrote them."""
+    """Decoder of the text that rewards see: all tokens but the end token. Control tokens inside are decoded too, since
+    the policy wrote them."""
 
     def decode(tokens: Sequence[int]) -> str:
-        kept = tokens[:-1] if tokens and tokens[-1] in ends else tokens
-        return str(tokenizer.decode(list(kept), skip_special_tokens=False))
+        content = tokens[:-1] if tokens and tokens[-1] in ends else tokens
+        return str(tokenizer.decode(list(content), skip_special_tokens=False))
 
     return decode
 
@@ -61,50 +61,49 @@ def stream_text(
     tokenizer: PreTrainedTokenizerBase,
     prompt: Sequence[int],
     params: SamplingParams,
-    told: Callable[[str], None],
+    on_text: Callable[[str], None],
 ) -> Response:
-    """The response to one prompt, told in pieces of text while it is written. Ctrl+C is the caller's to catch.
+    """Samples a response to one prompt and streams its text to `on_text`. The caller catches Ctrl+C.
 
-    Joined, the pieces are `detokenize` the response.
+    The joined pieces equal `detokenize` of the response.
 
     Raises:
         ModelError: the prompt is empty, or fills all positions of the model.
     """
-    pieces = Detokenizer(tokenizer, told, sampler.end_tokens)
-    asked = Prompt(torch.tensor(prompt, dtype=torch.int64), 0)
-    [group] = sampler.sample([asked], 1, params, watcher=pieces)
-    pieces.end()
+    listener = Detokenizer(tokenizer, on_text, sampler.end_tokens)
+    [group] = sampler.sample([Prompt(torch.tensor(prompt, dtype=torch.int64), 0)], 1, params, watcher=listener)
+    listener.end()
     return group.responses[0]
 
 
 class Detokenizer(StreamListener):
-    """Tells the text of one response as soon as its characters are whole.
+    """Streams the text of one response as soon as its characters are complete.
 
-    A token is decoded with those of the piece before it: alone, many tokenizers would drop the space in front of it.
+    A token is decoded together with the previous piece: alone, many tokenizers drop the space before it.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, told: Callable[[str], None], end_tokens: Collection[int]
+        self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None], end_tokens: Collection[int]
     ) -> None:
-        self._tokenizer, self._told, self._ends = tokenizer, told, frozenset(end_tokens)
+        self._tokenizer, self._on_text, self._ends = tokenizer, on_text, frozenset(end_tokens)
         self._tokens: list[int] = []
-        self._start = self._read = 0
+        self._start = self._sent = 0
 
     def token(self, place: int, index: int, token: int) -> None:
-        assert place == index == 0, "one response is told"
+        assert place == index == 0, "one response is streamed"
         if token not in self._ends:
             self._tokens.append(token)
-            self._tell(last=False)
+            self._send(last=False)
 
     def end(self) -> None:
-        """The response is over: what is left of it is told."""
-        self._tell(last=True)
+        """Sends the rest of the text at the end of the response."""
+        self._send(last=True)
 
-    def _tell(self, *, last: bool) -> None:
-        before, now = self._text(self._start, self._read), self._text(self._start, len(self._tokens))
+    def _send(self, *, last: bool) -> None:
+        before, now = self._text(self._start, self._sent), self._text(self._start, len(self._tokens))
         if len(now) > len(before) and (last or not now.endswith(_UNFINISHED)):
-            self._start, self._read = self._read, len(self._tokens)
-            self._told(now[len(before) :])
+            self._start, self._sent = self._sent, len(self._tokens)
+            self._on_text(now[len(before) :])
 
     def _text(self, start: int, stop: int) -> str:
         return str(self._tokenizer.decode(self._tokens[start:stop], skip_special_tokens=True))

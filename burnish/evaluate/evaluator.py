@@ -1,6 +1,6 @@
-"""Who looks at a policy in training: the loop has evaluators, asks each where it evaluates, and knows none by name.
+"""Protocol of evaluators, which measure the policy during training.
 
-Stands before `held_out` and `exam`, which are evaluators; the loop writes what they find where it belongs.
+The loop calls every evaluator at each evaluation and writes its result to metrics.jsonl and samples.jsonl.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from burnish.model.policy import Model
 
 @dataclass(frozen=True, slots=True)
 class EvalSample:
-    """An answer that is kept, as a line of samples.jsonl has it after stage and step."""
+    """Evaluated answer, as a line of samples.jsonl after stage and step."""
 
     index: int
-    """Of the prompt: the same one has the same at every step of a stage."""
+    """Index of the prompt, the same at every step of a stage."""
     prompt: str
-    """For people, without a template's marks."""
+    """Readable prompt, without the template's tokens."""
     response: str
-    """From its beginning, also where that stands in the prompt: an opened thought, a prefix."""
+    """Response from its beginning, generation prefix included."""
     reference: str | None
     """The right answer, or one; None: there is none."""
     correct: bool | None
-    """None: nobody judged."""
+    """None: not graded."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """What an evaluator found."""
+    """Metrics and samples of an evaluator."""
 
     figures: Mapping[str, Tensor | float]
     """Name → scalar, such as ``loss`` or ``accuracy``; metrics.jsonl puts ``eval/`` before it."""
@@ -40,9 +40,9 @@ class EvalResult:
 
 
 class Evaluator(Protocol):
-    """Looks at the policy, which goes on as if nobody had: weights, modes and all random generators are left as they
-    were. The same weights give the same findings."""
+    """Measures the policy without side effects: weights, modes and all random generators stay as they were. The same
+    weights give the same result."""
 
     def evaluate(self, policy: Model) -> EvalResult:
-        """Looks, and tells."""
+        """Evaluates the policy."""
         ...

@@ -1,7 +1,4 @@
-"""The same questions at every evaluation of a run: how many are answered rightly, and what was answered.
-
-Stands between `accuracy`, which asks and counts, and the loop, for which it is an evaluator.
-"""
+"""Evaluator of generation accuracy: the same prompts at every evaluation of a run, answered greedily."""
 
 from __future__ import annotations
 
@@ -17,24 +14,24 @@ from burnish.tasks.match import MatchRule
 
 @dataclass(frozen=True, slots=True)
 class GenerationEval:
-    """Questions, and how they are judged. The likeliest token is always chosen.
+    """Evaluator of generation accuracy, with greedy decoding.
 
     Example: ``GenerationEval(questions(maker, [0, 7]), "exact", 64,
-    end_tokens=(2,)).examine(policy).figures["accuracy"]``.
+    end_tokens=(2,)).evaluate(policy).figures["accuracy"]``.
     """
 
     questions: tuple[Question, ...]
     """At least one."""
     match: MatchRule
-    """When an answer is right."""
+    """Rule by which an answer is right."""
     max_new_tokens: int
-    """Most tokens of an answer."""
+    """Limit of an answer, tokens."""
     end_tokens: tuple[int, ...]
-    """Ids that end an answer."""
+    """Token ids that end an answer."""
 
     def evaluate(self, policy: Model) -> EvalResult:
-        """The share of right answers, and every answer."""
-        found = accuracy(
+        """Accuracy, and every answer as a sample."""
+        result = accuracy(
             sampler_of(policy, self.end_tokens),
             policy.tokenizer,
             self.questions,
@@ -42,7 +39,7 @@ class GenerationEval:
             params=SamplingParams(self.max_new_tokens, temperature=0.0),
         )
         samples = [
-            EvalSample(question.row, question.said, sampled.response, sampled.reference, sampled.correct)
-            for question, sampled in zip(self.questions, found.samples, strict=True)
+            EvalSample(question.row, question.message_text, sampled.response, sampled.reference, sampled.correct)
+            for question, sampled in zip(self.questions, result.samples, strict=True)
         ]
-        return EvalResult({"accuracy": found.share}, samples)
+        return EvalResult({"accuracy": result.share}, samples)

@@ -1,9 +1,9 @@
-r"""How often the policy prefers what the data prefer, on held-out comparisons: accuracy with its uncertainty.
+r"""Preference accuracy of a policy on held-out comparisons, with confidence intervals.
 
-Stands beside `held_out`. A comparison is right if its best response has a higher reward than its worst (½ if equal).
+A comparison is right if its best response has a higher reward than its worst (½ if equal).
 *Length-controlled* accuracy is the mean of two: accuracy where the better response is the longer one, and accuracy
-where it is the shorter one, in trained tokens (comparisons of equal length are left out). Whoever only looks at
-lengths gets exactly ½, however biased the data are.
+where it is the shorter one, in trained tokens (comparisons of equal length are left out). A policy that prefers by
+length alone gets exactly ½, however biased the data are.
 
 Intervals are of 95 %: Wilson's (1927) for the accuracy; for the controlled one, the mean m of two independent shares p
 with Wilson's intervals [l, u], that of Newcombe (1998):
@@ -30,16 +30,16 @@ from burnish.step import score_joined
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
 
 BY_LOGPROB = LogProb(1.0, per_token=True)
-"""The mean log-probability of a response's tokens."""
+"""Reward: mean log-probability of a response's tokens."""
 _Z = 1.959964
-"""Standard deviations of 95 %."""
+"""Standard normal quantile of a 95 % interval."""
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A share with its interval of 95 %."""
+    """Proportion with its 95 % interval."""
 
     value: float
     low: float
@@ -48,7 +48,7 @@ class Proportion:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ComparedPairs:
-    """Comparisons, as a policy judges them; C of them."""
+    """Reward margins of a policy for C comparisons."""
 
     margins: Numbers
     """[C] reward of the best response minus that of the worst."""
@@ -69,9 +69,9 @@ class ComparedPairs:
     def controlled(self) -> Proportion | None:
         """Length-controlled; None: the better response is always the longer one, or never."""
         strata = [self.right[self.longer > 0], self.right[self.longer < 0]]
-        if not all(len(each) for each in strata):
+        if not all(len(right) for right in strata):
             return None
-        one, other = (wilson_interval(float(each.sum()), len(each)) for each in strata)
+        one, other = (wilson_interval(float(right.sum()), len(right)) for right in strata)
         value = (one.value + other.value) / 2
         down = math.hypot(one.value - one.low, other.value - other.low) / 2
         up = math.hypot(one.high - one.value, other.high - other.value) / 2
@@ -79,12 +79,12 @@ class ComparedPairs:
 
 
 def wilson_interval(right: float, count: int) -> Proportion:
-    """Wilson's interval of a share. Example: ``wilson_interval(8, 10)`` is 0.8 in [0.49, 0.94]."""
-    assert count, "a share is of something"
+    """Wilson's 95 % interval of a proportion. Example: ``wilson_interval(8, 10)`` is 0.8 in [0.49, 0.94]."""
+    assert count, "a proportion is of at least one observation"
     p, n = right / count, float(count)
-    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    center = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     reach = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    return Proportion(p, min(p, max(0.0, centre - reach)), max(p, min(1.0, centre + reach)))
+    return Proportion(p, min(p, max(0.0, center - reach)), max(p, min(1.0, center + reach)))
 
 
 def score_pairs(
@@ -93,19 +93,19 @@ def score_pairs(
     """Scores comparisons, with dropout off; the model's mode is kept.
 
     Args:
-        policy: judges.
-        rows: groups of at least two responses, best first; groups of one are passed over.
-        rewards: name -> what a response is worth to the policy; groups have a reference if one needs it.
-        budget: most tokens of a microbatch.
+        policy: the policy whose implicit rewards are compared.
+        rows: groups of at least two responses, best first; groups of one are skipped.
+        rewards: name -> implicit reward; groups have reference log-probabilities if one needs them.
+        budget: limit of a microbatch, tokens.
     """
 
-    def worth(scores: TokenScores, joined: Microbatch) -> dict[str, Tensor]:
+    def implicit_rewards(scores: TokenScores, joined: Microbatch) -> dict[str, Tensor]:
         return {name: reward(scores.of(Score.LOGPROB), joined) for name, reward in rewards.items()}
 
     def length(response: Response) -> int:
         return int(response.trainable.sum())
 
-    return compare(policy, rows, budget, Score.LOGPROB, worth, length, names=rewards)
+    return compare(policy, rows, budget, Score.LOGPROB, implicit_rewards, length, names=rewards)
 
 
 @torch.no_grad()
@@ -114,11 +114,11 @@ def compare(
     rows: Sequence[Group],
     budget: int,
     need: Score,
-    worth: Callable[[TokenScores, Microbatch], Mapping[str, Tensor]],
+    rewards: Callable[[TokenScores, Microbatch], Mapping[str, Tensor]],
     length: Callable[[Response], int],
     names: Collection[str],
 ) -> dict[str, ComparedPairs]:
-    """As `score_pairs`, by any score: `worth` gives [responses] for all `names`, `length` what counts as a length."""
+    """As `score_pairs`, for any token score: `rewards` gives [responses] for each of `names`, `length` the length."""
     was_training = policy.model.training
     policy.model.eval()
     margins: dict[str, list[float]] = {name: [] for name in names}
@@ -129,68 +129,69 @@ def compare(
         if not compared:
             continue
         scores, joined = score_joined(policy, policy.pack(compared, budget), [need])
-        found = {name: values.tolist() for name, values in worth(scores, joined).items()}
-        owners, places = joined.sequence_group.tolist(), joined.sequence_index.tolist()
-        at = {key: k for k, key in enumerate(zip(owners, places, strict=True))}
+        by_name = {name: values.tolist() for name, values in rewards(scores, joined).items()}
+        groups, indices = joined.sequence_group.tolist(), joined.sequence_index.tolist()
+        at = {key: k for k, key in enumerate(zip(groups, indices, strict=True))}
         for number, group in enumerate(compared):
             best, worst = at[number, 0], at[number, len(group.responses) - 1]
-            for name, values in found.items():
+            for name, values in by_name.items():
                 margins[name].append(values[best] - values[worst])
             longer.append(length(group.responses[0]) - length(group.responses[-1]))
     policy.model.train(was_training)
     return {
-        name: ComparedPairs(np.array(each, np.float64), np.array(longer, np.int64)) for name, each in margins.items()
+        name: ComparedPairs(np.array(values, np.float64), np.array(longer, np.int64))
+        for name, values in margins.items()
     }
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PreferenceEval:
-    """The evaluator that a stage with held-out comparisons has."""
+    """Evaluator of preference accuracy on held-out comparisons."""
 
     rows: Sequence[Group]
     reward: ImplicitReward
-    """As the stage's loss takes it."""
+    """Implicit reward of the stage's loss."""
     budget: int
     tags: Sequence[Sequence[str]] = ()
-    """Of each row; empty: they have none."""
+    """Tags of each row; empty: rows have none."""
 
     def evaluate(self, policy: Model) -> EvalResult:
-        """Accuracy and length-controlled accuracy, with their intervals: by the loss's reward, and by the mean
-        log-probability of a token, which says something of the policy before its first step too."""
+        """Accuracy and length-controlled accuracy with intervals: by the loss's reward, and by the mean log-probability
+        of a token, which is informative before the first step too, when the implicit reward is 0."""
         by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
-        judged = score_pairs(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
-        found = metrics(judged["reward"]) | by_tag(self.rows, self.tags, judged["reward"].right)
-        for name, value in metrics(judged["logprob"]).items() if by_logprob else ():
-            found[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value
-        return EvalResult(found)
+        pairs = score_pairs(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
+        result = metrics(pairs["reward"]) | by_tag(self.rows, self.tags, pairs["reward"].right)
+        for name, value in metrics(pairs["logprob"]).items() if by_logprob else ():
+            result[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value
+        return EvalResult(result)
 
 
 def by_tag(rows: Sequence[Group], tags: Sequence[Sequence[str]], right: Numbers) -> dict[str, float]:
-    """Accuracy among the comparisons of each tag: of ``harmless``, what is missing to 1 is over-refusal.
+    """Accuracy among the comparisons of each tag; for ``harmless``, 1 minus it is the rate of over-refusal.
 
     Args:
-        rows: all of them.
-        tags: of each row; empty: they have none.
-        right: of those that are compared.
+        rows: all groups.
+        tags: of each row; empty: rows have none.
+        right: of the groups that are compared.
     """
     if not tags:
         return {}
-    compared = [each for row, each in zip(rows, tags, strict=True) if can_compare(row)]
-    names = dict.fromkeys(tag for each in compared for tag in each)
-    masks = {name: np.array([name in each for each in compared]) for name in names}
+    compared = [row_tags for row, row_tags in zip(rows, tags, strict=True) if can_compare(row)]
+    names = dict.fromkeys(tag for row_tags in compared for tag in row_tags)
+    masks = {name: np.array([name in row_tags for row_tags in compared]) for name in names}
     return {f"pair_accuracy_of_{name}": float(right[mask].mean()) for name, mask in masks.items()}
 
 
 def can_compare(group: Group) -> bool:
-    """Whether it is trained on, and has responses to compare."""
+    """Whether the group is trained on and has several responses."""
     return not group.scored_only and len(group.responses) > 1
 
 
-def metrics(judged: ComparedPairs) -> dict[str, float]:
-    """Both accuracies and the ends of their intervals, by name; none if there was nothing to compare."""
-    if not len(judged.margins):
+def metrics(pairs: ComparedPairs) -> dict[str, float]:
+    """Metrics of both accuracies and their intervals, by name; empty if there are no comparisons."""
+    if not len(pairs.margins):
         return {}
-    shares = {"pair_accuracy": judged.accuracy, "pair_accuracy_length_controlled": judged.controlled}
+    shares = {"pair_accuracy": pairs.accuracy, "pair_accuracy_length_controlled": pairs.controlled}
     return {
         f"{name}{end}": value
         for name, share in shares.items()

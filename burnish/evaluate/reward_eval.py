@@ -1,7 +1,7 @@
-"""Held-out prompts, answered greedily and judged as in training: what the rewards say of the policy.
+"""Evaluator of the reward on held-out prompts, which are answered greedily and graded as in training.
 
-An evaluator, beside `exam`, which compares with the data's own answers. The sampler and the judge are those of
-training, so a difference between training and held-out rewards is one of prompts and temperature alone.
+Sampler and rewards are those of training, so training and held-out rewards differ by prompts and temperature alone.
+(`generation_eval` compares with the answers of the data instead.)
 """
 
 from __future__ import annotations
@@ -22,46 +22,47 @@ from burnish.tasks.verdict import Verdict
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RewardEval:
-    """Prompts, and who judges the responses to them."""
+    """Evaluator of the mean reward on held-out prompts."""
 
     asked: Sequence[tuple[int, RolloutPrompt]]
     """Row and prompt, at least one."""
     sampler: Sampler
-    """Writes with the weights of the moment."""
+    """Samples with the current weights."""
     params: SamplingParams
-    """With temperature 0: the likeliest token."""
+    """Sampling settings, with temperature 0."""
     judge: GradeResponses
     decode: Decode
-    """Tokens of a response → its text."""
+    """Token ids of a response → its text."""
     success_threshold: float
-    """Reward from which on a response is right."""
+    """Smallest reward of a right response."""
 
     def evaluate(self, policy: Model) -> EvalResult:
-        """The mean reward, whole and by part, and the share of right responses, over those that could be judged."""
-        prompts = [Prompt(asked.tokens, row) for row, asked in self.asked]
+        """Mean reward, in total and by part, and the share of right responses, over the responses with a reward."""
+        prompts = [Prompt(prompt.tokens, row) for row, prompt in self.asked]
         groups = self.sampler.sample(prompts, 1, self.params)
         answers = [
-            response_views(each.task, group, self.decode) for (_, each), group in zip(self.asked, groups, strict=True)
+            response_views(prompt.task, group, self.decode)
+            for (_, prompt), group in zip(self.asked, groups, strict=True)
         ]
         verdicts = [verdict for [verdict] in self.judge(answers)]
         lengths = [float(len(group.responses[0].tokens)) for group in groups]
         rows = [row for row, _ in self.asked]
-        samples = [self._sample(row, said, v) for row, [said], v in zip(rows, answers, verdicts, strict=True)]
-        return EvalResult({**self._figures(verdicts), "response_length": mean(lengths)}, samples)
+        samples = [self._sample(row, view, v) for row, [view], v in zip(rows, answers, verdicts, strict=True)]
+        return EvalResult({**self._metrics(verdicts), "response_length": mean(lengths)}, samples)
 
-    def _figures(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        judged = [verdict.reward for verdict in verdicts if isinstance(verdict.reward, float)]
-        figures = {"ungraded_share": 1 - len(judged) / len(verdicts)}
-        if judged:
-            figures |= {
-                "reward": mean(judged),
-                "accuracy": mean([float(each >= self.success_threshold) for each in judged]),
+    def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        rewards = [verdict.reward for verdict in verdicts if isinstance(verdict.reward, float)]
+        metrics = {"ungraded_share": 1 - len(rewards) / len(verdicts)}
+        if rewards:
+            metrics |= {
+                "reward": mean(rewards),
+                "accuracy": mean([float(reward >= self.success_threshold) for reward in rewards]),
             }
         parts: dict[str, list[float]] = {}
         for name, outcome in (part for verdict in verdicts for part in verdict.parts.items()):
             if isinstance(outcome, float):
                 parts.setdefault(name, []).append(outcome)
-        return figures | {f"reward/{name}": mean(values) for name, values in parts.items()}
+        return metrics | {f"reward/{name}": mean(values) for name, values in parts.items()}
 
     def _sample(self, row: int, answer: ResponseView, verdict: Verdict) -> EvalSample:
         correct = verdict.reward >= self.success_threshold if isinstance(verdict.reward, float) else None

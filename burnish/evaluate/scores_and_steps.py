@@ -1,12 +1,13 @@
-r"""How well a reward model gives scores, and judges steps, on held-out responses. Beside `rewards`, which compares.
+r"""Evaluators of reward models with several scores, and of process reward models, on held-out responses.
 
 Of K scores: for each, the mean absolute error, and Pearson's correlation r with its interval of 95 % by Fisher's z
 (1921): tanh(artanh r ± 1.96 / √(n − 3)).
 
-Of steps: the share that is judged rightly (right or wrong), and the *first error*: a response is judged rightly if the
-first step that is judged wrong is the first wrong one, or none is and there is none (ProcessBench, Zheng et al. 2024,
-arXiv 2412.06559, whose F1 is the harmonic mean of the accuracies on responses with an error and without one). Intervals
-are Wilson's, of steps and of responses; steps of one response are not independent, so the first is too narrow.
+Of steps: the share classified correctly (right or wrong), and the *first error*: a response counts as correct if the
+first step classified as wrong is the first wrong step, or if no step is and none is wrong (ProcessBench, Zheng et al.
+2024, arXiv 2412.06559, whose F1 is the harmonic mean of the accuracies on responses with an error and without one).
+Intervals are Wilson's, over steps and over responses; steps of one response are not independent, so the first is too
+narrow.
 """
 
 from __future__ import annotations
@@ -30,93 +31,94 @@ from burnish.types import Group, Microbatch, Score, TokenScores
 
 Numbers = NDArray[np.float64]
 _Z = 1.959964
-"""Standard deviations of 95 %."""
+"""Standard normal quantile of a 95 % interval."""
 RIGHT = 0.5
-"""A step whose label is above it is right."""
+"""A step with a label above this is right."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ScoresResult:
-    """R responses with K scores each."""
+    """Scores of R responses, K each."""
 
     names: tuple[str, ...]
     """[K]"""
     values: Numbers
-    """[R, K] by the reward model."""
-    given: Numbers
-    """[R, K] by the data."""
+    """[R, K] scores by the reward model."""
+    labels: Numbers
+    """[R, K] scores of the data."""
 
     def figures(self) -> dict[str, float]:
-        """By the names of the scores; a correlation is left out where all values are the same."""
-        found: dict[str, float] = {}
-        for name, values, given in zip(self.names, self.values.T, self.given.T, strict=True):
-            found[f"absolute_error_of_{name}"] = float(np.abs(values - given).mean())
-            share = correlation(values, given)
-            if share is not None:
-                ends = (("", share.value), ("_low", share.low), ("_high", share.high))
-                found |= {f"correlation_of_{name}{end}": value for end, value in ends}
-        return found
+        """Metrics by the names of the scores; a correlation is left out where all values are the same."""
+        metrics: dict[str, float] = {}
+        for name, values, labels in zip(self.names, self.values.T, self.labels.T, strict=True):
+            metrics[f"absolute_error_of_{name}"] = float(np.abs(values - labels).mean())
+            r = correlation(values, labels)
+            if r is not None:
+                ends = (("", r.value), ("_low", r.low), ("_high", r.high))
+                metrics |= {f"correlation_of_{name}{end}": value for end, value in ends}
+        return metrics
 
     def samples(self) -> list[dict[str, object]]:
-        """Every response: its scores by the reward model, and by the data."""
+        """Scores of every response, by the reward model and of the data."""
         return [
-            {"values": dict(zip(self.names, values, strict=True)), "given": dict(zip(self.names, given, strict=True))}
-            for values, given in zip(self.values.tolist(), self.given.tolist(), strict=True)
+            {"values": dict(zip(self.names, values, strict=True)), "given": dict(zip(self.names, labels, strict=True))}
+            for values, labels in zip(self.values.tolist(), self.labels.tolist(), strict=True)
         ]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StepsResult:
-    """R responses, each in steps."""
+    """Values of the steps of R responses."""
 
     values: Sequence[Numbers]
-    """[R] of [steps of each] by the reward model."""
+    """[R] of [steps] values by the reward model."""
     labels: Sequence[Numbers]
-    """[R] of [steps of each] by the data."""
+    """[R] of [steps] labels of the data."""
     right_above: float
-    """A step whose value is above it is judged right: 0 of a logit, ½ of a number."""
+    """A step with a value above this is classified as right: 0 for logits, ½ for regression."""
 
     def figures(self) -> dict[str, float]:
-        """Of steps, and of first errors; none if there was nothing to judge."""
+        """Metrics of steps and of first errors; empty without responses."""
         if not self.values:
             return {}
-        right = [(v > self.right_above) == (given > RIGHT) for v, given in zip(self.values, self.labels, strict=True)]
-        first = np.array([self._first(*each) for each in zip(self.values, self.labels, strict=True)], np.float64)
-        flawed = np.array([bool((each <= RIGHT).any()) for each in self.labels])
+        pairs = list(zip(self.values, self.labels, strict=True))
+        right = [(values > self.right_above) == (labels > RIGHT) for values, labels in pairs]
+        first = np.array([self._finds_first_error(values, labels) for values, labels in pairs], np.float64)
+        flawed = np.array([bool((labels <= RIGHT).any()) for labels in self.labels])
         shares = {
-            "step_accuracy": wilson_interval(float(sum(each.sum() for each in right)), sum(map(len, right))),
+            "step_accuracy": wilson_interval(float(sum(steps.sum() for steps in right)), sum(map(len, right))),
             "first_error_accuracy": wilson_interval(float(first.sum()), len(first)),
         }
         parts = {name: first[mask] for name, mask in (("if_wrong", flawed), ("if_right", ~flawed)) if mask.any()}
         shares |= {f"first_error_accuracy_{name}": wilson_interval(float(p.sum()), len(p)) for name, p in parts.items()}
-        found = {
+        metrics = {
             f"{name}{end}": value
             for name, share in shares.items()
             for end, value in (("", share.value), ("_low", share.low), ("_high", share.high))
         }
         if len(parts) == 2:
             one, other = (float(part.mean()) for part in parts.values())
-            found["first_error_f1"] = 2 * one * other / (one + other) if one + other else 0.0
-        return found
+            metrics["first_error_f1"] = 2 * one * other / (one + other) if one + other else 0.0
+        return metrics
 
-    def _first(self, values: Numbers, labels: Numbers) -> bool:
-        """Whether the first wrong step is found, or that there is none."""
-        judged, given = np.flatnonzero(values <= self.right_above), np.flatnonzero(labels <= RIGHT)
-        return judged[:1].tolist() == given[:1].tolist()
+    def _finds_first_error(self, values: Numbers, labels: Numbers) -> bool:
+        """Whether the first step classified as wrong is the first wrong step, or both do not exist."""
+        predicted, true = np.flatnonzero(values <= self.right_above), np.flatnonzero(labels <= RIGHT)
+        return predicted[:1].tolist() == true[:1].tolist()
 
     def samples(self) -> list[dict[str, object]]:
-        """Every response: the values of its steps, and their labels."""
+        """Values and labels of the steps of every response."""
         pairs = zip(self.values, self.labels, strict=True)
         return [{"values": values.tolist(), "labels": labels.tolist()} for values, labels in pairs]
 
 
-def right_above(judging: ValueHeadConfig) -> float:
-    """The value above which a step is judged right: a probability of ½, or half of the way from 0 to 1."""
-    return 0.0 if judging.problem == "multi_label_classification" else RIGHT
+def right_above(head: ValueHeadConfig) -> float:
+    """Value above which a step is classified as right: the logit of ½, or ½ for regression."""
+    return 0.0 if head.problem == "multi_label_classification" else RIGHT
 
 
 def correlation(one: Numbers, other: Numbers) -> Proportion | None:
-    """Pearson's, with its interval; None: one of them does not vary, or there are fewer than four.
+    """Pearson's correlation with its interval; None: one variable is constant, or there are fewer than four values.
 
     Example: of (1, 2, 3, 4) and (1, 3, 2, 4), 0.8 in [−0.28, 0.996].
     """
@@ -134,31 +136,31 @@ def evaluate_scores(policy: Model, rows: Sequence[Group], names: tuple[str, ...]
 
     Args:
         policy: a reward model with K outputs.
-        rows: groups that are judged at their end (`sources.judged`), with scores.
+        rows: groups with their scored token at the end (`sources.value_targets`), with scores.
         names: of the scores.
-        budget: most tokens of a microbatch.
+        budget: limit of a microbatch, tokens.
     """
-    values, given = [], []
+    values, labels = [], []
     for scores, joined in _scored(policy, rows, budget):
         order = joined.sequence_group.argsort(stable=True)
         values.append(values_of_each(scores, joined)[order].double().cpu().numpy())
-        given.append(joined.sequence_scores[order].double().cpu().numpy())
-    return ScoresResult(names, np.concatenate(values), np.concatenate(given))
+        labels.append(joined.sequence_scores[order].double().cpu().numpy())
+    return ScoresResult(names, np.concatenate(values), np.concatenate(labels))
 
 
 def evaluate_steps(policy: Model, rows: Sequence[Group], budget: int, right_above: float) -> StepsResult:
-    """Judges steps, as `evaluate_scores`; rows are groups that are judged at their steps."""
+    """Values of steps; arguments as in `evaluate_scores`, rows are groups with values at their steps."""
     values: list[Numbers] = []
     labels: list[Numbers] = []
     for scores, joined in _scored(policy, rows, budget):
         assert joined.step_labels is not None, "steps have labels"
         sizes = joined.sequence_tokens.tolist()
         parts = zip(scores.of(Score.VALUE).split(sizes), joined.step_labels.split(sizes), strict=True)
-        found = [tuple(each.double().cpu().numpy() for each in part) for part in parts]
+        sequences = [tuple(tensor.double().cpu().numpy() for tensor in part) for part in parts]
         for index in joined.sequence_group.argsort(stable=True).tolist():
-            if len(found[index][0]):
-                values.append(found[index][0])
-                labels.append(found[index][1])
+            if len(sequences[index][0]):
+                values.append(sequences[index][0])
+                labels.append(sequences[index][1])
     return StepsResult(values, labels, right_above)
 
 
@@ -174,7 +176,7 @@ def _scored(policy: Model, rows: Sequence[Group], budget: int) -> Iterator[tuple
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ScoresEval:
-    """The evaluator of a stage that learns several scores."""
+    """Evaluator of a reward model with several scores."""
 
     rows: Sequence[Group]
     names: tuple[str, ...]
@@ -186,7 +188,7 @@ class ScoresEval:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StepsEval:
-    """The evaluator of a stage that learns to judge steps."""
+    """Evaluator of a process reward model."""
 
     rows: Sequence[Group]
     budget: int

@@ -1,6 +1,6 @@
-"""The loss by plain forwards, one row at a time: for models and adapters that packing and scoring do not know.
+"""Loss by plain forwards, one response at a time, for models and adapters that packing and scoring do not support.
 
-Beside `held_out`, which is faster and what runs use; where both can compute, they agree.
+`held_out` is faster and used by runs; where both are possible, they agree.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def unpacked_loss(model: PreTrainedModel | PeftModel, rows: Sequence[Group]) -> 
             logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits
             trained = response.trainable.to(device)
             scored, targets = logits[0, :-1][trained], response.tokens.to(device)[trained]
-            each = cross_entropy(scored.float(), targets, reduction="none").double()
-            weights = torch.ones_like(each)
+            losses = cross_entropy(scored.float(), targets, reduction="none").double()
+            weights = torch.ones_like(losses)
             if response.weights is not None:
                 weights = response.weights.to(device)[trained].double()
-            total += float((weights * each).sum())
+            total += float((weights * losses).sum())
             weight += float(weights.sum())
-    assert weight, "rows have something to score"
+    assert weight, "rows have trained tokens"
     return total / weight

@@ -1,6 +1,7 @@
-"""What is to be learned by trying: prompts with verifiers, and the processes that judge answers.
+"""Rewards for reinforcement learning: verifiers, user functions and reward models, run in worker processes.
 
-A row of data (`burnish.data.records.Task`) and a response make an `Answer` (`rows`); a `Judge` has each `Reward` of a
-recipe (`read_rewards`) say a number or a typed failure of it, and combines them into a `Verdict`. A source of rollouts
-calls the judge, learns from `Verdict.reward` where it is a number, and counts the rest.
+A row of data (`burnish.data.records.Task`) and a response make a `ResponseView` (`response_views`). A `RewardRunner`
+grades it with each `Reward` of a recipe (`read_rewards`), which gives a number or a typed failure, and combines the
+outcomes into a `Verdict`. A source of rollouts calls the runner, trains on `Verdict.reward` where it is a number, and
+counts the rest.
 """

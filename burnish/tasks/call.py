@@ -1,7 +1,6 @@
-"""Calling a reward, whatever it does: exceptions become failures, numbers are looked at, wrong counts are refused.
+"""Calls a reward: exceptions become failures, results are validated, wrong counts are refused.
 
-Runs in the worker processes (and in this one, for those who want no processes); the one place where a broad ``except``
-is meant, because a reward may raise anything.
+Runs in the worker processes. The one place with a broad ``except``, because a reward may raise anything.
 """
 
 from __future__ import annotations
@@ -20,52 +19,47 @@ _UNREACHABLE = frozenset(
 
 
 def call(reward: Reward, answers: Sequence[ResponseView]) -> list[Outcome]:
-    """What the reward says of these answers: one, or all of a group.
+    """Outcomes of a reward for answers that are graded together: one, or all of a group.
 
     Raises:
-        UserError: the reward breaks its contract in a way that is no single answer's: it gives more or fewer numbers
-            than answers, or asks for columns that the rows lack.
+        UserError: the reward breaks its contract in a way that concerns no single answer: it gives more or fewer
+            numbers than answers, or needs columns that the rows lack.
     """
-    asked = [answer for answer in answers if reward.applies(answer)]
-    if not asked:
+    applicable = [answer for answer in answers if reward.applies(answer)]
+    if not applicable:
         return [None] * len(answers)
-    said = iter(_said(reward, asked))
-    return [next(said) if reward.applies(answer) else None for answer in answers]
+    outcomes = iter(_outcomes(reward, applicable))
+    return [next(outcomes) if reward.applies(answer) else None for answer in answers]
 
 
-def _said(reward: Reward, answers: Sequence[ResponseView]) -> list[Outcome]:
+def _outcomes(reward: Reward, answers: Sequence[ResponseView]) -> list[Outcome]:
     try:
-        given = reward.judge(answers)
-        numbers = _listed(reward, given)
+        numbers = _as_list(reward, reward.grade(answers))
     except UserError:
         raise
     except UnusableRow as error:
-        return _all(answers, Failure(FailureKind.UNUSABLE_ROW, str(error)))
+        return [Failure(FailureKind.UNUSABLE_ROW, str(error))] * len(answers)
     except Exception as error:  # noqa: BLE001 (a reward is anybody's code)
-        return _all(answers, Failure(_kind(error), one_line(error)))
+        return [Failure(_kind(error), one_line(error))] * len(answers)
     if len(numbers) != len(answers):
         raise RecipeError(
-            given=f"reward {reward.name} gave {len(numbers)} verdicts for {len(answers)} answers",
-            rule="a reward gives one verdict for each answer, in their order",
-            remedy="let it return a list as long as the answers it gets; None for those that it does not judge",
+            given=f"reward {reward.name} returned {len(numbers)} numbers for {len(answers)} responses",
+            rule="a reward returns one number for each response, in their order",
+            remedy="return a list as long as the responses, with None for those that it does not grade",
         )
     return [outcome(number) for number in numbers]
 
 
-def _listed(reward: Reward, given: object) -> list[object]:
+def _as_list(reward: Reward, given: object) -> list[object]:
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping | Set):
         return list(given)
     raise RecipeError(
-        given=f"reward {reward.name} gave a {type(given).__name__}",
-        rule="a reward gives a list of verdicts, one for each answer",
-        remedy="let it return a list",
+        given=f"reward {reward.name} returned a {type(given).__name__}",
+        rule="a reward returns a list of numbers, one for each response",
+        remedy="return a list",
     )
 
 
 def _kind(error: Exception) -> FailureKind:
     names = {base.__name__ for base in type(error).__mro__}
     return FailureKind.UNREACHABLE if names & _UNREACHABLE else FailureKind.CRASH
-
-
-def _all(answers: Sequence[ResponseView], failure: Failure) -> list[Outcome]:
-    return [failure] * len(answers)

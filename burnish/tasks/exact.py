@@ -1,6 +1,6 @@
-"""Questions with one right answer: exact, normalized, regular expression, choice, number.
+"""Rewards for questions with one right answer: exact, normalized, regular expression, choice, number.
 
-Beside `mathematics`. Each record says in its docstring when an answer is right; it is then 1, otherwise 0.
+Each reward is 1 if the answer is right by the rule in its docstring, otherwise 0. Mathematics: see `mathematics`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from burnish.tasks.verdict import UnusableRow
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_SAID = re.compile(
+_CHOICE_PHRASE = re.compile(
     r"\b(?:final |correct |right |best )?(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*(\S[^\n]*)", re.IGNORECASE
 )
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
 _DECORATION = re.compile(r"[*_`$\"'({\[\\]")
-_ARTICLE = re.compile(r"\s+(?!(?:or|and|is|because|since|as)\b)[a-z]")
-_ALONE = re.compile(r"^[\s*_\"'`]*\(?([A-Za-z])\)?[\s.*_\"'`]*$")
+_ARTICLE_A = re.compile(r"\s+(?!(?:or|and|is|because|since|as)\b)[a-z]")
+_LETTER_LINE = re.compile(r"^[\s*_\"'`]*\(?([A-Za-z])\)?[\s.*_\"'`]*$")
 
 
 class ExactReward(Reward):
-    """1 if the answer is the reference, character by character; white space at the ends does not count."""
+    """1 if the answer equals the reference character by character, ignoring white space at the ends."""
 
     name: Literal["exact"] = "exact"
 
@@ -44,39 +44,39 @@ class ExactReward(Reward):
 
 
 class NormalizedReward(Reward):
-    """1 if the response is the reference but for case, punctuation, articles and white space.
+    """1 if the answer equals the reference, ignoring case, punctuation, articles and white space.
 
-    A reference may be a list: any of its texts is right. Letters are compared as they are: look-alikes differ.
+    A reference may be a list, of which any text is right. Look-alike letters of other scripts differ.
     """
 
     name: Literal["normalized"] = "normalized"
 
     def score(self, answer: ResponseView) -> bool:
-        said = normalized(without_thoughts(answer.text))
-        return bool(said) and said in {normalized(each) for each in _texts(answer)}
+        text = normalized(without_thoughts(answer.text))
+        return bool(text) and text in {normalized(reference) for reference in _references(answer)}
 
     def known_good(self, answer: ResponseView) -> str | None:
-        return _texts(answer)[0]
+        return _references(answer)[0]
 
 
 class RegexReward(Reward):
-    """1 if the response matches a regular expression (Python's ``re``); none matches a thought that does not end.
+    """1 if the response matches a regular expression (Python's ``re``); a thought that is not closed never matches.
 
-    The whole response is looked at, its thought too: an expression may be of the form of both.
+    The whole response is matched, thought included, since an expression may describe both.
     """
 
     name: Literal["regex"] = "regex"
     pattern: str | None = None
-    """The expression; null: the row's reference is it."""
+    """The expression; null: the row's reference."""
     match: Literal["fullmatch", "search"] = "fullmatch"
-    """fullmatch: all of the response must match; white space at its ends does not count. search: a part of it."""
+    """fullmatch: all of the response must match, white space at its ends ignored. search: a part of it."""
 
     @field_validator("where", mode="before")
     @classmethod
-    def _where_is_of_rows(cls, given: object) -> object:
+    def _where_selects_rows(cls, given: object) -> object:
         if isinstance(given, str):
             raise ValueError(  # noqa: TRY004 (pydantic reads no other)
-                "where says which rows are judged ({column: value}); how responses are matched is match"
+                "where selects the rows that are graded ({column: value}); the way of matching responses is match"
             )
         return given
 
@@ -96,15 +96,16 @@ class RegexReward(Reward):
             raise UnusableRow(f"the reference is no regular expression: {error}") from error
         if in_thought(answer.text):
             return False
-        found = pattern.fullmatch(answer.text.strip()) if self.match == "fullmatch" else pattern.search(answer.text)
-        return found is not None
+        if self.match == "fullmatch":
+            return pattern.fullmatch(answer.text.strip()) is not None
+        return pattern.search(answer.text) is not None
 
 
 class ChoiceReward(Reward):
     """1 if the response chooses the reference's letter, and no other.
 
-    Where the letter may stand, the first that occurs counts: in a box; after "answer", "option" or "choice"; alone on
-    the last line. "(B)", "B.", "B) because" and "\\text{B}" are all B; "A or B" is nothing.
+    The first place that occurs counts: in a box; after "answer", "option" or "choice"; alone on the last line.
+    "(B)", "B.", "B) because" and "\\text{B}" are all B; "A or B" chooses nothing.
     """
 
     name: Literal["choice"] = "choice"
@@ -112,23 +113,23 @@ class ChoiceReward(Reward):
     """The letters that can be chosen."""
 
     def score(self, answer: ResponseView) -> bool:
-        wanted = self._letters_in(reference_answer(text_reference(answer)))
-        if len(wanted) != 1:
+        expected = self._letters_in(reference_answer(text_reference(answer)))
+        if len(expected) != 1:
             raise UnusableRow(f"the reference {answer.reference!r:.60} is none of the letters {self.letters}")
-        return self.chosen(answer) == wanted
+        return self.chosen(answer) == expected
 
     def known_good(self, answer: ResponseView) -> str | None:
         return f"The answer is ({''.join(self._letters_in(reference_answer(text_reference(answer))))})."
 
     def chosen(self, answer: ResponseView) -> set[str]:
-        """The letters that the response chooses; one, if it chooses."""
-        said = without_prompt(without_thoughts(answer.text), answer.asked)
-        if boxes := [each for each in boxed(said) if each.strip()]:
+        """The letters that the response chooses: one if it makes a choice, several or none otherwise."""
+        text = without_prompt(without_thoughts(answer.text), answer.asked)
+        if boxes := [box for box in boxed(text) if box.strip()]:
             return set().union(*map(self._letters_in, boxes))
-        if phrases := _SAID.findall(said.rstrip()):
+        if phrases := _CHOICE_PHRASE.findall(text.rstrip()):
             return self._letters_in(phrases[-1])
-        alone = _ALONE.match(said.strip().rpartition("\n")[2])
-        return {alone[1].upper()} & set(self.letters) if alone else set()
+        single = _LETTER_LINE.match(text.strip().rpartition("\n")[2])
+        return {single[1].upper()} & set(self.letters) if single else set()
 
     def _letters_in(self, text: str) -> set[str]:
         """The letter that a text begins with, and those that are joined to it by "or", "and" or a comma.
@@ -137,17 +138,17 @@ class ChoiceReward(Reward):
         """
         bare = _DECORATION.sub("", _TEXT.sub(r"\1", text)).lstrip()
         letter = rf"([{self.letters}])(?![\w'])"
-        found: set[str] = set()
+        letters: set[str] = set()
         joined = re.match(letter, bare)
-        while joined and not (joined[1] == "A" and _ARTICLE.match(bare[joined.end() :])):
-            found.add(joined[1])
+        while joined and not (joined[1] == "A" and _ARTICLE_A.match(bare[joined.end() :])):
+            letters.add(joined[1])
             bare = bare[joined.end() :]
             joined = re.match(rf"[\s.:)\]}}]*(?:[,;/&\s]|\bor\b|\band\b)+{letter}", bare)
-        return found
+        return letters
 
 
 class NumberReward(Reward):
-    """1 if the final number is the reference's within a tolerance.
+    """1 if the final number equals the reference within a tolerance:
 
     |answer - reference| <= absolute + relative * |reference|, computed exactly.
     """
@@ -164,34 +165,34 @@ class NumberReward(Reward):
         return tuple(given) if isinstance(given, list) else given
 
     @model_validator(mode="after")
-    def _distinguishes(self) -> NumberReward:
+    def _relative_is_below_one(self) -> NumberReward:
         if self.relative >= 1:
             raise ValueError("relative is below 1: with 1 or more, 0 is always right")
         return self
 
     def score(self, answer: ResponseView) -> bool:
-        wanted = literal(plain_mathematics(reference_answer(text_reference(answer))))
-        if wanted is None:
-            raise UnusableRow(f"the reference {answer.reference!r:.60} is no number")
+        expected = literal(plain_mathematics(reference_answer(text_reference(answer))))
+        if expected is None:
+            raise UnusableRow(f"the reference {answer.reference!r:.60} is not a number")
         final = final_answer(answer.text, answer.asked, self.forms).text
-        said = None if final is None or disguised(final, "") else literal(plain_mathematics(final))
-        allowed = Fraction(self.absolute) + Fraction(self.relative) * abs(wanted)
-        return said is not None and abs(said - wanted) <= allowed
+        number = None if final is None or disguised(final, "") else literal(plain_mathematics(final))
+        tolerance = Fraction(self.absolute) + Fraction(self.relative) * abs(expected)
+        return number is not None and abs(number - expected) <= tolerance
 
     def known_good(self, answer: ResponseView) -> str | None:
         final = reference_answer(text_reference(answer))
-        written = {"boxed": f"\\boxed{{{final}}}", "hashes": f"#### {final}", "phrase": f"The answer is {final}"}
-        return next((written[form] for form in FORMS if form in self.forms and form in written), final)
+        texts = {"boxed": f"\\boxed{{{final}}}", "hashes": f"#### {final}", "phrase": f"The answer is {final}"}
+        return next((texts[form] for form in FORMS if form in self.forms and form in texts), final)
 
 
 def normalized(text: str) -> str:
-    """Lower case, without punctuation and articles, one space between words."""
+    """Text in lower case, without punctuation and articles, with one space between words."""
     return spaced(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)))
 
 
-def _texts(answer: ResponseView) -> list[str]:
+def _references(answer: ResponseView) -> list[str]:
     if isinstance(answer.reference, list | tuple):
-        texts = [each for each in answer.reference if isinstance(each, str) and normalized(each)]
+        texts = [text for text in answer.reference if isinstance(text, str) and normalized(text)]
         if texts:
             return texts
     return [text_reference(answer)]

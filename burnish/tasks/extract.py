@@ -1,13 +1,13 @@
-"""The final answer in a response: where it stands, and when there is none.
+"""Extracts the final answer from a response.
 
-Between `wording` and the verifiers of closed questions. Four forms, the strongest first; the first that occurs counts:
+Four forms, the strongest first; the first that occurs counts:
 
 - ``boxed``: ``\\boxed{…}``, the last one; all non-empty ones must be the same answer
 - ``hashes``: a line ``#### …``, GSM8K's form; all must be the same
 - ``phrase``: "the answer is …", "Answer: …", a line "A: …"; the last one, up to the end of its sentence
 - ``number``: the last number, unless it ends a list of numbers or a calculation without result
 
-Thoughts before ``</think>`` and copies of the prompt are not looked at.
+Thoughts before ``</think>`` and copies of the prompt are ignored.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE = re.compile(r"(?<!\\)[.!?](?=\s|$|\*)|;(?=\s(?!or\b|and\b)[A-Za-z])")
-_MORE = re.compile(r"^\W*(?:or|maybe|perhaps|alternatively|otherwise)\b", re.IGNORECASE)
+_ALTERNATIVE = re.compile(r"^\W*(?:or|maybe|perhaps|alternatively|otherwise)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?", re.ASCII)
-_BETWEEN = re.compile(r"(?:[\s,;/&|]|or\b|and\b|maybe\b|perhaps\b)*", re.IGNORECASE)
+_LIST_SEPARATOR = re.compile(r"(?:[\s,;/&|]|or\b|and\b|maybe\b|perhaps\b)*", re.IGNORECASE)
 _OPERAND = re.compile(r"[\d)\]}]\s*(?:[-+*/×÷^]|\\times|\\cdot|\b(?:plus|minus|times|over|divided by))\s*\$?$")
 _REASON = re.compile(r",?\s+(?:which|because|since|as|so|where)\b")
-_NEAR = 40
-"""Characters before a number in which an operator is looked for."""
+_OPERATOR_WINDOW = 40
+"""Characters before a number that are searched for an operator."""
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _BOXED = re.compile(r"\\f?boxed\b\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
-    """A final answer, or why there is none. Example: ``Final("18", "boxed")``."""
+class FinalAnswer:
+    """Final answer of a response, or the reason why there is none. Example: ``FinalAnswer("18", "boxed")``."""
 
     text: str | None
     """None: no single final answer."""
-    why: str
-    """The form, or the reason."""
+    origin: str
+    """The form in which it was found; without an answer the reason."""
 
 
-def final_answer(text: str, prompt: str, forms: Sequence[Form] = FORMS) -> Final:
-    """The final answer of a response by the first of the forms that occurs in it.
+def final_answer(text: str, prompt: str, forms: Sequence[Form] = FORMS) -> FinalAnswer:
+    """Final answer of a response, by the first of the forms that occurs in it.
 
     Args:
         text: the response.
-        prompt: what was asked; copies of it are not looked at.
-        forms: those that count.
+        prompt: its prompt; copies of it in the response are ignored.
+        forms: the forms that count.
     """
-    said = without_prompt(without_thoughts(text), prompt)
+    answer_text = without_prompt(without_thoughts(text), prompt)
     for form in FORMS:
-        if form in forms and (found := _READERS[form](said)):
-            return found
-    return Final(None, f"none of {', '.join(forms)}")
+        if form in forms and (answer := _EXTRACTORS[form](answer_text)):
+            return answer
+    return FinalAnswer(None, f"none of {', '.join(forms)}")
 
 
 def boxed(text: str) -> list[str]:
-    """What stands in each ``\\boxed{…}``, innermost text with its own braces; open ones are not there."""
+    """Contents of each ``\\boxed{…}``, with inner braces; boxes that are not closed are left out."""
     contents = []
     closing = _closing(text) if _BOXED.search(text) else {}
     for match in _BOXED.finditer(text):
@@ -78,7 +78,7 @@ def boxed(text: str) -> list[str]:
     return contents
 
 
-def same(one: str, other: str) -> bool:
+def same_answer(one: str, other: str) -> bool:
     """Whether two answers are the same number or the same text."""
     number = literal(plain_mathematics(one))
     if number is not None:
@@ -87,58 +87,58 @@ def same(one: str, other: str) -> bool:
 
 
 def _closing(text: str) -> dict[int, int]:
-    """Place of each opening brace -> place of the one that closes it. In one pass, however deep they are."""
-    opened: list[int] = []
+    """Position of each opening brace -> position of its closing brace, in one pass whatever the nesting."""
+    stack: list[int] = []
     closing = {}
-    for found in _BRACE.finditer(text):
-        if found[0] == "{":
-            opened.append(found.start())
-        elif opened:
-            closing[opened.pop()] = found.start()
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            stack.append(brace.start())
+        elif stack:
+            closing[stack.pop()] = brace.start()
     return closing
 
 
-def _agreed(found: Sequence[str], form: Form) -> Final | None:
-    contents = [each for each in found if each.strip()]
+def _agreed(candidates: Sequence[str], form: Form) -> FinalAnswer | None:
+    contents = [candidate for candidate in candidates if candidate.strip()]
     if not contents:
         return None
-    if all(same(each, contents[-1]) for each in contents):
-        return Final(contents[-1].strip(), form)
-    return Final(None, f"{len(contents)} different answers ({form})")
+    if all(same_answer(content, contents[-1]) for content in contents):
+        return FinalAnswer(contents[-1].strip(), form)
+    return FinalAnswer(None, f"{len(contents)} different answers ({form})")
 
 
-def _from_boxes(said: str) -> Final | None:
-    return _agreed(boxed(said), "boxed")
+def _from_boxes(text: str) -> FinalAnswer | None:
+    return _agreed(boxed(text), "boxed")
 
 
-def _from_hashes(said: str) -> Final | None:
-    return _agreed(_HASHES.findall(said), "hashes")
+def _from_hashes(text: str) -> FinalAnswer | None:
+    return _agreed(_HASHES.findall(text), "hashes")
 
 
-def _from_phrase(said: str) -> Final | None:
-    found = _PHRASE.findall(said.rstrip())
-    if not found:
+def _from_phrase(text: str) -> FinalAnswer | None:
+    phrases = _PHRASE.findall(text.rstrip())
+    if not phrases:
         return None
-    first, *more = _SENTENCE.split(spaced(found[-1]), maxsplit=1)
+    first, *more = _SENTENCE.split(spaced(phrases[-1]), maxsplit=1)
     sentence = _REASON.split(first, maxsplit=1)[0].strip()
     words = set(re.findall(r"[a-z']+", sentence.lower()))
-    if words & HEDGES or (more and _MORE.match(more[0])):
-        return Final(None, "a hedged answer")
-    return Final(sentence, "phrase") if sentence else None
+    if words & HEDGES or (more and _ALTERNATIVE.match(more[0])):
+        return FinalAnswer(None, "a hedged answer")
+    return FinalAnswer(sentence, "phrase") if sentence else None
 
 
-def _from_numbers(said: str) -> Final | None:
-    found = [match for match in _NUMBER.finditer(said) if any(map(str.isdigit, match[0]))]
-    if not found:
+def _from_numbers(text: str) -> FinalAnswer | None:
+    numbers = [match for match in _NUMBER.finditer(text) if any(map(str.isdigit, match[0]))]
+    if not numbers:
         return None
-    if len(found) > 1 and _BETWEEN.fullmatch(said[found[-2].end() : found[-1].start()]):
-        return Final(None, "a list of numbers")
-    if _OPERAND.search(said[: found[-1].start()][-_NEAR:]):
-        return Final(None, "a calculation without result")
-    return Final(found[-1][0], "number")
+    if len(numbers) > 1 and _LIST_SEPARATOR.fullmatch(text[numbers[-2].end() : numbers[-1].start()]):
+        return FinalAnswer(None, "a list of numbers")
+    if _OPERAND.search(text[: numbers[-1].start()][-_OPERATOR_WINDOW:]):
+        return FinalAnswer(None, "a calculation without result")
+    return FinalAnswer(numbers[-1][0], "number")
 
 
-_READERS: dict[Form, Callable[[str], Final | None]] = {
+_EXTRACTORS: dict[Form, Callable[[str], FinalAnswer | None]] = {
     "boxed": _from_boxes,
     "hashes": _from_hashes,
     "phrase": _from_phrase,

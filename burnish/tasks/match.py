@@ -1,4 +1,4 @@
-"""Is an answer right? Text against text, by rules that are named; a pure part of `accuracy`."""
+"""Compares an answer with a reference by a named rule. Pure; used by `evaluate.accuracy`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Literal
 
 MatchRule = Literal["exact", "contains", "number"]
-"""exact: the same text. contains: the reference stands somewhere in the answer. number: the last number of both is the
-same, whatever else is said. Of both texts, white space at the ends is cut and inside is one space; case matters."""
+"""exact: the same text. contains: the answer contains the reference as whole words. number: the last numbers of both
+are equal, whatever the rest. In both texts white space at the ends is removed and inside is one space; case matters."""
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?|(?<![\w.])-?\.\d+")
 
@@ -18,24 +18,24 @@ def matches(answer: str, reference: str, rule: MatchRule) -> bool:
     if rule == "number":
         expected = last_number(reference)
         return expected is not None and last_number(answer) == expected
-    said, wanted = normalized(answer), normalized(reference)
-    return said == wanted if rule == "exact" else bool(wanted) and _stands_in(wanted, said)
+    text, expected = normalized(answer), normalized(reference)
+    return text == expected if rule == "exact" else bool(expected) and _contains(text, expected)
 
 
-def _stands_in(wanted: str, said: str) -> bool:
-    """As whole words: 7 does not stand in 17."""
-    return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", said) is not None
+def _contains(text: str, words: str) -> bool:
+    """Whether a text contains words as whole words: 17 does not contain 7."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
 
 
 def normalized(text: str) -> str:
-    """Without white space at the ends, and with one space where there is some inside."""
+    """Text without white space at the ends, and with single spaces inside."""
     return " ".join(text.split())
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number in a text, commas between digits taken out; None: there is none.
+    """Last number in a text, without commas between digits; None: there is none.
 
     Example: ``last_number("3 boxes of 12 are 36.0 eggs") == Decimal(36)``.
     """
-    found = _NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "")) if found else None
+    numbers = _NUMBER.findall(text)
+    return Decimal(numbers[-1].replace(",", "")) if numbers else None

@@ -1,14 +1,14 @@
-"""Mathematics: the final answer of a response against the reference, by exact numbers first and math-verify then.
+"""Reward for mathematics: compares the final answer with the reference, by exact numbers first, then by math-verify.
 
-Over `extract` and `number`. Needs the extra `math` for answers that are not plain numbers. The rules (docs/rewards.md
-has them with examples):
+Needs the extra `math` for answers that are not plain numbers. The rules (with examples in docs/rewards.md):
 
-1. A reference that is a literal number wants a literal number, exactly the same one. Sums, powers, factorials that
-   would come to the same are the question written down again.
-2. A reference of words wants the same words; one with a number base (52_8) the same digits and base.
-3. Anything else is the same if its text is, or if math-verify finds it equal, decimals taken exactly; but not if it is
-   copied from the prompt, has operations that the reference has not (integrals, sums, limits, factorials), or is much
-   longer than the reference. What would take for ever to compute (towers of powers) is wrong unless its text is right.
+1. If the reference is a literal number, the answer must be a literal number and exactly equal. Sums, powers and
+   factorials of the same value are rejected, since they may be the question written down again.
+2. If the reference is words, the answer must be the same words; with a number base (52_8) the same digits and base.
+3. Other answers are right if the text is equal, or if math-verify finds them equal, decimals taken exactly; but not if
+   the answer is copied from the prompt, has operations that the reference has not (integrals, sums, limits,
+   factorials), or is much longer than the reference. Towers of powers, whose evaluation would not end, are wrong unless
+   the text is equal.
 
 Departs from math-verify: its own extraction, rounding to six decimals, and timeouts by signals are not used.
 """
@@ -31,13 +31,13 @@ from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import Reward, Seconds, text_reference
 from burnish.tasks.verdict import UnusableRow
 
-LONGEST = 300
-"""Characters of a final answer that is looked at."""
+MAX_LENGTH = 300
+"""Characters; longer final answers are wrong, unless the reference is half as long."""
 _MORE_OPERATIONS = 3
-"""So many operations more than the reference's may an answer have."""
+"""Number of operations that an answer may have more than the reference."""
 
 _SENTENCE = 3
-"""Words that make a sentence of a reference."""
+"""Number of words from which a reference is read as a sentence."""
 
 _HASHES = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
 _LAST_LINE = re.compile(r"^\s*A:\s*(\S.*?)\s*\Z", re.MULTILINE)
@@ -54,12 +54,12 @@ _EQUAL = re.compile(r"(?<![<>!\\])=")
 
 
 class MathReward(Reward):
-    """1 if the final answer is the reference's, otherwise 0."""
+    """1 if the final answer equals the reference, otherwise 0."""
 
     name: Literal["math"] = "math"
     timeout: Seconds = 5.0
     forms: tuple[Form, ...] = FORMS
-    """Where final answers may stand: boxed, hashes, phrase, number; the strongest that occurs counts."""
+    """Forms of final answers that count: boxed, hashes, phrase, number; the first that occurs is used."""
 
     @field_validator("forms", mode="before")
     @classmethod
@@ -73,32 +73,32 @@ class MathReward(Reward):
     def score(self, answer: ResponseView) -> bool:
         reference = reference_answer(text_reference(answer))
         final = final_answer(answer.text, answer.asked, self.forms)
-        return final.text is not None and right(final.text, reference, answer.asked)
+        return final.text is not None and is_correct(final.text, reference, answer.asked)
 
     def same_reference(self, one: ResponseView, other: ResponseView) -> bool:
-        """Also if both are the same number: x = 5 and 5.0 are."""
-        finals = [plain_mathematics(reference_answer(text_reference(each))) for each in (one, other)]
+        """Also True if both are the same number, such as x = 5 and 5.0."""
+        finals = [plain_mathematics(reference_answer(text_reference(row))) for row in (one, other)]
         numbers = [_number(final) for final in finals]
         return _squeezed(finals[0]) == _squeezed(finals[1]) or (None not in numbers and numbers[0] == numbers[1])
 
     def known_good(self, answer: ResponseView) -> str | None:
-        """The reference in a box, or after the strongest form that counts."""
+        """The reference in the first form that counts, such as a box."""
         final = reference_answer(text_reference(answer))
-        written = {"boxed": f"\\boxed{{{final}}}", "hashes": f"#### {final}", "phrase": f"The answer is {final}"}
-        return next((written[form] for form in FORMS if form in self.forms and form in written), final)
+        texts = {"boxed": f"\\boxed{{{final}}}", "hashes": f"#### {final}", "phrase": f"The answer is {final}"}
+        return next((texts[form] for form in FORMS if form in self.forms and form in texts), final)
 
 
 @lru_cache(maxsize=4096)
 def reference_answer(reference: str) -> str:
-    """The final answer in a reference: its box, its line ``#### …`` or ``A: …``, otherwise all of it.
+    """Final answer in a reference: its box, its line ``#### …`` or ``A: …``, otherwise all of it.
 
-    Of a sentence with a number ("Now Ann has 5 apples.") it is the final answer by the forms of a response.
+    A sentence with a number ("Now Ann has 5 apples.") is read by the forms of a response.
 
     Raises:
-        UnusableRow: it says nothing.
+        UnusableRow: it is empty.
     """
-    found = boxed(reference) or _HASHES.findall(reference) or _LAST_LINE.findall(reference) or [reference]
-    final: str = found[-1].strip()
+    candidates = boxed(reference) or _HASHES.findall(reference) or _LAST_LINE.findall(reference) or [reference]
+    final: str = candidates[-1].strip()
     if not final:
         raise UnusableRow("the reference has no final answer")
     is_sentence = "\\" not in final and len(re.findall("[A-Za-z]{2,}", final)) >= _SENTENCE
@@ -107,37 +107,37 @@ def reference_answer(reference: str) -> str:
     return final
 
 
-def right(final: str, reference: str, prompt: str = "") -> bool:
-    """Whether a final answer is the reference's. Example: ``right(r"\\frac{2}{4}", "1/2")``.
+def is_correct(final: str, reference: str, prompt: str = "") -> bool:
+    """Whether a final answer equals the reference. Example: ``is_correct(r"\\frac{2}{4}", "1/2")``.
 
     Args:
-        final: as `final_answer` found it.
-        reference: as `reference_answer` found it.
-        prompt: what was asked; an expression copied from it is no answer.
+        final: from `final_answer`.
+        reference: from `reference_answer`.
+        prompt: of the response; an expression copied from it is not accepted.
     """
-    if len(final) > max(LONGEST, 2 * len(reference)) or disguised(final, reference):
+    if len(final) > max(MAX_LENGTH, 2 * len(reference)) or disguised(final, reference):
         return False
-    said, wanted = plain_mathematics(final), plain_mathematics(reference)
-    number = literal(wanted) if re.search("[A-Za-z]", wanted) else _number(wanted)
+    answer, expected = plain_mathematics(final), plain_mathematics(reference)
+    number = literal(expected) if re.search("[A-Za-z]", expected) else _number(expected)
     if number is not None:
-        return _number(said) == number
-    if _squeezed(said) == _squeezed(wanted):
+        return _number(answer) == number
+    if _squeezed(answer) == _squeezed(expected):
         return True
-    bare = unwrapped(wanted)
+    bare = unwrapped(expected)
     if _WORDS.fullmatch(bare):
-        return _words(said) == _words(wanted)
-    if _BASE.fullmatch(_squeezed(wanted)):
+        return _words(answer) == _words(expected)
+    if _BASE.fullmatch(_squeezed(expected)):
         return False
-    if not _EQUAL.search(wanted):
-        said = _NAMED.sub("", unwrapped(said))
-    if _is_no_answer(said, wanted, prompt):
+    if not _EQUAL.search(expected):
+        answer = _NAMED.sub("", unwrapped(answer))
+    if _is_no_answer(answer, expected, prompt):
         return False
-    return _equal(said, wanted)
+    return _equal(answer, expected)
 
 
-def _number(said: str) -> Fraction | None:
-    """The literal that is said; of a chain of equations the last side, unless the sides contradict each other."""
-    *before, last = _EQUAL.split(unwrapped(said))
+def _number(text: str) -> Fraction | None:
+    """Value of a literal; of a chain of equations the last side, unless the sides contradict each other."""
+    *before, last = _EQUAL.split(unwrapped(text))
     number = literal(last)
     contradicted = any(literal(side) not in (None, number) for side in before)
     return None if contradicted else number
@@ -149,7 +149,7 @@ def _words(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _squeezed(text: str) -> str:
-    """The text without what changes nothing: spaces, size of brackets, kind of fraction, units, the last stop."""
+    """Text without irrelevant marks: spaces, size of brackets, kind of fraction, units, final full stop."""
     bare = re.sub(r"\\[dt]frac", r"\\frac", unwrapped(text).rstrip("."))
     bare = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "", bare)
     bare = re.sub(r"_\s*\{\s*(\w+)\s*\}", r"_\1", bare)
@@ -157,30 +157,30 @@ def _squeezed(text: str) -> str:
     return re.sub(r"(?<!\\)\\[,;:! ]|\s", "", bare)
 
 
-def _is_no_answer(said: str, wanted: str, prompt: str) -> bool:
-    words = set(re.findall(r"[a-z]+", said.lower())) & HEDGES
-    if words - set(re.findall(r"[a-z]+", wanted.lower())):
+def _is_no_answer(answer: str, expected: str, prompt: str) -> bool:
+    hedges = set(re.findall(r"[a-z]+", answer.lower())) & HEDGES
+    if hedges - set(re.findall(r"[a-z]+", expected.lower())):
         return True
-    if _WORDS_BETWEEN.search(said) and not _WORDS_BETWEEN.search(wanted):
+    if _WORDS_BETWEEN.search(answer) and not _WORDS_BETWEEN.search(expected):
         return True
-    if len(_EQUAL.findall(said)) > len(_EQUAL.findall(wanted)):
+    if len(_EQUAL.findall(answer)) > len(_EQUAL.findall(expected)):
         return True
-    if set(_UNEVALUATED.findall(said)) - set(_UNEVALUATED.findall(wanted)) or _takes_for_ever(said):
+    if set(_UNEVALUATED.findall(answer)) - set(_UNEVALUATED.findall(expected)) or _is_endless(answer):
         return True
-    operations = len(_OPERATION.findall(said))
-    if operations > len(_OPERATION.findall(wanted)) + _MORE_OPERATIONS:
+    operations = len(_OPERATION.findall(answer))
+    if operations > len(_OPERATION.findall(expected)) + _MORE_OPERATIONS:
         return True
-    return operations > 0 and _squeezed(said) in _squeezed(prompt)
+    return operations > 0 and _squeezed(answer) in _squeezed(prompt)
 
 
-def _takes_for_ever(said: str) -> bool:
-    """Powers of powers, and exponents of four digits."""
-    exponents = [braced or single for braced, single in _EXPONENT.findall(said)]
-    return any("^" in each or re.search(r"\d{4}", each) for each in exponents)
+def _is_endless(answer: str) -> bool:
+    """Whether evaluation would not end: powers of powers, and exponents of four digits."""
+    exponents = [braced or single for braced, single in _EXPONENT.findall(answer)]
+    return any("^" in exponent or re.search(r"\d{4}", exponent) for exponent in exponents)
 
 
-def _equal(said: str, wanted: str) -> bool:
-    parsed, reference = _parsed(said), _parsed(wanted)
+def _equal(answer: str, expected: str) -> bool:
+    parsed, reference = _parsed(answer), _parsed(expected)
     if parsed is None or reference is None:
         return False
     verified: bool = _math_verify().verify(
@@ -191,21 +191,22 @@ def _equal(said: str, wanted: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Any:
-    """As sympy has it, decimals as exact fractions; None: it cannot be read, or is not finite."""
+    """Sympy expression, decimals as exact fractions; None: it cannot be parsed, or is not finite."""
     import sympy
 
     library = _math_verify()
     config = library.LatexExtractionConfig(boxed_match_priority=0)
-    found = library.parse(
+    expressions = library.parse(
         f"\\boxed{{{unwrapped(text)}}}",
         [config],
         fallback_mode="no_fallback",
         parsing_timeout=None,
         raise_on_error=False,
     )
-    if not found or found[0].has(sympy.nan, sympy.zoo):
+    if not expressions or expressions[0].has(sympy.nan, sympy.zoo):
         return None
-    return found[0].xreplace({each: sympy.Rational(str(each)) for each in found[0].atoms(sympy.Float)})
+    decimals = expressions[0].atoms(sympy.Float)
+    return expressions[0].xreplace({decimal: sympy.Rational(str(decimal)) for decimal in decimals})
 
 
 @lru_cache(maxsize=1)
@@ -218,6 +219,6 @@ def _math_verify() -> Any:
             rule="it compares answers that are not plain numbers",
             remedy="pip install 'burnish[math]'",
         ) from error
-    # It warns of every call without its own timeout; here a whole process has one.
+    # It warns at every call without a timeout of its own; here the whole process has one.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     return math_verify

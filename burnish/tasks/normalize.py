@@ -1,7 +1,4 @@
-"""Text as verifiers see it: what is left of an answer once thoughts, repeated questions and disguises are taken off.
-
-The lowest file of the verifiers; pure functions of text.
-"""
+"""Text normalization for verifiers: removes thoughts, copies of the prompt and invisible characters. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,11 +8,12 @@ import unicodedata
 _HEDGES = """or and not no isn't is isnt maybe perhaps possibly probably either neither if but unless approximately
 about wrong incorrect false other"""
 HEDGES = frozenset(_HEDGES.split())
-"""Words that make several answers of one, or none."""
+"""Words that turn one answer into several, or into none."""
 
-_LEAST = 12
-"""Characters of a line or sentence that counts as a copy of the prompt; shorter ones are said by anybody."""
-_SHORT = 5
+_MIN_COPY = 12
+"""Characters from which a line or sentence counts as a copy of the prompt; shorter ones occur by chance."""
+_MIN_PROMPT = 5
+"""Characters from which copies of the prompt are removed inside a longer text."""
 _MATHEMATICAL = str.maketrans(
     {
         "−": "-",
@@ -52,12 +50,12 @@ _LOOKALIKES = dict(
 
 
 def in_thought(text: str) -> bool:
-    """Whether a text ends within a thought: the last ``<think>`` has no ``</think>`` behind it."""
+    """Whether a text ends within a thought: no ``</think>`` follows the last ``<think>``."""
     return "<think>" in text.rpartition("</think>")[2]
 
 
 def without_thoughts(text: str) -> str:
-    """The answer of a whole turn: what is said after the last ``</think>``; nothing, if a thought does not end.
+    """Answer of a whole turn: the text after the last ``</think>``; empty if a thought is not closed.
 
     Example: ``without_thoughts("<think>5? 6?</think>It is 6.") == "It is 6."``
     """
@@ -65,61 +63,61 @@ def without_thoughts(text: str) -> str:
 
 
 def without_prompt(text: str, prompt: str) -> str:
-    """The text without what it copies from the prompt: as a whole, and line by line and sentence by sentence.
+    """Text without copies of the prompt: of all of it, and of its lines and sentences.
 
-    White space does not matter; lines and sentences of fewer than 12 characters are not looked at.
+    White space is ignored; lines and sentences of fewer than 12 characters stay.
     """
-    asked = spaced(prompt)
-    if not asked:
+    source = spaced(prompt)
+    if not source:
         return text
-    kept = [line for line in without_whole(text, prompt).split("\n") if not _copied(line, asked)]
-    lines = (" ".join(each for each in re.split(r"(?<=[.?!]) +", line) if not _copied(each, asked)) for line in kept)
-    return "\n".join(lines)
+    lines = [line for line in without_whole(text, prompt).split("\n") if not _is_copied(line, source)]
+    sentences = (re.split(r"(?<=[.?!]) +", line) for line in lines)
+    return "\n".join(" ".join(part for part in parts if not _is_copied(part, source)) for parts in sentences)
 
 
 def without_whole(text: str, prompt: str) -> str:
-    """The text without copies of all of the prompt; a prompt of fewer than 5 characters only if it is all that is said.
+    """Text without copies of the whole prompt; a prompt of fewer than 5 characters only if it is the whole text.
 
-    White space does not matter.
+    White space is ignored.
     """
-    said, asked = spaced(text), spaced(prompt)
-    if said == asked:
+    content, source = spaced(text), spaced(prompt)
+    if content == source:
         return ""
-    if len(asked) < _SHORT or asked not in said:
+    if len(source) < _MIN_PROMPT or source not in content:
         return text
-    return re.sub(r"\s+".join(map(re.escape, asked.split())), "", text)
+    return re.sub(r"\s+".join(map(re.escape, source.split())), "", text)
 
 
-def _copied(piece: str, asked: str) -> bool:
-    said = spaced(piece)
-    return len(said) >= _LEAST and said in asked
+def _is_copied(part: str, prompt: str) -> bool:
+    content = spaced(part)
+    return len(content) >= _MIN_COPY and content in prompt
 
 
 def spaced(text: str) -> str:
-    """Without white space at the ends, and with one space where there is some inside."""
+    """Text without white space at the ends, and with single spaces inside."""
     return " ".join(text.split())
 
 
 def plain_mathematics(text: str) -> str:
-    """Signs of mathematics outside ASCII, as LaTeX writes them."""
+    """Text with mathematical characters outside ASCII replaced by LaTeX commands."""
     return text.translate(_MATHEMATICAL)
 
 
 def disguised(text: str, reference: str) -> bool:
-    """Whether a text has characters that the reference has not, and that no keyboard's answer needs.
+    """Whether a text has unusual characters that the reference has not.
 
-    Those outside ASCII, once signs of mathematics and currencies are taken off: look-alikes of letters and digits,
+    Unusual: outside ASCII and neither mathematical nor a currency, such as look-alikes of letters and digits,
     marks without width, digits of other scripts.
     """
-    left = set(plain_mathematics(text)) - set(plain_mathematics(reference)) - set("€£¥₹√")
-    return any(ord(char) > 126 or (ord(char) < 32 and char not in "\t\n\r") for char in left)
+    unusual = set(plain_mathematics(text)) - set(plain_mathematics(reference)) - set("€£¥₹√")
+    return any(ord(char) > 126 or (ord(char) < 32 and char not in "\t\n\r") for char in unusual)
 
 
 def visible(text: str) -> str:
-    """Without characters that have no width or only format (category Cf): they neither split words nor hide them."""
+    """Text without characters of category Cf, which have no width and would split or hide words."""
     return "".join(char for char in text if unicodedata.category(char) != "Cf")
 
 
 def latin(text: str) -> str:
-    """Cyrillic and Greek letters that look like Latin ones, as those; letters of full width as plain ones."""
+    """Text with Latin letters instead of Cyrillic and Greek look-alikes, and of full-width letters."""
     return unicodedata.normalize("NFKC", "".join(_LOOKALIKES.get(char, char) for char in text))

@@ -1,8 +1,7 @@
-"""Numbers as people write them, read exactly: 1,000 and $1000.00 and 1000 dollars are the same.
+"""Parses written numbers exactly: 1,000 and $1000.00 and 1000 dollars are the same.
 
-Under `extract`, `mathematics` and `closed`. A *literal* is a number that is already worked out: an integer, a decimal,
-a fraction, a mixed number, or one of these times a power of ten. 2 + 3, 5! and 2^10 are none: who writes the question
-down again has not answered it.
+A *literal* is a number that needs no calculation: an integer, a decimal, a fraction, a mixed number, or one of these
+times a power of ten. 2 + 3, 5! and 2^10 are not literals, since they may be the question written down again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from burnish.tasks.normalize import HEDGES
 _NOTHING = re.compile(r"(?<!\\)\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")
 _WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("**", "**"), ("*", "*"), ("`", "`"))
-# As words behind a number they change it: 3 million, 14 below zero, 14 times two.
+# Words that change the number before them: 3 million, 14 below zero, 14 times two.
 _CHANGING = """hundred thousand million billion trillion dozen dozens half halves third thirds quarter quarters squared
 cubed factorial below under zero one two three four five six seven eight nine ten eleven twelve plus minus times over
 alternatively otherwise else also then versus could might may between than least most"""
@@ -24,7 +23,7 @@ _TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
 _UNIT_TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}\d]*\}"
 _CURRENCY = re.compile(r"^([-+]?)\s*(?:\\?\$|€|£|¥|₹|USD\b|US\$)\s*")
 _SIGN = r"(?:\s*(?:\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°))?"
-# 3x, 3 x and 12ab are no numbers of something: a unit is one of these, or a word of three letters after a space.
+# A unit is one of these, or a word of at least three letters after a space; so 3x, 3 x and 12ab have none.
 _SHORT = r"\s*(?:[cmk]m|[mk]g|m[lL]|ft|in|lb|oz|hr|am|pm|mph|of)\b"
 _WORD = rf"(?:\s*{_UNIT_TEXT}|{_SHORT}|\s+[A-Za-z]{{3,}})\.?"
 _UNIT = re.compile(rf"{_SIGN}((?:{_WORD}){{0,4}})\s*(?:\^\s*\{{?[23]\}}?|²|³)?\s*$")
@@ -38,20 +37,20 @@ _LITERAL = re.compile(
     re.ASCII,
 )
 _RATIO = re.compile(rf"(?:(?P<whole>\d+)\s+)?(?P<over>{_WHOLE})\s*/\s*(?P<under>{_WHOLE})", re.ASCII)
-LARGEST_EXPONENT = 400
-"""Powers of ten beyond this are no literals: nobody writes them, and they cost memory."""
-LONGEST = 400
+MAX_EXPONENT = 400
+"""Powers of ten beyond this are not literals: they are not used in answers, and would cost memory."""
+MAX_LENGTH = 400
 """Characters of a literal."""
 
 
 def literal(text: str) -> Fraction | None:
-    """The number that a text is, exactly, without its unit; None: the text is no literal.
+    """Exact value of a literal, without its unit; None: the text is not a literal.
 
-    Percent signs, degrees, currencies and up to four words behind are units and are dropped: 25% is 25, not 1/4.
+    Percent signs, degrees, currencies and up to four words after the number are units and are dropped: 25% is 25.
 
     Examples: ``literal("$1,000.00") == 1000``; ``literal("1 4/5") == Fraction(9, 5)``; ``literal("2+3") is None``.
     """
-    if len(text) > LONGEST:
+    if len(text) > MAX_LENGTH:
         return None
     bare = unwrapped(text).replace("−", "-").rstrip(".")
     bare = _CURRENCY.sub(r"\1", bare)
@@ -66,14 +65,14 @@ def literal(text: str) -> Fraction | None:
 
 
 def unwrapped(text: str) -> str:
-    """Without mathematics delimiters, emphasis, spacing commands and commands that mark words."""
+    """Text without math delimiters, emphasis, spacing commands and text commands."""
     bare = _SPACES.sub(" ", _NOTHING.sub("", text)).strip()
     if re.fullmatch(_TEXT, bare):
         bare = bare[bare.index("{") + 1 : -1].strip()
     for begin, end in _WRAPPERS:
         if len(bare) > len(begin) + len(end) and bare.startswith(begin) and bare.endswith(end):
             bare = bare[len(begin) : -len(end)]
-    # A pair of dollar signs is mathematics; one in front is money.
+    # A pair of dollar signs delimits mathematics; a single one in front is a currency.
     if bare.startswith("$") and bare.endswith("$") and len(bare) > 2:
         bare = bare[1:-1]
     if bare.startswith("{") and bare.endswith("}") and "{" not in bare[1:]:
@@ -82,35 +81,35 @@ def unwrapped(text: str) -> str:
 
 
 def _leading(text: str) -> tuple[Fraction | None, str]:
-    """The number at the beginning, and what follows it."""
-    if found := _FRAC.match(text):
-        return _fraction(found), text[found.end() :]
-    if found := _RATIO.match(text):
-        return _ratio(found), text[found.end() :]
-    found = _LITERAL.match(text)
-    if not found:
+    """Number at the beginning of a text, and the rest of the text."""
+    if match := _FRAC.match(text):
+        return _fraction(match), text[match.end() :]
+    if match := _RATIO.match(text):
+        return _ratio(match), text[match.end() :]
+    match = _LITERAL.match(text)
+    if not match:
         return None, text
-    rest = text[found.end() :]
-    number = _decimal(found)
+    rest = text[match.end() :]
+    number = _decimal(match)
     mixed = _FRAC.match(rest.lstrip())
-    if mixed and number is not None and found["decimal"].isdigit():
+    if mixed and number is not None and match["decimal"].isdigit():
         part = _fraction(mixed)
         return (None if part is None or part < 0 else number + part), rest.lstrip()[mixed.end() :]
     return number, rest
 
 
-def _fraction(found: re.Match[str]) -> Fraction | None:
-    over, under = int(found[1] or found[2]), int(found[3] or found[4])
+def _fraction(match: re.Match[str]) -> Fraction | None:
+    over, under = int(match[1] or match[2]), int(match[3] or match[4])
     return Fraction(over, under) if under else None
 
 
-def _ratio(found: re.Match[str]) -> Fraction | None:
-    over, under = (int(re.sub(r"[, ]", "", found[name])) for name in ("over", "under"))
-    return int(found["whole"] or 0) + Fraction(over, under) if under else None
+def _ratio(match: re.Match[str]) -> Fraction | None:
+    over, under = (int(re.sub(r"[, ]", "", match[name])) for name in ("over", "under"))
+    return int(match["whole"] or 0) + Fraction(over, under) if under else None
 
 
-def _decimal(found: re.Match[str]) -> Fraction | None:
-    exponent = int(found["e1"] or found["e2"] or found["e3"] or 0)
-    if abs(exponent) > LARGEST_EXPONENT:
+def _decimal(match: re.Match[str]) -> Fraction | None:
+    exponent = int(match["e1"] or match["e2"] or match["e3"] or 0)
+    if abs(exponent) > MAX_EXPONENT:
         return None
-    return Fraction(re.sub(r"[, ]", "", found["decimal"]).rstrip(".")) * Fraction(10) ** exponent
+    return Fraction(re.sub(r"[, ]", "", match["decimal"]).rstrip(".")) * Fraction(10) ** exponent

@@ -1,7 +1,8 @@
-"""Worker processes that judge, each of which can be killed: deadlines, crashes, replacements.
+"""Pool of worker processes that run rewards: timeouts, crashes, replacement of processes.
 
-Between `judge`, which says what is to be asked, and `worker`, which asks it. A job is one answer (or one group) and the
-rewards to ask of it. A process that passes its deadline or ends is replaced, and the rest of its job goes to another.
+`reward_runner` gives it jobs, `worker` is the program of the processes. A job is one answer (or one group) and the
+rewards to run on it. A process that exceeds its time limit or ends is replaced, and another one gets the rest of its
+job.
 """
 
 from __future__ import annotations
@@ -25,54 +26,54 @@ from burnish.tasks.reward import Reward
 from burnish.tasks.verdict import Failure, FailureKind, Outcome
 
 STARTUP = 120.0
-"""Seconds that a worker has for importing and preparing its rewards."""
+"""Seconds for a worker to import and prepare its rewards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Answers to be judged together. Example: ``Job(7, Request((answer,), parts=(0, 1)))``."""
+    """Answers that are graded together. Example: ``Job(7, Request((answer,), parts=(0, 1)))``."""
 
-    place: int
-    """Its number, for whoever is told."""
+    index: int
+    """Number of the job, for the caller."""
     request: Request
 
 
-_ENDING = 5.0
-"""Seconds between the end of a worker's replies and that of its process."""
-_AT_ONCE = 32
-"""Most jobs that a worker is given at once; it need not wait for this process between them."""
+_EXIT_SECONDS = 5.0
+"""Seconds to wait for the end of a process that closed its replies."""
+_MAX_JOBS_AT_ONCE = 32
+"""Limit of the jobs that a worker is given at once, so that it does not wait for this process between them."""
 
-Told = Callable[[Job, int, list[Outcome]], None]
+OnOutcomes = Callable[[Job, int, list[Outcome]], None]
 """Called with (job, part, outcomes), in no particular order."""
 
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """A process, and what it is doing."""
+    """Worker process with its pending jobs."""
 
     popen: subprocess.Popen[bytes]
     requests: Connection
     replies: Connection
     due: float
-    """When it is killed, by time.monotonic()."""
+    """Deadline by time.monotonic(), after which it is killed."""
     ready: bool = False
     """Whether its rewards are prepared."""
-    asked: deque[tuple[Job, int]] = field(default_factory=deque)
-    """(Job, part) of what it was given and has not judged yet; the first is being judged."""
+    pending: deque[tuple[Job, int]] = field(default_factory=deque)
+    """(Job, part) that it was given and has not graded yet; the first is being graded."""
 
     @classmethod
     def start(cls, work: Work) -> Worker:
-        """A fresh interpreter: a fork of a process with threads and a device may hang by itself."""
-        asked, requests = Pipe(duplex=False)
-        replies, told = Pipe(duplex=False)
-        with asked, told:
-            ends = (asked.fileno(), told.fileno())
-            # -P: what lies in the current folder is no module of ours. What this process can import, a worker can.
+        """Starts a fresh interpreter, since a fork of a process with threads and a device may hang."""
+        request_end, requests = Pipe(duplex=False)
+        replies, reply_end = Pipe(duplex=False)
+        with request_end, reply_end:
+            ends = (request_end.fileno(), reply_end.fileno())
+            # -P: files of the current folder do not shadow modules. Workers import from the same paths.
             command = [sys.executable, "-P", "-m", "burnish.tasks.worker", *map(str, ends), str(os.getpid())]
             importable = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-            # Sets are walked through in the same order in every worker.
+            # Sets are iterated in the same order in every worker.
             environment = {**os.environ, "PYTHONPATH": importable, "PYTHONHASHSEED": "0"}
-            # A group of its own: Ctrl+C is for the trainer, and what a reward started is killed with it.
+            # A process group: Ctrl+C reaches the trainer only, and processes of a reward are killed with the worker.
             popen = subprocess.Popen(
                 command, env=environment, pass_fds=ends, stdin=subprocess.DEVNULL, stdout=2, process_group=0
             )
@@ -83,54 +84,54 @@ class Worker:
 
     @property
     def idle(self) -> bool:
-        return self.ready and not self.asked
+        return self.ready and not self.pending
 
     def begin(self, jobs: Sequence[Job], rewards: Sequence[Reward]) -> None:
-        """Gives it work. Only an idle one gets any: it reads, so that sending never waits."""
-        assert self.idle, "work is given to idle workers"
-        self.asked.extend((job, part) for job in jobs for part in job.request.parts)
+        """Sends jobs. Only to an idle worker, which reads, so that sending never blocks."""
+        assert self.idle, "jobs are sent to idle workers"
+        self.pending.extend((job, part) for job in jobs for part in job.request.parts)
         self.due = self._deadline(rewards)
         with contextlib.suppress(BrokenPipeError):  # it ended meanwhile: its replies say so
             self.requests.send_bytes(pickle.dumps(tuple(job.request for job in jobs)))
 
-    def judged(self, rewards: Sequence[Reward]) -> None:
-        """Goes on to the next part."""
-        self.asked.popleft()
-        if self.asked:
+    def finish_part(self, rewards: Sequence[Reward]) -> None:
+        """Removes the part that was graded and sets the deadline of the next one."""
+        self.pending.popleft()
+        if self.pending:
             self.due = self._deadline(rewards)
 
-    def rest(self) -> list[Job]:
-        """What remains of its work after the part at which it stopped."""
-        _, *left = self.asked
-        jobs = {job.place: job for job, _ in left}
-        parts = {place: tuple(part for job, part in left if job.place == place) for place in jobs}
-        return [Job(place, Request(job.request.answers, parts[place])) for place, job in jobs.items()]
+    def remaining_jobs(self) -> list[Job]:
+        """Pending work after the part at which it stopped."""
+        _, *left = self.pending
+        jobs = {job.index: job for job, _ in left}
+        parts = {index: tuple(part for job, part in left if job.index == index) for index in jobs}
+        return [Job(index, Request(job.request.answers, parts[index])) for index, job in jobs.items()]
 
     def kill(self) -> None:
-        """Ends it and all that it started, wherever it is."""
+        """Kills the process and all processes that it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
         self.requests.close()
         self.replies.close()
 
-    def ended(self) -> str:
-        """How it ended by itself; "" while it runs."""
+    def exit_reason(self) -> str:
+        """How the process ended, in words; "" while it runs."""
         status = self.popen.poll()
         if status is None:
             return ""
-        names = {each.value: each.name for each in signal.Signals}
+        names = {member.value: member.name for member in signal.Signals}
         return f"by signal {names.get(-status, -status)}" if status < 0 else f"with exit status {status}"
 
     def _deadline(self, rewards: Sequence[Reward]) -> float:
-        return time.monotonic() + _allowed(*self.asked[0], rewards)
+        return time.monotonic() + _time_limit(*self.pending[0], rewards)
 
 
 @dataclass(eq=False)
 class Pool:
-    """So many workers, started when there is work; whoever made it closes it.
+    """Pool of `size` workers, started when there is work; its owner closes it.
 
-    Example: ``Pool(Work(rewards, None), 2).run(jobs, told)``.
+    Example: ``Pool(Work(rewards, None), 2).run(jobs, on_outcomes)``.
     """
 
     work: Work
@@ -138,88 +139,88 @@ class Pool:
     _workers: list[Worker] = field(default_factory=list)
 
     def close(self) -> None:
-        """Ends all workers."""
+        """Kills all workers."""
         while self._workers:
             self._workers.pop().kill()
 
-    def run(self, jobs: Iterable[Job], told: Told) -> None:
-        """Has every part of every job judged.
+    def run(self, jobs: Iterable[Job], on_outcomes: OnOutcomes) -> None:
+        """Grades every part of every job.
 
         Raises:
             RecipeError: a reward cannot be prepared, or breaks its contract.
         """
         waiting = deque(jobs)
         try:
-            while waiting or any(worker.asked for worker in self._workers):
-                self._hand_out(waiting)
+            while waiting or any(worker.pending for worker in self._workers):
+                self._assign(waiting)
                 self._wait()
                 for worker in tuple(self._workers):
-                    self._look_at(worker, waiting, told)
+                    self._poll(worker, waiting, on_outcomes)
         except BaseException:
-            self.close()  # what they are doing now is nobody's answer
+            self.close()  # their pending replies would belong to no job
             raise
 
-    def _hand_out(self, waiting: deque[Job]) -> None:
-        busy = sum(bool(worker.asked) for worker in self._workers)
+    def _assign(self, waiting: deque[Job]) -> None:
+        busy = sum(bool(worker.pending) for worker in self._workers)
         for _ in range(min(self.size, busy + len(waiting)) - len(self._workers)):
             self._workers.append(Worker.start(self.work))
         for worker in self._workers:
             if worker.idle and waiting:
-                several = max(1, min(_AT_ONCE, len(waiting) // (4 * self.size)))
-                worker.begin([waiting.popleft() for _ in range(several)], self.work.rewards)
+                num_jobs = max(1, min(_MAX_JOBS_AT_ONCE, len(waiting) // (4 * self.size)))
+                worker.begin([waiting.popleft() for _ in range(num_jobs)], self.work.rewards)
 
     def _wait(self) -> None:
-        """Until a worker says something, or the first deadline passes."""
+        """Waits until a worker replies, or the first deadline passes."""
         working = [worker for worker in self._workers if not worker.idle]
         first = min((worker.due for worker in working), default=0.0)
         wait([worker.replies for worker in working], timeout=max(0.0, first - time.monotonic()))
 
-    def _look_at(self, worker: Worker, waiting: deque[Job], told: Told) -> None:
+    def _poll(self, worker: Worker, waiting: deque[Job], on_outcomes: OnOutcomes) -> None:
         if worker.idle:
             return
         try:
-            # What it said in time counts, however late it is read.
+            # A reply that was sent in time counts, however late it is read.
             while not worker.idle and worker.replies.poll():
-                self._hear(worker, worker.replies.recv_bytes(), told)
+                self._receive(worker, worker.replies.recv_bytes(), on_outcomes)
         except (EOFError, ConnectionResetError):
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its side, and runs on
-                worker.popen.wait(timeout=_ENDING)
-            self._lost(worker, f"its process ended {worker.ended()}".rstrip(), waiting, told)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its end, and still runs
+                worker.popen.wait(timeout=_EXIT_SECONDS)
+            self._replace(worker, f"its process ended {worker.exit_reason()}".rstrip(), waiting, on_outcomes)
             return
         if not worker.idle and time.monotonic() >= worker.due:
-            how = worker.ended()
-            self._lost(worker, f"its process ended {how}" if how else "", waiting, told)
+            reason = worker.exit_reason()
+            self._replace(worker, f"its process ended {reason}" if reason else "", waiting, on_outcomes)
 
-    def _hear(self, worker: Worker, reply: bytes, told: Told) -> None:
-        said = json.loads(reply)
-        if "refused" in said:
-            raise RecipeError(*said["refused"])
+    def _receive(self, worker: Worker, reply: bytes, on_outcomes: OnOutcomes) -> None:
+        message = json.loads(reply)
+        if "refused" in message:
+            raise RecipeError(*message["refused"])
         if not worker.ready:
             worker.ready = True
             return
-        job, part = worker.asked[0]
-        assert said["part"] == part, "parts are judged in the order of the request"
-        told(job, part, outcomes_in(said))
-        worker.judged(self.work.rewards)
+        job, part = worker.pending[0]
+        assert message["part"] == part, "parts are graded in the order of the request"
+        on_outcomes(job, part, outcomes_in(message))
+        worker.finish_part(self.work.rewards)
 
-    def _lost(self, worker: Worker, how: str, waiting: deque[Job], told: Told) -> None:
-        """Replaces a worker that ended by itself (`how` says it), or that passed its deadline."""
+    def _replace(self, worker: Worker, exit_reason: str, waiting: deque[Job], on_outcomes: OnOutcomes) -> None:
+        """Replaces a worker whose process ended, or that passed its deadline (`exit_reason` is "")."""
         self._workers.remove(worker)
         worker.kill()
-        if not worker.asked:
+        if not worker.pending:
             names = ", ".join(reward.name for reward in self.work.rewards)
             raise RecipeError(
-                given=f"rewards {names}: {how or f'not ready within {STARTUP:g} s'}",
-                rule="a reward can be imported in a process of its own",
-                remedy="see above for what it printed; run its file by itself",
+                given=f"rewards {names}: {exit_reason or f'not ready within {STARTUP:g} s'}",
+                rule="a reward is imported in a worker process",
+                remedy="read its output above; run its file alone with python",
             )
-        job, part = worker.asked[0]
-        kind = FailureKind.CRASH if how else FailureKind.TIMEOUT
-        failure = Failure(kind, how or f"no verdict within {_allowed(job, part, self.work.rewards):g} s")
-        waiting.extendleft(reversed(worker.rest()))
-        told(job, part, [failure] * len(job.request.answers))
+        job, part = worker.pending[0]
+        kind = FailureKind.CRASH if exit_reason else FailureKind.TIMEOUT
+        failure = Failure(kind, exit_reason or f"no verdict within {_time_limit(job, part, self.work.rewards):g} s")
+        waiting.extendleft(reversed(worker.remaining_jobs()))
+        on_outcomes(job, part, [failure] * len(job.request.answers))
 
 
-def _allowed(job: Job, part: int, rewards: Sequence[Reward]) -> float:
-    """Seconds that a part of a job may take."""
+def _time_limit(job: Job, part: int, rewards: Sequence[Reward]) -> float:
+    """Seconds for a part of a job."""
     return rewards[part].timeout * len(job.request.answers)

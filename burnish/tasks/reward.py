@@ -1,8 +1,8 @@
-"""What a reward is: settings of a recipe that can judge.
+"""Base class of rewards, and the weighted sum of several.
 
-Every built-in verifier is a frozen record of settings with a method `score`, so one record says what may be written in
-a recipe, travels to the worker processes, and does the work there. A user's own function is one too (`own`).
-`combine` makes one verdict of several parts.
+A reward is a frozen record of settings with a method `score`: the same record defines the keys of a recipe, is sent to
+the worker processes, and grades there. A user's function is one too (`user_code`). `combine` makes one verdict of
+several outcomes.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class Condition(Settings):
-    """Counts a reward only where an earlier one is high enough."""
+    """Condition of a reward: an earlier reward must be high enough."""
 
     metric: str
-    """The earlier reward, by the name under which its verdicts are kept."""
+    """The earlier reward, by the name under which its outcomes are logged."""
     min: float
-    """The lowest outcome of it that is enough."""
+    """Smallest outcome of the earlier reward that is enough."""
 
 
 class Reward(Settings):
-    """Base of all rewards: what can be said of any of them."""
+    """Base class of all rewards, with their common settings."""
 
     name: str
-    """Which reward: a built-in one, or ``file.py:function``."""
+    """A built-in reward, or ``file.py:function``."""
     metric: str | None = None
-    """The name under which its verdicts are kept; null: its name."""
+    """Name under which its outcomes are logged; null: its name."""
     weight: float = 1.0
-    """Factor in the sum; 0: it is only watched."""
+    """Factor in the sum; 0: measured only, not trained on."""
     timeout: Seconds = 10.0
-    """Seconds for one answer, after which its process is killed."""
+    """Seconds for one response, after which the worker process is killed."""
     when: Condition | None = None
-    """Where this is not met, the reward is 0 and nothing is asked; null: always."""
+    """Where this condition is not met, the reward is 0 and is not called; null: always called."""
     where: dict[str, str | int | bool] = Field(default_factory=dict)
-    """Values of columns: rows with others are not judged by it. Empty: all rows are."""
+    """Values of columns; rows with other values are not graded by this reward. Empty: all rows are graded."""
     cache: bool = False
-    """Whether verdicts are written down and read instead of asking again; for slow or dear graders."""
+    """Whether outcomes are stored on disk and reused; for slow or expensive rewards."""
 
     @property
     def key(self) -> str:
-        """The name under which its verdicts are kept."""
+        """Name under which its outcomes are logged."""
         return self.metric or self.name
 
     @property
-    def truth(self) -> bool:
-        """Whether it says right (above 0) or wrong (0 or less), so that it can be tried on known answers."""
+    def grades_correctness(self) -> bool:
+        """Whether it grades right (above 0) or wrong (0 or less), so that it can be tested on known answers."""
         return True
 
     @property
     def bounded(self) -> bool:
-        """Whether it needs little memory, so that its process may be given a limit."""
+        """Whether it needs little memory, so that its process may have a memory limit."""
         return True
 
     @property
@@ -71,40 +71,40 @@ class Reward(Settings):
 
     @property
     def identity(self) -> str:
-        """sha256 of all that decides a verdict."""
-        aside = {"metric", "weight", "timeout", "when", "cache"}
-        return hashlib.sha256(json.dumps(self.model_dump(exclude=aside), sort_keys=True).encode()).hexdigest()
+        """sha256 of everything that determines an outcome."""
+        excluded = {"metric", "weight", "timeout", "when", "cache"}
+        return hashlib.sha256(json.dumps(self.model_dump(exclude=excluded), sort_keys=True).encode()).hexdigest()
 
     def prepare(self) -> None:
-        """Imports and compiles what it needs; called once in each worker, before the first answer.
+        """Imports and compiles its dependencies; called once in each worker, before the first answer.
 
         Raises:
-            UserError: something is missing.
+            UserError: a dependency is missing.
         """
 
     def score(self, answer: ResponseView) -> float | bool | None:
-        """The number for one answer. Raises UnusableRow where the row lacks what it needs."""
+        """Number for one answer; None: not graded. Raises UnusableRow where the row lacks what the reward needs."""
         raise NotImplementedError
 
-    def judge(self, answers: Sequence[ResponseView]) -> Sequence[object]:
-        """What it says of each answer, not yet looked at: see `calling`."""
+    def grade(self, answers: Sequence[ResponseView]) -> Sequence[object]:
+        """Results for answers, one each, not validated yet: see `call`."""
         return [self.score(answer) for answer in answers]
 
     def known_good(self, answer: ResponseView) -> str | None:
-        """An answer that must be judged right, made from the row's reference; None: nobody knows one."""
+        """Answer that must be graded right, made from the row's reference; None: not known."""
         return None
 
     def same_reference(self, one: ResponseView, other: ResponseView) -> bool:
-        """Whether the right answer to the one row is right for the other, as far as can be told from the references."""
+        """Whether a right answer to the one row is right for the other too, judging by the references."""
         return one.reference == other.reference
 
     def applies(self, answer: ResponseView) -> bool:
-        """Whether the row is one that it judges."""
+        """Whether the reward grades this row (`where`)."""
         return all(answer.extra.get(column) == value for column, value in self.where.items())
 
 
 def text_reference(answer: ResponseView) -> str:
-    """The reference as text; a number is written out."""
+    """Reference as text; a number is converted."""
     given = answer.reference
     if isinstance(given, str) and given.strip():
         return given
@@ -113,23 +113,23 @@ def text_reference(answer: ResponseView) -> str:
     raise UnusableRow(f"the reference is {given!r:.60}, and text is needed")
 
 
-def met(reward: Reward, parts: Mapping[str, Outcome]) -> bool:
-    """Whether the reward has to be asked, once the earlier parts are known."""
+def condition_met(reward: Reward, parts: Mapping[str, Outcome]) -> bool:
+    """Whether the reward has to be called, given the outcomes of the earlier rewards."""
     if reward.when is None:
         return True
     earlier = parts[reward.when.metric]
     return isinstance(earlier, float) and earlier >= reward.when.min
 
 
-def unasked(reward: Reward, parts: Mapping[str, Outcome]) -> Outcome:
-    """The outcome of a reward whose condition is not met: 0, or what its condition is where that is no number."""
-    assert reward.when is not None, "only a condition keeps a reward from being asked"
+def skipped_outcome(reward: Reward, parts: Mapping[str, Outcome]) -> Outcome:
+    """Outcome of a reward whose condition is not met: 0, or the outcome of the earlier reward if that is no number."""
+    assert reward.when is not None, "only a reward with a condition is skipped"
     earlier = parts[reward.when.metric]
     return 0.0 if isinstance(earlier, float) else earlier
 
 
 def combine(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> Verdict:
-    """The weighted sum of the parts that have a weight and judged; see `Verdict.reward` for what has no sum.
+    """Verdict with the weighted sum of the outcomes that are numbers; `Verdict.reward` says when there is no sum.
 
     Example: weights 1 and 0.2, outcomes 1 and 0.5: reward 1.1.
     """
@@ -137,5 +137,5 @@ def combine(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> Verdict:
     for reward, part in counted:
         if isinstance(part, Failure):
             return Verdict(parts, Failure(part.kind, f"{reward.key}: {part.detail}"))
-    judged = [reward.weight * part for reward, part in counted if isinstance(part, float)]
-    return Verdict(parts, summed(judged) if judged else None)
+    terms = [reward.weight * part for reward, part in counted if isinstance(part, float)]
+    return Verdict(parts, summed(terms) if terms else None)

@@ -1,8 +1,8 @@
-"""What a reward model says of an answer: a learned judge, beside the verifiers.
+"""Reward given by a reward model.
 
-Each worker loads the model once, and judges an answer as it was judged in training: in the reward model's own template,
-at the token that ends it, text of control tokens as the characters that it consists of. What needs torch stands in
-`learned_judge`, which only workers that judge so import: the others start soon.
+Each worker loads the model once and scores an answer as in the model's training: in the reward model's own template,
+at the token that ends it, with the text of control tokens as ordinary characters. The code that needs torch is in
+`reward_model_scorer`, which only these workers import, so that the others start quickly.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 
 class RewardModelReward(Reward):
-    """The number that a reward model gives, or of several numbers one, or their weighted sum."""
+    """Score of a reward model; of several scores one, or their weighted sum."""
 
     name: Literal["reward_model"] = "reward_model"
     model: str
-    """A reward model of answers: a run, a folder, or a hub name."""
+    """Reward model of whole answers: a run, a folder, or a hub name."""
     output: str | None = None
-    """Of several scores, the one that counts; null: the only one, or as weights say."""
+    """Name of the score that counts, if there are several; null: the only one, or the sum by weights."""
     weights: dict[str, float] = Field(default_factory=dict)
-    """Of several scores, what each counts in the sum; those that are not named count nothing."""
+    """Factors of several scores in the sum; scores that are not named count 0."""
     timeout: Seconds = 60.0
-    """Seconds for one answer, after which its process is killed."""
-    _judge: RewardModelScorer | None = PrivateAttr(None)
+    """Seconds for one response, after which the worker process is killed."""
+    _scorer: RewardModelScorer | None = PrivateAttr(None)
     _content: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_way(self) -> RewardModelReward:
         if self.output is not None and self.weights:
-            raise ValueError("output names one score and weights several; give one of them")
+            raise ValueError("output selects one score and weights several; give one of the two")
         return self
 
     @property
-    def truth(self) -> bool:
+    def grades_correctness(self) -> bool:
         return False
 
     @property
@@ -51,7 +51,7 @@ class RewardModelReward(Reward):
 
     @property
     def identity(self) -> str:
-        """What the model is called, and the content of its files where it is a folder."""
+        """Identity with the model's name, and the content of its files if it is a folder."""
         if self._content is None:
             self._content = _digest(Path(self.model).expanduser())
         return super().identity + self._content
@@ -60,24 +60,24 @@ class RewardModelReward(Reward):
         """Loads the model.
 
         Raises:
-            UserError: there is none, or it has no such scores.
+            UserError: there is no such model, or it has no such scores.
         """
         from burnish.tasks.reward_model_scorer import (
             RewardModelScorer,
         )  # torch takes seconds, and other rewards need none
 
-        self._judge = RewardModelScorer.open(self.model, self.output, self.weights)
+        self._scorer = RewardModelScorer.open(self.model, self.output, self.weights)
 
     def score(self, answer: ResponseView) -> float:
-        assert self._judge is not None, "a reward is prepared before its first answer"
-        return self._judge(answer)
+        assert self._scorer is not None, "a reward is prepared before its first answer"
+        return self._scorer(answer)
 
 
 def _digest(folder: Path) -> str:
-    """sha256 of what a folder's weights and settings are; "" if there is no folder."""
+    """sha256 of the files of weights and settings in a folder; "" if there is no folder."""
     digest = hashlib.sha256()
-    place = folder / "model" if (folder / "model").is_dir() else folder
-    files = sorted(path for path in place.glob("*") if path.suffix in (".safetensors", ".json", ".jinja"))
+    model = folder / "model" if (folder / "model").is_dir() else folder
+    files = sorted(path for path in model.glob("*") if path.suffix in (".safetensors", ".json", ".jinja"))
     for path in files:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())

@@ -1,6 +1,6 @@
-"""A reward model, opened by a worker: answers in, numbers out. Imported by `learned` where it judges.
+"""Reward model loaded by a worker, which scores answers. Imported by `reward_model` in the worker processes only.
 
-The text of an answer is made as the training made it (`data.rendering`), so that both judge the same tokens.
+An answer is rendered as in training (`data.rendering`), so that both score the same tokens.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from burnish.tasks.verdict import UnusableRow
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RewardModelScorer:
-    """A reward model with what each of its numbers counts."""
+    """Reward model with the factors of its scores."""
 
     opened: LoadedModel
-    counts: torch.Tensor
-    """[K] float64"""
+    weights: torch.Tensor
+    """[K] float64 factors of its scores."""
 
     @classmethod
     def open(cls, model: str, output: str | None, weights: Mapping[str, float]) -> Self:
-        """Loads it, onto the CPU and for one thread: there are several workers.
+        """Loads a reward model onto the CPU, for one thread since there are several workers.
 
         Raises:
-            ModelError: it is no reward model of answers.
-            RecipeError: it has no such scores, or several and none is named.
+            ModelError: it is not a reward model of whole answers.
+            RecipeError: it has no such scores, or several and none is selected.
         """
         torch.set_num_threads(1)
-        named = find_model(model)
-        judging = value_head_of_model(named)
-        if judging is None or judging.judged != "answer":
+        reference = find_model(model)
+        head = value_head_of_model(reference)
+        if head is None or head.judged != "answer":
             raise ModelError(
-                given=f"reward_model: {model}, which is {'a judge of steps' if judging else 'a language model'}",
-                rule="a reward is what a reward model says of whole answers",
+                given=f"reward_model: {model}, which is {'a reward model of steps' if head else 'a language model'}",
+                rule="a reward is the score of a reward model of whole answers",
                 remedy="name a run of burnish reward, or another model for sequence classification",
             )
-        counts = torch.tensor(_counts(model, judging, output, weights), dtype=torch.float64)
-        return cls(open_ref(named, device=torch.device("cpu"), may_judge=True), counts)
+        factors = torch.tensor(_factors(model, head, output, weights), dtype=torch.float64)
+        return cls(open_ref(reference, device=torch.device("cpu"), may_judge=True), factors)
 
     @torch.no_grad()
     def __call__(self, answer: ResponseView) -> float:
-        """The number for one answer.
+        """Score of one answer.
 
         Raises:
-            UnusableRow: the model's template cannot write the conversation.
+            UnusableRow: the model's template cannot render the conversation.
         """
         try:
             [sample] = tokenize([self._rendered(answer)], self.opened.tokenizer)
@@ -66,14 +66,14 @@ class RewardModelScorer:
         if isinstance(sample, DataError):
             raise UnusableRow(sample.given)
         logits = self.opened.model(input_ids=torch.tensor(sample.tokens, dtype=torch.int64)[None]).logits[0]
-        return float(logits.double() @ self.counts)
+        return float(logits.double() @ self.weights)
 
     def _rendered(self, answer: ResponseView) -> Rendering:
         tokenizer = self.opened.tokenizer
         if isinstance(answer.prompt, str):
             return complete(Completion(answer.prompt, answer.text), tokenizer, SpecialTokenText.of(tokenizer, None))
-        said = [_message(dict(each)) for each in answer.prompt]
-        conversation = Conversation((*said, Message("assistant", answer.text, trained=True)))
+        messages = [_message(dict(message)) for message in answer.prompt]
+        conversation = Conversation((*messages, Message("assistant", answer.text, trained=True)))
         template = self.opened.template or choose_template(tokenizer)
         [rendering] = render(
             conversation, Writer(tokenizer, template), "last", SpecialTokenText.of(tokenizer, template)
@@ -81,30 +81,28 @@ class RewardModelScorer:
         return rendering
 
 
-def _message(said: dict[str, object]) -> Message:
-    role, content = str(said.pop("role")), said.pop("content", None)
-    return Message(role, None if content is None else str(content), said)
+def _message(fields: dict[str, object]) -> Message:
+    role, content = str(fields.pop("role")), fields.pop("content", None)
+    return Message(role, None if content is None else str(content), fields)
 
 
-def _counts(model: str, judging: ValueHeadConfig, output: str | None, weights: Mapping[str, float]) -> list[float]:
-    """What each number counts."""
-    if judging.outputs == 1 and output is None and not weights:
+def _factors(model: str, head: ValueHeadConfig, output: str | None, weights: Mapping[str, float]) -> list[float]:
+    """Factor of each score in the reward."""
+    if head.outputs == 1 and output is None and not weights:
         return [1.0]
-    asked = {output: 1.0} if output is not None else dict(weights)
-    has = ", ".join(judging.names) or "none with a name"
-    if not asked:
+    factors = {output: 1.0} if output is not None else dict(weights)
+    known = ", ".join(head.names) or "none with a name"
+    if not factors:
         raise RecipeError(
-            given=f"reward_model: {model}, which gives {judging.outputs} numbers",
+            given=f"reward_model: {model}, which gives {head.outputs} scores",
             rule="a reward is one number",
-            remedy=f"name one of its scores ({has}) by output, or give weights",
+            remedy=f"select one of its scores ({known}) with output, or give weights",
         )
-    unknown = [name for name in asked if name not in judging.names]
+    unknown = [name for name in factors if name not in head.names]
     if unknown:
         raise RecipeError(
             given=f"the score {unknown[0]} of reward_model: {model}",
-            rule=f"its scores are: {has}",
-            remedy="correct the name"
-            if judging.names
-            else "remove output and weights, or name the numbers in id2label",
+            rule=f"its scores are: {known}",
+            remedy="correct the name" if head.names else "remove output and weights, or name the scores in id2label",
         )
-    return [asked.get(name, 0.0) for name in judging.names]
+    return [factors.get(name, 0.0) for name in head.names]

@@ -1,6 +1,6 @@
-"""What a recipe may say of rewards, read into records that judge. What `burnish.recipe` is to call.
+"""Reads the rewards of a recipe into their settings records. Called by the stage `rl`.
 
-Over all rewards. ``reward: math``, ``reward: my_reward.py:short``, one mapping, or a list of these::
+Accepted forms: ``reward: math``, ``reward: my_reward.py:short``, one mapping, or a list of these::
 
     reward:
       - math
@@ -61,10 +61,10 @@ KNOWN_ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "reward_funcs": "a list of rewards, each with its name: file.py:function",
         "max_completion_length": "max_length",
         "overlong_buffer": "buffer",
-        "opened": "known from the prompt: what its template opens is a part of the response; remove it",
+        "opened": "not needed: a thought that the template opens is recognized and is part of the response; remove it",
     }
 )
-"""Names that other tools use for the same thing, and one that is needed no more."""
+"""Keys of other tools with the same meaning, and a removed key."""
 
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
@@ -79,79 +79,79 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "of": "output",
     }
 )
-"""Names of 0.1.0 for the same thing."""
+"""Keys of version 0.1.0 with the same meaning."""
 
 
-def read_rewards(written: object) -> tuple[Reward, ...]:
-    """The rewards that a recipe names, in its order.
+def read_rewards(value: object) -> tuple[Reward, ...]:
+    """Rewards of a recipe, in its order.
 
     Args:
-        written: a name, a mapping with a name, or a list of these, as YAML gives them.
+        value: a name, a mapping with a name, or a list of these, as YAML gives them.
 
     Raises:
         RecipeError: an unknown name or option, a wrong value, a file that cannot be read, two rewards of one name, a
-            condition on what does not stand before it, or weights that are all 0.
+            condition on a reward that is not earlier in the list, or weights that are all 0.
     """
-    entries = list(written) if isinstance(written, Sequence) and not isinstance(written, str) else [written]
+    entries = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not entries:
         raise RecipeError(given="reward: []", rule="there is at least one reward", remedy="add one, such as math")
     rewards = tuple(
-        _read(entry, f"reward.{place}" if len(entries) > 1 else "reward") for place, entry in enumerate(entries)
+        _read(entry, f"reward.{index}" if len(entries) > 1 else "reward") for index, entry in enumerate(entries)
     )
-    _check_parts(rewards)
+    _check_names(rewards)
     _check_conditions(rewards)
     if all(reward.weight == 0 for reward in rewards):
         raise RecipeError(
             given=f"the weights of all rewards ({', '.join(reward.key for reward in rewards)}) are 0",
-            rule="a reward of weight 0 is only watched, and something must be learned",
+            rule="a reward of weight 0 is measured only, and at least one reward is trained on",
             remedy="give one of them a weight",
         )
     return rewards
 
 
-def _read(entry: object, place: str) -> Reward:
+def _read(entry: object, key: str) -> Reward:
     options = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
         raise RecipeError(
-            given=f"{place}: {entry!r:.80}",
+            given=f"{key}: {entry!r:.80}",
             rule="a reward is a name, or a mapping that has a name",
             remedy="write reward: math, or reward: {name: math, weight: 1}",
         )
     kind = UserReward if is_user_code(options["name"]) else BUILTIN.get(options["name"])
     if kind is None:
-        raise _unknown(options["name"], place)
+        raise _unknown(options["name"], key)
     try:
         return parse(kind, options, {**KNOWN_ELSEWHERE, **RENAMED})
     except RecipeError as error:
-        raise RecipeError(f"{place} ({options['name']}): {error.given}", error.rule, error.remedy) from None
+        raise RecipeError(f"{key} ({options['name']}): {error.given}", error.rule, error.remedy) from None
 
 
-def _unknown(name: str, place: str) -> RecipeError:
+def _unknown(name: str, key: str) -> RecipeError:
     near = difflib.get_close_matches(name, BUILTIN, n=1, cutoff=0.5)
     return RecipeError(
-        given=f"{place}: {name}",
-        rule="a reward is a built-in one, or a function of one's own, file.py:function",
+        given=f"{key}: {name}",
+        rule="a reward is a built-in one, or a function of your own, file.py:function",
         remedy=f"did you mean {near[0]}?" if near else f"choose from: {', '.join(BUILTIN)}",
     )
 
 
-def _check_parts(rewards: Sequence[Reward]) -> None:
-    parts = [reward.key for reward in rewards]
-    twice = next((part for part in parts if parts.count(part) > 1), None)
-    if twice is not None:
+def _check_names(rewards: Sequence[Reward]) -> None:
+    names = [reward.key for reward in rewards]
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
         raise RecipeError(
-            given=f"two rewards are called {twice}",
-            rule="verdicts are kept by name, and each reward has its own",
-            remedy="give one of them another name: metric: …",
+            given=f"two rewards are called {duplicate}",
+            rule="outcomes are logged by name, so each reward has a name of its own",
+            remedy="give one of them another name with metric: …",
         )
 
 
 def _check_conditions(rewards: Sequence[Reward]) -> None:
-    for place, reward in enumerate(rewards):
-        before = [each.key for each in rewards[:place]]
-        if reward.when is not None and reward.when.metric not in before:
+    for index, reward in enumerate(rewards):
+        earlier = [other.key for other in rewards[:index]]
+        if reward.when is not None and reward.when.metric not in earlier:
             raise RecipeError(
                 given=f"reward {reward.key}: when.metric: {reward.when.metric}",
-                rule="a condition is on a reward that stands before it",
-                remedy=f"before it stand: {', '.join(before) or 'none; move it behind another one'}",
+                rule="a condition names a reward that is earlier in the list",
+                remedy=f"earlier rewards: {', '.join(earlier) or 'none; move this reward behind the one it names'}",
             )

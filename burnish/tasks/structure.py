@@ -1,4 +1,4 @@
-"""JSON that follows a schema (jsonschema, extra `verify`). Beside `closed`."""
+"""Reward for JSON that follows a schema (jsonschema, extra `verify`)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _FENCE = "```"
 
 
 class JsonSchemaReward(Reward):
-    """1 if the whole response is one JSON value that follows the schema; a fence of backticks around it is allowed.
+    """1 if the whole answer is one JSON value that follows the schema; a fence of backticks around it is allowed.
 
-    No key stands twice, NaN and Infinity are no JSON, and a schema never fetches another one from the network.
+    Duplicate keys, NaN and Infinity are invalid. A schema never fetches another one from the network.
     """
 
     name: Literal["json_schema"] = "json_schema"
     json_schema: dict[str, Any] | None = Field(None, alias="schema")
-    """The schema; null: each row has its own."""
+    """The schema; null: each row has one."""
     column: str = "schema"
-    """Where the row has it, as an object or as its JSON text."""
+    """Column with the row's schema, an object or its JSON text."""
 
     def prepare(self) -> None:
         """Imports jsonschema, and checks the schema of the recipe."""
         _jsonschema()
-        if self.json_schema is not None and (wrong := _wrong(self.json_schema)):
+        if self.json_schema is not None and (fault := _schema_fault(self.json_schema)):
             raise RecipeError(
-                given=f"reward json_schema: schema: {wrong}",
+                given=f"reward json_schema: schema: {fault}",
                 rule="a schema is valid JSON Schema",
                 remedy="correct the schema",
             )
@@ -41,7 +41,7 @@ class JsonSchemaReward(Reward):
     def score(self, answer: ResponseView) -> bool:
         from referencing import Registry
 
-        schema = self.json_schema if self.json_schema is not None else self._of_row(answer)
+        schema = self.json_schema if self.json_schema is not None else self._schema_of(answer)
         try:
             value = parsed(without_thoughts(answer.text))
         except ValueError:
@@ -49,7 +49,7 @@ class JsonSchemaReward(Reward):
         valid: bool = _kind(schema)(schema, registry=Registry()).is_valid(value)
         return valid
 
-    def _of_row(self, answer: ResponseView) -> dict[str, Any]:
+    def _schema_of(self, answer: ResponseView) -> dict[str, Any]:
         given = answer.extra.get(self.column)
         try:
             schema = json.loads(given) if isinstance(given, str) else given
@@ -57,16 +57,16 @@ class JsonSchemaReward(Reward):
             raise UnusableRow(f"column {self.column} is not JSON: {error}") from error
         if not isinstance(schema, dict):
             raise UnusableRow(f"the row has no schema in column {self.column}")
-        if wrong := _wrong(schema):
-            raise UnusableRow(f"column {self.column}: {wrong}")
+        if fault := _schema_fault(schema):
+            raise UnusableRow(f"column {self.column}: {fault}")
         return schema
 
 
 def parsed(text: str) -> Any:
-    """The JSON value that a response is, strictly.
+    """JSON value of a response, parsed strictly.
 
     Raises:
-        ValueError: it is none, or a key stands twice in it.
+        ValueError: it is not JSON, or has a key twice.
     """
     bare = text.strip()
     head, _, body = bare.partition("\n")
@@ -79,18 +79,18 @@ def parsed(text: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return mapping
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
-def _wrong(schema: dict[str, Any]) -> str:
-    """What is wrong with a schema; "": nothing."""
+def _schema_fault(schema: dict[str, Any]) -> str:
+    """Fault of a schema; "": it is valid."""
     try:
         _kind(schema).check_schema(schema)
     except _jsonschema().SchemaError as error:
@@ -99,7 +99,7 @@ def _wrong(schema: dict[str, Any]) -> str:
 
 
 def _kind(schema: dict[str, Any]) -> Any:
-    """The validator of the draft that the schema names."""
+    """Validator of the draft that the schema names."""
     library = _jsonschema()
     return library.validators.validator_for(schema, default=library.Draft202012Validator)
 

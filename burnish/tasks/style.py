@@ -1,4 +1,4 @@
-"""How an answer is written, whatever it says: tags, length, repetition. Beside `closed`; mostly parts of a sum."""
+"""Rewards for the style of a response: tags, length, repetition. Usually parts of a weighted sum."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Unit = Literal["tokens", "words", "characters"]
 
 
 class FormatReward(Reward):
-    """1 if the tags are well formed: each opened and closed exactly once, in order, something in each, else 0.
+    """1 if the tags are well formed: each opened and closed exactly once, in order, none empty, else 0.
 
-    After a last tag ``answer`` nothing follows; after any other last tag the answer follows, which has no tags.
-    Between tags, and before the first, stands only white space.
+    Nothing may follow a last tag ``answer``; after any other last tag the answer follows, without tags.
+    Only white space may stand between tags and before the first.
 
-    Example: ``tags: [think]`` wants ``<think>…</think> …``, ``tags: [think, answer]`` wants
+    Example: ``tags: [think]`` requires ``<think>…</think> …``, ``tags: [think, answer]`` requires
     ``<think>…</think><answer>…</answer>``.
     """
 
@@ -45,16 +45,16 @@ class FormatReward(Reward):
         if any(count != 1 for count in counts):
             return False
         inside = "".join(rf"\s*<{tag}>(?P<{tag}>.*?)</{tag}>" for tag in self.tags)
-        found = re.fullmatch(inside + r"(.*)", text, re.DOTALL)
-        if found is None or not all(_said(found[tag]) for tag in self.tags):
+        match = re.fullmatch(inside + r"(.*)", text, re.DOTALL)
+        if match is None or not all(_has_text(match[tag]) for tag in self.tags):
             return False
-        return _said(found[len(self.tags) + 1]) != (self.tags[-1] == "answer")
+        return _has_text(match[len(self.tags) + 1]) != (self.tags[-1] == "answer")
 
 
 class OverlongReward(Reward):
-    """0 for short responses, falling to -1 over a buffer before the limit: soft overlong punishment.
+    """Soft overlong punishment: 0 for short responses, falling to -1 over a buffer before the limit.
 
-    Of length n, limit L and buffer C: 0 if n <= L - C; (L - C - n) / C up to n = L; -1 beyond
+    With length n, limit L and buffer C: 0 if n <= L - C; (L - C - n) / C up to n = L; -1 beyond
     (DAPO, arXiv 2503.14476, equation 13).
     """
 
@@ -62,7 +62,7 @@ class OverlongReward(Reward):
     max_length: Annotated[int, Field(gt=0)]
     """L, the limit."""
     buffer: Annotated[int, Field(gt=0)]
-    """C, over which the punishment grows."""
+    """C, the length over which the penalty grows."""
     unit: Unit = "tokens"
 
     @model_validator(mode="after")
@@ -72,7 +72,7 @@ class OverlongReward(Reward):
         return self
 
     @property
-    def truth(self) -> bool:
+    def grades_correctness(self) -> bool:
         return False
 
     def score(self, answer: ResponseView) -> float:
@@ -86,11 +86,11 @@ class LengthReward(Reward):
     name: Literal["length"] = "length"
     target: Annotated[int, Field(gt=0)]
     tolerance: Annotated[int, Field(gt=0)]
-    """The distance at which nothing is left."""
+    """Distance from the target at which the reward is 0."""
     unit: Unit = "tokens"
 
     @property
-    def truth(self) -> bool:
+    def grades_correctness(self) -> bool:
         return False
 
     def score(self, answer: ResponseView) -> float:
@@ -100,7 +100,7 @@ class LengthReward(Reward):
 class RepetitionReward(Reward):
     """Minus the share of n-grams of words that occurred before in the response: 0 without repetition, towards -1.
 
-    A response of fewer than n words repeats nothing. Case, punctuation and marks without width do not make a word new.
+    0 for a response of fewer than n words. Case, punctuation and marks without width are ignored.
     """
 
     name: Literal["repetition"] = "repetition"
@@ -108,7 +108,7 @@ class RepetitionReward(Reward):
     """Words of an n-gram."""
 
     @property
-    def truth(self) -> bool:
+    def grades_correctness(self) -> bool:
         return False
 
     def score(self, answer: ResponseView) -> float:
@@ -118,18 +118,18 @@ class RepetitionReward(Reward):
 
 
 def length(answer: ResponseView, unit: Unit) -> int:
-    """How much the model wrote, without what stood in the prompt: limits of tokens are of that too.
+    """Length of what the model wrote, without the generation prefix, as for token limits.
 
     Raises:
-        UnusableRow: for tokens, where nobody tokenised it.
+        UnusableRow: the unit is tokens and the tokens are not known.
     """
     if unit == "tokens":
         if answer.token_ids is None:
-            raise UnusableRow("the response has no tokens; set unit: words or characters")
+            raise UnusableRow("the tokens of the response are not known; set unit: words or characters")
         return len(answer.token_ids)
     return len(answer.written.split()) if unit == "words" else len(answer.written)
 
 
-def _said(text: str) -> bool:
-    """Whether something is said: a letter, a digit or a sign that can be seen."""
+def _has_text(text: str) -> bool:
+    """Whether a text has a visible character."""
     return bool(visible(text).strip())

@@ -1,14 +1,14 @@
-"""A user's own reward: a Python function or class, ``my_reward.py:name``. TRL's signature is accepted.
+"""User-defined reward: a Python function or class, ``my_reward.py:name``. TRL's signature is accepted.
 
-Beside the built-in rewards, with the same contract. Two forms::
+Two forms::
 
     def short(answer):                                   # a burnish.tasks.response_view.ResponseView
         return 1.0 if len(answer.text) < 100 else 0.0
 
     def short(completions, **columns):                   # lists, as TRL calls it; one entry for each answer
-        return [1.0 if len(each) < 100 else 0.0 for each in completions]
+        return [1.0 if len(text) < 100 else 0.0 for text in completions]
 
-Of a class, an object is made once in each worker, with ``options``. Nothing of the file runs in the trainer's process.
+A class is instantiated once in each worker, with ``options``. No code of the file runs in the trainer's process.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import Reward
 
 REFERENCE_COLUMNS = ("reference", "answer", "ground_truth", "solution")
-"""The names under which functions of lists find the reference, where the row has no such column of its own."""
+"""Names under which functions of lists get the reference, where the row has no such column."""
 
 
 class UserReward(Reward):
-    """A function of one's own."""
+    """Reward computed by a user's function."""
 
     calls: Literal["answer", "group"] = "answer"
-    """answer: one answer at a time. group: all answers to a prompt at once, for rewards that compare them; a failure is
-    then everyone's, and the timeout is that of one answer times their number."""
+    """answer: one response at a time. group: all responses to a prompt at once, for rewards that compare them; a
+    failure then counts for all of them, and the timeout is multiplied by their number."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What a class is made with."""
+    """Arguments of a class."""
     _code: UserCode = PrivateAttr()
-    _made: Callable[..., object] | None = PrivateAttr(None)
+    _function: Callable[..., object] | None = PrivateAttr(None)
     _parameters: Mapping[str, inspect.Parameter] = PrivateAttr(default_factory=dict)
 
     def model_post_init(self, context: Any, /) -> None:
@@ -58,7 +58,7 @@ class UserReward(Reward):
         return self.calls == "group"
 
     def known_good(self, answer: ResponseView) -> str | None:
-        """The reference as it stands in the row, if it is text."""
+        """The reference of the row, if it is text."""
         return answer.reference if isinstance(answer.reference, str) else None
 
     @property
@@ -66,72 +66,72 @@ class UserReward(Reward):
         return super().identity + self._code.identity
 
     def prepare(self) -> None:
-        """Runs the file, and makes the object if it is a class."""
-        found = self._code.load()
-        if isinstance(found, type):
-            found = self._object(found)
+        """Runs the file, and instantiates a class."""
+        function = self._code.load()
+        if isinstance(function, type):
+            function = self._instance(function)
         elif self.options:
             raise RecipeError(
                 given=f"options of reward {self.name}: {self.options}",
                 rule=f"{self._code.name} is a function, and only a class takes options",
                 remedy="remove options, or write a class",
             )
-        self._parameters = inspect.signature(found).parameters
+        self._parameters = inspect.signature(function).parameters
         if not {"completions", "answer"} & set(self._parameters):
             raise RecipeError(
                 given=f"reward {self.name} takes ({', '.join(self._parameters)})",
                 rule="a reward takes answer (one burnish.tasks.response_view.ResponseView), or completions and columns "
-                "(lists, as TRL's)",
+                "(lists, as in TRL)",
                 remedy="name its first parameter answer or completions",
             )
-        self._made = found
+        self._function = function
 
-    def judge(self, answers: Sequence[ResponseView]) -> Sequence[object]:
-        assert self._made is not None, "a reward is prepared before its first answer"
+    def grade(self, answers: Sequence[ResponseView]) -> Sequence[object]:
+        assert self._function is not None, "a reward is prepared before its first answer"
         if "completions" not in self._parameters:
-            return [_awaited(self._made(answer)) for answer in answers]
-        given: Sequence[object] = _awaited(self._made(**self._arguments(columns(answers))))
-        return given
+            return [_awaited(self._function(answer)) for answer in answers]
+        numbers: Sequence[object] = _awaited(self._function(**self._arguments(columns(answers))))
+        return numbers
 
-    def _object(self, kind: type) -> Callable[..., object]:
+    def _instance(self, kind: type) -> Callable[..., object]:
         try:
-            made = kind(**self.options)
+            instance = kind(**self.options)
         except TypeError as error:
             raise RecipeError(
                 given=f"options of reward {self.name}: {self.options}; {error}",
-                rule=f"{self._code.name} is made with options",
-                remedy="give the options that it takes",
+                rule=f"{self._code.name} is called with options",
+                remedy="give the options that its __init__ takes",
             ) from error
-        if callable(made):
-            return made
+        if callable(instance):
+            return instance
         raise RecipeError(
             given=f"an object of {self.name} cannot be called",
             rule="a reward is a function, or a class with __call__",
             remedy="name its method __call__",
         )
 
-    def _arguments(self, given: Mapping[str, list[object]]) -> dict[str, list[object]]:
-        """The columns that the function takes.
+    def _arguments(self, available: Mapping[str, list[object]]) -> dict[str, list[object]]:
+        """Columns that the function takes.
 
         Raises:
             RecipeError: it needs one that the rows lack.
         """
-        if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in self._parameters.values()):
-            taken = dict(given)
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in self._parameters.values()):
+            taken = dict(available)
         else:
-            taken = {name: column for name, column in given.items() if name in self._parameters}
-        needed = [name for name, each in self._parameters.items() if _must_be_given(each) and name not in given]
-        if needed:
+            taken = {name: column for name, column in available.items() if name in self._parameters}
+        missing = [name for name, each in self._parameters.items() if _is_required(each) and name not in available]
+        if missing:
             raise RecipeError(
-                given=f"reward {self.name} needs {', '.join(needed)}; the rows have {', '.join(given)}",
-                rule="a reward is given prompts, completions, completion_ids and the columns of the rows",
+                given=f"reward {self.name} needs {', '.join(missing)}; the rows have {', '.join(available)}",
+                rule="a reward gets prompts, completions, completion_ids and the columns of the rows",
                 remedy="rename its parameter, give it a default, or add the column to the data",
             )
         return taken
 
 
 def columns(answers: Sequence[ResponseView]) -> dict[str, list[object]]:
-    """The lists that TRL's signature is called with. A row without a column that another row has is None in it."""
+    """Arguments for TRL's signature: lists by name, with None for a row that lacks a column of another row."""
     messages = answers[0].is_conversational
     names = {name: None for answer in answers for name in answer.extra}
     lists: dict[str, list[object]] = {
@@ -147,11 +147,11 @@ def columns(answers: Sequence[ResponseView]) -> dict[str, list[object]]:
     return lists | {name: [answer.reference for answer in answers] for name in missing}
 
 
-def _must_be_given(parameter: inspect.Parameter) -> bool:
+def _is_required(parameter: inspect.Parameter) -> bool:
     variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return parameter.default is inspect.Parameter.empty and parameter.kind not in variable
 
 
-def _awaited(given: Any) -> Any:
-    """The result of a coroutine; anything else as it is."""
-    return asyncio.run(given) if inspect.iscoroutine(given) else given
+def _awaited(result: Any) -> Any:
+    """Result of a coroutine; any other value unchanged."""
+    return asyncio.run(result) if inspect.iscoroutine(result) else result

@@ -1,7 +1,6 @@
-"""What a reward says of an answer: a number, or why there is none.
+"""Outcomes of rewards and verdicts of answers: numbers or typed failures.
 
-Above `answer`, below everything that judges. The law: a failure is not a number. It never becomes reward 0; whoever
-learns leaves the sample out and counts it.
+A failure is not a number and never becomes reward 0: training leaves the response out and counts it.
 """
 
 from __future__ import annotations
@@ -15,82 +14,82 @@ from typing import SupportsFloat
 
 
 class FailureKind(StrEnum):
-    """Why there is no number."""
+    """Kind of a failure."""
 
     CRASH = "crash"
     """The reward raised an exception, or its process ended (a segmentation fault, os._exit)."""
     TIMEOUT = "timeout"
-    """Its deadline passed, and its process was killed."""
+    """The timeout passed, and its process was killed."""
     UNREACHABLE = "unreachable"
-    """It could not reach what it asks (a judge behind the network)."""
+    """A connection failed (such as to an LLM judge over the network)."""
     WRONG_TYPE = "wrong_type"
-    """It gave something that is not a number: text, a list, a complex number."""
+    """It returned something that is not a number: text, a list, a complex number."""
     NOT_FINITE = "not_finite"
-    """It gave NaN or an infinity."""
+    """It returned NaN or an infinity."""
     UNUSABLE_ROW = "unusable_row"
-    """The row lacks what the reward needs, such as the right answer."""
+    """The row lacks what the reward needs, such as a reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A verdict that is not a number. Example: ``Failure(FailureKind.TIMEOUT, "no verdict within 5 s")``."""
+    """Outcome that is not a number. Example: ``Failure(FailureKind.TIMEOUT, "no verdict within 5 s")``."""
 
     kind: FailureKind
     detail: str
-    """What happened, for people; one line."""
+    """What happened, in one readable line."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
 
 
 Outcome = float | Failure | None
-"""A finite number; a failure; or None: the reward does not judge this answer (another one does)."""
+"""A finite number; a failure; or None: the reward does not grade this answer."""
 
 
 class UnusableRow(Exception):  # noqa: N818 (it names the row, and becomes a failure of that name)
-    """Raised by a verifier whose row lacks what it needs. Becomes FailureKind.UNUSABLE_ROW."""
+    """Raised by a reward if the row lacks what it needs. Becomes FailureKind.UNUSABLE_ROW."""
 
 
-def outcome(given: object) -> Outcome:
-    """What a function gave, as an outcome.
+def outcome(result: object) -> Outcome:
+    """Outcome for the return value of a reward function.
 
     None stays None. Numbers are everything that has ``__float__`` (int, float, Decimal, numpy's and torch's scalars);
     True and False are 1 and 0. Text never is a number, not even "1".
     """
-    if given is None:
+    if result is None:
         return None
-    if not isinstance(given, SupportsFloat) or isinstance(given, str | bytes):
-        return Failure(FailureKind.WRONG_TYPE, f"the reward is a {type(given).__name__}, not a number")
+    if not isinstance(result, SupportsFloat) or isinstance(result, str | bytes):
+        return Failure(FailureKind.WRONG_TYPE, f"the reward is a {type(result).__name__}, not a number")
     try:
-        number = float(given)
+        number = float(result)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor of many entries
-        return Failure(FailureKind.WRONG_TYPE, f"{type(given).__name__} is no number: {one_line(error)}")
+        return Failure(FailureKind.WRONG_TYPE, f"{type(result).__name__} is not a number: {one_line(error)}")
     if not math.isfinite(number):
         return Failure(FailureKind.NOT_FINITE, f"the reward is {number}")
     return number
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, short enough for a line."""
+    """Type and message of an exception in one line of at most 300 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All that was said of one answer. Example: ``Verdict({"math": 1.0, "format": 0.0}, reward=1.0)``."""
+    """Outcomes of all rewards for one answer. Example: ``Verdict({"math": 1.0, "format": 0.0}, reward=1.0)``."""
 
     parts: Mapping[str, Outcome]
-    """Outcome of each reward, by its part's name, in the order of the recipe."""
+    """Outcome of each reward, by its name, in the order of the recipe."""
     reward: Outcome
-    """The weighted sum. A failure if any part with a weight failed; None if no part with a weight judged: both kinds
-    of samples are left out."""
+    """The weighted sum. A failure if any part with a weight failed; None if no part with a weight graded the answer.
+    Training leaves out both."""
 
     @property
     def failures(self) -> tuple[tuple[str, Failure], ...]:
-        """(Part, failure) of every part that failed, those without weight too."""
+        """(Name, failure) of every reward that failed, also those of weight 0."""
         return tuple((name, part) for name, part in self.parts.items() if isinstance(part, Failure))
 
 
 def count_failures(verdicts: Iterable[Verdict]) -> Counter[tuple[str, FailureKind]]:
-    """How often each part failed in each way; for metrics."""
+    """Number of failures by name of the reward and kind."""
     return Counter((name, failure.kind) for verdict in verdicts for name, failure in verdict.failures)

@@ -1,6 +1,6 @@
-"""``python -m burnish.tasks.worker REQUESTS REPLIES PARENT``: judges answers in a process that can be killed.
+"""``python -m burnish.tasks.worker REQUESTS REPLIES PARENT``: worker process that grades answers.
 
-Started by `pool`, and imported by nobody. What a reward prints goes to standard error and is never taken for a verdict.
+Started by `pool`, never imported. The output of a reward goes to standard error and is never read as a verdict.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from burnish.tasks.protocol import Request, Work, ready_message, refusal_message
 from burnish.tasks.reward import Reward
 
 _POLL = 1.0
-"""Seconds after which an orphan notices."""
+"""Seconds between checks whether the parent process is alive."""
 
 
 def main(requests: int, replies: int, parent: int) -> None:
-    """Prepares the rewards, says so, and judges until nobody asks any more."""
+    """Prepares the rewards, reports that, and grades until the pipe of requests is closed."""
     _end_with(parent)
-    with Connection(requests, writable=False) as asked, Connection(replies, readable=False) as told:
-        work: Work = pickle.loads(asked.recv_bytes())
+    with Connection(requests, writable=False) as incoming, Connection(replies, readable=False) as outgoing:
+        work: Work = pickle.loads(incoming.recv_bytes())
         if work.memory is not None and sys.platform == "linux":  # elsewhere address space cannot be limited
             resource.setrlimit(resource.RLIMIT_AS, (work.memory, work.memory))
         try:
             for reward in work.rewards:
                 reward.prepare()
-            told.send_bytes(ready_message())
+            outgoing.send_bytes(ready_message())
             while True:
-                several: tuple[Request, ...] = pickle.loads(asked.recv_bytes())
-                for request in several:
-                    _serve(work.rewards, request, told)
+                batch: tuple[Request, ...] = pickle.loads(incoming.recv_bytes())
+                for request in batch:
+                    _serve(work.rewards, request, outgoing)
         except UserError as error:
-            told.send_bytes(refusal_message(error.given, error.rule, error.remedy))
+            outgoing.send_bytes(refusal_message(error.given, error.rule, error.remedy))
         except EOFError:
-            pass  # nobody asks any more
+            pass  # the pool closed the pipe
 
 
-def _serve(rewards: Sequence[Reward], request: Request, told: Connection) -> None:
+def _serve(rewards: Sequence[Reward], request: Request, outgoing: Connection) -> None:
     for part in request.parts:
         reward = rewards[part]
         _limit_processor_time(reward.timeout * len(request.answers))
-        random.seed(request.answers[0].key)  # a reward that draws gives the same in every worker
-        told.send_bytes(verdict_message(part, call(reward, request.answers)))
+        random.seed(request.answers[0].key)  # a reward with random draws gives the same in every worker
+        outgoing.send_bytes(verdict_message(part, call(reward, request.answers)))
 
 
 def _end_with(parent: int) -> None:
-    """A killed parent kills nobody, and this process's work has no taker any more."""
+    """Exits when the parent process has ended, since a killed parent does not end its workers."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -66,10 +66,10 @@ def _end_with(parent: int) -> None:
 
 
 def _limit_processor_time(timeout: float) -> None:
-    """The kernel ends an orphan that hangs inside C code, where no thread of Python's can run."""
+    """Limits processor time, so that the kernel ends an orphan that hangs in C code, where no Python thread can run."""
     used = sum(os.times()[:2])
-    most = math.ceil(used + (timeout + _POLL) * (os.cpu_count() or 1)) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    limit = math.ceil(used + (timeout + _POLL) * (os.cpu_count() or 1)) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 if __name__ == "__main__":

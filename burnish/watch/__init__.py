@@ -1,1 +1,1 @@
-"""What a run tells people. Told by everyone, knows nobody."""
+"""Monitoring of a run: metrics.jsonl, progress, alerts, trackers and report.html."""

@@ -1,7 +1,7 @@
-"""Alerts: signs in a run's figures that it goes wrong. Pure: lines of metrics.jsonl in, sentences out.
+"""Alerts: rules that detect in a run's metrics that it goes wrong. Pure: lines of metrics.jsonl in, messages out.
 
-Beside the meter. Each rule sees every step's line in order and keeps what it needs of the past. A resumed run shows
-its rules the lines that are already on record, so it alerts exactly as if it had never stopped.
+Each rule observes the line of every step in order and keeps the history that it needs. A resumed run replays the
+recorded lines through its rules, so it raises the same alerts as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from typing import Protocol
 from burnish.watch.rl_alerts import RL_ALERTS
 
 SPIKE_FACTOR = 10.0
-"""Norms of gradients differ by a factor of two or three between healthy batches; ten is no batch like the others."""
+"""Gradient norms of healthy batches differ by a factor of two or three; a factor of ten is an outlier."""
 SPIKE_WINDOW = 100
 """Steps of the running median of the norm."""
 SPIKE_PATIENCE = 20
-"""Steps before spikes are looked for: at the beginning norms fall fast, and their median means little."""
+"""Steps before spikes are detected: at the beginning norms fall fast, and their median means little."""
 LOSS_WINDOW = 50
-"""Steps of the running median of the loss: enough that no single batch moves it."""
+"""Steps of the running median of the loss, so many that no single batch moves it."""
 LOSS_PATIENCE = 20
-"""Steps before divergence is looked for: earlier, a median says little."""
+"""Steps before divergence is detected: earlier, a median is unreliable."""
 LOSS_RISE = 0.5
 """Share of the lowest loss by which the running median rises above it before it counts as divergence."""
 LOSS_SPREADS = 6.0
-"""And in spreads between batches: noisy losses rise by half without any cause."""
+"""The same in standard deviations between batches: noisy losses rise by half without a cause."""
 SAME_LOSS = 20
-"""Steps with one loss to the last bit: different rows give different losses if anything is computed from them."""
+"""Steps with bitwise equal losses: different rows give different losses if the loss depends on them."""
 NO_GRADIENT = 3
-"""Steps in a row with gradient 0. One can happen, such as a batch of groups whose rewards are all equal."""
+"""Consecutive steps with gradient 0. A single one can occur, such as a batch of groups with equal rewards."""
 SLOWER = 3.0
-"""By this factor a machine does not slow down because rows are longer."""
+"""Factor of slowdown that longer rows alone do not cause."""
 SLOW_WINDOW = 100
 """Steps of the running median of the speed."""
 SLOW_PATIENCE = 20
-"""Steps that slowness lasts before it is told, so that a hiccup is not."""
+"""Steps that slowness lasts before the alert, so that a short delay raises none."""
 
 FALL_WINDOW = 25
-"""Steps whose log-probabilities are compared with those of the first as many."""
+"""Steps in the windows of log-probabilities that are compared, the first ones and the last ones."""
 FALL_SPREADS = 3.0
-"""Standard errors of that difference which chance hardly reaches."""
+"""Standard errors of the difference between the windows that count as significant."""
 FALL_NATS = 1.0
-"""Of a response's log-probability: less is no movement worth a word."""
+"""Smallest fall of a response's log-probability that raises the alert, nats."""
 _BOTH = ("logprob_chosen", "logprob_rejected")
 
 Line = Mapping[str, object]
@@ -55,56 +55,56 @@ Line = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One sign, at one step."""
+    """Alert at one step."""
 
     name: str
-    """Of the rule."""
+    """Name of the rule."""
     step: int
     message: str
-    """What was seen, and what to look at, in a sentence."""
+    """What was observed, and what to check, in a sentence."""
     count: int
-    """How often this rule has fired in this stage."""
+    """How often this rule has raised alerts in this stage."""
 
 
 class Rule(Protocol):
-    """One kind of sign."""
+    """Rule that raises one kind of alert."""
 
     @property
     def name(self) -> str: ...
 
-    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
-        """Takes the next line's figures (without ``train/``); returns a message if the sign is there, anew."""
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Processes the metrics of the next line (without ``train/``); returns a message if the alert is raised."""
         ...
 
 
 class NotFinite:
-    """Some figure is not a number: the training diverged. The loop ends it."""
+    """A metric is not finite: the training diverged. The loop ends it."""
 
     name = "not_finite"
 
-    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
-        wrong = [name for name, value in figures.items() if not math.isfinite(value)]
-        return f"{', '.join(wrong)} is not a finite number" if wrong else None
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        names = [name for name, value in metrics.items() if not math.isfinite(value)]
+        return f"{', '.join(names)} is not a finite number" if names else None
 
 
 class Divergence:
-    """The running median of the loss is far above the first loss, or the lowest median; once until it is back.
+    """The running median of the loss is far above the first loss or the lowest median. Raised once per episode.
 
-    Losses that are all positive in the beginning, such as likelihoods, are compared by their logarithms: what matters
-    is by which factor they rise, and their noise grows with them. Other losses lie around zero.
+    Losses that are all positive at the beginning, such as likelihoods, are compared by their logarithms, since the
+    factor matters and the noise grows with them. Other losses are around zero and are compared by differences.
     """
 
     name = "divergence"
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=LOSS_WINDOW)
-        self._positive: bool | None = None  # None: too early to say
+        self._positive: bool | None = None  # None: not known yet
         self._lowest = math.inf
         self._limit = math.inf
         self._risen = False
 
-    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
-        loss = figures.get("loss")
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        loss = metrics.get("loss")
         if loss is None or not math.isfinite(loss) or (self._positive and loss <= 0):
             return None
         self._losses.append(loss)
@@ -120,16 +120,16 @@ class Divergence:
         if not self._risen or was_risen:
             return None
         return (
-            f"the loss of the last {len(self._losses)} steps is {median:.4g}, it had been {self._lowest:.4g}: "
-            "a lower learning_rate or optimizer.max_grad_norm may help, if it is not the data that became harder"
+            f"the loss of the last {len(self._losses)} steps is {median:.4g}, the lowest was {self._lowest:.4g}: "
+            "lower learning_rate or optimizer.max_grad_norm, unless the data became harder"
         )
 
     def _lower_limit(self, reference: float) -> None:
-        """Sets the limit over a loss that was reached; the noise is that between neighbours, which no trend enters."""
+        """Sets the limit above a loss; the noise is estimated from differences of neighbors, free of the trend."""
         self._lowest = reference
         values = [math.log(loss) for loss in self._losses] if self._positive else list(self._losses)
         steps = [abs(after - before) for before, after in pairwise(values)]
-        spread = 1.05 * statistics.median(steps)  # σ of normal noise, whose neighbours differ by σ√2
+        spread = 1.05 * statistics.median(steps)  # σ of normal noise, whose neighbors differ by σ√2
         if self._positive:
             self._limit = reference * math.exp(max(LOSS_SPREADS * spread, math.log1p(LOSS_RISE)))
         else:
@@ -137,28 +137,28 @@ class Divergence:
 
 
 class GradientSpike:
-    """A gradient's norm is far above its running median."""
+    """The gradient norm is far above its running median."""
 
     name = "gradient_spike"
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=SPIKE_WINDOW)
 
-    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
-        norm = figures.get("grad_norm")
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        norm = metrics.get("grad_norm")
         if norm is None or not math.isfinite(norm):
             return None
         median = statistics.median(self._norms) if len(self._norms) >= SPIKE_PATIENCE else math.inf
         self._norms.append(norm)
         if norm <= SPIKE_FACTOR * median:
             return None
-        return f"the gradient's norm {norm:.4g} is {norm / median:.0f} times its running median: look at these rows"
+        return f"the gradient norm {norm:.4g} is {norm / median:.0f} times its running median: check its rows"
 
 
 class NoGradient:
-    """Gradient exactly 0 several times, the same loss to the last bit for long, or learning rate 0 at the start.
+    """The gradient is 0 several times, the loss stays bitwise the same, or the first learning rate is 0.
 
-    Where the steps were skipped, the cause is known: no response was better than another."""
+    If the steps were skipped, the cause is that no response was better than another."""
 
     name = "no_gradient"
 
@@ -168,32 +168,32 @@ class NoGradient:
         self._loss: float | None = None
         self._first = True
 
-    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
-        loss = figures.get("loss")
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        loss = metrics.get("loss")
         if loss is None:
             return None
         first, self._first = self._first, False
-        self._no_gradient = self._no_gradient + 1 if figures.get("grad_norm") == 0 else 0
-        skipped = "skipped" in figures
+        self._no_gradient = self._no_gradient + 1 if metrics.get("grad_norm") == 0 else 0
+        skipped = "skipped" in metrics
         self._skipped = self._skipped + 1 if skipped else 0
         self._same_loss = self._same_loss + 1 if loss == self._loss and not skipped else 1
         self._loss = loss
-        if first and figures.get("learning_rate") == 0:
-            return "the learning rate of the first step is 0: it changes nothing"
+        if first and metrics.get("learning_rate") == 0:
+            return "the learning rate of the first step is 0, so the step changes nothing"
         if self._skipped == NO_GRADIENT:
             return (
                 f"all responses to a prompt get the same reward, for {NO_GRADIENT} steps, which were skipped: the task "
-                "is too easy or too hard for this model, or the reward does not tell answers apart (samples.jsonl)"
+                "is too easy or too hard for this model, or the reward does not distinguish responses (samples.jsonl)"
             )
         if self._no_gradient == NO_GRADIENT and not self._skipped:
-            return f"the gradient is exactly 0 for {NO_GRADIENT} steps: nothing depends on the trained weights"
+            return f"the gradient is exactly 0 for {NO_GRADIENT} steps: the loss does not depend on the trained weights"
         if self._same_loss == SAME_LOSS:
-            return f"the loss is the same to the last bit for {SAME_LOSS} steps: nothing is learned, or rows repeat"
+            return f"the loss is bitwise the same for {SAME_LOSS} steps: the weights do not change, or rows repeat"
         return None
 
 
 class Slowness:
-    """Tokens per second stay far below their running median; once until the speed is back."""
+    """Tokens per second stay far below their running median. Raised once per episode."""
 
     name = "slowness"
 
@@ -201,12 +201,12 @@ class Slowness:
         self._speeds: deque[float] = deque(maxlen=SLOW_WINDOW)
         self._slow = 0
 
-    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
-        speed = figures.get("tokens_per_second")
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        speed = metrics.get("tokens_per_second")
         if speed is None:
             return None
-        usual = statistics.median(self._speeds) if len(self._speeds) == SLOW_WINDOW else 0.0
-        if speed * SLOWER >= usual:
+        typical = statistics.median(self._speeds) if len(self._speeds) == SLOW_WINDOW else 0.0
+        if speed * SLOWER >= typical:
             self._slow = 0
             self._speeds.append(speed)
             return None
@@ -214,17 +214,17 @@ class Slowness:
         if self._slow != SLOW_PATIENCE:
             return None
         return (
-            f"{speed:,.0f} tokens/s for {SLOW_PATIENCE} steps, {usual:,.0f} were usual: "
-            "is the machine shared, hot, or short of memory?"
+            f"{speed:,.0f} tokens/s for {SLOW_PATIENCE} steps, the median was {typical:,.0f}: "
+            "check whether the machine is shared, hot, or short of memory"
         )
 
 
 class LogprobsFall:
-    """The log-probabilities of chosen and of rejected responses both fall: the contrast is won by moving away from
-    both, and what rises instead is in no data (arXiv 2410.08847); once until one of them is back.
+    """The log-probabilities of chosen and of rejected responses both fall: the margin grows while probability moves to
+    responses that are in no data (likelihood displacement, arXiv 2410.08847). Raised once per episode.
 
-    On held-out rows they are compared with their first values. In training every step has other rows: a window of
-    steps is compared with the first ones, by the spread of both.
+    On held-out rows they are compared with their first values. In training every step has other rows, so a window of
+    steps is compared with the first window, by the standard error of the difference.
     """
 
     name = "logprobs_fall"
@@ -235,52 +235,53 @@ class LogprobsFall:
         self._held_out: tuple[float, ...] | None = None
         self._fallen = {"train": False, "eval": False}
 
-    def observe(self, step: int, figures: Mapping[str, float]) -> str | None:
-        measured = tuple(figures[f"eval/{name}"] for name in _BOTH if f"eval/{name}" in figures)
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        measured = tuple(metrics[f"eval/{name}"] for name in _BOTH if f"eval/{name}" in metrics)
         if len(measured) == len(_BOTH):
             self._held_out = self._held_out or measured
-            falls = [before - now for before, now in zip(self._held_out, measured, strict=True)]
-            return self._tell("eval", "held-out", falls, [FALL_NATS] * len(_BOTH))
-        if not all(name in figures for name in _BOTH):
+            falls = [first - last for first, last in zip(self._held_out, measured, strict=True)]
+            return self._message("eval", "held-out", falls, [FALL_NATS] * len(_BOTH))
+        if not all(name in metrics for name in _BOTH):
             return None
         for name in _BOTH:
             early = self._first[name]
-            (early if len(early) < FALL_WINDOW else self._last[name]).append(figures[name])
+            (early if len(early) < FALL_WINDOW else self._last[name]).append(metrics[name])
         if len(self._last[_BOTH[0]]) < FALL_WINDOW:
             return None
         windows = [(self._first[name], self._last[name]) for name in _BOTH]
         falls = [statistics.fmean(first) - statistics.fmean(last) for first, last in windows]
         spreads = [math.sqrt((statistics.variance(a) + statistics.variance(b)) / FALL_WINDOW) for a, b in windows]
-        return self._tell("train", "training", falls, [max(FALL_NATS, FALL_SPREADS * each) for each in spreads])
+        return self._message("train", "training", falls, [max(FALL_NATS, FALL_SPREADS * spread) for spread in spreads])
 
-    def _tell(self, where: str, words: str, falls: Sequence[float], limits: Sequence[float]) -> str | None:
-        was, self._fallen[where] = self._fallen[where], all(f > most for f, most in zip(falls, limits, strict=True))
-        if was or not self._fallen[where]:
+    def _message(self, split: str, rows: str, falls: Sequence[float], limits: Sequence[float]) -> str | None:
+        had_fallen = self._fallen[split]
+        self._fallen[split] = all(fall > limit for fall, limit in zip(falls, limits, strict=True))
+        if had_fallen or not self._fallen[split]:
             return None
         return (
-            f"log-probabilities of {words} responses fall, chosen by {falls[0]:.3g} and rejected by {falls[1]:.3g} "
-            "nats: lower learning_rate, raise beta, or add likelihood (loss={dpo: 1, sft: 0.1})"
+            f"log-probabilities of {rows} responses fall, chosen by {falls[0]:.3g} and rejected by {falls[1]:.3g} "
+            "nats: lower learning_rate, raise beta, or add a likelihood term (loss={dpo: 1, sft: 0.1})"
         )
 
 
 def training_rules() -> list[Rule]:
-    """Those of any training."""
+    """Rules for every method."""
     return [NotFinite(), NoGradient(), Divergence(), GradientSpike(), Slowness(), LogprobsFall()]
 
 
 def rl_rules() -> list[Rule]:
-    """Those of learning by trying; they read figures ``rollout/…`` alone."""
+    """Rules for reinforcement learning, which read the metrics ``rollout/…`` only."""
     return [rule() for rule in RL_ALERTS]
 
 
 class Alerts:
-    """All rules over the lines of one stage."""
+    """Rules applied to the lines of one stage."""
 
     def __init__(self, history: Iterable[Line] = (), rules: Sequence[Rule] | None = None) -> None:
         """
         Args:
-            history: lines that an earlier process has shown to its own alerts.
-            rules: None: all.
+            history: lines that an earlier process has written; they raise no alerts again.
+            rules: the rules; None: all.
         """
         self._rules = (*training_rules(), *rl_rules()) if rules is None else rules
         self._counts: Counter[str] = Counter()
@@ -288,25 +289,25 @@ class Alerts:
             self.observe(line)
 
     def observe(self, line: Line) -> list[Alert]:
-        """The signs that this line adds. Lines that are alerts themselves have no figures, and add none."""
+        """Alerts that this line raises. Lines of alerts have no metrics, and raise none."""
         step = line["step"]
         assert isinstance(step, int), f"every line has a step, got {step!r}"
-        figures = _figures(line)
-        found = []
+        metrics = _metrics(line)
+        alerts = []
         for rule in self._rules:
-            if (message := rule.observe(step, figures)) is not None:
+            if (message := rule.observe(step, metrics)) is not None:
                 self._counts[rule.name] += 1
-                found.append(Alert(rule.name, step, message, self._counts[rule.name]))
-        return found
+                alerts.append(Alert(rule.name, step, message, self._counts[rule.name]))
+        return alerts
 
 
-def worth_telling(alert: Alert) -> bool:
-    """The first time, the tenth, the hundredth …: a sign that keeps coming does not fill the screen."""
+def is_announced(alert: Alert) -> bool:
+    """Whether an alert is printed: the first, tenth, hundredth … of its rule, not every repetition."""
     return alert.count == 10 ** round(math.log10(alert.count))
 
 
-def _figures(line: Line) -> dict[str, float]:
-    """Numbers of a line under the names that people know; null, which stands for what is not finite, as NaN."""
+def _metrics(line: Line) -> dict[str, float]:
+    """Numbers of a line by name, without ``train/``; null, which is written for a value that is not finite, as NaN."""
     if "alert" in line:
         return {}
     numbers = {name: math.nan if value is None else value for name, value in line.items() if name != "step"}

@@ -1,7 +1,7 @@
-"""Curves of the report: points from metrics.jsonl, thinned, laid out as paths of SVG.
+"""Curves of the report: points from metrics.jsonl, thinned and drawn as SVG paths.
 
-Under `report`. Coordinates of a picture are 0 … WIDTH to the right and 0 … HEIGHT downwards; the page stretches it to
-whatever width there is, and writes the labels beside it, so that they are as large on a phone as on a desk.
+Coordinates of a curve are 0 … WIDTH to the right and 0 … HEIGHT downwards; the page stretches it to its width and
+places the labels outside the SVG, so that their size does not change.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeGuard
 
-from burnish.watch.format import Figure, figure, rank
+from burnish.watch.format import MetricFormat, metric_format, rank
 from burnish.watch.seen import COUNTERS
 
 WIDTH, HEIGHT = 1000.0, 300.0
 BUCKETS = 400
-"""A longer series keeps the lowest and the highest point of each of so many runs of steps: nothing that stands out is
-lost, and a curve has at most twice as many points."""
+"""Intervals of steps of which a longer series keeps the lowest and the highest point: outliers stay visible, and a
+curve has at most twice as many points."""
 SMOOTH_FROM = 60
-"""Points from which on a noisy series gets a smooth line over it."""
+"""Number of points from which a noisy series gets a smoothed line."""
 SMOOTH_SHARE = 0.04
-"""Of the points: how many the smooth line's mean looks at on either side together."""
+"""Window of the smoothed line, as a share of the points."""
 DECADES = 1.5
-"""Powers of ten between the lowest and the highest value from which on an axis is logarithmic."""
-NOT_FIGURES = frozenset({"step", "count", *COUNTERS})
+"""Powers of ten between the lowest and the highest value from which an axis is logarithmic."""
+NOT_METRICS = frozenset({"step", "count", *COUNTERS})
 
 Point = tuple[float, float]
 """Step and value."""
@@ -33,32 +33,32 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a picture."""
+    """One line of a curve."""
 
     label: str
-    """train, eval, or "" when it is the only one."""
+    """train, eval, or "" if it is the only one."""
     path: str
-    """What SVG draws."""
+    """SVG path."""
     smooth: str
-    """The same, smoothed; "": the series is short, or is not noisy."""
+    """SVG path of the smoothed line; "": the series is short or not noisy."""
     dots: bool
-    """Whether its points are marked: few, and far between."""
+    """Whether its points are marked, since they are few."""
     last: str
-    """Its last value, for people."""
+    """Last value, formatted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis."""
+    """Tick of an axis."""
 
     at: float
-    """Percent of the axis, from the left or from above."""
+    """Position in percent of the axis, from the left or from the top."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One picture."""
+    """Curve of one metric."""
 
     name: str
     title: str
@@ -75,45 +75,45 @@ class Curve:
     thinned: int
     """Points of the longest series before thinning; 0: nothing was thinned."""
     percent: bool
-    """Whether values are shares."""
+    """Whether values are formatted as percent."""
 
 
 def collect(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[Point]]]:
-    """Name of a figure → where it was measured (train, eval or "") → its points in the order of steps."""
-    found: dict[str, dict[str, list[Point]]] = {}
+    """Name of a metric → prefix (train, eval or "") → its points in the order of steps."""
+    points: dict[str, dict[str, list[Point]]] = {}
     for line in lines:
         if "alert" in line:
             continue
         step = line.get("step")
         for key, value in line.items():
-            if key in NOT_FIGURES or not _is_number(value) or not _is_number(step):
+            if key in NOT_METRICS or not _is_number(value) or not _is_number(step):
                 continue
-            place, _, name = key.rpartition("/")
-            found.setdefault(name, {}).setdefault(place, []).append((step, value))
-    return found
+            prefix, _, name = key.rpartition("/")
+            points.setdefault(name, {}).setdefault(prefix, []).append((step, value))
+    return points
 
 
 def draw(lines: Iterable[Mapping[str, Any]]) -> list[Curve]:
-    """A picture for every figure, the most important first."""
-    found = collect(lines)
-    return [_curve(name, found[name]) for name in sorted(found, key=rank)]
+    """Curve of every metric, the most important first."""
+    points = collect(lines)
+    return [_curve(name, points[name]) for name in sorted(points, key=rank)]
 
 
 def thin(points: Sequence[Point], buckets: int = BUCKETS) -> list[Point]:
-    """The first and last point, and of each bucket of points the lowest and the highest, in their order."""
+    """First and last point, and the lowest and highest of each bucket of points, in their order."""
     if len(points) <= 2 * buckets + 2:
         return list(points)
     inner = range(1, len(points) - 1)
-    kept = {0, len(points) - 1}
+    indices = {0, len(points) - 1}
     for bucket in range(buckets):
         part = inner[len(inner) * bucket // buckets : len(inner) * (bucket + 1) // buckets]
-        kept.add(min(part, key=lambda index: points[index][1]))
-        kept.add(max(part, key=lambda index: points[index][1]))
-    return [points[index] for index in sorted(kept)]
+        indices.add(min(part, key=lambda index: points[index][1]))
+        indices.add(max(part, key=lambda index: points[index][1]))
+    return [points[index] for index in sorted(indices)]
 
 
 def smooth(points: Sequence[Point]) -> list[Point]:
-    """The mean of the points around each, as many on either side, fewer at the ends."""
+    """Centered moving average, with a smaller window at the ends."""
     reach = max(1, round(len(points) * SMOOTH_SHARE / 2))
     totals = [0.0]
     for _, value in points:
@@ -125,24 +125,24 @@ def smooth(points: Sequence[Point]) -> list[Point]:
     return result
 
 
-def _curve(name: str, places: Mapping[str, Sequence[Point]]) -> Curve:
-    shown = figure(name)
-    values = [value for points in places.values() for _, value in points]
-    logarithmic = shown.logarithmic and min(values) > 0 and math.log10(max(values) / min(values)) > DECADES
+def _curve(name: str, series: Mapping[str, Sequence[Point]]) -> Curve:
+    style = metric_format(name)
+    values = [value for points in series.values() for _, value in points]
+    logarithmic = style.logarithmic and min(values) > 0 and math.log10(max(values) / min(values)) > DECADES
     low, high = _range(values, logarithmic)
-    steps = [step for points in places.values() for step, _ in points]
+    steps = [step for points in series.values() for step, _ in points]
     first, last = min(steps), max(*steps, min(steps) + 1)
 
     def place(point: Point) -> Point:
         height = math.log10(point[1]) if logarithmic else point[1]
         return WIDTH * (point[0] - first) / (last - first), HEIGHT * (high - height) / (high - low)
 
-    longest = max(map(len, places.values()))
+    longest = max(map(len, series.values()))
     return Curve(
         name=name,
-        title=shown.title,
-        series=tuple(_series(label, places[label], place, shown) for label in sorted(places, reverse=True)),
-        rows=tuple(_rows(low, high, logarithmic, shown)),
+        title=style.title,
+        series=tuple(_series(label, series[label], place, style) for label in sorted(series, reverse=True)),
+        rows=tuple(_rows(low, high, logarithmic, style)),
         columns=tuple(Tick(100 * (step - first) / (last - first), f"{step:,}") for step in _steps(first, last)),
         low=low,
         high=high,
@@ -150,29 +150,29 @@ def _curve(name: str, places: Mapping[str, Sequence[Point]]) -> Curve:
         last=last,
         logarithmic=logarithmic,
         thinned=longest if longest > 2 * BUCKETS + 2 else 0,
-        percent=shown.is_share,
+        percent=style.is_share,
     )
 
 
-def _series(label: str, points: Sequence[Point], place: Any, shown: Figure) -> Series:
+def _series(label: str, points: Sequence[Point], place: Any, style: MetricFormat) -> Series:
     noisy = len(points) >= SMOOTH_FROM and _turns(points) > len(points) / 5
     return Series(
         label=label,
         path=_path([place(point) for point in thin(points)]),
         smooth=_path([place(point) for point in thin(smooth(points))]) if noisy else "",
         dots=len(points) <= 40,
-        last=shown.write(points[-1][1]),
+        last=style.write(points[-1][1]),
     )
 
 
 def _turns(points: Sequence[Point]) -> int:
-    """How often the series turns from rising to falling or back: often, if it is noise."""
+    """Number of changes between rising and falling, which is large for noise."""
     signs = [after > before for (_, before), (_, after) in pairwise(points) if after != before]
     return sum(one != other for one, other in pairwise(signs))
 
 
 def _path(points: Sequence[Point]) -> str:
-    """Example: ``M0 300L500 150L1000 0``. A single point is a line of no length, which round ends make a dot."""
+    """Example: ``M0 300L500 150L1000 0``. A single point is a line of length 0, drawn as a dot by its round ends."""
     drawn = [*points, points[0]] if len(points) == 1 else points
     return "M" + "L".join(f"{_plain(x)} {_plain(y)}" for x, y in drawn)
 
@@ -182,32 +182,32 @@ def _plain(value: float) -> str:
 
 
 def _range(values: Sequence[float], logarithmic: bool) -> Point:
-    """Bottom and top of the axis, with a little air; logarithms if it is logarithmic."""
+    """Bottom and top of the axis, with a margin; logarithms if it is logarithmic."""
     low, high = min(values), max(values)
     if logarithmic:
         return math.floor(math.log10(low)), math.ceil(math.log10(high))
-    air = 0.06 * (high - low) or 0.1 * abs(high) or 0.5
-    return (0.0 if 0 <= low <= 0.3 * high else low - air), high + air
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 0.5
+    return (0.0 if 0 <= low <= 0.3 * high else low - margin), high + margin
 
 
-def _rows(low: float, high: float, logarithmic: bool, shown: Figure) -> Iterable[Tick]:
+def _rows(low: float, high: float, logarithmic: bool, style: MetricFormat) -> Iterable[Tick]:
     marks = range(math.ceil(low), math.floor(high) + 1) if logarithmic else nice_marks(low, high, 3)
     for mark in marks:
-        yield Tick(100 * (high - mark) / (high - low), shown.write(10.0**mark if logarithmic else mark))
+        yield Tick(100 * (high - mark) / (high - low), style.write(10.0**mark if logarithmic else mark))
 
 
 def _steps(first: float, last: float) -> list[int]:
-    """A few marks, all whole steps."""
+    """A few whole steps as ticks."""
     return sorted({int(mark) for mark in nice_marks(first, last, 3) if mark == int(mark)})
 
 
-def nice_marks(low: float, high: float, least: int) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten from low to high: as few as there can be, at least so many."""
+def nice_marks(low: float, high: float, min_marks: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten from low to high: as few as possible, at least `min_marks`."""
     power = math.floor(math.log10(high - low))
     widths = (factor * 10.0**exponent for exponent in (power, power - 1, power - 2) for factor in (5, 2, 1))
     for width in widths:
         marks = range(math.ceil(low / width), math.floor(high / width) + 1)
-        if len(marks) >= least:
+        if len(marks) >= min_marks:
             return [round(mark * width, 12 - power) for mark in marks]
     raise AssertionError(f"between {low} and {high} there are multiples of a hundredth of their distance")
 

@@ -1,7 +1,7 @@
-"""Where a run runs: versions, device, threads, command. Kept as environment.json in the run folder.
+"""Environment of a run (versions, device, threads, command), written to environment.json in the run folder.
 
-Neither the machine's name nor its user's is asked for, so that a report can be given away; paths in the command are as
-they were typed.
+It has neither the name of the machine nor of the user, so that a report can be shared; paths in the command are as
+typed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PACKAGES = ("burnish", "torch", "transformers", "peft", "datasets", "tokenizers"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What the figures of a run on this device may depend on, as JSON."""
+    """Environment of a run on this device, as a JSON object."""
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": _command(sys.argv),
@@ -32,12 +32,12 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: number for name in PACKAGES if (number := _version(name))},
     }
 
 
 def write_environment(folder: Path, device: torch.device) -> None:
-    """Writes environment.json, anew whenever the run is started or resumed."""
+    """Writes environment.json; called whenever the run is started or resumed."""
     text = json.dumps(environment(device), indent=1, ensure_ascii=False)
     partial = folder / ".environment.json.partial"
     partial.write_text(text + "\n", encoding="utf-8")
@@ -45,16 +45,16 @@ def write_environment(folder: Path, device: torch.device) -> None:
 
 
 def _command(arguments: list[str]) -> str:
-    """As one would type it: the program by its name alone."""
+    """Command line as typed, with the program by its name alone."""
     program = Path(arguments[0])
     names = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
     return shlex.join([*names, *arguments[1:]])
 
 
 def _processor() -> str:
-    """Linux tells the processor's name in a file, others through Python."""
-    told = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in _lines(told) if line.startswith("model name")]
+    """Name of the processor: on Linux from a file, elsewhere from Python."""
+    table = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in _lines(table) if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 

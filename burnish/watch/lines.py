@@ -1,4 +1,4 @@
-"""Reading what a run has written, also while it still writes: a last line that is not whole is left out."""
+"""Reads the JSON files of a run, also while it still writes; an incomplete last line is skipped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file of lines, in order; none if there is no such file.
+    """JSON objects of a file of lines, in order; none if the file does not exist.
 
-    A line that is no JSON object is skipped: a kill may leave half a line, and whoever reads here only watches.
+    A line that is not a JSON object is skipped, since a kill may leave an incomplete line.
     """
     if not path.exists():
         return
@@ -23,7 +23,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object that is a file; empty if there is none."""
+    """JSON object of a file; empty if there is none."""
     value = _parse(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else None
     return value if isinstance(value, dict) else {}
 

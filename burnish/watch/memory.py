@@ -1,4 +1,4 @@
-"""The most memory that a run has needed. Beside the meter, which reads it when a line is due."""
+"""Peak memory of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """GiB: the peak of tensors on a CUDA device, or of the whole process (resident set) on CPU.
+    """Peak memory in GiB: of tensors on a CUDA device, or of the whole process (resident set) on CPU.
 
     Reading it does not wait for the device.
     """

@@ -1,7 +1,7 @@
-"""The figures of a run, step by step, without waiting for the device until a line is due.
+"""Buffer of the metrics of steps, which does not wait for the device until a line is due.
 
-Stands beside the loop. Scalars stay on the device in a buffer; `flush` reads them all at once, checks that they are
-finite, writes one line per step and measures speed, utilisation and memory since the last restart.
+Scalars stay on the device in a buffer; `flush` reads them all at once, checks that they are
+finite, writes one line per step and measures speed, utilization and memory since the last restart.
 """
 
 import math
@@ -23,27 +23,27 @@ Line = dict[str, str | int | float | None]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Entry:
-    """What was recorded of one step."""
+    """Recorded values of one step."""
 
     step: int
-    figures: Mapping[str, Tensor | float]
+    metrics: Mapping[str, Tensor | float]
     tokens: int
     flops: float
     seen: Mapping[str, float]
 
 
 class Meter:
-    """Buffers the figures of steps and writes them in lines."""
+    """Buffers the metrics of steps and writes them in lines."""
 
     def __init__(
         self, stage: str, write: Callable[[Sequence[Line]], None], device: torch.device, dtype: torch.dtype
     ) -> None:
         """
         Args:
-            stage: name that every line carries.
+            stage: its name, which is in every line.
             write: appends lines to metrics.jsonl.
-            device: where the model is computed.
-            dtype: in which type.
+            device: of the model.
+            dtype: of the model.
         """
         self._stage = stage
         self._write = write
@@ -53,33 +53,32 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Time begins to count anew: what passed since the last flush was not training."""
+        """Restarts the clock: the time since the last flush was not training."""
         self._since = time.perf_counter()
 
     def record(
         self,
         step: int,
-        figures: Mapping[str, Tensor | float],
+        metrics: Mapping[str, Tensor | float],
         tokens: int,
         flops: float,
         seen: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Keeps a step's figures and its counters (`Seen`); `tokens` are all tokens that it computed, with so many
-        FLOPs of the model."""
-        self._buffer.append(_Entry(step, figures, tokens, flops, seen))
+        """Buffers the metrics of a step, its packed tokens, its model FLOPs and the counters of `Seen`."""
+        self._buffer.append(_Entry(step, metrics, tokens, flops, seen))
 
     def flush(self) -> dict[str, float]:
-        """Writes what was recorded, a line per step.
+        """Writes the buffered steps, a line each.
 
         Returns:
-            The means of the figures over these steps, those of `_speed`, and the epoch; empty if nothing was recorded.
+            Means of the metrics over these steps, the metrics of `_speed`, and the epoch; empty if nothing is buffered.
 
         Raises:
-            DivergenceError: a figure of some step is not a finite number. The lines are written all the same.
+            DivergenceError: a metric of a step is not finite. The lines are written nevertheless.
         """
         if not self._buffer:
             return {}
-        rows = [_read(entry.figures) for entry in self._buffer]
+        rows = [_read(entry.metrics) for entry in self._buffer]
         speed = self._speed()
         lines: list[Line] = [
             {"stage": self._stage, "step": entry.step, **entry.seen, **row, **speed}
@@ -94,10 +93,10 @@ class Meter:
         return {**means, **speed, **epoch}
 
     def _speed(self) -> dict[str, float]:
-        """What depends on the clock and the machine, over the buffered steps.
+        """Speed and memory over the buffered steps.
 
-        ``mfu`` is the model-FLOP utilisation of arXiv 2204.02311, appendix B: FLOPs that the model needs, without what
-        checkpointing computes again, per second, over the peak; here the measured one.
+        ``mfu`` is the model-FLOP utilization of arXiv 2204.02311, appendix B: FLOPs that the model needs, without
+        recomputation by checkpointing, per second, over the peak; here the measured peak.
         """
         seconds = max(time.perf_counter() - self._since, 1e-9)
         return {
@@ -107,13 +106,13 @@ class Meter:
             "memory_gib": peak_memory_gib(self._device),
         }
 
-    def write_now(self, step: int, figures: Mapping[str, Tensor | float]) -> dict[str, float]:
-        """Writes a line that is no training step, such as an evaluation; returns its figures.
+    def write_now(self, step: int, metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """Writes the line of an evaluation at once; returns its metrics.
 
         Raises:
             DivergenceError: as `flush`.
         """
-        row = _read(figures)
+        row = _read(metrics)
         line: Line = {"stage": self._stage, "step": step, **row}
         self._write([line])
         _require_finite([line])
@@ -121,20 +120,20 @@ class Meter:
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each figure, over the steps that have it: responses are not written for every step."""
+    """Mean of each metric over the steps that have it, since not every step has new rollouts."""
     values: dict[str, list[float]] = {}
     for name, value in (item for row in rows for item in row.items()):
         values.setdefault(name, []).append(value)
-    return {name: sum(each) / len(each) for name, each in values.items()}
+    return {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
 
 
-def _read(figures: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Figures as numbers: one transfer for all tensors together."""
-    tensors = {name: value for name, value in figures.items() if isinstance(value, Tensor)}
-    numbers = {name: value for name, value in figures.items() if not isinstance(value, Tensor)}
+def _read(metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Metrics as numbers, with one transfer for all tensors."""
+    tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
+    numbers = {name: value for name, value in metrics.items() if not isinstance(value, Tensor)}
     if tensors:
-        read = torch.stack([value.to(torch.float64) for value in tensors.values()]).tolist()
-        numbers = {**dict(zip(tensors, read, strict=True)), **numbers}
+        values = torch.stack([value.to(torch.float64) for value in tensors.values()]).tolist()
+        numbers = {**dict(zip(tensors, values, strict=True)), **numbers}
     return numbers
 
 
@@ -144,6 +143,6 @@ def _require_finite(lines: Sequence[Line]) -> None:
             if isinstance(value, float) and not math.isfinite(value):
                 raise DivergenceError(
                     f"{name} is {value} at step {line['step']}: the training diverged.\n"
-                    "  to do: lower learning_rate or optimizer.max_grad_norm, look at the rows of that step, "
-                    "and start anew with another --output"
+                    "  to do: lower learning_rate or optimizer.max_grad_norm, check the rows of that step, "
+                    "and start again with another --output"
                 )

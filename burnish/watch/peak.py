@@ -1,7 +1,7 @@
-"""The measured peak of a device: what model-FLOP utilisation is a share of.
+"""Measured peak speed of a device, the denominator of model-FLOP utilization.
 
-Beside the meter. Data sheets promise numbers that this machine, at this clock, with these threads, may never reach; so
-the peak is what the best of a few plain matrix products reaches here, now.
+This machine, with its clock and threads, may never reach the figure of its data sheet; so the peak is the speed of the
+fastest of a few plain matrix products.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from functools import cache
 import torch
 
 SMALLEST, LARGEST = 256, 8192
-"""Widths of the products that are tried; beyond the largest, none known gets faster."""
+"""Smallest and largest width of the products; no known device is faster beyond the largest."""
 LONG_ENOUGH = 0.02
 """Seconds: a product that takes this long is not dominated by its start."""
 REPEATS = 5
-"""Products of the last width; the fastest counts, since others were disturbed."""
+"""Products of the last width; the fastest counts, since others may be disturbed."""
 
 
 @cache
 def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of the fastest n × n matrix product tried on the device, with torch's threads and precision as they are.
 
-    The product of two n × n matrices is 2 n³ FLOPs. n is doubled until a product is long enough to be measured, then
-    the fastest of a few counts. It takes less than half a second, and is measured once per process.
+    The product of two n × n matrices is 2 n³ FLOPs. n is doubled until a product takes long enough, then
+    the fastest of a few counts. The measurement takes less than half a second, and is measured once per process.
     """
     width, seconds = SMALLEST, _seconds(device, dtype, SMALLEST, repeats=2)
     best = 2 * width**3 / seconds
@@ -34,14 +34,14 @@ def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
         best = max(best, 2 * width**3 / seconds)
     best = max(best, 2 * width**3 / _seconds(device, dtype, width, REPEATS))
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # the matrices here are no part of what training needs
+        torch.cuda.reset_peak_memory_stats(device)  # training does not need these matrices
     return best
 
 
 @torch.no_grad()
 def _seconds(device: torch.device, dtype: torch.dtype, width: int, repeats: int) -> float:
-    """The fastest of some products, after one that warms up."""
-    # A generator of its own: the run's generators are left alone. Not zeros: devices are faster on them.
+    """Seconds of the fastest product, after a warm-up."""
+    # A separate generator leaves those of the run unchanged. Not zeros, on which devices are faster.
     generator = torch.Generator(device).manual_seed(0)
     left, right = (torch.randn(width, width, device=device, generator=generator).to(dtype) for _ in range(2))
     left @ right

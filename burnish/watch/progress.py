@@ -1,4 +1,4 @@
-"""Progress on a terminal (a bar), or in a pipe or a file (a line now and then)."""
+"""Progress of a run: a bar on a terminal, lines in a pipe and in the log file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from burnish.watch.format import clock, told_figures
+from burnish.watch.format import clock, progress_texts
 
 _BAR = (6, 40)
-"""Narrowest and widest bar, columns."""
+"""Smallest and largest width of the bar, columns."""
 _REFRESHES_PER_SECOND = 2
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Progress:
-    """Tells how a stage is going: every message goes to the log file, and to the terminal if there is one."""
+    """Reports the progress of a stage to the log file and to the terminal."""
 
     def __init__(self, console: Console, log: TextIO) -> None:
         self._console = console
@@ -42,16 +42,16 @@ class Progress:
         self._log.close()
 
     def say(self, message: str, style: str = "") -> None:
-        """A line for people; on a terminal in a style such as "yellow".
+        """Prints and logs a message; on a terminal in a style such as "yellow".
 
-        Control characters in it, which come from the user's data, are spelled out: they would command the terminal.
+        Control characters, which may come from the user's data, are escaped, since a terminal would execute them.
         """
-        plain = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", message)
+        plain = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", message)
         self._write_log(plain)
         self._console.print(plain, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, stage: str, done: int, total: int) -> None:
-        """A stage of `total` steps begins, `done` of which were done by an earlier run."""
+        """Starts a stage of `total` steps, `done` of which were done by an earlier process."""
         self._stop_bar()
         self._done = done
         self._state = State(stage, done, total)
@@ -63,15 +63,15 @@ class Progress:
             self._live.start()
 
     def begin_clock(self) -> None:
-        """From now on time counts for the estimate of what is left."""
+        """Starts the clock for the estimate of the time left."""
         self._since = time.perf_counter()
 
-    def update(self, step: int, total: int, figures: Mapping[str, float]) -> None:
-        """Step `step` of `total` was done."""
+    def update(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Reports that step `step` of `total` was done."""
         seconds_left = (time.perf_counter() - self._since) / max(1, step - self._done) * (total - step)
-        told = told_figures(figures)
-        self._state = State(self._state.stage, step, total, told, seconds_left)
-        line = f"step {step}/{total} · {' · '.join((*told, f'{clock(seconds_left)} left'))}"
+        texts = progress_texts(metrics)
+        self._state = State(self._state.stage, step, total, texts, seconds_left)
+        line = f"step {step}/{total} · {' · '.join((*texts, f'{clock(seconds_left)} left'))}"
         self._write_log(line)
         if self._live is None:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -88,31 +88,31 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a stage is, as one line of a terminal of any width: what does not fit is left out, nothing wraps."""
+    """State of a stage, rendered as one terminal line of any width: parts that do not fit are left out."""
 
     stage: str
     step: int
     total: int
-    figures: tuple[str, ...] = ()
-    """In the order of importance."""
+    metrics: tuple[str, ...] = ()
+    """Formatted metrics in the order of importance."""
     seconds_left: float | None = None
     """None: not known yet."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        pieces = [f"{self.step:,}/{self.total:,}"]
-        wanted = [] if self.seconds_left is None else [f"{clock(self.seconds_left)} left"]
-        space = options.max_width - len(self.stage) - 1 - len(pieces[0])
-        for text in [*wanted, *self.figures]:
+        parts = [f"{self.step:,}/{self.total:,}"]
+        time_left = [] if self.seconds_left is None else [f"{clock(self.seconds_left)} left"]
+        space = options.max_width - len(self.stage) - 1 - len(parts[0])
+        for text in [*time_left, *self.metrics]:
             if space - _BAR[0] - 1 < len(text) + 3:
                 break
-            pieces.append(text)
+            parts.append(text)
             space -= len(text) + 3
         row = Table.grid(padding=(0, 1, 0, 0))
         cells: list[Text | ProgressBar] = [Text(self.stage, no_wrap=True, overflow="crop")]
         if space > _BAR[0]:
             width = min(_BAR[1], space - 1)
             cells.append(ProgressBar(total=max(1, self.total), completed=self.step, width=width))
-        cells.append(Text(" · ".join(pieces), no_wrap=True, overflow="crop"))
+        cells.append(Text(" · ".join(parts), no_wrap=True, overflow="crop"))
         row.add_row(*cells)
         yield row
 

@@ -1,4 +1,4 @@
-"""Silence for libraries that talk while they work."""
+"""Silences progress bars and warnings of libraries."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Inside, transformers shows no bars and no warnings; what goes wrong is still an exception."""
+    """Context in which transformers shows no progress bars and no warnings; errors are still raised."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,7 +1,7 @@
-"""report.html: a run on one page that needs nothing beside it, for whoever was not there.
+"""Writes report.html, a self-contained page about a run.
 
-Reads a run folder as it is at any moment and tolerates whatever is not there yet. What came from files is data:
-the template escapes all of it, and the page forbids itself every script but its own.
+It reads a run folder at any time and omits what does not exist yet. All content from files is escaped by the template,
+and the page's content security policy forbids every script but its own.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ from burnish.watch.lines import read_lines, read_object
 State = Literal["running", "finished", "interrupted", "diverged", "failed"]
 NAME = "report.html"
 PAGE = Path(__file__).parent / "page"
-MOST_SAMPLES = 24
-"""Pairs of samples on the page; samples.jsonl has them all."""
-MOST_TEXT = 4000
-"""Characters of one text on the page."""
-MOST_ALERTS = 30
-MOST_ROLLOUTS = 9
-"""Responses on the page that were written to learn from them, the newest."""
+MAX_SAMPLES = 24
+"""Limit of samples on the page; samples.jsonl has all."""
+MAX_TEXT = 4000
+"""Limit of a text on the page, characters."""
+MAX_ALERTS = 30
+MAX_ROLLOUTS = 9
+"""Limit of rollouts on the page, the newest ones."""
 ENDS = 10
-"""Steps whose mean is the training loss at the beginning and the end, where nothing is held out."""
+"""Steps over which the first and the last training loss are averaged, for stages without held-out data."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _LINES = re.compile(r"\n{4,}")
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One large figure."""
+    """Metric in large type at the top of a stage."""
 
     title: str
     value: str
     before: str = ""
-    """What it was before training; "": it has no before."""
+    """Value before training; "": not applicable."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedAnswer:
-    """What the model answered at some step."""
+    """Answer of the model at some step."""
 
     step: int
     response: str
     correct: bool | None
-    """None: nobody judged."""
+    """None: not graded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One prompt, answered before and after."""
+    """Prompt with its answers before and after training."""
 
     prompt: str
     reference: str | None
     """The right answer, or one; None: there is none."""
     answers: tuple[GeneratedAnswer, ...]
-    """The first and the last, or the only one."""
+    """The first and the last answer, or the only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A response that was written to learn from it."""
+    """Rollout of training."""
 
     step: int
-    why: str
+    kind: str
     """Best, worst, most surprising."""
     prompt: str
     response: str
@@ -86,12 +86,12 @@ class Rollout:
     advantage: float | None
     """None: its group was left out."""
     parts: Sequence[tuple[str, str]]
-    """Name of each reward, and what it said."""
+    """Name and formatted outcome of each reward."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What is shown of one stage."""
+    """Content of the page about one stage."""
 
     name: str
     steps: int
@@ -106,15 +106,15 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A line of the recipe."""
+    """Line of the recipe."""
 
     text: str
     origin: str
-    """Where its value comes from; "": it only opens a group."""
+    """Origin of its value; "": the line has no value."""
 
 
 def ending(error: BaseException | None) -> State:
-    """How a stage stands that ended so; None: it came to its end, but the run goes on."""
+    """State of a run by the error that ended a stage; None: the stage finished, and the run continues."""
     if error is None:
         return "running"
     if isinstance(error, Interrupted | KeyboardInterrupt):
@@ -123,7 +123,7 @@ def ending(error: BaseException | None) -> State:
 
 
 def refresh_report(folder: Path, state: State, say: Callable[[str], None]) -> None:
-    """Writes the report, or says why it cannot be written: a full disk must not end a run for its sake."""
+    """Writes the report, or reports why it cannot be written, since a failed report must not end a run."""
     try:
         write_report(folder, state)
     except OSError as error:
@@ -131,11 +131,11 @@ def refresh_report(folder: Path, state: State, say: Callable[[str], None]) -> No
 
 
 def write_report(folder: Path, state: State | None = None) -> Path:
-    """Writes report.html into a run folder, whole or not at all, and returns its path.
+    """Writes report.html into a run folder atomically, and returns its path.
 
     Args:
         folder: the run folder.
-        state: how the run stands; None: as its files say, finished or not.
+        state: of the run; None: finished or interrupted, by its files.
 
     Raises:
         OSError: it cannot be written.
@@ -152,11 +152,11 @@ def write_report(folder: Path, state: State | None = None) -> Path:
 
 
 def _render(folder: Path, state: State) -> str:
-    # StrictUndefined: a name that the template has and we do not is a mistake of ours, not an empty place.
+    # StrictUndefined: a name that only the template has is a mistake of ours and raises an error.
     pages = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters |= {"shown": _shown, "count": "{:,}".format, "percent": percent, "short": short}
+    pages.filters |= {"shown": _readable, "count": "{:,}".format, "percent": percent, "short": short}
     script = (PAGE / "report.js").read_text(encoding="utf-8")
     recipe = _recipe(folder / "recipe.yaml")
     return pages.get_template("report.html").render(
@@ -178,7 +178,7 @@ def _render(folder: Path, state: State) -> str:
 
 
 def read_stages(folder: Path) -> list[StageReport]:
-    """The stages in the order in which they ran; also one that has only samples."""
+    """Stages in the order in which they ran, also one that has only samples."""
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for line in read_lines(folder / "metrics.jsonl"):
         lines.setdefault(str(line.get("stage")), []).append(line)
@@ -188,92 +188,96 @@ def read_stages(folder: Path) -> list[StageReport]:
     return [_stage(name, lines.get(name, []), samples.get(name, [])) for name in dict.fromkeys([*lines, *samples])]
 
 
-def _stage(name: str, lines: Sequence[Mapping[str, Any]], sampled: Sequence[Mapping[str, Any]]) -> StageReport:
+def _stage(name: str, lines: Sequence[Mapping[str, Any]], sample_lines: Sequence[Mapping[str, Any]]) -> StageReport:
     alerts = [line for line in lines if "alert" in line]
-    pairs = pair_samples(sampled)
+    pairs = pair_samples(sample_lines)
     return StageReport(
         name=name,
         steps=max((int(line["step"]) for line in lines), default=0),
         headlines=headlines(lines),
         curves=draw(lines),
-        alerts=alerts[:MOST_ALERTS],
+        alerts=alerts[:MAX_ALERTS],
         num_alerts=len(alerts),
-        samples=pairs[:MOST_SAMPLES],
+        samples=pairs[:MAX_SAMPLES],
         num_samples=len(pairs),
-        rollouts=newest_rollouts(sampled),
+        rollouts=newest_rollouts(sample_lines),
     )
 
 
 def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
-    """What one wants to know first: what became better, and what it took."""
-    shown = [
-        _held_out("Held-out loss", lines, "eval/loss", short),
-        _held_out("Accuracy", lines, "eval/accuracy", percent),
-        _held_out("Pairs right", lines, "eval/pair_accuracy", percent),
-        _held_out("Held-out reward", lines, "eval/reward", short),
+    """Headline metrics: results before and after training, then time, speed and memory."""
+    items = [
+        _before_and_after("Held-out loss", lines, "eval/loss", short),
+        _before_and_after("Accuracy", lines, "eval/accuracy", percent),
+        _before_and_after("Pair accuracy", lines, "eval/pair_accuracy", percent),
+        _before_and_after("Held-out reward", lines, "eval/reward", short),
     ]
     trained = [line for line in lines if _number(line, "train/loss") is not None]
     losses = [line["train/loss"] for line in trained]
-    tries = any("rollout/reward" in line for line in lines)  # a policy gradient's value is 0, whatever is learned
-    if shown[0] is None and losses and not tries:
+    is_rl = any("rollout/reward" in line for line in lines)  # the value of a policy gradient loss has no meaning
+    if items[0] is None and losses and not is_rl:
         first, last = statistics.fmean(losses[:ENDS]), statistics.fmean(losses[-ENDS:])
-        shown[0] = Headline("Training loss", short(last), short(first))
+        items[0] = Headline("Training loss", short(last), short(first))
     seconds = [_number(line, "seconds_per_step") or 0.0 for line in trained]
-    tokens = sum(took * (_number(line, "tokens_per_second") or 0) for took, line in zip(seconds, trained, strict=True))
-    work = sum(took * (_number(line, "mfu") or 0) for took, line in zip(seconds, trained, strict=True))
+    timed = list(zip(seconds, trained, strict=True))
+    tokens = sum(duration * (_number(line, "tokens_per_second") or 0) for duration, line in timed)
+    work = sum(duration * (_number(line, "mfu") or 0) for duration, line in timed)
     if time_spent := sum(seconds):
-        shown += [
+        items += [
             Headline("Tokens", _large(tokens)),
             Headline("Training time", clock(time_spent)),
             Headline("Tokens/s", _large(tokens / time_spent)),
-            Headline("Utilisation", percent(work / time_spent)),
+            Headline("MFU", percent(work / time_spent)),
         ]
     memory = [value for line in trained if (value := _number(line, "memory_gib")) is not None]
     if memory:
-        shown.append(Headline("Memory", f"{brief(max(memory))} GiB"))
-    return [headline for headline in shown if headline is not None]
+        items.append(Headline("Peak memory", f"{brief(max(memory))} GiB"))
+    return [headline for headline in items if headline is not None]
 
 
 def pair_samples(lines: Sequence[Mapping[str, Any]]) -> list[Sample]:
-    """The first and the last answer to each prompt, by index. Lines that lack what is needed are left out."""
-    whole = [line for line in lines if isinstance(line.get("index"), int) and isinstance(line.get("step"), int)]
+    """First and last answer to each prompt, by index. Incomplete lines are skipped."""
+    complete = [line for line in lines if isinstance(line.get("index"), int) and isinstance(line.get("step"), int)]
     pairs = []
-    for _, group in groupby(sorted(whole, key=lambda line: (line["index"], line["step"])), lambda line: line["index"]):
-        found = list(group)
-        ends = [found[0], found[-1]] if found[0]["step"] < found[-1]["step"] else [found[-1]]
+    for _, group in groupby(
+        sorted(complete, key=lambda line: (line["index"], line["step"])), lambda line: line["index"]
+    ):
+        ordered = list(group)
+        first, last = ordered[0], ordered[-1]
+        ends = [first, last] if first["step"] < last["step"] else [last]
         answers = tuple(
             GeneratedAnswer(line["step"], str(line.get("response", "")), line.get("correct")) for line in ends
         )
-        reference = found[-1].get("reference")
-        pairs.append(Sample(str(found[-1].get("prompt", "")), None if reference is None else str(reference), answers))
+        reference = last.get("reference")
+        pairs.append(Sample(str(last.get("prompt", "")), None if reference is None else str(reference), answers))
     return pairs
 
 
 def newest_rollouts(lines: Sequence[Mapping[str, Any]]) -> list[Rollout]:
-    """The last ones, the newest first. Lines that lack what is needed are left out."""
-    whole = [line for line in lines if isinstance(line.get("rollout"), str) and _number(line, "reward") is not None]
+    """Last rollouts, the newest first. Incomplete lines are skipped."""
+    complete = [line for line in lines if isinstance(line.get("rollout"), str) and _number(line, "reward") is not None]
     return [
         Rollout(
             step=int(line["step"]),
-            why=str(line["rollout"]),
+            kind=str(line["rollout"]),
             prompt=str(line.get("prompt", "")),
             response=str(line.get("response", "")),
             reward=line["reward"],
             advantage=_number(line, "advantage"),
-            parts=[(name, _outcome(said)) for name, said in dict(line.get("parts") or {}).items()],
+            parts=[(name, _outcome(value)) for name, value in dict(line.get("parts") or {}).items()],
         )
-        for line in whole[: -MOST_ROLLOUTS - 1 : -1]
+        for line in complete[: -MAX_ROLLOUTS - 1 : -1]
     ]
 
 
-def _outcome(said: object) -> str:
-    return short(said) if isinstance(said, int | float) else "not judged" if said is None else str(said)
+def _outcome(value: object) -> str:
+    return short(value) if isinstance(value, int | float) else "not graded" if value is None else str(value)
 
 
-def _held_out(
+def _before_and_after(
     title: str, lines: Sequence[Mapping[str, Any]], key: str, write: Callable[[float], str]
 ) -> Headline | None:
-    """Before training and after it; None: it was not measured."""
+    """Headline of a held-out metric before and after training; None: it was not measured."""
     values = [value for line in lines if (value := _number(line, key)) is not None]
     if not values:
         return None
@@ -294,17 +298,17 @@ def _large(count: float) -> str:
 
 
 def _recipe(path: Path) -> list[Setting]:
-    """The resolved recipe by lines, each with the origin that it has as a comment."""
+    """Lines of the resolved recipe, each with the origin in its comment."""
     if not path.exists():
         return []
     split = (line.rpartition("  # ") for line in path.read_text(encoding="utf-8").splitlines())
     return [Setting(text, origin) if text else Setting(origin, "") for text, _, origin in split]
 
 
-def _shown(text: object) -> str:
-    """A text of bearable length, in which control characters and runs of empty lines can be seen."""
+def _readable(text: object) -> str:
+    """Text of limited length, with control characters and runs of empty lines made visible."""
     whole = str(text)
-    more = len(whole) - MOST_TEXT
-    cut = f"{whole[:MOST_TEXT]} … ({more:,} more characters)" if more > 0 else whole
-    lines = _LINES.sub(lambda found: f"\n↵ × {len(found[0])}\n", cut)
-    return _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), lines)
+    more = len(whole) - MAX_TEXT
+    cut = f"{whole[:MAX_TEXT]} … ({more:,} more characters)" if more > 0 else whole
+    lines = _LINES.sub(lambda match: f"\n↵ × {len(match[0])}\n", cut)
+    return _CONTROL.sub(lambda match: chr(0x2400 + ord(match[0])), lines)

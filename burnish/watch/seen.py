@@ -1,6 +1,6 @@
-"""What a stage has trained on so far, and for how long: counters of metrics.jsonl that go on when a run goes on.
+"""Counters of metrics.jsonl: epoch, samples, tokens and time of a stage so far, continued by a resumed run.
 
-Beside `meter`. The loop counts every step; a checkpoint keeps the counts (see `burnish.runs`).
+The loop counts every step; a checkpoint has the counts (see `burnish.runs`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 from torch import Tensor
 
 COUNTERS = ("epoch", "samples_seen", "tokens_seen", "wall_time_s")
-"""Names in metrics.jsonl: figures that only rise, and are not drawn as curves."""
+"""Names in metrics.jsonl; they only rise, and are not drawn as curves."""
 
 
 class Seen:
-    """Counters of a stage, from its first step on.
+    """Counters of a stage since its first step.
 
     Example: ``seen.begin(); seen.count(samples=16, tokens=900, epoch=0.25)`` is ``{"epoch": 0.25, "samples_seen": 16,
     "tokens_seen": 900, "wall_time_s": 1.3}``.
@@ -26,23 +26,23 @@ class Seen:
         self._samples = 0
         self._tokens = 0
         self._seconds = 0.0
-        """Before `begin`: those of earlier processes, up to the checkpoint that was gone on from."""
+        """Seconds of earlier processes, up to the checkpoint from which the run was resumed."""
         self._since: float | None = None
 
     def begin(self) -> None:
-        """The first step of this process begins: time counts from now on."""
+        """Starts the clock at the first step of this process."""
         self._since = time.perf_counter()
 
     def count(self, *, samples: int, tokens: int, epoch: float) -> dict[str, float]:
         """Adds a step.
 
         Args:
-            samples: responses that the step trained on.
-            tokens: tokens that it computed, as for `Meter.record`.
+            samples: number of responses that the step trained on.
+            tokens: packed tokens of the step, as in `Meter.record`.
             epoch: passes over the data so far.
 
         Returns:
-            The line's counters, by `COUNTERS`.
+            Counters of the line, with the names of `COUNTERS`.
         """
         self._samples += samples
         self._tokens += tokens
@@ -50,11 +50,11 @@ class Seen:
         return dict(zip(COUNTERS, values, strict=True))
 
     def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """For a checkpoint."""
+        """State for a checkpoint: tensors and JSON values."""
         return {}, {"samples": self._samples, "tokens": self._tokens, "seconds": self._wall_time()}
 
     def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Goes on from what `memory` gave."""
+        """Restores the state from `memory`."""
         self._samples, self._tokens, self._seconds = values["samples"], values["tokens"], values["seconds"]
 
     def _wall_time(self) -> float:

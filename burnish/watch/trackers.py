@@ -1,6 +1,6 @@
-"""Trackers: other programs that a run's figures go to, when the recipe asks for it. Nothing is sent unless asked.
+"""Experiment trackers (TensorBoard, W&B, trackio), which get a run's metrics only if the recipe names them.
 
-Each is one small class over its own library; `tracking` opens them, shows them lines, and remembers what they saw.
+Each is one small class over its own library; `tracking` opens them, sends them lines, and stores how many they got.
 """
 
 from __future__ import annotations
@@ -17,44 +17,42 @@ from typing import Any, Protocol
 from burnish.errors import RecipeError
 from burnish.watch.settings import TrackerName
 
-"""The package that it needs and the extra of `burnish` have the same name."""
-
 
 class Tracker(Protocol):
-    """One open tracked run."""
+    """Open run of a tracker. Its name is that of its package and of the extra of `burnish`."""
 
     seen: int
-    """Lines of this run that it need not be shown any more, found out on opening."""
+    """Number of lines of this run that it has already, determined on opening."""
     place: str
-    """Where to look at it, for people."""
+    """URL or command to view it."""
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Takes the figures of one line; several lines may have the same step."""
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Sends the metrics of one line; several lines may have the same step."""
         ...
 
     def close(self, failed: bool) -> None:
-        """Writes what is left; `failed`: the stage ended by an error."""
+        """Sends pending data and closes the run; `failed`: the stage ended by an error."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrackerRun:
-    """All that a tracker needs to open a run."""
+    """Data with which a tracker opens a run."""
 
     folder: Path
     """The run folder."""
     project: str
     name: str
-    """Of the run, for people."""
+    """Display name of the run."""
     id: str
-    """Of the run, for machines; the same after a resume."""
+    """Unique id of the run, the same after a resume."""
     stage: str
     done: int
-    """Steps that were done before; 0: the run begins."""
+    """Steps done by earlier processes; 0: the run begins."""
     past: int
-    """Lines of the stage in metrics.jsonl, all of steps that were done before."""
+    """Number of lines of the stage in metrics.jsonl, all of earlier steps."""
     seen: int
-    """Lines that the tracker was shown before, as we remember; there may be more of them than `past`."""
+    """Number of lines sent before, by trackers.json; may be larger than `past`."""
     config: Mapping[str, Any]
     """The resolved recipe."""
 
@@ -62,7 +60,7 @@ class TrackerRun:
 class TensorBoard:
     """Event files in ``tensorboard/`` of the run folder, by torch's own writer.
 
-    TensorBoard drops what came after the step where a run goes on, so those lines are shown again.
+    TensorBoard drops events after the step from which a run is resumed, so those lines are sent again.
     """
 
     def __init__(self, opening: TrackerRun) -> None:
@@ -73,8 +71,8 @@ class TensorBoard:
         self.seen = min(opening.seen, opening.past)
         self._writer = SummaryWriter(str(folder / opening.stage), purge_step=opening.done + 1 if opening.done else 0)
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        for name, value in figures.items():
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self, failed: bool) -> None:
@@ -84,8 +82,8 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of W&B, online or as WANDB_MODE says. Code, git state and terminal output are not sent.
 
-    Online, the server says what it has seen. Offline, every process writes a file of its own and a kill leaves it
-    empty; so a file that was not yet synced is replaced by one that has the whole run.
+    Online, the server reports how many lines it has. Offline, every process writes a file of its own and a kill leaves
+    it empty; so a file that was not synced yet is replaced by one with the whole run.
     """
 
     def __init__(self, opening: TrackerRun) -> None:
@@ -108,12 +106,12 @@ class WeightsAndBiases:
             )
         except wandb.errors.Error as error:
             raise RecipeError(
-                given=f"trackers: wandb, which says: {error}",
-                rule="a tracker that is asked for takes the figures",
+                given=f"trackers: wandb, which failed: {error}",
+                rule="every tracker of the recipe must be usable",
                 remedy="wandb login; or WANDB_MODE=offline; or leave it out of trackers",
             ) from error
-        # Our step is a figure like others. W&B's own only rises, and would refuse an evaluation after its step's line:
-        # it counts lines.
+        # The training step is a metric. W&B's own step must rise, and would refuse an evaluation after the line of its
+        # step, so it counts lines.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         if self._run.offline:
@@ -126,8 +124,8 @@ class WeightsAndBiases:
         offline = f"wandb sync {Path(self._run.dir).parent}"
         self.place = offline if self._run.offline else self._run.url
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **figures}, step=self._row)
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log({"step": step, **metrics}, step=self._row)
         self._row += 1
 
     def close(self, failed: bool) -> None:
@@ -137,16 +135,16 @@ class WeightsAndBiases:
 class Trackio:
     """A run in trackio's own folder on this machine, or where TRACKIO_SPACE_ID or TRACKIO_SERVER_URL says.
 
-    On this machine, its own books say what it has seen: it writes a little later than it is told, and a kill may come
-    between.
+    On this machine, its database says how many lines it has: it writes with a delay, and a kill may come
+    in between.
     """
 
     def __init__(self, opening: TrackerRun) -> None:
         import trackio  # an optional extra
         from trackio.sqlite_storage import SQLiteStorage
 
-        elsewhere = os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL")
-        # It knows runs by their name alone, so the name has the id in it.
+        remote = os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL")
+        # It identifies runs by name alone, so the name contains the id.
         name = f"{opening.name}-{opening.id}"
         with contextlib.redirect_stdout(io.StringIO()):
             self._run = trackio.init(
@@ -159,11 +157,11 @@ class Trackio:
                 auto_log_cpu=False,
             )
         self._library = trackio
-        self.seen = opening.seen if elsewhere else SQLiteStorage.get_log_count(opening.project, name)
+        self.seen = opening.seen if remote else SQLiteStorage.get_log_count(opening.project, name)
         self.place = f"trackio show --project {opening.project}"
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
 
     def close(self, failed: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):

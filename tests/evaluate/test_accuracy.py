@@ -32,28 +32,28 @@ def test_a_question_is_the_prompt_of_training(tmp_path):
     trained = DatasetSpec.of(rows, TOKENIZER, TEMPLATE, max_length=100).whole()
     assert [list(question.prompt) for question in found] == [group.prompt.tolist() for group in trained]
     assert [question.reference for question in found] == ["b", "d d"]
-    assert found[1].asked == "<|user|>\nc?<|end|>\n<|assistant|>\n"
-    assert [question.said for question in found] == ["a<|end|>?", "c?"]
+    assert found[1].prompt_text == "<|user|>\nc?<|end|>\n<|assistant|>\n"
+    assert [question.message_text for question in found] == ["a<|end|>?", "c?"]
 
 
-def test_of_several_turns_the_last_is_asked(tmp_path):
+def test_the_prompt_of_a_conversation_ends_before_its_last_answer(tmp_path):
     said = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     path = write_rows_of(tmp_path, {"messages": [{"role": role, "content": text} for role, text in said]})
     (question,) = questions(maker_of(path))
     assert question.reference == "d"
-    assert question.said == "user: a\nassistant: b\nuser: c"
-    assert question.asked.endswith("b<|end|>\n<|user|>\nc<|end|>\n<|assistant|>\n")
+    assert question.message_text == "user: a\nassistant: b\nuser: c"
+    assert question.prompt_text.endswith("b<|end|>\n<|user|>\nc<|end|>\n<|assistant|>\n")
 
 
-def test_plain_prompts_are_asked_and_documents_are_not(tmp_path):
+def test_plain_prompts_give_questions_and_documents_give_none(tmp_path):
     path = write_rows_of(tmp_path, {"prompt": "2+2=", "completion": "4"})
     (question,) = questions(maker_of(path))
-    assert (question.asked, question.said, question.reference) == ("2+2=", "2+2=", "4")
+    assert (question.prompt_text, question.message_text, question.reference) == ("2+2=", "2+2=", "4")
     data = open_data([DataSource(path=str(write_rows_of(tmp_path, {"text": "hello there"})), format="text")])
     assert questions(SampleBuilder(data.rows, data.format, Writer(TOKENIZER, TEMPLATE))) == ()
 
 
-def test_only_the_rows_that_are_asked_for(tmp_path):
+def test_only_the_selected_rows(tmp_path):
     path = write_rows_of(tmp_path, *({"question": f"q{i}", "answer": f"a{i}"} for i in range(5)))
     assert [(question.row, question.reference) for question in questions(maker_of(path), [1, 4])] == [
         (1, "a1"),
@@ -62,17 +62,17 @@ def test_only_the_rows_that_are_asked_for(tmp_path):
 
 
 def test_answers_are_counted():
-    """The model's own answers are references of its own making: right, and wrong where they are changed."""
+    """References that are the model's own answers are right, changed ones are wrong."""
     sampler = PlainSampler(make_model(0, hidden_size=32, layers=1).eval(), TOKENIZER, [256], 512)
     params = SamplingParams(8, temperature=0.0)
     prompts = [(40, 41), (1, 2, 3), (5,)]
     asked = [Question(prompt, "?", "?", "", row) for row, prompt in enumerate(prompts)]
     first = accuracy(sampler, TOKENIZER, asked, params=params)
     assert [sample.row for sample in first.samples] == [0, 1, 2]
-    said = [sample.response for sample in first.samples]
+    responses = [sample.response for sample in first.samples]
     known = [
         Question(p, "?", "?", f" {text}\n" if row else text + "x", row)
-        for row, (p, text) in enumerate(zip(prompts, said, strict=True))
+        for row, (p, text) in enumerate(zip(prompts, responses, strict=True))
     ]
     found = accuracy(sampler, TOKENIZER, known, params=params)
     assert (found.correct, found.total, found.share) == (2, 3, 2 / 3)

@@ -32,17 +32,17 @@ def bare(tmp_path: Path) -> LoadedModel:
 
 
 class Model:
-    """In the place of `stream`: answers a1, a2, … and keeps what it was given."""
+    """Replaces `stream_text`: answers a1, a2, … and records prompts and seeds."""
 
     def __init__(self, *, interrupted: bool = False) -> None:
         self.prompts: list[tuple[int, ...]] = []
         self.seeds: list[int] = []
         self.interrupted = interrupted
 
-    def __call__(self, _sampler: object, _tokenizer: object, prompt, params, told) -> Response:
+    def __call__(self, _sampler: object, _tokenizer: object, prompt, params, on_text) -> Response:
         self.prompts.append(tuple(prompt))
         self.seeds.append(params.seed)
-        told(f"a{len(self.prompts)}")
+        on_text(f"a{len(self.prompts)}")
         if self.interrupted:
             raise KeyboardInterrupt
         return Response(tokens=torch.tensor([1]), trainable=torch.tensor([True]), finish="end")
@@ -50,30 +50,30 @@ class Model:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
-    found = Model()
-    monkeypatch.setattr(module, "stream", found)
-    return found
+    fake = Model()
+    monkeypatch.setattr(module, "stream_text", fake)
+    return fake
 
 
 def talk(chat: Chat, *lines: str) -> tuple[str, list[str]]:
-    told: list[str] = []
-    noted: list[str] = []
-    converse(chat, lines, told.append, noted.append)
-    return "".join(told), noted
+    text: list[str] = []
+    notes: list[str] = []
+    converse(chat, lines, text.append, notes.append)
+    return "".join(text), notes
 
 
-def prompt(opened: LoadedModel, *said: str, system: str | None = None) -> tuple[int, ...]:
-    """What the model is given after these turns, the user's and the model's in turn."""
+def prompt(opened: LoadedModel, *texts: str, system: str | None = None) -> tuple[int, ...]:
+    """Prompt tokens after these turns, of user and model alternately."""
     assert opened.template is not None
     first = () if system is None else (Message("system", system),)
-    turns = tuple(Message("assistant" if at % 2 else "user", text) for at, text in enumerate(said))
+    turns = tuple(Message("assistant" if at % 2 else "user", text) for at, text in enumerate(texts))
     return prompt_messages(Conversation((*first, *turns)), Writer(opened.tokenizer, opened.template))
 
 
 def test_every_turn_sees_all_turns_before(opened, model):
-    told, noted = talk(Chat(opened, SamplingParams(20)), "one", "", "two", "  ", "three")
-    assert told == "a1\na2\na3\n"
-    assert noted == []
+    text, notes = talk(Chat(opened, SamplingParams(20)), "one", "", "two", "  ", "three")
+    assert text == "a1\na2\na3\n"
+    assert notes == []
     assert model.prompts == [
         prompt(opened, "one"),
         prompt(opened, "one", "a1", "two"),
@@ -84,7 +84,7 @@ def test_every_turn_sees_all_turns_before(opened, model):
 
 def test_commands(opened, model):
     chat = Chat(opened, SamplingParams(20), system="Be kind.")
-    _, noted = talk(
+    _, notes = talk(
         chat, "one", "/reset", "two", "/system Be brief.", "three", "/help", "/rest", " /four", "/exit", "no"
     )
     assert model.prompts == [
@@ -93,47 +93,47 @@ def test_commands(opened, model):
         prompt(opened, "three", system="Be brief."),
         prompt(opened, "three", "a3", "/four", system="Be brief."),
     ]
-    assert noted[0] == "forgotten"
-    assert any("'/rest'" in note for note in noted)
+    assert notes[0] == "the conversation is cleared"
+    assert any("'/rest'" in note for note in notes)
 
 
-def test_the_earliest_turns_are_forgotten_when_the_positions_are_full(opened, model):
+def test_the_earliest_turns_are_dropped_when_the_positions_are_full(opened, model):
     chat = Chat(opened, SamplingParams(100), system="Be kind.")
     long = "x" * 150
-    _, noted = talk(chat, long, long, long, "short")
+    _, notes = talk(chat, long, long, long, "short")
     assert model.prompts[2] == prompt(opened, long, "a2", long, system="Be kind.")
     assert model.prompts[3] == prompt(opened, long, "a2", long, "a3", "short", system="Be kind.")
-    assert noted == ["the model's 512 positions are full: the first 1 turns are forgotten"]
+    assert notes == ["the model's 512 positions are full: the first 1 turns are dropped"]
     assert all(len(given) <= 512 - 100 for given in model.prompts)
 
 
 def test_a_message_that_is_too_long_by_itself_is_refused_and_not_kept(opened):
     chat = Chat(opened, SamplingParams(5))
-    told, noted = talk(chat, "x" * 600, "hello")
-    assert "512 positions" in noted[0]
-    assert told.endswith("\n")
+    text, notes = talk(chat, "x" * 600, "hello")
+    assert "512 positions" in notes[0]
+    assert text.endswith("\n")
     assert next(message.content for message in chat.messages) == "hello"
 
 
-def test_an_interrupted_answer_is_kept_as_far_as_it_came(opened, monkeypatch):
+def test_the_text_of_an_interrupted_answer_stays(opened, monkeypatch):
     model = Model(interrupted=True)
-    monkeypatch.setattr(module, "stream", model)
-    told, noted = talk(Chat(opened, SamplingParams(20)), "one", "two")
-    assert told == "a1\na2\n"
-    assert noted == ["stopped; what was said so far is kept"] * 2
+    monkeypatch.setattr(module, "stream_text", model)
+    text, notes = talk(Chat(opened, SamplingParams(20)), "one", "two")
+    assert text == "a1\na2\n"
+    assert notes == ["stopped; the text so far stays in the conversation"] * 2
     assert model.prompts[1] == prompt(opened, "one", "a1", "two")
 
 
 def test_a_model_without_a_template_continues_one_text(bare, model):
-    told, _ = talk(Chat(bare, SamplingParams(20)), "Once ", " upon")
-    assert told == "a1\na2\n"
+    text, _ = talk(Chat(bare, SamplingParams(20)), "Once ", " upon")
+    assert text == "a1\na2\n"
     assert [bare.tokenizer.decode(given) for given in model.prompts] == ["Once ", "Once a1 upon"]
 
 
 def test_a_long_text_is_continued_from_its_end(bare, model):
-    _, noted = talk(Chat(bare, SamplingParams(12)), "y" * 300, "z" * 300)
+    _, notes = talk(Chat(bare, SamplingParams(12)), "y" * 300, "z" * 300)
     assert bare.tokenizer.decode(model.prompts[1]) == ("y" * 300 + "a1" + "z" * 300)[-500:]
-    assert len(noted) == 1
+    assert len(notes) == 1
 
 
 def test_a_system_prompt_needs_a_template(bare, model):
@@ -146,8 +146,8 @@ def test_a_system_prompt_needs_a_template(bare, model):
 
 
 def test_answers_that_are_cut_say_so(opened):
-    _, noted = talk(Chat(opened, SamplingParams(3)), "hello")
-    assert noted == ["cut after 3 tokens; max_new_tokens=6 allows more"]
+    _, notes = talk(Chat(opened, SamplingParams(3)), "hello")
+    assert notes == ["truncated after 3 tokens; max_new_tokens=6 allows more"]
 
 
 def test_the_templates_end_of_turn_ends_answers_of_a_base_model(opened):

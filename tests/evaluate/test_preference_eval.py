@@ -77,9 +77,9 @@ def plain(policy: Model, tokens: torch.Tensor) -> torch.Tensor:
 def test_a_judge_of_lengths_gets_half():
     """However biased the data are: 90 of 100 better answers are the longer ones."""
     longer = np.array([3] * 90 + [-3] * 10)
-    judged = ComparedPairs(longer.astype(float), longer)
-    assert judged.accuracy.value == 0.9
-    controlled = judged.controlled
+    pairs = ComparedPairs(longer.astype(float), longer)
+    assert pairs.accuracy.value == 0.9
+    controlled = pairs.controlled
     assert controlled is not None
     assert controlled.value == 0.5
     assert controlled.low < 0.5 < controlled.high
@@ -87,11 +87,11 @@ def test_a_judge_of_lengths_gets_half():
 
 def test_a_judge_of_quality_keeps_its_accuracy():
     longer = np.array([3] * 90 + [-3] * 10)
-    judged = ComparedPairs(np.tile([1.0, 1, 1, 1, -1], 20), longer)
-    assert judged.accuracy.value == 0.8
-    assert judged.controlled is not None
-    assert judged.controlled.value == pytest.approx(0.8)
-    assert judged.controlled.high - judged.controlled.low > judged.accuracy.high - judged.accuracy.low
+    pairs = ComparedPairs(np.tile([1.0, 1, 1, 1, -1], 20), longer)
+    assert pairs.accuracy.value == 0.8
+    assert pairs.controlled is not None
+    assert pairs.controlled.value == pytest.approx(0.8)
+    assert pairs.controlled.high - pairs.controlled.low > pairs.accuracy.high - pairs.accuracy.low
 
 
 def test_intervals_hold_what_they_promise():
@@ -101,18 +101,18 @@ def test_intervals_hold_what_they_promise():
     inside = plain = 0
     for _ in range(400):
         margins = np.where(draw.random(40) < np.where(longer > 0, 0.8, 0.6), 1.0, -1.0)
-        judged = ComparedPairs(margins, longer)
-        assert judged.controlled is not None
-        inside += judged.controlled.low <= 0.7 <= judged.controlled.high
-        plain += judged.accuracy.low <= 0.7 <= judged.accuracy.high
+        pairs = ComparedPairs(margins, longer)
+        assert pairs.controlled is not None
+        inside += pairs.controlled.low <= 0.7 <= pairs.controlled.high
+        plain += pairs.accuracy.low <= 0.7 <= pairs.accuracy.high
     assert 0.92 < inside / 400 < 0.99
     assert 0.92 < plain / 400 < 0.99
 
 
 def test_without_both_kinds_of_pairs_lengths_cannot_be_controlled():
-    judged = ComparedPairs(np.array([1.0, -1.0]), np.array([2, 1]))
-    assert judged.controlled is None
-    assert sorted(metrics(judged)) == ["pair_accuracy", "pair_accuracy_high", "pair_accuracy_low"]
+    pairs = ComparedPairs(np.array([1.0, -1.0]), np.array([2, 1]))
+    assert pairs.controlled is None
+    assert sorted(metrics(pairs)) == ["pair_accuracy", "pair_accuracy_high", "pair_accuracy_low"]
     assert metrics(ComparedPairs(np.array([]), np.array([], np.int64))) == {}
 
 
@@ -120,14 +120,14 @@ def test_equal_rewards_are_a_coin():
     assert ComparedPairs(np.zeros(4), np.ones(4, np.int64)).accuracy.value == 0.5
 
 
-def test_the_exam_of_a_stage(policy: Model):
-    """At its beginning the policy is its reference: rewards are 0. By log-probability it has an opinion already."""
+def test_the_evaluator_of_a_stage(policy: Model):
+    """At the beginning the policy equals its reference: implicit rewards are 0, log-probabilities differ."""
     rows = bare(make_groups([(5, [4, 6]), (3, [3, 2]), (7, [5, 3])]))
     [annotated] = annotate_blocks(rows, LiveScorer(policy), 1000)
-    found = PreferenceEval(annotated, LogRatio(0.1), 1000).examine(policy).figures
+    found = PreferenceEval(annotated, LogRatio(0.1), 1000).evaluate(policy).figures
     assert found["pair_accuracy"] == 0.5
     expected = score_pairs(policy, rows, {"": BY_LOGPROB}, 1000)[""]
     assert found["pair_accuracy_by_logprob"] == expected.accuracy.value
-    without = PreferenceEval(rows, LogProb(2.0, per_token=True), 1000).examine(policy).figures
+    without = PreferenceEval(rows, LogProb(2.0, per_token=True), 1000).evaluate(policy).figures
     assert without["pair_accuracy"] == expected.accuracy.value
     assert not any("by_logprob" in name for name in without)

@@ -25,7 +25,7 @@ from burnish.sources.value_targets import value_target_at_end
 from tests.conftest import make_groups
 
 
-def judged(margins: list[float], longer: list[int] | None = None) -> ComparedPairs:
+def pairs(margins: list[float], longer: list[int] | None = None) -> ComparedPairs:
     return ComparedPairs(np.array(margins, np.float64), np.array(longer or [0] * len(margins), np.int64))
 
 
@@ -35,22 +35,22 @@ def logit(p: float) -> float:
 
 def test_a_calibrated_judge_has_no_error():
     """Of four that it gives a probability of ¾, three are right."""
-    assert calibration_error(judged([logit(0.75)] * 3 + [-logit(0.75)])) == pytest.approx(0, abs=1e-12)
+    assert calibration_error(pairs([logit(0.75)] * 3 + [-logit(0.75)])) == pytest.approx(0, abs=1e-12)
 
 
 def test_an_error_by_hand():
     """At 0.9, half are right: off by 0.4. At 0.6, all are: off by 0.4. A tie says ½ and is half right: off by 0."""
     margins = [logit(0.9), -logit(0.9), logit(0.6), logit(0.6), 0.0]
-    assert calibration_error(judged(margins)) == pytest.approx((2 * 0.4 + 2 * 0.4) / 5, rel=1e-12)
+    assert calibration_error(pairs(margins)) == pytest.approx((2 * 0.4 + 2 * 0.4) / 5, rel=1e-12)
 
 
 def test_one_who_is_sure_and_wrong():
-    assert calibration_error(judged([-50.0, -50.0])) == pytest.approx(1.0)
+    assert calibration_error(pairs([-50.0, -50.0])) == pytest.approx(1.0)
 
 
 def test_accuracy_by_difference_of_lengths():
     """The limits belong to the far ones: 50 is far, 49 is not."""
-    found = accuracy_by_length(judged([1, -1, 1, -1, 1, 1], [-60, -50, -49, 49, 50, 0]))
+    found = accuracy_by_length(pairs([1, -1, 1, -1, 1, 1], [-60, -50, -49, 49, 50, 0]))
     assert {name: share.value for name, share in found.items()} == {
         "shorter_by_50": 0.5,
         "shorter": 1.0,
@@ -58,29 +58,29 @@ def test_accuracy_by_difference_of_lengths():
         "longer": 0.0,
         "longer_by_50": 1.0,
     }
-    assert list(accuracy_by_length(judged([1.0], [3]))) == ["longer"], "there are no others"
+    assert list(accuracy_by_length(pairs([1.0], [3]))) == ["longer"], "there are no others"
 
 
 def test_nothing_to_compare():
-    assert reward_metrics(judged([])) == {}
+    assert reward_metrics(pairs([])) == {}
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("judge")
+    folder = tmp_path_factory.mktemp("reward_model")
     write_untrained(folder, hidden_size=32, layers=1)
     return load_policy(str(folder), judging=ValueHeadConfig(), add_tokens=["<|pad|>"])
 
 
-def test_packed_groups_are_judged_as_single_answers(policy):
-    """Groups of one are passed over; lengths are those of whole answers, of which one token is scored."""
+def test_packed_groups_are_scored_as_single_answers(policy):
+    """Groups of one are skipped; lengths are of whole responses, of which one token is scored."""
     groups = [value_target_at_end(group) for group in make_groups([(4, [5, 3]), (9, [4]), (3, [2, 8, 6])], holes=True)]
     found = score_by_value(policy, groups, 16)
     values = [[plain(policy, group.prompt, r.tokens) for r in group.responses] for group in (groups[0], groups[2])]
     assert found.margins.tolist() == pytest.approx([each[0] - each[-1] for each in values], abs=1e-5)
     assert found.longer.tolist() == [2, -4]
     assert policy.model.training
-    tagged = RewardModelEval(groups, 16, [["polite"], [], ["rude"]]).examine(policy).figures
+    tagged = RewardModelEval(groups, 16, [["polite"], [], ["rude"]]).evaluate(policy).figures
     assert tagged["pair_accuracy_of_polite"] == float(found.right[0])
     assert tagged["pair_accuracy"] == float(found.right.mean())
 

@@ -28,7 +28,7 @@ from burnish.types import Score
 from tests.conftest import make_groups
 
 
-def judged(values: list[list[float]], labels: list[list[float]]) -> StepsResult:
+def steps_result(values: list[list[float]], labels: list[list[float]]) -> StepsResult:
     return StepsResult([np.array(each) for each in values], [np.array(each) for each in labels], 0.0)
 
 
@@ -36,7 +36,7 @@ def test_first_errors_by_hand():
     """Found; found too early; found too late; none there, none found; none there, one found."""
     labels = [[1, 0, 1], [1, 0], [0, 0], [1, 1], [1]]
     values = [[2, -1, 1], [-1, -1], [1, -1], [1, 1], [-1]]
-    found = judged(values, labels).figures()
+    found = steps_result(values, labels).figures()
     assert found["step_accuracy"] == pytest.approx((3 + 1 + 1 + 2 + 0) / 10)
     assert found["first_error_accuracy"] == pytest.approx(2 / 5)
     assert found["first_error_accuracy_if_wrong"] == pytest.approx(1 / 3)
@@ -46,9 +46,9 @@ def test_first_errors_by_hand():
 
 
 def test_responses_of_one_kind_have_no_f1():
-    assert "first_error_f1" not in judged([[1.0]], [[1.0]]).figures()
-    assert judged([[1.0], [1.0]], [[1.0], [0.0]]).figures()["first_error_f1"] == 0
-    assert judged([], []).figures() == {}
+    assert "first_error_f1" not in steps_result([[1.0]], [[1.0]]).figures()
+    assert steps_result([[1.0], [1.0]], [[1.0], [0.0]]).figures()["first_error_f1"] == 0
+    assert steps_result([], []).figures() == {}
 
 
 def test_a_correlation_by_hand():
@@ -73,35 +73,35 @@ def test_scores_by_hand():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("judge")
+    folder = tmp_path_factory.mktemp("reward_model")
     write_untrained(folder, hidden_size=32, layers=1)
     return str(folder)
 
 
-def test_packed_groups_are_judged_as_single_answers(place: str):
+def test_packed_groups_are_scored_as_single_answers(place: str):
     """Both evaluators, in the order of the rows, also where packing has another one."""
     groups = make_groups([(4, [5]), (9, [4]), (3, [8]), (6, [2])])
     generator = torch.Generator().manual_seed(1)
-    scores = judge = load_policy(place, judging=ValueHeadConfig(outputs=2, names=("a", "b")), add_tokens=["<|pad|>"])
+    scores = model = load_policy(place, judging=ValueHeadConfig(outputs=2, names=("a", "b")), add_tokens=["<|pad|>"])
     rows = [
         value_target_at_end(replace(g, responses=tuple(replace(r, scores=(float(i), 1.0)) for r in g.responses)))
         for i, g in enumerate(groups)
     ]
     found = evaluate_scores(scores, rows, ("a", "b"), 16)
-    alone = torch.cat([judge.score(m, [Score.VALUE]).of(Score.VALUE) for m in pack_singly(rows)])
-    assert found.given[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
+    alone = torch.cat([model.score(m, [Score.VALUE]).of(Score.VALUE) for m in pack_singly(rows)])
+    assert found.labels[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert found.values == pytest.approx(alone.detach().double().numpy(), abs=1e-5)
-    assert ScoresEval(rows, ("a", "b"), 16).examine(judge).figures == found.figures()
-    judge = load_policy(place, judging=ValueHeadConfig(judged="step"), add_tokens=["<|pad|>"])
+    assert ScoresEval(rows, ("a", "b"), 16).evaluate(model).figures == found.figures()
+    model = load_policy(place, judging=ValueHeadConfig(judged="step"), add_tokens=["<|pad|>"])
     made = []
     for group in groups:
         [response] = group.responses
         labels = torch.rand(len(response.tokens), generator=generator).round()
         labels[:-1:2] = math.nan
-        made.append(value_targets_at_steps(replace(group, responses=(replace(response, labels=labels),))))
-    steps = evaluate_steps(judge, made, 16, 0.0)
-    singly = [judge.score(m, [Score.VALUE]).of(Score.VALUE).detach().numpy() for m in pack_singly(made)]
+        made.append(value_targets_at_steps(replace(group, responses=(replace(response, step_labels=labels),))))
+    steps = evaluate_steps(model, made, 16, 0.0)
+    singly = [model.score(m, [Score.VALUE]).of(Score.VALUE).detach().numpy() for m in pack_singly(made)]
     for one, other, group in zip(steps.values, singly, made, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
         assert len(one) == int(group.responses[0].trainable.sum())
-    assert StepsEval(made, 16, 0.0).examine(judge).figures == steps.figures()
+    assert StepsEval(made, 16, 0.0).evaluate(model).figures == steps.figures()

@@ -1,4 +1,4 @@
-"""What a reward gives becomes a number or a typed failure, never a silent 0; wrong counts are refused."""
+"""Results of rewards become numbers or typed failures, never a silent 0; wrong counts are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def own(name: str, **options: object) -> Reward:
     return reward
 
 
-def said(reward: Reward, *texts: str) -> list[Outcome]:
+def outcomes(reward: Reward, *texts: str) -> list[Outcome]:
     return call(reward, [ResponseView("Say it.", text, reference="yes", extra={"level": 2}) for text in texts])
 
 
@@ -45,7 +45,7 @@ def said(reward: Reward, *texts: str) -> list[Outcome]:
     ],
 )
 def test_numbers(text: str, number: float | None) -> None:
-    [given] = said(own("mischief"), text)
+    [given] = outcomes(own("mischief"), text)
     assert given == number
     assert given is None or type(given) is float
 
@@ -66,7 +66,7 @@ def test_numbers(text: str, number: float | None) -> None:
     ],
 )
 def test_failures(text: str, kind: FailureKind) -> None:
-    [given] = said(own("mischief"), text)
+    [given] = outcomes(own("mischief"), text)
     assert isinstance(given, Failure)
     assert given.kind == kind
     assert "\n" not in given.detail
@@ -80,10 +80,10 @@ def test_an_outcome_is_finite_or_no_number(value: object) -> None:
 
 
 def test_trl_functions() -> None:
-    assert said(own("lengths"), "one", "three") == [3.0, 5.0]
-    assert said(own("right"), "yes", "no") == [2.0, 0.0]
-    assert said(own("later"), "a", "b") == [1.0, 1.0]
-    assert said(own("some"), "a", "1") == [1.0, None]
+    assert outcomes(own("lengths"), "one", "three") == [3.0, 5.0]
+    assert outcomes(own("right"), "yes", "no") == [2.0, 0.0]
+    assert outcomes(own("later"), "a", "b") == [1.0, 1.0]
+    assert outcomes(own("some"), "a", "1") == [1.0, None]
 
 
 def test_trl_functions_of_conversations_and_tokens() -> None:
@@ -93,26 +93,26 @@ def test_trl_functions_of_conversations_and_tokens() -> None:
     assert call(own("tokens"), answers) == [3.0]
 
 
-def test_a_class_is_made_with_options() -> None:
-    assert said(own("Target", options={"length": 2}), "ab", "abc") == [1.0, 0.0]
+def test_a_class_gets_its_options() -> None:
+    assert outcomes(own("Target", options={"length": 2}), "ab", "abc") == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("name", ["short_list", "no_list", "needs_more"])
 def test_a_broken_contract_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=name):
-        said(own(name), "a", "b")
+        outcomes(own(name), "a", "b")
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [("strange", {}), ("Silent", {}), ("Target", {}), ("lengths", {"options": {"a": 1}}), ("absent", {})],
 )
-def test_what_is_no_reward_is_refused(name: str, options: dict[str, object]) -> None:
+def test_invalid_rewards_are_refused(name: str, options: dict[str, object]) -> None:
     with pytest.raises(RecipeError):
         own(name, **options)
 
 
-def test_only_rows_of_its_own_are_judged() -> None:
+def test_only_rows_that_where_selects_are_graded() -> None:
     reward = own("lengths", where={"level": 2})
     answers = [
         ResponseView("p", "one", extra={"level": 2}),
@@ -123,9 +123,9 @@ def test_only_rows_of_its_own_are_judged() -> None:
 
 
 def _parts(**parts: Outcome) -> Verdict:
-    written = [{"name": f"{NURSERY}:lengths", "metric": name} for name in parts]
+    settings = [{"name": f"{NURSERY}:lengths", "metric": name} for name in parts]
     weights = {"a": 1.0, "b": 0.2, "watched": 0.0}
-    return combine(read_rewards([{**each, "weight": weights[each["metric"]]} for each in written]), parts)
+    return combine(read_rewards([{**entry, "weight": weights[entry["metric"]]} for entry in settings]), parts)
 
 
 def test_a_reward_is_the_weighted_sum() -> None:

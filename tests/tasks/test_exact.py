@@ -1,4 +1,4 @@
-"""Verifiers of closed questions, of structure and of manner: right, wrong, and not to be judged."""
+"""Rewards for questions with one right answer, for structure and for style: right, wrong, and unusable rows."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SCHEMA = {
 }
 
 
-def judged(
-    written: object,
+def outcome_of(
+    settings: object,
     text: str,
     reference: object = None,
     *,
@@ -30,7 +30,7 @@ def judged(
     extra: Mapping[str, object] | None = None,
     tokens: int | None = None,
 ) -> Outcome:
-    [reward] = read_rewards(written)
+    [reward] = read_rewards(settings)
     reward.prepare()
     ids = None if tokens is None else tuple(range(tokens))
     [outcome] = call(reward, [ResponseView(prompt, text, reference, extra or {}, ids)])
@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[object, str, object]] = {
     "format opened twice": ("format", "<think><think>a</think> 4", None),
     "thoughts that do not end": ("number", "<think>a</think>The answer is 5. <think>Or 4?", "5"),
     "exact in a thought": ("exact", "<think>Paris", "<think>Paris"),
-    "regex in a thought": ({"name": "regex", "pattern": "5", "where": "anywhere"}, "<think>Perhaps 5", None),
+    "regex in a thought": ({"name": "regex", "pattern": "5", "match": "search"}, "<think>Perhaps 5", None),
 }
 
 UNUSABLE: dict[str, tuple[object, object]] = {
@@ -141,31 +141,31 @@ UNUSABLE: dict[str, tuple[object, object]] = {
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right(name: str) -> None:
-    assert judged(*RIGHT[name]) == 1.0
+    assert outcome_of(*RIGHT[name]) == 1.0
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong(name: str) -> None:
-    assert judged(*WRONG[name]) == 0.0
+    assert outcome_of(*WRONG[name]) == 0.0
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_a_row_that_lacks_what_is_needed_is_a_failure(name: str) -> None:
-    written, reference = UNUSABLE[name]
-    outcome = judged(written, "4", reference)
+    settings, reference = UNUSABLE[name]
+    outcome = outcome_of(settings, "4", reference)
     assert isinstance(outcome, Failure)
     assert outcome.kind == FailureKind.UNUSABLE_ROW
 
 
 def test_a_schema_of_the_row() -> None:
-    assert judged("json_schema", '{"name": "Ada", "age": 36}', extra={"schema": SCHEMA}) == 1.0
-    assert judged("json_schema", "{}", extra={"schema": '{"required": ["a"]}'}) == 0.0
-    wrong = judged("json_schema", "{}", extra={"schema": {"type": "objekt"}})
+    assert outcome_of("json_schema", '{"name": "Ada", "age": 36}', extra={"schema": SCHEMA}) == 1.0
+    assert outcome_of("json_schema", "{}", extra={"schema": '{"required": ["a"]}'}) == 0.0
+    wrong = outcome_of("json_schema", "{}", extra={"schema": {"type": "objekt"}})
     assert isinstance(wrong, Failure)
 
 
 def test_a_schema_fetches_nothing() -> None:
-    outcome = judged({"name": "json_schema", "schema": {"$ref": "https://example.org/schema.json"}}, "{}")
+    outcome = outcome_of({"name": "json_schema", "schema": {"$ref": "https://example.org/schema.json"}}, "{}")
     assert isinstance(outcome, Failure)
     assert "example.org" in outcome.detail
 
@@ -173,25 +173,25 @@ def test_a_schema_fetches_nothing() -> None:
 @pytest.mark.parametrize(("tokens", "value"), [(0, 0.0), (6, 0.0), (7, -0.25), (9, -0.75), (10, -1.0), (50, -1.0)])
 def test_overlong_is_equation_13(tokens: int, value: float) -> None:
     """Limit 10, buffer 4: nothing up to 6, -1/4 for each token over."""
-    assert judged({"name": "overlong", "max_length": 10, "buffer": 4}, "x", tokens=tokens) == value
+    assert outcome_of({"name": "overlong", "max_length": 10, "buffer": 4}, "x", tokens=tokens) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("a b c d", 1.0), ("a b c", 0.5), ("a b c d e f", 0.0), ("", 0.0)])
 def test_length_falls_from_the_target(text: str, value: float) -> None:
-    assert judged({"name": "length", "target": 4, "tolerance": 2, "unit": "words"}, text) == value
+    assert outcome_of({"name": "length", "target": 4, "tolerance": 2, "unit": "words"}, text) == value
 
 
 def test_repetition_is_the_share_of_old_ngrams() -> None:
-    assert judged("repetition", "one two three four five six") == 0.0
-    assert judged({"name": "repetition", "n": 2}, "a b, A B. a-b") == 2 / 5 - 1
-    assert judged("repetition", "too short") == 0.0
-    assert judged({"name": "repetition", "n": 1}, "no n\u200bo no") == 1 / 3 - 1
+    assert outcome_of("repetition", "one two three four five six") == 0.0
+    assert outcome_of({"name": "repetition", "n": 2}, "a b, A B. a-b") == 2 / 5 - 1
+    assert outcome_of("repetition", "too short") == 0.0
+    assert outcome_of({"name": "repetition", "n": 1}, "no n\u200bo no") == 1 / 3 - 1
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=12), st.integers(1, 4))
 def test_repeating_all_never_repeats_less(words: list[str], n: int) -> None:
     once, twice = " ".join(words), " ".join(words * 2)
-    first, second = (judged({"name": "repetition", "n": n}, text) for text in (once, twice))
+    first, second = (outcome_of({"name": "repetition", "n": n}, text) for text in (once, twice))
     assert isinstance(first, float)
     assert isinstance(second, float)
     assert -1 < second <= first <= 0 or len(words) < n
@@ -199,7 +199,7 @@ def test_repeating_all_never_repeats_less(words: list[str], n: int) -> None:
 
 @given(st.text(), st.text(min_size=1))
 def test_an_answer_is_only_right_if_it_is_the_reference(text: str, reference: str) -> None:
-    outcome = judged("exact", text, reference)
+    outcome = outcome_of("exact", text, reference)
     if reference.strip():
         assert outcome == float(text.strip() == reference.strip())
     else:

@@ -1,7 +1,7 @@
-"""What stands of a response in its prompt is a part of what rewards judge, wherever the border lies.
+"""The generation prefix is part of the response that rewards grade, whatever its length.
 
-The law, for every reward: the verdict depends on the response from its beginning, and not on how much of it the prompt
-had. The exceptions measure how much the model wrote: `length` and `overlong`.
+For every reward, the outcome depends on the response from its beginning, and not on how much of it is in the prompt.
+The exceptions measure how much the model wrote: `length` and `overlong`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ THOUGHT = "First guess: {}. Hmm, let me think again"
 class Case:
     """A reward with a right answer to a row."""
 
-    written: object
+    settings: object
     right: str
     reference: object = None
     extra: dict[str, object] | None = None
 
-    def judged(self, text: str, prefix: str) -> object:
-        """The verdict on a response of which the prompt had `prefix`."""
+    def outcome(self, text: str, prefix: str) -> object:
+        """Outcome for a response whose first part `prefix` is in the prompt."""
         task = Task((Message("user", "2+3?"),), self.reference, self.extra or {}, prefix)
-        [outcome] = call(self.reward, [response_view(task, text.removeprefix(prefix), range(len(text) - len(prefix)))])
-        return outcome
+        view = response_view(task, text.removeprefix(prefix), range(len(text) - len(prefix)))
+        [result] = call(self.reward, [view])
+        return result
 
     @property
     def reward(self) -> Reward:
-        [reward] = read_rewards(self.written)
+        [reward] = read_rewards(self.settings)
         reward.prepare()
         return reward
 
@@ -50,20 +51,20 @@ CASES = {
     "number": Case("number", "The answer is 5", "5"),
     "choice": Case("choice", "The answer is (B)", "B"),
     "exact": Case("exact", "five", "five"),
-    "normalised": Case("normalised", "The Five!", "five"),
-    "regex": Case({"name": "regex", "pattern": r"\b5\b", "where": "anywhere"}, "It is 5", None),
-    "json_schema": Case({"name": "json_schema", "against": {"type": "integer"}}, "5"),
+    "normalized": Case("normalized", "The Five!", "five"),
+    "regex": Case({"name": "regex", "pattern": r"\b5\b", "match": "search"}, "It is 5", None),
+    "json_schema": Case({"name": "json_schema", "schema": {"type": "integer"}}, "5"),
     "instructions": Case(
         "instructions", "Five is it", None, {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     ),
     "format": Case("format", "It is 5"),
     "own": Case(f"{NURSERY}:ends_with_five", "It is 5"),
-    "own, of lists": Case(f"{NURSERY}:all_end_with_five", "It is 5"),
+    "own, lists": Case(f"{NURSERY}:all_end_with_five", "It is 5"),
 }
 VERIFIERS = sorted(CASES)
 MEASURES = {"repetition": Case("repetition", "five is five is five is five is five")}
 ALSO = {"length", "overlong", "reward_model"}
-"""How much was written, and a model's number, which is of the whole response in its own template (test_learned)."""
+"""Lengths of what was written, and a reward model's score (test_reward_model)."""
 
 
 def test_every_reward_is_here() -> None:
@@ -71,31 +72,31 @@ def test_every_reward_is_here() -> None:
 
 
 @pytest.mark.parametrize("name", VERIFIERS)
-def test_a_thought_that_the_prompt_opened_and_nobody_closed_earns_nothing(name: str) -> None:
+def test_an_open_thought_in_the_prompt_gets_no_reward(name: str) -> None:
     case = CASES[name]
-    for said in (case.right, THOUGHT.format(case.right), f"a</think>b<think>{case.right}"):
-        assert case.judged(OPENED + said, OPENED) == 0
+    for text in (case.right, THOUGHT.format(case.right), f"a</think>b<think>{case.right}"):
+        assert case.outcome(OPENED + text, OPENED) == 0
 
 
 @pytest.mark.parametrize("name", VERIFIERS)
-def test_one_that_is_closed_and_answered_is_paid(name: str) -> None:
+def test_a_closed_thought_with_a_right_answer_gets_the_reward(name: str) -> None:
     case = CASES[name]
-    assert case.judged(f"{OPENED}Which? None.</think>\n{case.right}", OPENED) == 1
+    assert case.outcome(f"{OPENED}Which? None.</think>\n{case.right}", OPENED) == 1
 
 
 @pytest.mark.parametrize("name", [*VERIFIERS, *MEASURES])
-def test_the_verdict_does_not_depend_on_where_the_border_lies(name: str) -> None:
+def test_the_outcome_does_not_depend_on_the_length_of_the_prefix(name: str) -> None:
     case = (CASES | MEASURES)[name]
     right = f"{OPENED}Hm, no.</think>\n{case.right}"
     for text in (right, OPENED + case.right, case.right, f"a</think>b<think>{case.right}"):
-        outcomes = {case.judged(text, text[:border]) for border in range(len(text))}
+        outcomes = {case.outcome(text, text[:border]) for border in range(len(text))}
         assert len(outcomes) == 1, f"{text!r}: {outcomes}"
 
 
 @pytest.mark.parametrize("unit", ["tokens", "words", "characters"])
-def test_lengths_are_of_what_was_written(unit: str) -> None:
-    """Limits of tokens are of that too."""
-    [reward] = read_rewards({"name": "length", "target": 3, "slack": 1, "unit": unit})
+def test_lengths_count_what_the_model_wrote(unit: str) -> None:
+    """Token limits count that too."""
+    [reward] = read_rewards({"name": "length", "target": 3, "tolerance": 1, "unit": unit})
     written = "abc" if unit == "characters" else "a b c"
     answer = response_view(Task("p", generation_prefix="<think> five words or more "), written, [1, 2, 3])
     assert reward.score(answer) == 1

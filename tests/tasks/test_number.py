@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.tasks.mathematics import right
+from burnish.tasks.mathematics import is_correct
 from burnish.tasks.number import literal
 
 WRITTEN: dict[str, Fraction | None] = {
@@ -82,7 +82,7 @@ def test_ways_to_write_an_integer_are_the_same(number: int) -> None:
         f"{number}\\%",
     ]
     assert [literal(way) for way in ways] == [number] * len(ways)
-    assert all(right(one, other) for one in ways[:4] for other in ways)
+    assert all(is_correct(one, other) for one in ways[:4] for other in ways)
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=12, min_value=-(10**12), max_value=10**12))
@@ -92,8 +92,8 @@ def test_decimals_are_exact(number: Decimal) -> None:
 
 @given(st.fractions(max_denominator=10**6), st.fractions(max_denominator=10**6))
 def test_two_numbers_are_the_same_only_if_they_are(one: Fraction, other: Fraction) -> None:
-    assert right(str(one), str(other)) == (one == other)
-    assert right(str(one), str(one))
+    assert is_correct(str(one), str(other)) == (one == other)
+    assert is_correct(str(one), str(one))
 
 
 @given(st.text(max_size=30))

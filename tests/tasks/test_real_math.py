@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.tasks.mathematics import MathReward, right
+from burnish.tasks.mathematics import MathReward, is_correct
 from burnish.tasks.response_view import ResponseView
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -66,7 +66,7 @@ def test_math500_references_are_wrong_for_the_next_problem() -> None:
     answers = [str(row["answer"]) for row in rows]
     taken: list[tuple[str, str]] = []
     for row, own, other in zip(rows, answers, [*answers[1:], answers[0]], strict=True):
-        if own != other and right(other, own, str(row["problem"])):
+        if own != other and is_correct(other, own, str(row["problem"])):
             taken.append((other, own))
     assert taken == []
 
@@ -124,4 +124,4 @@ def test_what_people_say_is_understood(said: str) -> None:
 
 @pytest.mark.parametrize("reference", SAME)
 def test_the_same_answer_in_another_form_is_right(reference: str) -> None:
-    assert right(SAME[reference], reference)
+    assert is_correct(SAME[reference], reference)

@@ -103,13 +103,13 @@ def test_what_stood_in_the_prompt_is_judged_too(world: Path):
 def test_what_is_no_reward(world: Path):
     for settings, words in (
         ({"model": str(world / "model")}, "a language model"),
-        ({"model": str(world / "two")}, r"name one of its scores \(kind, size\)"),
+        ({"model": str(world / "two")}, r"select one of its scores \(kind, size\)"),
         ({"model": str(world / "two"), "output": "taste"}, "its scores are: kind, size"),
         ({"model": str(world / "one"), "weights": {"size": 1}}, "none with a name"),
     ):
         with pytest.raises((ModelError, RecipeError), match=words):
             RewardModelScorer.open(settings["model"], settings.get("output"), settings.get("weights", {}))
-    with pytest.raises(RecipeError, match="output names one score and weights several"):
+    with pytest.raises(RecipeError, match="output selects one score and weights several"):
         read_rewards({"name": "reward_model", "model": "m", "output": "a", "weights": {"a": 1.0}})
 
 

@@ -26,9 +26,9 @@ ROWS = [
 ]
 
 
-def tried(written: object, rows: list[ResponseView] = ROWS) -> SelfTestResult:
-    with RewardRunner(read_rewards(written), workers=1) as judge:
-        return self_test(judge, rows)
+def tried(settings: object, rows: list[ResponseView] = ROWS) -> SelfTestResult:
+    with RewardRunner(read_rewards(settings), workers=1) as runner:
+        return self_test(runner, rows)
 
 
 def test_good_rewards_pass() -> None:
@@ -36,15 +36,15 @@ def test_good_rewards_pass() -> None:
     assert report.passed
     assert report.untried == ("repetition",)
     assert list(report.lines()) == [
-        "math: an empty answer is judged wrong in 3 of 3 rows",
-        "math: the prompt repeated is judged wrong in 3 of 3 rows",
-        "math: the reference is judged right in 3 of 3 rows",
-        "math: another row's reference is judged wrong in 3 of 3 rows",
-        "exact: an empty answer is judged wrong in 3 of 3 rows",
-        "exact: the prompt repeated is judged wrong in 3 of 3 rows",
-        "exact: the reference is judged right in 3 of 3 rows",
-        "exact: another row's reference is judged wrong in 3 of 3 rows",
-        "repetition: nothing to try; no answer is known to be right or wrong",
+        "math: an empty answer is graded wrong in 3 of 3 rows",
+        "math: the prompt repeated is graded wrong in 3 of 3 rows",
+        "math: the reference is graded right in 3 of 3 rows",
+        "math: another row's reference is graded wrong in 3 of 3 rows",
+        "exact: an empty answer is graded wrong in 3 of 3 rows",
+        "exact: the prompt repeated is graded wrong in 3 of 3 rows",
+        "exact: the reference is graded right in 3 of 3 rows",
+        "exact: another row's reference is graded wrong in 3 of 3 rows",
+        "repetition: not tested; no answer is known to be right or wrong",
     ]
 
 
@@ -66,11 +66,11 @@ def test_a_reward_that_pays_for_anything_is_found_out(tmp_path: Path) -> None:
         "the prompt repeated",
         "another row's reference",
     }
-    assert "  generous, row 0: an empty answer, '': judged 1.0" in list(generous.lines())
+    assert "  generous, row 0: an empty answer, '': graded 1.0" in list(generous.lines())
     assert list(generous.lines())[-1] == "  and 4 more"
 
 
-def test_a_reference_that_cannot_be_judged_is_found_out() -> None:
+def test_an_unusable_reference_is_reported() -> None:
     report = tried("choice", [ResponseView("Which?", "", "B"), ResponseView("Which?", "", "Paris")])
     assert {trial.row for trial in report.failed} == {1}
     assert any("none of the letters" in line for line in report.lines())

@@ -30,7 +30,7 @@ SET = {
 ENVIRONMENT = {"command": "burnish sft", "cuda": None, "versions": {"torch": "2.13.0"}}
 
 
-def figures(step: int) -> dict[str, object]:
+def metrics_of(step: int) -> dict[str, object]:
     """A line of training: 100 tokens in half a second at a quarter of the peak."""
     speed = {"tokens_per_second": 200.0, "seconds_per_step": 0.5, "mfu": 0.25, "memory_gib": 1.5}
     return {"stage": "sft", "step": step, "train/loss": 4 / step, "train/grad_norm": 1.0 + step % 3, **speed}
@@ -55,7 +55,7 @@ def run_folder(tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir()
         before = {"stage": "sft", "step": 0, "eval/loss": 3.5, "eval/accuracy": 0.1}
         after = {"stage": "sft", "step": steps, "eval/loss": 0.5, "eval/accuracy": 0.85}
-        write_lines(folder / "metrics.jsonl", [before, *(figures(step) for step in range(1, steps + 1)), after])
+        write_lines(folder / "metrics.jsonl", [before, *(metrics_of(step) for step in range(1, steps + 1)), after])
         pairs = [sample(step, index, f"answer {step}/{index}") for step in (0, steps) for index in (3, 7)]
         write_lines(folder / "samples.jsonl", pairs if samples is None else samples)
         (folder / "recipe.yaml").write_text(RECIPE)

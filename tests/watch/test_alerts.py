@@ -1,4 +1,4 @@
-"""Alerts: they come when something is wrong, once, and never on healthy noise."""
+"""Alerts are raised once per episode, and never on healthy noise."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from burnish.watch.alerts import (
     SPIKE_PATIENCE,
     Alert,
     Alerts,
+    is_announced,
 )
-from burnish.watch.alerts import worth_telling as worth
 
 
 def lines(losses, norms=None, speeds=None, rates=None):
@@ -30,8 +30,8 @@ def lines(losses, norms=None, speeds=None, rates=None):
         strict=True,
     )  # fmt: skip
     for step, (loss, norm, speed, rate) in enumerate(series, start=1):
-        figures = {"train/loss": loss, "train/grad_norm": norm, "train/learning_rate": rate}
-        yield {"stage": "sft", "step": step, **figures, "tokens_per_second": speed}
+        metrics = {"train/loss": loss, "train/grad_norm": norm, "train/learning_rate": rate}
+        yield {"stage": "sft", "step": step, **metrics, "tokens_per_second": speed}
 
 
 def fired(series) -> list[tuple[str, int]]:
@@ -62,7 +62,7 @@ def test_a_loss_around_zero_is_no_divergence(seed, scale):
     assert fired(lines([draw.gauss(0, scale) for _ in range(500)])) == []
 
 
-def test_a_loss_that_rises_for_long_is_told_once():
+def test_a_rising_loss_raises_one_alert():
     series = [*healthy(0, 200, 0.02), *(0.5 + step / 50 for step in range(200))]
     [(name, step)] = fired(lines(series))
     assert name == "divergence"
@@ -70,8 +70,8 @@ def test_a_loss_that_rises_for_long_is_told_once():
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.floats(20, 1000))
-def test_a_loss_that_explodes_at_the_start_is_told(seed, at, factor):
-    """The learning rate is far too large: the loss rises before anything was learned, and its noise with it."""
+def test_a_loss_that_explodes_at_the_start_raises_an_alert(seed, at, factor):
+    """The learning rate is far too large: the loss rises from the first steps, and its noise with it."""
     draw = random.Random(seed)
     losses = [5.5 * math.exp(draw.gauss(0, 0.05)) for _ in range(at)]
     losses += [5.5 * factor * math.exp(draw.gauss(0, 0.2)) for _ in range(100)]
@@ -86,7 +86,7 @@ def test_a_single_bad_batch_is_no_divergence():
     assert fired(lines(series)) == []
 
 
-def test_a_second_divergence_is_told_again():
+def test_a_second_divergence_raises_a_second_alert():
     rise = [*[3.0 + step / 1e3 for step in range(100)], *[0.5 + step / 1e5 for step in range(100)]]
     names = [name for name, _ in fired(lines([*healthy(0, 200, 0.02), *rise, *rise]))]
     assert names == ["divergence", "divergence"]
@@ -122,8 +122,8 @@ def test_a_machine_that_becomes_slow():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None], ids=str)
-def test_what_is_no_number_is_told(value):
-    """None is how metrics.jsonl writes it."""
+def test_a_value_that_is_not_finite_raises_an_alert(value):
+    """metrics.jsonl has null for it."""
     assert fired(lines([1.0, 2.0, value])) == [("not_finite", 3)]
 
 
@@ -133,14 +133,16 @@ def test_a_resumed_run_alerts_as_if_it_had_never_stopped(at):
     norms = [40.0 if step in (50, 120, 280) else 1.0 + step % 2 for step in range(300)]
     series = list(lines(losses, norms))
     whole = Alerts()
-    told = [whole.observe(line) for line in series]
-    record = [line for line, found in zip(series[:at], told[:at], strict=True) for line in (line, *map(as_line, found))]
+    raised = [whole.observe(line) for line in series]
+    record = [
+        line for line, alerts in zip(series[:at], raised[:at], strict=True) for line in (line, *map(as_line, alerts))
+    ]
     resumed = Alerts(record)
-    assert [resumed.observe(line) for line in series[at:]] == told[at:]
+    assert [resumed.observe(line) for line in series[at:]] == raised[at:]
 
 
 def as_line(alert: Alert) -> dict[str, object]:
-    """An alert on record, which has no figures."""
+    """Recorded alert, which has no metrics."""
     return {"stage": "sft", "step": alert.step, "alert": alert.name, "message": alert.message, "count": alert.count}
 
 
@@ -151,8 +153,8 @@ def test_an_evaluation_is_no_training_step():
     assert fired([*series, *evaluations]) == []
 
 
-def test_what_keeps_coming_is_told_rarely():
-    counts = [count for count in range(1, 2000) if worth(Alert("gradient_spike", 1, "", count))]
+def test_repeated_alerts_are_announced_rarely():
+    counts = [count for count in range(1, 2000) if is_announced(Alert("gradient_spike", 1, "", count))]
     assert counts == [1, 10, 100, 1000]
 
 
@@ -166,11 +168,11 @@ def pairs(chosen, rejected, where="train"):
 def test_log_probabilities_of_other_rows_in_every_step_are_no_fall(seed, spread):
     draw = random.Random(seed)
     noisy = [[-200 + draw.gauss(0, spread) for _ in range(80)] for _ in range(2)]
-    told = [step for name, step in fired(pairs(*noisy)) if name == "logprobs_fall"]
-    assert len(told) <= 1, "one chance in many"
+    raised = [step for name, step in fired(pairs(*noisy)) if name == "logprobs_fall"]
+    assert len(raised) <= 1, "one chance in many"
 
 
-def test_both_falling_is_told_once_until_one_is_back():
+def test_both_falling_raises_one_alert():
     draw = random.Random(0)
     falling = [-200 - 2 * step + draw.gauss(0, 5) for step in range(80)]
     [(name, step)] = fired(pairs(falling, falling))
@@ -180,7 +182,7 @@ def test_both_falling_is_told_once_until_one_is_back():
     assert fired(pairs(rising, falling)) == []
 
 
-def test_on_held_out_rows_the_first_values_are_the_measure():
+def test_on_held_out_rows_the_first_values_are_the_baseline():
     assert fired(pairs([-50, -50.5, -52, -53, -49, -53], [-60, -60.5, -70, -80, -80, -80], "eval")) == [
         ("logprobs_fall", 3),
         ("logprobs_fall", 6),

@@ -76,8 +76,8 @@ def lines(losses):
 
 
 def test_places_of_one_figure_are_one_picture():
-    found = collect([*lines([3.0, 2.0]), {"stage": "sft", "step": 2, "eval/loss": 2.5, "eval/nll": 1.0}])
-    assert found == {"loss": {"train": [(1, 3.0), (2, 2.0)], "eval": [(2, 2.5)]}, "nll": {"eval": [(2, 1.0)]}}
+    result = collect([*lines([3.0, 2.0]), {"stage": "sft", "step": 2, "eval/loss": 2.5, "eval/nll": 1.0}])
+    assert result == {"loss": {"train": [(1, 3.0), (2, 2.0)], "eval": [(2, 2.5)]}, "nll": {"eval": [(2, 1.0)]}}
     [curve, _] = draw([*lines([3.0, 2.0]), {"stage": "sft", "step": 2, "eval/loss": 2.5, "eval/nll": 1.0}])
     assert [series.label for series in curve.series] == ["train", "eval"]
     assert [series.last for series in curve.series] == ["2", "2.5"]
@@ -106,10 +106,10 @@ def read_back(curve) -> list[tuple[float, float]]:
 def test_the_picture_holds_the_values(losses):
     [curve] = draw(lines(losses))
     precision = (curve.high - curve.low) / HEIGHT / 100  # of the axis: a path has two digits after the point
-    told = read_back(curve)
+    shown = read_back(curve)
     axis = math.log10 if curve.logarithmic else float
-    assert [step for step, _ in told] == pytest.approx(range(1, len(losses) + 1), abs=0.011)
-    assert [axis(value) for _, value in told] == pytest.approx([axis(loss) for loss in losses], abs=precision)
+    assert [step for step, _ in shown] == pytest.approx(range(1, len(losses) + 1), abs=0.011)
+    assert [axis(value) for _, value in shown] == pytest.approx([axis(loss) for loss in losses], abs=precision)
     assert all(0 <= float(y) <= HEIGHT for y in re.findall(r" (-?[\d.]+)", curve.series[0].path))
     assert all(-1e-6 <= tick.at <= 100.001 for tick in (*curve.rows, *curve.columns))
 

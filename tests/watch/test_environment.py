@@ -1,4 +1,4 @@
-"""The environment: what figures may depend on, and nobody's name."""
+"""The environment of a run, without the names of machine and user."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CPU = torch.device("cpu")
 
 def test_versions_device_threads(tmp_path):
     write_environment(tmp_path, CPU)
-    found = json.loads((tmp_path / "environment.json").read_text())
-    assert found["versions"]["torch"] == torch.__version__
-    assert found["threads"] == torch.get_num_threads()
-    assert found["python"] == platform.python_version()
-    assert found["device"]
+    result = json.loads((tmp_path / "environment.json").read_text())
+    assert result["versions"]["torch"] == torch.__version__
+    assert result["threads"] == torch.get_num_threads()
+    assert result["python"] == platform.python_version()
+    assert result["device"]
     assert [path.name for path in tmp_path.iterdir()] == ["environment.json"]
 
 
@@ -32,5 +32,5 @@ def test_the_command_is_as_one_types_it(monkeypatch):
 
 def test_it_does_not_name_the_machine():
     name = platform.node()
-    told = json.dumps({**environment(CPU), "command": ""})
-    assert not name or name not in told
+    shown = json.dumps({**environment(CPU), "command": ""})
+    assert not name or name not in shown

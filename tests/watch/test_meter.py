@@ -53,7 +53,7 @@ def test_speeds_agree_with_each_other():
     assert {name: written[0][name] for name in means} == means
 
 
-def test_figures_are_not_read_when_they_are_recorded():
+def test_metrics_are_not_read_when_they_are_recorded():
     """A tensor that changes until the flush is read at the flush: there was no synchronisation before."""
     meter, written = make_meter()
     loss = torch.tensor(1.0)

@@ -45,7 +45,7 @@ def test_it_works_and_asks_for_nothing(run_folder):
     shown, console, asked = browse(page)
     assert console == []
     assert asked == []
-    assert re.search(r'<output class="told"[^>]*>step [\d,]+: train [\d.]+', shown), "the pointer is told the value"
+    assert re.search(r'<output class="tooltip"[^>]*>step [\d,]+: train [\d.]+', shown), "the tooltip shows the value"
 
 
 def test_its_own_policy_lets_its_own_script_run_and_no_other(run_folder):

@@ -14,14 +14,14 @@ from burnish.watch.format import clock
 from burnish.watch.progress import Progress, State, open_progress
 from burnish.watch.quiet import quiet_transformers
 
-FIGURES = {"grad_norm": 0.51234, "loss": 1.23456, "tokens_per_second": 12345.6, "mfu": 0.41234, "memory_gib": 3.21}
+METRICS = {"grad_norm": 0.51234, "loss": 1.23456, "tokens_per_second": 12345.6, "mfu": 0.41234, "memory_gib": 3.21}
 
 
 def tell(progress: Progress) -> None:
     with progress:
         progress.say("rows: 12")
         progress.start("sft", done=0, total=20)
-        progress.update(10, 20, FIGURES)
+        progress.update(10, 20, METRICS)
         progress.say("held-out loss 1.5")
 
 
@@ -30,8 +30,8 @@ def test_in_a_pipe_every_update_is_one_line(tmp_path):
     tell(Progress(Console(file=output, width=20), (tmp_path / "log.txt").open("w")))
     lines = output.getvalue().splitlines()
     assert lines[0] == "rows: 12"
-    told = "step 10/20 · loss 1.235 · 12,346 tokens/s · 41.2 % of peak · grad 0.512 · 3.21 GiB · 0:00:0"
-    assert lines[1].startswith(told)
+    texts = "step 10/20 · loss 1.235 · 12,346 tokens/s · 41.2 % of peak · grad 0.512 · 3.21 GiB · 0:00:0"
+    assert lines[1].startswith(texts)
     assert lines[2] == "held-out loss 1.5"
     assert len(lines) == 3
 
@@ -61,14 +61,14 @@ def shown(state: State, width: int) -> list[str]:
 @given(st.integers(1, 200), st.integers(0, 10**7), st.integers(1, 10**7), st.floats(0, 1e7))
 def test_the_bar_is_one_line_of_any_terminal(width, step, total, left):
     """What does not fit is left out, and is never cut in the middle if there is room for the count."""
-    figures = ("loss 1.235", "12,346 tokens/s", "41.2 % of peak")
-    lines = shown(State("sft", min(step, total), total, figures, left), width)
+    metrics = ("loss 1.235", "12,346 tokens/s", "41.2 % of peak")
+    lines = shown(State("sft", min(step, total), total, metrics, left), width)
     assert len(lines) == 1
     assert len(lines[0]) <= width
-    told = [piece for piece in (*figures, f"{clock(left)} left") if piece in lines[0]]
+    texts = [piece for piece in (*metrics, f"{clock(left)} left") if piece in lines[0]]
     rest = re.sub(r"^sft *[━╺╸ ]*|[\d,]+/[\d,]+", "", lines[0])
     if width >= 30:
-        assert rest.strip(" ·") == " · ".join(sorted(told, key=[f"{clock(left)} left", *figures].index))
+        assert rest.strip(" ·") == " · ".join(sorted(texts, key=[f"{clock(left)} left", *metrics].index))
 
 
 def test_a_wider_terminal_never_shows_less():
@@ -85,11 +85,11 @@ def test_no_escape_codes_where_nobody_looks(tmp_path):
         with Progress(console, (tmp_path / f"{number}.txt").open("w")) as progress:
             progress.say("row: \x1b[2J\x07 and \x9b31m\ttab", style="yellow")
             progress.start("sft", 0, 2)
-            progress.update(1, 2, FIGURES)
+            progress.update(1, 2, METRICS)
             progress.say("alert", style="yellow")
-    told = [output.getvalue(), (tmp_path / "0.txt").read_text(), (tmp_path / "1.txt").read_text()]
-    assert not any(re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) for text in told)
-    assert all(r"\x1b[2J" in text for text in told)
+    texts = [output.getvalue(), (tmp_path / "0.txt").read_text(), (tmp_path / "1.txt").read_text()]
+    assert not any(re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) for text in texts)
+    assert all(r"\x1b[2J" in text for text in texts)
     assert "\x1b[2J" not in terminal.getvalue()
 
 

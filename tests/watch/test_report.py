@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from burnish.errors import DivergenceError, Interrupted
 from burnish.watch.report import Headline, ending, headlines, pair_samples, refresh_report, write_report
-from tests.watch.conftest import ENVIRONMENT, SET, figures, sample, write_lines
+from tests.watch.conftest import ENVIRONMENT, SET, metrics_of, sample, write_lines
 
 VOID = {"meta", "link", "br", "path"}
 
@@ -57,7 +57,7 @@ def read(folder, state=None) -> Page:
 
 def test_everything_is_on_it(run_folder):
     text = read(run_folder(), "finished").text
-    for told in (
+    for expected in (
         "brass",
         "finished",
         "sft, 100 steps",
@@ -69,24 +69,24 @@ def test_everything_is_on_it(run_folder):
         "0:00:50",
         "25 %",
     ):
-        assert told in text
-    for told in (
+        assert expected in text
+    for expected in (
         "Loss",
         "Accuracy",
         "Gradient norm",
         "prompt 3",
         "answer 0/7",
         "answer 100/3",
-        "Before",
+        "Before training",
         "After 100 steps",
     ):
-        assert told in text
-    for told in (*SET["notes"], "It is 2.<|end|>", "254,339", "34.6 %", ENVIRONMENT["command"], "2.13.0"):
-        assert told in text
+        assert expected in text
+    for expected in (*SET["notes"], "It is 2.<|end|>", "254,339", "34.6 %", ENVIRONMENT["command"], "2.13.0"):
+        assert expected in text
     assert "cuda" not in text, "what the machine has not is left out"
 
 
-def test_it_needs_nothing_beside_it(run_folder):
+def test_the_page_is_self_contained(run_folder):
     text = write_report(run_folder()).read_text()
     places = ("src", "href", "srcset", "action")
     assert {value for _, name, value in Page(text).attributes if name in places} == {"data:,"}
@@ -114,7 +114,9 @@ def test_no_text_becomes_markup(run_folder):
     for samples, word in ((harmless, "x"), (nasty, NASTY)):
         write_lines(folder / "samples.jsonl", samples)
         alert = {"stage": "sft", "step": 1, "alert": word, "message": word, "count": 1}
-        write_lines(folder / "metrics.jsonl", [figures(1), figures(2), {**figures(3), f"train/{word}": 1.0}, alert])
+        write_lines(
+            folder / "metrics.jsonl", [metrics_of(1), metrics_of(2), {**metrics_of(3), f"train/{word}": 1.0}, alert]
+        )
         (folder / "recipe.yaml").write_text(f"model: {word}  # {word}\n")
         data = {**SET, "source": word, "format": word, "notes": [word], "example": [[word, True]]}
         (folder / "data.json").write_text(json.dumps({"stages": [{"stage": word, "mixture": [word], "sets": [data]}]}))
@@ -140,14 +142,14 @@ def test_any_text_can_be_read_on_it(tmp_path_factory, text):
 
 
 @pytest.mark.parametrize("missing", ["metrics.jsonl", "samples.jsonl", "recipe.yaml", "data.json", "environment.json"])
-def test_what_is_not_there_yet_is_left_out(run_folder, missing):
+def test_sections_of_missing_files_are_left_out(run_folder, missing):
     folder = run_folder()
     (folder / missing).unlink()
     assert "brass" in read(folder).text
 
 
 def test_an_empty_folder_has_a_report_too(tmp_path):
-    assert "Nothing was trained yet" in read(tmp_path, "interrupted").text
+    assert "No training steps yet" in read(tmp_path, "interrupted").text
 
 
 def test_half_a_last_line_is_left_out(run_folder):
@@ -170,7 +172,7 @@ def test_a_long_run_is_thinned_and_says_so(run_folder):
     path = write_report(folder)
     assert path.stat().st_size < 2e6
     text = Page(path.read_text()).text
-    assert "100,000 points; drawn are the lowest and the highest" in text
+    assert "100,000 points; the curve shows the lowest and the highest" in text
     [loss] = re.findall(r'data-label="train" d="([^"]+)"', path.read_text())[:1]
     heights = [float(pair.split()[1]) for pair in loss[1:].split("L")]
     assert sorted(heights)[1] > 4 * sorted(heights)[0], "the one step that stands out is drawn"
@@ -179,19 +181,19 @@ def test_a_long_run_is_thinned_and_says_so(run_folder):
 def test_the_report_is_whole_or_the_old_one(run_folder, monkeypatch):
     folder = run_folder()
     before = write_report(folder).read_text()
-    told = []
+    messages = []
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    refresh_report(folder, "running", told.append)
-    assert told == ["report.html cannot be written: No space left on device"]
+    refresh_report(folder, "running", messages.append)
+    assert messages == ["report.html cannot be written: No space left on device"]
     assert (folder / "report.html").read_text() == before
     assert not list(folder.glob(".*partial"))
 
 
-def test_the_state_is_as_it_is_told_or_as_the_files_say(run_folder):
+def test_the_state_is_given_or_follows_from_the_files(run_folder):
     folder = run_folder()
     badge = re.compile(r'<span class="state (\w+)">')
     assert badge.findall(write_report(folder).read_text()) == ["interrupted"]
@@ -206,7 +208,7 @@ def test_how_a_stage_ended():
 
 
 def test_headlines_by_hand():
-    lines = [figures(step) for step in range(1, 5)]
+    lines = [metrics_of(step) for step in range(1, 5)]
     assert headlines(lines)[:3] == [
         Headline("Training loss", "2.083", "2.083"),  # the same ten steps at both ends: (4 + 2 + 4/3 + 1) / 4
         Headline("Tokens", "400"),
@@ -228,7 +230,7 @@ def test_samples_are_paired_by_index():
     ]
 
 
-def test_origins_stand_beside_their_settings(run_folder):
+def test_settings_have_their_origins(run_folder):
     page = write_report(run_folder()).read_text()
     settings = re.findall(r"<code>([^<]*)</code><span>([^<]*)</span>", page)
     assert ("seed: 0", "default") in settings
@@ -238,7 +240,7 @@ def test_origins_stand_beside_their_settings(run_folder):
 
 
 def test_the_value_of_a_policy_gradient_is_no_headline():
-    """It is 0 whatever is learned; the reward tells."""
+    """It is 0 on average; the reward shows progress."""
     lines = [{"step": step, "train/loss": 1e-9, "rollout/reward": 0.1 * step} for step in (1, 2)]
     lines.append({"step": 2, "eval/reward": 0.5, "eval/accuracy": 0.5})
-    assert [each.title for each in headlines(lines)] == ["Accuracy", "Held-out reward"]
+    assert [headline.title for headline in headlines(lines)] == ["Accuracy", "Held-out reward"]

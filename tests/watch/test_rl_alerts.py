@@ -1,4 +1,4 @@
-"""Alerts of learning by trying: silent on healthy noise, once where a policy stops trying."""
+"""Alerts for reinforcement learning: silent on healthy noise, once per episode."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ HEALTHY = {
 
 def fired(series: list[dict[str, float]]) -> list[tuple[str, int]]:
     alerts, found = Alerts(), []
-    for step, figures in enumerate(series, start=1):
-        line = {"stage": "rl", "step": step, **{f"rollout/{name}": value for name, value in figures.items()}}
+    for step, metrics in enumerate(series, start=1):
+        line = {"stage": "rl", "step": step, **{f"rollout/{name}": value for name, value in metrics.items()}}
         found += [(alert.name, alert.step) for alert in alerts.observe(line)]
     return found
 
 
 def noisy(count: int, **changes: float) -> list[dict[str, float]]:
     draw = random.Random(0)
-    figures = {"ungraded_share": 0.0, **HEALTHY, **changes}
-    return [{name: value * draw.uniform(0.7, 1.3) for name, value in figures.items()} for _ in range(count)]
+    metrics = {"ungraded_share": 0.0, **HEALTHY, **changes}
+    return [{name: value * draw.uniform(0.7, 1.3) for name, value in metrics.items()} for _ in range(count)]
 
 
 def test_healthy_runs_are_silent():
@@ -54,16 +54,16 @@ def test_healthy_runs_are_silent():
         ("kl_drift", {"reference_kl": 1.0}),
     ],
 )
-def test_each_sign_is_told_once_and_anew_after_it_was_gone(name, changes):
+def test_each_alert_is_raised_once_per_episode(name, changes):
     series = noisy(40) + noisy(40, **changes) + noisy(40) + noisy(40, **changes)
-    told = fired(series)
-    assert [alert for alert, _ in told] == [name, name]
-    assert 40 < told[0][1] <= 40 + WINDOW
-    assert 120 < told[1][1] <= 120 + WINDOW
+    raised = fired(series)
+    assert [alert for alert, _ in raised] == [name, name]
+    assert 40 < raised[0][1] <= 40 + WINDOW
+    assert 120 < raised[1][1] <= 120 + WINDOW
 
 
 def moving(count: int, **ends: tuple[float, float]) -> list[dict[str, float]]:
-    """Figures that go from one value to another, with noise."""
+    """Metrics that go from one value to another, with noise."""
     draw = random.Random(1)
     return [
         {name: a + (b - a) * step / count + draw.uniform(-0.05, 0.05) for name, (a, b) in ends.items()}
@@ -72,7 +72,7 @@ def moving(count: int, **ends: tuple[float, float]) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("ends", "told"),
+    ("ends", "expected"),
     [
         ({"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.5, 0.1)}, True),
         ({"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.1, 0.5)}, False),
@@ -80,14 +80,14 @@ def moving(count: int, **ends: tuple[float, float]) -> list[dict[str, float]]:
         ({"reward": (0.8, 0.3), "reward/format": (0.8, 0.3), "reward/math": (0.5, 0.1)}, False),
         ({"reward": (0.3, 0.8), "reward/math": (0.3, 0.8)}, False),
     ],
-    ids=["a trick", "both rise", "one stays", "both fall", "alone"],
+    ids=["hacking", "both rise", "one stays", "both fall", "alone"],
 )
-def test_a_reward_that_rises_while_a_part_of_it_falls(ends, told):
+def test_a_reward_that_rises_while_a_part_of_it_falls(ends, expected):
     found = fired(moving(60, **ends))
-    assert ([name for name, _ in found] == ["reward_hacking"]) is told
+    assert ([name for name, _ in found] == ["reward_hacking"]) is expected
 
 
-def test_a_part_that_is_told_of_is_told_once():
+def test_reward_hacking_is_raised_once():
     back = {"reward": (0.8, 0.8), "reward/format": (0.9, 0.9), "reward/math": (0.5, 0.5)}
     gone = {"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.5, 0.1)}
     assert [name for name, _ in fired([*moving(60, **gone), *moving(40, **back)])] == ["reward_hacking"]
@@ -97,13 +97,13 @@ def test_every_alarm_has_its_rule():
     assert [rule.name for rule in rl_rules()] == list(get_args(AlarmName))
 
 
-def test_steps_without_responses_are_no_sign():
-    assert fired([figures if step % 2 else {} for step, figures in enumerate(noisy(60))]) == []
+def test_steps_without_rollouts_raise_no_alert():
+    assert fired([metrics if step % 2 else {} for step, metrics in enumerate(noisy(60))]) == []
 
 
-def test_the_report_shows_the_newest_responses():
+def test_the_report_shows_the_newest_rollouts():
     line = {"stage": "rl", "prompt": "2 + 2?", "response": "4", "reference": "4", "logprob": -0.1}
-    written = [
+    rollouts = [
         {
             **line,
             "step": step,
@@ -114,6 +114,6 @@ def test_the_report_shows_the_newest_responses():
         }
         for step, a in ((1, None), (11, 0.5))
     ]
-    newest, oldest = newest_rollouts([*written, {**line, "step": 12, "index": 3, "correct": True}])
+    newest, oldest = newest_rollouts([*rollouts, {**line, "step": 12, "index": 3, "correct": True}])
     assert (newest.step, newest.advantage, oldest.advantage) == (11, 0.5, None)
     assert newest.parts == [("math", "1"), ("own", "crash: x")]

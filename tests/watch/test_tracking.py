@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from burnish.errors import RecipeError
 from burnish.watch import tracking as module
-from burnish.watch.tracking import NOWHERE, Tracking, require_installed
+from burnish.watch.tracking import NO_TRACKERS, Tracking, require_installed
 
 
 class Books:
@@ -35,8 +35,8 @@ def make_tracker(books: Books, kind: str):
             self.seen = min(self.seen, len(self._lines))
             self.closed: bool | None = None
 
-        def log(self, step, figures):
-            self._lines.append((step, figures["train/loss"]))
+        def log(self, step, metrics):
+            self._lines.append((step, metrics["train/loss"]))
 
         def close(self, failed):
             self.closed = failed
@@ -104,13 +104,13 @@ def test_each_stage_has_its_own(tmp_path, monkeypatch):
 
 
 def test_without_trackers_nothing_is_written(tmp_path):
-    trackers = NOWHERE.open(tmp_path, "sft", 0, [])
+    trackers = NO_TRACKERS.open(tmp_path, "sft", 0, [])
     trackers.write([line(1)])
     trackers.close(failed=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_told_with_its_extra(monkeypatch):
+def test_a_missing_package_is_reported_with_its_extra(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=r"pip install 'burnish\[trackio\]'"):
         require_installed(("trackio",))

@@ -23,13 +23,13 @@ CPU = torch.device("cpu")
 
 
 class Folder:
-    """A run folder's metrics, and what people are told."""
+    """Metrics and terminal output of a run folder."""
 
     def __init__(self, path) -> None:
         self.path = path
         self.metrics = path / "metrics.jsonl"
-        self.told = io.StringIO()
-        self.progress = Progress(Console(file=self.told), (path / "log.txt").open("a"))
+        self.terminal = io.StringIO()
+        self.progress = Progress(Console(file=self.terminal), (path / "log.txt").open("a"))
 
     def append(self, lines) -> None:
         with self.metrics.open("a") as file:
@@ -68,12 +68,12 @@ def test_a_stage_from_its_beginning_to_its_end(folder):
     train = {"train/loss", "train/grad_norm", "train/learning_rate"}
     assert keys == [{"eval/loss"}, train, train, {"eval/loss"}]
     assert {line["stage"] for line in folder.lines} == {"sft"}
-    assert "step 2/100 · loss 1.5" in folder.told.getvalue()
-    assert "step 2: held-out loss 0.5" in folder.told.getvalue()
+    assert "step 2/100 · loss 1.5" in folder.terminal.getvalue()
+    assert "step 2: held-out loss 0.5" in folder.terminal.getvalue()
     assert "running" in (folder.path / "report.html").read_text()
 
 
-def test_an_alert_follows_its_line_and_is_told_once(folder):
+def test_an_alert_follows_its_line_and_is_announced_once(folder):
     with folder.watch() as watch:
         for step in range(1, 31):
             take(watch, step, loss=1 / step, norm=50.0 if step in (25, 27) else 1.0)
@@ -81,7 +81,7 @@ def test_an_alert_follows_its_line_and_is_told_once(folder):
     order = [(line["step"], line.get("alert")) for line in folder.lines][23:29]
     assert order == [(24, None), (25, None), (25, "gradient_spike"), (26, None), (27, None), (27, "gradient_spike")]
     assert [line["count"] for line in folder.lines if "alert" in line] == [1, 2]
-    assert folder.told.getvalue().count("alert at step") == 1
+    assert folder.terminal.getvalue().count("alert at step") == 1
 
 
 def test_divergence_is_on_record_before_it_ends_the_stage(folder):
@@ -117,4 +117,4 @@ def test_trackers_are_shown_every_line_but_alerts(folder, monkeypatch):
     assert [line.get("alert") for line in folder.lines] == [None, None, None, "no_gradient"]
     [run] = books.runs.values()
     assert [step for step, _ in run] == [1, 2, 3]
-    assert "wandb: here" in folder.told.getvalue()
+    assert "wandb: here" in folder.terminal.getvalue()

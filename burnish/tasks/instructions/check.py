@@ -1,7 +1,7 @@
-"""One instruction of a row, by name, checked on one response.
+"""Checks one instruction of a row, by its name, on one response.
 
-Between the checks (`words`, `shape`, `whole`) and the reward. The names and the arguments are those of the IFEval data
-(Zhou et al. 2023, arXiv 2311.07911, table 1); the checks are ours, and harder to fool (docs/rewards.md).
+Names and arguments are those of the IFEval data (Zhou et al. 2023, arXiv 2311.07911, table 1); the checks in `words`,
+`shape` and `whole` are our own and stricter (docs/rewards.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from burnish.tasks.instructions.words import RELATIONS
 from burnish.tasks.verdict import UnusableRow
 
 Check = Callable[..., bool]
-"""Response and arguments by name -> whether it follows the instruction."""
+"""Response and arguments by name -> whether the response follows the instruction."""
 
 KINDS: Mapping[str, Check] = MappingProxyType(
     {
@@ -46,9 +46,9 @@ KINDS: Mapping[str, Check] = MappingProxyType(
         "punctuation:no_comma": words.no_comma,
     }
 )
-"""The 25 kinds."""
+"""Check of each of the 25 kinds."""
 COPIES = frozenset({"combination:repeat_prompt", "detectable_format:constrained_response"})
-"""Those that ask for text of the prompt, and nothing but it may be a right answer."""
+"""Kinds that ask for text of the prompt, which alone may be a right answer."""
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
     {"int": int, "str": str, "Sequence[str]": (list, tuple)}
@@ -58,37 +58,37 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
 def follows(text: str, kind: str, arguments: Mapping[str, object]) -> bool:
     """Whether a response, without thoughts and marks without width, follows an instruction.
 
-    An empty response follows none.
+    An empty response follows no instruction.
 
     Example: ``follows("yes", "punctuation:no_comma", {})``.
 
     Raises:
-        UnusableRow: there is no such kind, or its arguments are not what it takes.
+        UnusableRow: the kind is unknown, or its arguments are wrong.
     """
     if kind not in KINDS:
         raise UnusableRow(f"there is no instruction {kind!r}")
-    given = {name: _whole(value) for name, value in arguments.items() if value is not None}
+    given = {name: _whole_number(value) for name, value in arguments.items() if value is not None}
     _check_arguments(kind, given)
-    return shape.says(text) and KINDS[kind](text, **given)
+    return shape.has_content(text) and KINDS[kind](text, **given)
 
 
-def _whole(value: object) -> object:
-    """Tables with empty cells give whole numbers as floats."""
+def _whole_number(value: object) -> object:
+    """Integer for a whole float, since tables with empty cells store integers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_arguments(kind: str, given: Mapping[str, object]) -> None:
-    takes = list(inspect.signature(KINDS[kind]).parameters.values())[1:]
-    names = [parameter.name for parameter in takes]
+    parameters = list(inspect.signature(KINDS[kind]).parameters.values())[1:]
+    names = [parameter.name for parameter in parameters]
     if set(given) != set(names):
         raise UnusableRow(
             f"{kind} takes {', '.join(names) or 'no arguments'}; the row has {', '.join(given) or 'none'}"
         )
-    for parameter in takes:
+    for parameter in parameters:
         value = given[parameter.name]
         if not isinstance(value, _TYPES[parameter.annotation]) or isinstance(value, bool):
             raise UnusableRow(f"{kind}: {parameter.name} is {value!r:.40}, not {parameter.annotation}")
-        if isinstance(value, str | Sequence) and not all(isinstance(each, str) and each for each in value):
+        if isinstance(value, str | Sequence) and not all(isinstance(item, str) and item for item in value):
             raise UnusableRow(f"{kind}: {parameter.name} is {value!r:.40}, not text")
         if value == "" or value == []:
             raise UnusableRow(f"{kind}: {parameter.name} is empty")

@@ -16,7 +16,7 @@ for (const figure of document.querySelectorAll("figure[data-first]")) {
   const { low, high, first, last } = Object.fromEntries(
     Object.entries(figure.dataset).map(([name, value]) => [name, Number(value)]));
   const logarithmic = figure.dataset.logarithmic === "1", percent = figure.dataset.percent === "1";
-  const area = figure.querySelector(".area"), hair = figure.querySelector(".hair"), told = figure.querySelector(".told");
+  const area = figure.querySelector(".area"), hair = figure.querySelector(".hair"), tooltip = figure.querySelector(".tooltip");
   const series = [...figure.querySelectorAll("path.line[data-label]")].map(
     (path) => ({ label: path.dataset.label, points: pointsOf(path) }));
 
@@ -30,14 +30,14 @@ for (const figure of document.querySelectorAll("figure[data-first]")) {
       const height = high - (high - low) * point[1] / HEIGHT;
       return (label && series.length > 1 ? label + " " : "") + written(logarithmic ? 10 ** height : height, percent);
     });
-    hair.hidden = told.hidden = false;
+    hair.hidden = tooltip.hidden = false;
     hair.style.left = 100 * x / WIDTH + "%";
-    told.textContent = "step " + Math.round(first + (last - first) * x / WIDTH).toLocaleString("en") + ": " + lines.join(", ");
-    told.style.left = x < WIDTH / 2 ? 100 * x / WIDTH + "%" : "auto";
-    told.style.right = x < WIDTH / 2 ? "auto" : 100 - 100 * x / WIDTH + "%";
+    tooltip.textContent = "step " + Math.round(first + (last - first) * x / WIDTH).toLocaleString("en") + ": " + lines.join(", ");
+    tooltip.style.left = x < WIDTH / 2 ? 100 * x / WIDTH + "%" : "auto";
+    tooltip.style.right = x < WIDTH / 2 ? "auto" : 100 - 100 * x / WIDTH + "%";
   }
 
   area.addEventListener("pointermove", show);
   area.addEventListener("pointerdown", show);
-  area.addEventListener("pointerleave", () => { hair.hidden = told.hidden = true; });
+  area.addEventListener("pointerleave", () => { hair.hidden = tooltip.hidden = true; });
 }
