@@ -1,1 +1,1 @@
-"""How much each token counts: verdicts → advantages. Pure functions of numbers; nothing here knows a model."""
+"""Credit assignment: rewards → advantages. Pure functions of numbers, without a model."""

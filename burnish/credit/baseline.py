@@ -1,8 +1,8 @@
-"""Baselines: what a response's reward is compared with. First half of credit.
+"""Baselines: numbers that are subtracted from rewards. First half of credit assignment.
 
-A baseline that does not depend on the response itself leaves the expected gradient as it is and takes variance away.
-Rewards of a group are [n] float64; a response that nobody could judge is nan, counts in no baseline, and stays nan.
-Equal rewards have a difference of exactly 0 from any mean of theirs: it is computed exactly and rounded once.
+A baseline that does not depend on the response itself keeps the expected gradient and reduces its variance. Rewards of
+a group are [n] float64; an ungraded response has nan, counts in no baseline, and stays nan. Equal rewards differ from
+their mean by exactly 0: the difference is computed exactly and rounded once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from burnish.rounding import from_mean
 
 def compared(values: Tensor) -> Tensor:
     """[n] float64, each number minus the mean of those that are not nan; see `rounding.from_mean`. nan stays."""
-    judged = ~values.isnan()
+    graded = ~values.isnan()
     differences = torch.full(values.shape, torch.nan, dtype=torch.float64)
-    differences[judged] = torch.tensor(from_mean(values[judged].tolist()), dtype=torch.float64)
+    differences[graded] = torch.tensor(from_mean(values[graded].tolist()), dtype=torch.float64)
     return differences
 
 
@@ -33,7 +33,7 @@ def group_mean(rewards: Tensor) -> Tensor:
         rewards: [n].
 
     Returns:
-        [n]; 0 for a response that is judged alone.
+        [n]; 0 for the only graded response.
     """
     return compared(rewards)
 
@@ -45,12 +45,10 @@ def leave_one_out(rewards: Tensor) -> Tensor:
         rewards: [n].
 
     Returns:
-        [n]; 0 for a response that is judged alone, which nothing can be compared with.
+        [n]; 0 for the only graded response, which has no others.
     """
-    judged = int((~rewards.isnan()).sum())
-    return compared(rewards) * (
-        judged / max(1, judged - 1)
-    )  # R_i − mean of the others = (R_i − mean of all) n / (n − 1)
+    count = int((~rewards.isnan()).sum())
+    return compared(rewards) * (count / max(1, count - 1))  # R_i − mean of the others = (R_i − mean of all) n / (n − 1)
 
 
 def no_baseline(rewards: Tensor) -> Tensor:
@@ -63,4 +61,4 @@ BASELINES: Mapping[Baseline, Callable[[Tensor], Tensor]] = {
     "leave_one_out": leave_one_out,
     "none": no_baseline,
 }
-"""Name → rule."""
+"""Name → baseline."""

@@ -1,6 +1,6 @@
-"""From judged groups to credited ones: every token gets the advantage of its response.
+"""Credit assignment by baseline and scale: every token gets the advantage of its response.
 
-Between the rewards and packing. What nobody could judge is left out and counted, never given a reward of 0. Everything
+Stands between rewards and packing. Ungraded responses are left out and counted, never given a reward of 0. Everything
 is float64 until the advantages of tokens, which are rounded to float32 once.
 """
 
@@ -23,76 +23,76 @@ from burnish.types import Group, Response
 
 @dataclass(frozen=True, slots=True)
 class Credit(CreditSettings):
-    """A rule of credit; its settings have the fields."""
+    """Credit rule of the policy gradient; its settings have the fields."""
 
     @classmethod
     def of(cls, settings: CreditSettings) -> Credit:
         """The rule with these settings."""
         return cls(**asdict(settings))
 
-    def assign(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
-        """The groups with advantages, one for each prompt of which anything is judged; see `credit`."""
-        return [(group,) for group in credit(groups, self, worth).groups]
+    def assign(self, groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[tuple[Group, ...]]:
+        """The groups with advantages, one for each prompt with a graded response; see `credit`."""
+        return [(group,) for group in credit(groups, self, rewards).groups]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CreditedGroups:
-    """What learning sees of a batch."""
+    """Groups of a batch with advantages."""
 
     groups: tuple[Group, ...]
-    """Responses with advantages; unjudged ones are not among them, nor groups in which nothing is judged."""
-    unjudged: int
-    """Responses left out."""
+    """Groups of the graded responses, with advantages; without groups that have none."""
+    ungraded: int
+    """Number of responses left out."""
 
 
-def credit(groups: Sequence[Group], rule: CreditSettings, worth: Sequence[Tensor] | None = None) -> CreditedGroups:
-    """Gives every response advantages, constants of the loss.
+def credit(groups: Sequence[Group], rule: CreditSettings, rewards: Sequence[Tensor] | None = None) -> CreditedGroups:
+    """Gives every response advantages, which are constants of the loss.
 
     Args:
-        groups: every response with its `reward`, or None; with `sampler_logprobs` and `reference_logprobs` if the rule
+        groups: responses with their `reward`, or None; with `sampler_logprobs` and `reference_logprobs` if the rule
             needs a reference.
         rule: the rule.
-        worth: [n] for each group, what its responses are worth before any divergence, where that is not their `reward`;
-            nan: not judged.
+        rewards: [n] for each group, rewards before the KL penalty, if they are not the responses' `reward`; nan: not
+            graded.
     """
-    rewards = [_rewards(group) for group in groups] if worth is None else [each.double() for each in worth]
+    given = [_rewards(group) for group in groups] if rewards is None else [values.double() for values in rewards]
     if rule.reward_kl_coef:
-        rewards = [
-            each - rule.reward_kl_coef * _divergences(group) for each, group in zip(rewards, groups, strict=True)
+        given = [
+            values - rule.reward_kl_coef * _divergences(group) for values, group in zip(given, groups, strict=True)
         ]
-    compared = [BASELINES[rule.baseline](each) for each in rewards]
-    advantages = scaled(compared, rewards, rule.advantage_scale)
-    credited = [_group(group, each, rule) for group, each in zip(groups, advantages, strict=True)]
-    unjudged = sum(int(each.isnan().sum()) for each in rewards)
-    return CreditedGroups(tuple(group for group in credited if group is not None), unjudged)
+    compared = [BASELINES[rule.baseline](values) for values in given]
+    advantages = scaled(compared, given, rule.advantage_scale)
+    credited = [_group(group, values, rule) for group, values in zip(groups, advantages, strict=True)]
+    ungraded = sum(int(values.isnan().sum()) for values in given)
+    return CreditedGroups(tuple(group for group in credited if group is not None), ungraded)
 
 
 def zero_variance(rewards: Sequence[float | None]) -> bool:
-    """Whether no response of a group is better than another, so that nothing can be learned from comparing them.
-    Rewards that differ by rounding alone are equal."""
-    judged = [reward for reward in rewards if reward is not None]
-    return len(judged) < 2 or alike(judged)
+    """Whether the graded rewards of a group are all equal, so that comparing them gives no gradient. Rewards that
+    differ by rounding alone are equal."""
+    graded = [reward for reward in rewards if reward is not None]
+    return len(graded) < 2 or alike(graded)
 
 
 def _rewards(group: Group) -> Tensor:
-    """[n] float64; nan: not judged."""
+    """[n] float64; nan: not graded."""
     rewards = [math.nan if response.reward is None else response.reward for response in group.responses]
     return torch.tensor(rewards, dtype=torch.float64)
 
 
 def _divergences(group: Group) -> Tensor:
-    """[n] float64, of whole responses from the reference."""
+    """[n] float64, KL estimates of whole responses from the reference, nats."""
     divergences = [float(sequence_kl(*_two_logprobs(response))) for response in group.responses]
     return torch.tensor(divergences, dtype=torch.float64)
 
 
 def _group(group: Group, advantages: Tensor, rule: CreditSettings) -> Group | None:
-    kept = [
+    responses = [
         replace(response, advantages=_spread(response, float(advantage), rule))
         for response, advantage in zip(group.responses, advantages.tolist(), strict=True)
         if not math.isnan(advantage)
     ]
-    return replace(group, responses=tuple(kept)) if kept else None
+    return replace(group, responses=tuple(responses)) if responses else None
 
 
 def _spread(response: Response, advantage: float, rule: CreditSettings) -> Tensor:
@@ -103,7 +103,7 @@ def _spread(response: Response, advantage: float, rule: CreditSettings) -> Tenso
 
 
 def _two_logprobs(response: Response) -> tuple[Tensor, Tensor]:
-    """[R] float64 each, of the policy that wrote the tokens and of the reference."""
-    mine, reference = response.sampler_logprobs, response.reference_logprobs
-    assert mine is not None and reference is not None, "a divergence needs both log-probabilities"
-    return mine.double(), reference.double()
+    """[R] float64 each, of the policy that sampled the tokens and of the reference."""
+    policy, reference = response.sampler_logprobs, response.reference_logprobs
+    assert policy is not None and reference is not None, "a divergence needs both log-probabilities"
+    return policy.double(), reference.double()

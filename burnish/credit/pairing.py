@@ -1,8 +1,8 @@
-"""From graded groups to those of a preference loss: online DPO and its kin. Beside `credit`.
+"""Pairing of graded responses for a preference loss: online DPO and similar methods.
 
-Guo et al. 2024, arXiv 2402.04792: the policy writes, a grader compares, and DPO learns from the pair at once. The
-paper has two responses to a prompt; of n, `best_worst` takes the pair that differs most (as Yuan et al. 2024, arXiv
-2401.10020), and `all` every pair of different worth. Nothing here is a policy gradient: the groups have no advantages.
+Guo et al. 2024, arXiv 2402.04792: the policy samples, a grader compares, and DPO trains on the pair at once. The paper
+has two responses to a prompt; of n, `best_worst` takes the pair that differs most (as Yuan et al. 2024, arXiv
+2401.10020), and `all` every pair of different reward. This is no policy gradient: the groups have no advantages.
 """
 
 from __future__ import annotations
@@ -22,38 +22,39 @@ from burnish.types import Group, Response
 
 @dataclass(frozen=True, slots=True)
 class Pairing(PairingSettings):
-    """Groups of graded responses → groups as preference losses have them, best first; its settings have the fields."""
+    """Credit rule that makes groups of a preference loss, best first; its settings have the fields."""
 
     @classmethod
     def of(cls, settings: PairingSettings) -> Pairing:
         """The rule with these settings."""
         return cls(**asdict(settings))
 
-    def assign(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
-        """See `rule.Rule`. A prompt whose responses are all equal gives no pair, and is not among them; if all are
-        such, the first one's responses are compared with a weight of 0, so that a step has a loss and no gradient."""
-        pairs = list(zip(groups, worth, strict=True))
-        lessons = [lesson for lesson in (tuple(self._of(group, each)) for group, each in pairs) if lesson]
-        if lessons:
-            return lessons
-        silent = next((each for each in (self._silent(*pair) for pair in pairs) if each is not None), None)
+    def assign(self, groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[tuple[Group, ...]]:
+        """See `rule.CreditRule`. A prompt whose rewards are all equal gives no pair, and is left out; if all prompts
+        are such, the first one's responses are compared with weight 0, so that a step has a loss and no gradient."""
+        graded = list(zip(groups, rewards, strict=True))
+        items = [item for item in (tuple(self._comparisons(group, values)) for group, values in graded) if item]
+        if items:
+            return items
+        silent = next((group for group in (self._silent(*entry) for entry in graded) if group is not None), None)
         return [] if silent is None else [(silent,)]
 
-    def _silent(self, group: Group, worth: Tensor) -> Group | None:
-        """Responses that are compared without effect; None: fewer than two are judged."""
-        known = (not math.isnan(value) for value in worth.tolist())
-        judged = [replace(each, weights=torch.zeros(len(each.tokens))) for each in compress(group.responses, known)]
-        if len(judged) < 2:
+    def _silent(self, group: Group, rewards: Tensor) -> Group | None:
+        """A comparison with weight 0; None: fewer than two responses are graded."""
+        is_graded = (not math.isnan(value) for value in rewards.tolist())
+        responses = [replace(r, weights=torch.zeros(len(r.tokens))) for r in compress(group.responses, is_graded)]
+        if len(responses) < 2:
             return None
-        return replace(group, responses=tuple(judged if self.form == "ranking" else judged[:2]))
+        return replace(group, responses=tuple(responses if self.form == "ranking" else responses[:2]))
 
-    def _of(self, group: Group, worth: Tensor) -> Iterator[Group]:
-        graded = zip(group.responses, worth.tolist(), strict=True)
-        judged = [(response, float(value)) for response, value in graded if not math.isnan(value)]
-        ranked = sorted(judged, key=lambda each: -each[1])
+    def _comparisons(self, group: Group, rewards: Tensor) -> Iterator[Group]:
+        """Groups of the preference loss from one graded group."""
+        pairs = zip(group.responses, rewards.tolist(), strict=True)
+        graded = [(response, float(value)) for response, value in pairs if not math.isnan(value)]
+        ranked = sorted(graded, key=lambda entry: -entry[1])
         if self.form == "verdicts":
-            if judged:
-                yield _group(group, [(response, float(value >= self.success_threshold)) for response, value in judged])
+            if graded:
+                yield _group(group, [(response, float(value >= self.success_threshold)) for response, value in graded])
         elif alike([value for _, value in ranked]):
             return
         elif self.form == "ranking":
@@ -67,4 +68,4 @@ class Pairing(PairingSettings):
 
 
 def _group(group: Group, graded: Sequence[tuple[Response, float]]) -> Group:
-    return replace(group, responses=tuple(replace(response, reward=worth) for response, worth in graded))
+    return replace(group, responses=tuple(replace(response, reward=reward) for response, reward in graded))

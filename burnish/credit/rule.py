@@ -1,4 +1,4 @@
-"""What becomes of graded groups before they are learned from. The contract of `credit` and `pairing`."""
+"""Contract of credit rules, which turn graded groups into training items: `credit` and `pairing`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from burnish.types import Group
 
 
 class CreditRule(Protocol):
-    """Graded groups → what is learned of each prompt."""
+    """Credit rule: graded groups → training items of each prompt."""
 
     @property
     def needs_reference(self) -> bool:
-        """Whether responses must have `reference_logprobs` before."""
+        """Whether responses must have `reference_logprobs`."""
 
     @property
     def group_relative(self) -> bool:
-        """Whether responses to one prompt are compared with each other, so that equal ones teach nothing."""
+        """Whether responses to one prompt are compared, so that equal rewards give no gradient."""
 
     @property
     def reward_combination(self) -> Combination:
-        """How several rewards become what a response is worth."""
+        """Combination of several rewards into one."""
 
-    def assign(self, groups: Sequence[Group], worth: Sequence[Tensor]) -> list[tuple[Group, ...]]:
-        """What is learned, for each prompt that teaches anything, in their order.
+    def assign(self, groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[tuple[Group, ...]]:
+        """Training items, one for each prompt that has any, in the order of the prompts.
 
         Args:
             groups: one for each prompt.
-            worth: [n] for each group, what its responses are worth; nan: not judged.
+            rewards: [n] for each group; nan: not graded.
         """

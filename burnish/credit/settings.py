@@ -1,7 +1,4 @@
-"""What a rule of credit is told, and nothing that computes: names, weights, defaults. Needs no torch.
-
-Stands between a recipe and the rules: `credit.Credit` and `pairing.Pairing` have these fields and compute with them.
-"""
+"""Settings of credit rules. Imports no torch; `credit.Credit` and `pairing.Pairing` have these fields and compute."""
 
 from __future__ import annotations
 
@@ -16,16 +13,16 @@ Form = Literal["best_worst", "all", "ranking", "verdicts"]
 
 @dataclass(frozen=True, slots=True)
 class CreditSettings:
-    """A rule of credit. GRPO's is the default; `baseline="leave_one_out", advantage_scale="none"` is RLOO's."""
+    """Settings of a credit rule. GRPO's are the default; `baseline="leave_one_out", advantage_scale="none"` is RLOO."""
 
     baseline: Baseline = "group"
     advantage_scale: Scale = "group"
     reward_combination: Combination = "sum"
-    """How several rewards become one, before the baseline."""
+    """Combination of several rewards, before the baseline."""
     reward_kl_coef: float = 0.0
-    """β of the divergence that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
+    """β of the KL penalty that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
     advantage_kl_coef: float = 0.0
-    """β of the divergence that is subtracted from every token's advantage; see `shaping.kl_shaped`."""
+    """β of the KL penalty that is subtracted from every token's advantage; see `shaping.kl_shaped`."""
 
     @property
     def needs_reference(self) -> bool:
@@ -34,24 +31,24 @@ class CreditSettings:
 
     @property
     def group_relative(self) -> bool:
-        """Whether responses to one prompt are compared with each other."""
+        """Whether responses to one prompt are compared."""
         return self.baseline != "none" or self.reward_combination != "sum"
 
 
 @dataclass(frozen=True, slots=True)
 class PairingSettings:
-    """How graded responses become groups as preference losses have them."""
+    """Settings of pairing: graded responses → groups of a preference loss."""
 
     form: Form = "best_worst"
-    """best_worst: one pair of a prompt, the first of the best and the last of the worst. all: every pair whose worth
-    differs. ranking: all judged responses, best first, where not all are equal (those that are stay in the order in
-    which they were written). verdicts: all judged responses, each with the reward 1 or 0."""
+    """best_worst: one pair per prompt, the first of the best and the last of the worst responses. all: every pair of
+    different rewards. ranking: all graded responses, best first, if not all rewards are equal (equal ones stay in their
+    order of sampling). verdicts: all graded responses, each with the reward 1 or 0."""
     success_threshold: float = 0.5
-    """Worth from which on a verdict is 1."""
+    """Smallest reward whose verdict is 1."""
     needs_reference: bool = True
     reward_combination: Combination = "sum"
 
     @property
     def group_relative(self) -> bool:
-        """Whether responses to one prompt are compared with each other."""
+        """Whether responses to one prompt are compared."""
         return self.form != "verdicts"

@@ -1,4 +1,4 @@
-"""The divergence from a reference as a part of the reward, per token."""
+"""KL penalty against a reference in the reward, per token or per response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def kl_shaped(advantages: Tensor, logprobs: Tensor, reference_logprobs: Tensor, 
 
     Args:
         advantages: [R].
-        logprobs: [R] nats, of the policy that wrote the tokens; a constant.
+        logprobs: [R] nats, of the policy that sampled the tokens; a constant.
         reference_logprobs: [R] nats.
         kl_coef: nats of reward per nat of divergence.
     """

@@ -21,7 +21,7 @@ def sum_per_response(values: Tensor, microbatch: Microbatch) -> Tensor:
 
 
 def weights_like(values: Tensor, microbatch: Microbatch) -> Tensor:
-    """[S] the weights, in the type of the scores."""
+    """[S] the weights, in the data type of the scores."""
     return microbatch.weights.to(values.dtype)
 
 
@@ -44,7 +44,7 @@ def per_length(total: Tensor, logprob: Tensor, microbatch: Microbatch) -> Tensor
 def log_ratios(logprob: Tensor, microbatch: Microbatch) -> Tensor:
     """[S] nats, log π(y_t) − log π_ref(y_t)."""
     reference = microbatch.reference_logprobs
-    assert reference is not None, "a loss against a reference gets rows that the reference has scored"
+    assert reference is not None, "a loss with a reference gets responses with reference_logprobs"
     return logprob - reference.to(logprob.dtype)
 
 
@@ -55,7 +55,7 @@ def num_tokens(microbatch: Microbatch) -> Tensor:
 
 
 def by_group(values: Tensor, microbatch: Microbatch, absent: float) -> Tensor:
-    """[R] → [G, K], the value of response k of group g; `absent` where there is none."""
+    """[R] → [G, K], the value of response k of group g; `absent` if there is none."""
     members = microbatch.group_table
     return torch.where(members >= 0, values[members.clamp(min=0)], absent)
 
@@ -63,7 +63,7 @@ def by_group(values: Tensor, microbatch: Microbatch, absent: float) -> Tensor:
 def to_responses(values: Tensor, microbatch: Microbatch) -> Tensor:
     """[G] → [R], each group's value for all its responses."""
     members, size = microbatch.group_table, microbatch.num_sequences
-    spread = values.new_empty(size + 1)  # the last place takes what no response has
+    spread = values.new_empty(size + 1)  # the last entry takes the values of absent responses
     spread[torch.where(members >= 0, members, size)] = values[:, None].expand(members.shape)
     return spread[:size]
 

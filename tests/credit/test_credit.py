@@ -99,13 +99,13 @@ def group(*rewards: float | None) -> Group:
 def test_every_token_gets_the_advantage_of_its_response():
     found = credit([group(1.0, 0.0)], Credit(advantage_scale="none"))
     assert [r.advantages.tolist() for r in found.groups[0].responses] == [[0.5, 0.5], [-0.5, -0.5, -0.5]]
-    assert found.unjudged == 0
+    assert found.ungraded == 0
 
 
 def test_the_unjudged_are_left_out_and_counted():
     found = credit([group(1.0, None, 0.0), group(None, None)], Credit(advantage_scale="none"))
     assert [len(each.responses) for each in found.groups] == [2]
-    assert found.unjudged == 3
+    assert found.ungraded == 3
 
 
 def test_a_divergence_is_subtracted_from_the_reward_or_from_every_token():
@@ -219,8 +219,8 @@ def test_normalised_first_and_whitened_then():
     """GDPO by hand: z-scores within each group, their sum, and then mean 0 and deviation 1 over the batch."""
     parts = [torch.stack([tensor(0, 1), tensor(0, 10)], dim=1), torch.stack([tensor(1, 0), tensor(0, 10)], dim=1)]
     rule = Credit(baseline="none", advantage_scale="whiten", reward_combination="normalized_sum")
-    worth = combined(parts, tensor(1, 1), rule.reward_combination)
-    lessons = rule.assign([group(0.0, 1.0), group(1.0, 0.0)], worth)
+    rewards = combined(parts, tensor(1, 1), rule.reward_combination)
+    lessons = rule.assign([group(0.0, 1.0), group(1.0, 0.0)], rewards)
     found = [float(response.advantages[0]) for [each] in lessons for response in each.responses]
     z, ten = 0.5 / (math.sqrt(0.5) + EPSILON), 5 / (math.sqrt(50) + EPSILON)
     sums = torch.tensor([-z - ten, z + ten, z - ten, ten - z], dtype=torch.float64)

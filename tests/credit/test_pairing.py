@@ -26,9 +26,9 @@ def group(size: int) -> Group:
     return Group(prompt=torch.tensor([9]), responses=tuple(responses))
 
 
-def pairs(rule: Pairing, *worth: float) -> list[list[tuple[int, float]]]:
+def pairs(rule: Pairing, *rewards: float) -> list[list[tuple[int, float]]]:
     """Of each group that comes out: which responses, with their rewards."""
-    lessons = rule.assign([group(len(worth))], [torch.tensor(worth, dtype=torch.float64)])
+    lessons = rule.assign([group(len(rewards))], [torch.tensor(rewards, dtype=torch.float64)])
     return [[(int(r.tokens[0]), r.reward) for r in each.responses] for lesson in lessons for each in lesson]
 
 

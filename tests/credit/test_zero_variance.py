@@ -35,10 +35,10 @@ def group(rewards) -> Group:
     return Group(prompt=torch.tensor([1]), responses=tuple(responses))
 
 
-def advantages(rule: Credit, batch, worth=None) -> torch.Tensor:
+def advantages(rule: Credit, batch, rewards=None) -> torch.Tensor:
     groups = [group(rewards) for rewards in batch]
-    given_worth = worth or [torch.tensor([math.nan if r is None else r for r in each]).double() for each in batch]
-    lessons = rule.assign(groups, given_worth)
+    given_rewards = rewards or [torch.tensor([math.nan if r is None else r for r in each]).double() for each in batch]
+    lessons = rule.assign(groups, given_rewards)
     return torch.cat([response.advantages for [each] in lessons for response in each.responses])
 
 
@@ -123,20 +123,20 @@ def test_several_rewards_that_are_the_same_for_all_add_exactly_nothing(value, co
     for combination in ("sum", "normalized_sum"):
         assert not contributions(same, weights, combination).any()
     equal = torch.stack([varying] * 3, dim=1)
-    worth = combined([same, equal], weights, "normalized_sum")
-    assert not torch.cat(worth).any()
+    rewards = combined([same, equal], weights, "normalized_sum")
+    assert not torch.cat(rewards).any()
     rule = Credit("none", "whiten", "normalized_sum")
-    assert not advantages(rule, [[0.0] * count] * 2, worth).any()
+    assert not advantages(rule, [[0.0] * count] * 2, rewards).any()
 
 
 @pytest.mark.parametrize("form", ["best_worst", "all", "ranking"])
 def test_responses_that_differ_by_rounding_are_no_pair(form):
-    worth = torch.tensor([0.3, 0.1 + 0.2, 0.3], dtype=torch.float64)
-    [[silent]] = Pairing(form, needs_reference=False).assign([group([0.0] * 3)], [worth])
+    rewards = torch.tensor([0.3, 0.1 + 0.2, 0.3], dtype=torch.float64)
+    [[silent]] = Pairing(form, needs_reference=False).assign([group([0.0] * 3)], [rewards])
     assert not any(response.weights.any() for response in silent.responses)
 
 
 def test_only_pairs_that_differ_are_compared():
-    worth = torch.tensor([0.3, 0.1 + 0.2, 1.0], dtype=torch.float64)
-    [pairs] = Pairing("all", needs_reference=False).assign([group([0.0] * 3)], [worth])
+    rewards = torch.tensor([0.3, 0.1 + 0.2, 1.0], dtype=torch.float64)
+    [pairs] = Pairing("all", needs_reference=False).assign([group([0.0] * 3)], [rewards])
     assert [[response.reward for response in pair.responses] for pair in pairs] == [[1.0, 0.1 + 0.2], [1.0, 0.3]]

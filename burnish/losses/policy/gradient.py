@@ -1,4 +1,4 @@
-r"""The policy gradient on sampled responses: one family, of which GRPO, DAPO, GSPO and the others are settings.
+r"""Policy gradient on sampled responses: one family, of which GRPO, DAPO, GSPO and others are settings.
 
     L = − Σ_i Σ_t a_it · ρ_it · f(w_it, A_it)  +  β Σ_i Σ_t a_it · k(π, π_ref)  −  c Σ_i Σ_t a_it · H(π)
 
@@ -17,8 +17,8 @@ fixed        1 / (responses · L), L a constant          Dr. GRPO (arXiv 2503.20
 Detached: A, ρ, π_old, π_ref. With `old_logprobs: policy`, π_old is the policy itself, detached: the ratio is exactly 1
 and the gradient is − a ρ A ∇ log π, without a second forward; right for one update per batch of responses. With
 `old_logprobs: sampler` it is what the sampler reported: for several updates. With `old_logprobs: recomputed` it is what
-the trainer computed before the first update of a batch, so that a correction for the sampler and the ratio of the
-updates are told apart (Hilton et al. 2021, arXiv 2110.00641).
+the trainer computed before the first update of a batch, so that the correction for the sampler and the ratio of the
+updates are separate (Hilton et al. 2021, arXiv 2110.00641).
 
 Estimates of the divergence *in a loss* (Schulman 2020, "Approximating KL divergence"; d = log π_ref − log π):
 k2 = d² / 2 has on-policy the gradient of the exact KL(π ‖ π_ref) of each next-token distribution; k3 = e^d − d − 1 has
@@ -48,7 +48,7 @@ class PolicyGradient(PolicyGradientOptions):
     @classmethod
     def of(cls, options: PolicyGradientOptions) -> PolicyGradient:
         """The loss with these options."""
-        return cls(**{each.name: getattr(options, each.name) for each in fields(options)})
+        return cls(**{entry.name: getattr(options, entry.name) for entry in fields(options)})
 
     @property
     def needs(self) -> Collection[Score]:
@@ -64,27 +64,27 @@ class PolicyGradient(PolicyGradientOptions):
         old = self._old(logprob, microbatch)
         log_ratio = self._log_ratio(logprob - old, advantages, microbatch)
         mean = _spread_mean(logprob, microbatch) if self.ratio_level == "sequence" else logprob
-        gained = objective(self.clip, log_ratio, advantages, mean)
+        objectives = objective(self.clip, log_ratio, advantages, mean)
         if self.importance_correction is not None:
-            gained = gained * importance_weights(self.importance_correction, old, microbatch)
-        terms = {"policy": self._aggregated(-gained, microbatch)}
+            objectives = objectives * importance_weights(self.importance_correction, old, microbatch)
+        terms = {"policy": self._aggregated(-objectives, microbatch)}
         if self.kl_coef:
             terms["kl"] = self._aggregated(self.kl_coef * self._divergence(logprob, microbatch), microbatch)
         if self.entropy_coef:
             terms["entropy"] = self._aggregated(-self.entropy_coef * scores.of(Score.ENTROPY), microbatch)
-        watched = self._watched(log_ratio, advantages, microbatch) | self._watched_of_sampler(old, microbatch)
+        metrics = self._metrics(log_ratio, advantages, microbatch) | self._correction_metrics(old, microbatch)
         if self.watches_entropy:
-            watched["policy_entropy"] = LossTerm(scores.of(Score.ENTROPY).detach().sum(), Denominator.TOKENS)
-        return LossOutput(terms, watched)
+            metrics["policy_entropy"] = LossTerm(scores.of(Score.ENTROPY).detach().sum(), Denominator.TOKENS)
+        return LossOutput(terms, metrics)
 
     def score_gradients(
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
-        """At a ratio of exactly 1 the gradient is known before the forward, if nothing else depends on the scores."""
+        """At a ratio of exactly 1 the gradient is known before the forward pass, if no other term depends on scores."""
         needs_scores = self.kl_coef or Score.ENTROPY in self.needs or self.importance_correction is not None
         if self.old_logprobs != "policy" or needs_scores:
             return None
-        assert microbatch.advantages is not None, "responses are credited before they are learned from"
+        assert microbatch.advantages is not None, "trained responses have advantages"
         advantages = microbatch.advantages.to(torch.float64)
         if self.ratio_level == "sequence":  # one ratio for all tokens: each has the mean of the response's advantages
             advantages = _spread_mean(advantages, microbatch)
@@ -94,9 +94,10 @@ class PolicyGradient(PolicyGradientOptions):
         return self
 
     def has_signal(self, groups: Sequence[Group]) -> bool:
-        """See `losses.KnowsSignal`: some trained token has an advantage other than 0, or another term has a weight."""
+        """See `losses.base.KnowsSignal`: a trained token has an advantage other than 0, or another term has a
+        weight."""
         return bool(self.kl_coef or self.entropy_coef) or any(
-            _credited(each) for group in groups for each in group.responses
+            _has_advantage(response) for group in groups for response in group.responses
         )
 
     @property
@@ -127,7 +128,7 @@ class PolicyGradient(PolicyGradientOptions):
         return torch.exp(difference.clamp(max=LIMIT)) - difference - 1
 
     def _shares(self, values: Tensor, microbatch: Microbatch) -> Tensor:
-        """[S] values as the aggregation counts them, before its denominator."""
+        """[S] values weighted by the aggregation, before its denominator."""
         if self.loss_aggregation == "token":
             return values
         if self.fixed_length is not None:
@@ -137,17 +138,17 @@ class PolicyGradient(PolicyGradientOptions):
     def _aggregated(self, values: Tensor, microbatch: Microbatch) -> LossTerm:
         return LossTerm(self._shares(values, microbatch).sum(), self._denominator)
 
-    def _watched(self, log_ratio: Tensor, advantages: Tensor, microbatch: Microbatch) -> dict[str, LossTerm]:
+    def _metrics(self, log_ratio: Tensor, advantages: Tensor, microbatch: Microbatch) -> dict[str, LossTerm]:
         limited = limits(self.clip, log_ratio.detach(), advantages).to(log_ratio.dtype)
-        watched = {"clip_fraction": LossTerm(limited.sum(), Denominator.TOKENS)}
+        metrics = {"clip_fraction": LossTerm(limited.sum(), Denominator.TOKENS)}
         if microbatch.reference_logprobs is not None and microbatch.sampler_logprobs is not None:
             sampler = _constant(microbatch.sampler_logprobs, log_ratio)
-            away = sampler - _constant(microbatch.reference_logprobs, log_ratio)
-            watched["reference_kl"] = LossTerm(away.sum(), Denominator.SEQUENCES)
-        return watched
+            ratios = sampler - _constant(microbatch.reference_logprobs, log_ratio)
+            metrics["reference_kl"] = LossTerm(ratios.sum(), Denominator.SEQUENCES)
+        return metrics
 
-    def _watched_of_sampler(self, old: Tensor, microbatch: Microbatch) -> dict[str, LossTerm]:
-        """How far the sampler is from what it is corrected to, and how often the weight is limited."""
+    def _correction_metrics(self, old: Tensor, microbatch: Microbatch) -> dict[str, LossTerm]:
+        """Difference of the sampler's log-probabilities from π_old's, and share of limited weights."""
         if self.importance_correction is None:
             return {}
         gap = (old - sampled(old, microbatch)).abs()
@@ -158,13 +159,13 @@ class PolicyGradient(PolicyGradientOptions):
         }
 
 
-def _credited(response: Response) -> bool:
-    assert response.advantages is not None, "responses are credited before they are learned from"
+def _has_advantage(response: Response) -> bool:
+    assert response.advantages is not None, "trained responses have advantages"
     return bool((response.advantages[response.trainable] != 0).any())
 
 
 def _constant(stream: Tensor | None, like: Tensor) -> Tensor:
-    assert stream is not None, "responses bring what the loss reads: advantages, the sampler's and the reference's"
+    assert stream is not None, "responses have the streams that the loss reads"
     return stream.to(like.dtype)
 
 

@@ -1,9 +1,9 @@
-"""Correcting for a sampler whose probabilities are not the trainer's: another engine, another precision, older weights.
+"""Importance weights for a sampler whose probabilities differ from the trainer's: engine, precision, older weights.
 
 The weight of a token is ρ = π_old / μ, a constant. μ is the sampler's probability and π_old the denominator of the
 ratio: the policy itself (`old_logprobs: policy`), or the policy as it was before the first update (`recomputed`). With
-`old_logprobs: sampler` ρ is 1 and nothing is corrected. Weights that are too large are truncated (tis), or their tokens
-masked (mis); a mask zeroes numerators alone, never a denominator.
+`old_logprobs: sampler` ρ is 1 and there is no correction. Large weights are truncated (tis), or their tokens masked
+(mis); a mask zeroes numerators alone, never a denominator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from burnish.losses.policy.settings import ImportanceCorrection
 from burnish.types import Microbatch
 
 LIMIT = 20.0
-"""Largest log-weight before its exponential: beyond, exp would overflow, and inf · 0 is nan."""
+"""Bound of a log-weight before its exponential: beyond it exp would overflow, and inf · 0 is nan."""
 
 
 def importance_weights(correction: ImportanceCorrection, old: Tensor, microbatch: Microbatch) -> Tensor:

@@ -1,7 +1,7 @@
-"""What a policy gradient is told, and nothing that computes: names, bounds, defaults. Needs no torch.
+"""Settings of the policy gradient: names, bounds, defaults. Imports no torch.
 
-Stands between a recipe and the loss: `gradient.PolicyGradient` has these fields and computes with them, `surrogate`
-computes a clip, `importance` a correction.
+`gradient.PolicyGradient` has these fields and computes with them, `surrogate` computes a clip, `importance` a
+correction.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Cispo:
     clip_max_weight: float = 5.0
     """Largest weight, at least 1: a ratio of 1 is within it."""
     token_log_ratio_limit: float | None = None
-    """As of Unclipped."""
+    """As in NoClip."""
 
     def __post_init__(self) -> None:
         assert self.clip_max_weight >= 1, "the ratio of a first update is within the cap"
@@ -55,14 +55,14 @@ class Cispo:
 
 @dataclass(frozen=True, slots=True)
 class Sapo:
-    """(4 / τ) σ(τ (w − 1)) A: SAPO (arXiv 2511.20347). A smooth gate in the place of a clip; τ by the sign of A."""
+    """(4 / τ) σ(τ (w − 1)) A: SAPO (arXiv 2511.20347). A sigmoid instead of a clip; τ by the sign of A."""
 
     tau_positive: float = 1.0
     """τ where A > 0."""
     tau_negative: float = 1.05
     """τ where A <= 0."""
     token_log_ratio_limit: float | None = None
-    """As of Unclipped."""
+    """As in NoClip."""
 
 
 Clip = NoClip | PpoClip | Cispo | Sapo
@@ -71,8 +71,8 @@ PPO = PpoClip()
 
 @dataclass(frozen=True, slots=True)
 class ImportanceCorrection:
-    """How ρ enters (`importance`). Example: ``ImportanceCorrection("token", "tis", max_weight=2.0)`` (Yao et al. 2025,
-    truncated importance sampling)."""
+    """Importance correction by ρ (`importance`). Example: ``ImportanceCorrection("token", "tis", max_weight=2.0)``
+    (Yao et al. 2025, truncated importance sampling)."""
 
     level: Level = "token"
     """token: of each token alone; biased, of small variance. sequence: the product over the response, which makes the
@@ -102,13 +102,13 @@ class PolicyGradientOptions:
     entropy_coef: float = 0.0
     """Weight of the entropy, nats."""
     watches_entropy: bool = False
-    """Whether the entropy is computed and told where its weight is 0 too."""
+    """Whether the entropy is computed and reported even if its weight is 0."""
 
     def __post_init__(self) -> None:
         corrects = self.importance_correction is not None
-        assert not corrects or self.old_logprobs != "sampler", "the sampler corrects nothing of itself"
+        assert not corrects or self.old_logprobs != "sampler", "with old_logprobs: sampler ρ is 1"
         is_fixed = self.loss_aggregation == "fixed"
-        assert is_fixed == (self.fixed_length is not None), "a fixed length is for fixed alone"
+        assert is_fixed == (self.fixed_length is not None), "fixed_length is given exactly with aggregation fixed"
 
     @property
     def needs_reference(self) -> bool:

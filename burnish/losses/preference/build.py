@@ -1,6 +1,6 @@
-"""Preference losses from what was chosen of them: `preference_loss("dpo", beta=0.2)`, and weighted sums of several.
+"""Builds preference losses from their options: `preference_loss("dpo", beta=0.2)`, and weighted sums of several.
 
-Beside `registry`, which checks what was written. Pure: equal options give equal losses.
+`registry` checks names and options. Pure: equal options give equal losses.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from burnish.losses.preference.weighted_sum import Weighted, WeightedSum
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A loss with what its groups must have."""
+    """A loss, with the data that it needs."""
 
     loss: Loss
     reference: bool
     """Groups need `reference_logprobs`."""
     data: DataNeeds
     measured: bool
-    """Each step needs mismatched pairs to measure."""
+    """Each step needs mismatched pairs, which are only scored."""
 
 
 def preference_loss(name: str, **written: object) -> Preference:
@@ -59,7 +59,7 @@ def _preference(chosen: Chosen) -> Preference:
 
 
 def built(chosen: Chosen) -> Loss:
-    """The loss that was chosen."""
+    """The loss of a choice of the registry."""
     if isinstance(chosen.options, tuple):
         return WeightedSum(tuple(Weighted(part.name, loss_of(part.options), part.weight) for part in chosen.options))
     return loss_of(chosen.options)
@@ -68,7 +68,7 @@ def built(chosen: Chosen) -> Loss:
 @singledispatch
 def loss_of(options: Options) -> Loss:
     """The loss with these options."""
-    raise AssertionError(f"every class of options has its loss, and {type(options).__name__} has none")
+    raise AssertionError(f"every class of options has a loss, and {type(options).__name__} has none")
 
 
 def _of_difference(options: of.OfDifference, contrast: Contrast, *, per_token: bool = False) -> Pairs:
@@ -90,7 +90,7 @@ def _of_each(options: of.OfEach, contrast: Contrast) -> Pairs:
 
 
 def _with_likelihood(contrast: Loss, weight: float) -> Loss:
-    """A weight of 0 leaves the term out, so that nothing is reported of it."""
+    """A weight of 0 leaves the term out, so that it is not reported."""
     if not weight:
         return contrast
     return WeightedSum((Weighted("preference", contrast, 1.0), Weighted("likelihood", ChosenNll(), weight)))

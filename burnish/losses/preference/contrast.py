@@ -1,4 +1,4 @@
-"""The contract of a contrast: what the rewards of the better and the worse response of every pair cost.
+"""Contract of contrasts: functions of the rewards of the better and the worse response of every pair.
 
 Stands between the implicit rewards and `pairs.Pairs`. A contrast is a pure function; those of the whole step
 (`Scope.STEP`) see all pairs of the step at once, in the step's order.

@@ -1,15 +1,15 @@
-r"""KTO: learning from single verdicts (Ethayarajh et al. 2024, arXiv 2402.01306, equation 7).
+r"""KTO: preference learning from labels of single responses (Ethayarajh et al. 2024, arXiv 2402.01306, equation 7).
 
-    wanted     λ_D (1 − σ(r − βz))
-    unwanted   λ_U (1 − σ(βz − r)),      r = β log π/π_ref,   z = max(0, mean over mismatched pairs of log π/π_ref)
+    desirable     λ_D (1 − σ(r − βz))
+    undesirable   λ_U (1 − σ(βz − r)),      r = β log π/π_ref,   z = max(0, mean over mismatched pairs of log π/π_ref)
 
 z estimates the KL divergence of policy and reference with prompts joined to other prompts' responses, so that it needs
-no sampling. These pairs are *measured* groups (`sources.mismatch`); z is the mean over all of the step (and all
-ranks), clamped, detached. Without measured groups z is 0: then this is APO-zero for single verdicts (arXiv
-2408.06266), as at the beginning of a stage, where policy and reference agree. Each response stands alone, so groups
-may have any number of judged responses.
+no sampling. These pairs are groups with `scored_only` (`sources.mismatched_pairs`); z is the mean over all of the step
+(and all ranks), clamped, detached. Without such groups z is 0: then this is APO-zero for single verdicts (arXiv
+2408.06266), as at the beginning of a stage, where policy and reference agree. Each response counts on its own, so
+groups may have any number of labelled responses.
 
-Denominator: responses. A reward is 1 (wanted) or 0 (not wanted). Watched: rewards and log-probabilities by verdict, z
+Denominator: responses. A reward is 1 (desirable) or 0 (undesirable). Metrics: rewards and log-probabilities by label, z
 as `kl`.
 """
 
@@ -34,11 +34,11 @@ class Kto(LossDefaults):
     beta: float = 0.1
     """β > 0, reward per nat."""
     desirable_weight: float = 1.0
-    """λ_D > 0; λ_D · (number wanted) / (λ_U · (number unwanted)) is best between 1 and 3/2 (section 4.2)."""
+    """λ_D > 0; λ_D · (number desirable) / (λ_U · (number undesirable)) is best between 1 and 3/2 (section 4.2)."""
     undesirable_weight: float = 1.0
     """λ_U > 0."""
     z: Tensor | None = None
-    """Scalar, nats, of this step (`informed`); None: nothing was measured, 0."""
+    """Scalar, nats, of this step (`with_measurements`); None: no mismatched pairs, z = 0."""
 
     @property
     def needs(self) -> Collection[Score]:
@@ -55,16 +55,18 @@ class Kto(LossDefaults):
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         logprob, verdict = scores.of(Score.LOGPROB), microbatch.sequence_reward
-        wanted = verdict == 1
-        torch._assert_async((wanted | (verdict == 0)).all(), "a verdict is 1 or 0")
+        desirable = verdict == 1
+        torch._assert_async((desirable | (verdict == 0)).all(), "a verdict is 1 or 0")
         rewards = LogRatio(self.beta)(logprob, microbatch)
         z = torch.zeros_like(rewards[:1]).sum() if self.z is None else self.z.to(rewards.dtype)
         gain = rewards - self.beta * z
-        costs = torch.where(wanted, self.desirable_weight * (-gain).sigmoid(), self.undesirable_weight * gain.sigmoid())
+        costs = torch.where(
+            desirable, self.desirable_weight * (-gain).sigmoid(), self.undesirable_weight * gain.sigmoid()
+        )
         term = {"preference": LossTerm(costs.sum(), Denominator.SEQUENCES)}
-        watched = {"kl": LossTerm(z * len(rewards), Denominator.SEQUENCES)}
+        metrics = {"kl": LossTerm(z * len(rewards), Denominator.SEQUENCES)}
         values = {"reward": rewards.detach(), "logprob": total_logprob(logprob.detach(), microbatch)}
         for name, value in values.items():
-            watched[f"{name}_desirable"] = LossTerm(torch.where(wanted, value, 0.0).sum(), Denominator.DESIRABLE)
-            watched[f"{name}_undesirable"] = LossTerm(torch.where(wanted, 0.0, value).sum(), Denominator.UNDESIRABLE)
-        return LossOutput(term, watched)
+            metrics[f"{name}_desirable"] = LossTerm(torch.where(desirable, value, 0.0).sum(), Denominator.DESIRABLE)
+            metrics[f"{name}_undesirable"] = LossTerm(torch.where(desirable, 0.0, value).sum(), Denominator.UNDESIRABLE)
+        return LossOutput(term, metrics)

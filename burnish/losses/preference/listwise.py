@@ -81,14 +81,14 @@ class Listwise(LossDefaults):
         values = self.reward(logprob, microbatch)
         table = by_group(values, microbatch, 0.0)
         costs = self.ranking(table, by_group(microbatch.sequence_reward.to(table.dtype), microbatch, 0.0), present)
-        watched = {
+        metrics = {
             **order_metrics(table, present),
             "logprob_chosen": LossTerm(
                 by_group(total_logprob(logprob.detach(), microbatch), microbatch, 0.0)[:, 0].sum(), Denominator.GROUPS
             ),
         }
         distance = distance_metrics(logprob, microbatch) if self.reward.needs_reference else {}
-        return LossOutput({"preference": LossTerm(costs.sum(), Denominator.GROUPS)}, {**watched, **distance})
+        return LossOutput({"preference": LossTerm(costs.sum(), Denominator.GROUPS)}, {**metrics, **distance})
 
 
 def order_metrics(table: Tensor, present: Tensor) -> Mapping[str, LossTerm]:

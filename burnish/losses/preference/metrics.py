@@ -1,4 +1,4 @@
-"""What preference losses report beside their loss, each a sum with its denominator. Nothing of it is differentiated.
+"""Metrics of preference losses, each a sum with its denominator. They are not differentiated.
 
 =====================================  ============  ================================================================
 name                                   over          meaning
@@ -29,7 +29,7 @@ from burnish.types import Denominator, LossTerm, Microbatch
 def pair_metrics(
     rewards: Tensor, logprob: Tensor, microbatch: Microbatch, *, at: tuple[int, int], against_reference: bool
 ) -> Mapping[str, LossTerm]:
-    """Of pairs: rewards [R], logprob [S], `at` the places of chosen and rejected in their group."""
+    """Metrics of pairs: rewards [R], logprob [S], `at` the indices of chosen and rejected in their group."""
     totals = total_logprob(logprob.detach(), microbatch)
     likely, unlikely = (response_of_each(totals, microbatch, index, max(at) + 1) for index in at)
     found = {
@@ -41,7 +41,7 @@ def pair_metrics(
 
 
 def reward_metrics(rewards: Tensor, microbatch: Microbatch, *, at: tuple[int, int] = (0, 1)) -> Mapping[str, LossTerm]:
-    """Of pairs, what their rewards [R] say alone."""
+    """Metrics of pairs that depend on their rewards [R] alone."""
     chosen, rejected = (response_of_each(rewards.detach(), microbatch, index, max(at) + 1) for index in at)
     sums = {
         "reward_chosen": chosen,
@@ -53,11 +53,11 @@ def reward_metrics(rewards: Tensor, microbatch: Microbatch, *, at: tuple[int, in
 
 
 def distance_metrics(logprob: Tensor, microbatch: Microbatch) -> Mapping[str, LossTerm]:
-    """How far the policy is from its reference on the responses."""
+    """Distance of the policy from its reference on the responses."""
     squares = 0.5 * log_ratios(logprob.detach(), microbatch) ** 2
     return {"kl": LossTerm(torch.where(microbatch.response_positions >= 0, squares, 0.0).sum(), Denominator.SEQUENCES)}
 
 
 def is_above(upper: Tensor, lower: Tensor) -> Tensor:
-    """1 where upper > lower, ½ where they are equal: as often right as a coin."""
+    """1 if upper > lower, ½ if they are equal."""
     return (upper > lower).to(upper.dtype) + 0.5 * (upper == lower).to(upper.dtype)

@@ -1,8 +1,8 @@
-"""What the options of a loss are: ranges of numbers, kinds of data, and the contract of every record of options.
+"""Contract of a preference loss's options: ranges of numbers, kinds of data.
 
-Stands between a recipe and the losses, and needs no torch: `with_reference` and `without_reference` have the records,
-`registry` names them, `build` makes the losses. A field is an option, its annotation says its range (`Within`), and
-there are no others, so an option that a loss does not use cannot be given.
+Imports no torch. `with_reference` and `without_reference` have the records of options, `registry` their names, `build`
+makes the losses. A field is an option and its annotation has the range (`Within`); an option that a loss does not use
+cannot be given.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DivergenceName = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 
 
 class DataNeeds(StrEnum):
-    """What the groups of a loss are."""
+    """Groups that a loss needs."""
 
     PAIR = "pair"
     """Two responses: chosen, rejected."""
@@ -44,14 +44,14 @@ class DataNeeds(StrEnum):
     VERDICT = "verdict"
     """Responses, each with the reward 1 or 0."""
     ANY = "any"
-    """One response or more, the first of which is learned."""
+    """One response or more, of which the first is trained."""
 
 
 class Options(Protocol):
-    """What a recipe may choose about one loss."""
+    """Options of one loss."""
 
     reference: ClassVar[bool]
     """Whether groups need `reference_logprobs`."""
     data: ClassVar[DataNeeds]
     measured: ClassVar[bool]
-    """Whether each step needs mismatched pairs to measure (`sources.mismatch`)."""
+    """Whether each step needs mismatched pairs, which are only scored (`sources.mismatched_pairs`)."""

@@ -27,12 +27,12 @@ class Pairs(LossDefaults):
     reward: ImplicitReward
     contrast: Contrast
     wpo: bool = False
-    """Whether pairs count as WPO weighs them (`policy_weight`, detached). Not for a contrast over the whole step."""
+    """Whether pairs have WPO's weights (`policy_weight`, detached). Not for a contrast over the whole step."""
     at: tuple[int, int] = (0, 1)
-    """Places of the chosen and the rejected response in a group of max(at) + 1 responses."""
+    """Indices of the chosen and the rejected response in a group of max(at) + 1 responses."""
 
     def __post_init__(self) -> None:
-        assert not (self.wpo and self.contrast.scope is Scope.STEP), "a cost of the whole step belongs to no pair"
+        assert not (self.wpo and self.contrast.scope is Scope.STEP), "costs over a whole step do not belong to pairs"
 
     @property
     def needs(self) -> Collection[Score]:
@@ -51,5 +51,5 @@ class Pairs(LossDefaults):
             weights = policy_weight(scores, microbatch)
             for index in self.at:
                 costs = costs * response_of_each(weights, microbatch, index, size)
-        watched = pair_metrics(rewards, logprob, microbatch, at=self.at, against_reference=self.reward.needs_reference)
-        return LossOutput({"preference": LossTerm(costs.sum(), Denominator.GROUPS)}, watched)
+        metrics = pair_metrics(rewards, logprob, microbatch, at=self.at, against_reference=self.reward.needs_reference)
+        return LossOutput({"preference": LossTerm(costs.sum(), Denominator.GROUPS)}, metrics)

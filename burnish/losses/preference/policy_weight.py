@@ -1,12 +1,12 @@
-r"""WPO's weight: how likely the present policy would have written a response itself.
+r"""WPO's weight: the probability of a response under the present policy.
 
 Zhou et al. 2024, arXiv 2406.11827:
 
     w(y) = exp( 1/|y| Σ_t [ log π(y_t) − log Σ_v π(v)² ] )        equation 2 with the paper's weight alignment
 
-The second part is the log-probability that a token sampled from the policy would have on average, so that w = 1 for
-what the policy is sure of, and about 1 for a sample of its own. The cost of a pair is multiplied by w(chosen) ·
-w(rejected). Detached: a weight, not something to be learned.
+The second term is the log of the expected probability of a token sampled from the policy, so that w = 1 where the
+policy is certain, and about 1 for its own samples. The cost of a pair is multiplied by w(chosen) · w(rejected). The
+weight is detached.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Preference losses by their names, for recipes: `chosen_loss("dpo", beta=0.2)`, and weighted sums of several.
+"""Registry of preference losses: `chosen_loss("dpo", beta=0.2)`, and weighted sums of several.
 
-What was written is checked here: an unknown name or option, a number outside its range. Needs no torch; `build` makes
-the losses.
+Unknown names and options, and numbers outside their range, are refused here. Imports no torch; `build` makes the
+losses.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ class ChosenPart:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A loss that was chosen, or a sum of several, with what its groups must have."""
+    """A loss with its options, or a weighted sum of several, with the data that it needs."""
 
     options: Options | tuple[ChosenPart, ...]
-    """Of one loss, or the parts of a sum."""
+    """Options of one loss, or the parts of a sum."""
     reference: bool
     """Groups need `reference_logprobs`."""
     data: DataNeeds
     measured: bool
-    """Each step needs mismatched pairs to measure."""
+    """Each step needs mismatched pairs, which are only scored."""
 
 
 def chosen_loss(name: str, **written: object) -> Chosen:
@@ -76,7 +76,7 @@ def chosen_loss(name: str, **written: object) -> Chosen:
 
     Args:
         name: a key of PREFERENCE_LOSSES.
-        written: its options; those that are not given have their defaults.
+        written: its options; others have their defaults.
 
     Raises:
         RecipeError: there is no such loss, it has no such option, or a value is not in the option's range.
@@ -95,26 +95,26 @@ def chosen_sum(parts: Sequence[tuple[str, float, Mapping[str, object]]]) -> Chos
         raise RecipeError(
             given=f"a sum of {[(name, weight) for name, weight, _ in parts]}",
             rule="a sum has different losses, each with a weight that is not 0",
-            remedy="name each loss once, and leave out what does not count",
+            remedy="name each loss once, and leave out losses of weight 0",
         )
-    found = [ChosenPart(name, weight, read_options(name, written)) for name, weight, written in parts]
-    data = {part.options.data for part in found} - {DataNeeds.ANY} or {DataNeeds.ANY}
+    chosen = [ChosenPart(name, weight, read_options(name, written)) for name, weight, written in parts]
+    data = {part.options.data for part in chosen} - {DataNeeds.ANY} or {DataNeeds.ANY}
     if len(data) > 1:
         raise RecipeError(
-            given=f"a sum of {', '.join(f'{part.name} ({part.options.data})' for part in found)}",
+            given=f"a sum of {', '.join(f'{part.name} ({part.options.data})' for part in chosen)}",
             rule="all parts of a sum learn from the same groups",
             remedy="leave out the losses whose data you do not have",
         )
     return Chosen(
-        tuple(found),
-        reference=any(part.options.reference for part in found),
+        tuple(chosen),
+        reference=any(part.options.reference for part in chosen),
         data=data.pop(),
-        measured=any(part.options.measured for part in found),
+        measured=any(part.options.measured for part in chosen),
     )
 
 
 def read_options(name: str, written: Mapping[str, object]) -> Options:
-    """The options of a loss, checked; see `chosen_loss`."""
+    """Reads and checks the options of a loss; see `chosen_loss`."""
     if name not in PREFERENCE_LOSSES:
         raise RecipeError(
             given=f"loss: {name}",
@@ -138,7 +138,7 @@ def read_options(name: str, written: Mapping[str, object]) -> Options:
 
 
 def key_of(option: str) -> str:
-    """The key of a recipe that has the option: beta, which most losses have, stands beside loss."""
+    """Key of an option in a recipe: beta is a key of the stage, all others are in loss_options."""
     return option if option == "beta" else f"loss_options.{option}"
 
 
@@ -155,7 +155,7 @@ def _require_divergence_alpha(name: str, values: Mapping[str, object]) -> None:
 
 
 def _checked(name: str, option: str, value: object, hint: Any) -> object:
-    """The value as the annotation wants it."""
+    """The value, checked against the annotation of the option."""
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if type(None) in get_args(hint) else [hint]
     if value is None and kinds != [hint]:
         return None
@@ -165,7 +165,7 @@ def _checked(name: str, option: str, value: object, hint: Any) -> object:
     elif kind is bool:
         good, rule = isinstance(value, bool), "true or false"
     else:
-        assert get_origin(kind) is Annotated, f"{name}.{option} says its range"
+        assert get_origin(kind) is Annotated, f"{name}.{option} is annotated with its range"
         [within] = get_args(kind)[1:]
         good, rule = _is_within(value, within), f"a number{_described(within)}"
     if not good:
@@ -191,6 +191,6 @@ def _described(within: Within) -> str:
     return "".join(f", {words} {limit:g}" for words, limit in limits.items() if limit is not None)
 
 
-def _nearest(word: str, known: Collection[str], told: Callable[[str], str] = str) -> str:
+def _nearest(word: str, known: Collection[str], spell: Callable[[str], str] = str) -> str:
     close = get_close_matches(word, known, n=1)
-    return f"did you mean {told(close[0])}?" if close else "use one of them"
+    return f"did you mean {spell(close[0])}?" if close else "use one of them"

@@ -63,8 +63,8 @@ class AotPaired(LossDefaults):
         of_reference = self._margins(reference.to(logprob.dtype), microbatch)
         total = self.transport(of_policy, of_reference).sum()
         rewards = LogRatio(self.beta)(logprob, microbatch)
-        watched = pair_metrics(rewards, logprob, microbatch, at=(0, 1), against_reference=True)
-        return LossOutput({"preference": LossTerm(total, Denominator.GROUPS)}, watched)
+        metrics = pair_metrics(rewards, logprob, microbatch, at=(0, 1), against_reference=True)
+        return LossOutput({"preference": LossTerm(total, Denominator.GROUPS)}, metrics)
 
     def _margins(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
         """[G] β (log-probability of the chosen − of the rejected)."""

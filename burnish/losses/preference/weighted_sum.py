@@ -1,6 +1,6 @@
 """A weighted sum of losses, say DPO with a share of likelihood. Each keeps its own denominator.
 
-Reported: every term already weighted, so that they add up to the loss, under the name of its part; what is watched
+Reported: every term already weighted, so that they add up to the loss, under the name of its part; what is metrics
 once.
 """
 
@@ -45,11 +45,11 @@ class WeightedSum(LossDefaults):
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         terms: dict[str, LossTerm] = {}
-        watched: dict[str, LossTerm] = {}
+        metrics: dict[str, LossTerm] = {}
         for part in self.parts:
             output = part.loss(scores, microbatch)
             for name, term in output.terms.items():
                 label = part.name if len(output.terms) == 1 else f"{part.name}_{name}"
                 terms[label] = replace(term, total=part.weight * term.total)
-            watched |= {name: value for name, value in output.metrics.items() if name not in watched}
-        return LossOutput(terms, watched)
+            metrics |= {name: value for name, value in output.metrics.items() if name not in metrics}
+        return LossOutput(terms, metrics)

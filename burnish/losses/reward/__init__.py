@@ -1,1 +1,1 @@
-"""What a reward model learns by: Bradley–Terry for pairs, Plackett–Luce for rankings, squares for scores, and steps."""
+"""Losses of reward models: Bradley–Terry for pairs, Plackett–Luce for rankings, regression for scores, step losses."""

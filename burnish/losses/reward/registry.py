@@ -1,4 +1,4 @@
-"""What a reward model learns by: Bradley–Terry for pairs, Plackett–Luce for rankings, squares for scores, and steps."""
+"""Losses of reward models by name."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ REWARD_LOSSES: Mapping[str, type[RewardLoss]] = {
     "step_cross_entropy": StepCrossEntropy,
     "step_regression": StepRegression,
 }
-"""Name → loss; its fields are its options, those of `settings.OPTIONS`."""
+"""Name → loss; its fields are the options in `settings.OPTIONS`."""

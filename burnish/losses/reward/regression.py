@@ -1,10 +1,10 @@
-r"""The loss of a reward model on scores: the mean square of what it is off.
+r"""Loss of a reward model on scores: the mean squared error.
 
     L = 1/R Σ_i 1/K Σ_k (r_ik − s_ik)²
 
 With one score s is `Response.reward`, with K named ones `Response.scores`, each of which has an output of its own
-(HelpSteer's reward models learn so: Wang et al. 2024, arXiv 2406.08673, section 3). Every response counts by itself,
-also where several share a prompt. Limits: its minimum for equal features are the mean scores; with K equal scores and
+(as in HelpSteer's reward models: Wang et al. 2024, arXiv 2406.08673, section 3). Every response counts on its own,
+even if several share a prompt. Limits: its minimum for equal features are the mean scores; with K equal scores and
 outputs it is the loss of one. Denominator: sequences, that is responses.
 """
 
@@ -28,10 +28,10 @@ class Regression(OfValues):
         given = _given(microbatch).to(values.dtype)
         assert given.shape == values.shape, "the head has an output for each score of the data"
         torch._assert_async(~given.isnan().any(), "every response has a score")
-        off = values - given
-        mean_off, mean_square = (each.mean(dim=1).sum() for each in (off.detach().abs(), off**2))
-        watched = {"absolute_error": LossTerm(mean_off, Denominator.SEQUENCES)}
-        return LossOutput({"regression": LossTerm(mean_square, Denominator.SEQUENCES)}, watched)
+        errors = values - given
+        absolute, squared = (error.mean(dim=1).sum() for error in (errors.detach().abs(), errors**2))
+        metrics = {"absolute_error": LossTerm(absolute, Denominator.SEQUENCES)}
+        return LossOutput({"regression": LossTerm(squared, Denominator.SEQUENCES)}, metrics)
 
 
 def _given(microbatch: Microbatch) -> Tensor:

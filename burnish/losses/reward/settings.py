@@ -1,4 +1,4 @@
-"""The losses of reward models by their names, and what each is told. Needs no torch; `registry` has the losses."""
+"""Options of the losses of reward models, by name. Imports no torch; `registry` has the losses."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class NoOptions:
-    """Of a loss that is told nothing."""
+    """Options of a loss without options."""
 
 
 @dataclass(frozen=True, slots=True)
 class BradleyTerryOptions:
-    """Of Bradley–Terry."""
+    """Options of Bradley–Terry."""
 
     margin: float = 0.0
     """μ >= 0, reward per unit of the data's scores; 0: no margins."""
     center_coef: float = 0.0
-    """c >= 0; 0: rewards are free up to a constant."""
+    """c >= 0; 0: rewards are determined up to a constant."""
 
 
 OPTIONS: Mapping[str, type[NoOptions | BradleyTerryOptions]] = {

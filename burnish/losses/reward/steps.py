@@ -4,10 +4,10 @@ r"""Losses of a process reward model: every step of a response has a value v, at
     step_regression:     L = 1/T Σ_t (v_t − l_t)²
 
 The first says how probable it is that a step is right (Lightman et al. 2023, arXiv 2305.20050, section 2.6; with soft
-labels between 0 and 1 Wang et al. 2023, arXiv 2312.08935, equation 1); the second learns any score. A step is judged
-alone, whatever came of the steps before it. Limits: with labels of 0 and 1 and one step, the first is logistic
-regression; both have their minimum for equal features at the mean label. Nothing is detached. Denominator: tokens,
-which are steps, since no other token is scored (`sources.judged.judged_at_steps`).
+labels between 0 and 1 Wang et al. 2023, arXiv 2312.08935, equation 1); the second learns any score. Each step counts on
+its own. Limits: with labels of 0 and 1 and one step, the first is logistic regression; both have their minimum for
+equal features at the mean label. Nothing is detached. Denominator: tokens, which are steps, since no other token is
+scored (`sources.value_targets.value_targets_at_steps`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class StepCrossEntropy(OfValues):
         torch._assert_async(((labels >= 0) & (labels <= 1)).all(), "a label is a probability")
         costs = softplus(values) - labels * values
         right = ((values.detach() > 0) == (labels > 0.5)).to(values.dtype)
-        watched = {"step_accuracy": LossTerm(right.sum(), Denominator.TOKENS)}
-        return LossOutput({"steps": LossTerm(costs.sum(), Denominator.TOKENS)}, watched)
+        metrics = {"step_accuracy": LossTerm(right.sum(), Denominator.TOKENS)}
+        return LossOutput({"steps": LossTerm(costs.sum(), Denominator.TOKENS)}, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class StepRegression(OfValues):
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         off = scores.of(Score.VALUE) - labels_of(scores, microbatch)
-        watched = {"absolute_error": LossTerm(off.detach().abs().sum(), Denominator.TOKENS)}
-        return LossOutput({"steps": LossTerm((off**2).sum(), Denominator.TOKENS)}, watched)
+        metrics = {"absolute_error": LossTerm(off.detach().abs().sum(), Denominator.TOKENS)}
+        return LossOutput({"steps": LossTerm((off**2).sum(), Denominator.TOKENS)}, metrics)
 
 
 def labels_of(scores: TokenScores, microbatch: Microbatch) -> Tensor:

@@ -1,6 +1,6 @@
-"""Per-token values → numbers for each response. Stands between scoring and every loss of a reward model.
+"""Per-token values → values of each response. Stands between scoring and every loss of a reward model.
 
-Of a group that is judged at its end (`sources.judged`), the only scored token of a response is its last one.
+With value targets at the ends of responses (`sources.value_targets`), the only scored token of a response is its last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from burnish.types import Microbatch, Scope, Score, TokenScores
 
 @dataclass(frozen=True, slots=True)
 class OfValues(LossDefaults):
-    """A loss that looks at values alone, each by itself."""
+    """Base class of losses of values in which each value counts on its own."""
 
     @property
     def needs(self) -> Collection[Score]:
@@ -32,13 +32,13 @@ def value_of_each(scores: TokenScores, microbatch: Microbatch) -> Tensor:
     """[R], the value of each response at its only scored token."""
     value = scores.of(Score.VALUE)
     assert value.dim() == 1, "these losses learn one number for each response"
-    assert len(value) == microbatch.num_sequences, "a response is judged at one token"
+    assert len(value) == microbatch.num_sequences, "a response has one value target"
     return sum_per_response(value, microbatch)
 
 
 def values_of_each(scores: TokenScores, microbatch: Microbatch) -> Tensor:
     """[R, K], the values of each response at its only scored token."""
     values = scores.of(Score.VALUE)
-    assert len(values) == microbatch.num_sequences, "a response is judged at one token"
-    # One token of each response, in the order of responses: a value is where its response is.
+    assert len(values) == microbatch.num_sequences, "a response has one value target"
+    # One token of each response, in the order of responses: values are aligned with responses.
     return values[:, None] if values.dim() == 1 else values
