@@ -184,6 +184,7 @@ PAGES = sorted(
         ROOT / "README.md",
         *(path for path in (ROOT / "docs").rglob("*.md") if path.name not in ("devlog.md", "benchmarks.md")),
         *(ROOT / "recipes").glob("*.yaml"),
+        ROOT / "burnish" / "builtin" / "quickstart.yaml",
     ]
 )
 

@@ -133,8 +133,8 @@ def train(
     policy: Model, groups: Sequence[Group], loss: Loss, settings: OptimizerSettings | None = None, budget: int = BUDGET
 ) -> dict[str, Any]:
     """A step, whose figures stay on the device."""
-    trained = [group for group in groups if group.trained]
-    measured = [group for group in groups if not group.trained]
+    trained = [group for group in groups if not group.scored_only]
+    measured = [group for group in groups if group.scored_only]
     microbatches, denominators = policy.pack(trained, budget), count_denominators(trained)
     to_measure = policy.pack(measured, budget) if measured else []
     with pretended():
@@ -213,7 +213,7 @@ def test_a_step_of_reinforcement(name: str) -> None:
 def test_figures_of_a_loss_that_adapts_are_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read together with those of the device, in one transfer. (Fake sums are no numbers to adapt to.)"""
     monkeypatch.setattr(EntropyControl, "observe", lambda self, sums: {"entropy_weight": 0.5})
-    loss = EntropyControl(PolicyGradient(entropy=0.1), target=1.0, rate=0.1, most=1.0)
+    loss = EntropyControl(PolicyGradient(entropy_coef=0.1), entropy_target=1.0, entropy_coef_lr=0.1, entropy_coef_max=1.0)
     policy, groups = policy_of(), sampled(make_groups([(4, [7, 3])]))
     monkeypatch.setattr(Model, "pack", real(Model.pack))
     monkeypatch.setattr(step_file, "count_denominators", real(count_denominators))
