@@ -206,7 +206,7 @@ def sampled(groups: Sequence[Group]) -> list[Group]:
 
 @pytest.mark.parametrize("name", ["grpo", "dapo", "gspo", "cispo"])
 def test_a_step_of_reinforcement(name: str) -> None:
-    loss = algorithm(name, max_new_tokens=9).loss
+    loss = PolicyGradient.of(algorithm(name, max_new_tokens=9).loss)
     train(policy_of(), sampled(make_groups([(4, [7, 3]), (5, [2, 6])])), loss)
 
 
