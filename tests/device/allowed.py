@@ -25,7 +25,9 @@ DEVICES: Mapping[Place, str] = {
     Place("stages/open_policy.py", "device_of"): "refuses a device that is not there",
     Place("stages/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
     Place("recipe/recipe.py", "Recipe"): "the values of the key `device`",
-    Place("settings/stage.py", "StageSettings.has_dry_run"): "by default only a GPU's memory is tried before the first step",
+    Place(
+        "settings/stage.py", "StageSettings.has_dry_run"
+    ): "by default only a GPU's memory is tried before the first step",
     Place("dry_run.py", "dry_run"): "each device has a generator of its own",
     Place("runs/random_state.py", "capture_random"): "each device has a generator of its own",
     Place("runs/random_state.py", "restore_random"): "each device has a generator of its own",

@@ -173,11 +173,11 @@ def test_a_step_of_likelihood(dtype: torch.dtype, adapter: bool) -> None:
 @pytest.mark.parametrize("name", ["adamw", "muon", "schedule_free"])
 def test_a_step_of_an_optimizer(name: str) -> None:
     groups = make_groups([(4, [7, 3])])
-    train(policy_of(dtype=torch.bfloat16), groups, CrossEntropy(), OptimizerSettings(name=name, ema=None))
+    train(policy_of(dtype=torch.bfloat16), groups, CrossEntropy(), OptimizerSettings(kind=name))
 
 
 def test_an_average_of_the_weights() -> None:
-    train(policy_of(), make_groups([(4, [7, 3])]), CrossEntropy(), OptimizerSettings(ema=0.9))
+    train(policy_of(), make_groups([(4, [7, 3])]), CrossEntropy(), OptimizerSettings(ema_decay=0.9))
 
 
 @pytest.mark.parametrize("name", PREFERENCE_LOSSES)
@@ -213,7 +213,9 @@ def test_a_step_of_reinforcement(name: str) -> None:
 def test_figures_of_a_loss_that_adapts_are_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read together with those of the device, in one transfer. (Fake sums are no numbers to adapt to.)"""
     monkeypatch.setattr(EntropyControl, "observe", lambda self, sums: {"entropy_weight": 0.5})
-    loss = EntropyControl(PolicyGradient(entropy_coef=0.1), entropy_target=1.0, entropy_coef_lr=0.1, entropy_coef_max=1.0)
+    loss = EntropyControl(
+        PolicyGradient(entropy_coef=0.1), entropy_target=1.0, entropy_coef_lr=0.1, entropy_coef_max=1.0
+    )
     policy, groups = policy_of(), sampled(make_groups([(4, [7, 3])]))
     monkeypatch.setattr(Model, "pack", real(Model.pack))
     monkeypatch.setattr(step_file, "count_denominators", real(count_denominators))

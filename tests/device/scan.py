@@ -18,11 +18,11 @@ HOT = (
     "types.py",
     "losses",
     "optim",
+    *(f"model/{name}.py" for name in ("attention", "decoding", "experts", "flex", "gather", "head", "linear")),
     *(
         f"model/{name}.py"
-        for name in ("attention", "decoding", "experts", "flex", "gather", "head", "linear")
+        for name in ("llama4", "noise", "policy", "products", "prefix_cache", "scoring", "segments", "snapshot")
     ),
-    *(f"model/{name}.py" for name in ("llama4", "noise", "policy", "products", "prefix_cache", "scoring", "segments", "snapshot")),
     "model/value_head.py",
     *(f"sampling/{name}.py" for name in ("choice", "local", "sequences", "token_history")),
 )

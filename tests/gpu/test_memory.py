@@ -51,6 +51,10 @@ def test_answers_are_generated(world, tmp_path, device):
     """`burnish generate` loads onto the device, writes and decodes."""
     output = tmp_path / "answers.jsonl"
     burnish.generate(
-        model=str(world / "model"), data=str(world / "train.jsonl"), output=output, max_new_tokens=5, responses=2
+        model=str(world / "model"),
+        data=str(world / "train.jsonl"),
+        output=output,
+        max_new_tokens=5,
+        responses_per_prompt=2,
     )
     assert len(output.read_text().splitlines()) >= 60

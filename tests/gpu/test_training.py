@@ -21,7 +21,7 @@ import burnish
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 STEPS = 4
-LENGTH = {"name": "length", "target": 8, "slack": 20, "unit": "characters"}
+LENGTH = {"name": "length", "target": 8, "tolerance": 20, "unit": "characters"}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft": ("sft", {"data": "train.jsonl"}),
     "sft, bfloat16": ("sft", {"data": "train.jsonl", "dtype": "bfloat16"}),
@@ -30,8 +30,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpo": ("prefer", {"data": "pairs.jsonl"}),
     "kto": ("prefer", {"data": "labelled.jsonl", "loss": "kto"}),
     "reward": ("reward", {"data": "pairs.jsonl", "add_tokens": ["<|pad|>"]}),
-    "rl": ("rl", {"data": "math.jsonl", "beta": 0.1}),
-    "rl, entropy": ("rl", {"data": "math.jsonl", "entropy_target": 3.0}),
+    "rl": ("rl", {"data": "math.jsonl", "kl_coef": 0.1}),
+    "rl, entropy": ("rl", {"data": "math.jsonl", "policy_gradient.entropy_target": 3.0}),
 }
 
 
@@ -39,7 +39,13 @@ def settings(kind: str, world: Path, device: torch.device) -> tuple[str, dict[st
     method, own = KINDS[kind]
     sizes: dict[str, Any] = {"max_steps": STEPS, "log_every": 1, "learning_rate": 1e-3, "tokens_per_microbatch": 600}
     if method == "rl":
-        sizes |= {"groups_per_step": 2, "responses": 3, "max_new_tokens": 6, "workers": 1, "reward": LENGTH}
+        sizes |= {
+            "groups_per_step": 2,
+            "responses_per_prompt": 3,
+            "max_new_tokens": 6,
+            "reward_workers": 1,
+            "reward": LENGTH,
+        }
     else:
         sizes |= {"sequences_per_step": 8, "max_length": 300, "overlong": "drop"}
     data = {"model": str(world / "model"), "data": str(world / own["data"])}
@@ -87,7 +93,7 @@ def digests(output: Path) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["sft", "rl"])
 def test_a_killed_run_goes_on_to_the_same_bits(world, tmp_path, device, kind):
     """With `deterministic: true`, the default: killed by SIGKILL after a checkpoint, in a process of its own."""
-    every = {"checkpoint_every": 1, "keep_checkpoints": 1}
+    every = {"checkpoint_every": 1, "checkpoints": {"keep_last": 1}}
     train(kind, world, tmp_path / "whole", device, **every)
     kill(kind, world, tmp_path / "killed", device, every)
     train(kind, world, tmp_path / "killed", device, **every)
