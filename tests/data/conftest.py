@@ -1,4 +1,4 @@
-"""Tokenizers for the tests of the data stage, small and built here, and one real one."""
+"""Tokenizers for the tests of data preparation: small ones built here, and a real one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _byte_level(corpus: list[str], *, trim_offsets: bool, prefix_space: bool = F
 
 
 def _llama_style() -> PreTrainedTokenizerFast:
-    """Sentencepiece-like: a "▁" before every stretch of text, unknown characters as bytes, <s> added by itself."""
+    """Sentencepiece-like: "▁" before every text, unknown characters as bytes, a begin token <s>."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz"]
     pieces += ["▁t", "he", "▁the", "in", "er"]
     merges = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("i", "n"), ("e", "r")]
@@ -50,7 +50,7 @@ def byte_level() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def newline_merging() -> PreTrainedTokenizerBase:
-    """Has tokens of several newlines."""
+    """Tokenizer with tokens of several newlines."""
     return _byte_level(["a\n\n\n\nb\n\n\n"], trim_offsets=False)
 
 
@@ -69,13 +69,13 @@ def stories() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def trimmed() -> PreTrainedTokenizerBase:
-    """The tokens of `byte_level`, but white space is left out of their offsets, as in GPT-2's tokenizer."""
+    """Tokenizer `byte_level` whose offsets exclude white space, as in GPT-2."""
     return _byte_level(CORPUS, trim_offsets=True)
 
 
 @pytest.fixture(scope="session", params=["byte_level", "trimmed", "prefixed", "llama_style", "stories"])
 def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
-    """Each of the kinds of tokenizer, one after the other."""
+    """Each kind of tokenizer in turn."""
     if request.param == "prefixed":
         return _byte_level(CORPUS, trim_offsets=True, prefix_space=True)
     return request.getfixturevalue(request.param)
@@ -91,7 +91,7 @@ def gsm8k() -> str:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    """Writes rows as a .jsonl file and gives its path."""
+    """Writes rows to a .jsonl file and returns its path."""
 
     def write_rows(*rows: object, name: str = "rows.jsonl") -> str:
         file = tmp_path / name

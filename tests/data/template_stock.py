@@ -16,8 +16,8 @@ _CONTROL = re.compile(
 
 
 def _folder() -> Path | None:
-    found = find_spec("trl")
-    return Path(found.origin).parent / "chat_templates" if found is not None and found.origin else None
+    spec = find_spec("trl")
+    return Path(spec.origin).parent / "chat_templates" if spec is not None and spec.origin else None
 
 
 def names() -> list[str]:
@@ -34,7 +34,7 @@ def source(name: str) -> str:
 
 @lru_cache
 def tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Every byte is a token, and every control string of the template; tags like <think> are not special."""
+    """Byte-level tokenizer with the template's control strings as tokens; tags like <think> are not special."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -34,21 +34,21 @@ def ready(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int = 1000,
 
 
 def test_gsm8k(gsm8k: str, stories: PreTrainedTokenizerBase) -> None:
-    found = read_rows(gsm8k)
-    few = found.pick(range(300))
+    data_rows = read_rows(gsm8k)
+    few = data_rows.pick(range(300))
     prepared = DatasetSpec.of(few, stories, choose_template(stories), max_length=2048).whole()
     report = prepared.report
     assert (report.format, report.rows, report.groups, report.dropped) == ("question_answer", 300, 300, ())
     assert report.end_tokens == {stories.eos_token_id}
     assert (report.unended_turns, report.straddling_turns) == (0, 0)
     for group, row in zip(prepared, few, strict=True):
-        written = stories.decode(group.responses[0].tokens)
-        assert written == f"{row['answer']}</s>"
+        response_text = stories.decode(group.responses[0].tokens)
+        assert response_text == f"{row['answer']}</s>"
     assert report.example[-1] == (f"{few[0]['answer']}</s>", True)
     assert str(few[0]["question"]) in report.example[0][0]
 
 
-def test_storage_gives_back_the_groups(write: Write, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_the_store_returns_the_groups(write: Write, tokenizer: PreTrainedTokenizerBase) -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b 😀"}]
     path = write({"messages": talk}, {"messages": talk * 3}, {"messages": [*talk, *talk]})
     prepared = ready(path, tokenizer)
@@ -81,13 +81,13 @@ def test_groups_do_not_share_memory_with_the_store(write: Write, byte_level: Pre
 def test_rows_of_several_renderings(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     forgetful = "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' }}!{% endfor %}"
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    found = read_rows(write({"messages": talk * 2}, {"messages": talk}))
-    prepared = DatasetSpec.of(found, byte_level, Template(forgetful), max_length=99).whole()
+    data_rows = read_rows(write({"messages": talk * 2}, {"messages": talk}))
+    prepared = DatasetSpec.of(data_rows, byte_level, Template(forgetful), max_length=99).whole()
     assert [group.metadata["row"] for group in prepared] == [0, 0, 1]
     assert prepared.report.unended_turns == 3
 
 
-def test_the_fingerprint_is_of_what_is_learned(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_the_fingerprint_covers_the_groups(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     def fingerprint(*lengths: int, **options: int | str) -> str:
         return ready(write(*rows(*lengths)), byte_level, **options).fingerprint
 
@@ -112,7 +112,7 @@ def test_the_fingerprint_is_the_same_in_another_process(write: Write, stories: P
     assert (other.stdout.strip(), other.stderr) == (ready(path, stories).fingerprint, "")
 
 
-def test_too_long_stops_and_says_what_to_do(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_overlong_error(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(*rows(3, 50, 3, 80))
     longest = ready(path, byte_level).report.longest
     assert len(ready(path, byte_level, longest)) == 4
@@ -125,7 +125,7 @@ def test_too_long_stops_and_says_what_to_do(write: Write, byte_level: PreTrained
     assert f"raise max_length to {longest}" in caught.value.remedy
 
 
-def test_too_long_dropped(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_overlong_drop(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(*rows(3, 50, 3, 80))
     longest = ready(path, byte_level).report.longest
     prepared = ready(path, byte_level, longest - 1, overlong="drop")
@@ -141,7 +141,7 @@ def test_too_long_dropped(write: Write, byte_level: PreTrainedTokenizerBase) -> 
         ready(path, byte_level, 3, overlong="drop")
 
 
-def test_too_long_cut(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_overlong_truncate(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(*rows(3, 50, 80))
     whole = ready(path, byte_level)
     limit = whole.report.longest - 40
@@ -168,19 +168,19 @@ def test_a_cut_ends_at_a_learned_token(write: Write, byte_level: PreTrainedToken
     assert cut.responses[0].trainable.all()
 
 
-def test_rows_that_cannot_be_used_are_all_counted(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_all_unusable_rows_are_counted(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     bad = [{"question": "x", "answer": None}] * 7
     path = write(*rows(1), *bad, {"question": "x"}, *rows(1))
     with pytest.raises(DataError) as caught:
         ready(path, byte_level)
-    said = str(caught.value)
-    assert f"{path} line 2: answer is missing" in said
-    assert said.count("answer is missing") == 5
-    assert "8 of 10 rows cannot be used" in said
-    assert "give the row a text as answer" in said
+    message = str(caught.value)
+    assert f"{path} line 2: answer is missing" in message
+    assert message.count("answer is missing") == 5
+    assert "8 of 10 rows cannot be used" in message
+    assert "give the row a text as answer" in message
 
 
-def test_what_the_template_refuses_names_the_line(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_errors_of_the_template_name_the_line(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     path = write({"messages": talk}, {"messages": [{"role": "tool", "content": "t"}, *talk]})
     with pytest.raises(DataError, match=re.escape(f"{path} line 2: the chat template cannot write")):
@@ -188,10 +188,10 @@ def test_what_the_template_refuses_names_the_line(write: Write, byte_level: PreT
 
 
 def test_nothing_to_learn_names_the_line(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
-    found = read_rows(write({"question": "a", "answer": "b"}, {"question": "a", "answer": ""}))
+    data_rows = read_rows(write({"question": "a", "answer": "b"}, {"question": "a", "answer": ""}))
     bare = "{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(DataError, match="line 2: no token is left to learn in 'a'"):
-        DatasetSpec.of(found, byte_level, Template(bare), max_length=99).whole()
+        DatasetSpec.of(data_rows, byte_level, Template(bare), max_length=99).whole()
 
 
 def test_unknown_columns(write: Write, byte_level: PreTrainedTokenizerBase) -> None:

@@ -1,4 +1,4 @@
-"""The rows of docs/data.md become the records that stand there."""
+"""The rows of docs/data.md convert to the records shown there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = [(name, *pair) for name, text in SECTION.findall(PAGE) for pair in EX
 
 
 @pytest.mark.parametrize(("name", "row", "record"), EXAMPLES)
-def test_rows_become_their_records(name: str, row: str, record: str) -> None:
+def test_rows_convert_to_their_records(name: str, row: str, record: str) -> None:
     values = json.loads(row)
     named = name if FORMATS[name].named_only else None
     chosen = recognize(tuple(values), named, stage=None)

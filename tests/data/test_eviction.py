@@ -1,4 +1,4 @@
-"""The cache stays within its limit: what was not used for the longest time goes first, what is in work never."""
+"""The cache stays within its limit: least recently used entries are evicted first, locked ones never."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Write = Callable[..., str]
 
 
 def make_entries(folder: Path, sizes: list[int]) -> list[Path]:
-    """Entries of these sizes in bytes, used one after the other."""
+    """Creates entries of these sizes in bytes, used one after the other."""
     entries = [folder / f"entry-{i:02}" for i in range(len(sizes))]
     for i, (entry, size) in enumerate(zip(entries, sizes, strict=True)):
         (entry / "samples").mkdir(parents=True)
@@ -34,22 +34,22 @@ def make_entries(folder: Path, sizes: list[int]) -> list[Path]:
     return entries
 
 
-@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=8), most=st.integers(0, 200), data=st.data())
-def test_the_fewest_of_the_oldest_go(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, data: st.DataObject
+@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=8), max_bytes=st.integers(0, 200), data=st.data())
+def test_the_least_recently_used_entries_are_evicted(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], max_bytes: int, data: st.DataObject
 ) -> None:
     entries = make_entries(folder := tmp_path_factory.mktemp("cache"), sizes)
     stays = data.draw(st.integers(0, len(sizes) - 1))
-    removed = evict(folder, most, but=entries[stays])
+    removed = evict(folder, max_bytes, but=entries[stays])
     assert removed == [entry for i, entry in enumerate(entries) if i != stays][: len(removed)], "the oldest"
     left = [size for entry, size in zip(entries, sizes, strict=True) if entry.exists()]
     assert sum(left) == sum(sizes) - sum(sizes[entries.index(entry)] for entry in removed)
-    assert sum(left) <= most or set(entries) - set(removed) == {entries[stays]}
+    assert sum(left) <= max_bytes or set(entries) - set(removed) == {entries[stays]}
     if removed:
-        assert sum(left) + sizes[entries.index(removed[-1])] > most, "no more than has to"
+        assert sum(left) + sizes[entries.index(removed[-1])] > max_bytes, "no more than has to"
 
 
-def test_an_entry_in_work_stays(tmp_path: Path) -> None:
+def test_a_locked_entry_is_not_evicted(tmp_path: Path) -> None:
     old, middle, new = make_entries(tmp_path, [10, 10, 10])
     with (old / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -57,11 +57,11 @@ def test_an_entry_in_work_stays(tmp_path: Path) -> None:
     assert evict(tmp_path, 0, but=new) == [old]
 
 
-def test_use_keeps_an_entry(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_used_entry_is_not_evicted(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     tokenizer = make_tokenizer()
     writer = Writer(tokenizer, choose_template(tokenizer))
-    makers = [
+    builders = [
         SampleBuilder(
             read_rows(write({"question": text, "answer": "b"}, name=f"{text}.jsonl")),
             FORMATS["question_answer"],
@@ -69,14 +69,14 @@ def test_use_keeps_an_entry(write: Write, tmp_path: Path, monkeypatch: pytest.Mo
         )
         for text in "uvw"
     ]
-    entries = [tmp_path / "cache" / "samples" / maker.identity for maker in makers]
-    for i, maker in enumerate(makers[:2]):
-        samples_of(maker, workers=0)
+    entries = [tmp_path / "cache" / "samples" / builder.identity for builder in builders]
+    for i, builder in enumerate(builders[:2]):
+        samples_of(builder, workers=0)
         os.utime(entries[i], (1000 + i, 1000 + i))
-    samples_of(makers[0], workers=0)
+    samples_of(builders[0], workers=0)
     size = sum(file.stat().st_size for file in entries[0].rglob("*") if file.is_file())
     monkeypatch.setattr(burnish.data.cache, "limit", lambda _: int(2.5 * size))
-    samples_of(makers[2], workers=0)
+    samples_of(builders[2], workers=0)
     assert [entry.exists() for entry in entries] == [True, False, True]
 
 

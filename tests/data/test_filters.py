@@ -1,4 +1,4 @@
-"""The gate: every flaw is found, counted, and treated by its rule."""
+"""Preference filters: every flaw is detected, counted, and treated by its rule."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def gate(*paths: str, rules: FilterRules = KEEP, held_out: PreferenceFilters | N
     return apply_filters(open_data([DataSource(path=path) for path in paths], stage="prefer"), rules, held_out)
 
 
-def found(result: PreferenceFilters) -> dict[str, tuple[int, ...]]:
-    return {each.finding: each.rows for each in result.findings}
+def flaws(result: PreferenceFilters) -> dict[str, tuple[int, ...]]:
+    return {report.finding: report.rows for report in result.findings}
 
 
 FLAWS = {
@@ -38,12 +38,12 @@ FLAWS = {
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_each_flaw_is_found_and_treated_by_its_rule(write: Write, flaw: str) -> None:
+def test_each_flaw_is_detected_and_treated_by_its_rule(write: Write, flaw: str) -> None:
     row, expected = FLAWS[flaw]
     path = write(pair("first", "good", "bad"), row, pair("last", "fine", "poor"))
-    kept = gate(path, rules=KEEP.model_copy(update={flaw: "keep"}))
-    assert found(kept) == {flaw: expected}
-    assert kept.passed.tolist() == [0, 1, 2]
+    kept_rows = gate(path, rules=KEEP.model_copy(update={flaw: "keep"}))
+    assert flaws(kept_rows) == {flaw: expected}
+    assert kept_rows.passed.tolist() == [0, 1, 2]
     dropped = gate(path, rules=KEEP.model_copy(update={flaw: "drop"}))
     assert dropped.passed.tolist() == [row for row in range(3) if row not in expected]
     assert any("left out" in line for line in dropped.lines())
@@ -83,7 +83,7 @@ def test_the_bias_of_length(write: Write) -> None:
     assert list(fair.lines()) == []
 
 
-def test_tags_and_tags_that_meet(write: Write) -> None:
+def test_tags_and_pairs_of_tags(write: Write) -> None:
     path = write(
         pair("a", "1", "2", tags=["helpful", "harmless"]), pair("b", "1", "2", tags="helpful"), pair("c", "1", "2")
     )
@@ -95,35 +95,35 @@ def test_tags_and_tags_that_meet(write: Write) -> None:
         gate(write(pair("c", "1", "2")), rules=KEEP.model_copy(update={"min_rows_per_tag": 1}))
 
 
-def test_what_is_learned_from_all_rows_does_not_stop_who_measures(write: Write) -> None:
+def test_limits_on_the_whole_set_do_not_apply_to_held_out_rows(write: Write) -> None:
     path = write(pair("a", "long answer", "short", tags="helpful"))
-    for rule, value, said in (
+    for rule, value, message in (
         ("min_rows_per_tag", 2, r"helpful \(1\)"),
         ("max_chosen_longer_share", 0.5, "longer answer"),
     ):
         rules = KEEP.model_copy(update={rule: value})
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             gate(path, rules=rules)
         assert gate(path, rules=rules.of_measured()).passed.tolist() == [0]
 
 
-def test_verdicts_that_contradict(write: Write) -> None:
+def test_contradictions(write: Write) -> None:
     rows = [{"prompt": "q", "completion": "a", "label": label} for label in (True, False, True)]
-    assert found(gate(write(*rows))) == {"contradiction": (0, 1), "duplicate": (2,)}
+    assert flaws(gate(write(*rows))) == {"contradiction": (0, 1), "duplicate": (2,)}
 
 
 def test_rows_of_a_mixture_are_counted_through(write: Write) -> None:
     first = write(pair("a", "1", "2"), name="one.jsonl")
     second = write(pair("b", "1", "2"), pair("a", "1", "2"), name="two.jsonl")
-    assert found(gate(first, second)) == {"duplicate": (2,)}
+    assert flaws(gate(first, second)) == {"duplicate": (2,)}
 
 
-def test_nothing_that_passes_is_an_error(write: Write) -> None:
+def test_no_row_that_passes_is_an_error(write: Write) -> None:
     with pytest.raises(DataError, match="no row of"):
         gate(write(pair("q", "same", "same")))
 
 
-def test_rows_that_cannot_be_used_are_left_for_the_preparation(write: Write) -> None:
+def test_unusable_rows_are_left_to_the_dataset(write: Write) -> None:
     assert gate(write(pair("q", "a", "b"), {"prompt": "q", "chosen": 3, "rejected": "b"})).passed.tolist() == [0, 1]
 
 
@@ -131,6 +131,6 @@ def test_real_dialogues(shared_folder) -> None:
     """The helpful-base test split of HH-RLHF: 2 identical pairs, 4 with an empty answer (counted by this gate; the
     first of each was looked at by hand)."""
     result = gate(str(shared_folder / "data" / "hh_rlhf" / "helpful-base-test.jsonl.gz"))
-    assert {name: len(rows) for name, rows in found(result).items()} == {"empty": 4, "identical": 2}
+    assert {name: len(rows) for name, rows in flaws(result).items()} == {"empty": 4, "identical": 2}
     assert result.lengths is not None
     assert result.lengths.share == pytest.approx(0.599, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Whatever a file holds and a row says: rows, examples, or a DataError that helps. Never another exception."""
+"""Any file and any row gives rows and examples, or a DataError; never another exception."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def test_any_row(name: str, data: st.DataObject) -> None:
         example = recognize(tuple(row), name, stage=None).convert(row)
     except DataError:
         return
-    written = json.loads(json.dumps(canonical(example)))
-    assert recognize(tuple(written), stage=None).convert(written) == example
+    canonical_row = json.loads(json.dumps(canonical(example)))
+    assert recognize(tuple(canonical_row), stage=None).convert(canonical_row) == example

@@ -1,4 +1,4 @@
-"""What of a response stands in its prompt: found by rendering, a part of the prompt's tokens, carried by the task."""
+"""Generation prefix: determined by rendering, part of the prompt's tokens, stored in the task."""
 
 from __future__ import annotations
 
@@ -30,33 +30,36 @@ REFUSING = "{% if messages[-1].role == 'assistant' %}{{ raise_exception('no') }}
 REWRITING = "{% if messages[-1].role == 'assistant' %}Rewritten. {% endif %}" + PLAIN
 
 
-def asking(said: str) -> str:
+def generation_prompt_of(said: str) -> str:
     return "{% if add_generation_prompt %}" + said + "{% endif %}"
 
 
 HEADER = "<|assistant|>\n"
 TEMPLATES = {
-    "none is opened": (PLAIN + asking(HEADER), ""),
+    "none is opened": (PLAIN + generation_prompt_of(HEADER), ""),
     "no generation prompt": (PLAIN, ""),
-    "opened, and not rendered": (PLAIN + asking(HEADER + "<think>\n"), "<think>\n"),
-    "opened, and stripped from messages": (STRIPPED + asking(HEADER + "<think>\n"), "<think>\n"),
-    "opened, and closed in messages without a thought": (FILLED + asking(HEADER + "<think>\n"), "<think>\n"),
-    "opened in all messages": (ALWAYS + asking(HEADER + "<think>"), "<think>"),
-    "an empty thought, as in messages": (FILLED + asking(HEADER + EMPTY), ""),
-    "an empty thought, of the prompt alone": (PLAIN + asking(HEADER + EMPTY), EMPTY),
-    "another tag": (PLAIN + asking(HEADER + "<reasoning>"), "<reasoning>"),
-    "words": (PLAIN + asking(HEADER + "Let me see. "), "Let me see. "),
-    "a role that is a tag": (TAGS + asking("<assistant>"), ""),
-    "space alone": (PLAIN + asking(HEADER + " "), ""),
-    "answers are refused": (REFUSING + asking(HEADER + "<think>\n"), "<think>\n"),
-    "answers are refused, and none is opened": (REFUSING + asking(HEADER), ""),
-    "messages are rewritten": (REWRITING + asking(HEADER + "<think>\n"), "<think>\n"),
+    "opened, and not rendered": (PLAIN + generation_prompt_of(HEADER + "<think>\n"), "<think>\n"),
+    "opened, and stripped from messages": (STRIPPED + generation_prompt_of(HEADER + "<think>\n"), "<think>\n"),
+    "opened, and closed in messages without a thought": (
+        FILLED + generation_prompt_of(HEADER + "<think>\n"),
+        "<think>\n",
+    ),
+    "opened in all messages": (ALWAYS + generation_prompt_of(HEADER + "<think>"), "<think>"),
+    "an empty thought, as in messages": (FILLED + generation_prompt_of(HEADER + EMPTY), ""),
+    "an empty thought, of the prompt alone": (PLAIN + generation_prompt_of(HEADER + EMPTY), EMPTY),
+    "another tag": (PLAIN + generation_prompt_of(HEADER + "<reasoning>"), "<reasoning>"),
+    "words": (PLAIN + generation_prompt_of(HEADER + "Let me see. "), "Let me see. "),
+    "a role that is a tag": (TAGS + generation_prompt_of("<assistant>"), ""),
+    "space alone": (PLAIN + generation_prompt_of(HEADER + " "), ""),
+    "answers are refused": (REFUSING + generation_prompt_of(HEADER + "<think>\n"), "<think>\n"),
+    "answers are refused, and none is opened": (REFUSING + generation_prompt_of(HEADER), ""),
+    "messages are rewritten": (REWRITING + generation_prompt_of(HEADER + "<think>\n"), "<think>\n"),
 }
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @pytest.mark.parametrize("roles", [["user"], ["system", "user", "assistant", "user"]], ids=len)
-def test_what_a_template_opens(name: str, roles: list[str]) -> None:
+def test_the_prefix_that_a_template_opens(name: str, roles: list[str]) -> None:
     source, expected = TEMPLATES[name]
     writer = Writer(make_tokenizer(), Template(source))
     said = tuple(Message(role, f"Is <think> a tag? {place}") for place, role in enumerate(roles))
@@ -78,13 +81,13 @@ def test_what_a_template_opens(name: str, roles: list[str]) -> None:
     ],
     ids=str,
 )
-def test_what_plain_text_opens(text: str, expected: str) -> None:
+def test_the_prefix_that_plain_text_opens(text: str, expected: str) -> None:
     assert opened_by_text(text) == expected
     task = without_beginning(Task(text))
     assert (task.prompt, task.generation_prefix) == (text.removesuffix(expected), expected)
 
 
-def test_a_thought_is_opened_once() -> None:
+def test_a_reasoning_block_is_opened_once() -> None:
     assert joined("<think>\n", "<think>Hm") == "<think>Hm"
     assert joined("<think>\n", "Hm") == "<think>\nHm"
     assert joined("", "Hm") == "Hm"
@@ -114,7 +117,7 @@ def test_a_begun_turn_is_no_part_of_the_prompt(said: tuple[Message, ...], count:
 def thinking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_base(tmp_path_factory.mktemp("prefix") / "base")
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = PLAIN + asking(HEADER + "<think>\n")
+    tokenizer.chat_template = PLAIN + generation_prompt_of(HEADER + "<think>\n")
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -141,7 +144,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_it_stands_at_the_end_of_the_prompts_tokens(thinking: Path, tmp_path: Path, name: str) -> None:
+def test_the_prefix_ends_the_tokens_of_the_prompt(thinking: Path, tmp_path: Path, name: str) -> None:
     row, prefix, expected = ROWS[name]
     found = prompts_of(thinking, tmp_path, row, prefix)
     [waiting] = found.waiting

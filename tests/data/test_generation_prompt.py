@@ -1,4 +1,4 @@
-"""What chat gives the model is, token for token, the prompt of training."""
+"""The prompt of chat equals the prompt of training, token by token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAID = {
 
 @pytest.mark.parametrize("name", ["own", "plain"])
 @pytest.mark.parametrize("case", SAID)
-def test_the_prompt_of_training(case, name):
+def test_the_prompt_equals_that_of_training(case, name):
     template = choose_template(TOKENIZER, None if name == "own" else name)
     messages = tuple(Message(role, text) for role, text in SAID[case])
     learned = Conversation((*messages, Message("assistant", "x", trained=True)))

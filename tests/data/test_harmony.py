@@ -1,4 +1,4 @@
-"""gpt-oss: what is learned of a conversation in its format, harmony, word for word; by its own template, from trl.
+"""Loss masks of gpt-oss (harmony format), word for word, by its own template from trl.
 
 A turn is several messages in channels, the last of which ends with <|return|> or <|call|>. Thoughts of earlier turns
 are not shown again.
@@ -16,17 +16,17 @@ pytestmark = pytest.mark.skipif("gptoss" not in template_stock.names(), reason="
 
 
 def texts(*messages: Message) -> list[tuple[str, str]]:
-    """(what stands before, what is learned) of every sample; the system message, which has the date, is left out."""
+    """(context, learned text) of every sample, without the system message, which has the date."""
     tokenizer = template_stock.tokenizer("gptoss")
-    found = []
+    pairs = []
     for sample in samples("gptoss", Conversation(messages)):
         [(before, answer)] = learned(sample)
         _, first_user, rest = tokenizer.decode(before).partition("<|start|>user")
-        found.append((first_user + rest, tokenizer.decode(answer)))
-    return found
+        pairs.append((first_user + rest, tokenizer.decode(answer)))
+    return pairs
 
 
-def test_a_turn_with_a_thought_is_learned_with_its_channels_and_end():
+def test_a_turn_with_reasoning_is_learned_with_its_channels_and_end():
     [(before, answer)] = texts(said("user", "q"), said("assistant", "yes", thinking="well"))
     assert before == "<|start|>user<|message|>q<|end|><|start|>assistant"
     assert answer == (
@@ -36,7 +36,7 @@ def test_a_turn_with_a_thought_is_learned_with_its_channels_and_end():
 
 @pytest.mark.parametrize("key", ["thinking", "reasoning_content"])
 def test_every_turn_is_learned_as_serving_would_see_it(key):
-    """The second turn is told the first one's answer, and not its thought."""
+    """The context of the second turn has the first answer without its reasoning."""
     turns = [said("user", "q"), said("assistant", "yes", **{key: "well"})]
     turns += [said("user", "r"), said("assistant", "no", **{key: "hm"})]
     (_, first), (before, second) = texts(*turns)

@@ -1,4 +1,4 @@
-"""Weights of messages: from the row to the loss, against the formula by hand; 1 everywhere is as if there were none."""
+"""Weights of messages, from the row to the loss, against the formula; weight 1 everywhere equals no weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def row(*given: object) -> dict[str, object]:
-    """A conversation whose answers have these weights; None: they say nothing."""
+    """A conversation whose answers have these weights; None: no key `weight`."""
     turns: list[dict[str, object]] = []
     for index, weight in enumerate(given):
         answer = {"role": "assistant", "content": f"four {index}"}
@@ -66,14 +66,14 @@ def made(
 
 
 def per_token(group: Group) -> list[float]:
-    """The weight of each token of the response, 0 where nothing is learned."""
+    """Weight of each token of the response, 0 where it is not learned."""
     response = group.responses[0]
     counts = torch.ones(len(response.tokens)) if response.weights is None else response.weights
     return (counts * response.trainable).tolist()
 
 
 def loss_and_gradient(groups: list[Group]) -> tuple[float, list[float]]:
-    """Of one step over log-probabilities that depend on the token and its place, in float64."""
+    """Loss and gradient of one step, for log-probabilities that depend on token and position, in float64."""
     [packed] = pack(groups, 10_000)
     logprob = -(1 + packed.targets.double().sin() ** 2 + torch.arange(len(packed.targets)) / 7)
     logprob.requires_grad_()
@@ -106,7 +106,7 @@ def test_only_the_ratios_of_weights_matter(write: Write, byte_level: PreTrainedT
 
 
 def test_the_loss_by_hand(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
-    """sum w_t (-log p_t) / sum w_t over the learned tokens of a step, a turn's end token with its turn."""
+    """sum w_t (-log p_t) / sum w_t over the learned tokens of a step; the end token of a turn has its weight."""
     groups = list(made(write(row(2, 0.5, 0), row(None)), byte_level))
     counts = [weight for group in groups for weight in per_token(group)]
     size = len(byte_level("four 0<|im_end|>").input_ids)
@@ -166,7 +166,7 @@ def test_train_is_true_or_false() -> None:
         FORMATS["chat"].convert({"messages": turns})
 
 
-def test_what_is_context_has_no_weight() -> None:
+def test_context_has_no_weight() -> None:
     said = row(0.5)["messages"]
     conversation = FORMATS["prompt_completion"].convert({"prompt": said, "completion": row(3)["messages"]})
     assert isinstance(conversation, Conversation)
@@ -185,7 +185,7 @@ def test_long_rows_keep_their_weights(write: Write, byte_level: PreTrainedTokeni
     assert set(per_token(shorter)) == {0, 3, 0.5}
 
 
-def test_everything_counts_one_beside_the_turns(byte_level: PreTrainedTokenizerBase) -> None:
+def test_text_outside_the_turns_has_weight_one(byte_level: PreTrainedTokenizerBase) -> None:
     conversation = FORMATS["chat"].convert(row(2))
     assert isinstance(conversation, Conversation)
     (sample,) = tokenize(render(conversation, Writer(byte_level, CHATML), "everything"), byte_level)
@@ -195,14 +195,14 @@ def test_everything_counts_one_beside_the_turns(byte_level: PreTrainedTokenizerB
     assert sample.weights.tolist() == [1.0] * (len(sample.tokens) - end) + [2.0] * end
 
 
-def stretch(path: str, tokenizer: PreTrainedTokenizerBase) -> TokenStore:
+def token_store(path: str, tokenizer: PreTrainedTokenizerBase) -> TokenStore:
     return SampleBuilder(read_rows(path), FORMATS["chat"], Writer(tokenizer, CHATML)).make(0, 2)
 
 
-def test_stretches_with_and_without_weights_are_joined(
+def test_chunks_with_and_without_weights_are_joined(
     write: Write, byte_level: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    parts = [stretch(write(row(*given), row(1)), byte_level) for given in ((1, 1), (2, 1), (1,))]
+    parts = [token_store(write(row(*given), row(1)), byte_level) for given in ((1, 1), (2, 1), (1,))]
     paths = [tmp_path / f"{number}.npz" for number in range(3)]
     for path, part in zip(paths, parts, strict=True):
         write_tokens(path, part)
@@ -224,9 +224,9 @@ def test_stretches_with_and_without_weights_are_joined(
 
 
 def test_the_view_shows_weights_that_are_not_one(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
-    maker = SampleBuilder(read_rows(write(row(2, 1, 0))), FORMATS["chat"], Writer(byte_level, CHATML))
-    (shown,) = view_rows(DatasetSpec(maker, max_length=999), 0)
-    assert "⟦four 0<|im_end|>⟧×2\n" in shown.plain()
-    assert "⟦four 1<|im_end|>⟧\n" in shown.plain()
-    assert "four 2" not in shown.plain()
-    assert "<|im_end|>×2\n" in shown.text().plain
+    builder = SampleBuilder(read_rows(write(row(2, 1, 0))), FORMATS["chat"], Writer(byte_level, CHATML))
+    (row_view,) = view_rows(DatasetSpec(builder, max_length=999), 0)
+    assert "⟦four 0<|im_end|>⟧×2\n" in row_view.plain()
+    assert "⟦four 1<|im_end|>⟧\n" in row_view.plain()
+    assert "four 2" not in row_view.plain()
+    assert "<|im_end|>×2\n" in row_view.text().plain

@@ -1,4 +1,4 @@
-"""Samples, weights, mixtures, mappings and a user's own functions: exact in counts, the same for the same seed."""
+"""Samples, weights, mixtures, mappings and user functions: exact counts, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def talk(question: str, answer: str) -> Conversation:
 
 @pytest.fixture
 def numbered(write: Write) -> Callable[..., str]:
-    """A file of so many questions, numbered."""
+    """Writes a file with a number of questions."""
 
     def make(count: int, name: str = "rows.jsonl") -> str:
         return write(*({"question": str(i), "answer": f"{name} {i}"} for i in range(count)), name=name)
@@ -71,7 +71,7 @@ def test_samples_are_exact(size: int, count: int, seed: int) -> None:
 
 @given(size=st.integers(1, 40), weight=st.floats(0.01, 5), seed=st.integers(0, 3))
 def test_weights_are_exact(size: int, weight: float, seed: int) -> None:
-    """Every row stands floor(weight) times, and a share of them once more."""
+    """Every row occurs floor(weight) times, and a share of them once more."""
     indices = repeated(size, weight, seed)
     times = Counter(indices.tolist())
     assert sorted(indices.tolist()) == indices.tolist()
@@ -168,7 +168,7 @@ def test_columns_of_other_names(write: Write, columns: dict[str, str], row: dict
 
 
 @pytest.mark.parametrize(
-    ("options", "said", "remedy"),
+    ("options", "message", "remedy"),
     [
         ({"columns": {"qestion": "a"}}, "columns: {qestion: a}", "did you mean question?"),
         ({"columns": {"question": "questio"}}, "but the columns are question, answer", "did you mean question?"),
@@ -179,8 +179,8 @@ def test_columns_of_other_names(write: Write, columns: dict[str, str], row: dict
         ({"format": "nowhere.py:convert"}, "nowhere.py does not exist", ""),
     ],
 )
-def test_sources_that_are_wrong(numbered: Callable[..., str], options: dict, said: str, remedy: str) -> None:
-    with pytest.raises(DataError, match=said) as caught:
+def test_sources_that_are_wrong(numbered: Callable[..., str], options: dict, message: str, remedy: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
         open_data([DataSource(path=numbered(2), **options)])
     assert remedy in caught.value.remedy
 
@@ -224,7 +224,7 @@ def own(tmp_path: Path) -> str:
     return str(tmp_path / "own.py")
 
 
-def test_a_function_of_ones_own(write: Write, own: str) -> None:
+def test_a_user_function(write: Write, own: str) -> None:
     data = open_data([DataSource(path=write({"a": "x", "n": 1}, {"a": "y", "n": 3}), format=f"{own}:convert")])
     assert [data.format.convert(row) for row in data.rows] == [talk("x", "1!"), talk("y", "3!")]
     again = pickle.loads(pickle.dumps(data.format))
@@ -244,7 +244,7 @@ def test_faults_of_a_function_name_the_row(write: Write, own: str, byte_level: P
 
 
 @pytest.mark.parametrize(
-    ("source", "name", "said"),
+    ("source", "name", "message"),
     [
         ("def f(row): return row", "g", r"has no function 'g'"),
         ("def f(row)", "f", "cannot be run: SyntaxError"),
@@ -253,9 +253,9 @@ def test_faults_of_a_function_name_the_row(write: Write, own: str, byte_level: P
         ("f = 3", "f", r"has no function 'f'"),
     ],
 )
-def test_files_of_functions_that_are_wrong(write: Write, tmp_path: Path, source: str, name: str, said: str) -> None:
+def test_files_of_functions_that_are_wrong(write: Write, tmp_path: Path, source: str, name: str, message: str) -> None:
     (tmp_path / "bad.py").write_text(source)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_data([DataSource(path=write({"a": 1}), format=f"{tmp_path / 'bad.py'}:{name}")])
 
 

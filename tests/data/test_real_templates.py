@@ -1,4 +1,4 @@
-"""Masks of real templates against a slow, independent way: each turn rendered and tokenised by itself."""
+"""Loss masks of real templates against an independent reference: each turn rendered and tokenized alone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.skipif(not template_stock.names(), reason="trl is not i
 
 NAMES = template_stock.names()
 FORCED = ("deepseek", "nemotron")
-"""Their generation prompts open a thought that a turn without one does not have."""
+"""Templates whose generation prompt opens a reasoning block that a turn without reasoning lacks."""
 UNENDED = ("glm4moe",)
-"""Writes no end token: the next turn's header ends a turn."""
+"""Template without an end token: the next turn's header ends a turn."""
 PARTS = ("idefics3", "llava", "smolvlm")
-"""They want content as parts."""
+"""Templates that need content as parts."""
 DATED = {"llama3_2", "gptoss", "gptoss_training", "muse_glimmer", "muse_glimmer_training"}
 WITH_TOOLS = ("qwen2_5", "qwen3", "qwen3_5_think", "llama3_1", "glm4moe", "lfm2_v2", "nemotron_3_nano")
 
@@ -52,7 +52,7 @@ def samples(name: str, conversation: Conversation, **options: object) -> list[Sa
 
 
 def learned(sample: Sample) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(all tokens before, learned tokens) of each run of learned tokens."""
+    """(all earlier tokens, learned tokens) of each run of learned tokens."""
     runs, at = [], 0
     while at < len(sample.tokens):
         if not sample.trainable[at]:
@@ -66,8 +66,8 @@ def learned(sample: Sample) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return runs
 
 
-def slowly(name: str, conversation: Conversation) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The same by rendering and tokenising every turn alone; the turn ends with its last control token, if any."""
+def slow_samples(name: str, conversation: Conversation) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Reference: renders and tokenizes every turn alone; the turn ends with its last control token, if any."""
     tokenizer, source = template_stock.tokenizer(name), template_stock.source(name)
     expected = []
     for turn in conversation.turns:
@@ -89,7 +89,7 @@ def slowly(name: str, conversation: Conversation) -> list[tuple[tuple[int, ...],
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_mask_is_that_of_the_slow_way(name: str) -> None:
+def test_the_mask_equals_the_slow_reference(name: str) -> None:
     conversation = talk("a first question", "one answer", "and then?", "another answer, é 😀")
     if name.startswith(FORCED):
         with pytest.raises(DataError, match="the template's generation prompt writes"):
@@ -98,7 +98,7 @@ def test_the_mask_is_that_of_the_slow_way(name: str) -> None:
     if name in DATED:
         pytest.skip("the slow way knows today's date; see the test of dates")
     found = [run for sample in samples(name, conversation) for run in learned(sample)]
-    assert sorted(found) == sorted(slowly(name, conversation))
+    assert sorted(found) == sorted(slow_samples(name, conversation))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,8 +129,8 @@ def test_at_most_one_begin_token(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(FORCED)])
-def test_thoughts_after_a_prompt_that_opens_one(name: str) -> None:
-    """What is learned begins after the opened thought, and has the thought, its end, the answer and an end token."""
+def test_reasoning_after_a_prompt_that_opens_it(name: str) -> None:
+    """Learned text begins after the opened reasoning block: reasoning, its end, the answer and an end token."""
     tokenizer = template_stock.tokenizer(name)
     (sample,) = samples(name, talk("q", "the answer", reasoning="deep thought"))
     ((before, answer),) = learned(sample)
@@ -147,7 +147,7 @@ def test_thoughts_after_a_prompt_that_opens_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DATED & set(NAMES)))
-def test_dates_do_not_move(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dates_are_fixed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, template = template_stock.tokenizer(name), Template(template_stock.source(name))
     writer = Writer(tokenizer, template)
     assert writer.writes_date
@@ -166,7 +166,7 @@ def test_no_other_template_writes_a_date() -> None:
     ("name", "said_by_itself"),
     [("qwen2_5", "You are Qwen"), ("llama3_1", "Cutting Knowledge Date"), ("gemma", ""), ("llama3", ""), ("phi3", "")],
 )
-def test_default_system_messages_are_seen(name: str, said_by_itself: str) -> None:
+def test_default_system_messages_are_reported(name: str, said_by_itself: str) -> None:
     preamble = Writer(template_stock.tokenizer(name), Template(template_stock.source(name))).preamble
     assert said_by_itself in preamble
     assert bool(preamble) == bool(said_by_itself)
@@ -178,7 +178,7 @@ contents = st.text(st.characters(exclude_categories=["Cs", "Co"]), min_size=1, m
 @settings(max_examples=60)
 @given(data=st.data(), words=st.lists(contents, min_size=2, max_size=6))
 def test_control_strings_of_rows_stay_text(data: st.DataObject, words: list[str]) -> None:
-    """Whatever a row says, its rendering has exactly the control tokens that harmless content would have."""
+    """A rendering has the same control tokens with text of control tokens in the row as with harmless text."""
     plain = [name for name in NAMES if not name.startswith(FORCED)]
     name = data.draw(st.sampled_from(plain))
     tokenizer = template_stock.tokenizer(name)
@@ -202,7 +202,7 @@ def _control(found: list[Sample], ids: set[int]) -> list[list[int]]:
 
 @pytest.mark.parametrize("name", [name for name in WITH_TOOLS if name in NAMES])
 def test_parts_of_turns(name: str) -> None:
-    """Reasoning, answers and calls are told apart by rendering, and every part ends with the end of the turn."""
+    """Reasoning, answers and calls are located by rendering, and every part ends with the end of the turn."""
     tokenizer, template = template_stock.tokenizer(name), Template(template_stock.source(name))
     writer = Writer(tokenizer, template)
     call = {"type": "function", "function": {"name": "look", "arguments": {"where": "up"}}}
@@ -240,7 +240,7 @@ def test_reasoning_and_answers(name: str) -> None:
     assert texts["assistant"].endswith(texts["answers"])
 
 
-def test_nothing_of_the_wanted_kind() -> None:
+def test_turns_without_the_learned_part() -> None:
     name = "qwen2_5"
     writer = Writer(template_stock.tokenizer(name), Template(template_stock.source(name)))
     for kind in ("reasoning", "tool_calls"):
@@ -249,8 +249,8 @@ def test_nothing_of_the_wanted_kind() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_are_those_of_serving(name: str) -> None:
-    """The writer takes the steps of apply_chat_template one by one; what they write is what it writes."""
+def test_texts_equal_apply_chat_template(name: str) -> None:
+    """The writer runs the steps of apply_chat_template and gives the same text."""
     tokenizer, template = template_stock.tokenizer(name), Template(template_stock.source(name))
     writer = Writer(tokenizer, template, {"enable_thinking": True, "numbers": (1, 2)})
     call = {"type": "function", "function": {"name": "look", "arguments": {"where": "up"}}}
@@ -271,7 +271,7 @@ def test_texts_are_those_of_serving(name: str) -> None:
 
 
 def _served(writer: Writer, conversation: Conversation, count: int, *, to_be_answered: bool) -> str | None:
-    """What `apply_chat_template` writes; None: it fails."""
+    """Text of `apply_chat_template`; None: it fails."""
     messages = [message.as_mapping() for message in conversation.messages[:count]]
     if writer._content_as_parts:
         for message in messages:

@@ -1,4 +1,4 @@
-"""The rule for long rows; documents in pieces; rows that cannot be used; parts of conversations."""
+"""Overlong rules, documents in pieces, unusable rows, and learned parts of conversations."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def text(prepared: TokenizedDataset, index: int, tokenizer: PreTrainedTokenizerB
 def test_every_token_of_a_document_is_learned_once(
     byte_level: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory, words: list[str], limit: int
 ) -> None:
-    said = " ".join(words)
+    content = " ".join(words)
     path = tmp_path_factory.mktemp("text") / "rows.jsonl"
-    path.write_text(f'{{"text": "{said}"}}\n')
-    whole = [*byte_level(said).input_ids, byte_level.eos_token_id]
+    path.write_text(f'{{"text": "{content}"}}\n')
+    whole = [*byte_level(content).input_ids, byte_level.eos_token_id]
     pieces = ready(str(path), byte_level, limit)
     learned = [token for piece in pieces for token in piece.responses[0].tokens.tolist()]
     assert learned == whole[1:]
@@ -70,11 +70,11 @@ def test_drop_turns_keeps_the_system_and_the_last_turn(write: Write, byte_level:
     size = int(whole.lengths[0])
     assert len(ready(path, byte_level, size, overlong="drop_turns")) == 2
     shorter = ready(path, byte_level, size - 1, overlong="drop_turns")
-    said = text(shorter, 0, byte_level)
-    assert "S" in said
-    assert "a" * 30 not in said
-    assert "c" * 30 in said
-    assert said.endswith("f<|endoftext|>")
+    content = text(shorter, 0, byte_level)
+    assert "S" in content
+    assert "a" * 30 not in content
+    assert "c" * 30 in content
+    assert content.endswith("f<|endoftext|>")
     assert (shorter.report.shortened, shorter.report.cut) == (1, 0)
     assert text(shorter, 1, byte_level) == text(whole, 1, byte_level)
     last = ready(path, byte_level, 60, overlong="drop_turns")
@@ -87,10 +87,10 @@ def test_shortenings_always_have_something_to_learn() -> None:
     user, answer = Message("user", "a"), Message("assistant", "b", trained=True)
     tool = Message("tool", "t")
     conversation = Conversation((Message("system", "s"), user, answer, tool, answer, user, answer, user))
-    found = list(shortenings(conversation))
-    assert [len(each.messages) for each in found] == [4]
-    assert found[0].messages[0].role == "system"
-    assert found[0].turns == (2,)
+    shortened = list(shortenings(conversation))
+    assert [len(example.messages) for example in shortened] == [4]
+    assert shortened[0].messages[0].role == "system"
+    assert shortened[0].turns == (2,)
 
 
 def test_unusable_rows_within_the_allowed_share(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
@@ -99,7 +99,7 @@ def test_unusable_rows_within_the_allowed_share(write: Write, byte_level: PreTra
         ready(path, byte_level)
     prepared = ready(path, byte_level, max_invalid_fraction=0.4)
     assert prepared.picked.rows.tolist() == [0, 2, 4]
-    assert [each.where for each in prepared.unusable] == [f"{path} line 2", f"{path} line 4"]
+    assert [row.where for row in prepared.unusable] == [f"{path} line 2", f"{path} line 4"]
     assert "no message is the assistant's" in prepared.unusable[0].given
     assert prepared.unusable[1].given == "messages is empty"
     assert prepared.report.unusable == 2

@@ -1,4 +1,4 @@
-"""Comparisons become groups: one prompt, the best response first, by rules that treat all responses alike."""
+"""Comparisons become groups: one shared prompt, the best response first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def preparation(
     path: str, tokenizer: PreTrainedTokenizerBase, comparison: str = "pairs", max_length: int = 1000, **options: object
 ) -> DatasetSpec:
     rows = read_rows(path)
-    name = next(each for each in ("preference", "ranking", "labelled") if FORMATS[each].fitting(rows.columns))
+    name = next(name for name in ("preference", "ranking", "labelled") if FORMATS[name].fitting(rows.columns))
     template = choose_template(tokenizer)
     return DatasetSpec.of(
         rows, tokenizer, template, format=FORMATS[name], max_length=max_length, comparison=comparison, **options
@@ -44,7 +44,7 @@ def pair(chosen: str, rejected: str, prompt: str = "what is two and two", **more
 
 def texts(prepared: TokenizedDataset, tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
     return [
-        [tokenizer.decode(group.prompt), *(tokenizer.decode(each.tokens) for each in group.responses)]
+        [tokenizer.decode(group.prompt), *(tokenizer.decode(response.tokens) for response in group.responses)]
         for group in prepared
     ]
 
@@ -66,10 +66,8 @@ def test_a_pair_is_one_prompt_and_two_responses(write: Write, tokenizer: PreTrai
     assert prepared.lengths.tolist() == [group.num_tokens for group in prepared]
 
 
-def test_every_sequence_is_what_the_template_writes_for_it_alone(
-    write: Write, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Prompt and response together are the tokens of a conversation that ends with it, and so is the mask."""
+def test_every_sequence_equals_its_own_rendering(write: Write, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tokens and mask of prompt and response equal those of the conversation that ends with the response."""
     row = pair("the answer is four", "the answer is spaces")
     [group] = ready(write(row), tokenizer)
     for number, name in enumerate(("chosen", "rejected")):
@@ -99,9 +97,9 @@ def sample(tokens: list[int], prompt: int) -> Sample:
     ],
 )
 def test_the_shared_prompt(first: tuple[list[int], int], second: tuple[list[int], int], shared: int) -> None:
-    found = share_prompt([sample(*first), sample(*second)], [1.0, 0.0])
-    assert [each.prompt_length for each in found] == [shared, shared]
-    assert [(each.response_index, each.reward) for each in found] == [(0, 1.0), (1, 0.0)]
+    shared_samples = share_prompt([sample(*first), sample(*second)], [1.0, 0.0])
+    assert [response.prompt_length for response in shared_samples] == [shared, shared]
+    assert [(response.response_index, response.reward) for response in shared_samples] == [(0, 1.0), (1, 0.0)]
 
 
 def test_texts_without_a_common_token_have_no_prompt() -> None:
@@ -112,28 +110,28 @@ def test_texts_without_a_common_token_have_no_prompt() -> None:
 def test_rankings_are_best_first_and_ties_keep_their_order(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write({"question": "x", "responses": ["a", "b", "c", "d"], "scores": [1, 3, 1, 2.5]})
     [group] = ready(path, byte_level, "rankings")
-    assert [byte_level.decode(each.tokens)[0] for each in group.responses] == ["b", "d", "a", "c"]
-    assert [each.reward for each in group.responses] == [3, 2.5, 1, 1]
+    assert [byte_level.decode(response.tokens)[0] for response in group.responses] == ["b", "d", "a", "c"]
+    assert [response.reward for response in group.responses] == [3, 2.5, 1, 1]
 
 
 def test_ranks_are_scores_upside_down(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     [group] = ready(write({"question": "x", "responses": ["a", "b"], "ranks": [2, 1]}), byte_level)
-    assert [byte_level.decode(each.tokens)[0] for each in group.responses] == ["b", "a"]
+    assert [byte_level.decode(response.tokens)[0] for response in group.responses] == ["b", "a"]
 
 
-def test_scores_and_margins_travel(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_scores_and_margins_become_rewards(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     scored = [group.responses for group in ready(write(pair("a", "b", score_chosen=7, score_rejected=2)), byte_level)]
-    assert [[each.reward for each in responses] for responses in scored] == [[7, 2]]
+    assert [[response.reward for response in responses] for responses in scored] == [[7, 2]]
     [group] = ready(write(pair("a", "b", margin=0.5)), byte_level)
-    assert [each.reward for each in group.responses] == [0.5, 0]
+    assert [response.reward for response in group.responses] == [0.5, 0]
 
 
-def test_verdicts(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_labels_become_rewards(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(*({"question": "x", "completion": said, "label": said == "a"} for said in "ab"))
     prepared = ready(path, byte_level, "verdicts")
-    assert [[each.reward for each in group.responses] for group in prepared] == [[1.0], [0.0]]
+    assert [[response.reward for response in group.responses] for group in prepared] == [[1.0], [0.0]]
     [group] = ready(write(pair("a", "b", margin=3)), byte_level, "verdicts")
-    assert [each.reward for each in group.responses] == [1.0, 0.0], "a pair is two verdicts"
+    assert [response.reward for response in group.responses] == [1.0, 0.0], "a pair is two verdicts"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,7 @@ def test_verdicts(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
         ({"question": "x", "completion": "a", "label": "perhaps"}, "verdicts", "label is 'perhaps'"),
     ],
 )
-def test_rows_that_do_not_have_what_is_learned(
+def test_rows_that_do_not_fit_the_comparison(
     write: Write, byte_level: PreTrainedTokenizerBase, row: dict[str, object], comparison: str, words: str
 ) -> None:
     with pytest.raises(DataError, match=words) as error:
@@ -179,7 +177,7 @@ def test_a_long_pair_is_dropped_as_a_whole(write: Write, byte_level: PreTrainedT
 def test_both_answers_are_cut_at_the_same_place(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     prepared = ready(write(pair("z" * 60, "y" * 50, "x")), byte_level, max_length=40, overlong="truncate")
     [group] = prepared
-    assert [len(group.prompt) + len(each.tokens) for each in group.responses] == [40, 40]
+    assert [len(group.prompt) + len(response.tokens) for response in group.responses] == [40, 40]
     assert prepared.report.cut == 2
 
 
@@ -213,8 +211,8 @@ def test_earliest_turns_are_taken_from_both_alike(write: Write, byte_level: PreT
         assert torch.equal(one.tokens, other.tokens)
 
 
-def test_one_row_alone_gives_what_the_whole_gives(write: Write, tokenizer: PreTrainedTokenizerBase) -> None:
-    """As a feed draws it before all are ready; and the cache gives back what was made."""
+def test_a_single_row_gives_the_groups_of_the_whole_set(write: Write, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A draw before all rows are tokenized equals the cached group."""
     path = write(pair("four", "spaces"), pair("four", "four four"), pair("z" * 200, "a"))
     made = preparation(path, tokenizer, max_length=150, overlong="drop")
     for prepared in (made.whole(), preparation(path, tokenizer, max_length=150, overlong="drop").whole()):
@@ -227,7 +225,7 @@ def test_one_row_alone_gives_what_the_whole_gives(write: Write, tokenizer: PreTr
                     assert a.reward == b.reward
 
 
-def test_what_is_seen_has_both_answers(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_the_view_shows_both_responses(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     made = preparation(write(pair("the answer", "spaces")), byte_level)
     first, second = view_rows(made, 0)
     assert "answer 1 of 2, reward 1" in first.plain()

@@ -1,4 +1,4 @@
-"""Text of control tokens stays text, and the twin that sees to it changes nothing else."""
+"""Text of control tokens stays text, and the alias tokenizer changes no other token."""
 
 from __future__ import annotations
 
@@ -41,22 +41,20 @@ def sampled(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, temp
 
 
 @given(pieces=parts)
-def test_the_twin_reads_control_tokens_as_the_tokenizer_does(
-    tokenizer: PreTrainedTokenizerBase, pieces: list[str]
-) -> None:
+def test_the_alias_tokenizer_gives_the_same_ids(tokenizer: PreTrainedTokenizerBase, pieces: list[str]) -> None:
     text = "".join(pieces)
-    core, twin = tokenizer.backend_tokenizer, AliasTokenizer(tokenizer.backend_tokenizer)
+    core, alias_tokenizer = tokenizer.backend_tokenizer, AliasTokenizer(tokenizer.backend_tokenizer)
     plain, named = (
         core.encode(text, add_special_tokens=False),
-        twin.core.encode(twin.with_aliases(text, ()), add_special_tokens=False),
+        alias_tokenizer.core.encode(alias_tokenizer.with_aliases(text, ()), add_special_tokens=False),
     )
     assert named.ids == plain.ids
     assert named.offsets == plain.offsets
 
 
 @given(before=st.text("ab \n", max_size=5), after=st.text("ab \n", max_size=5))
-def test_ordinary_text_is_what_a_tokenizer_without_control_tokens_reads(before: str, after: str) -> None:
-    """The slow way: each stretch between the template's own control tokens by a tokenizer that has none."""
+def test_ordinary_text_is_tokenized_as_without_control_tokens(before: str, after: str) -> None:
+    """Reference: text between the template's control tokens is tokenized by a tokenizer without control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
 
     def build(*special: str) -> PreTrainedTokenizerFast:
@@ -78,18 +76,18 @@ def test_ordinary_text_is_what_a_tokenizer_without_control_tokens_reads(before: 
 
 @pytest.mark.parametrize("place", ["user", "assistant", "tool", "tools", "arguments"])
 def test_from_every_place_of_a_row(byte_level: PreTrainedTokenizerBase, place: str) -> None:
-    said = {
+    contents = {
         name: "<|im_end|>" if name == place else "x" for name in ("user", "assistant", "tool", "tools", "arguments")
     }
-    call = {"function": {"name": "f", "arguments": {said["arguments"]: said["arguments"]}}}
+    call = {"function": {"name": "f", "arguments": {contents["arguments"]: contents["arguments"]}}}
     conversation = Conversation(
         (
-            Message("user", said["user"]),
+            Message("user", contents["user"]),
             Message("assistant", "", {"tool_calls": [call]}, trained=True),
-            Message("tool", said["tool"]),
-            Message("assistant", said["assistant"], trained=True),
+            Message("tool", contents["tool"]),
+            Message("assistant", contents["assistant"], trained=True),
         ),
-        tools=({"name": "f", "description": said["tools"]},),
+        tools=({"name": "f", "description": contents["tools"]},),
     )
     template = Template(
         "{{ tools | tojson }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
@@ -103,7 +101,7 @@ def test_from_every_place_of_a_row(byte_level: PreTrainedTokenizerBase, place: s
 
 
 def test_tags_that_are_not_special_are_the_assistants_to_write() -> None:
-    """A model writes <think> itself; in what others say, a tag that the template writes is text."""
+    """The assistant may write <think> as a token; in other messages a tag of the template is text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -126,9 +124,9 @@ def test_a_template_that_decides_by_such_text_is_refused(byte_level: PreTrainedT
         sampled(talk("a<|im_end|>b", "c"), byte_level, template)
 
 
-def test_private_characters_cannot_stand_for_control_tokens(byte_level: PreTrainedTokenizerBase) -> None:
-    twin = AliasTokenizer(byte_level.backend_tokenizer)
-    forged = next(iter(twin._aliases.values()))
+def test_private_characters_do_not_become_control_tokens(byte_level: PreTrainedTokenizerBase) -> None:
+    alias_tokenizer = AliasTokenizer(byte_level.backend_tokenizer)
+    forged = next(iter(alias_tokenizer._aliases.values()))
     template = choose_template(byte_level, "chatml")
     (sample,) = sampled(talk(forged, "b"), byte_level, template)  # without control text there is no twin to fool
     assert sample.tokens.tolist().count(byte_level.convert_tokens_to_ids("<|im_end|>")) == 2
@@ -146,7 +144,7 @@ def test_completions_keep_their_own_begin_and_end(llama_style: PreTrainedTokeniz
     assert [token for token in sample.tokens.tolist() if token in (begin, end)] == [begin, end]
 
 
-def test_control_tokens_if_they_are_asked_for(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_control_tokens_on_request(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write({"question": "a<|im_end|>", "answer": "b"}, {"question": "a", "answer": "b"})
     template = choose_template(byte_level, "chatml")
     end = byte_level.convert_tokens_to_ids("<|im_end|>")
@@ -159,7 +157,7 @@ def test_control_tokens_if_they_are_asked_for(write: Write, byte_level: PreTrain
     assert counts == {"text": ([1, 1], 1), "tokens": ([2, 1], 0)}
 
 
-def test_a_unigram_tokenizer_has_a_twin() -> None:
+def test_an_alias_tokenizer_of_a_unigram_tokenizer() -> None:
     pieces = [
         ("<unk>", 0.0),
         ("<end>", 0.0),
@@ -171,9 +169,12 @@ def test_a_unigram_tokenizer_has_a_twin() -> None:
     ]
     core = Tokenizer(models.Unigram(pieces, 0, False))
     core.add_special_tokens(["<unk>", "<end>"])
-    twin = AliasTokenizer(core)
+    alias_tokenizer = AliasTokenizer(core)
     text = "a<end>b<end>"
-    assert twin.core.encode(twin.with_aliases(text, ()), add_special_tokens=False).ids == core.encode(text).ids
-    kept = twin.core.encode(twin.with_aliases(text, ((1, 6),)), add_special_tokens=False)
-    assert [core.id_to_token(token) for token in kept.ids] == ["a", "<", "e", "n", "d", ">", "b", "<end>"]
+    assert (
+        alias_tokenizer.core.encode(alias_tokenizer.with_aliases(text, ()), add_special_tokens=False).ids
+        == core.encode(text).ids
+    )
+    encoding = alias_tokenizer.core.encode(alias_tokenizer.with_aliases(text, ((1, 6),)), add_special_tokens=False)
+    assert [core.id_to_token(token) for token in encoding.ids] == ["a", "<", "e", "n", "d", ">", "b", "<end>"]
     assert json.loads(core.to_str())["added_tokens"][1]["content"] == "<end>"

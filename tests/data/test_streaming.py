@@ -1,4 +1,4 @@
-"""Rows made on the spot are those of the whole set, whenever that becomes ready, and whoever makes it."""
+"""Single rows equal those of the whole set, at any time and from any process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FORGETFUL = (
     "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]"
     "{% elif loop.last %}{{ m.content }}<|endoftext|>{% else %}{{ m.content[:1] }};{% endif %}{% endfor %}"
 )
-"""Writes earlier answers otherwise than the last one: every answer is a sample of its own."""
+"""Template that rewrites earlier answers: every answer is a separate sample."""
 
 
-def talk(*said: str) -> dict[str, object]:
+def talk(*contents: str) -> dict[str, object]:
     roles = itertools.cycle(["user", "assistant"])
-    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]}
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, contents, strict=False)]}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def sixty() -> list[dict[str, object]]:
 
 @pytest.fixture
 def path(write: Write) -> str:
-    """Two of sixty rows cannot be used."""
+    """Writes sixty rows, two of them unusable."""
     rows = sixty()
     rows[7] = rows[31] = {"messages": []}
     return write(*rows)
@@ -54,12 +54,12 @@ def path(write: Write) -> str:
 
 @pytest.fixture
 def whole(write: Write) -> str:
-    """Sixty rows that can be used."""
+    """Writes sixty usable rows."""
     return write(*sixty(), name="whole.jsonl")
 
 
 STRICT = {"max_invalid_fraction": 0.0}
-"""No row may be left out, so a feed need not wait for all."""
+"""Rules without left-out rows, so that training need not wait for all rows."""
 
 
 def preparation(path: str, tokenizer: PreTrainedTokenizerBase, **rules: object) -> DatasetSpec:
@@ -70,20 +70,20 @@ def preparation(path: str, tokenizer: PreTrainedTokenizerBase, **rules: object) 
 
 
 @pytest.fixture
-def beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixty rows count as many, so they are made ready beside the caller."""
+def in_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lowers the limit, so that sixty rows are tokenized in the background."""
     monkeypatch.setattr(burnish.data.streaming, "AT_ONCE", 10)
 
 
 @pytest.fixture
-def never_ready(beside: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def never_ready(in_background: None, monkeypatch: pytest.MonkeyPatch) -> None:
     class Waiting:
         ended = False
 
         def stop(self) -> None:
             pass
 
-    monkeypatch.setattr(burnish.data.streaming, "build_in_background", lambda maker: Waiting())
+    monkeypatch.setattr(burnish.data.streaming, "build_in_background", lambda builder: Waiting())
 
 
 def same(one: Sequence[Group], other: Sequence[Group]) -> bool:
@@ -107,7 +107,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
-def test_a_row_on_the_spot_is_that_of_the_whole_set(path: str, rules: dict[str, object]) -> None:
+def test_a_single_row_equals_that_of_the_whole_set(path: str, rules: dict[str, object]) -> None:
     prepared = (made := preparation(path, make_tokenizer(), **rules)).whole()
     on_the_spot = [made.row(row) for row in range(60)]
     assert on_the_spot[7] == on_the_spot[31] == ()
@@ -118,7 +118,7 @@ def test_a_row_on_the_spot_is_that_of_the_whole_set(path: str, rules: dict[str, 
     assert made.example() == prepared.report.example
 
 
-def test_pieces_of_documents_are_drawn_one_by_one(write: Write, beside: None) -> None:
+def test_pieces_of_documents_are_drawn_one_by_one(write: Write, in_background: None) -> None:
     path = write(*({"text": "once upon a time " * (i + 1)} for i in range(20)))
     feed = StreamingDataset(preparation(path, make_tokenizer(), max_length=20))
     prepared = feed.prepared
@@ -127,30 +127,32 @@ def test_pieces_of_documents_are_drawn_one_by_one(write: Write, beside: None) ->
     assert all(same(feed[i], [prepared[i]]) for i in range(len(feed)))
 
 
-def test_what_is_drawn_does_not_tell_when_the_set_became_ready(whole: str, never_ready: None) -> None:
+def test_draws_do_not_depend_on_the_time_of_tokenization(whole: str, never_ready: None) -> None:
     tokenizer = make_tokenizer()
-    told: list[TokenizedDataset] = []
+    ready_datasets: list[TokenizedDataset] = []
     feed = StreamingDataset(preparation(whole, tokenizer, **STRICT))
-    feed.when_ready(told.append)
+    feed.when_ready(ready_datasets.append)
     early = [list(groups) for groups in RowSource(feed, sequences_per_step=8, seed=3, epochs=2)]
-    assert (feed.prepared, told) == (None, [])
+    assert (feed.prepared, ready_datasets) == (None, [])
     ready = feed.whole()
-    assert told == [ready]
+    assert ready_datasets == [ready]
     late = [list(groups) for groups in RowSource(feed, sequences_per_step=8, seed=3, epochs=2)]
     assert all(itertools.starmap(same, zip(early, late, strict=True)))
     again = StreamingDataset(preparation(whole, tokenizer, **STRICT))
     assert again.prepared is not None, "it is in the cache"
-    again.when_ready(told.append)
-    assert len(told) == 2
+    again.when_ready(ready_datasets.append)
+    assert len(ready_datasets) == 2
 
 
-def test_another_process_makes_it_ready(whole: str, beside: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_background_process_builds_the_samples(
+    whole: str, in_background: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = []
     build_in_background = burnish.data.streaming.build_in_background
     monkeypatch.setattr(
         burnish.data.streaming,
         "build_in_background",
-        lambda maker: started.append(build_in_background(maker)) or started[-1],
+        lambda builder: started.append(build_in_background(builder)) or started[-1],
     )
     feed = StreamingDataset(preparation(whole, make_tokenizer(), **STRICT))
     first = feed[0]
@@ -161,7 +163,7 @@ def test_another_process_makes_it_ready(whole: str, beside: None, monkeypatch: p
     assert same(feed[0], first)
 
 
-def test_a_process_that_fails_is_not_needed(whole: str, beside: None) -> None:
+def test_a_failed_background_process_is_replaced(whole: str, in_background: None) -> None:
     feed = StreamingDataset(preparation(whole, make_tokenizer(), **STRICT))
     assert feed._background is not None
     feed._background.stop()
@@ -169,8 +171,8 @@ def test_a_process_that_fails_is_not_needed(whole: str, beside: None) -> None:
     assert len(feed.prepared) == 60
 
 
-def test_without_a_cache_all_is_made_at_once(
-    whole: str, beside: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_cache_all_rows_are_built_first(
+    whole: str, in_background: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "file" / "below"))
@@ -184,7 +186,7 @@ def test_without_a_cache_all_is_made_at_once(
 def test_where_rows_may_be_left_out_the_usable_ones_are_counted_first(
     whole: str, never_ready: None, rules: dict[str, object]
 ) -> None:
-    """Whether the set is in the cache or not: the number of draws is known before the first."""
+    """The number of draws is known before the first, with and without the cache."""
     for _ in ("not in the cache", "in the cache"):
         feed = StreamingDataset(preparation(whole, make_tokenizer(), **rules))
         assert feed.prepared is not None
@@ -201,19 +203,19 @@ def test_a_row_that_cannot_be_used_stops_when_it_is_drawn(path: str, never_ready
 
 
 def test_a_row_that_is_too_long_stops_when_it_is_drawn(whole: str, never_ready: None) -> None:
-    """And the message is about all rows, not about this one."""
+    """The message lists all rows, not only this one."""
     feed = StreamingDataset(preparation(whole, make_tokenizer(), max_length=40, **STRICT))
     assert feed[0]
     with pytest.raises(DataError, match=r"of 60 samples of .* are longer than 40 tokens"):
         feed[40]
 
 
-def test_where_no_row_is_left_the_run_does_not_begin(path: str, never_ready: None) -> None:
+def test_a_set_without_usable_rows_is_an_error(path: str, never_ready: None) -> None:
     with pytest.raises(DataError, match=r"no sample of .* is left"):
         StreamingDataset(preparation(path, make_tokenizer(), max_length=5, overlong="drop"))
 
 
-def test_rows_are_settled_before_a_checkpoint(whole: str, never_ready: None) -> None:
+def test_rows_are_validated_before_a_checkpoint(whole: str, never_ready: None) -> None:
     source = RowSource(
         feed := StreamingDataset(preparation(whole, make_tokenizer(), **STRICT)), sequences_per_step=8, seed=0
     )
@@ -222,7 +224,7 @@ def test_rows_are_settled_before_a_checkpoint(whole: str, never_ready: None) -> 
     assert feed.prepared is not None
 
 
-def test_the_identity_is_of_all_that_decides(path: str) -> None:
+def test_the_identity_covers_all_inputs(path: str) -> None:
     tokenizer = make_tokenizer()
     different: list[dict[str, object]] = [
         {},
@@ -238,8 +240,8 @@ def test_the_identity_is_of_all_that_decides(path: str) -> None:
     assert preparation(path, make_tokenizer()).identity == identities[0]
 
 
-def test_the_longest_of_rows_that_are_ready_and_of_those_that_are_not(whole: str, never_ready: None) -> None:
-    """Sixty rows are few enough to look at all, also before they are ready."""
+def test_the_longest_groups_with_and_without_all_rows(whole: str, never_ready: None) -> None:
+    """With sixty rows the search covers all of them, also before all are tokenized."""
     feed = StreamingDataset(preparation(whole, make_tokenizer(), **STRICT))
     early = [group.num_tokens for group in feed.longest(5)]
     assert feed.prepared is None

@@ -51,7 +51,7 @@ def assistant(content: str) -> Message:
 
 
 def serve(conversation: Conversation, turn: int, tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """What a server would give the model before message ``turn``."""
+    """Prompt of a server before message ``turn``."""
     messages = [message.as_mapping() for message in conversation.messages[:turn]]
     return tokenizer.apply_chat_template(messages, chat_template=template, add_generation_prompt=True, tokenize=False)
 
@@ -105,7 +105,7 @@ def test_every_turn_is_learned_once_in_the_context_of_serving(
         assert list(rendering.spans) == sorted(rendering.spans)
 
 
-def test_a_template_that_forgets_gives_a_rendering_for_each_turn(byte_level: PreTrainedTokenizerBase) -> None:
+def test_a_template_that_strips_reasoning_gives_a_rendering_for_each_turn(byte_level: PreTrainedTokenizerBase) -> None:
     thoughtful = Conversation((user("a"), assistant("<think>x</think>b"), user("c"), assistant("<think>y</think>d")))
     first, second = render(thoughtful, byte_level, FORGETFUL)
     assert [first.text[a:b] for a, b in first.spans] == ["<think>x</think>b<|im_end|>\n"]
@@ -118,7 +118,7 @@ def test_a_template_that_forgets_gives_a_rendering_for_each_turn(byte_level: Pre
 def test_turns_that_overlap_do_not_share(byte_level: PreTrainedTokenizerBase) -> None:
     template = "{% for m in messages %}{{ m.content if loop.last and m.role == 'assistant' }}{% endfor %}"
     renderings = render(Conversation((user("a"), assistant("b"), user("c"), assistant("bd"))), byte_level, template)
-    assert [(each.text, each.spans) for each in renderings] == [("b", ((0, 1),)), ("bd", ((0, 2),))]
+    assert [(rendering.text, rendering.spans) for rendering in renderings] == [("b", ((0, 1),)), ("bd", ((0, 2),))]
 
 
 def test_one_turn_takes_two_renders(byte_level: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +154,8 @@ def test_a_generation_prompt_that_forces_something_else_is_refused(byte_level: P
     assert rendering.spans == ((len("[user]a[assistant]<think>"), len(rendering.text)),)
 
 
-def test_thoughts_in_the_content_after_a_prompt_that_opens_one(byte_level: PreTrainedTokenizerBase) -> None:
-    """The template strips them from every message; what is learned is what the model itself would write."""
+def test_reasoning_in_the_content_after_a_prompt_that_opens_it(byte_level: PreTrainedTokenizerBase) -> None:
+    """The template strips reasoning from every message; the learned text is the model's own output."""
     template = FORCING.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}.")
     (rendering,) = render(Conversation((user("a"), assistant("<think>x</think> b"))), byte_level, template)
     assert rendering.text == "[user]a.[assistant]<think>x</think> b."
@@ -191,7 +191,7 @@ def test_tools_reach_the_template(byte_level: PreTrainedTokenizerBase) -> None:
         Conversation((user("a"), Message("assistant", "b", {"reasoning_content": "c"}, trained=True))),
     ],
 )
-def test_ours_refuse_what_they_cannot_write(
+def test_builtin_templates_refuse_unsupported_content(
     marked: PreTrainedTokenizerBase, name: str, conversation: Conversation
 ) -> None:
     with pytest.raises(DataError, match="has no place for"):
@@ -246,7 +246,7 @@ def test_a_system_message_is_never_lost(marked: PreTrainedTokenizerBase, name: s
 
 @pytest.fixture(scope="module")
 def marked(byte_level: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Has the tokens of all our templates, and a begin token."""
+    """Tokenizer with the tokens of all built-in templates, and a begin token."""
     copy = deepcopy(byte_level)
     copy.bos_token = "<|endoftext|>"
     tokens = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>"]
@@ -254,7 +254,9 @@ def marked(byte_level: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return copy
 
 
-def test_which_template(byte_level: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choice_of_the_template(
+    byte_level: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own.jinja").write_text(FORGETFUL)
     plain = choose_template(byte_level)
     assert plain == choose_template(byte_level, "plain")
@@ -297,7 +299,7 @@ def test_a_tokenizer_without_an_end_token_is_refused(llama_style: PreTrainedToke
 
 
 @pytest.mark.parametrize(
-    ("template", "error", "said"),
+    ("template", "error", "message"),
     [
         ("{% for %}", ModelError, "not valid Jinja.*line 1"),
         ("{{ raise_exception('roles must alternate') }}", DataError, "roles must alternate"),
@@ -306,13 +308,13 @@ def test_a_tokenizer_without_an_end_token_is_refused(llama_style: PreTrainedToke
     ],
 )
 def test_templates_that_fail(
-    byte_level: PreTrainedTokenizerBase, template: str, error: type[Exception], said: str
+    byte_level: PreTrainedTokenizerBase, template: str, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         render(Conversation((user("a"), assistant("b"))), byte_level, template)
 
 
-def test_completions_have_what_the_tokenizer_adds(
+def test_completions_have_the_tokens_that_the_tokenizer_adds(
     llama_style: PreTrainedTokenizerBase, byte_level: PreTrainedTokenizerBase
 ) -> None:
     with_begin = complete(Completion("a", " b"), llama_style, None)

@@ -1,4 +1,4 @@
-"""Texts in pieces against whole texts: the same ids, for every pattern whose tokenizers are cut."""
+"""Ids of pieces equal the ids of the text, for every pattern of tokenizers that are split."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CUT = {
 @pytest.mark.parametrize("name", CUT)
 @settings(deadline=None, max_examples=150)
 @given(parts=st.lists(pieces, min_size=1, max_size=3))
-def test_pieces_put_together_are_the_whole(name: str, parts: list[list[str]]) -> None:
+def test_ids_of_pieces_are_the_ids_of_the_text(name: str, parts: list[list[str]]) -> None:
     core, whole = CUT[name], ["".join(part) for part in parts]
     assert can_be_split(core)
     expected = [core.encode(text, add_special_tokens=False).ids for text in whole]
@@ -101,7 +101,7 @@ def test_tokenizers_that_get_whole_texts() -> None:
 
 
 def test_a_tokenizer_that_joins_words_is_not_that_of_its_pieces() -> None:
-    """Why the patterns are listed: this one splits otherwise where a text is cut."""
+    """The reason for the list of patterns: this one splits differently at a split position."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = split(r"\w+ \w+|\s|\S")
     core.train_from_iterator(["to be or not to be"] * 9, trainers.BpeTrainer(vocab_size=60))

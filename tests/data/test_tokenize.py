@@ -1,4 +1,4 @@
-"""The mask against a slow, independent way: decode what is learned and compare it with what was said."""
+"""Loss masks against an independent reference: decoded learned tokens equal the assistant messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def only(samples: list[Sample | DataError]) -> Sample:
 
 
 def learned_texts(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Each run of learned tokens as the text that it adds to all before it."""
+    """Text of each run of learned tokens, as it extends the text before."""
     runs, start = [], None
     for at in range(len(sample.tokens) + 1):
         learned = at < len(sample.tokens) and sample.trainable[at]
@@ -53,9 +53,7 @@ def converse(contents: list[tuple[str, str]]) -> Conversation:
 
 @slow
 @given(contents=st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
-def test_what_is_learned_is_what_was_answered(
-    tokenizer: PreTrainedTokenizerBase, contents: list[tuple[str, str]]
-) -> None:
+def test_learned_tokens_are_the_answers(tokenizer: PreTrainedTokenizerBase, contents: list[tuple[str, str]]) -> None:
     template = choose_template(tokenizer)
     (rendering,) = render(converse(contents), tokenizer, template)
     sample = only(tokenize([rendering], tokenizer))
@@ -77,7 +75,7 @@ def test_chatml_learns_its_end_token_and_not_the_newline_after_it(
 
 @slow
 @given(ask=texts, answer=texts)
-def test_the_prompt_is_what_serving_tokenises(tokenizer: PreTrainedTokenizerBase, ask: str, answer: str) -> None:
+def test_the_prompt_equals_that_of_serving(tokenizer: PreTrainedTokenizerBase, ask: str, answer: str) -> None:
     template = choose_template(tokenizer)
     served = tokenizer.apply_chat_template(
         [{"role": "user", "content": ask}], chat_template=template.source, add_generation_prompt=True, return_dict=False
@@ -144,7 +142,7 @@ def test_the_first_token_is_never_learned(byte_level: PreTrainedTokenizerBase) -
     sample = only(tokenize([Rendering("b<|im_end|>", ((0, 11),))], byte_level))
     assert (sample.trainable.tolist(), sample.prompt_length) == ([False, True], 1)
     none = tokenize([Rendering("b", ((0, 1),)), Rendering("b", ((1, 1),)), Rendering("", ())], byte_level)
-    assert all(isinstance(each, DataError) for each in none)
+    assert all(isinstance(error, DataError) for error in none)
 
 
 def test_an_empty_answer_inside_a_token_learns_nothing(byte_level: PreTrainedTokenizerBase) -> None:
@@ -169,13 +167,13 @@ def test_trimmed_offsets_change_nothing(
     start = border.draw(st.sampled_from([start for start, _ in offsets]))
     stop = border.draw(st.sampled_from([stop for _, stop in offsets if stop > start]))
     masks = []
-    for each in (byte_level, trimmed):
-        (sample,) = tokenize([Rendering(text, ((start, stop),))], each)
+    for tokenizer in (byte_level, trimmed):
+        (sample,) = tokenize([Rendering(text, ((start, stop),))], tokenizer)
         masks.append(None if isinstance(sample, DataError) else sample.trainable.tolist())
     assert masks[0] == masks[1]
 
 
-def test_the_space_before_a_text_goes_with_its_first_character(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_leading_space_belongs_to_the_first_character(tokenizer: PreTrainedTokenizerBase) -> None:
     size = len(tokenizer("a", add_special_tokens=False).input_ids)
     (sample,) = tokenize([Rendering("a", ((0, 1),))], tokenizer)
     assert (size > 1) == isinstance(sample, Sample)
@@ -199,11 +197,11 @@ def test_a_token_across_the_border_is_learned_and_counted(newline_merging: PreTr
 def test_a_prompt_that_ends_in_a_space_is_counted(
     byte_level: PreTrainedTokenizerBase, trimmed: PreTrainedTokenizerBase
 ) -> None:
-    """The space joins the first word of the answer, whether or not the offsets show it."""
-    for each in (byte_level, trimmed):
-        assert "Ġfour" in each.get_vocab()
+    """The space joins the first word of the answer, with and without offsets of spaces."""
+    for tokenizer in (byte_level, trimmed):
+        assert "Ġfour" in tokenizer.get_vocab()
         straddling, clean = tokenize(
-            [complete(Completion(*pair), each, None) for pair in (("a ", "four"), ("a", " four"))], each
+            [complete(Completion(*pair), tokenizer, None) for pair in (("a ", "four"), ("a", " four"))], tokenizer
         )
         assert isinstance(straddling, Sample)
         assert isinstance(clean, Sample)
@@ -222,10 +220,10 @@ def test_slow_tokenizers_are_refused(byte_level: PreTrainedTokenizerBase, monkey
     text=st.text("ab \n<|>im_end", max_size=20) | st.text(max_size=9),
     special=st.lists(st.sampled_from(["<|im_end|>", " the", "é"])),
 )
-def test_widths_of_tokens_say_what_the_tokenizer_says(
+def test_token_widths_give_the_offsets_of_the_tokenizer(
     byte_level: PreTrainedTokenizerBase, text: str, special: list[str]
 ) -> None:
-    """Byte-level tokens have a width; asking the tokenizer which characters they write costs as much as tokenising."""
+    """Byte-level tokens have a known width; offsets from the tokenizer cost as much as tokenization."""
     encoder, core, whole = Encoder(byte_level), byte_level.backend_tokenizer, text + "".join(special)
     assert encoder._widths is not None
     (quick,) = encoder._encodings([whole])

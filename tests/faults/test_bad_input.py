@@ -194,9 +194,9 @@ def test_invalid_generation_settings_are_corrected_at_load(fork_server, world, t
 
 
 ADAPTERS = {
-    "of nothing": ({}, [], ["does not say of which kind", "peft_type", "merge"]),
+    "of nothing": ({}, [], ["does not have the kind", "peft_type", "merge"]),
     "of another kind": ({"peft_type": "PROMPT_TUNING", "base_model_name_or_path": "x"}, [], ["kind PROMPT_TUNING"]),
-    "without its model's name": ({"peft_type": "LORA"}, [], ["does not name the model"]),
+    "without its model's name": ({"peft_type": "LORA"}, [], ["does not name the base model"]),
     "without weights": ({"peft_type": "LORA", "base_model_name_or_path": "x"}, [], ["adapter_model.safetensors"]),
 }
 

@@ -23,13 +23,13 @@ ASSISTANT = {"role": "assistant", "content": "4"}
         (("answer", "question", "topic"), "question_answer"),
     ],
 )
-def test_columns_are_recognised(columns: tuple[str, ...], name: str) -> None:
+def test_columns_are_recognized(columns: tuple[str, ...], name: str) -> None:
     assert recognize(columns).name == name
     assert recognize(columns, name).name == FORMATS[name].name
 
 
 @pytest.mark.parametrize(
-    ("columns", "name", "said"),
+    ("columns", "name", "message"),
     [
         (("question", "anwser"), None, "did you mean to rename anwser -> answer?"),
         (("Messages",), None, "did you mean to rename Messages -> messages?"),
@@ -40,8 +40,8 @@ def test_columns_are_recognised(columns: tuple[str, ...], name: str) -> None:
         (("question", "answer"), "chat", "it needs the columns chat (messages or conversations or conversation)"),
     ],
 )
-def test_what_is_not_recognised(columns: tuple[str, ...], name: str | None, said: str) -> None:
-    with pytest.raises(DataError, match=re.escape(said)):
+def test_columns_that_are_not_recognized(columns: tuple[str, ...], name: str | None, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
         recognize(columns, name)
 
 
@@ -71,13 +71,13 @@ def test_weights_choose_what_is_learned() -> None:
     assert row.messages[1].as_mapping() == ASSISTANT
 
 
-def test_an_opening_of_the_assistant_is_context() -> None:
+def test_a_first_message_of_the_assistant_is_context() -> None:
     row = convert(messages=[ASSISTANT, USER, ASSISTANT])
     assert isinstance(row, Conversation)
     assert row.turns == (2,)
 
 
-def test_templates_see_all_that_a_message_has() -> None:
+def test_templates_get_all_keys_of_a_message() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": null}'}}
     answer = {"role": "assistant", "content": None, "tool_calls": [call], "name": None, "reasoning_content": "hm"}
     tools = '[{"type": "function", "function": {"name": "f"}}]'
@@ -95,7 +95,7 @@ def test_one_text_part_is_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "message"),
     [
         ("hello", "messages is text"),
         ({"role": "user"}, "messages is an object"),
@@ -124,13 +124,13 @@ def test_one_text_part_is_text() -> None:
         ),
     ],
 )
-def test_what_is_wrong_in_a_conversation_is_said(messages: object, said: str) -> None:
-    with pytest.raises(DataError, match=re.escape(said)):
+def test_errors_of_conversations(messages: object, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
         convert(messages=messages)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"question": "a", "answer": None}, "answer is missing"),
         ({"question": ["a"], "answer": "b"}, "question is a list"),
@@ -142,6 +142,6 @@ def test_what_is_wrong_in_a_conversation_is_said(messages: object, said: str) ->
         ({"messages": [USER, ASSISTANT], "tools": {}}, "tools is an object"),
     ],
 )
-def test_what_is_wrong_in_a_row_is_said(row: dict[str, object], said: str) -> None:
-    with pytest.raises(DataError, match=re.escape(said)):
+def test_errors_of_rows(row: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
         convert(**row)

@@ -1,4 +1,4 @@
-"""Columns that fit several formats, or those of another stage; comparisons and tasks that are wrong; real data."""
+"""Recognition of formats: ambiguous columns, other stages, errors of comparisons and tasks, real data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_stage_decides(columns: str, stage: Stage | None, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("columns", "name", "stage", "said", "remedy"),
+    ("columns", "name", "stage", "message", "remedy"),
     [
         ("prompt chosen rejected", None, "sft", "of the format preference", "format=chosen"),
         ("prompt completion label", None, "sft", "are for prefer or reward, not for sft", "format=prompt_completion"),
@@ -68,14 +68,16 @@ def test_the_stage_decides(columns: str, stage: Stage | None, name: str) -> None
         ("question rejected", "preference", "prefer", "format preference was named", "columns: {...}"),
     ],
 )
-def test_what_is_not_guessed(columns: str, name: str | None, stage: Stage | None, said: str, remedy: str) -> None:
-    with pytest.raises(DataError, match=re.escape(said)) as caught:
+def test_ambiguous_columns_are_errors(
+    columns: str, name: str | None, stage: Stage | None, message: str, remedy: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         recognize(columns.split(), name, stage=stage)
     assert remedy in caught.value.remedy
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "chosen and rejected are the same"),
         ({"prompt": "a", "chosen": "b", "rejected": None}, "rejected is missing"),
@@ -111,8 +113,8 @@ def test_what_is_not_guessed(columns: str, name: str | None, stage: Stage | None
         ({"messages": "[1"}, "messages is text that is not JSON"),
     ],
 )
-def test_what_is_wrong_in_a_row_is_said(row: dict[str, object], said: str) -> None:
-    with pytest.raises(DataError, match=re.escape(said)) as caught:
+def test_errors_of_rows(row: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         recognize(tuple(row), stage=None).convert(row)
     assert caught.value.rule
     assert caught.value.remedy
@@ -126,7 +128,7 @@ def test_the_chosen_answer_alone() -> None:
     assert chosen({"chosen": [U, A], "rejected": [U, A]}) == talk
 
 
-def test_dialogues_part_where_they_differ() -> None:
+def test_dialogues_are_split_where_they_differ() -> None:
     b = {"role": "assistant", "content": "5"}
     ranked = FORMATS["preference"].convert({"chosen": [U, A, U, A], "rejected": [U, A, U, b, U, A]})
     assert isinstance(ranked, Ranked)
@@ -137,7 +139,7 @@ def test_dialogues_part_where_they_differ() -> None:
     assert [len(part) for part in (earlier.prompt, *earlier.responses)] == [1, 3, 1]
 
 
-def test_words_are_not_torn_apart() -> None:
+def test_words_are_not_split() -> None:
     ranked = FORMATS["preference"].convert({"chosen": "Is it? Yes.", "rejected": "Is it? Yesterday."})
     assert ranked == Ranked("Is it?", (" Yes.", " Yesterday."), (1.0, 0.0))
 
@@ -163,7 +165,7 @@ def test_real_data_as_it_is(shared_folder: Path, path: str, learned: str, later:
     assert other.name == later
     meanings = [meaning(other, row) for row in rows]
     assert meanings.count("chosen and rejected are the same") == ties
-    assert sum(isinstance(found, Ranked | Task) for found in meanings) == count - ties
+    assert sum(isinstance(example, Ranked | Task) for example in meanings) == count - ties
 
 
 def meaning(other: Format, row: Row) -> object:

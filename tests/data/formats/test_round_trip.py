@@ -1,4 +1,4 @@
-"""Every format, written canonically and read again, means the same."""
+"""Round trips of every format through canonical rows."""
 
 from __future__ import annotations
 
@@ -144,16 +144,16 @@ def convert(row: dict[str, object], name: str | None = None) -> AnyExample:
 
 
 @pytest.mark.parametrize(("name", "row", "meaning"), ROWS)
-def test_what_a_row_means(name: str, row: dict[str, object], meaning: AnyExample) -> None:
+def test_rows_convert_to_examples(name: str, row: dict[str, object], meaning: AnyExample) -> None:
     columns = tuple(name for name, value in row.items() if value is not None)
     assert recognize(columns, stage=None).name == name
     assert convert(row) == convert(row, name) == meaning
 
 
 @pytest.mark.parametrize(("name", "row", "meaning"), ROWS)
-def test_what_is_written_means_the_same(name: str, row: dict[str, object], meaning: AnyExample) -> None:
-    written = json.loads(json.dumps(canonical(meaning)))
-    assert convert(written) == meaning
+def test_canonical_rows_convert_to_the_same_examples(name: str, row: dict[str, object], meaning: AnyExample) -> None:
+    canonical_row = json.loads(json.dumps(canonical(meaning)))
+    assert convert(canonical_row) == meaning
 
 
 def test_every_format_has_a_row() -> None:
@@ -166,7 +166,7 @@ answers = st.builds(Message, st.just("assistant"), texts, extras, st.booleans())
 others = st.builds(Message, st.sampled_from(["system", "developer", "user", "tool"]), texts, extras)
 last = st.builds(Message, st.just("assistant"), texts, extras, st.just(True))
 talks = st.builds(lambda first, rest, end: (first, *rest, end), others, st.lists(others | answers, max_size=4), last)
-said = st.tuples(st.builds(Message, st.just("assistant"), texts, extras, st.just(True)))
+responses = st.tuples(st.builds(Message, st.just("assistant"), texts, extras, st.just(True)))
 prompts = st.lists(others, min_size=1, max_size=3).map(tuple)
 plain = texts.filter(lambda text: not text.startswith("\n\n"))
 values = st.recursive(st.none() | st.booleans() | st.integers() | texts, st.lists, max_leaves=4)
@@ -174,9 +174,9 @@ examples: st.SearchStrategy[AnyExample] = st.one_of(
     st.builds(Conversation, talks, st.lists(st.just({"name": "f"}), max_size=2).map(tuple)),
     st.builds(Completion, texts, texts),
     st.builds(Document, texts.filter(str.strip)),
-    st.builds(Ranked, prompts, st.tuples(said, said), st.sampled_from([(1.0, 0.0), (0.5, 2.0)])),
+    st.builds(Ranked, prompts, st.tuples(responses, responses), st.sampled_from([(1.0, 0.0), (0.5, 2.0)])),
     st.builds(Ranked, plain, st.tuples(texts, texts, texts), st.sampled_from([(1.0, 0.0, 0.0), (3.0, 2.0, 1.0)])),
-    st.builds(Labelled, prompts, said, st.booleans()),
+    st.builds(Labelled, prompts, responses, st.booleans()),
     st.builds(Labelled, plain, texts, st.booleans()),
     st.builds(Task, prompts | plain, values, st.dictionaries(texts, values, max_size=2)),
 )
@@ -184,31 +184,33 @@ examples: st.SearchStrategy[AnyExample] = st.one_of(
 
 @given(example=examples)
 def test_anything_written_is_read_again(example: AnyExample) -> None:
-    written = json.loads(json.dumps(canonical(example)))
+    canonical_row = json.loads(json.dumps(canonical(example)))
     if isinstance(example, Ranked) and example.responses[0] == example.responses[1] and len(example.responses) == 2:
         return
-    assert convert(written) == example
+    assert convert(canonical_row) == example
 
 
 def test_a_file_converted_and_read_again(tmp_path: Path) -> None:
     row = {"chosen": f"{HUMAN} 4", "rejected": f"{HUMAN} 5"}
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (row, row)))
-    written = write_canonical(open_data([DataSource(path=str(tmp_path / "a.jsonl"))], stage=None), tmp_path / "b.jsonl")
-    assert (written.num_rows, written.unusable) == (2, ())
+    canonical_row = write_canonical(
+        open_data([DataSource(path=str(tmp_path / "a.jsonl"))], stage=None), tmp_path / "b.jsonl"
+    )
+    assert (canonical_row.num_rows, canonical_row.unusable) == (2, ())
     again = open_data([DataSource(path=str(tmp_path / "b.jsonl"))], stage=None)
     assert [again.format.convert(row) for row in again.rows] == [pair, pair]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
 
 
-def test_conversions_that_cannot_be(write: Callable[..., str], tmp_path: Path) -> None:
+def test_errors_of_conversions(write: Callable[..., str], tmp_path: Path) -> None:
     data = open_data([DataSource(path=write({"question": "a", "answer": "b"}, {"question": "a"}, {"question": "c"}))])
     with pytest.raises(DataError, match="2 of 3 rows cannot be used") as caught:
         write_canonical(data, tmp_path / "out.jsonl")
     assert "rows.jsonl line 2: answer is missing" in caught.value.given
     assert caught.value.remedy.endswith("max_invalid_fraction=0.667")
     assert not (tmp_path / "out.jsonl").exists()
-    written = write_canonical(data, tmp_path / "new" / "out.jsonl", max_invalid_fraction=0.667)
-    assert (written.num_rows, len(written.unusable)) == (1, 2)
+    canonical_row = write_canonical(data, tmp_path / "new" / "out.jsonl", max_invalid_fraction=0.667)
+    assert (canonical_row.num_rows, len(canonical_row.unusable)) == (1, 2)
     with pytest.raises(DataError, match=r"out\.jsonl exists"):
         write_canonical(data, tmp_path / "new" / "out.jsonl")
     with pytest.raises(DataError, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""Sets that come with the package are read by name, whatever folder one is in."""
+"""Built-in data sets are read by name from any folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_rows_are_those_of_the_generator(name):
     assert rows.where(len(rows) - 1) == rows.where(-1)
 
 
-def test_a_split_is_named_in_the_path_or_beside_it():
+def test_a_split_is_named_in_the_path_or_as_an_argument():
     train, test = read_rows("builtin:math"), read_rows("builtin:math/test")
     assert read_rows("builtin:math/train").fingerprint == train.fingerprint
     assert read_rows("builtin:math", split="test").fingerprint == test.fingerprint
@@ -31,14 +31,14 @@ def test_a_split_is_named_in_the_path_or_beside_it():
     assert train.fingerprint != test.fingerprint
 
 
-def test_a_sample_is_drawn_of_it():
+def test_a_sample_of_a_builtin_set():
     whole, part = read_rows("builtin:math"), read_rows("builtin:math#50", seed=3)
     assert len(part) == 50
     assert all(part[index] in list(whole) for index in range(50))
     assert part.fingerprint != read_rows("builtin:math#50", seed=4).fingerprint
 
 
-def test_rows_travel_to_workers():
+def test_rows_can_be_pickled():
     rows = read_rows("builtin:math/test")
     again = pickle.loads(pickle.dumps(rows))
     assert list(again) == list(rows)
@@ -55,14 +55,14 @@ def test_rows_travel_to_workers():
         ("preferences", "prefer", "preference"),
     ],
 )
-def test_every_set_is_recognised_by_the_stage_that_it_is_for(name, stage, format):
+def test_every_set_is_recognized_by_its_stage(name, stage, format):
     data = open_data([DataSource(path=f"builtin:{name}/test")], stage=stage)
     assert data.format.name == format
     assert data.format.convert(data.rows[0])
 
 
 @pytest.mark.parametrize(
-    ("path", "split", "said"),
+    ("path", "split", "message"),
     [
         ("builtin:chats", None, "did you mean builtin:chat?"),
         ("builtin:", None, "builtin:preferences"),
@@ -76,12 +76,12 @@ def test_every_set_is_recognised_by_the_stage_that_it_is_for(name, stage, format
         ("builtin:chat/test", "train", "a split is named once"),
     ],
 )
-def test_what_is_not_there_is_said_with_what_is(path, split, said):
+def test_unknown_names_are_listed_with_the_known_ones(path, split, message):
     with pytest.raises(DataError) as caught:
         read_rows(path, split=split)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_it_is_not_streamed():
+def test_builtin_sets_are_not_streamed():
     with pytest.raises(DataError, match="only hub sets are streamed"):
         read_rows("builtin:chat", stream=10)

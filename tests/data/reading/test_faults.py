@@ -1,4 +1,4 @@
-"""Files that are broken, or not what their names say: each with its message, its place and its remedy."""
+"""Broken files, and files with a wrong extension: message, place and remedy."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ FAULTS: list[tuple[str, bytes, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "said", "remedy"), FAULTS)
+@pytest.mark.parametrize(("name", "data", "message", "remedy"), FAULTS)
 def test_faults_name_file_and_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, data: bytes, said: str, remedy: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, data: bytes, message: str, remedy: str
 ) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(DataError, match=re.escape(said)) as caught:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         read_rows(str(tmp_path / name))
     assert str(tmp_path / name) in caught.value.given
     assert remedy in caught.value.remedy
@@ -83,7 +83,7 @@ def test_faults_name_file_and_line(
 
 
 def test_a_broken_line_far_down_is_found_when_it_is_read(tmp_path: Path) -> None:
-    """Only the columns are looked at beforehand; a file is never parsed twice."""
+    """Only some rows are read before; a file is never parsed twice."""
     file = tmp_path / "a.jsonl"
     file.write_text('{"a": 1}\n' * 200_001 + '{"a": \n' + '{"a": 1}\n' * 3)
     rows = read_rows(str(file))
@@ -93,7 +93,7 @@ def test_a_broken_line_far_down_is_found_when_it_is_read(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("files", "path", "said", "remedy"),
+    ("files", "path", "message", "remedy"),
     [
         (["a.jsonl", "b.csv"], ".", "has files of several kinds: .csv, .jsonl", "/*.csv*"),
         (["train.jsonl", "test.jsonl"], ".", "has files of several splits: test, train", "such as split: train"),
@@ -106,15 +106,15 @@ def test_a_broken_line_far_down_is_found_when_it_is_read(tmp_path: Path) -> None
         (["a.jsonl"], "a.jsonl#0", "0 rows of", "ask for at most 1"),
     ],
 )
-def test_faults_of_several_files(tmp_path: Path, files: list[str], path: str, said: str, remedy: str) -> None:
+def test_faults_of_several_files(tmp_path: Path, files: list[str], path: str, message: str, remedy: str) -> None:
     for name in files:
         (tmp_path / name).write_text('{"a": 1}\n')
-    with pytest.raises(DataError, match=re.escape(said)) as caught:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         read_rows(str(tmp_path) if path == "." else str(tmp_path / path))
     assert remedy in caught.value.remedy
 
 
-def test_splits_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_splits(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(DataError, match="no files of the split 'test'"):
         read_rows(str(tmp_path), split="test")

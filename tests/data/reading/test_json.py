@@ -28,7 +28,7 @@ in_one_folder = settings(max_examples=60, suppress_health_check=[HealthCheck.fun
 
 @in_one_folder
 @given(rows=objects, ascii_only=st.booleans(), blanks=st.integers(0, 2))
-def test_rows_are_what_the_lines_say(tmp_path: Path, rows: list[dict], ascii_only: bool, blanks: int) -> None:
+def test_rows_equal_the_lines(tmp_path: Path, rows: list[dict], ascii_only: bool, blanks: int) -> None:
     file = tmp_path / "any.jsonl"
     lines = [json.dumps(row, ensure_ascii=ascii_only) + "\n" * (1 + blanks) for row in rows]
     file.write_bytes("".join(lines).encode())
@@ -55,7 +55,7 @@ def test_an_array_knows_its_lines(tmp_path: Path) -> None:
 
 
 def test_text_stays_text(write: Write) -> None:
-    """What datasets' own JSON loader changes: dates, and strings that are JSON in columns of mixed types."""
+    """Values that the JSON loader of datasets changes: dates, and strings of JSON in columns of mixed types."""
     rows = [{"a": "2024-01-01", "b": "42"}, {"a": "2024-01-02", "b": [1]}, {"a": "2024-01-03", "b": "null"}]
     assert list(read_rows(write(*rows))) == rows
 
@@ -79,7 +79,7 @@ def test_a_changed_file_gives_changed_rows(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", b"", "a.jsonl has no rows"),
         ("a.jsonl", b"\n \n", "a.jsonl has no rows"),
@@ -108,17 +108,17 @@ def test_a_changed_file_gives_changed_rows(write: Write) -> None:
     ],
 )
 def test_faults_name_file_and_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, said: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=re.escape(said)) as caught:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         read_rows(str(tmp_path / name))
     assert caught.value.rule
     assert caught.value.remedy
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_missing_file_names_its_neighbours(write: Write) -> None:
+def test_a_missing_file_names_similar_files(write: Write) -> None:
     path = write({"a": 1}, name="train.jsonl")
     with pytest.raises(DataError, match=r"trian\.jsonl does not exist") as caught:
         read_rows(path.replace("train", "trian"))
@@ -144,11 +144,11 @@ def test_a_file_has_no_splits(write: Write) -> None:
 
 
 def test_a_hub_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub itself cannot be reached in tests; what comes from it can be played."""
-    asked = []
+    """Tests run offline, so the loader is replaced."""
+    requests = []
 
     def load(name: str, config: str | None, *, split: str, revision: str | None) -> datasets.Dataset:
-        asked.append((name, config, split, revision))
+        requests.append((name, config, split, revision))
         assert datasets.are_progress_bars_disabled()
         calls = [[{"name": "f", "arguments": {"x": 1}}], [{"name": "g", "arguments": {"y": 2}}]]
         return datasets.Dataset.from_dict({"q": ["a", None], "calls": calls})
@@ -156,7 +156,7 @@ def test_a_hub_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", load)
     bars = datasets.are_progress_bars_disabled()
     rows = read_rows("owner/name:main", split="test")
-    assert asked == [("owner/name", "main", "test", None)]
+    assert requests == [("owner/name", "main", "test", None)]
     assert datasets.are_progress_bars_disabled() == bars
     assert rows.columns == ("q", "calls")
     assert list(rows) == [

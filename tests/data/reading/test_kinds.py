@@ -1,4 +1,4 @@
-"""Every kind of file gives the rows that were written into it, and text stays text."""
+"""Every kind of file returns the written rows, and text stays text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_tables_of_text(tmp_path: Path, table: list[tuple[str, str]], tabs: bool
     assert rows.columns == ("a", "b,\n")
 
 
-def test_cells_are_never_numbers_dates_or_nothing(tmp_path: Path) -> None:
+def test_cells_are_always_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('\ufefflabel,when,none\r\n007,2024-01-01,\r\n\r\n1e3,"NA ""x""\nb",null\r\n')
     rows = read_rows(str(tmp_path / "a.csv"))
     assert list(rows) == [
@@ -96,7 +96,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("limit", [1 << 26, 0])
 @pytest.mark.parametrize("name", WRITERS)
 def test_nested_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path, name: str, limit: int) -> None:
-    """Arrow fills structs with None; what comes back is what was written. Large files are reached through the cache."""
+    """Keys that Arrow fills with None are removed. Large files are read through the cache."""
     monkeypatch.setattr(tables, "IN_MEMORY", limit)
     WRITERS[name](tmp_path / name)
     rows = read_rows(str(tmp_path / name))
@@ -107,8 +107,8 @@ def test_nested_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cach
     assert rows[-1] == NESTED[1]
     with pytest.raises(IndexError):
         rows[2]
-    kept = list(own_cache.glob("tables/*")) if own_cache.exists() else []
-    assert len(kept) == (limit == 0 and name in ("a.parquet", "a.feather"))
+    tables_written = list(own_cache.glob("tables/*")) if own_cache.exists() else []
+    assert len(tables_written) == (limit == 0 and name in ("a.parquet", "a.feather"))
 
 
 def test_strings_of_parquet_stay_strings(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_broken_archive_leaves_nothing_in_the_cache(
 
 
 def test_lines_across_pieces_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index is made from pieces of the file; where they end makes no difference."""
+    """The index does not depend on the borders of the parts in which a file is read."""
     lines = [b'{"a": 1}', b"", b'  {"a": 2}', b"   ", b"\t\r", b'{"a": 3}']
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     whole = read_rows(str(tmp_path / "a.jsonl"))
@@ -194,10 +194,10 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     same = {fingerprint("a.jsonl", '{"a": 1}\n'), fingerprint("b.jsonl", '{"a": 1}\n')}
     others = {fingerprint("a.jsonl", '{"a": 2}\n'), fingerprint("a.csv", "a\n1\n"), fingerprint("a.tsv", "a\n1\n")}
     assert (len(same), len(same | others)) == (1, 4)
-    assert all(len(each) == 64 for each in same | others)
+    assert all(len(digest) == 64 for digest in same | others)
 
 
-def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_file_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"a": 1}\n' * 9)
     rows = read_rows(str(file))
@@ -209,7 +209,7 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
         pickle.loads(sent)[0]
 
 
-def test_rows_that_were_picked(tmp_path: Path) -> None:
+def test_picked_rows(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"a": i}) + "\n" for i in range(9)))
     rows = read_rows(str(tmp_path / "a.jsonl"))
     some = rows.pick([4, 2, 2])
@@ -220,24 +220,24 @@ def test_rows_that_were_picked(tmp_path: Path) -> None:
 
 
 def test_hub_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub itself cannot be reached in tests; what comes from it can be played."""
-    asked = []
+    """Tests run offline, so the loader is replaced."""
+    calls = []
 
     def load(name: str, config: str | None, **options: object) -> datasets.Dataset:
-        asked.append((name, config, options))
+        calls.append((name, config, options))
         assert datasets.are_progress_bars_disabled()
-        found = datasets.Dataset.from_list(NESTED)
-        return found.to_iterable_dataset() if options.get("streaming") else found
+        dataset = datasets.Dataset.from_list(NESTED)
+        return dataset.to_iterable_dataset() if options.get("streaming") else dataset
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     rows = read_rows("owner/name@v1.2:main[test]")
-    assert asked == [("owner/name", "main", {"split": "test", "revision": "v1.2"})]
+    assert calls == [("owner/name", "main", {"split": "test", "revision": "v1.2"})]
     assert list(rows) == NESTED
     assert rows.where(1) == "owner/name@v1.2:main[test] row 1 (counted from 0)"
     assert list(pickle.loads(pickle.dumps(rows))) == NESTED
     assert rows.fingerprint == read_rows("other/name", split="test").fingerprint
     assert len(read_rows("owner/name", stream=1)) == 1
-    assert asked[-1] == ("owner/name", None, {"split": "train", "revision": None, "streaming": True})
+    assert calls[-1] == ("owner/name", None, {"split": "train", "revision": None, "streaming": True})
     assert read_rows("owner/name", stream=2).fingerprint == rows.fingerprint
     assert len(read_rows("owner/name#1")) == 1
     for wrong in ("owner/name[a", "owner/name@", "[test]"):
@@ -247,7 +247,7 @@ def test_hub_sets(monkeypatch: pytest.MonkeyPatch) -> None:
         read_rows("owner/name[test]", split="train")
 
 
-def test_what_datasets_saved_and_loads(tmp_path: Path) -> None:
+def test_saved_and_loaded_by_datasets(tmp_path: Path) -> None:
     saved = datasets.Dataset.from_list(NESTED)
     saved.save_to_disk(str(tmp_path / "one"))
     datasets.DatasetDict({"train": saved, "test": saved.select([1])}).save_to_disk(str(tmp_path / "two"))
@@ -259,11 +259,11 @@ def test_what_datasets_saved_and_loads(tmp_path: Path) -> None:
 
 
 def test_a_real_load_by_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that `datasets` loads as it would load a hub set of such files."""
+    """A folder that `datasets` loads like a hub set of such files."""
     folder = tmp_path / "set"
     folder.mkdir()
     _parquet(folder / "train.parquet")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
-    found = read_hub(str(folder), None)
-    assert list(found) == NESTED
-    assert read_hub(str(folder), "train[:1]").fingerprint != found.fingerprint
+    dataset = read_hub(str(folder), None)
+    assert list(dataset) == NESTED
+    assert read_hub(str(folder), "train[:1]").fingerprint != dataset.fingerprint

@@ -1,4 +1,4 @@
-"""A file much larger than the memory that reading it takes."""
+"""Memory of reading a large file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(len(rows), peak() - before)
 
 
 def _read(path: Path) -> tuple[int, int]:
-    """Rows, and KiB that reading them took."""
+    """Number of rows, and KiB of memory that reading them takes."""
     command = [sys.executable, "-c", PROGRAM, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     rows, taken = done.stdout.split()

@@ -1,4 +1,4 @@
-"""Profile and view: numbers against counting by hand, and what the verbs print and write."""
+"""Profile and view: counts against hand values, and the output of the commands."""
 
 from __future__ import annotations
 
@@ -37,52 +37,52 @@ def path(write: Write) -> str:
     return write(*rows, ask("broken", 3), ask("<b>& что", "ответ"))
 
 
-def opened(model: str, path: str, *settings: str) -> OpenedData:
+def open_rows(model: str, path: str, *settings: str) -> OpenedData:
     return open_for_inspection(model, path, settings)
 
 
 def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:
-    maker = opened(model, path).preparation.maker
-    return profile(maker, samples_of(maker, workers=0), max_positions)
+    builder = open_rows(model, path).preparation.maker
+    return profile(builder, samples_of(builder, workers=0), max_positions)
 
 
-def test_tokens_that_a_run_would_add_are_seen(model: str, path: str) -> None:
-    made = opened(
+def test_tokens_that_a_run_adds_are_counted(model: str, path: str) -> None:
+    store = open_rows(
         model, path, "chat_template=chatml", "add_tokens=template", "max_invalid_fraction=1"
     ).preparation.maker.make(0, 1)
-    tokenizer = opened(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").preparation.maker.writer.tokenizer
+    tokenizer = open_rows(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").preparation.maker.writer.tokenizer
     begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert (begin, end) == (260, 261)
-    assert [token for token in made.tokens.tolist() if token >= begin] == [begin, end, begin, end]
+    assert [token for token in store.tokens.tolist() if token >= begin] == [begin, end, begin, end]
 
 
 def test_numbers(model: str, path: str) -> None:
-    found = profiled(model, path)
+    result = profiled(model, path)
     overhead = 2 + 5 + 2 + 2  # two role tokens with newlines, the question, an end token and a newline; an end token
     sizes = [overhead + 1 + length for length in (5, 5, 10, 20, 40, 80, 300)]
-    assert sorted(found.lengths.tolist())[:2] == sizes[:2]
-    assert max(found.lengths) == sizes[-1]
-    assert (found.rows, found.unusable, found.duplicates) == (9, 1, 1)
-    assert found.whole.samples == 8
-    assert found.whole.tokens == found.lengths.sum()
-    assert found.whole.percentiles[-1] == sizes[-1]
-    assert found.turns == {1: 8}
-    assert found.roles == {"user": 8, "assistant": 8}
-    assert set(found.scripts) == {"LATIN", "CYRILLIC"}
-    assert sum(found.scripts.values()) == pytest.approx(1)
+    assert sorted(result.lengths.tolist())[:2] == sizes[:2]
+    assert max(result.lengths) == sizes[-1]
+    assert (result.rows, result.unusable, result.duplicates) == (9, 1, 1)
+    assert result.whole.samples == 8
+    assert result.whole.tokens == result.lengths.sum()
+    assert result.whole.percentiles[-1] == sizes[-1]
+    assert result.turns == {1: 8}
+    assert result.roles == {"user": 8, "assistant": 8}
+    assert set(result.scripts) == {"LATIN", "CYRILLIC"}
+    assert sum(result.scripts.values()) == pytest.approx(1)
 
 
 def test_limits(model: str, path: str) -> None:
-    found = profiled(model, path)
-    by_limit = {each.max_length: each for each in found.candidates}
-    longest = int(found.lengths.max())
+    result = profiled(model, path)
+    by_limit = {candidate.max_length: candidate for candidate in result.candidates}
+    longest = int(result.lengths.max())
     assert by_limit[longest].longer == 0
     assert by_limit[longest].learned == by_limit[longest].learned_if_dropped == by_limit[longest].computed == 1
     some = by_limit[64]
-    assert some.longer == np.count_nonzero(found.lengths > 64)
-    assert some.computed == pytest.approx(np.minimum(found.lengths, 64).sum() / found.lengths.sum())
+    assert some.longer == np.count_nonzero(result.lengths > 64)
+    assert some.computed == pytest.approx(np.minimum(result.lengths, 64).sum() / result.lengths.sum())
     assert some.learned_if_dropped < some.learned < 1
-    assert max(each.max_length for each in profiled(model, path, max_positions=48).candidates) == 48
+    assert max(candidate.max_length for candidate in profiled(model, path, max_positions=48).candidates) == 48
     assert "model takes no more" in profiled(model, path, max_positions=48).why
 
 
@@ -92,7 +92,7 @@ def test_scripts() -> None:
     assert next(iter(scripts(iter(["日本語"])))) == "CJK"
 
 
-def test_the_verb_prints_tables_and_writes_a_page(model: str, path: str, tmp_path: Path) -> None:
+def test_the_command_prints_tables_and_writes_a_page(model: str, path: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     result = CliRunner().invoke(app, ["data", "profile", path, "--model", model, "--output", str(output)])
     assert result.exit_code == 0, result.output
@@ -116,10 +116,10 @@ def view(model: str, path: str, *arguments: str) -> str:
 
 
 def test_view_marks_what_is_learned(model: str, path: str) -> None:
-    said = view(model, path, "--index", "2")
-    assert f"{path} line 3: " in said
-    assert "<|user|>\nWhat?<|end|>\n<|assistant|>\n⟦xxxxxxxxxx<|end|>⟧" in said
-    assert "⟦<|user|>" not in said
+    output = view(model, path, "--index", "2")
+    assert f"{path} line 3: " in output
+    assert "<|user|>\nWhat?<|end|>\n<|assistant|>\n⟦xxxxxxxxxx<|end|>⟧" in output
+    assert "⟦<|user|>" not in output
     everything = view(model, path, "train_on=everything", "--index", "2")
     assert "⟦\nWhat?<|end|>" in everything
 
@@ -143,10 +143,10 @@ def test_view_writes_a_page(model: str, path: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [(["--index", "99"], "has 9 rows"), (["--search", "nowhere"], "no row of")],
 )
-def test_mistakes(model: str, path: str, arguments: list[str], said: str) -> None:
+def test_mistakes(model: str, path: str, arguments: list[str], output: str) -> None:
     result = CliRunner().invoke(app, ["data", "view", path, "--model", model, *arguments])
     assert isinstance(result.exception, DataError)
-    assert said in str(result.exception)
+    assert output in str(result.exception)
