@@ -166,7 +166,7 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
     with pytest.raises(ModelError, match="judges answers, and writes none"):
         evaluate(str(done.folder), read_settings(EvalSettings, {"data": str(world / "test.jsonl")}, []))
     for setting in ("reward=sum", f"reference={world / 'model'}"):
-        with pytest.raises(RecipeError, match="a reward model says it itself"):
+        with pytest.raises(RecipeError, match="a reward model has values"):
             evaluated(done.folder, world, setting)
 
 

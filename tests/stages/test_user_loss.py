@@ -95,7 +95,12 @@ MISTAKES = {
     "options of a function": (FUNCTION, "loss", {"a": 1}, "only a class takes options"),
     "unknown options": (CLASS, "Confident", {"shape": 1}, "loss_options"),
     "unknown needs": (FUNCTION + "loss.needs = ['logprop']\n", "loss", {}, "a loss needs scores: logprob"),
-    "unknown scope": (FUNCTION + "loss.scope = ['group']\n", "loss", {}, "the scope of a loss is one of sequence, group, step"),
+    "unknown scope": (
+        FUNCTION + "loss.scope = ['group']\n",
+        "loss",
+        {},
+        "is one of sequence, group, step",
+    ),
     "no needs": (FUNCTION + "loss.needs = []\n", "loss", {}, "a loss needs scores"),
 }
 
