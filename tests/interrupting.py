@@ -15,7 +15,7 @@ from burnish.loop import Stage
 @contextmanager
 def interrupted_at(step: int) -> Iterator[None]:
     """Inside, Ctrl+C comes as the so many-th step ends, counted over all stages."""
-    after, steps = Stage._after, []
+    after, steps = Stage._after_step, []
 
     def interrupted(self: Stage, number: int, *rest: object) -> None:
         steps.append(number)
@@ -24,5 +24,5 @@ def interrupted_at(step: int) -> Iterator[None]:
         after(self, number, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stage, "_after", interrupted)
+        patch.setattr(Stage, "_after_step", interrupted)
         yield

@@ -1,7 +1,4 @@
-"""The nearest right name of an unknown key: a renamed key, one of another group, another tool's, a typing error.
-
-Beside `settings`, which knows the keys, and `recipe.read`, which knows what can be written on the command line.
-"""
+"""Suggestions for unknown keys: a renamed key, a key of another group, another tool's key, the most similar key."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ def unknown_name(
     known_elsewhere: Mapping[str, str],
     renamed: Mapping[str, str] = NO_NAMES,
 ) -> RecipeError:
-    """The error for a dotted name that is none of those known.
+    """The error for an unknown dotted key.
 
     Args:
         path: the key as the message names it.
-        written: the same without the record that names are counted from.
-        known: dotted names in that record, groups included, and those of the records around it.
-        siblings: the known names that could stand in the place of the unknown one.
-        known_elsewhere, renamed: as `parse` has them.
+        written: the key relative to the record in which users name it.
+        known: dotted keys of that record, groups included, and of the records around it.
+        siblings: the known keys at the level of the unknown one.
+        known_elsewhere, renamed: see `settings.parse`.
     """
     name = _last(written)
     if target := _ending_with(renamed.get(name, ""), known):
@@ -48,16 +45,16 @@ def unknown_name(
 
 
 def _in_its_place(path: str, written: str, places: Collection[str]) -> str:
-    """What tells a key at the wrong level from the right one, where that is not longer."""
+    """Clause that contrasts a key at the wrong level with the suggested one; "" where it says nothing."""
     if written in places:
         return f", not {path}"
     return f", not {written}" if "." in written else ""
 
 
 def _ending_with(target: str, known: Iterable[str]) -> str | None:
-    """The known name that is the target, perhaps in a further group; None: there is none."""
-    found = [key for key in known if target and f".{key}".endswith(f".{target}")]
-    return min(found, key=len, default=None)
+    """The shortest known key that ends with the target; None: there is none."""
+    matches = [key for key in known if target and f".{key}".endswith(f".{target}")]
+    return min(matches, key=len, default=None)
 
 
 def _fewest_dots(names: Collection[str]) -> list[str]:
@@ -66,7 +63,7 @@ def _fewest_dots(names: Collection[str]) -> list[str]:
 
 
 def _nearest(written: str, known: Iterable[str], siblings: Collection[str]) -> str | None:
-    """The most similar name; those of other groups have to be very similar."""
+    """The most similar key; keys of other groups have to be very similar."""
     group, _, name = written.rpartition(".")
     alike = [(max(_similarity(_last(key), name), 0 if group else _similarity(key, name)), key) for key in known]
     good = [(ratio, key in siblings, key) for ratio, key in alike if ratio >= (0.5 if key in siblings else 0.8)]

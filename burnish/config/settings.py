@@ -1,6 +1,6 @@
-"""Strict typed settings: unknown keys and wrong types are errors that name the nearest right key.
+"""Strict typed settings: unknown keys and wrong types are errors that suggest the nearest key.
 
-The machinery only; what may be set is declared in `burnish.recipe`. Stands at the beginning: knows pydantic and errors.
+This is the mechanism only; settings are declared in `burnish.recipe`, `burnish.settings` and the stages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from burnish.errors import RecipeError
 
 
 class Settings(BaseModel):
-    """Base of every record of settings: frozen, strict about types, closed to unknown keys."""
+    """Base class of settings: frozen, strict about types, without unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -25,7 +25,7 @@ class Settings(BaseModel):
         strict=True,
         hide_input_in_errors=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,  # what editors show of a key, see `recipe.json_schema`
+        use_attribute_docstrings=True,  # the help that editors show, see `recipe.json_schema`
     )
 
 
@@ -43,8 +43,8 @@ def parse(
     Args:
         kind: the record to build.
         data: nested mappings and lists, as a YAML file gives them.
-        known_elsewhere: names that other tools use → our dotted name and, after a space, any remark.
-        renamed: names of an earlier version → our dotted name.
+        known_elsewhere: key of another tool → our dotted key and, after a space, a remark.
+        renamed: key of an earlier version → our dotted key.
 
     Raises:
         RecipeError: for the first wrong key or value, with the nearest right one.
@@ -62,7 +62,7 @@ def _explain(
     issue = issues[0]
     names = {part for key in keys(kind) for part in key.split(".")}
     *within, last = issue["loc"] or ("",)
-    # Between keys stand pydantic's names of the members of unions.
+    # pydantic puts the names of members of unions between keys.
     parts = [part for part in within if isinstance(part, int) or part in names]
     is_key = isinstance(last, int) or last in names or issue["type"] == "extra_forbidden"
     path = ".".join(map(str, [*parts, last] if is_key else parts))
@@ -84,7 +84,7 @@ def _explain(
 def unknown_key(
     kind: type[Settings], path: str, known_elsewhere: Mapping[str, str], renamed: Mapping[str, str]
 ) -> RecipeError:
-    """The error for a key that no record has; names the nearest key, or ours for another name of it."""
+    """The error for an unknown key, with the nearest key or ours for another tool's name."""
     parts = path.split(".")
     prefixes = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
     path = next((prefix for prefix in prefixes if not any(_same_place(key, prefix) for key in keys(kind))), path)
@@ -95,7 +95,7 @@ def unknown_key(
 
 
 def _scope(path: str) -> str:
-    """The beginning of a path, with its dot, that a user leaves out: the first entry of a list and the record in it.
+    """Prefix of a path, with its dot, that users leave out: the first entry of a list and the record in it.
 
     Example: ``stages.0.sft.`` of ``stages.0.sft.optimizer.kind``; "" where there is no entry.
     """
@@ -108,8 +108,7 @@ def _scope(path: str) -> str:
 
 
 def _seen_from(kind: type[Settings], parent: str, scope: str) -> Iterator[tuple[str, str]]:
-    """Keys by the names that a user writes in that scope, each with where it stands; of lists there, only the entry
-    that the parent is in."""
+    """Keys as users write them in that scope, each with its parent; of lists there, only the entry of the parent."""
     depth = scope.count(".")
     for key in keys(kind):
         *above, name = key.split(".")

@@ -1,4 +1,4 @@
-"""Settings as text: YAML in, ``key=value`` overrides, and resolved YAML out with the origin of every value."""
+"""Text form of settings: reading YAML and ``key=value`` overrides, writing YAML with the origin of every value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from burnish.errors import RecipeError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: 1e-4 is a number (YAML 1.1 reads it as text), and a key stands only once."""
+    """YAML loader that reads 1e-4 as a number (YAML 1.1 reads it as text) and refuses duplicate keys."""
 
 
 _Loader.add_implicit_resolver(
@@ -30,7 +30,7 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if not isinstance(name, Hashable):
             raise yaml.MarkedYAMLError(problem="a key is a name, not a list", problem_mark=key.start_mark)
         if name in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key {name} stands twice", problem_mark=key.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"the key {name} occurs twice", problem_mark=key.start_mark)
         seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
@@ -57,7 +57,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(
             given=f"recipe {path} holds {'nothing' if data is None else type(data).__name__}",
             rule="a recipe is a mapping with model and stages",
-            remedy="begin with a line such as `model: path-or-name`",
+            remedy="add a line such as `model: path-or-name`",
         )
     return data
 
@@ -103,7 +103,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def put(data: dict[str, Any], key: str, value: object) -> None:
-    """Sets a dotted key in nested mappings and lists, making the mappings on the way."""
+    """Sets a dotted key in nested mappings and lists, creating missing mappings."""
     *path, last = key.split(".")
     place: Any = data
     for part in path:
@@ -141,7 +141,7 @@ def flatten(data: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def dump_yaml(data: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """YAML in which every value says where it comes from.
+    """YAML with the origin of every value as a comment.
 
     Args:
         data: nested mappings and lists of plain values.
@@ -156,7 +156,7 @@ def _lines(data: object, origins: Mapping[str, str], prefix: str, indent: str) -
             yield from _entry(f"{indent}{key}:", value, origins, f"{prefix}{key}", indent)
     elif isinstance(data, list | tuple):
         for index, value in enumerate(data):
-            if not isinstance(value, Mapping):  # a plain value beside mappings
+            if not isinstance(value, Mapping):  # a plain value in a list of mappings
                 yield from _entry(f"{indent}-", value, origins, f"{prefix}{index}", indent)
                 continue
             first, *rest = _lines(value, origins, f"{prefix}{index}.", indent + "  ")

@@ -1,8 +1,7 @@
-"""A user's own Python file as part of a recipe: ``my_file.py:name``.
+"""User code in a recipe: ``my_file.py:name``, for formats, losses and rewards.
 
-Stands beside `settings`: whoever takes such a name (formats, losses) loads it here. The file's text is what counts: it
-travels with what was loaded, other processes run the same text, and its sha256 is part of what identifies a run or a
-cache. (What the file imports is not looked at.)
+The file's text determines its identity: other processes run the same text, and its sha256 is part of the identity of a
+run or a cache entry. (Files that it imports are not considered.)
 """
 
 from __future__ import annotations
@@ -20,33 +19,33 @@ from burnish.errors import UserError
 
 
 def is_user_code(name: str) -> bool:
-    """Whether a name is a file and a name in it."""
+    """Whether a name has the form ``file.py:name``."""
     return name.rpartition(":")[0].endswith(".py")
 
 
 @dataclass(frozen=True, slots=True)
 class UserCode:
-    """A name in a file. Picklable: another process runs the same text."""
+    """A function or class in a user's file. Picklable: another process runs the same text."""
 
     path: str
     source: str
     """The text of the file."""
     name: str
     kind: str
-    """What it is to be, for messages: a format, a loss."""
+    """Its kind in messages: a format, a loss."""
     error: type[UserError]
-    """What is raised when it cannot be used."""
+    """Class of the error for unusable code."""
 
     @classmethod
     def read(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
-        """Reads and runs ``file.py:name`` now, so that mistakes in it show at once."""
+        """Reads and runs ``file.py:name``, so that mistakes in it show at once."""
         code = cls.unrun(written, kind, error)
         code.load()
         return code
 
     @classmethod
     def unrun(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
-        """Reads ``file.py:name`` for another process to run; nothing of it runs here."""
+        """Reads ``file.py:name`` without running it, for another process."""
         path, _, name = written.rpartition(":")
         file = Path(os.path.expanduser(path))
         try:
@@ -66,7 +65,7 @@ class UserCode:
         return hashlib.sha256(f"{self.name}\n{self.source}".encode()).hexdigest()
 
     def load(self) -> Any:
-        """What the name stands for in the file."""
+        """The object of that name in the file."""
         try:
             names = vars(_module(self.path, self.source))
         except Exception as cause:
@@ -76,16 +75,16 @@ class UserCode:
                 remedy="correct the file",
             ) from cause
         if not callable(names.get(self.name)):
-            there = [each for each, value in names.items() if callable(value) and not each.startswith("_")]
+            functions = [name for name, value in names.items() if callable(value) and not name.startswith("_")]
             raise self.error(
                 given=f"{self.path} has no function {self.name!r}",
                 rule=f"{self.kind} of one's own is file.py:name",
-                remedy=f"what it has: {', '.join(there) or 'nothing that can be called'}",
+                remedy=f"name one of its functions: {', '.join(functions) or 'it has none'}",
             )
         return names[self.name]
 
     def where(self, error: BaseException) -> str:
-        """The line of the file that raised, as " (my_file.py line 3)"; "" if it was none."""
+        """The line of the file that raised, as " (my_file.py line 3)"; "" if the error came from elsewhere."""
         trace, line = error.__traceback__, None
         while trace is not None:
             line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == self.path else line
@@ -95,7 +94,7 @@ class UserCode:
 
 @lru_cache(maxsize=16)
 def _module(path: str, source: str) -> ModuleType:
-    """The file as a module. Its folder can be imported from while it runs."""
+    """Runs the file as a module. While it runs, it can import from its folder."""
     module = ModuleType(f"burnish_own_{hashlib.sha256(source.encode()).hexdigest()[:16]}")
     module.__file__ = path
     sys.modules[module.__name__] = module  # dataclasses look their module up

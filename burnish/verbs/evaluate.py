@@ -1,6 +1,6 @@
-"""Measuring a model on a file: what a user may set, and how the pieces are put together. Behind `burnish eval`.
+"""Evaluation of a model on a dataset (`burnish eval`): loss, perplexity, accuracy.
 
-Beside `run`: the same reading, formats, templates, masks and scoring as supervised fine-tuning, so the loss here is the
+It uses the same reading, formats, templates, masks and scoring as supervised fine-tuning, so the loss is the
 `eval/loss` of a run on the same data.
 """
 
@@ -19,7 +19,8 @@ from burnish.config.text import parse_overrides, put
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import ModelError
-from burnish.evaluate.accuracy import Accuracy, accuracy, questions, require_comparable
+from burnish.evaluate.accuracy import Accuracy, questions, require_comparable
+from burnish.evaluate.accuracy import accuracy as measure_accuracy
 from burnish.evaluate.held_out import held_out_loss
 from burnish.evaluate.unpacked_loss import unpacked_loss
 from burnish.losses.cross_entropy import CrossEntropy
@@ -43,31 +44,31 @@ S = TypeVar("S", bound=Settings)
 
 
 class SamplingSettings(Settings):
-    """How answers are written."""
+    """Settings of sampling in chat and evaluation."""
 
     max_new_tokens: Annotated[int, Field(gt=0)] = 256
-    """Most tokens of an answer."""
+    """Maximum number of tokens of a response."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
-    """Divisor of the logits; 0: always the likeliest token."""
+    """Sampling temperature: divides the logits; 0: greedy decoding."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Only the likeliest tokens that together have this probability."""
+    """Nucleus sampling: samples among the most probable tokens whose probabilities add up to top_p; 1: all tokens."""
     top_k: Annotated[int, Field(ge=0)] = 0
-    """Only so many of the likeliest tokens; 0: all."""
+    """Samples among the top_k most probable tokens; 0: all tokens."""
     seed: Seed = 0
-    """Of the choice, and of the rows that count draws."""
+    """Seed of sampling, and of the rows that count draws."""
 
     @property
     def params(self) -> SamplingParams:
-        """How tokens are chosen."""
+        """Sampling parameters."""
         names = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
         return SamplingParams(**{name: getattr(self, name) for name in names})
 
 
 class ChatSettings(SamplingSettings):
-    """What `burnish chat` takes as key=value."""
+    """Settings of `burnish chat`, given as key=value."""
 
     def params_over(self, model: GenerationConfig) -> SamplingParams:
-        """What is not given is as the model's generation settings say."""
+        """Sampling parameters; settings that are not given are those of the model's generation config."""
         if not model.do_sample:
             return self.params
         given = self.model_fields_set
@@ -80,55 +81,55 @@ class ChatSettings(SamplingSettings):
 
 
 class EvalSettings(SamplingSettings, DataSettings):
-    """What `burnish eval` takes as key=value."""
+    """Settings of `burnish eval`, given as key=value."""
 
     data: str
-    """As `burnish sft` takes it, also with #500."""
+    """Evaluation data, in the forms of `burnish sft`; #500 at the end draws 500 rows."""
     split: str | None = None
-    """Of a hub set or a folder; null: as the data says."""
+    """Split of a hub dataset or a folder; null: train, or the only one."""
     count: Annotated[int, Field(gt=0)] | None = None
-    """Rows to draw by the seed; null: all."""
+    """Number of rows to draw by the seed; null: all rows."""
     dtype: DtypeName = "auto"
-    """Type of the weights; auto: the checkpoint's own."""
+    """Data type of the weights; auto: that of the checkpoint."""
     match: MatchRule | None = "exact"
-    """When an answer is right: exact, contains, number; null: nothing is generated, only the loss is taken."""
+    """Rule by which a response is right: exact, contains, number; null: no generation, only the loss."""
     reward: Literal["mean", "sum"] = "mean"
-    """Of pairs, what an answer is worth to the model: the mean or the sum of its tokens' log-probabilities."""
+    """For pairs, implicit reward of a response: the mean or the sum of its tokens' log-probabilities."""
     reference: str | None = None
-    """Of pairs, a model to compare with: an answer is worth the sum of log-ratios; null: none."""
+    """For pairs, a reference model: the implicit reward is the sum of log-ratios to it; null: none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EvalReport:
-    """What a model is worth on a file."""
+    """Results of an evaluation: loss, perplexity, accuracy."""
 
     model: str
     data: str
     rows: int
-    """Rows read."""
+    """Number of rows read."""
     left_out: int
-    """Rows that were dropped or cannot be used."""
+    """Number of rows that were dropped or are invalid."""
     tokens: int
-    """Tokens of all rows, prompts included."""
+    """Number of tokens of all rows, prompts included."""
     trained_tokens: int
-    """Tokens of which the loss is the mean."""
+    """Number of tokens over which the loss is the mean."""
     loss: float
     """Mean negative log-probability of the trained tokens, nats."""
     match: MatchRule | None
-    """When an answer counts as right; None: nothing was asked."""
+    """Rule by which a response is right; None: no generation."""
     accuracy: Accuracy | None
-    """None: nothing was asked."""
+    """None: no generation."""
     notes: tuple[str, ...] = ()
-    """What was changed about the model, or done in another way, in lines for people."""
+    """Lines about changes to the model, or other ways of computing."""
 
     @property
     def perplexity(self) -> float:
-        """exp(loss); infinite where that is more than a float can hold."""
+        """exp(loss); infinite on overflow."""
         return math.exp(self.loss) if self.loss < math.log(1.7e308) else math.inf
 
     def figures(self) -> dict[str, Any]:
-        """As JSON has it."""
-        asked = self.accuracy
+        """Metrics for the JSON output."""
+        accuracy = self.accuracy
         return {
             "model": self.model,
             "data": self.data,
@@ -139,19 +140,19 @@ class EvalReport:
             "loss": self.loss,
             "perplexity": self.perplexity if math.isfinite(self.perplexity) else None,
             "match": self.match,
-            "accuracy": None if asked is None else asked.share,
-            "correct": None if asked is None else asked.correct,
-            "questions": None if asked is None else asked.total,
-            "cut_answers": None if asked is None else sum(not sample.ended for sample in asked.samples),
+            "accuracy": None if accuracy is None else accuracy.share,
+            "correct": None if accuracy is None else accuracy.correct,
+            "questions": None if accuracy is None else accuracy.total,
+            "cut_answers": None if accuracy is None else sum(not sample.ended for sample in accuracy.samples),
         }
 
     def samples(self) -> list[dict[str, Any]]:
-        """Every question with its answer."""
+        """Every prompt with its response."""
         return [] if self.accuracy is None else [asdict(sample) for sample in self.accuracy.samples]
 
 
 def read_settings(kind: type[S], given: Mapping[str, object], overrides: Sequence[str]) -> S:
-    """Settings of a verb, from flags and ``key=value``.
+    """Reads the settings of a command from flags and ``key=value``.
 
     Raises:
         RecipeError: an unknown key, or a wrong value.
@@ -163,15 +164,15 @@ def read_settings(kind: type[S], given: Mapping[str, object], overrides: Sequenc
 
 
 def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> EvalReport:
-    """Measures a model.
+    """Evaluates a model on a dataset.
 
     Args:
-        model: a hub name, or a folder: a model's, an adapter's or a run's.
-        settings: the data, and how it is read and asked.
-        base: the adapter's base, where it is no longer where the adapter remembers it.
+        model: a hub name, or a folder of a model, an adapter or a run.
+        settings: the data, its reading, and generation.
+        base: base model of an adapter, if it is not at the path in the adapter's config.
 
     Raises:
-        UserError: anything that the user can mend, with the remedy.
+        UserError: a mistake that the user can correct, with the remedy.
     """
     opened = open_model(model, base=base, dtype=settings.dtype)
     reader = Reader.of(settings, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
@@ -180,7 +181,7 @@ def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> 
     prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))
     with out_of_memory_explained(reader.tokens_per_microbatch):
         policy, note = _policy(opened)
-        asked = None if settings.match is None else _ask(opened, policy, preparation.maker, prepared, settings)
+        accuracy = None if settings.match is None else _accuracy(opened, policy, preparation.maker, prepared, settings)
         loss = _loss(opened, policy, prepared, reader.tokens_per_microbatch)
     report = prepared.report
     return EvalReport(
@@ -191,14 +192,14 @@ def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> 
         tokens=report.tokens,
         trained_tokens=report.trained_tokens,
         loss=loss,
-        match=None if asked is None else settings.match,
-        accuracy=asked,
+        match=None if accuracy is None else settings.match,
+        accuracy=accuracy,
         notes=(*opened.notes, *note),
     )
 
 
 def _policy(opened: LoadedModel) -> tuple[Model | None, list[str]]:
-    """What computes packed rows; None: nothing does, and a line says so."""
+    """The model for packed rows; None with a note: it cannot compute packed rows."""
     try:
         return policy_of(opened), []
     except ModelError as error:
@@ -206,24 +207,24 @@ def _policy(opened: LoadedModel) -> tuple[Model | None, list[str]]:
 
 
 def _loss(opened: LoadedModel, policy: Model | None, prepared: TokenizedDataset, budget: int) -> float:
-    """The loss as a run computes it, by packed rows; where that cannot be, by plain ones."""
+    """The loss by packed rows, as a run computes it; by unpacked rows if packing is impossible."""
     if policy is None:
         with plain_attention(opened.causal_lm):
             return unpacked_loss(opened.model, prepared)
     return float(held_out_loss(policy, prepared, CrossEntropy(), budget)["loss"])
 
 
-def _ask(
+def _accuracy(
     opened: LoadedModel, policy: Model | None, maker: SampleBuilder, prepared: TokenizedDataset, settings: EvalSettings
 ) -> Accuracy | None:
-    """The questions of the rows that are measured; None: they ask nothing."""
+    """Accuracy on the prompts of the usable rows; None: they have no prompts."""
     rows = sorted(set(prepared.picked.rows.tolist()))
-    asked = questions(maker, rows)
-    if not asked:
+    prompts = questions(maker, rows)
+    if not prompts:
         return None
     match = settings.match or "exact"
-    require_comparable(asked, match, "match")
+    require_comparable(prompts, match, "match")
     generation, learned = opened.causal_lm.generation_config, prepared.report.end_tokens
     ends = stop_tokens_of(generation, opened.tokenizer, maker.writer.template, learned)
     sampler = plain_sampler(opened, ends) if policy is None else sampler_of(policy, ends)
-    return accuracy(sampler, opened.tokenizer, asked, match=match, params=settings.params)
+    return measure_accuracy(sampler, opened.tokenizer, prompts, match=match, params=settings.params)

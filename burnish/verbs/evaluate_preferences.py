@@ -1,8 +1,8 @@
-"""Measuring a model on comparisons: how often it gives the better answer more. Behind `burnish eval`, for pairs.
+"""Evaluation of a model on comparisons (`burnish eval` on pairs): share of pairs whose better response has the higher
+reward.
 
-Beside `evaluation`. A reward model says itself what an answer is worth. A policy is judged by its own log-probabilities
-(the mean over an answer's tokens, or their sum), or, beside a reference, by the implicit reward of DPO: the sum of
-log-ratios.
+A reward model has values. A language model has implicit rewards: its log-probabilities (the mean over a response's
+tokens, or their sum), or, with a reference, the implicit reward of DPO: the sum of log-ratios.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NAMES = {"mean": "mean log-probability of a token", "sum": "log-probability of 
 
 
 class PreferenceEvalSettings(EvalSettings):
-    """What `burnish eval` takes for comparisons."""
+    """Settings of `burnish eval` on comparisons."""
 
     serves: ClassVar[Stage] = "prefer"
 
@@ -50,24 +50,24 @@ class PreferenceEvalSettings(EvalSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PreferenceEvalReport:
-    """What a model prefers."""
+    """Results of an evaluation on comparisons."""
 
     model: str
     data: str
     rows: int
-    """Rows read."""
+    """Number of rows read."""
     left_out: int
-    """Rows that the gate or the limit of length left out, or that cannot be used."""
+    """Number of rows left out by filters or max_length, or invalid."""
     reward: str
-    """What an answer is worth to the model, in words."""
+    """Name of the reward."""
     judged: ComparedPairs
     by_reward_model: bool = False
-    """Whether margins are those of a reward model, so that they are probabilities too."""
+    """Whether margins are those of a reward model, which are calibrated as probabilities."""
     notes: tuple[str, ...] = ()
-    """For people."""
+    """Lines for the user."""
 
     def figures(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Metrics for the JSON output."""
         return {
             "model": self.model,
             "data": self.data,
@@ -84,7 +84,7 @@ class PreferenceEvalReport:
         return [{"margin": margin, "longer_by": longer} for margin, longer in pairs]
 
     def table(self) -> list[tuple[str, str]]:
-        """For people: figure and value."""
+        """Rows of the table in the terminal: metric and value."""
         rows = [("pairs", f"{len(self.judged.margins):,}"), ("reward", self.reward)]
         shares = {"pair accuracy": self.judged.accuracy, "length controlled": self.judged.controlled}
         if self.by_reward_model:
@@ -98,10 +98,10 @@ class PreferenceEvalReport:
 
 
 def holds_comparisons(settings: EvalSettings) -> bool:
-    """Whether the data are pairs or rankings, which have no single right answer.
+    """Whether the data are pairs or rankings.
 
     Raises:
-        RecipeError: they are not, and a reward or a reference is given.
+        RecipeError: they are not, and reward or reference is given.
     """
     named = sources(source_of(settings), format=settings.format, columns=settings.columns, documents=settings.documents)
     stages = open_data(named, seed=settings.seed, stage=None).format.stages
@@ -117,16 +117,16 @@ def holds_comparisons(settings: EvalSettings) -> bool:
 
 
 def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None = None) -> PreferenceEvalReport:
-    """Measures what a model prefers; see `evaluation.evaluate` for the arguments.
+    """Evaluates a model on comparisons; see `evaluate.evaluate` for the arguments.
 
     Raises:
-        UserError: anything that the user can mend, with the remedy.
+        UserError: a mistake that the user can correct, with the remedy.
     """
     reading = PreferenceEvalSettings(**settings.model_dump(exclude_unset=True))
     opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     rows, gate = reader.gate_measured(reader.open(source_of(settings)))
-    assert gate is not None, "comparisons pass a gate"
+    assert gate is not None, "comparisons are filtered"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
     policy, budget = evaluated_model(opened), reader.tokens_per_microbatch
     with out_of_memory_explained(budget):
@@ -152,13 +152,13 @@ def _by_value(settings: EvalSettings, policy: Model, prepared: TokenizedDataset,
     if given:
         raise RecipeError(
             given=f"{given[0]}, and the model is a reward model",
-            rule=f"{given[0]} says what an answer is worth to a language model; a reward model says it itself",
+            rule=f"{given[0]} defines the implicit reward of a language model; a reward model has values",
             remedy=f"remove {given[0]}",
         )
     if (outputs := len(policy.value_head.weight)) != 1:
         raise ModelError(
-            given=f"a reward model with {outputs} numbers for each answer",
-            rule="answers are compared by one number",
+            given=f"a reward model with {outputs} values for each response",
+            rule="responses are compared by one value",
             remedy="name a reward model with one (num_labels: 1 in its config.json)",
         )
     return score_by_value(policy, [value_target_at_end(group) for group in prepared], budget)
@@ -171,22 +171,22 @@ def source_of(settings: EvalSettings) -> DatasetSettings:
 def _rewarded(
     settings: EvalSettings, policy: Model, prepared: TokenizedDataset, budget: int
 ) -> tuple[Sequence[Group], ImplicitReward, str]:
-    """The groups with what the reward needs, the reward, and its name."""
+    """The groups with the streams that the reward needs, the reward, and its name."""
     if settings.reference is None:
         reward = BY_LOGPROB if settings.reward == "mean" else LogProb(1.0)
         return prepared, reward, _NAMES[settings.reward]
     if "reward" in settings.model_fields_set:
         raise RecipeError(
             given=f"reward: {settings.reward} with a reference",
-            rule="beside a reference, the reward is the sum of log-ratios",
+            rule="with a reference, the reward is the sum of log-ratios",
             remedy="remove one of them",
         )
     reference = open_model(settings.reference, dtype=settings.dtype)
     if reference.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise ModelError(
             given=f"reference: {settings.reference}, whose tokenizer has other tokens than the model's",
-            rule="the reference gives log-probabilities of the model's own tokens",
-            remedy="name the model that this one began with",
+            rule="the reference scores the model's own tokens",
+            remedy="name the model that this one was trained from",
         )
     blocks = annotate_blocks(prepared, LiveScorer(evaluated_model(reference)), budget)
     return [group for block in blocks for group in block], LogRatio(1.0), f"log-ratio to {settings.reference}"
@@ -199,5 +199,5 @@ def evaluated_model(opened: LoadedModel) -> Model:
         raise DataError(
             given=f"comparisons, and {opened.named.given} cannot be packed: {error.given}",
             rule="comparisons are scored with a shared prompt",
-            remedy="name a model that trains here",
+            remedy="name a model that can be trained here",
         ) from error

@@ -1,7 +1,7 @@
-"""Measuring a reward model that gives several scores, or judges steps, on rows that have them. Behind `burnish eval`.
+"""Evaluation of a reward model with several scores, or of a process reward model (`burnish eval`).
 
-Beside `pair_evaluation`, for reward models that give one number. What the model is, its files say: which scores it
-gives are the columns that the rows need.
+`evaluate_preferences` evaluates reward models with one value. The model's files name its scores, which are the columns
+that the rows need.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from burnish.watch.counter import count_on_terminal
 
 
 class RewardModelEvalSettings(EvalSettings):
-    """What `burnish eval` takes for such rows."""
+    """Settings of `burnish eval` for rows with several scores or step labels."""
 
     serves: ClassVar[Stage] = "reward"
 
     names: tuple[str, ...] = ()
-    """Of the scores; (): steps are judged."""
+    """Names of the scores; (): steps have values."""
 
     @property
     def comparison(self) -> Comparison:
@@ -48,20 +48,20 @@ class RewardModelEvalSettings(EvalSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RewardModelEvalReport:
-    """How a reward model judges."""
+    """Results of the evaluation of a reward model."""
 
     model: str
     data: str
     rows: int
-    """Rows read."""
+    """Number of rows read."""
     left_out: int
-    """Rows that the gate or the limit of length left out, or that cannot be used."""
+    """Number of rows left out by filters or max_length, or invalid."""
     judged: ScoresResult | StepsResult
     notes: tuple[str, ...] = ()
-    """For people."""
+    """Lines for the user."""
 
     def figures(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Metrics for the JSON output."""
         counts = {"rows": self.rows, "left_out": self.left_out, "responses": len(self.judged.values)}
         return {"model": self.model, "data": self.data, **counts, **self.judged.figures()}
 
@@ -70,20 +70,20 @@ class RewardModelEvalReport:
         return self.judged.samples()
 
     def table(self) -> list[tuple[str, str]]:
-        """For people: figure and value, with its interval if it has one."""
-        found = self.judged.figures()
+        """Rows of the table in the terminal: metric and value, with its interval if it has one."""
+        metrics = self.judged.figures()
         rows = [("responses", f"{len(self.judged.values):,}")]
-        for name, value in found.items():
+        for name, value in metrics.items():
             if name.endswith(("_low", "_high")):
                 continue
-            ends = (found.get(f"{name}_low"), found.get(f"{name}_high"))
-            within = "" if None in ends else f" (95 %: {ends[0]:.3f} to {ends[1]:.3f})"
-            rows.append((name.replace("_", " "), f"{value:.3f}{within}"))
+            bounds = (metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+            interval = "" if None in bounds else f" (95 %: {bounds[0]:.3f} to {bounds[1]:.3f})"
+            rows.append((name.replace("_", " "), f"{value:.3f}{interval}"))
         return rows
 
 
 def value_head_to_evaluate(model: str, base: str | None = None) -> ValueHeadConfig | None:
-    """The value head of a model that gives several scores or judges steps; None: it is another model."""
+    """The value head of a model with several scores or step values; None for other models."""
     judging = value_head_of_model(find_model(model, base))
     return judging if judging is not None and (judging.judged == "step" or judging.outputs > 1) else None
 
@@ -91,29 +91,29 @@ def value_head_to_evaluate(model: str, base: str | None = None) -> ValueHeadConf
 def evaluate_reward_model(
     model: str, settings: EvalSettings, judging: ValueHeadConfig, *, base: str | None = None
 ) -> RewardModelEvalReport:
-    """Measures a reward model; see `evaluation.evaluate` for the arguments.
+    """Evaluates a reward model; see `evaluate.evaluate` for the arguments.
 
     Raises:
-        UserError: anything that the user can mend, with the remedy.
+        UserError: a mistake that the user can correct, with the remedy.
     """
     if judging.judged == "answer" and not judging.names:
         raise ModelError(
-            given=f"{model}, a reward model whose {judging.outputs} numbers have no names",
-            rule="a number is measured against the column of the data that is called so",
-            remedy="give them names: id2label in its config.json",
+            given=f"{model}, a reward model whose {judging.outputs} values have no names",
+            rule="each value is compared with the column of its name",
+            remedy="name them: id2label in its config.json",
         )
     for given in ("reward", "reference"):
         if given in settings.model_fields_set:
             raise RecipeError(
                 given=f"{given}, and the model is a reward model",
-                rule=f"{given} says what an answer is worth to a language model; a reward model says it itself",
+                rule=f"{given} defines the implicit reward of a language model; a reward model has values",
                 remedy=f"remove {given}",
             )
     reading = RewardModelEvalSettings(**settings.model_dump(exclude_unset=True), names=judging.names)
     opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     rows, gate = reader.gate_measured(reader.open(source_of(settings)))
-    assert gate is not None, "judged rows pass a gate"
+    assert gate is not None, "rows of reward models are filtered"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
     policy, budget = evaluated_model(opened), reader.tokens_per_microbatch
     judged: ScoresResult | StepsResult

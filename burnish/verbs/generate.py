@@ -1,6 +1,6 @@
-"""Answering the prompts of a file: what a user may set, and how the pieces are put together. Behind `burnish generate`.
+"""Generation of responses to the prompts of a dataset (`burnish generate`).
 
-Beside `pass_evaluation`, which judges its answers. The prompts and the samplers are those of the stage `rl`.
+The prompts and the samplers are those of the stage `rl`.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from burnish.watch.counter import count_on_terminal
 
 
 class GenerateSettings(PromptSettings):
-    """What `burnish generate` takes as key=value."""
+    """Settings of `burnish generate`, given as key=value."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Divisor of the logits; 0: always the likeliest token."""
+    """Sampling temperature: divides the logits; 0: greedy decoding."""
     responses_per_prompt: Positive = 1
-    """Responses to each prompt."""
+    """Number of responses to each prompt."""
     system: str | None = None
-    """A system prompt, for conversations that have none of their own; null: none."""
+    """System prompt of conversations without one; null: none."""
     prefix: str = ""
-    """Text with which every response begins."""
+    """Text at the beginning of every response."""
     logprobs: bool = False
-    """Whether token ids and their log-probabilities are written too."""
+    """Also writes token ids and their log-probabilities."""
 
     @model_validator(mode="after")
     def _responses_differ(self) -> GenerateSettings:
         if self.temperature == 0 and self.responses_per_prompt > 1:
             raise ValueError(
-                f"temperature: 0 writes the same response {self.responses_per_prompt} times; set "
+                f"temperature: 0 generates the same response {self.responses_per_prompt} times; set "
                 "responses_per_prompt: 1, or a temperature"
             )
         return self
@@ -58,25 +58,25 @@ class GenerateSettings(PromptSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GenerateResult:
-    """What was written."""
+    """Result of a generation."""
 
     model: str
     data: str
     output: Path | None
-    """The file; None: nothing was written to one."""
+    """The file; None: no file was written."""
     rows: int
-    """Rows read."""
+    """Number of rows read."""
     left_out: int
-    """Rows that are too long or cannot be used."""
+    """Number of rows that are too long or invalid."""
     answers: Sequence[dict[str, Any]]
     """A line of the file for each prompt; see docs/verbs.md."""
     resumed: int
-    """Prompts that an earlier process had answered."""
+    """Number of prompts that an earlier process finished."""
     notes: tuple[str, ...] = ()
-    """For people."""
+    """Lines for the user."""
 
     def line(self) -> str:
-        """For people."""
+        """Line with the numbers of prompts and responses."""
         ended = [finish for answer in self.answers for finish in answer["finish"]]
         left_out = f" ({self.left_out:,} rows left out)" if self.left_out else ""
         before = f", {self.resumed:,} of them before" if self.resumed else ""
@@ -89,49 +89,48 @@ class GenerateResult:
 def generate(
     model: str, settings: GenerateSettings, *, output: Path | None = None, base: str | None = None
 ) -> GenerateResult:
-    """Answers prompts.
+    """Generates responses to prompts.
 
     Args:
-        model: a hub name, or a folder: a model's, an adapter's or a run's.
-        settings: the prompts, and how responses are written.
-        output: a JSONL file, which is written as answers come; the same call goes on with what it wrote before. None:
-            answers are only returned.
-        base: the adapter's base, where it is no longer where the adapter remembers it.
+        model: a hub name, or a folder of a model, an adapter or a run.
+        settings: the prompts, and sampling.
+        output: a JSONL file, written as responses come; the same call resumes. None: results are only returned.
+        base: base model of an adapter, if it is not at the path in the adapter's config.
 
     Raises:
-        UserError: anything that the user can mend, with the remedy.
+        UserError: a mistake that the user can correct, with the remedy.
     """
     if output is not None:
         refuse_existing(output)
     opened = open_model(model, base=base, dtype=settings.dtype)
     reader = settings.reader(opened)
-    found = settings.prompts(reader, system=settings.system, prefix=settings.prefix)
+    prompts = settings.prompts(reader, system=settings.system, prefix=settings.prefix)
     ends = stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
     with out_of_memory_explained(reader.tokens_per_microbatch):
         sampler, notes = open_sampler(opened, ends, reader.max_length)
         file: AbstractContextManager[ResponseFile | _Memory] = nullcontext(_Memory())
         if output is not None:
-            file = response_file(output, _identity(opened, settings, found))
+            file = response_file(output, _identity(opened, settings, prompts))
         with file as answers:
             resumed = len(answers.lines)
             lines = _Lines(response_decoder(opened.tokenizer, ends), settings.logprobs)
-            _write(sampler, found.waiting[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
-    rows = len(found.preparation.maker.rows)
+            _write(sampler, prompts.waiting[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
+    rows = len(prompts.preparation.maker.rows)
     return GenerateResult(
         model,
         settings.data,
         output,
         rows,
-        rows - len(found.waiting),
+        rows - len(prompts.waiting),
         answers.lines,
         resumed,
-        (*opened.notes, *notes, *found.lines()),
+        (*opened.notes, *notes, *prompts.lines()),
     )
 
 
 @dataclass(eq=False, slots=True)
 class _Memory:
-    """In the place of a file."""
+    """Lines in memory, instead of a file."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
 
@@ -139,10 +138,10 @@ class _Memory:
         self.lines.append(line)
 
 
-def _identity(opened: LoadedModel, settings: GenerateSettings, found: Prompts) -> str:
-    """sha256 of all that decides the answers."""
+def _identity(opened: LoadedModel, settings: GenerateSettings, prompts: Prompts) -> str:
+    """sha256 of everything that determines the responses."""
     weights = whole_fingerprint(Model(opened.model, opened.tokenizer))
-    parts = [weights, found.preparation.identity, settings.model_dump_json(exclude={"tokens_per_microbatch"})]
+    parts = [weights, prompts.preparation.identity, settings.model_dump_json(exclude={"tokens_per_microbatch"})]
     return hashlib.sha256("\n".join(["burnish answers 1", *parts]).encode()).hexdigest()
 
 
@@ -150,36 +149,36 @@ def _write(
     sampler: InProcess,
     waiting: Sequence[TokenizedPrompt],
     settings: GenerateSettings,
-    told: Callable[[TokenizedPrompt, Group], None],
+    on_group: Callable[[TokenizedPrompt, Group], None],
     before: int,
 ) -> None:
-    """Has the prompts answered, and tells each with its group, in their order."""
-    asked = [Prompt(torch.tensor(each.tokens), each.row) for each in waiting]
+    """Samples responses to the prompts, and calls `on_group` with each prompt and its group, in their order."""
+    requests = [Prompt(torch.tensor(prompt.tokens), prompt.row) for prompt in waiting]
     count = count_on_terminal("prompts answered")
 
-    def tell(place: int, group: Group) -> None:
-        told(waiting[place], group)
-        count(before + place + 1, before + len(waiting))
+    def on_index(index: int, group: Group) -> None:
+        on_group(waiting[index], group)
+        count(before + index + 1, before + len(waiting))
 
-    sampler.sample(asked, settings.responses_per_prompt, settings.params, watcher=_InOrder(tell))
+    sampler.sample(requests, settings.responses_per_prompt, settings.params, watcher=_InOrder(on_index))
 
 
 class _InOrder(StreamListener):
-    """Tells groups in the order of their prompts, as soon as all before them are there."""
+    """Passes groups on in the order of their prompts, as soon as all before them are finished."""
 
-    def __init__(self, told: Callable[[int, Group], None]) -> None:
-        self._told, self._ready, self._next = told, dict[int, Group](), 0
+    def __init__(self, on_group: Callable[[int, Group], None]) -> None:
+        self._on_group, self._ready, self._next = on_group, dict[int, Group](), 0
 
     def group(self, place: int, group: Group) -> None:
         self._ready[place] = group
         while self._next in self._ready:
-            self._told(self._next, self._ready.pop(self._next))
+            self._on_group(self._next, self._ready.pop(self._next))
             self._next += 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """Groups as lines of the file."""
+    """Converts groups to lines of the file."""
 
     decode: Decode
     logprobs: bool
@@ -189,19 +188,19 @@ class _Lines:
         prompt = answers[0].prompt
         line: dict[str, Any] = {"row": waiting.row, "prompt": prompt if isinstance(prompt, str) else list(prompt)}
         line |= {"responses": [answer.text for answer in answers]}
-        line |= {"finish": [each.finish for each in group.responses]}
+        line |= {"finish": [response.finish for response in group.responses]}
         if task.reference is not None:
             line["reference"] = task.reference
         if task.extra:
             line["extra"] = dict(task.extra)
         if self.logprobs:
             line["prompt_ids"] = group.prompt.tolist()
-            line["token_ids"] = [each.tokens.tolist() for each in group.responses]
-            line["logprobs"] = [_rounded(each) for each in group.responses]
+            line["token_ids"] = [response.tokens.tolist() for response in group.responses]
+            line["logprobs"] = [_rounded(response) for response in group.responses]
         return line
 
 
 def _rounded(response: Response) -> list[float]:
-    """Log-probabilities, nats, to six places."""
-    assert response.sampler_logprobs is not None, "a sampler says them"
-    return [round(each, 6) for each in response.sampler_logprobs.tolist()]
+    """Log-probabilities, nats, to six decimal places."""
+    assert response.sampler_logprobs is not None, "sampled responses have log-probabilities"
+    return [round(logprob, 6) for logprob in response.sampler_logprobs.tolist()]

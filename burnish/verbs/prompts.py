@@ -1,5 +1,5 @@
-"""What a user may say where prompts of a file are answered by a model that is there: in `burnish generate`, and in
-`burnish eval` with a verifier. Prompts are read as the stage `rl` reads them."""
+"""Settings of prompts and sampling in `burnish generate` and `burnish eval` with a verifier. Prompts are read as in the
+stage `rl`."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from burnish.verbs.evaluate import Seed
 
 
 class PromptSettings(GenerationSettings, SamplingSettings):
-    """Prompts, and how they are answered."""
+    """Settings of prompts and sampling."""
 
     serves: ClassVar[Stage] = "rl"
 
     data: str
-    """Prompts, as `burnish rl` takes them, also with #500."""
+    """Prompts, in the forms of `burnish rl`; #500 at the end draws 500 rows."""
     split: str | None = None
-    """Of a hub set or a folder; null: as the data says."""
+    """Split of a hub dataset or a folder; null: train, or the only one."""
     count: Positive | None = None
-    """Rows to draw by the seed; null: all."""
+    """Number of rows to draw by the seed; null: all rows."""
     dtype: DtypeName = "auto"
-    """Type of the weights; auto: the checkpoint's own."""
+    """Data type of the weights; auto: that of the checkpoint."""
     stop_ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
-    """Further tokens that end a response, beside the model's end tokens."""
+    """Ids of tokens that end a response, in addition to the model's end tokens."""
     seed: Seed = 0
-    """Of the choice, and of the rows that count draws."""
+    """Seed of sampling, and of the rows that count draws."""
 
     @property
     def params(self) -> SamplingParams:
-        """How tokens are chosen."""
+        """Sampling parameters."""
         names = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
         rest = {name: getattr(self, name) for name in ("stop", "stop_ids", "seed")}
         return SamplingParams(**{name: getattr(self, name) for name in names}, **rest)
 
     def reader(self, opened: LoadedModel) -> Reader:
-        """Reads rows for the model.
+        """The reader of rows for the model.
 
         Raises:
-            RecipeError: it has no such token as one of `stop_ids`.
+            RecipeError: the model has no token of one of the `stop_ids`.
         """
-        rows = opened.causal_lm.get_input_embeddings().weight.shape[0]
-        if outside := [token for token in self.stop_ids if token >= rows]:
+        num_tokens = opened.causal_lm.get_input_embeddings().weight.shape[0]
+        if outside := [token for token in self.stop_ids if token >= num_tokens]:
             raise RecipeError(
-                given=f"stop_ids: {outside[0]}, and the model has {rows:,} tokens",
-                rule="a response ends with a token that can be written",
+                given=f"stop_ids: {outside[0]}, and the model has {num_tokens:,} tokens",
+                rule="a response ends with a token of the model",
                 remedy="name a token of the model, or a text: stop=[…]",
             )
         return Reader.of(self, opened.named.given, opened.causal_lm.config, opened.tokenizer, self.seed)

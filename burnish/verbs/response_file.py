@@ -1,5 +1,5 @@
-"""A file of answers that appears when it is whole. Until then a hidden one beside it grows, and the same command goes
-on with that after any interruption. Under `generation`."""
+"""File of responses that is written atomically: until it is complete, lines go to a hidden file next to it, from which
+the same command resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from burnish.runs.journal import Journal
 
 
 class ResponseFile:
-    """The answers so far, a JSON object a line."""
+    """The responses so far, one JSON object per line."""
 
     def __init__(self, journal: Journal, part: Path) -> None:
         self._journal, self._part = journal, part
         self.lines = [json.loads(line) for line in part.read_text(encoding="utf-8").splitlines()]
-        """All that are written, those of an earlier process too."""
+        """All lines, those of an earlier process included."""
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """One more line, at once on the disk."""
+        """Appends a line and flushes it to the disk."""
         self._journal.append([line])
         self.lines.append(dict(line))
 
 
 @contextmanager
 def response_file(output: Path, identity: str) -> Iterator[ResponseFile]:
-    """Inside, answers are appended; left without an error, the file is whole and in its place.
+    """Context manager in which lines are appended; after it, without an error, the complete file is in its place.
 
     Args:
         output: the file.
-        identity: of all that decides the answers; with another one it begins anew.
+        identity: hash of everything that determines the responses; with another one, the file is started again.
 
     Raises:
-        RunError: the file is there, somebody else writes it, or it cannot be written.
+        RunError: the file exists, another process writes it, or it cannot be written.
     """
     refuse_existing(output)
     part = output.with_name(f".{output.name}.{identity[:16]}.part")
@@ -60,15 +60,15 @@ def response_file(output: Path, identity: str) -> Iterator[ResponseFile]:
 
 
 def refuse_existing(output: Path) -> None:
-    """Refuses to write over a file.
+    """Refuses to overwrite a file.
 
     Raises:
-        RunError: it is there.
+        RunError: it exists.
     """
     if output.exists():
         raise RunError(
             given=f"{output} exists",
-            rule="answers never overwrite a file",
+            rule="generated responses never overwrite a file",
             remedy="delete it, or name another --output",
         )
 
@@ -79,7 +79,7 @@ def _take(lock: int, output: Path) -> None:
     except BlockingIOError as error:
         raise RunError(
             given=f"another process is writing {output}",
-            rule="one process at a time writes a file of answers",
+            rule="one process at a time writes a file",
             remedy="wait for it or stop it, or give another --output",
         ) from error
 
@@ -87,6 +87,6 @@ def _take(lock: int, output: Path) -> None:
 def _unwritable(output: Path, error: OSError) -> RunError:
     return RunError(
         given=f"{output} cannot be written: {error.strerror}",
-        rule="the output is a file in a folder that can be written",
+        rule="the output is a file in a writable folder",
         remedy="name another --output",
     )

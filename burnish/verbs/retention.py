@@ -1,6 +1,6 @@
-"""What the model of each stage can do in the built-in world: what was learned, and what was forgotten for it.
+"""Retention: accuracies of each stage's model on built-in questions, which show gains and forgetting.
 
-Over `evaluation`; `burnish quickstart` shows it. The questions are those of ``builtin:chat/test``, the same for all.
+`burnish quickstart` shows them. The questions are those of ``builtin:chat/test``, the same for all stages.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from burnish.tasks.match import MatchRule, matches
 from burnish.verbs.evaluate import EvalSettings, evaluate
 
 NAME = "kept.json"
-"""In the run folder."""
+"""File in the run folder."""
 QUESTIONS = 400
-"""All of the set: half of them about facts, a quarter each of arithmetic and of form."""
+"""Number of questions, all of the dataset: half of them about facts, a quarter each of arithmetic and of form."""
 _LONGEST = 60
-"""Tokens of an answer."""
+"""Maximum number of tokens of a response."""
 _RULES: dict[str, MatchRule] = {"fact": "contains", "arithmetic": "number", "format": "contains"}
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Shares of the questions of a kind; the last one of those about facts."""
+    """Accuracies of a stage's model by kind of question; `courteous` is the share of polite answers about facts."""
 
     stage: str
     facts: float
@@ -39,25 +39,25 @@ class Retention:
 
 
 def measure_retention(run: Path, stages: Sequence[str]) -> list[Retention]:
-    """What the model of each stage of a finished run can do. Measured once; afterwards read from the run folder.
+    """Retention of each stage of a finished run. Measured once, then read from the run folder.
 
     Args:
         run: the run folder.
-        stages: their names in order.
+        stages: names of the stages in order.
     """
     path = run / NAME
     if not path.exists():
         models = [*StageFolder.models_before(run, stages), run / "model"]
-        found = [_measured(stage, model) for stage, model in zip(stages, models, strict=True)]
-        write_text(path, json.dumps([asdict(each) for each in found]) + "\n")
-    return [Retention(**each) for each in json.loads(path.read_text(encoding="utf-8"))]
+        results = [_measured(stage, model) for stage, model in zip(stages, models, strict=True)]
+        write_text(path, json.dumps([asdict(result) for result in results]) + "\n")
+    return [Retention(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def _measured(stage: str, model: Path) -> Retention:
     kinds = _kinds()
-    asked = EvalSettings(data=f"builtin:chat/test#{QUESTIONS}", match="contains", max_new_tokens=_LONGEST)
-    answers = evaluate(str(model), asked).accuracy
-    assert answers is not None, "every row asks something"
+    settings = EvalSettings(data=f"builtin:chat/test#{QUESTIONS}", match="contains", max_new_tokens=_LONGEST)
+    answers = evaluate(str(model), settings).accuracy
+    assert answers is not None, "every row has a prompt"
     right: dict[str, list[bool]] = {kind: [] for kind in _RULES}
     courteous = []
     for sample in answers.samples:
@@ -70,14 +70,14 @@ def _measured(stage: str, model: Path) -> Retention:
 
 
 def _kinds() -> dict[str, str]:
-    """The kind of a question by its answer."""
-    found = {}
+    """Reference answer → kind of its question."""
+    kinds = {}
     for row in builtin_rows("chat", "test"):
         [_, answer] = cast(list[dict[str, str]], row["messages"])
-        found[answer["content"]] = str(row["kind"])
-    return found
+        kinds[answer["content"]] = str(row["kind"])
+    return kinds
 
 
-def _share(found: Sequence[bool]) -> float:
-    """0 of nothing."""
-    return sum(found) / max(1, len(found))
+def _share(values: Sequence[bool]) -> float:
+    """Share of True; 0 of an empty sequence."""
+    return sum(values) / max(1, len(values))

@@ -82,8 +82,8 @@ def weights(done: burnish.RunResult) -> dict[str, torch.Tensor]:
         (["loss_options.margin=-1"], ["loss_options.margin", "greater than or equal to 0"]),
         (["loss_options={a: 1}"], ["unknown key stages.0.reward.loss_options.a"]),
         (["loss=mine.py:loss", "center_coef=1"], ["center_coef has no effect"]),
-        (["train_on=everything"], ["judged at their last token"]),
-        (["eval_data=x", "evaluation.generations=3"], ["writes no answers"]),
+        (["train_on=everything"], ["at its last token"]),
+        (["eval_data=x", "evaluation.generations=3"], ["generates no responses"]),
         (["center_rewards_coefficient=0.1"], ["here it is center_coef"]),
         (["num_labels=2"], ["scores"]),
         (["scores=[a]"], ["scores has no effect", "loss=regression"]),
@@ -92,7 +92,7 @@ def weights(done: burnish.RunResult) -> dict[str, torch.Tensor]:
         (["loss=regression", "scores=[a]", "format=ranking"], ["format: ranking"]),
         (["loss=step_cross_entropy", "loss_options.margin=1"], ["loss_options.margin has no effect"]),
         (["beta=1"], ["beta"]),
-        (["adapter.kind=qlora"], ["value head beside quantised weights"]),
+        (["adapter.kind=qlora"], ["value head on quantized weights"]),
     ],
 )
 def test_mistakes(overrides: list[str], words: list[str]):
@@ -166,7 +166,7 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
     with pytest.raises(ModelError, match="scores answers, and generates none"):
         evaluate(str(done.folder), read_settings(EvalSettings, {"data": str(world / "test.jsonl")}, []))
     for setting in ("reward=sum", f"reference={world / 'model'}"):
-        with pytest.raises(RecipeError, match="a reward model says it itself"):
+        with pytest.raises(RecipeError, match="a reward model has values"):
             evaluated(done.folder, world, setting)
 
 

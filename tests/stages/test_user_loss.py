@@ -95,7 +95,12 @@ MISTAKES = {
     "options of a function": (FUNCTION, "loss", {"a": 1}, "only a class takes options"),
     "unknown options": (CLASS, "Confident", {"shape": 1}, "loss_options"),
     "unknown needs": (FUNCTION + "loss.needs = ['logprop']\n", "loss", {}, "a loss needs scores: logprob"),
-    "unknown scope": (FUNCTION + "loss.scope = ['group']\n", "loss", {}, "a loss sees at once: sequence, group, step"),
+    "unknown scope": (
+        FUNCTION + "loss.scope = ['group']\n",
+        "loss",
+        {},
+        "is one of sequence, group, step",
+    ),
     "no needs": (FUNCTION + "loss.needs = []\n", "loss", {}, "a loss needs scores"),
 }
 
@@ -119,8 +124,8 @@ def test_mistakes_show_before_anything_is_trained(tmp_path: Path, case: str) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("def loss(scores, microbatch):\n    return scores.logprob.mean()\n", "gave a tensor of shape ()"),
-        (FUNCTION.replace(".sum()", ""), "gave a LossOutput"),
+        ("def loss(scores, microbatch):\n    return scores.logprob.mean()\n", "returned a tensor of shape ()"),
+        (FUNCTION.replace(".sum()", ""), "returned a LossOutput"),
         ("def loss(scores, microbatch):\n    return -scores.entropy.sum()\n", "mine.py line 2"),
     ],
 )

@@ -53,7 +53,7 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
     def _loss_can_be_made(self) -> PreferSettings:
         if self.is_own:
             if self.beta is not None:
-                raise ValueError("beta is an option of our losses; give your own loss_options instead")
+                raise ValueError("beta is an option of built-in losses; set loss_options of your own loss instead")
             return self
         _ = self.preference  # refuses names and options that do not exist
         return self
