@@ -34,7 +34,7 @@ def prompts(*lengths: int) -> list[Prompt]:
 
 
 def sampler(family: str, device: torch.device, dtype: torch.dtype) -> LocalSampler:
-    return LocalSampler(Model(made(family, device, dtype), tokenizer=None), [7], 256, rows_at_once=5)
+    return LocalSampler(Model(made(family, device, dtype), tokenizer=None), [7], 256, max_sequences=5)
 
 
 def written(groups: list[Group]) -> list[list[tuple[list[int], list[float]]]]:
