@@ -43,8 +43,8 @@ def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None
             policy.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[ADAPTER])
             if has_beginning(policy.model):
                 write_doubled(policy.model, folder)
-            if (quantisation := quantization_of(model)) is not None:
-                write_base(folder, quantisation)
+            if (quantization := quantization_of(model)) is not None:
+                write_base(folder, quantization)
             if policy.is_reward_model:
                 write_value_head_file(folder, value_head_config(model))
         else:
