@@ -1,16 +1,16 @@
-"""Rows per second from a file to tokens and masks, beside TRL's SFTTrainer, in one run with one tokenizer.
+"""Rows per second from a file to tokens and masks, compared with TRL's SFTTrainer in one run with one tokenizer.
 
 ``python benchmarks/data_speed.py [rows [rounds]]`` writes chat rows of one to four exchanges, trains a byte-level
 tokenizer of 16 000 pieces on some of them, and times, from the file on:
 
 - burnish: `read_rows` and `DatasetSpec` into an empty cache, in this process alone and with one more for each other
   core;
-- TRL, with assistant_only_loss, which learns what burnish learns, and with its defaults, which make no mask:
+- TRL, with assistant_only_loss, which trains the same tokens as burnish, and with its defaults, which make no mask:
   `load_dataset` and the making of an SFTTrainer, with one process and with one for each core.
 
-All of them take turns, as many rounds as are asked for; what counts is the median. The seconds of processors, those of
-other processes included, hardly depend on what else the machine does. Imports are outside of all times but those that
-a process of burnish's own makes.
+All of them run in turn for several rounds, and medians are printed. Processor seconds, those of child processes
+included, hardly depend on other work of the machine. Imports are not in the times, except those of burnish's worker
+processes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write_rows(path: Path, count: int) -> None:
     words = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(20_000)]
     weights = list(itertools.accumulate(1 / (rank + 5) for rank in range(len(words))))
 
-    def say(low: int, high: int) -> str:
+    def sentence(low: int, high: int) -> str:
         return " ".join(draw.choices(words, cum_weights=weights, k=draw.randint(low, high))).capitalize() + "."
 
     with path.open("w", encoding="utf-8") as file:
@@ -63,8 +63,8 @@ def write_rows(path: Path, count: int) -> None:
                 message
                 for _ in range(draw.randint(1, 4))
                 for message in (
-                    {"role": "user", "content": say(5, 40)},
-                    {"role": "assistant", "content": say(20, 120)},
+                    {"role": "user", "content": sentence(5, 40)},
+                    {"role": "assistant", "content": sentence(20, 120)},
                 )
             ]
             file.write(json.dumps({"messages": turns}) + "\n")
@@ -88,7 +88,7 @@ def make_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def with_trl(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *, masked: bool, processes: int) -> int:
-    found = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(folder / "datasets"))
+    rows = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(folder / "datasets"))
     config = LlamaConfig(vocab_size=16_384, hidden_size=32, intermediate_size=16, num_hidden_layers=1)
     arguments = SFTConfig(
         output_dir=str(folder / "out"),
@@ -100,7 +100,7 @@ def with_trl(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *, ma
         bf16=False,
         disable_tqdm=True,
     )
-    trainer = SFTTrainer(LlamaForCausalLM(config), arguments, train_dataset=found, processing_class=tokenizer)
+    trainer = SFTTrainer(LlamaForCausalLM(config), arguments, train_dataset=rows, processing_class=tokenizer)
     return len(trainer.train_dataset)
 
 
@@ -112,19 +112,19 @@ def with_burnish(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path, *
 
 @dataclass(frozen=True)
 class Times:
-    """Of one preparation."""
+    """Times of one preparation."""
 
     wall: float
-    """Seconds that passed."""
+    """Wall time, seconds."""
     processors: float
-    """Seconds of this process and of those that it started and that ended."""
+    """Processor time of this process and of finished child processes, seconds."""
 
 
 def timed(work: Callable[[], int], count: int) -> Times:
     start, used = time.perf_counter(), processor_seconds()
-    done = work()
+    num_rows = work()
     times = Times(time.perf_counter() - start, processor_seconds() - used)
-    assert done == count, f"made {done} of {count}"
+    assert num_rows == count, f"made {num_rows} of {count}"
     return times
 
 
@@ -134,7 +134,7 @@ def processor_seconds() -> float:
 
 
 def ways(path: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Callable[[Path], int]]:
-    """What is compared: each takes an empty folder, and gives the number of rows that it prepared."""
+    """Name → preparation: takes an empty folder, and returns the number of rows that it prepared."""
     counts = sorted({1, os.cpu_count() or 1})
     ours = {f"burnish, processes: {n}": partial(with_burnish, path, tokenizer, processes=n) for n in counts}
     theirs = {
@@ -152,15 +152,15 @@ def main(count: int, rounds: int) -> None:
         path = Path(place) / "rows.jsonl"
         write_rows(path, count)
         compared = ways(path, make_tokenizer(path))
-        found: dict[str, list[Times]] = {name: [] for name in compared}
+        times_of: dict[str, list[Times]] = {name: [] for name in compared}
         for number, (name, work) in product(range(rounds), compared.items()):
             with tempfile.TemporaryDirectory(dir=place) as folder:
-                found[name].append(timed(partial(work, Path(folder)), count))
-            last = found[name][-1]
+                times_of[name].append(timed(partial(work, Path(folder)), count))
+            last = times_of[name][-1]
             print(f"{number + 1}  {name:42} {last.wall:8.2f} s {last.processors:8.2f} s of processors", flush=True)
     medians = {
-        name: Times(median(each.wall for each in times), median(each.processors for each in times))
-        for name, times in found.items()
+        name: Times(median(one.wall for one in times), median(one.processors for one in times))
+        for name, times in times_of.items()
     }
     print(f"\n{'medians':42} {'s':>8} {'rows/s':>8} {'ms of processors a row':>24}")
     for name, times in medians.items():
@@ -174,5 +174,5 @@ def main(count: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:]]
-    main(*(given + [100_000, 1][len(given) :]))
+    numbers = [int(word) for word in sys.argv[1:]]
+    main(*(numbers + [100_000, 1][len(numbers) :]))

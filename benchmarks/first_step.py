@@ -1,14 +1,14 @@
-"""Seconds from the command to the end of the first optimiser step on 100 000 chat rows, beside TRL's SFTTrainer.
+"""Time from the command to the end of the first optimizer step on 100 000 chat rows, compared with TRL's SFTTrainer.
 
-``python benchmarks/first_step.py [rows] [repeats]``. Every start is a process of its own with an empty cache, taken in
-turn, and the medians are told:
+``python benchmarks/first_step.py [rows] [repeats]``. Every start is a process of its own with an empty cache, in turn,
+and the medians are printed:
 
-- imports: what burnish imports for a run, and what a script with SFTTrainer imports; their floors;
-- burnish: `burnish sft`, until it says that the first step is done; once more, with the rows in the cache;
-- TRL with its defaults and with assistant_only_loss (which learns what burnish learns), prepared by two processes:
-  `load_dataset`, an SFTTrainer, `train()` until its callback hears of the first step.
+- imports: those of a run of burnish, and those of a script with SFTTrainer; lower bounds of the times below;
+- burnish: `burnish sft`, until its line about the first step; once more, with the rows in the cache;
+- TRL with its defaults and with assistant_only_loss (which trains the same tokens), tokenized by two processes:
+  `load_dataset`, an SFTTrainer, `train()` until the callback of the first step.
 
-All train the same model of 0.3 M parameters with 32 rows a step: what is timed is everything before it.
+All train the same model of 0.3 M parameters with 32 rows a step: the time is that of everything before the step.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SFTTrainer(model, arguments, train_dataset=rows, callbacks=[First()]).train()
 
 
 def save_small_model(folder: Path, data: Path) -> None:
-    """A model that costs next to nothing, with a tokenizer trained on the data."""
+    """Saves a model whose step takes almost no time, with a tokenizer trained on the data."""
     make_tokenizer(data).save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=16_384,
@@ -60,23 +60,23 @@ def save_small_model(folder: Path, data: Path) -> None:
 
 
 def seconds(command: list[str], until: str, environment: dict[str, str]) -> float:
-    """From the start of a process until it writes a line with this text; "": until it ends."""
+    """Seconds from the start of a process until it prints a line with this text; "": until it ends."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
-    said = []
+    lines = []
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if until and until in line:
             passed = time.perf_counter() - start
             process.kill()
             process.wait()
             return passed
     failed = process.wait() != 0
-    assert not failed, f"{command[:4]} failed:\n{''.join(said[-20:])}"
-    assert not until, f"{command[:4]} never said {until!r}"
+    assert not failed, f"{command[:4]} failed:\n{''.join(lines[-20:])}"
+    assert not until, f"{command[:4]} never printed {until!r}"
     return time.perf_counter() - start
 
 
@@ -110,13 +110,13 @@ def main(count: int, repeats: int) -> None:
             "TRL, defaults": lambda run: theirs(run, "defaults"),
             "TRL, assistant_only_loss": lambda run: theirs(run, "masked"),
         }
-        found = {name: [] for name in starts}
+        times = {name: [] for name in starts}
         for run in range(repeats):
             for name, start in starts.items():
-                found[name].append(start(run))
-                print(f"{name:30} {found[name][-1]:8.1f} s", flush=True)
-        for name, each in found.items():
-            print(f"median  {name:30} {statistics.median(each):8.1f} s")
+                times[name].append(start(run))
+                print(f"{name:30} {times[name][-1]:8.1f} s", flush=True)
+        for name, values in times.items():
+            print(f"median  {name:30} {statistics.median(values):8.1f} s")
 
 
 if __name__ == "__main__":

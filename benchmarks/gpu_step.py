@@ -1,12 +1,12 @@
-"""First figures on a GPU: training steps, shared prompts, the sampler, memory. Models are random: nothing is loaded.
+"""Benchmark of one GPU: training steps, shared prompts, the sampler, memory. Models have random weights.
 
     python benchmarks/gpu_step.py --output runs/gpu
     python benchmarks/gpu_step.py --device cpu --small --output /tmp/trial
 
-Every part runs in a process of its own with a time of its own, so that one that fails or hangs is told and the others
-go on. Written to the output folder: ``benchmark.json``, and ``benchmark.md``, a table. Tokens are packed ones, shared
-prompts once; a second is one of the wall clock, the first step (which compiles) left out; of the peak: FLOPs that the
-model needs over those of the fastest matrix product measured in the same process; GiB: the most that torch had
+Every part runs in a process of its own with a timeout of its own, so that one that fails or hangs is reported and the
+others run. The output folder gets ``benchmark.json``, and ``benchmark.md``, a table. Tokens are packed tokens (a shared
+prompt counts once); seconds are wall time without the first step (which compiles); of the peak: FLOPs that the model
+needs over those of the fastest matrix product measured in the same process; GiB: the largest memory that torch
 allocated in the part.
 """
 
@@ -50,20 +50,20 @@ SIZES: dict[str, dict[str, Any]] = {
 """Llamas by the number of their weights."""
 HEAD_SIZE = {"1M": 64, "15M": 48, "0.5B": 64}
 STEPS = 4
-"""Measured ones, after one that warms up."""
+"""Measured steps, after one to warm up."""
 ROWS = {"1M": 8, "15M": 64, "0.5B": 32}
 """Sequences of a step of SFT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A part of the benchmark."""
+    """Part of the benchmark."""
 
     kind: str
     """Of KINDS."""
     size: str
     seconds: int
-    """Its time, start and compilation included."""
+    """Its timeout, start and compilation included."""
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ CASES = [
     Case("sampler", "0.5B", 40),
 ]
 SMALL = [Case(kind, "1M", 120) for kind in ("sft", "lora", "dpo shared", "dpo expanded", "sampler")]
-"""A trial of the script on a CPU."""
+"""Parts of a test of the script on a CPU."""
 
 
 def make_policy(size: str, device: torch.device, *, adapter: bool) -> Model:
@@ -99,13 +99,13 @@ def make_policy(size: str, device: torch.device, *, adapter: bool) -> Model:
     with device:
         model = LlamaForCausalLM(config).to(torch.bfloat16 if device.type == "cuda" else torch.float32)
     install(model)
-    found = probe(model.train())
+    probed = probe(model.train())
     if not adapter:
-        return Model(model, tokenizer=None, route=found.route)
+        return Model(model, tokenizer=None, route=probed.route)
     from burnish.model.adapters.add import add_adapter
     from burnish.model.adapters.settings import AdapterSettings
 
-    return Model(add_adapter(model, AdapterSettings(rank=32)).train(), tokenizer=None, route=found.route)
+    return Model(add_adapter(model, AdapterSettings(rank=32)).train(), tokenizer=None, route=probed.route)
 
 
 def group(draw: torch.Generator, vocabulary: int, prompt: int, lengths: list[int]) -> Group:
@@ -132,14 +132,14 @@ def steps_of(kind: str, size: str) -> list[list[Group]]:
 
 
 def wait(device: torch.device) -> float:
-    """The time when all work is done."""
+    """Clock after all work of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def measure_training(kind: str, size: str, device: torch.device) -> dict[str, float | str]:
-    """Median step, in this process. Expanded: the same losses, every prompt computed once per response."""
+    """Measures the median step in this process. Expanded: every prompt is computed once per response."""
     policy = make_policy(size, device, adapter=kind == "lora")
     if kind == "dpo expanded":
         policy = Model(policy.model, tokenizer=None, route=type(policy.route).EXPANDED)
@@ -152,7 +152,7 @@ def measure_training(kind: str, size: str, device: torch.device) -> dict[str, fl
         began = wait(device)
         trainer.step(groups, loss, budget, 1.0)
         times.append(wait(device) - began)
-        rates.append(sum(each.num_tokens for each in groups) / times[-1])
+        rates.append(sum(one.num_tokens for one in groups) / times[-1])
         work.append(policy.num_flops(groups) / times[-1])
     return {
         "tokens_per_second": median(rates[1:]),
@@ -179,7 +179,7 @@ def measure_sampler(size: str, device: torch.device) -> dict[str, float | str]:
         began = wait(device)
         groups = sampler.sample(prompts, 8, SamplingParams(max_new_tokens=new))
         times.append(wait(device) - began)
-    written = sum(len(response.tokens) for each in groups for response in each.responses)
+    written = sum(len(response.tokens) for one in groups for response in one.responses)
     return {
         "tokens_per_second": written / times[1],
         "seconds_per_step": times[1] / new,
@@ -194,7 +194,7 @@ def measure(kind: str, size: str, device: torch.device) -> dict[str, float | str
 
 
 def run(case: Case, device: str, seconds: float) -> dict[str, Any]:
-    """A part in a process of its own: what it measured, or why there is nothing."""
+    """Runs a part in a process of its own: its measurement, or the reason of its failure."""
     command = [sys.executable, __file__, "--device", device, "--case", case.kind, case.size]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -216,21 +216,21 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """Markdown, one line a part; and what sharing gains."""
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Markdown table, one line per part, and the gain of sharing prompts."""
     head = "| part | tokens/s | s/step | first step, s | of the peak | GiB | route |\n|---|---|---|---|---|---|---|"
     lines = [head]
-    for name, each in found.items():
-        if "failed" in each:
-            lines.append(f"| {name} | failed: {each['failed'].replace('|', ' ')} | | | | | |")
+    for name, result in results.items():
+        if "failed" in result:
+            lines.append(f"| {name} | failed: {result['failed'].replace('|', ' ')} | | | | | |")
             continue
-        share = f"{each['of_the_peak']:.0%}" if "of_the_peak" in each else ""
+        share = f"{result['of_the_peak']:.0%}" if "of_the_peak" in result else ""
         lines.append(
-            f"| {name} | {each['tokens_per_second']:,.0f} | {each['seconds_per_step']:.4f} "
-            f"| {each['first_step_seconds']:.1f} | {share} | {each['gib']:.2f} | {each['route']} |"
+            f"| {name} | {result['tokens_per_second']:,.0f} | {result['seconds_per_step']:.4f} "
+            f"| {result['first_step_seconds']:.1f} | {share} | {result['gib']:.2f} | {result['route']} |"
         )
     for size in SIZES:
-        shared, expanded = found.get(f"dpo shared {size}", {}), found.get(f"dpo expanded {size}", {})
+        shared, expanded = results.get(f"dpo shared {size}", {}), results.get(f"dpo expanded {size}", {})
         if "seconds_per_step" in shared and "seconds_per_step" in expanded:
             gain = expanded["seconds_per_step"] / shared["seconds_per_step"]
             lines.append(
@@ -242,9 +242,9 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def main() -> int:
     """Status 0 if every part was measured, 1 if one was not, 3 if there is no device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("runs/gpu"), help="folder of the figures")
+    parser.add_argument("--output", type=Path, default=Path("runs/gpu"), help="folder of the results")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--small", action="store_true", help="one tiny size: a trial of the script")
+    parser.add_argument("--small", action="store_true", help="one tiny size, to test the script")
     parser.add_argument("--seconds", type=float, default=200.0, help="for all parts together")
     parser.add_argument("--case", nargs=2, metavar=("KIND", "SIZE"), help="measure one part in this process")
     arguments = parser.parse_args()
@@ -256,19 +256,19 @@ def main() -> int:
         print(json.dumps(measure(kind, size, torch.device(arguments.device))))
         return 0
     arguments.output.mkdir(parents=True, exist_ok=True)
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     end = time.monotonic() + arguments.seconds
     for case in SMALL if arguments.small else CASES:
         left = end - time.monotonic()
-        found[case.name] = (
+        results[case.name] = (
             run(case, arguments.device, min(case.seconds, left)) if left > 5 else {"failed": "no time was left for it"}
         )
-        print(f"{case.name}: {found[case.name]}", flush=True)
-        text = json.dumps({"machine": machine(arguments.device), "parts": found}, indent=1)
+        print(f"{case.name}: {results[case.name]}", flush=True)
+        text = json.dumps({"machine": machine(arguments.device), "parts": results}, indent=1)
         (arguments.output / "benchmark.json").write_text(text + "\n", encoding="utf-8")
-        (arguments.output / "benchmark.md").write_text(table(found) + "\n", encoding="utf-8")
-    print("\n" + table(found))
-    return int(any("failed" in each for each in found.values()))
+        (arguments.output / "benchmark.md").write_text(table(results) + "\n", encoding="utf-8")
+    print("\n" + table(results))
+    return int(any("failed" in result for result in results.values()))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Supervised fine-tuning of a real small model on GSM8K, judged by plain transformers (and peft).
+"""Supervised fine-tuning of a small real model on GSM8K, verified by plain transformers (and peft).
 
     python benchmarks/gsm8k_sft.py --shared ../shared --output runs/gsm8k
 
 trains stories260K (260 thousand parameters, MIT) on GSM8K's train file, full weights and LoRA, and computes the loss on
-the test file again by code that has never heard of Burnish. Prints a row of Markdown for each.
+the test file again by code that does not use Burnish. Prints a row of Markdown for each.
 """
 
 import argparse
@@ -25,7 +25,7 @@ MAX_LENGTH = 512
 
 
 def main() -> None:
-    """Trains and judges both variants."""
+    """Trains and measures both variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="the folder with data/gsm8k and models/stories260K")
     parser.add_argument("--output", type=Path, default=Path("runs/gsm8k"))

@@ -1,12 +1,12 @@
-"""DPO on HH-RLHF with a small real model: pair accuracy on held-out dialogues before and after, seed by seed.
+"""DPO on HH-RLHF with a small real model: pair accuracy on held-out dialogs before and after, seed by seed.
 
     python benchmarks/hh_prefer.py MODEL TRAIN EVAL [--seeds 3] [--steps 200] [--measured 500] [key=value ...]
 
-TRAIN and EVAL are files of chosen/rejected dialogues (Anthropic's HH-RLHF, helpful-base: a .jsonl or .jsonl.gz); with
-one file for both, its odd rows are learned and its even rows measured. Prints a Markdown table: accuracy by the mean
-log-probability of a token, which a policy has before training too, and by the implicit reward of DPO, each also with
-length controlled, with intervals of 95 %. Dialogues that are too long lose their earliest turns, and those that then
-still are are left out (overlong=drop_turns, max_invalid_fraction=1), unless a setting says otherwise. `hh_reward` is
+TRAIN and EVAL are files of chosen/rejected dialogs (Anthropic's HH-RLHF, helpful-base: a .jsonl or .jsonl.gz); with
+one file for both, its odd rows are trained and its even rows measured. Prints a Markdown table: accuracy by the mean
+log-probability of a token, which is defined before training too, and by the implicit reward of DPO, each also with
+length controlled, with 95 % intervals. Dialogs that are too long lose their earliest turns, and those that are still
+too long are left out (overlong=drop_turns, max_invalid_fraction=1), unless a setting overrides this. `hh_reward` is
 the same for reward models.
 """
 
@@ -37,7 +37,7 @@ USUAL = {
     "max_invalid_fraction": 1.0,
     "chat_template": "plain",
 }
-"""Settings of both stages, unless they are given."""
+"""Default settings of both stages."""
 Train = Callable[..., RunResult]
 
 
@@ -46,13 +46,13 @@ def main() -> None:
 
 
 def compare(train_by: Train, measures: Mapping[str, str], usual: Mapping[str, object], about: str) -> None:
-    """A table of what a stage makes of the held-out rows, seed by seed.
+    """Prints a table of held-out accuracy before and after a stage, seed by seed.
 
     Args:
         train_by: `burnish.prefer` or `burnish.reward`.
-        measures: heading -> name of the figure.
-        usual: settings, unless they are given.
-        about: what the program does.
+        measures: heading -> name of the metric.
+        usual: default settings.
+        about: description of the program.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("model")
@@ -85,20 +85,20 @@ def compare(train_by: Train, measures: Mapping[str, str], usual: Mapping[str, ob
 
 
 def files(train: Path, held_out: Path, measured: int | None, folder: Path) -> tuple[Path, Path]:
-    """What is learned and what is measured; two halves where both are the same file."""
-    learned, tested = list(lines_of(train)), list(lines_of(held_out))
+    """Files of training and held-out rows; two halves where both are the same file."""
+    train_rows, held_out_rows = list(lines_of(train)), list(lines_of(held_out))
     if train == held_out:
-        learned, tested = learned[1::2], tested[0::2]
+        train_rows, held_out_rows = train_rows[1::2], held_out_rows[0::2]
     if measured is not None:
-        tested = random.Random(0).sample(tested, measured)
-    for name, part in {"train.jsonl": learned, "test.jsonl": tested}.items():
+        held_out_rows = random.Random(0).sample(held_out_rows, measured)
+    for name, part in {"train.jsonl": train_rows, "test.jsonl": held_out_rows}.items():
         (folder / name).write_text("".join(part), encoding="utf-8")
     return folder / "train.jsonl", folder / "test.jsonl"
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
+    open_file = gzip.open if path.suffix == ".gz" else open
+    with open_file(path, "rt", encoding="utf-8") as file:
         yield from file
 
 
@@ -109,15 +109,15 @@ def parsed(settings: list[str]) -> dict[str, object]:
 
 
 def evaluations(done: RunResult) -> Iterator[dict[str, float]]:
-    """The evaluations of one run."""
+    """Lines of metrics.jsonl of one run's evaluations."""
     for line in (done.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        found = json.loads(line)
-        if "eval/loss" in found:
-            yield found
+        line_metrics = json.loads(line)
+        if "eval/loss" in line_metrics:
+            yield line_metrics
 
 
 def cell(line: dict[str, float], name: str) -> str:
-    """A share with its interval."""
+    """Cell of the table: a share with its interval."""
     value, low, high = (line.get(f"eval/{name}{end}") for end in ("", "_low", "_high"))
     return "–" if value is None else f"{value:.1%} ({low:.1%}–{high:.1%})"
 

@@ -1,9 +1,9 @@
-"""Reward models of HH-RLHF with a small real model: pair accuracy on held-out dialogues before and after, by seed.
+"""Reward models of HH-RLHF with a small real model: pair accuracy on held-out dialogs before and after, by seed.
 
     python benchmarks/hh_reward.py MODEL TRAIN EVAL [--seeds 3] [--steps 200] [--measured 500] [key=value ...]
 
-As `hh_prefer`, whose arguments and files it takes. Before the first step the value head is drawn by the seed, so
-accuracy is a coin's. Prints a Markdown table: accuracy and accuracy with length controlled, with intervals of 95 %.
+Arguments and files are those of `hh_prefer`. Before the first step the value head is random (drawn by the seed), so
+accuracy is chance. Prints a Markdown table: accuracy and length-controlled accuracy, with 95 % intervals.
 """
 
 from __future__ import annotations

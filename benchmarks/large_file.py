@@ -1,11 +1,11 @@
-"""A file that is larger than one would hold in memory: seconds and memory of opening, training and preparing it.
+"""Data file larger than memory: time and memory of opening it, of training on it and of tokenizing it.
 
-``python benchmarks/large_file.py [GB] [--prepare]`` generates a JSONL file of conversations of that size (5), and
-tells, each in a process of its own with an empty cache:
+``python benchmarks/large_file.py [GB] [--prepare]`` generates a JSONL file of conversations of that size
+(default 5) and measures, each in a process of its own with an empty cache:
 
-- opening it with `read_rows` and reading 1 000 rows all over it;
-- `burnish sft` until its third step, with all its rows to be drawn: seconds, and its own memory;
-- with ``--prepare``, `DatasetSpec.whole`, which makes tokens of every row: seconds and the largest memory of a process.
+- opening it with `read_rows` and reading 1 000 random rows;
+- `burnish sft` on all rows until its third step: seconds, and memory of the process;
+- with ``--prepare``, `DatasetSpec.whole`, which tokenizes every row: seconds and the largest memory of a process.
 
 Memory is the largest resident set; pages of mapped files, which the system may take back at any time, count in it.
 """
@@ -32,7 +32,7 @@ from burnish.data.read import read_rows
 from burnish.data.template import Template
 
 DIFFERENT = 20_000
-"""Rows that are generated; the file repeats them, each time under another number."""
+"""Different rows; the file repeats them with other numbers."""
 
 
 def write_file(path: Path, size: int) -> int:
@@ -40,11 +40,11 @@ def write_file(path: Path, size: int) -> int:
     words = ["".join(draw.choices("etaoinshrdlucmfwyp", k=draw.randint(2, 9))) for _ in range(20_000)]
     weights = list(itertools.accumulate(1 / (rank + 5) for rank in range(len(words))))
 
-    def say(low: int, high: int) -> str:
+    def sentence(low: int, high: int) -> str:
         return " ".join(draw.choices(words, cum_weights=weights, k=draw.randint(low, high)))
 
     rows = [
-        json.dumps([{"role": "user", "content": say(5, 40)}, {"role": "assistant", "content": say(20, 200)}])
+        json.dumps([{"role": "user", "content": sentence(5, 40)}, {"role": "assistant", "content": sentence(20, 200)}])
         for _ in range(DIFFERENT)
     ]
     count = written = 0
@@ -70,7 +70,7 @@ def prepare_it(path: str) -> None:
 
 
 def measured(name: str, command: list[str], environment: dict[str, str]) -> None:
-    """Runs a process and tells how long it took, and the largest memory of it and of those that it waited for."""
+    """Runs a process and prints its seconds, and the largest memory of it and of its children."""
     start = time.perf_counter()
     process = subprocess.Popen(command, env={**os.environ, **environment})
     _, status, usage = os.wait4(process.pid, 0)
@@ -91,7 +91,7 @@ def train(folder: Path, path: Path, rows: int) -> None:
     for line in process.stderr:
         if line.startswith("step 3/"):
             status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = next(int(each.split()[1]) for each in status.splitlines() if each.startswith("VmHWM"))
+            peak = next(int(text.split()[1]) for text in status.splitlines() if text.startswith("VmHWM"))
             print(
                 f"{'burnish sft until its third step':40} {time.perf_counter() - start:8.1f} s {peak / 1024:8,.0f} MiB"
             )
@@ -109,13 +109,15 @@ def main(gigabytes: float, *, prepare: bool) -> None:
         rows = write_file(path, int(gigabytes * 1e9))
         print(f"{path.stat().st_size / 1e9:.2f} GB, {rows:,} rows", flush=True)
         save_small_model(folder / "model", path)
-        here = [sys.executable, __file__]
-        measured("imports alone", [*here, "nothing"], {})
-        measured("opening, and 1 000 rows", [*here, "open", str(path)], {})
+        this_script = [sys.executable, __file__]
+        measured("imports alone", [*this_script, "nothing"], {})
+        measured("opening, and 1 000 rows", [*this_script, "open", str(path)], {})
         train(folder, path, rows)
         if prepare:
             measured(
-                "all rows made into tokens", [*here, "prepare", str(path)], {"BURNISH_CACHE": str(folder / "cache")}
+                "all rows made into tokens",
+                [*this_script, "prepare", str(path)],
+                {"BURNISH_CACHE": str(folder / "cache")},
             )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(f"{'largest of all processes':40} {'':10} {peak / 1024:8,.0f} MiB")

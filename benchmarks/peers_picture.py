@@ -1,4 +1,4 @@
-"""Draws the figures of `sft_peers.py`: tokens per second and memory above the loaded model, a panel for each case.
+"""Plots the results of `sft_peers.py`: tokens per second and memory above the loaded model, a panel for each case.
 
 ``python benchmarks/peers_picture.py docs/pictures/sft_peers.json [more.json ...] docs/pictures/sft_peers.png``
 """
@@ -17,13 +17,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 OURS, THEIRS = ("#b5541c", "#dd9a70"), ("#33658a", "#6f9ebf", "#aac4d6", "#d4e1ea")
-"""Of Burnish's bars and of others', in their order."""
+"""Colors of Burnish's bars and of the others, in their order."""
 
 
-def draw_bars(axes: Axes, result: dict[str, Any], figure: str, form: str) -> None:
+def draw_bars(axes: Axes, result: dict[str, Any], metric: str, form: str) -> None:
     """One bar for each contender, Burnish on top."""
     names = list(result["contenders"])
-    values = [each[figure] for each in result["contenders"].values()]
+    values = [contender[metric] for contender in result["contenders"].values()]
     ours, theirs = iter(OURS), iter(THEIRS)
     bars = axes.barh(names, values, color=[next(ours if name.startswith("burnish") else theirs) for name in names])
     axes.bar_label(bars, [form.format(value) for value in values], padding=3, fontsize=8)
@@ -48,4 +48,4 @@ def main(sources: list[Path], target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(each) for each in sys.argv[1:-1]], Path(sys.argv[-1]))
+    main([Path(source) for source in sys.argv[1:-1]], Path(sys.argv[-1]))

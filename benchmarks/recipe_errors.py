@@ -1,8 +1,8 @@
-"""Processor seconds that a refused recipe costs: user and system time of a process of its own, the median of several.
+"""Processor time of a refused recipe: user and system time of a process of its own, the median of several.
 
-``python benchmarks/recipe_errors.py [repeats]``. Typed as a user types it: a mistyped key, a wrong type, a combination
-that cannot work, a recipe file with a mistake; beside them `burnish --help`, the interpreter alone, and pydantic, typer
-and yaml, which no recipe is read without.
+``python benchmarks/recipe_errors.py [repeats]``. Commands: a mistyped key, a wrong type, a combination that cannot
+work, a recipe file with a mistake; for comparison `burnish --help`, the interpreter alone, and the imports of pydantic,
+typer and yaml, which every recipe needs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SFT = ["sft", "--model", "some/model", "--data", "x.jsonl"]
 
 
 def commands(folder: Path) -> dict[str, tuple[list[str], int]]:
-    """What is run, with the exit status that is expected of it."""
+    """Name → arguments of Python and the expected exit status."""
     recipe = folder / "mine.yaml"
     recipe.write_text(RECIPE)
     burnish = ["-m", "burnish"]

@@ -1,11 +1,11 @@
-"""Reward models by Burnish beside TRL's RewardTrainer: the same weights and head, pairs, order, optimiser, type.
+"""Reward models by Burnish and by TRL's RewardTrainer: the same weights and head, pairs, order, optimizer, type.
 
     python benchmarks/reward_peers.py --shared ../shared --only 15M --json docs/pictures/reward_peers.json
 
 Llamas of 15 and 100 million parameters with random weights and one value head, saved once; pairs of HH-RLHF
 (helpful-base, split test, 30 to 1 000 tokens each); Bradley–Terry without options; full weights. First, TRL's fastest
-setting is sought (`peers/reward_cases.py` has those that are tried). Then all train in turn, as `prefer_peers.py` does
-it, whose figures these are. Losses and mean rewards of the first two steps must agree in four digits where TRL computes
+setting is searched (candidates: `peers/reward_cases.py`). Then all train in turn, with the measurements of
+`prefer_peers.py`. Losses and mean rewards of the first two steps must agree in four digits where TRL computes
 in float32.
 """
 
@@ -29,7 +29,7 @@ SEARCH_STEPS = 2
 
 def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int) -> None:
     """Pairs of all cases and of the search, and reward models."""
-    from peers.material import save_judge, save_model
+    from peers.material import save_model, save_reward_model
     from peers.pairs import write_pairs
 
     os.environ["BURNISH_CACHE"] = str(place.folder / "cache")
@@ -38,7 +38,7 @@ def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int
         save_model(model, case.size, shared)
         write_pairs(place.rows(case), case, model, steps, shared)
         write_pairs(place.rows(case, searching=True), case, model, SEARCH_STEPS, shared)
-        save_judge(model)
+        save_reward_model(model)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Draws how learning by trying went: held-out accuracy, rewards, entropy and length over the steps of stages `rl`.
+"""Plots reinforcement learning runs: held-out accuracy, rewards, entropy and length over the steps of stages `rl`.
 
     python benchmarks/rl_curves.py docs/pictures/rl.png "arithmetic=runs/a,runs/b" "instructions=runs/c"
 
-One row of panels for each NAME=RUN,RUN,…; its runs, of several seeds, are thin lines, and their mean is a thick one.
+One row of panels for each NAME=RUN,RUN,…; runs (seeds) are thin lines, and their mean is a thick one.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from matplotlib.axes import Axes
 
 COLOURS = ("#b5541c", "#33658a", "#7a8b3c", "#8a4f7d")
 SMOOTH = 5
-"""Steps of which a line of training is the mean."""
-PANELS = ("held-out accuracy", "reward of what is written", "entropy, nats a token", "tokens of a response")
+"""Steps of the running mean of training curves."""
+PANELS = ("held-out accuracy", "reward of rollouts", "entropy, nats a token", "tokens of a response")
 
 Points = tuple[list[int], list[float]]
 
 
 def points(run: Path, key: str) -> Points:
-    """Steps and values of a figure in the stage `rl` of a run."""
+    """Steps and values of a metric in the stage `rl` of a run."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    found = [(line["step"], line[key]) for line in lines if line["stage"] == "rl" and key in line]
-    return [step for step, _ in found], [value for _, value in found]
+    pairs = [(line["step"], line[key]) for line in lines if line["stage"] == "rl" and key in line]
+    return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def parts(run: Path) -> list[str]:
-    """Keys of the rewards by part; of a single one, the whole."""
+def reward_metrics(run: Path) -> list[str]:
+    """Names of the reward metrics; of a single one, the reward."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     keys = {key for line in lines for key in line if key.startswith("rollout/reward/")}
     return sorted(keys) if len(keys) > 1 else ["rollout/reward"]
@@ -46,8 +46,8 @@ def smoothed(values: Sequence[float]) -> list[float]:
     return [float(np.mean(values[max(0, end - SMOOTH) : end])) for end in range(1, len(values) + 1)]
 
 
-def draw_figure(axes: Axes, runs: Sequence[Path], key: str, colour: str, label: str = "") -> None:
-    """A figure of training: every run thin, their mean thick."""
+def draw_metric(axes: Axes, runs: Sequence[Path], key: str, colour: str, label: str = "") -> None:
+    """Draws a metric of training: every run thin, their mean thick."""
     lines = [(steps, smoothed(values)) for steps, values in (points(run, key) for run in runs) if steps]
     if not lines:
         return
@@ -59,7 +59,7 @@ def draw_figure(axes: Axes, runs: Sequence[Path], key: str, colour: str, label: 
 
 
 def draw_held_out(axes: Axes, runs: Sequence[Path], colour: str) -> None:
-    """Held-out accuracy: every run thin, their mean with its spread over seeds."""
+    """Draws held-out accuracy: every run thin, their mean thick."""
     lines = [points(run, "eval/accuracy") for run in runs]
     for steps, values in lines:
         axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.5, marker="o", markersize=3)
@@ -71,13 +71,13 @@ def draw_held_out(axes: Axes, runs: Sequence[Path], colour: str) -> None:
 def draw_row(row: Sequence[Axes], name: str, runs: Sequence[Path]) -> None:
     held_out, reward, entropy, length = row
     draw_held_out(held_out, runs, COLOURS[0])
-    keys = parts(runs[0])
+    keys = reward_metrics(runs[0])
     for key, colour in zip(keys, COLOURS, strict=False):
-        draw_figure(reward, runs, key, colour, key.removeprefix("rollout/reward").removeprefix("/"))
+        draw_metric(reward, runs, key, colour, key.removeprefix("rollout/reward").removeprefix("/"))
     if len(keys) > 1:
         reward.legend(fontsize=7, frameon=False)
-    draw_figure(entropy, runs, "rollout/entropy", COLOURS[1])
-    draw_figure(length, runs, "rollout/response_length", COLOURS[1])
+    draw_metric(entropy, runs, "rollout/entropy", COLOURS[1])
+    draw_metric(length, runs, "rollout/response_length", COLOURS[1])
     for axes, title in zip(row, PANELS, strict=True):
         axes.set_title(f"{name}: {title}", fontsize=8, loc="left")
         axes.tick_params(labelsize=7)

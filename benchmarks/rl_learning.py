@@ -1,4 +1,4 @@
-"""What learning by trying adds to a fine-tuned model, seed by seed: held-out accuracy before and after, and seconds.
+"""Gain of reinforcement learning over a fine-tuned model, seed by seed: held-out accuracy before and after, and time.
 
     python benchmarks/rl_learning.py recipes/rlvr-math.yaml --seeds 0 1 2 --output runs/rl-learning [rl.key=value ...]
 
@@ -26,14 +26,14 @@ HEAD = ("seed", "after SFT", "after RL", "entropy", "seconds SFT", "seconds RL")
 
 
 def trained(method: Any, **settings: Any) -> tuple[Path, float]:
-    """A stage's run folder, and the seconds that it took."""
+    """Trains a stage; returns its run folder and its seconds."""
     began = time.perf_counter()
     done = method(**settings)
     return done.folder, time.perf_counter() - began
 
 
-def told(run: Path, key: str) -> list[float]:
-    """A figure's values in the order of the steps."""
+def metric_values(run: Path, key: str) -> list[float]:
+    """Values of a metric in the order of the steps."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     return [line[key] for line in lines if key in line]
 
@@ -46,12 +46,12 @@ def num_prompts(run: Path) -> int:
 
 def shares(run: Path, prompts: int) -> tuple[Proportion, Proportion]:
     """Right answers to held-out prompts at the first and at the last evaluation."""
-    accuracies = told(run, "eval/accuracy")
+    accuracies = metric_values(run, "eval/accuracy")
     first, last = (wilson_interval(round(value * prompts), prompts) for value in (accuracies[0], accuracies[-1]))
     return first, last
 
 
-def shown(share: Proportion) -> str:
+def interval_text(share: Proportion) -> str:
     return f"{share.value:.1%} ({share.low:.1%}–{share.high:.1%})"
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("runs/rl-learning"))
-    parser.add_argument("--model", help="Another base than the recipe's.")
+    parser.add_argument("--model", help="Another model than the recipe's.")
     parser.add_argument("settings", nargs="*", help="stage.key=value")
     given = parser.parse_intermixed_args()
     recipe = yaml.safe_load(given.recipe.read_text(encoding="utf-8"))
@@ -82,12 +82,20 @@ def main() -> None:
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}", flush=True)
     pairs = []
     for seed in given.seeds:
-        begun, first = trained(burnish.sft, model=base, output=str(given.output / f"sft-{seed}"), seed=seed, **sft)
+        sft_run, sft_seconds = trained(
+            burnish.sft, model=base, output=str(given.output / f"sft-{seed}"), seed=seed, **sft
+        )
         place = given.output / f"{given.recipe.stem}-{seed}"
-        tried, second = trained(burnish.rl, model=str(begun), output=str(place), seed=seed, **rl)
-        pairs.append(shares(tried, num_prompts(tried)))
-        entropy = told(tried, "rollout/entropy")
-        row = [seed, *map(shown, pairs[-1]), f"{entropy[0]:.2f} → {entropy[-1]:.2f}", f"{first:.0f}", f"{second:.0f}"]
+        rl_run, rl_seconds = trained(burnish.rl, model=str(sft_run), output=str(place), seed=seed, **rl)
+        pairs.append(shares(rl_run, num_prompts(rl_run)))
+        entropy = metric_values(rl_run, "rollout/entropy")
+        row = [
+            seed,
+            *map(interval_text, pairs[-1]),
+            f"{entropy[0]:.2f} → {entropy[-1]:.2f}",
+            f"{sft_seconds:.0f}",
+            f"{rl_seconds:.0f}",
+        ]
         print(f"| {' | '.join(map(str, row))} |", flush=True)
     print(f"\n{change(pairs)}")
 

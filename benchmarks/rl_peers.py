@@ -1,17 +1,16 @@
-"""GRPO by Burnish beside TRL's GRPOTrainer: the same weights, prompts, order, reward, optimiser, and as many tokens.
+"""GRPO by Burnish and by TRL's GRPOTrainer: the same weights, prompts, order, reward, optimizer and number of tokens.
 
     python benchmarks/rl_peers.py --shared ../shared --json docs/pictures/rl_peers.json
     python benchmarks/rl_peers.py --shared ../shared --only 15M --best "TRL, float32, 8"
 
 Llamas of 1, 15 and 100 million parameters with random weights; prompts of 32 to 256 tokens of real text, eight
-responses of 128 tokens to each (nothing ends one earlier, so all write and learn the same number of tokens); one update
-for each batch, no divergence, a reward that costs nothing. First, TRL's fastest setting is sought (`peers/rl_cases.py`
-has those that are tried). Then Burnish in float32 and in bfloat16, TRL's best and TRL with its defaults train in turn,
-each in a process of its own with the same allocator; who computes in bfloat16 is compared with who does. Told are
-seconds per step without the first, their parts, and the peak of memory above the loaded model (the processes in which
-Burnish judges are told beside it). They write other responses, since they draw by other numbers; so Burnish computes
-TRL's first step again from TRL's responses, and advantages and the gradient's norm must agree in four digits, where TRL
-computes in float32.
+responses of 128 tokens to each (no token ends one earlier, so all generate and train the same number of tokens); one
+update for each batch, no KL term, a cheap reward. First, TRL's fastest setting is searched (candidates:
+`peers/rl_cases.py`). Then Burnish in float32 and in bfloat16, TRL's best and TRL with its defaults train in turn,
+each in a process of its own with the same allocator; contenders are compared within the same type. Printed are
+seconds per step without the first, their parts, and the peak of memory above the loaded model (that of Burnish's reward
+workers separately). Responses differ, since random numbers do; so Burnish computes TRL's first step again from TRL's
+responses, and advantages and the gradient norm must agree in four digits, where TRL computes in float32.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def make_material(chosen: Sequence[Case], place: Place, shared: Path, steps: int
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
+    """Prints the table of docs/benchmarks.md: speed and memory of Burnish relative to each contender."""
     print(f"\n**{result['case']}**, {result['prompts_per_step']} prompts a step\n")
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for name, each in result["contenders"].items():
@@ -60,12 +59,12 @@ def print_table(result: dict[str, Any]) -> None:
             f"| {each.get('norms_apart', 0.0):.0e} |",
             flush=True,
         )
-    beside = result["contenders"][BURNISH.name]["beside_mib"]
-    print(f"\nprocesses that judge, beside it: {beside:,.0f} MiB", flush=True)
+    worker_mib = result["contenders"][BURNISH.name]["beside_mib"]
+    print(f"\nreward workers, in addition: {worker_mib:,.0f} MiB", flush=True)
 
 
 def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, known: Contender | None) -> None:
-    """Searches for TRL's best unless it is known, compares, tells."""
+    """Searches for TRL's best setting unless it is known, compares, and prints."""
     from peers.rl_turns import compare_prompts, search_prompts
 
     ours, others = (BURNISH, BURNISH_BFLOAT16), () if given.brief else (DEFAULTS,)
@@ -81,9 +80,9 @@ def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, known: 
 def main() -> None:
     """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
     parser = arguments(__doc__, rounds=1, steps=STEPS)
-    parser.add_argument("--search", action="store_true", help="only look for TRL's fastest setting")
+    parser.add_argument("--search", action="store_true", help="only search for TRL's fastest setting")
     parser.add_argument("--brief", action="store_true", help="without TRL's defaults")
-    parser.add_argument("--prompts", type=int, help="of a step; otherwise as `peers/rl_cases.py` has it for the size")
+    parser.add_argument("--prompts", type=int, help="prompts of a step; default: by size (`peers/rl_cases.py`)")
     given = parser.parse_args()
     from peers.rl_turns import train_prompts_here
 

@@ -1,15 +1,15 @@
-"""Supervised fine-tuning by Burnish beside TRL's SFTTrainer: the same model, rows, optimiser, type and trained tokens.
+"""Supervised fine-tuning by Burnish and by TRL's SFTTrainer: the same model, rows, optimizer, type and trained tokens.
 
     python benchmarks/sft_peers.py --shared ../shared --json docs/pictures/sft_peers.json
 
 Llamas of 1, 15 and 100 million parameters with random weights, GSM8K and a long-tailed mixture of real rows (30 to 600
-tokens), full weights, LoRA and QLoRA. First, TRL's fastest settings in float32 and in bfloat16 are sought for each size
-(`peers/cases.py` has those that are tried). Then they and Burnish in both types train in turn (for full weights on the
+tokens), full weights, LoRA and QLoRA. First, TRL's fastest settings in float32 and in bfloat16 are searched for each
+size (candidates: `peers/cases.py`). Then they and Burnish in both types train in turn (for full weights on the
 mixture, also TRL in padded float32 and with its defaults), each in a process of its own with the same allocator;
-medians over rounds are told: tokens of rows per second (padding does not count), the same by processor time, the peak
-of memory above the loaded model, seconds to the end of the first step, the share of the float32 matrix-multiply peak,
-and how far losses are apart. A contender is compared with Burnish in its own type. Figures go into the JSON after every
-case; `python benchmarks/peers_picture.py` draws it.
+medians over rounds are printed: tokens of rows per second (padding does not count), the same by processor time, the
+peak of memory above the loaded model, seconds to the end of the first step, the share of the float32 matrix-multiply
+peak, and the difference of losses. A contender is compared with Burnish in its own type. Results are written to the
+JSON after every case; `python benchmarks/peers_picture.py` draws it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEARCH_STEPS, SEARCH_ROWS = 2, 8
 
 
 def available(cases: list[Case]) -> list[Case]:
-    """The cases that this Burnish can train; the others are told."""
+    """Cases that this version of Burnish can train; prints the others."""
     from peers.ours import has
 
     for case in cases:
@@ -53,8 +53,7 @@ def make_material(cases: list[Case], place: Place, shared: Path, steps: int) -> 
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """As in docs/benchmarks.md: how many times as fast Burnish is in the same type, and what share of the memory it
-    needs."""
+    """Prints the table of docs/benchmarks.md: speed and memory of Burnish relative to each contender in its type."""
     print(f"\n**{result['case']}**, matrix-multiply peak {result['matmul_peak'] / 1e9:.0f} GFLOP/s in float32\n")
     columns = ("", "tokens/s", "burnish is", "by processor time", "of the peak", "MiB above the model", "burnish needs")
     print("| " + " | ".join((*columns, "s to step 1", "losses apart")) + " |\n|" + "---|" * (len(columns) + 2))
@@ -103,17 +102,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         make_material(cases, place, given.shared, given.steps)
-        tried: dict[str, Found] = {}
+        searched: dict[str, Found] = {}
 
-        def sought(case: Case) -> Found:
-            tried[case.size] = (known[0], {each.name: 1.0 for each in known}) if known else seek(case, place)
-            return tried[case.size]
+        def seek_once(case: Case) -> Found:
+            searched[case.size] = (known[0], {each.name: 1.0 for each in known}) if known else seek(case, place)
+            return searched[case.size]
 
         measure(
             cases,
             given.json,
-            seek=sought,
-            compare=lambda case, _: compare(case, rivals(case, tried[case.size][1]), place, given.rounds),
+            seek=seek_once,
+            compare=lambda case, _: compare(case, rivals(case, searched[case.size][1]), place, given.rounds),
             tell=print_table,
         )
 

@@ -1,11 +1,11 @@
-"""How the cost of a training step grows with the length of rows and with the vocabulary, beside TRL's SFTTrainer.
+"""Cost of a training step by length of rows and by size of the vocabulary, compared with TRL's SFTTrainer.
 
     python benchmarks/sft_scaling.py --json docs/pictures/sft_scaling.json
 
 The 15M Llama with random weights, steps of 8 192 random tokens of which the last two thirds of each row are trained:
 rows of 128 to 8 192 tokens at a vocabulary of 32 000, and vocabularies of 8 000 to 256 000 at rows of 256. Burnish's
 trainer with its default tokens_per_microbatch, and TRL in float32 with one unpadded row at a time (no mask, no padding,
-nothing recomputed), each in a process of its own, in turn. Medians over rounds of the second step: milliseconds of
+no recomputation), each in a process of its own, in turn. Medians over rounds of the second step: milliseconds of
 processor time a token, and the peak of memory above the loaded model.
 """
 
@@ -57,22 +57,22 @@ def make_model(vocabulary: int) -> LlamaForCausalLM:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is measured."""
+    """Length and vocabulary of one measurement."""
 
     length: int
     """Tokens of a row."""
     vocabulary: int
     tokens: int
-    """Of a step."""
+    """Tokens of a step."""
 
     def rows(self) -> list[list[int]]:
-        """Of all steps."""
+        """Rows of all steps."""
         draw = np.random.default_rng(0)
         return draw.integers(3, self.vocabulary, size=(STEPS * self.tokens // self.length, self.length)).tolist()
 
 
 def with_burnish(point: Point) -> dict[str, Any]:
-    """The pieces of a loop of one's own, as docs/design.md has them."""
+    """Trains with the parts of a custom loop (docs/design.md)."""
     model, meter = make_model(point.vocabulary), Meter()
     install(model)
     policy = Model(model.train(), tokenizer=None)
@@ -101,8 +101,8 @@ def with_trl(point: Point, folder: Path) -> dict[str, Any]:
     return theirs.train(case, TRL, folder / "model", folder / "rows.jsonl", folder / "out")
 
 
-def apart(library: str, point: Point) -> dict[str, Any]:
-    """In a process of its own."""
+def in_own_process(library: str, point: Point) -> dict[str, Any]:
+    """Measures in a process of its own."""
     command = [sys.executable, __file__, "--one", json.dumps([library, *astuple(point)])]
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -110,8 +110,8 @@ def apart(library: str, point: Point) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def one(library: str, point: Point) -> dict[str, Any]:
-    """In this process."""
+def in_this_process(library: str, point: Point) -> dict[str, Any]:
+    """Measures in this process."""
     if library == "burnish":
         return with_burnish(point)
     with tempfile.TemporaryDirectory() as folder:
@@ -119,23 +119,23 @@ def one(library: str, point: Point) -> dict[str, Any]:
 
 
 def small_tokenizer() -> PreTrainedTokenizerFast:
-    """TRL wants one; the rows are tokens already."""
+    """Tokenizer that TRL requires; the rows are tokens already."""
     core = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
 def compare(point: Point, rounds: int) -> dict[str, Any]:
-    """Medians of both, and a row of the table."""
-    found: dict[str, list[dict[str, Any]]] = {"burnish": [], "trl": []}
+    """Medians of both libraries; prints a row of the table."""
+    results_of: dict[str, list[dict[str, Any]]] = {"burnish": [], "trl": []}
     for _ in range(rounds):
-        for library, each in found.items():
-            each.append(apart(library, point))
+        for library, results in results_of.items():
+            results.append(in_own_process(library, point))
     result: dict[str, Any] = asdict(point)
-    for library, each in found.items():
+    for library, results in results_of.items():
         result[library] = {
-            "cpu_ms_per_token": 1000 * median(one["cpus"][-1] for one in each) / point.tokens,
-            "beyond_mib": median(one["beyond"] for one in each) / 2**20,
-            "loss": each[0]["losses"][-1],
+            "cpu_ms_per_token": 1000 * median(values["cpus"][-1] for values in results) / point.tokens,
+            "beyond_mib": median(values["beyond"] for values in results) / 2**20,
+            "loss": results[0]["losses"][-1],
         }
     ours, other = result["burnish"], result["trl"]
     print(
@@ -150,29 +150,29 @@ def compare(point: Point, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Prints the table and writes the figures; or, in a process of its own, measures one point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--json", type=Path, help="file of results")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=8192, help="of a step")
     parser.add_argument("--longest", type=int, default=LENGTHS[-1])
     parser.add_argument("--largest", type=int, default=VOCABULARIES[-1])
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        library, *point = json.loads(given.one)
-        print(json.dumps(one(library, Point(*point))))
+    options = parser.parse_args()
+    if options.one:
+        library, *point = json.loads(options.one)
+        print(json.dumps(in_this_process(library, Point(*point))))
         return
     print(
         "| tokens a row | vocabulary | burnish, CPU ms a token | TRL | burnish is | burnish, MiB | TRL, MiB "
         "| loss apart |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    points = [(length, USUAL_VOCABULARY) for length in LENGTHS if length <= given.longest]
-    points += [(USUAL_LENGTH, vocabulary) for vocabulary in VOCABULARIES if vocabulary <= given.largest]
+    points = [(length, USUAL_VOCABULARY) for length in LENGTHS if length <= options.longest]
+    points += [(USUAL_LENGTH, vocabulary) for vocabulary in VOCABULARIES if vocabulary <= options.largest]
     results = []
     for length, vocabulary in dict.fromkeys(points):
-        results.append(compare(Point(length, vocabulary, given.tokens), given.rounds))
-        if given.json:
-            given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        results.append(compare(Point(length, vocabulary, options.tokens), options.rounds))
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

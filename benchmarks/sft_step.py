@@ -1,11 +1,11 @@
-"""The training step: tokens per second and memory, beside the machine's matrix-multiply peak.
+"""Training step: tokens per second, share of the machine's matrix-multiply peak, and memory.
 
     python benchmarks/sft_step.py
 
 For models with random weights and rows of random tokens (lengths 30 to 600, a third of them prompt): the time of a
 step, the share of the peak that it reaches, and the peak of memory beyond the loaded model. Each size runs in a process
-of its own. Then the gain from sharing prompts: eight responses a prompt, shared against repeated, alternated, beside
-what the cost model predicts (the head works on responses alone, so sharing spares nothing there).
+of its own. Then the gain from sharing prompts: eight responses a prompt, shared and repeated in turn, with the
+prediction of the cost model (the head is applied to responses alone, so sharing saves nothing there).
 """
 
 import argparse
@@ -90,7 +90,7 @@ def measure(size: str, rows: int) -> dict[str, float]:
         lengths = draw.integers(30, 601, size=rows)
         vocabulary = SIZES[size]["vocab_size"]
         batches.append([make_group(draw, vocabulary, int(n) // 3, [int(n) - int(n) // 3]) for n in lengths])
-    torch.randn(2048, 2048) @ torch.randn(2048, 2048)  # what the libraries allocate once is not the step's
+    torch.randn(2048, 2048) @ torch.randn(2048, 2048)  # memory that libraries allocate once is not the step's
     loaded = peak_memory()
     seconds = []
     for groups in batches:

@@ -1,12 +1,13 @@
-"""Direct preference optimisation in one flat file: what `losses/preference` computes, without Burnish.
+"""Direct preference optimization (DPO) in one flat file: the computation of `losses/preference`, without Burnish.
 
-Needs torch and transformers alone. One response after another, plain forwards, full logits: slow, and easy to check. A
-test holds its losses equal to the library's on the same rows.
+Needs only torch and transformers. One response at a time, plain forwards, full logits: slow, and easy to check. A test
+holds its losses equal to the library's on the same rows.
 
     python examples/dpo_flat.py MODEL_FOLDER PAIRS.jsonl --steps 20 --learning-rate 1e-5
 
-PAIRS.jsonl has a question, a chosen and a rejected answer in every line; the tokenizer has a chat template that ends an
-assistant's turn with its end token. The reference is the model as it is at the beginning.
+Every line of PAIRS.jsonl has a question, a chosen and a rejected response; the tokenizer has a chat template that ends
+an assistant's turn with its end token. The reference model is a copy of the
+initial model.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import torch
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-parser = argparse.ArgumentParser(description="Direct preference optimisation in one flat file.")
+parser = argparse.ArgumentParser(description="Direct preference optimization in one flat file.")
 parser.add_argument("model")
 parser.add_argument("pairs")
 parser.add_argument("--steps", type=int, default=20)
@@ -32,7 +33,7 @@ tokenizer = AutoTokenizer.from_pretrained(arguments.model)
 
 
 def tokenize(question: str, answer: str) -> tuple[list[int], list[bool]]:
-    """The whole conversation as tokens, and which of them the assistant writes (its end token included)."""
+    """Tokens of the conversation, and a mask of those that the assistant wrote (its end token included)."""
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     before = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
@@ -42,19 +43,19 @@ def tokenize(question: str, answer: str) -> tuple[list[int], list[bool]]:
     return tokens[: last + 1], [start >= len(before) for start, _ in offsets[: last + 1]]
 
 
-def logprob(of: torch.nn.Module, tokens: list[int], mask: list[bool]) -> torch.Tensor:
-    """Log-probability of the answer: a sum over its tokens, nats."""
+def logprob(network: torch.nn.Module, tokens: list[int], mask: list[bool]) -> torch.Tensor:
+    """Log-probability of the response: the sum over its tokens, nats."""
     ids = torch.tensor(tokens)
-    logits = of(ids[None], use_cache=False).logits[0].float()
+    logits = network(ids[None], use_cache=False).logits[0].float()
     picked = logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
     return (picked * torch.tensor(mask[1:])).sum()
 
 
 def log_ratio(row: tuple[list[int], list[bool]]) -> torch.Tensor:
-    """How much likelier than under the reference, nats."""
+    """log π(y) − log π_ref(y) of a response, nats."""
     with torch.no_grad():
-        expected = logprob(reference, *row)
-    return logprob(model, *row) - expected
+        reference_logprob = logprob(reference, *row)
+    return logprob(model, *row) - reference_logprob
 
 
 with open(arguments.pairs, encoding="utf-8") as file:

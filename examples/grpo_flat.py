@@ -1,13 +1,13 @@
-"""Learning by trying in one flat file: what `burnish rl` computes with GRPO and one update, without Burnish.
+"""Reinforcement learning (GRPO) in one flat file: the computation of `burnish rl` with one update, without Burnish.
 
-Needs torch, numpy and transformers alone. A prompt's responses together, plain forwards of everything for every token,
-full logits: slow, and easy to check. A test holds its curve equal to the library's: the same prompts, the same random
-numbers, so the same responses, rewards and losses.
+Needs only torch, numpy and transformers. The responses to a prompt together, a plain forward of the whole sequence for
+every token, full logits: slow, and easy to check. A test holds its curve equal to the library's: the same prompts, the
+same random numbers, so the same responses, rewards and losses.
 
     python examples/grpo_flat.py MODEL_FOLDER QUESTIONS.jsonl --steps 20 --learning-rate 1e-4
 
-QUESTIONS.jsonl has a question and an answer in every line; the last number of an answer is the right one. The tokenizer
-has a chat template that ends an assistant's turn with its end token.
+Every line of QUESTIONS.jsonl has a question and an answer, whose last number is the right one. The tokenizer has a
+chat template that ends an assistant's turn with its end token.
 """
 
 import argparse
@@ -36,14 +36,14 @@ WORD = 2**64
 
 
 def mixed(state: int) -> int:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
+    """SplitMix64's finalizer (Steele, Lea and Flood 2014)."""
     state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % WORD
     state = (state ^ (state >> 27)) * 0x94D049BB133111EB % WORD
     return state ^ (state >> 31)
 
 
 def uniform(*coordinates: int) -> float:
-    """A number in [0, 1) of the seed, the step, the prompt, the response and the place of the token."""
+    """Random number in [0, 1), a function of seed, step, prompt, response and token position."""
     state = mixed(arguments.seed % WORD)
     for coordinate in coordinates:
         state = mixed((state + 0x9E3779B97F4A7C15 + coordinate) % WORD)
@@ -51,7 +51,7 @@ def uniform(*coordinates: int) -> float:
 
 
 def row_at(position: int) -> dict:
-    """The row that is drawn at this position: every epoch has each row once, in another order."""
+    """Row at a position of the draws: every epoch has each row once, in another order."""
     epoch, place = divmod(position, len(rows))
     return rows[np.random.default_rng([arguments.seed, epoch]).permutation(len(rows))[place]]
 
@@ -62,30 +62,30 @@ def prompt_of(question: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def reward_of(said: str, answer: str) -> float:
+def reward_of(response: str, answer: str) -> float:
     """1 for the right last number, a tenth for another number, 0 for none."""
-    numbers = re.findall(r"\d+", said)
+    numbers = re.findall(r"\d+", response)
     return 0.0 if not numbers else 1.0 if numbers[-1] == re.findall(r"\d+", answer)[-1] else 0.1
 
 
 @torch.no_grad()
-def write(prompt: list[int], step: int, key: int) -> list[list[int]]:
-    """The responses to a prompt, each to its end token or the most tokens: draws through the inverse distribution."""
-    written: list[list[int]] = [[] for _ in range(arguments.responses_per_prompt)]
+def generate(prompt: list[int], step: int, key: int) -> list[list[int]]:
+    """Responses to a prompt, each up to its end token or `max_new_tokens`, by inverse transform sampling."""
+    responses: list[list[int]] = [[] for _ in range(arguments.responses_per_prompt)]
     tokens = torch.tensor([prompt] * arguments.responses_per_prompt)
     for place in range(arguments.max_new_tokens):
-        ends = model(tokens, use_cache=False).logits[:, -1].float().softmax(-1).cumsum(-1)
+        cumulative = model(tokens, use_cache=False).logits[:, -1].float().softmax(-1).cumsum(-1)
         numbers = torch.tensor([[uniform(step, key, index, place)] for index in range(arguments.responses_per_prompt)])
-        chosen = (ends <= numbers * ends[:, -1:]).sum(-1, keepdim=True)
-        for response, token in zip(written, chosen[:, 0].tolist(), strict=True):
+        chosen = (cumulative <= numbers * cumulative[:, -1:]).sum(-1, keepdim=True)
+        for response, token in zip(responses, chosen[:, 0].tolist(), strict=True):
             if not response or response[-1] != tokenizer.eos_token_id:
                 response.append(token)
         tokens = torch.cat([tokens, chosen], dim=1)
-    return written
+    return responses
 
 
 def logprobs(prompt: list[int], response: list[int]) -> torch.Tensor:
-    """[R] of the response's tokens, nats."""
+    """[R] log-probabilities of the response's tokens, nats."""
     tokens = torch.tensor(prompt + response)
     scores = model(tokens[None], use_cache=False).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
     return scores.gather(1, torch.tensor(response)[:, None])[:, 0]
@@ -101,29 +101,29 @@ with open(arguments.questions, encoding="utf-8") as file:
 position = 0
 
 for step in range(arguments.steps):
-    tried, kept = [], []  # groups in which no response is better than another teach nothing, and are replaced
-    while len(kept) < arguments.prompts_per_step and len(tried) < 4 * arguments.prompts_per_step:
-        wanted = arguments.prompts_per_step - len(kept)
-        for key in range(position, position + wanted):
+    graded, kept = [], []  # groups whose rewards are all equal have no signal, and are replaced
+    while len(kept) < arguments.prompts_per_step and len(graded) < 4 * arguments.prompts_per_step:
+        missing = arguments.prompts_per_step - len(kept)
+        for key in range(position, position + missing):
             prompt = prompt_of(row_at(key)["question"])
-            responses = write(prompt, step, key)
+            responses = generate(prompt, step, key)
             texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
             rewards = torch.tensor([reward_of(text, row_at(key)["answer"]) for text in texts])
-            tried.append((prompt, responses, rewards))
+            graded.append((prompt, responses, rewards))
             if rewards.min() < rewards.max():
-                kept.append(tried[-1])
-        position += wanted
+                kept.append(graded[-1])
+        position += missing
 
-    loss, groups = 0.0, kept or tried[: arguments.prompts_per_step]
+    loss, groups = 0.0, kept or graded[: arguments.prompts_per_step]
     for prompt, responses, rewards in groups:
         for response, advantage in zip(responses, advantages_of(rewards), strict=True):
             logprob = logprobs(prompt, response)
-            ratio = torch.exp(logprob - logprob.detach())  # 1 with one update; its gradient is that of the logarithm
+            ratio = torch.exp(logprob - logprob.detach())  # 1 with one update, with the gradient of logprob
             share = -(ratio * advantage).mean() / (len(groups) * arguments.responses_per_prompt)
             share.backward()
             loss += share.item()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     optimizer.step()
     optimizer.zero_grad()
-    reward = torch.cat([rewards for _, _, rewards in tried]).mean().item()
+    reward = torch.cat([rewards for _, _, rewards in graded]).mean().item()
     print(json.dumps({"step": step + 1, "loss": loss, "reward": reward, "grad_norm": norm}), flush=True)

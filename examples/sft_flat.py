@@ -1,11 +1,11 @@
-"""Supervised fine-tuning in one flat file: what `burnish sft` computes, without Burnish.
+"""Supervised fine-tuning in one flat file: the computation of `burnish sft`, without Burnish.
 
-Needs torch and transformers alone. One row after another, plain forwards, full logits: slow, and easy to check. A test
-holds its loss curve equal to the library's on the same rows.
+Needs only torch, numpy and transformers. One row at a time, plain forwards, full logits: slow, and easy to check. A
+test holds its loss curve equal to the library's on the same rows.
 
     python examples/sft_flat.py MODEL_FOLDER ROWS.jsonl --steps 20 --learning-rate 1e-3
 
-ROWS.jsonl has a question and an answer in every line; the tokenizer has a chat template that ends an assistant's turn
+Every line of ROWS.jsonl has a question and an answer; the tokenizer has a chat template that ends an assistant's turn
 with its end token.
 """
 
@@ -32,7 +32,7 @@ tokenizer = AutoTokenizer.from_pretrained(arguments.model)
 
 
 def tokenize(row: dict) -> tuple[list[int], list[bool]]:
-    """The whole conversation as tokens, and which of them the assistant writes (its end token included)."""
+    """Tokens of the conversation, and a mask of those that the assistant wrote (its end token included)."""
     turns = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
     before = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
@@ -61,12 +61,12 @@ def learning_rate(step: int) -> float:
 
 per_step = min(arguments.rows_per_step, len(rows))
 order: list[int] = []
-"""Row numbers: shuffled epochs one after the other, without a row twice in a step where two of them meet."""
+"""Row numbers: shuffled epochs one after the other; in a step where two epochs meet, no row is there twice."""
 for epoch in range(math.ceil(arguments.steps * per_step / len(rows))):
     shuffled = np.random.default_rng([arguments.seed, epoch]).permutation(len(rows)).tolist()
-    begun = order[len(order) // per_step * per_step :]
-    free = [row for row in shuffled if row not in begun][: per_step - len(begun)]
-    order += free + [row for row in shuffled if row not in free]
+    step_rows = order[len(order) // per_step * per_step :]
+    new_rows = [row for row in shuffled if row not in step_rows][: per_step - len(step_rows)]
+    order += new_rows + [row for row in shuffled if row not in new_rows]
 
 for step in range(arguments.steps):
     batch = [rows[row] for row in order[step * per_step : (step + 1) * per_step]]

@@ -1,1 +1,1 @@
-"""Burnish beside its peers on the same rows, models and optimiser; `benchmarks/sft_peers.py` is the command."""
+"""Comparison of Burnish with TRL on the same rows, models and optimizer; the command is `benchmarks/sft_peers.py`."""

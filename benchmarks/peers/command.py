@@ -1,4 +1,4 @@
-"""What the commands that compare with TRL take, and how a contender's own process begins."""
+"""Arguments of the commands that compare with TRL, and the entry of a contender's own process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from peers.cases import Case, Contender
 
 Train = Callable[[Case, Contender, Path, Path], dict[str, Any]]
-"""In this process: case, contender, model, rows → figures."""
+"""Trains in this process: case, contender, model, rows → measurements."""
 
 
 def arguments(about: str, *, rounds: int, steps: int) -> argparse.ArgumentParser:
-    """Those that all have."""
+    """Parser with the common arguments."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, help="the folder with data/gsm8k, hh_rlhf, math500 and mbpp")
-    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--json", type=Path, help="file of results")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--steps", type=int, default=steps, help="of each process, 2 or more; the first warms up")
     parser.add_argument("--only", default="", help="cases whose names contain this, such as 15M or 100M-mixture-lora")
@@ -26,28 +26,28 @@ def arguments(about: str, *, rounds: int, steps: int) -> argparse.ArgumentParser
         "--best",
         action="append",
         default=[],
-        help="TRL's fastest setting by an earlier search, such as 'TRL, float32, 2', in the place of a search",
+        help="TRL's fastest setting from an earlier search, such as 'TRL, float32, 2', instead of a search",
     )
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     return parser
 
 
-def trained_as_contender(given: argparse.Namespace, train: Train) -> bool:
-    """Whether this is a contender's own process; then it has trained, and printed its figures."""
-    if not given.contender:
+def trained_as_contender(options: argparse.Namespace, train: Train) -> bool:
+    """Trains and prints the measurements if this is a contender's own process; returns whether it is."""
+    if not options.contender:
         return False
-    case, contender, model, rows = json.loads(given.contender)
+    case, contender, model, rows = json.loads(options.contender)
     print(json.dumps(train(Case(*case), Contender.of(contender), Path(model), Path(rows))))
     return True
 
 
 def known_best(
-    parser: argparse.ArgumentParser, given: argparse.Namespace, searched: Sequence[Contender]
+    parser: argparse.ArgumentParser, options: argparse.Namespace, searched: Sequence[Contender]
 ) -> list[Contender]:
-    """The settings that --best names, in the place of a search; none: it names none. Says what is missing."""
-    if not given.shared or given.steps < 2:
-        parser.error("--shared is needed, for the rows are real, and two steps, for the first is not measured")
-    named = {each.name: each for each in searched}
-    if unknown := [name for name in given.best if name not in named]:
+    """Settings that --best names, instead of a search. Exits with a message if an argument is missing."""
+    if not options.shared or options.steps < 2:
+        parser.error("--shared is needed, since the rows are real, and two steps, since the first is not measured")
+    named = {contender.name: contender for contender in searched}
+    if unknown := [name for name in options.best if name not in named]:
         parser.error(f"--best {unknown[0]} is none of: {'; '.join(named)}")
-    return [named[name] for name in given.best]
+    return [named[name] for name in options.best]

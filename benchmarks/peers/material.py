@@ -1,7 +1,7 @@
-"""What all contenders start from: a model with random weights and its tokenizer, and the same rows in the same order.
+"""Material of all contenders: a model with random weights and its tokenizer, and the same rows in the same order.
 
-Burnish reads chat rows; TRL is given the tokens and labels that Burnish made of them, in Burnish's order, so that both
-learn the same tokens in the same steps, and neither's preparation is in the figures.
+Burnish reads chat rows; TRL gets Burnish's tokens and labels of them, in Burnish's order, so that both train
+the same tokens in the same steps, and the preparation of neither is measured.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def save_llama(folder: Path, shape: dict[str, int], heads: int) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def save_judge(folder: Path) -> None:
-    """The language model in the folder becomes a reward model with a random value head."""
+def save_reward_model(folder: Path) -> None:
+    """Replaces the language model in the folder by a reward model with a random value head."""
     model = with_value_head(LlamaForCausalLM.from_pretrained(folder), ValueHeadConfig(seed=0))
     model.save_pretrained(folder)
 
@@ -73,23 +73,25 @@ def make_tokenizer(vocabulary: int, shared: Path) -> PreTrainedTokenizerBase:
 @cache
 def rows_of(data: DataName, shared: Path) -> list[Row]:
     """GSM8K's train file, or a mixture of it with mathematics, programs, and conversations of several turns."""
-    grade_school = [_asked(row["question"], row["answer"]) for row in _read(shared / "data/gsm8k/train.jsonl")]
+    grade_school = [_question_row(row["question"], row["answer"]) for row in _read(shared / "data/gsm8k/train.jsonl")]
     if data == "gsm8k":
         return grade_school
-    olympiad = [_asked(row["problem"], row["solution"]) for row in _read(shared / "data/math500/math_test.jsonl")]
-    programs = [_asked(row["text"], row["code"]) for row in _read(shared / "data/mbpp/mbpp.jsonl")]
+    olympiad = [
+        _question_row(row["problem"], row["solution"]) for row in _read(shared / "data/math500/math_test.jsonl")
+    ]
+    programs = [_question_row(row["text"], row["code"]) for row in _read(shared / "data/mbpp/mbpp.jsonl")]
     helpful = [_conversation(row["chosen"]) for row in _read(shared / "data/hh_rlhf/helpful-base-test.jsonl.gz")]
     return [*grade_school[:2000], *olympiad, *programs, *(row for row in helpful if row[-1]["content"])]
 
 
-def _asked(question: str, answer: str) -> Row:
+def _question_row(question: str, answer: str) -> Row:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _conversation(text: str) -> Row:
     roles = {"Human": "user", "Assistant": "assistant"}
     _, *parts = TURN.split(text)
-    return [{"role": roles[who], "content": said} for who, said in zip(parts[::2], parts[1::2], strict=True)]
+    return [{"role": roles[who], "content": text} for who, text in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
@@ -98,8 +100,8 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_rows(path: Path, case: Case, model: Path, steps: int, shared: Path) -> None:
-    """So many steps of chat rows of 30 to 600 tokens at random, and beside them the tokens and labels, in the order of
-    the training."""
+    """Writes random chat rows of 30 to 600 tokens for a number of steps, and a second file with their tokens and labels
+    in the order of training."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     draw, chosen = random.Random(case.data), []
     candidates = list(rows_of(case.data, shared))
@@ -111,10 +113,10 @@ def write_rows(path: Path, case: Case, model: Path, steps: int, shared: Path) ->
     path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in chosen), encoding="utf-8")
     draws = open_for_inspection(str(model), str(path), []).preparation.whole().draws
     ordered = [draws[int(index)] for index in epoch_order(0, 0, len(draws))]
-    path.with_suffix(".tokens").write_text("".join(_labelled(groups) for groups in ordered), encoding="utf-8")
+    path.with_suffix(".tokens").write_text("".join(_labeled(groups) for groups in ordered), encoding="utf-8")
 
 
-def _labelled(groups: Sequence[Group]) -> str:
+def _labeled(groups: Sequence[Group]) -> str:
     """A JSON line of input_ids and labels."""
     [group] = groups
     [response] = group.responses

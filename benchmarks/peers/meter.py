@@ -1,4 +1,4 @@
-"""What a contender's process measures of itself."""
+"""Measurements of a contender's process by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Meter:
     base: int = 0
     """Bytes resident when the model was loaded."""
     peak: int = 0
-    """The most bytes resident since then, up to the last step."""
+    """Largest number of bytes resident since then, up to the last step."""
     began: float = 0.0
     cpu_began: float = 0.0
     walls: list[float] = field(default_factory=list)
@@ -32,18 +32,18 @@ class Meter:
     losses: list[float] = field(default_factory=list)
 
     def loaded(self, model: nn.Module) -> None:
-        """The model is there and nothing was trained. Weights that are mapped from a file are touched, and what
-        libraries allocate once is allocated: neither is training's."""
+        """Starts the measurement after loading. Mapped weights are read, and memory that libraries allocate once is
+        allocated, so that neither counts as training's."""
         with torch.no_grad():
             for tensor in [*model.parameters(), *model.buffers()]:
                 tensor.sum()
         torch.randn(1024, 1024) @ torch.randn(1024, 1024)
         self.base = psutil.Process().memory_info().rss
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         self.began, self.cpu_began = time.perf_counter(), time.process_time()
 
     def step(self) -> None:
-        """A step has ended."""
+        """Ends a step."""
         now, cpu = time.perf_counter(), time.process_time()
         self.walls.append(now - self.began)
         self.cpus.append(cpu - self.cpu_began)
@@ -53,7 +53,7 @@ class Meter:
         self.began, self.cpu_began = time.perf_counter(), time.process_time()
 
     def figures(self) -> dict[str, Any]:
-        """As JSON."""
+        """Measurements as plain data."""
         return {
             "walls": self.walls,
             "cpus": self.cpus,

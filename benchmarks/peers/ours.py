@@ -1,4 +1,4 @@
-"""Burnish as a contender: the stage of a recipe, assembled and run by the loop that `burnish sft` runs."""
+"""Burnish as a contender: the stage of a recipe, assembled and run as by `burnish sft`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from peers.stage import ALIKE, Lines, adapter, stage_runner, trained
 
 
 def has(kind: str) -> bool:
-    """Whether this Burnish can train such an adapter."""
+    """Whether this version of Burnish has such an adapter."""
     return kind in get_args(Adapter.model_fields["kind"].annotation)
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
-    """One epoch over the rows; returns the meter's figures, the FLOPs of each step, and the machine's peak."""
+    """One epoch over the rows; returns the measurements, the FLOPs of each step, and the machine's peak."""
     settings = {
         **ALIKE,
         "model": str(model),
@@ -36,11 +36,11 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     origins = stage_recipe("sft", settings, output=str(output))
     inputs, meter = SupervisedData.of(StageContext.of(origins.recipe)), Meter()
 
-    def heard(lines: Lines) -> None:
+    def on_lines(lines: Lines) -> None:
         meter.losses += [float(line["train/loss"]) for line in trained(lines)]
         meter.step()
 
-    with stage_runner(origins, inputs.feed, output, heard) as run:
+    with stage_runner(origins, inputs.feed, output, on_lines) as run:
         stage = assemble(origins.recipe, inputs, "sft")
         meter.loaded(stage.trainer.policy.model)
         run(stage)

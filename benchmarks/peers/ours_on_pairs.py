@@ -1,4 +1,4 @@
-"""Burnish as a contender: the stage `prefer` of a recipe, assembled and run by the loop that `burnish prefer` runs."""
+"""Burnish as a contender: the stage `prefer` of a recipe, assembled and run as by `burnish prefer`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from peers.meter import Meter
 from peers.pair_cases import BETA, LEARNING_RATE
 from peers.stage import ALIKE, Lines, adapter, stage_runner, trained
 
-CHOSEN: dict[PairLoss, str] = {"dpo": "chosen", "kto": "wanted"}
-"""What its answers are called in metrics."""
+CHOSEN: dict[PairLoss, str] = {"dpo": "chosen", "kto": "desirable"}
+"""Loss → name of the better responses in metrics."""
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
-    """One epoch over the pairs; returns the meter's figures, and the mean log-probability of chosen by step.
+    """One epoch over the pairs; returns the measurements, and the mean log-probability of chosen by step.
 
-    The meter begins when the weights are loaded, before a reference is made or asked.
+    The measurement begins when the weights are loaded, before a reference is made or computed.
     """
     settings = {
         **ALIKE,
@@ -44,13 +44,13 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         meter.loaded(policy.model)
         return policy
 
-    def heard(lines: Lines) -> None:
+    def on_lines(lines: Lines) -> None:
         for line in trained(lines):
             meter.losses.append(float(line["train/loss"]))
             chosen.append(float(line[f"train/logprob_{CHOSEN[case.loss]}"]))
         meter.step()
 
-    with stage_runner(origins, inputs.feed, output, heard) as run:
+    with stage_runner(origins, inputs.feed, output, on_lines) as run:
         with mock.patch.object(assembling, "open_policy", opened):
             stage = assembling.assemble(origins.recipe, inputs, "prefer")
         run(stage)

@@ -1,4 +1,4 @@
-"""Burnish as a contender: the stage `rl` of a recipe, assembled and run by the loop that `burnish rl` runs."""
+"""Burnish as a contender: the stage `rl` of a recipe, assembled and run as by `burnish rl`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from burnish import step
 from burnish.recipe.read import stage_recipe
 from burnish.sampling.local import LocalSampler
 from burnish.stages.assemble import assemble
-from burnish.stages.rl import build as trying
+from burnish.stages.rl import build
 from burnish.stages.rl.data import RLData
 from burnish.stages.supervised_data import StageContext
 from burnish.tasks.reward_runner import RewardRunner
@@ -33,27 +33,27 @@ PARTS = (
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
-    """One epoch over the prompts; returns the meter's figures, seconds of each part, and the memory of the processes
-    that judge."""
+    """One epoch over the prompts; returns the measurements, seconds of each part, and the memory of the reward
+    workers."""
     origins = stage_recipe("rl", _settings(case, contender, model, rows), output=str(output))
-    practice, meter, split, beside = RLData.of(StageContext.of(origins.recipe)), Meter(), Split(), list[int]()
+    rl_data, meter, split, worker_bytes = RLData.of(StageContext.of(origins.recipe)), Meter(), Split(), list[int]()
 
-    def heard(lines: Lines) -> None:
+    def on_lines(lines: Lines) -> None:
         meter.losses += [float(line["train/loss"]) for line in trained(lines)]
         split.step()
-        beside.append(sum(child.memory_info().rss for child in psutil.Process().children(recursive=True)))
+        worker_bytes.append(sum(child.memory_info().rss for child in psutil.Process().children(recursive=True)))
         meter.step()
 
     with (
-        stage_runner(origins, practice.beside, output, heard) as run,
-        mock.patch.object(trying, "ends_of_answers", return_value=()),  # nothing ends an answer early
+        stage_runner(origins, rl_data.beside, output, on_lines) as run,
+        mock.patch.object(build, "stop_tokens_of", return_value=()),  # no token ends a response early
         split.timing(*PARTS),
     ):
-        stage = assemble(origins.recipe, practice, "rl")
+        stage = assemble(origins.recipe, rl_data, "rl")
         meter.loaded(stage.trainer.policy.model)
-        with practice.at_work(output):
+        with rl_data.at_work(output):
             run(stage)
-    return {**meter.figures(), "parts": split.steps, "beside": max(beside)}
+    return {**meter.figures(), "parts": split.steps, "beside": max(worker_bytes)}
 
 
 def _settings(case: Case, contender: Contender, model: Path, rows: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Burnish as a contender: the stage `reward` of a recipe, assembled and run by the loop that `burnish reward` runs."""
+"""Burnish as a contender: the stage `reward` of a recipe, assembled and run as by `burnish reward`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peers.stage import ALIKE, Lines, stage_runner, trained
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
-    """One epoch over the pairs; returns the meter's figures, and the mean reward by step."""
+    """One epoch over the pairs; returns the measurements, and the mean reward by step."""
     settings = {
         **ALIKE,
         "model": str(model),
@@ -27,13 +27,13 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     origins = stage_recipe("reward", settings, output=str(output))
     inputs, meter, rewards = SupervisedData.of(StageContext.of(origins.recipe)), Meter(), list[float]()
 
-    def heard(lines: Lines) -> None:
+    def on_lines(lines: Lines) -> None:
         for line in trained(lines):
             meter.losses.append(float(line["train/loss"]))
             rewards.append((float(line["train/reward_chosen"]) + float(line["train/reward_rejected"])) / 2)
         meter.step()
 
-    with stage_runner(origins, inputs.feed, output, heard) as run:
+    with stage_runner(origins, inputs.feed, output, on_lines) as run:
         stage = assemble(origins.recipe, inputs, "reward")
         meter.loaded(stage.trainer.policy.model)
         run(stage)

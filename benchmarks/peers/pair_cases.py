@@ -1,4 +1,4 @@
-"""What is compared of learning from pairs: data, lengths, and the settings of every contender. Beside `cases`."""
+"""Cases of preference optimization: data, lengths, and the settings of every contender."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHORTEST, LONGEST = 30, 1000
 PROMPT, ANSWER = (200, 600), (40, 120)
 """Tokens, from and to, in the mixture of long prompts."""
 AGREEMENT = 1e-4
-"""Largest relative difference of what all compute in float32: four digits."""
+"""Largest relative difference of float32 results: four digits."""
 
 COMPUTED = Contender("burnish", "burnish", settings={"reference": "online"})
 ONCE = Contender("burnish, reference computed once", "burnish", settings={"reference": "precomputed_in_memory"})
@@ -23,24 +23,24 @@ SEARCHED = (
     *(Contender(f"TRL, float32, {n}", "trl", n, FLOAT32) for n in (1, 2, 4)),
     Contender("TRL, float32, 4, checkpointing", "trl", 4, {**FLOAT32, "gradient_checkpointing": True}),
 )
-"""What is tried for TRL's best in float32, once for each size and adapter: the fastest takes part, with its reference
-computed in each step, and again with precompute_ref_log_probs. Of a step's 4 pairs (2 at 100M), 1, 2 or 4 in a forward.
-TRL 1.16's DPOTrainer scores in chunks by default; padding_free warns and pads since its rewrite (dpo_config.py);
-Liger's kernels are Triton's, which has no CPU."""
+"""Candidates for TRL's best setting in float32, searched once per size and adapter: the fastest takes part, with its
+reference computed in each step, and again with precompute_ref_log_probs. Of a step's 4 pairs (2 at 100M), 1, 2 or 4
+in a forward. TRL 1.16's DPOTrainer scores in chunks by default; padding_free warns and pads since its rewrite
+(dpo_config.py); Liger's kernels are Triton's, which has no CPU."""
 
 
 SEARCHED_KTO = tuple(Contender(f"TRL, float32, {n} answers", "trl", n, FLOAT32) for n in (2, 4, 8))
-"""As `SEARCHED`, of a step's 8 answers (4 at 100M), each a row of its own. One alone has no other's answer, which KTO's
-divergence is estimated from."""
+"""As `SEARCHED`, of a step's 8 responses (4 at 100M), each a row of its own. KTO needs at least two, since its
+divergence is estimated on the response to another prompt."""
 
 
 def cases(adapter: AdapterKind, loss: PairLoss) -> tuple[Case, ...]:
-    """All that are compared with this adapter and this loss."""
+    """Cases with this adapter and this loss."""
     return tuple(Case(size, data, adapter, PAIRS_PER_STEP[size], loss) for size in SIZES for data in ("hh", "long"))
 
 
 def searched(loss: PairLoss) -> tuple[Contender, ...]:
-    """What is tried for TRL's best."""
+    """Candidates for TRL's best setting."""
     return SEARCHED_KTO if loss == "kto" else SEARCHED
 
 
@@ -51,7 +51,7 @@ def precomputed(contender: Contender) -> Contender:
 
 
 def peer_of(contender: Contender) -> Contender:
-    """The one of ours that handles its reference as this one does."""
+    """Burnish's contender with the same kind of reference."""
     once = (
         contender.settings.get("precompute_ref_log_probs")
         or contender.settings.get("reference") == "precomputed_in_memory"

@@ -1,4 +1,4 @@
-"""Contenders on pairs, in turn, each in a process of its own. Who computes something else is found out."""
+"""Runs contenders on pairs in turn, each in a process of its own, and verifies that they compute the same losses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def train_pairs_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
-    """In this process, which imports only what the contender needs."""
+    """Trains in this process, which imports only what the contender needs."""
     if contender.library == OURS:
         from peers.ours_on_pairs import train
     else:
@@ -40,7 +40,7 @@ def train_rewards_here(case: Case, contender: Contender, model: Path, rows: Path
 
 
 def search_pairs(case: Case, place: Place, tried: Sequence[Contender]) -> Found:
-    """TRL's fastest setting of those that are tried, by useful tokens per second without the first step."""
+    """TRL's fastest setting among the candidates, by useful tokens per second without the first step."""
     tokens = sum(useful_tokens(place.rows(case, searching=True), case.rows_per_step)[1:])
 
     def rate(figures: Figures) -> float:
@@ -51,7 +51,7 @@ def search_pairs(case: Case, place: Place, tried: Sequence[Contender]) -> Found:
 
 
 def compare_pairs(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any]:
-    """All figures of a case."""
+    """Results of a case."""
     found: dict[str, list[Figures]] = {rival.name: [] for rival in rivals}
     for _ in range(rounds):
         for rival in rivals:
@@ -79,7 +79,7 @@ def compare_pairs(case: Case, rivals: Sequence[Contender], place: Place, rounds:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """As in docs/benchmarks.md: how many times as fast Burnish is, and what share of the memory it needs."""
+    """Prints the table of docs/benchmarks.md: speed and memory of Burnish relative to each contender."""
     print(f"\n**{result['case']}**, {result['pairs_per_step']} pairs a step, prompts {result['prompt_share']:.0%}\n")
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for name, each in result["contenders"].items():
@@ -105,11 +105,11 @@ def _summary(found: list[Figures], tokens: list[int]) -> dict[str, Any]:
 
 
 def _apart(mine: Figures, other: Figures, case: Case) -> float:
-    """The largest relative difference of losses and log-probabilities of chosen (of rewards), in the first two steps.
+    """Largest relative difference of losses and log-probabilities of chosen (of rewards), in the first two steps.
 
-    The first loss is ln 2 whatever is computed; the log-probabilities are not, and the second loss has seen an update.
-    Adapters are drawn differently by the two libraries, and so are KTO's mismatched answers, so there the first step
-    alone can be compared.
+    The first loss is always ln 2; the log-probabilities are not, and the second loss depends on an update. Adapters
+    and KTO's mismatched responses are drawn differently by the two libraries, so there only the first step can be
+    compared.
     """
     steps = slice(2 if case.adapter == "full" and case.loss == "dpo" else 1)
     both = [(mine[what][steps], other[what][steps]) for what in ("losses", "chosen")]

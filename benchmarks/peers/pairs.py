@@ -1,7 +1,7 @@
-"""Pairs that all contenders learn from, in the same order: HH-RLHF, and a mixture of long prompts made of its text.
+"""Pairs of all contenders, in the same order: HH-RLHF, and a mixture of long prompts made of its text.
 
-Burnish reads chosen and rejected conversations; TRL is given the tokens that Burnish made of them, in Burnish's order
-and with its border between prompt and answer, so neither's preparation is in the figures.
+Burnish reads chosen and rejected conversations; TRL gets Burnish's tokens of them, in Burnish's order
+and with its border between prompt and response, so the preparation of neither is measured.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from peers.pair_cases import ANSWER, LONGEST, PROMPT, SHORTEST
 
 FILE = "data/hh_rlhf/helpful-base-test.jsonl.gz"
 """Anthropic's HH-RLHF, helpful-base, the split `test`."""
-ASKED, SAID = "\n\nHuman: ", "\n\nAssistant: "
+HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
 
 
 def write_pairs(path: Path, case: Case, model: Path, steps: int, shared: Path) -> None:
-    """So many steps of pairs, drawn by a seed of the data's name, and beside them their tokens in the order of the
-    training."""
+    """Writes pairs for a number of steps, drawn by a seed of the data's name, and a second file with their tokens in
+    the order of training."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     texts = list(_hh(shared))
     draw = random.Random(case.data)
     draw.shuffle(texts)
     pairs = _long(texts, tokenizer, draw) if case.data == "long" else _fitting(texts, tokenizer)
     chosen = list(islice(pairs, steps * case.rows_per_step))
-    assert len(chosen) == steps * case.rows_per_step, f"{FILE} gives {len(chosen)} pairs of the wanted lengths"
+    assert len(chosen) == steps * case.rows_per_step, f"{FILE} gives {len(chosen)} pairs of these lengths"
     path.write_text("".join(f"{json.dumps(pair)}\n" for pair in chosen), encoding="utf-8")
     draws = open_for_inspection(str(model), str(path), [], "prefer").preparation.whole().draws
-    assert len(draws) == len(chosen), "every pair can be used"
+    assert len(draws) == len(chosen), "every pair is usable"
     ordered = [draws[int(index)] for index in epoch_order(0, 0, len(draws))]
     path.with_suffix(".tokens").write_text("".join(_tokens(groups) for groups in ordered), encoding="utf-8")
 
 
 def useful_tokens(rows: Path, per_step: int) -> list[int]:
-    """Of each step: those of both conversations, so a prompt counts twice, and no padding."""
+    """Tokens of each step: those of both conversations, so a prompt counts twice, and no padding."""
     with rows.with_suffix(".tokens").open(encoding="utf-8") as file:
         pairs = [json.loads(line) for line in file]
-    sizes = [2 * len(each["prompt_ids"]) + len(each["chosen_ids"]) + len(each["rejected_ids"]) for each in pairs]
+    sizes = [2 * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in pairs]
     return [sum(sizes[start : start + per_step]) for start in range(0, len(sizes), per_step)]
 
 
 def prompt_share(rows: Path) -> float:
-    """The share of prompts among those tokens."""
+    """Share of prompts among those tokens."""
     with rows.with_suffix(".tokens").open(encoding="utf-8") as file:
         prompts = sum(2 * len(json.loads(line)["prompt_ids"]) for line in file)
     return prompts / sum(useful_tokens(rows, 1))
@@ -65,9 +65,9 @@ def _hh(shared: Path) -> Iterator[dict[str, str]]:
 
 
 def _fitting(texts: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, str]]:
-    """Pairs as they are, of 30 to 1 000 tokens each, that differ in their last answer alone."""
+    """Original pairs of 30 to 1 000 tokens each that differ in their last response only."""
     for pair in texts:
-        (before, chosen), (other, rejected) = (pair[which].rsplit(SAID, 1) for which in ("chosen", "rejected"))
+        (before, chosen), (other, rejected) = (pair[which].rsplit(ASSISTANT, 1) for which in ("chosen", "rejected"))
         sizes = [len(tokenizer(pair[which])["input_ids"]) for which in ("chosen", "rejected")]
         answered = chosen.strip() and rejected.strip() and chosen != rejected
         if before == other and answered and all(SHORTEST <= size <= LONGEST for size in sizes):
@@ -77,16 +77,16 @@ def _fitting(texts: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerFast
 def _long(
     texts: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerFast, draw: random.Random
 ) -> Iterator[dict[str, str]]:
-    """One turn each, of HH-RLHF's words in their order: prompts of 200 to 600 tokens, answers of 40 to 120."""
+    """Pairs of one turn from HH-RLHF's words in their order: prompts of 200 to 600 tokens, responses of 40 to 120."""
     words = chain.from_iterable(
-        tokenizer(pair["chosen"].replace(ASKED, " ").replace(SAID, " "))["input_ids"] for pair in texts
+        tokenizer(pair["chosen"].replace(HUMAN, " ").replace(ASSISTANT, " "))["input_ids"] for pair in texts
     )
 
     def cut(bounds: tuple[int, int]) -> str:
         return tokenizer.decode(list(islice(words, draw.randint(*bounds)))).strip()
 
     while True:
-        before = f"{ASKED}{cut(PROMPT)}{SAID}"
+        before = f"{HUMAN}{cut(PROMPT)}{ASSISTANT}"
         yield {"chosen": before + cut(ANSWER), "rejected": before + cut(ANSWER)}
 
 
@@ -94,7 +94,7 @@ def _tokens(groups: Sequence[Group]) -> str:
     """A JSON line, as TRL's DataCollatorForPreference takes them."""
     [group] = groups
     chosen, rejected = group.responses
-    assert all(each.trainable.all() for each in group.responses), "answers are learned whole"
-    assert group.prompt_weights is None, "no token of a prompt is learned"
+    assert all(response.trainable.all() for response in group.responses), "all tokens of responses are trained"
+    assert group.prompt_weights is None, "no token of a prompt is trained"
     line: dict[str, Any] = {"prompt_ids": group.prompt, "chosen_ids": chosen.tokens, "rejected_ids": rejected.tokens}
     return json.dumps({name: tokens.tolist() for name, tokens in line.items()}) + "\n"

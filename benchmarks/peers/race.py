@@ -1,8 +1,8 @@
-"""GRPO on the built-in arithmetic by Burnish and by TRL, from the same weights: held-out accuracy, and when.
+"""GRPO on the built-in arithmetic by Burnish and by TRL, from the same weights: held-out accuracy by time and steps.
 
-The clock stands still while held-out questions are answered. Both learn from the same prompts in the same order, by the
-same verifier, and are examined on the same questions; they draw responses by other numbers. Burnish replaces groups in
-which no response is better than another, so from the second step on its prompts run ahead of TRL's.
+The clock is stopped while held-out questions are answered. Both train on the same prompts in the same order, with the
+same verifier and the same held-out questions; their random numbers differ. Burnish replaces groups whose rewards are
+all equal, so from the second step on its prompts are ahead of TRL's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from peers.stage import ALIKE, stage_runner
 
 STEPS, EVERY = 30, 10
 GROUPS, RESPONSES, WRITTEN = 8, 8, 24
-EXAMINED = 200
+HELD_OUT = 200
 """Held-out questions, drawn by the seed."""
 LEARNING_RATE = 1e-4
 BATCH = 64
@@ -58,17 +58,17 @@ class Curve:
     _since: float | None = None
 
     def go(self) -> None:
-        """The clock runs."""
+        """Starts the clock."""
         self._since = processor_seconds()
 
     def stop(self) -> None:
-        """The clock stands still."""
+        """Stops the clock."""
         if self._since is not None:
             self._trained += processor_seconds() - self._since
         self._since = None
 
     def add(self, step: int, accuracy: float) -> None:
-        """What was found, while the clock stands still."""
+        """Adds an accuracy, while the clock is stopped."""
         self.steps.append(step)
         self.seconds.append(self._trained)
         self.accuracy.append(accuracy)
@@ -78,14 +78,14 @@ class Curve:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that judge for it: on one thread these are seconds, whoever else is at work."""
-    here = psutil.Process()
-    times = [each.cpu_times() for each in (here, *here.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    """Processor time of this process and of its reward workers; on one thread, other work does not change it."""
+    process = psutil.Process()
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
-def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, RLData]:
-    """The recipe that both follow, and what it opens."""
+def rl_data_of(model: Path, seed: int, output: Path) -> tuple[Any, RLData]:
+    """Recipe of both, with its data."""
     settings = {
         **ALIKE,
         "model": str(model),
@@ -98,7 +98,7 @@ def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, RLData]:
         "max_new_tokens": WRITTEN,
         "max_steps": STEPS,
         "eval_every": EVERY,
-        "evaluation": {"prompts": EXAMINED},
+        "evaluation": {"prompts": HELD_OUT},
         "learning_rate": LEARNING_RATE,
     }
     origins = stage_recipe("rl", settings, output=str(output))
@@ -106,71 +106,71 @@ def practice_of(model: Path, seed: int, output: Path) -> tuple[Any, RLData]:
 
 
 def by_burnish(model: Path, seed: int, output: Path) -> Curve:
-    """The run of `burnish rl`; its clock begins after the first examination, and the processes that judge with it."""
-    (origins, practice), curve, examine = practice_of(model, seed, output), Curve(), RewardEval.examine
+    """Trains as `burnish rl`; the clock starts after the first evaluation."""
+    (origins, rl_data), curve, evaluate = rl_data_of(model, seed, output), Curve(), RewardEval.evaluate
 
-    def examined(exam: RewardEval, policy: Model) -> EvalResult:
+    def evaluate_off_clock(evaluator: RewardEval, policy: Model) -> EvalResult:
         curve.stop()
-        found = examine(exam, policy)
-        curve.add(len(curve.steps) * EVERY, float(found.figures["accuracy"]))
+        result = evaluate(evaluator, policy)
+        curve.add(len(curve.steps) * EVERY, float(result.figures["accuracy"]))
         curve.go()
-        return found
+        return result
 
     with (
-        stage_runner(origins, practice.beside, output, seed=seed) as run,
-        mock.patch.object(RewardEval, "examine", examined),
-        practice.at_work(output),
+        stage_runner(origins, rl_data.beside, output, seed=seed) as run,
+        mock.patch.object(RewardEval, "evaluate", evaluate_off_clock),
+        rl_data.at_work(output),
     ):
-        run(assemble(origins.recipe, practice, "rl"))
+        run(assemble(origins.recipe, rl_data, "rl"))
     return curve
 
 
-class Examiner(TrainerCallback):
-    """Has TRL's model answer the held-out questions, greedily, every so many steps."""
+class HeldOutCallback(TrainerCallback):
+    """Measures held-out accuracy of TRL's model, greedily, every `EVERY` steps."""
 
-    def __init__(self, curve: Curve, asked: Sequence[RolloutPrompt], tokenizer: PreTrainedTokenizerBase) -> None:
-        self.curve, self.asked, self.tokenizer = curve, asked, tokenizer
+    def __init__(self, curve: Curve, prompts: Sequence[RolloutPrompt], tokenizer: PreTrainedTokenizerBase) -> None:
+        self.curve, self.prompts, self.tokenizer = curve, prompts, tokenizer
 
     def on_train_begin(self, *_: Any, model: PreTrainedModel, **__: Any) -> None:
-        self._examine(0, model)
+        self._evaluate(0, model)
 
     def on_step_end(self, _: Any, state: Any, __: Any, model: PreTrainedModel, **___: Any) -> None:
         if state.global_step % EVERY == 0:
-            self._examine(state.global_step, model)
+            self._evaluate(state.global_step, model)
 
-    def _examine(self, step: int, model: PreTrainedModel) -> None:
+    def _evaluate(self, step: int, model: PreTrainedModel) -> None:
         self.curve.stop()
-        said = greedy_answers(model, [asked.tokens.tolist() for asked in self.asked], self.tokenizer)
-        self.curve.add(step, mean([judged(asked, text) for asked, text in zip(self.asked, said, strict=True)]))
+        texts = greedy_responses(model, [prompt.tokens.tolist() for prompt in self.prompts], self.tokenizer)
+        self.curve.add(step, mean([graded(prompt, text) for prompt, text in zip(self.prompts, texts, strict=True)]))
         self.curve.go()
 
 
 @torch.no_grad()
-def greedy_answers(
+def greedy_responses(
     model: PreTrainedModel, prompts: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase
 ) -> list[str]:
-    """By transformers' `generate`, all at once."""
+    """Generates by transformers, all prompts at once."""
     was_training = model.training
     batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt")
-    written = model.eval().generate(**batch, max_new_tokens=WRITTEN, do_sample=False)
+    output = model.eval().generate(**batch, max_new_tokens=WRITTEN, do_sample=False)
     model.train(was_training)
-    return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def judged(asked: RolloutPrompt, text: str) -> float:
-    return float(NumberReward().score(response_view(asked.task, text)))
+def graded(prompt: RolloutPrompt, text: str) -> float:
+    return float(NumberReward().score(response_view(prompt.task, text)))
 
 
 def by_trl(model: Path, seed: int, output: Path) -> Curve:
     """TRL's GRPOTrainer in float32 without checkpointing, all rows of a step in one forward."""
-    (_, practice), curve = practice_of(model, seed, output), Curve()
-    tokenizer, asked = AutoTokenizer.from_pretrained(model), practice.asked()
-    drawn = [asked[row] for row in PromptOrder(len(asked), seed).take(STEPS * GROUPS)]
-    texts = [tokenizer.decode(each.tokens) for each in drawn]
-    assert tokenizer(texts)["input_ids"] == [each.tokens.tolist() for each in drawn], "both see the same tokens"
+    (_, rl_data), curve = rl_data_of(model, seed, output), Curve()
+    tokenizer, prompts = AutoTokenizer.from_pretrained(model), rl_data.asked()
+    drawn = [prompts[row] for row in PromptOrder(len(prompts), seed).take(STEPS * GROUPS)]
+    texts = [tokenizer.decode(prompt.tokens) for prompt in drawn]
+    assert tokenizer(texts)["input_ids"] == [prompt.tokens.tolist() for prompt in drawn], "both see the same tokens"
 
     def right(completions: list[str], row: list[int], **_: Any) -> list[float]:
-        return [judged(drawn[at], said) for at, said in zip(row, completions, strict=True)]
+        return [graded(drawn[at], text) for at, text in zip(row, completions, strict=True)]
 
     trainer = GRPOTrainer(
         AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
@@ -178,7 +178,7 @@ def by_trl(model: Path, seed: int, output: Path) -> Curve:
         args=_trl_settings(seed, output),
         train_dataset=datasets.Dataset.from_dict({"prompt": texts, "row": list(range(len(texts)))}),
         processing_class=tokenizer,
-        callbacks=[Examiner(curve, [each for _, each in practice.examined()], tokenizer)],
+        callbacks=[HeldOutCallback(curve, [prompt for _, prompt in rl_data.examined()], tokenizer)],
     )
     trainer.train()
     return curve

@@ -1,4 +1,4 @@
-"""What is compared of reward models: sizes, and the settings of every contender. Beside `cases`."""
+"""Cases of reward models: sizes, and the settings of every contender."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ SEARCHED = (
     *(Contender(f"TRL, float32, {n}", "trl", n, FLOAT32) for n in (1, 2, 4, 8)),
     Contender("TRL, bfloat16, 4", "trl", 4, {"gradient_checkpointing": False}),
 )
-"""What is tried for TRL's best, once for each size: pairs of a forward, and autocast to bfloat16."""
+"""Candidates for TRL's best setting, searched once per size: pairs of a forward, and autocast to bfloat16."""
 CASES = tuple(Case(size, "hh", "full", count) for size, count in PAIRS_PER_STEP.items())

@@ -1,4 +1,4 @@
-"""What is compared of learning by trying: sizes, lengths, and the settings of every contender. Beside `cases`."""
+"""Cases of reinforcement learning: sizes, lengths, and the settings of every contender."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ RESPONSES = 8
 SHORTEST, LONGEST = 32, 256
 """Tokens of a prompt."""
 WRITTEN = 128
-"""Tokens of every response: nothing ends one earlier."""
+"""Tokens of every response: no token ends one earlier."""
 LEARNING_RATE = 1e-4
 PARTS = ("sampling", "reward", "scoring", "backward")
-"""Of a step; the rest is the optimiser, padding and packing, decoding text, logging."""
+"""Parts of a step; the rest is the optimizer, padding and packing, decoding text, logging."""
 AGREEMENT = 1e-4
-"""Largest relative difference of what both compute in float32 from the same responses."""
+"""Largest relative difference of float32 results from the same responses."""
 
 BURNISH = Contender("burnish", "burnish")
 DEFAULTS = Contender("TRL, defaults", "trl")
@@ -26,9 +26,9 @@ SEARCHED = (
     Contender("TRL, bfloat16, 8", "trl", 8, {"gradient_checkpointing": False}),
     Contender("TRL, float32, 8, continuous batching", "trl", 8, {**FLOAT32, **BATCHED}),
 )
-"""What is tried for TRL's best, once for each size: rows of a forward, autocast to bfloat16, and transformers'
-continuous batching for the writing (TRL 1.16 calls it use_transformers_continuous_batching; use_transformers_paged is
-its old name). All responses of a step are written in one batch otherwise. vLLM has no wheel for CPUs; Liger's kernels
+"""Candidates for TRL's best setting, searched once per size: rows of a forward, autocast to bfloat16, and transformers'
+continuous batching for sampling (TRL 1.16 calls it use_transformers_continuous_batching; use_transformers_paged is
+its old name). Otherwise all responses of a step are generated in one batch. vLLM has no wheel for CPUs; Liger's kernels
 are Triton's."""
 CASES = tuple(Case(size, "prompts", "full", count) for size, count in PROMPTS_PER_STEP.items())
 

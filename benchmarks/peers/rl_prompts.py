@@ -1,6 +1,6 @@
-"""Prompts that all contenders answer, in the same order: real text, cut to 32 to 256 tokens.
+"""Prompts of all contenders, in the same order: real text, cut to 32 to 256 tokens.
 
-Both tokenise the same text by the same tokenizer; TRL's file is in the order in which Burnish draws.
+Both tokenize the same text by the same tokenizer; TRL's file is in the order in which Burnish draws.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peers.rl_cases import LONGEST, SHORTEST
 
 
 def write_prompts(path: Path, case: Case, model: Path, steps: int, shared: Path) -> None:
-    """So many steps of prompts; beside them, with the suffix .tokens, the same in the order of the training."""
+    """Writes prompts for a number of steps, and a second file, with the suffix .tokens, in the order of training."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     texts = list(islice(_texts(tokenizer, shared), steps * case.rows_per_step))
     path.write_text("".join(f"{json.dumps({'prompt': text})}\n" for text in texts), encoding="utf-8")
@@ -32,7 +32,7 @@ def write_prompts(path: Path, case: Case, model: Path, steps: int, shared: Path)
 
 
 def _texts(tokenizer: PreTrainedTokenizerBase, shared: Path) -> Iterator[str]:
-    """Real text cut to lengths that are drawn evenly."""
+    """Real text cut to lengths that are drawn uniformly."""
     draw = random.Random("prompts")
     rows = list(rows_of("mixture", shared))
     draw.shuffle(rows)

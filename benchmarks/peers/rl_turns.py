@@ -1,4 +1,4 @@
-"""Contenders on prompts, in turn, each in a process of its own; and TRL's first step computed once more by Burnish."""
+"""Runs contenders on prompts in turn, each in a process of its own, and computes TRL's first step again by Burnish."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from peers.turns import OURS, Figures, Found, Place, search, train_apart
 
 
 def train_prompts_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
-    """In this process, which imports only what the contender needs."""
+    """Trains in this process, which imports only what the contender needs."""
     if contender.library == OURS:
         from peers.ours_on_prompts import train
     else:
@@ -34,17 +34,17 @@ def train_prompts_here(case: Case, contender: Contender, model: Path, rows: Path
 
 
 def search_prompts(case: Case, place: Place) -> Found:
-    """TRL's fastest setting, by written tokens per second of its only step."""
+    """TRL's fastest setting, by generated tokens per second of its only step."""
 
     def rate(figures: Figures) -> float:
         return case.rows_per_step * RESPONSES * WRITTEN / figures["walls"][-1]
 
     tried = [each for each in SEARCHED if each.batch <= case.rows_per_step * RESPONSES]
-    return search(case, tried, place, rate, "written tokens/s")
+    return search(case, tried, place, rate, "generated tokens/s")
 
 
 def compare_prompts(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any]:
-    """All figures of a case."""
+    """Results of a case."""
     found: dict[str, list[Figures]] = {rival.name: [] for rival in rivals}
     for _ in range(rounds):
         for rival in rivals:
@@ -70,15 +70,15 @@ def compare_prompts(case: Case, rivals: Sequence[Contender], place: Place, round
 
 
 def gaps_of(model: Path, theirs: Figures) -> dict[str, float]:
-    """How far Burnish is from what TRL computed in its first step, from the same responses and rewards.
+    """Differences of Burnish from TRL's first step, from the same responses and rewards.
 
     Returns:
-        advantages_apart: the largest difference of an advantage, beside the largest advantage; norms_apart: the
+        advantages_apart: the largest difference of an advantage, relative to the largest advantage; norms_apart: the
         relative difference of the gradient's norm before clipping. (The loss itself is the mean of advantages, 0.)
     """
     rule, groups = algorithm("grpo", max_new_tokens=WRITTEN), groups_of(theirs["seen"])
     credited = credit(groups, rule.credit).groups
-    mine = torch.tensor([float(each.advantages[0]) for group in credited for each in group.responses])
+    mine = torch.tensor([float(response.advantages[0]) for group in credited for response in group.responses])
     other = torch.tensor(theirs["seen"]["advantages"])
     policy = load_policy(str(model))
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
@@ -90,7 +90,7 @@ def gaps_of(model: Path, theirs: Figures) -> dict[str, float]:
 
 
 def groups_of(seen: dict[str, Any]) -> list[Group]:
-    """Prompts with their responses and rewards, as TRL has them row by row."""
+    """Groups of TRL's rows: prompts with responses and rewards."""
     responses = [
         Response(tokens=torch.tensor(tokens), trainable=torch.ones(len(tokens), dtype=torch.bool), reward=reward)
         for tokens, reward in zip(seen["responses"], seen["rewards"], strict=True)

@@ -1,4 +1,4 @@
-"""What sharing prompts alone gives to pairs: Burnish's step beside itself with every prompt computed twice."""
+"""Gain of sharing prompts for pairs: Burnish's step with shared prompts and with every prompt computed twice."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from peers.pair_cases import LEARNING_RATE, PAIRS_PER_STEP
 LENGTH = 480
 """Tokens of a prompt with one answer, P + R."""
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Of the prompt, P / (P + R)."""
+"""Shares of the prompt, P / (P + R)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How many times as fast the shared step is."""
+    """Speed of the shared step relative to the other."""
 
     share: float
     measured: float
     """By wall time, the median over rounds."""
     by_cost: float
-    """Predicted by the cost model: decoder, head on answers alone, attention."""
+    """Predicted by the cost model: decoder, head on responses alone, attention."""
     decoder: float
-    """2(P + R) / (P + 2R): what is done for every token."""
+    """2(P + R) / (P + 2R): the part that is computed for every token."""
 
 
 def gains(size: str, rounds: int) -> Iterator[Gain]:
-    """For every share of the prompt: DPO on random tokens, the reference's log-probabilities given."""
+    """Measures DPO on random tokens for every share of the prompt, with given reference log-probabilities."""
     policy, loss = _policy(size), preference_loss("dpo").loss
     routes = [policy, replace(policy, route=Route.EXPANDED)]
-    trainers = [Trainer(each, Optimizer(each.trained_parameters(), _optimisation())) for each in routes]
+    trainers = [Trainer(model, Optimizer(model.trained_parameters(), _optimizer_settings())) for model in routes]
     vocabulary = SIZES[size]["vocab_size"]
     for share in SHARES:
         prompt = round(share * LENGTH)
@@ -64,30 +64,30 @@ def gains(size: str, rounds: int) -> Iterator[Gain]:
                 trainer.step(groups, loss, TOKENS_PER_MICROBATCH["cpu"], 1.0)
                 times.append(time.perf_counter() - began)
             ratios.append(times[1] / times[0])
-        shared, unshared = (each.num_flops(groups) for each in routes)
+        shared, unshared = (model.num_flops(groups) for model in routes)
         decoder = 2 * LENGTH / (prompt + 2 * (LENGTH - prompt))
         yield Gain(share, median(ratios[1:]), unshared / shared, decoder)
 
 
-def tell_gains(size: str, rounds: int, picture: Path | None) -> None:
-    """A table, line by line; and drawn, if a file is named for it."""
+def print_gains(size: str, rounds: int, picture: Path | None) -> None:
+    """Prints a table line by line; plots it if a file is named."""
     print("| prompt's share | sharing gains | predicted by cost | 2(P+R)/(P+2R) |\n|---|---|---|---|")
-    found = []
+    measured = []
     for gain in gains(size, rounds):
         print(f"| {gain.share:.0%} | {gain.measured:.2f}× | {gain.by_cost:.2f}× | {gain.decoder:.2f}× |", flush=True)
-        found.append(gain)
+        measured.append(gain)
     if picture is not None:
-        _draw(found, size, picture)
+        _draw(measured, size, picture)
 
 
-def _draw(found: Sequence[Gain], size: str, path: Path) -> None:
+def _draw(results: Sequence[Gain], size: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6.0, 3.6), layout="constrained")
-    shares = [gain.share for gain in found]
-    axes.plot(shares, [gain.decoder for gain in found], ":", color="0.6", label="2(P + R) / (P + 2R): every token")
+    shares = [gain.share for gain in results]
+    axes.plot(shares, [gain.decoder for gain in results], ":", color="0.6", label="2(P + R) / (P + 2R): every token")
     axes.plot(
-        shares, [gain.by_cost for gain in found], "--", color="tab:blue", label="predicted: head on answers alone"
+        shares, [gain.by_cost for gain in results], "--", color="tab:blue", label="predicted: head on answers alone"
     )
-    axes.plot(shares, [gain.measured for gain in found], "o-", color="tab:orange", label="measured")
+    axes.plot(shares, [gain.measured for gain in results], "o-", color="tab:orange", label="measured")
     axes.axhline(1.0, color="0.85", linewidth=0.8)
     axes.set(
         xlabel="prompt's share of prompt and answer", ylabel="times as fast", title=f"DPO at {size}, prompts shared"
@@ -104,7 +104,7 @@ def _policy(size: str) -> Model:
     return Model(model.train(), tokenizer=None)
 
 
-def _optimisation() -> OptimizerSettings:
+def _optimizer_settings() -> OptimizerSettings:
     return OptimizerSettings(learning_rate=LEARNING_RATE)
 
 

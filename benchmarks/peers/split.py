@@ -1,4 +1,4 @@
-"""How long the parts of a step take: functions whose calls are timed, by the step that they are in."""
+"""Time of the parts of a step: calls of functions are timed and summed by step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Split:
 
     @contextmanager
     def timing(self, *parts: tuple[Any, str, str]) -> Iterator[None]:
-        """Inside, calls of these functions are timed: (a class, a module or an object; its function; the part)."""
+        """Times calls of these functions: (a class, a module or an object; its function; the part)."""
         with ExitStack() as patched:
             for owner, name, part in parts:
                 patched.enter_context(mock.patch.object(owner, name, self._timed(getattr(owner, name), part)))
             yield
 
     def step(self) -> None:
-        """A step has ended."""
+        """Ends a step."""
         self.steps.append(dict(self._now))
         self._now.clear()
 

@@ -1,4 +1,4 @@
-"""What Burnish's contenders have in common: the stage of a recipe is run by the loop that `burnish` runs."""
+"""Common part of Burnish's contenders: runs the stage of a recipe as the command `burnish` does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALIKE: dict[str, Any] = {
     "log_every": 1,
     "checkpoint_every": 1_000_000,
 }
-"""As TRL's trainers are set; a line comes after every step."""
+"""Settings equal to those of TRL's trainers; a line of metrics after every step."""
 
 
 @contextmanager
@@ -31,11 +31,11 @@ def stage_runner(
     origins: ResolvedRecipe,
     beside: AbstractContextManager[object],
     output: Path,
-    heard: Callable[[Lines], None] = lambda _: None,
+    on_lines: Callable[[Lines], None] = lambda _: None,
     *,
     seed: int = 0,
 ) -> Iterator[Callable[[Stage], None]]:
-    """The conditions of a run. What is given runs a stage under them, and its lines are heard as they come."""
+    """Context of a run; yields a function that runs a stage in it and passes lines of metrics to `on_lines`."""
     with (
         repeatable(seed, only_deterministic=True),
         beside,
@@ -43,14 +43,14 @@ def stage_runner(
         open_progress(output / "log.txt") as progress,
         StopSignal() as stop,
     ):
-        yield lambda stage: stage.run(StageFolder(folder, folder.path), Sinks(folder.path, heard, progress), stop)
+        yield lambda stage: stage.run(StageFolder(folder, folder.path), Sinks(folder.path, on_lines, progress), stop)
 
 
 def trained(lines: Lines) -> list[dict[str, Any]]:
-    """The lines of steps among them."""
+    """Lines of training steps."""
     return [line for line in lines if "train/loss" in line]
 
 
 def adapter(kind: AdapterKind) -> dict[str, Any]:
-    """As a recipe has it, of TRL's rank."""
+    """Adapter settings of a recipe, with TRL's rank."""
     return {"kind": kind} if kind == "full" else {"kind": kind, "rank": RANK, "alpha": ALPHA}

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer as a contender: rows are tokens and labels already, and steps are as long as Burnish's."""
+"""TRL's SFTTrainer as a contender: rows are tokens and labels, and steps are as long as Burnish's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from peers.cases import ALPHA, LEARNING_RATE, RANK, Case, Contender
 from peers.meter import Meter
 
 
-class Ears(TrainerCallback):
-    """Tells the meter when a step has ended."""
+class MeterCallback(TrainerCallback):
+    """Reports steps and losses to the meter."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -30,7 +30,7 @@ class Ears(TrainerCallback):
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
-    """One epoch over the rows; returns the meter's figures."""
+    """One epoch over the rows; returns the measurements."""
     meter = Meter()
     arguments = SFTConfig(**(_settings(case, contender, output) | contender.settings))
     trainer = SFTTrainer(
@@ -40,7 +40,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
             "json", data_files=str(rows.with_suffix(".tokens")), split="train", cache_dir=str(output / "datasets")
         ),
         processing_class=AutoTokenizer.from_pretrained(model),
-        callbacks=[Ears(meter)],
+        callbacks=[MeterCallback(meter)],
         peft_config=adapter_of(case),
     )
     meter.loaded(trainer.model)
@@ -49,17 +49,16 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
 
 
 def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
-    """What makes the training the same as Burnish's."""
+    """Settings that make the training equal to Burnish's."""
     accumulated = max(1, case.rows_per_step // contender.batch)
-    if contender.settings.get("packing"):  # a step has as many tokens as others have, about
+    if contender.settings.get("packing"):  # about as many tokens per step as for the others
         accumulated = max(1, case.rows_per_step * 200 // contender.settings["max_length"])
     alike = same_training(output, case.rows_per_step, contender, LEARNING_RATE)
     return {**alike, "gradient_accumulation_steps": accumulated, "train_sampling_strategy": "sequential"}
 
 
 def same_training(output: Path, rows_per_step: int, contender: Contender, learning_rate: float) -> dict[str, Any]:
-    """What all of TRL's trainers are given, for one epoch of so many rows a step. The optimiser is TRL's default:
-    torch's fused AdamW."""
+    """Settings of all of TRL's trainers, for one epoch. The optimizer is TRL's default: torch's fused AdamW."""
     batch = min(contender.batch, rows_per_step)
     return {
         "output_dir": str(output),
@@ -77,7 +76,7 @@ def same_training(output: Path, rows_per_step: int, contender: Contender, learni
 
 
 def _model(case: Case, folder: Path) -> Any:
-    """float32 weights, as the checkpoint has them; of QLoRA, NF4."""
+    """Model with the checkpoint's float32 weights; NF4 for QLoRA."""
     if case.adapter != "qlora":
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
@@ -85,7 +84,7 @@ def _model(case: Case, folder: Path) -> Any:
 
 
 def adapter_of(case: Case) -> LoraConfig | None:
-    """LoRA as Burnish has it; None: all weights train."""
+    """LoRA as in Burnish; None: all weights are trained."""
     if case.adapter == "full":
         return None
     return LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer as a contender: the same prompts in the same order, and responses that nothing ends early."""
+"""TRL's GRPOTrainer as a contender: the same prompts in the same order, and responses of full length."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from peers.meter import Meter
 from peers.rl_cases import LEARNING_RATE, RESPONSES, WRITTEN
 from peers.rl_reward import vowels
 from peers.split import Split
-from peers.theirs import Ears, same_training
+from peers.theirs import MeterCallback, same_training
 
 
-class Listening(Ears):
-    """Tells the split too, and hears the norm of the gradient."""
+class PromptMeterCallback(MeterCallback):
+    """Reports steps to the split too, and collects gradient norms."""
 
     def __init__(self, meter: Meter, split: Split) -> None:
         super().__init__(meter)
@@ -36,8 +36,8 @@ class Listening(Ears):
             self.norms.append(float(logs["grad_norm"]))
 
 
-class Remembering(GRPOTrainer):
-    """GRPOTrainer that keeps what it learned from in its first step, for others to compute again."""
+class RecordingTrainer(GRPOTrainer):
+    """GRPOTrainer that records the rollouts of its first step, so that Burnish can compute them again."""
 
     seen: dict[str, Any] | None = None
 
@@ -46,8 +46,8 @@ class Remembering(GRPOTrainer):
         if self.seen is None:
             rows = zip(made["prompt_ids"], made["prompt_mask"], strict=True)
             prompts = [tokens[mask.bool()].tolist() for tokens, mask in rows]
-            written = made["completion_mask"].sum(-1).tolist()
-            assert set(written) == {self.max_completion_length}, "nothing ends a response early"
+            lengths = made["completion_mask"].sum(-1).tolist()
+            assert set(lengths) == {self.max_completion_length}, "no token ends a response early"
             texts = self.processing_class.batch_decode(made["completion_ids"], skip_special_tokens=True)
             self.seen = {
                 "prompts": prompts,
@@ -59,23 +59,23 @@ class Remembering(GRPOTrainer):
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
-    """One epoch over the prompts; returns the meter's figures, seconds of each part, norms of gradients by step, and
-    what was learned from in the first step."""
+    """One epoch over the prompts; returns the measurements, seconds of each part, gradient norms by step, and the
+    rollouts of the first step."""
     prompts = datasets.load_dataset(
         "json", data_files=str(rows.with_suffix(".tokens")), split="train", cache_dir=str(output / "datasets")
     )
     meter, split, weights = Meter(), Split(), AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    ears = Listening(meter, split)
+    callback = PromptMeterCallback(meter, split)
     meter.loaded(weights)
-    trainer = Remembering(
+    trainer = RecordingTrainer(
         weights,
         reward_funcs=vowels,
         args=GRPOConfig(**(_settings(case, contender, output) | contender.settings)),
         train_dataset=prompts.select_columns(["prompt"]),
         processing_class=AutoTokenizer.from_pretrained(model),
-        callbacks=[ears],
+        callbacks=[callback],
     )
-    _endless(trainer)
+    _without_end_token(trainer)
     parts = (
         (trainer, "_generate_single_turn", "sampling"),
         (trainer, "_calculate_rewards", "reward"),
@@ -84,11 +84,11 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     )
     with split.timing(*parts):
         trainer.train()
-    return {**meter.figures(), "parts": split.steps, "beside": 0, "norms": ears.norms, "seen": trainer.seen}
+    return {**meter.figures(), "parts": split.steps, "beside": 0, "norms": callback.norms, "seen": trainer.seen}
 
 
-def _endless(trainer: GRPOTrainer) -> None:
-    """No token ends a response. GRPOTrainer always has the tokenizer's end token; -1 is none."""
+def _without_end_token(trainer: GRPOTrainer) -> None:
+    """Removes the end token, which GRPOTrainer takes from the tokenizer; -1 is no token."""
     trainer.eos_token_ids = [-1]
     trainer.generation_config.eos_token_id = None
     trainer.generation_kwargs["eos_token_id"] = None
@@ -96,7 +96,7 @@ def _endless(trainer: GRPOTrainer) -> None:
 
 
 def _settings(case: Case, contender: Contender, output: Path) -> dict[str, Any]:
-    """What makes the training the same as Burnish's: a row is a response."""
+    """Settings that make the training equal to Burnish's: a row is a response."""
     return {
         **same_training(output, case.rows_per_step * RESPONSES, contender, LEARNING_RATE),
         "loss_type": "grpo",

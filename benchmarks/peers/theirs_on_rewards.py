@@ -1,4 +1,4 @@
-"""TRL's RewardTrainer as a contender: pairs are tokens already, and steps are as long as Burnish's."""
+"""TRL's RewardTrainer as a contender: pairs are tokens, and steps are as long as Burnish's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trl import RewardConfig, RewardTrainer
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.reward_cases import LEARNING_RATE
-from peers.theirs import Ears, same_training
+from peers.theirs import MeterCallback, same_training
 
 
-class Listening(Ears):
-    """Hears the mean reward too."""
+class RewardMeterCallback(MeterCallback):
+    """Collects mean rewards too."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
@@ -30,7 +30,7 @@ class Listening(Ears):
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
-    """One epoch over the pairs; returns the meter's figures, and the mean reward by step."""
+    """One epoch over the pairs; returns the measurements, and the mean reward by step."""
     pairs = datasets.load_dataset(
         "json", data_files=str(rows.with_suffix(".tokens")), split="train", cache_dir=str(output / "datasets")
     )
@@ -40,19 +40,19 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         **same_training(output, case.rows_per_step, contender, LEARNING_RATE),
         "train_sampling_strategy": "sequential",
     }
-    ears = Listening(meter)
+    callback = RewardMeterCallback(meter)
     meter.loaded(weights)
     trainer = RewardTrainer(
         weights,
         args=RewardConfig(**(settings | contender.settings)),
         train_dataset=pairs.map(_whole, remove_columns="prompt_ids"),
         processing_class=AutoTokenizer.from_pretrained(model),
-        callbacks=[ears],
+        callbacks=[callback],
     )
     trainer.train()
-    return {**meter.figures(), "chosen": ears.rewards}
+    return {**meter.figures(), "chosen": callback.rewards}
 
 
 def _whole(pair: dict[str, list[int]]) -> dict[str, list[int]]:
-    """Prompts with their answers, as RewardTrainer's collator takes them."""
+    """Prompts with their responses, as RewardTrainer's collator expects them."""
     return {name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")}

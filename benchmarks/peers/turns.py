@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, in turn, and the medians of what they measured."""
+"""Runs contenders in turn, each in a process of its own, and computes medians of their measurements."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Any
 from peers.cases import ENVIRONMENT, Case, Contender
 
 Figures = dict[str, Any]
-"""What `Meter.figures` gives, of one process."""
+"""`Meter.figures` of one process."""
 Found = tuple[Contender, dict[str, float]]
-"""TRL's fastest setting, and the rate of each that was tried."""
+"""TRL's fastest setting, and the rate of each candidate."""
 OURS = "burnish"
 INHERITED = dict(os.environ)
-"""What all contenders inherit: as it is before Burnish, in this process, says anything to libraries by it."""
+"""Environment of all contenders, as it was before Burnish set variables for libraries in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder with models and rows for all cases."""
+    """Folder with models and rows of all cases."""
 
     folder: Path
 
@@ -34,11 +34,11 @@ class Place:
         return self.folder / size
 
     def rows(self, case: Case, *, searching: bool = False) -> Path:
-        """JSONL of conversations; beside it, with the suffix .tokens, what they are as tokens and labels."""
+        """JSONL of conversations; a second file, with the suffix .tokens, has their tokens and labels."""
         return self.folder / f"{case.size}-{case.data}{'-search' if searching else ''}.jsonl"
 
     def tokens(self, case: Case, *, searching: bool = False) -> list[int]:
-        """Of each step."""
+        """Tokens of each step."""
         with self.rows(case, searching=searching).with_suffix(".tokens").open(encoding="utf-8") as file:
             lengths = [len(json.loads(line)["input_ids"]) for line in file]
         size = case.rows_per_step
@@ -46,7 +46,7 @@ class Place:
 
 
 def train_here(case: Case, contender: Contender, model: Path, rows: Path) -> Figures:
-    """In this process, which imports only what the contender needs."""
+    """Trains in this process, which imports only what the contender needs."""
     if contender.library == OURS:
         from peers.ours import train
     else:
@@ -56,8 +56,8 @@ def train_here(case: Case, contender: Contender, model: Path, rows: Path) -> Fig
 
 
 def train_apart(case: Case, contender: Contender, place: Place, *, searching: bool = False) -> Figures | None:
-    """In a process of its own, with as many threads as OMP_NUM_THREADS says, or as there are cores; None: it failed,
-    and its last words are told."""
+    """Trains in a process of its own, with OMP_NUM_THREADS threads, or as many as there are cores; None: it failed,
+    and the end of its output was printed."""
     folders = str(place.model(case.size)), str(place.rows(case, searching=searching))
     given = [case.size, case.data, case.adapter, case.per_step, case.loss], contender.as_json(), *folders
     command = [sys.executable, sys.argv[0], "--contender", json.dumps(given)]
@@ -72,7 +72,7 @@ def train_apart(case: Case, contender: Contender, place: Place, *, searching: bo
 def search(
     case: Case, tried: Sequence[Contender], place: Place, rate: Callable[[Figures], float], unit: str = "tokens/s"
 ) -> Found:
-    """The fastest of the settings that are tried, and the rate of each; one round on the rows of the search."""
+    """Fastest of the candidates, and the rate of each; one round on the rows of the search."""
     rates: dict[str, float] = {}
     for contender in tried:
         if (figures := train_apart(case, contender, place, searching=True)) is not None:
@@ -90,14 +90,14 @@ def measure(
     compare: Callable[[Case, Contender], dict[str, Any] | None],
     tell: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Searches once for each size, then lets all take turns; figures are told and written as they come.
+    """Searches once for each size, then runs all in turn; prints and writes results after each case.
 
     Args:
         cases: what is compared.
-        path: where the figures go, as JSON; None: nowhere.
+        path: JSON file of results; None: none.
         seek: finds TRL's fastest setting for a size.
-        compare: all figures of a case with that setting among the rivals; None: there are none.
-        tell: prints them.
+        compare: results of a case with that setting among the rivals; None: there are none.
+        tell: prints the results of a case.
     """
     results: list[dict[str, Any]] = []
     best: dict[str, Found] = {}
@@ -114,7 +114,7 @@ def measure(
 
 
 def compare(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) -> dict[str, Any] | None:
-    """All figures of a case; None: Burnish failed, so there is nothing to compare with."""
+    """Results of a case; None: Burnish failed, so there is nothing to compare with."""
     found: dict[str, list[Figures]] = {rival.name: [] for rival in rivals}
     for _ in range(rounds):
         for rival in rivals:
@@ -125,7 +125,7 @@ def compare(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) 
         return None
     flops, peak = ours[0]["flops"], max(each["matmul_peak"] for each in ours)
     summaries = {
-        rival.name: _summarise(found[rival.name], tokens, flops, peak, packed="packing" in rival.settings)
+        rival.name: _summarize(found[rival.name], tokens, flops, peak, packed="packing" in rival.settings)
         for rival in rivals
         if found[rival.name]
     }
@@ -144,7 +144,7 @@ def compare(case: Case, rivals: Sequence[Contender], place: Place, rounds: int) 
     }
 
 
-def _summarise(
+def _summarize(
     found: list[Figures], tokens: list[int], flops: list[float], peak: float, *, packed: bool
 ) -> dict[str, Any]:
     """Medians over rounds. Rates leave the first step out, but where packing puts other rows into steps."""
@@ -161,7 +161,7 @@ def _summarise(
 
 
 def _furthest(losses: list[float], reference: list[float]) -> float | None:
-    """The largest relative difference of two curves; None: they are of other rows."""
+    """Largest relative difference of two loss curves; None: they are of other rows."""
     if len(losses) != len(reference):
         return None
     return max(abs(mine - other) / abs(other) for mine, other in zip(losses, reference, strict=True))
