@@ -34,7 +34,7 @@ MISTAKES = {
     "run .": ["readable YAML file"],
     "run empty.yaml": ["holds nothing", "model and stages"],
     "run list.yaml": ["holds list"],
-    "run twice.yaml": ["line 2", "the key model stands twice"],
+    "run twice.yaml": ["line 2", "the key model occurs twice"],
     "run broken.yaml": ["broken.yaml line", "valid YAML"],
     "run latin.yaml": ["UTF-8"],
     "run two.yaml epochs=2": ["several stages", "sft.epochs, sft-2.epochs"],

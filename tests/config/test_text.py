@@ -80,7 +80,7 @@ def test_broken_overrides(overrides, words):
     ("content", "words"),
     [
         (b"model: [", ["recipe.yaml", "line 1"]),
-        (b"a: 1\nb: 2\na: 3\n", ["line 3", "a stands twice"]),
+        (b"a: 1\nb: 2\na: 3\n", ["line 3", "a occurs twice"]),
         (b"", ["nothing", "mapping"]),
         (b"- 1\n", ["list", "mapping"]),
         (b"a: \xff\xfe\n", ["UTF-8"]),

@@ -84,11 +84,11 @@ def usable() -> list[int]:
     [
         ("sft", "rows.jsonl", {}),
         ("sft", "broken.jsonl", {"max_invalid_fraction": 0.7, "overlong": "error"}),
-        ("prefer", "pairs.jsonl", {"reference": "stored"}),
-        ("prefer", "pairs.jsonl", {"reference": "computed"}),
+        ("prefer", "pairs.jsonl", {"reference": "precomputed"}),
+        ("prefer", "pairs.jsonl", {"reference": "online"}),
         ("reward", "pairs.jsonl", {"add_tokens": ["<|pad|>"]}),
     ],
-    ids=["sft", "unusable", "prefer", "prefer-computed", "reward"],
+    ids=["sft", "unusable", "prefer", "prefer-online", "reward"],
 )
 def test_an_epoch_is_one_pass_over_the_usable_rows(world, tmp_path, drawn, stage, data, settings):
     """The second line of the audit: in version 0.1.0, 200 draws, rows 1 to 9 times, 112 of them twice in a step."""
@@ -119,7 +119,7 @@ def test_a_short_run_draws_different_usable_rows(world, tmp_path, drawn):
 @pytest.mark.parametrize("share", [0.5, 0.25])
 def test_a_broken_epoch_is_that_share_of_it(world, tmp_path, drawn, share):
     """Whether rows may be left out or not, so whether all of them are read or only those that are drawn."""
-    for data, overlong in (("rows.jsonl", "drop"), ("short.jsonl", "stop")):
+    for data, overlong in (("rows.jsonl", "drop"), ("short.jsonl", "error")):
         drawn.clear()
         done = run(world, tmp_path / f"run-{overlong}", data=data, overlong=overlong, epochs=share)
         rows = [row for step in drawn for row in step]

@@ -122,7 +122,7 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
     assert merged == pytest.approx(wanted, abs=1e-4)
     card = (written.folder / "README.md").read_text()
     assert ("AutoModelForTokenClassification" in card) == (kind == "steps")
-    with pytest.raises(RecipeError, match="a reward model says it itself"):
+    with pytest.raises(RecipeError, match="a reward model has values"):
         evaluated(done.folder, data, "reward=sum")
 
 

@@ -146,7 +146,7 @@ def test_other_settings_data_or_weights_do_not_go_on(base, rows, tmp_path, monke
         seen.add(identity)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "answer_file", noted)
+    monkeypatch.setattr(module, "response_file", noted)
     adapter = write_adapter(tmp_path / "adapter", base)
     load_tokenizer(str(base)).save_pretrained(adapter)
     fewer = write_rows_of(tmp_path, *ROWS[:2])
@@ -232,7 +232,7 @@ def test_models_that_cannot_be_packed_answer_too(base, rows, monkeypatch):
         (["responses_per_prompt=0"], "responses_per_prompt"),
         (["stop_ids=[99999]"], "the model has"),
         (["stop=['']"], "stop"),
-        (["overlong=truncate"], "change what is asked"),
+        (["overlong=truncate"], "would change the prompt"),
         (["max_length=9999"], "512 positions"),
         (["max_length=7"], "prompts are too long"),
         (["chat_template=chatmil"], "chatml"),

@@ -13,7 +13,7 @@ import torch
 
 import burnish
 from burnish.builtin.tiny import END, TEMPLATE, make_tokenizer
-from burnish.stages.rl.build import build_rl
+from burnish.stages.rl import build as rl_build
 from burnish.types import Group, Response
 from burnish.verbs import evaluate as evaluation
 from burnish.verbs import evaluate_rewards as pass_evaluation
@@ -77,7 +77,7 @@ def data(folder: Path, begun: str) -> str:
 
 @pytest.mark.parametrize(("opens", "begun", "text", "reward"), CASES)
 def test_training_and_held_out_prompts(model, tmp_path, monkeypatch, opens, begun, text, reward):
-    monkeypatch.setattr(build_rl, "sampler_of", lambda *_: Scripted(text))
+    monkeypatch.setattr(rl_build, "sampler_of", lambda *_: Scripted(text))
     rows = data(tmp_path, begun)
     sizes = {"responses_per_prompt": 2, "groups_per_step": 1, "max_steps": 1, "max_new_tokens": 64, "reward_workers": 1}
     rest = {"max_resamples": 1, "log_samples_every": 1, "reward": "number", "log_every": 1}
