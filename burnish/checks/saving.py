@@ -30,12 +30,12 @@ def saved_is_loaded(subject: Subject) -> Verdict:
         return Verdict(False, f"the saved model cannot be loaded: {reason}", REPORT)
     limit = tolerance(saved.policy.causal_lm.dtype)
     changed = _changed(saved, model)
-    error = difference(plain_logprobs(model, saved.groups), saved.expected)
+    deviation = difference(plain_logprobs(model, saved.groups), saved.expected)
     library = "peft" if isinstance(model, PeftModel) else "transformers"
     weights = f"{changed[0]} and {len(changed) - 1} others differ" if changed else "all trained weights are the same"
     return checked(
-        error <= limit and not changed,
-        f"{library} loads it: {weights}, {error:.1e} nats, at most {limit:g}",
+        deviation <= limit and not changed,
+        f"{library} loads it: {weights}, {deviation:.1e} nats, at most {limit:g}",
         _remedy(saved),
     )
 

@@ -16,8 +16,8 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?|(?<![\w.])-?\.\d+")
 def matches(answer: str, reference: str, rule: MatchRule) -> bool:
     """Whether an answer agrees with the reference. Example: ``matches("So it is 1,200.", "#### 1200", "number")``."""
     if rule == "number":
-        expected = last_number(reference)
-        return expected is not None and last_number(answer) == expected
+        number = last_number(reference)
+        return number is not None and last_number(answer) == number
     text, expected = normalized(answer), normalized(reference)
     return text == expected if rule == "exact" else bool(expected) and _contains(text, expected)
 

@@ -158,16 +158,16 @@ def test_an_export_without_the_end_token(make_subject, monkeypatch):
     assert "eos_token_id" in verdict.remedy
 
 
-def test_going_on_without_the_optimisers_state(make_subject, monkeypatch):
-    """Here only this process forgets it, which goes on; the one that is killed is whole."""
-    true_restore = burnish.runs.resume.restore
+def test_resuming_without_the_optimizer_state(make_subject, monkeypatch):
+    """Only this process, which resumes, drops it; the process that is killed does not."""
+    true_restore = burnish.runs.resume.restore_checkpoint
 
     def restore(checkpoint, trainer, *others):
         true_restore(checkpoint, trainer, *others)
         for library in trainer.optimizer.libraries:
             library.state.clear()
 
-    monkeypatch.setattr(burnish.runs.resume, "restore", restore)
+    monkeypatch.setattr(burnish.runs.resume, "restore_checkpoint", restore)
     verdict = same_bits_after_a_kill(make_subject("learning_rate=1e-2"))
     assert verdict.passed is False
     assert "other weights" in verdict.measured
