@@ -26,7 +26,7 @@ def documents(world: World, split: Split, seed: int) -> Iterator[str]:
 
 def dialogues(world: World, seed: int) -> Iterator[str]:
     """Endless dialogues in which one person asks for a result or a format, and another one answers."""
-    draw = Draw(f"lessons {seed}")
+    draw = Draw(f"lessons {seed}")  # the text of the seed is part of the identity of the corpus
     while True:
         first, second = draw.some(world.people, 2)
         lines = []
