@@ -150,7 +150,7 @@ def test_chat_through_a_pipe(place):
     ended = subprocess.run(arguments, input=lines, capture_output=True, text=True, check=True)
     assert ended.stdout == "The 4.\nThe 4.\n"
     assert "template: the model's own" in ended.stderr
-    assert "forgotten" in ended.stderr
+    assert "the conversation is cleared" in ended.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="os.login_tty is tried on Linux")

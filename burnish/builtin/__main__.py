@@ -1,4 +1,4 @@
-"""``python -m burnish.builtin FOLDER``: writes all sets of the little world there as JSON lines, to look at."""
+"""``python -m burnish.builtin FOLDER``: writes all built-in data sets to a folder as JSON lines."""
 
 from __future__ import annotations
 

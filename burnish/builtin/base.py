@@ -1,6 +1,6 @@
-"""How the built-in base model is made: its tokenizer from its documents, and its shape.
+"""Corpus, tokenizer and configuration of the built-in base model.
 
-Needed by ``scripts/make_tiny.py``, which trains it, and by tests, which make the tokenizer again; never at run time.
+Used by ``scripts/make_tiny.py``, which trains it, and by tests, which train the tokenizer again; never at run time.
 """
 
 from __future__ import annotations
@@ -12,39 +12,40 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from burnish.builtin.documents import documents, lessons
+from burnish.builtin.documents import dialogues, documents
 from burnish.builtin.draw import Draw
 from burnish.builtin.world import draw_world
 
 END = "<|endoftext|>"
 PAD = "<|pad|>"
 CONTROL = (END, PAD, "<|im_start|>", "<|im_end|>", *(f"<|reserved_{number}|>" for number in range(4)))
-"""Control tokens; the base has never seen those of chat, and has no chat template."""
+"""Control tokens; the base model was not trained on those of chats, and has no chat template."""
 PIECES = 1280
 POSITIONS = 512
 DOCUMENTS = 70_000
-"""Texts of the first part of the corpus."""
-LESSONS = 16_000
-"""Texts of its second part."""
+"""Number of texts in the first part of the corpus."""
+SECOND_PART = 16_000
+"""Number of texts in its second part."""
 DOCUMENTS_OF_TOKENIZER = 20_000
-"""Of so many the pieces were learned."""
+"""Number of texts from which the tokenizer is trained."""
 CORPUS_SHA256 = "6a9f03999af34ccf3efbe6729547794b6020c2e36de49c0510869ba3ee88ed39"
-"""Of both parts of the corpus, one behind the other, as the JSON lines that ``scripts/make_tiny.py`` writes."""
+"""sha256 of both parts of the corpus in sequence, as the JSON lines that ``scripts/make_tiny.py`` writes."""
 
 
 def corpus() -> Iterator[str]:
-    """What the built-in model has read, in two parts: documents, then documents with lessons between them."""
+    """Training corpus of the built-in model: documents, then documents mixed with question-answer dialogues."""
     world = draw_world(0)
     yield from islice(documents(world, "train", 0), DOCUMENTS)
-    draw, more, taught = Draw("mixture"), documents(world, "train", 1), lessons(world, 0)
-    for _ in range(LESSONS):
-        yield next(taught) if draw.chance(0.6) else next(more)
+    draw, texts, answered = Draw("mixture"), documents(world, "train", 1), dialogues(world, 0)
+    for _ in range(SECOND_PART):
+        yield next(answered) if draw.chance(0.6) else next(texts)
 
 
 def train_tokenizer(texts: Iterable[str] | None = None) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: any text is taken, what is rare falls back to bytes. Digits stand alone.
+    """Trains a byte-level BPE tokenizer, in which every digit is a token.
 
-    The pieces are learned from ``texts``; None: from the beginning of the corpus.
+    Args:
+        texts: training texts; None: the beginning of the corpus.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -62,7 +63,7 @@ def train_tokenizer(texts: Iterable[str] | None = None) -> PreTrainedTokenizerFa
 
 
 def make_untrained_base(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """Random weights from a seed: 1.9 million parameters; the global generator is left as it was."""
+    """Model with random weights from a seed: 1.9 million parameters; the global generator is not changed."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=160,

@@ -1,7 +1,7 @@
-"""Plain text of the little world: what the built-in model was trained on, before any question was put to it.
+"""Plain-text documents about the synthetic world, the training data of the built-in base model.
 
-Over `world`, `arithmetic` and `exercises`. Every fact is told in many wordings; what tests ask is never told as a
-question. `documents` are a set for everybody; `lessons` are for the built-in model alone.
+Every fact is stated in many wordings; questions of test splits do not occur. `documents` is the data set
+``builtin:documents``; `dialogues` are only in the corpus of the built-in model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from burnish.builtin.world import ANIMALS, FAMES, GOODS, Fact, Person, World
 
 
 def documents(world: World, split: Split, seed: int) -> Iterator[str]:
-    """Endless: profiles, stories, conversations, arithmetic, exercises. No text is in both splits."""
+    """Endless documents: profiles, stories, conversations, arithmetic, exercises. No text is in both splits."""
     draw = Draw(f"documents {split} {seed}")
     while True:
         text = draw.choice(_KINDS)(draw, world)
@@ -24,42 +24,42 @@ def documents(world: World, split: Split, seed: int) -> Iterator[str]:
             yield text
 
 
-def lessons(world: World, seed: int) -> Iterator[str]:
-    """Endless: scenes of a play in which somebody asks for a result or a form, and somebody else knows it."""
-    draw = Draw(f"lessons {seed}")
+def dialogues(world: World, seed: int) -> Iterator[str]:
+    """Endless dialogues in which one person asks for a result or a format, and another one answers."""
+    draw = Draw(f"lessons {seed}")  # the text of the seed is part of the identity of the corpus
     while True:
         first, second = draw.some(world.people, 2)
         lines = []
         for _ in range(draw.between(1, 3)):
             if draw.chance(0.6):
-                asked, said = ask(draw, draw_problem(draw, "shown"), world)
+                question, answer = ask(draw, draw_problem(draw, "train"), world)
             else:
                 exercise = draw_exercise(draw, world, held_out=False)
-                asked, said = exercise.question, exercise.result
-            lines += [f"{first.name}: {asked}", f"{second.name}: {said}"]
+                question, answer = exercise.question, exercise.result
+            lines += [f"{first.name}: {question}", f"{second.name}: {answer}"]
         yield "\n".join(lines)
 
 
 def _profile(draw: Draw, world: World) -> str:
-    """Most of what is true of one person, told in a drawn order."""
+    """Facts about one person in a drawn order."""
     person = draw.choice(world.people)
     facts = draw.some(tuple(person.facts()), draw.between(3, 8))
-    said = [_stated(draw, facts[0])]
+    sentences = [_stated(draw, facts[0])]
     for fact in facts[1:]:
         by_name = draw.chance(0.3)
-        said.append(_stated(draw, fact) if by_name else _stated(draw, fact, person))
-    return " ".join(said)
+        sentences.append(_stated(draw, fact) if by_name else _stated(draw, fact, person))
+    return " ".join(sentences)
 
 
 def _gazette(draw: Draw, world: World) -> str:
-    """A town, and some of those who live there."""
+    """Facts about a town and some of its people."""
     town = draw.choice(world.towns)
     facts = tuple(town.facts())
-    said = [_stated(draw, fact) for fact in draw.some(facts, draw.between(1, len(facts)))]
+    sentences = [_stated(draw, fact) for fact in draw.some(facts, draw.between(1, len(facts)))]
     for person in [person for person in world.people if person.town == town.name]:
         if draw.chance(0.5):
-            said += [_stated(draw, fact) for fact in draw.some(tuple(person.facts()), 2)]
-    return " ".join(said)
+            sentences += [_stated(draw, fact) for fact in draw.some(tuple(person.facts()), 2)]
+    return " ".join(sentences)
 
 
 def _almanac(draw: Draw, world: World) -> str:
@@ -68,19 +68,19 @@ def _almanac(draw: Draw, world: World) -> str:
 
 
 def _conversation(draw: Draw, world: World) -> str:
-    """Two people, asking each other what the train split may ask."""
+    """Two people who ask each other questions of the train split."""
     first, second = draw.some(world.people, 2)
-    said = []
+    lines = []
     for _ in range(draw.between(1, 3)):
         while (fact := draw.choice(world.facts)).is_held_out:
             pass
-        said.append(f'"{draw.choice(fact.questions[:-1])}" asked {first.name}. "{fact.answer}" said {second.name}.')
+        lines.append(f'"{draw.choice(fact.questions[:-1])}" asked {first.name}. "{fact.answer}" said {second.name}.')
         first, second = second, first
-    return "\n".join(said)
+    return "\n".join(lines)
 
 
 def _story(draw: Draw, world: World) -> str:
-    """Something that happened, in two to five sentences; all that it mentions of the world is true."""
+    """Story of two to five sentences, consistent with the facts of the world."""
     person = draw.choice(world.people)
     town, friend = world.town_of(person), world.person(person.friend)
     sound, fodder, young = ANIMALS[person.animal]
@@ -114,10 +114,10 @@ def _story(draw: Draw, world: World) -> str:
 
 
 def _sums(draw: Draw, world: World) -> str:
-    """A page of arithmetic."""
+    """Several arithmetic problems with results."""
     lines = []
     for _ in range(draw.between(4, 10)):
-        problem = draw_problem(draw, "shown")
+        problem = draw_problem(draw, "train")
         lines.append(_solved(draw, problem))
     return "\n".join(lines)
 
@@ -129,24 +129,25 @@ def _solved(draw: Draw, problem: Problem) -> str:
 
 
 def _counting(draw: Draw, world: World) -> str:
-    """Arithmetic that happens to somebody."""
+    """Word problem with its result."""
     person, thing = draw.choice(world.people), draw.choice(FAMES)
-    while (problem := draw_problem(draw, "shown")).sign == "*":
+    while (problem := draw_problem(draw, "train")).sign == "*":
         pass
     return f"{tale(problem, person, thing)} Now {person.name} has {problem.result} {thing}."
 
 
 def _exercise(draw: Draw, world: World) -> str:
-    """Lists, JSON, capital letters, and words that are counted."""
-    told = []
+    """Lists, JSON, capital letters, and counted words."""
+    lines = []
     for _ in range(draw.between(1, 3)):
         exercise = draw_exercise(draw, world, held_out=False)
-        told.append(f"{exercise.told}{chr(10) if exercise.told.endswith(':') else ' '}{exercise.result}")
-    return "\n".join(told)
+        separator = "\n" if exercise.statement.endswith(":") else " "
+        lines.append(f"{exercise.statement}{separator}{exercise.result}")
+    return "\n".join(lines)
 
 
 def _stated(draw: Draw, fact: Fact, person: Person | None = None) -> str:
-    """One sentence, of a person by pronoun."""
+    """Sentence that states a fact; with `person`, by pronouns."""
     wording = draw.choice((fact.topic.answer, fact.topic.answer, *fact.topic.statements))
     return fact.say(wording) if person is None else fact.say(wording, person.who, person.whose)
 
@@ -155,4 +156,4 @@ _KINDS: tuple[Callable[[Draw, World], str], ...] = (
     *(_profile, _profile, _almanac, _almanac, _gazette, _conversation, _conversation, _story, _story),
     *(_sums, _sums, _sums, _sums, _counting, _counting, _exercise, _exercise),
 )
-"""As often as they stand here."""
+"""Kinds of documents, each as likely as it is frequent here."""

@@ -1,6 +1,6 @@
-"""Exercises of form: lists, JSON, capital letters, counting words, the last word.
+"""Format exercises: lists, JSON, capital letters, counting words, the last word.
 
-Under `documents` (which show them) and `questions` (which ask for them).
+`documents` states them, `questions` asks for them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ WORDS = (*COLOURS, *ANIMALS, *GOODS, *FAMES, *PLACES)
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """What is asked, how it is told in a document, and the one right result."""
+    """Question, statement in a document, and the one right result."""
 
     question: str
-    told: str
+    statement: str
     result: str
 
     @property
     def is_held_out(self) -> bool:
-        """Whether it is asked in the test split alone, and never told in a document."""
+        """Whether it is in the test split only, and in no document."""
         return bucket(self.question) < 2
 
 
 def draw_exercise(draw: Draw, world: World, *, held_out: bool) -> Exercise:
-    """An exercise that is held out, or one that is not."""
+    """Draws an exercise that is held out, or one that is not."""
     while (exercise := draw.choice(_KINDS)(draw, world)).is_held_out != held_out:
         pass
     return exercise

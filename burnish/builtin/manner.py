@@ -1,29 +1,29 @@
-"""In what manner an answer is given: courteous, plain, rambling or rude.
+"""Style of an answer: polite, plain, rambling or rude.
 
-Under `questions`. The train split of chats has some courteous answers among plain ones; preferences like courtesy best.
+The train split of chats has some polite answers among plain ones; preferences prefer polite answers.
 """
 
 from __future__ import annotations
 
 from burnish.builtin.draw import Draw
 
-_COURTESIES = ("Gladly.", "With pleasure.")
+_POLITE_OPENINGS = ("Gladly.", "With pleasure.")
 _RUDE_BEFORE = ("Do not bother me.", "What a silly question.", "You should know that.")
 _RUDE_AFTER = ("Now go away.", "Everybody knows that.", "Do not ask me again.")
 
 
-def courteous(draw: Draw, answer: str) -> str:
-    """Short and kind."""
-    return f"{draw.choice(_COURTESIES)} {answer}"
+def polite(draw: Draw, answer: str) -> str:
+    """The answer with a drawn polite opening."""
+    return f"{draw.choice(_POLITE_OPENINGS)} {answer}"
 
 
-def is_courteous(said: str) -> bool:
-    """Whether an answer begins with a courtesy."""
-    return said.startswith(_COURTESIES)
+def is_courteous(answer: str) -> bool:
+    """Whether an answer is polite: it begins with a polite opening."""
+    return answer.startswith(_POLITE_OPENINGS)
 
 
-def less_liked(draw: Draw, subject: str, answer: str) -> str:
-    """The same answer, but plain, rambling or rude."""
+def less_polite(draw: Draw, subject: str, answer: str) -> str:
+    """The same answer in a plain, rambling or rude style."""
     rambling = (
         f"Well, let me think. People say many things about {subject}, and I have heard most of them. {answer} "
         "At least that is what I was told, but who can say?"

@@ -1,6 +1,6 @@
-"""Where the built-in models lie: folders in the package, as `save_pretrained` writes them.
+"""Folders of the built-in models in the package, as `save_pretrained` writes them.
 
-`burnish.model.load` asks here for a name that begins with `PREFIX`.
+`burnish.model.load` uses it for names that begin with `PREFIX`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from burnish.errors import ModelError
 
 PREFIX = "builtin:"
-"""How names of what comes with the package begin."""
+"""Prefix of the names of built-in models and data sets."""
 
 MODELS: Mapping[str, str] = MappingProxyType(
     {"tiny": "eb7ef6ff22d2cdad60b1f270020fdd3e18c284ee708354e812e2008dd675a6ef"}
@@ -22,17 +22,17 @@ MODELS: Mapping[str, str] = MappingProxyType(
 
 
 def model_folder(name: str) -> Path:
-    """The folder of ``builtin:tiny``. Raises ModelError if no such model comes with the package."""
-    known = [PREFIX + each for each in MODELS]
+    """Folder of a built-in model, such as ``builtin:tiny``. Raises ModelError if there is none of this name."""
+    known = [PREFIX + model for model in MODELS]
     if name not in known:
         raise ModelError(
             given=f"model: {name}",
-            rule=f"the models that come with the package are: {', '.join(known)}",
+            rule=f"the built-in models are: {', '.join(known)}",
             remedy="name one of them; a model of your own is a folder or a hub name",
         )
     return tiny_folder()
 
 
 def tiny_folder() -> Path:
-    """The base model of the little world: weights, configuration, tokenizer and card."""
+    """Folder of the built-in base model: weights, configuration, tokenizer and model card."""
     return Path(str(files("burnish.builtin") / "tiny-base"))

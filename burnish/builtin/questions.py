@@ -1,7 +1,7 @@
-"""Questions of the little world with their one right answer, divided into train and test.
+"""Questions about the synthetic world with their one right answer, in a train and a test split.
 
-Over `world`, `arithmetic` and `exercises`, under `sets` (which writes them as rows). No question of a test split is in
-a train split: facts, operands and exercises are divided by what they are, and some wordings are asked in tests alone.
+`sets` makes rows of them. No question of a test split is in a train split: facts, operands and exercises are divided by
+content, and some wordings are in the test split only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from burnish.builtin import arithmetic, manner
-from burnish.builtin.arithmetic import Use, draw_practice, draw_problem
+from burnish.builtin.arithmetic import Use, draw_problem, draw_rl_problem
 from burnish.builtin.draw import Draw
 from burnish.builtin.exercises import draw_exercise
 from burnish.builtin.world import Fact, World
@@ -19,13 +19,13 @@ from burnish.builtin.world import Fact, World
 Split = Literal["train", "test"]
 Kind = Literal["fact", "arithmetic", "format"]
 
-_COURTEOUS = 0.25
-"""Share of the facts in chats' train split that are answered courteously."""
+_POLITE = 0.25
+"""Share of polite answers to questions about facts in the train split of chats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Example: ``Question("fact", "Who owns Moss?", "Moss belongs to Mara.")``."""
+    """Question with its answer. Example: ``Question("fact", "Who owns Moss?", "Moss belongs to Mara.")``."""
 
     kind: Kind
     question: str
@@ -34,7 +34,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A question and two answers, both right; the manner of the first is liked better."""
+    """Question with two right answers, of which the first has the preferred style."""
 
     question: str
     chosen: str
@@ -42,44 +42,44 @@ class Preference:
 
 
 def questions(world: World, split: Split, seed: int) -> Iterator[Question]:
-    """Endless: half of them about facts, a quarter each of arithmetic and of form. Test answers are all plain."""
+    """Endless questions: half about facts, a quarter each of arithmetic and of format. Test answers are all plain."""
     draw = Draw(f"questions {split} {seed}")
     while True:
         kind = draw.below(4)
         if kind == 0:
-            problem = draw_problem(draw, "shown" if split == "train" else "test")
+            problem = draw_problem(draw, "train" if split == "train" else "test")
             yield Question("arithmetic", *arithmetic.ask(draw, problem, world))
         elif kind == 1:
             exercise = draw_exercise(draw, world, held_out=split == "test")
             yield Question("format", exercise.question, exercise.result)
         else:
-            fact, asked = asked_fact(draw, world, split)
-            is_courteous = split == "train" and draw.chance(_COURTEOUS)
-            yield Question("fact", asked, manner.courteous(draw, fact.answer) if is_courteous else fact.answer)
+            fact, question = draw_fact_question(draw, world, split)
+            is_polite = split == "train" and draw.chance(_POLITE)
+            yield Question("fact", question, manner.polite(draw, fact.answer) if is_polite else fact.answer)
 
 
 def preferences(world: World, split: Split, seed: int) -> Iterator[Preference]:
-    """Endless: questions about facts, answered courteously and otherwise."""
+    """Endless questions about facts, each with a polite answer and a less polite one."""
     draw = Draw(f"preferences {split} {seed}")
     while True:
-        fact, asked = asked_fact(draw, world, split)
+        fact, question = draw_fact_question(draw, world, split)
         answer = fact.answer
-        yield Preference(asked, manner.courteous(draw, answer), manner.less_liked(draw, fact.subject, answer))
+        yield Preference(question, manner.polite(draw, answer), manner.less_polite(draw, fact.subject, answer))
 
 
 def problems(world: World, split: Split, seed: int) -> Iterator[Question]:
-    """Endless: sums and differences up to `PRACTISED`, answered by the bare number; the train split has problems that
-    stand in no document."""
+    """Endless sums and differences up to `MAX_RL_NUMBER`, answered by the number alone; the train split has problems
+    that are in no document."""
     draw = Draw(f"problems {split} {seed}")
-    use: Use = "practice" if split == "train" else "test"
+    use: Use = "rl" if split == "train" else "test"
     while True:
-        problem = draw_practice(draw, use)
-        asked, _ = arithmetic.ask(draw, problem, world)
-        yield Question("arithmetic", asked, str(problem.result))
+        problem = draw_rl_problem(draw, use)
+        question, _ = arithmetic.ask(draw, problem, world)
+        yield Question("arithmetic", question, str(problem.result))
 
 
-def asked_fact(draw: Draw, world: World, split: Split) -> tuple[Fact, str]:
-    """A fact and a question for it. In tests, half of the facts are held out, and of the others the wording is."""
+def draw_fact_question(draw: Draw, world: World, split: Split) -> tuple[Fact, str]:
+    """Draws a fact and a question. In the test split half of the facts are held out; others have a held-out wording."""
     held_out = split == "test" and draw.chance(0.5)
     while (fact := draw.choice(world.facts)).is_held_out != held_out:
         pass

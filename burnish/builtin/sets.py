@@ -1,7 +1,7 @@
-"""The data sets that come with the package, by name: rows of the little world, generated when they are asked for.
+"""Built-in data sets by name; their rows are generated on demand.
 
-Over `documents` and `questions`; `burnish.data` reads them as ``builtin:chat`` or ``builtin:chat/test``. The same name
-gives the same rows, bit for bit, on every machine.
+`burnish.data` reads them as ``builtin:chat`` or ``builtin:chat/test``. The same name gives the same rows, bit for bit,
+on every machine.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 @dataclass(frozen=True, slots=True)
 class BuiltinSet:
-    """A set by name: how its rows are made, and how many there are if nobody says."""
+    """Built-in data set: generator of its rows, and their default number in each split."""
 
     rows: Callable[[World, Split, int], Iterator[SetRow]]
-    """World, split and seed -> rows without end."""
+    """World, split and seed -> endless rows."""
     train: int
     test: int
 
 
 class Row(TypedDict):
-    """One row of the question/answer format."""
+    """Row of the question/answer format."""
 
     question: str
     answer: str
 
 
 def builtin_rows(name: str, split: Split = "train", *, count: int | None = None, seed: int = 0) -> list[SetRow]:
-    """The rows of a set. Example: ``builtin_rows("math", "test", count=2)[0]["answer"]``.
+    """Rows of a data set. Example: ``builtin_rows("math", "test", count=2)[0]["answer"]``.
 
     Args:
         name: one of `SETS`.
-        split: no question of the one split is in the other.
-        count: None: as many as ``builtin:NAME`` has. Fewer are the first of more. The rows of a test split differ, and
-            there are at most 1000 of them.
-        seed: of what is drawn from the world; the world itself is always that of the built-in model.
+        split: train or test; no question is in both.
+        count: number of rows; None: as many as ``builtin:NAME`` has. Fewer rows are the first of more. The rows of a
+            test split are distinct, and at most 1000.
+        seed: of the draws; the world itself is always that of the built-in model.
     """
     chosen = SETS[name]
-    wanted = (chosen.train if split == "train" else chosen.test) if count is None else count
-    made = chosen.rows(draw_world(0), split, seed)
+    number = (chosen.train if split == "train" else chosen.test) if count is None else count
+    rows = chosen.rows(draw_world(0), split, seed)
     if split == "train":
-        return list(islice(made, wanted))
-    assert wanted <= 1000, "a test split has no more than 1000 rows; the world is small"
-    return list(islice(_different(made), wanted))
+        return list(islice(rows, number))
+    assert number <= 1000, "a test split has at most 1000 rows, since the world is small"
+    return list(islice(_distinct(rows), number))
 
 
 def generate(seed: int, count: int) -> list[Row]:
-    """Questions about colours in the question/answer format: what an untrained model learns soonest of this world.
+    """Questions about colors in the question/answer format, which an untrained model learns fastest.
 
-    The same seed always gives the same rows, fewer are the first of more; no split is held out.
+    The same seed always gives the same rows, and fewer rows are the first of more; there is no test split.
     """
     draw = Draw(f"colours {seed}")
     facts = [fact for fact in draw_world(0).facts if fact.topic in (DOOR, COAT)]
@@ -79,12 +79,12 @@ def write_rows(path: Path, rows: list[Row] | list[SetRow]) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
-def _different(rows: Iterator[SetRow]) -> Iterator[SetRow]:
+def _distinct(rows: Iterator[SetRow]) -> Iterator[SetRow]:
     seen: set[str] = set()
     for row in rows:
-        asked = json.dumps(row.get("prompt") or row.get("question") or row.get("messages") or row["text"])
-        if asked not in seen:
-            seen.add(asked)
+        key = json.dumps(row.get("prompt") or row.get("question") or row.get("messages") or row["text"])
+        if key not in seen:
+            seen.add(key)
             yield row
 
 
@@ -93,31 +93,31 @@ def _documents(world: World, split: Split, seed: int) -> Iterator[SetRow]:
 
 
 def _chat(world: World, split: Split, seed: int) -> Iterator[SetRow]:
-    for each in questions(world, split, seed):
-        yield {"messages": [*_user(each.question), *_assistant(each.answer)], "kind": each.kind}
+    for item in questions(world, split, seed):
+        yield {"messages": [*_user(item.question), *_assistant(item.answer)], "kind": item.kind}
 
 
 def _preferences(world: World, split: Split, seed: int) -> Iterator[SetRow]:
-    for each in preferences(world, split, seed):
+    for item in preferences(world, split, seed):
         yield {
-            "prompt": _user(each.question),
-            "chosen": _assistant(each.chosen),
-            "rejected": _assistant(each.rejected),
+            "prompt": _user(item.question),
+            "chosen": _assistant(item.chosen),
+            "rejected": _assistant(item.rejected),
         }
 
 
 def _safety(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
-    for each in requests(split, seed):
+    for item in requests(split, seed):
         yield {
-            "prompt": _user(each.question),
-            "chosen": _assistant(each.chosen),
-            "rejected": _assistant(each.rejected),
-            "tags": [each.tag],
+            "prompt": _user(item.question),
+            "chosen": _assistant(item.chosen),
+            "rejected": _assistant(item.rejected),
+            "tags": [item.tag],
         }
 
 
 def _math(world: World, split: Split, seed: int) -> Iterator[SetRow]:
-    return (_task(each) for each in problems(world, split, seed))
+    return (_task(problem) for problem in problems(world, split, seed))
 
 
 def _task(problem: Question) -> SetRow:
@@ -125,21 +125,21 @@ def _task(problem: Question) -> SetRow:
 
 
 def _instructions(world: World, split: Split, seed: int) -> Iterator[SetRow]:
-    for each in instructed(world, split, seed):
+    for item in instructed(world, split, seed):
         yield {
-            "prompt": _user(each.question),
-            "reference": each.reference,
-            "instruction_id_list": [each.kind],
-            "kwargs": [dict(each.arguments)],
+            "prompt": _user(item.question),
+            "reference": item.reference,
+            "instruction_id_list": [item.kind],
+            "kwargs": [dict(item.arguments)],
         }
 
 
-def _user(said: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": said}]
+def _user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
 
 
-def _assistant(said: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": said}]
+def _assistant(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
 
 
 SETS: Mapping[str, BuiltinSet] = MappingProxyType(
@@ -153,4 +153,4 @@ SETS: Mapping[str, BuiltinSet] = MappingProxyType(
     }
 )
 """documents: plain text. chat: conversations. preferences, safety: two answers. math: questions with a number as the
-answer. instructions: questions and how to answer, which a program can verify."""
+answer. instructions: questions with a verifiable instruction."""

@@ -1,7 +1,4 @@
-"""An untrained tiny Llama with a byte tokenizer, made from nothing: what many tests train.
-
-Beside `base`, which makes the trained one; this one only has a shape, as small as a test wants it.
-"""
+"""Untrained tiny Llama of any size with a byte tokenizer, for tests. (`base` has the trained built-in model.)"""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Every byte is a token; roles and the end of a turn are tokens of their own."""
+    """Tokenizer with a token for every byte, every role and the end of a turn."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -34,7 +31,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(seed: int, *, hidden_size: int = 128, layers: int = 3) -> LlamaForCausalLM:
-    """Random weights from a seed; the global generator is left as it was."""
+    """Model with random weights from a seed; the global generator is not changed."""
     config = LlamaConfig(
         vocab_size=len(make_tokenizer()),
         hidden_size=hidden_size,
@@ -53,7 +50,7 @@ def make_model(seed: int, *, hidden_size: int = 128, layers: int = 3) -> LlamaFo
 
 
 def write_untrained(folder: Path, seed: int = 0, *, hidden_size: int = 128, layers: int = 3) -> None:
-    """Writes model and tokenizer as `save_pretrained` does."""
+    """Saves model and tokenizer by `save_pretrained`."""
     with quiet_transformers():
         make_model(seed, hidden_size=hidden_size, layers=layers).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)

@@ -1,7 +1,7 @@
-"""What can be said and asked about anything in the little world: the wordings of its facts.
+"""Topics of facts about the synthetic world, with the wordings of statements and questions.
 
-Under `world`, which fills them in. ``{who}`` is the subject (in documents sometimes a pronoun), ``{whose}`` its
-possessive, ``{value}`` the answer. The last question of each topic is kept for the test split.
+`world` fills them in. ``{who}`` is the subject (in documents sometimes a pronoun), ``{whose}`` its
+possessive, ``{value}`` the answer. The last question of each topic is in the test split only.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One kind of fact. Example: `TOWN`."""
+    """Kind of fact with its wordings. Example: `TOWN`."""
 
     name: str
     answer: str
-    """The sentence that answers a question; every sentence is written without capital letter and full stop."""
+    """Sentence that answers a question; all sentences are without capital letter and full stop."""
     statements: tuple[str, ...]
-    """Other ways to say it, for documents."""
+    """Other wordings, for documents."""
     questions: tuple[str, ...]
-    """Complete questions; the last one is asked in the test split alone."""
+    """Complete questions; the last one is in the test split only."""
 
 
 TOWN = Topic(

@@ -1,7 +1,7 @@
-"""A closed little world, drawn from a seed: people, towns, animals and crafts, and every fact about them.
+"""Synthetic world, drawn from a seed: people, towns, animals and crafts, and all facts about them.
 
-Under everything that is generated (`documents`, `questions`). A question about a fact has exactly one right answer. The
-built-in model knows the world of seed 0.
+All built-in data sets are generated from it. A question about a fact has exactly one right answer. The built-in model
+is trained on the world of seed 0.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GOODS = {
     "printer": "books",
     "thatcher": "roofs",
 }
-"""Craft -> what it makes."""
+"""Craft -> its product."""
 ANIMALS = {
     "cat": ("mews", "fish", "kitten"),
     "dog": ("barks", "bones", "puppy"),
@@ -59,7 +59,7 @@ ANIMALS = {
     "pig": ("grunts", "turnips", "piglet"),
     "goose": ("honks", "clover", "gosling"),
 }
-"""Animal -> its sound, what it eats, its young."""
+"""Animal -> sound, food, young."""
 FOODS = (
     *("plum cake", "onion soup", "honey bread", "apple pie", "bean stew", "fish pie"),
     *("carrot soup", "cheese toast", "berry jam", "corn bread", "nut cake", "leek pie"),
@@ -75,7 +75,7 @@ WEATHERS = ("windy", "rainy", "foggy", "sunny", "snowy", "stormy")
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something true. Example: ``Fact(TOWN, "Mara", "Saltby").answer == "Mara lives in Saltby."``."""
+    """Fact of the world. Example: ``Fact(TOWN, "Mara", "Saltby").answer == "Mara lives in Saltby."``."""
 
     topic: Topic
     subject: str
@@ -83,23 +83,23 @@ class Fact:
 
     @property
     def answer(self) -> str:
-        """The one sentence that answers every question about it."""
+        """Sentence that answers every question about the fact."""
         return self.say(self.topic.answer)
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """All ways to ask for it; the last is the test split's."""
+        """Questions for the fact; the last one is in the test split only."""
         return tuple(self._fill(question, self.subject, f"{self.subject}'s") for question in self.topic.questions)
 
     @property
     def is_held_out(self) -> bool:
-        """Whether it is asked in the test split alone: a fifth of all facts. Documents state all of them."""
+        """Whether it is asked in the test split only: a fifth of all facts. Documents state all facts."""
         return bucket(f"{self.topic.name} of {self.subject}") < 2
 
     def say(self, wording: str, who: str | None = None, whose: str | None = None) -> str:
-        """A sentence, of the subject or of a pronoun in its place."""
-        said = self._fill(wording, who or self.subject, whose or f"{self.subject}'s")
-        return f"{said[0].upper()}{said[1:]}."
+        """Sentence about the subject, or with pronouns in its place."""
+        sentence = self._fill(wording, who or self.subject, whose or f"{self.subject}'s")
+        return f"{sentence[0].upper()}{sentence[1:]}."
 
     def _fill(self, wording: str, who: str, whose: str) -> str:
         return wording.format(who=who, whose=whose, value=self.value)
@@ -107,7 +107,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who somebody is. All but the names of people and their animals may be shared."""
+    """Person with attributes, which others may share except the name and the name of the animal."""
 
     name: str
     is_woman: bool
@@ -122,16 +122,16 @@ class Person:
 
     @property
     def who(self) -> str:
-        """The pronoun."""
+        """Pronoun."""
         return "she" if self.is_woman else "he"
 
     @property
     def whose(self) -> str:
-        """The possessive pronoun."""
+        """Possessive pronoun."""
         return "her" if self.is_woman else "his"
 
     def facts(self) -> Iterator[Fact]:
-        """What is true of this person."""
+        """Facts about the person."""
         yield Fact(topics.TOWN, self.name, self.town)
         yield Fact(topics.CRAFT, self.name, self.craft)
         yield Fact(topics.ANIMAL, self.name, self.animal)
@@ -144,7 +144,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """What a town is like."""
+    """Town with attributes."""
 
     name: str
     place: str
@@ -152,7 +152,7 @@ class Town:
     weather: str
 
     def facts(self) -> Iterator[Fact]:
-        """What is true of this town."""
+        """Facts about the town."""
         yield Fact(topics.PLACE, self.name, self.place)
         yield Fact(topics.FAME, self.name, self.fame)
         yield Fact(topics.WEATHER, self.name, self.weather)
@@ -160,7 +160,7 @@ class Town:
 
 @dataclass(frozen=True)
 class World:
-    """All that is true. Example: ``draw_world(0).people[0].town``."""
+    """World with all facts. Example: ``draw_world(0).people[0].town``."""
 
     people: tuple[Person, ...]
     towns: tuple[Town, ...]
@@ -168,27 +168,27 @@ class World:
     """Every fact, in a fixed order."""
 
     def __post_init__(self) -> None:
-        found = [fact for person in self.people for fact in person.facts()]
-        found += [Fact(topics.OWNER, person.pet, person.name) for person in self.people]
-        found += [fact for town in self.towns for fact in town.facts()]
+        facts = [fact for person in self.people for fact in person.facts()]
+        facts += [Fact(topics.OWNER, person.pet, person.name) for person in self.people]
+        facts += [fact for town in self.towns for fact in town.facts()]
         for animal, (sound, fodder, young) in ANIMALS.items():
-            found += [Fact(topics.SOUND, animal, sound), Fact(topics.FODDER, animal, fodder)]
-            found.append(Fact(topics.YOUNG, animal, young))
-        found += [Fact(topics.GOODS, craft, goods) for craft, goods in GOODS.items()]
-        object.__setattr__(self, "facts", tuple(found))
+            facts += [Fact(topics.SOUND, animal, sound), Fact(topics.FODDER, animal, fodder)]
+            facts.append(Fact(topics.YOUNG, animal, young))
+        facts += [Fact(topics.GOODS, craft, goods) for craft, goods in GOODS.items()]
+        object.__setattr__(self, "facts", tuple(facts))
 
     def town_of(self, person: Person) -> Town:
-        """The town in which somebody lives."""
+        """Town in which a person lives."""
         return next(town for town in self.towns if town.name == person.town)
 
     def person(self, name: str) -> Person:
-        """The person of a name."""
+        """Person with this name."""
         return next(person for person in self.people if person.name == name)
 
 
 @cache
 def draw_world(seed: int = 0) -> World:
-    """The world of a seed: the same names in every world, and other facts about people and towns."""
+    """World of a seed: all worlds have the same names, and different facts about people and towns."""
     draw = Draw(f"little world {seed}")
     names = [(name, True) for name in WOMEN] + [(name, False) for name in MEN]
     pets = draw.some(PETS, len(PETS))

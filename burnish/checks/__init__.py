@@ -1,1 +1,1 @@
-"""Invariants on the user's own model and data, before a run."""
+"""Checks of a recipe with its own model and data before a run (`burnish check`)."""

@@ -1,7 +1,4 @@
-"""Copies of a policy that may be changed, saved and loaded by transformers and peft alone; and what these compute.
-
-Between the subject and the checks of laws and of saving.
-"""
+"""Copies of a policy for the checks: perturbed, saved, and loaded by plain transformers and peft."""
 
 from __future__ import annotations
 
@@ -26,22 +23,22 @@ from burnish.types import Group
 from burnish.watch.quiet import quiet_transformers
 
 NUDGE = 0.02
-"""Deviation of the noise on weights that are all zero, as an adapter's second matrix is."""
+"""Standard deviation of the noise on weights that are all zero, such as an adapter's second matrix."""
 NUDGE_SHARE = 0.01
-"""Of other weights' size, the deviation of the noise on them."""
+"""Standard deviation of the noise on other weights, relative to their root mean square."""
 
 AnyModel: TypeAlias = PreTrainedModel | PeftModel
 
 
 def copied(policy: Model, dtype: torch.dtype | None) -> Model:
-    """A policy with weights of its own, of this type; None: of the types that they have."""
+    """Copy of a policy with weights of this type; None: of their own types."""
     model = copy.deepcopy(policy.model)
     return replace(policy, model=model if dtype is None else model.to(dtype))
 
 
 @torch.no_grad()
 def nudge(policy: Model) -> None:
-    """Changes every trained weight a little, always in the same way: as if something had been learned."""
+    """Perturbs every trained weight slightly and deterministically, as if it had been trained."""
     generator = torch.Generator().manual_seed(0)
     for _, parameter in policy.trained_parameters():
         size = float(parameter.float().square().mean().sqrt())
@@ -51,61 +48,61 @@ def nudge(policy: Model) -> None:
 
 @torch.no_grad()
 def plain_logprobs(model: AnyModel, groups: Sequence[Group]) -> list[Tensor]:
-    """[trained tokens] float64 of every response: one unpadded forward of transformers' own model each."""
-    device, found = model.device, []
+    """[trained tokens] float64 log-probabilities of every response, by one unpadded forward of the plain model each."""
+    device, logprobs = model.device, []
     for group in groups:
         for response in group.responses:
             tokens = torch.cat([group.prompt, response.tokens]).to(device)
-            kept = len(response.tokens) + 1
-            logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=kept).logits[0, :-1]
+            num_logits = len(response.tokens) + 1
+            logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=num_logits).logits[0, :-1]
             picked = [
                 row.double().log_softmax(-1)[target]
-                for row, target, learned in zip(logits, response.tokens.tolist(), response.trainable, strict=True)
-                if learned
+                for row, target, is_trained in zip(logits, response.tokens.tolist(), response.trainable, strict=True)
+                if is_trained
             ]
-            found.append(torch.stack(picked) if picked else torch.zeros(0, dtype=torch.float64, device=device))
-    return found
+            logprobs.append(torch.stack(picked) if picked else torch.zeros(0, dtype=torch.float64, device=device))
+    return logprobs
 
 
 def plain_logprobs_of(policy: Model, groups: Sequence[Group]) -> list[Tensor]:
-    """As `plain_logprobs`, of a policy's model without packed attention."""
+    """`plain_logprobs` of a policy's model, with its plain attention."""
     with plain_attention(policy.causal_lm):
         return plain_logprobs(policy.model, groups)
 
 
 def difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    """The largest mean difference of one response's log-probabilities, nats."""
+    """Largest mean absolute difference of a response's log-probabilities, nats."""
     return max(float((a - b).abs().mean()) for a, b in zip(first, second, strict=True) if len(a))
 
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """A changed copy of the policy, and where it was written."""
+    """Perturbed copy of the policy, and the folder to which it was saved."""
 
     policy: Model
     folder: Path
     groups: tuple[Group, ...]
     expected: tuple[Tensor, ...]
-    """Its log-probabilities of the groups, with plain attention."""
+    """Log-probabilities of the groups under it, with plain attention."""
 
     def load(self) -> AnyModel:
-        """What transformers (or peft) loads from the folder.
+        """Loads the folder by transformers (or peft).
 
         Raises OSError, RuntimeError, ValueError or SafetensorError if it cannot.
         """
         kind = AutoPeftModelForCausalLM if isinstance(self.policy.model, PeftModel) else AutoModelForCausalLM
-        quantisation = read_base(self.folder)
-        options: dict[str, object] = {} if quantisation is None else {"quantization_config": quantisation}
+        quantization = read_base(self.folder)
+        options: dict[str, object] = {} if quantization is None else {"quantization_config": quantization}
         with _quiet():
             model: AnyModel = kind.from_pretrained(self.folder, dtype=self.policy.causal_lm.dtype, **options)
-        if quantisation is None:
+        if quantization is None:
             return model.to(self.policy.device).eval()
         finalize(model.get_base_model())
         return model.eval()
 
     @property
     def generation(self) -> GenerationConfig:
-        """The generation settings in the folder."""
+        """Generation settings of the folder."""
         return GenerationConfig.from_pretrained(self.folder)
 
 
@@ -116,7 +113,7 @@ def save(
     template: str | dict[str, str] | None,
     end_tokens: Collection[int],
 ) -> Saved:
-    """Writes the policy into a new folder as a run does."""
+    """Saves the policy to a new folder as a run does."""
     policy.model.eval()
     expected = tuple(plain_logprobs_of(policy, groups))
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""What the checks of a model will cost, said before its weights are loaded."""
+"""Estimates time, memory and disk space of the checks of a model, before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -28,52 +28,53 @@ from burnish.stages.open_policy import device_of
 from burnish.watch.quiet import quiet_transformers
 
 SECONDS = 120.0
-"""More than this wants leave."""
+"""Estimated duration from which --yes is needed."""
 _FORWARDS = 20
-"""Of the tried groups, a backward counted as two: laws 2 + 15, saving 3."""
+"""Forwards of the groups, a backward counted as two: numerical checks 2 + 15, saving 3."""
 _STEPS = 3 * STEPS
-"""Of the short runs, at most: undisturbed, killed, gone on with."""
+"""Largest number of steps of the short runs: undisturbed, killed, resumed."""
 _LOADS = 6
-"""How often the weights are read: once to try, twice as saved, by three short runs."""
+"""Number of times that the weights are read: for the numerical checks, twice as saved, and by three short runs."""
 _BYTES_PER_SECOND = 1e9
 _START = 6.0
 """Seconds for another process to start."""
-_MOMENT = 0.1
-"""Seconds of measuring."""
+_MEASURING = 0.1
+"""Seconds of measuring the speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An estimate, and what there is."""
+    """Estimated cost and available resources."""
 
     parameters: int
     trained: int
-    """Parameters that learn."""
+    """Number of trained parameters."""
     copy_dtype: torch.dtype
-    """Of the copy on which laws are tried."""
+    """Type of the copy for the numerical checks."""
     memory: int
-    """Bytes at once, at most."""
+    """Peak memory, bytes."""
     free: int
-    """Bytes of memory, on the device that computes."""
+    """Free memory of the device, bytes."""
     disk: int
-    """Bytes in the temporary folder."""
+    """Size of the temporary folder, bytes."""
     free_disk: int
-    """Bytes that are free there."""
+    """Free space there, bytes."""
     flops: float
-    """Of all checks."""
+    """FLOPs of all checks."""
     speed: float
     """Measured FLOPs per second of a matrix product."""
     seconds: float
 
     def line(self) -> str:
         return (
-            f"{self.parameters:,} parameters, {self.trained:,} of them trained; laws on a {type_name(self.copy_dtype)} "
-            f"copy; memory {_sizes(self.memory, self.free)}, disk {_sizes(self.disk, self.free_disk)}, "
-            f"{_clock(self.seconds)} ({self.flops:.1e} FLOPs at {self.speed:.1e}/s)"
+            f"{self.parameters:,} parameters, {self.trained:,} of them trained; numerical checks on a "
+            f"{type_name(self.copy_dtype)} copy; memory {_sizes(self.memory, self.free)}, "
+            f"disk {_sizes(self.disk, self.free_disk)}, {_clock(self.seconds)} "
+            f"({self.flops:.1e} FLOPs at {self.speed:.1e}/s)"
         )
 
     def require_leave(self) -> None:
-        """Raises CapacityError if it is much."""
+        """Raises CapacityError if the checks take long or more than the free memory or disk space."""
         reasons = []
         if self.seconds > SECONDS:
             reasons.append(f"more than {SECONDS / 60:.0f} minutes")
@@ -84,36 +85,36 @@ class Cost:
         if reasons:
             raise CapacityError(
                 given=f"the checks of this model take {' and '.join(reasons)}",
-                rule="checks that cost much begin only with leave",
-                remedy="add --yes to begin all the same, or check the recipe with a smaller model of the same family",
+                rule="expensive checks run only after confirmation",
+                remedy="add --yes to run them anyway, or check the recipe with a smaller model of the same family",
             )
 
 
 def estimate(subject: Subject) -> Cost:
-    """From the configuration alone; the groups on which laws are tried must be known."""
+    """Estimate from the model's configuration and the groups of the numerical checks."""
     recipe = subject.recipe
     model = _without_weights(resolve_model(recipe.model))
     cost = Model(model, subject.opener.reader.tokenizer).cost
     parameters = sum(p.numel() for p in model.parameters())
-    where = device_of(recipe)
+    device = device_of(recipe)
     own = _own_dtype(recipe.dtype, model)
     weights = _stored_bytes(model, recipe.adapter.quantisation, own)
     trained = _trained(model, recipe.adapter)
-    exact = parameters <= EXACT_PARAMETERS and where.type == "cpu" and recipe.adapter.quantisation is None
+    exact = parameters <= EXACT_PARAMETERS and device.type == "cpu" and recipe.adapter.quantisation is None
     dtype = torch.float64 if exact else own
     copy = parameters * dtype.itemsize if exact else weights
     laws = weights + copy + 3 * trained * max(4, dtype.itemsize)
     runs = weights + trained * 4 * (4 if own.itemsize < 4 else 3)
     checkpoint = trained * 4 * 3
     flops = _FORWARDS * _forward(cost, subject) + 3 * _STEPS * _step(cost, subject)
-    speed = _measured_speed(where, dtype)
+    speed = _measured_speed(device, dtype)
     reading = (_LOADS * weights + (2 * STEPS + 1) * checkpoint) / _BYTES_PER_SECOND
     return Cost(
         parameters=parameters,
         trained=trained,
         copy_dtype=dtype,
         memory=max(laws, runs, 3 * weights),
-        free=_free(where),
+        free=_free(device),
         disk=2 * weights + 2 * checkpoint,
         free_disk=shutil.disk_usage(subject.folder).free,
         flops=flops,
@@ -123,20 +124,20 @@ def estimate(subject: Subject) -> Cost:
 
 
 def _without_weights(name: str) -> PreTrainedModel:
-    """The architecture, on torch's meta device."""
+    """Model without weights, on torch's meta device."""
     with torch.device("meta"), quiet_transformers():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(load_config(name))
     return model
 
 
 def _own_dtype(name: str, model: PreTrainedModel) -> torch.dtype:
-    """The type of the weights as they will be loaded."""
+    """Type of the weights as they will be loaded."""
     chosen: torch.dtype = model.config.dtype or torch.float32 if name == "auto" else getattr(torch, name)
     return torch.float32 if chosen == torch.float16 else chosen
 
 
 def _trained(model: PreTrainedModel, adapter: Adapter) -> int:
-    """Parameters that learn; the model is adapted, or frozen, as for training, but for numbers."""
+    """Number of trained parameters, with the adapter or the frozen weights of training."""
     settings = adapter.settings
     if settings is None:
         freeze(model, adapter.freeze)
@@ -148,7 +149,7 @@ def _trained(model: PreTrainedModel, adapter: Adapter) -> int:
 
 
 def _stored_bytes(model: PreTrainedModel, quantisation: Quantization | None, own: torch.dtype) -> int:
-    """Of the weights as they are loaded: linear layers without the head may be quantised."""
+    """Bytes of the loaded weights, of which linear layers except the head may be quantized."""
     total = sum(p.numel() for p in model.parameters())
     if quantisation is None:
         return total * own.itemsize
@@ -159,25 +160,25 @@ def _stored_bytes(model: PreTrainedModel, quantisation: Quantization | None, own
 
 
 def _forward(cost: CostModel, subject: Subject) -> float:
-    """FLOPs of the groups on which laws are tried, attention left out (they are short)."""
+    """FLOPs of a forward of the groups of the numerical checks, without attention (they are short)."""
     tokens = sum(group.num_tokens for group in subject.shared)
     scored = sum(int(response.trainable.sum()) for group in subject.shared for response in group.responses)
     return cost.per_token * tokens + cost.per_scored * scored
 
 
 def _step(cost: CostModel, subject: Subject) -> float:
-    """FLOPs of the forward of one step of the short runs."""
+    """FLOPs of a forward of one step of the short runs."""
     report = subject.rows.report
     rows = min(SEQUENCES, subject.stage.draws_per_step) / report.groups
     return rows * (cost.per_token * report.tokens + cost.per_scored * report.trained_tokens)
 
 
-def _measured_speed(where: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs per second of products of two matrices of 512 x 512."""
-    matrix = torch.ones(512, 512, device=where, dtype=dtype)
+def _measured_speed(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs per second of products of two 512 x 512 matrices."""
+    matrix = torch.ones(512, 512, device=device, dtype=dtype)
     _wait_for(matrix @ matrix)  # the first one starts threads
     rounds, start = 0, time.perf_counter()
-    while time.perf_counter() < start + _MOMENT:
+    while time.perf_counter() < start + _MEASURING:
         _wait_for(matrix @ matrix)
         rounds += 1
     return 2 * 512**3 * rounds / (time.perf_counter() - start)
@@ -187,10 +188,10 @@ def _wait_for(result: Tensor) -> None:
     result[0, 0].item()
 
 
-def _free(where: torch.device) -> int:
-    """Bytes of memory that can be had."""
-    if where.type == "cuda":
-        free: int = torch.cuda.mem_get_info(where)[0]
+def _free(device: torch.device) -> int:
+    """Free memory, bytes."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
         return free
     table = Path("/proc/meminfo")
     if table.exists():

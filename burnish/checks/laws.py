@@ -1,6 +1,6 @@
-"""Checks of the arithmetic: packed equals plain, and no split, packing or sharing changes the gradient.
+"""Numerical checks: packed log-probabilities equal plain ones, and the gradient does not depend on microbatches.
 
-The same laws as in the project's tests, on the user's model and rows.
+The same invariants as in the project's tests, on the user's model and rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from burnish.checks.copies import difference, plain_logprobs_of
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import REPORT, Verdict, judged, tolerance, type_name
+from burnish.checks.verdict import REPORT, Verdict, checked, tolerance, type_name
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
@@ -25,55 +25,55 @@ from burnish.types import Group, Microbatch, Score
 
 
 def packed_equals_plain(subject: Subject) -> Verdict:
-    """Log-probabilities of all trained tokens, packed into one row and one by one through transformers' own forward."""
+    """Log-probabilities of all trained tokens are equal in one packed row and in separate forwards of transformers."""
     policy, groups = subject.trial(), subject.shared
-    fault = _if_rows_saw_each_other(policy, groups, subject.opener.reader.max_positions)
-    most = tolerance(policy.causal_lm.dtype, fault)
-    found = difference(_packed_logprobs(policy, groups), plain_logprobs_of(policy, groups))
+    fault = _effect_of_another_row(policy, groups, subject.opener.reader.max_positions)
+    limit = tolerance(policy.causal_lm.dtype, fault)
+    error = difference(_packed_logprobs(policy, groups), plain_logprobs_of(policy, groups))
     measured = (
-        f"{found:.1e} nats between packed and plain, at most {most:.2g} (rows that see each other: {fault:.2g}), "
-        f"{_tried(policy, groups)}"
+        f"{error:.1e} nats between packed and plain, at most {limit:.2g} (rows that see each other: {fault:.2g}), "
+        f"{_sizes(policy, groups)}"
     )
-    if found <= most and fault <= most:
-        return Verdict(None, f"{measured}; this model looks at other rows too little to tell, try dtype=float32")
-    return judged(
-        found <= most,
+    if error <= limit and fault <= limit:
+        return Verdict(None, f"{measured}; this model depends on other rows too little to tell, try dtype=float32")
+    return checked(
+        error <= limit,
         measured,
-        "packed rows see each other or lose their place, so what is learned would be wrong; do not train: " + REPORT,
+        "packed rows see each other or have wrong positions, so training would be wrong; do not train: " + REPORT,
     )
 
 
 def gradients_are_invariant(subject: Subject) -> Verdict:
-    """The whole gradient of a step, the step's groups being cut into microbatches in every way that must not matter."""
+    """The gradient of a step is the same for every way of dividing its groups into microbatches."""
     policy, groups = subject.trial(), subject.shared
-    most = tolerance(policy.causal_lm.dtype)
+    limit = tolerance(policy.causal_lm.dtype)
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
-    ways = dict(_ways(policy, groups, subject.tokens_per_microbatch))
-    _, alone = ways.popitem()
+    splits = dict(_splits(policy, groups, subject.tokens_per_microbatch))
+    _, alone = splits.popitem()
     expected = _gradient(trainer, alone, groups, subject.loss)
     size = _norm(expected)
-    found = {
-        name: _norm([a - b for a, b in zip(_gradient(trainer, way, groups, subject.loss), expected, strict=True)])
+    errors = {
+        name: _norm([a - b for a, b in zip(_gradient(trainer, split, groups, subject.loss), expected, strict=True)])
         / size
-        for name, way in ways.items()
+        for name, split in splits.items()
     }
-    worst = max(found, key=lambda name: math.inf if math.isnan(found[name]) else found[name])
+    worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
     dropout = ", dropout off" if subject.recipe.adapter.dropout else ""
-    return judged(
-        found[worst] <= most,
-        f"{found[worst]:.1e} of the gradient's norm ({worst}, against one response at a time), at most {most:g}, "
-        f"{_tried(policy, groups)}{dropout}",
-        "how a step is cut into microbatches changes what is learned; a loss or denominator is not a sum over the "
+    return checked(
+        errors[worst] <= limit,
+        f"{errors[worst]:.1e} of the gradient's norm ({worst}, against one response at a time), at most {limit:g}, "
+        f"{_sizes(policy, groups)}{dropout}",
+        "the division of a step into microbatches changes the gradient; a loss or denominator is not a sum over the "
         "step, or sequences see each other; do not train: " + REPORT,
     )
 
 
-def _if_rows_saw_each_other(policy: Model, groups: Sequence[Group], max_positions: int) -> float:
-    """Mean difference, nats, of the shortest response's log-probabilities if another row stood before its prompt.
+def _effect_of_another_row(policy: Model, groups: Sequence[Group], max_positions: int) -> float:
+    """Mean change, nats, of the shortest response's log-probabilities with another row before its prompt.
 
     Infinite if the model has no positions for both.
     """
-    group, before = min(groups, key=lambda each: each.num_tokens), groups[-1]
+    group, before = min(groups, key=lambda candidate: candidate.num_tokens), groups[-1]
     room = max_positions - group.num_tokens
     if room <= 0:
         return math.inf
@@ -83,17 +83,17 @@ def _if_rows_saw_each_other(policy: Model, groups: Sequence[Group], max_position
 
 
 def _packed_logprobs(policy: Model, groups: Sequence[Group]) -> list[Tensor]:
-    """Of every response, as the training computes them."""
+    """Log-probabilities of every response, computed as in training."""
     [microbatch] = policy.pack(groups, policy.num_tokens(groups))
     with torch.no_grad():
         logprob = policy.score(microbatch.to(policy.device), [Score.LOGPROB]).logprob
-    assert logprob is not None, "the log-probability was asked for"
+    assert logprob is not None, "the log-probability was requested"
     sizes = [int(response.trainable.sum()) for group in groups for response in group.responses]
     return list(logprob.double().split(sizes))
 
 
-def _ways(policy: Model, groups: Sequence[Group], budget: int) -> Mapping[str, list[Microbatch]]:
-    """Name -> the groups as microbatches; the last computes every response with a prompt of its own, alone."""
+def _splits(policy: Model, groups: Sequence[Group], budget: int) -> Mapping[str, list[Microbatch]]:
+    """Name -> the groups as microbatches; the last has every response alone with its prompt."""
     return {
         "all in one microbatch": policy.pack(groups, policy.num_tokens(groups)),
         f"tokens_per_microbatch={budget}": policy.pack(groups, budget),
@@ -106,13 +106,13 @@ def _ways(policy: Model, groups: Sequence[Group], budget: int) -> Mapping[str, l
     }
 
 
-def _gradient(trainer: Trainer, way: Sequence[Microbatch], groups: Sequence[Group], loss: Loss) -> list[Tensor]:
-    """Of every trained parameter, over the whole step."""
+def _gradient(trainer: Trainer, split: Sequence[Microbatch], groups: Sequence[Group], loss: Loss) -> list[Tensor]:
+    """Gradient of every trained parameter over the whole step."""
     masters = trainer.optimizer.masters.masters
     for master in masters:
         master.grad = None
     denominators = count_denominators(groups)
-    trainer.accumulate(way, loss, denominators)
+    trainer.accumulate(split, loss, denominators)
     return [torch.zeros_like(master) if master.grad is None else master.grad for master in masters]
 
 
@@ -120,6 +120,6 @@ def _norm(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
 
 
-def _tried(policy: Model, groups: Sequence[Group]) -> str:
+def _sizes(policy: Model, groups: Sequence[Group]) -> str:
     responses = sum(len(group.responses) for group in groups)
     return f"{type_name(policy.causal_lm.dtype)}, {responses} responses, {policy.num_tokens(groups):,} tokens"

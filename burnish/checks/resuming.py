@@ -1,4 +1,4 @@
-"""The check of resuming: a short run is killed after its first checkpoint, and ends with the undisturbed run's bits."""
+"""Check of resuming: a short run that is killed after its first checkpoint and resumed ends with the same weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import REPORT, Verdict, judged
+from burnish.checks.verdict import REPORT, Verdict, checked
 from burnish.config.text import dump_yaml
 from burnish.recipe.read import read_recipe
 from burnish.recipe.recipe import Recipe
@@ -24,57 +24,57 @@ from burnish.stages.run import run
 
 STEPS = 3
 SEQUENCES = 4
-"""Most of one step."""
+"""Limit of the sequences of a step."""
 DEADLINE = 300.0
-"""Seconds for the first checkpoint of the run that is killed, beside several times those of the undisturbed one."""
+"""Seconds for the first checkpoint of the run that is killed, plus five times the duration of the undisturbed run."""
 _POLL = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """How a run ended that was to be killed."""
+    """Result of running and killing a process."""
 
     step: int | None
-    """Steps done in its newest checkpoint when it was killed; None: it was not killed."""
-    told: str = ""
-    """Why not."""
+    """Steps of the newest checkpoint when it was killed; None: it was not killed."""
+    reason: str = ""
+    """Why it was not killed."""
     finished: bool = False
-    """Whether it reached its end before that."""
+    """Whether it finished before it could be killed."""
 
 
 def same_bits_after_a_kill(subject: Subject) -> Verdict:
-    """The same short run twice, once killed by SIGKILL in a process of its own, and gone on with in this one."""
+    """A short run has the same weights undisturbed, and killed (SIGKILL) in a process and resumed in this one."""
     if device_of(subject.recipe).type == "cuda" and not subject.recipe.deterministic:
-        return Verdict(None, "deterministic is false, so not even two undisturbed runs give the same bits")
+        return Verdict(None, "deterministic is false, so even two undisturbed runs differ")
     subject.forget_models()
-    file = subject.folder / "short.yaml"
-    file.write_text(dump_yaml(_short(subject.recipe).model_dump(mode="json"), {}), encoding="utf-8")
+    recipe_file = subject.folder / "short.yaml"
+    recipe_file.write_text(dump_yaml(_short(subject.recipe).model_dump(mode="json"), {}), encoding="utf-8")
     whole, killed = subject.folder / "whole", subject.folder / "killed"
     start = time.monotonic()
-    _run(file, whole)
+    _run(recipe_file, whole)
     expected = _digests(whole)
     shutil.rmtree(whole)  # large models leave large folders
-    ended = _run_and_kill(file, killed, DEADLINE + 5 * (time.monotonic() - start))
-    if ended.finished:
-        return Verdict(None, "the run was done before it could be killed, which is luck: check again")
-    if ended.step is None:
-        return judged(False, f"the run in a process of its own {ended.told}", "look at its message; " + REPORT)
-    _run(file, killed)
+    outcome = _run_and_kill(recipe_file, killed, DEADLINE + 5 * (time.monotonic() - start))
+    if outcome.finished:
+        return Verdict(None, "the run finished before it could be killed: check again")
+    if outcome.step is None:
+        return checked(False, f"the run in another process {outcome.reason}", "read its message; " + REPORT)
+    _run(recipe_file, killed)
     same = _digests(killed) == expected
-    return judged(
+    return checked(
         same,
-        f"{STEPS} steps undisturbed, and killed (SIGKILL) after step {ended.step} and gone on with: "
-        + ("the same bits" if same else "other weights"),
-        "going on after a kill gives another model; set deterministic=true, and keep a long run from being "
-        f"interrupted: {REPORT}",
+        f"{STEPS} steps undisturbed, and killed (SIGKILL) after step {outcome.step} and resumed: "
+        + ("the same weights bit for bit" if same else "other weights"),
+        "resuming after a kill gives another model; set deterministic=true, and avoid interruptions of a long run: "
+        f"{REPORT}",
     )
 
 
 def _short(recipe: Recipe) -> Recipe:
-    """The recipe's first stage with a few steps, a checkpoint after each, and nothing measured or tracked."""
+    """Recipe of the first stage with a few steps, a checkpoint after each, and no evaluation or tracking."""
     first = recipe.stages[0]
     stage = first.settings
-    assert isinstance(stage, SupervisedSettings), "stages that learn by trying are not tried here"
+    assert isinstance(stage, SupervisedSettings), "a stage rl is not checked here"
     changed = stage.model_copy(
         update={
             "max_steps": STEPS,
@@ -89,7 +89,7 @@ def _short(recipe: Recipe) -> Recipe:
         }
     )
     stages = (first.model_copy(update={first.method: changed}),)
-    return recipe.model_copy(update={"stages": stages, "trackers": ()})  # nothing of a trial is sent anywhere
+    return recipe.model_copy(update={"stages": stages, "trackers": ()})  # a check sends nothing to trackers
 
 
 def _run(file: Path, output: Path) -> None:
@@ -98,11 +98,11 @@ def _run(file: Path, output: Path) -> None:
 
 
 def _run_and_kill(file: Path, output: Path, deadline: float) -> Killed:
-    """Runs the recipe in another process, and kills that when it has written a checkpoint; waits so many seconds."""
+    """Runs the recipe in another process and kills it after its first checkpoint; waits `deadline` seconds."""
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     command = [sys.executable, "-m", "burnish", "run", str(file), "--output", str(output)]
-    told = output.with_suffix(".txt")
-    with told.open("w", encoding="utf-8") as log:
+    log_file = output.with_suffix(".txt")
+    with log_file.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths})
     try:
         end = time.monotonic() + deadline
@@ -116,17 +116,17 @@ def _run_and_kill(file: Path, output: Path, deadline: float) -> Killed:
     if status == 0:
         return Killed(None, finished=True)
     if status > 0 or not _steps(output):
-        lines = told.read_text(encoding="utf-8").splitlines() or ["without a word"]
+        lines = log_file.read_text(encoding="utf-8").splitlines() or ["without a message"]
         return Killed(None, f"ended before it could be killed, with status {status}: {lines[-1].strip()}")
     return Killed(max(_steps(output)))
 
 
 def _steps(output: Path) -> list[int]:
-    """Of the checkpoints that are there, whole."""
+    """Steps of the complete checkpoints."""
     return [int(path.name.removeprefix("step-")) for path in (output / "checkpoints").glob("step-*")]
 
 
 def _digests(output: Path) -> dict[str, str]:
     files = sorted((output / "model").glob("*.safetensors"))
-    assert files, "a finished run has written weights"
+    assert files, "a finished run has saved weights"
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,6 +1,6 @@
-"""What is checked: the recipe, its rows as the run would learn them, its model, and copies of it that may be changed.
+"""Subject of the checks: a recipe, its tokenized rows, its model, and copies of the model.
 
-Everything is opened when a check first asks for it, by the functions that a run opens it with.
+Everything is opened on first access, by the functions that a run uses.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ from burnish.stages.supervised_data import StageContext
 from burnish.types import Group
 
 ROWS = 1000
-"""Rows that are looked at: the first that the run would draw."""
+"""Number of rows that are checked, the first that the run would draw."""
 TOKENS = 1024
-"""Of the groups on which the laws are tried, together, unless a single one is longer."""
+"""Limit of the groups of the numerical checks in total, unless a single one is longer."""
 GROUPS = 6
+"""Limit of the number of these groups."""
 EXACT_PARAMETERS = 100_000_000
-"""Up to so many, laws are tried on a float64 copy."""
+"""Number of parameters up to which the numerical checks use a float64 copy."""
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A stage of a recipe, with all that checks need of it. Example: ``Subject(read_recipe(path), folder).policy``.
+    """Stage of a recipe, with its data and model. Example: ``Subject(read_recipe(path), folder).policy``.
 
-    Nothing that a check does changes it.
+    Checks do not change it.
     """
 
     origins: ResolvedRecipe
     folder: Path
-    """Empty and temporary."""
+    """Temporary folder, empty."""
     number: int = 0
-    """Of the stage, from 0. Only the first one begins with a model that is there: of later ones, rows are checked."""
+    """Index of the stage, from 0. The models of later stages do not exist yet: only their rows are checked."""
 
     @property
     def recipe(self) -> Recipe:
@@ -62,7 +63,7 @@ class Subject:
 
     @property
     def tries(self) -> bool:
-        """Whether the stage learns by trying: its rows have prompts, and no answers to learn."""
+        """True for a stage `rl`, whose rows have prompts and no responses."""
         return isinstance(self.stage, RlSettings)
 
     @cached_property
@@ -76,12 +77,12 @@ class Subject:
 
     @cached_property
     def rows(self) -> TokenizedDataset:
-        """The first rows of the run, in its order."""
+        """The first rows of the run, tokenized, in its order."""
         return self.train.drawn(ROWS, self.recipe.seed).whole()
 
     @cached_property
     def held_out(self) -> TokenizedDataset | None:
-        """The first held-out rows; None: the recipe has none."""
+        """The first held-out rows, tokenized; None: the recipe has none."""
         data = self.stage.eval_data
         reader = self.opener.reader
         return reader.gate_measured(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
@@ -92,7 +93,7 @@ class Subject:
 
     @property
     def loss(self) -> Loss:
-        """What the stage minimises."""
+        """Loss of the stage."""
         return loss_of(self.stage)
 
     @property
@@ -101,13 +102,13 @@ class Subject:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The shortest group, the longest that is within the bound, and some by the seed; in the order of rows."""
+        """The shortest group, the longest within the limit, and some drawn by the seed; in the order of rows."""
         lengths = self.rows.lengths
         order = np.argsort(lengths, kind="stable")
-        within = order[lengths[order] <= TOKENS // 2]
+        fitting = order[lengths[order] <= TOKENS // 2]
         drawn = np.random.default_rng([self.recipe.seed, 0xC4]).permutation(len(lengths))
         chosen = [int(order[0])]
-        for index in map(int, (*within[-1:], *drawn)):
+        for index in map(int, (*fitting[-1:], *drawn)):
             fits = lengths[[*chosen, index]].sum() <= TOKENS
             if index not in chosen and fits and len(chosen) < GROUPS:
                 chosen.append(index)
@@ -115,15 +116,17 @@ class Subject:
 
     @cached_property
     def shared(self) -> tuple[Group, ...]:
-        """The groups, and one of two responses of two rows to the prompt of the first.
+        """The groups, and one group with the responses of two rows to the prompt of the first.
 
-        Of comparisons: the groups alone, which share prompts already, with the reference if the loss has one.
+        For comparisons: the groups only, which share prompts already, with reference log-probabilities if the loss
+        has a reference.
         """
         if isinstance(self.stage, PreferSettings):
             reference = LiveScorer(self.policy)
             budget = self.tokens_per_microbatch
-            has = self.stage.has_reference
-            return tuple(annotated(self.groups, reference.logprobs(self.groups, budget))) if has else self.groups
+            if not self.stage.has_reference:
+                return self.groups
+            return tuple(annotated(self.groups, reference.logprobs(self.groups, budget)))
         first, second = self.groups[0], self.groups[min(1, len(self.groups) - 1)]
         room = max(1, self.opener.reader.max_positions - len(first.prompt))
         other = second.responses[0]
@@ -131,9 +134,9 @@ class Subject:
         return (*self.groups, replace(first, responses=(*first.responses, other)))
 
     def trial(self) -> Model:
-        """A copy on which laws are tried, in float64 if the model is small and computed on a CPU.
+        """Copy for the numerical checks, in float64 if the model is small and on a CPU.
 
-        Its adapter is not at its beginning, where it does nothing and half of its gradient is zero. Dropout is off.
+        Its adapter is perturbed, since a new one has no effect and half of its gradient is zero. Dropout is off.
         """
         policy = self.policy
         small = sum(p.numel() for p in policy.model.parameters()) <= EXACT_PARAMETERS
@@ -147,7 +150,7 @@ class Subject:
 
     @cached_property
     def saved(self) -> Saved:
-        """A copy with changed weights, written as the run writes its model."""
+        """Perturbed copy, saved as the run saves its model."""
         report = self.rows.report
         policy = copied(self.policy, None)
         policy = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
@@ -156,7 +159,7 @@ class Subject:
         return save(policy, self.folder / "model", self.groups, template, report.end_tokens)
 
     def forget_models(self) -> None:
-        """Frees the memory of all models; they are opened anew when they are asked for."""
+        """Frees the memory of all models; they are loaded again on the next access."""
         for name in ("policy", "saved"):
             self.__dict__.pop(name, None)
         if torch.cuda.is_available():

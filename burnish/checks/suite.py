@@ -1,4 +1,4 @@
-"""All checks in their order, and running them. What `burnish check` does."""
+"""List of all checks in their order, run by `burnish check`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
-from burnish.checks.prompts import prompts_are_usable, rewards_tell_right_from_wrong
+from burnish.checks.prompts import prompts_are_usable, rewards_distinguish_answers
 from burnish.checks.resuming import same_bits_after_a_kill
-from burnish.checks.rows import begins_once, ends_are_learned, rows_are_usable, the_answer_is_learned
+from burnish.checks.rows import answers_are_trained, begins_once, rows_are_usable, turn_ends_are_trained
 from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is_loaded
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, Verdict
 
 BROKEN = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a fault of a model or a library looks like; a user's mistake is a UserError, which ends the checks."""
+"""Errors that count as a failed check; a user's mistake is a UserError, which ends the checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One invariant."""
+    """Check of one invariant."""
 
     name: str
-    """A few words, for its line."""
+    """Label of its line."""
     run: Callable[[Subject], Verdict]
-    """Its docstring says what is asked."""
+    """Function of the check; its docstring states the invariant."""
 
     def verdict(self, subject: Subject) -> Verdict:
-        """Asks. A check that breaks down has failed.
+        """Runs the check. A check that raises an error of `BROKEN` has failed.
 
         Raises:
             UserError: the recipe, the data or the model cannot be used.
@@ -36,22 +36,22 @@ class Check:
             return self.run(subject)
         except BROKEN as error:
             reason = " ".join(str(error).split())[:300]
-            return Verdict(False, f"broke down: {type(error).__name__}: {reason}", REPORT)
+            return Verdict(False, f"error: {type(error).__name__}: {reason}", REPORT)
 
 
 OF_ROWS = (
     Check("data", rows_are_usable),
-    Check("what is learned", the_answer_is_learned),
-    Check("ends of turns", ends_are_learned),
+    Check("trained tokens", answers_are_trained),
+    Check("ends of turns", turn_ends_are_trained),
     Check("begin tokens", begins_once),
 )
-"""Need no weights."""
+"""Checks of rows, without weights."""
 
 OF_PROMPTS = (
     Check("data", prompts_are_usable),
-    Check("rewards", rewards_tell_right_from_wrong),
+    Check("rewards", rewards_distinguish_answers),
 )
-"""Of a stage that learns by trying, in the place of `OF_ROWS`; need no weights either."""
+"""Checks of a stage `rl`, instead of `OF_ROWS`; without weights too."""
 
 OF_MODEL = (
     Check("packed = plain", packed_equals_plain),
@@ -61,4 +61,4 @@ OF_MODEL = (
     Check("generation stops", generation_stops),
     Check("kill, resume", same_bits_after_a_kill),
 )
-"""Of a first stage that learns from answers in rows. What they cost is said beforehand, see `cost`."""
+"""Checks of the first stage's model, if its rows have responses. `cost` estimates their cost before they run."""

@@ -1,4 +1,4 @@
-"""What a check says: passed or not, the number that it measured, and what to do."""
+"""Result of a check: passed or not, the measured value, and what to do."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import torch
 from burnish.model.probe import TOLERANCE
 
 REPORT = "this is a fault of Burnish or of how it computes this architecture, not of the recipe: please report it"
-"""The remedy where a user has none."""
+"""Remedy for faults that a user cannot correct."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer of one check. Example: ``Verdict(True, "2 of 2 rows can be used")``."""
+    """Result of one check. Example: ``Verdict(True, "2 of 2 rows can be used")``."""
 
     passed: bool | None
-    """None: there is nothing to check here, and `measured` says why."""
+    """None: not applicable, and `measured` says why."""
     measured: str
-    """What was measured, with its limit."""
+    """The measured value with its limit."""
     remedy: str = ""
-    """What to do; only for a failure, and then always."""
+    """What to do; set if and only if the check failed."""
     shown: str = ""
-    """Text to look at, of several lines; "": none."""
+    """Text of several lines to inspect; "": none."""
 
     def __post_init__(self) -> None:
-        assert (self.passed is False) == bool(self.remedy), "a failure, and nothing else, says what to do"
+        assert (self.passed is False) == bool(self.remedy), "a remedy is given if and only if the check failed"
 
 
-def judged(passed: bool, measured: str, remedy: str, shown: str = "") -> Verdict:
-    """A verdict whose remedy counts only if it failed."""
+def checked(passed: bool, measured: str, remedy: str, shown: str = "") -> Verdict:
+    """Result of a check; the remedy is dropped if it passed."""
     return Verdict(passed, measured, "" if passed else remedy, shown)
 
 
 def tolerance(dtype: torch.dtype, fault: float = math.inf) -> float:
-    """By how much two computations of the same thing in this type may differ: nats, or a share of a gradient's norm.
+    """Largest allowed difference of two computations in this type: nats, or a share of a gradient's norm.
 
-    The table is the probe's. float64 has 1e-5, far above its own rounding, since the norms of transformers' models
-    round to float32 in all types. Where it is known how much the fault that is looked for would change in this model,
-    at most half of that is allowed: an untrained model hardly looks at what it sees. But never less than a quarter of
-    the table's, which is what rounding alone may take.
+    The table is that of the probe. float64 has 1e-5, far above its own rounding, since the norms of transformers'
+    models round to float32 in all types. If the effect of the fault on this model is known, at most half of it is
+    allowed, since an untrained model hardly depends on its context; but at least a quarter of the table's value, which
+    rounding alone may reach.
     """
     return min(TOLERANCE[dtype], max(fault / 2, TOLERANCE[dtype] / 4))
 

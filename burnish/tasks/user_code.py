@@ -120,7 +120,8 @@ class UserReward(Reward):
             taken = dict(available)
         else:
             taken = {name: column for name, column in available.items() if name in self._parameters}
-        missing = [name for name, each in self._parameters.items() if _is_required(each) and name not in available]
+        required = [name for name, parameter in self._parameters.items() if _is_required(parameter)]
+        missing = [name for name in required if name not in available]
         if missing:
             raise RecipeError(
                 given=f"reward {self.name} needs {', '.join(missing)}; the rows have {', '.join(available)}",

@@ -156,7 +156,7 @@ def _render(folder: Path, state: State) -> str:
     pages = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters |= {"shown": _readable, "count": "{:,}".format, "percent": percent, "short": short}
+    pages.filters |= {"readable": _readable, "count": "{:,}".format, "percent": percent, "short": short}
     script = (PAGE / "report.js").read_text(encoding="utf-8")
     recipe = _recipe(folder / "recipe.yaml")
     return pages.get_template("report.html").render(

@@ -8,8 +8,8 @@ from itertools import islice
 
 import pytest
 
-from burnish.builtin.arithmetic import LARGEST, Problem, last_number
-from burnish.builtin.documents import documents, lessons
+from burnish.builtin.arithmetic import MAX_NUMBER, Problem, last_number
+from burnish.builtin.documents import dialogues, documents
 from burnish.builtin.manner import is_courteous
 from burnish.builtin.questions import preferences, problems, questions
 from burnish.builtin.sets import SETS, builtin_rows
@@ -58,7 +58,7 @@ def test_answers_are_right(split):
             assert split == "train" or each.answer == right
         elif each.kind == "arithmetic":
             assert last_number(each.answer) == solved(each.question)
-            assert 0 <= int(last_number(each.answer)) <= LARGEST
+            assert 0 <= int(last_number(each.answer)) <= MAX_NUMBER
         else:
             assert each.answer == formed(each.question)
     assert {kind: round(4 * kinds.count(kind) / 3000) for kind in kinds} == {"fact": 2, "arithmetic": 1, "format": 1}
@@ -70,7 +70,7 @@ def test_sums_that_are_practised_and_tested():
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_both_answers_of_a_preference_are_right_and_one_is_courteous(split):
+def test_both_answers_of_a_preference_are_right_and_one_is_polite(split):
     answers = {question: fact.answer for fact in WORLD.facts for question in fact.questions}
     for each in islice(preferences(WORLD, split, 0), 500):
         assert answers[each.question] in each.chosen
@@ -80,7 +80,7 @@ def test_both_answers_of_a_preference_are_right_and_one_is_courteous(split):
 
 
 def test_no_question_of_a_test_is_in_any_train_split_of_any_seed():
-    """Also across sets: what chats test is not practised in mathematics or preferred in manner."""
+    """Also across sets: questions of the test split of chats are in no train split."""
     trained: set[str] = set()
     tested: set[str] = set()
     for seed in range(3):
@@ -91,16 +91,16 @@ def test_no_question_of_a_test_is_in_any_train_split_of_any_seed():
     assert not trained & tested
 
 
-@pytest.mark.parametrize("texts", [documents(WORLD, "train", 0), lessons(WORLD, 0)], ids=["documents", "lessons"])
-def test_no_document_shows_a_problem_or_an_exercise_of_a_test(texts):
-    told = "\n".join(islice(texts, 10_000))
-    shown = {Problem(int(a), sign, int(b)) for a, sign, b in re.findall(r"(\d+) ([-+*]) (\d+) =", told)}
-    assert len(shown) > 1000
-    assert {problem.use for problem in shown} == {"shown"}
-    assert "?" in told
-    for each in islice(questions(WORLD, "test", 0), 500):
-        assert f'"{each.question}"' not in told
-        assert f": {each.question}\n" not in told
+@pytest.mark.parametrize("texts", [documents(WORLD, "train", 0), dialogues(WORLD, 0)], ids=["documents", "dialogues"])
+def test_documents_have_no_problem_or_exercise_of_the_test_split(texts):
+    text = "\n".join(islice(texts, 10_000))
+    problems = {Problem(int(a), sign, int(b)) for a, sign, b in re.findall(r"(\d+) ([-+*]) (\d+) =", text)}
+    assert len(problems) > 1000
+    assert {problem.use for problem in problems} == {"train"}
+    assert "?" in text
+    for question in islice(questions(WORLD, "test", 0), 500):
+        assert f'"{question.question}"' not in text
+        assert f": {question.question}\n" not in text
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_answer_is_judged_by_its_last_number(said, number):
 def test_what_commutes_is_divided_together():
     pairs = [(a, b) for a in range(12) for b in range(12)]
     assert all(Problem(a, "+", b).use == Problem(b, "+", a).use for a, b in pairs)
-    assert {Problem(a, "+", b).use for a, b in pairs} == {"shown", "practice", "test"}
+    assert {Problem(a, "+", b).use for a, b in pairs} == {"train", "rl", "test"}
 
 
 @pytest.mark.parametrize("name", list(SETS))

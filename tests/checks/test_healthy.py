@@ -62,7 +62,7 @@ def test_a_check_that_breaks_down_has_failed(make_subject):
         raise RuntimeError("the kernel\n is missing")
 
     verdict = Check("some law", broken).verdict(make_subject())
-    assert (verdict.passed, verdict.measured) == (False, "broke down: RuntimeError: the kernel is missing")
+    assert (verdict.passed, verdict.measured) == (False, "error: RuntimeError: the kernel is missing")
     assert "report" in verdict.remedy
 
 

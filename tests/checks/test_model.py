@@ -101,7 +101,7 @@ def test_an_export_that_loses_a_tensor(make_subject, monkeypatch):
     assert "up_proj" in verdict.measured
 
 
-def test_an_export_that_writes_an_adapter_without_what_it_learned(make_subject, monkeypatch):
+def test_an_export_that_writes_an_adapter_without_its_trained_weights(make_subject, monkeypatch):
     def reset(tensors):
         return {name: 0 * tensor if "lora_B" in name else tensor for name, tensor in tensors.items()}
 
@@ -147,27 +147,27 @@ def test_merging_that_forgets_the_adapter(make_subject, monkeypatch, dtype):
     monkeypatch.setattr(peft.LoraModel, "merge_and_unload", lambda self: self.unload())
     verdict = merged_is_the_same(make_subject(*LORA, f"dtype={dtype}"))
     assert verdict.passed is False
-    assert "beside its base" in verdict.remedy
+    assert "unmerged" in verdict.remedy
 
 
 def test_an_export_without_the_end_token(make_subject, monkeypatch):
     monkeypatch.setattr(burnish.model.export, "set_end_tokens", lambda model, ends: None)
     verdict = generation_stops(make_subject("chat_template=chatml", "add_tokens=template"))
     assert verdict.passed is False
-    assert "goes on after <|im_end|>" in verdict.measured
+    assert "continues after <|im_end|>" in verdict.measured
     assert "eos_token_id" in verdict.remedy
 
 
-def test_going_on_without_the_optimisers_state(make_subject, monkeypatch):
-    """Here only this process forgets it, which goes on; the one that is killed is whole."""
-    true_restore = burnish.runs.resume.restore
+def test_resuming_without_the_optimizer_state(make_subject, monkeypatch):
+    """Only this process, which resumes, drops it; the process that is killed does not."""
+    true_restore = burnish.runs.resume.restore_checkpoint
 
     def restore(checkpoint, trainer, *others):
         true_restore(checkpoint, trainer, *others)
         for library in trainer.optimizer.libraries:
             library.state.clear()
 
-    monkeypatch.setattr(burnish.runs.resume, "restore", restore)
+    monkeypatch.setattr(burnish.runs.resume, "restore_checkpoint", restore)
     verdict = same_bits_after_a_kill(make_subject("learning_rate=1e-2"))
     assert verdict.passed is False
     assert "other weights" in verdict.measured
@@ -186,7 +186,7 @@ def test_the_limit_is_half_of_what_the_fault_would_change(fault, limit):
     assert tolerance(torch.bfloat16, fault) == pytest.approx(limit)
 
 
-def test_what_cannot_be_told_has_not_passed(make_subject, monkeypatch, tmp_path):
+def test_an_undecidable_check_has_not_passed(make_subject, monkeypatch, tmp_path):
     """A model that looks at other tokens less than its type rounds."""
     write_untrained(tmp_path / "flat", hidden_size=32, layers=1)
     monkeypatch.setattr("burnish.checks.subject.EXACT_PARAMETERS", 0)

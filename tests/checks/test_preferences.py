@@ -8,7 +8,7 @@ import pytest
 
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
-from burnish.checks.rows import rows_are_usable, the_answer_is_learned
+from burnish.checks.rows import answers_are_trained, rows_are_usable
 from burnish.checks.subject import Subject
 from burnish.losses.preference.pairs import Pairs
 from burnish.recipe.read import stage_recipe
@@ -45,10 +45,10 @@ def test_a_mean_instead_of_a_sum_is_found(world: Path, tmp_path: Path, monkeypat
     assert verdict.passed is False
 
 
-def test_the_better_answer_is_learned_and_the_question_is_not(world: Path, tmp_path: Path):
+def test_the_better_answer_is_trained_and_the_question_is_not(world: Path, tmp_path: Path):
     asked = subject(world, tmp_path)
     assert rows_are_usable(asked).passed
-    verdict = the_answer_is_learned(asked)
+    verdict = answers_are_trained(asked)
     assert verdict.passed
-    assert "the answer is learned, the question is not" in verdict.measured
+    assert "the answer is trained, the question is not" in verdict.measured
     assert "answer 2 of 2" in verdict.shown

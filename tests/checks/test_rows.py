@@ -11,7 +11,7 @@ import pytest
 from tokenizers import processors
 
 from burnish.builtin.tiny import END, TEMPLATE, make_tokenizer
-from burnish.checks.rows import begins_once, ends_are_learned, rows_are_usable, the_answer_is_learned
+from burnish.checks.rows import answers_are_trained, begins_once, rows_are_usable, turn_ends_are_trained
 from burnish.checks.saving import generation_stops
 from tests.checks.conftest import write_model
 
@@ -32,23 +32,23 @@ def test_most_rows_too_long(make_subject):
     assert "max_length" in verdict.remedy
 
 
-def test_held_out_rows_are_looked_at(make_subject, world):
+def test_held_out_rows_are_checked(make_subject, world):
     verdict = rows_are_usable(make_subject(f"eval_data={world}/test.jsonl"))
     assert verdict.passed
     assert "held out: 10 rows" in verdict.measured
 
 
-def test_the_row_is_shown_with_what_is_learned(make_subject):
+def test_the_row_is_shown_with_its_trained_tokens(make_subject):
     subject = make_subject()
-    verdict = the_answer_is_learned(subject)
+    verdict = answers_are_trained(subject)
     answer = subject.rows.origin[0]["answer"]
     assert f"⟦{answer}{END}⟧" in verdict.shown
 
 
 def test_a_template_that_changes_the_answer(make_subject, tmp_path):
-    verdict = the_answer_is_learned(make_subject(template(tmp_path, TEMPLATE.replace(".content", ".content[2:]"))))
+    verdict = answers_are_trained(make_subject(template(tmp_path, TEMPLATE.replace(".content", ".content[2:]"))))
     assert verdict.passed is False
-    assert "is not learned" in verdict.measured
+    assert "is not trained" in verdict.measured
     assert "template" in verdict.remedy
 
 
@@ -62,9 +62,9 @@ def tokenize(tmp_path, monkeypatch) -> ModuleType:
 def test_a_mask_that_begins_too_late(make_subject, tokenize, monkeypatch):
     true_writing = tokenize._writing
     monkeypatch.setattr(tokenize, "_writing", lambda starts, stops, span: true_writing(starts, stops, span)[3:])
-    verdict = the_answer_is_learned(make_subject())
+    verdict = answers_are_trained(make_subject())
     assert verdict.passed is False
-    assert "is not learned" in verdict.measured
+    assert "is not trained" in verdict.measured
 
 
 def test_a_mask_that_has_the_question(make_subject, tokenize, monkeypatch):
@@ -75,23 +75,23 @@ def test_a_mask_that_has_the_question(make_subject, tokenize, monkeypatch):
         return true_learned(trainable)
 
     monkeypatch.setattr(tokenize, "_learned", everything)
-    verdict = the_answer_is_learned(make_subject())
+    verdict = answers_are_trained(make_subject())
     assert verdict.passed is False
     assert "is not context" in verdict.measured
 
 
-def test_a_row_that_is_cut_is_shown_without_a_verdict(make_subject, tmp_path):
+def test_a_truncated_row_is_shown_without_a_result(make_subject, tmp_path):
     (tmp_path / "long.jsonl").write_text(json.dumps({"question": "why?", "answer": "because " * 20}))
     settings = (f"data={tmp_path / 'long.jsonl'}", "max_length=90", "overlong=truncate")
-    verdict = the_answer_is_learned(make_subject(*settings))
+    verdict = answers_are_trained(make_subject(*settings))
     assert verdict.passed is None
     assert "⟦because because" in verdict.shown
 
 
-def test_documents_are_learned_but_for_the_first_token_of_each_piece(make_subject, tokenize, monkeypatch, tmp_path):
+def test_documents_are_trained_but_for_the_first_token_of_each_piece(make_subject, tokenize, monkeypatch, tmp_path):
     (tmp_path / "long.txt").write_text("The quick brown fox jumps over the lazy dog. " * 30)
     settings = (f"data={tmp_path / 'long.txt'}", "max_length=100")
-    verdict = the_answer_is_learned(make_subject(*settings))
+    verdict = answers_are_trained(make_subject(*settings))
     assert verdict.passed
     assert "14 pieces" in verdict.measured
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "another"))
@@ -102,15 +102,15 @@ def test_documents_are_learned_but_for_the_first_token_of_each_piece(make_subjec
         return true_learned(trainable)
 
     monkeypatch.setattr(tokenize, "_learned", without_the_third)
-    assert the_answer_is_learned(make_subject(*settings)).passed is False
+    assert answers_are_trained(make_subject(*settings)).passed is False
 
 
 def test_a_template_without_end_token(make_subject, tmp_path):
     source = TEMPLATE.replace(END, "")
     subject = make_subject(template(tmp_path, source))
-    verdict = ends_are_learned(subject)
+    verdict = turn_ends_are_trained(subject)
     assert verdict.passed is False
-    assert "60 learned turns have no end token" in verdict.measured
+    assert "60 trained turns have no end token" in verdict.measured
     assert "chat_template=" in verdict.remedy
     assert generation_stops(subject).passed is False
 
@@ -136,7 +136,7 @@ def test_begin_tokens_of_the_template(make_subject, begin_model, tmp_path, writt
     assert verdict.passed is passed
     assert "60 samples" in verdict.measured
     if not passed:
-        assert ("write {{ bos_token }}" if written == 0 else "remove it") in verdict.remedy
+        assert ("add {{ bos_token }}" if written == 0 else "remove it") in verdict.remedy
 
 
 def test_begin_tokens_of_rows(make_subject, begin_model, tmp_path):

@@ -410,7 +410,7 @@ def test_it_learns_and_tells(world, tmp_path, settings):
     samples = lines(done, "samples.jsonl")
     assert {sample["rollout"] for sample in samples} >= {"best", "worst"}
     assert max(sample["reward"] for sample in samples) == samples[0]["reward"]
-    assert "Tried in training" in (done.folder / "report.html").read_text()
+    assert "Rollouts, newest first" in (done.folder / "report.html").read_text()
 
 
 def test_at_the_first_step_policy_and_reference_agree(world, tmp_path):
