@@ -114,7 +114,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["generate", "--model", "base", "--data", "nothing.jsonl", "--output", "out"],
         ["nothing.jsonl"],
     ),
-    "merge of a whole model": (["merge", "base", "--output", "out"], ["whole model", "export"]),
+    "merge of a full model": (["merge", "base", "--output", "out"], ["full model", "export"]),
     "merge into a folder that is not empty": (["merge", "adapter", "--output", "base"], ["not empty"]),
     "export as gguf": (["export", "run", "--output", "out", "--form", "gguf"], ["convert_hf_to_gguf.py"]),
     "export in an unknown form": (["export", "run", "--output", "out", "--form", "onnx"], ["onnx"]),

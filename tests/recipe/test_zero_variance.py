@@ -61,14 +61,14 @@ def steps(done: burnish.RunResult) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo", "reinforce_pp", "gdpo", "online_dpo"])
 def test_equal_rewards_move_no_weight(world, tmp_path, algorithm):
-    done = run(world, tmp_path / "run", algorithm=algorithm, weight_decay=0.1)
+    done = run(world, tmp_path / "run", algorithm=algorithm, **{"optimizer.weight_decay": 0.1})
     assert not moved(world, done)
     assert [(line["train/skipped"], line["train/grad_norm"]) for line in steps(done)] == [(1, 0)] * 3
     assert len({line["train/learning_rate"] for line in steps(done)}) == 1
 
 
 def test_what_else_the_loss_has_still_moves_them(world, tmp_path):
-    done = run(world, tmp_path / "run", entropy=0.01)
+    done = run(world, tmp_path / "run", **{"policy_gradient.entropy_coef": 0.01})
     assert moved(world, done)
     assert not any("train/skipped" in line for line in steps(done))
 
@@ -76,5 +76,5 @@ def test_what_else_the_loss_has_still_moves_them(world, tmp_path):
 def test_the_cause_is_told(world, tmp_path):
     done = run(world, tmp_path / "run")
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
-    [message] = [line["message"] for line in lines if line.get("alert") == "nothing_trained"]
+    [message] = [line["message"] for line in lines if line.get("alert") == "no_gradient"]
     assert "all responses to a prompt get the same reward" in message
