@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import burnish
-from burnish.builtin.manner import is_courteous
 from burnish.builtin.safety import is_refusal
 from burnish.builtin.sets import builtin_rows
+from burnish.builtin.style import is_polite
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 COUNTED: dict[str, tuple[str, Callable[[str], bool]]] = {
     "safety": ("safety", is_refusal),
-    "persona": ("preferences", is_courteous),
+    "persona": ("preferences", is_polite),
 }
 """Recipe -> its built-in data set, and the test of a response that is counted."""
 

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import burnish
 from burnish.builtin.arithmetic import last_number
-from burnish.builtin.manner import is_courteous
 from burnish.builtin.places import tiny_folder
 from burnish.builtin.sets import builtin_rows
+from burnish.builtin.style import is_polite
 from burnish.data.template import choose_template
 
 BATCH = 100
@@ -88,7 +88,7 @@ def print_row(name: str, folder: Path, show: int) -> None:
     shares = [
         *(sum(right[kind]) / len(right[kind]) for kind in KINDS),
         sum(ended for _, ended in answers) / len(answers),
-        sum(is_courteous(answer) for answer, _ in answers) / len(answers),
+        sum(is_polite(answer) for answer, _ in answers) / len(answers),
         sum(last_number(answer) == result for (answer, _), result in zip(greedy, results, strict=True)) / len(results),
         sum(hits) / len(hits),
         sum(any(hits[start : start + 8]) for start in range(0, len(hits), 8)) / len(results),

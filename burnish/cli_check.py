@@ -18,7 +18,7 @@ import typer
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.checks.subject import Subject
     from burnish.checks.suite import Check
-    from burnish.checks.verdict import Verdict
+    from burnish.checks.verdict import CheckResult
     from burnish.recipe.read import ResolvedRecipe
 
 _MARKS = {True: ("✓", "PASS"), False: ("✗", "FAIL"), None: ("–", "SKIP")}
@@ -105,7 +105,7 @@ def _run_check(check: Check, subject: Subject, stage: str) -> dict[str, Any]:
     return {"stage": stage, "check": check.name, **asdict(verdict), "seconds": round(seconds, 3)}
 
 
-def _print(name: str, verdict: Verdict, seconds: float) -> None:
+def _print(name: str, verdict: CheckResult, seconds: float) -> None:
     on_terminal = sys.stdout.isatty()
     mark = _MARKS[verdict.passed][0 if on_terminal else 1]
     typer.echo(f"{typer.style(mark, fg=_COLORS[verdict.passed])} {name:<{_WIDTH}} {verdict.measured} [{seconds:.1f} s]")

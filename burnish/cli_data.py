@@ -71,9 +71,9 @@ def profile(
     from burnish.watch.counter import count_on_terminal
 
     opened = open_for_inspection(model, data, settings or [], stage)
-    maker = opened.preparation.maker
-    samples = samples_of(maker, told=count_on_terminal("rows made into tokens"))
-    data_profile = profile_of(maker, samples, opened.max_positions)
+    builder = opened.preparation.builder
+    samples = samples_of(builder, told=count_on_terminal("rows made into tokens"))
+    data_profile = profile_of(builder, samples, opened.max_positions)
     console = Console(soft_wrap=True, highlight=False)
     for line in opened.lines():
         console.print(line, markup=False)
@@ -106,15 +106,15 @@ def view(
     if sum(choice is not None for choice in (index, search, longest)) > 1:
         raise typer.BadParameter("give one of --index, --search and --longest")
     opened = open_for_inspection(model, data, settings or [], stage)
-    preparation, maker = opened.preparation, opened.preparation.maker
-    rows = index or list(range(min(count, len(maker.rows))))
+    preparation, builder = opened.preparation, opened.preparation.builder
+    rows = index or list(range(min(count, len(builder.rows))))
     if search is not None:
-        rows = rows_with(maker, search, count)
+        rows = rows_with(builder, search, count)
     if longest is not None:
-        rows = longest_rows(samples_of(maker, told=count_on_terminal("rows made into tokens")), longest)
+        rows = longest_rows(samples_of(builder, told=count_on_terminal("rows made into tokens")), longest)
     views = [view_of_row for row in rows for view_of_row in view_rows(preparation, row)]
     if html is not None:
-        html.write_text(page(maker.rows.source, views), encoding="utf-8")
+        html.write_text(page(builder.rows.source, views), encoding="utf-8")
         typer.echo(f"{html}: {len(rows):,} rows")
         return
     console = Console(soft_wrap=True, highlight=False)

@@ -49,7 +49,7 @@ def dry_run(trainer: Trainer, groups: Sequence[Group], loss: Loss, budget: int) 
         stack.callback(trainer.optimizer.clear)
         # A loss may take constants from groups that are only scored; any groups will do here.
         loss = measure(trainer.policy, loss, (replace(group, scored_only=True) for group in groups), budget)
-        reserved = torch.empty(trainer.optimizer.bytes_to_come(), dtype=torch.uint8, device=device)
+        reserved = torch.empty(trainer.optimizer.pending_state_bytes(), dtype=torch.uint8, device=device)
         for _ in range(2):
             trainer.accumulate(microbatches, loss, denominators)
         del reserved

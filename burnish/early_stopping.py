@@ -104,7 +104,7 @@ class EarlyStopping:
         best = {"best_step": self.lowest_step} if self.weights else {}
         return {"steps": steps, **reason, **best}
 
-    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State for a checkpoint: named tensors (not copies), and values."""
         losses = {"lowest": self.lowest, "improved": self._improved}
         finite = {name: value if math.isfinite(value) else None for name, value in losses.items()}
@@ -112,7 +112,7 @@ class EarlyStopping:
         values = {**finite, **steps, "alert": self._alert}
         return {f"best/{name}": weight for name, weight in self.weights.items()}, values
 
-    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores the state that `memory` returned."""
         self.lowest, self._improved = (math.inf if values[k] is None else values[k] for k in ("lowest", "improved"))
         self.lowest_step, self._without, self._step = values["lowest_step"], values["without"], values["step"]

@@ -22,7 +22,7 @@ from burnish.schedule import Schedule
 from burnish.sources.base import ReportsMetrics, Source
 from burnish.step import Trainer
 from burnish.types import Group
-from burnish.watch.seen import Seen
+from burnish.watch.run_counters import RunCounters
 from burnish.watch.watch import Sinks, Watch
 
 
@@ -55,7 +55,7 @@ class Stage:
             Interrupted: a stop signal came; a checkpoint was written.
         """
         policy, say = self.trainer.policy, listeners.progress.say
-        seen = Seen()
+        seen = RunCounters()
         extra_state: dict[str, object] = {"stopping": self.stopping, "loss": self.loss, "seen": seen}
         state = TrainState(self.trainer, self.source, extra_state, self.fingerprints)
         done = restore(folder, state, say)

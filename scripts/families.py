@@ -26,7 +26,7 @@ from tests.equality import SPLIT, WHOLE, by_policy, by_transformers, difference
 from tests.families import FAMILIES, REFUSED, ROUTES, in_float64, route_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
-ROUTE_WORDS = {Route.SHARED: "shared", Route.EXPANDED: "expanded", Route.ALONE: "one at a time"}
+ROUTE_WORDS = {Route.SHARED: "shared", Route.EXPANDED: "expanded", Route.UNPACKED: "one at a time"}
 HEADS = {
     "families": "| family | class | features | route | log-probabilities | gradients |\n|---|---|---|---|---|---|\n",
     "refused": "| family | class | reason |\n|---|---|---|\n",
@@ -86,7 +86,7 @@ def measured(family: str) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         model = in_float64(family, patch)
         install(model)
-        if route_of(family) is Route.ALONE:
+        if route_of(family) is Route.UNPACKED:
             uninstall(model)
         plain = by_transformers(model)
         differences = [

@@ -300,10 +300,10 @@ def in_float64(family: str, patch: pytest.MonkeyPatch) -> PreTrainedModel:
     return model.double().train()
 
 
-ROUTES = {Route.SHARED: (Route.SHARED, Route.EXPANDED), Route.ALONE: (Route.ALONE,)}
+ROUTES = {Route.SHARED: (Route.SHARED, Route.EXPANDED), Route.UNPACKED: (Route.UNPACKED,)}
 """What the probe finds → the routes that have to be exact."""
 
 
 def route_of(family: str) -> Route:
     """What the probe has to find."""
-    return Route.ALONE if family in ALONE else Route.SHARED
+    return Route.UNPACKED if family in ALONE else Route.SHARED

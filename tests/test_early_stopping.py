@@ -73,7 +73,7 @@ def test_what_rises_is_better_higher():
         "the highest was 0.5500, at step 20"
     )
     again = EarlyStopping(rule)
-    again.remember(*stopping.memory())
+    again.load_state_dict(*stopping.state_dict())
     assert again.reason() == stopping.reason()
 
 
@@ -91,7 +91,7 @@ def test_an_alert_ends_it_and_is_remembered():
     stopping, again = EarlyStopping(StopRule(alerts=frozenset({"reward_hacking"}))), EarlyStopping()
     assert not stopping.over
     stopping.on_alert(7, "the reward rises while math falls")
-    again.remember(*stopping.memory())
+    again.load_state_dict(*stopping.state_dict())
     for each in (stopping, again):
         assert each.over
         assert each.reason() == "stopped after step 7 by an alert: the reward rises while math falls"

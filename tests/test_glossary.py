@@ -20,7 +20,7 @@ from burnish.cli import app
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.recipe.json_schema import json_schema
 from burnish.watch.alerts import rl_rules, training_rules
-from burnish.watch.seen import COUNTERS
+from burnish.watch.run_counters import COUNTERS
 from scripts.compare.cases import CASES
 from scripts.compare.rows import write_rows
 

@@ -57,7 +57,7 @@ def source(policy: Model, rows: list[dict[str, str]]) -> RolloutSource:
     chosen = algorithm("grpo", max_new_tokens=MOST)
     method = rl(
         asked,
-        LocalSampler(policy, [tokenizer.eos_token_id], most_positions=256),
+        LocalSampler(policy, [tokenizer.eos_token_id], max_positions=256),
         judged,
         lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
         Learning(Credit.of(chosen.credit), PolicyGradient.of(chosen.loss), needs_reference=False),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from burnish.builtin import arithmetic, manner
+from burnish.builtin import arithmetic, style
 from burnish.builtin.arithmetic import Use, draw_problem, draw_rl_problem
 from burnish.builtin.draw import Draw
 from burnish.builtin.exercises import draw_exercise
@@ -55,7 +55,7 @@ def questions(world: World, split: Split, seed: int) -> Iterator[Question]:
         else:
             fact, question = draw_fact_question(draw, world, split)
             is_polite = split == "train" and draw.chance(_POLITE)
-            yield Question("fact", question, manner.polite(draw, fact.answer) if is_polite else fact.answer)
+            yield Question("fact", question, style.polite(draw, fact.answer) if is_polite else fact.answer)
 
 
 def preferences(world: World, split: Split, seed: int) -> Iterator[Preference]:
@@ -64,7 +64,7 @@ def preferences(world: World, split: Split, seed: int) -> Iterator[Preference]:
     while True:
         fact, question = draw_fact_question(draw, world, split)
         answer = fact.answer
-        yield Preference(question, manner.polite(draw, answer), manner.less_polite(draw, fact.subject, answer))
+        yield Preference(question, style.polite(draw, answer), style.less_polite(draw, fact.subject, answer))
 
 
 def problems(world: World, split: Split, seed: int) -> Iterator[Question]:

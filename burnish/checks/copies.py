@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from burnish.model.attention import plain_attention
 from burnish.model.export import export
 from burnish.model.policy import Model
-from burnish.model.quantization import finalize, read_base
+from burnish.model.quantization import make_trainable, read_base
 from burnish.types import Group
 from burnish.watch.quiet import quiet_transformers
 
@@ -97,7 +97,7 @@ class Saved:
             model: AnyModel = kind.from_pretrained(self.folder, dtype=self.policy.causal_lm.dtype, **options)
         if quantization is None:
             return model.to(self.policy.device).eval()
-        finalize(model.get_base_model())
+        make_trainable(model.get_base_model())
         return model.eval()
 
     @property

@@ -98,9 +98,9 @@ def estimate(subject: Subject) -> Cost:
     parameters = sum(p.numel() for p in model.parameters())
     device = device_of(recipe)
     own = _own_dtype(recipe.dtype, model)
-    weights = _stored_bytes(model, recipe.adapter.quantisation, own)
+    weights = _stored_bytes(model, recipe.adapter.quantization, own)
     trained = _trained(model, recipe.adapter)
-    exact = parameters <= EXACT_PARAMETERS and device.type == "cpu" and recipe.adapter.quantisation is None
+    exact = parameters <= EXACT_PARAMETERS and device.type == "cpu" and recipe.adapter.quantization is None
     dtype = torch.float64 if exact else own
     copy = parameters * dtype.itemsize if exact else weights
     laws = weights + copy + 3 * trained * max(4, dtype.itemsize)
@@ -148,15 +148,15 @@ def _trained(model: PreTrainedModel, adapter: Adapter) -> int:
     return sum(p.numel() for p in trained.parameters() if p.requires_grad)
 
 
-def _stored_bytes(model: PreTrainedModel, quantisation: Quantization | None, own: torch.dtype) -> int:
+def _stored_bytes(model: PreTrainedModel, quantization: Quantization | None, own: torch.dtype) -> int:
     """Bytes of the loaded weights, of which linear layers except the head may be quantized."""
     total = sum(p.numel() for p in model.parameters())
-    if quantisation is None:
+    if quantization is None:
         return total * own.itemsize
     head = model.get_output_embeddings()
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head]
     narrow = sum(layer.weight.numel() for layer in layers)
-    return quantisation.bytes_of(narrow) + (total - narrow) * own.itemsize
+    return quantization.bytes_of(narrow) + (total - narrow) * own.itemsize
 
 
 def _forward(cost: CostModel, subject: Subject) -> float:

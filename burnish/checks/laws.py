@@ -14,7 +14,7 @@ from torch import Tensor
 
 from burnish.checks.copies import difference, plain_logprobs_of
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import REPORT, Verdict, checked, tolerance, type_name
+from burnish.checks.verdict import REPORT, CheckResult, checked, tolerance, type_name
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
@@ -24,7 +24,7 @@ from burnish.step import Trainer
 from burnish.types import Group, Microbatch, Score
 
 
-def packed_equals_plain(subject: Subject) -> Verdict:
+def packed_equals_plain(subject: Subject) -> CheckResult:
     """Log-probabilities of all trained tokens are equal in one packed row and in separate forwards of transformers."""
     policy, groups = subject.trial(), subject.shared
     fault = _effect_of_another_row(policy, groups, subject.opener.reader.max_positions)
@@ -35,7 +35,7 @@ def packed_equals_plain(subject: Subject) -> Verdict:
         f"{_sizes(policy, groups)}"
     )
     if error <= limit and fault <= limit:
-        return Verdict(None, f"{measured}; this model depends on other rows too little to tell, try dtype=float32")
+        return CheckResult(None, f"{measured}; this model depends on other rows too little to tell, try dtype=float32")
     return checked(
         error <= limit,
         measured,
@@ -43,7 +43,7 @@ def packed_equals_plain(subject: Subject) -> Verdict:
     )
 
 
-def gradients_are_invariant(subject: Subject) -> Verdict:
+def gradients_are_invariant(subject: Subject) -> CheckResult:
     """The gradient of a step is the same for every way of dividing its groups into microbatches."""
     policy, groups = subject.trial(), subject.shared
     limit = tolerance(policy.causal_lm.dtype)

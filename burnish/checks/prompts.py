@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import Verdict, checked
+from burnish.checks.verdict import CheckResult, checked
 from burnish.data.prompts import Prompts, TokenizedPrompt
 from burnish.stages.rl.data import RLData
 from burnish.tasks.response_views import response_view
@@ -20,7 +20,7 @@ TEST_ROWS = 60
 """Number of rows, drawn by the seed, for the self-test of the rewards."""
 
 
-def prompts_are_usable(subject: Subject) -> Verdict:
+def prompts_are_usable(subject: Subject) -> CheckResult:
     """The rows of the recipe become prompts. An unusable row is a DataError that names it."""
     data = RLData.of(subject.opener)
     sets = [data.train, *([data.held_out] if data.held_out else [])]
@@ -34,14 +34,14 @@ def prompts_are_usable(subject: Subject) -> Verdict:
     )
 
 
-def rewards_distinguish_answers(subject: Subject) -> Verdict:
+def rewards_distinguish_answers(subject: Subject) -> CheckResult:
     """References are graded right; an empty answer, the prompt repeated and another row's reference wrong."""
     data = RLData.of(subject.opener)
     rows = [response_view(prompt.task, "") for prompt in _drawn(data.train, subject.recipe.seed)]
     with data.judge as runner:
         result = self_test(runner, rows)
     if not result.trials:
-        return Verdict(None, f"no answer is known to be right or wrong for {', '.join(result.untried)}")
+        return CheckResult(None, f"no answer is known to be right or wrong for {', '.join(result.untried)}")
     return checked(
         result.passed,
         f"{len(result.trials) - len(result.failed)} of {len(result.trials)} known answers are graded correctly",

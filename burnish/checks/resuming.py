@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import REPORT, Verdict, checked
+from burnish.checks.verdict import REPORT, CheckResult, checked
 from burnish.config.text import dump_yaml
 from burnish.recipe.read import read_recipe
 from burnish.recipe.recipe import Recipe
@@ -42,10 +42,10 @@ class Killed:
     """Whether it finished before it could be killed."""
 
 
-def same_bits_after_a_kill(subject: Subject) -> Verdict:
+def same_bits_after_a_kill(subject: Subject) -> CheckResult:
     """A short run has the same weights undisturbed, and killed (SIGKILL) in a process and resumed in this one."""
     if device_of(subject.recipe).type == "cuda" and not subject.recipe.deterministic:
-        return Verdict(None, "deterministic is false, so even two undisturbed runs differ")
+        return CheckResult(None, "deterministic is false, so even two undisturbed runs differ")
     subject.forget_models()
     recipe_file = subject.folder / "short.yaml"
     recipe_file.write_text(dump_yaml(_short(subject.recipe).model_dump(mode="json"), {}), encoding="utf-8")
@@ -56,7 +56,7 @@ def same_bits_after_a_kill(subject: Subject) -> Verdict:
     shutil.rmtree(whole)  # large models leave large folders
     outcome = _run_and_kill(recipe_file, killed, DEADLINE + 5 * (time.monotonic() - start))
     if outcome.finished:
-        return Verdict(None, "the run finished before it could be killed: check again")
+        return CheckResult(None, "the run finished before it could be killed: check again")
     if outcome.step is None:
         return checked(False, f"the run in another process {outcome.reason}", "read its message; " + REPORT)
     _run(recipe_file, killed)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import REPORT, Verdict, checked
+from burnish.checks.verdict import REPORT, CheckResult, checked
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.records import AnyExample, Completion, Conversation, Document, Labelled, Ranked, Scored, Stepped
 from burnish.data.rendering import begin_token
@@ -27,7 +27,7 @@ _MAX_SHOWN = 600
 """Limit of the row that is shown, characters."""
 
 
-def rows_are_usable(subject: Subject) -> Verdict:
+def rows_are_usable(subject: Subject) -> CheckResult:
     """The first rows of the recipe become samples. An unusable row is a DataError that names it."""
     parts = [_usable("", subject.rows), *([_usable("held out: ", subject.held_out)] if subject.held_out else [])]
     worst = max(share for share, _ in parts)
@@ -54,7 +54,7 @@ def _usable(name: str, prepared: TokenizedDataset) -> tuple[float, str]:
     return dropped / (dropped + report.groups), ", ".join(counts)
 
 
-def answers_are_trained(subject: Subject) -> Verdict:
+def answers_are_trained(subject: Subject) -> CheckResult:
     """In the first usable row, the answer is trained and the question is not.
 
     In documents: all tokens are trained but the first one of every piece, which nothing predicts.
@@ -73,10 +73,14 @@ def answers_are_trained(subject: Subject) -> Verdict:
             text,
         )
     expected = (
-        None if _is_cut(rows) else _expected(preparation.maker.format.convert(rows.origin[row]), subject.stage.train_on)
+        None
+        if _is_cut(rows)
+        else _expected(preparation.builder.format.convert(rows.origin[row]), subject.stage.train_on)
     )
     if expected is None:
-        return Verdict(None, f"{share}; only a part of the row below: check whether it is the right one", shown=text)
+        return CheckResult(
+            None, f"{share}; only a part of the row below: check whether it is the right one", shown=text
+        )
     trained, context = expected
     faults = [
         *(f"{part[:40]!r} is not trained" for part in trained if not _is_in(part, views, trained=True)),
@@ -133,7 +137,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN // 2]} […] {text[-_MAX_SHOWN // 2 :]}"
 
 
-def turn_ends_are_trained(subject: Subject) -> Verdict:
+def turn_ends_are_trained(subject: Subject) -> CheckResult:
     """Every trained turn ends with a trained token that ordinary text is never tokenized to."""
     rows, tokenizer = subject.rows, subject.opener.reader.tokenizer
     unended = int(rows.samples.notes[:, UNENDED].sum())
@@ -146,12 +150,12 @@ def turn_ends_are_trained(subject: Subject) -> Verdict:
     )
 
 
-def begins_once(subject: Subject) -> Verdict:
+def begins_once(subject: Subject) -> CheckResult:
     """Every sample has one begin token at its beginning if tokenizer or template use one, and none elsewhere."""
     tokenizer, template = subject.opener.reader.tokenizer, subject.opener.reader.template
     begin = tokenizer.bos_token_id
     if begin is None:
-        return Verdict(None, "the tokenizer has no begin token")
+        return CheckResult(None, "the tokenizer has no begin token")
     source = template.source + (template.with_tools or "")
     writes = subject.rows.report.conversations > 0 and ("bos_token" in source or str(tokenizer.bos_token) in source)
     expected = int(bool(begin_token(tokenizer)) or writes)

@@ -10,7 +10,7 @@ from transformers import LogitsProcessor
 
 from burnish.checks.copies import AnyModel, Saved, difference, plain_logprobs
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import REPORT, Verdict, checked, tolerance, type_name
+from burnish.checks.verdict import REPORT, CheckResult, checked, tolerance, type_name
 from burnish.model.adapters.initial import doubled, has_beginning
 from burnish.watch.quiet import quiet_transformers
 
@@ -20,14 +20,14 @@ AFTER_END = 5
 """Number of tokens that follow it if generation does not stop."""
 
 
-def saved_is_loaded(subject: Subject) -> Verdict:
+def saved_is_loaded(subject: Subject) -> CheckResult:
     """The saved model, loaded by plain transformers or peft, has the same weights and log-probabilities."""
     saved = subject.saved
     try:
         model = saved.load()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        return Verdict(False, f"the saved model cannot be loaded: {reason}", REPORT)
+        return CheckResult(False, f"the saved model cannot be loaded: {reason}", REPORT)
     limit = tolerance(saved.policy.causal_lm.dtype)
     changed = _changed(saved, model)
     deviation = difference(plain_logprobs(model, saved.groups), saved.expected)
@@ -66,12 +66,14 @@ def _same(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first.to(second.dtype), second)
 
 
-def merged_is_the_same(subject: Subject) -> Verdict:
+def merged_is_the_same(subject: Subject) -> CheckResult:
     """The adapter merged into its base model computes the same as both unmerged."""
     if subject.recipe.adapter.kind == "full":
-        return Verdict(None, "there is no adapter to merge")
+        return CheckResult(None, "there is no adapter to merge")
     if subject.recipe.adapter.kind == "qlora":
-        return Verdict(None, "burnish merge adds this adapter to the unquantized base model, which is another model")
+        return CheckResult(
+            None, "burnish merge adds this adapter to the unquantized base model, which is another model"
+        )
     saved = subject.saved
     model = saved.load()
     assert isinstance(model, PeftModel), "a saved adapter is loaded by peft"
@@ -90,11 +92,11 @@ def merged_is_the_same(subject: Subject) -> Verdict:
     )
 
 
-def generation_stops(subject: Subject) -> Verdict:
+def generation_stops(subject: Subject) -> CheckResult:
     """`generate` with the saved settings stops at an end token of the training data."""
     saved, ends = subject.saved, sorted(subject.rows.report.end_tokens)
     if not ends:
-        return Verdict(
+        return CheckResult(
             False,
             "no trained turn has an end token, so generation cannot stop",
             "name a template that ends answers with a token, such as chat_template=plain",

@@ -85,7 +85,7 @@ class Subject:
         """The first held-out rows, tokenized; None: the recipe has none."""
         data = self.stage.eval_data
         reader = self.opener.reader
-        return reader.gate_measured(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
+        return reader.filter_held_out(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
 
     @cached_property
     def policy(self) -> Model:

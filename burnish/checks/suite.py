@@ -11,7 +11,7 @@ from burnish.checks.resuming import same_bits_after_a_kill
 from burnish.checks.rows import answers_are_trained, begins_once, rows_are_usable, turn_ends_are_trained
 from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is_loaded
 from burnish.checks.subject import Subject
-from burnish.checks.verdict import REPORT, Verdict
+from burnish.checks.verdict import REPORT, CheckResult
 
 BROKEN = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors that count as a failed check; a user's mistake is a UserError, which ends the checks."""
@@ -23,10 +23,10 @@ class Check:
 
     name: str
     """Label of its line."""
-    run: Callable[[Subject], Verdict]
+    run: Callable[[Subject], CheckResult]
     """Function of the check; its docstring states the invariant."""
 
-    def verdict(self, subject: Subject) -> Verdict:
+    def verdict(self, subject: Subject) -> CheckResult:
         """Runs the check. A check that raises an error of `BROKEN` has failed.
 
         Raises:
@@ -36,7 +36,7 @@ class Check:
             return self.run(subject)
         except BROKEN as error:
             reason = " ".join(str(error).split())[:300]
-            return Verdict(False, f"error: {type(error).__name__}: {reason}", REPORT)
+            return CheckResult(False, f"error: {type(error).__name__}: {reason}", REPORT)
 
 
 OF_ROWS = (

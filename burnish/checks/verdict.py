@@ -14,8 +14,8 @@ REPORT = "this is a fault of Burnish or of how it computes this architecture, no
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Result of one check. Example: ``Verdict(True, "2 of 2 rows can be used")``."""
+class CheckResult:
+    """Result of one check. Example: ``CheckResult(True, "2 of 2 rows can be used")``."""
 
     passed: bool | None
     """None: not applicable, and `measured` says why."""
@@ -30,9 +30,9 @@ class Verdict:
         assert (self.passed is False) == bool(self.remedy), "a remedy is given if and only if the check failed"
 
 
-def checked(passed: bool, measured: str, remedy: str, shown: str = "") -> Verdict:
+def checked(passed: bool, measured: str, remedy: str, shown: str = "") -> CheckResult:
     """Result of a check; the remedy is dropped if it passed."""
-    return Verdict(passed, measured, "" if passed else remedy, shown)
+    return CheckResult(passed, measured, "" if passed else remedy, shown)
 
 
 def tolerance(dtype: torch.dtype, fault: float = math.inf) -> float:

@@ -53,19 +53,19 @@ def samples_of(
         workers: worker processes in addition to this one; None: one for each other core, if there are enough rows.
         told: progress callback, called with the number of rows done and of all rows.
     """
-    with entry_of(SAMPLES, builder.identity) as entry:
+    with cache_entry(SAMPLES, builder.identity) as entry:
         if (store := open_joined(entry / _JOINED)) is not None:
             mark_used(entry)
             return store
         count = _worker_count(len(builder.rows)) if workers is None else workers
-        with alone(entry):
+        with entry_lock(entry):
             if (store := open_joined(entry / _JOINED)) is not None:  # another run has built it meanwhile
                 return store
             _build(builder, entry, count, told)
             _join(builder, entry)
             store = open_joined(entry / _JOINED)
         assert store is not None, "a joined entry can be opened"
-        settle(entry)
+        finish_entry(entry)
         return store
 
 
@@ -80,7 +80,7 @@ def build_in_background(builder: SampleBuilder) -> Process | None:
     Returns:
         The process; None: the cache is not writable, so its samples would be lost.
     """
-    with entry_of(SAMPLES, builder.identity) as entry:
+    with cache_entry(SAMPLES, builder.identity) as entry:
         if entry.parent != cache_folder() / SAMPLES:
             return None
     with tempfile.NamedTemporaryFile(prefix="burnish-job-", delete=False) as file:
@@ -113,7 +113,7 @@ def build_all(job: Path) -> None:
 
 
 @contextmanager
-def entry_of(kind: str, identity: str) -> Iterator[Path]:
+def cache_entry(kind: str, identity: str) -> Iterator[Path]:
     """Context manager of the folder of an entry; a temporary folder if the cache is not writable."""
     folder = cache_folder() / kind / identity
     try:
@@ -129,14 +129,14 @@ def entry_of(kind: str, identity: str) -> Iterator[Path]:
         yield Path(folder_name)
 
 
-def settle(entry: Path) -> None:
+def finish_entry(entry: Path) -> None:
     """Evicts the least recently used entries of the same kind beyond the size limit, after an entry was completed."""
     if entry.parent.parent == cache_folder():  # mapped files stay readable after an eviction
         evict(entry.parent, limit(entry.parent), but=entry)
 
 
 @contextmanager
-def alone(entry: Path) -> Iterator[None]:
+def entry_lock(entry: Path) -> Iterator[None]:
     """Context manager of the lock of an entry: a second run waits until the first is done or dead."""
     while True:
         entry.mkdir(parents=True, exist_ok=True)

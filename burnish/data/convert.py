@@ -22,9 +22,9 @@ from burnish.data.records import (
     Labelled,
     Message,
     Ranked,
-    Said,
     Stepped,
     Task,
+    TextOrMessages,
 )
 from burnish.errors import DataError
 
@@ -60,7 +60,7 @@ def _ranked_columns(example: Ranked) -> dict[str, object]:
     return {"responses": responses, "scores": list(example.scores)}
 
 
-def _to_json(content: Said) -> object:
+def _to_json(content: TextOrMessages) -> object:
     return content if isinstance(content, str) else [_message(message) for message in content]
 
 

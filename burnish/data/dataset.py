@@ -138,7 +138,7 @@ class DatasetSpec:
     Example: ``DatasetSpec(SampleBuilder(rows, FORMATS["chat"], writer), max_length=512).whole()``.
     """
 
-    maker: SampleBuilder
+    builder: SampleBuilder
     max_length: int
     """Maximum tokens of a sequence, at least 2."""
     overlong: Overlong = "error"
@@ -186,7 +186,13 @@ class DatasetSpec:
     @cached_property
     def identity(self) -> str:
         """sha256 of all inputs that determine the groups. Known before any group is built."""
-        parts = ["burnish preparation 3", self.maker.content, self.max_length, self.overlong, self.max_invalid_fraction]
+        parts = [
+            "burnish preparation 3",
+            self.builder.content,
+            self.max_length,
+            self.overlong,
+            self.max_invalid_fraction,
+        ]
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
     def whole(self, workers: int | None = None, told: Callable[[int, int], None] | None = None) -> TokenizedDataset:
@@ -199,7 +205,7 @@ class DatasetSpec:
         Raises:
             DataError: more rows are unusable than allowed, or rows are too long and the rule is error.
         """
-        rows, samples = self.maker.rows, samples_of(self.maker, workers, told)
+        rows, samples = self.builder.rows, samples_of(self.builder, workers, told)
         selection, faults = self._select(samples)
         unusable_rows = {fault.row for fault in faults}
         if len(unusable_rows) > self.max_invalid_fraction * len(rows):
@@ -207,7 +213,7 @@ class DatasetSpec:
         if not selection.num_groups:
             raise _nothing_left(rows, selection)
         unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
-        return TokenizedDataset(samples, selection, rows, _report(self.maker, samples, selection, unusable), unusable)
+        return TokenizedDataset(samples, selection, rows, _report(self.builder, samples, selection, unusable), unusable)
 
     def row(self, row: int) -> tuple[Group, ...]:
         """Tokenizes one row. Returns the groups that `whole` has for it; empty if the row is left out.
@@ -215,20 +221,20 @@ class DatasetSpec:
         Raises:
             DataError: the row is unusable or too long, and the rule is error.
         """
-        samples = self.maker.make(row, row + 1)
+        samples = self.builder.make(row, row + 1)
         selection, faults = self._select(samples)
         if faults and not self.max_invalid_fraction:
-            raise unusable_error(self.maker.rows, faults, 0)
-        return tuple(_group(samples, selection, at, self.maker.rows) for at in range(selection.num_groups))
+            raise unusable_error(self.builder.rows, faults, 0)
+        return tuple(_group(samples, selection, at, self.builder.rows) for at in range(selection.num_groups))
 
     def example(self) -> tuple[tuple[str, bool], ...]:
         """Text of the first group of the first row, in runs: (text, whether it is learned); empty without a group."""
-        samples = self.maker.make(0, 1)
+        samples = self.builder.make(0, 1)
         selection, _ = self._select(samples)
-        return _first_group_text(samples, selection, self.maker.writer.tokenizer) if selection.num_groups else ()
+        return _first_group_text(samples, selection, self.builder.writer.tokenizer) if selection.num_groups else ()
 
     def _select(self, samples: TokenStore) -> tuple[Selection, list[RowError]]:
-        selection, cut_faults = select(self.maker.rows, samples, self.max_length, self.overlong)
+        selection, cut_faults = select(self.builder.rows, samples, self.max_length, self.overlong)
         return selection, sorted((*samples.faults, *cut_faults), key=lambda fault: fault.row)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from burnish.data.filter_rules import FilterRules, Rule
 from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.mixture import Data
-from burnish.data.records import AnyExample, Labelled, Ranked, RatedExample, Said, Stepped, responses_of
+from burnish.data.records import AnyExample, Labelled, Ranked, RatedExample, Stepped, TextOrMessages, responses_of
 from burnish.errors import DataError
 
 Finding = Literal["identical", "tie", "prompts", "empty", "duplicate", "contradiction", "contamination"]
@@ -232,7 +232,7 @@ def _opposite(example: RatedExample, prompt: bytes, digests: Sequence[bytes]) ->
     return _digest(b"".join([prompt, *reversed(digests)]))
 
 
-def _responses(example: RatedExample) -> list[Said]:
+def _responses(example: RatedExample) -> list[TextOrMessages]:
     """Responses of a row, the best first."""
     if not isinstance(example, Ranked):
         return list(responses_of(example))
@@ -240,7 +240,7 @@ def _responses(example: RatedExample) -> list[Said]:
     return [example.responses[index] for index in order]
 
 
-def _text(content: Said) -> str:
+def _text(content: TextOrMessages) -> str:
     """Text of a prompt or response; messages have their roles before them, unless there is only one."""
     if isinstance(content, str):
         return content

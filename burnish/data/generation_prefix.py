@@ -42,10 +42,10 @@ def opened_by_template(conversation: Conversation, writer: Writer, text: str) ->
         text: the conversation with the generation prompt.
     """
     count = len(conversation.messages)
-    before = common_prefix(writer.write(conversation, count, to_be_answered=False), text)
+    before = common_prefix(writer.write(conversation, count, add_generation_prompt=False), text)
     answered = replace(conversation, messages=(*conversation.messages, Message("assistant", _PROBE)))
     try:
-        whole = writer.write(answered, count + 1, to_be_answered=False)
+        whole = writer.write(answered, count + 1, add_generation_prompt=False)
     except DataError:  # a template may refuse an answer there
         return opened_by_text(text[before:])
     header = common_prefix(whole, text)

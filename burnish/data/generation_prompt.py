@@ -38,10 +38,10 @@ def generation_prompt(conversation: Conversation, writer: Writer, control: Speci
         DataError: see `prompt_messages`.
     """
     count = len(conversation.messages)
-    text = writer.write(conversation, count, to_be_answered=True)
+    text = writer.write(conversation, count, add_generation_prompt=True)
     ordinary: tuple[tuple[int, int], ...] = ()
     if (sealed := control.sealed(conversation)) is not None:
-        sealed_text = writer.write(sealed, count, to_be_answered=True)
+        sealed_text = writer.write(sealed, count, add_generation_prompt=True)
         if sealed_text.replace(SEAL, "") != text:
             raise DataError(
                 given="a message has text of control tokens, and the template decides by it what to write",

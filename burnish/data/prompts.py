@@ -55,7 +55,7 @@ class Prompts:
 
     def lines(self) -> Iterator[str]:
         """Yields the lines of the report for the log."""
-        builder, lengths = self.preparation.maker, [len(prompt.tokens) for prompt in self.waiting]
+        builder, lengths = self.preparation.builder, [len(prompt.tokens) for prompt in self.waiting]
         referenced = sum(prompt.task.reference is not None for prompt in self.waiting)
         yield (
             f"{builder.rows.source}: {len(builder.rows):,} rows ({builder.format.name}), {len(lengths):,} prompts of "
@@ -68,12 +68,12 @@ class Prompts:
 
     def card(self) -> dict[str, object]:
         """JSON record with the names of `DataReport`."""
-        rows = self.preparation.maker.rows
+        rows = self.preparation.builder.rows
         lengths = [len(prompt.tokens) for prompt in self.waiting]
-        tokenizer = self.preparation.maker.writer.tokenizer
+        tokenizer = self.preparation.builder.writer.tokenizer
         return {
             "source": rows.source,
-            "format": self.preparation.maker.format.name,
+            "format": self.preparation.builder.format.name,
             "rows": len(rows),
             "groups": len(lengths),
             "tokens": sum(lengths),
@@ -119,7 +119,7 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
     Raises:
         DataError: more rows are unusable than allowed, or prompts are too long and the rule is error.
     """
-    builder, max_prompt_length = preparation.maker, preparation.max_length - room
+    builder, max_prompt_length = preparation.builder, preparation.max_length - room
     faults: list[RowError] = []
     rendered: list[tuple[int, Task, Rendering]] = []
     write = _PromptWriter(preparation)
@@ -180,7 +180,7 @@ class _PromptWriter:
     """Renders tasks to the text that the model continues."""
 
     def __init__(self, preparation: DatasetSpec) -> None:
-        self.writer = preparation.maker.writer
+        self.writer = preparation.builder.writer
         self.in_template = SpecialTokenText.of(self.writer.tokenizer, self.writer.template)
         self.in_text = SpecialTokenText.of(self.writer.tokenizer, None)
 
@@ -205,7 +205,7 @@ def _require_prompts(
         return
     longest = max(tokenized, key=lambda prompt: len(prompt.tokens))
     raise DataError(
-        given=f"{preparation.maker.rows.where(longest.row)}: a prompt of {len(longest.tokens):,} tokens; "
+        given=f"{preparation.builder.rows.where(longest.row)}: a prompt of {len(longest.tokens):,} tokens; "
         f"{len(tokenized) - len(short):,} of {len(tokenized):,} prompts are too long",
         rule=f"prompt and response (max_new_tokens: {room:,}) fill at most max_length: {preparation.max_length:,}",
         remedy="raise max_length, lower max_new_tokens, or leave such rows out with overlong=drop",

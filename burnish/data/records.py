@@ -34,7 +34,7 @@ class Message:
         return {"role": self.role, **content, **self.extra}
 
 
-Said = str | tuple[Message, ...]
+TextOrMessages = str | tuple[Message, ...]
 """A prompt or a response: plain text, or messages."""
 
 
@@ -75,8 +75,8 @@ class Ranked:
     Example: ``Ranked("2+2=", (" 4", " 5"), scores=(1.0, 0.0))``.
     """
 
-    prompt: Said
-    responses: tuple[Said, ...]
+    prompt: TextOrMessages
+    responses: tuple[TextOrMessages, ...]
     """At least two, of the same kind as the prompt."""
     scores: tuple[float, ...]
     """One score for each response, not all the same; higher is better."""
@@ -88,8 +88,8 @@ class Ranked:
 class Labelled:
     """Response to a prompt, with a binary label. Example: ``Labelled("2+2=", " 5", label=False)``."""
 
-    prompt: Said
-    response: Said
+    prompt: TextOrMessages
+    response: TextOrMessages
     """Of the same kind as the prompt."""
     label: bool
     """True: a desirable response; False: an undesirable one."""
@@ -101,8 +101,8 @@ class Labelled:
 class Scored:
     """Response to a prompt, with K scores. Example: ``Scored("2+2=", " 5", scores=(0.0, 4.0))``."""
 
-    prompt: Said
-    response: Said
+    prompt: TextOrMessages
+    response: TextOrMessages
     """Of the same kind as the prompt."""
     scores: tuple[float, ...]
     """In the order of the score columns that the user names."""
@@ -117,7 +117,7 @@ class Stepped:
     Example: ``Stepped("2+2+1=", ("2+2 is 4.", "4+1 is 6."), labels=(1.0, 0.0))``.
     """
 
-    prompt: Said
+    prompt: TextOrMessages
     steps: tuple[str, ...]
     """Texts of the steps, at least one; none is white space alone."""
     labels: tuple[float, ...]
@@ -138,7 +138,7 @@ class Stepped:
         return tuple(start + len(step.rstrip()) - 1 for start, step in zip(starts, self.steps, strict=True))
 
     @property
-    def response(self) -> Said:
+    def response(self) -> TextOrMessages:
         """Response as text or as an assistant's message, like the prompt."""
         return self.text if isinstance(self.prompt, str) else (Message("assistant", self.text, trained=True),)
 
@@ -147,7 +147,7 @@ class Stepped:
 class Task:
     """Prompt that the model answers in reinforcement learning, with the reference for graders."""
 
-    prompt: Said
+    prompt: TextOrMessages
     reference: object = None
     """Right answer as text, or a list of tests; None: there is none."""
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -167,6 +167,6 @@ AnyExample = Conversation | Completion | Document | Ranked | Labelled | Scored |
 """Any example of a row."""
 
 
-def responses_of(example: RatedExample) -> tuple[Said, ...]:
+def responses_of(example: RatedExample) -> tuple[TextOrMessages, ...]:
     """Returns the rated responses, in the order of the row."""
     return example.responses if isinstance(example, Ranked) else (example.response,)

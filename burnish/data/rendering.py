@@ -101,8 +101,8 @@ def _render(conversation: Conversation, writer: Writer, train_on: TrainOn) -> tu
 
 def _render_turn(script: Script, turn: int) -> tuple[str, str]:
     """Returns the prompt of serving before a turn, and the text up to the end of the turn."""
-    before = script.write(turn, to_be_answered=True)
-    whole = script.write(turn + 1, to_be_answered=False)
+    before = script.write(turn, add_generation_prompt=True)
+    whole = script.write(turn + 1, add_generation_prompt=False)
     if not whole.startswith(before):
         whole = _complete_opened_reasoning(script.conversation.messages[turn], before, whole)
     return before, whole
@@ -150,7 +150,7 @@ def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | 
 
 def _render_everything(script: Script, renderings: list[Rendering]) -> Rendering:
     """Renders the whole conversation, including the text after its last learned turn."""
-    text = script.write(len(script.messages), to_be_answered=False)
+    text = script.write(len(script.messages), add_generation_prompt=False)
     fitting = [rendering for rendering in renderings if text.startswith(rendering.text)]
     longest = max(fitting, key=lambda rendering: len(rendering.spans), default=Rendering(text, ()))
     return Rendering(text, longest.spans, longest.weights, everything=True)

@@ -21,9 +21,9 @@ from burnish.data.records import (
     Message,
     Ranked,
     RatedExample,
-    Said,
     Scored,
     Stepped,
+    TextOrMessages,
 )
 from burnish.data.settings import Comparison
 from burnish.data.tokenize import Sample
@@ -98,7 +98,7 @@ def _wrong_size(size: int, comparison: Comparison) -> DataError:
     return DataError(given=f"{size} responses", rule=rule, remedy=remedy)
 
 
-def _as_example(prompt: Said, response: Said, example: RatedExample) -> Example:
+def _as_example(prompt: TextOrMessages, response: TextOrMessages, example: RatedExample) -> Example:
     if isinstance(prompt, str):
         assert isinstance(response, str), "a response is of the kind of its prompt"
         return Completion(prompt, response)

@@ -53,7 +53,7 @@ class StreamingDataset(Sequence[Sequence[Group]]):
         self._dataset: TokenizedDataset | None = None
         self._draws: Sequence[Sequence[Group]] = ()
         self._callback: Callable[[TokenizedDataset], None] | None = None
-        builder = preparation.maker
+        builder = preparation.builder
         self._must_count = builder.format.documents or preparation.may_leave_out
         """True if the number of draws is known only when all rows are tokenized."""
         if len(builder.rows) > AT_ONCE and not self._must_count and cached_samples(builder) is None:
@@ -103,14 +103,14 @@ class StreamingDataset(Sequence[Sequence[Group]]):
                 self._background = None
             self._dataset = self.preparation.whole(told=self._told)
             self._draws = self._dataset.draws
-            all_usable = len(self._draws) == len(self.preparation.maker.rows)
+            all_usable = len(self._draws) == len(self.preparation.builder.rows)
             assert all_usable or self._must_count, "where no row may be left out, each is drawn"
             if self._callback is not None:
                 self._callback(self._dataset)
         return self._dataset
 
     def __len__(self) -> int:
-        return len(self.preparation.maker.rows) if self.prepared is None else len(self._draws)
+        return len(self.preparation.builder.rows) if self.prepared is None else len(self._draws)
 
     def __getitem__(self, index: int) -> Sequence[Group]:  # type: ignore[override]  # drawn singly
         if self.prepared is not None:

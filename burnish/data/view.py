@@ -86,7 +86,7 @@ def view_rows(preparation: DatasetSpec, row: int) -> Iterator[RowView]:
     Raises:
         DataError: there is no such row.
     """
-    builder, max_length, overlong = preparation.maker, preparation.max_length, preparation.overlong
+    builder, max_length, overlong = preparation.builder, preparation.max_length, preparation.overlong
     if not -len(builder.rows) <= row < len(builder.rows):
         raise DataError(
             given=f"row {row}",

@@ -41,7 +41,7 @@ _DATE_FORMAT = re.compile(r"""(["'])((?:(?!\1).)*%[a-zA-Z](?:(?!\1).)*)\1""")
 class Writer:
     """Tokenizer and chat template that render conversations. Picklable.
 
-    Example: ``Writer(tokenizer, choose_template(tokenizer)).write(conversation, 2, to_be_answered=False)``.
+    Example: ``Writer(tokenizer, choose_template(tokenizer)).write(conversation, 2, add_generation_prompt=False)``.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -55,16 +55,16 @@ class Writer:
         tools = [dict(tool) for tool in conversation.tools] or None
         return Script(self, conversation, _visible(messages), _plain_template_data(tools))
 
-    def write(self, conversation: Conversation, count: int, *, to_be_answered: bool) -> str:
+    def write(self, conversation: Conversation, count: int, *, add_generation_prompt: bool) -> str:
         """Renders the first ``count`` messages, see `Script.write`."""
-        return self.script(conversation).write(count, to_be_answered=to_be_answered)
+        return self.script(conversation).write(count, add_generation_prompt=add_generation_prompt)
 
     def rendered(
-        self, messages: list[dict[str, object]], tools: list[dict[str, object]] | None, to_be_answered: bool
+        self, messages: list[dict[str, object]], tools: list[dict[str, object]] | None, add_generation_prompt: bool
     ) -> str:
         """Renders template messages to the text of `apply_chat_template`."""
         template, names = _compiled(self._pinned[tools is not None])
-        variables = dict(messages=messages, tools=tools, add_generation_prompt=to_be_answered, **self._variables)
+        variables = dict(messages=messages, tools=tools, add_generation_prompt=add_generation_prompt, **self._variables)
         # Template.render would rebuild the global names of the template for each of many short texts.
         return "".join(template.root_render_func(template.new_context({**names, **variables}, shared=True)))
 
@@ -108,7 +108,7 @@ class Writer:
         """
         probe = Conversation((Message("user", _PROBE),))
         try:
-            before = self.write(probe, 1, to_be_answered=False).partition(_PROBE)[0]
+            before = self.write(probe, 1, add_generation_prompt=False).partition(_PROBE)[0]
         except DataError:  # a template may refuse so short a conversation; then the text is unknown
             return ""
         words = before
@@ -133,15 +133,15 @@ class Script:
     messages: list[dict[str, object]]
     tools: list[dict[str, object]] | None
 
-    def write(self, count: int, *, to_be_answered: bool) -> str:
-        """Renders the first ``count`` messages, with the generation prompt if ``to_be_answered``.
+    def write(self, count: int, *, add_generation_prompt: bool) -> str:
+        """Renders the first ``count`` messages, with the generation prompt if ``add_generation_prompt``.
 
         Raises:
             DataError: the template refuses the messages.
             ModelError: the template is not valid Jinja.
         """
         try:
-            return self.writer.rendered(self.messages[:count], self.tools, to_be_answered)
+            return self.writer.rendered(self.messages[:count], self.tools, add_generation_prompt)
         except TemplateSyntaxError as error:
             raise ModelError(
                 given=f"the chat template is not valid Jinja: {error} (line {error.lineno})",

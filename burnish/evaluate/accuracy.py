@@ -18,7 +18,7 @@ from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import DataError
 from burnish.evaluate.detokenize import whole_text
 from burnish.sampling.base import Prompt
-from burnish.sampling.open import InProcess
+from burnish.sampling.open import ModelSampler
 from burnish.sampling.params import SamplingParams
 from burnish.tasks.match import MatchRule, matches
 from burnish.tasks.normalize import in_thought, without_thoughts
@@ -44,7 +44,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class AnsweredQuestion:
     """Prompt with the model's answer."""
 
     prompt: str
@@ -67,7 +67,7 @@ class Accuracy:
     correct: int
     total: int
     """Number of prompts, at least one."""
-    samples: tuple[Sampled, ...]
+    samples: tuple[AnsweredQuestion, ...]
     """Every prompt with its answer, in the order of the rows."""
 
     @property
@@ -76,7 +76,7 @@ class Accuracy:
         return self.correct / self.total
 
 
-def questions(maker: SampleBuilder, rows: Sequence[int] | None = None) -> tuple[Question, ...]:
+def questions(builder: SampleBuilder, rows: Sequence[int] | None = None) -> tuple[Question, ...]:
     """Prompts of rows, each with the row's last answer as reference. Rows of plain documents, rows whose last answer is
     only a tool call, and unusable rows give none.
 
@@ -85,19 +85,19 @@ def questions(maker: SampleBuilder, rows: Sequence[int] | None = None) -> tuple[
         rows: indices of the rows; None: all.
     """
     # Only the last turn is asked, however many are trained.
-    last_turn = replace(maker, train_on="last", turns_within=None)
+    last_turn = replace(builder, train_on="last", turns_within=None)
     result: list[Question] = []
-    for row in range(len(maker.rows)) if rows is None else rows:
+    for row in range(len(builder.rows)) if rows is None else rows:
         try:
-            example = maker.format.convert(maker.rows[row])
+            example = builder.format.convert(builder.rows[row])
         except DataError:  # an unusable row, which opening the data allowed or refused
             continue
         samples, reference = last_turn.make(row, row + 1), _reference(example)
         if reference is None or not len(samples.lengths):
             continue
         prompt = tuple(int(token) for token in samples.tokens[: int(samples.prompt_lengths[0])])
-        text = str(maker.writer.tokenizer.decode(list(prompt)))
-        prefix = _generation_prefix(example, maker)
+        text = str(builder.writer.tokenizer.decode(list(prompt)))
+        prefix = _generation_prefix(example, builder)
         result.append(Question(prompt, text, _message_text(example), reference, row, prefix))
     return tuple(result)
 
@@ -117,7 +117,7 @@ def require_comparable(rows: Sequence[Question], match: MatchRule, key: str) -> 
 
 
 def accuracy(
-    sampler: InProcess,
+    sampler: ModelSampler,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Question],
     *,
@@ -134,7 +134,7 @@ def accuracy(
         params: of sampling.
     """
     assert rows, "accuracy is of at least one prompt"
-    answerable = [question for question in rows if len(question.prompt) < sampler.most_positions]
+    answerable = [question for question in rows if len(question.prompt) < sampler.max_positions]
     prompts = [Prompt(torch.tensor(question.prompt), question.row) for question in answerable]
     groups = sampler.sample(prompts, 1, params)
     responses = {question.row: group.responses[0] for question, group in zip(answerable, groups, strict=True)}
@@ -144,11 +144,11 @@ def accuracy(
         text = "" if response is None else _whole(question, response, tokenizer, sampler)
         correct = response is not None and _is_correct(text, question.reference, match)
         ended = response is not None and response.finish == "end"
-        samples.append(Sampled(question.prompt_text, text, question.reference, correct, ended, question.row))
+        samples.append(AnsweredQuestion(question.prompt_text, text, question.reference, correct, ended, question.row))
     return Accuracy(sum(sample.correct for sample in samples), len(samples), tuple(samples))
 
 
-def _whole(question: Question, response: Response, tokenizer: PreTrainedTokenizerBase, sampler: InProcess) -> str:
+def _whole(question: Question, response: Response, tokenizer: PreTrainedTokenizerBase, sampler: ModelSampler) -> str:
     return whole_text(tokenizer, question.prompt, response, sampler.end_tokens, question.generation_prefix)
 
 
@@ -157,13 +157,13 @@ def _is_correct(response: str, reference: str, match: MatchRule) -> bool:
     return not in_thought(response) and matches(without_thoughts(response), without_thoughts(reference), match)
 
 
-def _generation_prefix(example: AnyExample, maker: SampleBuilder) -> str:
+def _generation_prefix(example: AnyExample, builder: SampleBuilder) -> str:
     """Part of the prompt of the last answer that belongs to the answer."""
     if not isinstance(example, Conversation):
         return opened_by_text(example.prompt) if isinstance(example, Completion) else ""
     prompt = replace(example, messages=example.messages[: example.turns[-1]])
-    text = maker.writer.write(prompt, len(prompt.messages), to_be_answered=True)
-    return opened_by_template(prompt, maker.writer, text)
+    text = builder.writer.write(prompt, len(prompt.messages), add_generation_prompt=True)
+    return opened_by_template(prompt, builder.writer, text)
 
 
 def _message_text(example: AnyExample) -> str:

@@ -49,7 +49,7 @@ class Chat:
             self.set_system(self.system)
         ends = stop_tokens_of(self.opened.causal_lm.generation_config, self.opened.tokenizer, self.opened.template)
         self._sampler = plain_sampler(self.opened, ends)
-        self._positions = self._sampler.most_positions
+        self._positions = self._sampler.max_positions
 
     def set_system(self, text: str) -> None:
         """Sets the system prompt and clears the conversation.

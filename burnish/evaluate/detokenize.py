@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from burnish.sampling.base import Prompt, StreamListener
-from burnish.sampling.open import InProcess
+from burnish.sampling.open import ModelSampler
 from burnish.sampling.params import SamplingParams
 from burnish.tasks.response_views import Decode, decoded_after
 from burnish.types import Response
@@ -57,7 +57,7 @@ def response_decoder(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) 
 
 
 def stream_text(
-    sampler: InProcess,
+    sampler: ModelSampler,
     tokenizer: PreTrainedTokenizerBase,
     prompt: Sequence[int],
     params: SamplingParams,
@@ -71,7 +71,7 @@ def stream_text(
         ModelError: the prompt is empty, or fills all positions of the model.
     """
     listener = Detokenizer(tokenizer, on_text, sampler.end_tokens)
-    [group] = sampler.sample([Prompt(torch.tensor(prompt, dtype=torch.int64), 0)], 1, params, watcher=listener)
+    [group] = sampler.sample([Prompt(torch.tensor(prompt, dtype=torch.int64), 0)], 1, params, listener=listener)
     listener.end()
     return group.responses[0]
 

@@ -46,10 +46,10 @@ class AdaptiveLoss(Protocol):
     def observe(self, sums: Mapping[str, Tensor]) -> Mapping[str, float]:
         """Takes the metrics of a step, already divided; returns metrics of its own for the step."""
 
-    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State for a checkpoint: named tensors (not copies), and values that JSON can hold."""
 
-    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores the state that `memory` returned."""
 
 

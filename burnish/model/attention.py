@@ -19,7 +19,7 @@ from transformers.models.llama4.modeling_llama4 import Llama4TextAttention
 from burnish.model.attention_options import AttentionOptions
 from burnish.model.decoding import Decoding, Prefill, attend_decoding
 from burnish.model.experts import install_experts
-from burnish.model.flex import attend_flex, computes
+from burnish.model.flex import attend_flex, supports_flex
 from burnish.model.linear import use_onednn
 from burnish.model.llama4 import at_positions, chunk_of
 from burnish.model.segments import attend_segments
@@ -95,7 +95,7 @@ def segment_attention(
     if isinstance(layout, Prefill):
         layout.keys_values[_number(module)] = (key[0], value[0])
         layout = layout.layout
-    attend = attend_flex if computes(query, value) else attend_segments
+    attend = attend_flex if supports_flex(query, value) else attend_segments
     return attend(query, key, value, layout, options).transpose(1, 2).contiguous(), None
 
 

@@ -35,7 +35,7 @@ COMPILING: Mapping[str, Any] = {"dynamic": True, "fullgraph": True, "recompile_l
 """Options of `torch.compile`: for any number of tokens, and never in part."""
 
 
-def computes(query: Tensor, value: Tensor) -> bool:
+def supports_flex(query: Tensor, value: Tensor) -> bool:
     """Whether FlexAttention computes these [1, heads, N, D]: on CUDA, in types and sizes that Triton multiplies."""
     wide = min(query.shape[-1], value.shape[-1]) >= SMALLEST_HEAD
     return query.device.type == "cuda" and query.dtype != torch.float64 and wide

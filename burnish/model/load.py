@@ -37,8 +37,8 @@ from burnish.model.probe import ProbeResult, probe
 from burnish.model.quantization import (
     bitsandbytes_config,
     check_stored_quantization,
-    finalize,
     is_quantized,
+    make_trainable,
     require_bitsandbytes,
     stored_quantization,
 )
@@ -67,13 +67,13 @@ def load_policy(
     name: str,
     *,
     adapter: AdapterSettings | None = None,
-    quantisation: Quantization | None = None,
+    quantization: Quantization | None = None,
     freeze: Sequence[str] = (),
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
     gradient_checkpointing: bool | int = False,
     add_tokens: Sequence[str] = (),
-    judging: ValueHeadConfig | None = None,
+    head_config: ValueHeadConfig | None = None,
 ) -> Model:
     """Loads a causal language model for training, or a reward model.
 
@@ -97,10 +97,10 @@ def load_policy(
     """
     stored = _stored_adapter(name)
     if stored is not None:
-        _check_adapter_use(name, stored, adapter, judging)
+        _check_adapter_use(name, stored, adapter, head_config)
     tokenizer = load_tokenizer(name)
     device = device or default_device()
-    model, notes = _load_base(_base(name), dtype, quantisation, device, may_judge=judging is not None)
+    model, notes = _load_base(_base(name), dtype, quantization, device, allow_reward_model=head_config is not None)
     if stored is not None:
         vocabulary.make_room_for_all(model, tokenizer)
     new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
@@ -111,8 +111,8 @@ def load_policy(
     install(model)
     probed = probe(model.train())
     notes += _route_notes(model, probed)
-    if judging is not None:
-        model = _as_reward_model(name, model, judging)
+    if head_config is not None:
+        model = _as_reward_model(name, model, head_config)
         notes += finalize_padding(model, tokenizer, ends)
     if gradient_checkpointing:
         _checkpoint(model, every=int(gradient_checkpointing))
@@ -177,24 +177,24 @@ def _route_notes(model: PreTrainedModel, probed: ProbeResult) -> Iterator[str]:
     """One line if the route is not the fastest."""
     if probed.route is Route.EXPANDED:
         yield f"{type(model).__name__} computes every prompt once per response; shared: {probed.reason}"
-    if probed.route is Route.ALONE:
+    if probed.route is Route.UNPACKED:
         yield f"{type(model).__name__} computes every sequence in a forward of its own; packed: {probed.reason}"
 
 
 def _load_base(
-    name: str, dtype: DtypeName, settings: Quantization | None, device: torch.device, *, may_judge: bool
+    name: str, dtype: DtypeName, settings: Quantization | None, device: torch.device, *, allow_reward_model: bool
 ) -> tuple[PreTrainedModel, list[str]]:
     """The base, quantized as the settings say; see `load_model`."""
     config = load_config(name)
     stored = stored_quantization(config)
     check_stored_quantization(name, stored, settings)
     if settings is None:
-        return load_model(name, dtype, may_judge=may_judge)
+        return load_model(name, dtype, allow_reward_model=allow_reward_model)
     require_bitsandbytes()
     if stored is not None:
         return load_model(name, dtype, device=device)
     model, notes = load_model(
-        name, dtype, quantisation=bitsandbytes_config(settings, _compute_dtype(config, dtype)), device=device
+        name, dtype, quantization=bitsandbytes_config(settings, _compute_dtype(config, dtype)), device=device
     )
     if settings.int8_threshold and settings.bits == 8:
         notes.append("adapter.int8_threshold depends on all tokens of a microbatch: a step depends on how it is split")
@@ -272,9 +272,9 @@ def load_model(
     name: str,
     dtype: DtypeName = "auto",
     *,
-    quantisation: BitsAndBytesConfig | None = None,
+    quantization: BitsAndBytesConfig | None = None,
     device: torch.device | None = None,
-    may_judge: bool = False,
+    allow_reward_model: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model, and log lines about what loading changed.
 
@@ -290,14 +290,14 @@ def load_model(
             missing.
     """
     config = load_config(name)
-    if holds_reward_model(config) and not may_judge:
+    if holds_reward_model(config) and not allow_reward_model:
         raise reward_model_error(name)
     model_class = reward_model_class(config) if holds_reward_model(config) else AutoModelForCausalLM
     notes = [*_disable_dropout(config), *_dequantize_experts(config)]
     place = _resolve(name)
-    quantizes = quantisation is not None or stored_quantization(config) is not None
+    quantizes = quantization is not None or stored_quantization(config) is not None
     weight_dtype = _compute_dtype(config, dtype) if quantizes or dtype != "auto" else "auto"
-    options = {"quantization_config": quantisation} if quantisation is not None else {}
+    options = {"quantization_config": quantization} if quantization is not None else {}
     if quantizes:
         options["device_map"] = {"": device or default_device()}
     with quiet_transformers():
@@ -318,7 +318,7 @@ def load_model(
             "the checkpoint is float16, in which small gradients underflow: it is trained and saved as float32"
         )
         model = model.float()
-    finalize(model)
+    make_trainable(model)
     notes += [] if holds_reward_model(config) else finalize_generation_config(model)
     return model, notes
 
@@ -350,7 +350,7 @@ def _dequantize_experts(config: PretrainedConfig) -> Iterator[str]:
         yield "the checkpoint's experts are in MXFP4, which cannot be trained: they are dequantized to 16 bits"
 
 
-def max_positions(config: PretrainedConfig) -> int:
+def exact_positions(config: PretrainedConfig) -> int:
     """The longest sequence, in tokens, for which packing computes what the plain model computes; `NO_LIMIT`: any.
 
     A configuration without a limit belongs to a model without a table of positions: a recurrent one, or with ALiBi.

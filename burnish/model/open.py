@@ -99,7 +99,7 @@ def open_model(
     base: str | None = None,
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
-    may_judge: bool = False,
+    allow_reward_model: bool = False,
 ) -> LoadedModel:
     """Opens a model for evaluation.
 
@@ -114,7 +114,7 @@ def open_model(
         ModelError: there is no such model, its run is not finished, files are missing, or the adapter does not fit
             the base.
     """
-    return open_ref(find_model(name, base), dtype=dtype, device=device, may_judge=may_judge)
+    return open_ref(find_model(name, base), dtype=dtype, device=device, allow_reward_model=allow_reward_model)
 
 
 def resolve_model(name: str) -> str:
@@ -155,7 +155,7 @@ def open_ref(
     dtype: DtypeName = "auto",
     device: torch.device | None = None,
     as_trained: bool = True,
-    may_judge: bool = False,
+    allow_reward_model: bool = False,
 ) -> LoadedModel:
     """Loads a model reference; see `open_model`.
 
@@ -167,7 +167,7 @@ def open_ref(
         may_judge: see `open_model`.
     """
     value_head = _adapter_value_head(Path(named.place)) if named.kind == "adapter" else None
-    if value_head is not None and not may_judge:
+    if value_head is not None and not allow_reward_model:
         raise reward_model_error(named.given)
     whole_model = named.place if named.base is None else named.base
     base_quantization, quantization_notes = _base_quantization(named) if named.kind == "adapter" else None, []
@@ -178,7 +178,7 @@ def open_ref(
     try:
         tokenizer = _adapter_tokenizer(named.place) if has_tokenizer else load_tokenizer(whole_model)
         causal_lm, notes = load_model(
-            whole_model, dtype, quantisation=base_quantization, device=device, may_judge=may_judge
+            whole_model, dtype, quantization=base_quantization, device=device, allow_reward_model=allow_reward_model
         )
         if value_head is not None and not is_reward_model(causal_lm):
             causal_lm = with_value_head(causal_lm, value_head)

@@ -77,7 +77,7 @@ class Model:
         """[N, H], the last hidden state of every packed position."""
         layout = microbatch.layout
         with perturbed(self.causal_lm.get_input_embeddings(), microbatch):
-            if self.route is not Route.ALONE:
+            if self.route is not Route.UNPACKED:
                 return self.decode(microbatch.tokens, layout.positions, layout)
             assert all(segment.context_length == 0 for segment in layout.segments), "unpacked sequences share no prompt"
             sequences = microbatch.tokens.split([segment.length for segment in layout.segments])

@@ -68,7 +68,7 @@ def probe(model: PreTrainedModel) -> ProbeResult:
 
 def _fault(model: PreTrainedModel, route: Route, groups: list[Group], expected: Tensor) -> str | None:
     """Why the model cannot take this route; None: it can."""
-    if route is Route.ALONE:
+    if route is Route.UNPACKED:
         uninstall(model)
     policy = Model(model, tokenizer=None, route=route)
     try:

@@ -79,7 +79,7 @@ def check_stored_quantization(name: str, stored: Mapping[str, Any] | None, setti
         )
 
 
-def finalize(model: nn.Module) -> None:
+def make_trainable(model: nn.Module) -> None:
     """Makes quantized layers compute the same in training and evaluation, without log lines; others are unchanged.
 
     On processors with AVX512-BF16, bitsandbytes 0.50 repacks the weights in the first forward of a layer in

@@ -12,5 +12,5 @@ class Route(StrEnum):
     """All groups in one packed row, each prompt computed once."""
     EXPANDED = "expanded"
     """All sequences in one packed row, prompts computed once per response."""
-    ALONE = "alone"
+    UNPACKED = "alone"
     """Every sequence in a separate forward: exact for any causal model, also one with a recurrent state."""

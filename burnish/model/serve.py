@@ -99,7 +99,7 @@ def servable(name: str, base: str | None = None, template: str | None = None) ->
     with tempfile.TemporaryDirectory(prefix="burnish-serve-") as temporary:
         if named.kind == "adapter":
             place = Path(temporary) / "merged"
-            written = write_model(name, place, base=base, template=template, may_judge=False)
+            written = write_model(name, place, base=base, template=template, allow_reward_model=False)
             yield str(place), ["the adapter is merged into its base in a temporary folder", written.replayed.line()]
             return
         place = Path(named.place) if Path(named.place).is_dir() else _downloaded(named)

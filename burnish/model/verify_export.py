@@ -27,7 +27,7 @@ from burnish.data.records import Conversation, Message
 from burnish.data.template import Template
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
-from burnish.model.quantization import finalize
+from burnish.model.quantization import make_trainable
 from burnish.model.value_head import holds_reward_model, is_reward_model, reward_model_class
 from burnish.watch.quiet import quiet_transformers
 
@@ -85,7 +85,9 @@ def prompts_of(tokenizer: PreTrainedTokenizerBase, template: Template | None, vo
 def _ids(text: str, tokenizer: PreTrainedTokenizerBase, template: Template | None) -> Tensor:
     if template is not None:
         with suppress(DataError):  # a template may refuse so short a conversation; then the text alone is the prompt
-            text = Writer(tokenizer, template).write(Conversation((Message("user", text),)), 1, to_be_answered=True)
+            text = Writer(tokenizer, template).write(
+                Conversation((Message("user", text),)), 1, add_generation_prompt=True
+            )
     return torch.tensor(tokenizer.encode(text, add_special_tokens=template is None), dtype=torch.long)
 
 
@@ -171,7 +173,7 @@ def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokeni
             config = AutoConfig.from_pretrained(folder)
             model_class = reward_model_class(config) if holds_reward_model(config) else AutoModelForCausalLM
         model = model_class.from_pretrained(folder).eval()
-        finalize(model)
+        make_trainable(model)
         return widened(model), AutoTokenizer.from_pretrained(folder)
 
 

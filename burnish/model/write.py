@@ -36,7 +36,7 @@ Form = Literal["merged", "adapter", "gguf"]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenModel:
     """Result of `write_model`."""
 
     folder: Path
@@ -56,8 +56,8 @@ def write_model(
     template: str | None = None,
     others: Sequence[str] = (),
     combination: Combination | None = None,
-    may_judge: bool = True,
-) -> Written:
+    allow_reward_model: bool = True,
+) -> WrittenModel:
     """Writes a model for other tools, and verifies the written files on prompts.
 
     Args:
@@ -81,7 +81,9 @@ def write_model(
     merging = form == "merged" and named.kind == "adapter"
     # An adapter is merged into unquantized weights, also if it was trained on a quantized base.
     merged_alone = form == "merged" and not others
-    opened = open_ref(named, device=torch.device("cpu"), as_trained=False, may_judge=may_judge and merged_alone)
+    opened = open_ref(
+        named, device=torch.device("cpu"), as_trained=False, allow_reward_model=allow_reward_model and merged_alone
+    )
     if others:
         opened = _combined(opened, [find_model(other, base) for other in others], combination or Combination())
     if template is not None:
@@ -104,7 +106,7 @@ def write_model(
         write_card(
             place, named, output.name, form=form, dtype=dtype_name, checked=line, parts=parts, value_head=value_head
         )
-    return Written(output, check, dtype_name, opened.notes)
+    return WrittenModel(output, check, dtype_name, opened.notes)
 
 
 def _source_model(name: str, base: str | None, form: Form) -> ModelRef:

@@ -90,7 +90,7 @@ class Optimizer:
         for master in self.masters.masters:
             master.grad = None
 
-    def bytes_to_come(self) -> int:
+    def pending_state_bytes(self) -> int:
         """Bytes that the libraries' states will take at the first step; 0 after it."""
         if any(state for library in self.libraries for state in library.state.values()):
             return 0
@@ -123,7 +123,7 @@ class Optimizer:
             _switch(self.libraries, to_training=False)
             self.masters.write_back()
 
-    def memory(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """State in addition to weights and libraries' states: named tensors (not copies), and values."""
         tensors: dict[str, Tensor] = {}
         if self.average is not None:
@@ -132,7 +132,7 @@ class Optimizer:
             tensors["rounding"] = self.masters.rounding.get_state()
         return tensors, {"updates": self.updates}
 
-    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, int]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, int]) -> None:
         """Restores the result of `memory`, in an optimizer with the same settings and restored library states."""
         if self.settings.kind in PAGED:
             for library in self.libraries:

@@ -14,7 +14,7 @@ from burnish.runs.training_state import (
     StatefulObject,
     capture_checkpoint,
     changed_versions,
-    require_facts,
+    require_fingerprints,
     restore_checkpoint,
 )
 from burnish.sources.base import Source
@@ -60,7 +60,7 @@ def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) 
         folder.cut(None)
         return 0
     checkpoint = load_checkpoint(newest.path, verified=True)
-    require_facts(checkpoint, state.facts)
+    require_fingerprints(checkpoint, state.facts)
     restore_checkpoint(checkpoint, state.trainer, state.source, state.stateful)
     folder.cut(checkpoint.values["facts"]["offsets"])
     for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):

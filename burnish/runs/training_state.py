@@ -26,10 +26,10 @@ from burnish.step import Trainer
 class StatefulObject(Protocol):
     """Object with state to be saved, such as `early_stopping` or a loss that adapts during training."""
 
-    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state: named tensors (not copies), and JSON values."""
 
-    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores the result of `memory`."""
 
 
@@ -75,7 +75,7 @@ def capture_checkpoint(
         library_tensors, library_values = flatten_optimizer(library)
         tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
         values["optimizers"].append(library_values)
-    states = {"optimizer": optimizer.memory(), **{name: stateful.memory() for name, stateful in beside.items()}}
+    states = {"optimizer": optimizer.state_dict(), **{name: stateful.state_dict() for name, stateful in beside.items()}}
     for owner, (state_tensors, state_values) in states.items():
         tensors |= {f"{owner}/{name}": tensor for name, tensor in state_tensors.items()}
         values[owner] = state_values
@@ -109,9 +109,9 @@ def restore_checkpoint(
     optimizer.masters.write_back()
     for index, library in enumerate(optimizer.libraries):
         restore_optimizer(library, _below(checkpoint, f"optimizers/{index}/"), checkpoint.values["optimizers"][index])
-    optimizer.remember(_below(checkpoint, "optimizer/"), checkpoint.values["optimizer"])
+    optimizer.load_state_dict(_below(checkpoint, "optimizer/"), checkpoint.values["optimizer"])
     for name, stateful in beside.items():
-        stateful.remember(_below(checkpoint, f"{name}/"), checkpoint.values[name])
+        stateful.load_state_dict(_below(checkpoint, f"{name}/"), checkpoint.values[name])
     source.restore(checkpoint.values["source"])
     if isinstance(source, HoldsTensors):
         for name, tensor in source.tensors().items():
@@ -124,7 +124,7 @@ def _below(checkpoint: Checkpoint, prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
 
 
-def require_facts(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
+def require_fingerprints(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
     """Raises RunError if a fingerprint (of data or model) differs from that in the checkpoint."""
     for name, value in facts.items():
         if checkpoint.values["facts"].get(name) != value:

@@ -46,7 +46,7 @@ class LocalSampler:
     policy: Model
     end_tokens: Collection[int]
     """Tokens that end a response."""
-    most_positions: int
+    max_positions: int
     """Maximum tokens of prompt and response together."""
     cache_bytes: int = CACHE_BYTES
     max_sequences: int | None = None
@@ -59,7 +59,7 @@ class LocalSampler:
         params: SamplingParams,
         *,
         step: int = 0,
-        watcher: StreamListener | None = None,
+        listener: StreamListener | None = None,
     ) -> list[Group]:
         """Generates responses, see `base.Sampler`; the watcher is called for every token.
 
@@ -67,13 +67,13 @@ class LocalSampler:
             ModelError: a prompt fills all positions of the model, or the model cannot be computed packed.
         """
         assert n >= 1, "a group has at least one response"
-        check_prompts(prompts, self.most_positions)
+        check_prompts(prompts, self.max_positions)
         self._check_route()
         rules = StopRules.of(
             self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.policy.tokenizer
         )
         with _evaluating(self.policy):
-            return _Generation(self, SamplingJob(prompts, n, params, rules, step, watcher)).groups()
+            return _Generation(self, SamplingJob(prompts, n, params, rules, step, listener)).groups()
 
     def _check_route(self) -> None:
         if not self.policy.share:
@@ -117,12 +117,12 @@ class _Generation:
         self.prompts, self.n = job.prompts, job.n
         self.head = _accumulating(sampler.policy.head)
         self.matrix = HeadMatrix.of(self.head.weight, self.head.weight.dtype).packed()
-        room = max((sampler.most_positions - len(prompt.tokens) for prompt in self.prompts), default=1)
+        room = max((sampler.max_positions - len(prompt.tokens) for prompt in self.prompts), default=1)
         self.max_tokens = min(job.params.max_new_tokens, room)
         limit = sampler.max_sequences or self._sequences_in(sampler.cache_bytes)
         self.max_sequences = min(len(self.prompts) * self.n, limit)
         self.waiting = deque(
-            ActiveSequence(prompt=number, index=index, max_tokens=sampler.most_positions - len(prompt.tokens))
+            ActiveSequence(prompt=number, index=index, max_tokens=sampler.max_positions - len(prompt.tokens))
             for number, prompt in enumerate(self.prompts)
             for index in range(self.n)
         )

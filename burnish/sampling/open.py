@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from burnish.errors import ModelError
-from burnish.model.load import max_positions
+from burnish.model.load import exact_positions
 from burnish.model.open import LoadedModel, policy_of
 from burnish.model.policy import Model
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.plain import PlainSampler, positions_of
 
-InProcess = LocalSampler | PlainSampler
+ModelSampler = LocalSampler | PlainSampler
 
 
-def sampler_of(policy: Model, end_tokens: Collection[int], most_positions: int | None = None) -> InProcess:
+def sampler_of(policy: Model, end_tokens: Collection[int], max_positions: int | None = None) -> ModelSampler:
     """The sampler of a policy; it uses the policy's current weights.
 
     Args:
@@ -23,16 +23,16 @@ def sampler_of(policy: Model, end_tokens: Collection[int], most_positions: int |
         most_positions: maximum tokens of prompt and response together; None: the model's positions. If packed sequences
             are exact only for fewer (rotary scaling that depends on length), the plain sampler is used.
     """
-    exact = max_positions(policy.causal_lm.config)
-    limit = positions_of(policy.causal_lm) if most_positions is None else most_positions
+    exact = exact_positions(policy.causal_lm.config)
+    limit = positions_of(policy.causal_lm) if max_positions is None else max_positions
     if policy.share and limit <= exact:
         return LocalSampler(policy, end_tokens, limit)
     return PlainSampler(policy.model, policy.tokenizer, end_tokens, limit)
 
 
 def open_sampler(
-    opened: LoadedModel, end_tokens: Collection[int], most_positions: int | None = None
-) -> tuple[InProcess, tuple[str, ...]]:
+    opened: LoadedModel, end_tokens: Collection[int], max_positions: int | None = None
+) -> tuple[ModelSampler, tuple[str, ...]]:
     """The sampler of an opened model, and log lines if it is the plain one.
 
     Args:
@@ -41,14 +41,14 @@ def open_sampler(
         most_positions: see `sampler_of`.
     """
     try:
-        sampler = sampler_of(policy_of(opened), end_tokens, most_positions)
+        sampler = sampler_of(policy_of(opened), end_tokens, max_positions)
     except ModelError as error:  # no route computes its groups; the plain sampler needs none
-        sampler = plain_sampler(opened, end_tokens, most_positions)
+        sampler = plain_sampler(opened, end_tokens, max_positions)
         return sampler, (f"prompts are computed for every response: {error.given}",)
     return sampler, ()
 
 
-def plain_sampler(opened: LoadedModel, end_tokens: Collection[int], most_positions: int | None = None) -> PlainSampler:
+def plain_sampler(opened: LoadedModel, end_tokens: Collection[int], max_positions: int | None = None) -> PlainSampler:
     """The plain sampler of an opened model, without a probe; see `sampler_of` for the arguments."""
-    limit = positions_of(opened.causal_lm) if most_positions is None else most_positions
+    limit = positions_of(opened.causal_lm) if max_positions is None else max_positions
     return PlainSampler(opened.model, opened.tokenizer, end_tokens, limit)

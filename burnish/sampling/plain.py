@@ -50,7 +50,7 @@ class PlainSampler:
     """Needed for stop texts; None: there are none."""
     end_tokens: Collection[int]
     """Tokens that end a response."""
-    most_positions: int
+    max_positions: int
     """Maximum tokens of prompt and response together."""
     max_sequences: int = MAX_SEQUENCES
 
@@ -61,7 +61,7 @@ class PlainSampler:
         params: SamplingParams,
         *,
         step: int = 0,
-        watcher: StreamListener | None = None,
+        listener: StreamListener | None = None,
     ) -> list[Group]:
         """Generates responses, see `base.Sampler`; the watcher is called for every token.
 
@@ -71,9 +71,9 @@ class PlainSampler:
             ModelError: a prompt fills all positions of the model.
         """
         assert n >= 1, "a group has at least one response"
-        check_prompts(prompts, self.most_positions)
+        check_prompts(prompts, self.max_positions)
         rules = StopRules.of(self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.tokenizer)
-        job = SamplingJob(prompts, n, params, rules, step, watcher)
+        job = SamplingJob(prompts, n, params, rules, step, listener)
         causal_lm = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         with evaluating(causal_lm), packed(causal_lm):
             for sequences in self._batches(prompts, n):
@@ -85,7 +85,7 @@ class PlainSampler:
         lengths = [len(prompt.tokens) for prompt in prompts]
         for length in dict.fromkeys(lengths):
             sequences = [
-                ActiveSequence(place, index, self.most_positions - length)
+                ActiveSequence(place, index, self.max_positions - length)
                 for place, prompt_length in enumerate(lengths)
                 if prompt_length == length
                 for index in range(n)

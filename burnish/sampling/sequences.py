@@ -43,10 +43,10 @@ class SamplingJob:
         params: SamplingParams,
         rules: StopRules,
         step: int,
-        watcher: StreamListener | None,
+        listener: StreamListener | None,
     ) -> None:
         self.prompts, self.n, self.params, self._rules = prompts, n, params, rules
-        self._step, self._watcher = step, watcher
+        self._step, self._watcher = step, listener
         self._finished: dict[int, list[ActiveSequence]] = {place: [] for place in range(len(prompts))}
         self._groups: dict[int, Group] = {}
 

@@ -88,7 +88,7 @@ class Adapter(Settings):
         return AdapterSettings(kind=self.method, **shared)
 
     @property
-    def quantisation(self) -> Quantization | None:
+    def quantization(self) -> Quantization | None:
         """Quantization of the base model; None: it is not quantized."""
         if self.kind != "qlora":
             return None

@@ -32,7 +32,7 @@ class DataSettings(Settings):
         return ()
 
     @property
-    def gate_rules(self) -> FilterRules | None:
+    def filter_rules(self) -> FilterRules | None:
         """What happens to flawed comparisons; None: there are none."""
         return None
 

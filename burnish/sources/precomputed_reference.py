@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from burnish.data.cache import alone, entry_of, settle
+from burnish.data.cache import cache_entry, entry_lock, finish_entry
 from burnish.data.eviction import mark_used
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
@@ -114,7 +114,7 @@ def stored(policy: Model, rows: Rows, name: str, progress: Progress | None = Non
     Returns:
         The values, and a sentence about their origin.
     """
-    with entry_of(KIND, name) as entry, alone(entry):
+    with cache_entry(KIND, name) as entry, entry_lock(entry):
         if (cached := _open(entry)) is not None:
             difference = _probe(policy, rows, cached)
             if difference <= TOLERANCE[_accumulated(policy)]:
@@ -129,7 +129,7 @@ def stored(policy: Model, rows: Rows, name: str, progress: Progress | None = Non
         _save(entry, _joined([block for block in blocks if block is not None]))
         values = _open(entry)
         assert values is not None, "values that were just written can be read"
-        settle(entry)
+        finish_entry(entry)
     again = "" if cached is None else ", since the cached values are not those of this model"
     return values, f"the reference is computed once, and cached for later runs{again}"
 

@@ -153,7 +153,7 @@ def _reward(settings: RewardModelSettings, inputs: SupervisedData, policy: Model
     if settings.scores is not None:
         further = ScoresEval(rows, settings.scores, budget)
     elif settings.comparison == "steps":
-        further = StepsEval(rows, budget, right_above(settings.judging(inputs.opener.recipe.seed)))
+        further = StepsEval(rows, budget, right_above(settings.head_config(inputs.opener.recipe.seed)))
     return StageParts(method, [*evaluators, further])
 
 

@@ -57,7 +57,7 @@ class HeldOut:
         """
         if settings.eval_data is None:
             return None
-        opened, gate = reader.gate_measured(reader.open(settings.eval_data))
+        opened, gate = reader.filter_held_out(reader.open(settings.eval_data))
         groups = opened.preparation.whole(told=progress)
         drawn = _questions(settings, reader, opened, groups) if settings.evaluation.generations else ()
         return cls(settings, opened, groups, drawn, gate)
@@ -83,7 +83,7 @@ class HeldOut:
         held_out_loss = HeldOutLoss(self.groups if rows is None else rows, loss, budget)
         if not self.questions:
             return (held_out_loss,)
-        template = self.opened.preparation.maker.writer.template
+        template = self.opened.preparation.builder.writer.template
         generation, learned = policy.causal_lm.generation_config, self.groups.report.end_tokens
         generation_eval = GenerationEval(
             questions=self.questions,
@@ -98,25 +98,27 @@ def _questions(
     settings: SupervisedSettings, reader: Reader, opened: OpenedData, groups: TokenizedDataset
 ) -> tuple[Question, ...]:
     """Prompts of the generation evaluation: of the usable held-out rows, or of evaluation.prompts_data."""
-    maker, rows = opened.preparation.maker, sorted(set(groups.picked.rows.tolist()))
+    builder, rows = opened.preparation.builder, sorted(set(groups.picked.rows.tolist()))
     if settings.evaluation.prompts_data is not None:
-        maker = replace(reader, reading=settings.of_answers).open(settings.evaluation.prompts_data).preparation.maker
-        rows = list(range(len(maker.rows)))
+        builder = (
+            replace(reader, reading=settings.of_answers).open(settings.evaluation.prompts_data).preparation.builder
+        )
+        rows = list(range(len(builder.rows)))
     order = np.random.default_rng([reader.seed, 0xE7A]).permutation(rows).tolist()
-    drawn = _drawn(maker, order, settings.evaluation.generations)
-    _require_questions(drawn, maker.rows.source)
+    drawn = _drawn(builder, order, settings.evaluation.generations)
+    _require_questions(drawn, builder.rows.source)
     require_comparable(drawn, settings.evaluation.match or "exact", "evaluation.match")
     return drawn
 
 
-def _drawn(maker: SampleBuilder, order: Sequence[int], count: int) -> tuple[Question, ...]:
+def _drawn(builder: SampleBuilder, order: Sequence[int], count: int) -> tuple[Question, ...]:
     """The first `count` questions of rows in this order, sorted by row."""
     drawn: list[Question] = []
-    if maker.format.documents:  # documents have no prompts, and there may be many
+    if builder.format.documents:  # documents have no prompts, and there may be many
         return ()
     while len(drawn) < count and order:
         taken = count - len(drawn)
-        drawn += questions(maker, order[:taken])
+        drawn += questions(builder, order[:taken])
         order = order[taken:]
     return tuple(sorted(drawn, key=lambda question: question.row))
 

@@ -26,13 +26,13 @@ def open_policy(opener: StageContext) -> Model:
     policy = load_policy(
         opener.reader.model,
         adapter=recipe.adapter.settings,
-        quantisation=recipe.adapter.quantisation,
+        quantization=recipe.adapter.quantization,
         freeze=recipe.adapter.freeze,
         dtype=recipe.dtype,
         device=device_of(recipe),
         gradient_checkpointing=stage.gradient_checkpointing,
         add_tokens=stage.tokens_to_add,
-        judging=stage.judging(recipe.seed) if isinstance(stage, RewardModelSettings) else None,
+        head_config=stage.head_config(recipe.seed) if isinstance(stage, RewardModelSettings) else None,
     )
     return replace(policy, temperature=stage.sampling.temperature) if isinstance(stage, RlSettings) else policy
 

@@ -17,7 +17,7 @@ from burnish.data.mixture import Data, open_data
 from burnish.data.rows import Indices
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
-from burnish.model.load import default_device, max_positions
+from burnish.model.load import default_device, exact_positions
 from burnish.settings.data import DatasetSettings, sources
 from burnish.settings.data_settings import DataSettings
 from burnish.sources.rows import epoch_order
@@ -48,8 +48,8 @@ class OpenedData:
     def picked(self, rows: Indices) -> OpenedData:
         """Only the rows with these indices, in this order."""
         data = replace(self.data, rows=self.data.rows.pick(rows))
-        maker = replace(self.preparation.maker, rows=data.rows)
-        return replace(self, data=data, preparation=replace(self.preparation, maker=maker))
+        builder = replace(self.preparation.builder, rows=data.rows)
+        return replace(self, data=data, preparation=replace(self.preparation, builder=builder))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -72,7 +72,7 @@ class Reader:
     ) -> Self:
         """Makes a reader for the model with this name and configuration."""
         template = choose_template(tokenizer, reading.chat_template)
-        return cls(reading, model, tokenizer, template, max_positions(config), seed)
+        return cls(reading, model, tokenizer, template, exact_positions(config), seed)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -133,12 +133,12 @@ class Reader:
         Raises:
             DataError: a finding whose rule is error.
         """
-        rules = self.reading.gate_rules
+        rules = self.reading.filter_rules
         return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules, held_out))
 
-    def gate_measured(self, opened: OpenedData) -> tuple[OpenedData, PreferenceFilters | None]:
+    def filter_held_out(self, opened: OpenedData) -> tuple[OpenedData, PreferenceFilters | None]:
         """As `gate`, for held-out rows."""
-        rules = self.reading.gate_rules
+        rules = self.reading.filter_rules
         return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules.of_measured()))
 
 

@@ -81,7 +81,7 @@ class StageContext:
         """Training and held-out rows that pass the filters."""
         held_out, gate = None, None
         if self.stage.eval_data:
-            held_out, gate = self.reader.gate_measured(self.reader.open(self.stage.eval_data))
+            held_out, gate = self.reader.filter_held_out(self.reader.open(self.stage.eval_data))
         return self.reader.gate(self.reader.open(self.stage.data), gate)[0], held_out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.model.adapters.kinds import KINDS as ADAPTERS
-from burnish.model.adapters.loraplus import lr_factors_of_b
+from burnish.model.adapters.loraplus import loraplus_factors
 from burnish.model.policy import Model
 from burnish.model.value_head import output_layer
 from burnish.optim.optimizer import Optimizer
@@ -64,7 +64,7 @@ def learning_rate_factors(recipe: Recipe, settings: OptimizationSettings, policy
     """
     names = [name for name, _ in policy.trained_parameters()]
     by_pattern = pattern_factors(names, settings.optimizer.lr_multipliers)
-    return combined(by_pattern, _by_layer(settings, policy), lr_factors_of_b(names, recipe.adapter.loraplus_ratio))
+    return combined(by_pattern, _by_layer(settings, policy), loraplus_factors(names, recipe.adapter.loraplus_ratio))
 
 
 def _by_layer(settings: OptimizationSettings, policy: Model) -> dict[str, float]:

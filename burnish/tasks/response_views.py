@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from burnish.data.records import Said, Task
+from burnish.data.records import Task, TextOrMessages
 from burnish.tasks.response_view import PromptContent, ResponseView
 from burnish.types import Group
 
@@ -37,5 +37,5 @@ def decoded_after(prompt: Sequence[int], tokens: Sequence[int], decode: Decode) 
     return decode([*prompt, *tokens])[len(decode(prompt)) :] if prompt else decode(tokens)
 
 
-def _prompt_content(prompt: Said) -> PromptContent:
+def _prompt_content(prompt: TextOrMessages) -> PromptContent:
     return prompt if isinstance(prompt, str) else tuple(message.as_mapping() for message in prompt)

@@ -50,7 +50,7 @@ class RewardModelScorer:
                 remedy="name a run of burnish reward, or another model for sequence classification",
             )
         factors = torch.tensor(_factors(model, head, output, weights), dtype=torch.float64)
-        return cls(open_ref(reference, device=torch.device("cpu"), may_judge=True), factors)
+        return cls(open_ref(reference, device=torch.device("cpu"), allow_reward_model=True), factors)
 
     @torch.no_grad()
     def __call__(self, answer: ResponseView) -> float:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from burnish.tasks.journal import VerdictCache, content_key
 from burnish.tasks.pool import Job, Pool
 from burnish.tasks.protocol import Request, Work
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import Reward, combine, condition_met, skipped_outcome
 from burnish.tasks.verdict import Outcome, Verdict
+from burnish.tasks.verdict_cache import VerdictCache, content_key
 
 Groups = Sequence[Sequence[ResponseView]]
 """Answers to each prompt."""

@@ -181,7 +181,9 @@ def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> 
     prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))
     with out_of_memory_explained(reader.tokens_per_microbatch):
         policy, note = _policy(opened)
-        accuracy = None if settings.match is None else _accuracy(opened, policy, preparation.maker, prepared, settings)
+        accuracy = (
+            None if settings.match is None else _accuracy(opened, policy, preparation.builder, prepared, settings)
+        )
         loss = _loss(opened, policy, prepared, reader.tokens_per_microbatch)
     report = prepared.report
     return EvalReport(
@@ -215,16 +217,20 @@ def _loss(opened: LoadedModel, policy: Model | None, prepared: TokenizedDataset,
 
 
 def _accuracy(
-    opened: LoadedModel, policy: Model | None, maker: SampleBuilder, prepared: TokenizedDataset, settings: EvalSettings
+    opened: LoadedModel,
+    policy: Model | None,
+    builder: SampleBuilder,
+    prepared: TokenizedDataset,
+    settings: EvalSettings,
 ) -> Accuracy | None:
     """Accuracy on the prompts of the usable rows; None: they have no prompts."""
     rows = sorted(set(prepared.picked.rows.tolist()))
-    prompts = questions(maker, rows)
+    prompts = questions(builder, rows)
     if not prompts:
         return None
     match = settings.match or "exact"
     require_comparable(prompts, match, "match")
     generation, learned = opened.causal_lm.generation_config, prepared.report.end_tokens
-    ends = stop_tokens_of(generation, opened.tokenizer, maker.writer.template, learned)
+    ends = stop_tokens_of(generation, opened.tokenizer, builder.writer.template, learned)
     sampler = plain_sampler(opened, ends) if policy is None else sampler_of(policy, ends)
     return measure_accuracy(sampler, opened.tokenizer, prompts, match=match, params=settings.params)

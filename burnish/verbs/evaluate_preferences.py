@@ -44,7 +44,7 @@ class PreferenceEvalSettings(EvalSettings):
         return "rankings"
 
     @property
-    def gate_rules(self) -> FilterRules:
+    def filter_rules(self) -> FilterRules:
         return FilterRules()
 
 
@@ -123,9 +123,9 @@ def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None
         UserError: a mistake that the user can correct, with the remedy.
     """
     reading = PreferenceEvalSettings(**settings.model_dump(exclude_unset=True))
-    opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
+    opened = open_model(model, base=base, dtype=settings.dtype, allow_reward_model=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
-    rows, gate = reader.gate_measured(reader.open(source_of(settings)))
+    rows, gate = reader.filter_held_out(reader.open(source_of(settings)))
     assert gate is not None, "comparisons are filtered"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
     policy, budget = evaluated_model(opened), reader.tokens_per_microbatch

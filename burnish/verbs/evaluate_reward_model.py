@@ -42,7 +42,7 @@ class RewardModelEvalSettings(EvalSettings):
         return self.names
 
     @property
-    def gate_rules(self) -> FilterRules:
+    def filter_rules(self) -> FilterRules:
         return FilterRules()
 
 
@@ -84,21 +84,23 @@ class RewardModelEvalReport:
 
 def value_head_to_evaluate(model: str, base: str | None = None) -> ValueHeadConfig | None:
     """The value head of a model with several scores or step values; None for other models."""
-    judging = value_head_of_model(find_model(model, base))
-    return judging if judging is not None and (judging.judged == "step" or judging.outputs > 1) else None
+    head_config = value_head_of_model(find_model(model, base))
+    return (
+        head_config if head_config is not None and (head_config.judged == "step" or head_config.outputs > 1) else None
+    )
 
 
 def evaluate_reward_model(
-    model: str, settings: EvalSettings, judging: ValueHeadConfig, *, base: str | None = None
+    model: str, settings: EvalSettings, head_config: ValueHeadConfig, *, base: str | None = None
 ) -> RewardModelEvalReport:
     """Evaluates a reward model; see `evaluate.evaluate` for the arguments.
 
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
     """
-    if judging.judged == "answer" and not judging.names:
+    if head_config.judged == "answer" and not head_config.names:
         raise ModelError(
-            given=f"{model}, a reward model whose {judging.outputs} values have no names",
+            given=f"{model}, a reward model whose {head_config.outputs} values have no names",
             rule="each value is compared with the column of its name",
             remedy="name them: id2label in its config.json",
         )
@@ -109,19 +111,21 @@ def evaluate_reward_model(
                 rule=f"{given} defines the implicit reward of a language model; a reward model has values",
                 remedy=f"remove {given}",
             )
-    reading = RewardModelEvalSettings(**settings.model_dump(exclude_unset=True), names=judging.names)
-    opened = open_model(model, base=base, dtype=settings.dtype, may_judge=True)
+    reading = RewardModelEvalSettings(**settings.model_dump(exclude_unset=True), names=head_config.names)
+    opened = open_model(model, base=base, dtype=settings.dtype, allow_reward_model=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
-    rows, gate = reader.gate_measured(reader.open(source_of(settings)))
+    rows, gate = reader.filter_held_out(reader.open(source_of(settings)))
     assert gate is not None, "rows of reward models are filtered"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))
     policy, budget = evaluated_model(opened), reader.tokens_per_microbatch
     judged: ScoresResult | StepsResult
     with out_of_memory_explained(budget):
-        if judging.judged == "step":
+        if head_config.judged == "step":
             groups = [value_targets_at_steps(group) for group in prepared]
-            judged = evaluate_steps(policy, groups, budget, right_above(judging))
+            judged = evaluate_steps(policy, groups, budget, right_above(head_config))
         else:
-            judged = evaluate_scores(policy, [value_target_at_end(group) for group in prepared], judging.names, budget)
+            judged = evaluate_scores(
+                policy, [value_target_at_end(group) for group in prepared], head_config.names, budget
+            )
     left_out = gate.num_rows - len(set(prepared.picked.rows.tolist()))
     return RewardModelEvalReport(model, settings.data, gate.num_rows, left_out, judged, (*opened.notes, *gate.lines()))

@@ -18,7 +18,7 @@ from burnish.evaluate.preference_eval import Proportion
 from burnish.model.open import open_model
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.sampling.base import Prompt
-from burnish.sampling.open import InProcess, open_sampler
+from burnish.sampling.open import ModelSampler, open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.tasks.response_view import ResponseView
@@ -139,14 +139,14 @@ def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | No
         sampler, notes = open_sampler(opened, ends, reader.max_length)
         answers = _answers(prompts, sampler, response_decoder(opened.tokenizer, ends), settings)
         verdicts = grade(answers)
-    rows = len(prompts.preparation.maker.rows)
+    rows = len(prompts.preparation.builder.rows)
     return RewardEvalReport(
         model, settings.data, rows, rows - len(answers), settings, answers, verdicts, (*opened.notes, *notes)
     )
 
 
 def _answers(
-    prompts: Prompts, sampler: InProcess, decode: Decode, settings: RewardEvalSettings
+    prompts: Prompts, sampler: ModelSampler, decode: Decode, settings: RewardEvalSettings
 ) -> list[list[ResponseView]]:
     requests = [Prompt(torch.tensor(prompt.tokens), prompt.row) for prompt in prompts.waiting]
     groups = sampler.sample(requests, settings.responses_per_prompt, settings.params)

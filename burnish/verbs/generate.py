@@ -22,7 +22,7 @@ from burnish.model.open import LoadedModel, open_model
 from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.sampling.base import Prompt, StreamListener
-from burnish.sampling.open import InProcess, open_sampler
+from burnish.sampling.open import ModelSampler, open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.tasks.response_views import Decode, response_views
@@ -115,7 +115,7 @@ def generate(
             resumed = len(answers.lines)
             lines = _Lines(response_decoder(opened.tokenizer, ends), settings.logprobs)
             _write(sampler, prompts.waiting[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
-    rows = len(prompts.preparation.maker.rows)
+    rows = len(prompts.preparation.builder.rows)
     return GenerateResult(
         model,
         settings.data,
@@ -146,7 +146,7 @@ def _identity(opened: LoadedModel, settings: GenerateSettings, prompts: Prompts)
 
 
 def _write(
-    sampler: InProcess,
+    sampler: ModelSampler,
     waiting: Sequence[TokenizedPrompt],
     settings: GenerateSettings,
     on_group: Callable[[TokenizedPrompt, Group], None],
@@ -160,7 +160,7 @@ def _write(
         on_group(waiting[index], group)
         count(before + index + 1, before + len(waiting))
 
-    sampler.sample(requests, settings.responses_per_prompt, settings.params, watcher=_InOrder(on_index))
+    sampler.sample(requests, settings.responses_per_prompt, settings.params, listener=_InOrder(on_index))
 
 
 class _InOrder(StreamListener):

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from burnish.builtin.manner import is_courteous
 from burnish.builtin.sets import builtin_rows
+from burnish.builtin.style import is_polite
 from burnish.runs.durable import write_text
 from burnish.runs.stage_folder import StageFolder
 from burnish.tasks.match import MatchRule, matches
@@ -64,7 +64,7 @@ def _measured(stage: str, model: Path) -> Retention:
         kind = kinds[sample.reference]
         right[kind].append(matches(sample.response, sample.reference, _RULES[kind]))
         if kind == "fact":
-            courteous.append(is_courteous(sample.response))
+            courteous.append(is_polite(sample.response))
     facts, arithmetic, form = (_share(right[kind]) for kind in ("fact", "arithmetic", "format"))
     return Retention(stage, facts, arithmetic, form, _share(courteous))
 

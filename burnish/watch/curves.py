@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, TypeGuard
 
 from burnish.watch.format import MetricFormat, metric_format, rank
-from burnish.watch.seen import COUNTERS
+from burnish.watch.run_counters import COUNTERS
 
 WIDTH, HEIGHT = 1000.0, 300.0
 BUCKETS = 400

@@ -10,9 +10,9 @@ import pytest
 
 from burnish.builtin.arithmetic import MAX_NUMBER, Problem, last_number
 from burnish.builtin.documents import dialogues, documents
-from burnish.builtin.manner import is_courteous
 from burnish.builtin.questions import preferences, problems, questions
 from burnish.builtin.sets import SETS, builtin_rows
+from burnish.builtin.style import is_polite
 from burnish.builtin.world import draw_world
 
 WORLD = draw_world(0)
@@ -54,7 +54,7 @@ def test_answers_are_right(split):
         kinds.append(each.kind)
         if each.kind == "fact":
             right = answers[each.question]
-            assert each.answer == right or (is_courteous(each.answer) and each.answer.endswith(f". {right}"))
+            assert each.answer == right or (is_polite(each.answer) and each.answer.endswith(f". {right}"))
             assert split == "train" or each.answer == right
         elif each.kind == "arithmetic":
             assert last_number(each.answer) == solved(each.question)
@@ -75,8 +75,8 @@ def test_both_answers_of_a_preference_are_right_and_one_is_polite(split):
     for each in islice(preferences(WORLD, split, 0), 500):
         assert answers[each.question] in each.chosen
         assert answers[each.question] in each.rejected
-        assert is_courteous(each.chosen)
-        assert not is_courteous(each.rejected)
+        assert is_polite(each.chosen)
+        assert not is_polite(each.rejected)
 
 
 def test_no_question_of_a_test_is_in_any_train_split_of_any_seed():

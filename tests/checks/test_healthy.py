@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from burnish.checks.suite import OF_MODEL, OF_ROWS, Check
-from burnish.checks.verdict import Verdict
+from burnish.checks.verdict import CheckResult
 from burnish.errors import DataError
 from tests.checks.conftest import LORA
 
@@ -58,7 +58,7 @@ def test_the_tried_groups_are_bounded_and_have_the_shortest(make_subject):
 
 
 def test_a_check_that_breaks_down_has_failed(make_subject):
-    def broken(_subject: object) -> Verdict:
+    def broken(_subject: object) -> CheckResult:
         raise RuntimeError("the kernel\n is missing")
 
     verdict = Check("some law", broken).verdict(make_subject())

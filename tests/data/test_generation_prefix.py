@@ -64,7 +64,7 @@ def test_the_prefix_that_a_template_opens(name: str, roles: list[str]) -> None:
     writer = Writer(make_tokenizer(), Template(source))
     said = tuple(Message(role, f"Is <think> a tag? {place}") for place, role in enumerate(roles))
     conversation = Conversation(said)
-    text = writer.write(conversation, len(said), to_be_answered=True)
+    text = writer.write(conversation, len(said), add_generation_prompt=True)
     assert opened_by_template(conversation, writer, text) == expected
     assert text.endswith(expected)
 
@@ -148,7 +148,7 @@ def test_the_prefix_ends_the_tokens_of_the_prompt(thinking: Path, tmp_path: Path
     row, prefix, expected = ROWS[name]
     found = prompts_of(thinking, tmp_path, row, prefix)
     [waiting] = found.waiting
-    text = found.preparation.maker.writer.tokenizer.decode(list(waiting.tokens))
+    text = found.preparation.builder.writer.tokenizer.decode(list(waiting.tokens))
     assert waiting.task.generation_prefix == expected
     if isinstance(waiting.task.prompt, str):
         assert text == waiting.task.prompt + expected

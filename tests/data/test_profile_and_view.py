@@ -42,15 +42,15 @@ def open_rows(model: str, path: str, *settings: str) -> OpenedData:
 
 
 def profiled(model: str, path: str, max_positions: int = 1000) -> Profile:
-    builder = open_rows(model, path).preparation.maker
+    builder = open_rows(model, path).preparation.builder
     return profile(builder, samples_of(builder, workers=0), max_positions)
 
 
 def test_tokens_that_a_run_adds_are_counted(model: str, path: str) -> None:
     store = open_rows(
         model, path, "chat_template=chatml", "add_tokens=template", "max_invalid_fraction=1"
-    ).preparation.maker.make(0, 1)
-    tokenizer = open_rows(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").preparation.maker.writer.tokenizer
+    ).preparation.builder.make(0, 1)
+    tokenizer = open_rows(model, path, "add_tokens=['<|im_start|>', '<|im_end|>']").preparation.builder.writer.tokenizer
     begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert (begin, end) == (260, 261)
     assert [token for token in store.tokens.tolist() if token >= begin] == [begin, end, begin, end]

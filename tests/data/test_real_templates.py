@@ -151,7 +151,7 @@ def test_dates_are_fixed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, template = template_stock.tokenizer(name), Template(template_stock.source(name))
     writer = Writer(tokenizer, template)
     assert writer.writes_date
-    text = writer.write(talk("q", "a"), 2, to_be_answered=False)
+    text = writer.write(talk("q", "a"), 2, add_generation_prompt=False)
     assert "2024" in text
     assert "2024-07-26" in text or "26 Jul 2024" in text
 
@@ -261,16 +261,16 @@ def test_texts_equal_apply_chat_template(name: str) -> None:
     ):
         for count in range(1, len(conversation.messages) + 1):
             for asked in (False, True):
-                served = _served(writer, conversation, count, to_be_answered=asked)
+                served = _served(writer, conversation, count, add_generation_prompt=asked)
                 try:
-                    text = writer.write(conversation, count, to_be_answered=asked)
+                    text = writer.write(conversation, count, add_generation_prompt=asked)
                 except DataError:
                     assert served is None
                 else:
                     assert text == served
 
 
-def _served(writer: Writer, conversation: Conversation, count: int, *, to_be_answered: bool) -> str | None:
+def _served(writer: Writer, conversation: Conversation, count: int, *, add_generation_prompt: bool) -> str | None:
     """Text of `apply_chat_template`; None: it fails."""
     messages = [message.as_mapping() for message in conversation.messages[:count]]
     if writer._content_as_parts:
@@ -281,7 +281,7 @@ def _served(writer: Writer, conversation: Conversation, count: int, *, to_be_ans
             messages,
             tools=[dict(tool) for tool in conversation.tools] or None,
             chat_template=writer._pinned[bool(conversation.tools)],
-            add_generation_prompt=to_be_answered,
+            add_generation_prompt=add_generation_prompt,
             tokenize=False,
             **writer.options,
         )

@@ -140,11 +140,11 @@ def test_one_turn_takes_two_renders(byte_level: PreTrainedTokenizerBase, monkeyp
 def test_options_are_variables_of_the_template(byte_level: PreTrainedTokenizerBase) -> None:
     template = Template("{{ documents[0].title if documents }}{{ mood }}{{ messages[0].content }}{{ eos_token }}")
     talk = Conversation((user("a"), assistant("b")))
-    assert Writer(byte_level, template).write(talk, 1, to_be_answered=False) == "a<|endoftext|>"
+    assert Writer(byte_level, template).write(talk, 1, add_generation_prompt=False) == "a<|endoftext|>"
     options = {"documents": [{"title": "t"}], "mood": "m", "eos_token": "e"}
-    assert Writer(byte_level, template, options).write(talk, 1, to_be_answered=False) == "tmae"
+    assert Writer(byte_level, template, options).write(talk, 1, add_generation_prompt=False) == "tmae"
     with pytest.raises(DataError, match="multiple values for keyword argument 'tools'"):
-        Writer(byte_level, template, {"tools": []}).write(talk, 1, to_be_answered=False)
+        Writer(byte_level, template, {"tools": []}).write(talk, 1, add_generation_prompt=False)
 
 
 def test_a_generation_prompt_that_forces_something_else_is_refused(byte_level: PreTrainedTokenizerBase) -> None:
@@ -169,9 +169,9 @@ def test_the_template_for_tools(byte_level: PreTrainedTokenizerBase) -> None:
     template = Template("plain:{{ messages | map(attribute='content') | join }}.", "tools:.")
     talk = Conversation((user("a"), assistant("b")))
     writer = Writer(byte_level, template)
-    assert writer.write(talk, 2, to_be_answered=False) == "plain:ab."
+    assert writer.write(talk, 2, add_generation_prompt=False) == "plain:ab."
     with_tools = Conversation(talk.messages, tools=({"name": "f"},))
-    assert writer.write(with_tools, 2, to_be_answered=False) == "tools:."
+    assert writer.write(with_tools, 2, add_generation_prompt=False) == "tools:."
 
 
 def test_tools_reach_the_template(byte_level: PreTrainedTokenizerBase) -> None:

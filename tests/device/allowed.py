@@ -15,7 +15,7 @@ DEVICES: Mapping[Place, str] = {
     Place("checks/cost.py", "_free"): "how much memory is free is asked of another place",
     Place("checks/resuming.py", "same_bits_after_a_kill"): "a CPU repeats its bits without deterministic algorithms",
     Place("checks/subject.py", "Subject.forget_models"): "another process needs the memory that torch has set aside",
-    Place("model/flex.py", "computes"): "the choice between the two kernels of packed attention",
+    Place("model/flex.py", "supports_flex"): "the choice between the two kernels of packed attention",
     Place("model/flex.py", "_block_mask"): "uncompiled, a CPU makes the mask as well, and tests need no compiler",
     Place("model/load.py", "default_device"): "the one place that chooses a device where none is asked for",
     Place("model/probe.py", "_random_state"): "each device has a generator of its own",
@@ -55,7 +55,9 @@ WAITS: Mapping[Place, str] = {
     Place("model/noise.py", "draw_noise"): (
         "a sequence's noise comes from a hash of its group's number; once a microbatch, only with NEFTune"
     ),
-    Place("optim/optimizer.py", "Optimizer.remember"): "a generator's state is the host's; once, when a run goes on",
+    Place(
+        "optim/optimizer.py", "Optimizer.load_state_dict"
+    ): "a generator's state is the host's; once, when a run goes on",
     Place("optim/rates.py", "layer_of"): "a part of a name",
     Place("packing.py", "Part.cost"): _OF_THE_HOST,
     Place("packing.py", "count_denominators"): _OF_THE_HOST,

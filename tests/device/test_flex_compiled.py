@@ -108,7 +108,7 @@ def test_what_triton_does_not_multiply_is_computed_by_segments():
     """float64, narrow heads, and every other device."""
     with torch.device("meta"):
         narrow, wide = torch.empty(1, 2, 3, 8), torch.empty(1, 2, 3, 16)
-    assert not flex.computes(wide, wide)
+    assert not flex.supports_flex(wide, wide)
 
     class OnCuda:
         """The shape and the type of a tensor, said to be on CUDA."""
@@ -116,6 +116,6 @@ def test_what_triton_does_not_multiply_is_computed_by_segments():
         def __init__(self, tensor: Tensor) -> None:
             self.shape, self.dtype, self.device = tensor.shape, tensor.dtype, torch.device("cuda")
 
-    assert flex.computes(OnCuda(wide), OnCuda(wide))
-    assert not flex.computes(OnCuda(wide), OnCuda(narrow))
-    assert not flex.computes(OnCuda(wide.double()), OnCuda(wide.double()))
+    assert flex.supports_flex(OnCuda(wide), OnCuda(wide))
+    assert not flex.supports_flex(OnCuda(wide), OnCuda(narrow))
+    assert not flex.supports_flex(OnCuda(wide.double()), OnCuda(wide.double()))

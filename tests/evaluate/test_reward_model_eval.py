@@ -69,7 +69,7 @@ def test_nothing_to_compare():
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("reward_model")
     write_untrained(folder, hidden_size=32, layers=1)
-    return load_policy(str(folder), judging=ValueHeadConfig(), add_tokens=["<|pad|>"])
+    return load_policy(str(folder), head_config=ValueHeadConfig(), add_tokens=["<|pad|>"])
 
 
 def test_packed_groups_are_scored_as_single_answers(policy):

@@ -82,7 +82,9 @@ def test_packed_groups_are_scored_as_single_answers(place: str):
     """Both evaluators, in the order of the rows, also where packing has another one."""
     groups = make_groups([(4, [5]), (9, [4]), (3, [8]), (6, [2])])
     generator = torch.Generator().manual_seed(1)
-    scores = model = load_policy(place, judging=ValueHeadConfig(outputs=2, names=("a", "b")), add_tokens=["<|pad|>"])
+    scores = model = load_policy(
+        place, head_config=ValueHeadConfig(outputs=2, names=("a", "b")), add_tokens=["<|pad|>"]
+    )
     rows = [
         value_target_at_end(replace(g, responses=tuple(replace(r, scores=(float(i), 1.0)) for r in g.responses)))
         for i, g in enumerate(groups)
@@ -92,7 +94,7 @@ def test_packed_groups_are_scored_as_single_answers(place: str):
     assert found.labels[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert found.values == pytest.approx(alone.detach().double().numpy(), abs=1e-5)
     assert ScoresEval(rows, ("a", "b"), 16).evaluate(model).figures == found.figures()
-    model = load_policy(place, judging=ValueHeadConfig(judged="step"), add_tokens=["<|pad|>"])
+    model = load_policy(place, head_config=ValueHeadConfig(judged="step"), add_tokens=["<|pad|>"])
     made = []
     for group in groups:
         [response] = group.responses

@@ -47,7 +47,7 @@ def test_it_finds_the_weight_that_holds_the_entropy():
 def test_what_is_remembered_goes_on():
     first, again = control(), control()
     measured(first, 0.2, 0.7)
-    again.remember(*first.memory())
+    again.load_state_dict(*first.state_dict())
     assert again.weight == first.weight
     assert measured(first, 0.3, 0.4) == measured(again, 0.3, 0.4)
     assert isinstance(first, AdaptiveLoss)

@@ -15,7 +15,7 @@ from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.settings import AdapterSettings
-from burnish.model.load import load_model, load_policy, load_tokenizer, max_positions
+from burnish.model.load import exact_positions, load_model, load_policy, load_tokenizer
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.step import Trainer
@@ -110,7 +110,7 @@ def test_home_is_expanded_and_adapters_remember_an_absolute_base(folder, monkeyp
     ],
 )
 def test_rotary_scaling_that_depends_on_length_is_exact_up_to_the_original_length(rope, limit):
-    assert max_positions(LlamaConfig(max_position_embeddings=4096, rope_parameters=rope)) == limit
+    assert exact_positions(LlamaConfig(max_position_embeddings=4096, rope_parameters=rope)) == limit
 
 
 def test_long_rope():
@@ -121,7 +121,7 @@ def test_long_rope():
         "long_factor": [2.0] * 64,
         "original_max_position_embeddings": 512,
     }
-    assert max_positions(Qwen3Config(max_position_embeddings=4096, rope_parameters=rope)) == 512
+    assert exact_positions(Qwen3Config(max_position_embeddings=4096, rope_parameters=rope)) == 512
 
 
 def test_a_hub_name_that_cannot_be_reached(monkeypatch):

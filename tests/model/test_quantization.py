@@ -21,7 +21,7 @@ from burnish.model.linear import OneDnnLinear
 from burnish.model.load import load_policy
 from burnish.model.open import open_model
 from burnish.model.policy import Model
-from burnish.model.quantization import BASE, finalize, is_quantized, num_weights
+from burnish.model.quantization import BASE, is_quantized, make_trainable, num_weights
 from burnish.model.settings import Quantization
 from burnish.model.write import write_model
 from burnish.optim.optimizer import Optimizer
@@ -155,7 +155,7 @@ def test_what_is_saved_loads_in_peft_and_says_the_same(base, tmp_path, form, dty
     plain = AutoModelForCausalLM.from_pretrained(
         base, quantization_config=settings, dtype=policy.causal_lm.dtype, device_map={"": "cpu"}
     )
-    finalize(plain)
+    make_trainable(plain)
     other = PeftModel.from_pretrained(plain, folder).eval()
     policy.model.eval()
     with plain_attention(policy.causal_lm):

@@ -88,7 +88,7 @@ def save(policy: Model, folder: Path) -> Path:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_what_is_saved_gives_the_same_for_a_padded_batch(base, tmp_path, side):
-    policy = load_policy(str(base), judging=ValueHeadConfig(seed=4))
+    policy = load_policy(str(base), head_config=ValueHeadConfig(seed=4))
     folder = save(policy, tmp_path / "saved")
     theirs, tokenizer = (
         AutoModelForSequenceClassification.from_pretrained(folder),
@@ -124,7 +124,7 @@ def test_families_in_float64(float64_model, tmp_path, family):
 
 def test_the_head_begins_by_its_seed(base):
     one, same, other = (
-        load_policy(str(base), judging=ValueHeadConfig(seed=seed)).value_head.weight for seed in (1, 1, 2)
+        load_policy(str(base), head_config=ValueHeadConfig(seed=seed)).value_head.weight for seed in (1, 1, 2)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -141,7 +141,7 @@ def nudged(policy: Model) -> Model:
 
 
 def test_an_adapter_has_the_head_in_it_and_merges(base, tmp_path):
-    policy = nudged(load_policy(str(base), adapter=AdapterSettings(rank=4), judging=ValueHeadConfig(seed=4)))
+    policy = nudged(load_policy(str(base), adapter=AdapterSettings(rank=4), head_config=ValueHeadConfig(seed=4)))
     names = [name for name, _ in policy.trained_parameters()]
     assert any("score.modules_to_save" in name for name in names)
     assert not any("score" in name and "lora" in name for name in names)
@@ -159,7 +159,7 @@ def test_an_adapter_of_a_language_model_continues_with_a_head(base, tmp_path):
     lora = AdapterSettings(rank=4)
     writer = nudged(load_policy(str(base), adapter=lora))
     before = save_adapter(writer, tmp_path / "sft")
-    policy = load_policy(str(before), adapter=lora, judging=ValueHeadConfig(seed=4))
+    policy = load_policy(str(before), adapter=lora, head_config=ValueHeadConfig(seed=4))
     old, new = (dict(each.trained_parameters()) for each in (writer, policy))
     assert set(new) - set(old) == {"base_model.model.score.modules_to_save.default.weight"}
     assert all(torch.equal(old[name], new[name]) for name in old)
@@ -177,10 +177,10 @@ def save_adapter(policy: Model, folder: Path) -> Path:
 
 
 def test_a_reward_model_trains_further_and_generates_nothing(base, tmp_path):
-    policy = load_policy(str(base), judging=ValueHeadConfig(seed=4))
+    policy = load_policy(str(base), head_config=ValueHeadConfig(seed=4))
     folder = save(policy, tmp_path / "saved")
     assert not (folder / "generation_config.json").exists()
-    again = load_policy(str(folder), judging=ValueHeadConfig(seed=99))
+    again = load_policy(str(folder), head_config=ValueHeadConfig(seed=99))
     assert torch.equal(packed(policy), packed(again))
     assert again.share
     with pytest.raises(ModelError, match="scores answers, and generates none"):
@@ -192,13 +192,13 @@ def test_a_reward_model_trains_further_and_generates_nothing(base, tmp_path):
     )
     for other in others:
         with pytest.raises(ModelError, match="a reward model with one number for each answer"):
-            load_policy(str(folder), judging=other)
+            load_policy(str(folder), head_config=other)
 
 
 def test_rows_of_added_tokens(base):
     """Embeddings grow, and their rows train with an adapter; the head has no rows of tokens."""
     for adapter in (None, AdapterSettings(rank=4)):
-        policy = load_policy(str(base), adapter=adapter, add_tokens=["<|pad|>", "<x>"], judging=ValueHeadConfig())
+        policy = load_policy(str(base), adapter=adapter, add_tokens=["<|pad|>", "<x>"], head_config=ValueHeadConfig())
         assert packed(policy).isfinite().all()
         assert len(policy.tokenizer) == policy.causal_lm.get_input_embeddings().weight.shape[0]
 
@@ -208,8 +208,8 @@ def test_padding_that_ends_answers_is_replaced_or_refused(base, tmp_path):
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(base)
     with pytest.raises(ModelError, match=r"add_tokens=\['<|pad|>'\]"):
-        load_policy(str(base), judging=ValueHeadConfig())
-    policy = load_policy(str(base), add_tokens=["<|pad|>"], judging=ValueHeadConfig())
+        load_policy(str(base), head_config=ValueHeadConfig())
+    policy = load_policy(str(base), add_tokens=["<|pad|>"], head_config=ValueHeadConfig())
     assert policy.tokenizer.pad_token == "<|pad|>"
     assert [note for note in policy.notes if "padding is <|pad|>" in note]
     lines = finalize_padding(policy.causal_lm, policy.tokenizer, [])
@@ -290,7 +290,7 @@ BY_STEP = ValueHeadConfig(seed=4, judged="step", problem="multi_label_classifica
 def test_a_reward_model_of_steps_is_saved_and_loads(base, tmp_path, kind):
     """transformers' AutoModelForTokenClassification (or peft's) gives the same at every token, also of padded rows."""
     adapter = AdapterSettings(rank=4) if kind == "lora" else None
-    policy = nudged(load_policy(str(base), adapter=adapter, judging=BY_STEP))
+    policy = nudged(load_policy(str(base), adapter=adapter, head_config=BY_STEP))
     folder = save(policy, tmp_path / "saved")
     if kind == "lora":
         theirs = AutoPeftModelForTokenClassification.from_pretrained(folder, num_labels=1).eval()
@@ -304,7 +304,7 @@ def test_a_reward_model_of_steps_is_saved_and_loads(base, tmp_path, kind):
     found = torch.cat([parts[index] for index in order.tolist()])
     logits = by_token(theirs, policy.tokenizer.pad_token_id, rows)
     assert torch.allclose(found, logits, atol=1e-5)
-    again = load_policy(str(folder), adapter=adapter, judging=replace(BY_STEP, seed=9))
+    again = load_policy(str(folder), adapter=adapter, head_config=replace(BY_STEP, seed=9))
     assert value_head_config(again.causal_lm) == replace(BY_STEP, seed=0)
     with pytest.raises(ModelError, match="scores answers, and generates none"):
         load_policy(str(folder), adapter=adapter)
@@ -325,7 +325,7 @@ def by_token(model: torch.nn.Module, padding: int, rows: list[Group]) -> Tensor:
 
 def test_several_scores_have_their_names(base, tmp_path):
     named = ValueHeadConfig(outputs=2, seed=4, names=("helpfulness", "verbosity"))
-    policy = load_policy(str(base), judging=named)
+    policy = load_policy(str(base), head_config=named)
     folder = save(policy, tmp_path / "saved")
     theirs = AutoModelForSequenceClassification.from_pretrained(folder)
     assert theirs.config.id2label == {0: "helpfulness", 1: "verbosity"}
@@ -333,4 +333,4 @@ def test_several_scores_have_their_names(base, tmp_path):
     assert expected.shape == (8, 2)
     assert torch.allclose(packed(policy), expected, atol=1e-5)
     with pytest.raises(ModelError, match=r"2 numbers \(helpfulness, verbosity\) for each answer"):
-        load_policy(str(folder), judging=ValueHeadConfig())
+        load_policy(str(folder), head_config=ValueHeadConfig())

@@ -29,7 +29,7 @@ def test_every_route_equals_transformers(float64_model, family):
     """In one microbatch and in many."""
     model = float64_model(family)
     install(model)
-    if route_of(family) is Route.ALONE:
+    if route_of(family) is Route.UNPACKED:
         uninstall(model)
     plain = by_transformers(model)
     for route in ROUTES[route_of(family)]:
@@ -44,7 +44,7 @@ def test_layers_that_are_computed_again_give_the_same_gradient(float64_model, fa
     """Sinks, caps, chunks and latent heads reach the recomputation; so does a model that runs sequences alone."""
     model = float64_model(family)
     install(model)
-    if route_of(family) is Route.ALONE:
+    if route_of(family) is Route.UNPACKED:
         uninstall(model)
     kept = by_policy(model, route_of(family), WHOLE)
     model.activation_checkpointing_enable({"use_reentrant": False})
@@ -71,7 +71,7 @@ def test_the_probe_finds_leaks_that_log_probabilities_do_not_show(family):
             policy.score(policy.pack(groups, 300)[0], [Score.LOGPROB]).logprob for policy in (shared, alone)
         )
     assert (leaking - other).abs().mean() < 0.1  # what the probe allows between 16-bit forwards
-    assert probe(model).route is Route.ALONE
+    assert probe(model).route is Route.UNPACKED
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_sequences_that_see_each_other_run_alone(monkeypatch):
 
     monkeypatch.setitem(AttentionInterface._global_mapping, NAME + "sdpa", ignoring)
     found = probe(model)
-    assert found.route is Route.ALONE
+    assert found.route is Route.UNPACKED
     assert "differ by" in found.reason
     assert model.config._attn_implementation == "sdpa"
 
@@ -135,7 +135,7 @@ def test_attention_with_something_unknown_runs_alone(monkeypatch):
         layer, "forward", lambda *args, **rest: true_forward(*args, **rest, position_bias=torch.ones(1))
     )
     found = probe(model)
-    assert found.route is Route.ALONE
+    assert found.route is Route.UNPACKED
     assert "position_bias" in found.reason
 
 

@@ -49,7 +49,7 @@ def everything(trainer: Trainer) -> list[torch.Tensor]:
     weights = [parameter.detach().clone() for _, parameter in trainer.policy.trained_parameters()]
     states = [state for library in trainer.optimizer.libraries for state in library.state.values()]
     moments = [value.clone() for state in states for value in state.values() if isinstance(value, torch.Tensor)]
-    return [*weights, *moments, *(value.clone() for value in trainer.optimizer.memory()[0].values())]
+    return [*weights, *moments, *(value.clone() for value in trainer.optimizer.state_dict()[0].values())]
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:

@@ -99,5 +99,5 @@ def test_a_model_that_takes_one_sequence_at_a_time_gets_the_same_noise(float64_m
     policy, groups, noise = make_policy(float64_model, "llama", adapter=False), make_groups(SHAPES), Neftune(5.0, 7)
     packed = gradient(policy, noise.on(pack(groups, 10**6), 3), groups)
     with plain_attention(policy.causal_lm):
-        alone = gradient(replace(policy, route=Route.ALONE), noise.on(pack(groups, 10**6), 3), groups)
+        alone = gradient(replace(policy, route=Route.UNPACKED), noise.on(pack(groups, 10**6), 3), groups)
     assert_same(packed, alone, 0)

@@ -146,14 +146,14 @@ def test_every_optimizer_finds_the_minimum_of_a_bowl(name):
 def test_states_are_as_large_as_the_table_says(name):
     model = nn.Linear(512, 512, bias=False)
     optimizer = Optimizer(model.named_parameters(), OptimizerSettings(kind=name))
-    predicted = optimizer.bytes_to_come()
+    predicted = optimizer.pending_state_bytes()
     model(torch.ones(1, 512)).sum().backward()
     optimizer.step(1.0, max_grad_norm=None)
     states = [state for library in optimizer.libraries for state in library.state.values()]
     shared = ("qmap1", "qmap2")  # tables of bitsandbytes, the same for all parameters
     held = sum(v.nbytes for s in states for k, v in s.items() if isinstance(v, torch.Tensor) and k not in shared)
     assert held == pytest.approx(predicted, rel=0.01, abs=8192)
-    assert optimizer.bytes_to_come() == 0
+    assert optimizer.pending_state_bytes() == 0
 
 
 def test_sgd_by_hand():

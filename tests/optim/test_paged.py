@@ -42,7 +42,7 @@ def test_paged_states_go_on_bit_for_bit_and_stay_paged(name):
     second.load_state_dict(first.state_dict())
     tensors, values = flatten_optimizer(optimizer.libraries[0])
     restore_optimizer(fresh.libraries[0], {k: v.clone() for k, v in tensors.items()}, values)
-    fresh.remember(*optimizer.memory())
+    fresh.load_state_dict(*optimizer.state_dict())
     assert fresh.libraries[0].state[second.weight]["state1"].is_paged
     for model, its in ((first, optimizer), (second, fresh)):
         train(model, its)

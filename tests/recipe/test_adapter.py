@@ -64,8 +64,8 @@ def test_settings_reach_the_model():
     settings = recipe.adapter.settings
     assert (settings.kind, settings.rank, settings.targets, settings.layers) == ("lora", 4, "attention", (0, 2))
     assert (settings.modules_to_save, settings.dora, settings.rank_pattern) == (("norm",), True, {"q": 2})
-    assert recipe.adapter.quantisation.bits == 4
-    assert read(kind="lora").adapter.quantisation is None
+    assert recipe.adapter.quantization.bits == 4
+    assert read(kind="lora").adapter.quantization is None
     assert read(freeze=["embed"]).adapter.settings is None
 
 

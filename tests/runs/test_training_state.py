@@ -22,7 +22,7 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.rates import layer_factors
 from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.runs.checkpoint import load_checkpoint, save_checkpoint
-from burnish.runs.training_state import capture_checkpoint, changed_versions, require_facts, restore_checkpoint
+from burnish.runs.training_state import capture_checkpoint, changed_versions, require_fingerprints, restore_checkpoint
 from burnish.sources.rows import RowSource
 from burnish.step import Trainer
 from burnish.stop_rule import StopRule
@@ -90,9 +90,9 @@ def test_other_parameters_are_refused():
 
 def test_facts_must_hold():
     checkpoint = capture_checkpoint(make_trainer(), make_source(), 5, {"the data": "a", "metrics_offset": 3})
-    require_facts(checkpoint, {"the data": "a"})
+    require_fingerprints(checkpoint, {"the data": "a"})
     with pytest.raises(RunError, match="the data has changed since step 5"):
-        require_facts(checkpoint, {"the data": "b"})
+        require_fingerprints(checkpoint, {"the data": "b"})
 
 
 def test_other_versions_are_logged():

@@ -179,7 +179,7 @@ def test_an_adapter_in_training_writes(float64_model):
 def test_what_cannot_share_a_prompt_is_refused(float64_model):
     model = float64_model("llama")
     with pytest.raises(ModelError, match="cannot share a prompt"):
-        LocalSampler(Model(model, tokenizer=None, route=Route.ALONE), [END], 256).sample(prompts(3), 1, PARAMS)
+        LocalSampler(Model(model, tokenizer=None, route=Route.UNPACKED), [END], 256).sample(prompts(3), 1, PARAMS)
 
 
 def test_truncation_does_not_change_what_is_reported(float64_model):

@@ -80,7 +80,7 @@ def test_logprobs_are_those_of_training_of_every_family(float64_model, family):
     model = float64_model(family)
     install(model)
     uninstall(model)
-    policy = Model(model, TOKENIZER, route=Route.ALONE, temperature=0.9)
+    policy = Model(model, TOKENIZER, route=Route.UNPACKED, temperature=0.9)
     mine = sampler_of(policy, [END])
     assert isinstance(mine, PlainSampler)
     groups = mine.sample(prompts(9, 4), 3, replace(PARAMS, max_new_tokens=8))

@@ -33,7 +33,7 @@ def test_everything_is_reported(float64_model, kind):
     sampler = local if kind == "local" else PlainSampler(model, None, [7], 256, max_sequences=3)
     prompts = [Prompt(torch.tensor(tokens), key) for key, tokens in enumerate([[1, 2], [3], [4, 5]])]
     notes = Notes()
-    groups = sampler.sample(prompts, 3, SamplingParams(max_new_tokens=15, temperature=1.5), watcher=notes)
+    groups = sampler.sample(prompts, 3, SamplingParams(max_new_tokens=15, temperature=1.5), listener=notes)
     assert [notes.groups[place] for place in range(3)] == groups
     reported = [[notes.tokens[place, index] for index in range(3)] for place in range(3)]
     assert reported == [[response.tokens.tolist() for response in group.responses] for group in groups]

@@ -67,14 +67,14 @@ def policy():
     return Model(model, tokenizer=None)
 
 
-def source(policy, prompts=None, *, judging=judge, **changes) -> RolloutSource:
+def source(policy, prompts=None, *, head_config=judge, **changes) -> RolloutSource:
     names = RolloutSettings.__dataclass_fields__
     settings = {"groups_per_step": 3, "responses_per_prompt": 4} | {
         name: changes.pop(name) for name in names if name in changes
     }
     sampler = LocalSampler(policy, [END], 256)
     rest = {"rule": Credit(advantage_scale="none"), "params": PARAMS, "seed": 0, "max_steps": 4} | changes
-    return RolloutSource(prompts or asked(), sampler, judging, decode, settings=RolloutSettings(**settings), **rest)
+    return RolloutSource(prompts or asked(), sampler, head_config, decode, settings=RolloutSettings(**settings), **rest)
 
 
 def test_every_step_has_groups_that_teach(policy):
@@ -98,7 +98,7 @@ def test_groups_without_signal_are_replaced_and_counted(policy):
 
 
 def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
-    mine = source(policy, judging=lambda answers: [[Verdict({"same": 1.0}, 1.0) for _ in each] for each in answers])
+    mine = source(policy, head_config=lambda answers: [[Verdict({"same": 1.0}, 1.0) for _ in each] for each in answers])
     groups = next(iter(mine))
     assert len(groups) == 3
     assert all(float(response.advantages.abs().max()) == 0 for group in groups for response in group.responses)
@@ -214,7 +214,7 @@ def test_several_rewards_are_normalised_by_part(policy):
         {"good": 1.0, "long": 2.0},
         Credit(baseline="none", advantage_scale="none", reward_combination="normalized_sum"),
     )
-    mine = source(policy, judging=two_rewards, rule=rule, weights=weights, log_samples_every=1)
+    mine = source(policy, head_config=two_rewards, rule=rule, weights=weights, log_samples_every=1)
     groups = next(iter(mine))
     tried = {id(each.group.responses[0].tokens): each for each in mine.newest}
     for group in groups:
@@ -228,12 +228,12 @@ def test_several_rewards_are_normalised_by_part(policy):
 
 
 def test_a_part_that_differs_teaches_where_the_sum_does_not(policy):
-    def judging(answers):
+    def head_config(answers):
         return [[Verdict({"a": k / 2, "b": (1 - k / 2) * 3}, 0.0) for k, _ in enumerate(each)] for each in answers]
 
     weights = {"a": 1.0, "b": 0.5}
     rule = Credit(reward_combination="normalized_sum")
-    mine = source(policy, judging=judging, rule=rule, weights=weights, max_resamples=1)
+    mine = source(policy, head_config=head_config, rule=rule, weights=weights, max_resamples=1)
     assert len(next(iter(mine))) == 3
     assert mine.figures["groups_dropped"] == 0
 

@@ -73,12 +73,12 @@ def test_a_worker_says_what_burnish_eval_says(world: Path):
 @pytest.mark.parametrize("name", ["two", "adapter"])
 def test_one_of_several_scores_or_their_sum(world: Path, name: str):
     """Text of control tokens in an answer stays text there, as it was in training."""
-    asked, judging = (
+    asked, head_config = (
         read_settings(EvalSettings, {"data": str(world / "scores.jsonl")}, []),
         value_head_to_evaluate(str(world / name)),
     )
-    assert judging is not None
-    samples = [each["values"] for each in evaluate_reward_model(str(world / name), asked, judging).samples()]
+    assert head_config is not None
+    samples = [each["values"] for each in evaluate_reward_model(str(world / name), asked, head_config).samples()]
     answers = [ResponseView(({"role": "user", "content": str(row["question"])},), str(row["response"])) for row in ROWS]
     open_judge = RewardModelScorer.open(str(world / name), "size", {})
     assert [open_judge(each) for each in answers] == pytest.approx([each["size"] for each in samples], abs=1e-5)

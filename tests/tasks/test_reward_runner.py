@@ -13,12 +13,12 @@ import pytest
 
 from burnish.errors import RecipeError
 from burnish.tasks.call import call
-from burnish.tasks.journal import VerdictCache
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward import combine
 from burnish.tasks.reward_runner import RewardRunner
 from burnish.tasks.settings import read_rewards
 from burnish.tasks.verdict import Failure, FailureKind, Outcome, Verdict
+from burnish.tasks.verdict_cache import VerdictCache
 
 NURSERY = Path(__file__).with_name("nursery.py")
 SOON = 2.0

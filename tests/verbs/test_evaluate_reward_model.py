@@ -82,9 +82,9 @@ def last(done: burnish.RunResult) -> dict[str, float]:
 
 
 def evaluated(model: Path, data: Path, *settings: str) -> RewardModelEvalReport:
-    judging = value_head_to_evaluate(str(model))
-    assert judging is not None
-    return evaluate_reward_model(str(model), read_settings(EvalSettings, {"data": str(data)}, settings), judging)
+    head_config = value_head_to_evaluate(str(model))
+    assert head_config is not None
+    return evaluate_reward_model(str(model), read_settings(EvalSettings, {"data": str(data)}, settings), head_config)
 
 
 def test_steps_are_learned(world: Path, tmp_path: Path):

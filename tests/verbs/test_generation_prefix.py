@@ -39,7 +39,7 @@ CASES = [
 class Scripted:
     """A sampler that always writes the same."""
 
-    most_positions = 512
+    max_positions = 512
 
     def __init__(self, text: str) -> None:
         tokenizer = make_tokenizer()
@@ -50,10 +50,10 @@ class Scripted:
             tokens=tokens, trainable=tokens >= 0, sampler_logprobs=zeros, policy_version=zeros.long(), finish="end"
         )
 
-    def sample(self, prompts: Any, n: int, params: Any, *, step: int = 0, watcher: Any = None) -> list[Group]:
+    def sample(self, prompts: Any, n: int, params: Any, *, step: int = 0, listener: Any = None) -> list[Group]:
         groups = [Group(prompt=prompt.tokens, responses=(self.response,) * n) for prompt in prompts]
-        for place, group in enumerate(groups if watcher else ()):
-            watcher.group(place, group)
+        for place, group in enumerate(groups if listener else ()):
+            listener.group(place, group)
         return groups
 
 

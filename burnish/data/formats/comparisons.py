@@ -10,7 +10,7 @@ from burnish.data.formats.answers import untrained, with_something_to_learn
 from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.formats.fields import kind, listed, number, text, truth
 from burnish.data.formats.messages import messages, system, tools
-from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, Said
+from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, TextOrMessages
 from burnish.data.row import Row
 from burnish.errors import DataError
 
@@ -114,12 +114,12 @@ def labelled(row: Row) -> Labelled:
     return Labelled(with_system_message(row, prompt), response, truth(row.get("label"), "label"), tools(row))
 
 
-def prompt_of(row: Row) -> Said:
+def prompt_of(row: Row) -> TextOrMessages:
     """Returns the prompt of a row, with its system message."""
     return with_system_message(row, prompt_for(row))
 
 
-def prompt_for(row: Row, answer: object = None) -> Said:
+def prompt_for(row: Row, answer: object = None) -> TextOrMessages:
     """Reads the prompt: ``question`` is a user's message; ``prompt`` is plain text or messages.
 
     A text in ``prompt`` is a user's message if ``answer`` is messages.
@@ -136,7 +136,7 @@ def prompt_for(row: Row, answer: object = None) -> Said:
     return untrained(messages(value, "prompt"))
 
 
-def response_to(value: object, prompt: Said, column: str) -> Said:
+def response_to(value: object, prompt: TextOrMessages, column: str) -> TextOrMessages:
     """Reads a response as text or messages, like its prompt."""
     if isinstance(prompt, str):
         if isinstance(value, str):
@@ -154,7 +154,7 @@ def response_to(value: object, prompt: Said, column: str) -> Said:
     )
 
 
-def _split_prompt(chosen: object, rejected: object) -> tuple[Said, tuple[Said, ...]]:
+def _split_prompt(chosen: object, rejected: object) -> tuple[TextOrMessages, tuple[TextOrMessages, ...]]:
     """Splits two whole dialogues into their common prompt and the two responses."""
     if isinstance(chosen, str) and isinstance(rejected, str):
         if _is_transcript(chosen) and _is_transcript(rejected):
@@ -169,7 +169,9 @@ def _split_prompt(chosen: object, rejected: object) -> tuple[Said, tuple[Said, .
     )
 
 
-def _split_messages(one: tuple[Message, ...], other: tuple[Message, ...]) -> tuple[Said, tuple[Said, ...]]:
+def _split_messages(
+    one: tuple[Message, ...], other: tuple[Message, ...]
+) -> tuple[TextOrMessages, tuple[TextOrMessages, ...]]:
     """Splits messages at the first difference, or at the last answer if one list is the beginning of the other."""
     at = _common_prefix(one, other)
     while at and (at in (len(one), len(other)) or "assistant" not in (one[at].role, other[at].role)):
@@ -178,7 +180,7 @@ def _split_messages(one: tuple[Message, ...], other: tuple[Message, ...]) -> tup
     return untrained(one[:at]), (one[at:], other[at:])
 
 
-def _split_text(one: str, other: str) -> tuple[Said, tuple[Said, ...]]:
+def _split_text(one: str, other: str) -> tuple[TextOrMessages, tuple[TextOrMessages, ...]]:
     """Splits text after the last common whole word."""
     word = _LAST_WORD.search(one[: _common_prefix(one, other)])
     assert word is not None, "the pattern matches the empty string too"
@@ -203,7 +205,9 @@ def _require_common_prompt(has_prompt: bool) -> None:
         )
 
 
-def _without_repeated_prompt(prompt: Said, responses: tuple[Said, ...]) -> tuple[Said, tuple[Said, ...]]:
+def _without_repeated_prompt(
+    prompt: TextOrMessages, responses: tuple[TextOrMessages, ...]
+) -> tuple[TextOrMessages, tuple[TextOrMessages, ...]]:
     """Removes the prompt from responses that all repeat it (as in UltraFeedback)."""
     if isinstance(prompt, str):
         return prompt, responses
@@ -231,7 +235,7 @@ def _transcript(value: str, column: str) -> tuple[Message, ...]:
     return untrained(tuple(dialogue)) if column == "prompt" else tuple(dialogue)
 
 
-def with_system_message(row: Row, prompt: Said) -> Said:
+def with_system_message(row: Row, prompt: TextOrMessages) -> TextOrMessages:
     """Adds the system message of a row to a prompt of messages."""
     if not isinstance(prompt, str):
         return system(row, prompt)

@@ -75,11 +75,11 @@ class EntropyControl:
         self._set(min(max(used + self.entropy_coef_lr * (self.entropy_target - measured), 0.0), self.entropy_coef_max))
         return {"entropy_weight": used}
 
-    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """See `losses.base.AdaptiveLoss`."""
         return {}, {"weight": self.weight}
 
-    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """See `losses.base.AdaptiveLoss`."""
         self._set(values["weight"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def lr_factors_of_b(names: Iterable[str], ratio: float) -> dict[str, float]:
+def loraplus_factors(names: Iterable[str], ratio: float) -> dict[str, float]:
     """Factors of the learning rate: `ratio` for every B.
 
     LoRA+ (arXiv 2402.12354, section 4) keeps A's rate and multiplies B's: with one rate for both, B's updates vanish

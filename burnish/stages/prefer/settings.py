@@ -109,7 +109,7 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
         return "any" if self.is_own else COMPARISONS[self.preference.data]
 
     @property
-    def gate_rules(self) -> FilterRules:
+    def filter_rules(self) -> FilterRules:
         return self.filters
 
     @property

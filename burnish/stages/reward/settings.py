@@ -126,7 +126,7 @@ class RewardModelSettings(SupervisedSettings):
     def score_names(self) -> tuple[str, ...]:
         return self.scores or ()
 
-    def judging(self, seed: int) -> ValueHeadConfig:
+    def head_config(self, seed: int) -> ValueHeadConfig:
         """The value head that the stage trains; the seed initializes its weights."""
         return ValueHeadConfig(
             outputs=len(self.score_names) or 1,
@@ -137,5 +137,5 @@ class RewardModelSettings(SupervisedSettings):
         )
 
     @property
-    def gate_rules(self) -> FilterRules:
+    def filter_rules(self) -> FilterRules:
         return self.filters

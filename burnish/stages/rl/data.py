@@ -22,8 +22,8 @@ from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.epochs import epoch_line, usable_clause
 from burnish.stages.rl.settings import RlSettings
 from burnish.stages.supervised_data import DataArtifacts, StageContext
-from burnish.tasks.journal import VerdictCache
 from burnish.tasks.reward_runner import RewardRunner
+from burnish.tasks.verdict_cache import VerdictCache
 
 VERDICTS = "verdicts.jsonl"
 """File in the stage's folder with the cached verdicts of slow or expensive rewards."""
@@ -128,7 +128,7 @@ class RLData:
 
     def _epoch(self) -> str:
         """Line with the length of an epoch, and the number of usable rows."""
-        train, rows = self.train, len(self.train.preparation.maker.rows)
+        train, rows = self.train, len(self.train.preparation.builder.rows)
         left_out = [f"{train.dropped:,} too long"] if train.dropped else []
         left_out += [f"{len(train.unusable):,} invalid"] if train.unusable else []
         usable = usable_clause(len(train.waiting), rows, left_out)

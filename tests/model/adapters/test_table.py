@@ -51,7 +51,7 @@ def test_which_train_on_a_quantized_base(tmp_path, title, bits):
     if case.on_quantised and not (bits == 8 and case.settings.dora):
         recipe = stage_recipe("sft", {**files, "adapter": adapter}, ()).recipe
         base = write_base(tmp_path / "base")
-        policy = load_policy(str(base), adapter=recipe.adapter.settings, quantisation=recipe.adapter.quantisation)
+        policy = load_policy(str(base), adapter=recipe.adapter.settings, quantization=recipe.adapter.quantization)
         assert any("bitsandbytes" in type(layer).__module__ for layer in policy.model.modules())
         return
     with pytest.raises(RecipeError):

@@ -8,7 +8,7 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from burnish.errors import ModelError
 from burnish.model.adapters.add import add_adapter
-from burnish.model.adapters.loraplus import lr_factors_of_b
+from burnish.model.adapters.loraplus import loraplus_factors
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
 from burnish.model.policy import Model
@@ -76,7 +76,7 @@ def test_ranks_and_alphas_of_their_own():
 def test_lora_plus_names_every_b():
     model = add_adapter(FAMILIES["llama"](), AdapterSettings(rank=4, modules_to_save=("norm",)))
     names = [name for name, p in model.named_parameters() if p.requires_grad]
-    factors = lr_factors_of_b(names, 16.0)
+    factors = loraplus_factors(names, 16.0)
     assert set(factors) == {name for name in names if "lora_B" in name}
     assert set(factors.values()) == {16.0}
 

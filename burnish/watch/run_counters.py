@@ -15,7 +15,7 @@ COUNTERS = ("epoch", "samples_seen", "tokens_seen", "wall_time_s")
 """Names in metrics.jsonl; they only rise, and are not drawn as curves."""
 
 
-class Seen:
+class RunCounters:
     """Counters of a stage since its first step.
 
     Example: ``seen.begin(); seen.count(samples=16, tokens=900, epoch=0.25)`` is ``{"epoch": 0.25, "samples_seen": 16,
@@ -49,11 +49,11 @@ class Seen:
         values = (epoch, self._samples, self._tokens, self._wall_time())
         return dict(zip(COUNTERS, values, strict=True))
 
-    def memory(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State for a checkpoint: tensors and JSON values."""
         return {}, {"samples": self._samples, "tokens": self._tokens, "seconds": self._wall_time()}
 
-    def remember(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores the state from `memory`."""
         self._samples, self._tokens, self._seconds = values["samples"], values["tokens"], values["seconds"]
 

@@ -17,7 +17,7 @@ def polite(draw: Draw, answer: str) -> str:
     return f"{draw.choice(_POLITE_OPENINGS)} {answer}"
 
 
-def is_courteous(answer: str) -> bool:
+def is_polite(answer: str) -> bool:
     """Whether an answer is polite: it begins with a polite opening."""
     return answer.startswith(_POLITE_OPENINGS)
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import RunError
-from burnish.tasks.journal import VerdictCache, content_key
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.settings import read_rewards
 from burnish.tasks.verdict import Failure, FailureKind
+from burnish.tasks.verdict_cache import VerdictCache, content_key
 
 
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1))
