@@ -54,8 +54,8 @@ class Schema:
         self._data = data
 
     def knows(self, *path: str) -> bool:
-        """Whether there is such a key; `*` is any entry of a list."""
-        return bool(self._nodes(path))
+        """Whether there is such a key, by its name; `*` is any entry of a list. Mappings that take any key know none."""
+        return bool(self._nodes(path, by_name=True))
 
     def choices(self, *path: str) -> frozenset[object]:
         """The values that a key is restricted to; empty: it also takes other text, or is no text."""
@@ -76,10 +76,10 @@ class Schema:
         """The kinds of stages."""
         return [kind for node in self._nodes(("stages", "*")) for kind in node.get("properties", ())]
 
-    def _nodes(self, path: Sequence[str]) -> list[Mapping[str, Any]]:
+    def _nodes(self, path: Sequence[str], *, by_name: bool = False) -> list[Mapping[str, Any]]:
         nodes = list(self._alternatives(self._data))
         for part in path:
-            below = [node for parent in nodes for node in _children(parent, part)]
+            below = [node for parent in nodes for node in _children(parent, part, by_name)]
             nodes = [node for child in below for node in self._alternatives(child)]
         return nodes
 
@@ -97,12 +97,12 @@ class Schema:
             yield node
 
 
-def _children(node: Mapping[str, Any], part: str) -> Iterator[Mapping[str, Any]]:
+def _children(node: Mapping[str, Any], part: str, by_name: bool) -> Iterator[Mapping[str, Any]]:
     if part in node.get("properties", ()):
         yield node["properties"][part]
     elif part == "*" and "items" in node:
         yield node["items"]
-    elif isinstance(node.get("additionalProperties"), Mapping):
+    elif not by_name and isinstance(node.get("additionalProperties"), Mapping):
         yield node["additionalProperties"]
 
 

@@ -47,7 +47,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(base: Path, form: str = "nf4", **options: object) -> Model:
     torch.manual_seed(0)
-    return load_policy(str(base), **{"adapter": LORA, "quantisation": FORMS[form], **options})
+    return load_policy(str(base), **{"adapter": LORA, "quantization": FORMS[form], **options})
 
 
 def groups() -> list[Group]:

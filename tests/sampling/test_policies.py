@@ -27,8 +27,8 @@ LORA = AdapterSettings(rank=4, alpha=8.0)
 KINDS = {
     "lora": {"adapter": LORA},
     "dora": {"adapter": AdapterSettings(rank=4, alpha=8.0, dora=True)},
-    "qlora in 4 bits": {"adapter": LORA, "quantisation": Quantization()},
-    "qlora in 8 bits": {"adapter": LORA, "quantisation": Quantization(bits=8)},
+    "qlora in 4 bits": {"adapter": LORA, "quantization": Quantization()},
+    "qlora in 8 bits": {"adapter": LORA, "quantization": Quantization(bits=8)},
     "bfloat16": {"dtype": "bfloat16"},
     "lora on bfloat16": {"adapter": LORA, "dtype": "bfloat16"},
 }

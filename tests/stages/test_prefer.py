@@ -132,7 +132,7 @@ def test_learning_and_its_figures(world: Path, tmp_path: Path):
     assert len(lines(done, "eval/pair_accuracy_by_logprob")) == 2
     card = json.loads((done.folder / "data.json").read_text())["stages"][0]["gates"]
     assert sorted(card) == ["held out", "training"]
-    assert "Comparison filters, training" in (done.folder / "report.html").read_text()
+    assert "Preference filters, training" in (done.folder / "report.html").read_text()
     again = run(world, tmp_path / "run", eval_data=str(world / "test.jsonl"), max_steps=20, beta=0.3)
     assert again.again, "the rows that pass the gate are the same"
 

@@ -136,7 +136,7 @@ def test_learning_and_its_figures(world: Path, tmp_path: Path):
     assert 0 <= last <= 0.5
     assert first != last
     assert [key for key in json.loads((done.folder / "metrics.jsonl").read_text().splitlines()[-1]) if "_if_" in key]
-    assert "Comparison filters, training" in (done.folder / "report.html").read_text()
+    assert "Preference filters, training" in (done.folder / "report.html").read_text()
 
 
 def evaluated(model: Path, world: Path, *settings: str) -> PreferenceEvalReport:
