@@ -54,7 +54,7 @@ class Schema:
         self._data = data
 
     def knows(self, *path: str) -> bool:
-        """Whether there is such a key, by its name; `*` is any entry of a list. Mappings that take any key know none."""
+        """Whether there is such a key, by its name; `*` is any entry of a list. Open mappings know none."""
         return bool(self._nodes(path, by_name=True))
 
     def choices(self, *path: str) -> frozenset[object]:

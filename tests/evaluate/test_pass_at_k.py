@@ -47,7 +47,7 @@ def test_prompts_with_too_few_judged_responses_are_left_out():
 def test_more_than_is_written_cannot_be_drawn():
     with pytest.raises(RecipeError, match="sample more"):
         read_settings(RewardEvalSettings, {"data": "x"}, ["verifier=number", "responses_per_prompt=4", "k=[1,8]"])
-    with pytest.raises(RecipeError, match="the policy writes them"):
+    with pytest.raises(RecipeError, match="the policy generates them"):
         read_settings(RewardEvalSettings, {"data": "x"}, ["verifier=number", "train_on=last"])
 
 
