@@ -1,7 +1,7 @@
 """Benchmark of one GPU: training steps, shared prompts, the sampler, memory. Models have random weights.
 
     python benchmarks/gpu_step.py --output runs/gpu
-    python benchmarks/gpu_step.py --device cpu --small --output /tmp/trial
+    python benchmarks/gpu_step.py --device cpu --small --output trial
 
 Every part runs in a process of its own with a timeout of its own, so that one that fails or hangs is reported and the
 others run. The output folder gets ``benchmark.json``, and ``benchmark.md``, a table. Tokens are packed tokens (a shared

@@ -19,17 +19,8 @@ from torch import Tensor
 
 from burnish.types import Denominator, Group, Layout, Microbatch, Response, Segment
 
-STREAMS = (
-    *(
-        "sampler_logprobs",
-        "old_logprobs",
-        "advantages",
-        "reference_logprobs",
-        "teacher_logprobs",
-        "values",
-        "step_labels",
-    ),
-)
+STREAMS: tuple[str, ...] = ("sampler_logprobs", "old_logprobs", "advantages", "reference_logprobs")
+STREAMS += ("teacher_logprobs", "values", "step_labels")
 """The token-aligned float streams of a response that travel with its scored tokens."""
 
 
