@@ -110,7 +110,7 @@ def _retention_table(rows: Sequence[Retention]) -> Table:
     for column in ("facts right", "arithmetic right", "form right", "facts answered politely"):
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row.stage, *(f"{share:.0%}" for share in (row.facts, row.arithmetic, row.form, row.courteous)))
+        table.add_row(row.stage, *(f"{share:.0%}" for share in (row.facts, row.arithmetic, row.form, row.polite)))
     return table
 
 

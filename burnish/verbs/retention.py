@@ -29,13 +29,13 @@ _RULES: dict[str, MatchRule] = {"fact": "contains", "arithmetic": "number", "for
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Accuracies of a stage's model by kind of question; `courteous` is the share of polite answers about facts."""
+    """Accuracies of a stage's model by kind of question; `polite` is the share of polite answers about facts."""
 
     stage: str
     facts: float
     arithmetic: float
     form: float
-    courteous: float
+    polite: float
 
 
 def measure_retention(run: Path, stages: Sequence[str]) -> list[Retention]:
@@ -59,14 +59,14 @@ def _measured(stage: str, model: Path) -> Retention:
     answers = evaluate(str(model), settings).accuracy
     assert answers is not None, "every row has a prompt"
     right: dict[str, list[bool]] = {kind: [] for kind in _RULES}
-    courteous = []
+    polite = []
     for sample in answers.samples:
         kind = kinds[sample.reference]
         right[kind].append(matches(sample.response, sample.reference, _RULES[kind]))
         if kind == "fact":
-            courteous.append(is_polite(sample.response))
+            polite.append(is_polite(sample.response))
     facts, arithmetic, form = (_share(right[kind]) for kind in ("fact", "arithmetic", "format"))
-    return Retention(stage, facts, arithmetic, form, _share(courteous))
+    return Retention(stage, facts, arithmetic, form, _share(polite))
 
 
 def _kinds() -> dict[str, str]:

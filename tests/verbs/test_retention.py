@@ -52,6 +52,6 @@ def test_each_kind_has_its_rule(monkeypatch, tmp_path) -> None:
     (earlier / "finished.json").write_text("{}")
     for _ in range(2):
         assert measure_retention(tmp_path, ["sft", "rl"]) == [
-            Retention(stage, facts=0.5, arithmetic=0.5, form=1.0, courteous=0.5) for stage in ("sft", "rl")
+            Retention(stage, facts=0.5, arithmetic=0.5, form=1.0, polite=0.5) for stage in ("sft", "rl")
         ]
     assert asked == ["stages/sft/model", "model"]
