@@ -20,7 +20,7 @@ ROWS: dict[str, tuple[list[object], list[str], list[str]]] = {
     "no common prompt": (
         [{"chosen": "abc", "rejected": "xyz"}],
         [],
-        ["data.jsonl line 1", "answers to different prompts", "filters.prompts=drop"],
+        ["data.jsonl line 1", "responses to different prompts", "filters.prompts=drop"],
     ),
     "a label that is not a boolean": (
         [LABELLED, {**LABELLED, "label": "perhaps"}],
@@ -44,7 +44,7 @@ ROWS: dict[str, tuple[list[object], list[str], list[str]]] = {
         [],
         ["3 responses", "loss=plackett_luce"],
     ),
-    "only identical answers": ([{**GOOD, "rejected": "2."}], [], ["no row of", "answers that are all the same"]),
+    "only identical answers": ([{**GOOD, "rejected": "2."}], [], ["no row of", "responses that are all the same"]),
     "identical answers are to stop": (
         [GOOD, {**GOOD, "rejected": "2."}],
         ["filters.identical=error"],
