@@ -78,7 +78,7 @@ def rl_command(world: Path, output: Path) -> list[str]:
 def two_stages(world: Path, output: Path) -> Path:
     """A recipe whose second stage continues the first one's adapter."""
     stage = {"eval_data": str(world / "test.jsonl"), "sequences_per_step": 8, "checkpoint_every": 3, "log_every": 2}
-    stage |= {"evaluation.generations": 2, "evaluation.max_new_tokens": 4}
+    stage |= {"evaluation": {"generations": 2, "max_new_tokens": 4}}
     first = {"data": str(world / "train.jsonl"), "max_length": 200, **stage}
     second = {"data": f"{world / 'train.jsonl'}#30", "max_length": 200, **stage}
     path = output.with_suffix(".yaml")
