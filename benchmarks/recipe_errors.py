@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 
 RECIPE = "model: some/model\nstages:\n  - rl: {data: x.jsonl, reward: math, responses: 1}\n"
+IMPOSSIBLE = ["optimizer=schedule_free", "optimizer.ema_decay=0.9"]
+"""A combination of settings that is refused."""
 SFT = ["sft", "--model", "some/model", "--data", "x.jsonl"]
 
 
@@ -29,7 +31,7 @@ def commands(folder: Path) -> dict[str, tuple[list[str], int]]:
         "burnish --help": ([*burnish, "--help"], 0),
         "burnish sft … learning_rat=1": ([*burnish, *SFT, "learning_rat=1"], 2),
         "burnish sft … learning_rate=fast": ([*burnish, *SFT, "learning_rate=fast"], 2),
-        "burnish sft … optimizer=schedule_free optimizer.ema_decay=0.9": ([*burnish, *SFT, "optimizer=schedule_free", "ema=0.9"], 2),
+        f"burnish sft … {' '.join(IMPOSSIBLE)}": ([*burnish, *SFT, *IMPOSSIBLE], 2),
         "burnish run mine.yaml": ([*burnish, "run", str(recipe)], 2),
     }
 
