@@ -91,7 +91,8 @@ class Trainer:
             The metrics grad_norm (0) and skipped (1).
         """
         self.optimizer.clear()
-        return {"grad_norm": torch.zeros(()), "skipped": torch.ones(())}
+        device = self.policy.device
+        return {"grad_norm": torch.zeros((), device=device), "skipped": torch.ones((), device=device)}
 
     def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
         """One optimizer step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step; or

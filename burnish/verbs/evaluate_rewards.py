@@ -82,7 +82,7 @@ class RewardEvalReport:
         return {k: mean_pass_at_k(k, counts) for k in self.settings.k}
 
     @property
-    def unjudged(self) -> int:
+    def ungraded(self) -> int:
         """Number of ungraded responses: they count neither as right nor as wrong."""
         return sum(not isinstance(verdict.reward, float) for group in self.verdicts for verdict in group)
 
@@ -96,7 +96,7 @@ class RewardEvalReport:
         for k, share in self.passes.items():
             value, low, high = (None, None, None) if share is None else (share.value, share.low, share.high)
             metrics |= {f"pass_at_{k}": value, f"pass_at_{k}_low": low, f"pass_at_{k}_high": high}
-        return {**head, **metrics, "unjudged": self.unjudged}
+        return {**head, **metrics, "ungraded": self.ungraded}
 
     def samples(self) -> list[dict[str, Any]]:
         """Every response with its verdict; a failure is null."""
@@ -117,7 +117,7 @@ class RewardEvalReport:
         for k, share in self.passes.items():
             if share is not None:
                 rows.append((f"pass@{k}", f"{share.value:.1%} (95 %: {share.low:.1%} to {share.high:.1%})"))
-        return rows + ([("ungraded", f"{self.unjudged:,} responses")] if self.unjudged else [])
+        return rows + ([("ungraded", f"{self.ungraded:,} responses")] if self.ungraded else [])
 
 
 def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | None = None) -> RewardEvalReport:

@@ -210,6 +210,13 @@ def test_a_step_of_reinforcement(name: str) -> None:
     train(policy_of(), sampled(make_groups([(4, [7, 3]), (5, [2, 6])])), loss)
 
 
+def test_metrics_of_a_skipped_step_are_where_the_others_are() -> None:
+    policy = policy_of()
+    with pretended():
+        trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
+        assert {value.device for value in trainer.leave_weights().values()} == {CUDA}
+
+
 def test_figures_of_a_loss_that_adapts_are_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read together with those of the device, in one transfer. (Fake sums are no numbers to adapt to.)"""
     monkeypatch.setattr(EntropyControl, "observe", lambda self, sums: {"entropy_weight": 0.5})
