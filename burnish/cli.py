@@ -17,6 +17,7 @@ import typer
 import burnish
 from burnish import cli_check, cli_data, cli_model, cli_quickstart
 from burnish.errors import DivergenceError, Interrupted, UserError
+from burnish.stages.registry import registered
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.recipe import ResolvedRecipe
@@ -36,13 +37,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora."),
 ]
-STAGES = {
-    "sft": "Supervised fine-tuning on the responses in a file.",
-    "prefer": "Preference learning from pairs, rankings or labels: DPO and its family, such as loss=simpo or beta=0.3.",
-    "reward": "Train a reward model on pairs, rankings or scored responses.",
-    "rl": "Reinforcement learning on prompts: GRPO and its family; reward=math or reward=my.py:function.",
-}
-"""Command that runs one stage → its help."""
 Model = Annotated[str, typer.Option(help="Model: a hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
 Data = Annotated[str, typer.Option(help="Training data: a file, a folder, a pattern or a hub dataset.")]
 Output = Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the command's name.")]
@@ -83,8 +77,8 @@ def _add_stage(method: str, about: str) -> None:
         _run_stage(method, flags, settings, output)
 
 
-for _method, _about in STAGES.items():
-    _add_stage(_method, _about)
+for _name, _entry in registered().items():
+    _add_stage(_name, _entry.help)
 
 
 @app.command()

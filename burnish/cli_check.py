@@ -68,7 +68,6 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
     from burnish.checks.suite import OF_MODEL, OF_PROMPTS, OF_ROWS
     from burnish.recipe.read import stage_names
     from burnish.stages.determinism import out_of_memory_explained, repeatable
-    from burnish.stages.reward.settings import RewardModelSettings
 
     names = stage_names(subject.recipe)
     lines = []
@@ -76,12 +75,11 @@ def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
         if len(names) > 1:
             typer.echo(f"stage {name}:")
         stage = subject if number == 0 else replace(subject, number=number)
-        lines += [_run_check(check, stage, name) for check in (OF_PROMPTS if stage.tries else OF_ROWS)]
-    if subject.tries:
-        typer.echo("the model: its checks need responses in rows, and the first stage has none")
-        return lines
-    if isinstance(subject.stage, RewardModelSettings):
-        typer.echo("the model: its checks are those of language models, and this stage trains a reward model")
+        lines += [
+            _run_check(check, stage, name) for check in (OF_PROMPTS if stage.stage.rows_have == "prompts" else OF_ROWS)
+        ]
+    if reason := subject.kind.no_model_checks:
+        typer.echo(f"the model: {reason}")
         return lines
     if len(names) > 1:
         typer.echo(f"stage {names[0]}, with its model (those of later stages do not exist yet):")

@@ -6,15 +6,18 @@ end that can be resumed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from burnish.cadence import Cadence
 from burnish.dry_run import dry_run
-from burnish.early_stopping import EarlyStopping
+from burnish.early_stopping import EarlyStopping, put_in
 from burnish.errors import Interrupted
 from burnish.evaluate.evaluator import Evaluator
+from burnish.job import Job, Template
 from burnish.losses.base import Loss
+from burnish.model.export import export
 from burnish.runs.resume import TrainState, restore, save
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
@@ -26,9 +29,9 @@ from burnish.watch.run_counters import RunCounters
 from burnish.watch.watch import Sinks, Watch
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Stage:
-    """One stage of a run, ready to train."""
+@dataclass(frozen=True, eq=False)
+class Stage(Job):
+    """Job that trains a model."""
 
     name: str
     trainer: Trainer
@@ -48,12 +51,27 @@ class Stage:
     notes: Sequence[str] = ()
     """Lines for the log before the stage begins."""
 
-    def run(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> None:
+    def run(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> dict[str, Any]:
         """Trains to the end, or until a stop signal; resumes from the newest checkpoint if there is one.
+
+        Returns:
+            The summary, see `EarlyStopping.summary`.
 
         Raises:
             Interrupted: a stop signal came; a checkpoint was written.
         """
+        self._train(folder, listeners, stop)
+        if reason := self.stopping.reason():
+            listeners.progress.say(f"{reason}; the schedule is that of all {self.source.num_steps} steps")
+        return self.stopping.summary(self.source.num_steps)
+
+    def write_model(self, folder: StageFolder, template: Template, end_tokens: Collection[int]) -> None:
+        policy = self.trainer.policy
+        with self.trainer.optimizer.in_use():
+            put_in(self.stopping.weights, policy.trained_parameters())
+            folder.write_model(lambda empty: export(policy, empty, template=template, end_tokens=end_tokens))
+
+    def _train(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> None:
         policy, say = self.trainer.policy, listeners.progress.say
         seen = RunCounters()
         extra_state: dict[str, object] = {"stopping": self.stopping, "loss": self.loss, "seen": seen}

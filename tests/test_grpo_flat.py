@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.algorithms import algorithm
 from burnish.builtin.sets import builtin_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.credit.credit import Credit
 from burnish.data.records import Message, Task
 from burnish.losses.policy.gradient import PolicyGradient
-from burnish.methods import Learning, rl
 from burnish.model.load import load_policy
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
@@ -27,6 +25,7 @@ from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.rollouts import RolloutPrompt, RolloutSource
 from burnish.sources.settings import RolloutSettings
+from burnish.stages.rl.algorithms import algorithm
 from burnish.step import Trainer
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.verdict import Verdict
@@ -55,18 +54,17 @@ def source(policy: Model, rows: list[dict[str, str]]) -> RolloutSource:
         tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
         asked.append(RolloutPrompt(tokens, Task((Message("user", row["question"]),), row["answer"])))
     chosen = algorithm("grpo", max_new_tokens=MOST)
-    method = rl(
+    return RolloutSource(
         asked,
         LocalSampler(policy, [tokenizer.eos_token_id], max_positions=256),
         judged,
         lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
-        Learning(Credit.of(chosen.credit), PolicyGradient.of(chosen.loss), needs_reference=False),
-        params=SamplingParams(max_new_tokens=MOST),
-        settings=RolloutSettings(groups_per_step=PROMPTS, responses_per_prompt=RESPONSES),
+        Credit.of(chosen.credit),
+        SamplingParams(max_new_tokens=MOST),
+        RolloutSettings(groups_per_step=PROMPTS, responses_per_prompt=RESPONSES),
+        seed=0,
         max_steps=STEPS,
     )
-    assert isinstance(method.source, RolloutSource)
-    return method.source
 
 
 def test_the_flat_twin_has_the_same_curve(tmp_path):

@@ -9,12 +9,10 @@ import torch
 
 from burnish.recipe.read import stage_recipe
 from burnish.settings.adapter import Adapter
-from burnish.stages.assemble import assemble
-from burnish.stages.supervised_data import StageContext, SupervisedData
 from burnish.watch.peak import measured_peak
 from peers.cases import LEARNING_RATE, Case, Contender
 from peers.meter import Meter
-from peers.stage import ALIKE, Lines, adapter, stage_runner, trained
+from peers.stage import ALIKE, Lines, adapter, assembled, opened_data, stage_runner, trained
 
 
 def has(kind: str) -> bool:
@@ -34,14 +32,14 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         **contender.settings,
     }
     origins = stage_recipe("sft", settings, output=str(output))
-    inputs, meter = SupervisedData.of(StageContext.of(origins.recipe)), Meter()
+    inputs, meter = opened_data(origins), Meter()
 
     def on_lines(lines: Lines) -> None:
         meter.losses += [float(line["train/loss"]) for line in trained(lines)]
         meter.step()
 
     with stage_runner(origins, inputs.feed, output, on_lines) as run:
-        stage = assemble(origins.recipe, inputs, "sft")
+        stage = assembled(inputs)
         meter.loaded(stage.trainer.policy.model)
         run(stage)
     policy = stage.trainer.policy

@@ -8,13 +8,12 @@ from unittest import mock
 
 from burnish.model.policy import Model
 from burnish.recipe.read import stage_recipe
-from burnish.stages import assemble as assembling
-from burnish.stages.open_policy import open_policy
-from burnish.stages.supervised_data import StageContext, SupervisedData
+from burnish.stages import kind
+from burnish.stages.models import load_models
 from peers.cases import Case, Contender, PairLoss
 from peers.meter import Meter
 from peers.pair_cases import BETA, LEARNING_RATE
-from peers.stage import ALIKE, Lines, adapter, stage_runner, trained
+from peers.stage import ALIKE, Lines, adapter, assembled, opened_data, stage_runner, trained
 
 CHOSEN: dict[PairLoss, str] = {"dpo": "chosen", "kto": "desirable"}
 """Loss → name of the better responses in metrics."""
@@ -37,12 +36,12 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         **contender.settings,
     }
     origins = stage_recipe("prefer", settings, output=str(output))
-    inputs, meter, chosen = SupervisedData.of(StageContext.of(origins.recipe)), Meter(), list[float]()
+    inputs, meter, chosen = opened_data(origins), Meter(), list[float]()
 
-    def opened(opener: StageContext) -> Model:
-        policy = open_policy(opener)
-        meter.loaded(policy.model)
-        return policy
+    def loaded(*given: Any) -> dict[str, Model]:
+        models = load_models(*given)
+        meter.loaded(models["policy"].model)
+        return models
 
     def on_lines(lines: Lines) -> None:
         for line in trained(lines):
@@ -51,7 +50,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         meter.step()
 
     with stage_runner(origins, inputs.feed, output, on_lines) as run:
-        with mock.patch.object(assembling, "open_policy", opened):
-            stage = assembling.assemble(origins.recipe, inputs, "prefer")
+        with mock.patch.object(kind, "load_models", loaded):
+            stage = assembled(inputs)
         run(stage)
     return {**meter.figures(), "chosen": chosen}

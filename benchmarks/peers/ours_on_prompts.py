@@ -12,17 +12,14 @@ import torch
 from burnish import step
 from burnish.recipe.read import stage_recipe
 from burnish.sampling.local import LocalSampler
-from burnish.stages.assemble import assemble
 from burnish.stages.rl import build
-from burnish.stages.rl.data import RLData
-from burnish.stages.supervised_data import StageContext
 from burnish.tasks.reward_runner import RewardRunner
 from peers import rl_reward
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.rl_cases import LEARNING_RATE, RESPONSES, WRITTEN
 from peers.split import Split
-from peers.stage import ALIKE, Lines, stage_runner, trained
+from peers.stage import ALIKE, Lines, assembled, opened_data, stage_runner, trained
 
 PARTS = (
     (LocalSampler, "sample", "sampling"),
@@ -36,7 +33,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     """One epoch over the prompts; returns the measurements, seconds of each part, and the memory of the reward
     workers."""
     origins = stage_recipe("rl", _settings(case, contender, model, rows), output=str(output))
-    rl_data, meter, split, worker_bytes = RLData.of(StageContext.of(origins.recipe)), Meter(), Split(), list[int]()
+    rl_data, meter, split, worker_bytes = opened_data(origins), Meter(), Split(), list[int]()
 
     def on_lines(lines: Lines) -> None:
         meter.losses += [float(line["train/loss"]) for line in trained(lines)]
@@ -45,11 +42,11 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         meter.step()
 
     with (
-        stage_runner(origins, rl_data.beside, output, on_lines) as run,
+        stage_runner(origins, rl_data.background, output, on_lines) as run,
         mock.patch.object(build, "stop_tokens_of", return_value=()),  # no token ends a response early
         split.timing(*PARTS),
     ):
-        stage = assemble(origins.recipe, rl_data, "rl")
+        stage = assembled(rl_data)
         meter.loaded(stage.trainer.policy.model)
         with rl_data.at_work(output):
             run(stage)

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from burnish.recipe.read import stage_recipe
-from burnish.stages.assemble import assemble
-from burnish.stages.supervised_data import StageContext, SupervisedData
 from peers.cases import Case, Contender
 from peers.meter import Meter
 from peers.reward_cases import LEARNING_RATE
-from peers.stage import ALIKE, Lines, stage_runner, trained
+from peers.stage import ALIKE, Lines, assembled, opened_data, stage_runner, trained
 
 
 def train(case: Case, contender: Contender, model: Path, rows: Path, output: Path) -> dict[str, Any]:
@@ -25,7 +23,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         **contender.settings,
     }
     origins = stage_recipe("reward", settings, output=str(output))
-    inputs, meter, rewards = SupervisedData.of(StageContext.of(origins.recipe)), Meter(), list[float]()
+    inputs, meter, rewards = opened_data(origins), Meter(), list[float]()
 
     def on_lines(lines: Lines) -> None:
         for line in trained(lines):
@@ -34,7 +32,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         meter.step()
 
     with stage_runner(origins, inputs.feed, output, on_lines) as run:
-        stage = assemble(origins.recipe, inputs, "reward")
+        stage = assembled(inputs)
         meter.loaded(stage.trainer.policy.model)
         run(stage)
     return {**meter.figures(), "chosen": rewards}

@@ -31,12 +31,10 @@ from burnish.model.policy import Model
 from burnish.recipe.read import stage_recipe
 from burnish.sources.prompt_order import PromptOrder, mean
 from burnish.sources.rollouts import RolloutPrompt
-from burnish.stages.assemble import assemble
 from burnish.stages.rl.data import RLData
-from burnish.stages.supervised_data import StageContext
 from burnish.tasks.exact import NumberReward
 from burnish.tasks.response_views import response_view
-from peers.stage import ALIKE, stage_runner
+from peers.stage import ALIKE, assembled, opened_data, stage_runner
 
 STEPS, EVERY = 30, 10
 GROUPS, RESPONSES, WRITTEN = 8, 8, 24
@@ -102,7 +100,7 @@ def rl_data_of(model: Path, seed: int, output: Path) -> tuple[Any, RLData]:
         "learning_rate": LEARNING_RATE,
     }
     origins = stage_recipe("rl", settings, output=str(output))
-    return origins, RLData.of(StageContext.of(origins.recipe))
+    return origins, opened_data(origins)
 
 
 def by_burnish(model: Path, seed: int, output: Path) -> Curve:
@@ -117,11 +115,11 @@ def by_burnish(model: Path, seed: int, output: Path) -> Curve:
         return result
 
     with (
-        stage_runner(origins, rl_data.beside, output, seed=seed) as run,
+        stage_runner(origins, rl_data.background, output, seed=seed) as run,
         mock.patch.object(RewardEval, "evaluate", evaluate_off_clock),
         rl_data.at_work(output),
     ):
-        run(assemble(origins.recipe, rl_data, "rl"))
+        run(assembled(rl_data))
     return curve
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from burnish.algorithms import algorithm
 from burnish.credit.credit import credit
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.model.load import load_policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
+from burnish.stages.rl.algorithms import algorithm
 from burnish.step import Trainer
 from burnish.types import Group, Response
 from peers.cases import BURNISH_BFLOAT16, Case, Contender

@@ -12,7 +12,9 @@ from burnish.recipe.read import ResolvedRecipe
 from burnish.runs.folder import RunFolder
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
+from burnish.stages.context import StageContext
 from burnish.stages.determinism import repeatable
+from burnish.stages.kind import build_job, kind_of
 from burnish.watch.progress import open_progress
 from burnish.watch.watch import Sinks
 from peers.cases import ALPHA, RANK, AdapterKind
@@ -29,21 +31,35 @@ ALIKE: dict[str, Any] = {
 @contextmanager
 def stage_runner(
     origins: ResolvedRecipe,
-    beside: AbstractContextManager[object],
+    background: AbstractContextManager[object],
     output: Path,
     on_lines: Callable[[Lines], None] = lambda _: None,
     *,
     seed: int = 0,
-) -> Iterator[Callable[[Stage], None]]:
+) -> Iterator[Callable[[Stage], object]]:
     """Context of a run; yields a function that runs a stage in it and passes lines of metrics to `on_lines`."""
     with (
         repeatable(seed, only_deterministic=True),
-        beside,
+        background,
         RunFolder.open(output, origins.text({}), origins.identity()) as folder,
         open_progress(output / "log.txt") as progress,
         StopSignal() as stop,
     ):
         yield lambda stage: stage.run(StageFolder(folder, folder.path), Sinks(folder.path, on_lines, progress), stop)
+
+
+def opened_data(origins: ResolvedRecipe) -> Any:
+    """The opened data of the recipe's only stage."""
+    [stage] = origins.recipe.stages
+    return kind_of(stage).open(StageContext.of(origins.recipe))
+
+
+def assembled(data: Any) -> Stage:
+    """The stage of opened data, with its models loaded, ready to run."""
+    [stage] = data.context.recipe.stages
+    job = build_job(kind_of(stage), data, stage.method)
+    assert isinstance(job, Stage), "the stages that are compared train"
+    return job
 
 
 def trained(lines: Lines) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ from burnish.model.policy import Model
 from burnish.model.settings import Quantization
 from burnish.packing import CostModel
 from burnish.settings.adapter import Adapter
-from burnish.stages.open_policy import device_of
+from burnish.settings.stage import TrainingSettings
+from burnish.stages.models import device_of
 from burnish.watch.quiet import quiet_transformers
 
 SECONDS = 120.0
@@ -94,7 +95,7 @@ def estimate(subject: Subject) -> Cost:
     """Estimate from the model's configuration and the groups of the numerical checks."""
     recipe = subject.recipe
     model = _without_weights(resolve_model(recipe.model))
-    cost = Model(model, subject.opener.reader.tokenizer).cost
+    cost = Model(model, subject.context.reader.tokenizer).cost
     parameters = sum(p.numel() for p in model.parameters())
     device = device_of(recipe)
     own = _own_dtype(recipe.dtype, model)
@@ -168,8 +169,9 @@ def _forward(cost: CostModel, subject: Subject) -> float:
 
 def _step(cost: CostModel, subject: Subject) -> float:
     """FLOPs of a forward of one step of the short runs."""
-    report = subject.rows.report
-    rows = min(SEQUENCES, subject.stage.draws_per_step) / report.groups
+    report, settings = subject.rows.report, subject.stage
+    assert isinstance(settings, TrainingSettings), "see `Subject.training`"
+    rows = min(SEQUENCES, settings.draws_per_step) / report.groups
     return rows * (cost.per_token * report.tokens + cost.per_scored * report.trained_tokens)
 
 

@@ -27,7 +27,7 @@ from burnish.types import Group, Microbatch, Score
 def packed_equals_plain(subject: Subject) -> CheckResult:
     """Log-probabilities of all trained tokens are equal in one packed row and in separate forwards of transformers."""
     policy, groups = subject.trial(), subject.shared
-    fault = _effect_of_another_row(policy, groups, subject.opener.reader.max_positions)
+    fault = _effect_of_another_row(policy, groups, subject.context.reader.max_positions)
     limit = tolerance(policy.causal_lm.dtype, fault)
     error = difference(_packed_logprobs(policy, groups), plain_logprobs_of(policy, groups))
     measured = (

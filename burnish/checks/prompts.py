@@ -22,10 +22,10 @@ TEST_ROWS = 60
 
 def prompts_are_usable(subject: Subject) -> CheckResult:
     """The rows of the recipe become prompts. An unusable row is a DataError that names it."""
-    data = RLData.of(subject.opener)
+    data = _opened(subject)
     sets = [data.train, *([data.held_out] if data.held_out else [])]
     dropped = max(prompts.dropped / (prompts.dropped + len(prompts.waiting)) for prompts in sets)
-    tokenizer = subject.opener.reader.tokenizer
+    tokenizer = subject.context.reader.tokenizer
     return checked(
         dropped <= MAX_DROPPED,
         "; ".join(line for prompts in sets for line in prompts.lines()),
@@ -36,7 +36,7 @@ def prompts_are_usable(subject: Subject) -> CheckResult:
 
 def rewards_distinguish_answers(subject: Subject) -> CheckResult:
     """References are graded right; an empty answer, the prompt repeated and another row's reference wrong."""
-    data = RLData.of(subject.opener)
+    data = _opened(subject)
     rows = [response_view(prompt.task, "") for prompt in _drawn(data.train, subject.recipe.seed)]
     with data.judge as runner:
         result = self_test(runner, rows)
@@ -48,6 +48,11 @@ def rewards_distinguish_answers(subject: Subject) -> CheckResult:
         "see the failures below: the reward accepts any answer, or cannot parse the references",
         "\n".join(result.lines()),
     )
+
+
+def _opened(subject: Subject) -> RLData:
+    data: RLData = subject.kind.open(subject.context)
+    return data
 
 
 def _drawn(prompts: Prompts, seed: int) -> list[TokenizedPrompt]:

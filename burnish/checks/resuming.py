@@ -19,7 +19,7 @@ from burnish.config.text import dump_yaml
 from burnish.recipe.read import read_recipe
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import CheckpointSettings, GenerationEvalSettings, SupervisedSettings
-from burnish.stages.open_policy import device_of
+from burnish.stages.models import device_of
 from burnish.stages.run import run
 
 STEPS = 3
@@ -74,7 +74,7 @@ def _short(recipe: Recipe) -> Recipe:
     """Recipe of the first stage with a few steps, a checkpoint after each, and no evaluation or tracking."""
     first = recipe.stages[0]
     stage = first.settings
-    assert isinstance(stage, SupervisedSettings), "a stage rl is not checked here"
+    assert isinstance(stage, SupervisedSettings), "only stages whose rows have responses are checked here"
     changed = stage.model_copy(
         update={
             "max_steps": STEPS,

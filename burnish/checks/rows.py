@@ -34,7 +34,7 @@ def rows_are_usable(subject: Subject) -> CheckResult:
     return checked(
         worst <= MAX_DROPPED,
         "; ".join(text for _, text in parts),
-        f"raise max_length (the model holds {subject.opener.reader.max_positions:,}), or keep the beginning of long "
+        f"raise max_length (the model holds {subject.context.reader.max_positions:,}), or keep the beginning of long "
         "rows with overlong=truncate; `burnish data profile` shows the lengths",
     )
 
@@ -139,7 +139,7 @@ def _shortened(text: str) -> str:
 
 def turn_ends_are_trained(subject: Subject) -> CheckResult:
     """Every trained turn ends with a trained token that ordinary text is never tokenized to."""
-    rows, tokenizer = subject.rows, subject.opener.reader.tokenizer
+    rows, tokenizer = subject.rows, subject.context.reader.tokenizer
     unended = int(rows.samples.notes[:, UNENDED].sum())
     ends = ", ".join(f"{tokenizer.convert_ids_to_tokens(end)} ({end})" for end in sorted(rows.report.end_tokens))
     return checked(
@@ -152,7 +152,7 @@ def turn_ends_are_trained(subject: Subject) -> CheckResult:
 
 def begins_once(subject: Subject) -> CheckResult:
     """Every sample has one begin token at its beginning if tokenizer or template use one, and none elsewhere."""
-    tokenizer, template = subject.opener.reader.tokenizer, subject.opener.reader.template
+    tokenizer, template = subject.context.reader.tokenizer, subject.context.reader.template
     begin = tokenizer.bos_token_id
     if begin is None:
         return CheckResult(None, "the tokenizer has no begin token")

@@ -105,7 +105,7 @@ def generation_stops(subject: Subject) -> CheckResult:
     stops = {eos} if isinstance(eos, int) else set(eos or ())
     ordinary = next(token for token in range(len(stops) + len(ends) + 1) if token not in stops.union(ends))
     ignored = [end for end in ends if _num_generated(saved, model, end, ordinary) != BEFORE_END + 1]
-    names = ", ".join(str(subject.opener.reader.tokenizer.convert_ids_to_tokens(end)) for end in (ignored or ends))
+    names = ", ".join(str(subject.context.reader.tokenizer.convert_ids_to_tokens(end)) for end in (ignored or ends))
     return checked(
         not ignored,
         f"generation {'continues after' if ignored else 'stops at'} {names}; the saved settings end at {sorted(stops)}",

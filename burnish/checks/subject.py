@@ -9,6 +9,7 @@ import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +22,12 @@ from burnish.model.quantization import is_quantized
 from burnish.recipe.read import ResolvedRecipe
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import StageSettings
-from burnish.sources.annotate import LiveScorer, annotated
-from burnish.stages.assemble import loss_of
-from burnish.stages.open_policy import open_policy
-from burnish.stages.prefer.settings import PreferSettings
+from burnish.stages.context import StageContext
+from burnish.stages.kind import StageKind, TrainingKind, kind_of
+from burnish.stages.models import load_trained
 from burnish.stages.reader import OpenedData
-from burnish.stages.rl.settings import RlSettings
-from burnish.stages.supervised_data import StageContext
+from burnish.stages.role import POLICY
+from burnish.stages.supervised_data import opened_rows
 from burnish.types import Group
 
 ROWS = 1000
@@ -62,18 +62,23 @@ class Subject:
         return self.recipe.stages[self.number].settings
 
     @property
-    def tries(self) -> bool:
-        """True for a stage `rl`, whose rows have prompts and no responses."""
-        return isinstance(self.stage, RlSettings)
+    def kind(self) -> StageKind[Any, Any]:
+        return kind_of(self.recipe.stages[self.number])
+
+    @property
+    def training(self) -> TrainingKind[Any, Any]:
+        """The kind of a stage that has checks of its model."""
+        kind = self.kind
+        assert isinstance(kind, TrainingKind), "a stage that trains no model has no checks of one"
+        return kind
 
     @cached_property
-    def opener(self) -> StageContext:
+    def context(self) -> StageContext[Any]:
         return StageContext.of(self.recipe, self.number)
 
     @cached_property
     def train(self) -> OpenedData:
-        reader = self.opener.reader
-        return reader.gate(reader.open(self.stage.data))[0]
+        return opened_rows(self.context.reader, self.stage.data, None)[0]
 
     @cached_property
     def rows(self) -> TokenizedDataset:
@@ -83,22 +88,22 @@ class Subject:
     @cached_property
     def held_out(self) -> TokenizedDataset | None:
         """The first held-out rows, tokenized; None: the recipe has none."""
-        data = self.stage.eval_data
-        reader = self.opener.reader
+        data, reader = self.stage.held_out_data, self.context.reader
         return reader.filter_held_out(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
 
     @cached_property
     def policy(self) -> Model:
-        return open_policy(self.opener)
+        roles = self.kind.roles(self.recipe, self.stage)
+        return load_trained(self.context, next(role for role in roles if role.name == POLICY))
 
     @property
     def loss(self) -> Loss:
         """Loss of the stage."""
-        return loss_of(self.stage)
+        return self.training.loss(self.stage)
 
     @property
     def tokens_per_microbatch(self) -> int:
-        return self.opener.reader.tokens_per_microbatch
+        return self.context.reader.tokens_per_microbatch
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -116,22 +121,18 @@ class Subject:
 
     @cached_property
     def shared(self) -> tuple[Group, ...]:
-        """The groups, and one group with the responses of two rows to the prompt of the first.
+        """The groups with all streams that the loss needs, and a group with the responses of two rows to one prompt.
 
-        For comparisons: the groups only, which share prompts already, with reference log-probabilities if the loss
-        has a reference.
+        Comparisons share prompts already: of them only the groups.
         """
-        if isinstance(self.stage, PreferSettings):
-            reference = LiveScorer(self.policy)
-            budget = self.tokens_per_microbatch
-            if not self.stage.has_reference:
-                return self.groups
-            return tuple(annotated(self.groups, reference.logprobs(self.groups, budget)))
-        first, second = self.groups[0], self.groups[min(1, len(self.groups) - 1)]
-        room = max(1, self.opener.reader.max_positions - len(first.prompt))
-        other = second.responses[0]
-        other = replace(other, tokens=other.tokens[:room], trainable=other.trainable[:room])
-        return (*self.groups, replace(first, responses=(*first.responses, other)))
+        groups = self.groups
+        if self.stage.comparison is None:
+            first, second = groups[0], groups[min(1, len(groups) - 1)]
+            room = max(1, self.context.reader.max_positions - len(first.prompt))
+            other = second.responses[0]
+            other = replace(other, tokens=other.tokens[:room], trainable=other.trainable[:room])
+            groups = (*groups, replace(first, responses=(*first.responses, other)))
+        return tuple(self.training.annotate(groups, self.policy, self.stage, self.tokens_per_microbatch))
 
     def trial(self) -> Model:
         """Copy for the numerical checks, in float64 if the model is small and on a CPU.
@@ -155,7 +156,7 @@ class Subject:
         policy = copied(self.policy, None)
         policy = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
         nudge(policy)
-        template = self.opener.reader.template.saved if report.conversations else None
+        template = self.context.reader.template.saved if report.conversations else None
         return save(policy, self.folder / "model", self.groups, template, report.end_tokens)
 
     def forget_models(self) -> None:

@@ -140,34 +140,40 @@ def flatten(data: object, prefix: str = "") -> Iterator[tuple[str, object]]:
         yield from flatten(value, f"{prefix}.{key}" if prefix else key)
 
 
-def dump_yaml(data: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+def dump_yaml(data: Mapping[str, Any], origins: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
     """YAML with the origin of every value as a comment.
 
     Args:
         data: nested mappings and lists of plain values.
         origins: dotted key → origin, such as "default", "recipe.yaml", "command line".
+        names: dotted key → name that is written instead of its last part; None: all names are written as they are.
     """
-    return "".join(line + "\n" for line in _lines(data, origins, "", ""))
+    return "".join(line + "\n" for line in _lines(data, origins, "", "", names or {}))
 
 
-def _lines(data: object, origins: Mapping[str, str], prefix: str, indent: str) -> Iterator[str]:
+def _lines(
+    data: object, origins: Mapping[str, str], prefix: str, indent: str, names: Mapping[str, str]
+) -> Iterator[str]:
     if isinstance(data, Mapping):
         for key, value in data.items():
-            yield from _entry(f"{indent}{key}:", value, origins, f"{prefix}{key}", indent)
+            name = names.get(f"{prefix}{key}", key)
+            yield from _entry(f"{indent}{name}:", value, origins, f"{prefix}{key}", indent, names)
     elif isinstance(data, list | tuple):
         for index, value in enumerate(data):
             if not isinstance(value, Mapping):  # a plain value in a list of mappings
-                yield from _entry(f"{indent}-", value, origins, f"{prefix}{index}", indent)
+                yield from _entry(f"{indent}-", value, origins, f"{prefix}{index}", indent, names)
                 continue
-            first, *rest = _lines(value, origins, f"{prefix}{index}.", indent + "  ")
+            first, *rest = _lines(value, origins, f"{prefix}{index}.", indent + "  ", names)
             yield f"{indent}- {first.lstrip()}"
             yield from rest
 
 
-def _entry(head: str, value: object, origins: Mapping[str, str], key: str, indent: str) -> Iterator[str]:
+def _entry(
+    head: str, value: object, origins: Mapping[str, str], key: str, indent: str, names: Mapping[str, str]
+) -> Iterator[str]:
     if [leaf for leaf, _ in flatten(value)] != [""]:
         yield head
-        yield from _lines(value, origins, key + ".", indent + "  ")
+        yield from _lines(value, origins, key + ".", indent + "  ", names)
         return
     plain = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("\n")

@@ -4,6 +4,6 @@ Needs no torch, transformers or peft, and neither do the settings of the stages:
 """
 
 from burnish.recipe.read import ResolvedRecipe, read_recipe, stage_names, stage_recipe
-from burnish.recipe.recipe import METHODS, Recipe, Stage
+from burnish.recipe.recipe import Recipe, Stage
 
-__all__ = ["METHODS", "Recipe", "ResolvedRecipe", "Stage", "read_recipe", "stage_names", "stage_recipe"]
+__all__ = ["Recipe", "ResolvedRecipe", "Stage", "read_recipe", "stage_names", "stage_recipe"]

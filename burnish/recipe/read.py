@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -12,8 +12,10 @@ from burnish.config.names import unknown_name
 from burnish.config.settings import keys, parse
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.errors import RecipeError
-from burnish.recipe.recipe import METHODS, NOT_IDENTITY, Recipe
+from burnish.recipe.recipe import NOT_IDENTITY, Recipe, Stage, recipe_of
 from burnish.settings.aliases import OTHER_TOOLS, RENAMED
+from burnish.settings.stage import StageSettings
+from burnish.stages.registry import BUILTIN, StageEntry, known_stages, stage_entry
 
 KINDS_ALONE = ("optimizer", "schedule")
 """Groups of a stage whose value may be their kind alone."""
@@ -43,12 +45,18 @@ class ResolvedRecipe:
                 if key not in self.given:
                     put(data, key, value)
                     origins[key] = origin
-        return dump_yaml(data, origins)
+        written = {f"stages.{number}.{stage.method}": stage.entry.written for number, stage in self._stages}
+        return dump_yaml(data, origins, written)
 
     def identity(self) -> dict[str, Any]:
-        """The values that determine the result, by dotted key."""
+        """The values that determine the result, by dotted key; of a stage in a user's file also the file's content."""
         leaves = flatten(self.recipe.model_dump(mode="json"))
-        return {key: value for key, value in leaves if _without_stage(key) not in NOT_IDENTITY}
+        files = {f"stages.{number}": stage.entry.identity for number, stage in self._stages if stage.entry.identity}
+        return {**{key: value for key, value in leaves if _without_stage(key) not in NOT_IDENTITY}, **files}
+
+    @property
+    def _stages(self) -> Iterable[tuple[int, Stage]]:
+        return enumerate(self.recipe.stages)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> ResolvedRecipe:
@@ -58,9 +66,10 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = 
         RecipeError: see `parse`; nothing is loaded before the whole recipe is valid.
     """
     data = load_yaml(path)
+    stages = _name_stages(data)
     _spell_out_kinds(data)
     origins = dict.fromkeys((key for key, _ in flatten(data)), path.name)
-    return _finish(data, origins, overrides, output or f"runs/{path.stem}")
+    return _finish(data, origins, overrides, output or f"runs/{path.stem}", stages)
 
 
 def stage_recipe(
@@ -69,42 +78,73 @@ def stage_recipe(
     """Makes a recipe of one stage from flags: keys of the stage and of the recipe, as `burnish sft` takes them.
 
     None is a value: ``{"optimizer.max_grad_norm": None}`` turns clipping off.
+
+    Raises:
+        RecipeError: as `read_recipe`, or there is no such stage.
     """
-    data: dict[str, Any] = {"stages": [{method: {}}]}
+    entry = stage_entry(method)
+    data: dict[str, Any] = {"stages": [{entry.name: {}}]}
+    stages = {entry.name: entry}
     for key, value in settings.items():
-        put(data, _target(data, key, value), str(value) if isinstance(value, Path) else value)
+        put(data, _target(data, key, value, stages), str(value) if isinstance(value, Path) else value)
     origins = dict.fromkeys((key for key, _ in flatten(data)), "command line")
-    return _finish(data, origins, overrides, output or f"runs/{method}")
+    return _finish(data, origins, overrides, output or f"runs/{entry.name}", stages)
 
 
-def _finish(data: dict[str, Any], origins: dict[str, str], overrides: Sequence[str], output: str) -> ResolvedRecipe:
+_Stages = Mapping[str, StageEntry]
+"""Stages that the recipe names, by their names in dotted keys."""
+
+
+def _finish(
+    data: dict[str, Any], origins: dict[str, str], overrides: Sequence[str], output: str, stages: _Stages
+) -> ResolvedRecipe:
     for key, value in parse_overrides(overrides).items():
-        full = _target(data, key, value)
+        full = _target(data, key, value, stages)
         put(data, full, value)
         origins = {old: origin for old, origin in origins.items() if not old.startswith(f"{full}.")}
         origins |= {f"{full}.{leaf}" if leaf else full: "command line" for leaf, _ in flatten(value)}
     if data.get("output") is None:
         data["output"] = output
         origins["output"] = "default"
-    return ResolvedRecipe(parse(Recipe, data, OTHER_TOOLS, RENAMED), origins)
+    return ResolvedRecipe(parse(recipe_of(stages), data, OTHER_TOOLS, RENAMED), origins)
+
+
+def _name_stages(data: Mapping[str, Any]) -> _Stages:
+    """Stages of a recipe's data, in which ``my_stage.py:Distil`` is replaced by the name ``Distil``.
+
+    Where a stage is unknown, all of this package are returned, so that the error can suggest one.
+    """
+    entries = [entry for entry in _entries(data) if all(isinstance(name, str) for name in entry)]
+    known = known_stages(name for entry in entries for name in entry)
+    names = {stage.written: name for name, stage in known.items()}
+    for entry in entries:
+        renamed = {names.get(name, name): settings for name, settings in entry.items()}
+        entry.clear()
+        entry.update(renamed)
+    is_whole = entries and all(name in known for entry in entries for name in entry)
+    return known if is_whole else {**BUILTIN, **known}
+
+
+def _entries(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The mappings in the recipe's list of stages."""
+    stages = data.get("stages")
+    return [stage for stage in stages if isinstance(stage, dict)] if _is_list(stages) else []
 
 
 def _spell_out_kinds(data: Mapping[str, Any]) -> None:
     """Expands ``optimizer: muon`` to ``optimizer: {kind: muon}``, so that overrides can add keys to the group."""
-    stages = data.get("stages")
-    mappings = [stage for stage in stages if isinstance(stage, Mapping)] if _is_list(stages) else []
-    for settings in (settings for stage in mappings for settings in stage.values() if isinstance(settings, dict)):
+    for settings in (settings for stage in _entries(data) for settings in stage.values() if isinstance(settings, dict)):
         alone = [group for group in KINDS_ALONE if isinstance(settings.get(group), str)]
         settings |= {group: {"kind": settings[group]} for group in alone}
 
 
-def _target(data: Mapping[str, Any], key: str, value: object) -> str:
+def _target(data: Mapping[str, Any], key: str, value: object, stages: _Stages) -> str:
     """Dotted key of the recipe that an override sets: ``optimizer=muon`` sets its kind."""
-    full = _full_key(data, key)
+    full = _full_key(data, key, stages)
     return f"{full}.kind" if isinstance(value, str) and _without_stage(full) in KINDS_ALONE else full
 
 
-def _full_key(data: Mapping[str, Any], key: str) -> str:
+def _full_key(data: Mapping[str, Any], key: str, stages: _Stages) -> str:
     """Dotted key of the recipe for a key as users write it.
 
     ``adapter.rank`` belongs to the recipe; ``learning_rate`` to the only stage; with several stages
@@ -113,13 +153,13 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
     head, _, rest = key.partition(".")
     if head in Recipe.model_fields:
         return key
-    stages = data.get("stages")
-    methods = [str(next(iter(stage), "")) for stage in stages if isinstance(stage, Mapping)] if _is_list(stages) else []
+    methods = [str(next(iter(stage), "")) for stage in _entries(data)]
+    fields = {method: stages[method].settings() for method in methods if method in stages}
     names = numbered(methods)
     if head in names and rest:
         number = names.index(head)
         return f"stages.{number}.{methods[number]}.{rest}"
-    owners = [name for name, method in zip(names, methods, strict=True) if head in _fields(method)]
+    owners = [name for name, method in zip(names, methods, strict=True) if head in _keys(fields, method)]
     if len(methods) == 1 and owners:
         return f"stages.0.{methods[0]}.{key}"
     if owners:
@@ -128,8 +168,8 @@ def _full_key(data: Mapping[str, Any], key: str) -> str:
             rule="in a recipe with several stages, a key of a stage names its stage",
             remedy=f"write {', '.join(f'{name}.{key}' for name in owners)}",
         )
-    of_stages = dict.fromkeys(name for method in methods if method in METHODS for name in keys(METHODS[method]))
-    valid = [*names[1:], *(name for name in (*keys(Recipe), *of_stages) if "*" not in name)]
+    of_stages = dict.fromkeys(name for settings in fields.values() for name in keys(settings))
+    valid = [*names[1:], *(name for name in (*keys(recipe_of(stages)), *of_stages) if "*" not in name)]
     raise unknown_name(key, head, valid, [name for name in valid if "." not in name], OTHER_TOOLS, RENAMED)
 
 
@@ -142,8 +182,8 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list)
 
 
-def _fields(method: str) -> Collection[str]:
-    return METHODS[method].model_fields if method in METHODS else ()
+def _keys(fields: Mapping[str, type[StageSettings]], method: str) -> Collection[str]:
+    return fields[method].model_fields if method in fields else ()
 
 
 def stage_names(recipe: Recipe) -> list[str]:

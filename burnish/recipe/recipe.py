@@ -6,49 +6,35 @@ Combinations that cannot work are refused here, with the reason, before anything
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, create_model, model_serializer, model_validator
 
 from burnish.config.settings import Settings
+from burnish.errors import RecipeError
 from burnish.model.settings import DtypeName
 from burnish.settings.adapter import Adapter
 from burnish.settings.stage import StageSettings
-from burnish.stages.prefer.settings import PreferSettings
-from burnish.stages.reward.settings import RewardModelSettings
-from burnish.stages.rl.settings import RlSettings
-from burnish.stages.sft.settings import SftSettings
+from burnish.stages.registry import StageEntry
 from burnish.watch.settings import TrackerName
-
-METHODS: Mapping[str, type[StageSettings]] = {
-    "sft": SftSettings,
-    "prefer": PreferSettings,
-    "reward": RewardModelSettings,
-    "rl": RlSettings,
-}
-"""Method of a stage → class of its settings."""
 
 
 class Stage(Settings):
-    """One stage: a mapping with one key, the method."""
+    """One stage: a mapping with one key, its name. `recipe_of` makes a subclass with a field for each stage."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    sft: SftSettings | None = None
-    """Supervised fine-tuning."""
-    prefer: PreferSettings | None = None
-    """Preference learning: DPO and other losses on pairs, rankings or labelled responses."""
-    reward: RewardModelSettings | None = None
-    """Reward model training."""
-    rl: RlSettings | None = None
-    """Reinforcement learning: the policy generates responses, and rewards grade them."""
+    entries: ClassVar[Mapping[str, StageEntry]] = MappingProxyType({})
+    """Stages that may be named."""
 
     @model_validator(mode="after")
     def _one_method(self) -> Stage:
-        given = [name for name in METHODS if getattr(self, name) is not None]
+        given = self._given
         if len(given) != 1:
             raise ValueError(
-                f"a stage has one method, of {', '.join(METHODS)}; here are {' and '.join(given) or 'none'}: "
+                f"a stage has one method, of {', '.join(self.entries)}; here are {' and '.join(given) or 'none'}: "
                 "write each method as a stage of its own"
             )
         return self
@@ -58,15 +44,23 @@ class Stage(Settings):
         return {name: value for name, value in handler(self).items() if value is not None}
 
     @property
+    def _given(self) -> dict[str, StageSettings]:
+        return {name: settings for name, settings in self if settings is not None}
+
+    @property
     def method(self) -> str:
-        """Name of the method."""
-        return next(name for name in METHODS if getattr(self, name) is not None)
+        """Name of the stage's method."""
+        return next(iter(self._given))
+
+    @property
+    def entry(self) -> StageEntry:
+        """Registration of the method."""
+        return self.entries[self.method]
 
     @property
     def settings(self) -> StageSettings:
         """Settings of the method."""
-        settings: StageSettings = getattr(self, self.method)
-        return settings
+        return self._given[self.method]
 
 
 class Recipe(Settings):
@@ -104,36 +98,50 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _reward_models_come_last(self) -> Recipe:
-        methods = [stage.method for stage in self.stages]
-        if "reward" in methods and set(methods[methods.index("reward") :]) != {"reward"}:
+        products = [stage.settings.produces for stage in self.stages if stage.settings.produces != "data"]
+        if "reward_model" in products and set(products[products.index("reward_model") :]) != {"reward_model"}:
             raise ValueError(
                 "a stage starts from the model of the stage before it, and a reward model generates no responses: "
                 "train it in a recipe of its own, or as the last stage"
             )
-        if "reward" in methods and self.adapter.kind == "qlora":
-            raise ValueError("a value head on quantized weights is not implemented; set adapter.kind: lora or full")
         return self
 
     @model_validator(mode="after")
-    def _rl_has_no_dropout(self) -> Recipe:
-        if self.adapter.dropout and any(stage.rl is not None for stage in self.stages):
-            raise ValueError(
-                "adapter.dropout: responses are sampled without it, so training with it would compare two policies; "
-                "remove it from a recipe with a stage rl"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _sampler_differs_where_it_is_corrected(self) -> Recipe:
-        exact = self.dtype in ("float32", "float64") and self.adapter.kind != "qlora"
+    def _stages_are_possible(self) -> Recipe:
         for stage in self.stages:
-            if exact and stage.rl is not None and stage.rl.corrects_rounding_alone:
-                raise ValueError(
-                    f"policy_gradient.importance_correction has no effect with dtype: {self.dtype}: responses are "
-                    "sampled with the trainer's own weights, and their log-probabilities differ by rounding alone; "
-                    "remove it"
-                )
+            stage.settings.require_possible(self.adapter, self.dtype)
         return self
+
+
+@lru_cache(maxsize=8)
+def _recipe_class(entries: tuple[StageEntry, ...]) -> type[Recipe]:
+    fields: dict[str, Any] = {
+        entry.name: (_settings_of(entry) | None, Field(None, description=entry.help)) for entry in entries
+    }
+    stage = create_model("Stage", __base__=Stage, __doc__=Stage.__doc__, **fields)
+    stage.entries = {entry.name: entry for entry in entries}
+    stages = Annotated[tuple[stage, ...], Field(strict=False, min_length=1)]  # type: ignore[valid-type]
+    description = Recipe.model_fields["stages"].description
+    return create_model(
+        "Recipe", __base__=Recipe, __doc__=Recipe.__doc__, stages=(stages, Field(description=description))
+    )
+
+
+def _settings_of(entry: StageEntry) -> type[StageSettings]:
+    settings = entry.settings()
+    if not isinstance(settings, type) or not issubclass(settings, StageSettings):
+        raise RecipeError(
+            given=f"stage {entry.written}, which has no settings",
+            rule="a stage is a subclass of burnish.stages.kind.StageKind, and its attribute settings is a subclass of "
+            "burnish.settings.stage.StageSettings",
+            remedy="set it: see docs/stages.md",
+        )
+    return settings
+
+
+def recipe_of(entries: Mapping[str, StageEntry]) -> type[Recipe]:
+    """Class of recipes that may name these stages; only their settings are imported."""
+    return _recipe_class(tuple(entries.values()))
 
 
 NOT_IDENTITY = frozenset(

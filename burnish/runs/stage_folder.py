@@ -50,10 +50,16 @@ class StageFolder:
         return cls(run, path, begin, is_last)
 
     @staticmethod
-    def models_before(path: Path, names: Sequence[str]) -> list[Path]:
-        """Models of the finished stages, from the first one on, without the last stage's. `path` need not exist."""
+    def finished_before(path: Path, names: Sequence[str]) -> list[Path | None]:
+        """Models of the finished stages, from the first one on, without the last stage's; None: a stage has none.
+
+        Args:
+            path: the run folder, which need not exist.
+            names: names of all stages in order.
+        """
         places = (path / STAGES / name for name in names[:-1])
-        return [place / "model" for place in takewhile(lambda place: (place / _FINISHED).exists(), places)]
+        done = takewhile(lambda place: (place / _FINISHED).exists(), places)
+        return [place / "model" if (place / "model").is_dir() else None for place in done]
 
     @property
     def model(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -120,8 +120,15 @@ ScheduleField = Annotated[
 ]
 
 
+NEAR_REFERENCE = 0.05
+"""`OptimizationSettings.default_rate_share` of stages that stay near a reference (1e-6 in TRL's DPO and GRPO)."""
+
+
 class OptimizationSettings(Settings):
     """Learning rate, optimizer and schedule."""
+
+    default_rate_share: ClassVar[float] = 1.0
+    """Default learning rate as a share of that of supervised fine-tuning."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null: 2e-5 for full weights, 2e-4 for LoRA, 2e-3 for adapters that train only vectors; a

@@ -1,13 +1,17 @@
-"""Settings that every stage has: data, length, evaluation, checkpoints. Base classes of the stages' settings."""
+"""Base classes of the stages' settings: of any stage, of a stage that trains, of one that learns from rows."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.data.settings import MARKERS
+from burnish.model.settings import DtypeName
+from burnish.optim.settings import KINDS
+from burnish.settings.adapter import Adapter
 from burnish.settings.data import DataField
 from burnish.settings.data_settings import DataSettings
 from burnish.settings.numbers import Positive
@@ -56,12 +60,44 @@ class GenerationEvalSettings(Settings):
         return self
 
 
-class StageSettings(DataSettings, OptimizationSettings):
-    """Settings that every stage has."""
+class StageSettings(DataSettings):
+    """Settings that every stage has, also one that trains no model."""
+
+    rows_have: ClassVar[Literal["responses", "prompts"]] = "responses"
+    """What the stage takes from its rows."""
+    produces: ClassVar[Literal["language_model", "reward_model", "data"]] = "language_model"
+    """What the stage ends with. A stage that produces data leaves the model of the stage before it to the next one."""
 
     data: DataField
     """Training data: a file, a folder, a glob pattern or a dataset of the hub; or a list of these with weights or
     counts (docs/data.md)."""
+
+    @property
+    def held_out_data(self) -> DataField | None:
+        """Held-out data; None: there are none."""
+        return None
+
+    @property
+    def tokens_to_add(self) -> tuple[str, ...]:
+        """Special tokens that the stage adds to tokenizer and model."""
+        return ()
+
+    @property
+    def resolved_defaults(self) -> Mapping[str, Any]:
+        """Key → value, for null defaults that follow from other settings of the stage."""
+        return {}
+
+    def require_possible(self, adapter: Adapter, dtype: DtypeName) -> None:
+        """Refuses combinations with the recipe's other settings.
+
+        Raises:
+            ValueError: the stage cannot have this adapter or this data type of the weights.
+        """
+
+
+class TrainingSettings(StageSettings, OptimizationSettings):
+    """Settings of every stage that trains a model."""
+
     eval_data: DataField | None = None
     """Held-out data, in the same forms as data; null: none."""
     add_tokens: Literal["template"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
@@ -89,7 +125,7 @@ class StageSettings(DataSettings, OptimizationSettings):
     """Checkpoints that are kept, and the weights of the final model."""
 
     @model_validator(mode="after")
-    def _lengths_and_evaluations(self) -> StageSettings:
+    def _lengths_and_evaluations(self) -> TrainingSettings:
         if self.max_steps is not None and self.epochs is not None:
             raise ValueError("epochs and max_steps both set the length of the stage; give one of them")
         if self.eval_every is not None and self.eval_data is None:
@@ -101,7 +137,7 @@ class StageSettings(DataSettings, OptimizationSettings):
         return self
 
     @model_validator(mode="after")
-    def _tokens_can_be_added(self) -> StageSettings:
+    def _tokens_can_be_added(self) -> TrainingSettings:
         if self.add_tokens == "template" and not MARKERS.get(self.chat_template or ""):
             templates = ", ".join(name for name, markers in MARKERS.items() if markers)
             raise ValueError(
@@ -115,11 +151,23 @@ class StageSettings(DataSettings, OptimizationSettings):
         return self
 
     @property
+    def held_out_data(self) -> DataField | None:
+        return self.eval_data
+
+    @property
     def tokens_to_add(self) -> tuple[str, ...]:
         """`add_tokens` as a list of tokens."""
         if self.add_tokens == "template":
             return MARKERS[self.chat_template or ""]
         return self.add_tokens or ()
+
+    @property
+    def resolved_defaults(self) -> Mapping[str, Any]:
+        options = KINDS[self.optimizer.kind].options
+        return {
+            "schedule.kind": self.schedule_kind,
+            **{f"optimizer.{option}": value for option, value in options.items()},
+        }
 
     @property
     def draws_per_step(self) -> int:
@@ -142,7 +190,7 @@ class StageSettings(DataSettings, OptimizationSettings):
         return device == "cuda" if self.dry_run is None else self.dry_run
 
 
-class SupervisedSettings(StageSettings):
+class SupervisedSettings(TrainingSettings):
     """Settings of a stage that learns from the responses in rows."""
 
     sequences_per_step: Positive = 32

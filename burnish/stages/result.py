@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from burnish.errors import DataError, ModelError, RunError
 from burnish.recipe.read import stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.runs.stage_folder import StageFolder
-from burnish.stages.supervised_data import StageContext
+from burnish.stages.context import StageContext
+from burnish.stages.kind import kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class RunResult:
         return sum(stage["steps"] for stage in self.summary.get("stages", {"": self.summary}).values())
 
 
+def last_model(finished: Sequence[Path | None]) -> str | None:
+    """Model that the next stage starts from: the newest of the finished stages; None: the recipe's."""
+    return next((str(model) for model in reversed(finished) if model is not None), None)
+
+
 def require_same_data(recipe: Recipe, path: Path, summary: Mapping[str, Any]) -> str:
     """Refuses a finished run whose data have changed since.
 
@@ -50,10 +56,11 @@ def require_same_data(recipe: Recipe, path: Path, summary: Mapping[str, Any]) ->
     """
     names = stage_names(recipe)
     stages = summary.get("stages", {names[0]: summary})
-    models = [None, *map(str, StageFolder.models_before(path.absolute(), names))]
-    for number, (name, model) in enumerate(zip(names, models, strict=True)):
+    done = StageFolder.finished_before(path.absolute(), names)
+    for number, name in enumerate(names):
         try:
-            fingerprints = StageContext.of(recipe, number, model).fingerprints()
+            context: StageContext[Any] = StageContext.of(recipe, number, last_model(done[:number]))
+            fingerprints = kind_of(recipe.stages[number]).fingerprints(context)
         except (DataError, ModelError) as error:
             return error.given
         for kind, before in stages[name]["inputs"].items():

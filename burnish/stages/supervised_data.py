@@ -9,99 +9,29 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from burnish.data.filters import PreferenceFilters
 from burnish.data.streaming import StreamingDataset
 from burnish.errors import RecipeError
-from burnish.model.load import load_config, load_tokenizer
-from burnish.model.open import resolve_model
 from burnish.recipe.read import stage_recipe
-from burnish.recipe.recipe import METHODS, Recipe
+from burnish.settings.data import DataField
 from burnish.settings.stage import StageSettings, SupervisedSettings
 from burnish.sources.rows import num_draws
+from burnish.stages.context import StageContext
+from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, share_lines, usable_of
 from burnish.stages.held_out import HeldOut
 from burnish.stages.reader import OpenedData, Reader
 from burnish.watch.counter import count_on_terminal
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class StageContext:
-    """A stage of a recipe, with the reader of its data for the model that it starts from."""
-
-    recipe: Recipe
-    stage: StageSettings
-    reader: Reader
-
-    @classmethod
-    def of(cls, recipe: Recipe, number: int = 0, model: str | None = None) -> Self:
-        """Reads the model's configuration and tokenizer, not its weights.
-
-        Args:
-            recipe: the recipe.
-            number: index of the stage, from 0.
-            model: the model that the stage starts from; None: the recipe's model, with the tokens and the template
-                that earlier stages set.
-        """
-        stage = recipe.stages[number].settings
-        so_far = [entry.settings for entry in recipe.stages[number if model else 0 : number + 1]]
-        tokens = dict.fromkeys(token for settings in so_far for token in settings.tokens_to_add)
-        templates = (settings.chat_template for settings in reversed(so_far) if settings.chat_template is not None)
-        template = next(templates, None)
-        begins = model or resolve_model(recipe.model)
-        tokenizer, reading = load_tokenizer(begins, tuple(tokens)), stage.model_copy(update={"chat_template": template})
-        return cls(recipe, stage, Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed))
-
-    def num_draws(self, rows: int) -> int:
-        """Number of rows that the stage draws, over all epochs, from this number of rows."""
-        stage = self.stage
-        return num_draws(
-            rows, sequences_per_step=stage.draws_per_step, epochs=stage.epochs or 1.0, max_steps=stage.max_steps
-        )
-
-    def check(self) -> None:
-        """Opens the data and applies the filters, to find mistakes early.
-
-        Raises:
-            DataError: the data cannot be read, their format is unknown, or a filter stops the run.
-        """
-        self._opened()
-
-    def fingerprints(self) -> dict[str, str]:
-        """As `SupervisedData.fingerprints`, without tokenizing rows.
-
-        Raises:
-            DataError: as `check`.
-        """
-        return _fingerprints(*self._opened())
-
-    def _opened(self) -> tuple[OpenedData, OpenedData | None]:
-        """Training and held-out rows that pass the filters."""
-        held_out, gate = None, None
-        if self.stage.eval_data:
-            held_out, gate = self.reader.filter_held_out(self.reader.open(self.stage.eval_data))
-        return self.reader.gate(self.reader.open(self.stage.data), gate)[0], held_out
-
-
-@dataclass(frozen=True, slots=True)
-class DataArtifacts:
-    """Facts of a stage's data that are stored with the weights."""
-
-    template: str | dict[str, str] | None
-    """Chat template, see `Template.saved`; None: all rows were plain text."""
-    end_tokens: frozenset[int]
-    """Ids of tokens that end trained responses, in addition to the model's own."""
-    fingerprint: str
-    """sha256 of the training data."""
+T_co = TypeVar("T_co", bound=SupervisedSettings, covariant=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class SupervisedData:
+class SupervisedData(StageData[T_co]):
     """Training and held-out data of a stage."""
 
-    opener: StageContext
     train: OpenedData
     feed: StreamingDataset
     """The groups of `train`; large datasets are still being tokenized when training begins."""
@@ -113,47 +43,38 @@ class SupervisedData:
     """What was found among the comparisons to learn from; None: there are none."""
 
     @classmethod
-    def of(cls, opener: StageContext) -> Self:
-        """Opened before the model is loaded, so that mistakes in the data show at once."""
-        assert isinstance(opener.stage, SupervisedSettings), "stages that sample their responses have `RLData`"
+    def of(cls, context: StageContext[T_co]) -> Self:
+        """Opens the data.
+
+        Raises:
+            DataError: the data cannot be read, their format is unknown, a row is invalid, or a filter stops the run.
+        """
         progress = count_on_terminal("rows made into tokens")
-        train = opener.reader.open(opener.stage.data)
-        held_out = HeldOut.of(opener.stage, opener.reader, progress)
-        train, gate = opener.reader.gate(train, held_out.gate if held_out else None)
-        rows, draws = len(train.data.rows), opener.num_draws(len(train.data.rows))
+        train = context.reader.open(context.settings.data)
+        held_out = HeldOut.of(context.settings, context.reader, progress)
+        train, gate = context.reader.gate(train, held_out.gate if held_out else None)
+        rows, draws = len(train.data.rows), _num_draws(context.settings, len(train.data.rows))
         # The first rows of an epoch are known without reading them, unless rows may be left out.
         if draws < rows and not train.data.format.documents and not train.preparation.may_leave_out:
-            drawn = train.drawn(draws, opener.recipe.seed)
-            return cls(opener, train, StreamingDataset(drawn, progress), rows, held_out, gate)
-        return cls(opener, train, StreamingDataset(train.preparation, progress), None, held_out, gate)
-
-    @property
-    def tokens_per_microbatch(self) -> int:
-        return self.opener.reader.tokens_per_microbatch
+            drawn = train.drawn(draws, context.recipe.seed)
+            return cls(context, train, StreamingDataset(drawn, progress), rows, held_out, gate)
+        return cls(context, train, StreamingDataset(train.preparation, progress), None, held_out, gate)
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Fingerprints of training and held-out data, which must be equal when a run is resumed."""
-        return _fingerprints(self.train, None if self.held_out is None else self.held_out.opened)
+        return data_fingerprints(self.train, None if self.held_out is None else self.held_out.opened)
 
     @property
     def background(self) -> AbstractContextManager[object]:
-        """Context manager that stops background tokenization."""
-        return self.feed
-
-    def at_work(self, folder: Path) -> AbstractContextManager[object]:
-        """Context manager around training that stops background tokenization."""
         return self.feed
 
     def when_ready(self, then: Callable[[], None]) -> None:
-        """Calls the function once all rows are tokenized."""
         self.feed.when_ready(lambda _: then())
 
     @property
-    def learned(self) -> DataArtifacts:
-        """Facts for the model's folder and the summary; waits until all rows are tokenized."""
+    def artifacts(self) -> DataArtifacts:
         report = self.feed.whole().report
-        template = self.opener.reader.template.saved if report.conversations else None
+        template = self.context.reader.template.saved if report.conversations else None
         return DataArtifacts(template, report.end_tokens, self.feed.whole().fingerprint)
 
     def report(self) -> Iterator[str]:
@@ -176,7 +97,7 @@ class SupervisedData:
 
     def _epoch(self) -> Iterator[str]:
         """Lines with the length of an epoch, and the number of usable rows if rows may be left out."""
-        per_step, draws = self.opener.stage.draws_per_step, self.epoch_rows or len(self.feed)
+        per_step, draws = self.context.settings.draws_per_step, self.epoch_rows or len(self.feed)
         if self.train.data.format.documents:
             yield epoch_line(draws, "pieces of documents", per_step)
             return
@@ -213,21 +134,46 @@ class SupervisedData:
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
-def _fingerprints(train: OpenedData, held_out: OpenedData | None) -> dict[str, str]:
+def _num_draws(settings: SupervisedSettings, rows: int) -> int:
+    """Number of rows that the stage draws, over all epochs, from this number of rows."""
+    return num_draws(
+        rows,
+        sequences_per_step=settings.draws_per_step,
+        epochs=settings.epochs or 1.0,
+        max_steps=settings.max_steps,
+    )
+
+
+def opened_rows(reader: Reader, data: DataField, eval_data: DataField | None) -> tuple[OpenedData, OpenedData | None]:
+    """Training and held-out rows that pass the filters, not tokenized.
+
+    Raises:
+        DataError: the data cannot be read, their format is unknown, or a filter stops the run.
+    """
+    held_out, gate = None, None
+    if eval_data:
+        held_out, gate = reader.filter_held_out(reader.open(eval_data))
+    return reader.gate(reader.open(data), gate)[0], held_out
+
+
+def data_fingerprints(train: OpenedData, held_out: OpenedData | None) -> dict[str, str]:
+    """Fingerprints of training and held-out rows by name."""
     held_out_identity = held_out.preparation.identity if held_out else ""
     return {"the data": train.preparation.identity, "the held-out data": held_out_identity}
 
 
 def open_for_inspection(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> OpenedData:
-    """Opens data as a stage with these settings would."""
-    if stage not in METHODS:
-        raise RecipeError(given=f"stage {stage}", rule=f"stages are {', '.join(METHODS)}", remedy="name one of them")
+    """Opens data as a stage with these settings would.
+
+    Raises:
+        RecipeError: there is no such stage, or its rows have no responses.
+    """
     recipe = stage_recipe(stage, {"model": model, "data": data}, settings).recipe
-    opener = StageContext.of(recipe)
-    if not isinstance(opener.stage, SupervisedSettings):
+    context: StageContext[StageSettings] = StageContext.of(recipe)
+    if context.settings.rows_have != "responses":
         raise RecipeError(
             given=f"stage {stage}",
             rule="rows are shown with their trained part, and this stage trains on responses that it samples",
             remedy="view its rows with --stage sft, or run `burnish check`",
         )
-    return opener.reader.open(opener.stage.data)
+    return context.reader.open(context.settings.data)

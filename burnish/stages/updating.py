@@ -11,8 +11,6 @@ from burnish.optim.rates import combined, layer_factors, matching, pattern_facto
 from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.recipe.recipe import Recipe
 from burnish.settings.optimizer import OptimizationSettings
-from burnish.stages.prefer.settings import PreferSettings
-from burnish.stages.rl.settings import RlSettings
 
 
 def optimizer_of(recipe: Recipe, settings: OptimizationSettings, policy: Model) -> Optimizer:
@@ -46,13 +44,13 @@ def optimizer_of(recipe: Recipe, settings: OptimizationSettings, policy: Model) 
 
 def learning_rate(recipe: Recipe, settings: OptimizationSettings) -> float:
     """The peak learning rate, with its default resolved. LoRA's matrices need about ten times the rate of full weights
-    (Schulman et al. 2025, LoRA without regret); preference learning and reinforcement learning, which stay near the
-    reference, a twentieth of that of supervised fine-tuning (1e-6 in TRL's DPO and GRPO)."""
+    (Schulman et al. 2025, LoRA without regret); stages that stay near a reference, a share of it, see
+    `default_rate_share`."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     relative = KINDS[settings.optimizer.kind].rate
     assert relative is not None, "reading a recipe refuses an optimizer without a default rate"
-    relative *= 0.05 if isinstance(settings, PreferSettings | RlSettings) else 1.0
+    relative *= settings.default_rate_share
     return relative * (2e-5 if recipe.adapter.kind == "full" else ADAPTERS[recipe.adapter.method].learning_rate)
 
 

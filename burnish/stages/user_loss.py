@@ -108,6 +108,38 @@ def user_loss(written: str, options: Mapping[str, object]) -> UserLoss:
     return UserLoss(code, own, tuple(Score(need) for need in needs), Scope(scope))
 
 
+def language_model_loss(written: str, options: Mapping[str, object]) -> UserLoss:
+    """As `user_loss`, for a language model.
+
+    Raises:
+        RecipeError: also if the loss needs a value.
+    """
+    loss = user_loss(written, options)
+    if Score.VALUE in loss.needs:
+        raise RecipeError(
+            given=f"loss: {written}, which needs {Score.VALUE}",
+            rule="values come from the head of a reward model; a language model has none",
+            remedy="leave it out of needs, or use the loss in a stage reward",
+        )
+    return loss
+
+
+def reward_model_loss(written: str, options: Mapping[str, object]) -> UserLoss:
+    """As `user_loss`, for a reward model.
+
+    Raises:
+        RecipeError: also if the loss needs anything but values.
+    """
+    loss = user_loss(written, options)
+    if set(loss.needs) != {Score.VALUE}:
+        raise RecipeError(
+            given=f"loss: {written}, which needs {', '.join(loss.needs)}",
+            rule="a reward model gives values, and no log-probabilities",
+            remedy="give it the attribute needs = [Score.VALUE] (burnish.types)",
+        )
+    return loss
+
+
 def loss_identity(loss: Loss) -> str:
     """sha256 of a user's loss; "" for built-in losses, which the recipe describes."""
     return loss.code.identity if isinstance(loss, UserLoss) else ""

@@ -47,8 +47,8 @@ def measure_retention(run: Path, stages: Sequence[str]) -> list[Retention]:
     """
     path = run / NAME
     if not path.exists():
-        models = [*StageFolder.models_before(run, stages), run / "model"]
-        results = [_measured(stage, model) for stage, model in zip(stages, models, strict=True)]
+        models = [*StageFolder.finished_before(run, stages), run / "model"]
+        results = [_measured(stage, model) for stage, model in zip(stages, models, strict=True) if model is not None]
         write_text(path, json.dumps([asdict(result) for result in results]) + "\n")
     return [Retention(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
 

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.algorithms import ALGORITHMS
 from burnish.credit.combine import combined, contributions
 from burnish.credit.credit import Credit, zero_variance
 from burnish.credit.pairing import Pairing
+from burnish.stages.rl.algorithms import ALGORITHMS
 from burnish.types import Group, Response
 
 RULES = {

@@ -22,7 +22,7 @@ DEVICES: Mapping[Place, str] = {
     Place("model/products.py", "HeadMatrix.of"): "CUDA multiplies narrow numbers into wide sums, a CPU does not",
     Place("model/scoring.py", "<module>"): "the size of a chunk of logits, by the kind of device",
     Place("optim/libraries.py", "_require_cuda"): "paged states move between a GPU's memory and the machine's",
-    Place("stages/open_policy.py", "device_of"): "refuses a device that is not there",
+    Place("stages/models.py", "device_of"): "refuses a device that is not there",
     Place("stages/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
     Place("recipe/recipe.py", "Recipe"): "the values of the key `device`",
     Place(

@@ -22,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from burnish import packing, types
 from burnish import step as step_file
-from burnish.algorithms import algorithm
 from burnish.builtin.tiny import make_model
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
@@ -46,6 +45,7 @@ from burnish.sampling.choice import SamplingParams, choose
 from burnish.sampling.token_history import TokenHistory
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.sources.value_targets import value_target_at_end
+from burnish.stages.rl.algorithms import algorithm
 from burnish.step import Trainer, score_joined
 from burnish.types import Group
 from tests.conftest import make_groups

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.algorithms import ALGORITHMS, algorithm
 from burnish.credit.credit import credit
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.model.attention import install, plain_attention
@@ -21,6 +20,7 @@ from burnish.packing import count_denominators
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
+from burnish.stages.rl.algorithms import ALGORITHMS, algorithm
 from burnish.step import Trainer
 from burnish.types import Group, Response
 from tests.families import FAMILIES, VOCABULARY

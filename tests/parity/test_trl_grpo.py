@@ -19,12 +19,12 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, pad
 
-from burnish.algorithms import algorithm
 from burnish.credit.combine import combined
 from burnish.credit.credit import Credit, credit
 from burnish.credit.scale import scaled
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.policy.settings import Cispo, PpoClip, Sapo
+from burnish.stages.rl.algorithms import algorithm
 from burnish.types import Group
 from tests.preferences import with_reference
 from tests.trl_trainers import REL, assert_same_gradient, packed, plain, step_of, two_models, without_init

@@ -10,9 +10,12 @@ import pytest
 from burnish.config.settings import keys
 from burnish.errors import RecipeError
 from burnish.recipe.read import read_recipe, stage_recipe
-from burnish.recipe.recipe import METHODS, Recipe
+from burnish.recipe.recipe import recipe_of
 from burnish.settings.aliases import OTHER_TOOLS, RENAMED
+from burnish.stages.registry import BUILTIN
 
+METHODS = {name: entry.settings() for name, entry in BUILTIN.items()}
+Recipe = recipe_of(BUILTIN)
 OF_STAGES = {key for method in METHODS.values() for key in keys(method)}
 KEYS = OF_STAGES | {key for key in keys(Recipe) if not key.startswith("stages.")}
 """As a user writes them on the command line."""

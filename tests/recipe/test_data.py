@@ -18,7 +18,7 @@ def recipe(*overrides: str) -> ResolvedRecipe:
 
 
 def settings(*overrides: str) -> SftSettings:
-    return recipe(*overrides).recipe.stages[0].sft
+    return recipe(*overrides).recipe.stages[0].settings
 
 
 @pytest.mark.parametrize(

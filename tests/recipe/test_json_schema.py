@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from burnish.cli import app
 from burnish.config.settings import keys
 from burnish.recipe.json_schema import json_schema
-from burnish.recipe.recipe import Recipe
+from burnish.recipe.recipe import recipe_of
+from burnish.stages.registry import BUILTIN
 
+Recipe = recipe_of(BUILTIN)
 SCHEMA = jsonschema.Draft202012Validator(json_schema())
 
 

@@ -18,7 +18,7 @@ SETTINGS = [
     "burnish.stages.prefer.settings",
     "burnish.stages.reward.settings",
     "burnish.stages.rl.settings",
-    "burnish.stages.rl.algorithm",
+    "burnish.stages.rl.algorithm_settings",
     "burnish.stages.rl.policy_gradient",
     "burnish.stages.sft.settings",
 ]

@@ -23,7 +23,7 @@ def read(*overrides: str) -> Recipe:
 
 def rate(*overrides: str) -> float:
     recipe = read(*overrides)
-    return learning_rate(recipe, recipe.stages[0].sft)
+    return learning_rate(recipe, recipe.stages[0].settings)
 
 
 def test_rates_follow_the_optimiser_and_the_adapter():
@@ -41,7 +41,7 @@ def test_rates_follow_the_optimiser_and_the_adapter():
 def test_an_option_is_taken_or_refused(name, option):
     given = (f"optimizer={name}", "learning_rate=0.1", f"optimizer.{option}={VALUES[option]}")
     if option in KINDS[name].options:
-        assert dict(read(*given).stages[0].sft.optimizer)[option] is not None
+        assert dict(read(*given).stages[0].settings.optimizer)[option] is not None
     else:
         with pytest.raises(RecipeError, match=f"optimizer.{option} has no effect with optimizer.kind: {name}"):
             read(*given)
@@ -57,7 +57,7 @@ def test_what_is_given_reaches_the_optimiser():
         "optimizer.weight_decay=0.1",
     )
     policy = Model(make_model(0, hidden_size=32, layers=1), None)
-    muon, adamw = optimizer_of(recipe, recipe.stages[0].sft, policy).libraries
+    muon, adamw = optimizer_of(recipe, recipe.stages[0].settings, policy).libraries
     assert (muon.defaults["momentum"], muon.defaults["nesterov"]) == (0.8, False)
     assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.9), 1e-6)
     assert muon.param_groups[0]["weight_decay"] == 0.1
@@ -66,7 +66,7 @@ def test_what_is_given_reaches_the_optimiser():
 def test_exclusions_from_weight_decay():
     recipe = read("optimizer.weight_decay=0.1", "optimizer.no_weight_decay=[embed, q_proj]")
     policy = Model(make_model(0, hidden_size=32, layers=1), None)
-    decaying, staying = optimizer_of(recipe, recipe.stages[0].sft, policy).libraries[0].param_groups
+    decaying, staying = optimizer_of(recipe, recipe.stages[0].settings, policy).libraries[0].param_groups
     assert (decaying["weight_decay"], staying["weight_decay"]) == (0.1, 0.0)
     excluded = {id(p) for n, p in policy.trained_parameters() if p.ndim < 2 or "embed" in n or "q_proj" in n}
     assert {id(p) for p in staying["params"]} == excluded
@@ -77,19 +77,19 @@ def test_layer_decay_and_patterns_reach_every_parameter(adapter):
     model = make_model(0, hidden_size=32, layers=2)
     policy = Model(add_adapter(model, AdapterSettings(rank=2)) if adapter else model, None)
     recipe = read("optimizer.layerwise_lr_decay=0.5", "optimizer.lr_multipliers={q_proj: 10.0}")
-    factors = learning_rate_factors(recipe, recipe.stages[0].sft, policy)
+    factors = learning_rate_factors(recipe, recipe.stages[0].settings, policy)
     assert set(factors) == {name for name, _ in policy.trained_parameters()}
     for name, factor in factors.items():
         expected = 0.25 if "layers.0" in name else 0.5 if "layers.1" in name else 0.125 if "embed" in name else 1
         assert factor == expected * (10 if "q_proj" in name else 1), name
-    groups = optimizer_of(recipe, recipe.stages[0].sft, policy).libraries[0].param_groups
+    groups = optimizer_of(recipe, recipe.stages[0].settings, policy).libraries[0].param_groups
     assert {group["factor"] for group in groups} == set(factors.values())
 
 
 def test_schedule_free_brings_its_own_schedule():
-    free = read("optimizer=schedule_free").stages[0].sft
+    free = read("optimizer=schedule_free").stages[0].settings
     assert free.schedule_of(100).factor(99) == 1
-    assert read().stages[0].sft.schedule_kind == "cosine"
+    assert read().stages[0].settings.schedule_kind == "cosine"
     for override in ("schedule=cosine", "optimizer.ema_decay=0.9", "optimizer.stochastic_rounding=true"):
         with pytest.raises(RecipeError, match="schedule_free"):
             read("optimizer=schedule_free", override)
@@ -103,7 +103,9 @@ def test_options_of_schedules_reach_them():
     )
     assert schedule.factor(5) == pytest.approx(0.1 + 0.9 * 0.5**3)
     schedule = (
-        read("schedule=cosine_restarts", "schedule.cycles=5", "schedule.warmup_ratio=0").stages[0].sft.schedule_of(10)
+        read("schedule=cosine_restarts", "schedule.cycles=5", "schedule.warmup_ratio=0")
+        .stages[0]
+        .settings.schedule_of(10)
     )
     assert [schedule.factor(step) for step in range(4)] == pytest.approx([1, 0.5, 1, 0.5])
 
@@ -112,4 +114,4 @@ def test_stochastic_rounding_needs_narrow_weights():
     recipe = read("optimizer.stochastic_rounding=true")
     policy = Model(make_model(0, hidden_size=32, layers=1), None)
     with pytest.raises(RecipeError, match="dtype: bfloat16"):
-        optimizer_of(recipe, recipe.stages[0].sft, policy)
+        optimizer_of(recipe, recipe.stages[0].settings, policy)

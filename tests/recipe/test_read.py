@@ -26,7 +26,7 @@ def test_layers_and_origins(tmp_path):
     origins = read_recipe(
         write(tmp_path), ["learning_rate=3e-4", "sft.optimizer.max_grad_norm=0.5", "adapter.alpha=16"]
     )
-    settings = origins.recipe.stages[0].sft
+    settings = origins.recipe.stages[0].settings
     assert (settings.learning_rate, settings.optimizer.max_grad_norm) == (3e-4, 0.5)
     assert (origins.recipe.adapter.rank, origins.recipe.adapter.alpha) == (8, 16)
     assert origins.recipe.output == "runs/mine"
@@ -52,19 +52,19 @@ def test_a_kind_alone_stands_for_its_group(tmp_path):
         tmp_path, RECIPE.replace("learning_rate", "optimizer: lion, schedule: {warmup_ratio: 0.1}, learning_rate")
     )
     origins = read_recipe(path, ["optimizer.weight_decay=0.1", "schedule=linear"])
-    settings = origins.recipe.stages[0].sft
+    settings = origins.recipe.stages[0].settings
     assert (settings.optimizer.kind, settings.optimizer.weight_decay) == ("lion", 0.1)
     assert (settings.schedule.kind, settings.schedule.warmup_ratio) == ("linear", 0.1)
     lines = {line.strip() for line in origins.text({}).splitlines()}
     assert {"kind: lion  # mine.yaml", "weight_decay: 0.1  # command line"} <= lines
     assert {"kind: linear  # command line", "warmup_ratio: 0.1  # mine.yaml"} <= lines
     given = {"model": "m", "data": "d", "optimizer": "lion", "optimizer.weight_decay": 0.1}
-    assert stage_recipe("sft", given).recipe.stages[0].sft.optimizer == settings.optimizer
+    assert stage_recipe("sft", given).recipe.stages[0].settings.optimizer == settings.optimizer
 
 
 def test_options_are_those_of_the_loss(tmp_path):
     def options(*overrides: str) -> object:
-        return stage_recipe("sft", {"model": "m", "data": "d"}, overrides).recipe.stages[0].sft.loss_options
+        return stage_recipe("sft", {"model": "m", "data": "d"}, overrides).recipe.stages[0].settings.loss_options
 
     assert options("loss_options.z_loss=0.1").z_loss == 0.1
     assert options("loss=mine.py:Loss") == {}
@@ -90,15 +90,17 @@ def test_none_is_a_value():
     """`optimizer.max_grad_norm=None` turns clipping off; it is not the same as not saying anything."""
     files = {"model": "m", "data": "d"}
     assert (
-        stage_recipe("sft", {**files, "optimizer.max_grad_norm": None}).recipe.stages[0].sft.optimizer.max_grad_norm
+        stage_recipe("sft", {**files, "optimizer.max_grad_norm": None})
+        .recipe.stages[0]
+        .settings.optimizer.max_grad_norm
         is None
     )
-    assert stage_recipe("sft", files).recipe.stages[0].sft.optimizer.max_grad_norm == 1.0
+    assert stage_recipe("sft", files).recipe.stages[0].settings.optimizer.max_grad_norm == 1.0
 
 
 def test_the_tokens_that_a_stage_adds():
     def tokens(*overrides: str) -> tuple[str, ...]:
-        return stage_recipe("sft", {"model": "m", "data": "d"}, overrides).recipe.stages[0].sft.tokens_to_add
+        return stage_recipe("sft", {"model": "m", "data": "d"}, overrides).recipe.stages[0].settings.tokens_to_add
 
     assert tokens() == tokens("chat_template=chatml") == ()
     assert tokens("chat_template=chatml", "add_tokens=template") == ("<|im_start|>", "<|im_end|>")

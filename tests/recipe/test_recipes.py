@@ -12,8 +12,8 @@ import yaml
 import burnish
 from burnish.recipe.json_schema import json_schema, schema_text
 from burnish.recipe.read import read_recipe
+from burnish.stages.context import StageContext
 from burnish.stages.run import stage_names
-from burnish.stages.supervised_data import StageContext
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 import burnish
-from burnish.algorithms import ALGORITHMS
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.config.settings import keys
@@ -28,11 +27,12 @@ from burnish.sampling.local import LocalSampler
 from burnish.settings.aliases import OTHER_TOOLS
 from burnish.sources.annotate import logprobs
 from burnish.sources.prompt_order import PromptOrder
-from burnish.stages.open_policy import open_policy
-from burnish.stages.rl.build import learning_of, longest_prompts
+from burnish.stages.context import StageContext
+from burnish.stages.models import load_trained
+from burnish.stages.rl.algorithms import ALGORITHMS
+from burnish.stages.rl.build import Rl, learning_of, longest_prompts
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
-from burnish.stages.supervised_data import StageContext
 from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward_model_scorer import RewardModelScorer
@@ -423,7 +423,7 @@ def test_at_the_first_step_policy_and_reference_agree(world, tmp_path):
 
 def test_the_trainer_computes_what_the_sampler_reported(world):
     ready = practice(world, sampling={"temperature": 0.6}, model=str(world / "model"))
-    policy = open_policy(ready.opener)
+    policy = load_trained(ready.context, Rl().roles(ready.context.recipe, ready.settings)[0])
     prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.training_prompts()[:3])]
     groups = LocalSampler(policy, [], 64).sample(prompts, 2, ready.settings.params(0))
     for group, mine in zip(groups, logprobs(policy, groups, 512), strict=True):
@@ -492,7 +492,7 @@ def test_an_answer_in_a_row_is_its_reference(world):
 
 def test_prompts_end_where_the_answer_begins(world):
     ready = practice(world, model="builtin:tiny", chat_template="chatml")
-    text = ready.opener.reader.tokenizer.decode(list(ready.train.waiting[0].tokens))
+    text = ready.context.reader.tokenizer.decode(list(ready.train.waiting[0].tokens))
     question = builtin_rows("math", count=1)[0]["question"]
     assert text == f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 

@@ -15,7 +15,7 @@ from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
 from burnish.recipe.read import read_recipe, stage_names
-from burnish.stages.supervised_data import StageContext
+from burnish.stages.context import StageContext
 from tests.interrupting import interrupted_at
 from tests.plain import plain_loss
 
@@ -156,9 +156,9 @@ def test_names(world: Path, tmp_path: Path) -> None:
 def test_overrides_say_which_stage_they_mean(world: Path, tmp_path: Path) -> None:
     path = write_recipe(world, tmp_path / "r.yaml", {}, {})
     stages = read_recipe(path, ["sft-2.optimizer.max_grad_norm=0.5"]).recipe.stages
-    assert [stage.sft.optimizer.max_grad_norm for stage in stages] == [1.0, 0.5]
+    assert [stage.settings.optimizer.max_grad_norm for stage in stages] == [1.0, 0.5]
     assert [
-        stage.sft.optimizer.max_grad_norm
+        stage.settings.optimizer.max_grad_norm
         for stage in read_recipe(path, ["sft.optimizer.max_grad_norm=0.5"]).recipe.stages
     ] == [0.5, 1.0]
     with pytest.raises(RecipeError, match=r"write sft\.optimizer\.max_grad_norm, sft-2\.optimizer\.max_grad_norm"):

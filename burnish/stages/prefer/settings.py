@@ -13,6 +13,7 @@ from burnish.data.settings import Comparison
 from burnish.losses.preference.options import DataNeeds
 from burnish.settings.aliases import REFERENCE_RENAMED, named_here
 from burnish.settings.numbers import Positive
+from burnish.settings.optimizer import NEAR_REFERENCE
 from burnish.settings.preference_loss import PreferenceLoss
 from burnish.settings.stage import SupervisedSettings
 
@@ -33,6 +34,7 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
     """Preference learning: from pairs (chosen and rejected), rankings, or labels of single responses."""
 
     serves: ClassVar[Stage] = "prefer"
+    default_rate_share: ClassVar[float] = NEAR_REFERENCE
 
     reference: Annotated[ReferenceRule | None, BeforeValidator(named_here(REFERENCE_RENAMED))] = None
     """How the reference's log-probabilities are computed: precomputed (once, kept in the cache), precomputed_in_memory

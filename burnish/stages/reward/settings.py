@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -14,7 +14,8 @@ from burnish.data.formats.format import Stage
 from burnish.data.settings import Comparison
 from burnish.losses.reward.settings import OPTIONS as LOSSES
 from burnish.losses.reward.settings import defaults
-from burnish.model.settings import ValueHeadConfig
+from burnish.model.settings import DtypeName, ValueHeadConfig
+from burnish.settings.adapter import Adapter
 from burnish.settings.loss_options import UserOptions, read_loss_options
 from burnish.settings.stage import SupervisedSettings
 
@@ -42,6 +43,7 @@ class RewardModelSettings(SupervisedSettings):
     """Reward model training: a value for a response, learned from comparisons or scores."""
 
     serves: ClassVar[Stage] = "reward"
+    produces: ClassVar[Literal["language_model", "reward_model", "data"]] = "reward_model"
 
     loss: str = "bradley_terry"
     """Loss: bradley_terry (pairs), plackett_luce (rankings), regression (scores), step_cross_entropy or step_regression
@@ -92,6 +94,10 @@ class RewardModelSettings(SupervisedSettings):
         if self.evaluation.generations:
             raise ValueError("evaluation.generations has no effect: a reward model generates no responses; remove it")
         return self
+
+    def require_possible(self, adapter: Adapter, dtype: DtypeName) -> None:
+        if adapter.kind == "qlora":
+            raise ValueError("a value head on quantized weights is not implemented; set adapter.kind: lora or full")
 
     @property
     def is_own(self) -> bool:

@@ -1,73 +1,102 @@
-"""Builds a stage of reinforcement learning: sampler, grader, source, loss, evaluator."""
+"""Reinforcement learning: groups of responses are sampled from the policy, graded, then credited or paired.
+
+The credit rule and the loss determine the method: see `burnish.stages.rl.algorithms`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from burnish.credit.credit import Credit
 from burnish.credit.pairing import Pairing
+from burnish.credit.rule import CreditRule
 from burnish.credit.settings import PairingSettings
 from burnish.dry_run import costliest
 from burnish.evaluate.detokenize import response_decoder
-from burnish.evaluate.evaluator import Evaluator
 from burnish.evaluate.reward_eval import RewardEval
+from burnish.loop import Stage
+from burnish.losses.base import Loss
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.preference.build import built
-from burnish.methods import Learning, Method, rl
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.recipe.recipe import Recipe
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
 from burnish.sources.annotate import FrozenScorer, LiveScorer, annotated
-from burnish.sources.rollouts import FillStreams
+from burnish.sources.rollouts import FillStreams, RolloutSource
+from burnish.stages.assemble import StageParts, assemble
+from burnish.stages.context import StageContext
+from burnish.stages.kind import TrainingKind
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
+from burnish.stages.role import POLICY, REFERENCE, Role
 from burnish.types import Group, Response
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class StageParts:
-    """Parts of a stage that depend on its method."""
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """The credit rule of graded groups, and the loss that is minimized on its result."""
 
-    method: Method
-    evaluators: Sequence[Evaluator]
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
+    rule: CreditRule
+    loss: Loss
 
 
-def build_rl(inputs: RLData, policy: Model) -> StageParts:
-    """Builds the stage's parts; the policy with its present weights is the reference."""
-    settings, reader = inputs.settings, inputs.opener.reader
-    learning, seed = learning_of(settings), inputs.opener.recipe.seed
-    ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
-    sampler, decode = sampler_of(policy, ends, reader.max_length), response_decoder(policy.tokenizer, ends)
-    method = rl(
-        inputs.training_prompts(),
-        sampler,
-        inputs.judge,
-        decode,
-        learning,
-        params=settings.params(seed),
-        settings=settings.rollouts,
-        annotate=_annotate(inputs, policy, reference=learning.needs_reference),
-        seed=seed,
-        epochs=settings.epochs or 1.0,
-        max_steps=settings.max_steps,
-        curriculum=settings.curriculum,
-        weights={reward.key: reward.weight for reward in inputs.judge.rewards if reward.weight},
-    )
-    greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
-    held_out = inputs.held_out_prompts()
-    reward_eval = RewardEval(held_out, sampler, greedy, inputs.judge, decode, settings.success_threshold)
-    reference = whole_fingerprint(policy) if learning.needs_reference else ""
-    fingerprints = {"the reference": reference, "the rewards": inputs.rewards_identity}
-    return StageParts(method, [reward_eval] if held_out else [], fingerprints)
+class Rl(TrainingKind[RlSettings, RLData]):
+    """Kind of the stage rl."""
+
+    settings = RlSettings
+    no_model_checks = "its checks need responses in rows, and the first stage has none"
+
+    def open(self, context: StageContext[RlSettings]) -> RLData:
+        return RLData.of(context)
+
+    def roles(self, recipe: Recipe, settings: RlSettings) -> Sequence[Role]:
+        policy = Role(POLICY, temperature=settings.sampling.temperature)
+        return (policy, Role(REFERENCE, trained=False, is_copy=True)) if settings.needs_reference else (policy,)
+
+    def loss(self, settings: RlSettings) -> Loss:
+        return learning_of(settings).loss
+
+    def build(self, data: RLData, models: Mapping[str, Model], name: str) -> Stage:
+        """Builds the stage; the policy with its present weights is the reference."""
+        settings, policy, seed = data.settings, models[POLICY], data.context.recipe.seed
+        learning, max_length = learning_of(settings), data.context.reader.max_length
+        ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, data.context.reader.template)
+        sampler, decode = sampler_of(policy, ends, max_length), response_decoder(policy.tokenizer, ends)
+        source = RolloutSource(
+            data.training_prompts(),
+            sampler,
+            data.judge,
+            decode,
+            learning.rule,
+            settings.params(seed),
+            settings.rollouts,
+            seed,
+            settings.epochs or 1.0,
+            settings.max_steps,
+            settings.curriculum,
+            _annotate(data, policy),
+            {reward.key: reward.weight for reward in data.judge.rewards if reward.weight},
+        )
+        greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
+        held_out = data.held_out_prompts()
+        reward_eval = RewardEval(held_out, sampler, greedy, data.judge, decode, settings.success_threshold)
+        reference = whole_fingerprint(policy) if settings.needs_reference else ""
+        parts = StageParts(
+            source,
+            learning.loss,
+            [reward_eval] if held_out else [],
+            {"the reference": reference, "the rewards": data.rewards_identity},
+            dry_run_groups=lambda: longest_prompts(data),
+        )
+        return assemble(data, policy, name, parts)
 
 
 def learning_of(settings: RlSettings) -> Learning:
@@ -75,12 +104,12 @@ def learning_of(settings: RlSettings) -> Learning:
     if not settings.is_gradient:
         rule, compared = settings.rule, settings.compared.preference
         assert isinstance(rule, PairingSettings), "online_dpo trains on pairs, rankings or verdicts"
-        return Learning(Pairing.of(rule), built(compared), compared.reference)
+        return Learning(Pairing.of(rule), built(compared))
     chosen = settings.chosen
     credit, loss = Credit.of(chosen.credit), PolicyGradient.of(chosen.loss)
     if settings.entropy_control is None:
-        return Learning(credit, loss, settings.needs_reference)
-    return Learning(credit, EntropyControl(loss, *settings.entropy_control), settings.needs_reference)
+        return Learning(credit, loss)
+    return Learning(credit, EntropyControl(loss, *settings.entropy_control))
 
 
 def longest_prompts(inputs: RLData) -> list[Group]:
@@ -103,10 +132,10 @@ def longest_prompts(inputs: RLData) -> list[Group]:
     return costliest([group for item in items for group in item], budget, settings.groups_per_step)
 
 
-def _annotate(inputs: RLData, policy: Model, *, reference: bool) -> FillStreams | None:
+def _annotate(inputs: RLData, policy: Model) -> FillStreams | None:
     """Function that fills in the reference's and the recomputed log-probabilities; None: neither is needed."""
     budget, live = inputs.tokens_per_microbatch, LiveScorer(policy)
-    frozen = FrozenScorer(Snapshot(policy)) if reference else None
+    frozen = FrozenScorer(Snapshot(policy)) if inputs.settings.needs_reference else None
     recomputes = inputs.settings.recomputes
     if frozen is None and not recomputes:
         return None

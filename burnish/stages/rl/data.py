@@ -1,13 +1,13 @@
 """Opened data of a stage of reinforcement learning: prompts, held-out prompts, rewards.
 
-`supervised_data` has the counterpart for stages that learn from responses in rows; `run` and `assemble` take either.
+`supervised_data` has the counterpart for stages that learn from responses in rows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ import torch
 from burnish.data.prompts import Prompts, prompts
 from burnish.model.stop_tokens import end_of_turn
 from burnish.sources.rollouts import RolloutPrompt
+from burnish.stages.context import StageContext
+from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
 from burnish.stages.rl.settings import RlSettings
-from burnish.stages.supervised_data import DataArtifacts, StageContext
 from burnish.tasks.reward_runner import RewardRunner
 from burnish.tasks.verdict_cache import VerdictCache
 
@@ -30,43 +31,40 @@ VERDICTS = "verdicts.jsonl"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RLData:
+class RLData(StageData[RlSettings]):
     """Prompts of a stage, and the runner of its rewards."""
 
-    opener: StageContext
-    settings: RlSettings
     train: Prompts
     held_out: Prompts | None
     """Held-out prompts; None: there are none."""
     judge: RewardRunner
 
     @classmethod
-    def of(cls, opener: StageContext) -> Self:
-        """Opens the data, before the model is loaded, so that mistakes show at once.
+    def of(cls, context: StageContext[RlSettings]) -> Self:
+        """Opens the data.
 
         Raises:
             DataError: rows are invalid, or prompts are too long.
         """
-        settings = opener.stage
-        assert isinstance(settings, RlSettings), "stages that learn from responses in rows have `SupervisedData`"
-        train = prompts(opener.reader.open(settings.data).preparation, settings.max_new_tokens)
+        settings = context.settings
+        train = prompts(context.reader.open(settings.data).preparation, settings.max_new_tokens)
         held_out = None
         if settings.eval_data is not None:
-            held_out = prompts(opener.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
+            held_out = prompts(context.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
         judge = (
             RewardRunner(settings.rewards)
             if settings.reward_workers is None
             else RewardRunner(settings.rewards, settings.reward_workers)
         )
-        return cls(opener, settings, train, held_out, judge)
+        return cls(context, train, held_out, judge)
 
     @property
-    def tokens_per_microbatch(self) -> int:
-        return self.opener.reader.tokens_per_microbatch
+    def settings(self) -> RlSettings:
+        """Settings of the stage."""
+        return self.context.settings
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Fingerprints of training and held-out data, see `SupervisedData.fingerprints`."""
         held_out = "" if self.held_out is None else self.held_out.preparation.identity
         return {"the data": self.train.preparation.identity, "the held-out data": held_out}
 
@@ -85,7 +83,7 @@ class RLData:
         if self.held_out is None:
             return []
         count = len(self.held_out.waiting)
-        order = np.random.default_rng([self.opener.reader.seed, 0xE7A]).permutation(count)
+        order = np.random.default_rng([self.context.reader.seed, 0xE7A]).permutation(count)
         places = sorted(order[: self.settings.evaluation.prompts].tolist())
         return list(
             zip([self.held_out.waiting[i].row for i in places], _rollout_prompts(self.held_out, places), strict=True)
@@ -93,7 +91,6 @@ class RLData:
 
     @property
     def background(self) -> AbstractContextManager[object]:
-        """Context manager that stops the processes of rewards."""
         return self.judge
 
     def at_work(self, folder: Path) -> AbstractContextManager[object]:
@@ -105,14 +102,9 @@ class RLData:
             self.judge.journal = stack.enter_context(VerdictCache.open(folder / VERDICTS))
         return stack
 
-    def when_ready(self, then: Callable[[], None]) -> None:
-        """Calls the function at once: all prompts are tokenized."""
-        then()
-
     @property
-    def learned(self) -> DataArtifacts:
-        """Facts of the data for the model's folder and the summary."""
-        template, tokenizer = self.opener.reader.template, self.opener.reader.tokenizer
+    def artifacts(self) -> DataArtifacts:
+        template, tokenizer = self.context.reader.template, self.context.reader.tokenizer
         end = end_of_turn(tokenizer, template) if self.train.spoken else None
         ends = frozenset(() if end is None else (end,))
         return DataArtifacts(template.saved if self.train.spoken else None, ends, self.train.preparation.identity)
@@ -123,7 +115,7 @@ class RLData:
             yield from self.held_out.lines()
         yield "rewards: " + ", ".join(f"{reward.weight:g} × {reward.key}" for reward in self.judge.rewards)
         yield self._epoch()
-        tokenizer = self.opener.reader.tokenizer
+        tokenizer = self.context.reader.tokenizer
         yield f"the first prompt:\n{tokenizer.decode(list(self.train.waiting[0].tokens))}"
 
     def _epoch(self) -> str:

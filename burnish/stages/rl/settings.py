@@ -7,17 +7,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.algorithms import Algorithm
 from burnish.config.settings import Settings
 from burnish.credit.settings import CreditSettings, PairingSettings
 from burnish.data.formats.format import Stage
+from burnish.model.settings import DtypeName
 from burnish.sampling.params import SamplingParams
+from burnish.settings.adapter import Adapter
 from burnish.settings.generation import TRUNCATIONS, GenerationSettings, SamplingSettings
 from burnish.settings.numbers import Positive
+from burnish.settings.optimizer import NEAR_REFERENCE
 from burnish.settings.preference_loss import OnlinePreference
-from burnish.settings.stage import CheckpointSettings, StageSettings
+from burnish.settings.stage import CheckpointSettings, TrainingSettings
 from burnish.sources.settings import ReplayRule, RolloutSettings
-from burnish.stages.rl.algorithm import AlgorithmSettings
+from burnish.stages.rl.algorithm_settings import AlgorithmSettings
+from burnish.stages.rl.algorithms import Algorithm
 from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR
 from burnish.stop_rule import StopRule
 from burnish.tasks.reward import Reward
@@ -40,11 +43,13 @@ class RlCheckpoints(CheckpointSettings):
     """Metric of early_stopping and keep_best: the mean reward of the held-out responses, or the share of right ones."""
 
 
-class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
+class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
     """Reinforcement learning: the policy generates responses, rewards grade them, and better ones become more
     probable."""
 
     serves: ClassVar[Stage] = "rl"
+    rows_have: ClassVar[Literal["responses", "prompts"]] = "prompts"
+    default_rate_share: ClassVar[float] = NEAR_REFERENCE
 
     reward: str | dict[str, Any] | list[str | dict[str, Any]]
     """Reward: a name, file.py:function, a mapping, or a list of these (docs/rewards.md)."""
@@ -147,6 +152,18 @@ class RlSettings(GenerationSettings, AlgorithmSettings, StageSettings):
                 "groups_per_step"
             )
         return self
+
+    def require_possible(self, adapter: Adapter, dtype: DtypeName) -> None:
+        if adapter.dropout:
+            raise ValueError(
+                "adapter.dropout: responses are sampled without it, so training with it would compare two policies; "
+                "remove it from a recipe with a stage rl"
+            )
+        if dtype in ("float32", "float64") and adapter.kind != "qlora" and self.corrects_rounding_alone:
+            raise ValueError(
+                f"policy_gradient.importance_correction has no effect with dtype: {dtype}: responses are sampled with "
+                "the trainer's own weights, and their log-probabilities differ by rounding alone; remove it"
+            )
 
     @property
     def rewards(self) -> tuple[Reward, ...]:

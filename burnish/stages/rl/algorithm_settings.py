@@ -10,7 +10,6 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from burnish.algorithms import ALGORITHMS, Algorithm, algorithm
 from burnish.config.settings import Settings
 from burnish.losses.policy.settings import (
     Aggregation,
@@ -26,6 +25,7 @@ from burnish.losses.policy.settings import (
     Sapo,
 )
 from burnish.settings.numbers import Positive
+from burnish.stages.rl.algorithms import ALGORITHMS, Algorithm, algorithm
 from burnish.stages.rl.policy_gradient import ClipMode, ClipOptions, PolicyGradientSettings
 
 CLIPS: dict[ClipMode, Clip] = {"ppo": PpoClip(), "cispo": Cispo(), "sapo": Sapo(), "none": NoClip()}

@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from burnish.errors import ModelError
-from burnish.methods import Annotating
 from burnish.model.fingerprint import whole_fingerprint
-from burnish.model.load import load_policy
-from burnish.model.open import resolve_model
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
-from burnish.recipe.recipe import Recipe
 from burnish.sources.annotate import FrozenScorer, LiveScorer, ReferenceSync, SyncedGroups, annotate_blocks
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.sources.precomputed_reference import ReferenceRows, Rows, computed, identity, stored
-from burnish.stages.open_policy import device_of
 from burnish.stages.prefer.settings import PreferSettings
 from burnish.stages.supervised_data import SupervisedData
 from burnish.types import Group
 from burnish.watch.counter import count_on_terminal
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Annotating:
+    """Scorer that fills in reference log-probabilities in each step, for groups without them."""
+
+    reference: FrozenScorer | LiveScorer
+    budget: int
+    """Maximum number of tokens of a microbatch."""
+    moves: ReferenceSync | None = None
+    """Updates of the reference; None: it is fixed."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,19 +47,24 @@ class ReferencedData:
     """Log lines about the origin of the values."""
 
 
-def with_reference(recipe: Recipe, settings: PreferSettings, inputs: SupervisedData, policy: Model) -> ReferencedData:
+def with_reference(inputs: SupervisedData[PreferSettings], policy: Model, model: Model) -> ReferencedData:
     """Fills in the reference log-probabilities of a stage's rows, or sets up the scorer that does in each step.
 
+    Args:
+        inputs: the stage's data.
+        policy: the model that is trained.
+        model: the reference; the policy itself: its weights of now.
+
     Raises:
-        ModelError: the reference is another model that cannot be used.
         DataError: rows are invalid; all are read here.
     """
+    settings = inputs.context.settings
     measured = [] if inputs.held_out is None else list(inputs.held_out.groups)
     if settings.measures_mismatches:
-        measured += mismatched(measured, seed=recipe.seed, step=0, max_length=inputs.opener.reader.max_length)
+        seed, max_length = inputs.context.recipe.seed, inputs.context.reader.max_length
+        measured += mismatched(measured, seed=seed, step=0, max_length=max_length)
     if not settings.has_reference:
         return ReferencedData(inputs.feed, None, measured, "", ())
-    model = policy if settings.reference_model is None else other_model(recipe, settings.reference_model, policy)
     budget = inputs.tokens_per_microbatch
     if settings.reference_rule == "online":
         return _step_by_step(settings, inputs.feed, model, policy, measured, budget)
@@ -78,7 +88,7 @@ def _step_by_step(
 
 def _beforehand(
     settings: PreferSettings,
-    inputs: SupervisedData,
+    inputs: SupervisedData[PreferSettings],
     model: Model,
     policy: Model,
     measured: Sequence[Group],
@@ -101,21 +111,3 @@ def _beforehand(
 
 def _annotated(groups: Sequence[Group], reference: LiveScorer | FrozenScorer, budget: int) -> list[Group]:
     return [group for block in annotate_blocks(groups, reference, budget) for group in block]
-
-
-def other_model(recipe: Recipe, name: str, policy: Model) -> Model:
-    """Loads a frozen reference model for the policy's tokens.
-
-    Raises:
-        ModelError: it cannot be loaded, or has another tokenizer.
-    """
-    model = load_policy(resolve_model(name), dtype=recipe.dtype, device=device_of(recipe))
-    for parameter in model.model.parameters():
-        parameter.requires_grad_(False)
-    if model.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
-        raise ModelError(
-            given=f"reference_model: {name}, whose tokenizer has other tokens than that of the policy",
-            rule="the reference scores the policy's own tokens",
-            remedy="name a model with the same tokenizer, or remove reference_model",
-        )
-    return model

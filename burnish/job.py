@@ -1,0 +1,50 @@
+"""Job: what a stage of a run does, whether it trains a model or makes data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from burnish.runs.stage_folder import StageFolder
+from burnish.runs.stop import StopSignal
+from burnish.watch.watch import Sinks
+
+Template = str | dict[str, str] | None
+"""Chat template as it is saved with a model; None: rows were plain text."""
+
+
+class Job(ABC):
+    """Work of a stage, ready to run. A subclass without learners (curation) defines `run` alone."""
+
+    name: str
+    """Name of the stage in metrics and folders."""
+    notes: Sequence[str] = ()
+    """Lines for the log before it begins."""
+
+    @abstractmethod
+    def run(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> Mapping[str, Any]:
+        """Works to the end, or until a stop signal. A call after an interruption goes on where the last one stopped.
+
+        Args:
+            folder: the stage's folder, for its files.
+            listeners: receivers of metrics and log lines.
+            stop: request to stop; checked at least between steps.
+
+        Returns:
+            JSON values for the summary, with the number of ``steps``.
+
+        Raises:
+            Interrupted: a stop signal came, and what was done is saved.
+        """
+
+    def write_model(  # noqa: B027  # most jobs without learners have none
+        self, folder: StageFolder, template: Template, end_tokens: Collection[int]
+    ) -> None:
+        """Writes the stage's model into its folder; a job without learners has none.
+
+        Args:
+            folder: the stage's folder.
+            template: chat template that is saved with the model.
+            end_tokens: ids of tokens that end responses, in addition to the model's own.
+        """

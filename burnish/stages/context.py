@@ -1,0 +1,43 @@
+"""Context of a stage: its settings in the recipe, its kind, and the reader of its rows for the model it starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
+
+from burnish.model.load import load_config, load_tokenizer
+from burnish.model.open import resolve_model
+from burnish.recipe.recipe import Recipe
+from burnish.settings.stage import StageSettings
+from burnish.stages.reader import Reader
+
+S_co = TypeVar("S_co", bound=StageSettings, covariant=True)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StageContext(Generic[S_co]):
+    """A stage of a recipe before its data are opened."""
+
+    recipe: Recipe
+    settings: S_co
+    reader: Reader
+
+    @classmethod
+    def of(cls, recipe: Recipe, number: int = 0, model: str | None = None) -> Self:
+        """Reads the model's configuration and tokenizer, not its weights.
+
+        Args:
+            recipe: the recipe.
+            number: index of the stage, from 0.
+            model: the model that the stage starts from; None: the recipe's model, with the tokens and the template
+                that earlier stages set.
+        """
+        settings = recipe.stages[number].settings
+        so_far = [entry.settings for entry in recipe.stages[number if model else 0 : number + 1]]
+        tokens = dict.fromkeys(token for stage in so_far for token in stage.tokens_to_add)
+        templates = (stage.chat_template for stage in reversed(so_far) if stage.chat_template is not None)
+        begins = model or resolve_model(recipe.model)
+        tokenizer = load_tokenizer(begins, tuple(tokens))
+        reading = settings.model_copy(update={"chat_template": next(templates, None)})
+        reader = Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed)
+        return cls(recipe, settings, reader)  # type: ignore[arg-type]  # the caller's kind has these settings

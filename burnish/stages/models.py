@@ -1,0 +1,91 @@
+"""Loads the models of a stage, for training and for `burnish check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from burnish.errors import ModelError, RecipeError
+from burnish.model.load import default_device, load_policy
+from burnish.model.open import resolve_model
+from burnish.model.policy import Model
+from burnish.recipe.recipe import Recipe
+from burnish.settings.stage import TrainingSettings
+from burnish.stages.context import StageContext
+from burnish.stages.role import Role
+
+
+def load_models(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, Model]:
+    """Loads the models of the roles, onto the recipe's device; a role that is a copy is not loaded.
+
+    Returns:
+        Name of the role → model.
+
+    Raises:
+        RecipeError: there is no such device.
+        ModelError: a model cannot be loaded, or has other tokens than the stage's.
+    """
+    return {role.name: _load(context, role) for role in roles if not role.is_copy}
+
+
+def _load(context: StageContext[Any], role: Role) -> Model:
+    return load_trained(context, role) if role.trained else _load_frozen(context, role)
+
+
+def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
+    """Loads a trained model with its adapter.
+
+    Raises:
+        RecipeError: there is no such device.
+        ModelError: see `load_policy`.
+    """
+    recipe, stage = context.recipe, context.settings
+    policy = load_policy(
+        role.model or context.reader.model,
+        adapter=recipe.adapter.settings,
+        quantization=recipe.adapter.quantization,
+        freeze=recipe.adapter.freeze,
+        dtype=recipe.dtype,
+        device=device_of(recipe),
+        gradient_checkpointing=stage.gradient_checkpointing,
+        add_tokens=stage.tokens_to_add,
+        head_config=role.value_head,
+    )
+    return replace(policy, temperature=role.temperature)
+
+
+def _load_frozen(context: StageContext[Any], role: Role) -> Model:
+    """Loads a frozen model, which scores the tokens of the stage.
+
+    Raises:
+        ModelError: it cannot be loaded, or has another tokenizer.
+    """
+    recipe, name = context.recipe, role.model or context.reader.model
+    model = load_policy(resolve_model(name), dtype=recipe.dtype, device=device_of(recipe), head_config=role.value_head)
+    for parameter in model.model.parameters():
+        parameter.requires_grad_(False)
+    if model.tokenizer.get_vocab() != context.reader.tokenizer.get_vocab():
+        raise ModelError(
+            given=f"{role.name}_model: {name}, whose tokenizer has other tokens than that of the policy",
+            rule=f"the {role.name} scores the policy's own tokens",
+            remedy=f"name a model with the same tokenizer, or remove {role.name}_model",
+        )
+    return replace(model, temperature=role.temperature)
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The recipe's device.
+
+    Raises:
+        RecipeError: there is no such device.
+    """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(
+            given="device: cuda",
+            rule="torch sees no CUDA device on this machine",
+            remedy="remove device, or check the driver and that torch was built for CUDA",
+        )
+    return default_device() if recipe.device == "auto" else torch.device(recipe.device)

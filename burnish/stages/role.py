@@ -1,0 +1,29 @@
+"""Role of a model in a stage: policy, critic, reference, teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from burnish.model.settings import ValueHeadConfig
+
+POLICY = "policy"
+"""Role of the model that a stage trains and saves."""
+REFERENCE = "reference"
+"""Role of the model to which a policy is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A model of a stage, described without loading it. Example: ``Role("policy", temperature=0.7)``."""
+
+    name: str
+    trained: bool = True
+    """Whether its weights change during the stage."""
+    model: str | None = None
+    """Its model, with the tokenizer of the policy; None: the model that the stage starts from."""
+    value_head: ValueHeadConfig | None = None
+    """Value head in place of the output head; None: a language model."""
+    temperature: float = 1.0
+    """Divisor of its logits: the sampling temperature of reinforcement learning."""
+    is_copy: bool = False
+    """Whether it is a copy of the policy's trained weights, which is made and not loaded: a reference."""
