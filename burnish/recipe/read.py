@@ -121,7 +121,7 @@ def _name_stages(data: Mapping[str, Any]) -> _Stages:
         renamed = {names.get(name, name): settings for name, settings in entry.items()}
         entry.clear()
         entry.update(renamed)
-    is_whole = entries and all(name in known for entry in entries for name in entry)
+    is_whole = known and all(name in known for entry in entries for name in entry)
     return known if is_whole else {**BUILTIN, **known}
 
 

@@ -22,12 +22,12 @@ from burnish.watch.settings import TrackerName
 
 
 class Stage(Settings):
-    """One stage: a mapping with one key, its name. `recipe_of` makes a subclass with a field for each stage."""
+    """One stage: a mapping with one key, the method."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     entries: ClassVar[Mapping[str, StageEntry]] = MappingProxyType({})
-    """Stages that may be named."""
+    """Methods that may be named; `recipe_of` makes a subclass with a field for each."""
 
     @model_validator(mode="after")
     def _one_method(self) -> Stage:
