@@ -7,23 +7,24 @@ end that can be resumed.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from burnish.cadence import Cadence
-from burnish.dry_run import dry_run
 from burnish.early_stopping import EarlyStopping, put_in
 from burnish.errors import Interrupted
 from burnish.evaluate.evaluator import Evaluator
 from burnish.job import Job, Template
-from burnish.losses.base import Loss
+from burnish.learner import Learner
 from burnish.model.export import export
-from burnish.runs.resume import TrainState, restore, save
+from burnish.runs.resume import restore, save
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
-from burnish.schedule import Schedule
+from burnish.runs.training_state import StatefulObject, TrainState
 from burnish.sources.base import ReportsMetrics, Source
-from burnish.step import Trainer
 from burnish.types import Group
 from burnish.watch.run_counters import RunCounters
 from burnish.watch.watch import Sinks, Watch
@@ -34,18 +35,18 @@ class Stage(Job):
     """Job that trains a model."""
 
     name: str
-    trainer: Trainer
+    learners: tuple[Learner, ...]
+    """The trained roles; the first is the policy, which is evaluated and saved."""
     source: Source
-    loss: Loss
-    schedule: Schedule
     cadence: Cadence
-    tokens_per_microbatch: int
     evaluators: Sequence[Evaluator] = ()
     """Evaluators that run at every evaluation; empty: no evaluation."""
     dry_run_groups: Sequence[Group] = ()
     """Dry run: groups of the largest microbatch, computed once before the first step; empty: no dry run."""
     stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """Early stopping, and the weights of the final model."""
+    snapshots: Mapping[str, StatefulObject] = field(default_factory=dict)
+    """Roles whose weights change without a learner, by name."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints that must be equal when the run is resumed."""
     notes: Sequence[str] = ()
@@ -66,39 +67,50 @@ class Stage(Job):
         return self.stopping.summary(self.source.num_steps)
 
     def write_model(self, folder: StageFolder, template: Template, end_tokens: Collection[int]) -> None:
-        policy = self.trainer.policy
-        with self.trainer.optimizer.in_use():
+        policy = self.policy.model
+        with self.policy.trainer.optimizer.in_use():
             put_in(self.stopping.weights, policy.trained_parameters())
             folder.write_model(lambda empty: export(policy, empty, template=template, end_tokens=end_tokens))
 
+    @property
+    def policy(self) -> Learner:
+        """The learner whose model is evaluated and saved."""
+        return self.learners[0]
+
     def _train(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> None:
-        policy, say = self.trainer.policy, listeners.progress.say
-        seen = RunCounters()
-        extra_state: dict[str, object] = {"stopping": self.stopping, "loss": self.loss, "seen": seen}
-        state = TrainState(self.trainer, self.source, extra_state, self.fingerprints)
-        done = restore(folder, state, say)
+        policy, seen = self.policy.model, RunCounters()
+        others: dict[str, StatefulObject] = {"stopping": self.stopping, "seen": seen}
+        state = TrainState(self.learners, self.source, others, self.snapshots, self.fingerprints)
+        done = restore(folder, state, listeners.progress.say)
         hardware, alerts = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
         with Watch(self.name, done, self.source.num_steps, listeners, *hardware, alerts) as watch:
             if done == 0:
                 self._evaluate(0, folder, watch)
             if stop.requested:
                 raise self._interrupted(done)
-            if self.dry_run_groups:
-                dry_run(self.trainer, self.dry_run_groups, self.loss, self.tokens_per_microbatch)
+            for learner in self.learners if self.dry_run_groups else ():
+                learner.dry_run(self.dry_run_groups)
             watch.begin()
             seen.begin()
             for step, groups in enumerate(self.source, start=done + 1):
                 if self.stopping.over:
                     break
-                factor = self.schedule.factor(step - 1)
-                sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, factor)
-                rate = factor * self.trainer.optimizer.settings.learning_rate
+                sums, rate = self._step(groups, step), self.policy.learning_rate(step)
                 metrics, tokens = self._source_metrics(step, folder), policy.num_tokens(groups)
                 counted = seen.count(samples=_num_samples(groups), tokens=tokens, epoch=self.source.epoch)
-                watch.step(step, sums, rate, tokens, policy.num_flops(groups), metrics, counted)
+                flops = sum(learner.model.num_flops(groups) for learner in self.learners)
+                watch.step(step, sums, rate, tokens, flops, metrics, counted)
                 if watch.alarm is not None:
                     self.stopping.on_alert(step, watch.alarm)
                 self._after_step(step, folder, state, watch, stop)
+
+    def _step(self, groups: Sequence[Group], step: int) -> Mapping[str, Tensor | float]:
+        """One step of every learner; metrics of the others than the policy begin with the learner's name."""
+        sums: dict[str, Tensor | float] = {**self.policy.step(groups, step)}
+        for learner in self.learners[1:]:
+            sums |= {f"{learner.name}/{name}": value for name, value in learner.step(groups, step).items()}
+            sums[f"{learner.name}/learning_rate"] = learner.learning_rate(step)
+        return sums
 
     def _source_metrics(self, step: int, folder: StageFolder) -> Mapping[str, float]:
         """Metrics of the source for the step; its samples are written to samples.jsonl."""
@@ -132,8 +144,10 @@ class Stage(Job):
 
     def _evaluate(self, step: int, folder: StageFolder, watch: Watch) -> None:
         """Runs the evaluators; writes their samples to samples.jsonl, then their metrics to metrics.jsonl."""
-        policy = self.trainer.policy
-        with self.trainer.optimizer.in_use():
+        policy = self.policy.model
+        with ExitStack() as stack:
+            for learner in self.learners:
+                stack.enter_context(learner.trainer.optimizer.in_use())
             results = [evaluator.evaluate(policy) for evaluator in self.evaluators]
             samples = [sample for result in results for sample in result.samples]
             folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in samples)

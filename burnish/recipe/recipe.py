@@ -17,7 +17,7 @@ from burnish.errors import RecipeError
 from burnish.model.settings import DtypeName
 from burnish.settings.adapter import Adapter
 from burnish.settings.stage import StageSettings
-from burnish.stages.registry import StageEntry
+from burnish.stages.registry import StageEntry, registered
 from burnish.watch.settings import TrackerName
 
 
@@ -34,7 +34,7 @@ class Stage(Settings):
         given = self._given
         if len(given) != 1:
             raise ValueError(
-                f"a stage has one method, of {', '.join(self.entries)}; here are {' and '.join(given) or 'none'}: "
+                f"a stage has one method, of {', '.join(registered())}; here are {' and '.join(given) or 'none'}: "
                 "write each method as a stage of its own"
             )
         return self

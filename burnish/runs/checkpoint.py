@@ -30,7 +30,7 @@ from burnish.runs.storable import Storable, storable
 
 CHECKPOINTS = "checkpoints"
 """The folder of checkpoints in a run folder."""
-_FORMAT = 1
+_FORMAT = 2
 _TENSORS, _VALUES, _MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 _HEADROOM = 1 << 16
 # The second form is complete too: the run was killed while it replaced an older checkpoint of the same step.
@@ -41,7 +41,7 @@ _NAME = re.compile(r"step-(?P<step>\d+)|\.step-(?P<waiting>\d+)\.new")
 class Checkpoint:
     """State of a run between two optimizer steps.
 
-    Example: ``Checkpoint(step=40, tensors={"model/w": w, "random/torch": state}, values={"metrics_offset": 812})``.
+    Example: ``Checkpoint(step=40, tensors={"roles/policy/weights/w": w}, values={"source": {"position": 812}})``.
     """
 
     step: int

@@ -5,43 +5,22 @@ Uses `training_state`, which defines the state, and `checkpoint`, which writes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from burnish.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.training_state import (
-    StatefulObject,
+    TrainState,
     capture_checkpoint,
     changed_versions,
     require_fingerprints,
     restore_checkpoint,
 )
-from burnish.sources.base import Source
-from burnish.step import Trainer
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class TrainState:
-    """Objects with state in a checkpoint."""
-
-    trainer: Trainer
-    source: Source
-    beside: Mapping[str, object]
-    """Further objects by name; those that are no `StatefulObject` are ignored."""
-    facts: Mapping[str, str]
-    """Fingerprints that must be equal when the run resumes."""
-
-    @property
-    def stateful(self) -> Mapping[str, StatefulObject]:
-        """The objects of `beside` with state."""
-        return {name: extra for name, extra in self.beside.items() if isinstance(extra, StatefulObject)}
 
 
 def save(folder: StageFolder, state: TrainState, *, step: int, at_most: int) -> None:
     """Writes the checkpoint of a step, with the journals' offsets, and keeps the newest `at_most` checkpoints."""
-    facts = {**state.facts, "offsets": folder.offsets()}
-    save_checkpoint(folder.path, capture_checkpoint(state.trainer, state.source, step, facts, state.stateful), at_most)
+    save_checkpoint(folder.path, capture_checkpoint(state, step, {"offsets": folder.offsets()}), at_most)
 
 
 def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) -> int:
@@ -61,7 +40,7 @@ def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) 
         return 0
     checkpoint = load_checkpoint(newest.path, verified=True)
     require_fingerprints(checkpoint, state.facts)
-    restore_checkpoint(checkpoint, state.trainer, state.source, state.stateful)
+    restore_checkpoint(checkpoint, state)
     folder.cut(checkpoint.values["facts"]["offsets"])
     for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
         log(note)

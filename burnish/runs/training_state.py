@@ -1,25 +1,25 @@
 """Training state as a checkpoint for exact resume: weights, optimizer, position in the data, random generators,
 threads.
 
-Between the trainer and the run folder.
+Between the learners and the run folder. The state of a role is below ``roles/<name>/``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from burnish.errors import DivergenceError, RunError
+from burnish.learner import Learner
 from burnish.runs.checkpoint import Checkpoint
-from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
+from burnish.runs.learner_state import LearnerState, below
 from burnish.runs.random_state import capture_random, restore_random
 from burnish.sources.base import HoldsTensors, Source
-from burnish.step import Trainer
 
 
 @runtime_checkable
@@ -30,98 +30,76 @@ class StatefulObject(Protocol):
         """The state: named tensors (not copies), and JSON values."""
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Restores the result of `memory`."""
+        """Restores the result of `state_dict`."""
 
 
-NOTHING: Mapping[str, StatefulObject] = MappingProxyType({})
+@dataclass(frozen=True, eq=False, slots=True)
+class TrainState:
+    """Objects of a stage with state in a checkpoint."""
+
+    learners: Sequence[Learner]
+    """Trained roles."""
+    source: Source
+    others: Mapping[str, StatefulObject] = field(default_factory=dict)
+    """Further objects that the rest of the stage depends on, by name."""
+    snapshots: Mapping[str, StatefulObject] = field(default_factory=dict)
+    """Roles whose weights change without a learner, such as a reference that is updated, by name."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints that must be equal when the run resumes."""
+
+    @property
+    def objects(self) -> dict[str, StatefulObject]:
+        """All objects by the path of their state in the checkpoint; those of roles below ``roles/``."""
+        learners = {learner.name: LearnerState(learner) for learner in self.learners}
+        roles = {f"roles/{name}": role for name, role in {**learners, **self.snapshots}.items()}
+        return {**roles, **self.others}
 
 
-def capture_checkpoint(
-    trainer: Trainer,
-    source: Source,
-    step: int,
-    facts: Mapping[str, Any],
-    beside: Mapping[str, StatefulObject] = NOTHING,
-) -> Checkpoint:
+def capture_checkpoint(state: TrainState, step: int, facts: Mapping[str, Any]) -> Checkpoint:
     """Captures the state after `step` optimizer steps.
 
     Args:
-        trainer: its trained weights (in full precision) and optimizer are saved.
-        source: its position in the data is saved.
+        state: the objects of the stage.
         step: optimizer steps done.
-        facts: values that must be equal when the run resumes (fingerprints), or are needed then (offsets of logs).
-        beside: further objects with state that the rest of the stage depends on, by name.
+        facts: further values that are needed when the run resumes (offsets of logs).
 
     Raises:
         DivergenceError: a weight is not a finite number, so the state is useless for resuming.
     """
-    optimizer = trainer.optimizer
-    if not torch.stack([weight.isfinite().all() for weight in optimizer.masters.weights]).all():
+    if not all(LearnerState(learner).is_finite for learner in state.learners):
         raise DivergenceError(
             f"some weights are not finite numbers after step {step}: the training diverged.\n"
             "  to do: lower learning_rate or optimizer.max_grad_norm, and start again with another --output"
         )
-    tensors: dict[str, Tensor] = {
-        f"weights/{name}": weight.detach()
-        for name, weight in zip(optimizer.names, optimizer.masters.weights, strict=True)
-    }
+    tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {
-        "source": source.state(),
-        "facts": dict(facts),
+        "source": state.source.state(),
+        "facts": {**state.facts, **facts},
         "versions": _versions(),
-        "optimizers": [],
     }
-    for index, library in enumerate(optimizer.libraries):
-        library_tensors, library_values = flatten_optimizer(library)
-        tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
-        values["optimizers"].append(library_values)
-    states = {"optimizer": optimizer.state_dict(), **{name: stateful.state_dict() for name, stateful in beside.items()}}
-    for owner, (state_tensors, state_values) in states.items():
-        tensors |= {f"{owner}/{name}": tensor for name, tensor in state_tensors.items()}
-        values[owner] = state_values
-    if isinstance(source, HoldsTensors):
-        tensors |= {f"source/{name}": tensor for name, tensor in source.tensors().items()}
+    for path, stateful in state.objects.items():
+        object_tensors, values[path] = stateful.state_dict()
+        tensors |= {f"{path}/{name}": tensor for name, tensor in object_tensors.items()}
+    if isinstance(state.source, HoldsTensors):
+        tensors |= {f"source/{name}": tensor for name, tensor in state.source.tensors().items()}
     random_tensors, values["random"] = capture_random()
     return Checkpoint(step, {**tensors, **random_tensors}, values)
 
 
 @torch.no_grad()
-def restore_checkpoint(
-    checkpoint: Checkpoint, trainer: Trainer, source: Source, beside: Mapping[str, StatefulObject] = NOTHING
-) -> None:
+def restore_checkpoint(checkpoint: Checkpoint, state: TrainState) -> None:
     """Restores the state, bit for bit.
 
     Raises:
-        RunError: the checkpoint has other trained parameters than the trainer.
+        RunError: the checkpoint has other trained parameters than the learners.
     """
-    optimizer = trainer.optimizer
-    saved = {name.removeprefix("weights/") for name in checkpoint.tensors if name.startswith("weights/")}
-    if saved != set(optimizer.names):
-        different = sorted(saved.symmetric_difference(optimizer.names))
-        raise RunError(
-            given=f"the checkpoint of step {checkpoint.step} and the model differ in {len(different)} parameters, "
-            f"such as {different[0]}",
-            rule="a run resumes with the model that it started with",
-            remedy="give the model of the first run, or another --output",
-        )
-    for name, weight in zip(optimizer.names, optimizer.masters.weights, strict=True):
-        weight.copy_(checkpoint.tensors[f"weights/{name}"])
-    optimizer.masters.write_back()
-    for index, library in enumerate(optimizer.libraries):
-        restore_optimizer(library, _below(checkpoint, f"optimizers/{index}/"), checkpoint.values["optimizers"][index])
-    optimizer.load_state_dict(_below(checkpoint, "optimizer/"), checkpoint.values["optimizer"])
-    for name, stateful in beside.items():
-        stateful.load_state_dict(_below(checkpoint, f"{name}/"), checkpoint.values[name])
-    source.restore(checkpoint.values["source"])
-    if isinstance(source, HoldsTensors):
-        for name, tensor in source.tensors().items():
+    for path, stateful in state.objects.items():
+        stateful.load_state_dict(below(checkpoint.tensors, f"{path}/"), checkpoint.values[path])
+    state.source.restore(checkpoint.values["source"])
+    if isinstance(state.source, HoldsTensors):
+        for name, tensor in state.source.tensors().items():
             tensor.copy_(checkpoint.tensors[f"source/{name}"])
     restore_random(checkpoint.tensors, checkpoint.values["random"])
-
-
-def _below(checkpoint: Checkpoint, prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, without it."""
-    return {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
 
 
 def require_fingerprints(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:

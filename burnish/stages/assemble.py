@@ -10,6 +10,7 @@ from burnish.cadence import Cadence
 from burnish.dry_run import costliest
 from burnish.early_stopping import EarlyStopping
 from burnish.evaluate.evaluator import Evaluator
+from burnish.learner import Learner
 from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.model.fingerprint import frozen_fingerprint
@@ -19,6 +20,7 @@ from burnish.settings.stage import SupervisedSettings, TrainingSettings
 from burnish.sources.base import Source
 from burnish.sources.rows import RowSource
 from burnish.stages.data import StageData
+from burnish.stages.role import POLICY
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.updating import optimizer_of
 from burnish.stages.user_loss import loss_identity
@@ -46,6 +48,8 @@ class StageParts:
     """Groups of the largest microbatch with all streams, called if there is a dry run."""
     neftune: Neftune | None = None
     """Noise on the embeddings in training; None: none."""
+    further_learners: Sequence[Learner] = ()
+    """Learners of other roles than the policy, such as a critic."""
 
 
 def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts: StageParts) -> Stage:
@@ -63,14 +67,13 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
         eval_every=settings.eval_every,
     )
     optimizer = optimizer_of(recipe, settings, policy)
+    trainer = Trainer(policy, optimizer, settings.optimizer.max_grad_norm, parts.neftune)
+    learner = Learner(POLICY, trainer, parts.loss, settings.schedule_of(steps), data.tokens_per_microbatch)
     return Stage(
         name=name,
-        trainer=Trainer(policy, optimizer, settings.optimizer.max_grad_norm, parts.neftune),
+        learners=(learner, *parts.further_learners),
         source=parts.source,
-        loss=parts.loss,
-        schedule=settings.schedule_of(steps),
         cadence=cadence,
-        tokens_per_microbatch=data.tokens_per_microbatch,
         evaluators=parts.evaluators,
         dry_run_groups=parts.dry_run_groups() if settings.has_dry_run(policy.device.type) else (),
         stopping=EarlyStopping(settings.stop_rule),

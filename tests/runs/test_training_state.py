@@ -10,6 +10,7 @@ import torch
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.early_stopping import EarlyStopping
 from burnish.errors import RunError
+from burnish.learner import Learner
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
@@ -22,8 +23,17 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.rates import layer_factors
 from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.runs.checkpoint import load_checkpoint, save_checkpoint
-from burnish.runs.training_state import capture_checkpoint, changed_versions, require_fingerprints, restore_checkpoint
+from burnish.runs.training_state import (
+    StatefulObject,
+    TrainState,
+    capture_checkpoint,
+    changed_versions,
+    require_fingerprints,
+    restore_checkpoint,
+)
+from burnish.schedule import Schedule
 from burnish.sources.rows import RowSource
+from burnish.stages.role import POLICY
 from burnish.step import Trainer
 from burnish.stop_rule import StopRule
 from tests.conftest import make_groups
@@ -47,10 +57,17 @@ def make_source() -> RowSource:
     return RowSource([(group,) for group in make_groups([(1, [1])] * 6)], sequences_per_step=2, seed=0)
 
 
+def state(trainer: Trainer, **others: StatefulObject) -> TrainState:
+    return TrainState([learner(POLICY, trainer)], make_source(), others)
+
+
+def learner(name: str, trainer: Trainer) -> Learner:
+    return Learner(name, trainer, CrossEntropy(), Schedule("constant", 10, 0.0), 100)
+
+
 def test_only_what_trains_is_kept():
-    trainer = make_trainer()
-    kept = capture_checkpoint(trainer, make_source(), 3, {}).tensors
-    weights = {name for name in kept if name.startswith("weights/")}
+    kept = capture_checkpoint(state(make_trainer()), 3, {}).tensors
+    weights = {name for name in kept if name.startswith("roles/policy/weights/")}
     assert weights
     assert all("lora_" in name for name in weights)
 
@@ -61,7 +78,7 @@ def test_rows_of_added_tokens_go_on_bit_for_bit():
     assert frozen_fingerprint(first.policy) == frozen_fingerprint(second.policy)
     for _ in range(2):
         first.step(groups, CrossEntropy(), 100, 1.0)
-    restore_checkpoint(capture_checkpoint(first, make_source(), 2, {}), second, make_source())
+    restore_checkpoint(capture_checkpoint(state(first), 2, {}), state(second))
     for trainer in (first, second):
         trainer.step(groups, CrossEntropy(), 100, 1.0)
     assert any("trainable_tokens" in name for name in first.optimizer.names)
@@ -79,24 +96,44 @@ def test_the_frozen_fingerprint_sees_one_changed_bit():
     assert frozen_fingerprint(policy) != before
 
 
+def test_each_role_has_a_folder_and_goes_on_with_its_own_state():
+    """Two learners of different shapes: each continues bit for bit."""
+    groups = make_groups([(3, [4]), (5, [6])])
+
+    def roles() -> list[Learner]:
+        return [learner(POLICY, make_trainer(2)), learner("critic", make_trainer(4))]
+
+    first, second = roles(), roles()
+    for step in (1, 2):
+        for role in first:
+            role.step(groups, step)
+    saved = capture_checkpoint(TrainState(first, make_source()), 2, {})
+    assert {name.split("/")[1] for name in saved.tensors if name.startswith("roles/")} == {POLICY, "critic"}
+    restore_checkpoint(saved, TrainState(second, make_source()))
+    for role in (*first, *second):
+        role.step(groups, 3)
+    for one, other in zip(first, second, strict=True):
+        mine, theirs = one.trainer.optimizer.masters.weights, other.trainer.optimizer.masters.weights
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
 def test_other_parameters_are_refused():
-    source = make_source()
-    checkpoint = capture_checkpoint(make_trainer(), source, 1, {})
+    checkpoint = capture_checkpoint(state(make_trainer()), 1, {})
     policy = Model(make_model(0, hidden_size=32, layers=1), None)
     full = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     with pytest.raises(RunError, match="differ in"):
-        restore_checkpoint(checkpoint, full, source)
+        restore_checkpoint(checkpoint, state(full))
 
 
 def test_facts_must_hold():
-    checkpoint = capture_checkpoint(make_trainer(), make_source(), 5, {"the data": "a", "metrics_offset": 3})
+    checkpoint = capture_checkpoint(state(make_trainer()), 5, {"the data": "a", "metrics_offset": 3})
     require_fingerprints(checkpoint, {"the data": "a"})
     with pytest.raises(RunError, match="the data has changed since step 5"):
         require_fingerprints(checkpoint, {"the data": "b"})
 
 
 def test_other_versions_are_logged():
-    checkpoint = capture_checkpoint(make_trainer(), make_source(), 5, {})
+    checkpoint = capture_checkpoint(state(make_trainer()), 5, {})
     assert changed_versions(checkpoint) == []
     checkpoint.values["versions"]["torch"] = "1.0"
     [note] = changed_versions(checkpoint)
@@ -139,8 +176,8 @@ def test_every_optimiser_goes_on_bit_for_bit(tmp_path, way):
     groups, first, second = make_groups([(3, [4]), (5, [6])]), one_of(way, dtype), one_of(way, dtype)
     for step in range(2):
         first.step(groups, CrossEntropy(), 100, 1 / (step + 1))
-    path = save_checkpoint(tmp_path, capture_checkpoint(first, make_source(), 2, {}), 1)
-    restore_checkpoint(load_checkpoint(path), second, make_source())
+    path = save_checkpoint(tmp_path, capture_checkpoint(state(first), 2, {}), 1)
+    restore_checkpoint(load_checkpoint(path), state(second))
     for trainer in (first, second):
         for _ in range(2):
             trainer.step(groups, CrossEntropy(), 100, 0.5)
@@ -158,7 +195,7 @@ def test_a_checkpoint_changes_nothing():
         first, second = one_of(way, torch.bfloat16), one_of(way, torch.bfloat16)
         for _ in range(3):
             first.step(groups, CrossEntropy(), 100, 1.0)
-            capture_checkpoint(first, make_source(), 2, {})
+            capture_checkpoint(state(first), 2, {})
             with first.optimizer.in_use():
                 pass
             second.step(groups, CrossEntropy(), 100, 1.0)
@@ -172,8 +209,8 @@ def test_what_ends_a_stage_goes_on(tmp_path):
         with torch.no_grad():
             trainer.optimizer.masters.weights[0].fill_(step)
         stopping.observe(step, loss, trainer.policy.trained_parameters())
-    path = save_checkpoint(tmp_path, capture_checkpoint(trainer, make_source(), 2, {}, {"stopping": stopping}), 1)
-    restore_checkpoint(load_checkpoint(path), make_trainer(), make_source(), {"stopping": again})
+    path = save_checkpoint(tmp_path, capture_checkpoint(state(trainer, stopping=stopping), 2, {}), 1)
+    restore_checkpoint(load_checkpoint(path), state(make_trainer(), stopping=again))
     assert not again.over
     assert float(again.weights[trainer.optimizer.names[0]].mean()) == 1
     again.observe(3, 1.5, ())

@@ -103,7 +103,7 @@ def test_mistakes(overrides: list[str], words: list[str]):
 
 
 def test_a_stage_is_one_method(tmp_path: Path):
-    for stage, words in (({}, "here are none"), ({"sft": {"data": "d"}, "prefer": {"data": "d"}}, "sft and prefer")):
+    for stage, words in (({}, "here are none"), ({"sft": {"data": "d"}, "prefer": {"data": "d"}}, "prefer and sft")):
         (tmp_path / "r.yaml").write_text(yaml.safe_dump({"model": "m", "stages": [stage]}))
         with pytest.raises(RecipeError, match=words):
             burnish.run(tmp_path / "r.yaml")
