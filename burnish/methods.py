@@ -10,9 +10,10 @@ from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.preference.build import preference_loss
 from burnish.losses.reward.bradley_terry import BradleyTerry
+from burnish.roles.scorer import Scorer
 from burnish.sampling.base import Sampler
 from burnish.sampling.params import SamplingParams
-from burnish.sources.annotate import AnnotatedSource, FrozenScorer, LiveScorer, ReferenceSync
+from burnish.sources.annotate import AnnotatedSource, ReferenceSync
 from burnish.sources.base import Source
 from burnish.sources.mismatched_source import MismatchedSource
 from burnish.sources.rollouts import FillStreams, GradeResponses, RolloutPrompt, RolloutSource
@@ -68,7 +69,7 @@ def sft(
 class Annotating:
     """Scorer that fills in reference log-probabilities in each step, for groups without them."""
 
-    reference: FrozenScorer | LiveScorer
+    reference: Scorer
     budget: int
     """Maximum number of tokens of a microbatch."""
     moves: ReferenceSync | None = None

@@ -20,15 +20,16 @@ from burnish.model.policy import Model
 from burnish.model.quantization import is_quantized
 from burnish.recipe.read import ResolvedRecipe
 from burnish.recipe.recipe import Recipe
+from burnish.roles.scorer import LiveScorer
 from burnish.settings.stage import StageSettings
-from burnish.sources.annotate import LiveScorer, annotated
+from burnish.sources.annotate import annotated
 from burnish.stages.assemble import loss_of
 from burnish.stages.open_policy import open_policy
 from burnish.stages.prefer.settings import PreferSettings
 from burnish.stages.reader import OpenedData
 from burnish.stages.rl.settings import RlSettings
 from burnish.stages.supervised_data import StageContext
-from burnish.types import Group
+from burnish.types import Group, Score
 
 ROWS = 1000
 """Number of rows that are checked, the first that the run would draw."""
@@ -126,7 +127,7 @@ class Subject:
             budget = self.tokens_per_microbatch
             if not self.stage.has_reference:
                 return self.groups
-            return tuple(annotated(self.groups, reference.logprobs(self.groups, budget)))
+            return tuple(annotated(self.groups, reference.score(self.groups, Score.LOGPROB, budget)))
         first, second = self.groups[0], self.groups[min(1, len(self.groups) - 1)]
         room = max(1, self.opener.reader.max_positions - len(first.prompt))
         other = second.responses[0]

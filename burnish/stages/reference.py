@@ -17,7 +17,8 @@ from burnish.model.open import resolve_model
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
 from burnish.recipe.recipe import Recipe
-from burnish.sources.annotate import FrozenScorer, LiveScorer, ReferenceSync, SyncedGroups, annotate_blocks
+from burnish.roles.scorer import LiveScorer, Scorer, SnapshotScorer
+from burnish.sources.annotate import ReferenceSync, SyncedGroups, annotate_blocks
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.sources.precomputed_reference import ReferenceRows, Rows, computed, identity, stored
 from burnish.stages.open_policy import device_of
@@ -68,7 +69,7 @@ def _step_by_step(
     if model is not policy:
         live = LiveScorer(model)
         return ReferencedData(rows, Annotating(live, budget), _annotated(measured, live, budget), fingerprint, ())
-    frozen = FrozenScorer(Snapshot(policy))
+    frozen = SnapshotScorer(Snapshot(policy))
     if settings.reference_sync_steps is None:
         return ReferencedData(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fingerprint, ())
     moves = ReferenceSync(settings.reference_sync_steps, settings.reference_sync_alpha)
@@ -94,12 +95,12 @@ def _beforehand(
         values, note = computed(model, prepared.draws, progress), "the reference is computed once"
     rows = ReferenceRows(inputs.feed, values)
     live = LiveScorer(model)
-    scorer = live if model is not policy else FrozenScorer(Snapshot(policy))
+    scorer = live if model is not policy else SnapshotScorer(Snapshot(policy))
     annotating = Annotating(scorer, budget) if settings.measures_mismatches else None
     return ReferencedData(rows, annotating, _annotated(measured, live, budget), fingerprint, (note,))
 
 
-def _annotated(groups: Sequence[Group], reference: LiveScorer | FrozenScorer, budget: int) -> list[Group]:
+def _annotated(groups: Sequence[Group], reference: Scorer, budget: int) -> list[Group]:
     return [group for block in annotate_blocks(groups, reference, budget) for group in block]
 
 

@@ -22,13 +22,14 @@ from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.roles.scorer import LiveScorer, SnapshotScorer
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.sources.annotate import FrozenScorer, LiveScorer, annotated
+from burnish.sources.annotate import annotated
 from burnish.sources.rollouts import FillStreams
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
-from burnish.types import Group, Response
+from burnish.types import Group, Response, Score
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -106,16 +107,16 @@ def longest_prompts(inputs: RLData) -> list[Group]:
 def _annotate(inputs: RLData, policy: Model, *, reference: bool) -> FillStreams | None:
     """Function that fills in the reference's and the recomputed log-probabilities; None: neither is needed."""
     budget, live = inputs.tokens_per_microbatch, LiveScorer(policy)
-    frozen = FrozenScorer(Snapshot(policy)) if reference else None
+    frozen = SnapshotScorer(Snapshot(policy)) if reference else None
     recomputes = inputs.settings.recomputes
     if frozen is None and not recomputes:
         return None
 
     def annotate(groups: Sequence[Group]) -> Sequence[Group]:
         if frozen is not None:
-            groups = annotated(groups, frozen.logprobs(groups, budget))
+            groups = annotated(groups, frozen.score(groups, Score.LOGPROB, budget))
         if recomputes:
-            groups = annotated(groups, live.logprobs(groups, budget), "old_logprobs")
+            groups = annotated(groups, live.score(groups, Score.LOGPROB, budget), "old_logprobs")
         return groups
 
     return annotate
