@@ -6,7 +6,7 @@ few products per token) are ignored. Embeddings are looked up: no product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -22,9 +22,15 @@ EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk"
 """Names of these settings in transformers' configurations."""
 
 
-def forward_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
-    """FLOPs of the forward: 2 per weight and token."""
-    weights = sum(share * num_weights(p) for p, share in _used(model))
+def forward_cost(model: PreTrainedModel, head: Head | ValueHead, unused: Collection[int] = frozenset()) -> CostModel:
+    """FLOPs of the forward: 2 per weight and token.
+
+    Args:
+        model: the model.
+        head: its head.
+        unused: ids of parameters that the forward does not use, such as those of another adapter.
+    """
+    weights = sum(share * num_weights(p) for p, share in _used(model, unused))
     return CostModel(
         per_token=2.0 * (weights - model.get_input_embeddings().weight.numel()),
         per_pair=_per_pair(model.config.get_text_config(decoder=True)),
@@ -32,8 +38,8 @@ def forward_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
     )
 
 
-def training_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
-    """FLOPs of forward and backward.
+def training_cost(model: PreTrainedModel, head: Head | ValueHead, unused: Collection[int] = frozenset()) -> CostModel:
+    """FLOPs of forward and backward; arguments as of `forward_cost`.
 
     A matrix costs a token 2 FLOPs per weight forwards, 2 for the gradient of its input, and 2 for its own gradient
     if it is trained: 6 with full training, 4 where weights are frozen. Attention has no weights: its backward is twice
@@ -42,21 +48,22 @@ def training_cost(model: PreTrainedModel, head: Head | ValueHead) -> CostModel:
     """
     embedding = model.get_input_embeddings().weight
     lookup = (6.0 if embedding.requires_grad else 4.0) * embedding.numel()
-    forward = forward_cost(model, head)
+    forward, used = forward_cost(model, head, unused), _used(model, unused)
     return CostModel(
-        per_token=sum((6.0 if p.requires_grad else 4.0) * share * num_weights(p) for p, share in _used(model)) - lookup,
+        per_token=sum((6.0 if p.requires_grad else 4.0) * share * num_weights(p) for p, share in used) - lookup,
         per_pair=3.0 * forward.per_pair,
         per_scored=(3.0 if head.weight.requires_grad else 2.0) * forward.per_scored,
     )
 
 
-def _used(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, float]]:
+def _used(model: PreTrainedModel, unused: Collection[int]) -> Iterator[tuple[nn.Parameter, float]]:
     """Every parameter of the decoder, with the share that a token uses: less than 1 for experts."""
     decoder = decoder_of(model)
     experts = tuple(_prefix(name) for name, part in decoder.named_modules() if type(part).__name__.endswith("Experts"))
     share = _expert_share(model.config.get_text_config(decoder=True)) if experts else 1.0
     for name, parameter in decoder.named_parameters():
-        yield parameter, share if name.startswith(experts) else 1.0
+        if id(parameter) not in unused:
+            yield parameter, share if name.startswith(experts) else 1.0
 
 
 def _prefix(name: str) -> str:

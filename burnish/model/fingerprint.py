@@ -28,7 +28,7 @@ def whole_fingerprint(policy: Model) -> str:
 
 def _fingerprint(policy: Model, *, trained: bool) -> str:
     digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
-    for name, parameter in policy.model.named_parameters():
+    for name, parameter in policy.named_parameters():
         if trained or not parameter.requires_grad:
             digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {_weighted_bits(parameter)}".encode())
     for name, tensor in (*policy.model.named_buffers(), *scales(policy.model)):

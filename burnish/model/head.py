@@ -89,10 +89,12 @@ def _softcap(config: PretrainedConfig) -> float | None:
 
 def unwrap_peft(layer: nn.Module) -> tuple[nn.Module, NewRows | None]:
     """The layer, or its trained copy inside peft's wrapper; and the rows that peft trains separately, if any."""
+    if not isinstance(layer, ModulesToSaveWrapper | TrainableTokensWrapper):
+        return layer, None
+    if not layer.active_adapters:  # those that are active do not train this layer
+        return unwrap_peft(layer.original_module)
     if isinstance(layer, ModulesToSaveWrapper):  # one of modules_to_save
         return layer.modules_to_save[layer.active_adapters[0]], None
-    if not isinstance(layer, TrainableTokensWrapper):
-        return layer, None
     adapter = layer.token_adapter
     [name] = adapter.active_adapters
     values = adapter.trainable_tokens_delta[name]

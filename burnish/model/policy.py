@@ -7,6 +7,7 @@ output head, and gives values instead of log-probabilities.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from burnish.model.adapters.switch import ActiveAdapters, active_with, adapter_parameters
 from burnish.model.cost import forward_cost, training_cost
 from burnish.model.decoder import decoder_of
 from burnish.model.decoding import Decoding, Prefill
@@ -43,6 +45,10 @@ class Model:
     """Divisor of the logits: the sampling temperature in reinforcement learning."""
     notes: tuple[str, ...] = ()
     """Log lines about what loading changed."""
+    adapter: str | None = None
+    """The adapter that computes and trains, of several on one base; None: those that are active in the model."""
+    critic_head: nn.Linear | None = None
+    """A value head of the adapter's own, [1, H]; None: values are those of a reward model, if it is one."""
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -56,17 +62,32 @@ class Model:
     @cached_property
     def head(self) -> Head:
         """The output head, read once, since training changes its weights in place. A reward model has none."""
-        return read_head(self.causal_lm)
+        with self.adapter_active():
+            return read_head(self.causal_lm)
 
     @cached_property
     def value_head(self) -> ValueHead:
-        """The value head of a reward model, in place of `head`; read once."""
-        return read_value_head(self.causal_lm)
+        """The value head: the adapter's own, or that of a reward model in place of `head`; read once."""
+        if self.critic_head is not None:
+            return ValueHead.of(self.critic_head)
+        with self.adapter_active():
+            return read_value_head(self.causal_lm)
 
     @property
     def is_reward_model(self) -> bool:
         """True for a reward model, which gives values and no log-probabilities."""
         return is_reward_model(self.causal_lm)
+
+    @property
+    def output_head(self) -> Head | ValueHead:
+        """The head that scores tokens: of values if there is one."""
+        return self.value_head if self.critic_head is not None or self.is_reward_model else self.head
+
+    def adapter_active(self) -> AbstractContextManager[None]:
+        """Context manager in which this model's adapter is active, see `adapter`."""
+        if self.adapter is None:
+            return nullcontext()
+        return ActiveAdapters(self.model, active_with(self.model, self.adapter))
 
     @property
     def share(self) -> bool:
@@ -89,7 +110,8 @@ class Model:
 
     def _decode(self, tokens: Tensor, **others: Any) -> Tensor:
         """[N, H], the last hidden states of one row of N tokens."""
-        output = decoder_of(self.causal_lm)(input_ids=tokens[None], use_cache=False, **others)
+        with self.adapter_active():
+            output = decoder_of(self.causal_lm)(input_ids=tokens[None], use_cache=False, **others)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
@@ -123,12 +145,12 @@ class Model:
     @cached_property
     def cost(self) -> CostModel:
         """FLOPs of the forward per token and per pair of tokens."""
-        return forward_cost(self.causal_lm, self.value_head if self.is_reward_model else self.head)
+        return forward_cost(self.causal_lm, self.output_head, self._unused)
 
     @cached_property
     def training_cost(self) -> CostModel:
         """FLOPs of forward and backward per token and per pair of tokens; see `cost.training_cost`."""
-        return training_cost(self.causal_lm, self.value_head if self.is_reward_model else self.head)
+        return training_cost(self.causal_lm, self.output_head, self._unused)
 
     def num_flops(self, groups: Sequence[Group]) -> float:
         """FLOPs of one training step on the groups, see `training_cost`; groups that are only scored have no
@@ -143,6 +165,22 @@ class Model:
         sequences = groups if self.share else [sequence for group in groups for sequence in group.expanded()]
         return sum(sequence.num_tokens for sequence in sequences)
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and parameter of every weight, of all adapters on the base."""
+        yield from self.model.named_parameters()
+        if self.critic_head is not None:
+            yield from ((f"critic_head.{name}", p) for name, p in self.critic_head.named_parameters())
+
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Name and parameter of every trained weight."""
-        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+        """Name and parameter of every trained weight; of several adapters on the base, those of this model's own."""
+        unused = self._unused
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad and id(p) not in unused)
+
+    @property
+    def _unused(self) -> frozenset[int]:
+        """Ids of the parameters of other adapters on the same base."""
+        if not isinstance(self.model, PeftModel):
+            return frozenset()
+        active = self.model.active_adapters if self.adapter is None else active_with(self.model, self.adapter)
+        others = [name for name in self.model.peft_config if name not in active]
+        return frozenset(id(parameter) for parameter in adapter_parameters(self.model, others))

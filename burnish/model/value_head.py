@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,11 @@ class ValueHead:
     """[K, H], in the model's type."""
     bias: Tensor | None = None
     """[K]; None: no bias."""
+
+    @classmethod
+    def of(cls, layer: nn.Linear) -> Self:
+        """The head with the weights of a layer."""
+        return cls(layer.weight, layer.bias)
 
 
 def is_reward_model(model: PreTrainedModel) -> bool:
@@ -136,7 +141,7 @@ def read_value_head(model: PreTrainedModel) -> ValueHead:
     assert is_reward_model(model), "only a reward model has values"
     layer, _ = unwrap_peft(output_layer(model))
     assert isinstance(layer, nn.Linear), "a value head is a linear layer, checked when it is made or opened"
-    return ValueHead(layer.weight, layer.bias)
+    return ValueHead.of(layer)
 
 
 def values(hidden: Tensor, head: ValueHead, microbatch: Microbatch) -> Tensor:
@@ -174,20 +179,21 @@ def with_value_head(model: PreTrainedModel, value_head: ValueHeadConfig) -> PreT
     if type(parts.get(prefix)) is not type(dict(model.named_children()).get(prefix)) or not isinstance(head, nn.Linear):
         raise _unsupported(model, "its parts are not one decoder and one linear layer")
     reward_model.set_submodule(prefix, model.get_submodule(prefix))
-    reward_model.set_submodule(NAME, _initialized(head, value_head.seed, model))
+    layer = new_value_head(head.in_features, head.out_features, value_head.seed, bias=head.bias is not None)
+    reward_model.set_submodule(NAME, layer.to(device=model.device, dtype=model.dtype))
     reward_model.config = config  # decoder and reward model share one configuration, as in any model
     return reward_model.train(model.training)
 
 
-def _initialized(head: nn.Linear, seed: int, model: PreTrainedModel) -> nn.Linear:
-    """The head with drawn weights and a bias of 0."""
-    layer = nn.Linear(head.in_features, head.out_features, bias=head.bias is not None, device="cpu")
+def new_value_head(hidden_size: int, outputs: int = 1, seed: int = 0, *, bias: bool = False) -> nn.Linear:
+    """Value head [outputs, hidden_size] with drawn weights and a bias of 0; float32, on the CPU."""
+    layer = nn.Linear(hidden_size, outputs, bias=bias, device="cpu")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        layer.weight.normal_(0.0, 1 / math.sqrt(head.in_features + 1), generator=generator)
+        layer.weight.normal_(0.0, 1 / math.sqrt(hidden_size + 1), generator=generator)
         if layer.bias is not None:
             layer.bias.zero_()
-    return layer.to(device=model.device, dtype=model.dtype)
+    return layer
 
 
 def _unsupported(model: PreTrainedModel, reason: str) -> ModelError:

@@ -24,9 +24,10 @@ from burnish.data.cache import cache_entry, entry_lock, finish_entry
 from burnish.data.eviction import mark_used
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
-from burnish.sources.annotate import BLOCK, Logprobs, annotated, logprobs
+from burnish.roles.scorer import LiveScorer, ResponseScores
+from burnish.sources.annotate import BLOCK, annotated
 from burnish.sources.rows import Validates
-from burnish.types import Group
+from burnish.types import Group, Score
 
 KIND = "references"
 """Kind of the entry in the cache."""
@@ -52,7 +53,7 @@ class Values:
     logprobs: NDArray[Any]
     """[T] float32 nats (float64 for a float64 model); in memory, or memory-mapped."""
 
-    def of(self, row: int, groups: Sequence[Group]) -> Logprobs:
+    def of(self, row: int, groups: Sequence[Group]) -> ResponseScores:
         """Log-probabilities of a row, per group and response."""
         flat = torch.from_numpy(np.array(self.logprobs[self.starts[row] : self.starts[row + 1]]))
         sizes = [int(response.trainable.sum()) for group in groups for response in group.responses]
@@ -147,7 +148,8 @@ def _starts(rows: Rows, progress: Progress | None) -> Iterator[int]:
 
 def _block(policy: Model, rows: Rows, start: int, size: int) -> _Block:
     block = [rows[row] for row in range(start, min(start + size, len(rows)))]
-    values = iter(logprobs(policy, [group for groups in block for group in groups], BUDGET))
+    packed = [group for groups in block for group in groups]
+    values = iter(LiveScorer(policy).score(packed, Score.LOGPROB, BUDGET))
     flat = [[part for _ in groups for part in next(values)] for groups in block]
     sizes = np.array([sum(len(part) for part in parts) for parts in flat], np.int64)
     arrays = [part.numpy() for parts in flat for part in parts]

@@ -22,8 +22,9 @@ from burnish.evaluate.reward_model_eval import accuracy_by_length, calibration_e
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
 from burnish.model.open import LoadedModel, open_model, policy_of
 from burnish.model.policy import Model
+from burnish.roles.scorer import LiveScorer
 from burnish.settings.data import DatasetSettings, sources
-from burnish.sources.annotate import LiveScorer, annotate_blocks
+from burnish.sources.annotate import annotate_blocks
 from burnish.sources.value_targets import value_target_at_end
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.stages.reader import Reader

@@ -19,7 +19,8 @@ from burnish.evaluate.preference_eval import (
 from burnish.losses.preference.implicit import LogProb, LogRatio
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Model
-from burnish.sources.annotate import LiveScorer, annotate_blocks
+from burnish.roles.scorer import LiveScorer
+from burnish.sources.annotate import annotate_blocks
 from burnish.types import Group
 from tests.conftest import FAMILIES, make_groups
 

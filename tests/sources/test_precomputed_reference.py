@@ -11,17 +11,14 @@ import torch
 from burnish.model.attention import install
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
-from burnish.packing import pack_singly
+from burnish.roles.scorer import LiveScorer, ResponseScores, SnapshotScorer
 from burnish.sources import precomputed_reference
 from burnish.sources.annotate import (
     AnnotatedSource,
-    FrozenScorer,
-    LiveScorer,
     ReferenceSync,
     SyncedGroups,
     annotate_blocks,
     annotated,
-    logprobs,
 )
 from burnish.sources.mismatched_source import MismatchedSource
 from burnish.sources.precomputed_reference import ReferenceRows, computed, identity, stored
@@ -45,24 +42,16 @@ def change(policy: Model) -> None:
         parameter.data += 0.1 * torch.randn_like(parameter)
 
 
+def logprobs(policy: Model, groups: Sequence[Group], budget: int) -> ResponseScores:
+    return LiveScorer(policy).score(groups, Score.LOGPROB, budget)
+
+
 def streams(groups: Sequence[Group]) -> list[torch.Tensor]:
     return [response.reference_logprobs for group in groups for response in group.responses]
 
 
 def same(one: Sequence[Group], other: Sequence[Group]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(streams(one), streams(other), strict=True))
-
-
-@pytest.mark.parametrize("budget", [8, 20, 1000])
-def test_values_are_those_of_each_response_alone(budget: int) -> None:
-    policy, groups = make_policy(), make_groups(SHAPES, holes=True)
-    expected = [
-        policy.score(microbatch, [Score.LOGPROB]).of(Score.LOGPROB).detach() for microbatch in pack_singly(groups)
-    ]
-    found = [each for values in logprobs(policy, groups, budget) for each in values]
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    assert policy.model.training
 
 
 def test_annotated_groups_have_0_where_nothing_is_trained() -> None:
@@ -72,18 +61,6 @@ def test_annotated_groups_have_0_where_nothing_is_trained() -> None:
         for response, each in zip(group.responses, theirs, strict=True):
             assert torch.equal(response.reference_logprobs[response.trainable], each)
             assert not response.reference_logprobs[~response.trainable].any()
-
-
-def test_an_earlier_policy_is_what_the_policy_was() -> None:
-    policy, groups = make_policy(), make_groups(SHAPES)
-    before = logprobs(policy, groups, 1000)
-    earlier = Snapshot(policy)
-    change(policy)
-    after = logprobs(policy, groups, 1000)
-    asked = FrozenScorer(earlier).logprobs(groups, 1000)
-    assert all(torch.equal(a, b) for x, y in zip(before, asked, strict=True) for a, b in zip(x, y, strict=True))
-    again = logprobs(policy, groups, 1000)
-    assert all(torch.equal(a, b) for x, y in zip(after, again, strict=True) for a, b in zip(x, y, strict=True))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
@@ -181,7 +158,7 @@ def test_each_step_is_annotated_and_the_source_goes_on_where_it_was(small_blocks
     def source(policy: Model) -> AnnotatedSource:
         inner = RowSource(rows(), sequences_per_step=3, seed=1, epochs=2)
         moves = ReferenceSync(every=2, share=0.5)
-        return AnnotatedSource(inner, FrozenScorer(Snapshot(policy)), 1000, moves)
+        return AnnotatedSource(inner, SnapshotScorer(Snapshot(policy)), 1000, moves)
 
     policy = make_policy()
     whole, snapshots = source(policy), []
@@ -207,12 +184,12 @@ def test_each_step_is_annotated_and_the_source_goes_on_where_it_was(small_blocks
 
 def test_held_out_groups_follow_the_reference() -> None:
     policy, groups = make_policy(), make_groups(SHAPES)
-    frozen = FrozenScorer(Snapshot(policy))
+    frozen = SnapshotScorer(Snapshot(policy))
     following = SyncedGroups(groups, frozen, 1000)
     before = list(following)
     change(policy)
     assert same(list(following), before)
-    frozen.earlier.follow(1.0)
+    frozen.snapshot.follow(1.0)
     assert same(list(following), annotated(groups, logprobs(policy, groups, 1000)))
 
 

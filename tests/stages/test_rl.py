@@ -22,10 +22,10 @@ from burnish.losses.policy.settings import Cispo, Clip, ImportanceCorrection, No
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.packing import count_denominators, pack
 from burnish.recipe.read import stage_recipe
+from burnish.roles.scorer import LiveScorer
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.settings.aliases import OTHER_TOOLS
-from burnish.sources.annotate import logprobs
 from burnish.sources.prompt_order import PromptOrder
 from burnish.stages.context import StageContext
 from burnish.stages.models import load_trained
@@ -36,7 +36,7 @@ from burnish.stages.rl.settings import RlSettings
 from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward_model_scorer import RewardModelScorer
-from burnish.types import TokenScores
+from burnish.types import Score, TokenScores
 from tests.conftest import make_groups
 from tests.interrupting import interrupted_at
 
@@ -426,7 +426,7 @@ def test_the_trainer_computes_what_the_sampler_reported(world):
     policy = load_trained(ready.context, Rl().roles(ready.context.recipe, ready.settings)[0])
     prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.training_prompts()[:3])]
     groups = LocalSampler(policy, [], 64).sample(prompts, 2, ready.settings.params(0))
-    for group, mine in zip(groups, logprobs(policy, groups, 512), strict=True):
+    for group, mine in zip(groups, LiveScorer(policy).score(groups, Score.LOGPROB, 512), strict=True):
         for response, values in zip(group.responses, mine, strict=True):
             torch.testing.assert_close(values, response.sampler_logprobs, atol=1e-5, rtol=0)
 

@@ -22,8 +22,9 @@ from burnish.losses.preference.pairs import Pairs
 from burnish.losses.preference.weighted_sum import WeightedSum
 from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe
+from burnish.roles.scorer import LiveScorer
 from burnish.settings.loss_options import user_options
-from burnish.sources.annotate import AnnotatedSource, LiveScorer, annotated
+from burnish.sources.annotate import AnnotatedSource, annotated
 from burnish.sources.base import Source
 from burnish.sources.mismatched_source import MismatchedSource
 from burnish.stages.assemble import StageParts, assemble, costliest_rows, row_source
@@ -34,7 +35,7 @@ from burnish.stages.prefer.settings import PreferSettings
 from burnish.stages.role import POLICY, REFERENCE, Role
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import language_model_loss
-from burnish.types import Group, Response
+from burnish.types import Group, Response, Score
 
 _Data = SupervisedData[PreferSettings]
 
@@ -67,7 +68,7 @@ class Prefer(TrainingKind[PreferSettings, _Data]):
     ) -> Sequence[Group]:
         if not settings.has_reference:
             return groups
-        return annotated(groups, LiveScorer(policy).logprobs(groups, budget))
+        return annotated(groups, LiveScorer(policy).score(groups, Score.LOGPROB, budget))
 
     def build(self, data: _Data, models: Mapping[str, Model], name: str) -> Stage:
         settings, policy = data.context.settings, models[POLICY]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
-from burnish.sources.annotate import FrozenScorer, LiveScorer, ReferenceSync, SyncedGroups, annotate_blocks
+from burnish.roles.scorer import LiveScorer, Scorer, SnapshotScorer
+from burnish.sources.annotate import ReferenceSync, SyncedGroups, annotate_blocks
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.sources.precomputed_reference import ReferenceRows, Rows, computed, identity, stored
 from burnish.stages.prefer.settings import PreferSettings
@@ -25,7 +26,7 @@ from burnish.watch.counter import count_on_terminal
 class Annotating:
     """Scorer that fills in reference log-probabilities in each step, for groups without them."""
 
-    reference: FrozenScorer | LiveScorer
+    reference: SnapshotScorer | LiveScorer
     budget: int
     """Maximum number of tokens of a microbatch."""
     moves: ReferenceSync | None = None
@@ -78,7 +79,7 @@ def _step_by_step(
     if model is not policy:
         live = LiveScorer(model)
         return ReferencedData(rows, Annotating(live, budget), _annotated(measured, live, budget), fingerprint, ())
-    frozen = FrozenScorer(Snapshot(policy))
+    frozen = SnapshotScorer(Snapshot(policy))
     if settings.reference_sync_steps is None:
         return ReferencedData(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fingerprint, ())
     moves = ReferenceSync(settings.reference_sync_steps, settings.reference_sync_alpha)
@@ -104,10 +105,10 @@ def _beforehand(
         values, note = computed(model, prepared.draws, progress), "the reference is computed once"
     rows = ReferenceRows(inputs.feed, values)
     live = LiveScorer(model)
-    scorer = live if model is not policy else FrozenScorer(Snapshot(policy))
+    scorer = live if model is not policy else SnapshotScorer(Snapshot(policy))
     annotating = Annotating(scorer, budget) if settings.measures_mismatches else None
     return ReferencedData(rows, annotating, _annotated(measured, live, budget), fingerprint, (note,))
 
 
-def _annotated(groups: Sequence[Group], reference: LiveScorer | FrozenScorer, budget: int) -> list[Group]:
+def _annotated(groups: Sequence[Group], reference: Scorer, budget: int) -> list[Group]:
     return [group for block in annotate_blocks(groups, reference, budget) for group in block]

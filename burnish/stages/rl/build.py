@@ -27,9 +27,10 @@ from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.recipe.recipe import Recipe
+from burnish.roles.scorer import LiveScorer, SnapshotScorer
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.sources.annotate import FrozenScorer, LiveScorer, annotated
+from burnish.sources.annotate import annotated
 from burnish.sources.rollouts import FillStreams, RolloutSource
 from burnish.stages.assemble import StageParts, assemble
 from burnish.stages.context import StageContext
@@ -37,7 +38,7 @@ from burnish.stages.kind import TrainingKind
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
 from burnish.stages.role import POLICY, REFERENCE, Role
-from burnish.types import Group, Response
+from burnish.types import Group, Response, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +136,16 @@ def longest_prompts(inputs: RLData) -> list[Group]:
 def _annotate(inputs: RLData, policy: Model) -> FillStreams | None:
     """Function that fills in the reference's and the recomputed log-probabilities; None: neither is needed."""
     budget, live = inputs.tokens_per_microbatch, LiveScorer(policy)
-    frozen = FrozenScorer(Snapshot(policy)) if inputs.settings.needs_reference else None
+    frozen = SnapshotScorer(Snapshot(policy)) if inputs.settings.needs_reference else None
     recomputes = inputs.settings.recomputes
     if frozen is None and not recomputes:
         return None
 
     def annotate(groups: Sequence[Group]) -> Sequence[Group]:
         if frozen is not None:
-            groups = annotated(groups, frozen.logprobs(groups, budget))
+            groups = annotated(groups, frozen.score(groups, Score.LOGPROB, budget))
         if recomputes:
-            groups = annotated(groups, live.logprobs(groups, budget), "old_logprobs")
+            groups = annotated(groups, live.score(groups, Score.LOGPROB, budget), "old_logprobs")
         return groups
 
     return annotate
