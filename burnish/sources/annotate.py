@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,12 +15,11 @@ from torch import Tensor
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
 from burnish.sources.base import Source
-from burnish.types import Group, Response, Score
+from burnish.streams import spread, with_stream
+from burnish.types import Group, Score
 
 Logprobs = list[list[Tensor]]
 """Per group and response: [number of its scored tokens], nats, on the CPU."""
-Stream = Literal["reference_logprobs", "old_logprobs"]
-"""Stream of a response that is filled."""
 
 
 class Reference(Protocol):
@@ -74,30 +73,18 @@ def logprobs(policy: Model, groups: Sequence[Group], budget: int) -> Logprobs:
     return [[by_index[index] for index in range(len(by_index))] for by_index in by_group]
 
 
-def annotated(groups: Sequence[Group], values: Logprobs, stream: Stream = "reference_logprobs") -> list[Group]:
+def annotated(groups: Sequence[Group], values: Logprobs, stream: str = "reference_logprobs") -> list[Group]:
     """The groups with a stream filled by these log-probabilities; 0 at tokens that are not trained."""
     return [
         replace(
             group,
             responses=tuple(
-                _filled(response, stream, _spread(logprobs_of_response, response.trainable))
+                with_stream(response, stream, spread(logprobs_of_response, response.trainable))
                 for response, logprobs_of_response in zip(group.responses, logprobs_of_group, strict=True)
             ),
         )
         for group, logprobs_of_group in zip(groups, values, strict=True)
     ]
-
-
-def _filled(response: Response, stream: Stream, values: Tensor) -> Response:
-    if stream == "old_logprobs":
-        return replace(response, old_logprobs=values)
-    return replace(response, reference_logprobs=values)
-
-
-def _spread(values: Tensor, trainable: Tensor) -> Tensor:
-    stream = torch.zeros(len(trainable), dtype=values.dtype)
-    stream[trainable] = values
-    return stream
 
 
 @dataclass(frozen=True, slots=True)
