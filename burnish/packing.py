@@ -17,11 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from burnish.streams import concatenate_streams, present_streams
 from burnish.types import Denominator, Group, Layout, Microbatch, Response, Segment
-
-STREAMS: tuple[str, ...] = ("sampler_logprobs", "old_logprobs", "advantages", "reference_logprobs")
-STREAMS += ("teacher_logprobs", "values", "step_labels")
-"""The token-aligned float streams of a response that travel with its scored tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +104,9 @@ def join(microbatches: Sequence[Microbatch]) -> Microbatch:
         for k in range(num_rounds)
     ]
     facts: dict[str, Any] = {name: torch.cat([getattr(m, name) for m in microbatches]) for name in _SEQUENCE_FACTS}
+    streams: dict[str, Any] = concatenate_streams(
+        [present_streams(m) for m in microbatches], [len(m.targets) for m in microbatches]
+    )
     return Microbatch(
         tokens=torch.cat([microbatch.tokens for microbatch in microbatches]),
         layout=_join_layouts([microbatch.layout for microbatch in microbatches], offsets),
@@ -119,7 +119,10 @@ def join(microbatches: Sequence[Microbatch]) -> Microbatch:
         sequence=torch.cat([m.sequence + at for m, at in zip(microbatches, sequences, strict=True)]),
         weights=torch.cat([microbatch.weights for microbatch in microbatches]),
         response_positions=torch.cat([microbatch.response_positions for microbatch in microbatches]),
-        **_join_streams(microbatches),
+        sequence_end_positions=torch.cat(
+            [m.sequence_end_positions + at for m, at in zip(microbatches, offsets, strict=True)]
+        ),
+        **streams,
         **facts,
         **_membership(facts["sequence_group"], facts["sequence_index"], facts["sequence_siblings"]),
     )
@@ -231,9 +234,11 @@ def _build(parts: list[Part]) -> Microbatch:
     branches: list[Tensor] = []
     segments: list[Segment] = []
     scored: list[_Scored] = []
+    ends: list[int] = []
     row = num_sequences = 0
     for part in parts:
         group, prompt = part.group, len(part.group.prompt)
+        assert not group.media, "groups with images are recorded, and not computed yet"
         part_layout = part_segments(group, row)
         segments += part_layout
         scored.append(_score_prompt(group, row, num_sequences))
@@ -249,6 +254,7 @@ def _build(parts: list[Part]) -> Microbatch:
             positions.append(torch.arange(prompt, prompt + length))
             branches.append(torch.full((length,), branch))
             row += length
+            ends.append(row - 1)
             num_sequences += 1
     sizes = torch.tensor([part.num_tokens for part in parts])
     layout = Layout(
@@ -257,7 +263,8 @@ def _build(parts: list[Part]) -> Microbatch:
         branch=torch.cat(branches),
         positions=torch.cat(positions),
     )
-    return _assemble(torch.cat(tokens), layout, scored, _sequence_facts(parts))
+    facts = _sequence_facts(parts) | {"sequence_end_positions": torch.tensor(ends)}
+    return _assemble(torch.cat(tokens), layout, scored, facts)
 
 
 _SEQUENCE_FACTS = (
@@ -319,7 +326,7 @@ def _score_response(response: Response, row: int, last_prompt_row: int, sequence
     predictors = torch.arange(row - 1, row - 1 + len(response.tokens))
     predictors[0] = last_prompt_row
     at = response.trainable.nonzero()[:, 0]
-    streams = {name: stream[at] for name in STREAMS if (stream := getattr(response, name)) is not None}
+    streams = {name: stream[at] for name, stream in present_streams(response).items()}
     indices = torch.arange(len(at))
     weights = _weights(response)[at]
     return _Scored(predictors[at], row + at, response.tokens[at], sequence, weights, indices, streams)
@@ -333,12 +340,9 @@ def _weights(response: Response) -> Tensor:
 def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], facts: dict[str, Any]) -> Microbatch:
     rows = torch.cat([piece.predictor_positions for piece in scored])
     sequence = torch.cat([torch.full_like(piece.predictor_positions, piece.sequence) for piece in scored])
-    streams: dict[str, Any] = {}
-    for name in STREAMS:
-        if any(name in piece.streams for piece in scored):
-            streams[name] = torch.cat(
-                [piece.streams.get(name, torch.zeros(len(piece.predictor_positions))) for piece in scored]
-            )
+    streams: dict[str, Any] = concatenate_streams(
+        [piece.streams for piece in scored], [len(piece.targets) for piece in scored]
+    )
     return Microbatch(
         tokens=tokens,
         layout=layout,
@@ -354,17 +358,6 @@ def _assemble(tokens: Tensor, layout: Layout, scored: list[_Scored], facts: dict
         **_membership(facts["sequence_group"], facts["sequence_index"], facts["sequence_siblings"]),
         **streams,
     )
-
-
-def _join_streams(microbatches: Sequence[Microbatch]) -> dict[str, Any]:
-    """A stream that only some microbatches have is 0 for the others, as for responses of one microbatch."""
-    joined = {}
-    for name in STREAMS:
-        parts = [getattr(microbatch, name) for microbatch in microbatches]
-        if any(part is not None for part in parts):
-            filled = [torch.zeros_like(m.weights) if p is None else p for m, p in zip(microbatches, parts, strict=True)]
-            joined[name] = torch.cat(filled)
-    return joined
 
 
 def _join_layouts(layouts: Sequence[Layout], rows: list[int]) -> Layout:

@@ -1,7 +1,7 @@
 """Records that cross files: groups, packed microbatches, scores, outputs of losses.
 
-Every module may import this one, which imports only torch. A *group* is one prompt and its n responses; every method is
-a way of getting groups, a way of crediting their tokens, and a loss on the credit.
+Every module may import this one, which imports only torch and `streams`. A *group* is one prompt and its n responses;
+every method is a way of getting groups, a way of crediting their tokens, and a loss on the credit.
 
 Axes in comments: P prompt tokens, R response tokens, N packed tokens, S scored tokens, H hidden, V vocabulary.
 """
@@ -16,13 +16,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from burnish.streams import Streams, check_streams
+
 Finish = Literal["end", "length"]
 """How a response ended: by an end token, or at the limit of tokens (truncated)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Response:
-    """One response with its token-aligned streams.
+class Response(Streams):
+    """One response with its token-aligned streams [R, …], see `Streams`.
 
     A multi-turn trajectory is one response: tokens that the policy did not write (a user's turn, a tool's output) are
     in ``tokens`` with ``trainable`` False. Tokens are never re-tokenized.
@@ -36,18 +38,6 @@ class Response:
     """[R] bool; True for tokens that the loss scores."""
     weights: Tensor | None = None
     """[R] float32 >= 0, weight of each token's loss; None: 1 everywhere."""
-    sampler_logprobs: Tensor | None = None
-    """[R] float32 nats, as the sampler computed them; None: from a data set."""
-    old_logprobs: Tensor | None = None
-    """[R] float32 nats, as the trainer computed them before the first update of the batch; None: not computed."""
-    advantages: Tensor | None = None
-    """[R] float32, unit of the reward; None: not credited yet."""
-    reference_logprobs: Tensor | None = None
-    """[R] float32 nats under the reference model; None: not computed."""
-    teacher_logprobs: Tensor | None = None
-    """[R] float32 nats under the teacher; None: not computed."""
-    values: Tensor | None = None
-    """[R] float32, the critic's estimate before each token; None: no critic."""
     policy_version: Tensor | None = None
     """[R] int64, the optimizer step whose weights sampled each token; None: from a data set."""
     reward: float | None = None
@@ -55,8 +45,8 @@ class Response:
     undesirable. None: not graded, or grading failed (a failure is never reward 0)."""
     scores: tuple[float, ...] | None = None
     """K scores of the data, in the order of the stage's names of scores; None: it has one score, or none."""
-    step_labels: Tensor | None = None
-    """[R] float32, label of the step that ends at a token; NaN: no step ends there. None: no process rewards."""
+    bootstrap_value: float | None = None
+    """The critic's value of the state after the last token, unit of the reward; None: not computed."""
     finish: Finish | None = None
     """How it ended; None: from a data set."""
 
@@ -65,10 +55,27 @@ class Response:
         assert len(size) == 1 and size[0] >= 1, f"a response is one row of at least one token, got shape {tuple(size)}"
         assert self.tokens.dtype == torch.int64, f"token ids are int64, got {self.tokens.dtype}"
         assert self.trainable.dtype == torch.bool, f"trainable is bool, got {self.trainable.dtype}"
-        for entry in fields(self):
-            stream = getattr(self, entry.name)
-            if isinstance(stream, Tensor):
-                assert stream.shape == size, f"{entry.name} is aligned with tokens: {stream.shape} != {size}"
+        for name, tensor in (
+            ("trainable", self.trainable),
+            ("weights", self.weights),
+            ("policy_version", self.policy_version),
+        ):
+            assert tensor is None or tensor.shape == size, f"{name} is aligned with tokens: {tensor.shape} != {size}"
+        check_streams(self, len(self.tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRef:
+    """Reference to a medium in a prompt, never its content. Example: ``MediaRef("image", "cat.png", span=(3, 67))``.
+
+    It can be recorded and stored. Packing refuses it, since no model computes images yet.
+    """
+
+    kind: Literal["image"]
+    source: str
+    """Path or URL."""
+    span: tuple[int, int] | None = None
+    """Tokens [start, end) of the prompt that stand for it; None: not determined."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -91,6 +98,8 @@ class Group:
     scored_only: bool = False
     """True: the group is scored without gradient before the step and is in no denominator; the loss takes constants
     from it (`Loss.with_measurements`; KTO's mismatched pairs)."""
+    media: tuple[MediaRef, ...] = ()
+    """Images of the prompt; (): the prompt is text."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """Origin of the group (file, line, source); never read by a loss."""
 
@@ -189,11 +198,12 @@ class EmbeddingNoise:
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Microbatch:
+class Microbatch(Streams):
     """Groups packed into one sequence without padding, ready for one forward pass. Made by `packing.pack`.
 
-    The scored tokens are those that train, S of them, in the order of groups, prompts before responses. Targets map
-    to packed positions many-to-one: the last prompt token predicts the first token of every response.
+    The scored tokens are those that train, S of them, in the order of groups, prompts before responses; the streams
+    [S, …] are theirs (see `Streams`). Targets map to packed positions many-to-one: the last prompt token predicts the
+    first token of every response.
     """
 
     tokens: Tensor
@@ -215,20 +225,6 @@ class Microbatch:
     """[S] float32 >= 0."""
     response_positions: Tensor
     """[S] int64, index of each scored token among the scored tokens of its response; -1: a token of the prompt."""
-    sampler_logprobs: Tensor | None = None
-    """[S], as in Response; None: no response of the microbatch has it."""
-    old_logprobs: Tensor | None = None
-    """[S], as in Response; None: no response of the microbatch has it."""
-    advantages: Tensor | None = None
-    """[S], as in Response; None: no response of the microbatch has it."""
-    reference_logprobs: Tensor | None = None
-    """[S], as in Response; None: no response of the microbatch has it."""
-    teacher_logprobs: Tensor | None = None
-    """[S], as in Response; None: no response of the microbatch has it."""
-    values: Tensor | None = None
-    """[S], as in Response; None: no response of the microbatch has it."""
-    step_labels: Tensor | None = None
-    """[S], as in Response; None: no response of the microbatch has it."""
     sequence_group: Tensor
     """[num_sequences] int64, index of each response's group in the step (not in the microbatch: groups may split)."""
     sequence_index: Tensor
@@ -241,6 +237,8 @@ class Microbatch:
     """[num_sequences, K] float32, as in Response; K = 0: there are none."""
     sequence_tokens: Tensor
     """[num_sequences] int64, scored tokens of each response."""
+    sequence_end_positions: Tensor
+    """[num_sequences] int64, packed position of the last token of each response, trained or not."""
     group_table: Tensor
     """[groups of the microbatch, largest group size] int64: in row g, column k the sequence that is response k of the
     g-th group of the microbatch (in the order of the step); -1: the group has no such response, or not in this
@@ -249,6 +247,9 @@ class Microbatch:
     """Whether every group of the microbatch has all its responses in it."""
     noise: EmbeddingNoise | None = None
     """Noise on the embeddings; None: none."""
+
+    def __post_init__(self) -> None:
+        check_streams(self, len(self.targets))
 
     @property
     def num_sequences(self) -> int:

@@ -39,7 +39,13 @@ def mismatched(groups: Sequence[Group], *, seed: int, step: int, max_length: int
 def _joined(group: Group, other: Group, max_length: int | None) -> Group:
     room = None if max_length is None else max(1, max_length - len(group.prompt))
     responses = tuple(_bare(response, room) for response in other.responses)
-    return Group(prompt=group.prompt, responses=responses, scored_only=True, metadata={"mismatched": True})
+    return Group(
+        prompt=group.prompt,
+        responses=responses,
+        scored_only=True,
+        media=group.media,
+        metadata={"mismatched": True},
+    )
 
 
 def _bare(response: Response, room: int | None) -> Response:

@@ -29,7 +29,6 @@ from burnish.sources.serialization import load_group, store_group
 from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.step import Trainer
 from burnish.tasks.verdict import Failure, FailureKind, Verdict
-from tests.conftest import make_groups
 from tests.families import FAMILIES, VOCABULARY
 
 END = 7
@@ -272,11 +271,6 @@ def test_a_group_comes_back_bit_for_bit(policy):
             assert getattr(one, name).equal(getattr(other, name))
             assert getattr(one, name).dtype == getattr(other, name).dtype
         assert (one.reward, one.finish) == (other.reward, other.finish)
-
-
-def test_trained_prompts_are_not_kept():
-    [group] = make_groups([(3, [2])])
-    assert store_group(group)["prompt"] == group.prompt.tolist()
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 9), max_size=6), st.integers(0, 5))

@@ -1,0 +1,89 @@
+"""Serialization of groups: every field of every record comes back, with its type and its bits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+import torch
+
+from burnish.packing import pack
+from burnish.sources.serialization import group_of, group_tensors, load_group, store_group
+from burnish.streams import DECLARATIONS, STREAMS
+from burnish.types import Group, MediaRef, Response
+from tests.streams import numbers, same_bits
+
+
+def full_response(dtype: torch.dtype) -> Response:
+    """A response that has all that a response can have."""
+    generator = torch.Generator().manual_seed(3)
+    streams = {
+        name: numbers(name, dtype if dtype in DECLARATIONS[name].dtypes else DECLARATIONS[name].dtypes[0], 4, generator)
+        for name in STREAMS
+    }
+    return Response(
+        tokens=torch.arange(4),
+        trainable=torch.tensor([True, False, True, True]),
+        weights=torch.rand(4, generator=generator),
+        policy_version=torch.arange(4) + 2**40,
+        reward=0.1,
+        scores=(0.5, -2.0),
+        bootstrap_value=-0.25,
+        finish="length",
+        **streams,
+    )
+
+
+def full_group(dtype: torch.dtype) -> Group:
+    return Group(
+        prompt=torch.tensor([5, 6, 7]),
+        responses=(full_response(dtype), Response(tokens=torch.tensor([1]), trainable=torch.tensor([True]))),
+        prompt_weights=torch.tensor([0.0, 0.1, 2.0]),
+        scored_only=True,
+        media=(MediaRef("image", "a.png", span=(1, 3)), MediaRef("image", "https://example.org/b.png")),
+        metadata={"file": "a.jsonl", "line": 3, "tags": ["x", "y"]},
+    )
+
+
+def assert_equal(one: object, other: object) -> None:
+    """Field by field, in records and tuples of records."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert same_bits(one, other)
+    elif isinstance(one, Group | Response):
+        for entry in fields(one):
+            assert_equal(getattr(one, entry.name), getattr(other, entry.name))
+    elif isinstance(one, tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_equal(a, b)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_group_comes_back_bit_for_bit(dtype):
+    group = full_group(dtype)
+    empty = {entry.name for entry in fields(Response) if getattr(group.responses[0], entry.name) is None}
+    assert not empty, "a new field is tested too"
+    tensors, values = group_tensors(group)
+    assert_equal(group_of(tensors, json.loads(json.dumps(values))), group)
+    assert_equal(load_group(json.loads(json.dumps(store_group(group)))), group)
+
+
+def test_tensors_are_named_by_their_path_and_not_copied():
+    group = full_group(torch.float32)
+    tensors, values = group_tensors(group)
+    assert tensors["responses/0/teacher_topk_tokens"] is group.responses[0].teacher_topk_tokens
+    assert {path for path in tensors if path.startswith("responses/1/")} == {
+        "responses/1/tokens",
+        "responses/1/trainable",
+    }
+    assert values["responses"][1] == {}
+    assert values["media"][0] == {"kind": "image", "source": "a.png", "span": [1, 3]}
+
+
+def test_a_group_with_images_is_stored_and_not_packed():
+    with pytest.raises(AssertionError, match="images are recorded, and not computed yet"):
+        pack([full_group(torch.float32)], 100)
