@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class Snapshot:
         """Copies the policy's current weights."""
         self.policy = policy
         self.version = 0
-        """Number of calls of `follow`."""
+        """Number of changes of the weights."""
         self._weights = {name: parameter.detach().clone() for name, parameter in policy.trained_parameters()}
 
     @contextmanager
@@ -49,7 +50,13 @@ class Snapshot:
             self._weights[name].lerp_(parameter.detach(), share)
         self.version += 1
 
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        """The snapshot's weights by name; restoring a checkpoint writes into them."""
-        return self._weights
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """State for a checkpoint: the weights by name (not copies)."""
+        return {f"weights/{name}": weight for name, weight in self._weights.items()}, {}
+
+    @torch.no_grad()
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restores the result of `state_dict`."""
+        for name, weight in self._weights.items():
+            weight.copy_(tensors[f"weights/{name}"])
+        self.version += 1

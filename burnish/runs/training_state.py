@@ -19,7 +19,7 @@ from burnish.learner import Learner
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.learner_state import LearnerState, below
 from burnish.runs.random_state import capture_random, restore_random
-from burnish.sources.base import HoldsTensors, Source
+from burnish.sources.base import Source
 
 
 @runtime_checkable
@@ -80,8 +80,6 @@ def capture_checkpoint(state: TrainState, step: int, facts: Mapping[str, Any]) -
     for path, stateful in state.objects.items():
         object_tensors, values[path] = stateful.state_dict()
         tensors |= {f"{path}/{name}": tensor for name, tensor in object_tensors.items()}
-    if isinstance(state.source, HoldsTensors):
-        tensors |= {f"source/{name}": tensor for name, tensor in state.source.tensors().items()}
     random_tensors, values["random"] = capture_random()
     return Checkpoint(step, {**tensors, **random_tensors}, values)
 
@@ -96,9 +94,6 @@ def restore_checkpoint(checkpoint: Checkpoint, state: TrainState) -> None:
     for path, stateful in state.objects.items():
         stateful.load_state_dict(below(checkpoint.tensors, f"{path}/"), checkpoint.values[path])
     state.source.restore(checkpoint.values["source"])
-    if isinstance(state.source, HoldsTensors):
-        for name, tensor in state.source.tensors().items():
-            tensor.copy_(checkpoint.tensors[f"source/{name}"])
     restore_random(checkpoint.tensors, checkpoint.values["random"])
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
-
 from burnish.sources.samples import RolloutSample
 from burnish.types import Group
 
@@ -51,11 +49,3 @@ class ReportsMetrics(Protocol):
     @property
     def samples(self) -> Sequence[RolloutSample]:
         """Responses for samples.jsonl; empty: none."""
-
-
-@runtime_checkable
-class HoldsTensors(Protocol):
-    """A source with weights that change during the stage, such as a reference that is updated."""
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Tensors by name; a checkpoint saves them, and resuming writes into them."""

@@ -21,6 +21,7 @@ from burnish.credit.credit import zero_variance
 from burnish.credit.rule import CreditRule
 from burnish.data.records import Task
 from burnish.errors import RunError
+from burnish.roles.filler import StreamFiller
 from burnish.sampling.base import Prompt, Sampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.metrics import rollout_metrics
@@ -36,8 +37,6 @@ from burnish.types import Group
 
 GradeResponses = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]
 """A `tasks.reward_runner.RewardRunner`, or a function with the same signature."""
-FillStreams = Callable[[Sequence[Group]], Sequence[Group]]
-"""Fills streams of responses: log-probabilities of the reference, or of the trainer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,8 +67,8 @@ class RolloutSource:
     max_steps: int | None = None
     """Number of steps instead of epochs; None: the length of the epochs if no group is replaced."""
     curriculum: bool = False
-    annotate: FillStreams | None = None
-    """Fills streams before credit; None: credit and loss need only what the sampler reported."""
+    fillers: Sequence[StreamFiller] = ()
+    """Fill streams before credit; empty: credit and loss need only what the sampler reported."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Weights of rewards by name, without those of weight 0; used where the rule normalizes each reward first."""
     newest: list[GradedGroup] = field(default_factory=list)
@@ -171,7 +170,8 @@ class RolloutSource:
             RunError: none of their responses could be graded.
         """
         groups = [graded.group for graded in graded_groups]
-        groups = groups if self.annotate is None else list(self.annotate(groups))
+        for fill in self.fillers:
+            groups = fill(groups)
         items = self.rule.assign(groups, [self._rewards(graded) for graded in graded_groups])
         if not items:
             raise _nothing_graded(self.newest)

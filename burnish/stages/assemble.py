@@ -16,6 +16,7 @@ from burnish.losses.base import Loss
 from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
 from burnish.model.policy import Model
+from burnish.runs.training_state import StatefulObject
 from burnish.settings.stage import SupervisedSettings, TrainingSettings
 from burnish.sources.base import Source
 from burnish.sources.rows import RowSource
@@ -48,6 +49,8 @@ class StageParts:
     """Groups of the largest microbatch with all streams, called if there is a dry run."""
     neftune: Neftune | None = None
     """Noise on the embeddings in training; None: none."""
+    snapshots: Mapping[str, StatefulObject] = field(default_factory=dict)
+    """Roles whose weights change without a learner, by name."""
     further_learners: Sequence[Learner] = ()
     """Learners of other roles than the policy, such as a critic."""
 
@@ -77,6 +80,7 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
         evaluators=parts.evaluators,
         dry_run_groups=parts.dry_run_groups() if settings.has_dry_run(policy.device.type) else (),
         stopping=EarlyStopping(settings.stop_rule),
+        snapshots=parts.snapshots,
         fingerprints={
             **data.fingerprints,
             **parts.fingerprints,

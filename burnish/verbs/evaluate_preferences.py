@@ -22,9 +22,9 @@ from burnish.evaluate.reward_model_eval import accuracy_by_length, calibration_e
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
 from burnish.model.open import LoadedModel, open_model, policy_of
 from burnish.model.policy import Model
+from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
 from burnish.settings.data import DatasetSettings, sources
-from burnish.sources.annotate import annotate_blocks
 from burnish.sources.value_targets import value_target_at_end
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.stages.reader import Reader
@@ -189,8 +189,8 @@ def _rewarded(
             rule="the reference scores the model's own tokens",
             remedy="name the model that this one was trained from",
         )
-    blocks = annotate_blocks(prepared, LiveScorer(evaluated_model(reference)), budget)
-    return [group for block in blocks for group in block], LogRatio(1.0), f"log-ratio to {settings.reference}"
+    filler = StreamFiller(LiveScorer(evaluated_model(reference)), "reference_logprobs", budget)
+    return list(filler.in_blocks(prepared)), LogRatio(1.0), f"log-ratio to {settings.reference}"
 
 
 def evaluated_model(opened: LoadedModel) -> Model:

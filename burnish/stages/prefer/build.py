@@ -22,10 +22,11 @@ from burnish.losses.preference.pairs import Pairs
 from burnish.losses.preference.weighted_sum import WeightedSum
 from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe
+from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
 from burnish.settings.loss_options import user_options
-from burnish.sources.annotate import AnnotatedSource, annotated
 from burnish.sources.base import Source
+from burnish.sources.filled import FilledSource
 from burnish.sources.mismatched_source import MismatchedSource
 from burnish.stages.assemble import StageParts, assemble, costliest_rows, row_source
 from burnish.stages.context import StageContext
@@ -35,7 +36,7 @@ from burnish.stages.prefer.settings import PreferSettings
 from burnish.stages.role import POLICY, REFERENCE, Role
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import language_model_loss
-from burnish.types import Group, Response, Score
+from burnish.types import Group, Response
 
 _Data = SupervisedData[PreferSettings]
 
@@ -68,7 +69,7 @@ class Prefer(TrainingKind[PreferSettings, _Data]):
     ) -> Sequence[Group]:
         if not settings.has_reference:
             return groups
-        return annotated(groups, LiveScorer(policy).score(groups, Score.LOGPROB, budget))
+        return StreamFiller(LiveScorer(policy), "reference_logprobs", budget)(groups)
 
     def build(self, data: _Data, models: Mapping[str, Model], name: str) -> Stage:
         settings, policy = data.context.settings, models[POLICY]
@@ -81,6 +82,7 @@ class Prefer(TrainingKind[PreferSettings, _Data]):
             {"the reference": referenced.fingerprint},
             referenced.notes,
             dry_run_groups=lambda: list(map(_with_reference_stream, costliest_rows(data))),
+            snapshots={} if referenced.sync is None else {REFERENCE: referenced.sync.snapshot},
         )
         return assemble(data, policy, name, parts)
 
@@ -90,10 +92,7 @@ def _source(data: _Data, referenced: ReferencedData) -> Source:
     if data.context.settings.measures_mismatches:
         max_length = data.context.reader.max_length
         source = MismatchedSource(source, seed=data.context.recipe.seed, max_length=max_length)
-    annotating = referenced.annotating
-    if annotating is None:
-        return source
-    return AnnotatedSource(source, annotating.reference, annotating.budget, annotating.moves)
+    return source if referenced.filler is None else FilledSource(source, [referenced.filler], referenced.sync)
 
 
 def _evaluators(data: _Data, policy: Model, loss: Loss, referenced: ReferencedData) -> Sequence[Evaluator]:

@@ -1,4 +1,4 @@
-"""Reference of a preference stage: its log-probabilities are precomputed, or computed in each step.
+"""Reference of a preference stage: its log-probabilities are precomputed, or filled in each step.
 
 It is set up before training and before a checkpoint is restored, while the policy still has the weights with which the
 stage began.
@@ -7,30 +7,22 @@ stage began.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
+from burnish.roles.filler import FollowingGroups, StreamFiller
+from burnish.roles.precomputed import BUDGET, Rows, computed, identity, stored
 from burnish.roles.scorer import LiveScorer, Scorer, SnapshotScorer
-from burnish.sources.annotate import ReferenceSync, SyncedGroups, annotate_blocks
+from burnish.sources.filled import FilledRows, SnapshotSync
 from burnish.sources.mismatched_pairs import mismatched
-from burnish.sources.precomputed_reference import ReferenceRows, Rows, computed, identity, stored
 from burnish.stages.prefer.settings import PreferSettings
 from burnish.stages.supervised_data import SupervisedData
 from burnish.types import Group
 from burnish.watch.counter import count_on_terminal
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Annotating:
-    """Scorer that fills in reference log-probabilities in each step, for groups without them."""
-
-    reference: SnapshotScorer | LiveScorer
-    budget: int
-    """Maximum number of tokens of a microbatch."""
-    moves: ReferenceSync | None = None
-    """Updates of the reference; None: it is fixed."""
+STREAM = "reference_logprobs"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,77 +30,75 @@ class ReferencedData:
     """Training and held-out rows of a stage with their reference."""
 
     rows: Rows
-    annotating: Annotating | None
-    """Scorer for groups without reference log-probabilities; None: all groups have them."""
     held_out: Sequence[Group]
     """Held-out groups; empty: there are none."""
-    fingerprint: str
+    filler: StreamFiller | None = None
+    """Fills the stream of groups without it when their step is drawn; None: all groups have it, or need none."""
+    sync: SnapshotSync | None = None
+    """Updates of the reference; None: it is fixed."""
+    fingerprint: str = ""
     """Fingerprint of the reference; "": there is none."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """Log lines about the origin of the values."""
 
 
-def with_reference(inputs: SupervisedData[PreferSettings], policy: Model, model: Model) -> ReferencedData:
-    """Fills in the reference log-probabilities of a stage's rows, or sets up the scorer that does in each step.
+def with_reference(data: SupervisedData[PreferSettings], policy: Model, reference: Model) -> ReferencedData:
+    """Fills in the reference log-probabilities of a stage's rows, or sets up the filler that does in each step.
 
     Args:
-        inputs: the stage's data.
+        data: the stage's data.
         policy: the model that is trained.
-        model: the reference; the policy itself: its weights of now.
+        reference: the reference; the policy itself: its weights of now.
 
     Raises:
         DataError: rows are invalid; all are read here.
     """
-    settings = inputs.context.settings
-    measured = [] if inputs.held_out is None else list(inputs.held_out.groups)
+    settings, context = data.context.settings, data.context
+    held_out = [] if data.held_out is None else list(data.held_out.groups)
     if settings.measures_mismatches:
-        seed, max_length = inputs.context.recipe.seed, inputs.context.reader.max_length
-        measured += mismatched(measured, seed=seed, step=0, max_length=max_length)
+        held_out += mismatched(held_out, seed=context.recipe.seed, step=0, max_length=context.reader.max_length)
     if not settings.has_reference:
-        return ReferencedData(inputs.feed, None, measured, "", ())
-    budget = inputs.tokens_per_microbatch
+        return ReferencedData(data.feed, held_out)
+    # The live weights are those of the reference until the first step, and need no copy.
+    at_start = StreamFiller(LiveScorer(reference), STREAM, data.tokens_per_microbatch)
     if settings.reference_rule == "online":
-        return _step_by_step(settings, inputs.feed, model, policy, measured, budget)
-    return _beforehand(settings, inputs, model, policy, measured, budget)
+        return _online(data, policy, reference, held_out, at_start)
+    return _precomputed(data, policy, reference, held_out, at_start)
 
 
-def _step_by_step(
-    settings: PreferSettings, rows: Rows, model: Model, policy: Model, measured: Sequence[Group], budget: int
+def _online(
+    data: SupervisedData[PreferSettings], policy: Model, reference: Model, held_out: list[Group], at_start: StreamFiller
 ) -> ReferencedData:
-    fingerprint = whole_fingerprint(model)
-    if model is not policy:
-        live = LiveScorer(model)
-        return ReferencedData(rows, Annotating(live, budget), _annotated(measured, live, budget), fingerprint, ())
-    frozen = SnapshotScorer(Snapshot(policy))
-    if settings.reference_sync_steps is None:
-        return ReferencedData(rows, Annotating(frozen, budget), _annotated(measured, frozen, budget), fingerprint, ())
-    moves = ReferenceSync(settings.reference_sync_steps, settings.reference_sync_alpha)
-    following = SyncedGroups(measured, frozen, budget)
-    return ReferencedData(rows, Annotating(frozen, budget, moves), following, fingerprint, ())
+    """The reference is computed in each step."""
+    settings, fingerprint = data.context.settings, whole_fingerprint(reference)
+    if reference is not policy or settings.reference_sync_steps is None:
+        later = replace(at_start, scorer=_lasting(policy, reference), only_missing=True)
+        return ReferencedData(data.feed, list(at_start.in_blocks(held_out)), later, fingerprint=fingerprint)
+    snapshot = Snapshot(policy)
+    filler = replace(at_start, scorer=SnapshotScorer(snapshot), only_missing=True)
+    sync = SnapshotSync(snapshot, settings.reference_sync_steps, settings.reference_sync_alpha)
+    following = FollowingGroups(held_out, replace(filler, only_missing=False), snapshot)
+    return ReferencedData(data.feed, following, filler, sync, fingerprint)
 
 
-def _beforehand(
-    settings: PreferSettings,
-    inputs: SupervisedData[PreferSettings],
-    model: Model,
-    policy: Model,
-    measured: Sequence[Group],
-    budget: int,
+def _precomputed(
+    data: SupervisedData[PreferSettings], policy: Model, reference: Model, held_out: list[Group], at_start: StreamFiller
 ) -> ReferencedData:
-    """Precomputes the reference of all rows. Mismatched pairs differ from step to step, so they still need a scorer."""
-    prepared = inputs.feed.whole()
-    fingerprint = identity(model, inputs.feed.preparation.identity)
-    progress = count_on_terminal("rows under the reference")
+    """The reference of all rows is computed now. Mismatched pairs differ from step to step, and need a filler."""
+    settings, prepared = data.context.settings, data.feed.whole()
+    fingerprint = identity(reference, data.feed.preparation.identity)
+    progress, filler = count_on_terminal("rows under the reference"), replace(at_start, budget=BUDGET)
     if settings.reference_rule == "precomputed":
-        values, note = stored(model, prepared.draws, fingerprint, progress)
+        values, note = stored(filler, prepared.draws, fingerprint, reference.causal_lm.dtype, progress)
     else:
-        values, note = computed(model, prepared.draws, progress), "the reference is computed once"
-    rows = ReferenceRows(inputs.feed, values)
-    live = LiveScorer(model)
-    scorer = live if model is not policy else SnapshotScorer(Snapshot(policy))
-    annotating = Annotating(scorer, budget) if settings.measures_mismatches else None
-    return ReferencedData(rows, annotating, _annotated(measured, live, budget), fingerprint, (note,))
+        values, note = computed(filler, prepared.draws, progress), "the reference is computed once"
+    later = None
+    if settings.measures_mismatches:
+        later = replace(at_start, scorer=_lasting(policy, reference), only_missing=True)
+    rows = FilledRows(data.feed, values, filler)
+    return ReferencedData(rows, list(at_start.in_blocks(held_out)), later, None, fingerprint, (note,))
 
 
-def _annotated(groups: Sequence[Group], reference: Scorer, budget: int) -> list[Group]:
-    return [group for block in annotate_blocks(groups, reference, budget) for group in block]
+def _lasting(policy: Model, reference: Model) -> Scorer:
+    """Scorer of the reference during the stage; of the policy's own weights a copy."""
+    return LiveScorer(reference) if reference is not policy else SnapshotScorer(Snapshot(policy))

@@ -27,18 +27,18 @@ from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.recipe.recipe import Recipe
+from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer, SnapshotScorer
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.sources.annotate import annotated
-from burnish.sources.rollouts import FillStreams, RolloutSource
+from burnish.sources.rollouts import RolloutSource
 from burnish.stages.assemble import StageParts, assemble
 from burnish.stages.context import StageContext
 from burnish.stages.kind import TrainingKind
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
 from burnish.stages.role import POLICY, REFERENCE, Role
-from burnish.types import Group, Response, Score
+from burnish.types import Group, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Rl(TrainingKind[RlSettings, RLData]):
             settings.epochs or 1.0,
             settings.max_steps,
             settings.curriculum,
-            _annotate(data, policy),
+            _fillers(data, policy),
             {reward.key: reward.weight for reward in data.judge.rewards if reward.weight},
         )
         greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
@@ -133,19 +133,11 @@ def longest_prompts(inputs: RLData) -> list[Group]:
     return costliest([group for item in items for group in item], budget, settings.groups_per_step)
 
 
-def _annotate(inputs: RLData, policy: Model) -> FillStreams | None:
-    """Function that fills in the reference's and the recomputed log-probabilities; None: neither is needed."""
-    budget, live = inputs.tokens_per_microbatch, LiveScorer(policy)
-    frozen = SnapshotScorer(Snapshot(policy)) if inputs.settings.needs_reference else None
-    recomputes = inputs.settings.recomputes
-    if frozen is None and not recomputes:
-        return None
-
-    def annotate(groups: Sequence[Group]) -> Sequence[Group]:
-        if frozen is not None:
-            groups = annotated(groups, frozen.score(groups, Score.LOGPROB, budget))
-        if recomputes:
-            groups = annotated(groups, live.score(groups, Score.LOGPROB, budget), "old_logprobs")
-        return groups
-
-    return annotate
+def _fillers(data: RLData, policy: Model) -> list[StreamFiller]:
+    """Fillers of the reference's and the recomputed log-probabilities, where they are needed."""
+    budget, fillers = data.tokens_per_microbatch, []
+    if data.settings.needs_reference:
+        fillers.append(StreamFiller(SnapshotScorer(Snapshot(policy)), "reference_logprobs", budget))
+    if data.settings.recomputes:
+        fillers.append(StreamFiller(LiveScorer(policy), "old_logprobs", budget))
+    return fillers

@@ -1,7 +1,8 @@
-"""Precomputed log-probabilities of the reference, in memory or in the cache for later epochs and runs.
+"""Precomputed scores of all rows for a stream, in memory or in the cache for later epochs and runs.
 
-They are computed before the first step by the policy itself, so no second set of weights is held. A block of rows is
-packed together, and blocks depend on the rows alone: cached and newly computed values are equal bit for bit.
+Log-probabilities of the reference are computed before the first step by the policy itself, so no second set of weights
+is held. A block of rows is packed together, and blocks depend on the rows alone: cached and newly computed values are
+equal bit for bit.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from burnish.data.cache import cache_entry, entry_lock, finish_entry
 from burnish.data.eviction import mark_used
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
-from burnish.roles.scorer import LiveScorer, ResponseScores
-from burnish.sources.annotate import BLOCK, annotated
-from burnish.sources.rows import Validates
-from burnish.types import Group, Score
+from burnish.roles.filler import BLOCK, StreamFiller
+from burnish.roles.scorer import ResponseScores
+from burnish.types import Group
 
 KIND = "references"
 """Kind of the entry in the cache."""
@@ -62,25 +62,6 @@ class Values:
         return [[next(parts) for _ in group.responses] for group in groups]
 
 
-class ReferenceRows(Sequence[Sequence[Group]]):
-    """Rows with precomputed reference log-probabilities."""
-
-    def __init__(self, rows: Rows, values: Values) -> None:
-        self.rows, self.values = rows, values
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> Sequence[Group]:  # type: ignore[override]  # drawn singly
-        groups = self.rows[row]
-        return annotated(groups, self.values.of(row, groups))
-
-    def settle(self) -> None:
-        """See `Source.settle`."""
-        if isinstance(self.rows, Validates):
-            self.rows.settle()
-
-
 def identity(policy: Model, data: str) -> str:
     """sha256 of everything that determines the values: weights, rows, libraries, type of device.
 
@@ -101,31 +82,40 @@ def identity(policy: Model, data: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def computed(policy: Model, rows: Rows, progress: Progress | None = None) -> Values:
-    """Computes the values of all rows, in memory."""
-    blocks = [_block(policy, rows, start, BLOCK) for start in _starts(rows, progress)]
+def computed(filler: StreamFiller, rows: Rows, progress: Progress | None = None) -> Values:
+    """Computes the values of all rows, in memory; a filler with the budget `BUDGET` gives the cache's values."""
+    blocks = [_block(filler, rows, start, BLOCK) for start in _starts(rows, progress)]
     return _joined(blocks)
 
 
-def stored(policy: Model, rows: Rows, name: str, progress: Progress | None = None) -> tuple[Values, str]:
+def stored(
+    filler: StreamFiller, rows: Rows, name: str, dtype: torch.dtype, progress: Progress | None = None
+) -> tuple[Values, str]:
     """The values of all rows, from the cache's entry of this name, or computed and stored there.
 
     The blocks of a process that was killed are used by the next one.
+
+    Args:
+        filler: computes the values.
+        rows: the groups of each row.
+        name: see `identity`.
+        dtype: data type of the scoring model, which determines how far cached values may differ from computed ones.
+        progress: see `Progress`; None: not called.
 
     Returns:
         The values, and a sentence about their origin.
     """
     with cache_entry(KIND, name) as entry, entry_lock(entry):
         if (cached := _open(entry)) is not None:
-            difference = _probe(policy, rows, cached)
-            if difference <= TOLERANCE[_accumulated(policy)]:
+            difference = _probe(filler, rows, cached)
+            if difference <= TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16]):
                 mark_used(entry)
                 return cached, f"the reference is cached from an earlier run (a probe differs by {difference:.1e} nats)"
             _delete(entry)
         for start in _starts(rows, progress):
             path = entry / f"block-{start:09d}.npz"
             if _read(path) is None:
-                _write(path, _block(policy, rows, start, BLOCK))
+                _write(path, _block(filler, rows, start, BLOCK))
         blocks = [_read(entry / f"block-{start:09d}.npz") for start in range(0, len(rows), BLOCK)]
         _save(entry, _joined([block for block in blocks if block is not None]))
         values = _open(entry)
@@ -146,10 +136,10 @@ def _starts(rows: Rows, progress: Progress | None) -> Iterator[int]:
             progress(min(start + BLOCK, len(rows)), len(rows))
 
 
-def _block(policy: Model, rows: Rows, start: int, size: int) -> _Block:
+def _block(filler: StreamFiller, rows: Rows, start: int, size: int) -> _Block:
     block = [rows[row] for row in range(start, min(start + size, len(rows)))]
     packed = [group for groups in block for group in groups]
-    values = iter(LiveScorer(policy).score(packed, Score.LOGPROB, BUDGET))
+    values = iter(filler.scores(packed))
     flat = [[part for _ in groups for part in next(values)] for groups in block]
     sizes = np.array([sum(len(part) for part in parts) for parts in flat], np.int64)
     arrays = [part.numpy() for parts in flat for part in parts]
@@ -161,19 +151,14 @@ def _joined(blocks: Sequence[_Block]) -> Values:
     return Values(np.cumsum(sizes), np.concatenate([flat for _, flat in blocks]))
 
 
-def _probe(policy: Model, rows: Rows, cached: Values) -> float:
+def _probe(filler: StreamFiller, rows: Rows, cached: Values) -> float:
     """The largest difference between cached values and those of the first rows, computed now; infinite: other rows."""
     if len(cached.starts) != len(rows) + 1:
         return float("inf")
-    sizes, flat = _block(policy, rows, 0, PROBED)
+    sizes, flat = _block(filler, rows, 0, PROBED)
     if not np.array_equal(np.cumsum(sizes), cached.starts[1 : len(sizes) + 1]):
         return float("inf")
     return float(np.abs(flat - cached.logprobs[: len(flat)]).max(initial=0.0))
-
-
-def _accumulated(policy: Model) -> torch.dtype:
-    dtype = policy.causal_lm.dtype
-    return dtype if dtype in TOLERANCE else torch.bfloat16
 
 
 def _write(path: Path, block: _Block) -> None:
