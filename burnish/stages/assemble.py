@@ -46,7 +46,7 @@ from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.updating import optimizer_of
 from burnish.stages.user_loss import loss_identity, user_loss
 from burnish.step import Trainer
-from burnish.types import Group, Response, Score
+from burnish.types import VALUE_SCORES, Group, Response
 
 
 def assemble(recipe: Recipe, inputs: SupervisedData | RLData, name: str) -> Stage:
@@ -196,17 +196,17 @@ def loss_of(settings: StageSettings) -> Loss:
 def _own(name: str, options: Mapping[str, Any], *, is_reward_model: bool) -> Loss:
     """A user's loss; checks that the model can compute the scores that it needs."""
     loss = user_loss(name, options)
-    if is_reward_model and set(loss.needs) != {Score.VALUE}:
+    if is_reward_model and not VALUE_SCORES.issuperset(loss.needs):
         raise RecipeError(
             given=f"loss: {name}, which needs {', '.join(loss.needs)}",
             rule="a reward model gives values, and no log-probabilities",
             remedy="give it the attribute needs = [Score.VALUE] (burnish.types)",
         )
-    if not is_reward_model and Score.VALUE in loss.needs:
+    if not is_reward_model and not VALUE_SCORES.isdisjoint(loss.needs):
         raise RecipeError(
-            given=f"loss: {name}, which needs {Score.VALUE}",
+            given=f"loss: {name}, which needs {', '.join(loss.needs)}",
             rule="values come from the head of a reward model; a language model has none",
-            remedy="leave it out of needs, or use the loss in a stage reward",
+            remedy="leave them out of needs, or use the loss in a stage reward",
         )
     return loss
 
