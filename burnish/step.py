@@ -9,7 +9,7 @@ scores, and the backward pass of each microbatch uses the resulting gradient per
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -133,8 +133,13 @@ def score_joined(
 ) -> tuple[TokenScores, Microbatch]:
     """Scores of all microbatches, joined as one microbatch on the policy's device."""
     parts = [policy.score(microbatch.to(policy.device), needs) for microbatch in microbatches]
-    joined = TokenScores(**{kind.value: torch.cat([part.of(kind) for part in parts]) for kind in needs})
-    return joined, join(microbatches).to(policy.device)
+    return _join_scores(parts), join(microbatches).to(policy.device)
+
+
+def _join_scores(parts: Sequence[TokenScores]) -> TokenScores:
+    """All that was computed of consecutive microbatches, by concatenation."""
+    by_name = {entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(TokenScores)}
+    return TokenScores(**{name: torch.cat(tensors) for name, tensors in by_name.items() if tensors[0] is not None})
 
 
 def differentiate(
@@ -143,7 +148,10 @@ def differentiate(
     """The loss's metrics, and [S] per needed score the gradient of the step's loss with respect to it."""
     leaves = {kind: scores.of(kind).detach().requires_grad_() for kind in loss.needs}
     with torch.enable_grad():
-        output = loss(TokenScores(**{kind.value: leaf for kind, leaf in leaves.items()}), microbatch)
+        given = TokenScores(
+            **{kind.value: leaf for kind, leaf in leaves.items()}, bootstrap_value=scores.bootstrap_value
+        )
+        output = loss(given, microbatch)
         total = sum_terms(output, denominators)
         # A score that the loss uses detached (a weight) has no gradient: it needs no backward pass.
         gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)

@@ -294,6 +294,12 @@ class Score(StrEnum):
     probability."""
     VALUE = "value"
     """Output of a reward model's value head at the token itself; any unit, no softmax."""
+    STATE_VALUE = "state_value"
+    """Output of a critic's value head where the token is predicted: V(s_t) of the state before it; any unit."""
+
+
+VALUE_SCORES = frozenset({Score.VALUE, Score.STATE_VALUE})
+"""Scores of a value head; all others are of the output head."""
 
 
 class Scope(StrEnum):
@@ -311,7 +317,7 @@ class Scope(StrEnum):
 class TokenScores:
     """Scores of the S scored tokens of a microbatch; float32 (float64 for float64 models).
 
-    A score that was not computed is None. Every field has the name of its `Score`.
+    A score that was not computed is None. Every field but the last has the name of its `Score`.
     """
 
     logprob: Tensor | None = None
@@ -326,6 +332,11 @@ class TokenScores:
     """[S]"""
     value: Tensor | None = None
     """[S]; [S, K] of a head with K > 1 outputs."""
+    state_value: Tensor | None = None
+    """[S]"""
+    bootstrap_value: Tensor | None = None
+    """[num_sequences], always detached: the value of the state after the last token of each response, trained or not.
+    Computed with `state_value`."""
 
     def of(self, kind: Score) -> Tensor:
         """[S] (a value may be [S, K]), a score that was computed."""

@@ -117,9 +117,9 @@ def _expected(example: AnyExample, train_on: str) -> tuple[list[str], list[str]]
     else:
         assert isinstance(example, Conversation), "an example is a conversation, a completion or a document"
         turns = example.turns[-1:]
-        trained = [(example.messages[turn].content or "").rpartition("</think>")[2] for turn in turns]
+        trained = [(example.messages[turn].text or "").rpartition("</think>")[2] for turn in turns]
         questions = [message for message in example.messages[: turns[-1]] if message.role == "user"] if turns else []
-        context = [message.content or "" for message in questions[-1:]]
+        context = [message.text or "" for message in questions[-1:]]
     return (trained + context, []) if train_on == "everything" else (trained, context)
 
 

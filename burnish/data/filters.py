@@ -158,7 +158,10 @@ def apply_filters(data: Data, rules: FilterRules, held_out: PreferenceFilters | 
     """
     scan = _Scan()
     for row, example, tags in _examples(data, scan):
-        _check_row(row, example, scan)
+        try:
+            _check_row(row, example, scan)
+        except DataError:  # a row with images, reported by DatasetSpec
+            continue
         scan.tags.update(tags)
         scan.conflicts.update(" & ".join(pair) for pair in combinations(sorted(set(tags)), 2))
     if held_out is not None:
@@ -191,15 +194,19 @@ def tags_of(value: object) -> list[str]:
 
 
 def _check_row(row: int, example: RatedExample, scan: _Scan) -> None:
-    """Checks one row alone and against the earlier rows."""
-    responses = _responses(example)
-    texts = [_text(response) for response in responses]
+    """Checks one row alone and against the earlier rows.
+
+    Raises:
+        DataError: the row has images.
+    """
+    prompt = _digest(_text(example.prompt))
+    texts = [_text(response) for response in _responses(example)]
     if len(texts) > 1 and len(set(texts)) == 1:
         scan.add("identical", row)
         return
     if not all(text.strip() for text in texts):
         scan.add("empty", row)
-    prompt, digests = _digest(_text(example.prompt)), [_digest(text) for text in texts]
+    digests = [_digest(text) for text in texts]
     scan.prompts[row] = prompt
     comparison = _digest(b"".join([prompt, *digests, _label_bytes(example)]))
     if comparison in scan.first_rows:
@@ -245,8 +252,8 @@ def _text(content: TextOrMessages) -> str:
     if isinstance(content, str):
         return content
     if len(content) == 1 and not content[0].extra:
-        return content[0].content or ""
-    return "\n".join(f"{message.role}: {message.content or ''} {dict(message.extra) or ''}" for message in content)
+        return content[0].text or ""
+    return "\n".join(f"{message.role}: {message.text or ''} {dict(message.extra) or ''}" for message in content)
 
 
 def _digest(value: str | bytes) -> bytes:

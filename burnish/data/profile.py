@@ -16,7 +16,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.records import AnyExample, Completion, Conversation, Document, Message, RatedExample, responses_of
+from burnish.data.records import (
+    AnyExample,
+    Completion,
+    Conversation,
+    Document,
+    Message,
+    RatedExample,
+    TextPart,
+    responses_of,
+)
 from burnish.data.rows import Rows
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.token_store import DOCUMENT, TokenStore
@@ -216,7 +225,8 @@ def _message_lists(example: AnyExample) -> Iterator[tuple[Message, ...]]:
 
 
 def _texts(example: AnyExample) -> Iterator[str]:
-    yield from (message.content for messages in _message_lists(example) for message in messages if message.content)
+    parts = (part for messages in _message_lists(example) for message in messages for part in message.parts)
+    yield from (part.text for part in parts if isinstance(part, TextPart))
     if isinstance(example, RatedExample):
         yield from (value for value in (example.prompt, *responses_of(example)) if isinstance(value, str))
     elif isinstance(example, Completion):

@@ -99,7 +99,7 @@ def as_task(example: AnyExample) -> Task:
         case Conversation():
             last = example.turns[-1]
             before = tuple(replace(message, trained=False, weight=1.0) for message in example.messages[:last])
-            return Task(before, example.messages[last].content)
+            return Task(before, example.messages[last].text)
     raise DataError(
         given=f"a row of the kind {type(example).__name__.lower()}",
         rule="a row of prompts has a prompt and a reference, or a question and its answer",

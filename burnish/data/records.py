@@ -10,7 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from burnish.errors import DataError
+
 ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Text in a message with images. Example: ``TextPart("What is this?")``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """Reference to an image in a message. Example: ``ImagePart("photos/cat.png")``.
+
+    It is read and converted. Rendering refuses it, since images are not implemented yet.
+    """
+
+    source: str
+    """Path or URL; never the image itself."""
+
+
+Part = TextPart | ImagePart
+"""Part of a message's content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +43,9 @@ class Message:
 
     role: str
     """One of ROLES."""
-    content: str | None
-    """Text of the message; None: only in an assistant's message that calls tools."""
+    content: str | tuple[Part, ...] | None
+    """Text of the message, or its parts in order, at least one (rows whose parts are all text are read as one text);
+    None: only in an assistant's message that calls tools."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """All other keys of the message that have a value (tool_calls, reasoning_content, name); templates read them."""
     trained: bool = False
@@ -28,10 +53,44 @@ class Message:
     weight: float = field(default=1.0, repr=False)
     """Weight of each of its tokens in the loss, > 0; 1 in messages that are not learned."""
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Parts of the content; a text is one part, no content is none."""
+        if isinstance(self.content, str):
+            return (TextPart(self.content),)
+        return self.content or ()
+
+    @property
+    def text(self) -> str | None:
+        """Text of the content; text parts are joined without a space, as templates for parts do. None: no content.
+
+        Raises:
+            DataError: the message has an image.
+        """
+        if not isinstance(self.content, tuple):
+            return self.content
+        if image := next((part for part in self.parts if isinstance(part, ImagePart)), None):
+            raise DataError(
+                given=f"a message ({self.role}) has an image: {image.source[:80]}",
+                rule="images are not implemented yet: models are given text only",
+                remedy="remove the image parts, or leave such rows out",
+            )
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
     def as_mapping(self) -> dict[str, object]:
-        """Returns the message as the dictionary that templates expect."""
-        content = {} if self.content is None else {"content": self.content}
+        """Returns the message as the dictionary that templates expect and rows have."""
+        content = {} if self.content is None else {"content": self._content()}
         return {"role": self.role, **content, **self.extra}
+
+    def _content(self) -> str | list[dict[str, str]] | None:
+        if all(isinstance(part, TextPart) for part in self.parts):
+            return self.text
+        return [
+            {"type": "text", "text": part.text}
+            if isinstance(part, TextPart)
+            else {"type": "image", "image": part.source}
+            for part in self.parts
+        ]
 
 
 TextOrMessages = str | tuple[Message, ...]

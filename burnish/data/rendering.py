@@ -129,7 +129,7 @@ def _complete_opened_reasoning(message: Message, before: str, whole: str) -> str
 
 def whole_turn(message: Message) -> str:
     """Returns the message as a model generates it, with its reasoning first."""
-    content = message.content or ""
+    content = message.text or ""
     reasoning = next((str(message.extra[key]) for key in _REASONING_KEYS if message.extra.get(key)), None)
     return (
         content
@@ -176,13 +176,13 @@ _OPEN_REASONING, _CLOSE_REASONING = "<think>", "</think>"
 
 
 def _has_reasoning(message: Message) -> bool:
-    return any(message.extra.get(key) for key in _REASONING_KEYS) or _CLOSE_REASONING in (message.content or "")
+    return any(message.extra.get(key) for key in _REASONING_KEYS) or _CLOSE_REASONING in (message.text or "")
 
 
 def _answer_start(script: Script, turn: int, whole: str, span: Range) -> int:
     """Index of the first character of the answer: the first that changes with the answer, for the same reasoning."""
     message = script.conversation.messages[turn]
-    reasoning, closing, answer = (message.content or "").rpartition(_CLOSE_REASONING)
+    reasoning, closing, answer = (message.text or "").rpartition(_CLOSE_REASONING)
     other = "b" if answer.strip().startswith("a") else "a"
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
     changed = replace(message, content=reasoning + closing + other, extra=extra)
@@ -194,7 +194,7 @@ def _calls_start(script: Script, turn: int, whole: str, span: Range) -> int:
     """Index of the first character of the tool calls: the first that changes without them."""
     message = script.conversation.messages[turn]
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
-    changed = replace(message, content=message.content or "", extra=extra)
+    changed = replace(message, content=message.text or "", extra=extra)
     start = _first_difference(script, turn, whole, changed)
     if start >= len(whole):
         raise DataError(

@@ -80,14 +80,14 @@ class SpecialTokenText:
 
     def _has(self, message: Message) -> bool:
         pattern = self._forbidden(message)
-        return find_special_tokens(message.content, pattern) or find_special_tokens(message.extra, pattern)
+        return find_special_tokens(message.text, pattern) or find_special_tokens(message.extra, pattern)
 
     def _forbidden(self, message: Message) -> re.Pattern[str]:
         return self.in_assistant if message.role == "assistant" else self.in_others
 
     def _sealed_message(self, message: Message) -> Message:
         pattern = self._forbidden(message)
-        content, extra = _sealed(message.content, pattern), _sealed(dict(message.extra), pattern)
+        content, extra = _sealed(message.text, pattern), _sealed(dict(message.extra), pattern)
         return replace(message, content=content, extra=extra)
 
 

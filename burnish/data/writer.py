@@ -50,13 +50,17 @@ class Writer:
     """Variables of the template, such as ``{"enable_thinking": False}``."""
 
     def script(self, conversation: Conversation) -> Script:
-        """Prepares a conversation for rendering up to any of its messages."""
+        """Prepares a conversation for rendering up to any of its messages.
+
+        Raises:
+            DataError: a message has an image.
+        """
         messages = [self._to_template(message) for message in conversation.messages]
         tools = [dict(tool) for tool in conversation.tools] or None
         return Script(self, conversation, _visible(messages), _plain_template_data(tools))
 
     def write(self, conversation: Conversation, count: int, *, add_generation_prompt: bool) -> str:
-        """Renders the first ``count`` messages, see `Script.write`."""
+        """Renders the first ``count`` messages, see `script` and `Script.write`."""
         return self.script(conversation).write(count, add_generation_prompt=add_generation_prompt)
 
     def rendered(
@@ -69,9 +73,9 @@ class Writer:
         return "".join(template.root_render_func(template.new_context({**names, **variables}, shared=True)))
 
     def _to_template(self, message: Message) -> dict[str, object]:
-        mapping = message.as_mapping()
-        if message.content is not None and self._content_as_parts:
-            mapping["content"] = _text_parts(message.content)
+        mapping, text = message.as_mapping(), message.text
+        if text is not None and self._content_as_parts:
+            mapping["content"] = _text_parts(text)
         return mapping
 
     @cached_property

@@ -172,12 +172,12 @@ def _message_text(example: AnyExample) -> str:
         return example.prompt
     messages = example.messages[: example.turns[-1]] if isinstance(example, Conversation) else ()
     if len(messages) == 1:
-        return messages[0].content or ""
-    return "\n".join(f"{message.role}: {message.content or ''}" for message in messages)
+        return messages[0].text or ""
+    return "\n".join(f"{message.role}: {message.text or ''}" for message in messages)
 
 
 def _reference(example: AnyExample) -> str | None:
     """Text of the last answer; None: there is none."""
     if isinstance(example, Conversation):
-        return example.messages[example.turns[-1]].content if example.turns else None
+        return example.messages[example.turns[-1]].text if example.turns else None
     return example.completion if isinstance(example, Completion) else None

@@ -1,6 +1,6 @@
 """Gather of hidden states, with repetitions and a deterministic backward.
 
-Used by `scoring`: the last position of a prompt predicts the first token of every response.
+Used by `scoring` and `value_head`: the last position of a prompt predicts the first token of every response.
 """
 
 from __future__ import annotations

@@ -25,9 +25,16 @@ from burnish.model.head import Head, read_head
 from burnish.model.noise import perturbed
 from burnish.model.route import Route
 from burnish.model.scoring import score
-from burnish.model.value_head import ValueHead, is_reward_model, read_value_head, values
+from burnish.model.value_head import (
+    ValueHead,
+    bootstrap_values,
+    is_reward_model,
+    read_value_head,
+    state_values,
+    values,
+)
 from burnish.packing import CostModel, Part, pack
-from burnish.types import Group, Layout, Microbatch, Score, TokenScores
+from burnish.types import VALUE_SCORES, Group, Layout, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +129,9 @@ class Model:
         *,
         coefficients: Mapping[Score, Tensor] | None = None,
     ) -> TokenScores:
-        """Scores of the trained tokens, by one forward; see `scoring.score` and `value_head.values`."""
+        """Scores of the trained tokens, by one forward; see `scoring.score`, and `value_head` for values."""
         hidden = self.hidden(microbatch)
-        token_scores = [kind for kind in needs if kind is not Score.VALUE]
+        token_scores = [kind for kind in needs if kind not in VALUE_SCORES]
         scores = TokenScores()
         if token_scores:
             scores = score(
@@ -136,7 +143,15 @@ class Model:
                 coefficients=coefficients,
                 chunk_bytes=self.chunk_bytes,
             )
-        return replace(scores, value=values(hidden, self.value_head, microbatch)) if Score.VALUE in needs else scores
+        if Score.VALUE in needs:
+            scores = replace(scores, value=values(hidden, self.value_head, microbatch))
+        if Score.STATE_VALUE in needs:
+            scores = replace(
+                scores,
+                state_value=state_values(hidden, self.value_head, microbatch),
+                bootstrap_value=bootstrap_values(hidden, self.value_head, microbatch),
+            )
+        return scores
 
     def pack(self, groups: Sequence[Group], budget: int, start: int = 0) -> list[Microbatch]:
         """Packs the groups for this model's route, balanced by their cost; see `packing.pack`."""

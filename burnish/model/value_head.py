@@ -27,6 +27,7 @@ from transformers import (
 
 from burnish.errors import ModelError
 from burnish.model.attention import plain_attention
+from burnish.model.gather import Gather
 from burnish.model.head import accumulation_dtype, unwrap_peft
 from burnish.model.settings import ProblemType, RewardTarget, ValueHeadConfig
 from burnish.types import Microbatch
@@ -149,11 +150,48 @@ def values(hidden: Tensor, head: ValueHead, microbatch: Microbatch) -> Tensor:
 
     A packed position is scored at most once, so the backward adds no two numbers in an order that could change.
     """
-    source = hidden.index_select(0, microbatch.token_positions)
+    outputs = _outputs(hidden.index_select(0, microbatch.token_positions), head)
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def state_values(hidden: Tensor, head: ValueHead, microbatch: Microbatch) -> Tensor:
+    """Values V(s_t) [S] of the states before the scored tokens, read where each token is predicted.
+
+    The last prompt token is the state before the first token of every response; the gradient there is their sum.
+
+    Raises:
+        ModelError: the head has several outputs.
+    """
+    _require_one_output(head)
+    source = Gather.apply(hidden, microbatch.predictor_positions, microbatch.gather_rounds)
+    return _outputs(source, head)[:, 0]
+
+
+@torch.no_grad()
+def bootstrap_values(hidden: Tensor, head: ValueHead, microbatch: Microbatch) -> Tensor:
+    """Values [num_sequences] of the states after the last token of each response, without gradient.
+
+    Raises:
+        ModelError: the head has several outputs.
+    """
+    _require_one_output(head)
+    return _outputs(hidden.index_select(0, microbatch.sequence_end_positions), head)[:, 0]
+
+
+def _outputs(source: Tensor, head: ValueHead) -> Tensor:
+    """[rows, K] from hidden states [rows, H]."""
     dtype = accumulation_dtype(source.dtype)
     bias = None if head.bias is None else head.bias.to(dtype)
-    outputs = nn.functional.linear(source.to(dtype), head.weight.to(dtype), bias)
-    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+    return nn.functional.linear(source.to(dtype), head.weight.to(dtype), bias)
+
+
+def _require_one_output(head: ValueHead) -> None:
+    if len(head.weight) != 1:
+        raise ModelError(
+            given=f"state values from a value head with {len(head.weight)} outputs",
+            rule="the value of a state is the expected return, which is one number",
+            remedy="use a value head with one output",
+        )
 
 
 def with_value_head(model: PreTrainedModel, value_head: ValueHeadConfig) -> PreTrainedModel:

@@ -18,7 +18,8 @@ from burnish.model.snapshot import Snapshot
 from burnish.types import Group, Score
 
 ResponseScores = list[list[Tensor]]
-"""Per group and response: [number of its scored tokens] or [number of its scored tokens, K], on the CPU."""
+"""Per group and response: [number of its scored tokens] or [number of its scored tokens, K], on the CPU. Of
+`Score.STATE_VALUE` one number more: the value of the state after the last token."""
 
 
 class Scorer(Protocol):
@@ -46,12 +47,14 @@ class LiveScorer:
         by_group: list[dict[int, Tensor]] = [{} for _ in groups]
         with _in_eval_mode(self.model.model):
             for microbatch in self.model.pack(groups, budget):
-                scores = self.model.score(microbatch.to(self.model.device), [kind]).of(kind).cpu()
+                scored = self.model.score(microbatch.to(self.model.device), [kind])
+                scores = scored.of(kind).cpu()
                 sizes = microbatch.sequence_tokens.tolist()
                 owners = zip(microbatch.sequence_group.tolist(), microbatch.sequence_index.tolist(), strict=True)
                 parts = zip(scores.split(sizes), microbatch.response_positions.split(sizes), strict=True)
-                for (group, index), (values, positions) in zip(owners, parts, strict=True):
-                    by_group[group][index] = values[positions >= 0]
+                ends = [] if scored.bootstrap_value is None else scored.bootstrap_value.cpu().split(1)
+                for sequence, ((group, index), (values, positions)) in enumerate(zip(owners, parts, strict=True)):
+                    by_group[group][index] = torch.cat([values[positions >= 0], *ends[sequence : sequence + 1]])
         return [[by_index[index] for index in range(len(by_index))] for by_index in by_group]
 
 

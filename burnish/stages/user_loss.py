@@ -2,7 +2,7 @@
 
 It replaces the loss of the method. The shortest one::
 
-    from burnish.types import Denominator, LossOutput, LossTerm
+    from burnish.types import VALUE_SCORES, Denominator, LossOutput, LossTerm
 
     def loss(scores, microbatch):
         surprise = -(microbatch.weights * scores.logprob).sum()
@@ -23,7 +23,7 @@ from torch import Tensor
 from burnish.config.user_code import UserCode
 from burnish.errors import RecipeError
 from burnish.losses.base import Loss
-from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
+from burnish.types import VALUE_SCORES, Denominator, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -115,11 +115,11 @@ def language_model_loss(written: str, options: Mapping[str, object]) -> UserLoss
         RecipeError: also if the loss needs a value.
     """
     loss = user_loss(written, options)
-    if Score.VALUE in loss.needs:
+    if not VALUE_SCORES.isdisjoint(loss.needs):
         raise RecipeError(
-            given=f"loss: {written}, which needs {Score.VALUE}",
+            given=f"loss: {written}, which needs {', '.join(loss.needs)}",
             rule="values come from the head of a reward model; a language model has none",
-            remedy="leave it out of needs, or use the loss in a stage reward",
+            remedy="leave them out of needs, or use the loss in a stage reward",
         )
     return loss
 
@@ -131,7 +131,7 @@ def reward_model_loss(written: str, options: Mapping[str, object]) -> UserLoss:
         RecipeError: also if the loss needs anything but values.
     """
     loss = user_loss(written, options)
-    if set(loss.needs) != {Score.VALUE}:
+    if not VALUE_SCORES.issuperset(loss.needs):
         raise RecipeError(
             given=f"loss: {written}, which needs {', '.join(loss.needs)}",
             rule="a reward model gives values, and no log-probabilities",

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "burnish"
 HOT = (
     "step.py",
     "packing.py",
+    "streams.py",
     "types.py",
     "losses",
     "optim",

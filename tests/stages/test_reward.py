@@ -50,6 +50,12 @@ def judge(scores, microbatch):
 
 judge.needs = [Score.VALUE]
 
+def critic(scores, microbatch):
+    errors = (scores.state_value - scores.bootstrap_value[microbatch.sequence]) ** 2
+    return LossOutput({"own": LossTerm(errors.sum(), Denominator.SEQUENCES)})
+
+critic.needs = [Score.STATE_VALUE]
+
 def writer(scores, microbatch):
     return LossOutput({"own": LossTerm(-scores.logprob.sum(), Denominator.SEQUENCES)})
 """
@@ -111,11 +117,14 @@ def test_a_reward_model_comes_last(tmp_path: Path):
 def test_what_a_loss_of_ones_own_has_to_need(world: Path, tmp_path: Path):
     done = run(world, tmp_path / "run", loss=f"{world}/own.py:judge", max_steps=2)
     assert len(lines(done, "train/loss")) == 2
+    done = run(world, tmp_path / "critic", loss=f"{world}/own.py:critic", max_steps=2)
+    assert len(lines(done, "train/loss")) == 2
     with pytest.raises(RecipeError, match=r"needs = \[Score.VALUE\]"):
         run(world, tmp_path / "other", loss=f"{world}/own.py:writer")
     for method in (burnish.prefer, burnish.sft):
-        with pytest.raises(RecipeError, match="a language model has none"):
-            method(model="m", data="d", output=str(tmp_path / "x"), loss=f"{world}/own.py:judge")
+        for name in ("judge", "critic"):
+            with pytest.raises(RecipeError, match="a language model has none"):
+                method(model="m", data="d", output=str(tmp_path / "x"), loss=f"{world}/own.py:{name}")
 
 
 def test_the_resolved_recipe_has_what_the_loss_uses(world: Path, tmp_path: Path):

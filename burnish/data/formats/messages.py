@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from burnish.data.formats.fields import kind, parsed
-from burnish.data.records import ROLES, Message
+from burnish.data.records import ROLES, ImagePart, Message, Part, TextPart
 from burnish.data.row import Row
 from burnish.errors import DataError
 
@@ -87,11 +87,11 @@ def _message(value: object, where: str) -> Message:
         extra["tool_calls"], content = _sharegpt_calls(content, where), None
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{where}.tool_calls")
-    text = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
+    read = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
     trained, weight = _is_trained(entries, where), _weight(entries, where)
     if role != "assistant" or not (trained and weight):
-        return Message(role, text, extra)
-    return Message(role, text, extra, trained=True, weight=weight)
+        return Message(role, read, extra)
+    return Message(role, read, extra, trained=True, weight=weight)
 
 
 def _role_name(message: Mapping[str, object], where: str) -> str:
@@ -109,27 +109,45 @@ def _role_name(message: Mapping[str, object], where: str) -> str:
     raise DataError(given=f"{where} has the role {name!r}", rule=rule, remedy=remedy)
 
 
-def _content(value: object, role: str, where: str, *, may_be_absent: bool) -> str | None:
-    """Returns the text of a content; text parts are joined without a space, as templates for parts do."""
+def _content(value: object, role: str, where: str, *, may_be_absent: bool) -> str | tuple[Part, ...] | None:
+    """Returns the text of a content, or its parts if it has images; parts that are all text are joined without a
+    space, as templates for parts do."""
     if isinstance(value, str):
         return value
     if value is None and role == "assistant" and may_be_absent:
         return None
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-        texts = [text for part in value if part.get("type") == "text" and isinstance(text := part.get("text"), str)]
-        if len(texts) == len(value):
-            return "".join(texts)
-        other = next((part.get("type") for part in value if part.get("type") != "text"), "text, without text")
-        raise DataError(
-            given=f"{where} ({role}) has a list as content, with a part of type {other!r}",
-            rule="the parts of a content are of type text",
-            remedy="leave the message out, or write what the part shows as text",
-        )
+        parts = tuple(_part(part, f"{where} ({role})") for part in value)
+        texts = [part.text for part in parts if isinstance(part, TextPart)]
+        return "".join(texts) if len(texts) == len(parts) else parts
     raise DataError(
         given=f"{where} ({role}) has {'no content' if value is None else f'{kind(value)} as content'}",
         rule="content is text, or a list of text parts; only an assistant that calls tools may have none",
         remedy="give the message its text as content",
     )
+
+
+def _part(part: Mapping[str, object], where: str) -> Part:
+    name, text = part.get("type"), part.get("text")
+    if name == "text" and isinstance(text, str):
+        return TextPart(text)
+    source = _image_source(part) if name in ("image", "image_url") else None
+    if source is not None:
+        return ImagePart(source)
+    raise DataError(
+        given=f"{where} has a list as content, with a part of type {'text, without text' if name == 'text' else name!r}"
+        + (" without a path or URL" if name in ("image", "image_url") else ""),
+        rule="the parts of a content are texts, or images given by a path or a URL (not a data: URL)",
+        remedy="leave the message out, or write what the part shows as text",
+    )
+
+
+def _image_source(part: Mapping[str, object]) -> str | None:
+    """Path or URL of an image part, of OpenAI ({"image_url": {"url": ...}}) or transformers ({"image": ...}, or url or
+    path); None: it has none, or the image itself."""
+    given = next((part[key] for key in ("image_url", "image", "url", "path") if part.get(key) is not None), None)
+    source = given.get("url") if isinstance(given, Mapping) else given
+    return source if isinstance(source, str) and source and not source.startswith("data:") else None
 
 
 def _is_trained(message: Mapping[str, object], where: str) -> bool:
