@@ -19,8 +19,8 @@ from burnish.evaluate.preference_eval import (
 from burnish.losses.preference.implicit import LogProb, LogRatio
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Model
+from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
-from burnish.sources.annotate import annotate_blocks
 from burnish.types import Group
 from tests.conftest import FAMILIES, make_groups
 
@@ -124,7 +124,7 @@ def test_equal_rewards_are_a_coin():
 def test_the_evaluator_of_a_stage(policy: Model):
     """At the beginning the policy equals its reference: implicit rewards are 0, log-probabilities differ."""
     rows = bare(make_groups([(5, [4, 6]), (3, [3, 2]), (7, [5, 3])]))
-    [annotated] = annotate_blocks(rows, LiveScorer(policy), 1000)
+    annotated = StreamFiller(LiveScorer(policy), "reference_logprobs", 1000)(rows)
     found = PreferenceEval(annotated, LogRatio(0.1), 1000).evaluate(policy).figures
     assert found["pair_accuracy"] == 0.5
     expected = score_pairs(policy, rows, {"": BY_LOGPROB}, 1000)[""]

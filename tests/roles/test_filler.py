@@ -1,8 +1,9 @@
-"""The reference: its values, its bits, where they are kept, and how it moves."""
+"""Filled streams: their values, their bits, where they are kept, and a reference that is updated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,15 @@ import torch
 
 from burnish.model.attention import install
 from burnish.model.policy import Model
+from burnish.model.settings import ValueHeadConfig
 from burnish.model.snapshot import Snapshot
+from burnish.model.value_head import with_value_head
+from burnish.roles import precomputed
+from burnish.roles.filler import FollowingGroups, StreamFiller
+from burnish.roles.precomputed import computed, identity, stored
 from burnish.roles.scorer import LiveScorer, ResponseScores, SnapshotScorer
-from burnish.sources import precomputed_reference
-from burnish.sources.annotate import (
-    AnnotatedSource,
-    ReferenceSync,
-    SyncedGroups,
-    annotate_blocks,
-    annotated,
-)
+from burnish.sources.filled import FilledRows, FilledSource, SnapshotSync
 from burnish.sources.mismatched_source import MismatchedSource
-from burnish.sources.precomputed_reference import ReferenceRows, computed, identity, stored
 from burnish.sources.rows import RowSource
 from burnish.types import Group, Score
 from tests.conftest import FAMILIES, make_groups
@@ -46,6 +44,14 @@ def logprobs(policy: Model, groups: Sequence[Group], budget: int) -> ResponseSco
     return LiveScorer(policy).score(groups, Score.LOGPROB, budget)
 
 
+def live(policy: Model) -> StreamFiller:
+    return StreamFiller(LiveScorer(policy), "reference_logprobs", 1000)
+
+
+def filled_rows(given: list[list[Group]], policy: Model) -> FilledRows:
+    return FilledRows(given, computed(live(policy), given), live(policy))
+
+
 def streams(groups: Sequence[Group]) -> list[torch.Tensor]:
     return [response.reference_logprobs for group in groups for response in group.responses]
 
@@ -54,10 +60,10 @@ def same(one: Sequence[Group], other: Sequence[Group]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(streams(one), streams(other), strict=True))
 
 
-def test_annotated_groups_have_0_where_nothing_is_trained() -> None:
+def test_filled_groups_have_0_where_nothing_is_trained() -> None:
     policy, groups = make_policy(), make_groups(SHAPES, holes=True)
     values = logprobs(policy, groups, 1000)
-    for group, theirs in zip(annotated(groups, values), values, strict=True):
+    for group, theirs in zip(live(policy)(groups), values, strict=True):
         for response, each in zip(group.responses, theirs, strict=True):
             assert torch.equal(response.reference_logprobs[response.trainable], each)
             assert not response.reference_logprobs[~response.trainable].any()
@@ -72,7 +78,7 @@ def test_a_reference_that_follows(share: float) -> None:
     earlier.follow(share)
     for name, parameter in policy.trained_parameters():
         expected = share * parameter.detach() + (1 - share) * begin[name]
-        torch.testing.assert_close(earlier.tensors[name], expected, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(earlier.state_dict()[0][f"weights/{name}"], expected, rtol=1e-6, atol=1e-7)
 
 
 def rows(count: int = 9) -> list[list[Group]]:
@@ -81,23 +87,23 @@ def rows(count: int = 9) -> list[list[Group]]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precomputed_reference, "BLOCK", 4)
+    monkeypatch.setattr(precomputed, "BLOCK", 4)
 
 
 def test_kept_values_are_computed_ones_bit_for_bit(small_blocks: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
     policy, given = make_policy(), rows()
     name = identity(policy, "rows")
-    fresh = ReferenceRows(given, computed(policy, given))
-    first, note = stored(policy, given, name)
+    fresh = filled_rows(given, policy)
+    first, note = stored(live(policy), given, name, torch.float32)
     assert "computed once" in note
-    again, note = stored(make_policy(), given, name)
+    again, note = stored(live(make_policy()), given, name, torch.float32)
     assert "earlier run" in note
-    for kept in (ReferenceRows(given, first), ReferenceRows(given, again)):
+    for kept in (FilledRows(given, first, live(policy)), FilledRows(given, again, live(policy))):
         assert all(same(kept[i], fresh[i]) for i in range(len(given)))
         assert kept[4] == []
     together = [group for each in given for group in each]
-    by_step = [group for block in annotate_blocks(together, LiveScorer(policy), 1000) for group in block]
+    by_step = live(policy).in_blocks(together)
     for one, other in zip(by_step, (group for i in range(len(given)) for group in fresh[i]), strict=True):
         for a, b in zip(streams([one]), streams([other]), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -106,7 +112,7 @@ def test_kept_values_are_computed_ones_bit_for_bit(small_blocks: None, tmp_path:
 def test_a_killed_process_leaves_its_blocks(small_blocks: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
     policy, given, blocks = make_policy(), rows(), []
-    real = precomputed_reference._block
+    real = precomputed._block
 
     def counted(*arguments: object) -> object:
         blocks.append(arguments[2])
@@ -114,10 +120,10 @@ def test_a_killed_process_leaves_its_blocks(small_blocks: None, tmp_path: Path, 
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(precomputed_reference, "_block", counted)
+    monkeypatch.setattr(precomputed, "_block", counted)
     with pytest.raises(KeyboardInterrupt):
-        stored(policy, given, "name")
-    stored(policy, given, "name")
+        stored(live(policy), given, "name", torch.float32)
+    stored(live(policy), given, "name", torch.float32)
     assert blocks == [0, 4, 4, 8], "the first block was not computed again"
 
 
@@ -125,22 +131,22 @@ def test_what_another_model_gave_is_not_believed(small_blocks: None, tmp_path: P
     """The name is right, the probe is not: computed anew, with a line that says so."""
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
     given = rows()
-    stored(make_policy(1), given, "name")
-    values, note = stored(make_policy(), given, "name")
+    stored(live(make_policy(1)), given, "name", torch.float32)
+    values, note = stored(live(make_policy()), given, "name", torch.float32)
     assert "cached values are not those of this model" in note
-    fresh = ReferenceRows(given, computed(make_policy(), given))
-    assert all(same(ReferenceRows(given, values)[i], fresh[i]) for i in range(len(given)))
+    fresh = filled_rows(given, make_policy())
+    assert all(same(FilledRows(given, values, live(make_policy()))[i], fresh[i]) for i in range(len(given)))
 
 
 def test_damaged_values_are_computed_anew(small_blocks: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
     policy, given = make_policy(), rows()
-    stored(policy, given, "name")
+    stored(live(policy), given, "name", torch.float32)
     path = tmp_path / "references" / "name" / "logprobs.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    _, note = stored(policy, given, "name")
+    _, note = stored(live(policy), given, "name", torch.float32)
     assert "computed once" in note
 
 
@@ -154,51 +160,77 @@ def test_the_identity_sees_weights_and_rows() -> None:
     assert identity(policy, "rows") != first
 
 
-def test_each_step_is_annotated_and_the_source_goes_on_where_it_was(small_blocks: None) -> None:
-    def source(policy: Model) -> AnnotatedSource:
-        inner = RowSource(rows(), sequences_per_step=3, seed=1, epochs=2)
-        moves = ReferenceSync(every=2, share=0.5)
-        return AnnotatedSource(inner, SnapshotScorer(Snapshot(policy)), 1000, moves)
+def test_each_step_is_filled_and_the_source_goes_on_where_it_was(small_blocks: None) -> None:
+    """A reference that is updated is a role with state of its own: with it, and the source's, the same steps follow."""
+
+    def source(policy: Model) -> tuple[FilledSource, Snapshot]:
+        inner, snapshot = RowSource(rows(), sequences_per_step=3, seed=1, epochs=2), Snapshot(policy)
+        filler = StreamFiller(SnapshotScorer(snapshot), "reference_logprobs", 1000)
+        return FilledSource(inner, [filler], SnapshotSync(snapshot, every=2, share=0.5)), snapshot
 
     policy = make_policy()
-    whole, snapshots = source(policy), []
-    steps = []
+    (whole, snapshot), states, steps = source(policy), [], []
     for groups in whole:
         steps.append(groups)
         change(policy)
         weights = {name: parameter.detach().clone() for name, parameter in policy.trained_parameters()}
-        snapshots.append((whole.state(), {name: each.clone() for name, each in whole.tensors().items()}, weights))
+        tensors, values = snapshot.state_dict()
+        states.append((whole.state(), ({name: each.clone() for name, each in tensors.items()}, values), weights))
     assert len(steps) == whole.num_steps == 6
-    assert not same(steps[0][:1], annotated(steps[0][:1], logprobs(policy, steps[0][:1], 1000)))
-    for done, (state, tensors, weights) in enumerate(snapshots, start=1):
+    assert not same(steps[0][:1], live(policy)(steps[0][:1]))
+    for done, (state, of_snapshot, weights) in enumerate(states, start=1):
         again = make_policy()
-        resumed = source(again)
+        resumed, reference = source(again)
         for name, parameter in again.trained_parameters():
             parameter.data.copy_(weights[name])
         resumed.restore(state)
-        for name, tensor in resumed.tensors().items():
-            tensor.copy_(tensors[name])
+        reference.load_state_dict(*of_snapshot)
         for groups, expected in zip(resumed, steps[done : done + 1], strict=False):
             assert same(groups, expected)
 
 
 def test_held_out_groups_follow_the_reference() -> None:
     policy, groups = make_policy(), make_groups(SHAPES)
-    frozen = SnapshotScorer(Snapshot(policy))
-    following = SyncedGroups(groups, frozen, 1000)
+    snapshot = Snapshot(policy)
+    filler = StreamFiller(SnapshotScorer(snapshot), "reference_logprobs", 1000)
+    following = FollowingGroups(groups, filler, snapshot)
     before = list(following)
     change(policy)
     assert same(list(following), before)
-    frozen.snapshot.follow(1.0)
-    assert same(list(following), annotated(groups, logprobs(policy, groups, 1000)))
+    snapshot.follow(1.0)
+    assert same(list(following), live(policy)(groups))
+
+
+def test_only_missing_streams_are_filled() -> None:
+    policy, groups = make_policy(), make_groups(SHAPES)
+    filler = replace(live(policy), only_missing=True)
+    first = live(make_policy(1))(groups[:2])
+    filled = filler([*first, *groups[2:]])
+    assert same(filled[:2], first)
+    assert same(filled[2:], live(policy)(groups[2:]))
+
+
+def test_state_values_come_with_their_bootstrap() -> None:
+    """A critic's values are those of its scorer, and the value after the last token is beside them."""
+    model = FAMILIES["llama"]().train()
+    install(model)
+    critic = Model(with_value_head(model, ValueHeadConfig(seed=1)), tokenizer=None)
+    groups = make_groups(SHAPES, holes=True)
+    scores = LiveScorer(critic).score(groups, Score.STATE_VALUE, 1000)
+    filled = StreamFiller(LiveScorer(critic), "values", 1000, Score.STATE_VALUE)(groups)
+    for group, of_group in zip(filled, scores, strict=True):
+        for response, each in zip(group.responses, of_group, strict=True):
+            assert len(each) == int(response.trainable.sum()) + 1
+            assert torch.equal(response.values[response.trainable], each[:-1])
+            assert response.bootstrap_value == float(each[-1])
 
 
 def test_mismatched_pairs_are_measured_with_a_reference_and_resume() -> None:
     policy = make_policy()
 
-    def source() -> AnnotatedSource:
+    def source() -> FilledSource:
         inner = RowSource(rows(), sequences_per_step=3, seed=1, epochs=2)
-        return AnnotatedSource(MismatchedSource(inner, seed=1, max_length=12), LiveScorer(policy), 1000)
+        return FilledSource(MismatchedSource(inner, seed=1, max_length=12), [live(policy)])
 
     steps = list(source())
     for groups in steps:
