@@ -61,7 +61,7 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
     Raises:
         RecipeError: the optimizer cannot be used.
     """
-    settings, recipe = data.context.settings, data.context.recipe
+    settings = data.context.settings
     steps = parts.source.num_steps
     cadence = Cadence(
         checkpoint_every=settings.checkpoint_every or math.ceil(steps / 10),
@@ -69,12 +69,9 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
         log_every=settings.log_every,
         eval_every=settings.eval_every,
     )
-    optimizer = optimizer_of(recipe, settings, policy)
-    trainer = Trainer(policy, optimizer, settings.optimizer.max_grad_norm, parts.neftune)
-    learner = Learner(POLICY, trainer, parts.loss, settings.schedule_of(steps), data.tokens_per_microbatch)
     return Stage(
         name=name,
-        learners=(learner, *parts.further_learners),
+        learners=(learner_of(data, POLICY, policy, parts.loss, steps, parts.neftune), *parts.further_learners),
         source=parts.source,
         cadence=cadence,
         evaluators=parts.evaluators,
@@ -89,6 +86,33 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
         },
         notes=(*policy.notes, *parts.notes),
     )
+
+
+def learner_of(
+    data: StageData[TrainingSettings],
+    role: str,
+    model: Model,
+    loss: Loss,
+    steps: int,
+    neftune: Neftune | None = None,
+) -> Learner:
+    """Learner of a role, with the stage's optimizer and schedule.
+
+    Args:
+        data: data of the stage.
+        role: name of the role.
+        model: its model.
+        loss: its loss.
+        steps: number of optimizer steps of the stage.
+        neftune: noise on the embeddings in training; None: none.
+
+    Raises:
+        RecipeError: the optimizer cannot be used.
+    """
+    settings = data.context.settings
+    optimizer = optimizer_of(data.context.recipe, settings, model)
+    trainer = Trainer(model, optimizer, settings.optimizer.max_grad_norm, neftune)
+    return Learner(role, trainer, loss, settings.schedule_of(steps), data.tokens_per_microbatch)
 
 
 def row_source(data: SupervisedData[SupervisedSettings], rows: Sequence[Sequence[Group]]) -> RowSource:

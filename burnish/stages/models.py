@@ -7,15 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from burnish.errors import ModelError, RecipeError
+from burnish.model.adapters.beside import with_adapter
 from burnish.model.load import default_device, load_policy
 from burnish.model.open import resolve_model
 from burnish.model.policy import Model
+from burnish.model.settings import ValueHeadConfig
+from burnish.model.value_head import new_value_head
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.context import StageContext
-from burnish.stages.role import Role
+from burnish.stages.role import POLICY, Role
 
 
 def load_models(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, Model]:
@@ -28,11 +32,30 @@ def load_models(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, 
         RecipeError: there is no such device.
         ModelError: a model cannot be loaded, or has other tokens than the stage's.
     """
-    return {role.name: _load(context, role) for role in roles if not role.is_copy}
+    models: dict[str, Model] = {}
+    for role in roles:
+        if role.shares_base:
+            models[role.name] = _share(context, role, models[POLICY])
+        elif not role.is_copy:
+            models[role.name] = load_trained(context, role) if role.trained else _load_frozen(context, role)
+    return models
 
 
-def _load(context: StageContext[Any], role: Role) -> Model:
-    return load_trained(context, role) if role.trained else _load_frozen(context, role)
+def _share(context: StageContext[Any], role: Role, policy: Model) -> Model:
+    """A further adapter on the policy's base.
+
+    Raises:
+        RecipeError: the policy has no adapter.
+    """
+    settings = context.recipe.adapter.settings
+    if settings is None:
+        raise RecipeError(
+            given=f"adapter.kind: full, and a {role.name} that shares the base of the policy",
+            rule="roles share frozen weights, and each has an adapter on them",
+            remedy="set adapter.kind: lora",
+        )
+    head = None if role.critic_head is None else _critic_head(policy, role.critic_head)
+    return replace(with_adapter(policy, role.name, settings, head), temperature=role.temperature)
 
 
 def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
@@ -54,7 +77,24 @@ def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
         add_tokens=stage.tokens_to_add,
         head_config=role.value_head,
     )
+    if role.critic_head is not None:
+        policy = _with_critic_head(policy, role.critic_head)
     return replace(policy, temperature=role.temperature)
+
+
+def _with_critic_head(model: Model, config: ValueHeadConfig) -> Model:
+    """The model with a value head beside its output head, which then is not trained."""
+    head = _critic_head(model, config)
+    output, embeddings = model.causal_lm.get_output_embeddings(), model.causal_lm.get_input_embeddings()
+    if output.weight is not embeddings.weight:
+        output.requires_grad_(False)
+    dtype = torch.float64 if model.causal_lm.dtype == torch.float64 else torch.float32
+    return replace(model, critic_head=head.to(device=model.device, dtype=dtype))
+
+
+def _critic_head(model: Model, config: ValueHeadConfig) -> nn.Linear:
+    size = model.causal_lm.config.get_text_config(decoder=True).hidden_size
+    return new_value_head(size, config.outputs, config.seed)
 
 
 def _load_frozen(context: StageContext[Any], role: Role) -> Model:

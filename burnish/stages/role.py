@@ -22,8 +22,12 @@ class Role:
     model: str | None = None
     """Its model, with the tokenizer of the policy; None: the model that the stage starts from."""
     value_head: ValueHeadConfig | None = None
-    """Value head in place of the output head; None: a language model."""
+    """Value head in place of the output head: a reward model. None: a language model."""
+    critic_head: ValueHeadConfig | None = None
+    """Value head beside the output head, of one output, which gives V(s_t); None: it is no critic."""
     temperature: float = 1.0
     """Divisor of its logits: the sampling temperature of reinforcement learning."""
+    shares_base: bool = False
+    """Whether it is a further adapter on the base of the policy, with the settings of the policy's."""
     is_copy: bool = False
     """Whether it is a copy of the policy's trained weights, which is made and not loaded: a reference."""

@@ -24,6 +24,10 @@ import torch
 
 import burnish.cli
 import burnish.stages.run
+from burnish.stages.registry import BUILTIN
+
+for _entry in BUILTIN.values():
+    _entry.kind()  # imports it
 
 
 def child(job: dict[str, Any], report: int, output: int) -> None:

@@ -34,9 +34,12 @@ VARIANTS = {
     "reward-lora": ["overlong=drop", "add_tokens=['<|pad|>']", "adapter.kind=lora", "adapter.rank=4"],
     "rl": ["kl_coef=0.1", "learning_rate=1e-2"],
     "rl-updates": ["updates_per_batch=2", "curriculum=true", "adapter.kind=lora", "adapter.rank=4", "algorithm=dapo"],
+    "actor-critic": ["learning_rate=1e-2"],
+    "actor-critic-lora": ["learning_rate=1e-2", "adapter.kind=lora", "adapter.rank=4", "shares_base=true"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
 }
 
+TOY = Path(__file__).parents[1] / "stages" / "actor_critic.py"
 COMPARING = ("prefer", "reward")
 """Stages that learn from comparisons: how the names of their variants begin."""
 
@@ -44,6 +47,8 @@ COMPARING = ("prefer", "reward")
 def command(world: Path, output: Path, variant: str) -> list[str]:
     if variant == "two-stages":
         return ["run", str(two_stages(world, output)), f"output={output}", *VARIANTS[variant]]
+    if variant.startswith("actor-critic"):
+        return ["run", str(actor_critic(world, output)), f"output={output}", *VARIANTS[variant]]
     if variant.startswith("rl"):
         return [*rl_command(world, output), *VARIANTS[variant]]
     compares = variant.startswith(COMPARING)
@@ -75,6 +80,18 @@ def rl_command(world: Path, output: Path) -> list[str]:
     return ["rl", *map(str, [*files, *stage, *cadence]), reward]
 
 
+def actor_critic(world: Path, output: Path) -> Path:
+    """A recipe with a stage in a file of one's own, which trains a policy and a critic."""
+    sizes = {"groups_per_step": 3, "responses_per_prompt": 3, "max_new_tokens": 6, "max_steps": 7, "reward_workers": 1}
+    cadence = {"checkpoint_every": 2, "checkpoints": {"keep_last": 1}, "eval_every": 3, "log_samples_every": 2}
+    reward = {"name": "length", "target": 10, "tolerance": 20, "unit": "characters"}
+    data = {"data": str(world / "train.jsonl"), "eval_data": str(world / "test.jsonl"), "reward": reward}
+    path = output.with_suffix(".yaml")
+    stage = {f"{TOY}:ActorCritic": {**data, **sizes, **cadence}}
+    path.write_text(yaml.safe_dump({"model": str(world / "model"), "stages": [stage]}))
+    return path
+
+
 def two_stages(world: Path, output: Path) -> Path:
     """A recipe whose second stage continues the first one's adapter."""
     stage = {"eval_data": str(world / "test.jsonl"), "sequences_per_step": 8, "checkpoint_every": 3, "log_every": 2}
@@ -89,7 +106,8 @@ def two_stages(world: Path, output: Path) -> Path:
 def weights(output: Path) -> dict[str, str]:
     files = sorted((output / "model").glob("*.safetensors"))
     assert files, "the run has written a model"
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    files += sorted(output.glob("checkpoints/*/tensors.safetensors"))  # a critic is not in the model
+    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def figures(output: Path) -> list[dict[str, object]]:

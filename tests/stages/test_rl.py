@@ -362,7 +362,7 @@ def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
     one, other = weights(alone), weights(rehearsed)
     assert all(one[name].equal(other[name]) for name in one)
     settings = practice(world, responses_per_prompt=4, max_new_tokens=9)
-    groups = longest_prompts(settings)
+    groups = longest_prompts(settings, learning_of(settings.settings).rule)
     longest = max(len(each.tokens) for each in settings.train.waiting)
     assert groups[0].num_tokens == longest + 4 * 9
 

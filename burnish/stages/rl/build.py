@@ -17,6 +17,7 @@ from burnish.credit.settings import PairingSettings
 from burnish.dry_run import costliest
 from burnish.evaluate.detokenize import response_decoder
 from burnish.evaluate.reward_eval import RewardEval
+from burnish.learner import Learner
 from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.losses.policy.entropy import EntropyControl
@@ -63,12 +64,29 @@ class Rl(TrainingKind[RlSettings, RLData]):
         return (policy, Role(REFERENCE, trained=False, is_copy=True)) if settings.needs_reference else (policy,)
 
     def loss(self, settings: RlSettings) -> Loss:
-        return learning_of(settings).loss
+        return self.learning(settings).loss
+
+    def learning(self, settings: RlSettings) -> Learning:
+        """Credit rule and loss of the policy, new on each call."""
+        return learning_of(settings)
+
+    def fillers(self, data: RLData, models: Mapping[str, Model]) -> Sequence[StreamFiller]:
+        """Fillers of the streams that credit and losses need: log-probabilities of the reference, which is the policy
+        with its present weights, and of the policy before a batch's first update."""
+        budget, policy, fillers = data.tokens_per_microbatch, models[POLICY], []
+        if data.settings.needs_reference:
+            fillers.append(StreamFiller(SnapshotScorer(Snapshot(policy)), "reference_logprobs", budget))
+        if data.settings.recomputes:
+            fillers.append(StreamFiller(LiveScorer(policy), "old_logprobs", budget))
+        return fillers
+
+    def further_learners(self, data: RLData, models: Mapping[str, Model], steps: int) -> Sequence[Learner]:
+        """Learners of other roles than the policy; (): none. `steps` is the number of steps of the stage."""
+        return ()
 
     def build(self, data: RLData, models: Mapping[str, Model], name: str) -> Stage:
-        """Builds the stage; the policy with its present weights is the reference."""
         settings, policy, seed = data.settings, models[POLICY], data.context.recipe.seed
-        learning, max_length = learning_of(settings), data.context.reader.max_length
+        learning, max_length = self.learning(settings), data.context.reader.max_length
         ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, data.context.reader.template)
         sampler, decode = sampler_of(policy, ends, max_length), response_decoder(policy.tokenizer, ends)
         source = RolloutSource(
@@ -83,7 +101,7 @@ class Rl(TrainingKind[RlSettings, RLData]):
             settings.epochs or 1.0,
             settings.max_steps,
             settings.curriculum,
-            _fillers(data, policy),
+            self.fillers(data, models),
             {reward.key: reward.weight for reward in data.judge.rewards if reward.weight},
         )
         greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
@@ -95,7 +113,8 @@ class Rl(TrainingKind[RlSettings, RLData]):
             learning.loss,
             [reward_eval] if held_out else [],
             {"the reference": reference, "the rewards": data.rewards_identity},
-            dry_run_groups=lambda: longest_prompts(data),
+            dry_run_groups=lambda: longest_prompts(data, learning.rule),
+            further_learners=self.further_learners(data, models, source.num_steps),
         )
         return assemble(data, policy, name, parts)
 
@@ -113,7 +132,7 @@ def learning_of(settings: RlSettings) -> Learning:
     return Learning(credit, EntropyControl(loss, *settings.entropy_control))
 
 
-def longest_prompts(inputs: RLData) -> list[Group]:
+def longest_prompts(inputs: RLData, rule: CreditRule) -> list[Group]:
     """Groups of the largest microbatch, for the dry run: the longest prompts with responses of max_new_tokens, and all
     streams filled."""
     settings, budget = inputs.settings, inputs.tokens_per_microbatch
@@ -129,15 +148,5 @@ def longest_prompts(inputs: RLData) -> list[Group]:
     )
     longest = sorted(inputs.training_prompts(), key=lambda prompt: -len(prompt.tokens))[: settings.groups_per_step]
     groups = [Group(prompt=prompt.tokens, responses=(response,) * size) for prompt in longest]
-    items = learning_of(settings).rule.assign(groups, [torch.arange(float(size))] * len(groups))
+    items = rule.assign(groups, [torch.arange(float(size))] * len(groups))
     return costliest([group for item in items for group in item], budget, settings.groups_per_step)
-
-
-def _fillers(data: RLData, policy: Model) -> list[StreamFiller]:
-    """Fillers of the reference's and the recomputed log-probabilities, where they are needed."""
-    budget, fillers = data.tokens_per_microbatch, []
-    if data.settings.needs_reference:
-        fillers.append(StreamFiller(SnapshotScorer(Snapshot(policy)), "reference_logprobs", budget))
-    if data.settings.recomputes:
-        fillers.append(StreamFiller(LiveScorer(policy), "old_logprobs", budget))
-    return fillers
