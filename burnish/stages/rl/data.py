@@ -20,6 +20,7 @@ from burnish.data.prompts import Prompts, prompts
 from burnish.model.stop_tokens import end_of_turn
 from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.epochs import epoch_line, usable_clause
+from burnish.stages.open_policy import device_of
 from burnish.stages.rl.settings import RlSettings
 from burnish.stages.supervised_data import DataArtifacts, StageContext
 from burnish.tasks.reward_runner import RewardRunner
@@ -53,10 +54,11 @@ class RLData:
         held_out = None
         if settings.eval_data is not None:
             held_out = prompts(opener.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
+        device = str(device_of(opener.recipe))
         judge = (
-            RewardRunner(settings.rewards)
+            RewardRunner(settings.rewards, device=device)
             if settings.reward_workers is None
-            else RewardRunner(settings.rewards, settings.reward_workers)
+            else RewardRunner(settings.rewards, settings.reward_workers, device=device)
         )
         return cls(opener, settings, train, held_out, judge)
 
