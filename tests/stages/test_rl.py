@@ -467,6 +467,17 @@ def test_a_reward_model_judges_a_whole_run(world, tmp_path):
     assert [line["eval/ungraded_share"] for line in lines(done) if "eval/reward" in line] == [0.0, 0.0, 0.0]
 
 
+def test_a_reward_model_that_is_only_measured_leaves_no_trace(world, tmp_path):
+    """Loading and scoring change neither the responses nor the updates, bit for bit."""
+    pairs = {"data": str(world / "pairs.jsonl"), "max_steps": 1, "sequences_per_step": 4, "add_tokens": ["<|pad|>"]}
+    adapter = {"adapter.kind": "lora", "adapter.rank": 2}  # whose loading draws random numbers
+    judge = burnish.reward(model=str(world / "model"), output=str(tmp_path / "judge"), **pairs, **adapter).folder
+    measured = {"name": "reward_model", "model": str(judge), "weight": 0.0}
+    one = weights(run(world, tmp_path / "a", reward=[LENGTH, measured]))
+    other = weights(run(world, tmp_path / "b", reward=[LENGTH]))
+    assert all(one[name].equal(other[name]) for name in one)
+
+
 def test_a_reward_that_fails_stops_the_run_with_the_reason(world, tmp_path):
     code = tmp_path / "own.py"
     code.write_text("def broken(answer):\n    raise ValueError('no idea')\n")

@@ -23,6 +23,7 @@ from burnish.model.policy import Model
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward_model_scorer import RewardModelScorer
 from burnish.tasks.reward_runner import RewardRunner
+from burnish.tasks.self_test import self_test
 from burnish.tasks.settings import read_rewards
 from burnish.tasks.verdict import Failure, FailureKind, Outcome
 from burnish.tasks.verdict_cache import VerdictCache
@@ -30,6 +31,7 @@ from burnish.types import Microbatch, Score, TokenScores
 from burnish.verbs.evaluate import EvalSettings, read_settings
 from burnish.verbs.evaluate_preferences import evaluate_preferences
 from burnish.verbs.evaluate_reward_model import evaluate_reward_model, value_head_to_evaluate
+from burnish.verbs.evaluate_rewards import RewardEvalSettings, evaluate_rewards
 
 ROWS = [
     {"question": f"q {i}?", "response": "so it is <|end|>" if i % 2 else f"no {i}", "kind": i % 3, "size": i % 2}
@@ -290,6 +292,20 @@ def test_what_is_no_reward(world: Path):
         read_rewards({"name": "reward_model", "model": "m", "output": "a", "weights": {"a": 1.0}})
     with pytest.raises(RecipeError, match="timeout has no effect on a reward model"):
         read_rewards({"name": "reward_model", "model": "m", "timeout": 60})
+
+
+def test_burnish_eval_and_burnish_check_take_it(world: Path):
+    write_rows(world / "tasks.jsonl", [{"question": f"{n}+2?", "answer": str(n + 2)} for n in range(3)])
+    verifier = {"name": "reward_model", "model": str(world / "one")}
+    given = {"data": str(world / "tasks.jsonl"), "verifier": verifier, "max_new_tokens": 4, "responses_per_prompt": 2}
+    report = evaluate_rewards(str(world / "model"), read_settings(RewardEvalSettings, given, []))
+    for answers, verdicts in zip(report.answers, report.verdicts, strict=True):
+        alone = judged({"model": str(world / "one")}, answers)
+        assert [verdict.reward for verdict in verdicts] == pytest.approx(alone, abs=1e-6)
+    with RewardRunner(read_rewards(["exact", verifier]), workers=1) as runner:
+        result = self_test(runner, [ResponseView(ASKED, "", reference="4"), ResponseView(ASKED, "", reference="5")])
+    assert result.passed
+    assert result.untried == ("reward_model",)
 
 
 def test_its_identity_is_that_of_its_weights(world: Path):
