@@ -33,7 +33,7 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
 from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
-from burnish.step import Trainer, score_joined
+from burnish.train.step import Trainer, score_joined
 from burnish.types import Group, Score
 from tests.adapters import write_base
 from tests.conftest import make_groups

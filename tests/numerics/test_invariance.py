@@ -25,7 +25,7 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
 from burnish.sources.mismatched_pairs import mismatched
-from burnish.step import Trainer, measure
+from burnish.train.step import Trainer, measure
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
 from tests.preferences import annotated, compared

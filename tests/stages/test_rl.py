@@ -16,7 +16,6 @@ import burnish
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.config.settings import keys
-from burnish.early_stopping import StopRule
 from burnish.errors import DataError, Interrupted, RecipeError
 from burnish.losses.policy.settings import Cispo, Clip, ImportanceCorrection, NoClip, PpoClip, Sapo
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
@@ -36,6 +35,7 @@ from burnish.stages.rl.settings import RlSettings
 from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward_model_scorer import RewardModelScorer
+from burnish.train.early_stopping import StopRule
 from burnish.types import Score, TokenScores
 from tests.conftest import make_groups
 from tests.interrupting import interrupted_at

@@ -25,15 +25,15 @@ from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.cli import app
 from burnish.errors import Interrupted, RecipeError
-from burnish.learner import Learner
-from burnish.loop import Stage
 from burnish.packing import count_denominators
 from burnish.recipe.read import ResolvedRecipe, read_recipe
 from burnish.stages.context import StageContext
 from burnish.stages.kind import build_job, kind_of
 from burnish.stages.registry import BUILTIN
 from burnish.stages.role import POLICY
-from burnish.step import measure
+from burnish.train.learner import Learner
+from burnish.train.loop import Stage
+from burnish.train.step import measure
 from burnish.types import Group
 from tests.families import without_rounding
 from tests.interrupting import interrupted_at

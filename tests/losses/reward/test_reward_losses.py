@@ -17,7 +17,7 @@ from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.losses.reward.regression import Regression
 from burnish.packing import count_denominators
 from burnish.sources.value_targets import value_target_at_end
-from burnish.step import differentiate, sum_terms
+from burnish.train.step import differentiate, sum_terms
 from burnish.types import Group, Response, TokenScores
 from tests.preferences import compared, in_one
 
