@@ -7,6 +7,7 @@ functions of the main process, by a profiler on every call, single-threaded.
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ PACKAGE = Path(burnish.__file__).parent
 COMMANDS: Mapping[str, list[str]] = {
     "sft": ["sft", "--model", "builtin:tiny", "--data", "builtin:chat", "--max-steps", "1", "sequences_per_step=4"],
     "rl": [
-        *("rl", "--model", "builtin:tiny", "--data", "builtin:math", "--max-steps", "1", "reward=number"),
+        *("rl", "--model", "builtin:tiny", "--data", "builtin:math", "--max-steps", "1"),
+        "reward={name: length, target: 10, tolerance: 20, unit: characters}",
         *("groups_per_step=2", "responses_per_prompt=4", "max_new_tokens=8", "reward_workers=1"),
     ],
 }
@@ -51,7 +53,7 @@ class Trace:
         if code.co_qualname in self._waiting:
             self.phases[self._waiting.pop(code.co_qualname)] = self._now
             self._now = set()
-        if code.co_name != "<module>":  # an import runs a file without using it
+        if code.co_flags & inspect.CO_OPTIMIZED:  # a function; modules and classes only define something
             self._now.add((str(Path(code.co_filename).relative_to(PACKAGE)), code.co_qualname))
 
     @property
@@ -69,8 +71,10 @@ def main() -> None:
     torch.set_num_threads(1)
     trace = Trace()
     with tempfile.TemporaryDirectory() as folder:
+        command = [*COMMANDS[given.command], "--output"]
+        assert _status([*command, str(Path(folder) / "first")]) == 0, "the first run imports all that it needs"
         sys.setprofile(trace)
-        status = _status([*COMMANDS[given.command], "--output", str(Path(folder) / "run")])
+        status = _status([*command, str(Path(folder) / "traced")])
         sys.setprofile(None)
     assert status == 0, "the command ends well"
     assert trace.is_complete, f"a phase did not begin: {', '.join(set(PHASES.values()) - trace.phases.keys())}"
