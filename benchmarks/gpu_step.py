@@ -37,7 +37,7 @@ from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 from burnish.watch.memory import peak_memory_gib
 from burnish.watch.peak import measured_peak

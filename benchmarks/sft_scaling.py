@@ -36,7 +36,7 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.stages.reader import TOKENS_PER_MICROBATCH
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 
 SIZE = "15M"

@@ -27,7 +27,7 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import Part
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 
 SIZES = {

@@ -10,7 +10,7 @@
     burnish.generate(model="runs/best", data="prompts.jsonl", output="answers.jsonl", responses_per_prompt=8)
 
 The components of a custom training loop are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
-`burnish.step`; ``docs/design.md`` explains them.
+`burnish.train.step`; ``docs/design.md`` explains them.
 """
 
 from __future__ import annotations

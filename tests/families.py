@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from torch import nn
 from transformers import PreTrainedModel
 
 from burnish.model.route import Route
@@ -286,15 +287,20 @@ class Float64Torch:
         return getattr(torch, name)
 
 
-def in_float64(family: str, patch: pytest.MonkeyPatch) -> PreTrainedModel:
-    """Builds a family in float64, with every rounding to float32 inside its model code removed as long as the patch."""
-    torch.manual_seed(0)
-    model = FAMILIES[family]()
+def without_rounding(model: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    """Removes every rounding to float32 inside the code of a float64 model, as long as the patch."""
     for name in {type(part).__module__ for part in model.modules()}:
         module = importlib.import_module(name)
         if name.startswith("transformers.models.") and "torch" in vars(module):
             patch.setattr(module, "torch", Float64Torch())
     patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+def in_float64(family: str, patch: pytest.MonkeyPatch) -> PreTrainedModel:
+    """Builds a family in float64, with every rounding to float32 inside its model code removed as long as the patch."""
+    torch.manual_seed(0)
+    model = FAMILIES[family]()
+    without_rounding(model, patch)
     for parameter in model.parameters():  # the initial weights are small: make every part of the model matter
         parameter.data.normal_(0.0, 0.3)
     return model.double().train()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from burnish.loop import Stage
+from burnish.train.loop import Stage
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from burnish.losses.preference.build import preference_loss
 from burnish.model.load import load_policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 from tests.preferences import with_reference
 

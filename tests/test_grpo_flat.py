@@ -26,9 +26,9 @@ from burnish.sampling.params import SamplingParams
 from burnish.sources.rollouts import RolloutPrompt, RolloutSource
 from burnish.sources.settings import RolloutSettings
 from burnish.stages.rl.algorithms import algorithm
-from burnish.step import Trainer
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.verdict import Verdict
+from burnish.train.step import Trainer
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "grpo_flat.py"
 STEPS, PROMPTS, RESPONSES, MOST = 4, 2, 6, 10

@@ -20,7 +20,7 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
-from burnish.step import Trainer, measure
+from burnish.train.step import Trainer, measure
 from burnish.types import Group
 from tests.conftest import FAMILIES, make_groups
 

@@ -16,7 +16,7 @@ from burnish.model.load import load_policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.stages.rl.algorithms import algorithm
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 from peers.cases import BURNISH_BFLOAT16, Case, Contender
 from peers.rl_cases import AGREEMENT, BURNISH, PARTS, RESPONSES, SEARCHED, WRITTEN, is_exact

@@ -23,7 +23,7 @@ from burnish.model.route import Route
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.stages.reader import TOKENS_PER_MICROBATCH
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 from peers.cases import HEADS, POSITIONS, SIZES
 from peers.pair_cases import LEARNING_RATE, PAIRS_PER_STEP

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from burnish.loop import Stage
 from burnish.recipe.read import ResolvedRecipe
 from burnish.runs.folder import RunFolder
 from burnish.runs.stage_folder import StageFolder
@@ -15,6 +14,7 @@ from burnish.runs.stop import StopSignal
 from burnish.stages.context import StageContext
 from burnish.stages.determinism import repeatable
 from burnish.stages.kind import build_job, kind_of
+from burnish.train.loop import Stage
 from burnish.watch.progress import open_progress
 from burnish.watch.watch import Sinks
 from peers.cases import ALPHA, RANK, AdapterKind

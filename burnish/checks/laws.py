@@ -20,7 +20,7 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Microbatch, Score
 
 

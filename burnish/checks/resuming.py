@@ -15,8 +15,7 @@ from pathlib import Path
 
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, CheckResult, checked
-from burnish.config.text import dump_yaml
-from burnish.recipe.read import read_recipe
+from burnish.recipe.read import ResolvedRecipe, read_recipe
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import CheckpointSettings, GenerationEvalSettings, SupervisedSettings
 from burnish.stages.models import device_of
@@ -48,7 +47,7 @@ def same_bits_after_a_kill(subject: Subject) -> CheckResult:
         return CheckResult(None, "deterministic is false, so even two undisturbed runs differ")
     subject.forget_models()
     recipe_file = subject.folder / "short.yaml"
-    recipe_file.write_text(dump_yaml(_short(subject.recipe).model_dump(mode="json"), {}), encoding="utf-8")
+    recipe_file.write_text(ResolvedRecipe(_short(subject.recipe), {}).text({}), encoding="utf-8")
     whole, killed = subject.folder / "whole", subject.folder / "killed"
     start = time.monotonic()
     _run(recipe_file, whole)

@@ -113,7 +113,7 @@ def share_prompt(samples: Sequence[Sample], rewards: Sequence[float]) -> list[Sa
         DataError: the samples have no common first token, or all are equal.
     """
     first, *others = samples
-    prompt = min([sample.prompt_length for sample in samples] + [_common_prefix(first, other) for other in others])
+    prompt = min([sample.prompt_length for sample in samples] + [common_prefix(first, other) for other in others])
     if not prompt:
         raise DataError(
             given="the answers' texts begin with different tokens",
@@ -132,7 +132,7 @@ def share_prompt(samples: Sequence[Sample], rewards: Sequence[float]) -> list[Sa
     ]
 
 
-def _common_prefix(one: Sample, other: Sample) -> int:
+def common_prefix(one: Sample, other: Sample) -> int:
     """Length of the common prefix, in tokens."""
     size = min(len(one.tokens), len(other.tokens))
     different = np.flatnonzero(one.tokens[:size] != other.tokens[:size])

@@ -11,7 +11,7 @@ from burnish.evaluate.evaluator import EvalResult
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.packing import count_denominators
-from burnish.step import Sums, add, divide, evaluate_loss, measure, reported, score_joined, sum_terms
+from burnish.train.step import Sums, add, divide, evaluate_loss, measure, reported, score_joined, sum_terms
 from burnish.types import Denominator, Group, Microbatch, Scope
 
 GROUPS_AT_ONCE = 256

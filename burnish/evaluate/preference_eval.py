@@ -26,7 +26,7 @@ from burnish.evaluate.evaluator import EvalResult
 from burnish.evaluate.held_out import GROUPS_AT_ONCE
 from burnish.losses.preference.implicit import ImplicitReward, LogProb
 from burnish.model.policy import Model
-from burnish.step import score_joined
+from burnish.train.step import score_joined
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
 
 BY_LOGPROB = LogProb(1.0, per_token=True)

@@ -26,7 +26,7 @@ from burnish.evaluate.preference_eval import Proportion, wilson_interval
 from burnish.losses.reward.values import values_of_each
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
-from burnish.step import score_joined
+from burnish.train.step import score_joined
 from burnish.types import Group, Microbatch, Score, TokenScores
 
 Numbers = NDArray[np.float64]

@@ -62,10 +62,15 @@ def _gains(rows: Tensor, matrix: Tensor) -> bool:
 def packed_matrix(matrix: Tensor) -> Tensor:
     """A copy of [N, K] in the order in which oneDNN reads it, for many calls of `product`; the matrix itself where
     there is no such order."""
-    supported = _is_plain(matrix) or _is_plain(matrix, dtype=torch.bfloat16)
+    supported = _is_plain(matrix) or (_packs_bfloat16() and _is_plain(matrix, dtype=torch.bfloat16))
     if not has_onednn() or not supported or matrix.numel() < SMALLEST:
         return matrix
     return torch.ops.mkldnn._reorder_linear_weight(matrix.detach(), None)
+
+
+def _packs_bfloat16() -> bool:
+    """Whether oneDNN reorders bfloat16 matrices on this processor; with AVX2 alone torch refuses to."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def _is_plain(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from burnish.errors import RunError
-from burnish.learner import Learner
 from burnish.losses.base import AdaptiveLoss
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
+from burnish.train.learner import Learner
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from burnish.errors import DivergenceError, RunError
-from burnish.learner import Learner
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.learner_state import LearnerState, below
 from burnish.runs.random_state import capture_random, restore_random
 from burnish.sources.base import Source
+from burnish.train.learner import Learner
 
 
 @runtime_checkable

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.optim.settings import KINDS, OptimizerName, unused_options
-from burnish.schedule import SCHEDULE_OPTIONS, Schedule, ScheduleKind
 from burnish.settings.aliases import OTHER_OPTIMIZERS, OTHER_SCHEDULES, named_here
 from burnish.settings.numbers import BelowOne, Fraction, Positive
+from burnish.train.schedule import SCHEDULE_OPTIONS, Schedule, ScheduleKind
 
 DECAY_RATIO = 0.2
 """Default share of the steps in which wsd decays (arXiv 2405.18392 finds 10 to 20 % enough)."""

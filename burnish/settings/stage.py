@@ -16,8 +16,8 @@ from burnish.settings.data import DataField
 from burnish.settings.data_settings import DataSettings
 from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import OptimizationSettings
-from burnish.stop_rule import StopRule
 from burnish.tasks.match import MatchRule
+from burnish.train.stop_rule import StopRule
 
 
 class EarlyStoppingSettings(Settings):

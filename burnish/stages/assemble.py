@@ -6,12 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from burnish.cadence import Cadence
-from burnish.dry_run import costliest
-from burnish.early_stopping import EarlyStopping
 from burnish.evaluate.evaluator import Evaluator
-from burnish.learner import Learner
-from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
@@ -25,7 +20,12 @@ from burnish.stages.role import POLICY
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.updating import optimizer_of
 from burnish.stages.user_loss import loss_identity
-from burnish.step import Trainer
+from burnish.train.cadence import Cadence
+from burnish.train.dry_run import costliest
+from burnish.train.early_stopping import EarlyStopping
+from burnish.train.learner import Learner
+from burnish.train.loop import Stage
+from burnish.train.step import Trainer
 from burnish.types import Group
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from burnish.errors import RecipeError
-from burnish.job import Job
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe, Stage
@@ -22,6 +21,7 @@ from burnish.stages.models import load_models
 from burnish.stages.role import POLICY, Role
 from burnish.stages.supervised_data import data_fingerprints, opened_rows
 from burnish.stages.updating import learning_rate
+from burnish.train.job import Job
 from burnish.types import Group
 
 S = TypeVar("S", bound=StageSettings)

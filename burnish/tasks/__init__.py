@@ -1,4 +1,4 @@
-"""Rewards for reinforcement learning: verifiers, user functions and reward models, run in worker processes.
+"""Rewards for reinforcement learning: verifiers and user functions, run in worker processes, and reward models.
 
 A row of data (`burnish.data.records.Task`) and a response make a `ResponseView` (`response_views`). A `RewardRunner`
 grades it with each `Reward` of a recipe (`read_rewards`), which gives a number or a typed failure, and combines the

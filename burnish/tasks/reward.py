@@ -1,8 +1,8 @@
 """Base class of rewards, and the weighted sum of several.
 
 A reward is a frozen record of settings with a method `score`: the same record defines the keys of a recipe, is sent to
-the worker processes, and grades there. A user's function is one too (`user_code`). `combine` makes one verdict of
-several outcomes.
+the worker processes, and grades there. A user's function is one too (`user_code`). A reward that needs the device of
+the run grades in its process instead (`in_process`). `combine` makes one verdict of several outcomes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
@@ -20,6 +20,13 @@ from burnish.tasks.response_view import ResponseView
 from burnish.tasks.verdict import Failure, Outcome, UnusableRow, Verdict
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+class LoadedReward(Protocol):
+    """Reward that is loaded in the process of the run."""
+
+    def __call__(self, groups: Sequence[Sequence[ResponseView]]) -> list[list[Outcome]]:
+        """Outcomes of the answers to each prompt, in the same order."""
 
 
 class Condition(Settings):
@@ -65,6 +72,12 @@ class Reward(Settings):
         return True
 
     @property
+    def in_process(self) -> bool:
+        """Whether it grades in the process of the run, all answers at once (`load`), and not in the worker processes
+        (`prepare`, `score`)."""
+        return False
+
+    @property
     def by_group(self) -> bool:
         """Whether it is called with all answers to one prompt at once."""
         return False
@@ -81,6 +94,14 @@ class Reward(Settings):
         Raises:
             UserError: a dependency is missing.
         """
+
+    def load(self, device: str | None) -> LoadedReward:
+        """Loads a reward that is `in_process`.
+
+        Args:
+            device: torch's name of it; None: CUDA if there is one, else the CPU.
+        """
+        raise NotImplementedError
 
     def score(self, answer: ResponseView) -> float | bool | None:
         """Number for one answer; None: not graded. Raises UnusableRow where the row lacks what the reward needs."""

@@ -1,20 +1,19 @@
 """Reward given by a reward model.
 
-Each worker loads the model once and scores an answer as in the model's training: in the reward model's own template,
-at the token that ends it, with the text of control tokens as ordinary characters. The code that needs torch is in
-`reward_model_scorer`, which only these workers import, so that the others start quickly.
+The run loads the model once, onto its device, and scores all answers of a batch together, each as in the model's
+training: in the reward model's own template, at the token that ends it, with the text of control tokens as ordinary
+characters. The code that needs torch is in `reward_model_scorer`, so that a recipe is read without it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.reward import Reward, Seconds
+from burnish.tasks.reward import Reward
 
 if TYPE_CHECKING:
     from burnish.tasks.reward_model_scorer import RewardModelScorer
@@ -30,15 +29,19 @@ class RewardModelReward(Reward):
     """Name of the score that counts, if there are several; null: the only one, or the sum by weights."""
     weights: dict[str, float] = Field(default_factory=dict)
     """Factors of several scores in the sum; scores that are not named count 0."""
-    timeout: Seconds = 60.0
-    """Seconds for one response, after which the worker process is killed."""
-    _scorer: RewardModelScorer | None = PrivateAttr(None)
+    tokens_per_microbatch: Annotated[int, Field(ge=1)] = 8192
+    """Maximum number of tokens that are scored at once; smaller needs less memory, with the same scores."""
     _content: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_way(self) -> RewardModelReward:
         if self.output is not None and self.weights:
             raise ValueError("output selects one score and weights several; give one of the two")
+        if "timeout" in self.model_fields_set:
+            raise ValueError(
+                "timeout has no effect on a reward model: it scores in the process of the run, which is not killed; "
+                "remove it"
+            )
         return self
 
     @property
@@ -46,8 +49,8 @@ class RewardModelReward(Reward):
         return False
 
     @property
-    def bounded(self) -> bool:
-        return False
+    def in_process(self) -> bool:
+        return True
 
     @property
     def identity(self) -> str:
@@ -56,7 +59,7 @@ class RewardModelReward(Reward):
             self._content = _digest(Path(self.model).expanduser())
         return super().identity + self._content
 
-    def prepare(self) -> None:
+    def load(self, device: str | None) -> RewardModelScorer:
         """Loads the model.
 
         Raises:
@@ -64,13 +67,10 @@ class RewardModelReward(Reward):
         """
         from burnish.tasks.reward_model_scorer import (
             RewardModelScorer,
-        )  # torch takes seconds, and other rewards need none
+        )  # torch takes seconds, and a recipe is read without it
 
-        self._scorer = RewardModelScorer.open(self.model, self.output, self.weights)
-
-    def score(self, answer: ResponseView) -> float:
-        assert self._scorer is not None, "a reward is prepared before its first answer"
-        return self._scorer(answer)
+        budget = self.tokens_per_microbatch
+        return RewardModelScorer.open(self.model, self.output, self.weights, budget=budget, device=device)
 
 
 def _digest(folder: Path) -> str:

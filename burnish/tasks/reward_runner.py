@@ -1,7 +1,8 @@
-"""Grades groups of answers in worker processes. Called by the sources of rollouts.
+"""Grades groups of answers in worker processes, or in this one. Called by the sources of rollouts.
 
 Rewards with a condition run once the rewards that they depend on are known; those with ``cache`` only where the cache
-has no outcome. The result does not depend on the number of workers or on their speed.
+has no outcome. The result does not depend on the number of workers or on their speed. Rewards that are `in_process`
+grade here, all answers of a call at once.
 
     with RewardRunner(read_rewards("math")) as grade:
         [[verdict]] = grade([[ResponseView("2 + 2?", "It is 4.", reference="4")]])
@@ -10,11 +11,13 @@ has no outcome. The result does not depend on the number of workers or on their 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from types import TracebackType
 from typing import Self
 
+from burnish.tasks.in_process import InProcessRewards
 from burnish.tasks.pool import Job, Pool
 from burnish.tasks.protocol import Request, Work
 from burnish.tasks.response_view import ResponseView
@@ -25,8 +28,12 @@ from burnish.tasks.verdict_cache import VerdictCache, content_key
 Groups = Sequence[Sequence[ResponseView]]
 """Answers to each prompt."""
 
+_Views = tuple[ResponseView, ...]
+_Record = Callable[[int, int, Sequence[Outcome]], None]
+"""Called with (index of the unit, part, outcomes)."""
+
 BUILTIN_MEMORY = 4 << 30
-"""Memory limit of a worker, bytes, if all rewards are `bounded`; a user's code or a model may need more."""
+"""Memory limit of a worker, bytes, if all its rewards are `bounded`; a user's code may need more."""
 MAX_WORKERS = 8
 
 
@@ -34,6 +41,8 @@ MAX_WORKERS = 8
 class _Unit:
     """Answers that a reward grades together."""
 
+    group: int
+    """Index of their prompt."""
     answers: tuple[int, ...]
     """Their indices among all answers."""
     parts: tuple[int, ...]
@@ -42,19 +51,25 @@ class _Unit:
 
 @dataclass(eq=False)
 class RewardRunner:
-    """Runs rewards in worker processes. A context manager: leaving it ends the processes."""
+    """Runs rewards in worker processes and in this one. A context manager: leaving it ends the processes, and frees
+    the models of rewards."""
 
     rewards: tuple[Reward, ...]
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, MAX_WORKERS))
     """Number of processes, which are started when there is work."""
     journal: VerdictCache | None = None
     """Cache of rewards with ``cache: true``; None: no cache. Closed by its owner."""
+    device: str | None = None
+    """torch's name of the device of rewards in this process; None: CUDA if there is one, else the CPU."""
     _pool: Pool = field(init=False)
+    _here: InProcessRewards = field(init=False)
 
     def __post_init__(self) -> None:
         assert self.workers >= 1, f"answers are graded by at least one process, got {self.workers}"
-        bounded = all(reward.bounded for reward in self.rewards)
-        self._pool = Pool(Work(self.rewards, BUILTIN_MEMORY if bounded else None), self.workers)
+        rewards = tuple(reward for reward in self.rewards if not reward.in_process)
+        bounded = all(reward.bounded for reward in rewards)
+        self._pool = Pool(Work(rewards, BUILTIN_MEMORY if bounded else None), self.workers)
+        self._here = InProcessRewards(self.device)
 
     def __enter__(self) -> Self:
         return self
@@ -65,8 +80,9 @@ class RewardRunner:
         self.close()
 
     def close(self) -> None:
-        """Ends the processes; the next call starts them again."""
+        """Ends the processes and frees the models; the next call starts and loads them again."""
         self._pool.close()
+        self._here.close()
 
     def __call__(self, groups: Groups) -> list[list[Verdict]]:
         """Grades the answers to some prompts.
@@ -75,7 +91,7 @@ class RewardRunner:
             A verdict for each answer, in the same order.
 
         Raises:
-            RecipeError: a reward cannot be loaded, or breaks its contract (as many verdicts as answers).
+            UserError: a reward cannot be loaded, or breaks its contract (as many verdicts as answers).
         """
         answers = [answer for group in groups for answer in group]
         outcomes: list[dict[int, Outcome]] = [{} for _ in answers]
@@ -97,15 +113,16 @@ class RewardRunner:
     def _units(self, groups: Groups, parts: tuple[int, ...], outcomes: list[dict[int, Outcome]]) -> Iterator[_Unit]:
         """Work at this depth. Outcomes of rewards whose condition is not met are filled in at once."""
         start = 0
-        for group in groups:
+        for number, group in enumerate(groups):
             members = range(start, start + len(group))
             start += len(group)
             due = {part: tuple(index for index in members if self._is_due(part, outcomes[index])) for part in parts}
-            yield from (_Unit(due[part], (part,)) for part in parts if self.rewards[part].by_group and due[part])
+            together = (part for part in parts if self.rewards[part].by_group and due[part])
+            yield from (_Unit(number, due[part], (part,)) for part in together)
             for index in members:
                 single = tuple(part for part in parts if not self.rewards[part].by_group and index in due[part])
                 if single:
-                    yield _Unit((index,), single)
+                    yield _Unit(number, (index,), single)
 
     def _is_due(self, part: int, known: dict[int, Outcome]) -> bool:
         reward = self.rewards[part]
@@ -127,22 +144,46 @@ class RewardRunner:
                 for index, outcome in zip(units[at].answers, results, strict=True):
                     outcomes[index][part] = outcome
 
-        def on_outcomes(job: Job, part: int, results: list[Outcome]) -> None:
-            key = keys[job.index, part]
+        def record(at: int, part: int, results: Sequence[Outcome]) -> None:
+            key = keys[at, part]
             if self.journal is not None and self.rewards[part].cache:
                 self.journal.write(key, self.rewards[part].key, results)
             fill(key, results)
 
-        cached = {} if self.journal is None else {key: self.journal.read(key) for key in users}
+        missing = set()
+        for key, (first, *_) in users.items():
+            cached = None if self.journal is None else self.journal.read(key)
+            if cached is None:
+                missing.add(first)
+            else:
+                fill(key, cached)
+        self._run_in_workers(units, views, missing, record)
+        self._run_here(units, views, missing, record)
+
+    def _run_in_workers(
+        self, units: Sequence[_Unit], views: Sequence[_Views], missing: set[tuple[int, int]], record: _Record
+    ) -> None:
+        """Grades what is missing of the workers' rewards."""
+        parts = [part for part, reward in enumerate(self.rewards) if not reward.in_process]
         jobs = []
-        for at, unit in enumerate(units):
-            first = (part for part in unit.parts if users[keys[at, part]][0] == (at, part))
-            if missing := tuple(part for part in first if cached.get(keys[at, part]) is None):
-                jobs.append(Job(at, Request(views[at], missing)))
-        for key, results in cached.items():
-            if results is not None:
-                fill(key, results)
-        self._pool.run(jobs, on_outcomes)
+        for at in range(len(units)):
+            if due := tuple(index for index, part in enumerate(parts) if (at, part) in missing):
+                jobs.append(Job(at, Request(views[at], due)))
+        self._pool.run(jobs, lambda job, index, results: record(job.index, parts[index], results))
+
+    def _run_here(
+        self, units: Sequence[_Unit], views: Sequence[_Views], missing: set[tuple[int, int]], record: _Record
+    ) -> None:
+        """Grades the rewards of this process: all answers of the call or none, whatever is cached, since the last bits
+        of a score may depend on what it is packed with."""
+        for part in sorted({part for _, part in missing if self.rewards[part].in_process}):
+            due = [at for at, unit in enumerate(units) if part in unit.parts]
+            groups = [list(members) for _, members in groupby(due, key=lambda at: units[at].group)]
+            graded = self._here.grade(self.rewards[part], [[views[at][0] for at in group] for group in groups])
+            results = [outcome for group in graded for outcome in group]
+            for at, outcome in zip(due, results, strict=True):
+                if (at, part) in missing:
+                    record(at, part, [outcome])
 
     def _key(self, at: int, part: int, views: Sequence[ResponseView]) -> str:
         """Key of one part of a unit: its content where that is cached, otherwise its position."""

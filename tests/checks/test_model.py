@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 import burnish.checks.copies
 import burnish.model.export
 import burnish.runs.resume
-import burnish.step
+import burnish.train.step
 from burnish.builtin.tiny import make_tokenizer, write_untrained
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
 from burnish.checks.resuming import same_bits_after_a_kill
@@ -63,7 +63,7 @@ def test_responses_that_do_not_see_a_shared_prompt(make_subject, monkeypatch, ch
 
 def test_a_loss_that_divides_by_the_tokens_of_a_microbatch(make_subject, monkeypatch):
     """Not linear in its scores, or the backward itself would find out."""
-    subject, true_evaluate = make_subject("loss_options.z_loss=0.1"), burnish.step.evaluate_loss
+    subject, true_evaluate = make_subject("loss_options.z_loss=0.1"), burnish.train.step.evaluate_loss
 
     def divided(policy, microbatch, loss, denominators):
         terms = {
@@ -72,7 +72,7 @@ def test_a_loss_that_divides_by_the_tokens_of_a_microbatch(make_subject, monkeyp
         }
         return LossOutput(terms)
 
-    monkeypatch.setattr(burnish.step, "evaluate_loss", divided)
+    monkeypatch.setattr(burnish.train.step, "evaluate_loss", divided)
     verdict = gradients_are_invariant(subject)
     assert verdict.passed is False
     assert "denominator" in verdict.remedy

@@ -26,12 +26,13 @@ DEVICES: Mapping[Place, str] = {
     Place("stages/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
     Place("recipe/recipe.py", "Recipe"): "the values of the key `device`",
     Place(
-        "settings/stage.py", "StageSettings.has_dry_run"
+        "settings/stage.py", "TrainingSettings.has_dry_run"
     ): "by default only a GPU's memory is tried before the first step",
-    Place("dry_run.py", "dry_run"): "each device has a generator of its own",
+    Place("train/dry_run.py", "dry_run"): "each device has a generator of its own",
     Place("runs/random_state.py", "capture_random"): "each device has a generator of its own",
     Place("runs/random_state.py", "restore_random"): "each device has a generator of its own",
     Place("sampling/local.py", "<module>"): "the size of a chunk of logits, by the kind of device",
+    Place("tasks/reward_model_scorer.py", "RewardModelScorer.open"): "each device has a generator of its own",
     Place("types.py", "_move"): "copies to CUDA do not wait if they come from pinned memory",
     Place("watch/environment.py", "environment"): "tells which device and which CUDA it is",
     Place("watch/memory.py", "peak_memory_gib"): "torch counts a GPU's memory, the system a process's",

@@ -21,7 +21,6 @@ from torch.nn.attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from burnish import packing, types
-from burnish import step as step_file
 from burnish.builtin.tiny import make_model
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
@@ -46,7 +45,8 @@ from burnish.sampling.token_history import TokenHistory
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.sources.value_targets import value_target_at_end
 from burnish.stages.rl.algorithms import algorithm
-from burnish.step import Trainer, score_joined
+from burnish.train import step as step_file
+from burnish.train.step import Trainer, score_joined
 from burnish.types import Group
 from tests.conftest import make_groups
 from tests.preferences import annotated, compared

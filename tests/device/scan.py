@@ -13,7 +13,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "burnish"
 HOT = (
-    "step.py",
+    "train/step.py",
+    "train/learner.py",
     "packing.py",
     "streams.py",
     "types.py",

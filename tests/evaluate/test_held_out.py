@@ -14,7 +14,7 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.sources.mismatched_pairs import mismatched
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from tests.conftest import FAMILIES, make_groups
 from tests.preferences import annotated, compared
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 import burnish
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 
 job = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
 whole_step = Trainer.optim_step

@@ -21,7 +21,7 @@ from burnish.model.scoring import score
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import VALUE_SCORES, Group, Microbatch, Score
 from tests.conftest import VOCABULARY, make_groups
 from tests.families import in_float64

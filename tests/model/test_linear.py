@@ -80,12 +80,21 @@ def test_other_types_give_torchs_own_numbers(dtype: torch.dtype) -> None:
     plain, quick = (layer.to(dtype) for layer in layers())
     rows = torch.randn(3, 7, dtype=dtype)
     assert torch.equal(quick(rows), plain(rows))
-    assert packed_matrix(quick.weight).is_mkldnn == (dtype == torch.bfloat16 and has_onednn())
+    packs = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    assert packed_matrix(quick.weight).is_mkldnn == (dtype == torch.bfloat16 and has_onednn() and packs)
     with packed(quick), torch.no_grad():
         assert torch.equal(quick(rows), plain(rows))
 
 
 @needs_onednn
+def test_a_processor_without_kernels_for_bfloat16_uses_torchs_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With AVX2 alone torch raises an error instead of reordering the matrix."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    matrix, rows = torch.randn(512, 512, dtype=torch.bfloat16), torch.randn(8, 512, dtype=torch.bfloat16)
+    assert packed_matrix(matrix) is matrix
+    assert torch.equal(product(rows, packed_matrix(matrix)), rows @ matrix.T)
+
+
 def test_gradients_in_float32_are_those_of_float64() -> None:
     """Against the definition, since float64 itself takes the other way."""
     _, quick = layers()

@@ -18,7 +18,7 @@ from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.load import exact_positions, load_model, load_policy, load_tokenizer
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Score
 from tests.adapters import be_offline
 from tests.conftest import make_groups

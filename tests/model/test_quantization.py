@@ -27,7 +27,7 @@ from burnish.model.write import write_model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response, Score
 from tests.adapters import write_base
 

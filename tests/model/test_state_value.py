@@ -18,7 +18,7 @@ from burnish.model.value_head import ValueHead, bootstrap_values, state_values, 
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.step import Trainer, score_joined
+from burnish.train.step import Trainer, score_joined
 from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 from tests.conftest import make_groups
 from tests.families import in_float64

@@ -17,7 +17,7 @@ from burnish.model.linear import has_onednn
 from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.packing import count_denominators
-from burnish.step import evaluate_loss, sum_terms
+from burnish.train.step import evaluate_loss, sum_terms
 from tests.conftest import FAMILIES, make_groups
 
 SHAPES = [(5, [7]), (3, [4, 6]), (9, [2])]

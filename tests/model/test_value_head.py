@@ -30,7 +30,7 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
 from burnish.sources.value_targets import value_target_at_end
-from burnish.step import Trainer, score_joined
+from burnish.train.step import Trainer, score_joined
 from burnish.types import Group, Score
 from tests.adapters import write_base
 from tests.conftest import make_groups

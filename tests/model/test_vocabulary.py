@@ -29,7 +29,7 @@ from burnish.model.vocabulary import add_tokens, extend, make_room
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Score
 from tests.conftest import SIZES, VOCABULARY, make_groups
 

@@ -22,7 +22,7 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.step import Trainer, measure
+from burnish.train.step import Trainer, measure
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
 from tests.preferences import compared

@@ -11,7 +11,7 @@ from burnish.model.attention import install
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 from tests.families import FAMILIES
 

@@ -15,7 +15,7 @@ from burnish.model.route import Route
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.packing import count_denominators, pack
-from burnish.step import Trainer, add
+from burnish.train.step import Trainer, add
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
 from tests.numerics.test_invariance import assert_same, make_policy

@@ -21,7 +21,7 @@ from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.stages.rl.algorithms import ALGORITHMS, algorithm
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 from tests.families import FAMILIES, VOCABULARY
 

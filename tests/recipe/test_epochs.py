@@ -13,7 +13,7 @@ import burnish.data.streaming
 from burnish.builtin.sets import write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import Interrupted
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from tests.interrupting import interrupted_at
 
 ROWS, USABLE, PER_STEP = 200, 80, 20

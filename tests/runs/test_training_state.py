@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from burnish.builtin.tiny import make_model, make_tokenizer
-from burnish.early_stopping import EarlyStopping
 from burnish.errors import RunError
-from burnish.learner import Learner
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
@@ -31,11 +29,13 @@ from burnish.runs.training_state import (
     require_fingerprints,
     restore_checkpoint,
 )
-from burnish.schedule import Schedule
 from burnish.sources.rows import RowSource
 from burnish.stages.role import POLICY
-from burnish.step import Trainer
-from burnish.stop_rule import StopRule
+from burnish.train.early_stopping import EarlyStopping
+from burnish.train.learner import Learner
+from burnish.train.schedule import Schedule
+from burnish.train.step import Trainer
+from burnish.train.stop_rule import StopRule
 from tests.conftest import make_groups
 
 

@@ -19,7 +19,7 @@ from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Score
 from tests.families import FAMILIES, VOCABULARY, route_of
 

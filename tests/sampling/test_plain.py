@@ -25,7 +25,7 @@ from burnish.sampling.local import LocalSampler
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Score
 from tests.conftest import make_groups
 from tests.families import ALONE, VOCABULARY

@@ -19,7 +19,7 @@ from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Score
 from tests.adapters import write_base
 

@@ -27,8 +27,8 @@ from burnish.sources.prompt_order import PromptOrder
 from burnish.sources.rollouts import RolloutPrompt, RolloutSource
 from burnish.sources.serialization import load_group, store_group
 from burnish.sources.settings import ReplayRule, RolloutSettings
-from burnish.step import Trainer
 from burnish.tasks.verdict import Failure, FailureKind, Verdict
+from burnish.train.step import Trainer
 from tests.families import FAMILIES, VOCABULARY
 
 END = 7

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from burnish.credit.settings import Combination
-from burnish.learner import Learner
 from burnish.losses.base import LossDefaults
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.model.policy import Model
@@ -26,6 +25,7 @@ from burnish.stages.rl.build import Learning, Rl
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
 from burnish.stages.role import Role
+from burnish.train.learner import Learner
 from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Response, Scope, Score, TokenScores
 
 CRITIC = "critic"

@@ -16,7 +16,6 @@ import burnish
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.config.settings import keys
-from burnish.early_stopping import StopRule
 from burnish.errors import DataError, Interrupted, RecipeError
 from burnish.losses.policy.settings import Cispo, Clip, ImportanceCorrection, NoClip, PpoClip, Sapo
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
@@ -36,6 +35,7 @@ from burnish.stages.rl.settings import RlSettings
 from burnish.tasks.instructions.reward import InstructionsReward
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.reward_model_scorer import RewardModelScorer
+from burnish.train.early_stopping import StopRule
 from burnish.types import Score, TokenScores
 from tests.conftest import make_groups
 from tests.interrupting import interrupted_at
@@ -451,20 +451,31 @@ def test_verdicts_of_dear_rewards_are_kept(world, tmp_path):
 
 
 def test_a_reward_model_judges_a_whole_run(world, tmp_path):
-    """In its workers and in its own template, as it does alone; and what it says is what the policy learns from."""
+    """In its own template, as it does alone; and what it says is what the policy learns from."""
     pairs = {"data": str(world / "pairs.jsonl"), "max_steps": 2, "sequences_per_step": 4, "add_tokens": ["<|pad|>"]}
     judge = burnish.reward(model=str(world / "model"), output=str(tmp_path / "judge"), **pairs).folder
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "evaluation.prompts": 2}
     done = run(world, tmp_path / "run", reward={"name": "reward_model", "model": str(judge)}, **held_out)
     tried = [sample for sample in lines(done, "samples.jsonl") if "rollout" in sample]
-    alone = RewardModelScorer.open(str(judge), None, {})
+    alone = RewardModelScorer.open(str(judge), None, {}, budget=8192)
     for sample in tried:
         asked = ({"role": "user", "content": sample["prompt"]},)
-        said = alone(ResponseView(asked, sample["response"]))
+        [[said]] = alone([[ResponseView(asked, sample["response"])]])
         assert sample["reward"] == sample["parts"]["reward_model"] == pytest.approx(said, abs=1e-5)
     assert len({sample["reward"] for sample in tried}) > 1
     assert all(weight.isfinite().all() for weight in weights(done).values())
     assert [line["eval/ungraded_share"] for line in lines(done) if "eval/reward" in line] == [0.0, 0.0, 0.0]
+
+
+def test_a_reward_model_that_is_only_measured_leaves_no_trace(world, tmp_path):
+    """Loading and scoring change neither the responses nor the updates, bit for bit."""
+    pairs = {"data": str(world / "pairs.jsonl"), "max_steps": 1, "sequences_per_step": 4, "add_tokens": ["<|pad|>"]}
+    adapter = {"adapter.kind": "lora", "adapter.rank": 2}  # whose loading draws random numbers
+    judge = burnish.reward(model=str(world / "model"), output=str(tmp_path / "judge"), **pairs, **adapter).folder
+    measured = {"name": "reward_model", "model": str(judge), "weight": 0.0}
+    one = weights(run(world, tmp_path / "a", reward=[LENGTH, measured]))
+    other = weights(run(world, tmp_path / "b", reward=[LENGTH]))
+    assert all(one[name].equal(other[name]) for name in one)
 
 
 def test_a_reward_that_fails_stops_the_run_with_the_reason(world, tmp_path):

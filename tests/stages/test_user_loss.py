@@ -80,7 +80,7 @@ def test_a_class_takes_options(world: Path, tmp_path: Path) -> None:
 def test_a_run_goes_on_only_with_the_same_loss(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, FUNCTION)
     with monkeypatch.context() as patch:
-        patch.setattr("burnish.loop.export", lambda *_, **__: pytest.fail("killed before the end"))
+        patch.setattr("burnish.train.loop.export", lambda *_, **__: pytest.fail("killed before the end"))
         with pytest.raises(pytest.fail.Exception):
             train(world, tmp_path / "run", loss=f"{path}:loss")
     write(tmp_path, FUNCTION.replace("-(", "-2 * ("))

@@ -12,7 +12,7 @@ from burnish.losses.base import Loss
 from burnish.model.attention import plain_attention
 from burnish.model.policy import Model
 from burnish.packing import count_denominators
-from burnish.step import sum_terms
+from burnish.train.step import sum_terms
 from burnish.types import Denominator, Group, LossOutput, Microbatch, Score, TokenScores
 from tests.preferences import in_one
 

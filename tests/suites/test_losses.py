@@ -29,8 +29,8 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack
-from burnish.step import Trainer, measure
 from burnish.streams import present_streams
+from burnish.train.step import Trainer, measure
 from burnish.types import VALUE_SCORES, Denominator, Group, LossOutput, Microbatch, Response, Scope, Score, TokenScores
 from tests.suites.loss_cases import CASES, LossCase
 from tests.suites.scored import Scored, Step, vars_of, with_plain_scores, with_random_scores

@@ -13,7 +13,6 @@ import torch
 
 from burnish.evaluate.evaluator import Evaluator
 from burnish.evaluate.preference_eval import PreferenceEval
-from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.losses.preference.build import built
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
@@ -36,6 +35,7 @@ from burnish.stages.prefer.settings import PreferSettings
 from burnish.stages.role import POLICY, REFERENCE, Role
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import language_model_loss
+from burnish.train.loop import Stage
 from burnish.types import Group, Response
 
 _Data = SupervisedData[PreferSettings]

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from burnish.evaluate.evaluator import Evaluator
 from burnish.evaluate.reward_model_eval import RewardModelEval
 from burnish.evaluate.scores_and_steps import ScoresEval, StepsEval, right_above
-from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.model.policy import Model
@@ -24,6 +23,7 @@ from burnish.stages.reward.settings import RewardModelSettings
 from burnish.stages.role import POLICY, Role
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import reward_model_loss
+from burnish.train.loop import Stage
 
 _Data = SupervisedData[RewardModelSettings]
 

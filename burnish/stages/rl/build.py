@@ -14,11 +14,8 @@ from burnish.credit.credit import Credit
 from burnish.credit.pairing import Pairing
 from burnish.credit.rule import CreditRule
 from burnish.credit.settings import PairingSettings
-from burnish.dry_run import costliest
 from burnish.evaluate.detokenize import response_decoder
 from burnish.evaluate.reward_eval import RewardEval
-from burnish.learner import Learner
-from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
@@ -39,6 +36,9 @@ from burnish.stages.kind import TrainingKind
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
 from burnish.stages.role import POLICY, REFERENCE, Role
+from burnish.train.dry_run import costliest
+from burnish.train.learner import Learner
+from burnish.train.loop import Stage
 from burnish.types import Group, Response
 
 

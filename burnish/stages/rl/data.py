@@ -22,6 +22,7 @@ from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
+from burnish.stages.models import device_of
 from burnish.stages.rl.settings import RlSettings
 from burnish.tasks.reward_runner import RewardRunner
 from burnish.tasks.verdict_cache import VerdictCache
@@ -51,10 +52,11 @@ class RLData(StageData[RlSettings]):
         held_out = None
         if settings.eval_data is not None:
             held_out = prompts(context.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
+        device = str(device_of(context.recipe))
         judge = (
-            RewardRunner(settings.rewards)
+            RewardRunner(settings.rewards, device=device)
             if settings.reward_workers is None
-            else RewardRunner(settings.rewards, settings.reward_workers)
+            else RewardRunner(settings.rewards, settings.reward_workers, device=device)
         )
         return cls(context, train, held_out, judge)
 

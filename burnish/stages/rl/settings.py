@@ -22,9 +22,9 @@ from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.stages.rl.algorithm_settings import AlgorithmSettings
 from burnish.stages.rl.algorithms import Algorithm
 from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR
-from burnish.stop_rule import StopRule
 from burnish.tasks.reward import Reward
 from burnish.tasks.settings import read_rewards
+from burnish.train.stop_rule import StopRule
 from burnish.watch.settings import AlarmName
 
 

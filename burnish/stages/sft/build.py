@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from burnish.loop import Stage
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.noise import Neftune
@@ -20,6 +19,7 @@ from burnish.stages.role import POLICY
 from burnish.stages.sft.settings import SftSettings
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import language_model_loss
+from burnish.train.loop import Stage
 
 
 class Sft(TrainingKind[SftSettings, SupervisedData[SftSettings]]):

@@ -14,7 +14,7 @@ from burnish.losses.reward.bradley_terry import BradleyTerry
 from burnish.losses.reward.ranked import RankedValues
 from burnish.losses.reward.regression import Regression
 from burnish.packing import count_denominators
-from burnish.step import differentiate, sum_terms
+from burnish.train.step import differentiate, sum_terms
 from burnish.types import Group, Response, TokenScores
 from tests.preferences import in_one
 

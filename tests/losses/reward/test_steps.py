@@ -12,7 +12,7 @@ from burnish.losses.reward.regression import Regression
 from burnish.losses.reward.steps import StepCrossEntropy, StepRegression
 from burnish.packing import count_denominators
 from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
-from burnish.step import differentiate, sum_terms
+from burnish.train.step import differentiate, sum_terms
 from burnish.types import Group, Response, TokenScores
 from tests.preferences import in_one
 

@@ -18,7 +18,7 @@ from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.step import Trainer
+from burnish.train.step import Trainer
 from burnish.types import Group, Response
 from tests.adapters import write_base
 from tests.model.adapters.cases import CASES, lora

@@ -14,7 +14,7 @@ import torch
 
 from burnish.losses.base import Loss
 from burnish.packing import count_denominators
-from burnish.step import Trainer, measure
+from burnish.train.step import Trainer, measure
 from burnish.types import Group
 
 

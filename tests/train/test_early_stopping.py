@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from burnish.early_stopping import EarlyStopping, put_in
 from burnish.errors import RunError
-from burnish.stop_rule import StopRule
+from burnish.train.early_stopping import EarlyStopping, put_in
+from burnish.train.stop_rule import StopRule
 
 
 def observed(rule: StopRule, *losses: float) -> EarlyStopping:

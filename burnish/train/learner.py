@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from burnish.dry_run import dry_run
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
-from burnish.schedule import Schedule
-from burnish.step import Sums, Trainer
+from burnish.train.dry_run import dry_run
+from burnish.train.schedule import Schedule
+from burnish.train.step import Sums, Trainer
 from burnish.types import Group
 
 

@@ -13,18 +13,18 @@ from typing import Any
 
 from torch import Tensor
 
-from burnish.cadence import Cadence
-from burnish.early_stopping import EarlyStopping, put_in
 from burnish.errors import Interrupted
 from burnish.evaluate.evaluator import Evaluator
-from burnish.job import Job, Template
-from burnish.learner import Learner
 from burnish.model.export import export
 from burnish.runs.resume import restore, save
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
 from burnish.runs.training_state import StatefulObject, TrainState
 from burnish.sources.base import ReportsMetrics, Source
+from burnish.train.cadence import Cadence
+from burnish.train.early_stopping import EarlyStopping, put_in
+from burnish.train.job import Job, Template
+from burnish.train.learner import Learner
 from burnish.types import Group
 from burnish.watch.run_counters import RunCounters
 from burnish.watch.watch import Sinks, Watch

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.schedule import SCHEDULE_OPTIONS, Schedule
+from burnish.train.schedule import SCHEDULE_OPTIONS, Schedule
 
 FALLING = [shape for shape in SCHEDULE_OPTIONS if shape != "cosine_restarts"]
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from burnish.builtin.tiny import make_model
-from burnish.dry_run import costliest, dry_run
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
@@ -13,7 +12,8 @@ from burnish.model.noise import Neftune
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.step import Trainer
+from burnish.train.dry_run import costliest, dry_run
+from burnish.train.step import Trainer
 from tests.conftest import make_groups
 
 

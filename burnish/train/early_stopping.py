@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import RunError
-from burnish.stop_rule import StopRule
+from burnish.train.stop_rule import StopRule
 
 
 class EarlyStopping:
