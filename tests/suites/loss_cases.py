@@ -189,6 +189,8 @@ def named(name: str, options: Mapping[str, object]) -> str:
 
 def reward_models() -> dict[str, LossCase]:
     """Every registered loss of reward models."""
+    unknown = {COMPARISONS[name] for name in REWARD_LOSSES} - set(OF_COMPARISON)
+    assert not unknown, f"add groups of {', '.join(unknown)} to OF_COMPARISON of tests/suites/loss_cases.py"
     registered = {
         f"reward: {name}": LossCase(kind, OF_COMPARISON[COMPARISONS[name]]) for name, kind in REWARD_LOSSES.items()
     }
