@@ -41,15 +41,15 @@ class CrossEntropy:
         return Scope.SEQUENCE
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
-        assert scores.logprob is not None, "cross-entropy declares that it needs log-probabilities"
-        weights = microbatch.weights.to(scores.logprob.dtype)
-        nll = -(weights * scores.logprob).sum()
+        logprob = scores.of(Score.LOGPROB)
+        weights = microbatch.weights.to(logprob.dtype)
+        nll = -(weights * logprob).sum()
         terms = {"cross_entropy": _per_weight((1 - self.label_smoothing) * nll)}
-        if scores.mean_logprob is not None:
-            smoothing = -(weights * scores.mean_logprob).sum()
+        if self.label_smoothing:
+            smoothing = -(weights * scores.of(Score.MEAN_LOGPROB)).sum()
             terms["smoothing"] = _per_weight(self.label_smoothing * smoothing)
-        if scores.log_partition is not None:
-            terms["z_loss"] = _per_weight(self.z_loss * (weights * scores.log_partition**2).sum())
+        if self.z_loss:
+            terms["z_loss"] = _per_weight(self.z_loss * (weights * scores.of(Score.LOG_PARTITION) ** 2).sum())
         # With smoothing or z-loss, the plain likelihood stays comparable between runs.
         return LossOutput(terms, metrics={} if len(terms) == 1 else {"nll": _per_weight(nll.detach())})
 

@@ -17,9 +17,6 @@ from transformers import (
 )
 
 from burnish.errors import ModelError
-from burnish.losses.reward.bradley_terry import BradleyTerry
-from burnish.losses.reward.registry import REWARD_LOSSES
-from burnish.losses.reward.regression import Regression
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
@@ -32,13 +29,13 @@ from burnish.model.value_head import finalize_padding, value_head_config, with_v
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
+from burnish.sources.value_targets import value_target_at_end
 from burnish.train.step import Trainer, score_joined
 from burnish.types import Group, Score
 from tests.adapters import write_base
 from tests.conftest import make_groups
 from tests.families import ROUTES
-from tests.preferences import DataNeeds, compared
+from tests.suites.loss_cases import CASES, values_at_steps
 
 PAIRS = [(4, [5, 3]), (9, [2, 6]), (3, [4, 4]), (6, [1, 7])]
 JUDGED = ("llama-tied", "qwen3-windowed", "gemma-2", "gpt-2", "opt", "falcon")
@@ -222,49 +219,19 @@ PACKINGS = {
     "split prompts": lambda step: pack(step, 12),
     "unshared": lambda step: pack(step, 30, share=False),
 }
-DATA = {"bradley_terry": DataNeeds.PAIR, "plackett_luce": DataNeeds.RANKING, "regression": DataNeeds.RANKING}
-
-
-def step_of(name: str) -> list[Group]:
-    """Groups as the loss of that name learns from them."""
-    if name in DATA:
-        return [value_target_at_end(group) for group in compared(DATA[name])]
-    groups = make_groups(PAIRS)
-    return scored(groups) if name == "scores" else stepped(groups)
-
-
-def scored(groups: list[Group]) -> list[Group]:
-    """Two scores for each response."""
-    numbers = torch.rand(100, generator=torch.Generator().manual_seed(5)).tolist()
-    return [
-        value_target_at_end(
-            replace(group, responses=tuple(replace(r, scores=(numbers.pop(), numbers.pop())) for r in group.responses))
-        )
-        for group in groups
-    ]
-
-
-def stepped(groups: list[Group]) -> list[Group]:
-    """A step ends at every other token, the last one included; its label is between 0 and 1."""
-    generator, made = torch.Generator().manual_seed(6), []
-    for group in groups:
-        labels = [torch.rand(len(response.tokens), generator=generator) for response in group.responses]
-        for each in labels:
-            each[torch.arange(len(each)) % 2 == len(each) % 2] = float("nan")
-        responses = (replace(r, step_labels=each) for r, each in zip(group.responses, labels, strict=True))
-        made.append(value_targets_at_steps(replace(group, responses=tuple(responses))))
-    return made
 
 
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("name", [*REWARD_LOSSES, "scores"])
-def test_invariance(float64_model, name, adapter):
-    loss = Regression() if name == "scores" else REWARD_LOSSES[name]()
-    loss = BradleyTerry(0.5, 0.1) if name == "bradley_terry" else loss
-    step = step_of(name)
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [("reward: bradley_terry", 1), ("reward: step_regression", 1), ("reward: regression of two scores", 2)],
+)
+def test_invariance(float64_model, name, outputs, adapter):
+    """In a reward model, whose value head trains with its adapter. The suite of losses has all losses."""
+    loss, step = CASES[name].make(), CASES[name].step(0)
     model = float64_model("llama-tied")
     install(model)
-    model = with_value_head(model, ValueHeadConfig(outputs=2 if name == "scores" else 1, seed=3))
+    model = with_value_head(model, ValueHeadConfig(outputs=outputs, seed=3))
     if adapter:
         model = add_adapter(model, AdapterSettings(rank=3)).double()
     policy = nudged(Model(model.train(), tokenizer=None))
@@ -297,7 +264,7 @@ def test_a_reward_model_of_steps_is_saved_and_loads(base, tmp_path, kind):
     else:
         theirs = AutoModelForTokenClassification.from_pretrained(folder).eval()
         assert theirs.config.problem_type == "multi_label_classification"
-    rows = stepped(make_groups(PAIRS))
+    rows = values_at_steps(0)
     scores, joined = score_joined(policy, policy.pack(rows, 12), [Score.VALUE])
     order = (joined.sequence_group * 10 + joined.sequence_index).argsort()
     parts = scores.of(Score.VALUE).split(joined.sequence_tokens.tolist())

@@ -5,7 +5,6 @@ On float64 gradients, before the optimiser, every variant against every other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -16,7 +15,6 @@ from torch import Tensor
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.preference.build import preference_loss
-from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install
@@ -24,11 +22,11 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack, pack_singly
-from burnish.sources.mismatched_pairs import mismatched
 from burnish.train.step import Trainer, measure
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
-from tests.preferences import annotated, compared
+from tests.preferences import compared
+from tests.suites.loss_cases import CASES
 
 LOSSES = {
     "plain": CrossEntropy(),
@@ -137,37 +135,15 @@ def test_an_empty_denominator_gives_zero(float64_model):
     assert all(float(value.abs().max()) == 0 for value in gradients.values())
 
 
-def with_measured(name: str) -> list[Group]:
-    """A step for a preference loss, its mismatched pairs included if it takes something from them."""
-    preference = preference_loss(name)
-    groups = compared(preference.data)
-    if not preference.measured:
-        return groups
-    generator = torch.Generator().manual_seed(8)
-    return groups + [
-        annotated(group, generator, preference.data, -20.0) for group in mismatched(groups, seed=1, step=2)
-    ]
-
-
-def assert_ways_agree(policy: Model, name: str, ways: Sequence[str]) -> None:
-    """The same gradient, and the same figures."""
-    groups = with_measured(name)
-    results = {way: gradient(policy, groups, way, preference_loss(name).loss) for way in ways}
+@pytest.mark.parametrize("name", ["dpo", "aot", "kto", "plackett_luce"])
+def test_preference_losses_under_every_packing(float64_model, name):
+    """One that contrasts pairs, one of the whole step, one with measured pairs, one of rankings. The suite of losses
+    has all others, whole and cut."""
+    policy, case = make_policy(float64_model, "qwen3-windowed", adapter=False), CASES[name]
+    results = {way: gradient(policy, case.step(0), way, case.make()) for way in PACKINGS}
     for first, second in combinations(results, 2):
         assert_same(results[first][0], results[second][0], (first, second))
         assert results[first][1] == pytest.approx(results[second][1], rel=1e-11, abs=1e-13)
-
-
-@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
-def test_preference_losses_of_whole_and_of_cut_groups(float64_model, name):
-    """All in one microbatch, and every response in one of its own."""
-    assert_ways_agree(make_policy(float64_model, "llama", adapter=False), name, ("packed", "one by one"))
-
-
-@pytest.mark.parametrize("name", ["dpo", "aot", "kto", "plackett_luce"])
-def test_preference_losses_under_every_packing(float64_model, name):
-    """One that contrasts pairs, one of the whole step, one with measured pairs, one of rankings."""
-    assert_ways_agree(make_policy(float64_model, "qwen3-windowed", adapter=False), name, PACKINGS)
 
 
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
@@ -196,7 +172,7 @@ def test_a_cut_group_learns_as_a_whole_one(float64_model, name, options, adapter
 def test_measured_groups_change_only_what_a_loss_takes_from_them(float64_model):
     """KTO's z moves with them; a loss that takes nothing from them does not see them."""
     policy = make_policy(float64_model, "llama", adapter=False)
-    groups = with_measured("kto")
+    groups = CASES["kto"].step(0)
     trained = [group for group in groups if not group.scored_only]
     kto, plain = preference_loss("kto").loss, preference_loss("apo_zero_unpaired").loss
     assert gradient(policy, groups, "packed", kto)[1]["kl"] > 0

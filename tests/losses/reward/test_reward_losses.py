@@ -1,4 +1,4 @@
-"""Losses of reward models on given values: by hand, in limits, and their gradients by differences."""
+"""Losses of reward models on given values: by hand, and in limits."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import torch
 from torch import Tensor
 
 from burnish.losses.base import Loss
-from burnish.losses.preference.options import DataNeeds
 from burnish.losses.reward.bradley_terry import BradleyTerry
 from burnish.losses.reward.ranked import RankedValues
-from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.losses.reward.regression import Regression
 from burnish.packing import count_denominators
-from burnish.sources.value_targets import value_target_at_end
 from burnish.train.step import differentiate, sum_terms
 from burnish.types import Group, Response, TokenScores
-from tests.preferences import compared, in_one
+from tests.preferences import in_one
 
 
 def group(*scores: float | None) -> Group:
@@ -112,22 +109,3 @@ def test_regression_by_hand():
 def test_regression_needs_scores():
     with pytest.raises(RuntimeError, match="every response has a score"):
         value(Regression(), [group(1, None)], 2, 1)
-
-
-def test_there_is_a_test_of_every_loss():
-    """Those of steps are in `test_steps`."""
-    assert {*DATA, "step_cross_entropy", "step_regression"} == set(REWARD_LOSSES)
-
-
-DATA = {"bradley_terry": DataNeeds.PAIR, "plackett_luce": DataNeeds.RANKING, "regression": DataNeeds.RANKING}
-OPTIONS = {"bradley_terry": {"margin": 0.7, "center_coef": 0.2}}
-
-
-@pytest.mark.parametrize("name", DATA)
-def test_numeric_gradient(name):
-    groups = [value_target_at_end(each) for each in compared(DATA[name])]
-    size = sum(len(each.responses) for each in groups)
-    values = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    of_values = function(REWARD_LOSSES[name](**OPTIONS.get(name, {})), groups)
-    assert torch.autograd.gradcheck(of_values, (values,), nondet_tol=0.0)
-    assert torch.autograd.grad(of_values(values), values)[0].abs().min() > 0, "every response is learned from"

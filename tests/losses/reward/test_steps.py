@@ -1,4 +1,4 @@
-"""Losses of steps and of several scores on given values: by hand, in limits, and their gradients by differences."""
+"""Losses of steps and of several scores on given values: by hand, and in limits."""
 
 from __future__ import annotations
 
@@ -98,14 +98,3 @@ def test_several_equal_scores_are_one():
 def test_as_many_outputs_as_scores():
     with pytest.raises(AssertionError, match="an output for each score"):
         figures(Regression(), [scored((1.0, 4.0))], [0.5])
-
-
-@pytest.mark.parametrize("loss", [StepCrossEntropy(), StepRegression(), Regression()])
-def test_numeric_gradient(loss):
-    groups = [scored((1.0, 4.0), (2.0, 2.0))] if isinstance(loss, Regression) else STEPS
-    size = (2, 2) if isinstance(loss, Regression) else (3,)
-    values = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    microbatch, counts = in_one(groups), count_denominators(groups)
-    of_values = lambda v: sum_terms(loss(TokenScores(value=v), microbatch), counts)  # noqa: E731
-    assert torch.autograd.gradcheck(of_values, (values,), nondet_tol=0.0)
-    assert torch.autograd.grad(of_values(values), values)[0].abs().min() > 0, "every value is learned from"
