@@ -82,7 +82,7 @@ def test_the_flat_twin_has_the_same_curve(tmp_path):
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=1e-3)))
     steps, figures, rewards = source(policy, rows), [], []
     for groups in steps:
-        rewards.append(steps.figures["reward"])
+        rewards.append(steps.metrics["reward"])
         figures.append(
             trainer.step(groups, PolicyGradient.of(algorithm("grpo", max_new_tokens=MOST).loss), budget=120, factor=1.0)
         )

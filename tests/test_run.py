@@ -18,7 +18,7 @@ from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError, RecipeError, RunError
 from burnish.model.load import default_device
-from burnish.sources.rows import epoch_order
+from burnish.sources.epoch_order import epoch_order
 from burnish.stages.reader import TOKENS_PER_MICROBATCH
 from tests.plain import plain_loss
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.packing import join, pack, pack_singly
-from burnish.sources.serialization import group_of, group_tensors, load_group, store_group
+from burnish.sources.serialization import group_of, group_tensors
 from burnish.streams import DECLARATIONS, STREAMS, present_streams, spread, with_stream
 from burnish.types import Group, Microbatch, Response
 from tests.conftest import make_groups
@@ -32,7 +32,6 @@ WAYS: dict[str, Callable[[list[Group], int], list[Microbatch]]] = {
         join([part for index, group in enumerate(groups) for part in pack([group], budget, start=index)])
     ],
     "moved": lambda groups, budget: [microbatch.to(CPU) for microbatch in pack(groups, budget)],
-    "stored as JSON": lambda groups, budget: pack([load_group(as_json(store_group(g))) for g in groups], budget),
     "stored as tensors": lambda groups, budget: pack([restored(group) for group in groups], budget),
 }
 

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 
 from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import with_value_head
-from burnish.sources.rows import epoch_order
+from burnish.sources.epoch_order import epoch_order
 from burnish.stages.supervised_data import open_for_inspection
 from burnish.types import Group
 from peers.cases import HEADS, LONGEST, POSITIONS, SHORTEST, SIZES, Case, DataName

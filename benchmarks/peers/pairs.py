@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from burnish.sources.rows import epoch_order
+from burnish.sources.epoch_order import epoch_order
 from burnish.stages.supervised_data import open_for_inspection
 from burnish.types import Group
 from peers.cases import Case

@@ -76,8 +76,8 @@ class StreamingDataset(Sequence[Sequence[Group]]):
         if self._dataset is not None:
             callback(self._dataset)
 
-    def settle(self) -> None:
-        """Waits until all rows are validated, see `Source.settle`."""
+    def validate(self) -> None:
+        """Waits until all rows are validated, see `Source.validate`."""
         self.whole()
 
     @property

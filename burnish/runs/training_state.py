@@ -52,7 +52,7 @@ class TrainState:
         """All objects by the path of their state in the checkpoint; those of roles below ``roles/``."""
         learners = {learner.name: LearnerState(learner) for learner in self.learners}
         roles = {f"roles/{name}": role for name, role in {**learners, **self.snapshots}.items()}
-        return {**roles, **self.others}
+        return {**roles, "source": self.source, **self.others}
 
 
 def capture_checkpoint(state: TrainState, step: int, facts: Mapping[str, Any]) -> Checkpoint:
@@ -72,11 +72,7 @@ def capture_checkpoint(state: TrainState, step: int, facts: Mapping[str, Any]) -
             "  to do: lower learning_rate or optimizer.max_grad_norm, and start again with another --output"
         )
     tensors: dict[str, Tensor] = {}
-    values: dict[str, Any] = {
-        "source": state.source.state(),
-        "facts": {**state.facts, **facts},
-        "versions": _versions(),
-    }
+    values: dict[str, Any] = {"facts": {**state.facts, **facts}, "versions": _versions()}
     for path, stateful in state.objects.items():
         object_tensors, values[path] = stateful.state_dict()
         tensors |= {f"{path}/{name}": tensor for name, tensor in object_tensors.items()}
@@ -93,7 +89,6 @@ def restore_checkpoint(checkpoint: Checkpoint, state: TrainState) -> None:
     """
     for path, stateful in state.objects.items():
         stateful.load_state_dict(below(checkpoint.tensors, f"{path}/"), checkpoint.values[path])
-    state.source.restore(checkpoint.values["source"])
     restore_random(checkpoint.tensors, checkpoint.values["random"])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from burnish.model.snapshot import Snapshot
 from burnish.roles.filler import StreamFiller
 from burnish.roles.precomputed import Rows, Values
-from burnish.sources.base import Source
+from burnish.sources.base import Source, WrappedSource
 from burnish.sources.rows import Validates
 from burnish.types import Group
 
@@ -31,7 +32,7 @@ class SnapshotSync:
             self.snapshot.follow(self.share)
 
 
-class FilledSource:
+class FilledSource(WrappedSource):
     """Source that fills streams of another source's groups when their step is drawn."""
 
     def __init__(self, source: Source, fillers: Sequence[StreamFiller], sync: SnapshotSync | None = None) -> None:
@@ -41,17 +42,10 @@ class FilledSource:
             fillers: applied one after the other to the groups of each step.
             sync: updates of a reference; None: it is fixed.
         """
-        self.source, self.fillers, self.sync = source, fillers, sync
+        super().__init__(source)
+        self.fillers, self.sync = fillers, sync
         self.steps = 0
         """Number of steps whose groups were drawn."""
-
-    @property
-    def num_steps(self) -> int:
-        return self.source.num_steps
-
-    @property
-    def epoch(self) -> float:
-        return self.source.epoch
 
     def __iter__(self) -> Iterator[Sequence[Group]]:
         steps = iter(self.source)
@@ -64,15 +58,11 @@ class FilledSource:
                 groups = fill(groups)
             yield groups
 
-    def settle(self) -> None:
-        self.source.settle()
+    def own(self) -> dict[str, Any]:
+        return {"steps": self.steps}
 
-    def state(self) -> dict[str, int]:
-        return {**self.source.state(), "steps": self.steps}
-
-    def restore(self, state: dict[str, int]) -> None:
-        self.steps = state["steps"]
-        self.source.restore(state)
+    def load_own(self, values: Mapping[str, Any]) -> None:
+        self.steps = values["steps"]
 
 
 class FilledRows(Sequence[Sequence[Group]]):
@@ -94,7 +84,7 @@ class FilledRows(Sequence[Sequence[Group]]):
         groups = self.rows[row]
         return self.filler.put(groups, self.values.of(row, groups))
 
-    def settle(self) -> None:
-        """See `Source.settle`."""
+    def validate(self) -> None:
+        """See `Source.validate`."""
         if isinstance(self.rows, Validates):
-            self.rows.settle()
+            self.rows.validate()

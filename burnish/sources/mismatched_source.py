@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from burnish.sources.base import Source
+from burnish.sources.base import Source, WrappedSource
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.types import Group
 
 
-class MismatchedSource:
+class MismatchedSource(WrappedSource):
     """See the module and `mismatched_pairs.mismatched`."""
 
     def __init__(self, source: Source, *, seed: int, max_length: int | None) -> None:
@@ -19,29 +20,18 @@ class MismatchedSource:
             seed: seed of the draw.
             max_length: maximum number of tokens of a mismatched prompt and response together; None: no limit.
         """
-        self.source, self.seed, self.max_length = source, seed, max_length
+        super().__init__(source)
+        self.seed, self.max_length = seed, max_length
         self.steps = 0
         """Number of steps whose groups were drawn."""
-
-    @property
-    def num_steps(self) -> int:
-        return self.source.num_steps
-
-    @property
-    def epoch(self) -> float:
-        return self.source.epoch
 
     def __iter__(self) -> Iterator[Sequence[Group]]:
         for groups in self.source:
             self.steps += 1
             yield [*groups, *mismatched(groups, seed=self.seed, step=self.steps, max_length=self.max_length)]
 
-    def settle(self) -> None:
-        self.source.settle()
+    def own(self) -> dict[str, Any]:
+        return {"steps": self.steps}
 
-    def state(self) -> dict[str, int]:
-        return {**self.source.state(), "steps": self.steps}
-
-    def restore(self, state: dict[str, int]) -> None:
-        self.steps = state["steps"]
-        self.source.restore(state)
+    def load_own(self, values: Mapping[str, Any]) -> None:
+        self.steps = values["steps"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from burnish.sampling.uniform import uniform
-from burnish.sources.rows import epoch_order
+from burnish.sources.epoch_order import epoch_order
 
 UPDATE_SHARE = 0.5
 """Share of a new pass rate in the running pass rate."""

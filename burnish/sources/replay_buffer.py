@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from burnish.sources.serialization import load_group, store_group
+from burnish.sources.serialization import TrainingItem, load_items, store_items
 from burnish.sources.settings import ReplayRule
-from burnish.types import Group
-
-TrainingItem = tuple[Group, ...]
-"""Groups that are trained on for one prompt: one with advantages, or pairs of its responses."""
 
 
 @dataclass(eq=False)
@@ -42,11 +39,12 @@ class ReplayBuffer:
         """Adds the items of a step; the oldest are dropped from a full buffer."""
         self._items.extend((step, item) for item in items)
 
-    def state(self) -> list[dict[str, Any]]:
-        """The items as plain data."""
-        return [{"step": step, "groups": [store_group(group) for group in item]} for step, item in self._items]
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The items as tensors by name and plain values."""
+        tensors, items = store_items([item for _, item in self._items], "replay")
+        return tensors, {"steps": [step for step, _ in self._items], "items": items}
 
-    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Restores a `state`."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restores a `state_dict`; other tensors are ignored."""
         self._items.clear()
-        self._items.extend((item["step"], tuple(load_group(group) for group in item["groups"])) for item in state)
+        self._items.extend(zip(values["steps"], load_items(tensors, values["items"], "replay"), strict=True))

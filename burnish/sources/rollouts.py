@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from burnish.credit.combine import combined
 from burnish.credit.credit import zero_variance
@@ -24,11 +25,12 @@ from burnish.errors import RunError
 from burnish.roles.filler import StreamFiller
 from burnish.sampling.base import Prompt, Sampler
 from burnish.sampling.params import SamplingParams
+from burnish.sources.base import Source, State
 from burnish.sources.metrics import rollout_metrics
 from burnish.sources.prompt_order import PromptOrder, mean
-from burnish.sources.replay_buffer import ReplayBuffer, TrainingItem
+from burnish.sources.replay_buffer import ReplayBuffer
 from burnish.sources.samples import GradedGroup, RolloutSample, rollout_samples
-from burnish.sources.serialization import load_group, store_group
+from burnish.sources.serialization import TrainingItem, load_items, store_items
 from burnish.sources.settings import RolloutSettings
 from burnish.tasks.response_view import ResponseView
 from burnish.tasks.response_views import Decode, response_views
@@ -50,7 +52,7 @@ class RolloutPrompt:
 
 
 @dataclass(eq=False)
-class RolloutSource:
+class RolloutSource(Source):
     """Source of steps whose groups are sampled, graded and credited when they are needed."""
 
     prompts: Sequence[RolloutPrompt]
@@ -109,11 +111,8 @@ class RolloutSource:
             self._step += 1
             yield groups
 
-    def settle(self) -> None:
-        """Nothing to do: all prompts are tokenized before the first step."""
-
     @property
-    def figures(self) -> Mapping[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """Rollout metrics of the newest step, see docs/glossary.md; empty: nothing was sampled for it."""
         return self._metrics
 
@@ -122,17 +121,20 @@ class RolloutSource:
         """Samples of the newest step, if they are due."""
         return self._samples
 
-    def state(self) -> dict[str, Any]:
-        pending = [[store_group(group) for group in groups] for groups in self._pending]
-        replay = {} if self._buffer is None else {"replay": self._buffer.state()}
-        return {"step": self._step, "draws": self._order.state(), "pending": pending, **replay}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._step = state["step"]
-        self._order.restore(state["draws"])
-        self._pending = deque(tuple(load_group(group) for group in groups) for groups in state["pending"])
+    def state_dict(self) -> State:
+        tensors, pending = store_items(self._pending, "pending")
+        values = {"step": self._step, "draws": self._order.state(), "pending": pending}
         if self._buffer is not None:
-            self._buffer.restore(state["replay"])
+            replayed, values["replay"] = self._buffer.state_dict()
+            tensors |= replayed
+        return tensors, values
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self._step = values["step"]
+        self._order.restore(values["draws"])
+        self._pending = deque(load_items(tensors, values["pending"], "pending"))
+        if self._buffer is not None:
+            self._buffer.load_state_dict(tensors, values["replay"])
 
     def _batch(self) -> Iterator[tuple[Group, ...]]:
         """Samples prompts until there are enough groups for the updates, or too many were sampled."""

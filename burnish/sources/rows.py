@@ -7,12 +7,15 @@ rule are not among them: see `burnish.data.streaming.StreamingDataset`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from burnish.sources.base import Source, State
+from burnish.sources.epoch_order import epoch_order, following, num_draws
 from burnish.types import Group
 
 
@@ -20,11 +23,11 @@ from burnish.types import Group
 class Validates(Protocol):
     """Rows that may not all be validated yet."""
 
-    def settle(self) -> None:
-        """See `Source.settle`."""
+    def validate(self) -> None:
+        """See `Source.validate`."""
 
 
-class RowSource:
+class RowSource(Source):
     """Source of steps with `sequences_per_step` different rows through shuffled epochs. The last step may be smaller.
 
     A step may end one epoch and begin the next. Rows that it has already are then drawn after it, see `following`.
@@ -99,39 +102,12 @@ class RowSource:
         self._order = epoch, order
         return order
 
-    def settle(self) -> None:
+    def validate(self) -> None:
         if isinstance(self.rows, Validates):
-            self.rows.settle()
+            self.rows.validate()
 
-    def state(self) -> dict[str, int]:
-        return {"position": self.position}
+    def state_dict(self) -> State:
+        return {}, {"position": self.position}
 
-    def restore(self, state: dict[str, int]) -> None:
-        self.position = state["position"]
-
-
-def num_draws(rows: int, *, sequences_per_step: int, epochs: float = 1.0, max_steps: int | None = None) -> int:
-    """Number of rows that a whole run draws, see `RowSource`."""
-    return max(1, round(epochs * rows)) if max_steps is None else max_steps * min(sequences_per_step, rows)
-
-
-def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
-    """[rows] the order of the rows in an epoch that begins with a step."""
-    return np.random.default_rng([seed, epoch]).permutation(rows)
-
-
-def following(order: NDArray[np.int64], before: NDArray[np.int64], *, begun: int, step: int) -> NDArray[np.int64]:
-    """Order of an epoch after another one, such that the step that contains both has no row twice.
-
-    Args:
-        order: [rows] the epoch's own order; only rows that would be twice in the shared step move behind it.
-        before: [rows] the order of the epoch before.
-        begun: number of rows of the shared step that are of the epoch before; 0: the epoch begins with a step.
-        step: rows of a step, at most the number of rows.
-
-    Example: ``following([3, 1, 0, 2], [0, 2, 1, 3], begun=1, step=3)`` is ``[1, 0, 3, 2]``: 3 waits for the next step.
-    """
-    if not begun:
-        return order
-    free = order[~np.isin(order, before[-begun:])][: step - begun]
-    return np.concatenate([free, order[~np.isin(order, free)]])
+    def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.position = values["position"]

@@ -1,21 +1,21 @@
 """Serialization of groups to tensors and plain values and back, bit for bit.
 
 One path for every field of the records: a tensor goes to the tensors under its path (``responses/0/advantages``), all
-else to the values, which JSON can hold. `store_group` writes both as JSON, for pending rollouts and the replay buffer.
+else to the values, which JSON can hold. A checkpoint has pending rollouts and the replay buffer in this form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from burnish.types import Group, MediaRef, Response
 
-_TYPES = {"int64": torch.int64, "bool": torch.bool, "float32": torch.float32, "float64": torch.float64}
+TrainingItem = tuple[Group, ...]
+"""Groups that are trained on for one prompt: one with advantages, or pairs of its responses."""
 
 _RECORDS: Mapping[str, type[Response | MediaRef]] = {"responses": Response, "media": MediaRef}
 """Field of a group with a tuple of records → their class."""
@@ -34,15 +34,31 @@ def group_of(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Group:
     return group
 
 
-def store_group(group: Group) -> dict[str, Any]:
-    """The group as JSON values. A float32 is written as the equal float64, so nothing is rounded."""
-    tensors, values = group_tensors(group)
-    return {"values": values, "tensors": {path: _store(tensor) for path, tensor in tensors.items()}}
+def store_items(items: Iterable[TrainingItem], name: str) -> tuple[dict[str, Tensor], list[Any]]:
+    """Items as tensors below the name, and the values of their groups. Example of a tensor's name:
+    ``pending/3/0/responses/1/tokens``, of group 0 of item 3."""
+    tensors: dict[str, Tensor] = {}
+    values: list[Any] = []
+    for number, item in enumerate(items):
+        values.append([])
+        for index, group in enumerate(item):
+            of_group, group_values = group_tensors(group)
+            tensors |= {f"{name}/{number}/{index}/{path}": tensor for path, tensor in of_group.items()}
+            values[-1].append(group_values)
+    return tensors, values
 
 
-def load_group(stored: Mapping[str, Any]) -> Group:
-    """The group of which `store_group` made the data."""
-    return group_of({path: _load(tensor) for path, tensor in stored["tensors"].items()}, stored["values"])
+def load_items(tensors: Mapping[str, Tensor], values: Sequence[Sequence[Any]], name: str) -> list[TrainingItem]:
+    """The items of which `store_items` made tensors and values."""
+    by_group: dict[str, dict[str, Tensor]] = {}
+    for path, tensor in tensors.items():
+        if path.startswith(f"{name}/"):
+            number, index, rest = path.removeprefix(f"{name}/").split("/", 2)
+            by_group.setdefault(f"{number}/{index}", {})[rest] = tensor
+    return [
+        tuple(group_of(by_group[f"{number}/{index}"], group) for index, group in enumerate(item))
+        for number, item in enumerate(values)
+    ]
 
 
 def _take_apart(record: Group | Response | MediaRef, path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -75,11 +91,3 @@ def _put_together(kind: type[Any], values: Mapping[str, Any], path: str, tensors
         elif name in values:
             given[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
     return kind(**given)
-
-
-def _store(tensor: Tensor) -> dict[str, Any]:
-    return {"type": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape), "values": tensor.tolist()}
-
-
-def _load(stored: Mapping[str, Any]) -> Tensor:
-    return torch.tensor(stored["values"], dtype=_TYPES[stored["type"]]).reshape(stored["shape"])

@@ -53,7 +53,7 @@ class ValueTargetRows(Sequence[Sequence[Group]]):
     def __getitem__(self, row: int) -> Sequence[Group]:  # type: ignore[override]  # drawn singly
         return [self.judged_at(group) for group in self.rows[row]]
 
-    def settle(self) -> None:
-        """See `Source.settle`."""
+    def validate(self) -> None:
+        """See `Source.validate`."""
         if isinstance(self.rows, Validates):
-            self.rows.settle()
+            self.rows.validate()

@@ -20,7 +20,7 @@ from burnish.errors import ModelError
 from burnish.model.load import default_device, exact_positions
 from burnish.settings.data import DatasetSettings, sources
 from burnish.settings.data_settings import DataSettings
-from burnish.sources.rows import epoch_order
+from burnish.sources.epoch_order import epoch_order
 
 TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 4096}
 """The default of tokens_per_microbatch, by the kind of device. On CPU it was the fastest of 512 to 4096 at 15 and 100

@@ -17,7 +17,7 @@ from burnish.errors import RecipeError
 from burnish.recipe.read import stage_recipe
 from burnish.settings.data import DataField
 from burnish.settings.stage import StageSettings, SupervisedSettings
-from burnish.sources.rows import num_draws
+from burnish.sources.epoch_order import num_draws
 from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, share_lines, usable_of

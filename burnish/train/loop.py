@@ -20,7 +20,7 @@ from burnish.runs.resume import restore, save
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
 from burnish.runs.training_state import StatefulObject, TrainState
-from burnish.sources.base import ReportsMetrics, Source
+from burnish.sources.base import Source
 from burnish.train.cadence import Cadence
 from burnish.train.early_stopping import EarlyStopping, put_in
 from burnish.train.job import Job, Template
@@ -96,6 +96,7 @@ class Stage(Job):
                 if self.stopping.over:
                     break
                 sums, rate = self._step(groups, step), self.policy.learning_rate(step)
+                self.source.after_step(step)
                 metrics, tokens = self._source_metrics(step, folder), policy.num_tokens(groups)
                 counted = seen.count(samples=_num_samples(groups), tokens=tokens, epoch=self.source.epoch)
                 flops = sum(learner.model.num_flops(groups) for learner in self.learners)
@@ -114,10 +115,8 @@ class Stage(Job):
 
     def _source_metrics(self, step: int, folder: StageFolder) -> Mapping[str, float]:
         """Metrics of the source for the step; its samples are written to samples.jsonl."""
-        if not isinstance(self.source, ReportsMetrics):
-            return {}
         folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in self.source.samples)
-        return self.source.figures
+        return self.source.metrics
 
     def _after_step(self, step: int, folder: StageFolder, state: TrainState, watch: Watch, stop: StopSignal) -> None:
         """Does what is due after a step: a log line, an evaluation, a checkpoint, the end of the stage."""
@@ -131,7 +130,7 @@ class Stage(Job):
         over = self.stopping.over
         if saves or over:
             if not stopping:  # after a stop signal nothing that takes long is done
-                self.source.settle()
+                self.source.validate()
             save(folder, state, step=step, at_most=cadence.keep_last)
         if evaluates or saves:
             watch.go_on()

@@ -220,7 +220,7 @@ def test_rows_are_validated_before_a_checkpoint(whole: str, never_ready: None) -
         feed := StreamingDataset(preparation(whole, make_tokenizer(), **STRICT)), sequences_per_step=8, seed=0
     )
     assert feed.prepared is None
-    source.settle()
+    source.validate()
     assert feed.prepared is not None
 
 

@@ -175,7 +175,7 @@ def test_each_step_is_filled_and_the_source_goes_on_where_it_was(small_blocks: N
         change(policy)
         weights = {name: parameter.detach().clone() for name, parameter in policy.trained_parameters()}
         tensors, values = snapshot.state_dict()
-        states.append((whole.state(), ({name: each.clone() for name, each in tensors.items()}, values), weights))
+        states.append((whole.state_dict(), ({name: each.clone() for name, each in tensors.items()}, values), weights))
     assert len(steps) == whole.num_steps == 6
     assert not same(steps[0][:1], live(policy)(steps[0][:1]))
     for done, (state, of_snapshot, weights) in enumerate(states, start=1):
@@ -183,7 +183,7 @@ def test_each_step_is_filled_and_the_source_goes_on_where_it_was(small_blocks: N
         resumed, reference = source(again)
         for name, parameter in again.trained_parameters():
             parameter.data.copy_(weights[name])
-        resumed.restore(state)
+        resumed.load_state_dict(*state)
         reference.load_state_dict(*of_snapshot)
         for groups, expected in zip(resumed, steps[done : done + 1], strict=False):
             assert same(groups, expected)
@@ -241,7 +241,7 @@ def test_mismatched_pairs_are_measured_with_a_reference_and_resume() -> None:
     resumed = source()
     first = source()
     next(iter(first))
-    resumed.restore(first.state())
+    resumed.load_state_dict(*first.state_dict())
     for groups, expected in zip(resumed, steps[1:], strict=True):
         assert same(groups, expected)
         assert all(torch.equal(a.prompt, b.prompt) for a, b in zip(groups, expected, strict=True))

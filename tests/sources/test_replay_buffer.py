@@ -1,15 +1,13 @@
 """What is kept to be learned from again: how much, which, and that it goes on bit for bit."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.sources.replay_buffer import ReplayBuffer
-from burnish.sources.serialization import store_group
 from burnish.sources.settings import ReplayRule
 from tests.conftest import make_groups
+from tests.stored import plain, saved
 
 
 def assign(count: int, seed: int = 0):
@@ -51,7 +49,7 @@ def test_draws_go_by_the_seed_and_the_step():
 def test_what_is_kept_comes_back(count):
     first, again = (ReplayBuffer(ReplayRule(4, 0.5), seed=1) for _ in range(2))
     first.add(3, assign(count))
-    again.restore(json.loads(json.dumps(first.state())))
+    again.load_state_dict(*saved(first.state_dict()))
     one, other = first.draw(8, 9), again.draw(8, 9)
     assert steps(one) == steps(other)
-    assert [store_group(g) for _, each in one for g in each] == [store_group(g) for _, each in other for g in each]
+    assert [plain(g) for _, each in one for g in each] == [plain(g) for _, each in other for g in each]

@@ -25,11 +25,12 @@ from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.prompt_order import PromptOrder
 from burnish.sources.rollouts import RolloutPrompt, RolloutSource
-from burnish.sources.serialization import load_group, store_group
+from burnish.sources.serialization import load_items, store_items
 from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.tasks.verdict import Failure, FailureKind, Verdict
 from burnish.train.step import Trainer
 from tests.families import FAMILIES, VOCABULARY
+from tests.stored import plain, saved
 
 END = 7
 GOOD = 11
@@ -91,9 +92,9 @@ def test_every_step_has_groups_that_teach(policy):
 def test_groups_without_signal_are_replaced_and_counted(policy):
     mine = source(policy, groups_per_step=2, max_resamples=4)
     groups = next(iter(mine))
-    assert len(mine.newest) == len(groups) + mine.figures["groups_dropped"]
+    assert len(mine.newest) == len(groups) + mine.metrics["groups_dropped"]
     assert len(mine.newest) <= 8
-    assert [zero_variance(each.rewards) for each in mine.newest].count(True) == mine.figures["groups_dropped"]
+    assert [zero_variance(each.rewards) for each in mine.newest].count(True) == mine.metrics["groups_dropped"]
 
 
 def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
@@ -101,7 +102,7 @@ def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
     groups = next(iter(mine))
     assert len(groups) == 3
     assert all(float(response.advantages.abs().max()) == 0 for group in groups for response in group.responses)
-    assert mine.figures["groups_dropped"] == 12
+    assert mine.metrics["groups_dropped"] == 12
 
 
 def test_failures_are_no_rewards(policy):
@@ -109,7 +110,7 @@ def test_failures_are_no_rewards(policy):
     mine = source(policy, prompts, groups_per_step=4, max_resamples=1)
     groups = next(iter(mine))
     assert len(groups) <= 3
-    assert mine.figures["ungraded"] == 4
+    assert mine.metrics["ungraded"] == 4
     with pytest.raises(RunError, match="good: crash 16 times"):
         next(iter(source(policy, asked(2, "unjudgeable"), groups_per_step=1)))
 
@@ -123,12 +124,12 @@ def test_several_updates_learn_from_one_batch(policy):
 @pytest.mark.parametrize("updates", [1, 2, 3])
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_going_on_in_the_midst_of_a_batch_gives_the_same_groups(policy, updates, stop):
-    whole = [[store_group(g) for g in groups] for groups in source(policy, updates_per_batch=updates, curriculum=True)]
+    whole = [[plain(g) for g in groups] for groups in source(policy, updates_per_batch=updates, curriculum=True)]
     first = source(policy, updates_per_batch=updates, curriculum=True)
     list(islice(first, stop))
     second = source(policy, updates_per_batch=updates, curriculum=True)
-    second.restore(json.loads(json.dumps(first.state())))
-    assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
+    second.load_state_dict(*saved(first.state_dict()))
+    assert [[plain(g) for g in groups] for groups in second] == whole[stop:]
 
 
 REPLAYED = {"replay": ReplayRule(groups=4, fraction=0.5), "groups_per_step": 2, "max_steps": 5}
@@ -144,7 +145,7 @@ def test_earlier_groups_are_learned_from_again(policy, updates):
         assert len(found) == 2
         assert found[1] == written[step], "one is new"
         assert found[0] < written[step], "and one was written earlier"
-    assert mine.figures["replayed"] == 1
+    assert mine.metrics["replayed"] == 1
 
 
 def test_what_is_learned_again_is_what_was_written(policy):
@@ -153,7 +154,7 @@ def test_what_is_learned_again_is_what_was_written(policy):
     again = 0
     for groups in source(policy, **REPLAYED):
         for group in groups:
-            stored = json.dumps(store_group(group))
+            stored = json.dumps(plain(group))
             key = (int(group.responses[0].policy_version[0]), tuple(group.prompt.tolist()))
             again += key in seen
             assert seen.setdefault(key, stored) == stored
@@ -163,12 +164,12 @@ def test_what_is_learned_again_is_what_was_written(policy):
 @pytest.mark.parametrize("updates", [1, 2])
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_what_is_kept_for_replay_goes_on(policy, updates, stop):
-    whole = [[store_group(g) for g in groups] for groups in source(policy, updates_per_batch=updates, **REPLAYED)]
+    whole = [[plain(g) for g in groups] for groups in source(policy, updates_per_batch=updates, **REPLAYED)]
     first = source(policy, updates_per_batch=updates, **REPLAYED)
     list(islice(first, stop))
     second = source(policy, updates_per_batch=updates, **REPLAYED)
-    second.restore(json.loads(json.dumps(first.state())))
-    assert [[store_group(g) for g in groups] for groups in second] == whole[stop:]
+    second.load_state_dict(*saved(first.state_dict()))
+    assert [[plain(g) for g in groups] for groups in second] == whole[stop:]
 
 
 def test_cut_responses_are_compared_and_not_learned_from(policy):
@@ -234,7 +235,7 @@ def test_a_part_that_differs_teaches_where_the_sum_does_not(policy):
     rule = Credit(reward_combination="normalized_sum")
     mine = source(policy, head_config=head_config, rule=rule, weights=weights, max_resamples=1)
     assert len(next(iter(mine))) == 3
-    assert mine.figures["groups_dropped"] == 0
+    assert mine.metrics["groups_dropped"] == 0
 
 
 @pytest.mark.parametrize(("form", "count", "size"), [("best_worst", 3, 2), ("ranking", 3, 4), ("verdicts", 3, 4)])
@@ -257,14 +258,14 @@ def test_online_comparisons_find_what_is_rewarded(policy):
     loss, rewards = preference_loss("cpo", beta=0.5).loss, []
     for groups in mine:
         trainer.step(groups, loss, 4096, 1.0)
-        rewards.append(mine.figures["reward"])
+        rewards.append(mine.metrics["reward"])
     assert rewards[0] < 0.1
     assert sum(rewards[-5:]) / 5 > 0.4
 
 
 def test_a_group_comes_back_bit_for_bit(policy):
     [group, *_] = next(iter(source(policy)))
-    again = load_group(json.loads(json.dumps(store_group(group))))
+    [[again]] = load_items(*saved(store_items([(group,)], "pending")), "pending")
     assert again.prompt.equal(group.prompt)
     for one, other in zip(again.responses, group.responses, strict=True):
         for name in ("tokens", "trainable", "sampler_logprobs", "advantages", "policy_version"):
@@ -311,7 +312,7 @@ def test_learning_by_trying_finds_what_is_rewarded(policy, updates):
     rewards = []
     for groups in mine:
         trainer.step(groups, loss, 4096, 1.0)
-        if mine.figures:  # responses were written for this step
-            rewards.append(mine.figures["reward"])
+        if mine.metrics:  # responses were written for this step
+            rewards.append(mine.metrics["reward"])
     assert rewards[0] < 0.1
     assert sum(rewards[-5:]) / 5 > 0.4

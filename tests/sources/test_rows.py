@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.sources.rows import RowSource, epoch_order, following
+from burnish.sources.epoch_order import epoch_order, following
+from burnish.sources.rows import RowSource
 from tests.conftest import make_groups
+from tests.stored import saved
 
 ROWS, SIZES, SEEDS = st.integers(1, 30), st.integers(1, 40), st.integers(0, 99)
 
@@ -77,7 +79,7 @@ def test_resuming_gives_what_would_have_followed(rows, size, cut, seed):
     for _ in itertools.islice(begun, cut):
         pass
     resumed = make_source(rows, sequences_per_step=size, seed=seed, max_steps=20)
-    resumed.restore(begun.state())
+    resumed.load_state_dict(*saved(begun.state_dict()))
     assert resumed.epoch == begun.epoch == cut * min(size, rows) / rows
     assert indices(resumed) == whole[cut:]
 

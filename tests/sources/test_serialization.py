@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from burnish.packing import pack
-from burnish.sources.serialization import group_of, group_tensors, load_group, store_group
+from burnish.sources.serialization import group_of, group_tensors, load_items, store_items
 from burnish.streams import DECLARATIONS, STREAMS
 from burnish.types import Group, MediaRef, Response
 from tests.streams import numbers, same_bits
@@ -69,7 +69,17 @@ def test_a_group_comes_back_bit_for_bit(dtype):
     assert not empty, "a new field is tested too"
     tensors, values = group_tensors(group)
     assert_equal(group_of(tensors, json.loads(json.dumps(values))), group)
-    assert_equal(load_group(json.loads(json.dumps(store_group(group)))), group)
+
+
+def test_items_come_back_in_their_order():
+    """Items of one group and of several, under names of their own among other tensors."""
+    one, other = full_group(torch.float32), full_group(torch.float64)
+    items = [(one,), (other, one), (one, other)]
+    tensors, values = store_items(items, "pending")
+    found = load_items({**tensors, "replay/0/0/prompt": one.prompt}, json.loads(json.dumps(values)), "pending")
+    assert [len(item) for item in found] == [1, 2, 2]
+    for item, expected in zip(found, items, strict=True):
+        assert_equal(item, expected)
 
 
 def test_tensors_are_named_by_their_path_and_not_copied():
