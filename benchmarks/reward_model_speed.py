@@ -20,9 +20,9 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from burnish.builtin.tiny import make_tokenizer
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.reward_runner import RewardRunner
-from burnish.tasks.settings import read_rewards
+from burnish.grading.reward_runner import RewardRunner
+from burnish.rewards.registry import read_rewards
+from burnish.rewards.response_view import ResponseView
 from burnish.watch.quiet import quiet_transformers
 
 WORDS = ("the", "horse", "dog", "cat", "eats", "sees", "hay", "fish", "bread", "and", "because", "big", "small", "four")

@@ -1,5 +1,5 @@
 """``python -m burnish``."""
 
-from burnish.cli import main
+from burnish.cli.main import main
 
 main()

@@ -17,7 +17,7 @@ from types import FrameType
 import torch
 
 import burnish
-from burnish.cli import _status
+from burnish.cli.main import _status
 
 PACKAGE = Path(burnish.__file__).parent
 COMMANDS: Mapping[str, list[str]] = {

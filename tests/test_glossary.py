@@ -16,7 +16,7 @@ import typer
 import yaml
 
 import burnish
-from burnish.cli import app
+from burnish.cli.main import app
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.recipe.json_schema import json_schema
 from burnish.watch.alerts import rl_rules, training_rules

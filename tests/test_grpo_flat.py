@@ -21,13 +21,13 @@ from burnish.model.load import load_policy
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
+from burnish.rewards.response_view import ResponseView
+from burnish.rewards.verdict import Verdict
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.rollouts import RolloutPrompt, RolloutSource
 from burnish.sources.settings import RolloutSettings
 from burnish.stages.rl.algorithms import algorithm
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.verdict import Verdict
 from burnish.train.step import Trainer
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "grpo_flat.py"

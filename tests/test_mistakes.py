@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.cli import main
+from burnish.cli.main import main
 
 RECIPE = """
 model: nothing/there

@@ -29,11 +29,11 @@ from burnish.evaluate.evaluator import EvalResult
 from burnish.evaluate.reward_eval import RewardEval
 from burnish.model.policy import Model
 from burnish.recipe.read import stage_recipe
+from burnish.rewards.exact import NumberReward
+from burnish.rewards.response_views import response_view
 from burnish.sources.prompt_order import PromptOrder, mean
 from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.rl.data import RLData
-from burnish.tasks.exact import NumberReward
-from burnish.tasks.response_views import response_view
 from peers.stage import ALIKE, assembled, opened_data, stage_runner
 
 STEPS, EVERY = 30, 10

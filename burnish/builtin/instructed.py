@@ -1,7 +1,7 @@
 """Questions about the synthetic world with a verifiable instruction how to answer.
 
 The names and arguments are those of the IFEval data (Zhou et al. 2023, arXiv
-2311.07911); `burnish.tasks.instructions` checks them.
+2311.07911); `burnish.rewards.instructions` checks them.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from burnish.export.export import export
 from burnish.model.attention import plain_attention
-from burnish.model.export import export
 from burnish.model.policy import Model
 from burnish.model.quantization import make_trainable, read_base
 from burnish.types import Group

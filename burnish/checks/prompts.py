@@ -10,9 +10,9 @@ import numpy as np
 from burnish.checks.subject import Subject
 from burnish.checks.verdict import CheckResult, checked
 from burnish.data.prompts import Prompts, TokenizedPrompt
+from burnish.grading.self_test import self_test
+from burnish.rewards.response_views import response_view
 from burnish.stages.rl.data import RLData
-from burnish.tasks.response_views import response_view
-from burnish.tasks.self_test import self_test
 
 MAX_DROPPED = 0.5
 """Largest share of prompts that may be left out since they are too long."""

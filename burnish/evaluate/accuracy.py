@@ -17,11 +17,11 @@ from burnish.data.records import AnyExample, Completion, Conversation
 from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import DataError
 from burnish.evaluate.detokenize import whole_text
+from burnish.rewards.match import MatchRule, matches
+from burnish.rewards.normalize import in_thought, without_thoughts
 from burnish.sampling.base import Prompt
 from burnish.sampling.open import ModelSampler
 from burnish.sampling.params import SamplingParams
-from burnish.tasks.match import MatchRule, matches
-from burnish.tasks.normalize import in_thought, without_thoughts
 from burnish.types import Response
 
 

@@ -1,4 +1,4 @@
-"""Conversation with a model in a terminal or through a pipe. The command `burnish chat` is in `cli_model`.
+"""Conversation with a model in a terminal or through a pipe. The command `burnish chat` is in `cli/model.py`.
 
 The plain sampler is used: a single response shares no prompt, and it needs no probe before the first answer.
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from burnish.rewards.response_views import Decode, decoded_after
 from burnish.sampling.base import Prompt, StreamListener
 from burnish.sampling.open import ModelSampler
 from burnish.sampling.params import SamplingParams
-from burnish.tasks.response_views import Decode, decoded_after
 from burnish.types import Response
 
 _THOUGHT = ("<think>", "</think>")

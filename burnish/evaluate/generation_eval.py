@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from burnish.evaluate.accuracy import Question, accuracy
 from burnish.evaluate.evaluator import EvalResult, EvalSample
 from burnish.model.policy import Model
+from burnish.rewards.match import MatchRule
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.tasks.match import MatchRule
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from burnish.evaluate.evaluator import EvalResult, EvalSample
 from burnish.model.policy import Model
+from burnish.rewards.response_view import ResponseView
+from burnish.rewards.response_views import Decode, response_views
+from burnish.rewards.verdict import Verdict
 from burnish.sampling.base import Prompt, Sampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.prompt_order import mean
 from burnish.sources.rollouts import GradeResponses, RolloutPrompt
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.response_views import Decode, response_views
-from burnish.tasks.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False, slots=True)

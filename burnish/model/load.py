@@ -30,8 +30,8 @@ from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.stored import continue_adapter, stored_adapter
 from burnish.model.attention import install
-from burnish.model.export import finalize_generation_config
 from burnish.model.freezing import freeze as freeze_parameters
+from burnish.model.generation_settings import finalize_generation_config
 from burnish.model.policy import Model
 from burnish.model.probe import ProbeResult, probe
 from burnish.model.quantization import (

@@ -11,12 +11,12 @@ from burnish.config.settings import Settings
 from burnish.data.settings import MARKERS
 from burnish.model.settings import DtypeName
 from burnish.optim.settings import KINDS
+from burnish.rewards.match import MatchRule
 from burnish.settings.adapter import Adapter
 from burnish.settings.data import DataField
 from burnish.settings.data_settings import DataSettings
 from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import OptimizationSettings
-from burnish.tasks.match import MatchRule
 from burnish.train.stop_rule import StopRule
 
 

@@ -22,6 +22,9 @@ from burnish.credit.credit import zero_variance
 from burnish.credit.rule import CreditRule
 from burnish.data.records import Task
 from burnish.errors import RunError
+from burnish.rewards.response_view import ResponseView
+from burnish.rewards.response_views import Decode, response_views
+from burnish.rewards.verdict import Verdict, count_failures
 from burnish.roles.filler import StreamFiller
 from burnish.sampling.base import Prompt, Sampler
 from burnish.sampling.params import SamplingParams
@@ -32,9 +35,6 @@ from burnish.sources.replay_buffer import ReplayBuffer
 from burnish.sources.samples import GradedGroup, RolloutSample, rollout_samples
 from burnish.sources.serialization import TrainingItem, load_items, store_items
 from burnish.sources.settings import RolloutSettings
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.response_views import Decode, response_views
-from burnish.tasks.verdict import Verdict, count_failures
 from burnish.types import Group
 
 GradeResponses = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]

@@ -13,9 +13,9 @@ from torch import Tensor
 from burnish.credit.combine import contributions
 from burnish.credit.settings import Combination
 from burnish.data.records import Task
+from burnish.rewards.response_views import response_view
+from burnish.rewards.verdict import Outcome, Verdict
 from burnish.sources.prompt_order import mean
-from burnish.tasks.response_views import response_view
-from burnish.tasks.verdict import Outcome, Verdict
 from burnish.types import Group
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from burnish.errors import Interrupted
 from burnish.evaluate.evaluator import Evaluator
-from burnish.model.export import export
+from burnish.export.export import export
 from burnish.runs.resume import restore, save
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal

@@ -29,6 +29,7 @@ from burnish.model.open import LoadedModel, open_model, policy_of
 from burnish.model.policy import Model
 from burnish.model.settings import DtypeName
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.rewards.match import MatchRule
 from burnish.sampling.open import plain_sampler, sampler_of
 from burnish.sampling.params import SamplingParams
 from burnish.settings.aliases import OTHER_TOOLS, RENAMED
@@ -36,7 +37,6 @@ from burnish.settings.data import DatasetSettings
 from burnish.settings.data_settings import DataSettings
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.stages.reader import Reader
-from burnish.tasks.match import MatchRule
 from burnish.watch.counter import count_on_terminal
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

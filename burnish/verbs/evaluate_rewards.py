@@ -15,18 +15,18 @@ from burnish.data.prompts import Prompts
 from burnish.evaluate.detokenize import response_decoder
 from burnish.evaluate.pass_at_k import mean_pass_at_k
 from burnish.evaluate.preference_eval import Proportion
+from burnish.grading.reward_runner import RewardRunner
 from burnish.model.open import open_model
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.rewards.registry import read_rewards
+from burnish.rewards.response_view import ResponseView
+from burnish.rewards.response_views import Decode, response_views
+from burnish.rewards.reward import Reward
+from burnish.rewards.verdict import Verdict
 from burnish.sampling.base import Prompt
 from burnish.sampling.open import ModelSampler, open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.determinism import out_of_memory_explained
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.response_views import Decode, response_views
-from burnish.tasks.reward import Reward
-from burnish.tasks.reward_runner import RewardRunner
-from burnish.tasks.settings import read_rewards
-from burnish.tasks.verdict import Verdict
 from burnish.verbs.prompts import PromptSettings
 
 

@@ -21,11 +21,11 @@ from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.open import LoadedModel, open_model
 from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.rewards.response_views import Decode, response_views
 from burnish.sampling.base import Prompt, StreamListener
 from burnish.sampling.open import ModelSampler, open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.determinism import out_of_memory_explained
-from burnish.tasks.response_views import Decode, response_views
 from burnish.types import Group, Response
 from burnish.verbs.prompts import PromptSettings
 from burnish.verbs.response_file import ResponseFile, refuse_existing, response_file

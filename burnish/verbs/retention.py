@@ -13,9 +13,9 @@ from typing import cast
 
 from burnish.builtin.sets import builtin_rows
 from burnish.builtin.style import is_polite
+from burnish.rewards.match import MatchRule, matches
 from burnish.runs.durable import write_text
 from burnish.runs.stage_folder import StageFolder
-from burnish.tasks.match import MatchRule, matches
 from burnish.verbs.evaluate import EvalSettings, evaluate
 
 NAME = "kept.json"

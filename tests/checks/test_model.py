@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface
 
 import burnish.checks.copies
-import burnish.model.export
+import burnish.export.export
 import burnish.runs.resume
 import burnish.train.step
 from burnish.builtin.tiny import make_tokenizer, write_untrained
@@ -151,7 +151,7 @@ def test_merging_that_forgets_the_adapter(make_subject, monkeypatch, dtype):
 
 
 def test_an_export_without_the_end_token(make_subject, monkeypatch):
-    monkeypatch.setattr(burnish.model.export, "set_end_tokens", lambda model, ends: None)
+    monkeypatch.setattr(burnish.export.export, "set_end_tokens", lambda model, ends: None)
     verdict = generation_stops(make_subject("chat_template=chatml", "add_tokens=template"))
     assert verdict.passed is False
     assert "continues after <|im_end|>" in verdict.measured

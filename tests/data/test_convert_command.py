@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.cli import main
+from burnish.cli.main import main
 
 Write = Callable[..., str]
 

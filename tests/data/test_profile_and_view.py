@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from burnish.builtin.tiny import write_untrained
-from burnish.cli import app
+from burnish.cli.main import app
 from burnish.data.cache import samples_of
 from burnish.data.profile import Profile, profile, scripts
 from burnish.errors import DataError

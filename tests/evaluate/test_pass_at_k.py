@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
-from burnish.cli import main
+from burnish.cli.main import main
 from burnish.errors import RecipeError
 from burnish.evaluate.pass_at_k import mean_pass_at_k, pass_at_k
 from burnish.verbs.evaluate import read_settings

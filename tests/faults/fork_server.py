@@ -22,7 +22,7 @@ from typing import Any
 import bitsandbytes  # noqa: F401 (imported by peft later, and slow)
 import torch
 
-import burnish.cli
+import burnish.cli.main
 import burnish.stages.run
 from burnish.stages.registry import BUILTIN
 
@@ -54,7 +54,7 @@ def child(job: dict[str, Any], report: int, output: int) -> None:
         resource.setrlimit(getattr(resource, name), (limit, limit))
     sys.setprofile(count)
     try:
-        status = burnish.cli._status(job["arguments"])
+        status = burnish.cli.main._status(job["arguments"])
     except BaseException:  # noqa: BLE001 (whatever it is, the test shall see it)
         traceback.print_exc()
         status = 70

@@ -12,10 +12,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from burnish.errors import ModelError
+from burnish.export.export import export
+from burnish.export.write import write_model
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import plain_attention
-from burnish.model.export import export
 from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.linear import OneDnnLinear
 from burnish.model.load import load_policy
@@ -23,7 +24,6 @@ from burnish.model.open import open_model
 from burnish.model.policy import Model
 from burnish.model.quantization import BASE, is_quantized, make_trainable, num_weights
 from burnish.model.settings import Quantization
-from burnish.model.write import write_model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators

@@ -17,10 +17,10 @@ from transformers import (
 )
 
 from burnish.errors import ModelError
+from burnish.export.export import export
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
-from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.model.policy import Model
 from burnish.model.probe import probe

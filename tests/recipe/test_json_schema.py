@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from burnish.cli import app
+from burnish.cli.main import app
 from burnish.config.settings import keys
 from burnish.recipe.json_schema import json_schema
 from burnish.recipe.recipe import recipe_of

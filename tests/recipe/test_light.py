@@ -34,7 +34,7 @@ from burnish.recipe import stage_recipe
 stage_recipe({method!r}, {{"model": "some/model", "data": "rows.jsonl"}}, {given!r}).text({{}})
 """
 TYPED = """
-from burnish.cli import main
+from burnish.cli.main import main
 try:
     main({typed!r})
 except SystemExit as ending:

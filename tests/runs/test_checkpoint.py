@@ -199,8 +199,8 @@ def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, name, damage):
 
 def test_another_format_is_not_read(tmp_path):
     path = save_checkpoint(tmp_path, filled(4), None) / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(RunError, match="format 2"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(RunError, match="format 3"):
         load_checkpoint(path.parent)
 
 

@@ -21,13 +21,13 @@ from burnish.model.attention import install
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
+from burnish.rewards.verdict import Failure, FailureKind, Verdict
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.prompt_order import PromptOrder
 from burnish.sources.rollouts import RolloutPrompt, RolloutSource
 from burnish.sources.serialization import load_items, store_items
 from burnish.sources.settings import ReplayRule, RolloutSettings
-from burnish.tasks.verdict import Failure, FailureKind, Verdict
 from burnish.train.step import Trainer
 from tests.families import FAMILIES, VOCABULARY
 from tests.stored import plain, saved

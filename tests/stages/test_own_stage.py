@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 import burnish
 from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
-from burnish.cli import _status
+from burnish.cli.main import _status
 from burnish.errors import Interrupted, RecipeError, RunError
 from burnish.recipe.read import read_recipe, stage_recipe
 from burnish.recipe.recipe import recipe_of

@@ -15,11 +15,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import burnish
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
-from burnish.cli import _status
+from burnish.cli.main import _status
 from burnish.errors import Interrupted, ModelError, RecipeError
+from burnish.export.serve import servable
+from burnish.export.write import write_model
 from burnish.model.open import open_model
-from burnish.model.serve import servable
-from burnish.model.write import write_model
 from burnish.recipe.read import stage_recipe
 from burnish.verbs.evaluate import EvalSettings, evaluate, read_settings
 from burnish.verbs.evaluate_preferences import PreferenceEvalReport, evaluate_preferences

@@ -21,6 +21,9 @@ from burnish.losses.policy.settings import Cispo, Clip, ImportanceCorrection, No
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.packing import count_denominators, pack
 from burnish.recipe.read import stage_recipe
+from burnish.rewards.instructions.reward import InstructionsReward
+from burnish.rewards.response_view import ResponseView
+from burnish.rewards.reward_model_scorer import RewardModelScorer
 from burnish.roles.scorer import LiveScorer
 from burnish.sampling.base import Prompt
 from burnish.sampling.local import LocalSampler
@@ -32,9 +35,6 @@ from burnish.stages.rl.algorithms import ALGORITHMS
 from burnish.stages.rl.build import Rl, learning_of, longest_prompts
 from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
-from burnish.tasks.instructions.reward import InstructionsReward
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.reward_model_scorer import RewardModelScorer
 from burnish.train.early_stopping import StopRule
 from burnish.types import Score, TokenScores
 from tests.conftest import make_groups

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from burnish.tasks.response_view import ResponseView
+from burnish.rewards.response_view import ResponseView
 
 ASKED = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2 + 2?"})
 """A prompt of messages; others are plain text."""

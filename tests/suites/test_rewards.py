@@ -17,17 +17,17 @@ from transformers import AutoTokenizer
 
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import RecipeError
-from burnish.model.export import export
+from burnish.export.export import export
+from burnish.grading.call import call
+from burnish.grading.reward_runner import RewardRunner
 from burnish.model.load import load_policy
 from burnish.model.settings import ValueHeadConfig
 from burnish.recipe.read import stage_recipe
+from burnish.rewards.registry import BUILTIN, read_rewards
+from burnish.rewards.response_view import ResponseView
+from burnish.rewards.reward import Reward
+from burnish.rewards.verdict import Failure, FailureKind, Outcome
 from burnish.stages.rl.settings import RlSettings
-from burnish.tasks.call import call
-from burnish.tasks.response_view import ResponseView
-from burnish.tasks.reward import Reward
-from burnish.tasks.reward_runner import RewardRunner
-from burnish.tasks.settings import BUILTIN, read_rewards
-from burnish.tasks.verdict import Failure, FailureKind, Outcome
 from tests.suites.reward_cases import CASES, STRANGE
 
 TABLE = "tests/suites/reward_cases.py"

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import burnish
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import write_untrained
-from burnish.cli import app
+from burnish.cli.main import app
 from burnish.errors import Interrupted, RecipeError
 from burnish.packing import count_denominators
 from burnish.recipe.read import ResolvedRecipe, read_recipe

@@ -14,9 +14,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 import burnish
 from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
-from burnish.cli import _status
+from burnish.cli.main import _status
 from burnish.errors import DataError, Interrupted, ModelError, RecipeError
-from burnish.model.write import write_model
+from burnish.export.write import write_model
 from burnish.verbs.evaluate import EvalSettings, read_settings
 from burnish.verbs.evaluate_reward_model import RewardModelEvalReport, evaluate_reward_model, value_head_to_evaluate
 from tests.interrupting import interrupted_at

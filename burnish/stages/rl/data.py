@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from burnish.data.prompts import Prompts, prompts
+from burnish.grading.reward_runner import RewardRunner
+from burnish.grading.verdict_cache import VerdictCache
 from burnish.model.stop_tokens import end_of_turn
 from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.context import StageContext
@@ -24,8 +26,6 @@ from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
 from burnish.stages.models import device_of
 from burnish.stages.rl.settings import RlSettings
-from burnish.tasks.reward_runner import RewardRunner
-from burnish.tasks.verdict_cache import VerdictCache
 
 VERDICTS = "verdicts.jsonl"
 """File in the stage's folder with the cached verdicts of slow or expensive rewards."""

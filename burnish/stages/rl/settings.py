@@ -11,6 +11,8 @@ from burnish.config.settings import Settings
 from burnish.credit.settings import CreditSettings, PairingSettings
 from burnish.data.formats.format import Stage
 from burnish.model.settings import DtypeName
+from burnish.rewards.registry import read_rewards
+from burnish.rewards.reward import Reward
 from burnish.sampling.params import SamplingParams
 from burnish.settings.adapter import Adapter
 from burnish.settings.generation import TRUNCATIONS, GenerationSettings, SamplingSettings
@@ -22,8 +24,6 @@ from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.stages.rl.algorithm_settings import AlgorithmSettings
 from burnish.stages.rl.algorithms import Algorithm
 from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR
-from burnish.tasks.reward import Reward
-from burnish.tasks.settings import read_rewards
 from burnish.train.stop_rule import StopRule
 from burnish.watch.settings import AlarmName
 

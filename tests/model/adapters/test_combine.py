@@ -11,8 +11,8 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
 from burnish.errors import ModelError
+from burnish.export.write import write_model
 from burnish.model.adapters.combine import Combination
-from burnish.model.write import write_model
 from tests.adapters import write_adapter, write_base
 
 

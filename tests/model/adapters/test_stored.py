@@ -11,10 +11,10 @@ from peft import AutoPeftModelForCausalLM
 from peft.tuners.lora import LoraLayer
 
 from burnish.errors import ModelError
+from burnish.export.export import export
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import plain_attention
-from burnish.model.export import export
 from burnish.model.load import load_policy
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings

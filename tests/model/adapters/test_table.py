@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from burnish.errors import ModelError, RecipeError
+from burnish.export.export import export
+from burnish.export.write import write_model
 from burnish.model.adapters.combine import Combination
-from burnish.model.export import export
 from burnish.model.load import load_policy
-from burnish.model.write import write_model
 from burnish.recipe.read import stage_recipe
 from tests.adapters import write_base
 from tests.model.adapters.cases import CASES

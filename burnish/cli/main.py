@@ -1,0 +1,168 @@
+"""Command line. Help appears at once: nothing heavy is imported before a command runs.
+
+Exit status: 0 done, 2 a user's mistake (a message, never a traceback), 1 a fault of ours or a diverged training,
+130 interrupted after a checkpoint was written.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import burnish
+from burnish.cli import check, data, model, quickstart
+from burnish.errors import DivergenceError, Interrupted, UserError
+from burnish.stages.registry import registered
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from burnish.recipe import ResolvedRecipe
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Post-training for language models.",
+    rich_markup_mode=None,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(model.app)
+app.command()(check.check)
+app.command()(quickstart.quickstart)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora."),
+]
+Model = Annotated[str, typer.Option(help="Model: a hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
+Data = Annotated[str, typer.Option(help="Training data: a file, a folder, a pattern or a hub dataset.")]
+Output = Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the command's name.")]
+EvalData = Annotated[str | None, typer.Option(help="Held-out data, in the same format.")]
+MaxSteps = Annotated[int | None, typer.Option(help="Number of optimizer steps, instead of epochs.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the order of rows, initialization and sampling. Default: 0.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"burnish {burnish.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Post-training for language models: SFT, preference learning, reward models, reinforcement learning."""
+
+
+def _add_stage(method: str, about: str) -> None:
+    """Registers a command that runs one stage; all have the same flags."""
+
+    @app.command(method, help=f"{about} The same command again resumes.")
+    def stage(
+        model: Model,
+        data: Data,
+        output: Output = None,
+        eval_data: EvalData = None,
+        max_steps: MaxSteps = None,
+        seed: Seed = None,
+        settings: Overrides = None,
+    ) -> None:
+        flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
+        _run_stage(method, flags, settings, output)
+
+
+for _name, _entry in registered().items():
+    _add_stage(_name, _entry.help)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
+    settings: Overrides = None,
+    output: Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the recipe's name.")] = None,
+) -> None:
+    """Run a recipe. The same command again resumes the run, or reports that it is finished."""
+    from burnish.recipe import read_recipe
+
+    overrides = [*(settings or []), *([f"output={output}"] if output else [])]
+    _run(read_recipe(recipe, overrides))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, of a running or finished run.")],
+) -> None:
+    """Write a run's report.html again, and print its path."""
+    from burnish.errors import RunError
+    from burnish.runs.folder import RunFolder
+    from burnish.watch.report import write_report
+
+    running = RunFolder.held(folder)
+    try:
+        typer.echo(write_report(folder, "running" if running else None))
+    except OSError as error:
+        raise RunError(
+            given=f"the report of {folder} cannot be written: {error.strerror}",
+            rule="report.html is written into the run folder",
+            remedy="free disk space, or change the permissions of the folder",
+        ) from error
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from burnish.recipe.json_schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None) -> None:
+    """Runs one stage from flags; flags that are not given have the recipe's defaults."""
+    from burnish.recipe import stage_recipe
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    _run(stage_recipe(method, given, settings or [], output or ""))
+
+
+def _run(recipe: ResolvedRecipe) -> None:
+    from burnish.stages.run import run as run_recipe
+
+    result = run_recipe(recipe)
+    if result.again:
+        typer.echo(f"{result.folder} is finished already ({result.steps} steps); nothing was done.")
+    if result.unread:
+        typer.echo(f"Its data could not be compared with those of the run: {result.unread}", err=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command: exits with the status of the module's docstring."""
+    # bitsandbytes warns on import that an optional kernel, which nothing here uses, is not installed.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: list[str] | None) -> int:
+    try:
+        return int(app((sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False) or 0)
+    except typer.TyperException as error:  # a flag that does not exist, a missing argument
+        message = error.format_message()
+        if not message.startswith("Usage:"):  # a group without a command: its help is the message
+            hint = "  to do: see --help; other settings are given as key=value, such as learning_rate=1e-4"
+            message = f"burnish: {message}\n{hint}"
+        typer.echo(message, err=True)
+        return error.exit_code
+    except UserError as error:
+        typer.echo(f"burnish: {error}", err=True)
+        return 2
+    except DivergenceError as error:
+        typer.echo(f"burnish: {error}", err=True)
+        return 1
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+        typer.echo(f"burnish: {error or 'interrupted'}; run the same command to resume", err=True)
+        return 130

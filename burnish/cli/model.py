@@ -1,0 +1,310 @@
+"""Commands on an existing model: chat, eval, generate, merge, export, serve.
+
+Registered by `cli`, and like it quick to import: nothing heavy is imported before a command runs. Results go to the
+standard output, notes to the standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from burnish.export.write import Form
+    from burnish.model.adapters.combine import Combination
+    from burnish.verbs.evaluate import EvalReport
+    from burnish.verbs.evaluate_preferences import PreferenceEvalReport
+    from burnish.verbs.evaluate_reward_model import RewardModelEvalReport
+    from burnish.verbs.evaluate_rewards import RewardEvalReport
+
+    AnyReport = EvalReport | PreferenceEvalReport | RewardModelEvalReport | RewardEvalReport
+
+app = typer.Typer(rich_markup_mode=None)
+
+Model = Annotated[str, typer.Argument(help="Model: a hub name, or a folder of a model, an adapter or a run.")]
+Base = Annotated[str | None, typer.Option(help="Base model of an adapter, if it is not at the path in its config.")]
+Template = Annotated[
+    str | None,
+    typer.Option(help="Template: plain, chatml, llama2, llama3, gemma, mistral or a .jinja file. Default: its own."),
+]
+Push = Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the hub afterwards.")]
+Public = Annotated[bool, typer.Option("--public", help="Make a new repository on the hub public. Default: private.")]
+
+
+def _note(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@app.command()
+def chat(
+    model: Model,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="temperature, top_p, top_k, max_new_tokens, seed."),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
+    chat_template: Template = None,
+    base: Base = None,
+) -> None:
+    """Chat with a model, in the terminal or through a pipe (one message per line). /help lists the commands."""
+    from burnish.evaluate.chat import HELP, Chat, converse
+    from burnish.model.open import open_model, with_template
+    from burnish.verbs.evaluate import ChatSettings, read_settings
+
+    given = read_settings(ChatSettings, {}, settings or [])
+    opened = open_model(model, base=base)
+    if chat_template is not None:
+        opened = with_template(opened, chat_template)
+    for note in opened.notes:
+        _note(note)
+    talk = Chat(opened, given.params_over(opened.causal_lm.generation_config), system)
+    template = chat_template or ("the model's own" if opened.template is not None else "none: it continues your text")
+    _note(f"{model}; template: {template}")
+    in_terminal = sys.stdin.isatty()
+    if in_terminal:
+        _note(HELP)
+    converse(talk, _typed() if in_terminal else _piped(), _say, _note)
+
+
+def _say(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
+def _piped() -> Iterator[str]:
+    return (line.rstrip("\r\n") for line in sys.stdin)
+
+
+def _typed() -> Iterator[str]:
+    """Lines from the terminal; Ctrl+C discards the line, Ctrl+D ends."""
+    import readline  # noqa: F401 (editing and history)
+
+    while True:
+        try:
+            yield input("> ")
+        except KeyboardInterrupt:
+            _note("\nCtrl+D or /exit ends")
+        except EOFError:
+            typer.echo()
+            return
+
+
+@app.command("eval")
+def evaluate(
+    model: Model,
+    data: Annotated[str, typer.Option(help="Evaluation data: a file, a folder, a pattern or a hub dataset.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as match=number, count=200, max_new_tokens=64."),
+    ] = None,
+    base: Base = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Write every prompt and response to this .jsonl file.")] = None,
+) -> None:
+    """Evaluate a model: loss, perplexity and accuracy (of conversations, the loss is over all turns, the accuracy over
+    the last one); on pairs, preference accuracy; for a reward model, its accuracy; with verifier=…, pass@k."""
+    for path in (output, samples):
+        if path is not None and not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
+    report = _evaluate(model, data, settings or [], base)
+    for note in report.notes:
+        _note(note)
+    text = json.dumps(report.figures(), ensure_ascii=False)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+    if samples is not None:
+        lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in report.samples())
+        samples.write_text("".join(lines), encoding="utf-8")
+    if json_lines:
+        typer.echo(text)
+    else:
+        _show(report)
+
+
+def _evaluate(model: str, data: str, settings: list[str], base: str | None) -> AnyReport:
+    """Chooses the evaluation by the settings, the kind of model and the format of the rows."""
+    from burnish.config.text import parse_overrides
+    from burnish.verbs.evaluate import EvalSettings, read_settings
+    from burnish.verbs.evaluate import evaluate as measure
+    from burnish.verbs.evaluate_preferences import evaluate_preferences, holds_comparisons
+    from burnish.verbs.evaluate_reward_model import evaluate_reward_model, value_head_to_evaluate
+    from burnish.verbs.evaluate_rewards import RewardEvalSettings, evaluate_rewards
+
+    if "verifier" in parse_overrides(settings):
+        return evaluate_rewards(model, read_settings(RewardEvalSettings, {"data": data}, settings), base=base)
+    eval_settings = read_settings(EvalSettings, {"data": data}, settings)
+    value_head = value_head_to_evaluate(model, base)
+    if value_head is not None:
+        return evaluate_reward_model(model, eval_settings, value_head, base=base)
+    return (evaluate_preferences if holds_comparisons(eval_settings) else measure)(model, eval_settings, base=base)
+
+
+def _table(report: EvalReport) -> list[tuple[str, str]]:
+    """Rows of the table in the terminal: metric and value."""
+    rows = [
+        ("tokens", f"{report.tokens:,}, of them {report.trained_tokens:,} in the loss"),
+        ("loss", f"{report.loss:.4f} nats per token"),
+        ("perplexity", f"{report.perplexity:.4g}"),
+    ]
+    if (accuracy := report.accuracy) is not None:
+        share = f"{accuracy.share:.1%} ({accuracy.correct:,} of {accuracy.total:,})"
+        rows.append((f"accuracy ({report.match})", share))
+        if truncated := sum(not sample.ended for sample in accuracy.samples):
+            rows.append(("truncated responses", f"{truncated:,} did not end within max_new_tokens"))
+    return rows
+
+
+def _show(report: AnyReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from burnish.verbs.evaluate import EvalReport
+
+    table = Table("metric", "value", box=None, pad_edge=False)
+    left_out = f" ({report.left_out:,} left out)" if report.left_out else ""
+    table.add_row("rows", f"{report.rows:,}{left_out}")
+    for name, value in _table(report) if isinstance(report, EvalReport) else report.table():
+        table.add_row(name, value)
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Option(help="Model: a hub name, or a folder of a model, an adapter or a run.")],
+    data: Annotated[str, typer.Option(help="Prompts: a file, a folder, a pattern or a hub dataset.")],
+    output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as responses_per_prompt=8, temperature=0.7."),
+    ] = None,
+    base: Base = None,
+) -> None:
+    """Generate responses to the prompts in a file, one line per prompt. The same command again resumes."""
+    from burnish.verbs.evaluate import read_settings
+    from burnish.verbs.generate import GenerateSettings
+    from burnish.verbs.generate import generate as generate_responses
+
+    given = read_settings(GenerateSettings, {"data": data}, settings or [])
+    result = generate_responses(model, given, output=output, base=base)
+    for note in result.notes:
+        _note(note)
+    typer.echo(f"{output}: {result.line()}")
+
+
+@app.command()
+def merge(
+    models: Annotated[list[str], typer.Argument(metavar="RUN_OR_ADAPTER...", help="Run folders or adapters.")],
+    output: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="Weights of several adapters. Default: equal, with the sum 1.")
+    ] = None,
+    method: Annotated[
+        Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties"],
+        typer.Option(help="Method that combines several adapters; cat is exact (docs/adapters.md)."),
+    ] = "cat",
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Rank of --method svd. Default: the largest rank of the adapters.")
+    ] = None,
+    density: Annotated[float, typer.Option(min=0, max=1, help="Share of values that ties and dare keep.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the values that dare drops.")] = 0,
+    form: Annotated[
+        Literal["merged", "adapter"],
+        typer.Option(help="merged: write merged weights. adapter: combine several adapters into one."),
+    ] = "merged",
+    base: Base = None,
+    chat_template: Template = None,
+    push: Push = None,
+    public: Public = False,
+) -> None:
+    """Merge one or several adapters into the base, and write one model. The written model is verified on prompts."""
+    from burnish.errors import ModelError
+    from burnish.model.adapters.combine import Combination
+    from burnish.model.open import find_model
+
+    model, *others = models
+
+    if find_model(model, base).kind != "adapter":
+        raise ModelError(
+            given=f"{model} is a full model",
+            rule="burnish merge takes adapters",
+            remedy="there is nothing to merge; burnish export writes a model in another form",
+        )
+    shares = None if weights is None else _numbers(weights)
+    _write(
+        model, output, form, base, chat_template, push, public, others, Combination(shares, method, rank, density, seed)
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text} is not a list of numbers such as 0.7,0.3", param_hint="--weights") from None
+
+
+@app.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    form: Annotated[
+        Literal["merged", "adapter", "gguf"],
+        typer.Option(help="merged: full weights. adapter: without the base. gguf: prints the command that converts."),
+    ] = "merged",
+    base: Base = None,
+    chat_template: Template = None,
+    push: Push = None,
+    public: Public = False,
+) -> None:
+    """Export a model for other libraries, with a model card. The written model is verified on prompts."""
+    _write(model, output, form, base, chat_template, push, public)
+
+
+def _write(
+    model: str,
+    output: Path,
+    form: Form,
+    base: str | None,
+    template: str | None,
+    repository: str | None,
+    public: bool,
+    others: list[str] | None = None,
+    combination: Combination | None = None,
+) -> None:
+    from burnish.export.push import check_push
+    from burnish.export.push import push as upload
+    from burnish.export.write import write_model
+
+    if repository is not None:
+        check_push(repository)
+    result = write_model(
+        model, output, form=form, base=base, template=template, others=others or (), combination=combination
+    )
+    for note in result.notes:
+        _note(note)
+    typer.echo(f"{output}: {result.dtype} weights in safetensors")
+    typer.echo(result.replayed.line())
+    if repository is not None:
+        typer.echo(upload(output, repository, private=not public))
+
+
+@app.command()
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    engine: Annotated[
+        Literal["vllm", "transformers"] | None, typer.Option(help="Server. Default: vLLM if it is installed.")
+    ] = None,
+    base: Base = None,
+    chat_template: Template = None,
+) -> None:
+    """Serve a model with vLLM or transformers, with the right chat template and end tokens."""
+    from burnish.export.serve import serve as run_server
+
+    run_server(model, base=base, template=chat_template, host=host, port=port, engine=engine, told=_note)

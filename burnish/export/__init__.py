@@ -1,0 +1,1 @@
+"""Writing a trained model: export, merge, push, model card, verification, serving."""

@@ -1,0 +1,1 @@
+"""Rewards: verifiers, instructions, user functions, reward models, and the contract that all have."""

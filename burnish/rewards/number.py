@@ -1,0 +1,115 @@
+"""Parses written numbers exactly: 1,000 and $1000.00 and 1000 dollars are the same.
+
+A *literal* is a number that needs no calculation: an integer, a decimal, a fraction, a mixed number, or one of these
+times a power of ten. 2 + 3, 5! and 2^10 are not literals, since they may be the question written down again.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from burnish.rewards.normalize import HEDGES
+
+_NOTHING = re.compile(r"(?<!\\)\\!\s*|\\left(?![a-z])|\\right(?![a-z])")
+_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\(?:quad|qquad)\b|~|\s+")
+_WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("**", "**"), ("*", "*"), ("`", "`"))
+# Words that change the number before them: 3 million, 14 below zero, 14 times two.
+_CHANGING = """hundred thousand million billion trillion dozen dozens half halves third thirds quarter quarters squared
+cubed factorial below under zero one two three four five six seven eight nine ten eleven twelve plus minus times over
+alternatively otherwise else also then versus could might may between than least most"""
+_CHANGES = frozenset(_CHANGING.split())
+_TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
+_UNIT_TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}\d]*\}"
+_CURRENCY = re.compile(r"^([-+]?)\s*(?:\\?\$|€|£|¥|₹|USD\b|US\$)\s*")
+_SIGN = r"(?:\s*(?:\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°))?"
+# A unit is one of these, or a word of at least three letters after a space; so 3x, 3 x and 12ab have none.
+_SHORT = r"\s*(?:[cmk]m|[mk]g|m[lL]|ft|in|lb|oz|hr|am|pm|mph|of)\b"
+_WORD = rf"(?:\s*{_UNIT_TEXT}|{_SHORT}|\s+[A-Za-z]{{3,}})\.?"
+_UNIT = re.compile(rf"{_SIGN}((?:{_WORD}){{0,4}})\s*(?:\^\s*\{{?[23]\}}?|²|³)?\s*$")
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_DECIMAL = rf"(?:{_WHOLE}(?:\.\d*)?|\.\d+)"
+_BRACED = r"\s*\{\s*([-+]?\d+)\s*\}"
+_FRAC = re.compile(rf"\\[dtc]?frac(?:{_BRACED}|\s*(\d))(?:{_BRACED}|\s*(\d))")
+_TIMES = r"(?:\\times|\\cdot|×|x|\*)"
+_LITERAL = re.compile(
+    rf"(?P<decimal>{_DECIMAL})(?:\s*(?:{_TIMES}\s*10\s*\^\s*(?:\{{\s*(?P<e1>[-+]?\d+)\s*\}}|(?P<e2>\d))|[eE](?P<e3>[-+]?\d+)))?",
+    re.ASCII,
+)
+_RATIO = re.compile(rf"(?:(?P<whole>\d+)\s+)?(?P<over>{_WHOLE})\s*/\s*(?P<under>{_WHOLE})", re.ASCII)
+MAX_EXPONENT = 400
+"""Powers of ten beyond this are not literals: they are not used in answers, and would cost memory."""
+MAX_LENGTH = 400
+"""Characters of a literal."""
+
+
+def literal(text: str) -> Fraction | None:
+    """Exact value of a literal, without its unit; None: the text is not a literal.
+
+    Percent signs, degrees, currencies and up to four words after the number are units and are dropped: 25% is 25.
+
+    Examples: ``literal("$1,000.00") == 1000``; ``literal("1 4/5") == Fraction(9, 5)``; ``literal("2+3") is None``.
+    """
+    if len(text) > MAX_LENGTH:
+        return None
+    bare = unwrapped(text).replace("−", "-").rstrip(".")
+    bare = _CURRENCY.sub(r"\1", bare)
+    sign = -1 if bare.startswith("-") else 1
+    bare = bare[1:].lstrip() if bare[:1] in ("-", "+") else bare
+    bare = _CURRENCY.sub("", bare)
+    number, rest = _leading(bare)
+    unit = _UNIT.match(rest)
+    if number is None or unit is None or (HEDGES | _CHANGES) & set(re.findall(r"[a-z]+", unit[1].lower())):
+        return None
+    return sign * number
+
+
+def unwrapped(text: str) -> str:
+    """Text without math delimiters, emphasis, spacing commands and text commands."""
+    bare = _SPACES.sub(" ", _NOTHING.sub("", text)).strip()
+    if re.fullmatch(_TEXT, bare):
+        bare = bare[bare.index("{") + 1 : -1].strip()
+    for begin, end in _WRAPPERS:
+        if len(bare) > len(begin) + len(end) and bare.startswith(begin) and bare.endswith(end):
+            bare = bare[len(begin) : -len(end)]
+    # A pair of dollar signs delimits mathematics; a single one in front is a currency.
+    if bare.startswith("$") and bare.endswith("$") and len(bare) > 2:
+        bare = bare[1:-1]
+    if bare.startswith("{") and bare.endswith("}") and "{" not in bare[1:]:
+        bare = bare[1:-1]
+    return bare.strip()
+
+
+def _leading(text: str) -> tuple[Fraction | None, str]:
+    """Number at the beginning of a text, and the rest of the text."""
+    if match := _FRAC.match(text):
+        return _fraction(match), text[match.end() :]
+    if match := _RATIO.match(text):
+        return _ratio(match), text[match.end() :]
+    match = _LITERAL.match(text)
+    if not match:
+        return None, text
+    rest = text[match.end() :]
+    number = _decimal(match)
+    mixed = _FRAC.match(rest.lstrip())
+    if mixed and number is not None and match["decimal"].isdigit():
+        part = _fraction(mixed)
+        return (None if part is None or part < 0 else number + part), rest.lstrip()[mixed.end() :]
+    return number, rest
+
+
+def _fraction(match: re.Match[str]) -> Fraction | None:
+    over, under = int(match[1] or match[2]), int(match[3] or match[4])
+    return Fraction(over, under) if under else None
+
+
+def _ratio(match: re.Match[str]) -> Fraction | None:
+    over, under = (int(re.sub(r"[, ]", "", match[name])) for name in ("over", "under"))
+    return int(match["whole"] or 0) + Fraction(over, under) if under else None
+
+
+def _decimal(match: re.Match[str]) -> Fraction | None:
+    exponent = int(match["e1"] or match["e2"] or match["e3"] or 0)
+    if abs(exponent) > MAX_EXPONENT:
+        return None
+    return Fraction(re.sub(r"[, ]", "", match["decimal"]).rstrip(".")) * Fraction(10) ** exponent

@@ -1,0 +1,194 @@
+"""Reward model that scores answers on the device of the run, loaded once. Imported by `reward_model` when it grades.
+
+An answer is rendered and tokenized as in the reward model's training (`data.rendering`), so that both score the same
+tokens. All answers of a call are packed together without padding, and answers to one prompt share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from burnish.data.records import Completion, Conversation, Message
+from burnish.data.rendering import Rendering, complete, render
+from burnish.data.shared_prompt import common_prefix
+from burnish.data.special_token_text import SpecialTokenText
+from burnish.data.template import choose_template
+from burnish.data.tokenize import Encoder, Sample
+from burnish.data.writer import Writer
+from burnish.errors import DataError, ModelError, RecipeError
+from burnish.model.load import default_device, exact_positions
+from burnish.model.open import LoadedModel, ModelRef, find_model, open_ref, policy_of, value_head_of_model
+from burnish.model.policy import Model
+from burnish.model.settings import ValueHeadConfig
+from burnish.rewards.response_view import ResponseView
+from burnish.rewards.verdict import Failure, FailureKind, Outcome, outcome
+from burnish.roles.scorer import LiveScorer
+from burnish.types import Group, Response, Score
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RewardModelScorer:
+    """Reward model with the factors of its scores. Called with the answers to each prompt."""
+
+    model: Model
+    renderer: _Renderer
+    factors: Tensor
+    """[K] float64 factors of its scores."""
+    budget: int
+    """Maximum number of tokens of a microbatch."""
+
+    @classmethod
+    def open(
+        cls, name: str, output: str | None, weights: Mapping[str, float], *, budget: int, device: str | None = None
+    ) -> Self:
+        """Loads a reward model. The state of random generators is kept, since that of the run depends on it.
+
+        Args:
+            name: a run, a folder, or a hub name.
+            output: the score that counts; None: the only one, or the sum by weights.
+            weights: factors of several scores.
+            budget: maximum number of tokens of a microbatch.
+            device: torch's name of it; None: CUDA if there is one, else the CPU.
+
+        Raises:
+            ModelError: it is not a reward model of whole answers.
+            RecipeError: it has no such scores, or several and none is selected.
+        """
+        reference = find_model(name)
+        factors = torch.tensor(_factors(name, _head_of(reference), output, weights), dtype=torch.float64)
+        chosen = default_device() if device is None else torch.device(device)
+        with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
+            opened = open_ref(reference, device=chosen, allow_reward_model=True)
+            model = policy_of(opened)
+        return cls(model, _Renderer.of(opened), factors, budget)
+
+    def __call__(self, groups: Sequence[Sequence[ResponseView]]) -> list[list[Outcome]]:
+        """Scores of all answers, at the token that ends each; a failure where an answer cannot be scored."""
+        samples = iter(self.renderer.samples([answer for group in groups for answer in group]))
+        by_group = [[next(samples) for _ in group] for group in groups]
+        packed = [each for group in by_group for each in _sharing([s for s in group if isinstance(s, Sample)])]
+        scores = LiveScorer(self.model).score(packed, Score.VALUE, self.budget)
+        values = iter([value for of_group in scores for value in of_group])
+        return [[s if isinstance(s, Failure) else self._weighted(next(values)) for s in group] for group in by_group]
+
+    def _weighted(self, value: Tensor) -> Outcome:
+        """Reward of [1] or [1, K] scores."""
+        return outcome(float(value.double().reshape(-1) @ self.factors))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Renderer:
+    """Renders and tokenizes answers in the reward model's own template."""
+
+    encoder: Encoder
+    plain: SpecialTokenText
+    """Text of control tokens, in answers to plain text."""
+    control: SpecialTokenText
+    """Text of control tokens, in conversations."""
+    writer: Writer
+    limit: int
+    """Maximum number of tokens of an answer with its prompt."""
+
+    @classmethod
+    def of(cls, opened: LoadedModel) -> Self:
+        tokenizer, template = opened.tokenizer, opened.template or choose_template(opened.tokenizer)
+        return cls(
+            Encoder(tokenizer),
+            SpecialTokenText.of(tokenizer, None),
+            SpecialTokenText.of(tokenizer, template),
+            Writer(tokenizer, template),
+            exact_positions(opened.causal_lm.config),
+        )
+
+    def samples(self, answers: Sequence[ResponseView]) -> list[Sample | Failure]:
+        """The tokens of each answer with its prompt, up to the token that ends it; a failure where there are none."""
+        rendered = [self._rendered(answer) for answer in answers]
+        tokenized = iter(self.encoder.samples([each for each in rendered if isinstance(each, Rendering)]))
+        return [each if isinstance(each, Failure) else self._checked(next(tokenized)) for each in rendered]
+
+    def _rendered(self, answer: ResponseView) -> Rendering | Failure:
+        try:
+            if isinstance(answer.prompt, str):
+                return complete(Completion(answer.prompt, answer.text), self.writer.tokenizer, self.plain)
+            messages = [_message(dict(message)) for message in answer.prompt]
+            conversation = Conversation((*messages, Message("assistant", answer.text, trained=True)))
+            [rendering] = render(conversation, self.writer, "last", self.control)
+        except DataError as error:
+            return _unusable(error.given)
+        return rendering
+
+    def _checked(self, sample: Sample | DataError) -> Sample | Failure:
+        if isinstance(sample, DataError):
+            return _unusable(sample.given)
+        if (size := len(sample.tokens)) > self.limit:
+            return _unusable(f"prompt and response have {size:,} tokens, and the reward model takes {self.limit:,}")
+        return sample
+
+
+def _sharing(samples: Sequence[Sample]) -> Iterator[Group]:
+    """Groups of the answers to one prompt, each scored at its last token: one group that shares the longest common
+    prefix, or, if they have none, a group for each."""
+    if not samples:
+        return
+    first = samples[0]
+    prefix = min(min(common_prefix(first, sample), len(sample.tokens) - 1) for sample in samples)
+    if prefix:
+        tokens = [torch.tensor(sample.tokens, dtype=torch.int64) for sample in samples]
+        yield Group(prompt=tokens[0][:prefix], responses=tuple(_scored_at_end(each[prefix:]) for each in tokens))
+        return
+    for sample in samples:
+        yield from _sharing([sample])
+
+
+def _scored_at_end(tokens: Tensor) -> Response:
+    trainable = torch.zeros(len(tokens), dtype=torch.bool)
+    trainable[-1] = True
+    return Response(tokens=tokens, trainable=trainable)
+
+
+def _unusable(reason: str) -> Failure:
+    return Failure(FailureKind.UNUSABLE_ROW, reason)
+
+
+def _message(fields: dict[str, object]) -> Message:
+    role, content = str(fields.pop("role")), fields.pop("content", None)
+    return Message(role, None if content is None else str(content), fields)
+
+
+def _head_of(reference: ModelRef) -> ValueHeadConfig:
+    head = value_head_of_model(reference)
+    if head is None or head.judged != "answer":
+        kind = "a reward model of steps" if head else "a language model"
+        raise ModelError(
+            given=f"reward_model: {reference.given}, which is {kind}",
+            rule="a reward is the score of a reward model of whole answers",
+            remedy="name a run of burnish reward, or another model for sequence classification",
+        )
+    return head
+
+
+def _factors(model: str, head: ValueHeadConfig, output: str | None, weights: Mapping[str, float]) -> list[float]:
+    """Factor of each score in the reward."""
+    if head.outputs == 1 and output is None and not weights:
+        return [1.0]
+    factors = {output: 1.0} if output is not None else dict(weights)
+    known = ", ".join(head.names) or "none with a name"
+    if not factors:
+        raise RecipeError(
+            given=f"reward_model: {model}, which gives {head.outputs} scores",
+            rule="a reward is one number",
+            remedy=f"select one of its scores ({known}) with output, or give weights",
+        )
+    unknown = [name for name in factors if name not in head.names]
+    if unknown:
+        raise RecipeError(
+            given=f"the score {unknown[0]} of reward_model: {model}",
+            rule=f"its scores are: {known}",
+            remedy="correct the name" if head.names else "remove output and weights, or name the scores in id2label",
+        )
+    return [factors.get(name, 0.0) for name in head.names]
