@@ -1,6 +1,6 @@
 """Writes any model that can be opened as files for other tools: `burnish merge` and `burnish export`.
 
-Uses `open`, `merge` and `verify_export`. (A run writes its own model, with `export`.) The output folder appears
+Uses `open`, `merge` and `verify`. (A run writes its own model, with `export`.) The output folder appears
 complete or not at all, and only after plain transformers has loaded it and given the same log-probabilities.
 """
 

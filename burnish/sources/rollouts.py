@@ -38,7 +38,7 @@ from burnish.sources.settings import RolloutSettings
 from burnish.types import Group
 
 GradeResponses = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]
-"""A `tasks.reward_runner.RewardRunner`, or a function with the same signature."""
+"""A `grading.reward_runner.RewardRunner`, or a function with the same signature."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

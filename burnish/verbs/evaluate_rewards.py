@@ -53,7 +53,7 @@ class RewardEvalSettings(PromptSettings):
 
     @property
     def rewards(self) -> tuple[Reward, ...]:
-        """The rewards; see `tasks.settings.read_rewards`."""
+        """The rewards; see `rewards.registry.read_rewards`."""
         return read_rewards(self.verifier)
 
 

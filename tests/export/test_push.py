@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import ModelError
+from burnish.export import push as module
 from burnish.export.push import check_push, push
-from burnish.model import push as module
 
 
 class Hub:

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from burnish.errors import ModelError
+from burnish.export import serve as module
 from burnish.export.serve import (
     check_address,
     choose_engine,
@@ -25,7 +26,6 @@ from burnish.export.serve import (
     serve,
     template_file,
 )
-from burnish.model import serve as module
 from burnish.model.open import open_model
 from tests.adapters import change_json, write_adapter, write_base
 

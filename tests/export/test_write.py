@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from burnish.errors import ModelError
+from burnish.export import verify
 from burnish.export.write import write_model
-from burnish.model import verify_export
 from burnish.model.open import open_model
 from tests.adapters import change_json, write_adapter, write_base
 
@@ -38,7 +38,7 @@ def test_a_merged_model_says_what_base_and_adapter_say(tmp_path, dtype, tied):
     assert merged.config.tie_word_embeddings == tied
     difference = float((logprobs(merged) - logprobs(theirs)).abs().max())
     assert difference < {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.01}[dtype]
-    assert written.replayed.largest <= written.replayed.tolerance == verify_export.TOLERANCE[dtype]
+    assert written.replayed.largest <= written.replayed.tolerance == verify.TOLERANCE[dtype]
     assert difference > 1e-6 or dtype == torch.float32, (
         "a difference of exactly nothing would mean that nothing was merged"
     )
@@ -170,7 +170,7 @@ def test_forms_that_cannot_be(tmp_path):
 def test_another_model_in_the_folder_is_detected(tmp_path, monkeypatch, spoilt):
     """Whatever goes wrong on the way to the disk: here, between writing and reading."""
     base = write_base(tmp_path / "base")
-    loaded = verify_export._loaded
+    loaded = verify._loaded
 
     def spoil(folder: Path) -> object:
         model, tokenizer = loaded(folder)
@@ -182,7 +182,7 @@ def test_another_model_in_the_folder_is_detected(tmp_path, monkeypatch, spoilt):
             tokenizer.chat_template = "{{ messages[0].content }}"
         return model, tokenizer
 
-    monkeypatch.setattr(verify_export, "_loaded", spoil)
+    monkeypatch.setattr(verify, "_loaded", spoil)
     with pytest.raises(ModelError, match="differs by" if spoilt == "weights" else "tokenizes differently"):
         write_model(str(base), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -191,5 +191,5 @@ def test_another_model_in_the_folder_is_detected(tmp_path, monkeypatch, spoilt):
 def test_numbers_that_are_none_are_no_agreement():
     nothing = [torch.full((2, 3), float("nan"))]
     with pytest.raises(ModelError, match="nan"):
-        verify_export.refuse_mismatch("it", verify_export.largest_difference(nothing, nothing), 1.0)
-    assert verify_export.largest_difference([torch.zeros(2, 3)], [torch.zeros(2, 4)]) == float("inf")
+        verify.refuse_mismatch("it", verify.largest_difference(nothing, nothing), 1.0)
+    assert verify.largest_difference([torch.zeros(2, 3)], [torch.zeros(2, 4)]) == float("inf")

@@ -16,7 +16,7 @@ from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward, combine
 from burnish.rewards.verdict import Failure, FailureKind, Outcome, Verdict, count_failures, outcome
 
-NURSERY = Path(__file__).with_name("nursery.py")
+NURSERY = Path(__file__).parents[1] / "nursery.py"
 
 
 def own(name: str, **options: object) -> Reward:

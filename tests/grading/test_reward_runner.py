@@ -20,7 +20,7 @@ from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import combine
 from burnish.rewards.verdict import Failure, FailureKind, Outcome, Verdict
 
-NURSERY = Path(__file__).with_name("nursery.py")
+NURSERY = Path(__file__).parents[1] / "nursery.py"
 SOON = 2.0
 """Timeout in seconds: long for a quick answer, short for a test."""
 

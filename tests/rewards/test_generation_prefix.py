@@ -18,7 +18,7 @@ from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import response_view
 from burnish.rewards.reward import Reward
 
-NURSERY = Path(__file__).with_name("nursery.py")
+NURSERY = Path(__file__).parents[1] / "nursery.py"
 OPENED = "<think>\n"
 THOUGHT = "First guess: {}. Hmm, let me think again"
 

@@ -203,7 +203,7 @@ def test_the_model_is_loaded_once_when_it_first_judges_and_freed_at_the_end(worl
 
 
 def test_workers_neither_load_it_nor_lose_their_memory_limit(world: Path):
-    nursery = f"{Path(__file__).parent / 'nursery.py'}:has_torch"
+    nursery = f"{Path(__file__).parents[1] / 'nursery.py'}:has_torch"
     model = {"name": "reward_model", "model": str(world / "one"), "weight": 0}
     with RewardRunner(read_rewards([model, nursery]), workers=1, device="cpu") as judge:
         [[verdict]] = judge([[ANSWERS[0]]])

@@ -12,7 +12,7 @@ from burnish.rewards.mathematics import MathReward
 from burnish.rewards.registry import BUILTIN, RENAMED, read_rewards
 from burnish.rewards.user_code import UserReward
 
-NURSERY = Path(__file__).with_name("nursery.py")
+NURSERY = Path(__file__).parents[1] / "nursery.py"
 
 
 def test_a_name_a_mapping_and_a_list() -> None:

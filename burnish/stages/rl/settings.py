@@ -167,7 +167,7 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
 
     @property
     def rewards(self) -> tuple[Reward, ...]:
-        """The rewards; see `tasks.settings.read_rewards`.
+        """The rewards; see `rewards.registry.read_rewards`.
 
         Raises:
             RecipeError: an unknown reward or option.
