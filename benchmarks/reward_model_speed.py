@@ -3,7 +3,7 @@
 ``python benchmarks/reward_model_speed.py [prompts [responses [repeats]]]`` makes a reward model of random weights (256
 hidden, 6 layers, 5 million weights), and grades that many responses to each prompt by a `RewardRunner` with one worker:
 with loading, then several times, of which the median is printed. Processor seconds, those of the worker included,
-hardly depend on other work of the machine. It runs on earlier checkouts too (``PYTHONPATH=CHECKOUT``).
+hardly depend on other work of the machine.
 """
 
 from __future__ import annotations
