@@ -149,6 +149,8 @@ def test_muon_leaves_the_new_rows_to_adamw(tmp_path, name):
     checkpoint = latest_checkpoint(run.folder).path
     assert checkpoint is not None
     states = load_checkpoint(checkpoint, verified=True).tensors
-    shapes = [tuple(tensor.shape) for key, tensor in states.items() if key.startswith("optimizers/1/")]
+    shapes = [tuple(tensor.shape) for key, tensor in states.items() if key.startswith("roles/policy/optimizers/1/")]
     assert shapes.count((2, HIDDEN)) == (2 if CASES[name].tied else 4), "AdamW's two averages for each of them"
-    assert (2, HIDDEN) not in [tuple(t.shape) for key, t in states.items() if key.startswith("optimizers/0/")]
+    assert (2, HIDDEN) not in [
+        tuple(t.shape) for key, t in states.items() if key.startswith("roles/policy/optimizers/0/")
+    ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # rich and jinja2 take a while to import
     from burnish.verbs.retention import Retention
     from burnish.watch.report import GeneratedAnswer, Sample, StageReport
 
-RECIPE = Path(__file__).parent / "builtin" / "quickstart.yaml"
+RECIPE = Path(__file__).parents[1] / "builtin" / "quickstart.yaml"
 NUM_SAMPLES = 8
 """Number of questions of a stage in the terminal; the report has more."""
 _MAX_CHARACTERS = 120

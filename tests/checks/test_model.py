@@ -162,10 +162,11 @@ def test_resuming_without_the_optimizer_state(make_subject, monkeypatch):
     """Only this process, which resumes, drops it; the process that is killed does not."""
     true_restore = burnish.runs.resume.restore_checkpoint
 
-    def restore(checkpoint, trainer, *others):
-        true_restore(checkpoint, trainer, *others)
-        for library in trainer.optimizer.libraries:
-            library.state.clear()
+    def restore(checkpoint, state):
+        true_restore(checkpoint, state)
+        for learner in state.learners:
+            for library in learner.trainer.optimizer.libraries:
+                library.state.clear()
 
     monkeypatch.setattr(burnish.runs.resume, "restore_checkpoint", restore)
     verdict = same_bits_after_a_kill(make_subject("learning_rate=1e-2"))

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from burnish.config.settings import parse
 from burnish.recipe.json_schema import json_schema
-from burnish.recipe.recipe import Recipe
+from burnish.recipe.recipe import recipe_of
+from burnish.stages.registry import BUILTIN
 from scripts.compare.cases import CASES, Case
 from scripts.compare.outcome import Comparison, Outcome, compare, depends_on_machine, read_outcome
 from scripts.compare.renames import Renames, Schema, command_words, translated
@@ -141,7 +142,7 @@ def test_the_table_names_what_the_working_tree_has() -> None:
 @pytest.mark.parametrize("kind", CASES)
 def test_every_case_is_a_recipe_and_has_its_files(kind: str, tmp_path: Path) -> None:
     recipe = CASES[kind].recipe
-    parse(Recipe, recipe, {})
+    parse(recipe_of(BUILTIN), recipe, {})
     assert translated(recipe, Renames.read(), Schema(json_schema())) == recipe
     write_rows(tmp_path)
     (settings, *_) = recipe["stages"][0].values()

@@ -183,7 +183,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 @STAGES
-@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(world: World, tmp_path: Path, name: str, step: int) -> None:
     recipe = world.recipe(tmp_path / "r.yaml", name)
     with interrupted_at(step), pytest.raises(Interrupted):
@@ -272,7 +272,9 @@ def gradient(learner: Learner, groups: list[Group], budget: int) -> dict[str, Te
     return {name: p.grad.clone() for name, p in parameters if p.grad is not None}
 
 
-@STAGES
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "Distil" else pytest.mark.slow) for name in SETTINGS]
+)
 def test_the_checks_pass(world: World, tmp_path: Path, name: str) -> None:
     recipe = world.recipe(tmp_path / "r.yaml", name)
     told = CliRunner().invoke(app, ["check", str(recipe), "--yes"])

@@ -48,7 +48,7 @@ def test_each_kind_has_its_rule(monkeypatch, tmp_path) -> None:
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     earlier = tmp_path / "stages" / "sft"
-    earlier.mkdir(parents=True)
+    (earlier / "model").mkdir(parents=True)
     (earlier / "finished.json").write_text("{}")
     for _ in range(2):
         assert measure_retention(tmp_path, ["sft", "rl"]) == [

@@ -233,7 +233,8 @@ def test_a_snapshot_of_a_role_holds_its_weights_alone() -> None:
     _, critic = shared(critic_head=new_value_head(32))
     before = scores(critic, Score.VALUE).detach()
     snapshot = Snapshot(critic)
-    assert snapshot.tensors.keys() == {name for name, _ in critic.trained_parameters()}
+    tensors, _ = snapshot.state_dict()
+    assert tensors.keys() == {f"weights/{name}" for name, _ in critic.trained_parameters()}
     move(critic, 5)
     assert not torch.equal(scores(critic, Score.VALUE), before)
     with snapshot.in_place() as earlier:
