@@ -198,4 +198,6 @@ class Model:
             return frozenset()
         active = self.model.active_adapters if self.adapter is None else active_with(self.model, self.adapter)
         others = [name for name in self.model.peft_config if name not in active]
+        if not others:  # as in most models: spares a walk over all layers
+            return frozenset()
         return frozenset(id(parameter) for parameter in adapter_parameters(self.model, others))

@@ -234,6 +234,11 @@ def new_value_head(hidden_size: int, outputs: int = 1, seed: int = 0, *, bias: b
     return layer
 
 
+def place_critic_head(head: nn.Linear, model: PreTrainedModel) -> nn.Linear:
+    """Moves a head beside the output head to the model's device; its weights are float32 (float64 for float64)."""
+    return head.to(device=model.device, dtype=torch.float64 if model.dtype == torch.float64 else torch.float32)
+
+
 def _unsupported(model: PreTrainedModel, reason: str) -> ModelError:
     return ModelError(
         given=f"a reward model of {type(model).__name__}: {reason}",

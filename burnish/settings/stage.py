@@ -19,6 +19,11 @@ from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import OptimizationSettings
 from burnish.train.stop_rule import StopRule
 
+RowContent = Literal["responses", "prompts"]
+"""What a stage takes from its rows."""
+Product = Literal["language_model", "reward_model", "data"]
+"""What a stage ends with."""
+
 
 class EarlyStoppingSettings(Settings):
     """Early stopping."""
@@ -63,9 +68,9 @@ class GenerationEvalSettings(Settings):
 class StageSettings(DataSettings):
     """Settings that every stage has, also one that trains no model."""
 
-    rows_have: ClassVar[Literal["responses", "prompts"]] = "responses"
+    rows_have: ClassVar[RowContent] = "responses"
     """What the stage takes from its rows."""
-    produces: ClassVar[Literal["language_model", "reward_model", "data"]] = "language_model"
+    produces: ClassVar[Product] = "language_model"
     """What the stage ends with. A stage that produces data leaves the model of the stage before it to the next one."""
 
     data: DataField

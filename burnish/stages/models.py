@@ -15,7 +15,7 @@ from burnish.model.load import default_device, load_policy
 from burnish.model.open import resolve_model
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
-from burnish.model.value_head import new_value_head
+from burnish.model.value_head import new_value_head, place_critic_head
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.context import StageContext
@@ -84,12 +84,11 @@ def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
 
 def _with_critic_head(model: Model, config: ValueHeadConfig) -> Model:
     """The model with a value head beside its output head, which then is not trained."""
-    head = _critic_head(model, config)
+    head = place_critic_head(_critic_head(model, config), model.causal_lm)
     output, embeddings = model.causal_lm.get_output_embeddings(), model.causal_lm.get_input_embeddings()
     if output.weight is not embeddings.weight:
         output.requires_grad_(False)
-    dtype = torch.float64 if model.causal_lm.dtype == torch.float64 else torch.float32
-    return replace(model, critic_head=head.to(device=model.device, dtype=dtype))
+    return replace(model, critic_head=head)
 
 
 def _critic_head(model: Model, config: ValueHeadConfig) -> nn.Linear:

@@ -35,6 +35,7 @@ from burnish.train.learner import Learner
 from burnish.train.loop import Stage
 from burnish.train.step import measure
 from burnish.types import Group
+from burnish.watch.report import read_stages
 from tests.families import without_rounding
 from tests.interrupting import interrupted_at
 
@@ -204,9 +205,12 @@ def test_a_run_leaves_a_whole_folder(world: World, name: str) -> None:
     assert [line["step"] for line in lines if "train/loss" in line] == [1, 2, 3, 4]
     assert {line["step"] for line in lines if any(key.startswith("eval/") for key in line)} == {0, 2, 4}
     assert json.loads((run / "finished.json").read_text())["steps"] == 4
+    [reported] = read_stages(run)
+    assert reported.name == name
+    assert reported.headlines, "a metric stands at the top of the stage"
     report = (run / "report.html").read_text()
     assert name in report
-    assert "train/loss" in report or "loss" in report
+    assert all(headline.value in report for headline in reported.headlines)
 
 
 @STAGES

@@ -21,6 +21,7 @@ from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.switch import recompute_with_active_adapters
 from burnish.model.attention import plain_attention
 from burnish.model.policy import Model
+from burnish.model.value_head import place_critic_head
 
 
 def with_adapter(policy: Model, name: str, settings: AdapterSettings, critic_head: nn.Linear | None = None) -> Model:
@@ -63,8 +64,7 @@ def with_adapter(policy: Model, name: str, settings: AdapterSettings, critic_hea
     model.train(model.training)
     recompute_with_active_adapters(model)
     if critic_head is not None:
-        dtype = torch.float64 if policy.causal_lm.dtype == torch.float64 else torch.float32
-        critic_head.to(device=policy.device, dtype=dtype)
+        place_critic_head(critic_head, policy.causal_lm)
     return replace(policy, adapter=name, critic_head=critic_head, notes=())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -17,7 +17,7 @@ from burnish.losses.reward.settings import defaults
 from burnish.model.settings import DtypeName, ValueHeadConfig
 from burnish.settings.adapter import Adapter
 from burnish.settings.loss_options import UserOptions, read_loss_options
-from burnish.settings.stage import SupervisedSettings
+from burnish.settings.stage import Product, SupervisedSettings
 
 COMPARISONS: Mapping[str, Comparison] = {
     "bradley_terry": "pairs",
@@ -43,7 +43,7 @@ class RewardModelSettings(SupervisedSettings):
     """Reward model training: a value for a response, learned from comparisons or scores."""
 
     serves: ClassVar[Stage] = "reward"
-    produces: ClassVar[Literal["language_model", "reward_model", "data"]] = "reward_model"
+    produces: ClassVar[Product] = "reward_model"
 
     loss: str = "bradley_terry"
     """Loss: bradley_terry (pairs), plackett_luce (rankings), regression (scores), step_cross_entropy or step_regression

@@ -19,7 +19,7 @@ from burnish.settings.generation import TRUNCATIONS, GenerationSettings, Samplin
 from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import NEAR_REFERENCE
 from burnish.settings.preference_loss import OnlinePreference
-from burnish.settings.stage import CheckpointSettings, TrainingSettings
+from burnish.settings.stage import CheckpointSettings, RowContent, TrainingSettings
 from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.stages.rl.algorithm_settings import AlgorithmSettings
 from burnish.stages.rl.algorithms import Algorithm
@@ -48,7 +48,7 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
     probable."""
 
     serves: ClassVar[Stage] = "rl"
-    rows_have: ClassVar[Literal["responses", "prompts"]] = "prompts"
+    rows_have: ClassVar[RowContent] = "prompts"
     default_rate_share: ClassVar[float] = NEAR_REFERENCE
 
     reward: str | dict[str, Any] | list[str | dict[str, Any]]
