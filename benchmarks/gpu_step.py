@@ -34,7 +34,7 @@ from burnish.model.policy import Model
 from burnish.model.probe import probe
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.train.step import Trainer
@@ -172,7 +172,8 @@ def measure_sampler(size: str, device: torch.device) -> dict[str, float | str]:
     draw, new = torch.Generator().manual_seed(0), 128 if device.type == "cuda" else 16
     lengths = [32 + 32 * k for k in range(8)]
     prompts = [
-        Prompt(torch.randint(SIZES[size]["vocab_size"], (n,), generator=draw), key) for key, n in enumerate(lengths)
+        SampleRequest(torch.randint(SIZES[size]["vocab_size"], (n,), generator=draw), key)
+        for key, n in enumerate(lengths)
     ]
     times = []
     for _ in range(2):

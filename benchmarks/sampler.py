@@ -63,14 +63,14 @@ def by_burnish(
 ) -> int:
     from burnish.model.attention import install
     from burnish.model.policy import Model
-    from burnish.sampling.base import Prompt
+    from burnish.sampling.base import SampleRequest
     from burnish.sampling.local import LocalSampler
     from burnish.sampling.params import SamplingParams
 
     if not model.config._attn_implementation.startswith("burnish"):
         install(model)
     sampler = LocalSampler(Model(model, tokenizer=None), end, model.config.max_position_embeddings)
-    requests = [Prompt(torch.tensor(tokens), key) for key, tokens in enumerate(token_prompts)]
+    requests = [SampleRequest(torch.tensor(tokens), key) for key, tokens in enumerate(token_prompts)]
     groups = sampler.sample(requests, RESPONSES, SamplingParams(max_new_tokens=new))
     return sum(len(response.tokens) for group in groups for response in group.responses)
 

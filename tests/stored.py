@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from burnish.rollouts.serialization import group_tensors
 from burnish.sources.base import State
-from burnish.sources.serialization import group_tensors
 from burnish.types import Group
 
 

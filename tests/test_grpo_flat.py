@@ -15,6 +15,7 @@ import torch
 from burnish.builtin.sets import builtin_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.credit.credit import Credit
+from burnish.data.prompts import TokenizedPrompt
 from burnish.data.records import Message, Task
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.model.load import load_policy
@@ -23,10 +24,12 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.verdict import Verdict
+from burnish.rollouts.batcher import Batcher
+from burnish.rollouts.settings import RolloutSettings
+from burnish.rollouts.source import RolloutSource
+from burnish.rollouts.worker import SingleTurn
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
-from burnish.sources.rollouts import RolloutPrompt, RolloutSource
-from burnish.sources.settings import RolloutSettings
 from burnish.stages.rl.algorithms import algorithm
 from burnish.train.step import Trainer
 
@@ -48,23 +51,21 @@ def _verdict(answer: ResponseView) -> Verdict:
 def source(policy: Model, rows: list[dict[str, str]]) -> RolloutSource:
     tokenizer = policy.tokenizer
     asked = []
-    for row in rows:
+    for number, row in enumerate(rows):
         turns = [{"role": "user", "content": row["question"]}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
-        asked.append(RolloutPrompt(tokens, Task((Message("user", row["question"]),), row["answer"])))
+        asked.append(TokenizedPrompt(number, tokens, Task((Message("user", row["question"]),), row["answer"])))
     chosen = algorithm("grpo", max_new_tokens=MOST)
-    return RolloutSource(
-        asked,
+    worker = SingleTurn(
+        policy,
         LocalSampler(policy, [tokenizer.eos_token_id], max_positions=256),
         judged,
         lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
-        Credit.of(chosen.credit),
         SamplingParams(max_new_tokens=MOST),
-        RolloutSettings(groups_per_step=PROMPTS, responses_per_prompt=RESPONSES),
-        seed=0,
-        max_steps=STEPS,
     )
+    settings = RolloutSettings(groups_per_step=PROMPTS, responses_per_prompt=RESPONSES)
+    return RolloutSource(asked, worker, Batcher(Credit.of(chosen.credit), settings), seed=0, max_steps=STEPS)
 
 
 def test_the_flat_twin_has_the_same_curve(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.packing import join, pack, pack_singly
-from burnish.sources.serialization import group_of, group_tensors
+from burnish.rollouts.serialization import group_of, group_tensors
 from burnish.streams import DECLARATIONS, STREAMS, present_streams, spread, with_stream
 from burnish.types import Group, Microbatch, Response
 from tests.conftest import make_groups

@@ -25,14 +25,15 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
+from burnish.data.prompts import TokenizedPrompt
 from burnish.evaluate.evaluator import EvalResult
 from burnish.evaluate.reward_eval import RewardEval
 from burnish.model.policy import Model
 from burnish.recipe.read import stage_recipe
 from burnish.rewards.exact import NumberReward
 from burnish.rewards.response_views import response_view
-from burnish.sources.prompt_order import PromptOrder, mean
-from burnish.sources.rollouts import RolloutPrompt
+from burnish.rollouts.metrics import mean
+from burnish.rollouts.prompt_order import PromptOrder
 from burnish.stages.rl.data import RLData
 from peers.stage import ALIKE, assembled, opened_data, stage_runner
 
@@ -126,7 +127,7 @@ def by_burnish(model: Path, seed: int, output: Path) -> Curve:
 class HeldOutCallback(TrainerCallback):
     """Measures held-out accuracy of TRL's model, greedily, every `EVERY` steps."""
 
-    def __init__(self, curve: Curve, prompts: Sequence[RolloutPrompt], tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, curve: Curve, prompts: Sequence[TokenizedPrompt], tokenizer: PreTrainedTokenizerBase) -> None:
         self.curve, self.prompts, self.tokenizer = curve, prompts, tokenizer
 
     def on_train_begin(self, *_: Any, model: PreTrainedModel, **__: Any) -> None:
@@ -155,14 +156,14 @@ def greedy_responses(
     return tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def graded(prompt: RolloutPrompt, text: str) -> float:
+def graded(prompt: TokenizedPrompt, text: str) -> float:
     return float(NumberReward().score(response_view(prompt.task, text)))
 
 
 def by_trl(model: Path, seed: int, output: Path) -> Curve:
     """TRL's GRPOTrainer in float32 without checkpointing, all rows of a step in one forward."""
     (_, rl_data), curve = rl_data_of(model, seed, output), Curve()
-    tokenizer, prompts = AutoTokenizer.from_pretrained(model), rl_data.asked()
+    tokenizer, prompts = AutoTokenizer.from_pretrained(model), rl_data.train.tokenized
     drawn = [prompts[row] for row in PromptOrder(len(prompts), seed).take(STEPS * GROUPS)]
     texts = [tokenizer.decode(prompt.tokens) for prompt in drawn]
     assert tokenizer(texts)["input_ids"] == [prompt.tokens.tolist() for prompt in drawn], "both see the same tokens"
@@ -176,7 +177,7 @@ def by_trl(model: Path, seed: int, output: Path) -> Curve:
         args=_trl_settings(seed, output),
         train_dataset=datasets.Dataset.from_dict({"prompt": texts, "row": list(range(len(texts)))}),
         processing_class=tokenizer,
-        callbacks=[HeldOutCallback(curve, [prompt for _, prompt in rl_data.examined()], tokenizer)],
+        callbacks=[HeldOutCallback(curve, rl_data.held_out_prompts(), tokenizer)],
     )
     trainer.train()
     return curve

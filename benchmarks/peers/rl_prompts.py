@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from burnish.sources.prompt_order import PromptOrder
+from burnish.rollouts.prompt_order import PromptOrder
 from peers.cases import Case
 from peers.material import rows_of
 from peers.rl_cases import LONGEST, SHORTEST

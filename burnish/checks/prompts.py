@@ -24,13 +24,13 @@ def prompts_are_usable(subject: Subject) -> CheckResult:
     """The rows of the recipe become prompts. An unusable row is a DataError that names it."""
     data = _opened(subject)
     sets = [data.train, *([data.held_out] if data.held_out else [])]
-    dropped = max(prompts.dropped / (prompts.dropped + len(prompts.waiting)) for prompts in sets)
+    dropped = max(prompts.dropped / (prompts.dropped + len(prompts.tokenized)) for prompts in sets)
     tokenizer = subject.context.reader.tokenizer
     return checked(
         dropped <= MAX_DROPPED,
         "; ".join(line for prompts in sets for line in prompts.lines()),
         "raise max_length, or lower max_new_tokens",
-        str(tokenizer.decode(list(data.train.waiting[0].tokens))),
+        str(tokenizer.decode(data.train.tokenized[0].tokens.tolist())),
     )
 
 
@@ -56,5 +56,5 @@ def _opened(subject: Subject) -> RLData:
 
 
 def _drawn(prompts: Prompts, seed: int) -> list[TokenizedPrompt]:
-    order = np.random.default_rng([seed, 0xC4]).permutation(len(prompts.waiting))
-    return [prompts.waiting[index] for index in sorted(order[:TEST_ROWS].tolist())]
+    order = np.random.default_rng([seed, 0xC4]).permutation(len(prompts.tokenized))
+    return [prompts.tokenized[index] for index in sorted(order[:TEST_ROWS].tolist())]

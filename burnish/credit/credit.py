@@ -31,18 +31,23 @@ class Credit(CreditSettings):
         return cls(**asdict(settings))
 
     def assign(self, groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[tuple[Group, ...]]:
-        """The groups with advantages, one for each prompt with a graded response; see `credit`."""
-        return [(group,) for group in credit(groups, self, rewards).groups]
+        """Each group's graded responses with advantages; see `credit`."""
+        return [() if group is None else (group,) for group in credit(groups, self, rewards).by_prompt]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CreditedGroups:
     """Groups of a batch with advantages."""
 
-    groups: tuple[Group, ...]
-    """Groups of the graded responses, with advantages; without groups that have none."""
+    by_prompt: tuple[Group | None, ...]
+    """Of each group its graded responses, with advantages; None: it has none."""
     ungraded: int
     """Number of responses left out."""
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups that have graded responses."""
+        return tuple(group for group in self.by_prompt if group is not None)
 
 
 def credit(groups: Sequence[Group], rule: CreditSettings, rewards: Sequence[Tensor] | None = None) -> CreditedGroups:
@@ -62,9 +67,9 @@ def credit(groups: Sequence[Group], rule: CreditSettings, rewards: Sequence[Tens
         ]
     compared = [BASELINES[rule.baseline](values) for values in given]
     advantages = scaled(compared, given, rule.advantage_scale)
-    credited = [_group(group, values, rule) for group, values in zip(groups, advantages, strict=True)]
+    credited = tuple(_group(group, values, rule) for group, values in zip(groups, advantages, strict=True))
     ungraded = sum(int(values.isnan().sum()) for values in given)
-    return CreditedGroups(tuple(group for group in credited if group is not None), ungraded)
+    return CreditedGroups(credited, ungraded)
 
 
 def zero_variance(rewards: Sequence[float | None]) -> bool:

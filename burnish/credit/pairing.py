@@ -30,14 +30,15 @@ class Pairing(PairingSettings):
         return cls(**asdict(settings))
 
     def assign(self, groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[tuple[Group, ...]]:
-        """See `rule.CreditRule`. A prompt whose rewards are all equal gives no pair, and is left out; if all prompts
-        are such, the first one's responses are compared with weight 0, so that a step has a loss and no gradient."""
+        """See `rule.CreditRule`. A prompt whose rewards are all equal gives no pair; if all prompts are such, the
+        first one's responses are compared with weight 0, so that a step has a loss and no gradient."""
         graded = list(zip(groups, rewards, strict=True))
-        items = [item for item in (tuple(self._comparisons(group, values)) for group, values in graded) if item]
-        if items:
-            return items
-        silent = next((group for group in (self._silent(*entry) for entry in graded) if group is not None), None)
-        return [] if silent is None else [(silent,)]
+        items = [tuple(self._comparisons(group, values)) for group, values in graded]
+        for number, entry in enumerate(graded if not any(items) else ()):
+            if (silent := self._silent(*entry)) is not None:
+                items[number] = (silent,)
+                break
+        return items
 
     def _silent(self, group: Group, rewards: Tensor) -> Group | None:
         """A comparison with weight 0; None: fewer than two responses are graded."""

@@ -12,7 +12,7 @@ from burnish.types import Group
 
 
 class CreditRule(Protocol):
-    """Credit rule: graded groups → training items of each prompt."""
+    """Credit rule: graded groups → training items, one for each prompt."""
 
     @property
     def needs_reference(self) -> bool:
@@ -27,7 +27,9 @@ class CreditRule(Protocol):
         """Combination of several rewards into one."""
 
     def assign(self, groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[tuple[Group, ...]]:
-        """Training items, one for each prompt that has any, in the order of the prompts.
+        """The training item of each prompt, in the order of the prompts; an empty one where nothing can be learned.
+
+        A group in an item has the graded responses in their order, if it has advantages.
 
         Args:
             groups: one for each prompt.

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
 from burnish.data.dataset import DatasetSpec, unusable_error
 from burnish.data.generation_prefix import joined, without_beginning
 from burnish.data.generation_prompt import generation_prompt, generation_prompt_text
@@ -26,12 +29,12 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TokenizedPrompt:
-    """Prompt of a row."""
+    """Prompt of a row. Rollouts, evaluations and generation continue it."""
 
     row: int
     """Index of the row."""
-    tokens: tuple[int, ...]
-    """Token ids with the generation prompt at the end, at least one."""
+    tokens: Tensor
+    """[P] int64, token ids with the generation prompt at the end, P >= 1."""
     task: Task
     """Task of the row: prompt, generation prefix, and reference for graders."""
 
@@ -41,7 +44,7 @@ class Prompts:
     """Prompts of a data set, in the order of its rows."""
 
     preparation: DatasetSpec
-    waiting: tuple[TokenizedPrompt, ...]
+    tokenized: tuple[TokenizedPrompt, ...]
     """Tokenized prompts, at least one."""
     dropped: int
     """Rows that were left out because they are too long."""
@@ -51,12 +54,12 @@ class Prompts:
     @cached_property
     def spoken(self) -> bool:
         """True if the chat template renders any of the prompts; otherwise all are plain text."""
-        return any(not isinstance(prompt.task.prompt, str) for prompt in self.waiting)
+        return any(not isinstance(prompt.task.prompt, str) for prompt in self.tokenized)
 
     def lines(self) -> Iterator[str]:
         """Yields the lines of the report for the log."""
-        builder, lengths = self.preparation.builder, [len(prompt.tokens) for prompt in self.waiting]
-        referenced = sum(prompt.task.reference is not None for prompt in self.waiting)
+        builder, lengths = self.preparation.builder, [len(prompt.tokens) for prompt in self.tokenized]
+        referenced = sum(prompt.task.reference is not None for prompt in self.tokenized)
         yield (
             f"{builder.rows.source}: {len(builder.rows):,} rows ({builder.format.name}), {len(lengths):,} prompts of "
             f"{min(lengths):,} to {max(lengths):,} tokens, {referenced:,} with a reference"
@@ -69,7 +72,7 @@ class Prompts:
     def card(self) -> dict[str, object]:
         """JSON record with the names of `DataReport`."""
         rows = self.preparation.builder.rows
-        lengths = [len(prompt.tokens) for prompt in self.waiting]
+        lengths = [len(prompt.tokens) for prompt in self.tokenized]
         tokenizer = self.preparation.builder.writer.tokenizer
         return {
             "source": rows.source,
@@ -81,7 +84,7 @@ class Prompts:
             "longest": max(lengths),
             "unusable": len(self.unusable),
             "notes": [line.strip() for line in self.lines()][1:],
-            "example": [[str(tokenizer.decode(list(self.waiting[0].tokens))), False]],
+            "example": [[str(tokenizer.decode(self.tokenized[0].tokens.tolist())), False]],
         }
 
 
@@ -142,7 +145,7 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
                 RowError(row, "the prompt is empty", "a response continues something", "give the row a prompt")
             )
         else:
-            tokenized.append(TokenizedPrompt(row, tuple(int(token) for token in sample.tokens), task))
+            tokenized.append(TokenizedPrompt(row, torch.tensor(sample.tokens, dtype=torch.int64), task))
     if not tokenized or len(faults) > preparation.max_invalid_fraction * len(builder.rows):
         raise unusable_error(
             builder.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_invalid_fraction

@@ -18,6 +18,7 @@ from burnish.errors import DataError, ModelError
 from burnish.evaluate.detokenize import stream_text
 from burnish.model.open import LoadedModel
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.sampling.base import Sampler
 from burnish.sampling.open import plain_sampler
 from burnish.sampling.params import SamplingParams
 
@@ -37,6 +38,8 @@ class Chat:
     params: SamplingParams
     system: str | None = None
     """The system prompt; None: only that of the template, if it has one."""
+    sampler: Sampler | None = None
+    """None: the plain sampler of the model."""
     messages: list[Message] = field(default_factory=list)
     """Turns so far, without the system prompt. Unused without a template."""
     text: str = ""
@@ -48,7 +51,7 @@ class Chat:
         if self.system is not None:
             self.set_system(self.system)
         ends = stop_tokens_of(self.opened.causal_lm.generation_config, self.opened.tokenizer, self.opened.template)
-        self._sampler = plain_sampler(self.opened, ends)
+        self._sampler = self.sampler or plain_sampler(self.opened, ends)
         self._positions = self._sampler.max_positions
 
     def set_system(self, text: str) -> None:

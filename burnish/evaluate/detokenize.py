@@ -8,8 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from burnish.rewards.response_views import Decode, decoded_after
-from burnish.sampling.base import Prompt, StreamListener
-from burnish.sampling.open import ModelSampler
+from burnish.sampling.base import Sampler, SampleRequest, StreamListener
 from burnish.sampling.params import SamplingParams
 from burnish.types import Response
 
@@ -57,7 +56,7 @@ def response_decoder(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) 
 
 
 def stream_text(
-    sampler: ModelSampler,
+    sampler: Sampler,
     tokenizer: PreTrainedTokenizerBase,
     prompt: Sequence[int],
     params: SamplingParams,
@@ -71,7 +70,8 @@ def stream_text(
         ModelError: the prompt is empty, or fills all positions of the model.
     """
     listener = Detokenizer(tokenizer, on_text, sampler.end_tokens)
-    [group] = sampler.sample([Prompt(torch.tensor(prompt, dtype=torch.int64), 0)], 1, params, listener=listener)
+    request = SampleRequest(torch.tensor(prompt, dtype=torch.int64), rng_key=0)
+    [group] = sampler.sample([request], 1, params, listener=listener)
     listener.end()
     return group.responses[0]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from burnish.evaluate.accuracy import Question, accuracy
+from burnish.data.prompts import TokenizedPrompt
+from burnish.evaluate.accuracy import accuracy
 from burnish.evaluate.evaluator import EvalResult, EvalSample
 from burnish.model.policy import Model
 from burnish.rewards.match import MatchRule
-from burnish.sampling.open import sampler_of
+from burnish.sampling.base import EVALUATED, Sampler
 from burnish.sampling.params import SamplingParams
 
 
@@ -16,30 +17,30 @@ from burnish.sampling.params import SamplingParams
 class GenerationEval:
     """Evaluator of generation accuracy, with greedy decoding.
 
-    Example: ``GenerationEval(questions(maker, [0, 7]), "exact", 64,
-    end_tokens=(2,)).evaluate(policy).figures["accuracy"]``.
+    Example: ``GenerationEval(answerable_prompts(builder, [0, 7]), sampler, "exact", max_new_tokens=64)``.
     """
 
-    questions: tuple[Question, ...]
+    prompts: tuple[TokenizedPrompt, ...]
     """At least one."""
+    sampler: Sampler
+    """Answers with the weights that are published to it."""
     match: MatchRule
     """Rule by which an answer is right."""
     max_new_tokens: int
     """Limit of an answer, tokens."""
-    end_tokens: tuple[int, ...]
-    """Token ids that end an answer."""
 
     def evaluate(self, policy: Model) -> EvalResult:
         """Accuracy, and every answer as a sample."""
+        self.sampler.publish(policy, EVALUATED)
         result = accuracy(
-            sampler_of(policy, self.end_tokens),
+            self.sampler,
             policy.tokenizer,
-            self.questions,
+            self.prompts,
             match=self.match,
             params=SamplingParams(self.max_new_tokens, temperature=0.0),
         )
         samples = [
-            EvalSample(question.row, question.message_text, sampled.response, sampled.reference, sampled.correct)
-            for question, sampled in zip(self.questions, result.samples, strict=True)
+            EvalSample(answered.row, answered.message_text, answered.response, answered.reference, answered.correct)
+            for answered in result.samples
         ]
         return EvalResult({"accuracy": result.share}, samples)

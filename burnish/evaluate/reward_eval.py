@@ -9,45 +9,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from burnish.data.prompts import TokenizedPrompt
 from burnish.evaluate.evaluator import EvalResult, EvalSample
 from burnish.model.policy import Model
-from burnish.rewards.response_view import ResponseView
-from burnish.rewards.response_views import Decode, response_views
 from burnish.rewards.verdict import Verdict
-from burnish.sampling.base import Prompt, Sampler
-from burnish.sampling.params import SamplingParams
-from burnish.sources.prompt_order import mean
-from burnish.sources.rollouts import GradeResponses, RolloutPrompt
+from burnish.rollouts.metrics import mean
+from burnish.rollouts.worker import GradedGroup, RolloutWorker
+from burnish.sampling.base import EVALUATED
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RewardEval:
     """Evaluator of the mean reward on held-out prompts."""
 
-    asked: Sequence[tuple[int, RolloutPrompt]]
-    """Row and prompt, at least one."""
-    sampler: Sampler
-    """Samples with the current weights."""
-    params: SamplingParams
-    """Sampling settings, with temperature 0."""
-    judge: GradeResponses
-    decode: Decode
-    """Token ids of a response → its text."""
+    prompts: Sequence[TokenizedPrompt]
+    """At least one."""
+    worker: RolloutWorker
+    """Answers greedily with the policy's weights, and grades."""
     success_threshold: float
     """Smallest reward of a right response."""
 
     def evaluate(self, policy: Model) -> EvalResult:
         """Mean reward, in total and by part, and the share of right responses, over the responses with a reward."""
-        prompts = [Prompt(prompt.tokens, row) for row, prompt in self.asked]
-        groups = self.sampler.sample(prompts, 1, self.params)
-        answers = [
-            response_views(prompt.task, group, self.decode)
-            for (_, prompt), group in zip(self.asked, groups, strict=True)
-        ]
-        verdicts = [verdict for [verdict] in self.judge(answers)]
-        lengths = [float(len(group.responses[0].tokens)) for group in groups]
-        rows = [row for row, _ in self.asked]
-        samples = [self._sample(row, view, v) for row, [view], v in zip(rows, answers, verdicts, strict=True)]
+        self.worker.publish(EVALUATED)
+        graded = self.worker(self.prompts, 1, rng_keys=[prompt.row for prompt in self.prompts]).groups
+        verdicts = [verdict for answered in graded for verdict in answered.verdicts]
+        lengths = [float(len(answered.group.responses[0].tokens)) for answered in graded]
+        samples = [self._sample(answered) for answered in graded]
         return EvalResult({**self._metrics(verdicts), "response_length": mean(lengths)}, samples)
 
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -64,7 +52,8 @@ class RewardEval:
                 parts.setdefault(name, []).append(outcome)
         return metrics | {f"reward/{name}": mean(values) for name, values in parts.items()}
 
-    def _sample(self, row: int, answer: ResponseView, verdict: Verdict) -> EvalSample:
+    def _sample(self, graded: GradedGroup) -> EvalSample:
+        [verdict], view = graded.verdicts, graded.view(0)
         correct = verdict.reward >= self.success_threshold if isinstance(verdict.reward, float) else None
-        reference = None if answer.reference is None else str(answer.reference)
-        return EvalSample(row, answer.asked, answer.text, reference, correct)
+        reference = None if view.reference is None else str(view.reference)
+        return EvalSample(graded.prompt.row, view.asked, view.text, reference, correct)

@@ -1,27 +1,35 @@
-"""Interface of samplers: prompts, the sampler protocol, and a listener for streaming."""
+"""Contract of samplers: requests → groups of responses. Rollouts, evaluations, generation and chat use it.
+
+A sampler generates with the weights that were last published to it. One in the trainer's process reads the trained
+tensors themselves; one elsewhere (another device, an inference engine) copies them, and may lag behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from burnish.errors import ModelError
+from burnish.model.policy import Model
 from burnish.sampling.params import SamplingParams
 from burnish.types import Group
 
+EVALUATED = -1
+"""Version of weights that are evaluated and not trained, such as an average of the trained ones."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Prompt:
-    """Prompt to be continued. A fixed beginning of the response is part of the prompt."""
+class SampleRequest:
+    """Prompt to be continued."""
 
     tokens: Tensor
-    """[P] int64, P >= 1."""
-    key: int
-    """Identity for the random numbers: the same key, seed and step give the same responses, whatever the other
-    prompts."""
+    """[P] int64, P >= 1. A fixed beginning of the response is part of the prompt."""
+    rng_key: int
+    """Identity for the random numbers: the same key, seed and step give the same random numbers, whatever the other
+    requests."""
 
 
 class StreamListener:
@@ -31,48 +39,89 @@ class StreamListener:
         """Called for every new token of a response.
 
         Args:
-            place: index of its prompt in the call.
+            place: index of its request in the call.
             index: index of the response in its group.
             token: the new token; the end token included.
         """
 
     def group(self, place: int, group: Group) -> None:
-        """Called when all responses to the prompt at index `place` are complete; prompts complete in any order."""
+        """Called when all responses to the request at index `place` are complete; they complete in any order."""
 
 
 class Sampler(Protocol):
-    """Sampler: prompts → groups of responses with token ids and log-probabilities."""
+    """Sampler: requests → groups of responses with token ids and log-probabilities."""
 
-    def sample(self, prompts: Sequence[Prompt], n: int, params: SamplingParams, *, step: int = 0) -> list[Group]:
-        """Generates n responses to each prompt.
+    @property
+    def max_positions(self) -> int:
+        """Maximum number of tokens of prompt and response together."""
+
+    @property
+    def end_tokens(self) -> Collection[int]:
+        """Tokens that end a response."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same requests, random numbers and weights always give the same responses. Without it, a resumed
+        run loses nothing and trains on nothing twice, but differs from an undisturbed one."""
+
+    @property
+    def max_staleness(self) -> int:
+        """Maximum number of optimizer steps by which its weights are behind those published last; 0: never."""
+
+    def publish(self, policy: Model, version: int) -> int:
+        """Makes a policy's present weights those of the next responses. Returns when they are in use, or weights at
+        most `max_staleness` behind them.
 
         Args:
-            prompts: prompts with distinct keys.
-            n: responses per prompt.
-            params: sampling parameters.
-            step: optimizer step of the weights; enters the random numbers and `Response.policy_version`.
+            policy: the policy. A sampler elsewhere copies its weights, and verifies the copy.
+            version: number of optimizer steps of the weights; or `EVALUATED`: the next responses are of exactly these.
 
         Returns:
-            Groups in the order of the prompts. Every response has `sampler_logprobs` (log-softmax(z / T) over the whole
-            vocabulary, before truncation), `policy_version` and `finish`; all its tokens are trainable,
-            including the end token.
+            The version of the next responses, at most `version`.
+        """
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        n: int,
+        params: SamplingParams,
+        *,
+        step: int = 0,
+        listener: StreamListener | None = None,
+    ) -> list[Group]:
+        """Generates n responses to each request.
+
+        Args:
+            requests: requests with distinct keys.
+            n: responses per request.
+            params: sampling parameters.
+            step: optimizer step for which the responses are; enters the random numbers.
+            listener: is called for every token and for every complete group; None: no listener.
+
+        Returns:
+            Groups in the order of the requests. Every response has `sampler_logprobs` (log-softmax(z / T) over the
+            whole vocabulary, before truncation), `policy_version` (see `publish`; 0 before the first) and `finish`; all
+            its tokens are trainable, including the end token.
+
+        Raises:
+            ModelError: a prompt is empty, or leaves no room for a response.
         """
 
 
-def check_prompts(prompts: Sequence[Prompt], limit: int) -> None:
+def check_requests(requests: Sequence[SampleRequest], limit: int) -> None:
     """Refuses prompts that leave no room for a response.
 
     Raises:
         ModelError: a prompt has no token, or fills all positions of the model.
     """
-    assert len({prompt.key for prompt in prompts}) == len(prompts), "prompts have distinct keys"
-    if not all(len(prompt.tokens) for prompt in prompts):
+    assert len({request.rng_key for request in requests}) == len(requests), "requests have distinct keys"
+    if not all(len(request.tokens) for request in requests):
         raise ModelError(
             given="a prompt without a token",
             rule="a prompt has at least one token",
             remedy="give a prompt that is not empty",
         )
-    longest = max((len(prompt.tokens) for prompt in prompts), default=0)
+    longest = max((len(request.tokens) for request in requests), default=0)
     if longest >= limit:
         raise ModelError(
             given=f"a prompt of {longest:,} tokens",

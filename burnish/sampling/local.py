@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
 from burnish.model.decoder import decoder_of
@@ -24,7 +26,8 @@ from burnish.model.policy import Model
 from burnish.model.prefix_cache import CacheSlot, PrefixCache, PromptArrangement
 from burnish.model.products import HeadMatrix
 from burnish.model.scoring import all_probabilities
-from burnish.sampling.base import Prompt, StreamListener, check_prompts
+from burnish.sampling.base import SampleRequest, StreamListener, check_requests
+from burnish.sampling.in_process import InProcessSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.sequences import ActiveSequence, SamplingJob
 from burnish.sampling.stopping import StopRules
@@ -39,8 +42,8 @@ LOGITS_BYTES = {"cpu": 2**24, "cuda": 2**28}
 """Memory for the logits of one chunk of sequences, by device type; each chunk waits once for a GPU."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class LocalSampler:
+@dataclass(eq=False)
+class LocalSampler(InProcessSampler):
     """Sampler of a policy in training, whose mode, gradients and random states are restored afterwards."""
 
     policy: Model
@@ -52,28 +55,33 @@ class LocalSampler:
     max_sequences: int | None = None
     """Maximum number of responses generated at once; None: as many as `cache_bytes` hold."""
 
+    @property
+    def generator(self) -> PreTrainedModel | PeftModel:
+        return self.policy.model
+
     def sample(
         self,
-        prompts: Sequence[Prompt],
+        requests: Sequence[SampleRequest],
         n: int,
         params: SamplingParams,
         *,
         step: int = 0,
         listener: StreamListener | None = None,
     ) -> list[Group]:
-        """Generates responses, see `base.Sampler`; the watcher is called for every token.
+        """Generates responses, see `base.Sampler`.
 
         Raises:
             ModelError: a prompt fills all positions of the model, or the model cannot be computed packed.
         """
         assert n >= 1, "a group has at least one response"
-        check_prompts(prompts, self.max_positions)
+        check_requests(requests, self.max_positions)
         self._check_route()
         rules = StopRules.of(
             self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.policy.tokenizer
         )
         with _evaluating(self.policy):
-            return _Generation(self, SamplingJob(prompts, n, params, rules, step, listener)).groups()
+            job = SamplingJob(requests, n, params, rules, step=step, version=self.version, listener=listener)
+            return _Generation(self, job).groups()
 
     def _check_route(self) -> None:
         if not self.policy.share:
@@ -114,16 +122,16 @@ class _Generation:
 
     def __init__(self, sampler: LocalSampler, job: SamplingJob) -> None:
         self.policy, self.job, self.device = sampler.policy, job, sampler.policy.device
-        self.prompts, self.n = job.prompts, job.n
+        self.requests, self.n = job.requests, job.n
         self.head = _accumulating(sampler.policy.head)
         self.matrix = HeadMatrix.of(self.head.weight, self.head.weight.dtype).packed()
-        room = max((sampler.max_positions - len(prompt.tokens) for prompt in self.prompts), default=1)
+        room = max((sampler.max_positions - len(request.tokens) for request in self.requests), default=1)
         self.max_tokens = min(job.params.max_new_tokens, room)
         limit = sampler.max_sequences or self._sequences_in(sampler.cache_bytes)
-        self.max_sequences = min(len(self.prompts) * self.n, limit)
+        self.max_sequences = min(len(self.requests) * self.n, limit)
         self.waiting = deque(
-            ActiveSequence(prompt=number, index=index, max_tokens=sampler.max_positions - len(prompt.tokens))
-            for number, prompt in enumerate(self.prompts)
+            ActiveSequence(request=number, index=index, max_tokens=sampler.max_positions - len(request.tokens))
+            for number, request in enumerate(self.requests)
             for index in range(self.n)
         )
         self.cached: dict[int, _CachedPrompt] = {}
@@ -158,21 +166,21 @@ class _Generation:
         admitted = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
         if not admitted:
             return hidden
-        numbers = dict.fromkeys(sequence.prompt for sequence in admitted)
+        numbers = dict.fromkeys(sequence.request for sequence in admitted)
         self._prefill([number for number in numbers if number not in self.cached])
         if self.seen is not None:
             for place, sequence in enumerate(admitted, len(self.active)):
-                self.seen.begin(place, self.prompts[sequence.prompt].tokens)
+                self.seen.begin(place, self.requests[sequence.request].tokens)
         self.active += admitted
         self.arrangement = None
-        new = torch.stack([self.cached[sequence.prompt].hidden for sequence in admitted])
+        new = torch.stack([self.cached[sequence.request].hidden for sequence in admitted])
         return new if hidden is None else torch.cat([hidden, new])
 
     def _prefill(self, numbers: Sequence[int]) -> None:
         """Computes prompts, as many at once as `PREFILL_TOKENS` allows."""
         batch: list[int] = []
         for number in numbers:
-            size = sum(len(self.prompts[member].tokens) for member in (*batch, number))
+            size = sum(len(self.requests[member].tokens) for member in (*batch, number))
             if batch and size > PREFILL_TOKENS:
                 self._prefill_batch(batch)
                 batch = []
@@ -181,7 +189,7 @@ class _Generation:
             self._prefill_batch(batch)
 
     def _prefill_batch(self, numbers: Sequence[int]) -> None:
-        tokens = [self.prompts[number].tokens for number in numbers]
+        tokens = [self.requests[number].tokens for number in numbers]
         lengths = [len(prompt) for prompt in tokens]
         prefill = Prefill.of(lengths, self.device)
         hidden = self.policy.decode(torch.cat(tokens).to(self.device), prefill.layout.positions, prefill)
@@ -223,11 +231,11 @@ class _Generation:
     def _close(self, sequence: ActiveSequence) -> None:
         self.arrangement = None
         self.job.close(sequence, self.head.weight.dtype)
-        prompt = self.cached[sequence.prompt]
+        prompt = self.cached[sequence.request]
         prompt.unfinished -= 1
         if prompt.unfinished == 0:
             self.prefix_cache.free(prompt.slot)
-            del self.cached[sequence.prompt]
+            del self.cached[sequence.request]
 
     def _forward(self) -> Tensor:
         """[R, H] the hidden states of the sequences' newest tokens."""
@@ -237,9 +245,9 @@ class _Generation:
 
     def _decoding(self) -> Decoding:
         if self.arrangement is None:
-            slots = [self.cached[sequence.prompt].slot for sequence in self.active]
+            slots = [self.cached[sequence.request].slot for sequence in self.active]
             self.arrangement = self.prefix_cache.arrange(slots)
-            lengths = [len(self.prompts[sequence.prompt].tokens) for sequence in self.active]
+            lengths = [len(self.requests[sequence.request].tokens) for sequence in self.active]
             self.lengths = torch.tensor(lengths, device=self.device)
         num_tokens = [len(sequence.tokens) - 1 for sequence in self.active]
         counts = torch.tensor(num_tokens, device=self.device)

@@ -8,19 +8,18 @@ from burnish.errors import ModelError
 from burnish.model.load import exact_positions
 from burnish.model.open import LoadedModel, policy_of
 from burnish.model.policy import Model
+from burnish.sampling.base import Sampler
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.plain import PlainSampler, positions_of
 
-ModelSampler = LocalSampler | PlainSampler
 
-
-def sampler_of(policy: Model, end_tokens: Collection[int], max_positions: int | None = None) -> ModelSampler:
+def sampler_of(policy: Model, end_tokens: Collection[int], max_positions: int | None = None) -> Sampler:
     """The sampler of a policy; it uses the policy's current weights.
 
     Args:
         policy: the policy, with its route.
         end_tokens: tokens that end a response.
-        most_positions: maximum tokens of prompt and response together; None: the model's positions. If packed sequences
+        max_positions: maximum tokens of prompt and response together; None: the model's positions. If packed sequences
             are exact only for fewer (rotary scaling that depends on length), the plain sampler is used.
     """
     exact = exact_positions(policy.causal_lm.config)
@@ -32,13 +31,13 @@ def sampler_of(policy: Model, end_tokens: Collection[int], max_positions: int | 
 
 def open_sampler(
     opened: LoadedModel, end_tokens: Collection[int], max_positions: int | None = None
-) -> tuple[ModelSampler, tuple[str, ...]]:
+) -> tuple[Sampler, tuple[str, ...]]:
     """The sampler of an opened model, and log lines if it is the plain one.
 
     Args:
         opened: a model that was not probed before.
         end_tokens: see `sampler_of`.
-        most_positions: see `sampler_of`.
+        max_positions: see `sampler_of`.
     """
     try:
         sampler = sampler_of(policy_of(opened), end_tokens, max_positions)

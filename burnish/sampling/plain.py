@@ -27,7 +27,8 @@ from transformers import (
 
 from burnish.model.attention import plain_attention
 from burnish.model.linear import packed
-from burnish.sampling.base import Prompt, StreamListener, check_prompts
+from burnish.sampling.base import SampleRequest, StreamListener, check_requests
+from burnish.sampling.in_process import InProcessSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.sequences import ActiveSequence, SamplingJob
 from burnish.sampling.stopping import StopRules
@@ -39,8 +40,8 @@ MAX_SEQUENCES = 16
 """Default number of sequences of one forward; limits the memory of the cache, and does not change the result."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class PlainSampler:
+@dataclass(eq=False)
+class PlainSampler(InProcessSampler):
     """Sampler by `generate`. The model's attention, mode and settings, and all random states, are restored
     afterwards."""
 
@@ -54,16 +55,20 @@ class PlainSampler:
     """Maximum tokens of prompt and response together."""
     max_sequences: int = MAX_SEQUENCES
 
+    @property
+    def generator(self) -> PreTrainedModel | PeftModel:
+        return self.model
+
     def sample(
         self,
-        prompts: Sequence[Prompt],
+        requests: Sequence[SampleRequest],
         n: int,
         params: SamplingParams,
         *,
         step: int = 0,
         listener: StreamListener | None = None,
     ) -> list[Group]:
-        """Generates responses, see `base.Sampler`; the watcher is called for every token.
+        """Generates responses, see `base.Sampler`.
 
         Log-probabilities are of the model's own logits, which are rounded in bfloat16.
 
@@ -71,18 +76,18 @@ class PlainSampler:
             ModelError: a prompt fills all positions of the model.
         """
         assert n >= 1, "a group has at least one response"
-        check_prompts(prompts, self.max_positions)
+        check_requests(requests, self.max_positions)
         rules = StopRules.of(self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.tokenizer)
-        job = SamplingJob(prompts, n, params, rules, step, listener)
+        job = SamplingJob(requests, n, params, rules, step=step, version=self.version, listener=listener)
         causal_lm = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         with evaluating(causal_lm), packed(causal_lm):
-            for sequences in self._batches(prompts, n):
+            for sequences in self._batches(requests, n):
                 _generate(causal_lm, sequences, job)
         return job.groups()
 
-    def _batches(self, prompts: Sequence[Prompt], n: int) -> Iterator[list[ActiveSequence]]:
-        """Sequences whose prompts have one length, in the order of the prompts."""
-        lengths = [len(prompt.tokens) for prompt in prompts]
+    def _batches(self, requests: Sequence[SampleRequest], n: int) -> Iterator[list[ActiveSequence]]:
+        """Sequences whose prompts have one length, in the order of the requests."""
+        lengths = [len(request.tokens) for request in requests]
         for length in dict.fromkeys(lengths):
             sequences = [
                 ActiveSequence(place, index, self.max_positions - length)
@@ -128,7 +133,7 @@ def _restore_modes(modes: Sequence[tuple[torch.nn.Module, bool]]) -> None:
 
 def _generate(model: PreTrainedModel, sequences: Sequence[ActiveSequence], job: SamplingJob) -> None:
     """Generates the responses of sequences whose prompts have one length."""
-    prompts = torch.stack([job.prompts[sequence.prompt].tokens for sequence in sequences]).to(model.device)
+    prompts = torch.stack([job.requests[sequence.request].tokens for sequence in sequences]).to(model.device)
     max_tokens = min(job.params.max_new_tokens, sequences[0].max_tokens)
     model.generate(
         input_ids=prompts,

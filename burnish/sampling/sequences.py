@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from burnish.sampling.base import Prompt, StreamListener
+from burnish.sampling.base import SampleRequest, StreamListener
 from burnish.sampling.choice import choose
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.stopping import StopRules
@@ -22,8 +22,8 @@ from burnish.types import Finish, Group, Response
 class ActiveSequence:
     """Response that is being generated."""
 
-    prompt: int
-    """Index of its prompt in the call."""
+    request: int
+    """Index of its request in the call."""
     index: int
     """Index of the response in its group."""
     max_tokens: int
@@ -38,16 +38,18 @@ class SamplingJob:
 
     def __init__(
         self,
-        prompts: Sequence[Prompt],
+        requests: Sequence[SampleRequest],
         n: int,
         params: SamplingParams,
         rules: StopRules,
+        *,
         step: int,
+        version: int,
         listener: StreamListener | None,
     ) -> None:
-        self.prompts, self.n, self.params, self._rules = prompts, n, params, rules
-        self._step, self._watcher = step, listener
-        self._finished: dict[int, list[ActiveSequence]] = {place: [] for place in range(len(prompts))}
+        self.requests, self.n, self.params, self._rules = requests, n, params, rules
+        self._step, self._version, self._listener = step, version, listener
+        self._finished: dict[int, list[ActiveSequence]] = {place: [] for place in range(len(requests))}
         self._groups: dict[int, Group] = {}
 
     def choose(
@@ -71,34 +73,34 @@ class SamplingJob:
             sequence.tokens.append(token)
             sequence.logprobs.append(logprob)
             sequence.finish = self._rules.finish(sequence.tokens, sequence.max_tokens)
-            if self._watcher is not None:
-                self._watcher.token(sequence.prompt, sequence.index, token)
+            if self._listener is not None:
+                self._listener.token(sequence.request, sequence.index, token)
         return tokens
 
     def _uniforms(self, sequences: Sequence[ActiveSequence]) -> NDArray[np.float64]:
         """[R] one number for the next token of every sequence."""
-        keys = np.array([self.prompts[sequence.prompt].key for sequence in sequences], dtype=np.int64)
+        keys = np.array([self.requests[sequence.request].rng_key for sequence in sequences], dtype=np.int64)
         indices = np.array([sequence.index for sequence in sequences], dtype=np.int64)
         counts = np.array([len(sequence.tokens) for sequence in sequences], dtype=np.int64)
         return uniform(self.params.seed, self._step, keys, indices, counts)
 
     def close(self, sequence: ActiveSequence, dtype: torch.dtype) -> None:
-        """Collects a finished sequence, and makes the group of its prompt's last one. `dtype`: of log-probabilities."""
-        finished = self._finished[sequence.prompt]
+        """Collects a finished sequence, with log-probabilities of this type; the last one completes its group."""
+        finished = self._finished[sequence.request]
         finished.append(sequence)
         if len(finished) < self.n:
             return
-        del self._finished[sequence.prompt]
+        del self._finished[sequence.request]
         ordered = sorted(finished, key=lambda member: member.index)
         responses = tuple(self._response(member, dtype) for member in ordered)
-        group = Group(prompt=self.prompts[sequence.prompt].tokens, responses=responses)
-        self._groups[sequence.prompt] = group
-        if self._watcher is not None:
-            self._watcher.group(sequence.prompt, group)
+        group = Group(prompt=self.requests[sequence.request].tokens, responses=responses)
+        self._groups[sequence.request] = group
+        if self._listener is not None:
+            self._listener.group(sequence.request, group)
 
     def groups(self) -> list[Group]:
-        """The groups, in the order of the prompts."""
-        return [self._groups[place] for place in range(len(self.prompts))]
+        """The groups, in the order of the requests."""
+        return [self._groups[place] for place in range(len(self.requests))]
 
     def _response(self, sequence: ActiveSequence, dtype: torch.dtype) -> Response:
         size = len(sequence.tokens)
@@ -106,6 +108,6 @@ class SamplingJob:
             tokens=torch.tensor(sequence.tokens),
             trainable=torch.ones(size, dtype=torch.bool),
             sampler_logprobs=torch.tensor(sequence.logprobs, dtype=dtype),
-            policy_version=torch.full((size,), self._step),
+            policy_version=torch.full((size,), self._version),
             finish=sequence.finish,
         )

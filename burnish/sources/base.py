@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from burnish.sources.samples import RolloutSample
+from burnish.rollouts.samples import RolloutSample
 from burnish.types import Group
 
 NO_METRICS: Mapping[str, float] = MappingProxyType({})

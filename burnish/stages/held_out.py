@@ -13,15 +13,17 @@ import numpy as np
 
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.filters import PreferenceFilters, tags_of
+from burnish.data.prompts import TokenizedPrompt
 from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import DataError
-from burnish.evaluate.accuracy import Question, questions, require_comparable
+from burnish.evaluate.accuracy import answerable_prompts, require_comparable
 from burnish.evaluate.evaluator import Evaluator
 from burnish.evaluate.generation_eval import GenerationEval
 from burnish.evaluate.held_out import HeldOutLoss
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.sampling.open import sampler_of
 from burnish.settings.stage import SupervisedSettings
 from burnish.stages.reader import OpenedData, Reader
 from burnish.types import Group
@@ -38,7 +40,7 @@ class HeldOut:
     opened: OpenedData
     groups: TokenizedDataset
     """All groups, on which the loss is measured."""
-    questions: tuple[Question, ...]
+    prompts: tuple[TokenizedPrompt, ...]
     """Prompts for generation, in the order of their rows; empty: no generation."""
     gate: PreferenceFilters | None = None
     """Filters of comparisons with their findings; None: there are no comparisons."""
@@ -59,7 +61,7 @@ class HeldOut:
             return None
         opened, gate = reader.filter_held_out(reader.open(settings.eval_data))
         groups = opened.preparation.whole(told=progress)
-        drawn = _questions(settings, reader, opened, groups) if settings.evaluation.generations else ()
+        drawn = _prompts(settings, reader, opened, groups) if settings.evaluation.generations else ()
         return cls(settings, opened, groups, drawn, gate)
 
     @property
@@ -72,7 +74,7 @@ class HeldOut:
     def evaluators(
         self, policy: Model, loss: Loss, budget: int, rows: Sequence[Group] | None = None
     ) -> Sequence[Evaluator]:
-        """Evaluators of the held-out loss and, if there are questions, of generation.
+        """Evaluators of the held-out loss and, if there are prompts, of generation.
 
         Args:
             policy: the model.
@@ -81,22 +83,23 @@ class HeldOut:
             rows: the groups with streams that the loss needs; None: `groups`.
         """
         held_out_loss = HeldOutLoss(self.groups if rows is None else rows, loss, budget)
-        if not self.questions:
+        if not self.prompts:
             return (held_out_loss,)
         template = self.opened.preparation.builder.writer.template
         generation, learned = policy.causal_lm.generation_config, self.groups.report.end_tokens
+        ends = stop_tokens_of(generation, policy.tokenizer, template, learned)
         generation_eval = GenerationEval(
-            questions=self.questions,
+            self.prompts,
+            sampler_of(policy, ends),
             match=self.settings.evaluation.match or "exact",
             max_new_tokens=self.settings.evaluation.max_new_tokens or MAX_NEW_TOKENS,
-            end_tokens=stop_tokens_of(generation, policy.tokenizer, template, learned),
         )
         return held_out_loss, generation_eval
 
 
-def _questions(
+def _prompts(
     settings: SupervisedSettings, reader: Reader, opened: OpenedData, groups: TokenizedDataset
-) -> tuple[Question, ...]:
+) -> tuple[TokenizedPrompt, ...]:
     """Prompts of the generation evaluation: of the usable held-out rows, or of evaluation.prompts_data."""
     builder, rows = opened.preparation.builder, sorted(set(groups.picked.rows.tolist()))
     if settings.evaluation.prompts_data is not None:
@@ -106,24 +109,24 @@ def _questions(
         rows = list(range(len(builder.rows)))
     order = np.random.default_rng([reader.seed, 0xE7A]).permutation(rows).tolist()
     drawn = _drawn(builder, order, settings.evaluation.generations)
-    _require_questions(drawn, builder.rows.source)
+    _require_prompts(drawn, builder.rows.source)
     require_comparable(drawn, settings.evaluation.match or "exact", "evaluation.match")
     return drawn
 
 
-def _drawn(builder: SampleBuilder, order: Sequence[int], count: int) -> tuple[Question, ...]:
-    """The first `count` questions of rows in this order, sorted by row."""
-    drawn: list[Question] = []
+def _drawn(builder: SampleBuilder, order: Sequence[int], count: int) -> tuple[TokenizedPrompt, ...]:
+    """The first `count` prompts of rows in this order, sorted by row."""
+    drawn: list[TokenizedPrompt] = []
     if builder.format.documents:  # documents have no prompts, and there may be many
         return ()
     while len(drawn) < count and order:
         taken = count - len(drawn)
-        drawn += questions(builder, order[:taken])
+        drawn += answerable_prompts(builder, order[:taken])
         order = order[taken:]
-    return tuple(sorted(drawn, key=lambda question: question.row))
+    return tuple(sorted(drawn, key=lambda prompt: prompt.row))
 
 
-def _require_questions(drawn: Sequence[Question], source: str) -> None:
+def _require_prompts(drawn: Sequence[TokenizedPrompt], source: str) -> None:
     if not drawn:
         raise DataError(
             given=f"evaluation.generations, and the rows of {source} have no prompts",

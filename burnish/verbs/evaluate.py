@@ -19,7 +19,7 @@ from burnish.config.text import parse_overrides, put
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import ModelError
-from burnish.evaluate.accuracy import Accuracy, questions, require_comparable
+from burnish.evaluate.accuracy import Accuracy, answerable_prompts, require_comparable
 from burnish.evaluate.accuracy import accuracy as measure_accuracy
 from burnish.evaluate.held_out import held_out_loss
 from burnish.evaluate.unpacked_loss import unpacked_loss
@@ -225,7 +225,7 @@ def _accuracy(
 ) -> Accuracy | None:
     """Accuracy on the prompts of the usable rows; None: they have no prompts."""
     rows = sorted(set(prepared.picked.rows.tolist()))
-    prompts = questions(builder, rows)
+    prompts = answerable_prompts(builder, rows)
     if not prompts:
         return None
     match = settings.match or "exact"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field, model_validator
 
 from burnish.data.prompts import Prompts
@@ -23,8 +22,8 @@ from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_views
 from burnish.rewards.reward import Reward
 from burnish.rewards.verdict import Verdict
-from burnish.sampling.base import Prompt
-from burnish.sampling.open import ModelSampler, open_sampler
+from burnish.sampling.base import Sampler, SampleRequest
+from burnish.sampling.open import open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.verbs.prompts import PromptSettings
@@ -146,8 +145,8 @@ def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | No
 
 
 def _answers(
-    prompts: Prompts, sampler: ModelSampler, decode: Decode, settings: RewardEvalSettings
+    prompts: Prompts, sampler: Sampler, decode: Decode, settings: RewardEvalSettings
 ) -> list[list[ResponseView]]:
-    requests = [Prompt(torch.tensor(prompt.tokens), prompt.row) for prompt in prompts.waiting]
+    requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in prompts.tokenized]
     groups = sampler.sample(requests, settings.responses_per_prompt, settings.params)
-    return [response_views(prompt.task, group, decode) for prompt, group in zip(prompts.waiting, groups, strict=True)]
+    return [response_views(prompt.task, group, decode) for prompt, group in zip(prompts.tokenized, groups, strict=True)]

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field, model_validator
 
 from burnish.data.prompts import Prompts, TokenizedPrompt
@@ -22,8 +21,8 @@ from burnish.model.open import LoadedModel, open_model
 from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.rewards.response_views import Decode, response_views
-from burnish.sampling.base import Prompt, StreamListener
-from burnish.sampling.open import ModelSampler, open_sampler
+from burnish.sampling.base import Sampler, SampleRequest, StreamListener
+from burnish.sampling.open import open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.types import Group, Response
@@ -114,14 +113,14 @@ def generate(
         with file as answers:
             resumed = len(answers.lines)
             lines = _Lines(response_decoder(opened.tokenizer, ends), settings.logprobs)
-            _write(sampler, prompts.waiting[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
+            _write(sampler, prompts.tokenized[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
     rows = len(prompts.preparation.builder.rows)
     return GenerateResult(
         model,
         settings.data,
         output,
         rows,
-        rows - len(prompts.waiting),
+        rows - len(prompts.tokenized),
         answers.lines,
         resumed,
         (*opened.notes, *notes, *prompts.lines()),
@@ -146,19 +145,19 @@ def _identity(opened: LoadedModel, settings: GenerateSettings, prompts: Prompts)
 
 
 def _write(
-    sampler: ModelSampler,
-    waiting: Sequence[TokenizedPrompt],
+    sampler: Sampler,
+    prompts: Sequence[TokenizedPrompt],
     settings: GenerateSettings,
     on_group: Callable[[TokenizedPrompt, Group], None],
     before: int,
 ) -> None:
     """Samples responses to the prompts, and calls `on_group` with each prompt and its group, in their order."""
-    requests = [Prompt(torch.tensor(prompt.tokens), prompt.row) for prompt in waiting]
+    requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in prompts]
     count = count_on_terminal("prompts answered")
 
     def on_index(index: int, group: Group) -> None:
-        on_group(waiting[index], group)
-        count(before + index + 1, before + len(waiting))
+        on_group(prompts[index], group)
+        count(before + index + 1, before + len(prompts))
 
     sampler.sample(requests, settings.responses_per_prompt, settings.params, listener=_InOrder(on_index))
 
@@ -183,10 +182,10 @@ class _Lines:
     decode: Decode
     logprobs: bool
 
-    def __call__(self, waiting: TokenizedPrompt, group: Group) -> dict[str, Any]:
-        task, answers = waiting.task, response_views(waiting.task, group, self.decode)
-        prompt = answers[0].prompt
-        line: dict[str, Any] = {"row": waiting.row, "prompt": prompt if isinstance(prompt, str) else list(prompt)}
+    def __call__(self, prompt: TokenizedPrompt, group: Group) -> dict[str, Any]:
+        task, answers = prompt.task, response_views(prompt.task, group, self.decode)
+        content = answers[0].prompt
+        line: dict[str, Any] = {"row": prompt.row, "prompt": content if isinstance(content, str) else list(content)}
         line |= {"responses": [answer.text for answer in answers]}
         line |= {"finish": [response.finish for response in group.responses]}
         if task.reference is not None:

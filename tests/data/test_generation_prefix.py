@@ -147,11 +147,11 @@ ROWS = {
 def test_the_prefix_ends_the_tokens_of_the_prompt(thinking: Path, tmp_path: Path, name: str) -> None:
     row, prefix, expected = ROWS[name]
     found = prompts_of(thinking, tmp_path, row, prefix)
-    [waiting] = found.waiting
-    text = found.preparation.builder.writer.tokenizer.decode(list(waiting.tokens))
-    assert waiting.task.generation_prefix == expected
-    if isinstance(waiting.task.prompt, str):
-        assert text == waiting.task.prompt + expected
+    [prompt] = found.tokenized
+    text = found.preparation.builder.writer.tokenizer.decode(prompt.tokens.tolist())
+    assert prompt.task.generation_prefix == expected
+    if isinstance(prompt.task.prompt, str):
+        assert text == prompt.task.prompt + expected
     else:
         assert text == f"<|user|>\n2+2?<|end|>\n{HEADER}{expected}", "one turn, which is continued"
-        assert [message.role for message in waiting.task.prompt] == ["user"]
+        assert [message.role for message in prompt.task.prompt] == ["user"]

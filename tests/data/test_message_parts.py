@@ -121,7 +121,7 @@ def test_the_refusal_names_the_row(write: Write, byte_level: PreTrainedTokenizer
     with pytest.raises(DataError, match=expected):
         prompts(spec(path, byte_level), room=10)
     assert len(spec(path, byte_level, max_invalid_fraction=0.4).whole()) == 2
-    assert len(prompts(spec(path, byte_level, max_invalid_fraction=0.4), room=10).waiting) == 2
+    assert len(prompts(spec(path, byte_level, max_invalid_fraction=0.4), room=10).tokenized) == 2
 
 
 def test_filters_leave_rows_with_images_to_the_data_set(write: Write, byte_level: PreTrainedTokenizerBase) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.evaluate.detokenize import Detokenizer, detokenize, stream_text
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from tests.conftest import make_response
@@ -25,7 +25,7 @@ def test_streamed_pieces_are_the_text(params):
     prompt = TOKENIZER.encode("こんにちは there")
     pieces: list[str] = []
     streamed = stream_text(sampler, TOKENIZER, prompt, params, pieces.append)
-    [group] = sampler.sample([Prompt(torch.tensor(prompt), 0)], 1, params)
+    [group] = sampler.sample([SampleRequest(torch.tensor(prompt), 0)], 1, params)
     assert streamed.tokens.equal(group.responses[0].tokens)
     assert "".join(pieces) == detokenize(TOKENIZER, streamed, [2])
     assert len(pieces) > 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from burnish.model.policy import Model
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
@@ -28,9 +28,9 @@ CASES = [
 """Experts are chosen: in bfloat16, rounding chooses others, and nothing bounds the difference."""
 
 
-def prompts(*lengths: int) -> list[Prompt]:
+def prompts(*lengths: int) -> list[SampleRequest]:
     generator = torch.Generator().manual_seed(0)
-    return [Prompt(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
+    return [SampleRequest(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
 
 
 def sampler(family: str, device: torch.device, dtype: torch.dtype) -> LocalSampler:

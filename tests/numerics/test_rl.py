@@ -17,7 +17,7 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.stages.rl.algorithms import ALGORITHMS, algorithm
@@ -54,7 +54,7 @@ def expected_reward(policy: Model) -> Tensor:
 
 def tried(policy: Model, name: str, step: int, copies: int, responses: int) -> list[Group]:
     """Groups with advantages, each prompt several times."""
-    asked = [Prompt(prompt, key) for key, prompt in enumerate(PROMPTS * copies)]
+    asked = [SampleRequest(prompt, key) for key, prompt in enumerate(PROMPTS * copies)]
     groups = LocalSampler(policy, [], 256).sample(asked, responses, PARAMS, step=step)
     rewarded = [replace(group, responses=tuple(judged(each) for each in group.responses)) for group in groups]
     return list(credit(rewarded, algorithm(name, max_new_tokens=2).credit).groups)

@@ -12,7 +12,7 @@ from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
 from burnish.model.policy import Model
 from burnish.model.route import Route
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.types import Score
@@ -22,9 +22,9 @@ END = 7
 PARAMS = SamplingParams(max_new_tokens=24, temperature=0.9)
 
 
-def prompts(*lengths: int, seed: int = 0) -> list[Prompt]:
+def prompts(*lengths: int, seed: int = 0) -> list[SampleRequest]:
     generator = torch.Generator().manual_seed(seed)
-    return [Prompt(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
+    return [SampleRequest(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
 
 
 def sampler(model, **settings) -> LocalSampler:

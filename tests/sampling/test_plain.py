@@ -11,7 +11,7 @@ from burnish.errors import ModelError
 from burnish.model.attention import install, uninstall
 from burnish.model.policy import Model
 from burnish.model.route import Route
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
@@ -24,9 +24,9 @@ END = 7
 PARAMS = SamplingParams(max_new_tokens=20, temperature=0.9, seed=3)
 
 
-def prompts(*lengths: int) -> list[Prompt]:
+def prompts(*lengths: int) -> list[SampleRequest]:
     generator = torch.Generator().manual_seed(0)
-    return [Prompt(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
+    return [SampleRequest(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
 
 
 def written(groups) -> list[list[list[int]]]:

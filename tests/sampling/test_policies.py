@@ -15,7 +15,7 @@ from burnish.model.policy import Model
 from burnish.model.settings import Quantization
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
@@ -59,9 +59,9 @@ def policy(base: Path, kind: str) -> Model:
     return result
 
 
-def prompts() -> list[Prompt]:
+def prompts() -> list[SampleRequest]:
     generator = torch.Generator().manual_seed(0)
-    return [Prompt(torch.randint(200, (n,), generator=generator), n) for n in (14, 3)]
+    return [SampleRequest(torch.randint(200, (n,), generator=generator), n) for n in (14, 3)]
 
 
 def difference(policy: Model, groups: list[Group]) -> float:

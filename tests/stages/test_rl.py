@@ -25,10 +25,10 @@ from burnish.rewards.instructions.reward import InstructionsReward
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward_model_scorer import RewardModelScorer
 from burnish.roles.scorer import LiveScorer
-from burnish.sampling.base import Prompt
+from burnish.rollouts.prompt_order import PromptOrder
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.settings.aliases import OTHER_TOOLS
-from burnish.sources.prompt_order import PromptOrder
 from burnish.stages.context import StageContext
 from burnish.stages.models import load_trained
 from burnish.stages.rl.algorithms import ALGORITHMS
@@ -363,7 +363,7 @@ def test_the_costliest_is_tried_first_and_leaves_no_trace(world, tmp_path):
     assert all(one[name].equal(other[name]) for name in one)
     settings = practice(world, responses_per_prompt=4, max_new_tokens=9)
     groups = longest_prompts(settings, learning_of(settings.settings).rule)
-    longest = max(len(each.tokens) for each in settings.train.waiting)
+    longest = max(len(each.tokens) for each in settings.train.tokenized)
     assert groups[0].num_tokens == longest + 4 * 9
 
 
@@ -374,10 +374,10 @@ def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
         {"name": "length", "metric": "other", "target": 3, "tolerance": 9, "where": {"source": "more"}},
     ]
     ready = practice(world, data=sources, reward=rewards)
-    assert [each.task.extra["source"] for each in ready.train.waiting] == ["sums"] * 40 + ["more"] * 8
+    assert [each.task.extra["source"] for each in ready.train.tokenized] == ["sums"] * 40 + ["more"] * 8
     named = practice(world, data={"path": str(world / "test.jsonl"), "name": "more"})
-    assert {each.task.extra["source"] for each in named.train.waiting} == {"more"}
-    assert "source" not in practice(world).train.waiting[0].task.extra
+    assert {each.task.extra["source"] for each in named.train.tokenized} == {"more"}
+    assert "source" not in practice(world).train.tokenized[0].task.extra
     with ready.judge as judge:
         both = [ResponseView("?", "12345678", extra={"source": name}, token_ids=(1, 2, 3)) for name in ("sums", "more")]
         verdicts = [verdict for [verdict] in judge([[each] for each in both])]
@@ -424,7 +424,7 @@ def test_at_the_first_step_policy_and_reference_agree(world, tmp_path):
 def test_the_trainer_computes_what_the_sampler_reported(world):
     ready = practice(world, sampling={"temperature": 0.6}, model=str(world / "model"))
     policy = load_trained(ready.context, Rl().roles(ready.context.recipe, ready.settings)[0])
-    prompts = [Prompt(asked.tokens, key) for key, asked in enumerate(ready.training_prompts()[:3])]
+    prompts = [SampleRequest(asked.tokens, key) for key, asked in enumerate(ready.train.tokenized[:3])]
     groups = LocalSampler(policy, [], 64).sample(prompts, 2, ready.settings.params(0))
     for group, mine in zip(groups, LiveScorer(policy).score(groups, Score.LOGPROB, 512), strict=True):
         for response, values in zip(group.responses, mine, strict=True):
@@ -488,39 +488,39 @@ def test_a_reward_that_fails_stops_the_run_with_the_reason(world, tmp_path):
 def test_an_answer_in_a_row_is_its_reference(world):
     first = (
         practice(world, model="builtin:tiny", data=str(world / "chat.jsonl"), chat_template="chatml")
-        .train.waiting[0]
+        .train.tokenized[0]
         .task
     )
     row = builtin_rows("chat", count=1)[0]
     assert first.reference == row["messages"][-1]["content"]
     assert first.prompt[-1].content == row["messages"][-2]["content"]
-    assert practice(world).train.waiting[0].task.reference == builtin_rows("math", count=1)[0]["answer"]
+    assert practice(world).train.tokenized[0].task.reference == builtin_rows("math", count=1)[0]["answer"]
     write_rows(world / "both.jsonl", [{**row, "prompt": "1 + 1 =", "reference": "2"}])
-    assert practice(world, data=str(world / "both.jsonl")).train.waiting[0].task.prompt == "1 + 1 ="
+    assert practice(world, data=str(world / "both.jsonl")).train.tokenized[0].task.prompt == "1 + 1 ="
     with pytest.raises(DataError, match="not for rl"):
         practice(world, data=str(world / "pairs.jsonl"))
 
 
 def test_prompts_end_where_the_answer_begins(world):
     ready = practice(world, model="builtin:tiny", chat_template="chatml")
-    text = ready.context.reader.tokenizer.decode(list(ready.train.waiting[0].tokens))
+    text = ready.context.reader.tokenizer.decode(ready.train.tokenized[0].tokens.tolist())
     question = builtin_rows("math", count=1)[0]["question"]
     assert text == f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_prompts_that_leave_no_room(world):
-    lengths = [len(each.tokens) for each in practice(world).train.waiting]
+    lengths = [len(each.tokens) for each in practice(world).train.tokenized]
     limit = sorted(lengths)[len(lengths) // 2] + 5
     with pytest.raises(DataError, match="prompts are too long"):
         practice(world, max_length=limit)
     kept = practice(world, max_length=limit, overlong="drop").train
-    assert [len(each.tokens) for each in kept.waiting] == [length for length in lengths if length <= limit - 5]
-    assert kept.dropped == len(lengths) - len(kept.waiting)
+    assert [len(each.tokens) for each in kept.tokenized] == [length for length in lengths if length <= limit - 5]
+    assert kept.dropped == len(lengths) - len(kept.tokenized)
 
 
 def test_an_epoch_is_one_pass_over_the_usable_prompts(world, tmp_path, monkeypatch):
     """Prompts that are too long have no part in it, and no other prompt is asked twice for them."""
-    lengths = [len(each.tokens) for each in practice(world).train.waiting]
+    lengths = [len(each.tokens) for each in practice(world).train.tokenized]
     limit = sorted(lengths)[len(lengths) // 2] + 5
     usable = [row for row, length in enumerate(lengths) if length <= limit - 5]
     asked: list[int] = []

@@ -39,9 +39,8 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.runs.random_state import capture_random
-from burnish.sampling.base import Prompt, Sampler, StreamListener
+from burnish.sampling.base import EVALUATED, Sampler, SampleRequest, StreamListener
 from burnish.sampling.local import LocalSampler
-from burnish.sampling.open import ModelSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from burnish.train.step import Trainer
@@ -59,8 +58,8 @@ PARAMS = SamplingParams(max_new_tokens=12, temperature=0.9)
 class SamplerCase:
     """A sampler of the package."""
 
-    kind: type[ModelSampler]
-    make: Callable[[Model, Sequence[int], int, int], ModelSampler]
+    kind: type[Sampler]
+    make: Callable[[Model, Sequence[int], int, int], Sampler]
     """Policy, end tokens, maximum of positions, maximum of sequences at once → the sampler."""
     rounding: float
     """Largest difference of a reported log-probability from that of training, nats, in float64."""
@@ -93,13 +92,13 @@ def policy(float64_model: Policies) -> Model:
     return Model(model, TOKENIZER)
 
 
-def sampler_of(case: SamplerCase, policy: Model, *, rows: int = 5, ends: Sequence[int] = (END,)) -> ModelSampler:
+def sampler_of(case: SamplerCase, policy: Model, *, rows: int = 5, ends: Sequence[int] = (END,)) -> Sampler:
     return case.make(policy, ends, POSITIONS, rows)
 
 
-def prompts(*lengths: int) -> list[Prompt]:
+def prompts(*lengths: int) -> list[SampleRequest]:
     generator = torch.Generator().manual_seed(0)
-    return [Prompt(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
+    return [SampleRequest(torch.randint(VOCABULARY, (n,), generator=generator), 100 + k) for k, n in enumerate(lengths)]
 
 
 def responses(groups: Sequence[Group]) -> list[Response]:
@@ -127,8 +126,9 @@ def test_every_sampler_of_the_package_is_here() -> None:
 
 
 def test_responses_are_as_many_and_as_long_as_asked_and_end_with_an_end(case: SamplerCase, policy: Model) -> None:
-    asked = prompts(9, 4, 9)
-    groups = sampler_of(case, policy).sample(asked, 12, replace(PARAMS, temperature=1.5), step=3)
+    asked, sampler = prompts(9, 4, 9), sampler_of(case, policy)
+    assert sampler.publish(policy, 2) == 2
+    groups = sampler.sample(asked, 12, replace(PARAMS, temperature=1.5), step=3)
     assert [group.prompt.tolist() for group in groups] == [prompt.tokens.tolist() for prompt in asked]
     assert [len(group.responses) for group in groups] == [12, 12, 12]
     for response in responses(groups):
@@ -138,7 +138,7 @@ def test_responses_are_as_many_and_as_long_as_asked_and_end_with_an_end(case: Sa
         assert bool(((response.tokens >= 0) & (response.tokens < VOCABULARY)).all())
         assert bool(response.trainable.all())
         assert response.policy_version is not None
-        assert response.policy_version.tolist() == [3] * len(response.tokens)
+        assert response.policy_version.tolist() == [2] * len(response.tokens)
         assert response.reward is None
     assert {response.finish for response in responses(groups)} == {"end", "length"}
 
@@ -184,7 +184,7 @@ def test_seed_step_and_key_decide_and_nothing_else(case: SamplerCase, policy: Mo
     assert written(sampler.sample([one], 3, PARAMS, step=1)) == first
     others = [
         sampler.sample([one], 3, PARAMS, step=2),
-        sampler.sample([Prompt(one.tokens, 5)], 3, PARAMS, step=1),
+        sampler.sample([SampleRequest(one.tokens, 5)], 3, PARAMS, step=1),
         sampler.sample([one], 3, replace(PARAMS, seed=1), step=1),
     ]
     assert len({str(each) for each in (first, *map(written, others))}) == 4
@@ -248,7 +248,7 @@ def test_stop_ids_and_texts_end_a_response(case: SamplerCase) -> None:
     model = make_model(1, hidden_size=32, layers=1)
     install(model)
     sampler = case.make(Model(model, TOKENIZER), [2], 512, 5)
-    prompt = [Prompt(torch.tensor(TOKENIZER.encode("hello")), 0)]
+    prompt = [SampleRequest(torch.tensor(TOKENIZER.encode("hello")), 0)]
     [free] = sampler.sample(prompt, 1, SamplingParams(max_new_tokens=40))
     tokens = free.responses[0].tokens.tolist()
     text = TOKENIZER.decode(tokens)
@@ -275,10 +275,21 @@ def test_after_a_step_it_samples_from_the_new_weights(case: SamplerCase, policy:
     before = sampler.sample(prompts(8), 6, PARAMS)
     optimizer = Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=0.05))
     Trainer(policy, optimizer).step(before, CrossEntropy(), 400, 1.0)
+    sampler.publish(policy, 1)
     [microbatch] = policy.pack(sampler.sample(prompts(8), 6, PARAMS, step=1), 400)
     scores = replace(policy, temperature=0.9).score(microbatch, [Score.LOGPROB]).of(Score.LOGPROB).detach()
     assert microbatch.sampler_logprobs is not None
     assert float((microbatch.sampler_logprobs - scores).abs().max()) < case.rounding
+
+
+def test_evaluated_weights_are_exactly_those_published(case: SamplerCase, policy: Model) -> None:
+    """Weights of an evaluation are used at once, whatever lag a sampler has, and the next training weights after."""
+    sampler = sampler_of(case, policy)
+    for version in (4, EVALUATED, 5):
+        used = sampler.publish(policy, version)
+        assert version - sampler.max_staleness <= used <= version or used == version == EVALUATED
+        versions = [r.policy_version for r in responses(sampler.sample(prompts(8), 2, PARAMS))]
+        assert all(stream is not None and bool((stream == used).all()) for stream in versions)
 
 
 class Notes(StreamListener):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.builtin.sets import builtin_rows
-from burnish.evaluate.accuracy import Accuracy, AnsweredQuestion
+from burnish.evaluate.accuracy import Accuracy, AnsweredPrompt
 from burnish.verbs import retention as module
 from burnish.verbs.evaluate import EvalSettings
 from burnish.verbs.retention import Retention, measure_retention
 
 
-def sampled(said: str, reference: str) -> AnsweredQuestion:
-    return AnsweredQuestion(prompt="", response=said, reference=reference, correct=False, ended=True, row=0)
+def sampled(said: str, reference: str) -> AnsweredPrompt:
+    return AnsweredPrompt(
+        prompt="", message_text="", response=said, reference=reference, correct=False, ended=True, row=0
+    )
 
 
 def answers(kind: str) -> list[str]:

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 
-from burnish.data.prompts import Prompts, prompts
+from burnish.data.prompts import Prompts, TokenizedPrompt, prompts
 from burnish.grading.reward_runner import RewardRunner
 from burnish.grading.verdict_cache import VerdictCache
 from burnish.model.stop_tokens import end_of_turn
-from burnish.sources.rollouts import RolloutPrompt
 from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
@@ -76,20 +74,12 @@ class RLData(StageData[RlSettings]):
         parts = [reward.identity for reward in self.judge.rewards]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def training_prompts(self) -> list[RolloutPrompt]:
-        """All prompts of training."""
-        return _rollout_prompts(self.train, range(len(self.train.waiting)))
-
-    def held_out_prompts(self) -> list[tuple[int, RolloutPrompt]]:
-        """Row and prompt of each held-out prompt of an evaluation, drawn by the seed; empty: there are none."""
+    def held_out_prompts(self) -> list[TokenizedPrompt]:
+        """The held-out prompts of an evaluation, drawn by the seed; empty: there are none."""
         if self.held_out is None:
             return []
-        count = len(self.held_out.waiting)
-        order = np.random.default_rng([self.context.reader.seed, 0xE7A]).permutation(count)
-        places = sorted(order[: self.settings.evaluation.prompts].tolist())
-        return list(
-            zip([self.held_out.waiting[i].row for i in places], _rollout_prompts(self.held_out, places), strict=True)
-        )
+        order = np.random.default_rng([self.context.reader.seed, 0xE7A]).permutation(len(self.held_out.tokenized))
+        return [self.held_out.tokenized[index] for index in sorted(order[: self.settings.evaluation.prompts].tolist())]
 
     @property
     def background(self) -> AbstractContextManager[object]:
@@ -118,15 +108,15 @@ class RLData(StageData[RlSettings]):
         yield "rewards: " + ", ".join(f"{reward.weight:g} × {reward.key}" for reward in self.judge.rewards)
         yield self._epoch()
         tokenizer = self.context.reader.tokenizer
-        yield f"the first prompt:\n{tokenizer.decode(list(self.train.waiting[0].tokens))}"
+        yield f"the first prompt:\n{tokenizer.decode(self.train.tokenized[0].tokens.tolist())}"
 
     def _epoch(self) -> str:
         """Line with the length of an epoch, and the number of usable rows."""
         train, rows = self.train, len(self.train.preparation.builder.rows)
         left_out = [f"{train.dropped:,} too long"] if train.dropped else []
         left_out += [f"{len(train.unusable):,} invalid"] if train.unusable else []
-        usable = usable_clause(len(train.waiting), rows, left_out)
-        return epoch_line(len(train.waiting), "prompts", self.settings.groups_per_step, usable)
+        usable = usable_clause(len(train.tokenized), rows, left_out)
+        return epoch_line(len(train.tokenized), "prompts", self.settings.groups_per_step, usable)
 
     def lines(self) -> Iterator[str]:
         """Log lines of the report of all rows."""
@@ -142,8 +132,3 @@ class RLData(StageData[RlSettings]):
         sets = [self.train] if self.held_out is None else [self.train, self.held_out]
         rows = [asdict(row) for prompts in sets for row in prompts.unusable]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-
-
-def _rollout_prompts(data: Prompts, indices: range | list[int]) -> list[RolloutPrompt]:
-    chosen = [data.waiting[index] for index in indices]
-    return [RolloutPrompt(torch.tensor(prompt.tokens, dtype=torch.int64), prompt.task) for prompt in chosen]

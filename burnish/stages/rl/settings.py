@@ -13,6 +13,7 @@ from burnish.data.formats.format import Stage
 from burnish.model.settings import DtypeName
 from burnish.rewards.registry import read_rewards
 from burnish.rewards.reward import Reward
+from burnish.rollouts.settings import ReplayRule, RolloutSettings
 from burnish.sampling.params import SamplingParams
 from burnish.settings.adapter import Adapter
 from burnish.settings.generation import TRUNCATIONS, GenerationSettings, SamplingSettings
@@ -20,7 +21,6 @@ from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import NEAR_REFERENCE
 from burnish.settings.preference_loss import OnlinePreference
 from burnish.settings.stage import CheckpointSettings, RowContent, TrainingSettings
-from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.stages.rl.algorithm_settings import AlgorithmSettings
 from burnish.stages.rl.algorithms import Algorithm
 from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
+from burnish.rollouts.replay_buffer import Replayed
+from burnish.rollouts.worker import Rollouts
 from burnish.rounding import deviation
-from burnish.sources.prompt_order import mean
-from burnish.sources.samples import GradedGroup
 from burnish.types import Group, Response
 
 N_GRAM = 4
 """Length of the n-grams of `repetition`, tokens."""
 
 
-def rollout_metrics(
-    graded_groups: Sequence[GradedGroup], num_trained: int, seconds: Sequence[float], trained: Sequence[Group]
-) -> dict[str, float]:
+def rollout_metrics(rollouts: Sequence[Rollouts], num_trained: int, trained: Sequence[Group]) -> dict[str, float]:
     """Metrics of all groups that were sampled for a batch.
 
     Args:
-        graded_groups: all sampled groups, at least one.
+        rollouts: all rollouts of the batch, at least one group.
         num_trained: number of groups with a gradient.
-        seconds: of sampling, of grading.
         trained: the groups that are trained on, with their streams filled in.
     """
+    graded_groups = [graded for rollout in rollouts for graded in rollout.groups]
     responses: list[Response] = [response for graded in graded_groups for response in graded.group.responses]
     rewards = [response.reward for response in responses if response.reward is not None]
     parts: dict[str, list[float]] = {}
@@ -45,10 +44,20 @@ def rollout_metrics(
         "finished": mean([float(response.finish == "end") for response in responses]),
         "repetition": mean([_repeated(response.tokens.tolist()) for response in responses]),
         "duplicates": mean([_duplicates(graded.texts) for graded in graded_groups]),
-        "seconds_sampling": seconds[0],
-        "seconds_grading": seconds[1],
+        "seconds_sampling": sum(rollout.seconds_sampling for rollout in rollouts),
+        "seconds_grading": sum(rollout.seconds_grading for rollout in rollouts),
         **_divergence([response for group in trained for response in group.responses]),
     }
+
+
+def replay_metrics(replayed: Sequence[Replayed], step: int) -> dict[str, float]:
+    """Number of replayed items of a batch, and their mean age in steps."""
+    return {"replayed": float(len(replayed)), "replayed_age": mean([float(step - drawn) for drawn, _ in replayed])}
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; 0 of an empty sequence."""
+    return float(np.mean(values)) if len(values) else 0.0
 
 
 def _divergence(responses: Sequence[Response]) -> dict[str, float]:

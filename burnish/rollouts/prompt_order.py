@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,3 @@ class PromptOrder:
     def _weight(self, row: int) -> float:
         rate = self.pass_rates.get(row, 0.5)
         return MIN_WEIGHT + (1 - MIN_WEIGHT) * 4 * rate * (1 - rate)
-
-
-def mean(values: Sequence[float]) -> float:
-    """The mean; 0 of an empty sequence."""
-    return float(np.mean(values)) if len(values) else 0.0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from burnish.packing import pack
-from burnish.sources.serialization import group_of, group_tensors, load_items, store_items
+from burnish.rollouts.serialization import group_of, group_tensors, load_items, store_items
 from burnish.streams import DECLARATIONS, STREAMS
 from burnish.types import Group, MediaRef, Response
 from tests.streams import numbers, same_bits

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.sources.replay_buffer import ReplayBuffer
-from burnish.sources.settings import ReplayRule
+from burnish.rollouts.replay_buffer import ReplayBuffer
+from burnish.rollouts.settings import ReplayRule
 from tests.conftest import make_groups
 from tests.stored import plain, saved
 

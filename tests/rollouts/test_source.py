@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from burnish.credit.combine import combined
 from burnish.credit.credit import Credit, zero_variance
 from burnish.credit.pairing import Pairing
+from burnish.data.prompts import TokenizedPrompt
 from burnish.data.records import Task
 from burnish.errors import RunError
 from burnish.losses.policy.gradient import PolicyGradient
@@ -22,12 +23,15 @@ from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.rewards.verdict import Failure, FailureKind, Verdict
+from burnish.rollouts.batcher import Batcher
+from burnish.rollouts.prompt_order import PromptOrder
+from burnish.rollouts.replay_buffer import ReplayBuffer
+from burnish.rollouts.serialization import load_items, store_items
+from burnish.rollouts.settings import ReplayRule, RolloutSettings
+from burnish.rollouts.source import RolloutSource
+from burnish.rollouts.worker import SingleTurn
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
-from burnish.sources.prompt_order import PromptOrder
-from burnish.sources.rollouts import RolloutPrompt, RolloutSource
-from burnish.sources.serialization import load_items, store_items
-from burnish.sources.settings import ReplayRule, RolloutSettings
 from burnish.train.step import Trainer
 from tests.families import FAMILIES, VOCABULARY
 from tests.stored import plain, saved
@@ -49,10 +53,10 @@ def _verdict(answer):
     return Verdict({"good": share}, share)
 
 
-def asked(count: int = 5, prompt: str = "") -> list[RolloutPrompt]:
+def asked(count: int = 5, prompt: str = "") -> list[TokenizedPrompt]:
     generator = torch.Generator().manual_seed(0)
     tokens = [torch.randint(VOCABULARY, (3 + row,), generator=generator) for row in range(count)]
-    return [RolloutPrompt(each, Task(prompt or f"row {row}")) for row, each in enumerate(tokens)]
+    return [TokenizedPrompt(row, each, Task(prompt or f"row {row}")) for row, each in enumerate(tokens)]
 
 
 def decode(tokens) -> str:
@@ -67,14 +71,20 @@ def policy():
     return Model(model, tokenizer=None)
 
 
-def source(policy, prompts=None, *, head_config=judge, **changes) -> RolloutSource:
-    names = RolloutSettings.__dataclass_fields__
-    settings = {"groups_per_step": 3, "responses_per_prompt": 4} | {
-        name: changes.pop(name) for name in names if name in changes
-    }
-    sampler = LocalSampler(policy, [END], 256)
-    rest = {"rule": Credit(advantage_scale="none"), "params": PARAMS, "seed": 0, "max_steps": 4} | changes
-    return RolloutSource(prompts or asked(), sampler, head_config, decode, settings=RolloutSettings(**settings), **rest)
+def source(policy, prompts=None, *, grade=judge, **changes) -> RolloutSource:
+    """A source with these settings of rollouts, of its batcher and of its own, changed."""
+
+    def taken(names):
+        return {name: changes.pop(name) for name in names if name in changes}
+
+    chosen = {"groups_per_step": 3, "responses_per_prompt": 4} | taken(RolloutSettings.__dataclass_fields__)
+    settings = RolloutSettings(**chosen)
+    buffer = None if settings.replay is None else ReplayBuffer(settings.replay, seed=0)
+    batcher = {"rule": Credit(advantage_scale="none"), "buffer": buffer} | taken(("rule", "weights"))
+    sampler, params = LocalSampler(policy, [END], 256), changes.pop("params", PARAMS)
+    worker = SingleTurn(policy, sampler, grade, decode, params)
+    rest = {"seed": 0, "max_steps": 4} | changes
+    return RolloutSource(prompts or asked(), worker, Batcher(settings=settings, **batcher), **rest)
 
 
 def test_every_step_has_groups_that_teach(policy):
@@ -98,7 +108,7 @@ def test_groups_without_signal_are_replaced_and_counted(policy):
 
 
 def test_a_batch_in_which_nothing_teaches_is_still_a_step(policy):
-    mine = source(policy, head_config=lambda answers: [[Verdict({"same": 1.0}, 1.0) for _ in each] for each in answers])
+    mine = source(policy, grade=lambda answers: [[Verdict({"same": 1.0}, 1.0) for _ in each] for each in answers])
     groups = next(iter(mine))
     assert len(groups) == 3
     assert all(float(response.advantages.abs().max()) == 0 for group in groups for response in group.responses)
@@ -214,7 +224,7 @@ def test_several_rewards_are_normalised_by_part(policy):
         {"good": 1.0, "long": 2.0},
         Credit(baseline="none", advantage_scale="none", reward_combination="normalized_sum"),
     )
-    mine = source(policy, head_config=two_rewards, rule=rule, weights=weights, log_samples_every=1)
+    mine = source(policy, grade=two_rewards, rule=rule, weights=weights, log_samples_every=1)
     groups = next(iter(mine))
     tried = {id(each.group.responses[0].tokens): each for each in mine.newest}
     for group in groups:
@@ -228,12 +238,12 @@ def test_several_rewards_are_normalised_by_part(policy):
 
 
 def test_a_part_that_differs_teaches_where_the_sum_does_not(policy):
-    def head_config(answers):
+    def grade(answers):
         return [[Verdict({"a": k / 2, "b": (1 - k / 2) * 3}, 0.0) for k, _ in enumerate(each)] for each in answers]
 
     weights = {"a": 1.0, "b": 0.5}
     rule = Credit(reward_combination="normalized_sum")
-    mine = source(policy, head_config=head_config, rule=rule, weights=weights, max_resamples=1)
+    mine = source(policy, grade=grade, rule=rule, weights=weights, max_resamples=1)
     assert len(next(iter(mine))) == 3
     assert mine.metrics["groups_dropped"] == 0
 

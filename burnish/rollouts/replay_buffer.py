@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from burnish.sources.serialization import TrainingItem, load_items, store_items
-from burnish.sources.settings import ReplayRule
+from burnish.rollouts.serialization import TrainingItem, load_items, store_items
+from burnish.rollouts.settings import ReplayRule
+
+Replayed = tuple[int, TrainingItem]
+"""An item with the step for which it was sampled."""
 
 
 @dataclass(eq=False)
@@ -27,9 +30,9 @@ class ReplayBuffer:
     seed: int
 
     def __post_init__(self) -> None:
-        self._items: deque[tuple[int, TrainingItem]] = deque(maxlen=self.rule.groups)
+        self._items: deque[Replayed] = deque(maxlen=self.rule.groups)
 
-    def draw(self, batch_size: int, step: int) -> list[tuple[int, TrainingItem]]:
+    def draw(self, batch_size: int, step: int) -> list[Replayed]:
         """Different items for a batch of this size, each with the step for which it was sampled, the oldest first."""
         count = min(self.rule.count(batch_size), len(self._items))
         indices = np.random.default_rng([self.seed, 0x4E9, step]).permutation(len(self._items))[:count]

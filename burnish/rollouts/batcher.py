@@ -1,0 +1,142 @@
+"""Batcher: graded groups → training items, dealt to the optimizer steps of a batch.
+
+Groups whose rewards are all equal have no gradient and are left out (dynamic sampling, Yu et al. 2025, DAPO,
+arXiv 2503.14476). The rest is credited by the rule, joined with replayed items, and dealt in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from burnish.credit.combine import combined
+from burnish.credit.credit import zero_variance
+from burnish.credit.rule import CreditRule
+from burnish.errors import RunError
+from burnish.rewards.verdict import count_failures
+from burnish.roles.filler import StreamFiller
+from burnish.rollouts.replay_buffer import ReplayBuffer, Replayed
+from burnish.rollouts.serialization import TrainingItem
+from burnish.rollouts.settings import RolloutSettings
+from burnish.rollouts.worker import GradedGroup
+from burnish.types import Group
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CreditedBatch:
+    """Training items of the new groups of a batch."""
+
+    items: list[TrainingItem]
+    """One for each prompt that has any."""
+    advantages: Mapping[tuple[int, int], float]
+    """(index of the group among all graded ones, index of the response) → mean advantage of its tokens; without
+    responses that are not trained, and empty where the rule gives no advantages."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """All groups of the items."""
+        return [group for item in self.items for group in item]
+
+
+@dataclass(eq=False)
+class Batcher:
+    """Filters, credits and deals graded groups."""
+
+    rule: CreditRule
+    settings: RolloutSettings
+    fillers: Sequence[StreamFiller] = ()
+    """Fill streams before credit; empty: credit and loss need only what the sampler reported."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Weights of rewards by name, without those of weight 0; used where the rule normalizes each reward first."""
+    buffer: ReplayBuffer | None = None
+    """Replay buffer; None: no replay."""
+
+    def has_signal(self, graded: GradedGroup) -> bool:
+        """Whether the group has a gradient: some rewards differ, and some response is trained."""
+        if self.settings.mask_truncated and all(response.finish == "length" for response in graded.group.responses):
+            return False
+        if not self.settings.drops:
+            return bool(graded.rewards)
+        rewards = self._rewards(graded)
+        return not zero_variance(rewards[~rewards.isnan()].tolist())
+
+    def replayed(self, updates: int, step: int) -> list[Replayed]:
+        """Items of earlier batches for a batch of `updates` steps that begins after this step."""
+        return [] if self.buffer is None else self.buffer.draw(self.settings.groups_per_step * updates, step)
+
+    def credit(self, graded: Sequence[GradedGroup], chosen: Sequence[int]) -> CreditedBatch:
+        """Training items of chosen groups, by the credit rule.
+
+        Args:
+            graded: all graded groups of a batch.
+            chosen: indices of those that are trained on, at least one.
+
+        Raises:
+            RunError: none of their responses could be graded.
+        """
+        groups = [graded[index].group for index in chosen]
+        for fill in self.fillers:
+            groups = fill(groups)
+        rewards = [self._rewards(graded[index]) for index in chosen]
+        items = self.rule.assign(groups, rewards)
+        if not any(items):
+            raise _nothing_graded(graded)
+        if self.settings.mask_truncated:
+            items = [tuple(_without_truncated(group) for group in item) for item in items]
+        advantages = {
+            (number, index): value
+            for number, item, values in zip(chosen, items, rewards, strict=True)
+            for index, value in _advantages(item, values)
+        }
+        return CreditedBatch([item for item in items if item], advantages)
+
+    def deal(
+        self, items: Sequence[TrainingItem], replayed: Sequence[Replayed], updates: int
+    ) -> Iterator[tuple[Group, ...]]:
+        """The groups of each of at most `updates` steps: new items in their order, replayed ones in turn."""
+        size = math.ceil(len(items) / updates)
+        starts = range(0, len(items), size)
+        for number, start in enumerate(starts):
+            older = [item for _, item in replayed[number :: len(starts)]]
+            yield tuple(group for item in [*items[start : start + size], *older] for group in item)
+
+    def _rewards(self, graded: GradedGroup) -> Tensor:
+        """[n] float64, combined rewards; nan: not graded."""
+        if self.rule.reward_combination == "sum":
+            return graded.reward_tensor
+        weights = torch.tensor(list(self.weights.values()), dtype=torch.float64)
+        return combined([graded.outcomes(list(self.weights))], weights, self.rule.reward_combination)[0]
+
+
+def _advantages(item: TrainingItem, rewards: Tensor) -> Iterator[tuple[int, float]]:
+    """Index of each response with an advantage, and its mean; an item with advantages is one group of the graded
+    responses."""
+    graded = (~rewards.isnan()).nonzero()[:, 0].tolist()
+    for group in item:
+        if all(response.advantages is not None for response in group.responses):
+            for index, response in zip(graded, group.responses, strict=True):
+                assert response.advantages is not None
+                yield index, float(response.advantages.mean())
+
+
+def _nothing_graded(graded: Sequence[GradedGroup]) -> RunError:
+    failures = count_failures(verdict for group in graded for verdict in group.verdicts)
+    reasons = ", ".join(f"{part}: {kind} {count} times" for (part, kind), count in failures.most_common(3))
+    return RunError(
+        given=f"none of the responses to {len(graded)} prompts could be graded ({reasons or 'no reward applies'})",
+        rule="a failure is not a reward of 0: ungraded responses are left out, and here nothing remains",
+        remedy="test the rewards on known answers first (burnish check)",
+    )
+
+
+def _without_truncated(group: Group) -> Group:
+    """The group with no trained tokens in truncated responses."""
+    responses = [
+        replace(response, trainable=torch.zeros_like(response.trainable)) if response.finish == "length" else response
+        for response in group.responses
+    ]
+    return replace(group, responses=tuple(responses))
