@@ -18,7 +18,7 @@ from burnish.errors import DataError, ModelError, RecipeError, RunError, UserErr
 from burnish.evaluate.detokenize import response_decoder
 from burnish.model.load import load_tokenizer
 from burnish.model.open import open_model
-from burnish.sampling.base import Prompt
+from burnish.sampling.base import SampleRequest
 from burnish.sampling.plain import PlainSampler
 from burnish.verbs import generate as module
 from burnish.verbs.evaluate import read_settings
@@ -181,7 +181,7 @@ def test_it_is_what_the_plain_sampler_writes(base, rows):
     params = read_settings(
         GenerateSettings, {"data": ""}, [*overrides, "max_new_tokens=6", "stop=[e]", "stop_ids=[40]"]
     ).params
-    prompts = [Prompt(torch.tensor(line["prompt_ids"]), line["row"]) for line in found]
+    prompts = [SampleRequest(torch.tensor(line["prompt_ids"]), line["row"]) for line in found]
     groups = PlainSampler(opened.model, opened.tokenizer, ends, 512).sample(prompts, 2, params)
     tokens = [[response.tokens.tolist() for response in group.responses] for group in groups]
     assert [line["token_ids"] for line in found] == tokens
