@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from burnish.evaluate.accuracy import Question, accuracy
-from burnish.evaluate.evaluator import EvalResult, EvalSample
+from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
 from burnish.rewards.match import MatchRule
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
+from burnish.watch.journal_lines import EvalSample
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from burnish.evaluate.evaluator import EvalResult, EvalSample
+from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_views
@@ -18,6 +18,7 @@ from burnish.sampling.base import Prompt, Sampler
 from burnish.sampling.params import SamplingParams
 from burnish.sources.prompt_order import mean
 from burnish.sources.rollouts import GradeResponses, RolloutPrompt
+from burnish.watch.journal_lines import EvalSample
 
 
 @dataclass(frozen=True, eq=False, slots=True)

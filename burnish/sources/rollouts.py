@@ -32,10 +32,11 @@ from burnish.sources.base import Source, State
 from burnish.sources.metrics import rollout_metrics
 from burnish.sources.prompt_order import PromptOrder, mean
 from burnish.sources.replay_buffer import ReplayBuffer
-from burnish.sources.samples import GradedGroup, RolloutSample, rollout_samples
+from burnish.sources.samples import GradedGroup, rollout_samples
 from burnish.sources.serialization import TrainingItem, load_items, store_items
 from burnish.sources.settings import RolloutSettings
 from burnish.types import Group
+from burnish.watch.journal_lines import RolloutSample
 
 GradeResponses = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]
 """A `grading.reward_runner.RewardRunner`, or a function with the same signature."""

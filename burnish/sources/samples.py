@@ -17,6 +17,7 @@ from burnish.rewards.response_views import response_view
 from burnish.rewards.verdict import Outcome, Verdict
 from burnish.sources.prompt_order import mean
 from burnish.types import Group
+from burnish.watch.journal_lines import RolloutSample
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,30 +52,6 @@ class GradedGroup:
             for response, verdict in zip(self.group.responses, self.verdicts, strict=True)
         ]
         return torch.tensor(outcomes, dtype=torch.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutSample:
-    """One graded response, as a line of samples.jsonl has it."""
-
-    rollout: str
-    """Why it was selected: best, worst, or most surprising."""
-    row: int
-    """Row of the prompt in the data."""
-    prompt: str
-    response: str
-    """The whole response, with the part that the prompt contains."""
-    reference: str | None
-    reward: float
-    parts: dict[str, float | str | None]
-    """Outcome of each reward by its name; text: a failure."""
-    contributions: dict[str, float]
-    """Contribution of each reward to the comparison with the group, before the division by a deviation; see
-    `credit.combine.contributions`."""
-    advantage: float | None
-    """Mean over its tokens; None: its group was dropped."""
-    logprob: float
-    """Mean over its tokens, nats."""
 
 
 def rollout_samples(
