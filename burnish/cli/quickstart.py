@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # rich and jinja2 take a while to import
     from rich.text import Text
 
     from burnish.verbs.retention import Retention
-    from burnish.watch.report import GeneratedAnswer, Sample, StageReport
+    from burnish.watch.journal_lines import EvalSample
+    from burnish.watch.report import PromptSamples, StageReport
 
 RECIPE = Path(__file__).parents[1] / "builtin" / "quickstart.yaml"
 NUM_SAMPLES = 8
@@ -83,7 +84,7 @@ def _show(console: Console, stage: StageReport) -> None:
             console.print(f"{headline.title}: {headline.before} before, {headline.value} after", markup=False)
 
 
-def _table(name: str, samples: Sequence[Sample]) -> Table:
+def _table(name: str, samples: Sequence[PromptSamples]) -> Table:
     """Table of samples, evenly spaced over the file."""
     from rich.table import Table
     from rich.text import Text
@@ -93,7 +94,7 @@ def _table(name: str, samples: Sequence[Sample]) -> Table:
     table.add_column("before", ratio=3, style="dim")
     table.add_column("after", ratio=3)
     for sample in samples[:: -(-len(samples) // NUM_SAMPLES)]:
-        before, after = sample.answers[0], sample.answers[-1]
+        (_, before), (_, after) = sample.responses[0], sample.responses[-1]
         reference = sample.reference if after.correct is False else None
         table.add_row(Text(_shorten(sample.prompt)), _answer_text(before), _answer_text(after, reference))
     return table
@@ -114,7 +115,7 @@ def _retention_table(rows: Sequence[Retention]) -> Table:
     return table
 
 
-def _answer_text(answer: GeneratedAnswer, reference: str | None = None) -> Text:
+def _answer_text(answer: EvalSample, reference: str | None = None) -> Text:
     """An answer with a mark for right or wrong, and with the reference answer if one is given."""
     from rich.text import Text
 

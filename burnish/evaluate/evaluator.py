@@ -12,22 +12,7 @@ from typing import Protocol
 from torch import Tensor
 
 from burnish.model.policy import Model
-
-
-@dataclass(frozen=True, slots=True)
-class EvalSample:
-    """Evaluated answer, as a line of samples.jsonl after stage and step."""
-
-    index: int
-    """Index of the prompt, the same at every step of a stage."""
-    prompt: str
-    """Readable prompt, without the template's tokens."""
-    response: str
-    """Response from its beginning, generation prefix included."""
-    reference: str | None
-    """The right answer, or one; None: there is none."""
-    correct: bool | None
-    """None: not graded."""
+from burnish.watch.journal_lines import EvalSample
 
 
 @dataclass(frozen=True, slots=True)

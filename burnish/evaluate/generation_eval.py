@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from burnish.data.prompts import TokenizedPrompt
 from burnish.evaluate.accuracy import accuracy
-from burnish.evaluate.evaluator import EvalResult, EvalSample
+from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
 from burnish.rewards.match import MatchRule
 from burnish.sampling.base import EVALUATED, Sampler
 from burnish.sampling.params import SamplingParams
+from burnish.watch.journal_lines import EvalSample
 
 
 @dataclass(frozen=True, slots=True)

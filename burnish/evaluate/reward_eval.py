@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from burnish.data.prompts import TokenizedPrompt
-from burnish.evaluate.evaluator import EvalResult, EvalSample
+from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
 from burnish.rewards.verdict import Verdict
 from burnish.rollouts.metrics import mean
 from burnish.rollouts.worker import GradedGroup, RolloutWorker
 from burnish.sampling.base import EVALUATED
+from burnish.watch.journal_lines import EvalSample
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -7,6 +7,7 @@ last part, and no row of the data is shown.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from burnish.model.adapters.initial import halves
 from burnish.model.open import ModelRef
 from burnish.model.quantization import BASE, read_base
 from burnish.model.settings import ValueHeadConfig
+from burnish.watch.journal_lines import MetricsLine, read_metrics
 from burnish.watch.quiet import quiet_transformers
 
 CARD = "README.md"
@@ -274,9 +276,9 @@ def _run_sections(facts: RunFacts) -> Iterator[str]:
 def _metrics(path: Path) -> Iterator[tuple[str, float, float]]:
     """First and last value of the evaluation metrics and of the training loss."""
     series: dict[str, list[float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        for name, value in json.loads(line).items():
-            if (name.startswith("eval/") or name == "train/loss") and isinstance(value, int | float):
+    for line in read_metrics(path):
+        for name, value in line.metrics.items() if isinstance(line, MetricsLine) else ():
+            if (name.startswith("eval/") or name == "train/loss") and math.isfinite(value):
                 series.setdefault(name, []).append(float(value))
     for name in sorted(series):
         yield name, series[name][0], series[name][-1]

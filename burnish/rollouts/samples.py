@@ -14,30 +14,7 @@ from burnish.credit.settings import Combination
 from burnish.rewards.verdict import Verdict
 from burnish.rollouts.metrics import mean
 from burnish.rollouts.worker import GradedGroup
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutSample:
-    """One graded response, as a line of samples.jsonl has it."""
-
-    rollout: str
-    """Why it was selected: best, worst, or most surprising."""
-    row: int
-    """Row of the prompt in the data."""
-    prompt: str
-    response: str
-    """The whole response, with the part that the prompt contains."""
-    reference: str | None
-    reward: float
-    parts: dict[str, float | str | None]
-    """Outcome of each reward by its name; text: a failure."""
-    contributions: dict[str, float]
-    """Contribution of each reward to the comparison with the group, before the division by a deviation; see
-    `credit.combine.contributions`."""
-    advantage: float | None
-    """Mean over its tokens; None: its group was dropped."""
-    logprob: float
-    """Mean over its tokens, nats."""
+from burnish.watch.journal_lines import RolloutSample
 
 
 def rollout_samples(

@@ -19,11 +19,12 @@ from burnish.data.prompts import TokenizedPrompt
 from burnish.rollouts.batcher import Batcher
 from burnish.rollouts.metrics import mean, replay_metrics, rollout_metrics
 from burnish.rollouts.prompt_order import PromptOrder
-from burnish.rollouts.samples import RolloutSample, rollout_samples
+from burnish.rollouts.samples import rollout_samples
 from burnish.rollouts.serialization import load_items, store_items
 from burnish.rollouts.worker import GradedGroup, Rollouts, RolloutWorker
 from burnish.sources.base import Source, State
 from burnish.types import Group
+from burnish.watch.journal_lines import RolloutSample
 
 
 @dataclass(eq=False)

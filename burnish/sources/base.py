@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from burnish.rollouts.samples import RolloutSample
 from burnish.types import Group
+from burnish.watch.journal_lines import RolloutSample
 
 NO_METRICS: Mapping[str, float] = MappingProxyType({})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +26,7 @@ from burnish.train.early_stopping import EarlyStopping, put_in
 from burnish.train.job import Job, Template
 from burnish.train.learner import Learner
 from burnish.types import Group
+from burnish.watch.journal_lines import SampleLine
 from burnish.watch.run_counters import RunCounters
 from burnish.watch.watch import Sinks, Watch
 
@@ -115,7 +116,7 @@ class Stage(Job):
 
     def _source_metrics(self, step: int, folder: StageFolder) -> Mapping[str, float]:
         """Metrics of the source for the step; its samples are written to samples.jsonl."""
-        folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in self.source.samples)
+        folder.append_samples(SampleLine(self.name, step, sample).to_line() for sample in self.source.samples)
         return self.source.metrics
 
     def _after_step(self, step: int, folder: StageFolder, state: TrainState, watch: Watch, stop: StopSignal) -> None:
@@ -149,7 +150,7 @@ class Stage(Job):
                 stack.enter_context(learner.trainer.optimizer.in_use())
             results = [evaluator.evaluate(policy) for evaluator in self.evaluators]
             samples = [sample for result in results for sample in result.samples]
-            folder.append_samples({"stage": self.name, "step": step, **asdict(sample)} for sample in samples)
+            folder.append_samples(SampleLine(self.name, step, sample).to_line() for sample in samples)
             metrics = {name: value for result in results for name, value in result.figures.items()}
             if metrics:
                 watch.evaluated(step, metrics)

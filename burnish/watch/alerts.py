@@ -10,10 +10,10 @@ import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
+from burnish.watch.journal_lines import AlertLine, MetricsLine
 from burnish.watch.rl_alerts import RL_ALERTS
 
 SPIKE_FACTOR = 10.0
@@ -48,22 +48,6 @@ FALL_SPREADS = 3.0
 FALL_NATS = 1.0
 """Smallest fall of a response's log-probability that raises the alert, nats."""
 _BOTH = ("logprob_chosen", "logprob_rejected")
-
-Line = Mapping[str, object]
-"""One object of metrics.jsonl."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """Alert at one step."""
-
-    name: str
-    """Name of the rule."""
-    step: int
-    message: str
-    """What was observed, and what to check, in a sentence."""
-    count: int
-    """How often this rule has raised alerts in this stage."""
 
 
 class Rule(Protocol):
@@ -277,7 +261,7 @@ def rl_rules() -> list[Rule]:
 class Alerts:
     """Rules applied to the lines of one stage."""
 
-    def __init__(self, history: Iterable[Line] = (), rules: Sequence[Rule] | None = None) -> None:
+    def __init__(self, history: Iterable[MetricsLine] = (), rules: Sequence[Rule] | None = None) -> None:
         """
         Args:
             history: lines that an earlier process has written; they raise no alerts again.
@@ -288,27 +272,17 @@ class Alerts:
         for line in history:
             self.observe(line)
 
-    def observe(self, line: Line) -> list[Alert]:
-        """Alerts that this line raises. Lines of alerts have no metrics, and raise none."""
-        step = line["step"]
-        assert isinstance(step, int), f"every line has a step, got {step!r}"
-        metrics = _metrics(line)
+    def observe(self, line: MetricsLine) -> list[AlertLine]:
+        """Alerts that this line raises."""
+        metrics = {name.removeprefix("train/"): value for name, value in line.metrics.items()}
         alerts = []
         for rule in self._rules:
-            if (message := rule.observe(step, metrics)) is not None:
+            if (message := rule.observe(line.step, metrics)) is not None:
                 self._counts[rule.name] += 1
-                alerts.append(Alert(rule.name, step, message, self._counts[rule.name]))
+                alerts.append(AlertLine(line.stage, line.step, rule.name, message, self._counts[rule.name]))
         return alerts
 
 
-def is_announced(alert: Alert) -> bool:
+def is_announced(alert: AlertLine) -> bool:
     """Whether an alert is printed: the first, tenth, hundredth … of its rule, not every repetition."""
     return alert.count == 10 ** round(math.log10(alert.count))
-
-
-def _metrics(line: Line) -> dict[str, float]:
-    """Numbers of a line by name, without ``train/``; null, which is written for a value that is not finite, as NaN."""
-    if "alert" in line:
-        return {}
-    numbers = {name: math.nan if value is None else value for name, value in line.items() if name != "step"}
-    return {name.removeprefix("train/"): value for name, value in numbers.items() if isinstance(value, int | float)}

@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeGuard
+from typing import Any
 
 from burnish.watch.format import MetricFormat, metric_format, rank
+from burnish.watch.journal_lines import MetricsLine
 from burnish.watch.run_counters import COUNTERS
 
 WIDTH, HEIGHT = 1000.0, 300.0
@@ -25,7 +26,6 @@ SMOOTH_SHARE = 0.04
 """Window of the smoothed line, as a share of the points."""
 DECADES = 1.5
 """Powers of ten between the lowest and the highest value from which an axis is logarithmic."""
-NOT_METRICS = frozenset({"step", "count", *COUNTERS})
 
 Point = tuple[float, float]
 """Step and value."""
@@ -78,22 +78,18 @@ class Curve:
     """Whether values are formatted as percent."""
 
 
-def collect(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[Point]]]:
+def collect(lines: Iterable[MetricsLine]) -> dict[str, dict[str, list[Point]]]:
     """Name of a metric → prefix (train, eval or "") → its points in the order of steps."""
     points: dict[str, dict[str, list[Point]]] = {}
     for line in lines:
-        if "alert" in line:
-            continue
-        step = line.get("step")
-        for key, value in line.items():
-            if key in NOT_METRICS or not _is_number(value) or not _is_number(step):
-                continue
-            prefix, _, name = key.rpartition("/")
-            points.setdefault(name, {}).setdefault(prefix, []).append((step, value))
+        for key, value in line.metrics.items():
+            if key not in COUNTERS and math.isfinite(value):
+                prefix, _, name = key.rpartition("/")
+                points.setdefault(name, {}).setdefault(prefix, []).append((line.step, value))
     return points
 
 
-def draw(lines: Iterable[Mapping[str, Any]]) -> list[Curve]:
+def draw(lines: Iterable[MetricsLine]) -> list[Curve]:
     """Curve of every metric, the most important first."""
     points = collect(lines)
     return [_curve(name, points[name]) for name in sorted(points, key=rank)]
@@ -210,7 +206,3 @@ def nice_marks(low: float, high: float, min_marks: int) -> list[float]:
         if len(marks) >= min_marks:
             return [round(mark * width, 12 - power) for mark in marks]
     raise AssertionError(f"between {low} and {high} there are multiples of a hundredth of their distance")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

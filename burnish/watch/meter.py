@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from burnish.errors import DivergenceError
+from burnish.watch.journal_lines import MetricsLine
 from burnish.watch.memory import peak_memory_gib
 from burnish.watch.peak import measured_peak
-
-Line = dict[str, str | int | float | None]
-"""One object of metrics.jsonl."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,7 +34,7 @@ class Meter:
     """Buffers the metrics of steps and writes them in lines."""
 
     def __init__(
-        self, stage: str, write: Callable[[Sequence[Line]], None], device: torch.device, dtype: torch.dtype
+        self, stage: str, write: Callable[[Sequence[MetricsLine]], None], device: torch.device, dtype: torch.dtype
     ) -> None:
         """
         Args:
@@ -80,8 +78,8 @@ class Meter:
             return {}
         rows = [_read(entry.metrics) for entry in self._buffer]
         speed = self._speed()
-        lines: list[Line] = [
-            {"stage": self._stage, "step": entry.step, **entry.seen, **row, **speed}
+        lines = [
+            MetricsLine(self._stage, entry.step, {**entry.seen, **row, **speed})
             for entry, row in zip(self._buffer, rows, strict=True)
         ]
         means = _means(rows)
@@ -113,7 +111,7 @@ class Meter:
             DivergenceError: as `flush`.
         """
         row = _read(metrics)
-        line: Line = {"stage": self._stage, "step": step, **row}
+        line = MetricsLine(self._stage, step, row)
         self._write([line])
         _require_finite([line])
         return row
@@ -137,12 +135,12 @@ def _read(metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
     return numbers
 
 
-def _require_finite(lines: Sequence[Line]) -> None:
+def _require_finite(lines: Sequence[MetricsLine]) -> None:
     for line in lines:
-        for name, value in line.items():
-            if isinstance(value, float) and not math.isfinite(value):
+        for name, value in line.metrics.items():
+            if not math.isfinite(value):
                 raise DivergenceError(
-                    f"{name} is {value} at step {line['step']}: the training diverged.\n"
+                    f"{name} is {value} at step {line.step}: the training diverged.\n"
                     "  to do: lower learning_rate or optimizer.max_grad_norm, check the rows of that step, "
                     "and start again with another --output"
                 )

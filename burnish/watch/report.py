@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,7 +25,16 @@ from markupsafe import Markup
 from burnish.errors import DivergenceError, Interrupted
 from burnish.watch.curves import BUCKETS, HEIGHT, WIDTH, Curve, draw
 from burnish.watch.format import brief, clock, percent, short
-from burnish.watch.lines import read_lines, read_object
+from burnish.watch.journal_lines import (
+    AlertLine,
+    EvalSample,
+    MetricsLine,
+    RolloutSample,
+    SampleLine,
+    read_metrics,
+    read_samples,
+)
+from burnish.watch.json_files import read_object
 
 State = Literal["running", "finished", "interrupted", "diverged", "failed"]
 NAME = "report.html"
@@ -53,40 +63,14 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedAnswer:
-    """Answer of the model at some step."""
-
-    step: int
-    response: str
-    correct: bool | None
-    """None: not graded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Prompt with its answers before and after training."""
+class PromptSamples:
+    """Held-out prompt with its responses before and after training."""
 
     prompt: str
     reference: str | None
     """The right answer, or one; None: there is none."""
-    answers: tuple[GeneratedAnswer, ...]
-    """The first and the last answer, or the only one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """Rollout of training."""
-
-    step: int
-    kind: str
-    """Best, worst, most surprising."""
-    prompt: str
-    response: str
-    reward: float
-    advantage: float | None
-    """None: its group was left out."""
-    parts: Sequence[tuple[str, str]]
-    """Name and formatted outcome of each reward."""
+    responses: tuple[tuple[int, EvalSample], ...]
+    """Steps and samples: the first and the last, or the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +81,12 @@ class StageReport:
     steps: int
     headlines: Sequence[Headline]
     curves: Sequence[Curve]
-    alerts: Sequence[Mapping[str, Any]]
+    alerts: Sequence[AlertLine]
     num_alerts: int
-    samples: Sequence[Sample]
+    samples: Sequence[PromptSamples]
     num_samples: int
-    rollouts: Sequence[Rollout]
+    rollouts: Sequence[tuple[int, RolloutSample]]
+    """Steps and samples, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +142,7 @@ def _render(folder: Path, state: State) -> str:
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     pages.filters |= {"readable": _readable, "count": "{:,}".format, "percent": percent, "short": short}
+    pages.filters["outcome"] = _outcome
     script = (PAGE / "report.js").read_text(encoding="utf-8")
     recipe = _recipe(folder / "recipe.yaml")
     return pages.get_template("report.html").render(
@@ -179,32 +165,33 @@ def _render(folder: Path, state: State) -> str:
 
 def read_stages(folder: Path) -> list[StageReport]:
     """Stages in the order in which they ran, also one that has only samples."""
-    lines: dict[str, list[Mapping[str, Any]]] = {}
-    for line in read_lines(folder / "metrics.jsonl"):
-        lines.setdefault(str(line.get("stage")), []).append(line)
-    samples: dict[str, list[Mapping[str, Any]]] = {}
-    for line in read_lines(folder / "samples.jsonl"):
-        samples.setdefault(str(line.get("stage")), []).append(line)
+    lines: dict[str, list[MetricsLine | AlertLine]] = {}
+    for line in read_metrics(folder / "metrics.jsonl"):
+        lines.setdefault(line.stage, []).append(line)
+    samples: dict[str, list[SampleLine]] = {}
+    for sample in read_samples(folder / "samples.jsonl"):
+        samples.setdefault(sample.stage, []).append(sample)
     return [_stage(name, lines.get(name, []), samples.get(name, [])) for name in dict.fromkeys([*lines, *samples])]
 
 
-def _stage(name: str, lines: Sequence[Mapping[str, Any]], sample_lines: Sequence[Mapping[str, Any]]) -> StageReport:
-    alerts = [line for line in lines if "alert" in line]
-    pairs = pair_samples(sample_lines)
+def _stage(name: str, lines: Sequence[MetricsLine | AlertLine], samples: Sequence[SampleLine]) -> StageReport:
+    metrics = [line for line in lines if isinstance(line, MetricsLine)]
+    alerts = [line for line in lines if isinstance(line, AlertLine)]
+    prompts = pair_samples(samples)
     return StageReport(
         name=name,
-        steps=max((int(line["step"]) for line in lines), default=0),
-        headlines=headlines(lines),
-        curves=draw(lines),
+        steps=max((line.step for line in lines), default=0),
+        headlines=headlines(metrics),
+        curves=draw(metrics),
         alerts=alerts[:MAX_ALERTS],
         num_alerts=len(alerts),
-        samples=pairs[:MAX_SAMPLES],
-        num_samples=len(pairs),
-        rollouts=newest_rollouts(sample_lines),
+        samples=prompts[:MAX_SAMPLES],
+        num_samples=len(prompts),
+        rollouts=newest_rollouts(samples),
     )
 
 
-def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
+def headlines(lines: Sequence[MetricsLine]) -> list[Headline]:
     """Headline metrics: results before and after training, then time, speed and memory."""
     items = [
         _before_and_after("Held-out loss", lines, "eval/loss", short),
@@ -213,8 +200,10 @@ def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
         _before_and_after("Held-out reward", lines, "eval/reward", short),
     ]
     trained = [line for line in lines if _number(line, "train/loss") is not None]
-    losses = [line["train/loss"] for line in trained]
-    is_rl = any("rollout/reward" in line for line in lines)  # the value of a policy gradient loss has no meaning
+    losses = [line.metrics["train/loss"] for line in trained]
+    is_rl = any(
+        "rollout/reward" in line.metrics for line in lines
+    )  # the value of a policy gradient loss has no meaning
     if items[0] is None and losses and not is_rl:
         first, last = statistics.fmean(losses[:ENDS]), statistics.fmean(losses[-ENDS:])
         items[0] = Headline("Training loss", short(last), short(first))
@@ -235,39 +224,22 @@ def headlines(lines: Sequence[Mapping[str, Any]]) -> list[Headline]:
     return [headline for headline in items if headline is not None]
 
 
-def pair_samples(lines: Sequence[Mapping[str, Any]]) -> list[Sample]:
-    """First and last answer to each prompt, by index. Incomplete lines are skipped."""
-    complete = [line for line in lines if isinstance(line.get("index"), int) and isinstance(line.get("step"), int)]
+def pair_samples(lines: Sequence[SampleLine]) -> list[PromptSamples]:
+    """First and last response to each held-out prompt, by index."""
+    evaluated = [(line.step, line.sample) for line in lines if isinstance(line.sample, EvalSample)]
     pairs = []
-    for _, group in groupby(
-        sorted(complete, key=lambda line: (line["index"], line["step"])), lambda line: line["index"]
-    ):
+    for _, group in groupby(sorted(evaluated, key=lambda pair: (pair[1].index, pair[0])), lambda pair: pair[1].index):
         ordered = list(group)
         first, last = ordered[0], ordered[-1]
-        ends = [first, last] if first["step"] < last["step"] else [last]
-        answers = tuple(
-            GeneratedAnswer(line["step"], str(line.get("response", "")), line.get("correct")) for line in ends
-        )
-        reference = last.get("reference")
-        pairs.append(Sample(str(last.get("prompt", "")), None if reference is None else str(reference), answers))
+        ends = (first, last) if first[0] < last[0] else (last,)
+        pairs.append(PromptSamples(last[1].prompt, last[1].reference, ends))
     return pairs
 
 
-def newest_rollouts(lines: Sequence[Mapping[str, Any]]) -> list[Rollout]:
-    """Last rollouts, the newest first. Incomplete lines are skipped."""
-    complete = [line for line in lines if isinstance(line.get("rollout"), str) and _number(line, "reward") is not None]
-    return [
-        Rollout(
-            step=int(line["step"]),
-            kind=str(line["rollout"]),
-            prompt=str(line.get("prompt", "")),
-            response=str(line.get("response", "")),
-            reward=line["reward"],
-            advantage=_number(line, "advantage"),
-            parts=[(name, _outcome(value)) for name, value in dict(line.get("parts") or {}).items()],
-        )
-        for line in complete[: -MAX_ROLLOUTS - 1 : -1]
-    ]
+def newest_rollouts(lines: Sequence[SampleLine]) -> list[tuple[int, RolloutSample]]:
+    """Steps and samples of the last rollouts, the newest first."""
+    rollouts = [(line.step, line.sample) for line in lines if isinstance(line.sample, RolloutSample)]
+    return rollouts[: -MAX_ROLLOUTS - 1 : -1]
 
 
 def _outcome(value: object) -> str:
@@ -275,7 +247,7 @@ def _outcome(value: object) -> str:
 
 
 def _before_and_after(
-    title: str, lines: Sequence[Mapping[str, Any]], key: str, write: Callable[[float], str]
+    title: str, lines: Sequence[MetricsLine], key: str, write: Callable[[float], str]
 ) -> Headline | None:
     """Headline of a held-out metric before and after training; None: it was not measured."""
     values = [value for line in lines if (value := _number(line, key)) is not None]
@@ -284,9 +256,10 @@ def _before_and_after(
     return Headline(title, write(values[-1]), write(values[0]) if len(values) > 1 else "")
 
 
-def _number(line: Mapping[str, Any], key: str) -> float | None:
-    value = line.get(key)
-    return value if isinstance(value, int | float) else None
+def _number(line: MetricsLine, name: str) -> float | None:
+    """Finite value of a metric; None: the line has none."""
+    value = line.metrics.get(name)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _large(count: float) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import RecipeError
-from burnish.watch.lines import read_object
+from burnish.watch.journal_lines import MetricsLine
+from burnish.watch.json_files import read_object
 from burnish.watch.settings import TrackerName
 from burnish.watch.trackers import TRACKERS, Tracker, TrackerRun
 
@@ -35,7 +36,7 @@ class Tracking:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The resolved recipe, sent to trackers."""
 
-    def open(self, folder: Path, stage: str, done: int, history: Iterable[Mapping[str, Any]]) -> OpenTrackers:
+    def open(self, folder: Path, stage: str, done: int, history: Iterable[MetricsLine]) -> OpenTrackers:
         """Opens the trackers of a stage, and sends them the earlier lines that they lack.
 
         Args:
@@ -45,7 +46,7 @@ class Tracking:
             history: the lines of metrics.jsonl from before these steps.
         """
         state = read_object(folder / STATE_FILE) if done else {}
-        past = [line for line in _without_alerts(history) if line["stage"] == stage]
+        past = [line for line in history if line.stage == stage]
         opened = OpenTrackers(folder, stage, state)
         for name in self.names:
             opened.add(name, self, done, past)
@@ -77,14 +78,14 @@ class OpenTrackers:
         self._state = {**state, stage: dict(state.get(stage, {}))}
         self._trackers: dict[TrackerName, Tracker] = {}
         self._written = 0
-        """Number of lines of this stage in metrics.jsonl without alerts, which every open tracker has."""
+        """Number of lines of this stage in metrics.jsonl, alerts excluded, which every open tracker has."""
 
     @property
     def places(self) -> list[str]:
         """Names of the trackers, each with its URL or command."""
         return [f"{name}: {tracker.place}" for name, tracker in self._trackers.items()]
 
-    def add(self, name: TrackerName, settings: Tracking, done: int, past: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, name: TrackerName, settings: Tracking, done: int, past: Sequence[MetricsLine]) -> None:
         """Opens one tracker and sends it the earlier lines that it lacks."""
         entry = self._state[self._stage].setdefault(name, {"id": secrets.token_hex(4), "seen": 0})
         opening = TrackerRun(
@@ -103,9 +104,8 @@ class OpenTrackers:
         self._written = len(past)
         self._send({name: past[tracker.seen :]})
 
-    def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Sends every tracker the lines that it lacks, without alerts."""
-        lines = _without_alerts(lines)
+    def write(self, lines: Sequence[MetricsLine]) -> None:
+        """Sends every tracker the lines that it lacks."""
         ahead = {name: max(0, self._state[self._stage][name]["seen"] - self._written) for name in self._trackers}
         self._written += len(lines)
         self._send({name: lines[seen:] for name, seen in ahead.items()})
@@ -115,7 +115,7 @@ class OpenTrackers:
         for tracker in self._trackers.values():
             tracker.close(failed)
 
-    def _send(self, unsent: Mapping[TrackerName, Sequence[Mapping[str, Any]]]) -> None:
+    def _send(self, unsent: Mapping[TrackerName, Sequence[MetricsLine]]) -> None:
         """Counts before sending, so that a kill in between duplicates no line."""
         for name in unsent:
             entry = self._state[self._stage][name]
@@ -126,10 +126,4 @@ class OpenTrackers:
             os.replace(partial, self._folder / STATE_FILE)
         for name, lines in unsent.items():
             for line in lines:
-                metrics = {key: value for key, value in line.items() if isinstance(value, int | float)}
-                step = metrics.pop("step")
-                self._trackers[name].log(int(step), metrics)
-
-
-def _without_alerts(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [line for line in lines if "alert" not in line]
+                self._trackers[name].log(line.step, line.metrics)

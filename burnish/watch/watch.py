@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from burnish.watch.alerts import Alerts, is_announced, rl_rules
 from burnish.watch.format import METRIC_FORMATS, progress_texts
-from burnish.watch.lines import read_lines
-from burnish.watch.meter import Line, Meter
+from burnish.watch.journal_lines import AlertLine, MetricsLine, read_metrics
+from burnish.watch.meter import Meter
 from burnish.watch.progress import Progress
 from burnish.watch.report import ending, refresh_report
 from burnish.watch.tracking import NO_TRACKERS, Tracking
@@ -33,8 +33,8 @@ class Sinks:
 
     folder: Path
     """The run folder."""
-    write: Callable[[Sequence[Line]], None]
-    """Appends lines to its metrics.jsonl."""
+    write: Callable[[Sequence[Mapping[str, Any]]], None]
+    """Appends JSON objects to its metrics.jsonl, a line each."""
     progress: Progress
     tracking: Tracking = NO_TRACKERS
 
@@ -62,10 +62,12 @@ class Watch:
             dtype: of the model.
             alarms: names of the alerts that end the stage; they are evaluated at every step.
         """
+        self._stage = stage
         self._total = total
         self._sinks = sinks
         self._meter = Meter(stage, self._write, device, dtype)
-        past = [line for line in read_lines(sinks.folder / "metrics.jsonl") if line["stage"] == stage]
+        recorded = read_metrics(sinks.folder / "metrics.jsonl")
+        past = [line for line in recorded if isinstance(line, MetricsLine) and line.stage == stage]
         self._alerts = Alerts(past)
         self._alarms = Alerts(past, [rule for rule in rl_rules() if rule.name in alarms])
         self.alarm: str | None = None
@@ -106,7 +108,8 @@ class Watch:
         rollout_metrics = {f"rollout/{name}": value for name, value in rollouts.items()}
         metrics |= {"train/learning_rate": learning_rate, **rollout_metrics}
         self._meter.record(step, metrics, tokens, flops, seen)
-        self.alarm = next((alert.message for alert in self._alarms.observe({"step": step, **rollout_metrics})), None)
+        line = MetricsLine(self._stage, step, rollout_metrics)
+        self.alarm = next((alert.message for alert in self._alarms.observe(line)), None)
 
     def flush(self, step: int) -> None:
         """Writes all steps up to `step`, and a line of progress.
@@ -135,19 +138,18 @@ class Watch:
             self._reported = time.monotonic()
         self._meter.restart()
 
-    def _write(self, lines: Sequence[Line]) -> None:
-        """Writes lines, each followed by its alerts."""
-        written: list[Line] = []
+    def _write(self, lines: Sequence[MetricsLine]) -> None:
+        """Writes lines, each followed by its alerts; trackers get no alerts."""
+        written: list[MetricsLine | AlertLine] = []
         for line in lines:
             written.append(line)
             for alert in self._alerts.observe(line):
-                head: Line = {"stage": line["stage"], "step": alert.step}
-                written.append({**head, "alert": alert.name, "message": alert.message, "count": alert.count})
+                written.append(alert)
                 if is_announced(alert):
                     again = f" ({alert.count} times so far)" if alert.count > 1 else ""
                     self._sinks.progress.say(f"alert at step {alert.step}: {alert.message}{again}", style="yellow")
-        self._sinks.write(written)
-        self._trackers.write(written)
+        self._sinks.write([record.to_line() for record in written])
+        self._trackers.write(lines)
 
 
 def _is_shown(name: str) -> bool:

@@ -13,6 +13,7 @@ from burnish.builtin.tiny import write_untrained
 from burnish.errors import DataError
 from burnish.evaluate.generation_eval import GenerationEval
 from burnish.model.policy import Model
+from burnish.watch.journal_lines import read_samples
 from tests.faults.test_kill import figures, weights
 
 ASKED = {"evaluation.generations": 4, "evaluation.max_new_tokens": 6}
@@ -41,6 +42,7 @@ def test_what_is_written(world: Path, tmp_path: Path) -> None:
     folder = train(world, tmp_path / "run", **ASKED)
     lines = samples(folder)
     assert set(lines[0]) == {"stage", "step", "index", "prompt", "response", "reference", "correct"}
+    assert [record.to_line() for record in read_samples(folder / "samples.jsonl")] == lines
     asked = [line["index"] for line in lines if line["step"] == 0]
     assert len(asked) == 4
     assert [(line["stage"], line["step"], line["index"]) for line in lines] == [

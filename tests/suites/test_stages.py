@@ -27,6 +27,7 @@ from burnish.cli.main import app
 from burnish.errors import Interrupted, RecipeError
 from burnish.packing import count_denominators
 from burnish.recipe.read import ResolvedRecipe, read_recipe
+from burnish.runs.json_value import strict_text
 from burnish.stages.context import StageContext
 from burnish.stages.kind import build_job, kind_of
 from burnish.stages.registry import BUILTIN
@@ -35,6 +36,7 @@ from burnish.train.learner import Learner
 from burnish.train.loop import Stage
 from burnish.train.step import measure
 from burnish.types import Group
+from burnish.watch.journal_lines import read_metrics, read_samples
 from burnish.watch.report import read_stages
 from tests.families import without_rounding
 from tests.interrupting import interrupted_at
@@ -192,6 +194,14 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(world: World, tmp_path:
     done = burnish.run(recipe, f"output={tmp_path / 'run'}").folder
     assert digests(done) == digests(world.whole(name)) != {}
     assert metrics(done) == metrics(world.whole(name))
+
+
+@STAGES
+def test_every_line_of_the_journals_is_a_record_and_nothing_else(world: World, name: str) -> None:
+    run = world.whole(name)
+    for journal, read in (("metrics.jsonl", read_metrics), ("samples.jsonl", read_samples)):
+        lines = (run / journal).read_text().splitlines() if (run / journal).exists() else []
+        assert [strict_text(record.to_line()) for record in read(run / journal)] == lines
 
 
 @STAGES

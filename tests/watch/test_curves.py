@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.watch.curves import HEIGHT, WIDTH, collect, draw, nice_marks, smooth, thin
+from burnish.watch.journal_lines import MetricsLine
 
 values = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -72,26 +73,20 @@ def test_marks_that_one_would_write():
 
 
 def lines(losses):
-    return [{"stage": "sft", "step": step, "train/loss": loss} for step, loss in enumerate(losses, start=1)]
+    return [MetricsLine("sft", step, {"train/loss": loss}) for step, loss in enumerate(losses, start=1)]
 
 
 def test_places_of_one_figure_are_one_picture():
-    result = collect([*lines([3.0, 2.0]), {"stage": "sft", "step": 2, "eval/loss": 2.5, "eval/nll": 1.0}])
+    result = collect([*lines([3.0, 2.0]), MetricsLine("sft", 2, {"eval/loss": 2.5, "eval/nll": 1.0})])
     assert result == {"loss": {"train": [(1, 3.0), (2, 2.0)], "eval": [(2, 2.5)]}, "nll": {"eval": [(2, 1.0)]}}
-    [curve, _] = draw([*lines([3.0, 2.0]), {"stage": "sft", "step": 2, "eval/loss": 2.5, "eval/nll": 1.0}])
+    [curve, _] = draw([*lines([3.0, 2.0]), MetricsLine("sft", 2, {"eval/loss": 2.5, "eval/nll": 1.0})])
     assert [series.label for series in curve.series] == ["train", "eval"]
     assert [series.last for series in curve.series] == ["2", "2.5"]
 
 
 def test_what_is_no_figure_is_no_curve():
-    alert = {"stage": "sft", "step": 3, "alert": "spike", "message": "hot", "count": 1}
-    broken = [
-        {"step": 4, "train/loss": None},
-        {"step": None, "train/loss": 1.0},
-        {"train/loss": 1.0},
-        {"step": 5, "x": True},
-    ]
-    assert collect([*lines([1.0]), alert, *broken]) == {"loss": {"train": [(1, 1.0)]}}
+    broken = [MetricsLine("sft", 4, {"train/loss": value}) for value in (math.nan, math.inf)]
+    assert collect([*lines([1.0]), *broken]) == {"loss": {"train": [(1, 1.0)]}}
 
 
 def read_back(curve) -> list[tuple[float, float]]:
@@ -116,11 +111,11 @@ def test_the_picture_holds_the_values(losses):
 
 def test_norms_over_many_decades_have_a_logarithmic_axis():
     norms = [10.0**-step for step in range(5)]
-    [curve] = draw([{"step": step, "train/grad_norm": norm} for step, norm in enumerate(norms)])
+    [curve] = draw([MetricsLine("sft", step, {"train/grad_norm": norm}) for step, norm in enumerate(norms)])
     assert curve.logarithmic
     assert [tick.text for tick in curve.rows] == ["0.0001", "0.001", "0.01", "0.1", "1"]
     assert [value for _, value in read_back(curve)] == pytest.approx(norms, rel=0.01)
-    [plain] = draw([{"step": step, "train/grad_norm": norm} for step, norm in enumerate([0.0, *norms])])
+    [plain] = draw([MetricsLine("sft", step, {"train/grad_norm": norm}) for step, norm in enumerate([0.0, *norms])])
     assert not plain.logarithmic, "zero has no logarithm"
 
 

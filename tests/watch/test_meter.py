@@ -18,7 +18,7 @@ class Written(list):
     """Lines as metrics.jsonl would have them."""
 
     def __call__(self, lines):
-        self.extend(lines)
+        self.extend(line.to_line() for line in lines)
 
 
 def make_meter() -> tuple[Meter, Written]:

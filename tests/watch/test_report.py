@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.errors import DivergenceError, Interrupted
+from burnish.watch.journal_lines import MetricsLine, SampleLine
 from burnish.watch.report import Headline, ending, headlines, pair_samples, refresh_report, write_report
 from tests.watch.conftest import ENVIRONMENT, SET, metrics_of, sample, write_lines
 
@@ -208,22 +209,22 @@ def test_how_a_stage_ended():
 
 
 def test_headlines_by_hand():
-    lines = [metrics_of(step) for step in range(1, 5)]
+    lines = [MetricsLine.from_line(metrics_of(step)) for step in range(1, 5)]
     assert headlines(lines)[:3] == [
         Headline("Training loss", "2.083", "2.083"),  # the same ten steps at both ends: (4 + 2 + 4/3 + 1) / 4
         Headline("Tokens", "400"),
         Headline("Training time", "0:00:02"),
     ]
-    evaluated = [{"stage": "sft", "step": 0, "eval/loss": 3.0}, *lines, {"stage": "sft", "step": 4, "eval/loss": 1.0}]
-    assert headlines(evaluated)[0] == Headline("Held-out loss", "1", "3")
-    assert headlines([{"stage": "sft", "step": 0, "eval/loss": 3.0}]) == [Headline("Held-out loss", "3")]
+    before, after = MetricsLine("sft", 0, {"eval/loss": 3.0}), MetricsLine("sft", 4, {"eval/loss": 1.0})
+    assert headlines([before, *lines, after])[0] == Headline("Held-out loss", "1", "3")
+    assert headlines([before]) == [Headline("Held-out loss", "3")]
     assert headlines([]) == []
 
 
 def test_samples_are_paired_by_index():
     lines = [sample(step, index, f"{step}/{index}") for step in (0, 5, 9) for index in (2, 1)]
-    pairs = pair_samples([*lines, sample(9, 4, "new"), {"stage": "sft"}, {"index": "x", "step": 0}])
-    assert [(pair.prompt, [answer.response for answer in pair.answers]) for pair in pairs] == [
+    pairs = pair_samples([SampleLine.from_line(line) for line in [*lines, sample(9, 4, "new")]])
+    assert [(pair.prompt, [answer.response for _, answer in pair.responses]) for pair in pairs] == [
         ("prompt 1", ["0/1", "9/1"]),
         ("prompt 2", ["0/2", "9/2"]),
         ("prompt 4", ["new"]),
@@ -241,6 +242,6 @@ def test_settings_have_their_origins(run_folder):
 
 def test_the_value_of_a_policy_gradient_is_no_headline():
     """It is 0 on average; the reward shows progress."""
-    lines = [{"step": step, "train/loss": 1e-9, "rollout/reward": 0.1 * step} for step in (1, 2)]
-    lines.append({"step": 2, "eval/reward": 0.5, "eval/accuracy": 0.5})
+    lines = [MetricsLine("rl", step, {"train/loss": 1e-9, "rollout/reward": 0.1 * step}) for step in (1, 2)]
+    lines.append(MetricsLine("rl", 2, {"eval/reward": 0.5, "eval/accuracy": 0.5}))
     assert [headline.title for headline in headlines(lines)] == ["Accuracy", "Held-out reward"]

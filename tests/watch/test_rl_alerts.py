@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from burnish.watch.alerts import Alerts, rl_rules
-from burnish.watch.report import newest_rollouts
+from burnish.watch.journal_lines import EvalSample, MetricsLine, RolloutSample, SampleLine
+from burnish.watch.report import newest_rollouts, write_report
 from burnish.watch.rl_alerts import WINDOW
 from burnish.watch.settings import AlarmName
 
@@ -26,8 +29,8 @@ HEALTHY = {
 def fired(series: list[dict[str, float]]) -> list[tuple[str, int]]:
     alerts, found = Alerts(), []
     for step, metrics in enumerate(series, start=1):
-        line = {"stage": "rl", "step": step, **{f"rollout/{name}": value for name, value in metrics.items()}}
-        found += [(alert.name, alert.step) for alert in alerts.observe(line)]
+        line = MetricsLine("rl", step, {f"rollout/{name}": value for name, value in metrics.items()})
+        found += [(alert.alert, alert.step) for alert in alerts.observe(line)]
     return found
 
 
@@ -102,18 +105,16 @@ def test_steps_without_rollouts_raise_no_alert():
 
 
 def test_the_report_shows_the_newest_rollouts():
-    line = {"stage": "rl", "prompt": "2 + 2?", "response": "4", "reference": "4", "logprob": -0.1}
-    rollouts = [
-        {
-            **line,
-            "step": step,
-            "rollout": "best",
-            "reward": 1.0,
-            "parts": {"math": 1.0, "own": "crash: x"},
-            "advantage": a,
-        }
-        for step, a in ((1, None), (11, 0.5))
-    ]
-    newest, oldest = newest_rollouts([*rollouts, {**line, "step": 12, "index": 3, "correct": True}])
-    assert (newest.step, newest.advantage, oldest.advantage) == (11, 0.5, None)
-    assert newest.parts == [("math", "1"), ("own", "crash: x")]
+    texts = {"prompt": "2 + 2?", "response": "4", "reference": "4"}
+    sample = RolloutSample(rollout="best", row=3, **texts, reward=1.0, logprob=-0.1)
+    lines = [SampleLine("rl", step, replace(sample, advantage=a)) for step, a in ((1, None), (11, 0.5))]
+    newest, oldest = newest_rollouts([*lines, SampleLine("rl", 12, EvalSample(index=3, **texts, correct=True))])
+    assert newest == (11, replace(sample, advantage=0.5))
+    assert oldest == (1, sample)
+
+
+def test_the_report_shows_the_outcome_of_every_reward(tmp_path):
+    parts = {"math": 1.0, "own": "crash: <x>", "style": None}
+    sample = RolloutSample(rollout="best", row=3, prompt="2 + 2?", response="4", reward=1.0, parts=parts, logprob=-0.1)
+    (tmp_path / "samples.jsonl").write_text(json.dumps(SampleLine("rl", 1, sample).to_line()) + "\n")
+    assert "math 1, own crash: &lt;x&gt;, style not graded" in write_report(tmp_path).read_text()

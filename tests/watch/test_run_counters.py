@@ -6,6 +6,7 @@ import pytest
 
 from burnish.watch import run_counters as module
 from burnish.watch.curves import collect
+from burnish.watch.journal_lines import MetricsLine
 from burnish.watch.run_counters import RunCounters
 
 
@@ -41,5 +42,5 @@ def test_time_before_the_first_step_does_not_count(clock):
 
 
 def test_counters_are_not_drawn_as_curves():
-    line = {"stage": "sft", "step": 1, "train/loss": 2.0, **RunCounters().count(samples=1, tokens=2, epoch=0.1)}
+    line = MetricsLine("sft", 1, {"train/loss": 2.0, **RunCounters().count(samples=1, tokens=2, epoch=0.1)})
     assert set(collect([line])) == {"loss"}

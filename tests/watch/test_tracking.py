@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from burnish.errors import RecipeError
 from burnish.watch import tracking as module
+from burnish.watch.journal_lines import MetricsLine
 from burnish.watch.tracking import NO_TRACKERS, Tracking, require_installed
 
 
@@ -44,8 +46,8 @@ def make_tracker(books: Books, kind: str):
     return Fake
 
 
-def line(step: int) -> dict[str, object]:
-    return {"stage": "sft", "step": step, "train/loss": 0.5**step}
+def line(step: int) -> MetricsLine:
+    return MetricsLine("sft", step, {"train/loss": 0.5**step})
 
 
 @pytest.mark.parametrize("kind", ["knows", "forgets", "blind"])
@@ -67,7 +69,7 @@ def test_every_line_is_shown_once(tmp_path_factory, kind, kills, flush):
         show(trackers, record[done:], flush)
         trackers.close(failed=False)
     last = json.loads((folder / "trackers.json").read_text())["sft"]["wandb"]["id"]
-    assert books.runs[last] == [(entry["step"], entry["train/loss"]) for entry in record]
+    assert books.runs[last] == [(entry.step, entry.metrics["train/loss"]) for entry in record]
 
 
 def show(trackers, lines, flush: int) -> None:
@@ -98,8 +100,8 @@ def test_each_stage_has_its_own(tmp_path, monkeypatch):
     books = Books()
     monkeypatch.setattr(module, "TRACKERS", {"wandb": make_tracker(books, "blind")})
     Tracking(("wandb",)).open(tmp_path, "sft", 0, []).write([line(1)])
-    dpo = {"stage": "dpo", "step": 1, "train/loss": 7.0}
-    Tracking(("wandb",)).open(tmp_path, "dpo", 1, [line(1), dpo]).write([{**dpo, "step": 2}])
+    dpo = MetricsLine("dpo", 1, {"train/loss": 7.0})
+    Tracking(("wandb",)).open(tmp_path, "dpo", 1, [line(1), dpo]).write([replace(dpo, step=2)])
     assert [*books.runs.values()] == [[(1, 0.5)], [(1, 7.0), (2, 7.0)]]
 
 

@@ -11,26 +11,27 @@ import signal
 import sys
 from pathlib import Path
 
+from burnish.watch.journal_lines import MetricsLine
 from burnish.watch.tracking import Tracking
 
 KEPT, KILLED, LAST = 4, 9, 12
 """The step of the checkpoint, the step of the kill, and the last one."""
 
 
-def line(step: int) -> dict[str, object]:
+def line(step: int) -> MetricsLine:
     """What metrics.jsonl has of a step; the same in both processes, since resume is exact."""
-    return {"stage": "sft", "step": step, "train/loss": 0.5**step}
+    return MetricsLine("sft", step, {"train/loss": 0.5**step})
 
 
 def main(folder: Path, names: list[str]) -> None:
     tracking = Tracking(names, project="polish", run_name="brass", config={"model": "tiny", "stages": [{"sft": {}}]})
-    before = [{"stage": "sft", "step": 0, "eval/loss": 2.0}, *(line(step) for step in range(1, KEPT + 1))]
-    evaluation = {"stage": "sft", "step": LAST, "eval/loss": 0.5}
+    before = [MetricsLine("sft", 0, {"eval/loss": 2.0}), *(line(step) for step in range(1, KEPT + 1))]
+    evaluation = MetricsLine("sft", LAST, {"eval/loss": 0.5})
     if os.fork() == 0:
         trackers = tracking.open(folder, "sft", 0, [])
         trackers.write(before)
         for step in range(KEPT + 1, KILLED + 1):
-            trackers.write([line(step), {"stage": "sft", "step": step, "alert": "a", "message": "b", "count": 1}])
+            trackers.write([line(step)])
         os.kill(os.getpid(), signal.SIGKILL)
     assert os.wait()[1] == signal.SIGKILL, "the first child ends by the kill"
     if os.fork() == 0:
