@@ -47,6 +47,7 @@ from burnish.train.step import Trainer
 from burnish.types import Group, Response, Score
 from tests.conftest import make_groups
 from tests.families import VOCABULARY
+from tests.sampling.remote import RemoteSampler
 
 TOKENIZER = make_tokenizer()
 END = 7
@@ -56,7 +57,7 @@ PARAMS = SamplingParams(max_new_tokens=12, temperature=0.9)
 
 @dataclass(frozen=True)
 class SamplerCase:
-    """A sampler of the package."""
+    """A sampler of the package, or one elsewhere in miniature."""
 
     kind: type[Sampler]
     make: Callable[[Model, Sequence[int], int, int], Sampler]
@@ -73,6 +74,13 @@ SAMPLERS = {
         PlainSampler,
         lambda policy, ends, most, rows: PlainSampler(policy.model, policy.tokenizer, ends, most, max_sequences=rows),
         1e-5,  # transformers' generate rounds logits to float32
+    ),
+    "remote": SamplerCase(
+        RemoteSampler,
+        lambda policy, ends, most, rows: RemoteSampler(
+            policy, lambda replica: LocalSampler(replica, ends, most, max_sequences=rows)
+        ),
+        1e-11,
     ),
 }
 

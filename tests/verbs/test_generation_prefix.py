@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ CASES = [
 class Scripted:
     """A sampler that always writes the same."""
 
-    max_positions = 512
+    max_positions, max_staleness, deterministic = 512, 0, True
 
     def __init__(self, text: str) -> None:
         tokenizer = make_tokenizer()
@@ -49,6 +50,10 @@ class Scripted:
         self.response = Response(
             tokens=tokens, trainable=tokens >= 0, sampler_logprobs=zeros, policy_version=zeros.long(), finish="end"
         )
+
+    def publish(self, policy: Any, version: int) -> int:
+        self.response = replace(self.response, policy_version=torch.full_like(self.response.tokens, version))
+        return version
 
     def sample(self, prompts: Any, n: int, params: Any, *, step: int = 0, listener: Any = None) -> list[Group]:
         groups = [Group(prompt=prompt.tokens, responses=(self.response,) * n) for prompt in prompts]
