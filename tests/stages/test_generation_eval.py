@@ -110,7 +110,7 @@ def test_the_right_answer_is_counted(world: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(GenerationEval, "evaluate", noted)
     train(world, tmp_path / "run", evaluation={"generations": 99, "match": "contains"}, eval_every=None, max_steps=1)
     assert [(exam.match, exam.max_new_tokens, len(exam.prompts)) for exam in exams] == [("contains", 128, 10)] * 2
-    assert all(exam.end_tokens for exam in exams)
+    assert all(exam.sampler.end_tokens for exam in exams)
 
 
 def test_rows_that_ask_nothing(world: Path, tmp_path: Path) -> None:
