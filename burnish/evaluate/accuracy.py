@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -52,6 +53,12 @@ class Accuracy:
     """Number of prompts, at least one."""
     samples: tuple[AnsweredPrompt, ...]
     """Every prompt with its answer, in the order of the rows."""
+
+    @classmethod
+    def of(cls, samples: Sequence[AnsweredPrompt]) -> Self:
+        """The accuracy of these answers, at least one."""
+        assert samples, "accuracy is of at least one prompt"
+        return cls(sum(sample.correct for sample in samples), len(samples), tuple(samples))
 
     @property
     def share(self) -> float:
@@ -98,25 +105,23 @@ def require_comparable(prompts: Sequence[TokenizedPrompt], match: MatchRule, key
         )
 
 
-def accuracy(
+def sample_answers(
     sampler: Sampler,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[TokenizedPrompt],
     *,
     match: MatchRule = "exact",
     params: SamplingParams,
-) -> Accuracy:
+) -> list[AnsweredPrompt]:
     """Samples an answer to each prompt and compares it with the reference.
 
     Args:
         sampler: samples the answers, with the weights that were published to it.
         tokenizer: of the sampler's model.
-        prompts: from `answerable_prompts`, at least one, of different rows. Those that fill all positions count as
-            wrong.
+        prompts: from `answerable_prompts`, of different rows. Those that fill all positions count as wrong.
         match: rule by which an answer is right.
         params: of sampling.
     """
-    assert prompts, "accuracy is of at least one prompt"
     possible = [prompt for prompt in prompts if len(prompt.tokens) < sampler.max_positions]
     groups = sampler.sample([SampleRequest(prompt.tokens, prompt.row) for prompt in possible], 1, params)
     responses = {prompt.row: group.responses[0] for prompt, group in zip(possible, groups, strict=True)}
@@ -137,7 +142,7 @@ def accuracy(
                 row=prompt.row,
             )
         )
-    return Accuracy(sum(sample.correct for sample in samples), len(samples), tuple(samples))
+    return samples
 
 
 def _is_correct(response: str, reference: str, match: MatchRule) -> bool:

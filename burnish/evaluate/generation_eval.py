@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from burnish.data.prompts import TokenizedPrompt
-from burnish.evaluate.accuracy import accuracy
+from burnish.evaluate.accuracy import Accuracy, sample_answers
 from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.rewards.match import MatchRule
 from burnish.sampling.base import EVALUATED, Sampler
 from burnish.sampling.params import SamplingParams
@@ -29,17 +30,15 @@ class GenerationEval:
     """Rule by which an answer is right."""
     max_new_tokens: int
     """Limit of an answer, tokens."""
+    world: World = ONE_PROCESS
+    """Processes that share the prompts."""
 
     def evaluate(self, policy: Model) -> EvalResult:
         """Accuracy, and every answer as a sample."""
         self.sampler.publish(policy, EVALUATED)
-        result = accuracy(
-            self.sampler,
-            policy.tokenizer,
-            self.prompts,
-            match=self.match,
-            params=SamplingParams(self.max_new_tokens, temperature=0.0),
-        )
+        params, mine = SamplingParams(self.max_new_tokens, temperature=0.0), self.world.shard(self.prompts)
+        answered = sample_answers(self.sampler, policy.tokenizer, mine, match=self.match, params=params)
+        result = Accuracy.of([answer for answers in self.world.gather(answered) for answer in answers])
         samples = [
             EvalSample(answered.row, answered.message_text, answered.response, answered.reference, answered.correct)
             for answered in result.samples

@@ -11,6 +11,7 @@ from burnish.evaluate.evaluator import EvalResult
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.packing import count_denominators
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.train.step import Sums, add, divide, evaluate_loss, measure, reported, score_joined, sum_terms
 from burnish.types import Denominator, Group, Microbatch, Scope
 
@@ -28,18 +29,21 @@ class HeldOutLoss:
     """Loss of the stage."""
     budget: int
     """Limit of a microbatch, tokens."""
+    world: World = ONE_PROCESS
+    """Processes that share the microbatches."""
 
     def evaluate(self, policy: Model) -> EvalResult:
         """The loss and its terms, named as in training."""
-        return EvalResult(held_out_loss(policy, self.rows, self.loss, self.budget))
+        return EvalResult(held_out_loss(policy, self.rows, self.loss, self.budget, self.world))
 
 
 @torch.no_grad()
-def held_out_loss(policy: Model, rows: Sequence[Group], loss: Loss, budget: int) -> Sums:
+def held_out_loss(policy: Model, rows: Sequence[Group], loss: Loss, budget: int, world: World = ONE_PROCESS) -> Sums:
     """The loss over all rows as one step would compute it, without gradients and with dropout off.
 
     Constants that the loss takes from measured groups are computed over all rows. A loss with the scope of a whole step
-    sees all rows at once: their scores are kept until then.
+    sees all rows at once: their scores are kept until then. Of several processes, all give all rows and get the loss
+    over all.
 
     Returns:
         Scalars on the device, named as in training. The model's mode is kept.
@@ -52,7 +56,7 @@ def held_out_loss(policy: Model, rows: Sequence[Group], loss: Loss, budget: int)
         measured += [group for group in block if group.scored_only]
         for name, count in count_denominators(block).items():
             denominators[name] += count
-    loss = measure(policy, loss, measured, budget)
+    loss = measure(policy, loss, measured, budget, world)
     sums: Sums = {}
     joined: list[Microbatch] = []
     for start, block in _blocks(rows):
@@ -60,11 +64,12 @@ def held_out_loss(policy: Model, rows: Sequence[Group], loss: Loss, budget: int)
         packed = policy.pack(trained, budget, start)
         alone, rest = ([], packed) if loss.scope is Scope.STEP else divide(packed, loss.scope)
         joined += rest
-        for microbatch in alone:
+        for microbatch in world.shard(alone):
             output = evaluate_loss(policy, microbatch.to(policy.device), loss, denominators)
             add(sums, reported(output, sum_terms(output, denominators), denominators))
+    sums = world.sum(sums)
     if joined:
-        output = loss(*score_joined(policy, joined, loss.needs))
+        output = loss(*score_joined(policy, joined, loss.needs, world))
         add(sums, reported(output, sum_terms(output, denominators), denominators))
     policy.model.train(was_training)
     return sums

@@ -26,6 +26,7 @@ from burnish.evaluate.evaluator import EvalResult
 from burnish.evaluate.held_out import GROUPS_AT_ONCE
 from burnish.losses.preference.implicit import ImplicitReward, LogProb
 from burnish.model.policy import Model
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.train.step import score_joined
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
 
@@ -88,7 +89,11 @@ def wilson_interval(right: float, count: int) -> Proportion:
 
 
 def score_pairs(
-    policy: Model, rows: Sequence[Group], rewards: Mapping[str, ImplicitReward], budget: int
+    policy: Model,
+    rows: Sequence[Group],
+    rewards: Mapping[str, ImplicitReward],
+    budget: int,
+    world: World = ONE_PROCESS,
 ) -> dict[str, ComparedPairs]:
     """Scores comparisons, with dropout off; the model's mode is kept.
 
@@ -97,6 +102,7 @@ def score_pairs(
         rows: groups of at least two responses, best first; groups of one are skipped.
         rewards: name -> implicit reward; groups have reference log-probabilities if one needs them.
         budget: limit of a microbatch, tokens.
+        world: processes that share the microbatches; all give all rows and get all margins.
     """
 
     def implicit_rewards(scores: TokenScores, joined: Microbatch) -> dict[str, Tensor]:
@@ -105,7 +111,7 @@ def score_pairs(
     def length(response: Response) -> int:
         return int(response.trainable.sum())
 
-    return compare(policy, rows, budget, Score.LOGPROB, implicit_rewards, length, names=rewards)
+    return compare(policy, rows, budget, Score.LOGPROB, implicit_rewards, length, names=rewards, world=world)
 
 
 @torch.no_grad()
@@ -117,6 +123,7 @@ def compare(
     rewards: Callable[[TokenScores, Microbatch], Mapping[str, Tensor]],
     length: Callable[[Response], int],
     names: Collection[str],
+    world: World = ONE_PROCESS,
 ) -> dict[str, ComparedPairs]:
     """As `score_pairs`, for any token score: `rewards` gives [responses] for each of `names`, `length` the length."""
     was_training = policy.model.training
@@ -128,7 +135,7 @@ def compare(
         compared = [group for group in block if can_compare(group)]
         if not compared:
             continue
-        scores, joined = score_joined(policy, policy.pack(compared, budget), [need])
+        scores, joined = score_joined(policy, policy.pack(compared, budget), [need], world)
         by_name = {name: values.tolist() for name, values in rewards(scores, joined).items()}
         groups, indices = joined.sequence_group.tolist(), joined.sequence_index.tolist()
         at = {key: k for k, key in enumerate(zip(groups, indices, strict=True))}
@@ -154,12 +161,15 @@ class PreferenceEval:
     budget: int
     tags: Sequence[Sequence[str]] = ()
     """Tags of each row; empty: rows have none."""
+    world: World = ONE_PROCESS
+    """Processes that share the microbatches."""
 
     def evaluate(self, policy: Model) -> EvalResult:
         """Accuracy and length-controlled accuracy with intervals: by the loss's reward, and by the mean log-probability
         of a token, which is informative before the first step too, when the implicit reward is 0."""
         by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
-        pairs = score_pairs(policy, self.rows, {"reward": self.reward, **by_logprob}, self.budget)
+        rewards = {"reward": self.reward, **by_logprob}
+        pairs = score_pairs(policy, self.rows, rewards, self.budget, self.world)
         result = metrics(pairs["reward"]) | by_tag(self.rows, self.tags, pairs["reward"].right)
         for name, value in metrics(pairs["logprob"]).items() if by_logprob else ():
             result[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from burnish.data.prompts import TokenizedPrompt
 from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.rewards.verdict import Verdict
 from burnish.rollouts.metrics import mean
 from burnish.rollouts.worker import GradedGroup, RolloutWorker
@@ -29,11 +30,15 @@ class RewardEval:
     """Answers greedily with the policy's weights, and grades."""
     success_threshold: float
     """Smallest reward of a right response."""
+    world: World = ONE_PROCESS
+    """Processes that share the prompts."""
 
     def evaluate(self, policy: Model) -> EvalResult:
         """Mean reward, in total and by part, and the share of right responses, over the responses with a reward."""
         self.worker.publish(EVALUATED)
-        graded = self.worker(self.prompts, 1, rng_keys=[prompt.row for prompt in self.prompts]).groups
+        mine = self.world.shard(self.prompts)
+        rollouts = self.worker(mine, 1, rng_keys=[prompt.row for prompt in mine])
+        graded = [answered for answers in self.world.gather(rollouts.groups) for answered in answers]
         verdicts = [verdict for answered in graded for verdict in answered.verdicts]
         lengths = [float(len(answered.group.responses[0].tokens)) for answered in graded]
         samples = [self._sample(answered) for answered in graded]

@@ -20,6 +20,7 @@ from burnish.evaluate.evaluator import EvalResult
 from burnish.evaluate.preference_eval import ComparedPairs, Proportion, by_tag, compare, metrics, wilson_interval
 from burnish.losses.reward.values import value_of_each
 from burnish.model.policy import Model
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
 
 BINS = 10
@@ -36,13 +37,14 @@ _STRATA = {
 """Name → smallest and largest number of tokens by which the better response is longer than the worse."""
 
 
-def score_by_value(policy: Model, rows: Sequence[Group], budget: int) -> ComparedPairs:
+def score_by_value(policy: Model, rows: Sequence[Group], budget: int, world: World = ONE_PROCESS) -> ComparedPairs:
     """Scores comparisons with a reward model, with dropout off; the model's mode is kept.
 
     Args:
         policy: a reward model with one score for each response.
         rows: groups with their scored token at the end (`sources.value_targets`), best first; single ones are skipped.
         budget: limit of a microbatch, tokens.
+        world: processes that share the microbatches; all give all rows and get all margins.
     """
 
     def values(scores: TokenScores, joined: Microbatch) -> Mapping[str, Tensor]:
@@ -51,7 +53,7 @@ def score_by_value(policy: Model, rows: Sequence[Group], budget: int) -> Compare
     def length(response: Response) -> int:  # one token of each is scored, so it is that of the whole response
         return len(response.tokens)
 
-    return compare(policy, rows, budget, Score.VALUE, values, length, names=["value"])["value"]
+    return compare(policy, rows, budget, Score.VALUE, values, length, names=["value"], world=world)["value"]
 
 
 def calibration_error(pairs: ComparedPairs) -> float:
@@ -93,7 +95,9 @@ class RewardModelEval:
     budget: int
     tags: Sequence[Sequence[str]] = ()
     """Tags of each row; empty: rows have none."""
+    world: World = ONE_PROCESS
+    """Processes that share the microbatches."""
 
     def evaluate(self, policy: Model) -> EvalResult:
-        pairs = score_by_value(policy, self.rows, self.budget)
+        pairs = score_by_value(policy, self.rows, self.budget, self.world)
         return EvalResult(reward_metrics(pairs) | by_tag(self.rows, self.tags, pairs.right))

@@ -26,6 +26,7 @@ from burnish.evaluate.preference_eval import Proportion, wilson_interval
 from burnish.losses.reward.values import values_of_each
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.train.step import score_joined
 from burnish.types import Group, Microbatch, Score, TokenScores
 
@@ -131,7 +132,9 @@ def correlation(one: Numbers, other: Numbers) -> Proportion | None:
     return Proportion(value, math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach))
 
 
-def evaluate_scores(policy: Model, rows: Sequence[Group], names: tuple[str, ...], budget: int) -> ScoresResult:
+def evaluate_scores(
+    policy: Model, rows: Sequence[Group], names: tuple[str, ...], budget: int, world: World = ONE_PROCESS
+) -> ScoresResult:
     """Scores responses, with dropout off; the model's mode is kept.
 
     Args:
@@ -139,20 +142,23 @@ def evaluate_scores(policy: Model, rows: Sequence[Group], names: tuple[str, ...]
         rows: groups with their scored token at the end (`sources.value_targets`), with scores.
         names: of the scores.
         budget: limit of a microbatch, tokens.
+        world: processes that share the microbatches; all give all rows and get all scores.
     """
     values, labels = [], []
-    for scores, joined in _scored(policy, rows, budget):
+    for scores, joined in _scored(policy, rows, budget, world):
         order = joined.sequence_group.argsort(stable=True)
         values.append(values_of_each(scores, joined)[order].double().cpu().numpy())
         labels.append(joined.sequence_scores[order].double().cpu().numpy())
     return ScoresResult(names, np.concatenate(values), np.concatenate(labels))
 
 
-def evaluate_steps(policy: Model, rows: Sequence[Group], budget: int, right_above: float) -> StepsResult:
+def evaluate_steps(
+    policy: Model, rows: Sequence[Group], budget: int, right_above: float, world: World = ONE_PROCESS
+) -> StepsResult:
     """Values of steps; arguments as in `evaluate_scores`, rows are groups with values at their steps."""
     values: list[Numbers] = []
     labels: list[Numbers] = []
-    for scores, joined in _scored(policy, rows, budget):
+    for scores, joined in _scored(policy, rows, budget, world):
         assert joined.step_labels is not None, "steps have labels"
         sizes = joined.sequence_tokens.tolist()
         parts = zip(scores.of(Score.VALUE).split(sizes), joined.step_labels.split(sizes), strict=True)
@@ -165,12 +171,14 @@ def evaluate_steps(policy: Model, rows: Sequence[Group], budget: int, right_abov
 
 
 @torch.no_grad()
-def _scored(policy: Model, rows: Sequence[Group], budget: int) -> Iterator[tuple[TokenScores, Microbatch]]:
+def _scored(
+    policy: Model, rows: Sequence[Group], budget: int, world: World
+) -> Iterator[tuple[TokenScores, Microbatch]]:
     was_training = policy.model.training
     policy.model.eval()
     for start in range(0, len(rows), GROUPS_AT_ONCE):
         block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
-        yield score_joined(policy, policy.pack(block, budget), [Score.VALUE])
+        yield score_joined(policy, policy.pack(block, budget), [Score.VALUE], world)
     policy.model.train(was_training)
 
 
@@ -181,9 +189,10 @@ class ScoresEval:
     rows: Sequence[Group]
     names: tuple[str, ...]
     budget: int
+    world: World = ONE_PROCESS
 
     def evaluate(self, policy: Model) -> EvalResult:
-        return EvalResult(evaluate_scores(policy, self.rows, self.names, self.budget).figures())
+        return EvalResult(evaluate_scores(policy, self.rows, self.names, self.budget, self.world).figures())
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -193,6 +202,7 @@ class StepsEval:
     rows: Sequence[Group]
     budget: int
     right_above: float
+    world: World = ONE_PROCESS
 
     def evaluate(self, policy: Model) -> EvalResult:
-        return EvalResult(evaluate_steps(policy, self.rows, self.budget, self.right_above).figures())
+        return EvalResult(evaluate_steps(policy, self.rows, self.budget, self.right_above, self.world).figures())

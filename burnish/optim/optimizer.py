@@ -17,6 +17,7 @@ from burnish.optim.average import Average
 from burnish.optim.libraries import FACTOR, Member, build, page_again
 from burnish.optim.masters import Masters
 from burnish.optim.settings import KINDS, PAGED, OptimizerSettings
+from burnish.parallel.world import ONE_PROCESS, World
 
 
 class Optimizer:
@@ -61,15 +62,20 @@ class Optimizer:
         self.updates = 0
         """Number of updates done; random draws of a step may use it as a seed."""
 
-    def step(self, factor: float, max_grad_norm: float | None) -> Tensor:
+    def step(self, factor: float, max_grad_norm: float | None, world: World = ONE_PROCESS) -> Tensor:
         """Updates the weights at `factor` times the learning rate, and clears the gradients.
+
+        Args:
+            factor: the schedule's factor of the step.
+            max_grad_norm: maximum norm of all gradients together; None: no clipping.
+            world: processes that have these gradients.
 
         Returns:
             The norm of all gradients before clipping, a scalar tensor on the device (reading it waits for the device).
         """
         parameters = [p for p in self.masters.masters if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = world.grad_norm(gradients)
         if max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
         for library in self.libraries:

@@ -1,7 +1,8 @@
 """Run folder: lock, identity, metrics, samples, checkpoints, model, and the finished mark.
 
 Opened by the loop before anything else and closed last. Every file appears whole (see `durable`); after a kill at any
-moment, the next `RunFolder.open` repairs it. Contents::
+moment, the next `RunFolder.open` repairs it. Of several processes the main one locks and writes; the others call the
+same methods, which then write nothing, and wait for it where they read what it wrote. Contents::
 
     identity.json · recipe.yaml · unusable.jsonl · metrics.jsonl · samples.jsonl · log.txt · checkpoints/step-N/
     model/ · finished.json · stages/NAME/ (with several stages)
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from burnish.errors import RunError
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.runs.checkpoint import CHECKPOINTS, has_checkpoints
 from burnish.runs.disk import full_disk_explained, is_full
 from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
@@ -41,19 +43,22 @@ _FRESH = {_LOCK, _TRIAL, ".identity.json.partial", "lost+found", ".DS_Store"}
 
 
 class RunFolder:
-    """Run folder that this process has locked. A context manager: leaving it releases the lock."""
+    """Run folder that the main process has locked. A context manager: leaving it releases the lock."""
 
     path: Path
     """The folder, absolute."""
+    world: World
+    """Processes that have opened it."""
 
-    def __init__(self, path: Path, lock: Lock) -> None:
-        """Use `RunFolder.open`."""
+    def __init__(self, path: Path, lock: Lock | None, world: World) -> None:
+        """Use `RunFolder.open`. Only the main process has a lock, and journals."""
         self.path = path
+        self.world = world
         self._lock = lock
-        self._journals = {name: Journal(path / name) for name in (_METRICS, _SAMPLES)}
+        self._journals = {name: Journal(path / name) for name in (_METRICS, _SAMPLES) if lock is not None}
 
     @classmethod
-    def open(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON]) -> RunFolder:
+    def open(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON], world: World = ONE_PROCESS) -> RunFolder:
         """Opens a new, empty or resumed run folder; raises RunError for any other, without changing it.
 
         `identity` has everything that determines the result (settings, fingerprints of data and model); a run resumes
@@ -61,6 +66,12 @@ class RunFolder:
         identity. `recipe_text` is for users, and is written when the run starts.
         """
         path = path.absolute()
+        folder = cls._locked(path, recipe_text, identity, world) if world.is_main else cls(path, None, world)
+        world.wait()
+        return folder
+
+    @classmethod
+    def _locked(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON], world: World) -> RunFolder:
         with _failures_explained(path):
             _make_folder(path)
             if not (path / _LOCK).exists():
@@ -68,7 +79,7 @@ class RunFolder:
             lock = Lock(path / _LOCK)
             try:
                 _initialize(path, lock, recipe_text, identity)
-                return cls(path, lock)
+                return cls(path, lock, world)
             except BaseException:
                 lock.release()
                 raise
@@ -104,21 +115,28 @@ class RunFolder:
 
     def mark_finished(self, summary: Mapping[str, JSON]) -> None:
         """Marks the run as finished, after all other files. NaN and infinities in the summary become null."""
-        self.offsets()
-        rule = "finished.json is the last thing that a run writes; all else is written already"
-        with full_disk_explained(self.path, _FINISHED, rule):
-            write_text(self.path / _FINISHED, strict_text(summary) + "\n")
+        if self.world.is_main:
+            self.offsets()
+            rule = "finished.json is the last thing that a run writes; all else is written already"
+            with full_disk_explained(self.path, _FINISHED, rule):
+                write_text(self.path / _FINISHED, strict_text(summary) + "\n")
+        self.world.wait()
 
     def append_metrics(self, lines: Iterable[Mapping[str, JSON]]) -> None:
         """Appends one JSON object per line to metrics.jsonl. NaN and infinities become null."""
-        self._journals[_METRICS].append(lines)
+        self._append(_METRICS, lines)
 
     def append_samples(self, lines: Iterable[Mapping[str, JSON]]) -> None:
         """Appends one JSON object per line to samples.jsonl."""
-        self._journals[_SAMPLES].append(lines)
+        self._append(_SAMPLES, lines)
+
+    def _append(self, name: str, lines: Iterable[Mapping[str, JSON]]) -> None:
+        if self.world.is_main:
+            self._journals[name].append(lines)
 
     def offsets(self) -> dict[str, int]:
-        """Bytes of each journal, by name, after a sync to the disk; a checkpoint stores them for `cut`."""
+        """Bytes of each journal, by name, after a sync to the disk; a checkpoint stores them for `cut`. Empty on other
+        processes than the main one."""
         return {name: journal.offset() for name, journal in self._journals.items()}
 
     def cut(self, offsets: Mapping[str, int]) -> None:
@@ -128,6 +146,7 @@ class RunFolder:
         """
         for name, journal in self._journals.items():
             journal.cut(offsets.get(name, 0))
+        self.world.wait()
 
     def replace_folder(self, name: str, write: Callable[[Path], None]) -> Path:
         """Calls `write` with an empty folder, then replaces `name` by it; the old one exists until then.
@@ -135,6 +154,12 @@ class RunFolder:
         `name` may be a path whose parent exists.
         """
         final = self.path / name
+        if self.world.is_main:
+            self._replace(final, name, write)
+        self.world.wait()
+        return final
+
+    def _replace(self, final: Path, name: str, write: Callable[[Path], None]) -> None:
         partial = hidden(final, "partial")
         rule = f"{name}/ is replaced whole or not at all; it is as it was before, and so are the checkpoints"
         with full_disk_explained(self.path, f"{name}/", rule):
@@ -146,13 +171,13 @@ class RunFolder:
                 publish(partial, final)
             finally:
                 remove(partial)
-        return final
 
     def close(self) -> None:
         """Closes the journals and releases the lock; a second call does nothing."""
         for journal in self._journals.values():
             journal.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self

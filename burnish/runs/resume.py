@@ -19,8 +19,11 @@ from burnish.runs.training_state import (
 
 
 def save(folder: StageFolder, state: TrainState, *, step: int, at_most: int) -> None:
-    """Writes the checkpoint of a step, with the journals' offsets, and keeps the newest `at_most` checkpoints."""
-    save_checkpoint(folder.path, capture_checkpoint(state, step, {"offsets": folder.offsets()}), at_most)
+    """Writes the checkpoint of a step, with the journals' offsets, and keeps the newest `at_most` checkpoints. All
+    processes have the same state, and the main one writes it."""
+    checkpoint = capture_checkpoint(state, step, {"offsets": folder.offsets()})
+    if folder.run.world.is_main:
+        save_checkpoint(folder.path, checkpoint, at_most)
 
 
 def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) -> int:

@@ -45,8 +45,10 @@ class StageFolder:
     def one_of_several(cls, run: RunFolder, name: str, begin: Mapping[str, int], *, is_last: bool) -> StageFolder:
         """The folder of one stage of several; created if it does not exist."""
         path = run.path / STAGES / name
-        path.mkdir(parents=True, exist_ok=True)
-        repair(path)
+        if run.world.is_main:
+            path.mkdir(parents=True, exist_ok=True)
+            repair(path)
+        run.world.wait()
         return cls(run, path, begin, is_last)
 
     @staticmethod
@@ -77,8 +79,10 @@ class StageFolder:
     def mark_finished(self, summary: Mapping[str, JSON]) -> None:
         """Marks an earlier stage as finished, after all its other files."""
         assert not self.is_last, "the last stage ends with its run"
-        stored: dict[str, JSON] = {"summary": summary, "offsets": self.offsets()}
-        write_text(self.path / _FINISHED, strict_text(stored) + "\n")
+        if self.run.world.is_main:
+            stored: dict[str, JSON] = {"summary": summary, "offsets": self.offsets()}
+            write_text(self.path / _FINISHED, strict_text(stored) + "\n")
+        self.run.world.wait()
 
     def write_model(self, write: Callable[[Path], None]) -> Path:
         """Calls `write` with an empty folder, which becomes the stage's model."""

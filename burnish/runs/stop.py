@@ -11,6 +11,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+from burnish.parallel.world import ONE_PROCESS, World
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -21,7 +23,9 @@ class StopSignal:
     Example: ``with StopSignal() as stop: ... if stop.requested: save_checkpoint(...); raise Interrupted(...)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, world: World = ONE_PROCESS) -> None:
+        """Of several processes, which stop after the same step, any may get the signal."""
+        self._world = world
         self._requested = False
         self._num_interrupts = 0
         # None is a handler that was not installed from Python, and cannot be restored from it.
@@ -29,8 +33,8 @@ class StopSignal:
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was requested."""
-        return self._requested
+        """Whether a stop was requested, of any process; all of them read it at the same place of the work."""
+        return any(self._world.gather(self._requested))
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -50,4 +54,5 @@ class StopSignal:
         if self._num_interrupts > 1:
             raise KeyboardInterrupt
         self._requested = True
-        os.write(2, b"\nstopping after this step (once more to stop at once)\n")
+        if self._world.is_main:
+            os.write(2, b"\nstopping after this step (once more to stop at once)\n")

@@ -111,7 +111,7 @@ def learner_of(
     """
     settings = data.context.settings
     optimizer = optimizer_of(data.context.recipe, settings, model)
-    trainer = Trainer(model, optimizer, settings.optimizer.max_grad_norm, neftune)
+    trainer = Trainer(model, optimizer, settings.optimizer.max_grad_norm, neftune, data.context.world)
     return Learner(role, trainer, loss, settings.schedule_of(steps), data.tokens_per_microbatch)
 
 

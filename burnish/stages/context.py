@@ -7,6 +7,7 @@ from typing import Generic, Self, TypeVar
 
 from burnish.model.load import load_config, load_tokenizer
 from burnish.model.open import resolve_model
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import StageSettings
 from burnish.stages.reader import Reader
@@ -21,9 +22,11 @@ class StageContext(Generic[S_co]):
     recipe: Recipe
     settings: S_co
     reader: Reader
+    world: World = ONE_PROCESS
+    """Processes that do its work together."""
 
     @classmethod
-    def of(cls, recipe: Recipe, number: int = 0, model: str | None = None) -> Self:
+    def of(cls, recipe: Recipe, number: int = 0, model: str | None = None, world: World = ONE_PROCESS) -> Self:
         """Reads the model's configuration and tokenizer, not its weights.
 
         Args:
@@ -31,6 +34,7 @@ class StageContext(Generic[S_co]):
             number: index of the stage, from 0.
             model: the model that the stage starts from; None: the recipe's model, with the tokens and the template
                 that earlier stages set.
+            world: processes that do its work together.
         """
         settings = recipe.stages[number].settings
         so_far = [entry.settings for entry in recipe.stages[number if model else 0 : number + 1]]
@@ -40,4 +44,4 @@ class StageContext(Generic[S_co]):
         tokenizer = load_tokenizer(begins, tuple(tokens))
         reading = settings.model_copy(update={"chat_template": next(templates, None)})
         reader = Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed)
-        return cls(recipe, settings, reader)  # type: ignore[arg-type]  # the caller's kind has these settings
+        return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings

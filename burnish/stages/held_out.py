@@ -23,6 +23,7 @@ from burnish.evaluate.held_out import HeldOutLoss
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.sampling.open import sampler_of
 from burnish.settings.stage import SupervisedSettings
 from burnish.stages.reader import OpenedData, Reader
@@ -44,15 +45,24 @@ class HeldOut:
     """Prompts for generation, in the order of their rows; empty: no generation."""
     gate: PreferenceFilters | None = None
     """Filters of comparisons with their findings; None: there are no comparisons."""
+    world: World = ONE_PROCESS
+    """Processes that share the microbatches."""
 
     @classmethod
-    def of(cls, settings: SupervisedSettings, reader: Reader, progress: Callable[[int, int], None]) -> Self | None:
+    def of(
+        cls,
+        settings: SupervisedSettings,
+        reader: Reader,
+        progress: Callable[[int, int], None],
+        world: World = ONE_PROCESS,
+    ) -> Self | None:
         """Opens the held-out rows; None: the stage has none.
 
         Args:
             settings: settings of the stage.
             reader: reader of its data.
             progress: called with the number of rows tokenized and of all rows.
+            world: processes that evaluate together.
 
         Raises:
             DataError: the rows cannot be used, or have no prompts for generation.
@@ -62,7 +72,7 @@ class HeldOut:
         opened, gate = reader.filter_held_out(reader.open(settings.eval_data))
         groups = opened.preparation.whole(told=progress)
         drawn = _prompts(settings, reader, opened, groups) if settings.evaluation.generations else ()
-        return cls(settings, opened, groups, drawn, gate)
+        return cls(settings, opened, groups, drawn, gate, world)
 
     @property
     def tags(self) -> list[list[str]]:
@@ -82,7 +92,7 @@ class HeldOut:
             budget: maximum number of tokens of a microbatch.
             rows: the groups with streams that the loss needs; None: `groups`.
         """
-        held_out_loss = HeldOutLoss(self.groups if rows is None else rows, loss, budget)
+        held_out_loss = HeldOutLoss(self.groups if rows is None else rows, loss, budget, self.world)
         if not self.prompts:
             return (held_out_loss,)
         template = self.opened.preparation.builder.writer.template
@@ -93,6 +103,7 @@ class HeldOut:
             sampler_of(policy, ends),
             match=self.settings.evaluation.match or "exact",
             max_new_tokens=self.settings.evaluation.max_new_tokens or MAX_NEW_TOKENS,
+            world=self.world,
         )
         return held_out_loss, generation_eval
 

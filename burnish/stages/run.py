@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import RecipeError
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.read import ResolvedRecipe, stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.runs.durable import write_text
@@ -25,15 +26,15 @@ from burnish.stages.models import device_of
 from burnish.stages.result import RunResult, last_model, require_same_data
 from burnish.watch.environment import write_environment
 from burnish.watch.progress import open_progress
-from burnish.watch.report import refresh_report
 from burnish.watch.tracking import Tracking, require_installed
 from burnish.watch.watch import Sinks
 
 
-def run(origins: ResolvedRecipe) -> RunResult:
+def run(origins: ResolvedRecipe, world: World = ONE_PROCESS) -> RunResult:
     """Runs or resumes the recipe's stages; returns the old result if they are finished.
 
-    Each stage starts from the model of the stage before it.
+    Each stage starts from the model of the stage before it. Of several processes, every one calls this with the same
+    recipe, and gets the same result.
 
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
@@ -50,23 +51,24 @@ def run(origins: ResolvedRecipe) -> RunResult:
     for kind, stage in zip(kinds, recipe.stages, strict=True):
         kind.validate(stage.settings)
     done = StageFolder.finished_before(path.absolute(), stage_names(recipe))
-    contexts = _contexts(recipe, kinds, len(done))
+    contexts = _contexts(recipe, kinds, len(done), world)
     number, model = len(done), last_model(done)
-    first = kinds[number].open(StageContext.of(recipe, number, model) if model else contexts[number])
+    first = kinds[number].open(StageContext.of(recipe, number, model, world) if model else contexts[number])
     derived = _derived(recipe, kinds, contexts)
     with (
         first.background,
-        RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity()) as folder,
-        open_progress(folder.path / "log.txt") as progress,
-        StopSignal() as stop,
+        RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity(), world) as folder,
+        open_progress(folder.path / "log.txt", is_main=world.is_main) as progress,
+        StopSignal(world) as stop,
     ):
         if (finished := folder.finished) is not None:  # by another process, since the check above
             return RunResult(folder.path, finished, again=True)
-        write_environment(folder.path, device_of(recipe))
+        if world.is_main:
+            write_environment(folder.path, device_of(recipe))
         tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
-        listeners = Sinks(folder.path, folder.append_metrics, progress, tracking)
+        listeners = Sinks(folder.path, folder.append_metrics, progress, tracking, world.is_main)
         summary = _Running(recipe, kinds, folder, listeners, stop).stages(number, first)
-        refresh_report(folder.path, "finished", progress.say)
+        listeners.report("finished")
         folder.mark_finished(summary)
         place = folder.path / "model"
         progress.say(f"finished: the model is in {place}" if place.is_dir() else f"finished: {folder.path}")
@@ -109,7 +111,7 @@ class _Running:
         return {"stages": summaries}
 
     def _open(self, number: int, model: str | None) -> StageData[Any]:
-        data: StageData[Any] = self.kinds[number].open(StageContext.of(self.recipe, number, model))
+        data: StageData[Any] = self.kinds[number].open(StageContext.of(self.recipe, number, model, self.folder.world))
         return data
 
     def _stage(self, number: int, name: str, data: StageData[Any], place: StageFolder) -> dict[str, JSON]:
@@ -119,7 +121,8 @@ class _Running:
             out_of_memory_explained(data.tokens_per_microbatch),
             data.at_work(place.path),
         ):
-            data.when_ready(lambda: self._tell(name, data, place))
+            if self.folder.world.is_main:
+                data.when_ready(lambda: self._tell(name, data, place))
             for line in data.report():
                 self._say(line)
             job = build_job(self.kinds[number], data, name)
@@ -151,15 +154,18 @@ def _write_card(path: Path, card: Mapping[str, object]) -> None:
     write_text(path, json.dumps({"stages": [*others, card]}, indent=1, ensure_ascii=False) + "\n")
 
 
-def _contexts(recipe: Recipe, kinds: Sequence[StageKind[Any, Any]], done: int) -> list[StageContext[Any]]:
+def _contexts(recipe: Recipe, kinds: Sequence[StageKind[Any, Any]], done: int, world: World) -> list[StageContext[Any]]:
     """Contexts of the stages. The data of all unfinished stages are checked before any is trained.
 
     Args:
         recipe: the recipe.
         kinds: kinds of its stages.
         done: number of finished stages. The next stage's data are opened by the caller.
+        world: processes of the run.
     """
-    contexts: list[StageContext[Any]] = [StageContext.of(recipe, number) for number in range(len(recipe.stages))]
+    contexts: list[StageContext[Any]] = [
+        StageContext.of(recipe, number, world=world) for number in range(len(recipe.stages))
+    ]
     for number, (before, context) in enumerate(pairwise(contexts), start=1):
         if recipe.adapter.kind != "full" and len(context.reader.tokenizer) > len(before.reader.tokenizer):
             raise RecipeError(

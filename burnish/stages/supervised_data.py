@@ -51,7 +51,7 @@ class SupervisedData(StageData[T_co]):
         """
         progress = count_on_terminal("rows made into tokens")
         train = context.reader.open(context.settings.data)
-        held_out = HeldOut.of(context.settings, context.reader, progress)
+        held_out = HeldOut.of(context.settings, context.reader, progress, context.world)
         train, gate = context.reader.gate(train, held_out.gate if held_out else None)
         rows, draws = len(train.data.rows), _num_draws(context.settings, len(train.data.rows))
         # The first rows of an epoch are known without reading them, unless rows may be left out.

@@ -14,6 +14,7 @@ import torch
 
 from burnish.losses.base import Loss
 from burnish.packing import count_denominators
+from burnish.parallel.world import ONE_PROCESS
 from burnish.train.step import Trainer, measure
 from burnish.types import Group
 
@@ -37,11 +38,12 @@ def costliest(groups: Sequence[Group], budget: int, max_groups: int) -> list[Gro
 
 def dry_run(trainer: Trainer, groups: Sequence[Group], loss: Loss, budget: int) -> None:
     """Computes the groups' gradient twice, the second time with the gradients of the first in memory, and drops it.
+    Every process computes all of it, since any of them may get the largest microbatch.
 
     Raises:
         torch.OutOfMemoryError: (or what the device raises) it does not fit.
     """
-    device = trainer.policy.device
+    device, alone = trainer.policy.device, replace(trainer, world=ONE_PROCESS)
     denominators = count_denominators(groups)
     microbatches = trainer.policy.pack(groups, budget)
     with ExitStack() as stack:
@@ -51,5 +53,5 @@ def dry_run(trainer: Trainer, groups: Sequence[Group], loss: Loss, budget: int) 
         loss = measure(trainer.policy, loss, (replace(group, scored_only=True) for group in groups), budget)
         reserved = torch.empty(trainer.optimizer.pending_state_bytes(), dtype=torch.uint8, device=device)
         for _ in range(2):
-            trainer.accumulate(microbatches, loss, denominators)
+            alone.accumulate(microbatches, loss, denominators)
         del reserved

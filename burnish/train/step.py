@@ -4,6 +4,9 @@ Invariant: the same groups give the same update under any split into microbatche
 denominators are counted over the whole step before its first forward pass, and each sum is divided once. Where a split
 separates what a loss must see at once (`Loss.scope`), all of it is scored first, the loss is evaluated on the joined
 scores, and the backward pass of each microbatch uses the resulting gradient per token.
+
+The same holds for any number of processes (`parallel.world`): all of them pack all groups, each computes its share of
+the microbatches, and metrics, gradients and joined scores are those of the whole step on every process.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from burnish.model.noise import Neftune
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.packing import count_denominators, join
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.types import Denominator, Denominators, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 Sums = dict[str, Tensor]
@@ -35,6 +39,8 @@ class Trainer:
     """Maximum norm of all gradients together; None: no clipping."""
     neftune: Neftune | None = None
     """Noise on the embeddings in training; None: none."""
+    world: World = ONE_PROCESS
+    """Processes that share the microbatches of a step."""
 
     def forward_backward(self, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> Sums:
         """Adds the microbatch's share of the step's gradient. The microbatch contains the whole scope of the loss.
@@ -50,18 +56,19 @@ class Trainer:
     def forward_backward_joined(
         self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators
     ) -> Sums:
-        """As `forward_backward`, for microbatches that contain the scope of the loss only together.
+        """As `forward_backward`, for microbatches that contain the scope of the loss only together. Adds the gradient
+        of this process's share of them, and returns the metrics of all.
 
         One more forward pass of each: all are scored, then the loss is evaluated on the joined scores, then each has a
         backward pass with its coefficients. (Scores with dropout would differ between the two forward passes.)
         """
-        scores, joined = score_joined(self.policy, microbatches, loss.needs)
+        scores, joined = score_joined(self.policy, microbatches, loss.needs, self.world)
         sums, coefficients = differentiate(scores, joined, loss, denominators)
         sizes = [len(microbatch.predictor_positions) for microbatch in microbatches]
         pieces = {kind: coefficient.split(sizes) for kind, coefficient in coefficients.items()}
-        for index, microbatch in enumerate(microbatches):
+        for index in self.world.shard(range(len(microbatches))):
             own = {kind: piece[index] for kind, piece in pieces.items()}
-            self._backward_fixed(microbatch.to(self.policy.device), own)
+            self._backward_fixed(microbatches[index].to(self.policy.device), own)
         return sums
 
     def _backward_fixed(self, microbatch: Microbatch, coefficients: Mapping[Score, Tensor]) -> None:
@@ -70,18 +77,21 @@ class Trainer:
         torch.stack(terms).sum().backward()
 
     def accumulate(self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators) -> Sums:
-        """Computes the gradient of a whole step from its microbatches, however they are split."""
+        """Computes the gradient of a whole step from its microbatches, however they are split and on however many
+        processes: all of them give all microbatches, and get the gradient and the metrics of the step."""
         sums: Sums = {}
         complete, split = divide(microbatches, loss.scope)
-        for microbatch in complete:
+        for microbatch in self.world.shard(complete):
             add(sums, self.forward_backward(microbatch.to(self.policy.device), loss, denominators))
+        sums = self.world.sum(sums)
         if split:
             add(sums, self.forward_backward_joined(split, loss, denominators))
+        self.world.sum_gradients(self.optimizer.masters.masters)
         return sums
 
     def optim_step(self, factor: float) -> Tensor:
         """Updates the weights at `factor` times the learning rate; returns the gradient's norm before clipping."""
-        return self.optimizer.step(factor, self.max_grad_norm)
+        return self.optimizer.step(factor, self.max_grad_norm, self.world)
 
     def leave_weights(self) -> Sums:
         """Ends a step without signal, instead of optim_step: weight decay and momentum would change the weights. Drops
@@ -98,7 +108,7 @@ class Trainer:
         """One optimizer step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step; or
         leave_weights, if no token of the step has a signal. An adaptive loss observes the metrics."""
         trained = [group for group in groups if not group.scored_only]
-        measured = measure(self.policy, loss, (group for group in groups if group.scored_only), budget)
+        measured = measure(self.policy, loss, (group for group in groups if group.scored_only), budget, self.world)
         sums = self.accumulate(self._pack(trained, budget), measured, count_denominators(trained))
         sums |= {"grad_norm": self.optim_step(factor)} if has_signal(measured, trained) else self.leave_weights()
         if isinstance(loss, AdaptiveLoss):
@@ -121,18 +131,22 @@ def divide(microbatches: Sequence[Microbatch], scope: Scope) -> tuple[list[Micro
     return [m for m in microbatches if m.groups_complete], [m for m in microbatches if not m.groups_complete]
 
 
-def measure(policy: Model, loss: Loss, scored_only: Iterable[Group], budget: int) -> Loss:
+def measure(policy: Model, loss: Loss, scored_only: Iterable[Group], budget: int, world: World = ONE_PROCESS) -> Loss:
     """The loss with the constants that it takes from groups that are only scored, here, without gradient."""
     groups = list(scored_only)
-    return loss.with_measurements(*score_joined(policy, policy.pack(groups, budget), loss.needs)) if groups else loss
+    if not groups:
+        return loss
+    return loss.with_measurements(*score_joined(policy, policy.pack(groups, budget), loss.needs, world))
 
 
 @torch.no_grad()
 def score_joined(
-    policy: Model, microbatches: Sequence[Microbatch], needs: Collection[Score]
+    policy: Model, microbatches: Sequence[Microbatch], needs: Collection[Score], world: World = ONE_PROCESS
 ) -> tuple[TokenScores, Microbatch]:
-    """Scores of all microbatches, joined as one microbatch on the policy's device."""
-    parts = [policy.score(microbatch.to(policy.device), needs) for microbatch in microbatches]
+    """Scores of all microbatches, joined as one microbatch on the policy's device. Every process gives all of them,
+    scores its share, and gets all scores."""
+    own = [policy.score(microbatch.to(policy.device), needs) for microbatch in world.shard(microbatches)]
+    parts = [part for shard in world.gather(own) for part in shard]
     return _join_scores(parts), join(microbatches).to(policy.device)
 
 

@@ -19,8 +19,7 @@ from burnish.config.text import parse_overrides, put
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import ModelError
-from burnish.evaluate.accuracy import Accuracy, answerable_prompts, require_comparable
-from burnish.evaluate.accuracy import accuracy as measure_accuracy
+from burnish.evaluate.accuracy import Accuracy, answerable_prompts, require_comparable, sample_answers
 from burnish.evaluate.held_out import held_out_loss
 from burnish.evaluate.unpacked_loss import unpacked_loss
 from burnish.losses.cross_entropy import CrossEntropy
@@ -233,4 +232,4 @@ def _accuracy(
     generation, learned = opened.causal_lm.generation_config, prepared.report.end_tokens
     ends = stop_tokens_of(generation, opened.tokenizer, builder.writer.template, learned)
     sampler = plain_sampler(opened, ends) if policy is None else sampler_of(policy, ends)
-    return measure_accuracy(sampler, opened.tokenizer, prompts, match=match, params=settings.params)
+    return Accuracy.of(sample_answers(sampler, opened.tokenizer, prompts, match=match, params=settings.params))

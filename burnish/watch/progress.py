@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -117,6 +118,8 @@ class State:
         yield row
 
 
-def open_progress(log: Path) -> Progress:
-    """Progress on standard error, logged to a file that is appended to."""
-    return Progress(Console(stderr=True), log.open("a", encoding="utf-8"))
+def open_progress(log: Path, *, is_main: bool = True) -> Progress:
+    """Progress on standard error, logged to a file that is appended to. Of several processes the main one speaks; that
+    of the others goes nowhere."""
+    console = Console(stderr=True) if is_main else Console(quiet=True, force_terminal=False)
+    return Progress(console, (log if is_main else Path(os.devnull)).open("a", encoding="utf-8"))

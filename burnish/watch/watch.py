@@ -20,7 +20,7 @@ from burnish.watch.format import METRIC_FORMATS, progress_texts
 from burnish.watch.journal_lines import AlertLine, MetricsLine, read_metrics
 from burnish.watch.meter import Meter
 from burnish.watch.progress import Progress
-from burnish.watch.report import ending, refresh_report
+from burnish.watch.report import State, ending, refresh_report
 from burnish.watch.tracking import NO_TRACKERS, Tracking
 
 REPORT_SECONDS = 60.0
@@ -37,6 +37,13 @@ class Sinks:
     """Appends JSON objects to its metrics.jsonl, a line each."""
     progress: Progress
     tracking: Tracking = NO_TRACKERS
+    is_main: bool = True
+    """Whether this process writes the report and sends lines to trackers; one of several does."""
+
+    def report(self, state: State) -> None:
+        """Writes the report with this state of the run."""
+        if self.is_main:
+            refresh_report(self.folder, state, self.progress.say)
 
 
 class Watch:
@@ -72,7 +79,8 @@ class Watch:
         self._alarms = Alerts(past, [rule for rule in rl_rules() if rule.name in alarms])
         self.alarm: str | None = None
         """Message of an alarm that the last step raised; None: it raised none."""
-        self._trackers = sinks.tracking.open(sinks.folder, stage, done, past)
+        tracking = sinks.tracking if sinks.is_main else NO_TRACKERS
+        self._trackers = tracking.open(sinks.folder, stage, done, past)
         for place in self._trackers.places:
             sinks.progress.say(place)
         sinks.progress.start(stage, done, total)
@@ -85,7 +93,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._trackers.close(failed=ending(error) not in ("running", "interrupted"))
-        refresh_report(self._sinks.folder, ending(error), self._sinks.progress.say)
+        self._sinks.report(ending(error))
 
     def begin(self) -> None:
         """Starts the clocks at the first step."""
@@ -134,7 +142,7 @@ class Watch:
     def go_on(self) -> None:
         """Restarts the clock after other work, such as a checkpoint, whose time is not training time."""
         if time.monotonic() - self._reported > REPORT_SECONDS:
-            refresh_report(self._sinks.folder, "running", self._sinks.progress.say)
+            self._sinks.report("running")
             self._reported = time.monotonic()
         self._meter.restart()
 

@@ -16,7 +16,7 @@ from burnish.data.sample_builder import SampleBuilder
 from burnish.data.settings import DataSource
 from burnish.data.template import choose_template
 from burnish.data.writer import Writer
-from burnish.evaluate.accuracy import AnsweredPrompt, accuracy, answerable_prompts
+from burnish.evaluate.accuracy import Accuracy, AnsweredPrompt, answerable_prompts, sample_answers
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.plain import PlainSampler
 from tests.adapters import write_rows_of
@@ -38,7 +38,7 @@ def known(tokens: tuple[int, ...], reference: str, row: int) -> TokenizedPrompt:
 def sampled(prompts: Sequence[TokenizedPrompt]) -> Sequence[AnsweredPrompt]:
     """The prompts, answered by an untrained model."""
     sampler = PlainSampler(make_model(0, hidden_size=32, layers=1).eval(), TOKENIZER, [256], 512)
-    return accuracy(sampler, TOKENIZER, prompts, params=SamplingParams(1)).samples
+    return sample_answers(sampler, TOKENIZER, prompts, params=SamplingParams(1))
 
 
 def test_a_question_is_the_prompt_of_training(tmp_path):
@@ -82,14 +82,14 @@ def test_answers_are_counted():
     params = SamplingParams(8, temperature=0.0)
     prompts = [(40, 41), (1, 2, 3), (5,)]
     asked = [known(tokens, "", row) for row, tokens in enumerate(prompts)]
-    first = accuracy(sampler, TOKENIZER, asked, params=params)
+    first = Accuracy.of(sample_answers(sampler, TOKENIZER, asked, params=params))
     assert [sample.row for sample in first.samples] == [0, 1, 2]
     responses = [sample.response for sample in first.samples]
     changed = [
         known(tokens, f" {text}\n" if row else text + "x", row)
         for row, (tokens, text) in enumerate(zip(prompts, responses, strict=True))
     ]
-    found = accuracy(sampler, TOKENIZER, changed, params=params)
+    found = Accuracy.of(sample_answers(sampler, TOKENIZER, changed, params=params))
     assert (found.correct, found.total, found.share) == (2, 3, 2 / 3)
     assert [sample.correct for sample in found.samples] == [False, True, True]
 
@@ -97,6 +97,6 @@ def test_answers_are_counted():
 def test_a_prompt_that_fills_the_model_is_a_wrong_answer():
     sampler = PlainSampler(make_model(0, hidden_size=32, layers=1).eval(), TOKENIZER, [], 512)
     long, short = known((1,) * 512, "", 0), known((1,), "never", 1)
-    found = accuracy(sampler, TOKENIZER, [long, short], match="contains", params=SamplingParams(3))
+    found = Accuracy.of(sample_answers(sampler, TOKENIZER, [long, short], match="contains", params=SamplingParams(3)))
     assert [sample.correct for sample in found.samples] == [False, False]
     assert found.samples[0].response == ""

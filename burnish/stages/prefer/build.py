@@ -104,7 +104,7 @@ def _evaluators(data: _Data, policy: Model, loss: Loss, referenced: ReferencedDa
     # Mismatched pairs, which are scored in addition to the rows, have no tags.
     tags += [[] for _ in range(len(referenced.held_out) - len(tags))] if tags else []
     reward = implicit_reward(data.context.settings, loss)
-    further = PreferenceEval(referenced.held_out, reward, budget, tags)
+    further = PreferenceEval(referenced.held_out, reward, budget, tags, data.context.world)
     return [*held_out.evaluators(policy, loss, budget, referenced.held_out), further]
 
 

@@ -67,12 +67,13 @@ def _value_targets(settings: RewardModelSettings) -> JudgedAt:
 def _evaluators(data: _Data, policy: Model, loss: Loss, targets: JudgedAt) -> Sequence[Evaluator]:
     """Evaluators of the held-out loss, and of what the values mean."""
     settings, held_out, budget = data.context.settings, data.held_out, data.tokens_per_microbatch
+    world = data.context.world
     if held_out is None:
         return ()
     rows = [targets(group) for group in held_out.groups]
-    further: Evaluator = RewardModelEval(rows, budget, held_out.tags)
+    further: Evaluator = RewardModelEval(rows, budget, held_out.tags, world)
     if settings.scores is not None:
-        further = ScoresEval(rows, settings.scores, budget)
+        further = ScoresEval(rows, settings.scores, budget, world)
     elif settings.comparison == "steps":
-        further = StepsEval(rows, budget, right_above(settings.head_config(data.context.recipe.seed)))
+        further = StepsEval(rows, budget, right_above(settings.head_config(data.context.recipe.seed)), world)
     return [*held_out.evaluators(policy, loss, budget, rows), further]

@@ -122,7 +122,7 @@ class Rl(TrainingKind[RlSettings, RLData]):
         )
         greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
         held_out, asks = data.held_out_prompts(), SingleTurn(policy, sampler, data.judge, decode, greedy)
-        reward_eval = RewardEval(held_out, asks, settings.success_threshold)
+        reward_eval = RewardEval(held_out, asks, settings.success_threshold, data.context.world)
         reference = whole_fingerprint(policy) if settings.needs_reference else ""
         parts = StageParts(
             source,
