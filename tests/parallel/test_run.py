@@ -167,7 +167,7 @@ def test_other_processes_ask_for_no_lock(tmp_path: Path) -> None:
 def test_the_main_process_alone_speaks_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To the terminal, the log, metrics.jsonl, a tracker and the report."""
+    """To the terminal, the log, metrics.jsonl and a tracker."""
     books = Books()
     monkeypatch.setattr(tracking, "TRACKERS", {"wandb": make_tracker(books, "blind")})
 
@@ -181,9 +181,6 @@ def test_the_main_process_alone_speaks_and_reports(
                 watch.step(1, {"loss": torch.tensor(float(world.rank))}, 0.1, tokens=10, flops=1e6)
                 watch.flush(1)
                 progress.say(f"rank {world.rank}")
-            reports = (tmp_path / "report.html").exists()
-            world.wait()
-            assert reports or not world.is_main
 
     in_world(2, speak)
     assert "rank 1" not in capsys.readouterr().err
@@ -192,3 +189,10 @@ def test_the_main_process_alone_speaks_and_reports(
     assert "rank 1" not in text
     assert [line["train/loss"] for line in written(tmp_path)] == [0.0]
     assert len(books.runs) == 1
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_the_main_process_alone_writes_the_report(tmp_path: Path, is_main: bool) -> None:
+    with open_progress(tmp_path / "log.txt", is_main=is_main) as progress:
+        Sinks(tmp_path, lambda lines: None, progress, is_main=is_main).report("running")
+    assert {path.name for path in tmp_path.iterdir()} == ({"log.txt", "report.html"} if is_main else set())
