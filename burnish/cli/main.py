@@ -16,7 +16,7 @@ import typer
 
 import burnish
 from burnish.cli import check, data, model, quickstart
-from burnish.errors import DivergenceError, Interrupted, UserError
+from burnish.errors import DivergenceError, Interrupted, RecipeError, UserError
 from burnish.stages.registry import registered
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -38,9 +38,12 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora."),
 ]
 Model = Annotated[str, typer.Option(help="Model: a hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
-Data = Annotated[str, typer.Option(help="Training data: a file, a folder, a pattern or a hub dataset.")]
+Data = Annotated[
+    list[str],
+    typer.Option(help="Training data: a file, a folder, a pattern or a hub dataset. Given several times: a mixture."),
+]
 Output = Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the command's name.")]
-EvalData = Annotated[str | None, typer.Option(help="Held-out data, in the same format.")]
+EvalData = Annotated[list[str] | None, typer.Option(help="Held-out data, in the same format; also several times.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Number of optimizer steps, instead of epochs.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the order of rows, initialization and sampling. Default: 0.")]
 
@@ -73,7 +76,13 @@ def _add_stage(method: str, about: str) -> None:
         seed: Seed = None,
         settings: Overrides = None,
     ) -> None:
-        flags = {"model": model, "data": data, "eval_data": eval_data, "max_steps": max_steps, "seed": seed}
+        flags = {
+            "model": model,
+            "data": _one_or_all(data),
+            "eval_data": _one_or_all(eval_data or []),
+            "max_steps": max_steps,
+            "seed": seed,
+        }
         _run_stage(method, flags, settings, output)
 
 
@@ -122,11 +131,24 @@ def schema() -> None:
     typer.echo(schema_text(), nl=False)
 
 
+def _one_or_all(paths: list[str]) -> str | list[str] | None:
+    """The path that was given, or the list of several; None: none."""
+    return (paths[0] if len(paths) == 1 else paths) or None
+
+
 def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None) -> None:
     """Runs one stage from flags; flags that are not given have the recipe's defaults."""
+    from burnish.config.text import parse_overrides
     from burnish.recipe import stage_recipe
 
     given = {name: value for name, value in flags.items() if value is not None}
+    for key, value in parse_overrides(settings or []).items():
+        if given.get(key, value) != value:
+            raise RecipeError(
+                given=f"{key} is given as {given[key]!r} and as {value!r}",
+                rule="a key is given once",
+                remedy="remove one of them",
+            )
     _run(stage_recipe(method, given, settings or [], output or ""))
 
 
@@ -140,6 +162,25 @@ def _run(recipe: ResolvedRecipe) -> None:
         typer.echo(f"Its data could not be compared with those of the run: {result.unread}", err=True)
 
 
+def _refuse_repeated(words: list[str]) -> None:
+    """Refuses an option that is given twice and takes one value, since only the last one would count.
+
+    Raises:
+        RecipeError: names the option.
+    """
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    singles = {name for option in command.params if not getattr(option, "multiple", True) for name in option.opts}
+    given = [word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None]]
+    if repeated := next((name for name in given if name in singles and given.count(name) > 1), None):
+        raise RecipeError(
+            given=f"{repeated} is given {given.count(repeated)} times",
+            rule=f"{repeated} takes one value",
+            remedy="remove all but one",
+        )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command: exits with the status of the module's docstring."""
     # bitsandbytes warns on import that an optional kernel, which nothing here uses, is not installed.
@@ -148,8 +189,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _status(arguments: list[str] | None) -> int:
+    words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        return int(app((sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False) or 0)
+        _refuse_repeated(words)
+        return int(app(words, standalone_mode=False) or 0)
     except typer.TyperException as error:  # a flag that does not exist, a missing argument
         message = error.format_message()
         if not message.startswith("Usage:"):  # a group without a command: its help is the message

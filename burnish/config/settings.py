@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from burnish.config.names import NO_NAMES, unknown_name
 from burnish.errors import RecipeError
@@ -27,6 +27,28 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,  # the help that editors show, see `recipe.json_schema`
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_entry_is_a_list(cls, data: Any) -> Any:
+        """A text or a number where only a list can stand is a list of one: ``trackers: wandb``."""
+        if not isinstance(data, Mapping):
+            return data
+        listed = {entry.alias or name for name, entry in cls.model_fields.items() if _is_list(entry.annotation)}
+        single = {key: (value,) for key, value in data.items() if key in listed and isinstance(value, _SCALARS)}
+        return {**data, **single}
+
+
+_SCALARS = (str, int, float)
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether only lists of any length can stand there, or null."""
+    if get_origin(annotation) is Annotated:
+        return _is_list(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return all(_is_list(member) for member in get_args(annotation) if member is not type(None))
+    return get_origin(annotation) is tuple and get_args(annotation)[-1] is Ellipsis
 
 
 S = TypeVar("S", bound=Settings)
@@ -71,14 +93,47 @@ def _explain(
     if issue["type"] == "missing":
         return RecipeError(given=f"{path} is missing", rule=f"{path} must be given", remedy=f"add {path}: …")
     rule = issue["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    rule = re.sub("a valid dictionary or instance of .*", "a mapping of settings", rule)
+    rule = re.sub("a valid dictionary or (instance|object) .*", "a mapping of settings", rule)
+    rule = next((rule.replace(words, ours) for words, ours in _WORDS.items() if words in rule), rule)
     value = issue["input"]
     if issue["type"] == "value_error" and isinstance(value, str):
         return RecipeError(given=f"{path}: {value}", rule=rule, remedy=f"correct {path}")
+    if issue["type"] == "value_error" and not isinstance(value, Mapping | Settings):
+        return RecipeError(given=f"{path}: {_shown(value)}", rule=rule, remedy=f"correct {path}")
     if issue["type"] == "value_error":
         return RecipeError(given=f"the settings of {path or 'the recipe'}", rule=rule, remedy="change one of the two")
-    given = repr(value) if isinstance(value, str | int | float | bool | None) else f"a {type(value).__name__}"
-    return RecipeError(given=f"{path}: {given}", rule=f"{path} {rule}", remedy=f"correct {path}")
+    remedy = _remedy(issue["type"], path, value)
+    return RecipeError(given=f"{path}: {_shown(value)}", rule=f"{path} {rule}", remedy=remedy)
+
+
+_WORDS = {"a valid tuple": "a list", "a valid list": "a list", "a valid dictionary": "a mapping", "a valid ": "a "}
+"""Words of pydantic → those of YAML."""
+
+
+def _shown(value: object) -> str:
+    """What was given, by its shape unless it is short."""
+    match value:
+        case str() | int() | float() | None:
+            return repr(value)
+        case Mapping():
+            return f"a mapping with {', '.join(map(str, list(value)[:3]))}" if value else "an empty mapping"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+    return f"an object of the class {type(value).__name__}"
+
+
+def _remedy(problem: str, path: str, value: object) -> str:
+    """How to write it, where that is known from the shape."""
+    name = path.rpartition(".")[2]
+    if problem == "tuple_type" and isinstance(value, Mapping) and value:
+        return f"write each entry of {name} with a dash: `- {next(iter(value))}: …`"
+    if problem == "string_type" and isinstance(value, int | float):
+        return f'quote it: {name}: "{value}"'
+    if problem in ("model_type", "dict_type", "model_attributes_type") and name.isdigit():
+        return f"write the entry as a mapping: `- {value if isinstance(value, str) else 'name'}: {{key: value}}`"
+    if problem in ("model_type", "dict_type", "model_attributes_type"):
+        return f"write {name} as keys below it, such as `{name}: {{key: value}}`"
+    return f"correct {path}"
 
 
 def unknown_key(

@@ -56,6 +56,11 @@ class Prompts:
         """True if the chat template renders any of the prompts; otherwise all are plain text."""
         return any(not isinstance(prompt.task.prompt, str) for prompt in self.tokenized)
 
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """Names of columns that rewards may read, in addition to prompt and reference."""
+        return frozenset(name for prompt in self.tokenized for name in prompt.task.extra)
+
     def lines(self) -> Iterator[str]:
         """Yields the lines of the report for the log."""
         builder, lengths = self.preparation.builder, [len(prompt.tokens) for prompt in self.tokenized]

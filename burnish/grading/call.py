@@ -40,7 +40,7 @@ def _outcomes(reward: Reward, answers: Sequence[ResponseView]) -> list[Outcome]:
     except UnusableRow as error:
         return [Failure(FailureKind.UNUSABLE_ROW, str(error))] * len(answers)
     except Exception as error:  # noqa: BLE001 (a reward is anybody's code)
-        return [Failure(_kind(error), one_line(error))] * len(answers)
+        return [Failure(_kind(error), one_line(error) + reward.raised_at(error))] * len(answers)
     if len(numbers) != len(answers):
         raise RecipeError(
             given=f"reward {reward.name} returned {len(numbers)} numbers for {len(answers)} responses",

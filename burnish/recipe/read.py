@@ -18,7 +18,7 @@ from burnish.settings.stage import StageSettings
 from burnish.stages.registry import BUILTIN, StageEntry, known_stages, stage_entry
 
 KINDS_ALONE = ("optimizer", "schedule")
-"""Groups of a stage whose value may be their kind alone."""
+"""Groups of a stage whose value may be their kind alone, as that of the recipe's adapter may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,11 @@ def _entries(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [stage for stage in stages if isinstance(stage, dict)] if _is_list(stages) else []
 
 
-def _spell_out_kinds(data: Mapping[str, Any]) -> None:
-    """Expands ``optimizer: muon`` to ``optimizer: {kind: muon}``, so that overrides can add keys to the group."""
+def _spell_out_kinds(data: dict[str, Any]) -> None:
+    """Expands ``optimizer: muon`` to ``optimizer: {kind: muon}``, so that overrides can add keys to the group; also
+    ``adapter: lora``."""
+    if isinstance(adapter := data.get("adapter"), str):
+        data["adapter"] = {"kind": adapter}
     for settings in (settings for stage in _entries(data) for settings in stage.values() if isinstance(settings, dict)):
         alone = [group for group in KINDS_ALONE if isinstance(settings.get(group), str)]
         settings |= {group: {"kind": settings[group]} for group in alone}
@@ -141,7 +144,7 @@ def _spell_out_kinds(data: Mapping[str, Any]) -> None:
 def _target(data: Mapping[str, Any], key: str, value: object, stages: _Stages) -> str:
     """Dotted key of the recipe that an override sets: ``optimizer=muon`` sets its kind."""
     full = _full_key(data, key, stages)
-    return f"{full}.kind" if isinstance(value, str) and _without_stage(full) in KINDS_ALONE else full
+    return f"{full}.kind" if isinstance(value, str) and _without_stage(full) in (*KINDS_ALONE, "adapter") else full
 
 
 def _full_key(data: Mapping[str, Any], key: str, stages: _Stages) -> str:

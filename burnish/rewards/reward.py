@@ -111,6 +111,10 @@ class Reward(Settings):
         """Results for answers, one each, not validated yet: see `call`."""
         return [self.score(answer) for answer in answers]
 
+    def raised_at(self, error: BaseException) -> str:
+        """The line of a user's file that raised, as " (my_file.py line 3)"; "": it is not in a user's file."""
+        return ""
+
     def known_good(self, answer: ResponseView) -> str | None:
         """Answer that must be graded right, made from the row's reference; None: not known."""
         return None

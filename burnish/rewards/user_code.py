@@ -25,6 +25,8 @@ from burnish.errors import RecipeError
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward
 
+RESERVED_COLUMNS = ("prompts", "completions", "completion_ids")
+"""Names under which functions of lists get what the program knows, in place of a column of such a name."""
 REFERENCE_COLUMNS = ("reference", "answer", "ground_truth", "solution")
 """Names under which functions of lists get the reference, where the row has no such column."""
 
@@ -64,6 +66,9 @@ class UserReward(Reward):
     @property
     def identity(self) -> str:
         return super().identity + self._code.identity
+
+    def raised_at(self, error: BaseException) -> str:
+        return self._code.where(error)
 
     def prepare(self) -> None:
         """Runs the file, and instantiates a class."""
@@ -134,7 +139,7 @@ class UserReward(Reward):
 def columns(answers: Sequence[ResponseView]) -> dict[str, list[object]]:
     """Arguments for TRL's signature: lists by name, with None for a row that lacks a column of another row."""
     messages = answers[0].is_conversational
-    names = {name: None for answer in answers for name in answer.extra}
+    names = {name: None for answer in answers for name in answer.extra if name not in RESERVED_COLUMNS}
     lists: dict[str, list[object]] = {
         "prompts": [list(answer.prompt) if messages else answer.prompt for answer in answers],
         "completions": [

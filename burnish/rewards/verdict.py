@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import SupportsFloat
@@ -93,3 +93,17 @@ class Verdict:
 def count_failures(verdicts: Iterable[Verdict]) -> Counter[tuple[str, FailureKind]]:
     """Number of failures by name of the reward and kind."""
     return Counter((name, failure.kind) for verdict in verdicts for name, failure in verdict.failures)
+
+
+def failure_lines(verdicts: Sequence[Verdict]) -> dict[tuple[str, FailureKind], str]:
+    """A readable line for each reward and kind of failure, the most frequent first, with what the first one said.
+
+    Example: ``reward level: crash on 3 of 8 responses, the first: KeyError: 'text' (rewards.py line 2)``.
+    """
+    first: dict[tuple[str, FailureKind], str] = {}
+    for name, failure in (entry for verdict in verdicts for entry in verdict.failures):
+        first.setdefault((name, failure.kind), failure.detail)
+    return {
+        (name, kind): f"reward {name}: {kind} on {count} of {len(verdicts)} responses, the first: {first[name, kind]}"
+        for (name, kind), count in count_failures(verdicts).most_common()
+    }

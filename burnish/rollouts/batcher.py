@@ -17,7 +17,7 @@ from burnish.credit.combine import combined
 from burnish.credit.credit import zero_variance
 from burnish.credit.rule import CreditRule
 from burnish.errors import RunError
-from burnish.rewards.verdict import count_failures
+from burnish.rewards.verdict import failure_lines
 from burnish.roles.filler import StreamFiller
 from burnish.rollouts.replay_buffer import ReplayBuffer, Replayed
 from burnish.rollouts.serialization import TrainingItem
@@ -124,12 +124,12 @@ def _advantages(item: TrainingItem, rewards: Tensor) -> Iterator[tuple[int, floa
 
 
 def _nothing_graded(graded: Sequence[GradedGroup]) -> RunError:
-    failures = count_failures(verdict for group in graded for verdict in group.verdicts)
-    reasons = ", ".join(f"{part}: {kind} {count} times" for (part, kind), count in failures.most_common(3))
+    lines = list(failure_lines([verdict for group in graded for verdict in group.verdicts]).values())
     return RunError(
-        given=f"none of the responses to {len(graded)} prompts could be graded ({reasons or 'no reward applies'})",
+        given=f"none of the responses to {len(graded)} prompts could be graded: "
+        + ("; ".join(lines[:3]) or "no reward applies to these rows (where: …)"),
         rule="a failure is not a reward of 0: ungraded responses are left out, and here nothing remains",
-        remedy="test the rewards on known answers first (burnish check)",
+        remedy="correct the reward; burnish check tests it on known answers before a run",
     )
 
 

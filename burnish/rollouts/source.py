@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from burnish.data.prompts import TokenizedPrompt
+from burnish.rewards.verdict import FailureKind, failure_lines
 from burnish.rollouts.batcher import Batcher
 from burnish.rollouts.metrics import mean, replay_metrics, rollout_metrics
 from burnish.rollouts.prompt_order import PromptOrder
@@ -52,6 +53,9 @@ class RolloutSource(Source):
         self._pending: deque[tuple[Group, ...]] = deque()
         self._metrics: dict[str, float] = {}
         self._samples: list[RolloutSample] = []
+        self._notes: list[str] = []
+        self._failed: set[tuple[str, FailureKind]] = set()
+        """Rewards with the kinds of failures that the log has already."""
 
     @property
     def num_steps(self) -> int:
@@ -69,7 +73,7 @@ class RolloutSource(Source):
             RunError: none of a batch's responses could be graded.
         """
         while self._step < self._num_steps:
-            self._metrics, self._samples = {}, []
+            self._metrics, self._samples, self._notes = {}, [], []
             if not self._pending:
                 self._pending.extend(self._batch())
             groups = self._pending.popleft()
@@ -85,6 +89,11 @@ class RolloutSource(Source):
     def samples(self) -> Sequence[RolloutSample]:
         """Samples of the newest step, if they are due."""
         return self._samples
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """The first failure of each reward and kind, when it occurs."""
+        return self._notes
 
     def state_dict(self) -> State:
         tensors, pending = store_items(self._pending, "pending")
@@ -116,6 +125,7 @@ class RolloutSource(Source):
             useful += [index for index in range(first, len(self.newest)) if batcher.has_signal(self.newest[index])]
         # A batch without any signal is still a step: the other terms of the loss may have a gradient.
         credited = batcher.credit(self.newest, useful or range(min(settings.groups_per_step, len(self.newest))))
+        self._note_failures()
         self._metrics = rollout_metrics(rollouts, len(useful), credited.groups)
         if batcher.buffer is not None:
             self._metrics |= replay_metrics(replayed, self._step)
@@ -125,6 +135,13 @@ class RolloutSource(Source):
             combination = batcher.rule.reward_combination
             self._samples = rollout_samples(self.newest, credited.advantages, batcher.weights, combination)
         yield from batcher.deal(credited.items, replayed, updates)
+
+    def _note_failures(self) -> None:
+        """Notes what the newest batch shows of failures of rewards for the first time."""
+        lines = failure_lines([verdict for graded in self.newest for verdict in graded.verdicts])
+        new = [line for key, line in lines.items() if key not in self._failed]
+        self._notes += [f"{line}; such responses are left out" for line in new]
+        self._failed |= lines.keys()
 
     def _roll_out(self, count: int) -> Rollouts:
         """Rollouts of the next prompts, whose pass rates are noted."""

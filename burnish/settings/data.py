@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
@@ -81,8 +81,21 @@ _Source = Annotated[DatasetSettings, Tag("a source")]
 _Entry = Annotated[_Path | _Source, Discriminator(_is_source)]
 _List = Annotated[tuple[_Entry, ...], Field(strict=False, min_length=1), Tag("a list")]
 
+
+def _no_rows(value: object) -> object:
+    """Refuses rows in memory, which have no file and line."""
+    rows = isinstance(value, list | tuple) and any(isinstance(row, Mapping) and "path" not in row for row in value)
+    if rows or not isinstance(value, str | Mapping | list | tuple | DatasetSettings | None):
+        given = "rows" if rows else f"an object of the class {type(value).__name__}"
+        raise ValueError(
+            f"data is a path, or a list of paths and {{path: …}}, and here it is {given} in memory; write the rows "
+            "into a file, one JSON object a line (a datasets.Dataset: dataset.to_json(path))"
+        )
+    return value
+
+
 # The form of the value selects the alternative, so that a mistake is explained for that alternative alone.
-DataField = Annotated[_Path | _Source | _List, Discriminator(_is_list)]
+DataField = Annotated[_Path | _Source | _List, Discriminator(_is_list), BeforeValidator(_no_rows)]
 """A path, a dataset with its settings, or a list of both."""
 
 

@@ -57,6 +57,11 @@ class Source(ABC):
         """Responses of the step that was drawn last, for samples.jsonl."""
         return ()
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Lines for the log about the step that was drawn last."""
+        return ()
+
     def validate(self) -> None:  # noqa: B027  # most sources have read all data
         """Validates all data that was not read yet. Called before the first checkpoint, so that invalid data are
         reported while the recipe can still be changed.
@@ -90,6 +95,10 @@ class WrappedSource(Source):
     @property
     def samples(self) -> Sequence[RolloutSample]:
         return self.source.samples
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.source.notes
 
     def validate(self) -> None:
         self.source.validate()

@@ -96,6 +96,8 @@ class Stage(Job):
             for step, groups in enumerate(self.source, start=done + 1):
                 if self.stopping.over:
                     break
+                for note in self.source.notes:
+                    listeners.progress.say(note)
                 sums, rate = self._step(groups, step), self.policy.learning_rate(step)
                 self.source.after_step(step)
                 metrics, tokens = self._source_metrics(step, folder), policy.num_tokens(groups)

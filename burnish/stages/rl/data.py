@@ -19,6 +19,7 @@ from burnish.data.prompts import Prompts, TokenizedPrompt, prompts
 from burnish.grading.reward_runner import RewardRunner
 from burnish.grading.verdict_cache import VerdictCache
 from burnish.model.stop_tokens import end_of_turn
+from burnish.rewards.user_code import RESERVED_COLUMNS
 from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
@@ -106,6 +107,8 @@ class RLData(StageData[RlSettings]):
         if self.held_out is not None:
             yield from self.held_out.lines()
         yield "rewards: " + ", ".join(f"{reward.weight:g} × {reward.key}" for reward in self.judge.rewards)
+        if shadowed := [name for name in RESERVED_COLUMNS if name in self.train.columns]:
+            yield f"columns that no reward function gets, since their names are the program's: {', '.join(shadowed)}"
         yield self._epoch()
         tokenizer = self.context.reader.tokenizer
         yield f"the first prompt:\n{tokenizer.decode(self.train.tokenized[0].tokens.tolist())}"
