@@ -61,6 +61,8 @@ class RewardRunner:
     """Cache of rewards with ``cache: true``; None: no cache. Closed by its owner."""
     device: str | None = None
     """torch's name of the device of rewards in this process; None: CUDA if there is one, else the CPU."""
+    resolve_model: Callable[[str], str] = str
+    """Model that a name in a recipe means, such as the model of a run; `str`: the name itself."""
     _pool: Pool = field(init=False)
     _here: InProcessRewards = field(init=False)
 
@@ -69,7 +71,7 @@ class RewardRunner:
         rewards = tuple(reward for reward in self.rewards if not reward.in_process)
         bounded = all(reward.bounded for reward in rewards)
         self._pool = Pool(Work(rewards, BUILTIN_MEMORY if bounded else None), self.workers)
-        self._here = InProcessRewards(self.device)
+        self._here = InProcessRewards(self.device, self.resolve_model)
 
     def __enter__(self) -> Self:
         return self

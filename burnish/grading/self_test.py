@@ -79,7 +79,8 @@ def self_test(runner: RewardRunner, rows: Sequence[ResponseView]) -> SelfTestRes
     rewards = tuple(reward.model_copy(update={"when": None, "cache": False}) for reward in runner.rewards)
     testable = [reward for reward in rewards if reward.grades_correctness]
     known = [answer for reward in testable for answer in _known_answers(reward, rows)]
-    with RewardRunner(tuple(testable), runner.workers, device=runner.device) as grade:
+    alone = RewardRunner(tuple(testable), runner.workers, device=runner.device, resolve_model=runner.resolve_model)
+    with alone as grade:
         verdicts = grade([[_whole(rows[row], text)] for row, _, _, text in known]) if testable else []
     trials = []
     for (row, metric, kind, text), [verdict] in zip(known, verdicts, strict=True):

@@ -8,6 +8,7 @@ characters. The code that needs torch is in `reward_model_scorer`, so that a rec
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,7 +60,7 @@ class RewardModelReward(Reward):
             self._content = _digest(Path(self.model).expanduser())
         return super().identity + self._content
 
-    def load(self, device: str | None) -> RewardModelScorer:
+    def load(self, device: str | None, resolve_model: Callable[[str], str]) -> RewardModelScorer:
         """Loads the model.
 
         Raises:
@@ -69,8 +70,8 @@ class RewardModelReward(Reward):
             RewardModelScorer,
         )  # torch takes seconds, and a recipe is read without it
 
-        budget = self.tokens_per_microbatch
-        return RewardModelScorer.open(self.model, self.output, self.weights, budget=budget, device=device)
+        name, budget = resolve_model(self.model), self.tokens_per_microbatch
+        return RewardModelScorer.open(name, self.output, self.weights, budget=budget, device=device)
 
 
 def _digest(folder: Path) -> str:

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
+from burnish.run_files import FINISHED, MODEL
 from burnish.runs.durable import repair, write_text
 from burnish.runs.folder import STAGES, RunFolder
 from burnish.runs.json_value import JSON, strict_text
-
-_FINISHED = "finished.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +57,18 @@ class StageFolder:
             names: names of all stages in order.
         """
         places = (path / STAGES / name for name in names[:-1])
-        done = takewhile(lambda place: (place / _FINISHED).exists(), places)
-        return [place / "model" if (place / "model").is_dir() else None for place in done]
+        done = takewhile(lambda place: (place / FINISHED).exists(), places)
+        return [place / MODEL if (place / MODEL).is_dir() else None for place in done]
 
     @property
     def model(self) -> Path:
         """Folder of the stage's model, once it is finished."""
-        return (self.run.path if self.is_last else self.path) / "model"
+        return (self.run.path if self.is_last else self.path) / MODEL
 
     @property
     def finished(self) -> FinishedStage | None:
         """Result given to `mark_finished`; None: not finished. (The last stage is finished with its run.)"""
-        path = self.path / _FINISHED
+        path = self.path / FINISHED
         if self.is_last or not path.exists():
             return None
         return FinishedStage(**json.loads(path.read_text(encoding="utf-8")))
@@ -78,7 +77,7 @@ class StageFolder:
         """Marks an earlier stage as finished, after all its other files."""
         assert not self.is_last, "the last stage ends with its run"
         stored: dict[str, JSON] = {"summary": summary, "offsets": self.offsets()}
-        write_text(self.path / _FINISHED, strict_text(stored) + "\n")
+        write_text(self.path / FINISHED, strict_text(stored) + "\n")
 
     def write_model(self, write: Callable[[Path], None]) -> Path:
         """Calls `write` with an empty folder, which becomes the stage's model."""

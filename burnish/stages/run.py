@@ -12,6 +12,7 @@ from typing import Any
 from burnish.errors import RecipeError
 from burnish.recipe.read import ResolvedRecipe, stage_names
 from burnish.recipe.recipe import Recipe
+from burnish.run_files import DATA, LOG, MODEL
 from burnish.runs.durable import write_text
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
@@ -57,7 +58,7 @@ def run(origins: ResolvedRecipe) -> RunResult:
     with (
         first.background,
         RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity()) as folder,
-        open_progress(folder.path / "log.txt") as progress,
+        open_progress(folder.path / LOG) as progress,
         StopSignal() as stop,
     ):
         if (finished := folder.finished) is not None:  # by another process, since the check above
@@ -68,7 +69,7 @@ def run(origins: ResolvedRecipe) -> RunResult:
         summary = _Running(recipe, kinds, folder, listeners, stop).stages(number, first)
         refresh_report(folder.path, "finished", progress.say)
         folder.mark_finished(summary)
-        place = folder.path / "model"
+        place = folder.path / MODEL
         progress.say(f"finished: the model is in {place}" if place.is_dir() else f"finished: {folder.path}")
         return RunResult(folder.path, summary, again=False)
 
@@ -132,7 +133,7 @@ class _Running:
 
     def _tell(self, name: str, data: StageData[Any], place: StageFolder) -> None:
         """Logs the report of the rows, and lists invalid rows in the run folder."""
-        _write_card(self.folder.path / "data.json", {"stage": name, **data.card()})
+        _write_card(self.folder.path / DATA, {"stage": name, **data.card()})
         for line in data.lines():
             self._say(line)
         if unusable := data.unusable():

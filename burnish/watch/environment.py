@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from burnish.run_files import ENVIRONMENT
+
 PACKAGES = ("burnish", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "bitsandbytes")
 
 
@@ -39,9 +41,9 @@ def environment(device: torch.device) -> dict[str, Any]:
 def write_environment(folder: Path, device: torch.device) -> None:
     """Writes environment.json; called whenever the run is started or resumed."""
     text = json.dumps(environment(device), indent=1, ensure_ascii=False)
-    partial = folder / ".environment.json.partial"
+    partial = folder / f".{ENVIRONMENT}.partial"
     partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, folder / "environment.json")
+    os.replace(partial, folder / ENVIRONMENT)
 
 
 def _command(arguments: list[str]) -> str:

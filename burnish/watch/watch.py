@@ -15,6 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from burnish.run_files import METRICS
 from burnish.watch.alerts import Alerts, is_announced, rl_rules
 from burnish.watch.format import METRIC_FORMATS, progress_texts
 from burnish.watch.journal_lines import AlertLine, MetricsLine, read_metrics
@@ -66,7 +67,7 @@ class Watch:
         self._total = total
         self._sinks = sinks
         self._meter = Meter(stage, self._write, device, dtype)
-        recorded = read_metrics(sinks.folder / "metrics.jsonl")
+        recorded = read_metrics(sinks.folder / METRICS)
         past = [line for line in recorded if isinstance(line, MetricsLine) and line.stage == stage]
         self._alerts = Alerts(past)
         self._alarms = Alerts(past, [rule for rule in rl_rules() if rule.name in alarms])
