@@ -5,6 +5,8 @@ finite, writes one line per step and measures speed, utilization and memory sinc
 """
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +17,9 @@ from torch import Tensor
 
 from burnish.errors import DivergenceError
 from burnish.watch.journal_lines import MetricsLine
-from burnish.watch.memory import peak_memory_gib
 from burnish.watch.peak import measured_peak
+
+_GIB = 2**30
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -115,6 +118,17 @@ class Meter:
         self._write([line])
         _require_finite([line])
         return row
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Peak memory in GiB: of tensors on a CUDA device, or of the whole process (resident set) on CPU.
+
+    Reading it does not wait for the device.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _GIB
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts KiB, macOS bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
