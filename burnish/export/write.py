@@ -105,7 +105,7 @@ def write_model(
             _copy_own_files(Path(named.place), place)
         rounded = logprobs(widened(model), prompts) if merging else None
         check = verify_export(place, opened.tokenizer, prompts, expected, rounded, dtype)
-        checked, dtype_name = check.line(is_reward_model=value_head is not None), _dtype_name(dtype)
+        checked, dtype_name = check.line(is_reward_model=value_head is not None), str(dtype).removeprefix("torch.")
         write_card(
             place,
             named,
@@ -153,10 +153,6 @@ def _combined(opened: LoadedModel, others: Sequence[ModelRef], how: Combination)
     model = opened.model.unload()
     combined = combine(model, [Path(named.place) for named in (opened.named, *others)], how)
     return replace(opened, model=combined.eval())
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _as_stored(opened: LoadedModel, prompts: list[Tensor]) -> tuple[PreTrainedModel | PeftModel, Logprobs]:

@@ -56,12 +56,9 @@ def _command(arguments: list[str]) -> str:
 def _processor() -> str:
     """Name of the processor: on Linux from a file, elsewhere from Python."""
     table = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in _lines(table) if line.startswith("model name")]
+    text = table.read_text(encoding="utf-8", errors="replace") if table.exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def _version(name: str) -> str | None:
