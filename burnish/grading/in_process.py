@@ -20,7 +20,7 @@ class InProcessRewards:
     device: str | None
     """torch's name of it; None: CUDA if there is one, else the CPU."""
     resolve_model: Callable[[str], str] = str
-    """Model that a name in a recipe means; `str`: the name itself."""
+    """See `RewardRunner.resolve_model`."""
     _loaded: dict[str, LoadedReward] = field(default_factory=dict)
 
     def grade(self, reward: Reward, groups: Sequence[Sequence[ResponseView]]) -> list[list[Outcome]]:

@@ -1,7 +1,7 @@
 """Folder of one stage in a run folder: its checkpoints, its part of the journals, and its finished mark.
 
-Between `folder` and the loop. A single stage uses the run folder itself; of several, each has a folder in it, and its
-model is the next stage's initial model::
+Stands between `folder` and the loop. The only stage of a run uses the run folder itself. Each of several stages has a
+folder below it, with a model from which the next stage starts::
 
     stages/sft/  checkpoints/step-N/ · unusable.jsonl · model/ · finished.json
 """
@@ -50,7 +50,8 @@ class StageFolder:
 
     @staticmethod
     def finished_before(path: Path, names: Sequence[str]) -> list[Path | None]:
-        """Models of the finished stages, from the first one on, without the last stage's; None: a stage has none.
+        """Model folders of the finished stages in order, up to the first unfinished one, without the last stage's;
+        None: the stage writes no model.
 
         Args:
             path: the run folder, which need not exist.

@@ -76,7 +76,7 @@ def run(origins: ResolvedRecipe) -> RunResult:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Running:
-    """A run in its folder."""
+    """A run whose folder is open: executes its stages."""
 
     recipe: Recipe
     kinds: Sequence[StageKind[Any, Any]]

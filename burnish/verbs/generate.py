@@ -131,7 +131,7 @@ def generate(
 
 @dataclass(eq=False, slots=True)
 class _Memory:
-    """Lines in memory, instead of a file."""
+    """Lines in memory, in place of a `ResponseFile` where no output file is named."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
 

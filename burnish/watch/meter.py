@@ -1,7 +1,7 @@
-"""Buffer of the metrics of steps, which does not wait for the device until a line is due.
+"""Buffer of the metrics of steps, so that a step does not wait for the device.
 
-Scalars stay on the device in a buffer; `flush` reads them all at once, checks that they are
-finite, writes one line per step and measures speed, utilization and memory since the last restart.
+Scalars stay on the device until `flush`, which reads them all at once, checks that they are finite, writes one line per
+step, and measures speed, utilization and memory since the last restart.
 """
 
 import math
@@ -65,7 +65,7 @@ class Meter:
         flops: float,
         seen: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Buffers the metrics of a step, its packed tokens, its model FLOPs and the counters of `Seen`."""
+        """Buffers the metrics of a step, its packed tokens, its model FLOPs and the counts of `RunCounters`."""
         self._buffer.append(_Entry(step, metrics, tokens, flops, seen))
 
     def flush(self) -> dict[str, float]:

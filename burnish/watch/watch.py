@@ -104,7 +104,7 @@ class Watch:
         seen: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Records a step: its sums, packed tokens and model FLOPs, metrics of its rollouts, and the stage's counters
-        (`Seen.count`). Does not wait for the device."""
+        (`RunCounters.count`). Does not wait for the device."""
         metrics = {f"train/{name}": value for name, value in sums.items()}
         rollout_metrics = {f"rollout/{name}": value for name, value in rollouts.items()}
         metrics |= {"train/learning_rate": learning_rate, **rollout_metrics}
@@ -133,7 +133,8 @@ class Watch:
         self._sinks.progress.say(f"step {step}: held-out {', '.join(texts)}")
 
     def go_on(self) -> None:
-        """Restarts the clock after other work, such as a checkpoint, whose time is not training time."""
+        """Restarts the clock after work that is not training, such as a checkpoint. Rewrites the report if it is older
+        than REPORT_SECONDS."""
         if time.monotonic() - self._reported > REPORT_SECONDS:
             refresh_report(self._sinks.folder, "running", self._sinks.progress.say)
             self._reported = time.monotonic()
