@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from burnish.rewards.reward import Reward
+from burnish.run_files import MODEL
 
 if TYPE_CHECKING:
     from burnish.rewards.reward_model_scorer import RewardModelScorer
@@ -77,7 +78,7 @@ class RewardModelReward(Reward):
 def _digest(folder: Path) -> str:
     """sha256 of the files of weights and settings in a folder; "" if there is no folder."""
     digest = hashlib.sha256()
-    model = folder / "model" if (folder / "model").is_dir() else folder
+    model = folder / MODEL if (folder / MODEL).is_dir() else folder
     files = sorted(path for path in model.glob("*") if path.suffix in (".safetensors", ".json", ".jinja"))
     for path in files:
         with path.open("rb") as file:
