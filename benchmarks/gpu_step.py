@@ -39,7 +39,7 @@ from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.train.step import Trainer
 from burnish.types import Group, Response
-from burnish.watch.memory import peak_memory_gib
+from burnish.watch.meter import peak_memory_gib
 from burnish.watch.peak import measured_peak
 
 SIZES: dict[str, dict[str, Any]] = {

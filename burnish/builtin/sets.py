@@ -17,7 +17,7 @@ from typing import TypedDict
 from burnish.builtin.documents import documents
 from burnish.builtin.draw import Draw
 from burnish.builtin.instructed import instructed
-from burnish.builtin.questions import Question, Split, preferences, problems, questions
+from burnish.builtin.questions import Split, preferences, problems, questions
 from burnish.builtin.safety import requests
 from burnish.builtin.topics import COAT, DOOR
 from burnish.builtin.world import World, draw_world
@@ -117,11 +117,7 @@ def _safety(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
 
 
 def _math(world: World, split: Split, seed: int) -> Iterator[SetRow]:
-    return (_task(problem) for problem in problems(world, split, seed))
-
-
-def _task(problem: Question) -> SetRow:
-    return {"question": problem.question, "answer": problem.answer}
+    return ({"question": item.question, "answer": item.answer} for item in problems(world, split, seed))
 
 
 def _instructions(world: World, split: Split, seed: int) -> Iterator[SetRow]:

@@ -19,10 +19,10 @@ from burnish.errors import CapacityError
 from burnish.model.adapters.add import add_adapter
 from burnish.model.freezing import freeze
 from burnish.model.load import load_config
-from burnish.model.open import resolve_model
 from burnish.model.policy import Model
 from burnish.model.settings import Quantization
 from burnish.packing import CostModel
+from burnish.runs.named_model import resolve_model
 from burnish.settings.adapter import Adapter
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.models import device_of

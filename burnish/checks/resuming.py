@@ -17,6 +17,7 @@ from burnish.checks.subject import Subject
 from burnish.checks.verdict import REPORT, CheckResult, checked
 from burnish.recipe.read import ResolvedRecipe, read_recipe
 from burnish.recipe.recipe import Recipe
+from burnish.run_files import MODEL
 from burnish.settings.stage import CheckpointSettings, GenerationEvalSettings, SupervisedSettings
 from burnish.stages.models import device_of
 from burnish.stages.run import run
@@ -126,6 +127,6 @@ def _steps(output: Path) -> list[int]:
 
 
 def _digests(output: Path) -> dict[str, str]:
-    files = sorted((output / "model").glob("*.safetensors"))
+    files = sorted((output / MODEL).glob("*.safetensors"))
     assert files, "a finished run has saved weights"
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

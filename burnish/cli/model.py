@@ -54,10 +54,11 @@ def chat(
     """Chat with a model, in the terminal or through a pipe (one message per line). /help lists the commands."""
     from burnish.evaluate.chat import HELP, Chat, converse
     from burnish.model.open import open_model, with_template
+    from burnish.runs.named_model import resolve_model
     from burnish.verbs.evaluate import ChatSettings, read_settings
 
     given = read_settings(ChatSettings, {}, settings or [])
-    opened = open_model(model, base=base)
+    opened = open_model(resolve_model(model), base=base)
     if chat_template is not None:
         opened = with_template(opened, chat_template)
     for note in opened.notes:
@@ -226,10 +227,11 @@ def merge(
     from burnish.errors import ModelError
     from burnish.model.adapters.combine import Combination
     from burnish.model.open import find_model
+    from burnish.runs.named_model import resolve_model
 
     model, *others = models
 
-    if find_model(model, base).kind != "adapter":
+    if find_model(resolve_model(model), base).kind != "adapter":
         raise ModelError(
             given=f"{model} is a full model",
             rule="burnish merge takes adapters",
@@ -279,11 +281,23 @@ def _write(
     from burnish.export.push import check_push
     from burnish.export.push import push as upload
     from burnish.export.write import write_model
+    from burnish.runs.facts import read_facts
+    from burnish.runs.named_model import resolve_model
 
     if repository is not None:
         check_push(repository)
+    names = [model, *(others or ())]
+    first, *rest = map(resolve_model, names)
     result = write_model(
-        model, output, form=form, base=base, template=template, others=others or (), combination=combination
+        first,
+        output,
+        form=form,
+        base=base,
+        template=template,
+        others=rest,
+        combination=combination,
+        facts=read_facts(model),
+        parts=[name.rsplit("/", 1)[-1] for name in names],
     )
     for note in result.notes:
         _note(note)
@@ -306,5 +320,6 @@ def serve(
 ) -> None:
     """Serve a model with vLLM or transformers, with the right chat template and end tokens."""
     from burnish.export.serve import serve as run_server
+    from burnish.runs.named_model import resolve_model
 
-    run_server(model, base=base, template=chat_template, host=host, port=port, engine=engine, told=_note)
+    run_server(resolve_model(model), base=base, template=chat_template, host=host, port=port, engine=engine, told=_note)

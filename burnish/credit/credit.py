@@ -16,7 +16,6 @@ from torch import Tensor
 from burnish.credit.baseline import BASELINES
 from burnish.credit.scale import scaled
 from burnish.credit.settings import CreditSettings
-from burnish.credit.shaping import kl_shaped, sequence_kl
 from burnish.rounding import alike
 from burnish.types import Group, Response
 
@@ -77,6 +76,28 @@ def zero_variance(rewards: Sequence[float | None]) -> bool:
     differ by rounding alone are equal."""
     graded = [reward for reward in rewards if reward is not None]
     return len(graded) < 2 or alike(graded)
+
+
+def kl_shaped(advantages: Tensor, logprobs: Tensor, reference_logprobs: Tensor, kl_coef: float) -> Tensor:
+    """A_t − β (log π(y_t) − log π_ref(y_t)), as a detached reward of the token that it falls on (discount 0).
+
+    Its expected policy gradient is that of −β Σ_t KL(π ‖ π_ref) where prefixes are held fixed: E[(log π − log π_ref)
+    ∇ log π] is the gradient of the exact divergence of each next-token distribution. (Differentiating the estimator
+    log π − log π_ref itself gives E[∇ log π] = 0.) For REINFORCE++ and RLOO, which sum over the sequence, subtract the
+    sum from the reward instead: see `sequence_kl`.
+
+    Args:
+        advantages: [R].
+        logprobs: [R] nats, of the policy that sampled the tokens; a constant.
+        reference_logprobs: [R] nats.
+        kl_coef: nats of reward per nat of divergence.
+    """
+    return advantages - kl_coef * (logprobs - reference_logprobs)
+
+
+def sequence_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """Σ_t (log π − log π_ref), the k1 estimate of a response's divergence: a scalar, unbiased, of large variance."""
+    return torch.sum(logprobs - reference_logprobs)
 
 
 def _rewards(group: Group) -> Tensor:

@@ -22,7 +22,7 @@ class CreditSettings:
     reward_kl_coef: float = 0.0
     """β of the KL penalty that is subtracted from a response's reward before the baseline (RLOO, REINFORCE)."""
     advantage_kl_coef: float = 0.0
-    """β of the KL penalty that is subtracted from every token's advantage; see `shaping.kl_shaped`."""
+    """β of the KL penalty that is subtracted from every token's advantage; see `credit.kl_shaped`."""
 
     @property
     def needs_reference(self) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.filter_rules import FilterRules, Rule
-from burnish.data.formats.comparison_error import ComparisonError
+from burnish.data.formats.comparisons import ComparisonError
 from burnish.data.mixture import Data
 from burnish.data.records import AnyExample, Labelled, Ranked, RatedExample, Stepped, TextOrMessages, responses_of
 from burnish.errors import DataError

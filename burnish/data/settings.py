@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 Documents = Literal["file", "paragraph", "line"]
 """Unit of a document in a text file: the whole file, a paragraph between blank lines, or a line."""
@@ -27,8 +27,6 @@ TrainOn = Literal["assistant", "last", "answers", "reasoning", "tool_calls", "ev
 """Learned part of a conversation. assistant: every assistant turn that the row does not exclude. last: only the last of
 these turns. answers: these turns without their reasoning. reasoning: only their reasoning. tool_calls: only their tool
 calls. everything: the whole text, prompts included. The end token of every turn that is learned in part is learned."""
-
-TRAIN_ON: tuple[TrainOn, ...] = get_args(TrainOn)
 
 SpecialTokenRule = Literal["text", "tokens"]
 """Tokenization of text of control tokens in a row: as ordinary characters, or as the tokens."""

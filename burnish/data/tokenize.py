@@ -9,7 +9,7 @@ never has to sample it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -25,7 +25,7 @@ from burnish.data.rendering import Rendering
 from burnish.data.special_token_text import AliasTokenizer
 from burnish.data.token_cache import TokenCache, can_be_split
 from burnish.errors import DataError, ModelError
-from burnish.types import Group, Response
+from burnish.types import Response
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -238,20 +238,6 @@ def to_response(
         scores=scores,
         step_labels=None if labels is None else torch.from_numpy(np.array(labels, np.float32)),
     )
-
-
-def to_group(
-    tokens: NDArray[np.int32],
-    trainable: Bools,
-    prompt_length: int,
-    metadata: Mapping[str, object],
-    weights: NDArray[np.float32] | None = None,
-) -> Group:
-    """Group of one response: everything before the first learned token is the prompt."""
-    after = slice(prompt_length, None)
-    response = to_response(tokens[after], trainable[after], None if weights is None else weights[after])
-    prompt = torch.from_numpy(tokens[:prompt_length].astype(np.int64))
-    return Group(prompt=prompt, responses=(response,), metadata=metadata)
 
 
 def _encode_with_offsets(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[_Encoding]:

@@ -1,13 +1,12 @@
 """Model card: the README.md of a model's folder, with its origin, recipe, data and metrics.
 
-Used by `write`, and read from a run's folder. A card may be published: paths of this machine are shortened to their
+Used by `write`. A card may be published: paths of this machine are shortened to their
 last part, and no row of the data is shown.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,23 +20,20 @@ import transformers
 import yaml
 from transformers.utils import cached_file
 
-from burnish.config.text import load_yaml
 from burnish.model.adapters.initial import halves
 from burnish.model.open import ModelRef
 from burnish.model.quantization import BASE, read_base
 from burnish.model.settings import ValueHeadConfig
-from burnish.watch.journal_lines import MetricsLine, read_metrics
 from burnish.watch.quiet import quiet_transformers
 
 CARD = "README.md"
-_DATA_LINE = re.compile(r"^\S+ \S+ (?P<counts>.+: [\d,]+ rows \(.*)$")
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _PATH = re.compile(r"(?<![\w.:/])(?:~|\.{1,2})?/(?:[^\s/'\"]+/)*([^\s/'\"]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """Facts about a model, read from its run folder."""
+    """Facts about the run of a model, read from its folder by `runs.facts`."""
 
     methods: tuple[str, ...]
     """Methods of its stages, such as sft."""
@@ -49,17 +45,6 @@ class RunFacts:
     """Counts of the data, one line per data set."""
     metrics: tuple[tuple[str, float, float], ...]
     """Name, first and last value of the training loss and of every evaluation metric."""
-
-
-def read_run(run: Path) -> RunFacts:
-    """Reads the folder of a finished run."""
-    recipe = load_yaml(run / "recipe.yaml")
-    methods = tuple(next(iter(stage)) for stage in recipe["stages"])
-    log = (run / "log.txt").read_text(encoding="utf-8") if (run / "log.txt").exists() else ""
-    matches = (_DATA_LINE.match(line) for line in log.splitlines())
-    data = tuple(dict.fromkeys(match["counts"] for match in matches if match))
-    text = (run / "recipe.yaml").read_text(encoding="utf-8")
-    return RunFacts(methods, str(recipe["model"]), text, data, tuple(_metrics(run / "metrics.jsonl")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +101,7 @@ def write_card(
     folder: Path,
     named: ModelRef,
     title: str,
+    facts: RunFacts | None,
     *,
     form: str,
     dtype: str,
@@ -129,13 +115,13 @@ def write_card(
         folder: the model's folder.
         named: the reference of the model that was written.
         title: title of the card.
+        facts: about the model's run; None: it is not known.
         form: merged or adapter.
         dtype: type of its weights.
         checked: the line about the check after writing.
         parts: names of the adapters that were combined; empty: none were.
         value_head: a reward model's value head; None: a language model.
     """
-    facts = None if named.run is None else read_run(named.run)
     place = folder if form == "adapter" else Path(named.place)
     adapter = read_adapter(place, parts) if named.kind == "adapter" else None
     text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter, value_head=value_head)
@@ -271,17 +257,6 @@ def _run_sections(facts: RunFacts) -> Iterator[str]:
         yield from (f"- {shortened(line)}\n" for line in facts.data)
         yield "\n"
     yield f"## Recipe\n\nEvery value with its origin:\n\n```yaml\n{shortened(facts.recipe)}```\n\n"
-
-
-def _metrics(path: Path) -> Iterator[tuple[str, float, float]]:
-    """First and last value of the evaluation metrics and of the training loss."""
-    series: dict[str, list[float]] = {}
-    for line in read_metrics(path):
-        for name, value in line.metrics.items() if isinstance(line, MetricsLine) else ():
-            if (name.startswith("eval/") or name == "train/loss") and math.isfinite(value):
-                series.setdefault(name, []).append(float(value))
-    for name in sorted(series):
-        yield name, series[name][0], series[name][-1]
 
 
 def shortened(text: str) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
-from burnish.export.card import write_card
+from burnish.export.card import RunFacts, write_card
 from burnish.export.merge import merge, narrow, refuse_quantized, types_of
 from burnish.export.verify import ExportCheck, Logprobs, logprobs, prompts_of, verify_export, widened
 from burnish.model.adapters.combine import Combination, combine
@@ -56,19 +56,23 @@ def write_model(
     template: str | None = None,
     others: Sequence[str] = (),
     combination: Combination | None = None,
+    facts: RunFacts | None = None,
+    parts: Sequence[str] = (),
     allow_reward_model: bool = True,
 ) -> WrittenModel:
     """Writes a model for other tools, and verifies the written files on prompts.
 
     Args:
-        name: a hub name, or a folder: a model's, an adapter's or a run's.
+        name: a hub name, or the folder of a model or an adapter.
         output: a new or empty folder; it appears complete or not at all.
         form: merged: whole weights, an adapter added to its base. adapter: the adapter alone. gguf: refused.
         base: the adapter's base, if it has moved since training; None: the one that the adapter names.
         template: a chat template to save instead of the tokenizer's; None: the tokenizer's.
         others: further adapters of the same base, to be combined with the first.
         combination: how adapters are combined; None: the defaults of `Combination`.
-        may_judge: whether a reward model is allowed, which is written merged and alone only.
+        facts: about the run of the first model, for the card; None: it is not known.
+        parts: names of the combined adapters for the card; empty: the last parts of their paths.
+        allow_reward_model: whether a reward model is allowed, which is written merged and alone only.
 
     Raises:
         ModelError: there is no such model, the form is impossible, generation would not stop where the template ends
@@ -101,10 +105,17 @@ def write_model(
             _copy_own_files(Path(named.place), place)
         rounded = logprobs(widened(model), prompts) if merging else None
         check = verify_export(place, opened.tokenizer, prompts, expected, rounded, dtype)
-        parts = [part.rsplit("/", 1)[-1] for part in (name, *others)] if others else []
-        line, dtype_name = check.line(is_reward_model=value_head is not None), _dtype_name(dtype)
+        checked, dtype_name = check.line(is_reward_model=value_head is not None), str(dtype).removeprefix("torch.")
         write_card(
-            place, named, output.name, form=form, dtype=dtype_name, checked=line, parts=parts, value_head=value_head
+            place,
+            named,
+            output.name,
+            facts,
+            form=form,
+            dtype=dtype_name,
+            checked=checked,
+            parts=(parts or [part.rsplit("/", 1)[-1] for part in (name, *others)]) if others else (),
+            value_head=value_head,
         )
     return WrittenModel(output, check, dtype_name, opened.notes)
 
@@ -142,10 +153,6 @@ def _combined(opened: LoadedModel, others: Sequence[ModelRef], how: Combination)
     model = opened.model.unload()
     combined = combine(model, [Path(named.place) for named in (opened.named, *others)], how)
     return replace(opened, model=combined.eval())
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _as_stored(opened: LoadedModel, prompts: list[Tensor]) -> tuple[PreTrainedModel | PeftModel, Logprobs]:

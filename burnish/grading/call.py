@@ -15,7 +15,8 @@ from burnish.rewards.verdict import Failure, FailureKind, Outcome, UnusableRow, 
 _UNREACHABLE = frozenset(
     {"APIConnectionError", "ConnectionError", "Timeout", "TimeoutError", "TransportError", "URLError", "gaierror"}
 )
-"""Names of classes: Python's own, and those of requests, urllib, httpx and openai, which are not imported for this."""
+"""Names of exception classes that mean an unreachable server: Python's own, and those of requests, urllib, httpx and
+openai, which are not imported for this."""
 
 
 def call(reward: Reward, answers: Sequence[ResponseView]) -> list[Outcome]:

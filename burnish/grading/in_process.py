@@ -5,7 +5,7 @@ They are a part of Burnish, so an exception is an error of the run, not a failed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from burnish.rewards.response_view import ResponseView
@@ -19,6 +19,8 @@ class InProcessRewards:
 
     device: str | None
     """torch's name of it; None: CUDA if there is one, else the CPU."""
+    resolve_model: Callable[[str], str] = str
+    """See `RewardRunner.resolve_model`."""
     _loaded: dict[str, LoadedReward] = field(default_factory=dict)
 
     def grade(self, reward: Reward, groups: Sequence[Sequence[ResponseView]]) -> list[list[Outcome]]:
@@ -31,7 +33,7 @@ class InProcessRewards:
         if not any(graded):
             return [[None for _ in group] for group in groups]
         if reward.key not in self._loaded:
-            self._loaded[reward.key] = reward.load(self.device)
+            self._loaded[reward.key] = reward.load(self.device, self.resolve_model)
         outcomes = iter([outcome for group in self._loaded[reward.key](graded) for outcome in group])
         return [[next(outcomes) if reward.applies(answer) else None for answer in group] for group in groups]
 

@@ -87,7 +87,7 @@ class Worker:
         return self.ready and not self.pending
 
     def begin(self, jobs: Sequence[Job], rewards: Sequence[Reward]) -> None:
-        """Sends jobs. Only to an idle worker, which reads, so that sending never blocks."""
+        """Sends jobs to this worker, which must be idle: an idle worker reads its pipe, so sending never blocks."""
         assert self.idle, "jobs are sent to idle workers"
         self.pending.extend((job, part) for job in jobs for part in job.request.parts)
         self.due = self._deadline(rewards)
@@ -101,7 +101,7 @@ class Worker:
             self.due = self._deadline(rewards)
 
     def remaining_jobs(self) -> list[Job]:
-        """Pending work after the part at which it stopped."""
+        """Jobs with the parts that are not graded, without the part that was being graded when the worker stopped."""
         _, *left = self.pending
         jobs = {job.index: job for job, _ in left}
         parts = {index: tuple(part for job, part in left if job.index == index) for index in jobs}

@@ -61,6 +61,9 @@ class RewardRunner:
     """Cache of rewards with ``cache: true``; None: no cache. Closed by its owner."""
     device: str | None = None
     """torch's name of the device of rewards in this process; None: CUDA if there is one, else the CPU."""
+    resolve_model: Callable[[str], str] = str
+    """Maps the name of a model in a recipe to a hub name or a folder, such as a run to its model; `str`: names stay as
+    they are."""
     _pool: Pool = field(init=False)
     _here: InProcessRewards = field(init=False)
 
@@ -69,7 +72,7 @@ class RewardRunner:
         rewards = tuple(reward for reward in self.rewards if not reward.in_process)
         bounded = all(reward.bounded for reward in rewards)
         self._pool = Pool(Work(rewards, BUILTIN_MEMORY if bounded else None), self.workers)
-        self._here = InProcessRewards(self.device)
+        self._here = InProcessRewards(self.device, self.resolve_model)
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +114,7 @@ class RewardRunner:
         return {reward.key: parts[part] for part, reward in enumerate(self.rewards) if part in parts}
 
     def _units(self, groups: Groups, parts: tuple[int, ...], outcomes: list[dict[int, Outcome]]) -> Iterator[_Unit]:
-        """Work at this depth. Outcomes of rewards whose condition is not met are filled in at once."""
+        """Work for these rewards, whose conditions are known; fills in outcomes where a condition is not met."""
         start = 0
         for number, group in enumerate(groups):
             members = range(start, start + len(group))
@@ -132,7 +135,7 @@ class RewardRunner:
         return False
 
     def _run(self, units: Sequence[_Unit], answers: Sequence[ResponseView], outcomes: list[dict[int, Outcome]]) -> None:
-        """Fills in the outcomes of the units. With a cache, the same content is graded once."""
+        """Fills in the outcomes of all units, cached or graded now. With a cache, equal content is graded once."""
         views = [tuple(answers[index] for index in unit.answers) for unit in units]
         keys = {(at, part): self._key(at, part, views[at]) for at, unit in enumerate(units) for part in unit.parts}
         users: dict[str, list[tuple[int, int]]] = {}
@@ -163,7 +166,7 @@ class RewardRunner:
     def _run_in_workers(
         self, units: Sequence[_Unit], views: Sequence[_Views], missing: set[tuple[int, int]], record: _Record
     ) -> None:
-        """Grades what is missing of the workers' rewards."""
+        """Grades the missing (unit, reward) pairs of rewards that run in worker processes."""
         parts = [part for part, reward in enumerate(self.rewards) if not reward.in_process]
         jobs = []
         for at in range(len(units)):
@@ -174,8 +177,8 @@ class RewardRunner:
     def _run_here(
         self, units: Sequence[_Unit], views: Sequence[_Views], missing: set[tuple[int, int]], record: _Record
     ) -> None:
-        """Grades the rewards of this process: all answers of the call or none, whatever is cached, since the last bits
-        of a score may depend on what it is packed with."""
+        """Grades the missing pairs of rewards that run in this process. If any answer of a reward is missing, all are
+        graded again, since the last bits of a score may depend on the answers that it is packed with."""
         for part in sorted({part for _, part in missing if self.rewards[part].in_process}):
             due = [at for at, unit in enumerate(units) if part in unit.parts]
             groups = [list(members) for _, members in groupby(due, key=lambda at: units[at].group)]

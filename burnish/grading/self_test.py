@@ -79,8 +79,11 @@ def self_test(runner: RewardRunner, rows: Sequence[ResponseView]) -> SelfTestRes
     rewards = tuple(reward.model_copy(update={"when": None, "cache": False}) for reward in runner.rewards)
     testable = [reward for reward in rewards if reward.grades_correctness]
     known = [answer for reward in testable for answer in _known_answers(reward, rows)]
-    with RewardRunner(tuple(testable), runner.workers, device=runner.device) as grade:
-        verdicts = grade([[_whole(rows[row], text)] for row, _, _, text in known]) if testable else []
+    alone = RewardRunner(tuple(testable), runner.workers, device=runner.device, resolve_model=runner.resolve_model)
+    # A known answer is a whole response, without a generation prefix.
+    answers = [[replace(rows[row], text=text, generation_prefix="")] for row, _, _, text in known]
+    with alone as grade:
+        verdicts = grade(answers) if testable else []
     trials = []
     for (row, metric, kind, text), [verdict] in zip(known, verdicts, strict=True):
         outcome = verdict.parts[metric]
@@ -88,11 +91,6 @@ def self_test(runner: RewardRunner, rows: Sequence[ResponseView]) -> SelfTestRes
             trials.append(SelfTest(row, metric, kind, text, outcome, _is_expected(kind, outcome)))
     untried = tuple(reward.key for reward in rewards if not any(trial.metric == reward.key for trial in trials))
     return SelfTestResult(tuple(trials), untried)
-
-
-def _whole(row: ResponseView, text: str) -> ResponseView:
-    """View of a known answer, which is a whole response without a generation prefix."""
-    return replace(row, text=text, generation_prefix="")
 
 
 def _is_expected(kind: Kind, outcome: Outcome) -> bool:

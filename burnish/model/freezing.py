@@ -33,9 +33,8 @@ def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection
         names.setdefault(id(parameter), []).append(name)
     frozen = dict.fromkeys(names, False)
     for pattern in patterns:
-        matches = [
-            key for key, aliases in names.items() if any(re.search(_expression(pattern), name) for name in aliases)
-        ]
+        sought = re.compile(pattern.removeprefix(EXCEPT))
+        matches = [key for key, aliases in names.items() if any(map(sought.search, aliases))]
         if not matches:
             raise _matches_nothing(pattern, [aliases[0] for aliases in names.values()])
         frozen |= dict.fromkeys(matches, not pattern.startswith(EXCEPT))
@@ -58,10 +57,6 @@ def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection
         parameter.requires_grad_(not frozen[id(parameter)])
     num_trained = sum(p.numel() for p in trained)
     return [f"adapter.freeze: {num_trained:,} of {sum(p.numel() for p in parameters):,} parameters train"]
-
-
-def _expression(pattern: str) -> str:
-    return pattern.removeprefix(EXCEPT)
 
 
 def _matches_nothing(pattern: str, names: list[str]) -> ModelError:

@@ -281,9 +281,9 @@ def load_model(
     Args:
         name: a hub name or a folder.
         dtype: see `load_policy`.
-        quantisation: how its linear layers are stored; None: as in the checkpoint.
+        quantization: how its linear layers are stored; None: as in the checkpoint.
         device: device of quantized layers, which are not moved afterwards; None: see `default_device`.
-        may_judge: whether the files may be a reward model.
+        allow_reward_model: whether the files may be a reward model.
 
     Raises:
         ModelError: the files are an unexpected reward model, there are no weights, or weights of the architecture are

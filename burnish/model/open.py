@@ -1,4 +1,4 @@
-"""Opens a model by the name that a user gives: a hub name, the folder of a model or an adapter, or a run folder.
+"""Opens a model by its name: a hub name, or the folder of a model or an adapter. (`runs.named_model` gives a run's.)
 
 `load` loads models for training; this module loads models for chat, evaluation, merging and serving, with transformers'
 plain attention. No code that came with the files is run: safetensors only, remote code off.
@@ -42,8 +42,6 @@ Kind = Literal["model", "adapter"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_RUN_MARK = "identity.json"
-"""The file that marks a run folder, and the first one written into it (see `runs.folder`)."""
 _UNQUANTIZED = (
     "the adapter was trained on a quantized base, and is used with the unquantized base here: log-probabilities "
     "differ from those of the training by the quantization error"
@@ -62,8 +60,6 @@ class ModelRef:
     kind: Kind
     base: str | None
     """The adapter's base, a folder or a hub name; None: a whole model."""
-    run: Path | None
-    """The run folder that was named; None: the name is not a run folder."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -104,35 +100,21 @@ def open_model(
     """Opens a model for evaluation.
 
     Args:
-        name: a hub name, or a folder: a model's, an adapter's or a run's.
+        name: a hub name, or the folder of a model or an adapter.
         base: the adapter's base, if it has moved since training; None: the one that the adapter names.
         dtype: "auto" is the checkpoint's own type.
         device: None: CUDA if there is one, else CPU.
-        may_judge: whether a reward model is allowed.
+        allow_reward_model: whether a reward model is allowed.
 
     Raises:
-        ModelError: there is no such model, its run is not finished, files are missing, or the adapter does not fit
-            the base.
+        ModelError: there is no such model, files are missing, or the adapter does not fit the base.
     """
     return open_ref(find_model(name, base), dtype=dtype, device=device, allow_reward_model=allow_reward_model)
-
-
-def resolve_model(name: str) -> str:
-    """The model folder of a run that is named as the start of a training; any other name unchanged.
-
-    Raises:
-        ModelError: the run is not finished.
-    """
-    folder = Path(name).expanduser()
-    return str(_model_of_run(name, folder.resolve())) if (folder / _RUN_MARK).is_file() else name
 
 
 def find_model(name: str, base: str | None = None) -> ModelRef:
     """Resolves a name to the files of a model; see `open_model`."""
     folder = Path(name).expanduser()
-    run = folder.resolve() if (folder / _RUN_MARK).is_file() else None
-    if run is not None:
-        folder = _model_of_run(name, run)
     place = str(folder.resolve()) if folder.is_dir() else name
     if not folder.is_dir() and (download := _hub_adapter(name)):
         place = download
@@ -143,10 +125,10 @@ def find_model(name: str, base: str | None = None) -> ModelRef:
                 rule=f"only an adapter has a base, and {name} is a whole model",
                 remedy="leave the base out",
             )
-        return ModelRef(name, place, "model", None, run)
+        return ModelRef(name, place, "model", None)
     base_name = base or _stored_base(Path(place))
     base_folder = Path(base_name).expanduser()
-    return ModelRef(name, place, "adapter", str(base_folder.resolve()) if base_folder.is_dir() else base_name, run)
+    return ModelRef(name, place, "adapter", str(base_folder.resolve()) if base_folder.is_dir() else base_name)
 
 
 def open_ref(
@@ -164,7 +146,7 @@ def open_ref(
         dtype: see `open_model`.
         device: see `open_model`.
         as_trained: False: an adapter's base is loaded unquantized even if it was quantized in training.
-        may_judge: see `open_model`.
+        allow_reward_model: see `open_model`.
     """
     value_head = _adapter_value_head(Path(named.place)) if named.kind == "adapter" else None
     if value_head is not None and not allow_reward_model:
@@ -227,16 +209,6 @@ def value_head_of_model(named: ModelRef) -> ValueHeadConfig | None:
 def with_template(opened: LoadedModel, name_or_path: str) -> LoadedModel:
     """The same model with another template: a name of Burnish, a file, or a name of the tokenizer's."""
     return replace(opened, template=choose_template(opened.tokenizer, name_or_path))
-
-
-def _model_of_run(name: str, run: Path) -> Path:
-    if not (run / "model").is_dir() or not (run / "finished.json").is_file():
-        raise ModelError(
-            given=f"{name} is a run that is not finished",
-            rule="a run writes its model when it ends",
-            remedy="run the command that started the run again: it resumes where it stopped",
-        )
-    return run / "model"
 
 
 def _hub_adapter(name: str) -> str | None:

@@ -1,7 +1,8 @@
 """Master weights: float32 copies of 16-bit parameters, kept or temporary, which optimizers update.
 
 bfloat16 weights have 8 bits of mantissa, so an update below 1/256 of a weight would be lost in them. A float32 master
-keeps it. Temporary masters are rounded stochastically, so that it is kept in expectation.
+keeps it. Temporary masters are rounded stochastically: a number becomes one of its two neighbors in bfloat16, and is
+unchanged in expectation.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from burnish.optim.rounding import round_stochastically
-
 CHUNK_BYTES = 2**28
 """Maximum memory of temporary masters; a larger weight has a chunk of its own."""
+_LOW_BITS = 16
+"""Low bits of a float32 that bfloat16 does not have."""
 
 
 class Masters:
@@ -100,6 +101,23 @@ class Masters:
         for i in narrow:
             self.parameters[i].copy_(round_stochastically(self.masters[i].data, self.rounding))
             self.masters[i].data = _placeholder(self.parameters[i])
+
+
+def round_stochastically(source: Tensor, generator: torch.Generator) -> Tensor:
+    """Rounds to bfloat16, up with the probability of the truncated fraction (arXiv 2010.06192, section 3).
+
+    The bits of a float are ordered as its magnitude, so 16 random bits are added below the last bit that bfloat16 has;
+    a carry into it rounds up. Infinities and NaN do not change.
+
+    Args:
+        source: float32, of any shape.
+        generator: generator on the source's device; one number is drawn per element.
+    """
+    assert source.dtype == torch.float32, f"float32 is rounded, not {source.dtype}"
+    noise = torch.randint(1 << _LOW_BITS, source.shape, generator=generator, device=source.device, dtype=torch.int32)
+    bits = source.contiguous().view(torch.int32).add(noise).bitwise_and_(-(1 << _LOW_BITS))
+    rounded = torch.where(source.isfinite(), bits.view(torch.float32), source)
+    return rounded.to(torch.bfloat16)
 
 
 def _placeholder(parameter: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,7 +14,6 @@ from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, 
 from burnish.errors import RecipeError
 from burnish.recipe.recipe import NOT_IDENTITY, Recipe, Stage, recipe_of
 from burnish.settings.aliases import OTHER_TOOLS, RENAMED
-from burnish.settings.stage import StageSettings
 from burnish.stages.registry import BUILTIN, StageEntry, known_stages, stage_entry
 
 KINDS_ALONE = ("optimizer", "schedule")
@@ -162,7 +161,11 @@ def _full_key(data: Mapping[str, Any], key: str, stages: _Stages) -> str:
     if head in names and rest:
         number = names.index(head)
         return f"stages.{number}.{methods[number]}.{rest}"
-    owners = [name for name, method in zip(names, methods, strict=True) if head in _keys(fields, method)]
+    owners = [
+        name
+        for name, method in zip(names, methods, strict=True)
+        if method in fields and head in fields[method].model_fields
+    ]
     if len(methods) == 1 and owners:
         return f"stages.0.{methods[0]}.{key}"
     if owners:
@@ -183,10 +186,6 @@ def _without_stage(key: str) -> str:
 
 def _is_list(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list)
-
-
-def _keys(fields: Mapping[str, type[StageSettings]], method: str) -> Collection[str]:
-    return fields[method].model_fields if method in fields else ()
 
 
 def stage_names(recipe: Recipe) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Protocol
 
 from pydantic import Field
@@ -95,11 +95,12 @@ class Reward(Settings):
             UserError: a dependency is missing.
         """
 
-    def load(self, device: str | None) -> LoadedReward:
+    def load(self, device: str | None, resolve_model: Callable[[str], str]) -> LoadedReward:
         """Loads a reward that is `in_process`.
 
         Args:
             device: torch's name of it; None: CUDA if there is one, else the CPU.
+            resolve_model: gives the model that a name in a recipe means.
         """
         raise NotImplementedError
 

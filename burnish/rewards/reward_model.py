@@ -8,12 +8,14 @@ characters. The code that needs torch is in `reward_model_scorer`, so that a rec
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from burnish.rewards.reward import Reward
+from burnish.run_files import MODEL
 
 if TYPE_CHECKING:
     from burnish.rewards.reward_model_scorer import RewardModelScorer
@@ -59,7 +61,7 @@ class RewardModelReward(Reward):
             self._content = _digest(Path(self.model).expanduser())
         return super().identity + self._content
 
-    def load(self, device: str | None) -> RewardModelScorer:
+    def load(self, device: str | None, resolve_model: Callable[[str], str]) -> RewardModelScorer:
         """Loads the model.
 
         Raises:
@@ -69,14 +71,14 @@ class RewardModelReward(Reward):
             RewardModelScorer,
         )  # torch takes seconds, and a recipe is read without it
 
-        budget = self.tokens_per_microbatch
-        return RewardModelScorer.open(self.model, self.output, self.weights, budget=budget, device=device)
+        name, budget = resolve_model(self.model), self.tokens_per_microbatch
+        return RewardModelScorer.open(name, self.output, self.weights, budget=budget, device=device)
 
 
 def _digest(folder: Path) -> str:
     """sha256 of the files of weights and settings in a folder; "" if there is no folder."""
     digest = hashlib.sha256()
-    model = folder / "model" if (folder / "model").is_dir() else folder
+    model = folder / MODEL if (folder / MODEL).is_dir() else folder
     files = sorted(path for path in model.glob("*") if path.suffix in (".safetensors", ".json", ".jinja"))
     for path in files:
         with path.open("rb") as file:

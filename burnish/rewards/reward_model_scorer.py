@@ -49,7 +49,7 @@ class RewardModelScorer:
         """Loads a reward model. The state of random generators is kept, since that of the run depends on it.
 
         Args:
-            name: a run, a folder, or a hub name.
+            name: a folder, or a hub name.
             output: the score that counts; None: the only one, or the sum by weights.
             weights: factors of several scores.
             budget: maximum number of tokens of a microbatch.

@@ -1,4 +1,4 @@
-"""Filling of streams: the one way in which scores of a model come into the streams of responses.
+"""Stream fillers: score responses with a model and store the scores in a stream of the responses.
 
 Stands between a source and credit. A stream is filled when a step is drawn (`sources.filled`), once before the first
 step (`precomputed`), or for held-out rows, again after each update of a reference (`FollowingGroups`).
@@ -33,7 +33,7 @@ class StreamFiller:
     kind: Score = Score.LOGPROB
     """The score."""
     only_missing: bool = False
-    """Whether groups that have the stream keep it."""
+    """Whether groups that have the stream already keep it; False: all groups are scored."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with the stream filled; the groups without it are packed together."""
@@ -69,7 +69,7 @@ class StreamFiller:
 
 
 class FollowingGroups(Sequence[Group]):
-    """Held-out groups with a stream of a snapshot, which is filled again after each update of the snapshot."""
+    """Held-out groups with a stream that a snapshot of the policy scores, again after each update of the snapshot."""
 
     def __init__(self, groups: Sequence[Group], filler: StreamFiller, snapshot: Snapshot) -> None:
         """

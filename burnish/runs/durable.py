@@ -17,7 +17,7 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<state>partial|new|trash)")
 
 
 def hidden(path: Path, state: Literal["partial", "new", "trash"]) -> Path:
-    """The hidden name of `path` while it is written, waits, or is deleted."""
+    """Path of the hidden file next to `path`, ``.NAME.STATE``; the module says what the states mean."""
     return path.with_name(f".{path.name}.{state}")
 
 

@@ -19,6 +19,7 @@ from typing import Self
 
 from burnish.errors import RunError
 from burnish.parallel.world import ONE_PROCESS, World
+from burnish.run_files import FINISHED, IDENTITY, METRICS, RECIPE, SAMPLES
 from burnish.runs.checkpoint import CHECKPOINTS, has_checkpoints
 from burnish.runs.disk import full_disk_explained, is_full
 from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
@@ -30,16 +31,11 @@ _FORMAT = 2
 _EARLIER_FORMATS = (1,)
 """Formats of version 0.1.0, whose recipes have other keys."""
 _LOCK = ".lock"
-_IDENTITY = "identity.json"
-_RECIPE = "recipe.yaml"
-_METRICS = "metrics.jsonl"
-_SAMPLES = "samples.jsonl"
-_FINISHED = "finished.json"
 STAGES = "stages"
 """The folder of the stages of a run with several, see `stage_folder`."""
 _TRIAL = ".trial.partial"
 # Files that can exist before identity.json, and files that file systems create in an empty folder.
-_FRESH = {_LOCK, _TRIAL, ".identity.json.partial", "lost+found", ".DS_Store"}
+_FRESH = {_LOCK, _TRIAL, f".{IDENTITY}.partial", "lost+found", ".DS_Store"}
 
 
 class RunFolder:
@@ -55,7 +51,7 @@ class RunFolder:
         self.path = path
         self.world = world
         self._lock = lock
-        self._journals = {name: Journal(path / name) for name in (_METRICS, _SAMPLES) if lock is not None}
+        self._journals = {name: Journal(path / name) for name in (METRICS, SAMPLES) if lock is not None}
 
     @classmethod
     def open(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON], world: World = ONE_PROCESS) -> RunFolder:
@@ -87,10 +83,10 @@ class RunFolder:
     @staticmethod
     def finished_before(path: Path, identity: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
         """The summary of a run finished in this folder with this identity; None: there is none. Nothing is locked."""
-        if not (path / _FINISHED).exists() or not (path / _IDENTITY).exists():
+        if not (path / FINISHED).exists() or not (path / IDENTITY).exists():
             return None
         _refuse_other_run(path, identity)
-        return _read_object(path / _FINISHED)
+        return _read_object(path / FINISHED)
 
     @staticmethod
     def held(path: Path) -> bool:
@@ -99,7 +95,7 @@ class RunFolder:
         Raises:
             RunError: the path is no run folder.
         """
-        if not (path / _IDENTITY).is_file() or not (path / _LOCK).is_file():
+        if not (path / IDENTITY).is_file() or not (path / _LOCK).is_file():
             raise RunError(
                 given=f"{path} is no run folder",
                 rule="a run folder is written by burnish to --output; it has an identity.json",
@@ -110,7 +106,7 @@ class RunFolder:
     @property
     def finished(self) -> Mapping[str, JSON] | None:
         """The summary given to `mark_finished`; None: the run is not finished."""
-        path = self.path / _FINISHED
+        path = self.path / FINISHED
         return _read_object(path) if path.exists() else None
 
     def mark_finished(self, summary: Mapping[str, JSON]) -> None:
@@ -118,17 +114,17 @@ class RunFolder:
         if self.world.is_main:
             self.offsets()
             rule = "finished.json is the last thing that a run writes; all else is written already"
-            with full_disk_explained(self.path, _FINISHED, rule):
-                write_text(self.path / _FINISHED, strict_text(summary) + "\n")
+            with full_disk_explained(self.path, FINISHED, rule):
+                write_text(self.path / FINISHED, strict_text(summary) + "\n")
         self.world.wait()
 
     def append_metrics(self, lines: Iterable[Mapping[str, JSON]]) -> None:
         """Appends one JSON object per line to metrics.jsonl. NaN and infinities become null."""
-        self._append(_METRICS, lines)
+        self._append(METRICS, lines)
 
     def append_samples(self, lines: Iterable[Mapping[str, JSON]]) -> None:
         """Appends one JSON object per line to samples.jsonl."""
-        self._append(_SAMPLES, lines)
+        self._append(SAMPLES, lines)
 
     def _append(self, name: str, lines: Iterable[Mapping[str, JSON]]) -> None:
         if self.world.is_main:
@@ -192,8 +188,8 @@ def _initialize(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str,
     """Checks, repairs and completes a locked folder. identity.json is the first file."""
     _refuse_stranger(path)
     parts = [path, *path.glob(f"{STAGES}/*")]
-    has_progress = any((part / _FINISHED).exists() or has_checkpoints(part) for part in parts)
-    if (path / _IDENTITY).exists():
+    has_progress = any((part / FINISHED).exists() or has_checkpoints(part) for part in parts)
+    if (path / IDENTITY).exists():
         _refuse_other_run(path, identity if has_progress else None)
     lock.sign()
     _check_writable(path)
@@ -201,9 +197,9 @@ def _initialize(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str,
     if (path / CHECKPOINTS).is_dir():
         repair(path / CHECKPOINTS)
     if not has_progress:  # a run that failed before its first checkpoint may start again with corrected settings
-        write_text(path / _IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
-    if not has_progress or not (path / _RECIPE).exists():
-        write_text(path / _RECIPE, recipe_text)
+        write_text(path / IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
+    if not has_progress or not (path / RECIPE).exists():
+        write_text(path / RECIPE, recipe_text)
 
 
 @contextmanager
@@ -238,7 +234,7 @@ def _make_folder(path: Path) -> None:
 def _refuse_stranger(path: Path) -> None:
     names = {child.name for child in path.iterdir()}
     foreign = sorted(names - _FRESH)
-    if foreign and _IDENTITY not in names:
+    if foreign and IDENTITY not in names:
         raise RunError(
             given=f"the folder {path} has files that no run wrote ({', '.join(foreign[:3])}, ...)",
             rule="a run writes to a new or empty folder, or resumes in its own; it does not mix with other files",
@@ -248,7 +244,7 @@ def _refuse_stranger(path: Path) -> None:
 
 def _refuse_other_run(path: Path, identity: Mapping[str, JSON] | None) -> None:
     """Refuses an unreadable or earlier format and, if an identity is given, a run with another identity."""
-    stored = _read_object(path / _IDENTITY)
+    stored = _read_object(path / IDENTITY)
     old = stored.get("identity")
     if stored.get("format") in _EARLIER_FORMATS and isinstance(old, Mapping):
         raise RunError(
@@ -257,7 +253,7 @@ def _refuse_other_run(path: Path, identity: Mapping[str, JSON] | None) -> None:
             remedy="give another --output for a new run; the model in this folder can be used as before",
         )
     if stored.get("format") != _FORMAT or not isinstance(old, Mapping):
-        raise _unreadable(path / _IDENTITY, f"it is not of format {_FORMAT}")
+        raise _unreadable(path / IDENTITY, f"it is not of format {_FORMAT}")
     if identity is not None and not same(old, identity):
         raise RunError(
             given=f"the run folder {path} was started with other settings:\n{_differences(old, identity)}",

@@ -1,6 +1,7 @@
 """Journals metrics.jsonl and samples.jsonl: one JSON object per line, appended in training, truncated on resume.
 
-Used by `RunFolder`. The law: after a cut at an offset from `Journal.offset`, the file is what it was then.
+Used by `RunFolder`. Invariant: a file that is cut at an offset from `Journal.offset` has the content that it had when
+the offset was taken.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JSON values and their two texts: exact for Burnish's own files, strict for files that other tools read.
+"""Serialization of JSON values: exact text for Burnish's own files, strict text for files that other tools read.
 
 Used for identity, checkpoint values, metrics and the summary.
 """
@@ -28,12 +28,13 @@ def strict_text(value: JSON) -> str:
 
 
 def same(one: JSON, other: JSON) -> bool:
-    """Equal as JSON: (1, 2) is [1, 2], NaN is NaN, but 1 is neither 1.0 nor true."""
+    """Whether two values have the same JSON text: (1, 2) equals [1, 2] and NaN equals NaN, but 1 is neither 1.0 nor
+    true."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def flatten(value: JSON, path: str = "") -> dict[str, JSON]:
-    """Leaves by dotted path; an empty list or mapping is a leaf.
+    """Dotted path → leaf of nested lists and mappings; an empty list or mapping is a leaf.
 
     Example: ``flatten({"a": {"b": 1}, "c": [2]})`` is ``{"a.b": 1, "c.0": 2}``.
     """

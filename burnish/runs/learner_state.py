@@ -17,7 +17,7 @@ from burnish.train.learner import Learner
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LearnerState:
-    """A learner as an object with state, see `training_state.StatefulObject`."""
+    """State of a learner, with the methods of `training_state.StatefulObject`."""
 
     learner: Learner
 
@@ -73,5 +73,5 @@ class LearnerState:
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, without it."""
+    """Tensors whose names begin with the prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,7 +1,7 @@
 """Folder of one stage in a run folder: its checkpoints, its part of the journals, and its finished mark.
 
-Between `folder` and the loop. A single stage uses the run folder itself; of several, each has a folder in it, and its
-model is the next stage's initial model::
+Stands between `folder` and the loop. The only stage of a run uses the run folder itself. Each of several stages has a
+folder below it, with a model from which the next stage starts::
 
     stages/sft/  checkpoints/step-N/ · unusable.jsonl · model/ · finished.json
 """
@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
+from burnish.run_files import FINISHED, MODEL
 from burnish.runs.durable import repair, write_text
 from burnish.runs.folder import STAGES, RunFolder
 from burnish.runs.json_value import JSON, strict_text
-
-_FINISHED = "finished.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +52,26 @@ class StageFolder:
 
     @staticmethod
     def finished_before(path: Path, names: Sequence[str]) -> list[Path | None]:
-        """Models of the finished stages, from the first one on, without the last stage's; None: a stage has none.
+        """Model folders of the finished stages in order, up to the first unfinished one, without the last stage's;
+        None: the stage writes no model.
 
         Args:
             path: the run folder, which need not exist.
             names: names of all stages in order.
         """
         places = (path / STAGES / name for name in names[:-1])
-        done = takewhile(lambda place: (place / _FINISHED).exists(), places)
-        return [place / "model" if (place / "model").is_dir() else None for place in done]
+        done = takewhile(lambda place: (place / FINISHED).exists(), places)
+        return [place / MODEL if (place / MODEL).is_dir() else None for place in done]
 
     @property
     def model(self) -> Path:
         """Folder of the stage's model, once it is finished."""
-        return (self.run.path if self.is_last else self.path) / "model"
+        return (self.run.path if self.is_last else self.path) / MODEL
 
     @property
     def finished(self) -> FinishedStage | None:
         """Result given to `mark_finished`; None: not finished. (The last stage is finished with its run.)"""
-        path = self.path / _FINISHED
+        path = self.path / FINISHED
         if self.is_last or not path.exists():
             return None
         return FinishedStage(**json.loads(path.read_text(encoding="utf-8")))
@@ -81,7 +81,7 @@ class StageFolder:
         assert not self.is_last, "the last stage ends with its run"
         if self.run.world.is_main:
             stored: dict[str, JSON] = {"summary": summary, "offsets": self.offsets()}
-            write_text(self.path / _FINISHED, strict_text(stored) + "\n")
+            write_text(self.path / FINISHED, strict_text(stored) + "\n")
         self.run.world.wait()
 
     def write_model(self, write: Callable[[Path], None]) -> Path:

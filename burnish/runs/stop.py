@@ -1,4 +1,4 @@
-"""Stop request by Ctrl+C or SIGTERM, which the loop follows between two steps, after writing a checkpoint.
+"""Graceful stop by Ctrl+C or SIGTERM: the loop reads the request between two steps, writes a checkpoint and ends.
 
 Used around the loop. A second Ctrl+C does not wait: it raises KeyboardInterrupt at once.
 """

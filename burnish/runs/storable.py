@@ -1,4 +1,4 @@
-"""Tensors in the form for safetensors: on the CPU, contiguous, without shared memory, copied only if needed.
+"""Prepares tensors for safetensors: on the CPU, contiguous, without shared memory; copied only if needed.
 
 Between `Checkpoint` and the file. A tensor with several names (tied weights, the quantization maps that all states of
 an 8-bit optimizer share) is stored once and comes back as one tensor.
@@ -17,7 +17,7 @@ _Memory = tuple[torch.device, int]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Storable:
-    """Tensors for the file, and aliases."""
+    """Tensors to write, and the names of those that have several."""
 
     tensors: dict[str, Tensor]
     """Tensors by name: on the CPU, contiguous, without overlaps in memory."""
@@ -26,7 +26,7 @@ class Storable:
 
 
 def storable(tensors: Mapping[str, Tensor]) -> Storable:
-    """Separates further names of the same tensor, and copies tensors that overlap in memory."""
+    """Stores a tensor with several names once, and copies tensors that overlap in memory."""
     stored: dict[str, Tensor] = {}
     same: dict[str, str] = {}
     names: dict[object, str] = {}

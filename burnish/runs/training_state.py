@@ -35,13 +35,13 @@ class StatefulObject(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TrainState:
-    """Objects of a stage with state in a checkpoint."""
+    """Objects of a stage whose state a checkpoint has."""
 
     learners: Sequence[Learner]
     """Trained roles."""
     source: Source
     others: Mapping[str, StatefulObject] = field(default_factory=dict)
-    """Further objects that the rest of the stage depends on, by name."""
+    """Further objects with state by name, such as early stopping and the counters of the run."""
     snapshots: Mapping[str, StatefulObject] = field(default_factory=dict)
     """Roles whose weights change without a learner, such as a reference that is updated, by name."""
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from burnish.model.load import load_config, load_tokenizer
-from burnish.model.open import resolve_model
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.recipe import Recipe
+from burnish.runs.named_model import resolve_model
 from burnish.settings.stage import StageSettings
 from burnish.stages.reader import Reader
 

@@ -1,4 +1,4 @@
-"""Opened data of a stage: what a run needs of them, whatever the stage takes from its rows."""
+"""Interface of a stage's opened data, by which `run` uses the data of every kind of stage."""
 
 from __future__ import annotations
 
@@ -48,11 +48,12 @@ class StageData(ABC, Generic[S_co]):
 
     @property
     def background(self) -> AbstractContextManager[object]:
-        """Context manager that stops background work."""
+        """Context manager that stops background work, such as tokenization, at its end."""
         return nullcontext()
 
     def at_work(self, folder: Path) -> AbstractContextManager[object]:
-        """Context manager around the stage's work, in whose folder it may keep files. It stops background work."""
+        """Context manager around the training of the stage, which stops background work at its end. The data may keep
+        files in `folder`, the folder of the stage."""
         return self.background
 
     def when_ready(self, then: Callable[[], None]) -> None:

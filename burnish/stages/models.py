@@ -12,11 +12,11 @@ from torch import nn
 from burnish.errors import ModelError, RecipeError
 from burnish.model.adapters.beside import with_adapter
 from burnish.model.load import default_device, load_policy
-from burnish.model.open import resolve_model
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import new_value_head, place_critic_head
 from burnish.recipe.recipe import Recipe
+from burnish.runs.named_model import resolve_model
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.context import StageContext
 from burnish.stages.role import POLICY, Role

@@ -30,7 +30,7 @@ tokens cost time, on a GPU most of all (not measured there)."""
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OpenedData:
-    """Opened rows, with the specification by which they become groups."""
+    """Opened rows, with the settings that turn them into groups."""
 
     data: Data
     preparation: DatasetSpec
@@ -42,11 +42,11 @@ class OpenedData:
         return self.data.lines()
 
     def drawn(self, draws: int, seed: int) -> DatasetSpec:
-        """Only the rows that a run draws that ends within its first epoch, in their order."""
+        """Specification of the first `draws` rows of the first epoch, for a run that ends within it."""
         return self.picked(epoch_order(seed, 0, len(self.data.rows))[:draws]).preparation
 
     def picked(self, rows: Indices) -> OpenedData:
-        """Only the rows with these indices, in this order."""
+        """The opened data with only the rows of these indices, in this order."""
         data = replace(self.data, rows=self.data.rows.pick(rows))
         builder = replace(self.preparation.builder, rows=data.rows)
         return replace(self, data=data, preparation=replace(self.preparation, builder=builder))
@@ -124,7 +124,7 @@ class Reader:
     def gate(
         self, opened: OpenedData, held_out: PreferenceFilters | None = None
     ) -> tuple[OpenedData, PreferenceFilters | None]:
-        """Training rows that pass the filters, and the filters with their findings; None: the stage has none.
+        """Applies the preference filters to training rows: the rows that pass, and the report; None: no filters.
 
         Args:
             opened: rows.
@@ -137,7 +137,7 @@ class Reader:
         return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules, held_out))
 
     def filter_held_out(self, opened: OpenedData) -> tuple[OpenedData, PreferenceFilters | None]:
-        """As `gate`, for held-out rows."""
+        """As `gate`, for held-out rows and with their rules (`FilterRules.of_measured`)."""
         rules = self.reading.filter_rules
         return (opened, None) if rules is None else _passed(opened, apply_filters(opened.data, rules.of_measured()))
 

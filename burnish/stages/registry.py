@@ -236,7 +236,7 @@ def known_stages(written: Iterable[str]) -> dict[str, StageEntry]:
 
 
 def _settings_of(kind: type[Any]) -> type[StageSettings]:
-    """The settings class of a kind from outside this package; `recipe.recipe_of` refuses what is none."""
+    """The settings class of a kind from outside this package, unchecked: `recipe.recipe_of` refuses a wrong one."""
     settings: type[StageSettings] = getattr(kind, "settings", kind)  # inherited, if its kind extends another
     return settings
 

@@ -13,6 +13,7 @@ from burnish.errors import RecipeError
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.read import ResolvedRecipe, stage_names
 from burnish.recipe.recipe import Recipe
+from burnish.run_files import DATA, LOG, MODEL
 from burnish.runs.durable import write_text
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
@@ -58,7 +59,7 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS) -> RunResult:
     with (
         first.background,
         RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity(), world) as folder,
-        open_progress(folder.path / "log.txt", is_main=world.is_main) as progress,
+        open_progress(folder.path / LOG, is_main=world.is_main) as progress,
         StopSignal(world) as stop,
     ):
         if (finished := folder.finished) is not None:  # by another process, since the check above
@@ -70,14 +71,14 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS) -> RunResult:
         summary = _Running(recipe, kinds, folder, listeners, stop).stages(number, first)
         listeners.report("finished")
         folder.mark_finished(summary)
-        place = folder.path / "model"
+        place = folder.path / MODEL
         progress.say(f"finished: the model is in {place}" if place.is_dir() else f"finished: {folder.path}")
         return RunResult(folder.path, summary, again=False)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Running:
-    """A run in its folder."""
+    """A run whose folder is open: executes its stages."""
 
     recipe: Recipe
     kinds: Sequence[StageKind[Any, Any]]
@@ -135,7 +136,7 @@ class _Running:
 
     def _tell(self, name: str, data: StageData[Any], place: StageFolder) -> None:
         """Logs the report of the rows, and lists invalid rows in the run folder."""
-        _write_card(self.folder.path / "data.json", {"stage": name, **data.card()})
+        _write_card(self.folder.path / DATA, {"stage": name, **data.card()})
         for line in data.lines():
             self._say(line)
         if unusable := data.unusable():

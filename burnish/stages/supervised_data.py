@@ -36,11 +36,11 @@ class SupervisedData(StageData[T_co]):
     feed: StreamingDataset
     """The groups of `train`; large datasets are still being tokenized when training begins."""
     epoch_rows: int | None
-    """Number of rows of an epoch, if the feed has only those that the run draws; None: it has all rows."""
+    """Number of rows of an epoch, if `feed` has only the rows that a short run draws; None: `feed` has all rows."""
     held_out: HeldOut | None
     """Held-out data; None: there are none."""
     gate: PreferenceFilters | None = None
-    """What was found among the comparisons to learn from; None: there are none."""
+    """Preference filters of the training rows, with their findings; None: the stage has no filters."""
 
     @classmethod
     def of(cls, context: StageContext[T_co]) -> Self:

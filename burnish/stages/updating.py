@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from burnish.model.adapters.kinds import KINDS as ADAPTERS
-from burnish.model.adapters.loraplus import loraplus_factors
 from burnish.model.policy import Model
 from burnish.model.value_head import output_layer
 from burnish.optim.optimizer import Optimizer
-from burnish.optim.rates import combined, layer_factors, matching, pattern_factors
+from burnish.optim.rates import combined, layer_factors, loraplus_factors, matching, pattern_factors
 from burnish.optim.settings import KINDS, OptimizerSettings
 from burnish.recipe.recipe import Recipe
 from burnish.settings.optimizer import OptimizationSettings

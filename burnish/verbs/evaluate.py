@@ -29,6 +29,7 @@ from burnish.model.policy import Model
 from burnish.model.settings import DtypeName
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.rewards.match import MatchRule
+from burnish.runs.named_model import resolve_model
 from burnish.sampling.open import plain_sampler, sampler_of
 from burnish.sampling.params import SamplingParams
 from burnish.settings.aliases import OTHER_TOOLS, RENAMED
@@ -173,7 +174,7 @@ def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> 
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
     """
-    opened = open_model(model, base=base, dtype=settings.dtype)
+    opened = open_model(resolve_model(model), base=base, dtype=settings.dtype)
     reader = Reader.of(settings, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     source = DatasetSettings(path=settings.data, count=settings.count, split=settings.split)
     preparation = reader.open(source).preparation

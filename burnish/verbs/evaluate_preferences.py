@@ -24,6 +24,7 @@ from burnish.model.open import LoadedModel, open_model, policy_of
 from burnish.model.policy import Model
 from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
+from burnish.runs.named_model import resolve_model
 from burnish.settings.data import DatasetSettings, sources
 from burnish.sources.value_targets import value_target_at_end
 from burnish.stages.determinism import out_of_memory_explained
@@ -124,7 +125,7 @@ def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None
         UserError: a mistake that the user can correct, with the remedy.
     """
     reading = PreferenceEvalSettings(**settings.model_dump(exclude_unset=True))
-    opened = open_model(model, base=base, dtype=settings.dtype, allow_reward_model=True)
+    opened = open_model(resolve_model(model), base=base, dtype=settings.dtype, allow_reward_model=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     rows, gate = reader.filter_held_out(reader.open(source_of(settings)))
     assert gate is not None, "comparisons are filtered"
@@ -182,7 +183,7 @@ def _rewarded(
             rule="with a reference, the reward is the sum of log-ratios",
             remedy="remove one of them",
         )
-    reference = open_model(settings.reference, dtype=settings.dtype)
+    reference = open_model(resolve_model(settings.reference), dtype=settings.dtype)
     if reference.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise ModelError(
             given=f"reference: {settings.reference}, whose tokenizer has other tokens than the model's",

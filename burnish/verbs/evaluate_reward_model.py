@@ -17,6 +17,7 @@ from burnish.errors import ModelError, RecipeError
 from burnish.evaluate.scores_and_steps import ScoresResult, StepsResult, evaluate_scores, evaluate_steps, right_above
 from burnish.model.open import find_model, open_model, value_head_of_model
 from burnish.model.settings import ValueHeadConfig
+from burnish.runs.named_model import resolve_model
 from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
 from burnish.stages.determinism import out_of_memory_explained
 from burnish.stages.reader import Reader
@@ -84,7 +85,7 @@ class RewardModelEvalReport:
 
 def value_head_to_evaluate(model: str, base: str | None = None) -> ValueHeadConfig | None:
     """The value head of a model with several scores or step values; None for other models."""
-    head_config = value_head_of_model(find_model(model, base))
+    head_config = value_head_of_model(find_model(resolve_model(model), base))
     return (
         head_config if head_config is not None and (head_config.judged == "step" or head_config.outputs > 1) else None
     )
@@ -112,7 +113,7 @@ def evaluate_reward_model(
                 remedy=f"remove {given}",
             )
     reading = RewardModelEvalSettings(**settings.model_dump(exclude_unset=True), names=head_config.names)
-    opened = open_model(model, base=base, dtype=settings.dtype, allow_reward_model=True)
+    opened = open_model(resolve_model(model), base=base, dtype=settings.dtype, allow_reward_model=True)
     reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
     rows, gate = reader.filter_held_out(reader.open(source_of(settings)))
     assert gate is not None, "rows of reward models are filtered"

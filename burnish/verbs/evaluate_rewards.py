@@ -22,6 +22,7 @@ from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_views
 from burnish.rewards.reward import Reward
 from burnish.rewards.verdict import Verdict
+from burnish.runs.named_model import resolve_model
 from burnish.sampling.base import Sampler, SampleRequest
 from burnish.sampling.open import open_sampler
 from burnish.settings.numbers import Positive
@@ -130,11 +131,12 @@ def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | No
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
     """
-    opened = open_model(model, base=base, dtype=settings.dtype)
+    opened = open_model(resolve_model(model), base=base, dtype=settings.dtype)
     reader = settings.reader(opened)
     prompts = settings.prompts(reader)
     ends = stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
-    with out_of_memory_explained(reader.tokens_per_microbatch), RewardRunner(settings.rewards) as grade:
+    grader = RewardRunner(settings.rewards, resolve_model=resolve_model)
+    with out_of_memory_explained(reader.tokens_per_microbatch), grader as grade:
         sampler, notes = open_sampler(opened, ends, reader.max_length)
         answers = _answers(prompts, sampler, response_decoder(opened.tokenizer, ends), settings)
         verdicts = grade(answers)

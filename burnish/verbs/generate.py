@@ -21,6 +21,7 @@ from burnish.model.open import LoadedModel, open_model
 from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.rewards.response_views import Decode, response_views
+from burnish.runs.named_model import resolve_model
 from burnish.sampling.base import Sampler, SampleRequest, StreamListener
 from burnish.sampling.open import open_sampler
 from burnish.settings.numbers import Positive
@@ -101,7 +102,7 @@ def generate(
     """
     if output is not None:
         refuse_existing(output)
-    opened = open_model(model, base=base, dtype=settings.dtype)
+    opened = open_model(resolve_model(model), base=base, dtype=settings.dtype)
     reader = settings.reader(opened)
     prompts = settings.prompts(reader, system=settings.system, prefix=settings.prefix)
     ends = stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
@@ -129,7 +130,7 @@ def generate(
 
 @dataclass(eq=False, slots=True)
 class _Memory:
-    """Lines in memory, instead of a file."""
+    """Lines in memory, in place of a `ResponseFile` where no output file is named."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
 

@@ -14,6 +14,7 @@ from typing import cast
 from burnish.builtin.sets import builtin_rows
 from burnish.builtin.style import is_polite
 from burnish.rewards.match import MatchRule, matches
+from burnish.run_files import MODEL
 from burnish.runs.durable import write_text
 from burnish.runs.stage_folder import StageFolder
 from burnish.verbs.evaluate import EvalSettings, evaluate
@@ -47,7 +48,7 @@ def measure_retention(run: Path, stages: Sequence[str]) -> list[Retention]:
     """
     path = run / NAME
     if not path.exists():
-        models = [*StageFolder.finished_before(run, stages), run / "model"]
+        models = [*StageFolder.finished_before(run, stages), run / MODEL]
         results = [_measured(stage, model) for stage, model in zip(stages, models, strict=True) if model is not None]
         write_text(path, json.dumps([asdict(result) for result in results]) + "\n")
     return [Retention(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""Alerts: rules that detect in a run's metrics that it goes wrong. Pure: lines of metrics.jsonl in, messages out.
+"""Alerts: rules that detect a failing training in the metrics of a run. Pure: they get lines and return messages.
 
 Each rule observes the line of every step in order and keeps the history that it needs. A resumed run replays the
 recorded lines through its rules, so it raises the same alerts as an uninterrupted run.

@@ -1,4 +1,4 @@
-"""Progress of a count on one terminal line, for work before there is a run folder with its log."""
+"""Progress counter on one terminal line, for work that is done before a run folder with its log exists."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from burnish.run_files import ENVIRONMENT
+
 PACKAGES = ("burnish", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "bitsandbytes")
 
 
@@ -39,9 +41,9 @@ def environment(device: torch.device) -> dict[str, Any]:
 def write_environment(folder: Path, device: torch.device) -> None:
     """Writes environment.json; called whenever the run is started or resumed."""
     text = json.dumps(environment(device), indent=1, ensure_ascii=False)
-    partial = folder / ".environment.json.partial"
+    partial = folder / f".{ENVIRONMENT}.partial"
     partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, folder / "environment.json")
+    os.replace(partial, folder / ENVIRONMENT)
 
 
 def _command(arguments: list[str]) -> str:
@@ -54,12 +56,9 @@ def _command(arguments: list[str]) -> str:
 def _processor() -> str:
     """Name of the processor: on Linux from a file, elsewhere from Python."""
     table = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in _lines(table) if line.startswith("model name")]
+    text = table.read_text(encoding="utf-8", errors="replace") if table.exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def _version(name: str) -> str | None:

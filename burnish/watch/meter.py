@@ -1,10 +1,12 @@
-"""Buffer of the metrics of steps, which does not wait for the device until a line is due.
+"""Buffer of the metrics of steps, so that a step does not wait for the device.
 
-Scalars stay on the device in a buffer; `flush` reads them all at once, checks that they are
-finite, writes one line per step and measures speed, utilization and memory since the last restart.
+Scalars stay on the device until `flush`, which reads them all at once, checks that they are finite, writes one line per
+step, and measures speed, utilization and memory since the last restart.
 """
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +17,9 @@ from torch import Tensor
 
 from burnish.errors import DivergenceError
 from burnish.watch.journal_lines import MetricsLine
-from burnish.watch.memory import peak_memory_gib
 from burnish.watch.peak import measured_peak
+
+_GIB = 2**30
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,7 +65,7 @@ class Meter:
         flops: float,
         seen: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Buffers the metrics of a step, its packed tokens, its model FLOPs and the counters of `Seen`."""
+        """Buffers the metrics of a step, its packed tokens, its model FLOPs and the counts of `RunCounters`."""
         self._buffer.append(_Entry(step, metrics, tokens, flops, seen))
 
     def flush(self) -> dict[str, float]:
@@ -115,6 +118,17 @@ class Meter:
         self._write([line])
         _require_finite([line])
         return row
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Peak memory in GiB: of tensors on a CUDA device, or of the whole process (resident set) on CPU.
+
+    Reading it does not wait for the device.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _GIB
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts KiB, macOS bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

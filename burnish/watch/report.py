@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from burnish.errors import DivergenceError, Interrupted
+from burnish.run_files import DATA, ENVIRONMENT, FINISHED, METRICS, RECIPE, SAMPLES
 from burnish.watch.curves import BUCKETS, HEIGHT, WIDTH, Curve, draw
 from burnish.watch.format import brief, clock, percent, short
 from burnish.watch.journal_lines import (
@@ -125,7 +126,7 @@ def write_report(folder: Path, state: State | None = None) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    finished = (folder / "finished.json").exists()
+    finished = (folder / FINISHED).exists()
     page = _render(folder, state or ("finished" if finished else "interrupted"))
     partial = folder / f".{NAME}.partial"
     try:
@@ -144,7 +145,7 @@ def _render(folder: Path, state: State) -> str:
     pages.filters |= {"readable": _readable, "count": "{:,}".format, "percent": percent, "short": short}
     pages.filters["outcome"] = _outcome
     script = (PAGE / "report.js").read_text(encoding="utf-8")
-    recipe = _recipe(folder / "recipe.yaml")
+    recipe = _recipe(folder / RECIPE)
     return pages.get_template("report.html").render(
         title=folder.name,
         model=next((line.text.partition(": ")[2] for line in recipe if line.text.startswith("model: ")), ""),
@@ -152,8 +153,8 @@ def _render(folder: Path, state: State) -> str:
         written=time.strftime("%Y-%m-%d %H:%M"),
         stages=read_stages(folder),
         recipe=recipe,
-        data=read_object(folder / "data.json").get("stages", []),
-        environment=read_object(folder / "environment.json"),
+        data=read_object(folder / DATA).get("stages", []),
+        environment=read_object(folder / ENVIRONMENT),
         style=Markup((PAGE / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -166,10 +167,10 @@ def _render(folder: Path, state: State) -> str:
 def read_stages(folder: Path) -> list[StageReport]:
     """Stages in the order in which they ran, also one that has only samples."""
     lines: dict[str, list[MetricsLine | AlertLine]] = {}
-    for line in read_metrics(folder / "metrics.jsonl"):
+    for line in read_metrics(folder / METRICS):
         lines.setdefault(line.stage, []).append(line)
     samples: dict[str, list[SampleLine]] = {}
-    for sample in read_samples(folder / "samples.jsonl"):
+    for sample in read_samples(folder / SAMPLES):
         samples.setdefault(sample.stage, []).append(sample)
     return [_stage(name, lines.get(name, []), samples.get(name, [])) for name in dict.fromkeys([*lines, *samples])]
 

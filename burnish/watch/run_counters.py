@@ -54,7 +54,7 @@ class RunCounters:
         return {}, {"samples": self._samples, "tokens": self._tokens, "seconds": self._wall_time()}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Restores the state from `memory`."""
+        """Restores the result of `state_dict`."""
         self._samples, self._tokens, self._seconds = values["samples"], values["tokens"], values["seconds"]
 
     def _wall_time(self) -> float:

@@ -116,7 +116,7 @@ class OpenTrackers:
             tracker.close(failed)
 
     def _send(self, unsent: Mapping[TrackerName, Sequence[MetricsLine]]) -> None:
-        """Counts before sending, so that a kill in between duplicates no line."""
+        """Stores the new counts, then sends the lines: a kill in between may lose lines, but duplicates none."""
         for name in unsent:
             entry = self._state[self._stage][name]
             entry["seen"] = max(entry["seen"], self._written)

@@ -15,6 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from burnish.run_files import METRICS
 from burnish.watch.alerts import Alerts, is_announced, rl_rules
 from burnish.watch.format import METRIC_FORMATS, progress_texts
 from burnish.watch.journal_lines import AlertLine, MetricsLine, read_metrics
@@ -73,7 +74,7 @@ class Watch:
         self._total = total
         self._sinks = sinks
         self._meter = Meter(stage, self._write, device, dtype)
-        recorded = read_metrics(sinks.folder / "metrics.jsonl")
+        recorded = read_metrics(sinks.folder / METRICS)
         past = [line for line in recorded if isinstance(line, MetricsLine) and line.stage == stage]
         self._alerts = Alerts(past)
         self._alarms = Alerts(past, [rule for rule in rl_rules() if rule.name in alarms])
@@ -111,7 +112,7 @@ class Watch:
         seen: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Records a step: its sums, packed tokens and model FLOPs, metrics of its rollouts, and the stage's counters
-        (`Seen.count`). Does not wait for the device."""
+        (`RunCounters.count`). Does not wait for the device."""
         metrics = {f"train/{name}": value for name, value in sums.items()}
         rollout_metrics = {f"rollout/{name}": value for name, value in rollouts.items()}
         metrics |= {"train/learning_rate": learning_rate, **rollout_metrics}
@@ -140,7 +141,8 @@ class Watch:
         self._sinks.progress.say(f"step {step}: held-out {', '.join(texts)}")
 
     def go_on(self) -> None:
-        """Restarts the clock after other work, such as a checkpoint, whose time is not training time."""
+        """Restarts the clock after work that is not training, such as a checkpoint. Rewrites the report if it is older
+        than REPORT_SECONDS."""
         if time.monotonic() - self._reported > REPORT_SECONDS:
             self._sinks.report("running")
             self._reported = time.monotonic()

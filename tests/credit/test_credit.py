@@ -8,9 +8,8 @@ import torch
 
 from burnish.credit.baseline import group_mean, leave_one_out
 from burnish.credit.combine import combined, contributions
-from burnish.credit.credit import Credit, credit, zero_variance
+from burnish.credit.credit import Credit, credit, kl_shaped, zero_variance
 from burnish.credit.scale import EPSILON, scaled
-from burnish.credit.shaping import kl_shaped
 from burnish.types import Group, Response
 
 NAN = math.nan

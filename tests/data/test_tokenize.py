@@ -11,7 +11,7 @@ from burnish.data.records import Completion, Conversation, Message
 from burnish.data.rendering import Rendering, complete
 from burnish.data.rendering import render as render_with
 from burnish.data.template import Template, choose_template
-from burnish.data.tokenize import Encoder, Sample, _encode_with_offsets, to_group, tokenize
+from burnish.data.tokenize import Encoder, Sample, _encode_with_offsets, to_response, tokenize
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 
@@ -82,12 +82,11 @@ def test_the_prompt_equals_that_of_serving(tokenizer: PreTrainedTokenizerBase, a
     )
     (rendering,) = render(converse([(ask, answer)]), tokenizer, template)
     sample = only(tokenize([rendering], tokenizer))
-    group = to_group(sample.tokens, sample.trainable, sample.prompt_length, {"row": 3})
-    assert group.prompt.tolist() == served
-    whole = tokenizer(rendering.text, add_special_tokens=False).input_ids
-    assert [*group.prompt.tolist(), *group.responses[0].tokens.tolist()] == whole
-    assert group.responses[0].trainable.all()
-    assert group.metadata == {"row": 3}
+    prompt, after = sample.tokens[: sample.prompt_length].tolist(), slice(sample.prompt_length, None)
+    assert prompt == served
+    response = to_response(sample.tokens[after], sample.trainable[after])
+    assert [*prompt, *response.tokens.tolist()] == tokenizer(rendering.text, add_special_tokens=False).input_ids
+    assert response.trainable.all()
 
 
 def test_one_begin_token(tokenizer: PreTrainedTokenizerBase) -> None:

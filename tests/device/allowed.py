@@ -35,7 +35,7 @@ DEVICES: Mapping[Place, str] = {
     Place("rewards/reward_model_scorer.py", "RewardModelScorer.open"): "each device has a generator of its own",
     Place("types.py", "_move"): "copies to CUDA do not wait if they come from pinned memory",
     Place("watch/environment.py", "environment"): "tells which device and which CUDA it is",
-    Place("watch/memory.py", "peak_memory_gib"): "torch counts a GPU's memory, the system a process's",
+    Place("watch/meter.py", "peak_memory_gib"): "torch counts a GPU's memory, the system a process's",
     Place("watch/peak.py", "measured_peak"): "what is measured here is no part of the run's memory",
     Place("watch/peak.py", "_wait"): "time is measured",
 }

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import burnish
 from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
-from burnish.export.card import card, read_run, shortened
+from burnish.cli.main import app
+from burnish.export.card import card, shortened
 from burnish.export.write import write_model
-from burnish.model.open import ModelRef, find_model
+from burnish.model.open import ModelRef
+from burnish.runs.facts import read_facts
 from tests.adapters import be_offline
 
 
@@ -39,8 +42,15 @@ def front(text: str) -> dict[str, object]:
     return front
 
 
+def export(run: Path, output: Path, form: str) -> None:
+    """By the command, which names a run."""
+    done = CliRunner().invoke(app, ["export", str(run), "--output", str(output), "--form", form])
+    assert done.exit_code == 0, done.output
+
+
 def test_a_run_tells_its_recipe_data_and_figures(run):
-    facts = read_run(run)
+    facts = read_facts(str(run))
+    assert facts is not None
     assert facts.methods == ("sft",)
     assert facts.recipe == (run / "recipe.yaml").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -52,7 +62,7 @@ def test_a_run_tells_its_recipe_data_and_figures(run):
 
 @pytest.mark.parametrize(("form", "library"), [("merged", "transformers"), ("adapter", "peft")])
 def test_the_card_of_a_run(run, tmp_path, form, library):
-    write_model(str(run), tmp_path / "mine", form=form)
+    export(run, tmp_path / "mine", form)
     text = (tmp_path / "mine" / "README.md").read_text()
     assert front(text)["library_name"] == library
     assert front(text)["license"] == "mit"
@@ -78,7 +88,7 @@ def test_the_card_of_a_model_without_a_run(run, tmp_path):
 
 def test_a_hub_name_is_the_base_model(monkeypatch):
     be_offline(monkeypatch)
-    named = ModelRef("owner/name", "owner/name", "model", None, None)
+    named = ModelRef("owner/name", "owner/name", "model", None)
     text = card("mine", named, None, form="merged", dtype="bfloat16", checked="fine")
     assert front(text)["base_model"] == "owner/name"
     assert "https://huggingface.co/owner/name" in text
@@ -86,7 +96,7 @@ def test_a_hub_name_is_the_base_model(monkeypatch):
 
 def test_the_code_in_a_card_runs(run, tmp_path):
     for form in ("merged", "adapter"):
-        write_model(str(run), tmp_path / form, form=form)
+        export(run, tmp_path / form, form)
         code = (tmp_path / form / "README.md").read_text().split("```python\n")[1].split("```")[0]
         short = "generate(**inputs, max_new_tokens=2)"
         exec(code.replace('"..."', repr(str(tmp_path / form))).replace("generate(**inputs)", short), {})
@@ -109,5 +119,4 @@ def test_paths_are_shortened(text, short):
 
 def test_a_run_folder_that_moved_has_its_card(run, tmp_path):
     shutil.copytree(run, tmp_path / "elsewhere")
-    assert find_model(str(tmp_path / "elsewhere")).run == tmp_path / "elsewhere"
-    assert read_run(tmp_path / "elsewhere") == read_run(run)
+    assert read_facts(str(tmp_path / "elsewhere")) == read_facts(str(run)) is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -32,16 +31,6 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
     return logits
 
 
-def make_run(folder: Path, model: Path, *, finished: bool = True) -> Path:
-    """A run folder as `runs.folder` leaves it, around a model."""
-    folder.mkdir()
-    (folder / "identity.json").write_text("{}")
-    if finished:
-        shutil.copytree(model, folder / "model")
-        (folder / "finished.json").write_text("{}")
-    return folder
-
-
 def test_a_model_folder(base):
     opened = open_model(str(base))
     assert (opened.kind, opened.base) == ("model", None)
@@ -61,18 +50,6 @@ def test_an_adapter_is_what_peft_makes_of_it(base, tmp_path, tokens):
     assert torch.equal(logits(opened.model), logits(theirs))
     assert not torch.equal(logits(opened.model)[..., :5], logits(AutoModelForCausalLM.from_pretrained(base))[..., :5])
     assert opened.causal_lm.get_input_embeddings().weight.shape[0] == len(opened.tokenizer)
-
-
-def test_a_run_is_its_model(base, tmp_path):
-    run = make_run(tmp_path / "run", base)
-    opened = open_model(str(run))
-    assert opened.named.run == run
-    assert torch.equal(logits(opened.model), logits(open_model(str(base)).model))
-
-
-def test_a_run_that_is_not_finished_says_so(base, tmp_path):
-    with pytest.raises(ModelError, match="not finished"):
-        open_model(str(make_run(tmp_path / "run", base, finished=False)))
 
 
 def test_the_base_may_have_moved(base, tmp_path):

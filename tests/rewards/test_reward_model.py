@@ -73,7 +73,7 @@ def judged(settings: Mapping[str, object], answers: list[ResponseView]) -> list[
 
 def opened(world: Path, name: str, output: str | None = None, *, budget: int = 8192, **weights: float) -> Scorer:
     """The scores of a reward model for the answers to one prompt."""
-    scorer = RewardModelScorer.open(str(world / name), output, weights, budget=budget, device="cpu")
+    scorer = RewardModelScorer.open(str(world / name / "model"), output, weights, budget=budget, device="cpu")
     return lambda answers: scorer([answers])[0]
 
 
@@ -93,7 +93,7 @@ def test_a_run_says_what_burnish_eval_says(world: Path):
     answers = [
         ResponseView(tuple(row["prompt"]), row[name][0]["content"]) for row in rows for name in ("chosen", "rejected")
     ]
-    found = judged({"model": str(world / "one")}, answers)
+    found = judged({"model": str(world / "one" / "model")}, answers)
     asked = read_settings(EvalSettings, {"data": str(world / "pairs.jsonl")}, [])
     wanted = [sample["margin"] for sample in evaluate_preferences(str(world / "one"), asked).samples()]
     assert [one - other for one, other in zip(found[::2], found[1::2], strict=True)] == pytest.approx(wanted, abs=1e-5)
@@ -116,8 +116,8 @@ def test_one_of_several_scores_or_their_sum(world: Path, name: str):
 
 @pytest.mark.parametrize(("name", "output"), [("one", None), ("two", "size"), ("adapter", "kind")])
 def test_a_score_is_that_of_a_plain_forward_of_the_answer_alone(world: Path, name: str, output: str | None):
-    plain = open_model(str(world / name), device=torch.device("cpu"), allow_reward_model=True)
-    renderer = RewardModelScorer.open(str(world / name), output, {}, budget=8192, device="cpu").renderer
+    plain = open_model(str(world / name / "model"), device=torch.device("cpu"), allow_reward_model=True)
+    renderer = RewardModelScorer.open(str(world / name / "model"), output, {}, budget=8192, device="cpu").renderer
     column = 0 if output is None else ["kind", "size"].index(output)
     wanted = []
     for sample in renderer.samples(ANSWERS):
@@ -139,7 +139,7 @@ def test_a_score_depends_neither_on_the_batch_nor_on_the_order(world: Path, budg
 
 
 def test_nothing_is_padded_and_a_prompt_is_computed_once(world: Path, monkeypatch: pytest.MonkeyPatch):
-    scorer, sizes = RewardModelScorer.open(str(world / "one"), None, {}, budget=80, device="cpu"), []
+    scorer, sizes = RewardModelScorer.open(str(world / "one" / "model"), None, {}, budget=80, device="cpu"), []
     lengths = [len(sample.tokens) for sample in scorer.renderer.samples(ANSWERS[:4])]
     shared = [list(sample.tokens) for sample in scorer.renderer.samples(ANSWERS[:4])]
     prefix = next(i for i, column in enumerate(zip(*shared, strict=False)) if len(set(column)) > 1)
@@ -188,7 +188,7 @@ def test_the_model_is_loaded_once_when_it_first_judges_and_freed_at_the_end(worl
         return scorer
 
     monkeypatch.setattr(RewardModelScorer, "open", counted)
-    rewards = read_rewards(["exact", {"name": "reward_model", "model": str(world / "one")}])
+    rewards = read_rewards(["exact", {"name": "reward_model", "model": str(world / "one" / "model")}])
     with RewardRunner(rewards, workers=1, device="cpu") as judge:
         assert models == []
         rows = [ResponseView(ASKED, "4", reference="4"), ResponseView(ASKED, "5", reference="4")]
@@ -204,7 +204,7 @@ def test_the_model_is_loaded_once_when_it_first_judges_and_freed_at_the_end(worl
 
 def test_workers_neither_load_it_nor_lose_their_memory_limit(world: Path):
     nursery = f"{Path(__file__).parents[1] / 'nursery.py'}:has_torch"
-    model = {"name": "reward_model", "model": str(world / "one"), "weight": 0}
+    model = {"name": "reward_model", "model": str(world / "one" / "model"), "weight": 0}
     with RewardRunner(read_rewards([model, nursery]), workers=1, device="cpu") as judge:
         [[verdict]] = judge([[ANSWERS[0]]])
         assert verdict.parts["has_torch"] == 0.0
@@ -216,7 +216,7 @@ LENGTH = {"name": "length", "target": 1, "tolerance": 9, "unit": "characters"}
 
 
 def test_conditions_and_columns_hold_for_it_too(world: Path):
-    model = {"name": "reward_model", "model": str(world / "one")}
+    model = {"name": "reward_model", "model": str(world / "one" / "model")}
     rows = [ResponseView(ASKED, text, reference="4", extra={"source": s}) for text, s in (("4", "a"), ("5", "a"))]
     rows += [ResponseView(ASKED, "4", reference="4", extra={"source": "b"})]
     rewards = read_rewards(
@@ -234,14 +234,14 @@ def test_conditions_and_columns_hold_for_it_too(world: Path):
     )
     with RewardRunner(rewards, workers=1, device="cpu") as judge:
         [right], [wrong], [other] = judge([[row] for row in rows])
-    [alone] = judged({"model": str(world / "one")}, rows[:1])
+    [alone] = judged({"model": str(world / "one" / "model")}, rows[:1])
     assert right.parts["reward_model"] == pytest.approx(alone, abs=1e-6)
     assert [verdict.parts["reward_model"] for verdict in (wrong, other)] == [0.0, None]
     assert [verdict.parts["length"] for verdict in (right, wrong, other)] == [1.0, 1.0, None]
 
 
 def test_bits_do_not_depend_on_what_is_cached(world: Path, tmp_path: Path):
-    rewards = read_rewards({"name": "reward_model", "model": str(world / "one"), "cache": True})
+    rewards = read_rewards({"name": "reward_model", "model": str(world / "one" / "model"), "cache": True})
     path = tmp_path / "verdicts.jsonl"
     with VerdictCache.open(path) as cache, RewardRunner(rewards, 1, cache, device="cpu") as judge:
         whole = judge([ANSWERS])
@@ -257,7 +257,9 @@ def test_an_error_of_the_model_is_an_error_of_the_run(world: Path, monkeypatch: 
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("no memory")
 
-    with RewardRunner(read_rewards({"name": "reward_model", "model": str(world / "one")}), device="cpu") as judge:
+    with RewardRunner(
+        read_rewards({"name": "reward_model", "model": str(world / "one" / "model")}), device="cpu"
+    ) as judge:
         judge([ANSWERS])
         monkeypatch.setattr(Model, "score", fail)
         with pytest.raises(torch.OutOfMemoryError):
@@ -282,9 +284,9 @@ def test_what_stood_in_the_prompt_is_judged_too(world: Path):
 def test_what_is_no_reward(world: Path):
     for settings, words in (
         ({"model": str(world / "model")}, "a language model"),
-        ({"model": str(world / "two")}, r"select one of its scores \(kind, size\)"),
-        ({"model": str(world / "two"), "output": "taste"}, "its scores are: kind, size"),
-        ({"model": str(world / "one"), "weights": {"size": 1.0}}, "none with a name"),
+        ({"model": str(world / "two" / "model")}, r"select one of its scores \(kind, size\)"),
+        ({"model": str(world / "two" / "model"), "output": "taste"}, "its scores are: kind, size"),
+        ({"model": str(world / "one" / "model"), "weights": {"size": 1.0}}, "none with a name"),
     ):
         with pytest.raises((ModelError, RecipeError), match=words):
             judged(settings, ANSWERS)
@@ -296,11 +298,11 @@ def test_what_is_no_reward(world: Path):
 
 def test_burnish_eval_and_burnish_check_take_it(world: Path):
     write_rows(world / "tasks.jsonl", [{"question": f"{n}+2?", "answer": str(n + 2)} for n in range(3)])
-    verifier = {"name": "reward_model", "model": str(world / "one")}
+    verifier = {"name": "reward_model", "model": str(world / "one" / "model")}
     given = {"data": str(world / "tasks.jsonl"), "verifier": verifier, "max_new_tokens": 4, "responses_per_prompt": 2}
     report = evaluate_rewards(str(world / "model"), read_settings(RewardEvalSettings, given, []))
     for answers, verdicts in zip(report.answers, report.verdicts, strict=True):
-        alone = judged({"model": str(world / "one")}, answers)
+        alone = judged({"model": str(world / "one" / "model")}, answers)
         assert [verdict.reward for verdict in verdicts] == pytest.approx(alone, abs=1e-6)
     with RewardRunner(read_rewards(["exact", verifier]), workers=1) as runner:
         result = self_test(runner, [ResponseView(ASKED, "", reference="4"), ResponseView(ASKED, "", reference="5")])

@@ -171,7 +171,7 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
         [sample["margin"] for sample in found.samples()], abs=1e-5
     )
     with pytest.raises(ModelError, match="scores answers, and generates none"):
-        open_model(str(done.folder))
+        open_model(str(done.folder / "model"))
     with pytest.raises(ModelError, match="scores answers, and generates none"):
         evaluate(str(done.folder), read_settings(EvalSettings, {"data": str(world / "test.jsonl")}, []))
     for setting in ("reward=sum", f"reference={world / 'model'}"):
@@ -182,7 +182,7 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
 def test_a_merged_reward_model_judges_as_the_adapter(world: Path, tmp_path: Path):
     """`burnish merge`, whose card says how it is asked; nobody serves a chat with it."""
     done = run(world, tmp_path / "run", max_steps=4, **{"adapter.kind": "lora", "adapter.rank": 4})
-    written = write_model(str(done.folder), tmp_path / "merged")
+    written = write_model(str(done.folder / "model"), tmp_path / "merged")
     assert "difference of a value" in written.replayed.line(is_reward_model=True)
     wanted, found = (evaluated(each, world).judged.margins for each in (done.folder, written.folder))
     assert found == pytest.approx(wanted, abs=1e-5)
@@ -193,7 +193,7 @@ def test_a_merged_reward_model_judges_as_the_adapter(world: Path, tmp_path: Path
     card = (written.folder / "README.md").read_text()
     assert "A reward model made from" in card
     assert "text-classification" in card
-    for name in (done.folder, written.folder):
+    for name in (done.folder / "model", written.folder):
         with pytest.raises(ModelError, match="scores answers, and generates none"), servable(str(name)):
             pass
 

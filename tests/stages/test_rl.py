@@ -457,7 +457,7 @@ def test_a_reward_model_judges_a_whole_run(world, tmp_path):
     held_out = {"eval_data": str(world / "test.jsonl"), "eval_every": 1, "evaluation.prompts": 2}
     done = run(world, tmp_path / "run", reward={"name": "reward_model", "model": str(judge)}, **held_out)
     tried = [sample for sample in lines(done, "samples.jsonl") if "rollout" in sample]
-    alone = RewardModelScorer.open(str(judge), None, {}, budget=8192)
+    alone = RewardModelScorer.open(str(judge / "model"), None, {}, budget=8192)
     for sample in tried:
         asked = ({"role": "user", "content": sample["prompt"]},)
         [[said]] = alone([[ResponseView(asked, sample["response"])]])

@@ -116,7 +116,7 @@ def test_what_is_saved_judges_as_in_training(world: Path, tmp_path: Path, kind: 
     assert {name: found.figures()[name] for name in wanted} == pytest.approx(wanted, abs=1e-5)
     assert len(found.samples()) == 40
     assert found.table()[0] == ("responses", "40")
-    written = write_model(str(done.folder), tmp_path / "merged")
+    written = write_model(str(done.folder / "model"), tmp_path / "merged")
     assert evaluated(written.folder, data).figures()["responses"] == 40
     merged = {name: evaluated(written.folder, data).figures()[name] for name in wanted}
     assert merged == pytest.approx(wanted, abs=1e-4)

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from burnish.watch.memory import peak_memory_gib
+from burnish.watch.meter import peak_memory_gib
 from burnish.watch.peak import measured_peak
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from burnish.data.formats.answers import untrained, with_something_to_learn
-from burnish.data.formats.comparison_error import ComparisonError
 from burnish.data.formats.fields import kind, listed, number, text, truth
 from burnish.data.formats.messages import messages, system, tools
 from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, TextOrMessages
@@ -16,6 +16,17 @@ from burnish.errors import DataError
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _LAST_WORD = re.compile(r"\s*\S*\Z")
+
+FlawKind = Literal["identical", "tie", "prompts"]
+"""identical: all responses are the same. tie: none is better. prompts: the responses follow different prompts."""
+
+
+class ComparisonError(DataError):
+    """Row whose comparison has a flaw. Without preference filters it is an unusable row like any other."""
+
+    def __init__(self, kind: FlawKind, given: str, rule: str, remedy: str) -> None:
+        super().__init__(given, rule, remedy)
+        self.kind = kind
 
 
 def preference(row: Row) -> Ranked:

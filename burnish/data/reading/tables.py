@@ -141,7 +141,7 @@ def _batches(place: str, kind: Kind) -> list[Any]:
         table = pq.read_table(place, partitioning=None, memory_map=False)
         return table.to_batches(_BATCH) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
     batches = list(_mapped_batches(place))
-    return batches or [pa.RecordBatch.from_pylist([], schema=_schema(place))]
+    return batches or [pa.RecordBatch.from_pylist([], schema=_reader(place).schema)]
 
 
 def _mapped_batches(place: str) -> Iterator[Any]:
@@ -158,10 +158,6 @@ def _reader(place: str) -> Any:
         return pa.ipc.open_file(pa.memory_map(place))
     except pa.ArrowInvalid:
         return pa.ipc.open_stream(pa.memory_map(place))
-
-
-def _schema(place: str) -> Any:
-    return _reader(place).schema
 
 
 def without_nulls(row: Row) -> Row:

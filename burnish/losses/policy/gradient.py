@@ -23,7 +23,7 @@ updates are separate (Hilton et al. 2021, arXiv 2110.00641).
 Estimates of the divergence *in a loss* (Schulman 2020, "Approximating KL divergence"; d = log π_ref − log π):
 k2 = d² / 2 has on-policy the gradient of the exact KL(π ‖ π_ref) of each next-token distribution; k3 = e^d − d − 1 has
 that of the other direction, KL(π_ref ‖ π); k1 = − d has the gradient E[∇ log π] = 0 and is therefore no choice here: as
-a *reward* it is right (`credit.shaping`).
+a *reward* it is right (`credit.kl_shaped`).
 """
 
 from __future__ import annotations

@@ -2,5 +2,5 @@
 
 `kinds` has the supported methods, `settings` an adapter's settings, `targets` the layers that it adapts; `add` adds one
 to a model, `initial` initializes one from the weights, `stored` continues one from a folder, `combine` combines
-several, `loraplus` has the learning rates of LoRA+.
+several. (`optim.rates` has the learning rates of LoRA+.)
 """

@@ -67,7 +67,7 @@ def initialize_from_weights(model: PeftModel, init: str) -> None:
     As in peft, PiSSA's product s·B₀A₀ is the approximation of W itself, so its factors are divided by √s each; OLoRA's
     factors are taken as they are.
     """
-    for layer in _layers(model):
+    for _, layer in _named_layers(model):
         weight = layer.get_base_layer().weight.detach()
         wide = weight.to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
         a, b = _FACTORS[init](wide, layer.r[ADAPTER])
@@ -126,11 +126,8 @@ def write_doubled(model: PeftModel, folder: Path) -> None:
             state[f"{name}.{half}.weight"] = torch.cat([w.detach().cpu() for w in weights], dim=dim).contiguous()
     save_file(state, folder / _WEIGHTS, metadata={"format": "pt"})
     _double_ranks(folder / "adapter_config.json")
-    (folder / HALVES).write_text(json.dumps({"init": _init_of(model)}) + "\n", encoding="utf-8")
-
-
-def _init_of(model: PeftModel) -> str:
-    return str(model.peft_config[ADAPTER].init_lora_weights)
+    init = str(model.peft_config[ADAPTER].init_lora_weights)
+    (folder / HALVES).write_text(json.dumps({"init": init}) + "\n", encoding="utf-8")
 
 
 def _double_ranks(path: Path) -> None:
@@ -177,10 +174,6 @@ def split_halves(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 
 def _named_layers(model: PeftModel) -> Iterator[tuple[str, Linear]]:
     return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, Linear))
-
-
-def _layers(model: PeftModel) -> Iterator[Linear]:
-    return (layer for _, layer in _named_layers(model))
 
 
 def _set(parameter: nn.Parameter, value: Tensor) -> None:

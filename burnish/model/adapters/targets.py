@@ -38,7 +38,7 @@ def target_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
     elif targets == "mlp":
         chosen = [name for name in linear if layer_of(name + ".") is not None and not _ATTENTION.search(name)]
     else:
-        chosen = _by_pattern(linear, targets)
+        chosen = [name for name in linear if re.search(targets, name)]
     chosen = [name for name in dict.fromkeys(chosen) if _is_in(name, settings.layers, model)]
     if not chosen:
         raise _no_match(model, settings, f"adapter.targets: {targets}")
@@ -126,10 +126,6 @@ def _by_name(model: PreTrainedModel, settings: AdapterSettings, target: str) -> 
             remedy="name the linear layers in it, or train it whole with adapter.modules_to_save",
         )
     return list(matches)
-
-
-def _by_pattern(names: list[str], pattern: str) -> list[str]:
-    return [name for name in names if re.search(pattern, name)]
 
 
 def _ends_with(name: str, last: str) -> bool:

@@ -36,7 +36,7 @@ from burnish.stages.role import POLICY, REFERENCE, Role
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import language_model_loss
 from burnish.train.loop import Stage
-from burnish.types import Group, Response
+from burnish.types import Group
 
 _Data = SupervisedData[PreferSettings]
 
@@ -119,8 +119,8 @@ def implicit_reward(settings: PreferSettings, loss: Loss) -> ImplicitReward:
 
 
 def _with_reference_stream(group: Group) -> Group:
-    return replace(group, responses=tuple(map(_with_zeros, group.responses)))
-
-
-def _with_zeros(response: Response) -> Response:
-    return replace(response, reference_logprobs=torch.zeros(len(response.tokens)))
+    """The group with zeros as log-probabilities of the reference."""
+    responses = [
+        replace(response, reference_logprobs=torch.zeros(len(response.tokens))) for response in group.responses
+    ]
+    return replace(group, responses=tuple(responses))

@@ -33,7 +33,7 @@ class ReferencedData:
     held_out: Sequence[Group]
     """Held-out groups; empty: there are none."""
     filler: StreamFiller | None = None
-    """Fills the stream of groups without it when their step is drawn; None: all groups have it, or need none."""
+    """Fills the stream in each step, for groups without it; None: all groups have it, or need none."""
     sync: SnapshotSync | None = None
     """Updates of the reference; None: it is fixed."""
     fingerprint: str = ""
@@ -43,12 +43,12 @@ class ReferencedData:
 
 
 def with_reference(data: SupervisedData[PreferSettings], policy: Model, reference: Model) -> ReferencedData:
-    """Fills in the reference log-probabilities of a stage's rows, or sets up the filler that does in each step.
+    """Precomputes the reference log-probabilities of a stage's rows, or sets up the filler for each step.
 
     Args:
         data: the stage's data.
         policy: the model that is trained.
-        reference: the reference; the policy itself: its weights of now.
+        reference: the reference model; if it is the policy itself, the reference has the policy's present weights.
 
     Raises:
         DataError: rows are invalid; all are read here.
@@ -69,7 +69,7 @@ def with_reference(data: SupervisedData[PreferSettings], policy: Model, referenc
 def _online(
     data: SupervisedData[PreferSettings], policy: Model, reference: Model, held_out: list[Group], at_start: StreamFiller
 ) -> ReferencedData:
-    """The reference is computed in each step."""
+    """Rows whose reference log-probabilities a filler computes in each step."""
     settings, fingerprint = data.context.settings, whole_fingerprint(reference)
     if reference is not policy or settings.reference_sync_steps is None:
         later = replace(at_start, scorer=_lasting(policy, reference), only_missing=True)
@@ -84,7 +84,8 @@ def _online(
 def _precomputed(
     data: SupervisedData[PreferSettings], policy: Model, reference: Model, held_out: list[Group], at_start: StreamFiller
 ) -> ReferencedData:
-    """The reference of all rows is computed now. Mismatched pairs differ from step to step, and need a filler."""
+    """Rows whose reference log-probabilities are computed now. Mismatched pairs, which differ from step to step, have a
+    filler."""
     settings, prepared = data.context.settings, data.feed.whole()
     fingerprint = identity(reference, data.feed.preparation.identity)
     progress, filler = count_on_terminal("rows under the reference"), replace(at_start, budget=BUDGET)
@@ -100,5 +101,5 @@ def _precomputed(
 
 
 def _lasting(policy: Model, reference: Model) -> Scorer:
-    """Scorer of the reference during the stage; of the policy's own weights a copy."""
+    """Scorer of the reference for the whole stage: the reference model, or a copy of the policy's initial weights."""
     return LiveScorer(reference) if reference is not policy else SnapshotScorer(Snapshot(policy))

@@ -65,7 +65,7 @@ def _value_targets(settings: RewardModelSettings) -> JudgedAt:
 
 
 def _evaluators(data: _Data, policy: Model, loss: Loss, targets: JudgedAt) -> Sequence[Evaluator]:
-    """Evaluators of the held-out loss, and of what the values mean."""
+    """Evaluators of the held-out loss, and of the values against comparisons, scores or step labels."""
     settings, held_out, budget = data.context.settings, data.held_out, data.tokens_per_microbatch
     world = data.context.world
     if held_out is None:

@@ -20,6 +20,7 @@ from burnish.grading.reward_runner import RewardRunner
 from burnish.grading.verdict_cache import VerdictCache
 from burnish.model.stop_tokens import end_of_turn
 from burnish.rewards.user_code import RESERVED_COLUMNS
+from burnish.runs.named_model import resolve_model
 from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
@@ -53,9 +54,9 @@ class RLData(StageData[RlSettings]):
             held_out = prompts(context.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
         device = str(device_of(context.recipe))
         judge = (
-            RewardRunner(settings.rewards, device=device)
+            RewardRunner(settings.rewards, device=device, resolve_model=resolve_model)
             if settings.reward_workers is None
-            else RewardRunner(settings.rewards, settings.reward_workers, device=device)
+            else RewardRunner(settings.rewards, settings.reward_workers, device=device, resolve_model=resolve_model)
         )
         return cls(context, train, held_out, judge)
 

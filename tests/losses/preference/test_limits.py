@@ -16,8 +16,7 @@ from burnish.losses.preference.implicit import LogOdds, LogProb
 from burnish.losses.preference.listwise import Listwise
 from burnish.losses.preference.logistic import Logistic
 from burnish.losses.preference.options import DataNeeds
-from burnish.losses.preference.pairs import Pairs
-from burnish.losses.preference.policy_weight import policy_weight
+from burnish.losses.preference.pairs import Pairs, policy_weight
 from burnish.types import Group, TokenScores
 from tests.preferences import compared, group_of, in_one, value
 

@@ -8,10 +8,10 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from burnish.errors import ModelError
 from burnish.model.adapters.add import add_adapter
-from burnish.model.adapters.loraplus import loraplus_factors
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
 from burnish.model.policy import Model
+from burnish.optim.rates import loraplus_factors
 from burnish.types import Score
 from tests.conftest import FAMILIES, SIZES, make_groups
 

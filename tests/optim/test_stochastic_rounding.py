@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.optim.rounding import round_stochastically
+from burnish.optim.masters import round_stochastically
 
 
 def generator(seed: int = 0) -> torch.Generator:
