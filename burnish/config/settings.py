@@ -106,7 +106,13 @@ def _explain(
     return RecipeError(given=f"{path}: {_shown(value)}", rule=f"{path} {rule}", remedy=remedy)
 
 
-_WORDS = {"a valid tuple": "a list", "a valid list": "a list", "a valid dictionary": "a mapping", "a valid ": "a "}
+_WORDS = {
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "a mapping",
+    "a valid integer": "an integer",
+    "a valid ": "a ",
+}
 """Words of pydantic → those of YAML."""
 
 

@@ -14,6 +14,7 @@ from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, 
 from burnish.errors import RecipeError
 from burnish.recipe.recipe import NOT_IDENTITY, Recipe, Stage, recipe_of
 from burnish.settings.aliases import OTHER_TOOLS, RENAMED
+from burnish.settings.resolved import Resolved
 from burnish.stages.registry import BUILTIN, StageEntry, known_stages, stage_entry
 
 KINDS_ALONE = ("optimizer", "schedule")
@@ -28,22 +29,20 @@ class ResolvedRecipe:
     given: Mapping[str, str]
     """Dotted key → the file's name or "command line". A key that is not here has its default."""
 
-    def text(self, derived: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
-        """The resolved recipe as YAML.
+    def text(self, resolved: Mapping[str, Resolved]) -> str:
+        """The resolved recipe as YAML, each value with its origin.
 
         Args:
-            derived: dotted key → value, for null defaults that follow from model and data.
-            chosen: dotted key → value, for null defaults that follow from another key of the recipe; None: there are
-                none.
+            resolved: dotted key → value in force, for null defaults that follow from something else. A null that stays
+                has no effect, or means what its documentation says.
         """
         data = self.recipe.model_dump(mode="json")
         leaves = [key for key, _ in flatten(data)]
         origins = {key: self.given.get(key, "default") for key in leaves}
-        for values, origin in ((derived, "derived from model and data"), (chosen or {}, "default")):
-            for key, value in values.items():
-                if key not in self.given:
-                    put(data, key, value)
-                    origins[key] = origin
+        for key, entry in resolved.items():
+            if key not in self.given:
+                put(data, key, entry.value)
+                origins |= {f"{key}.{leaf}" if leaf else key: entry.origin for leaf, _ in flatten(entry.value)}
         written = {f"stages.{number}.{stage.method}": stage.entry.written for number, stage in self._stages}
         return dump_yaml(data, origins, written)
 

@@ -80,6 +80,7 @@ def _repeated(tokens: Sequence[int]) -> float:
 
 
 def _logprobs(responses: Sequence[Response]) -> list[float]:
-    """Of every token, as the sampler wrote it. Their mean is an unbiased estimate of minus the entropy."""
+    """Of every token, as the sampler wrote it. Their mean is an unbiased estimate of minus the entropy, if tokens are
+    drawn from the whole distribution: no truncation, no penalty."""
     streams = [each.sampler_logprobs for each in responses if each.sampler_logprobs is not None]
     return torch.cat(streams).tolist()

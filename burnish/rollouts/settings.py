@@ -34,8 +34,8 @@ class RolloutSettings:
     success_threshold: float = 0.5
     """Smallest reward of a response that counts as right in pass rates."""
     drops: bool = True
-    """Whether groups whose rewards are all equal are replaced; False: credit does not compare within groups, and all
-    groups have a gradient."""
+    """Whether groups whose rewards are all equal are replaced; False: they have a gradient too, since credit does not
+    compare within groups or the loss has other terms, or are trained on with advantages of 0."""
     log_samples_every: int = 10
     """Steps between those with samples."""
     mask_truncated: bool = False

@@ -85,7 +85,7 @@ _List = Annotated[tuple[_Entry, ...], Field(strict=False, min_length=1), Tag("a 
 def _no_rows(value: object) -> object:
     """Refuses rows in memory, which have no file and line."""
     rows = isinstance(value, list | tuple) and any(isinstance(row, Mapping) and "path" not in row for row in value)
-    if rows or not isinstance(value, str | Mapping | list | tuple | DatasetSettings | None):
+    if rows or not isinstance(value, str | int | float | Mapping | list | tuple | DatasetSettings | None):
         given = "rows" if rows else f"an object of the class {type(value).__name__}"
         raise ValueError(
             f"data is a path, or a list of paths and {{path: …}}, and here it is {given} in memory; write the rows "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -16,6 +18,10 @@ from burnish.train.schedule import SCHEDULE_OPTIONS, Schedule, ScheduleKind
 
 DECAY_RATIO = 0.2
 """Default share of the steps in which wsd decays (arXiv 2405.18392 finds 10 to 20 % enough)."""
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {"decay_ratio": DECAY_RATIO, **{entry.name: entry.default for entry in fields(Schedule)}}
+)
+"""Option of a schedule → its default."""
 
 
 class OptimizerOptions(Settings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,11 +16,15 @@ from burnish.settings.adapter import Adapter
 from burnish.settings.data import DataField
 from burnish.settings.data_settings import DataSettings
 from burnish.settings.numbers import Positive
-from burnish.settings.optimizer import OptimizationSettings
+from burnish.settings.optimizer import DEFAULTS, OptimizationSettings
+from burnish.settings.resolved import Resolved, resolved
+from burnish.train.schedule import SCHEDULE_OPTIONS
 from burnish.train.stop_rule import StopRule
 
 RowContent = Literal["responses", "prompts"]
 """What a stage takes from its rows."""
+MAX_NEW_TOKENS = 128
+"""The default of evaluation.max_new_tokens."""
 Product = Literal["language_model", "reward_model", "data"]
 """What a stage ends with."""
 
@@ -88,8 +92,8 @@ class StageSettings(DataSettings):
         return ()
 
     @property
-    def resolved_defaults(self) -> Mapping[str, Any]:
-        """Key → value, for null defaults that follow from other settings of the stage."""
+    def resolved_defaults(self) -> Mapping[str, Resolved]:
+        """Key → value in force, for null defaults that follow from other settings of the stage."""
         return {}
 
     def require_possible(self, adapter: Adapter, dtype: DtypeName) -> None:
@@ -167,11 +171,13 @@ class TrainingSettings(StageSettings, OptimizationSettings):
         return self.add_tokens or ()
 
     @property
-    def resolved_defaults(self) -> Mapping[str, Any]:
-        options = KINDS[self.optimizer.kind].options
+    def resolved_defaults(self) -> Mapping[str, Resolved]:
+        options = {f"optimizer.{option}": value for option, value in KINDS[self.optimizer.kind].options.items()}
+        shape = {f"schedule.{option}": DEFAULTS[option] for option in SCHEDULE_OPTIONS[self.schedule_kind]}
         return {
-            "schedule.kind": self.schedule_kind,
-            **{f"optimizer.{option}": value for option, value in options.items()},
+            **resolved(options, f"optimizer.kind: {self.optimizer.kind}"),
+            **resolved({"schedule.kind": self.schedule_kind}, "default"),
+            **resolved(shape, f"schedule.kind: {self.schedule_kind}"),
         }
 
     @property
@@ -208,6 +214,11 @@ class SupervisedSettings(TrainingSettings):
         if self.evaluation.generations and self.eval_data is None:
             raise ValueError("evaluation.generations needs eval_data: there are no held-out prompts")
         return self
+
+    @property
+    def resolved_defaults(self) -> Mapping[str, Resolved]:
+        generation = {"evaluation.match": "exact", "evaluation.max_new_tokens": MAX_NEW_TOKENS}
+        return {**super().resolved_defaults, **(resolved(generation, "default") if self.evaluation.generations else {})}
 
     @property
     def draws_per_step(self) -> int:

@@ -14,7 +14,7 @@ from burnish.types import Group, Response
 
 
 def mismatched(groups: Sequence[Group], *, seed: int, step: int, max_length: int | None = None) -> list[Group]:
-    """Every response of the step again, after the prompt of another group; scored, not trained.
+    """Every response of the step again, after another prompt; scored, not trained.
 
     Args:
         groups: the trained groups of a step.
@@ -25,15 +25,33 @@ def mismatched(groups: Sequence[Group], *, seed: int, step: int, max_length: int
 
     Returns:
         As many groups as there are, with `scored_only` True: each has the prompt of one of them and the responses of
-        the next in a random order, without rewards and without streams computed under the old prompt. Empty for a
-        single group.
+        another with another prompt, the next in a random order if that has one. They have no rewards and no streams
+        computed under the old prompt. Fewer if more than half of the groups have one prompt: each response is used at
+        most once, so some of that prompt find no other. Empty if all have one prompt.
     """
-    if len(groups) < 2:
-        return []
-    order = np.random.default_rng([seed, step]).permutation(len(groups))
-    others = np.empty_like(order)
-    others[order] = np.roll(order, -1)
-    return [_joined(group, groups[int(other)], max_length) for group, other in zip(groups, others, strict=True)]
+    order = np.random.default_rng([seed, step]).permutation(len(groups)).tolist()
+    others = _with_other_prompts([group.prompt.numpy().tobytes() for group in groups], order)
+    return [_joined(groups[at], groups[other], max_length) for at, other in others.items()]
+
+
+def _with_other_prompts(prompts: Sequence[bytes], order: Sequence[int]) -> dict[int, int]:
+    """Group → a group with another prompt, each used once.
+
+    A group whose next one has its own prompt exchanges with the first group for which both exchanges fit. There is one
+    unless more than half of the groups have that prompt c: of n groups, at most n/2 have c and at most n/2 have been
+    given c, the group itself both.
+    """
+    given = dict(zip(order, [*order[1:], *order[:1]], strict=True))
+    for at in order:
+        if prompts[at] == prompts[given[at]]:
+            fits = (
+                other
+                for other in order
+                if prompts[at] != prompts[given[other]] and prompts[other] != prompts[given[at]]
+            )
+            if (other := next(fits, None)) is not None:
+                given[at], given[other] = given[other], given[at]
+    return {at: given[at] for at in sorted(given) if prompts[at] != prompts[given[at]]}
 
 
 def _joined(group: Group, other: Group, max_length: int | None) -> Group:

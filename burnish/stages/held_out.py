@@ -25,12 +25,9 @@ from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.sampling.open import sampler_of
-from burnish.settings.stage import SupervisedSettings
+from burnish.settings.stage import MAX_NEW_TOKENS, SupervisedSettings
 from burnish.stages.reader import OpenedData, Reader
 from burnish.types import Group
-
-MAX_NEW_TOKENS = 128
-"""The default of evaluation.max_new_tokens."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -14,10 +14,11 @@ from burnish.errors import RecipeError
 from burnish.losses.base import Loss
 from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe, Stage
+from burnish.settings.resolved import Resolved
 from burnish.settings.stage import StageSettings, TrainingSettings
 from burnish.stages.context import StageContext
 from burnish.stages.data import StageData
-from burnish.stages.models import load_models
+from burnish.stages.models import device_of, load_models
 from burnish.stages.role import POLICY, Role
 from burnish.stages.supervised_data import data_fingerprints, opened_rows
 from burnish.stages.updating import learning_rate
@@ -53,11 +54,12 @@ class StageKind(ABC, Generic[S, D]):
         settings = context.settings
         return data_fingerprints(*opened_rows(context.reader, settings.data, settings.held_out_data))
 
-    def derived(self, context: StageContext[S]) -> Mapping[str, Any]:
-        """Key → value for null defaults that follow from model and data, for the resolved recipe."""
+    def derived(self, context: StageContext[S]) -> Mapping[str, Resolved]:
+        """Key → value for null defaults that follow from model and device, for the resolved recipe."""
+        limit = "tokens_per_microbatch" if context.settings.tokens_per_microbatch == context.reader.max_length else ""
         return {
-            "max_length": context.reader.max_length,
-            "tokens_per_microbatch": context.reader.tokens_per_microbatch,
+            "max_length": Resolved(context.reader.max_length, limit or "positions of the model"),
+            "tokens_per_microbatch": Resolved(context.reader.tokens_per_microbatch, "default of this device"),
         }
 
     @abstractmethod
@@ -117,8 +119,13 @@ class TrainingKind(StageKind[T, D]):
     def validate(self, settings: T) -> None:
         self.loss(settings)
 
-    def derived(self, context: StageContext[T]) -> Mapping[str, Any]:
-        return {**super().derived(context), "learning_rate": learning_rate(context.recipe, context.settings)}
+    def derived(self, context: StageContext[T]) -> Mapping[str, Resolved]:
+        recipe, settings = context.recipe, context.settings
+        trained = "full" if recipe.adapter.kind == "full" else recipe.adapter.method
+        origin = f"default of optimizer.kind: {settings.optimizer.kind} with {trained} weights"
+        rate = Resolved(learning_rate(recipe, settings), origin)
+        dry_run = Resolved(settings.has_dry_run(device_of(recipe).type), "default of this device")
+        return {**super().derived(context), "learning_rate": rate, "dry_run": dry_run}
 
     def roles(self, recipe: Recipe, settings: T) -> Sequence[Role]:
         return (Role(POLICY),)

@@ -19,6 +19,7 @@ from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
+from burnish.settings.resolved import Resolved
 from burnish.stages.context import StageContext
 from burnish.stages.data import StageData
 from burnish.stages.determinism import out_of_memory_explained, repeatable
@@ -55,10 +56,10 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS) -> RunResult:
     contexts = _contexts(recipe, kinds, len(done), world)
     number, model = len(done), last_model(done)
     first = kinds[number].open(StageContext.of(recipe, number, model, world) if model else contexts[number])
-    derived = _derived(recipe, kinds, contexts)
+    text = origins.text(_resolved(recipe, kinds, contexts))
     with (
         first.background,
-        RunFolder.open(path, origins.text(derived, _chosen(recipe)), origins.identity(), world) as folder,
+        RunFolder.open(path, text, origins.identity(), world) as folder,
         open_progress(folder.path / LOG, is_main=world.is_main) as progress,
         StopSignal(world) as stop,
     ):
@@ -179,21 +180,12 @@ def _contexts(recipe: Recipe, kinds: Sequence[StageKind[Any, Any]], done: int, w
     return contexts
 
 
-def _derived(
+def _resolved(
     recipe: Recipe, kinds: Sequence[StageKind[Any, Any]], contexts: Sequence[StageContext[Any]]
-) -> dict[str, Any]:
-    """Key of the recipe → value, for null defaults that follow from model and data."""
+) -> dict[str, Resolved]:
+    """Key of the recipe → value in force, for null defaults."""
     return {
-        f"stages.{number}.{recipe.stages[number].method}.{key}": value
-        for number, (kind, context) in enumerate(zip(kinds, contexts, strict=True))
-        for key, value in kind.derived(context).items()
-    }
-
-
-def _chosen(recipe: Recipe) -> dict[str, Any]:
-    """Key of the recipe → value, for null defaults that follow from another key."""
-    return {
-        f"stages.{number}.{stage.method}.{key}": value
-        for number, stage in enumerate(recipe.stages)
-        for key, value in stage.settings.resolved_defaults.items()
+        f"stages.{number}.{stage.method}.{key}": entry
+        for number, (stage, kind, context) in enumerate(zip(recipe.stages, kinds, contexts, strict=True))
+        for key, entry in {**stage.settings.resolved_defaults, **kind.derived(context)}.items()
     }

@@ -50,7 +50,8 @@ def learning_rate(recipe: Recipe, settings: OptimizationSettings) -> float:
     relative = KINDS[settings.optimizer.kind].rate
     assert relative is not None, "reading a recipe refuses an optimizer without a default rate"
     relative *= settings.default_rate_share
-    return relative * (2e-5 if recipe.adapter.kind == "full" else ADAPTERS[recipe.adapter.method].learning_rate)
+    rate = relative * (2e-5 if recipe.adapter.kind == "full" else ADAPTERS[recipe.adapter.method].learning_rate)
+    return float(f"{rate:.6g}")  # 2e-5 · 0.05 is 1.0000000000000002e-06 in floats
 
 
 def learning_rate_factors(recipe: Recipe, settings: OptimizationSettings, policy: Model) -> dict[str, float]:

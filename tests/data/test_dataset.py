@@ -15,9 +15,10 @@ from burnish.data.formats.known import FORMATS
 from burnish.data.read import read_rows
 from burnish.data.rendering import render
 from burnish.data.template import Template, choose_template
-from burnish.data.tokenize import to_group, tokenize
+from burnish.data.tokenize import to_response, tokenize
 from burnish.data.writer import Writer
 from burnish.errors import DataError
+from burnish.types import Group
 
 Write = Callable[..., str]
 
@@ -55,7 +56,10 @@ def test_the_store_returns_the_groups(write: Write, tokenizer: PreTrainedTokeniz
     chat, template = FORMATS["chat"], choose_template(tokenizer)
     for index, row in enumerate(read_rows(path)):
         (sample,) = tokenize(render(chat.convert(row), Writer(tokenizer, template)), tokenizer)
-        direct = to_group(sample.tokens, sample.trainable, sample.prompt_length, {"source": path, "row": index})
+        after = slice(sample.prompt_length, None)
+        response = to_response(sample.tokens[after], sample.trainable[after])
+        prompt = torch.from_numpy(sample.tokens[: sample.prompt_length].astype(np.int64))
+        direct = Group(prompt=prompt, responses=(response,), metadata={"source": path, "row": index})
         stored = prepared[index]
         assert torch.equal(stored.prompt, direct.prompt)
         assert torch.equal(stored.responses[0].tokens, direct.responses[0].tokens)

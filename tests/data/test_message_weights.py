@@ -25,7 +25,7 @@ from burnish.data.sample_builder import SampleBuilder
 from burnish.data.settings import Overlong
 from burnish.data.template import Template
 from burnish.data.token_store import TokenStore, join, open_joined, read_tokens, write_tokens
-from burnish.data.tokenize import to_group, tokenize
+from burnish.data.tokenize import to_response, tokenize
 from burnish.data.view import view_rows
 from burnish.data.writer import Writer
 from burnish.errors import DataError
@@ -134,7 +134,12 @@ def test_every_turn_has_its_weight(byte_level: PreTrainedTokenizerBase, given: l
     assert recognize(tuple(again)).convert(again) == conversation
     (sample,) = tokenize(render(conversation, Writer(byte_level, CHATML)), byte_level)
     assert not isinstance(sample, DataError)
-    group = to_group(sample.tokens, sample.trainable, sample.prompt_length, {}, sample.weights)
+    after = slice(sample.prompt_length, None)
+    assert sample.weights is not None
+    response = to_response(sample.tokens[after], sample.trainable[after], sample.weights[after])
+    group = Group(
+        prompt=torch.from_numpy(sample.tokens[: sample.prompt_length].astype(np.int64)), responses=(response,)
+    )
     runs, before = [], 0.0
     for token, weight in zip(group.responses[0].tokens.tolist(), per_token(group), strict=True):
         runs += [(weight, [token])] if weight and not before else []

@@ -121,7 +121,7 @@ def test_failures_are_no_rewards(policy):
     groups = next(iter(mine))
     assert len(groups) <= 3
     assert mine.metrics["ungraded"] == 4
-    with pytest.raises(RunError, match="good: crash 16 times"):
+    with pytest.raises(RunError, match="reward good: crash on 16 of 16 responses, the first: always"):
         next(iter(source(policy, asked(2, "unjudgeable"), groups_per_step=1)))
 
 

@@ -37,6 +37,24 @@ def test_every_response_goes_to_another_group(shapes, seed, step):
     assert given_out == Counter(tuple(tokens) for _, responses in contents(groups) for tokens in responses)
 
 
+@given(prompts=st.lists(st.integers(0, 3), min_size=1, max_size=12), seed=st.integers(0, 5), step=st.integers(0, 100))
+def test_no_response_goes_to_its_own_prompt(prompts, seed, step):
+    """Rows of one prompt, as made of pairs: as many responses as possible go to another prompt, each once."""
+    groups = make_groups([(3, [2])] * len(prompts))
+    for index, (group, prompt) in enumerate(zip(groups, prompts, strict=True)):
+        group.prompt[:] = prompt
+        group.responses[0].tokens[0] = 100 + index
+    drawn = mismatched(groups, seed=seed, step=step)
+    owners = [int(group.responses[0].tokens[0]) - 100 for group in drawn]
+    assert len(set(owners)) == len(owners)
+    assert all(int(group.prompt[0]) != prompts[owner] for group, owner in zip(drawn, owners, strict=True))
+    most = max(Counter(prompts).values())
+    if 2 * most <= len(prompts):
+        assert len(drawn) == len(prompts)
+    else:
+        assert len(drawn) >= 2 * (len(prompts) - most)
+
+
 def test_the_draw_depends_on_seed_and_step_alone():
     groups = make_groups([(3, [4])] * 9)
     assert contents(mismatched(groups, seed=1, step=2)) == contents(mismatched(groups, seed=1, step=2))

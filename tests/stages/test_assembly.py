@@ -277,13 +277,12 @@ def test_the_resolved_recipe_has_all_defaults_with_their_origin(world: Path, tmp
     lines = [line.strip() for line in (done.folder / "recipe.yaml").read_text().splitlines()]
     assert "max_length: 200  # command line" in lines
     assert "tokens_per_microbatch: 1024  # derived from model and data" in lines
-    assert "beta: 0.1  # derived from model and data" in lines
-    assert "reference: precomputed  # derived from model and data" in lines
+    assert "beta: 0.1  # loss: dpo" in lines
+    assert "reference: precomputed  # default" in lines
     assert "kind: cosine  # default" in lines
-    [rate] = [line for line in lines if line.startswith("learning_rate: ")]
-    assert rate.endswith("  # derived from model and data")
+    assert "learning_rate: 1.0e-06  # default of optimizer.kind: adamw with full weights" in lines
     again: Any = read_recipe(done.folder / "recipe.yaml").recipe.stages[0].settings
-    assert (again.max_length, again.learning_rate) == (200, pytest.approx(1e-6))
+    assert (again.max_length, again.learning_rate) == (200, 1e-6)
 
 
 @pytest.mark.parametrize("method", SETTINGS)
@@ -291,9 +290,9 @@ def test_what_is_derived_is_what_the_stage_uses(world: Path, method: str) -> Non
     context = context_of(world, method)
     derived = kind_of(context.recipe.stages[0]).derived(context)
     with built(world, method, max_steps=1) as stage:
-        assert derived["tokens_per_microbatch"] == stage.policy.tokens_per_microbatch
-        assert derived["learning_rate"] == stage.policy.trainer.optimizer.settings.learning_rate
-    assert derived["max_length"] == context.reader.max_length == 512
+        assert derived["tokens_per_microbatch"].value == stage.policy.tokens_per_microbatch
+        assert derived["learning_rate"].value == stage.policy.trainer.optimizer.settings.learning_rate
+    assert derived["max_length"].value == context.reader.max_length == 512
 
 
 def test_kinds_say_why_their_models_are_not_checked() -> None:

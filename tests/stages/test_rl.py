@@ -388,7 +388,12 @@ def test_sources_of_a_mixture_have_rewards_of_their_own(world, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"algorithm": "dr_grpo", "kl_coef": 0.1, "policy_gradient": {"kl_in": "reward", "kl_estimator": "k1"}},
+        {
+            "algorithm": "dr_grpo",
+            "kl_coef": 0.1,
+            "policy_gradient": {"kl_in": "reward", "kl_estimator": "k1"},
+            "dynamic_sampling": True,
+        },
         {"algorithm": "gspo", "updates_per_batch": 2, "kl_coef": 0.1, "sampling.temperature": 0.7},
         {
             "algorithm": "reinforce_pp",

@@ -79,7 +79,7 @@ def options_of(name: str) -> set[str]:
 def graded_here(reward: Reward, groups: Sequence[Sequence[ResponseView]]) -> list[list[Outcome]]:
     """Outcomes without worker processes, each answer on its own where the reward grades single answers."""
     if reward.in_process:
-        return reward.load("cpu")(groups)
+        return reward.load("cpu", str)(groups)
     reward.prepare()
     return [[call(reward, [view])[0] for view in group] for group in groups]
 

@@ -60,10 +60,6 @@ class Prefer(TrainingKind[PreferSettings, _Data]):
             return language_model_loss(str(settings.loss), user_options(settings.loss_options))
         return built(settings.preference)
 
-    def derived(self, context: StageContext[PreferSettings]) -> Mapping[str, object]:
-        settings = context.settings
-        return {**settings.resolved_options, "reference": settings.reference_rule, **super().derived(context)}
-
     def annotate(
         self, groups: Sequence[Group], policy: Model, settings: PreferSettings, budget: int
     ) -> Sequence[Group]:

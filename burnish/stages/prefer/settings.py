@@ -15,6 +15,7 @@ from burnish.settings.aliases import REFERENCE_RENAMED, named_here
 from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import NEAR_REFERENCE
 from burnish.settings.preference_loss import PreferenceLoss
+from burnish.settings.resolved import Resolved, resolved
 from burnish.settings.stage import SupervisedSettings
 
 ReferenceRule = Literal["precomputed", "precomputed_in_memory", "online", "none"]
@@ -97,6 +98,11 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
     def has_reference(self) -> bool:
         """Whether rows get log-probabilities of a reference; for a user's loss they do unless reference is none."""
         return self.reference != "none" if self.is_own else self.preference.reference
+
+    @property
+    def resolved_defaults(self) -> Mapping[str, Resolved]:
+        options = resolved(self.resolved_options, f"loss: {self.loss_name}")
+        return {**super().resolved_defaults, **options, **resolved({"reference": self.reference_rule}, "default")}
 
     @property
     def reference_rule(self) -> ReferenceRule:

@@ -45,9 +45,6 @@ class RewardModel(TrainingKind[RewardModelSettings, _Data]):
             return reward_model_loss(settings.loss, user_options(settings.loss_options))
         return REWARD_LOSSES[settings.loss](**settings.used_options)
 
-    def derived(self, context: StageContext[RewardModelSettings]) -> Mapping[str, object]:
-        return {**context.settings.resolved_options, **super().derived(context)}
-
     def build(self, data: _Data, models: Mapping[str, Model], name: str) -> Stage:
         settings, policy = data.context.settings, models[POLICY]
         loss, targets = self.loss(settings), _value_targets(settings)

@@ -17,6 +17,7 @@ from burnish.losses.reward.settings import defaults
 from burnish.model.settings import DtypeName, ValueHeadConfig
 from burnish.settings.adapter import Adapter
 from burnish.settings.loss_options import UserOptions, read_loss_options
+from burnish.settings.resolved import Resolved, resolved
 from burnish.settings.stage import Product, SupervisedSettings
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -120,6 +121,10 @@ class RewardModelSettings(SupervisedSettings):
     def resolved_options(self) -> dict[str, Any]:
         """Key → value of every option that the loss uses."""
         return {OPTION_KEYS[name]: value for name, value in self.used_options.items()}
+
+    @property
+    def resolved_defaults(self) -> Mapping[str, Resolved]:
+        return {**super().resolved_defaults, **resolved(self.resolved_options, f"loss: {self.loss}")}
 
     @property
     def comparison(self) -> Comparison:

@@ -5,8 +5,8 @@ Settings without effect, and combinations that make no sense, are refused when t
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Annotated
+from dataclasses import asdict, fields, replace
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -25,8 +25,9 @@ from burnish.losses.policy.settings import (
     Sapo,
 )
 from burnish.settings.numbers import Positive
+from burnish.settings.resolved import Resolved, resolved
 from burnish.stages.rl.algorithms import ALGORITHMS, Algorithm, algorithm
-from burnish.stages.rl.policy_gradient import ClipMode, ClipOptions, PolicyGradientSettings
+from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR, ClipMode, ClipOptions, PolicyGradientSettings
 
 CLIPS: dict[ClipMode, Clip] = {"ppo": PpoClip(), "cispo": Cispo(), "sapo": Sapo(), "none": NoClip()}
 OF_COMPARISONS = ("reward_combination",)
@@ -178,6 +179,34 @@ class AlgorithmSettings(Settings):
             credit=replace(named.credit, **{name: value for name, value in credit.items() if value is not None}),
             loss=loss,
         )
+
+    def resolved_parts(self, max_new_tokens: int) -> dict[str, Resolved]:
+        """Key → value in force of the parts that the algorithm sets. Parts without effect are not among them: clips
+        and levels of a ratio that is exactly 1."""
+        if not self.is_gradient:
+            return {}
+        chosen, parts = self.composed(max_new_tokens), self.policy_gradient
+        credit, loss, old = chosen.credit, chosen.loss, self.resolved_old
+        values: dict[str, Any] = {
+            "reward_combination": credit.reward_combination,
+            "baseline": credit.baseline,
+            "advantage_scale": credit.advantage_scale,
+            "loss_aggregation": loss.loss_aggregation,
+            "fixed_length": loss.fixed_length,
+        }
+        if old != "policy":
+            mode = next(name for name, kind in CLIPS.items() if type(kind) is type(loss.clip))
+            bounds = {name: value for name, value in asdict(loss.clip).items() if name in ClipOptions.model_fields}
+            values |= {"ratio_level": loss.ratio_level, "clip_mode": mode, **bounds}
+        further: dict[str, Any] = {"old_logprobs": old, "kl_estimator": parts.estimator if self.kl_coef else None}
+        if (correction := loss.importance_correction) is not None:
+            further |= {"importance_correction_level": correction.level}
+            further |= {"importance_correction_max": correction.max_weight}
+            further |= {"importance_correction_min": correction.min_weight or None}
+        if parts.entropy_target is not None:
+            further |= {"entropy_coef_lr": ENTROPY_COEF_LR, "entropy_coef_max": parts.highest_entropy_coef}
+        named = resolved(values, f"algorithm: {self.algorithm}") | resolved(further, "default")
+        return {f"policy_gradient.{key}": entry for key, entry in named.items()}
 
     def _plain_clip(self, loss: PolicyGradientOptions) -> Clip:
         """The clip without the recipe's bounds: the algorithm's clip keeps its bounds unless another clip is set."""

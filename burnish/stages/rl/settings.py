@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
+from burnish.config.text import put
 from burnish.credit.settings import CreditSettings, PairingSettings
 from burnish.data.formats.format import Stage
 from burnish.model.settings import DtypeName
@@ -20,6 +22,7 @@ from burnish.settings.generation import TRUNCATIONS, GenerationSettings, Samplin
 from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import NEAR_REFERENCE
 from burnish.settings.preference_loss import OnlinePreference
+from burnish.settings.resolved import Resolved, resolved
 from burnish.settings.stage import CheckpointSettings, RowContent, TrainingSettings
 from burnish.stages.rl.algorithm_settings import AlgorithmSettings
 from burnish.stages.rl.algorithms import Algorithm
@@ -64,9 +67,12 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
     preference: OnlinePreference | None = None
     """With algorithm: online_dpo, the preference loss and its pairs, such as {loss: ipo, beta: 0.2}; null: dpo on the
     best and the worst response."""
+    dynamic_sampling: bool | None = None
+    """Dynamic sampling: groups whose rewards are all equal are replaced by further prompts. null: where rewards alone
+    have a gradient; with kl_coef or an entropy bonus such groups are trained on, for these terms."""
     max_resamples: Positive = 4
-    """Dynamic sampling: maximum number of prompts to sample per group of the batch; groups whose rewards are all equal
-    have no gradient and are replaced. 1: they are dropped without replacement."""
+    """With dynamic sampling, maximum number of prompts to sample per group of the batch. 1: groups are dropped without
+    replacement."""
     curriculum: bool = False
     """Curriculum: draws prompts that are solved about half the time more often; false: each prompt once per epoch."""
     success_threshold: float = 0.5
@@ -95,6 +101,23 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
             raise ValueError(
                 f"responses_per_prompt: 1 has nothing to be compared with, and algorithm: {self.algorithm} compares "
                 "the responses to a prompt; set at least 2, or algorithm: reinforce_pp"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _dynamic_sampling_has_an_effect(self) -> RlSettings:
+        if self.dynamic_sampling and not self.group_relative:
+            raise ValueError(
+                f"dynamic_sampling has no effect: algorithm: {self.algorithm} does not compare the responses to a "
+                "prompt, so equal rewards have a gradient; remove it"
+            )
+        if not self.replaces_equal and self.max_resamples != type(self).model_fields["max_resamples"].default:
+            why = "dynamic_sampling: false" if self.dynamic_sampling is False else "kl_coef or an entropy bonus"
+            if not self.group_relative:
+                why = f"algorithm: {self.algorithm}, which does not compare the responses to a prompt"
+            raise ValueError(
+                f"max_resamples has no effect with {why}: groups whose rewards are all equal are trained on; remove it"
+                + (", or set dynamic_sampling: true" if self.group_relative else "")
             )
         return self
 
@@ -241,6 +264,27 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
         return None if self.replay is None else ReplayRule(self.replay.groups, self.replay.fraction)
 
     @property
+    def resolved_defaults(self) -> Mapping[str, Resolved]:
+        values: dict[str, Any] = {"dynamic_sampling": self.replaces_equal} if self.group_relative else {}
+        if not self.is_gradient:
+            values["preference"] = self.compared.model_dump(mode="json")
+            for key, value in self.compared.resolved_options.items():
+                put(values["preference"], key, value)
+        parts = self.resolved_parts(self.max_new_tokens)
+        if sum(bool(reward.weight) for reward in self.rewards) < 2:
+            parts.pop("policy_gradient.reward_combination", None)  # one reward is combined with nothing
+        return {**super().resolved_defaults, **parts, **resolved(values, "default")}
+
+    @property
+    def replaces_equal(self) -> bool:
+        """`dynamic_sampling` with its default resolved."""
+        if self.dynamic_sampling is not None:
+            return self.dynamic_sampling
+        parts = self.policy_gradient
+        others = self.kl_coef or parts.entropy_coef or parts.entropy_target
+        return self.group_relative and not (self.is_gradient and others)
+
+    @property
     def draws_per_step(self) -> int:
         return self.groups_per_step
 
@@ -253,7 +297,7 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
             self.updates_per_batch,
             self.max_resamples,
             self.success_threshold,
-            drops=self.group_relative,
+            drops=self.replaces_equal,
             log_samples_every=self.log_samples_every,
             mask_truncated=self.policy_gradient.mask_truncated,
             replay=self._replaying,
