@@ -49,7 +49,6 @@ def test_there_are_hundreds_of_responses() -> None:
     assert len({(reference, response) for _, reference, response, _ in ENTRIES}) >= 600
 
 
-@pytest.mark.xfail(reason="385 of 1088 verdicts are wrong before the extractor is mended")
 @pytest.mark.parametrize("group", GROUPS)
 def test_verdicts_are_those_of_a_reader(group: str) -> None:
     wrong = [
