@@ -18,7 +18,8 @@ _CLAUSE_BORDER = re.compile(r"[,;:.!?()\n]|\b(?:so|therefore|thus|hence|but|then
 _SENTENCE_BORDER = re.compile(r"[.!?](?=\s|$|[*\"'])|\n")
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|never|cannot|neither|nor)|n't)\b(?!\s+(?:hard|difficult|only|just|surprising))(?:\s+[\w']+){0,4}\s*$"
-    r"|\b(?:wrong|incorrect|false|untrue|impossible)(?:\s+that)?(?:\s+(?:the|an?))?\s*$"
+    r"|\b(?:wrong|incorrect|false|untrue|impossible|doubt(?:ful|s|ed)?)"
+    r"(?:\s+(?:that|to|say|think|claim|believe|whether|if|it|is|was))*(?:\s+(?:the|an?))?\s*$"
     r"|\b(?:rul(?:e[sd]?|ing)\s+out|eliminat\w+|exclud\w+|reject\w*|discard\w*|dismiss\w*|except"
     r"|instead of|rather than)(?:\s+(?:the|an?))?\s*$",
     re.IGNORECASE,
@@ -41,8 +42,8 @@ _HEDGED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _HEDGED_BESIDE = re.compile(
-    r"(?:\b(?:at least|at most|(?:less|more|fewer|greater|higher|lower) than|up to|about|around|nearly|almost|roughly"
-    r"|approximately|approx\.?)|[≤≥≈≠±~]|(?<!^)(?<!\n)(?<![=\-<])[<>]"
+    r"(?:\b(?:or|at least|at most|(?:less|more|fewer|greater|higher|lower) than|up to|about|around|nearly|almost"
+    r"|roughly|approximately|approx\.?)|[≤≥≈≠±~]|(?<!^)(?<!\n)(?<![=\-<])[<>]"
     r"|\\(?:leq?|geq?|lt|gt|approx|neq?|pm|mp|sim)(?![a-z]))\s*\\?\$?$",
     re.IGNORECASE,
 )

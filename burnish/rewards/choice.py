@@ -184,7 +184,9 @@ def _patterns(letters: str) -> _Patterns:
         re.compile(rf"([{letters}])(?![\w'])"),
         re.compile(rf"[\s.:)\]}}]*(?:[,;/&\s(]|\b(?:or|and|maybe|perhaps|possibly)\b)+([{letters}])(?![\w'])"),
         re.compile(rf"(?<![\w'])([{letters}])(?![\w'])[)\]}}]?"),
-        re.compile(rf"^[\s'(\[{{>#-]*(?:({either})[\s.)\]}}']*$|([{letters}])[.):\]]+\s+\S)"),
+        re.compile(
+            rf"^[\s'(\[{{>#-]*(?:({either})[\s.)\]}}']*$|([{letters}])(?:[.):\]]+\s+\S|,?\s+(?:because|since)\b|\s+[–—-]\s))"
+        ),
     )
 
 

@@ -40,6 +40,7 @@ _JOINED_AFTER = re.compile(
     r"|(?!(?:[cmk]m|[mk]g|m[lL]|ft|in|lb|oz|hr|[ap]\.?m|mph)\b)[A-Za-z]"
     r"|\s*[+*/×÷·]\s*(?:[A-Za-z]\b|[(\\])|\s-\s(?:[A-Za-z]\b|[(\\])|-[A-Za-z]\b|[}\]]\s*[\^_{]"
 )
+_PAIR = re.compile(r"[(\[{]\s*\0\s*,[^()\n]{1,40}[)\]}]")
 _LABEL = re.compile(
     r"\b(?:step|part|case|page|question|problem|equation|figure|exercise|chapter|example|line|row)\s+$", re.IGNORECASE
 )
@@ -66,7 +67,8 @@ def last_number(text: str) -> tuple[str, str]:
         after = content[numeral.end() : numeral.end() + _WINDOW]
         if numeral.start() in labels or _LABEL.search(before[-20:]):
             continue
-        if _JOINED_BEFORE.search(before[-60:]) or _JOINED_AFTER.match(after):
+        joined = _JOINED_BEFORE.search(before[-60:]) or _JOINED_AFTER.match(after)
+        if joined or _PAIR.search(f"{before[-3:]}\0{after[:50]}"):
             return "", "a part of an expression"
         gap = content[numerals[place - 1].end() : numeral.start()] if place else "."
         if _LIST_SEPARATOR.fullmatch(gap) and not _TABLE.fullmatch(gap) and numerals[place - 1].start() not in labels:
