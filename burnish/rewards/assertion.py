@@ -14,7 +14,11 @@ from burnish.rewards.normalize import HEDGES
 DENIALS = frozenset(["not", "isn't", "isnt", "wrong", "incorrect", "false", "neither", "never", "cannot", "can't"])
 """Words that deny the answer in whose sentence they stand."""
 
-_CLAUSE_BORDER = re.compile(r"[,;:.!?()\n]|\b(?:so|therefore|thus|hence|but|then|because|since|and)\b", re.IGNORECASE)
+Stance = Literal["asserted", "denied", "hedged"]
+
+_WINDOW = 200
+"""Characters before an answer that are looked at."""
+_CONJUNCTION = re.compile(r"\b(?:so|therefore|thus|hence|but|then|because|since|and)\b", re.IGNORECASE)
 _SENTENCE_BORDER = re.compile(r"[.!?](?=\s|$|[*\"'])|\n")
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|never|cannot|neither|nor)|n't)\b(?!\s+(?:hard|difficult|only|just|surprising))(?:\s+[\w']+){0,4}\s*$"
@@ -68,25 +72,28 @@ _NOT_NUMBERS = re.compile(
 )
 
 
-def denied(before: str, after: str) -> bool:
-    """Whether an answer between two texts is denied, such as 5 in "it is not 5" and "5 is wrong"."""
-    return bool(_DENIED_BEFORE.search(clause_before(before)) or _DENIED_AFTER.match(after))
-
-
-def hedged(before: str, after: str) -> bool:
-    """Whether an answer between two texts is a guess, a condition, a bound or a question."""
+def stance_beside(before: str, after: str) -> Stance:
+    """What is said of an answer between two texts: "it is not 5" and "5 is wrong" deny 5; a guess, a condition, a bound
+    and a question hedge it."""
     clause = clause_before(before)
+    if _DENIED_BEFORE.search(clause) or denied_after(after):
+        return "denied"
     if _HEDGED_BEFORE.search(clause) or _HEDGED_BESIDE.search(before[-40:]):
-        return True
+        return "hedged"
     border = _SENTENCE_BORDER.search(after)
-    return border is not None and border[0] == "?"
+    return "hedged" if border is not None and border[0] == "?" else "asserted"
+
+
+def denied_after(after: str) -> bool:
+    """Whether a text begins by denying what stands before it, such as " is wrong"."""
+    return _DENIED_AFTER.match(after) is not None
 
 
 def clause_before(text: str) -> str:
     """End of a text, from its last punctuation mark or conjunction."""
-    window = text[-200:]
-    borders = list(_CLAUSE_BORDER.finditer(window))
-    return window[borders[-1].end() :] if borders else window
+    window = text[-_WINDOW:]
+    sentence = window[max(map(window.rfind, ",;:.!?()\n")) + 1 :]
+    return _CONJUNCTION.split(sentence)[-1]
 
 
 def corrected(sentence: str) -> str:
@@ -111,7 +118,7 @@ def retraction(following: str) -> str | None:
     return match[1] if match else None
 
 
-def stance(sentence: str) -> Literal["asserted", "denied", "hedged"]:
+def stance(sentence: str) -> Stance:
     """ "denied" or "hedged" by a word of the sentence, such as "not" or "or"; otherwise "asserted".
 
     A single word, as in "the answer is no", is an answer.

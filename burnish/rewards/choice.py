@@ -55,16 +55,13 @@ _WINDOW = 200
 """Characters that are looked at before and behind a mark."""
 
 
-Stance = Literal["asserted", "denied", "hedged"]
-
-
 @dataclass(frozen=True, slots=True)
 class _Said:
     """What a place of a response says of letters."""
 
     place: int
     letters: frozenset[str]
-    stance: Stance
+    stance: assertion.Stance
     stated: bool
     """Whether it states the answer; False: it mentions an option."""
 
@@ -112,19 +109,21 @@ class ChoiceReward(Reward):
 
     def _said(self, text: str) -> list[_Said]:
         """What the text says of letters, in its order."""
-        said = []
-        for pattern, stated in ((_STATED, True), (_MENTIONED, False), (_TAKEN_BACK, True)):
-            said += [found for mark in pattern.finditer(text) if (found := self._after(text, mark, stated))]
+        said = [found for mark in _STATED.finditer(text) if (found := self._after(text, mark, stated=True))]
+        if said:
+            said += [found for mark in _TAKEN_BACK.finditer(text) if (found := self._after(text, mark, stated=True))]
+        if "option" in text.lower():
+            said += [found for mark in _MENTIONED.finditer(text) if (found := self._after(text, mark, stated=False))]
         for letter in _patterns(self.letters).letter.finditer(text):
             start, end = letter.span()
             before, after = text[max(0, start - _WINDOW) : start], text[end : end + _WINDOW]
             if _RIGHT.match(after):
-                said.append(_Said(start, frozenset(letter[1]), _stance(before, after), True))
-            elif assertion.denied("", after):
+                said.append(_Said(start, frozenset(letter[1]), assertion.stance_beside(before, after), True))
+            elif assertion.denied_after(after):
                 said.append(_Said(start, frozenset(letter[1]), "denied", False))
         return sorted(said, key=lambda one: one.place)
 
-    def _after(self, text: str, mark: re.Match[str], stated: bool) -> _Said | None:
+    def _after(self, text: str, mark: re.Match[str], *, stated: bool) -> _Said | None:
         """What stands behind a mark; None: no letter."""
         content = text[mark.end() : mark.end() + _WINDOW]
         contrast = _NOT_BUT.match(content)
@@ -134,7 +133,10 @@ class ChoiceReward(Reward):
         letters, after = self._leading(content[contrast.end() :] if contrast else content)
         if letters:
             return _Said(
-                mark.start(), letters, _stance(text[max(0, mark.start() - _WINDOW) : mark.start()], after), stated
+                mark.start(),
+                letters,
+                assertion.stance_beside(text[max(0, mark.start() - _WINDOW) : mark.start()], after),
+                stated,
             )
         return _Said(mark.start(), letters, "hedged", True) if stated and _GUESSED.match(content) else None
 
@@ -192,12 +194,6 @@ def _patterns(letters: str) -> _Patterns:
 
 def _union(said: Iterable[_Said]) -> frozenset[str]:
     return frozenset[str]().union(*(one.letters for one in said))
-
-
-def _stance(before: str, after: str) -> Stance:
-    if assertion.denied(before, after):
-        return "denied"
-    return "hedged" if assertion.hedged(before, after) else "asserted"
 
 
 def _bare(text: str) -> str:

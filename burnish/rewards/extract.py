@@ -26,7 +26,6 @@ from burnish.rewards.number import unwrapped, value
 
 Form = Literal["boxed", "hashes", "phrase", "number"]
 FORMS: tuple[Form, ...] = ("boxed", "hashes", "phrase", "number")
-Stance = Literal["asserted", "denied", "hedged", "retracted"]
 Readable = Callable[[str], bool]
 
 _STRUCK = re.compile(r"~~[^~\n]+~~")
@@ -172,51 +171,34 @@ def _from_hashes(text: str, readable: Readable) -> Extracted:
 
 def _from_phrase(text: str, readable: Readable) -> Extracted:
     """The last phrase that is not denied. After a denied one, only the text behind it is left to weaker forms."""
-    phrases = _phrases(text.rstrip())
-    denials = [phrase for phrase in phrases if phrase.stance == "denied"]
-    rest = text[denials[-1].end :] if denials else text
-    unread = None
-    for phrase in reversed(phrases):
-        if phrase.stance == "hedged":
+    content = text.rstrip()
+    marks = list(_PHRASE.finditer(content))
+    denials: list[str] = []
+    rest, unread, stop = text, None, len(content)
+    for mark in reversed(marks):
+        line = content[mark.end() : stop].partition("\n")[0]
+        border = _SENTENCE.search(line)
+        end = mark.end() + (border.start() if border else len(line))
+        stance, said = _said(content[: mark.start()], content[mark.end() : end], content[end:stop])
+        stop = mark.start()
+        if stance == "hedged":
             return FinalAnswer(None, "a hedged answer"), text
-        if phrase.stance == "retracted":
+        if stance == "retracted":
             break
-        later = (denial.said for denial in denials if denial.end > phrase.end)
-        if phrase.stance == "denied" or not phrase.said or any(same_answer(phrase.said, said) for said in later):
-            continue
-        answer = FinalAnswer(phrase.said, "phrase")
-        if readable(phrase.said):
-            return answer, text
-        unread = unread or answer
-        if re.search(r"\d", phrase.said):
-            break
+        if stance == "denied":
+            rest = rest if denials else text[end:]
+            denials.append(said)
+        elif said and not any(same_answer(said, denial) for denial in denials):
+            answer = FinalAnswer(said, "phrase")
+            if readable(said):
+                return answer, text
+            unread = unread or answer
+            if re.search(r"\d", said):
+                break
     return unread, rest
 
 
-@dataclass(frozen=True, slots=True)
-class _Phrase:
-    """What a phrase says, such as "The answer is not 5"."""
-
-    stance: Stance
-    said: str
-    end: int
-    """End of its sentence in the text."""
-
-
-def _phrases(text: str) -> list[_Phrase]:
-    marks = list(_PHRASE.finditer(text))
-    phrases = []
-    for place, mark in enumerate(marks):
-        stop = marks[place + 1].start() if place + 1 < len(marks) else len(text)
-        line = text[mark.end() : stop].partition("\n")[0]
-        border = _SENTENCE.search(line)
-        end = border.start() if border else len(line)
-        stance, said = _said(text[: mark.start()], line[:end], text[mark.end() + end : stop])
-        phrases.append(_Phrase(stance, said, mark.end() + end))
-    return phrases
-
-
-def _said(before: str, sentence: str, following: str) -> tuple[Stance, str]:
+def _said(before: str, sentence: str, following: str) -> tuple[assertion.Stance | Literal["retracted"], str]:
     """Stance and answer of a phrase: the texts before its mark, up to the end of its sentence, and from there."""
     first, reason = [*_REASON.split(_FILLER.sub("", spaced(sentence)), maxsplit=1), ""][:2]
     said = assertion.without_contrast(assertion.corrected(first.strip())).strip()
@@ -226,9 +208,10 @@ def _said(before: str, sentence: str, following: str) -> tuple[Stance, str]:
         return "denied", plain
     if taken_back is not None and re.search(r"\d|[$\\]", taken_back):
         return "retracted", plain
-    if assertion.denied(before, "") or _FALSE.match(reason):
+    outside = assertion.stance_beside(before[-200:], "")
+    if outside == "denied" or _FALSE.match(reason):
         return "denied", plain
-    if assertion.hedged(before, "") or _MODAL.match(said) or _ALTERNATIVE.match(following) or following[:1] == "?":
+    if outside == "hedged" or _MODAL.match(said) or _ALTERNATIVE.match(following) or following[:1] == "?":
         return "hedged", said
     return assertion.stance(said), plain
 

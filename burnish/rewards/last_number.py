@@ -73,9 +73,10 @@ def last_number(text: str) -> tuple[str, str]:
         gap = content[numerals[place - 1].end() : numeral.start()] if place else "."
         if _LIST_SEPARATOR.fullmatch(gap) and not _TABLE.fullmatch(gap) and numerals[place - 1].start() not in labels:
             return "", "a list of numbers"
-        if assertion.hedged(before, after):
+        stance = assertion.stance_beside(before, after)
+        if stance == "hedged":
             return "", "a hedged answer"
-        if not assertion.denied(before, after):
+        if stance == "asserted":
             half = _HALF.match(after)
             return numeral[0] + (half[0] if half else ""), "number"
     return "", "no number that is asserted" if numerals else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from burnish.rewards.normalize import HEDGES
 
@@ -89,6 +90,15 @@ def value(text: str) -> Fraction | None:
 
     Examples: ``value("x = 5") == 5``; ``value("5 - 3 = 2") == 2``; ``value("18 = 14") is None``.
     """
+    if len(text) > MAX_LENGTH:
+        return None
+    return _value(text)
+
+
+@lru_cache(maxsize=4096)
+def _value(text: str) -> Fraction | None:
+    if "=" not in text:
+        return literal(text)
     *before, last = _EQUAL.split(unwrapped(text))
     number = literal(last)
     contradicted = any(literal(side) not in (None, number) for side in before)
@@ -116,6 +126,8 @@ def clock_time(text: str) -> tuple[int, int, str] | None:
 
 def plain(text: str) -> str:
     """Text without delimiters of mathematics, emphasis, and commands that change only the looks."""
+    if not any(mark in text for mark in "\\$*_`{"):
+        return text
     bare = _THOUSANDS.sub(",", _NOTHING.sub("", text))
     bare = _LOOKS.sub(lambda match: match[1] or match[2], bare)
     bare = FORMULA.sub(lambda match: match[1] or match[2] or match[3], bare)
@@ -125,7 +137,9 @@ def plain(text: str) -> str:
 def unwrapped(text: str) -> str:
     """Text without math delimiters, emphasis, spacing commands and text commands."""
     bare = _SPACES.sub(" ", plain(text)).strip()
-    if re.fullmatch(_TEXT, bare):
+    if bare.isalnum():
+        return bare
+    if bare.startswith("\\") and re.fullmatch(_TEXT, bare):
         bare = bare[bare.index("{") + 1 : -1].strip()
     for begin, end in _WRAPPERS:
         if len(bare) > len(begin) + len(end) and bare.startswith(begin) and bare.endswith(end):
