@@ -45,7 +45,8 @@ _RIGHT = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"(?:[,;.…—–-]+\s*(?:no|wait|sorry|actually|i mean|make that)\b[,:.!\s—–-]*)+(?:(?:it is|it's|the)\s+|option\s+)*",
+    r"(?:[,;.…—–-]{1,3}\s{0,3}(?:no|wait|sorry|actually|i mean|make that)\b[,:.!\s—–-]{0,5})+"
+    r"(?:(?:it is|it's|the)\s|option\s)*",
     re.IGNORECASE,
 )
 _GUESSED = re.compile(r"(?:might|may|could|can)\s+be\b|(?:maybe|perhaps|possibly|probably|either)\b", re.IGNORECASE)

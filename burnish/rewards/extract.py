@@ -179,7 +179,9 @@ def _from_phrase(text: str, readable: Readable) -> Extracted:
         line = content[mark.end() : stop].partition("\n")[0]
         border = _SENTENCE.search(line)
         end = mark.end() + (border.start() if border else len(line))
-        stance, said = _said(content[: mark.start()], content[mark.end() : end], content[end:stop])
+        stance, said = _said(
+            content[max(0, mark.start() - 200) : mark.start()], content[mark.end() : end], content[end:stop]
+        )
         stop = mark.start()
         if stance == "hedged":
             return FinalAnswer(None, "a hedged answer"), text
@@ -208,7 +210,7 @@ def _said(before: str, sentence: str, following: str) -> tuple[assertion.Stance 
         return "denied", plain
     if taken_back is not None and re.search(r"\d|[$\\]", taken_back):
         return "retracted", plain
-    outside = assertion.stance_beside(before[-200:], "")
+    outside = assertion.stance_beside(before, "")
     if outside == "denied" or _FALSE.match(reason):
         return "denied", plain
     if outside == "hedged" or _MODAL.match(said) or _ALTERNATIVE.match(following) or following[:1] == "?":

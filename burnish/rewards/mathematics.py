@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -111,7 +112,7 @@ def reference_answer(reference: str) -> str:
 @lru_cache(maxsize=4096)
 def _readable(reference: str) -> Readable:
     """What can be an answer where this is the reference: a number, a formula, or any text if it is words."""
-    if is_number(reference):
+    if _number(plain_mathematics(reference)) is not None:
         return is_number
     if _WORDS.fullmatch(unwrapped(reference)):
         return lambda text: True
@@ -133,7 +134,7 @@ def is_correct(final: str, reference: str, prompt: str = "") -> bool:
         return clock_time(answer) == time
     if (telling := qualifiers(expected)) and telling != qualifiers(answer):
         return False
-    number = literal(expected) if re.search("[A-Za-z]", expected) else value(expected)
+    number = _number(expected)
     if number is not None:
         return value(answer) == number
     if _squeezed(answer) == _squeezed(expected):
@@ -150,6 +151,12 @@ def is_correct(final: str, reference: str, prompt: str = "") -> bool:
     if _is_no_answer(answer, expected, prompt):
         return False
     return _equal(answer, expected)
+
+
+def _number(reference: str) -> Fraction | None:
+    """Value of a reference that is a number; None: it is none, such as the equation x + y = 5."""
+    bare = _NAMED.sub("", unwrapped(reference))
+    return literal(bare) if re.search("[A-Za-z]", bare) else value(bare)
 
 
 def _is_set(text: str) -> bool | None:
