@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .trial import Trial, case
@@ -12,7 +13,7 @@ VIEW = ("burnish.rewards.response_view", "burnish.tasks.answer:Answer")
 
 def score(trial: Trial, reward: str, response: str, reference: str) -> bool:
     """Whether a built-in reward calls a response right."""
-    kind: Any = trial.named(reward, "burnish.rewards.exact", "burnish.tasks.closed", "burnish.rewards.mathematics")
+    kind: Any = trial.named(reward, "burnish.rewards.exact", "burnish.tasks.closed")
     view: Any = trial.named("ResponseView", *VIEW)
     return bool(kind().score(view("What is it?", response, reference=reference)))
 
@@ -27,8 +28,6 @@ def train_and_evaluate(trial: Trial, thought: str, answer: str, expected: str, *
     trial.burnish("sft", "--model", trial.model("qwen3"), "--data", rows, "--output", "run", *quick).succeeded()
     command = ["eval", "run", "--data", wanted, "--output", "figures.json", "max_new_tokens=60", *settings]
     trial.burnish(*command).succeeded()
-    import json
-
     return float(json.loads((trial.folder / "figures.json").read_text())["accuracy"])
 
 
