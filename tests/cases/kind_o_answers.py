@@ -68,4 +68,4 @@ def a_reference_is_read_as_a_response_is(trial: Trial) -> None:
     matches: Any = trial.named("matches", *EXTRACT)
     assert matches("It is 4.", "<think>5 or 4?</think>\nSo it is 4.", "number")
     assert matches("4", "<think>5?</think>\n4", "exact")
-    assert score(trial, "NumberReward", "It is 4.", "<think>\\boxed{5}</think>It is 4.")
+    assert score(trial, "NumberReward", "It is 4.", "<think>\\boxed{5}</think>So it is 4.")
