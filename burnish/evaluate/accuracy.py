@@ -19,8 +19,8 @@ from burnish.data.records import AnyExample, Completion, Conversation, Task
 from burnish.data.sample_builder import SampleBuilder
 from burnish.errors import DataError
 from burnish.evaluate.detokenize import whole_text
+from burnish.rewards.extract import final_number
 from burnish.rewards.match import MatchRule, matches
-from burnish.rewards.normalize import in_thought, without_thoughts
 from burnish.sampling.base import Sampler, SampleRequest
 from burnish.sampling.params import SamplingParams
 
@@ -97,10 +97,10 @@ def require_comparable(prompts: Sequence[TokenizedPrompt], match: MatchRule, key
     Raises:
         DataError: the rule compares numbers, and no reference has one.
     """
-    if match == "number" and not any(char.isdigit() for prompt in prompts for char in str(prompt.task.reference)):
+    if match == "number" and all(final_number(str(prompt.task.reference)) is None for prompt in prompts):
         raise DataError(
             given=f"{key}=number, and no answer of the data has a number",
-            rule=f"{key}=number compares the last number of the answer with that of the data",
+            rule=f"{key}=number compares the final number of the answer with that of the data",
             remedy=f"use {key}=exact or {key}=contains",
         )
 
@@ -137,17 +137,12 @@ def sample_answers(
                 message_text=_message_text(prompt.task),
                 response=text,
                 reference=reference,
-                correct=response is not None and _is_correct(text, reference, match),
+                correct=response is not None and matches(text, reference, match),
                 ended=response is not None and response.finish == "end",
                 row=prompt.row,
             )
         )
     return samples
-
-
-def _is_correct(response: str, reference: str, match: MatchRule) -> bool:
-    """Whether the answer matches the reference, thoughts removed from both; an open thought has no answer."""
-    return not in_thought(response) and matches(without_thoughts(response), without_thoughts(reference), match)
 
 
 def _generation_prefix(example: AnyExample, builder: SampleBuilder) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from burnish.rewards.normalize import THOUGHT_TAGS
 from burnish.rewards.response_views import Decode, decoded_after
 from burnish.sampling.base import Sampler, SampleRequest, StreamListener
 from burnish.sampling.params import SamplingParams
 from burnish.types import Response
 
-_THOUGHT = ("<think>", "</think>")
 _UNFINISHED = "\ufffd"
 """Output of a decoder for an incomplete character."""
 
@@ -38,7 +38,8 @@ def whole_text(
         prefix: end of the prompt's text that belongs to the response; "": none.
     """
     text = decoded_after(prompt if prefix else [], response.tokens.tolist(), response_decoder(tokenizer, ends))
-    hidden = [token for token in tokenizer.all_special_tokens if token not in _THOUGHT]
+    tags = "".join(opening + closing for opening, closing in THOUGHT_TAGS)
+    hidden = [token for token in tokenizer.all_special_tokens if token not in tags]
     for token in sorted(hidden, key=len, reverse=True):
         text = text.replace(token, "")
     return prefix + text

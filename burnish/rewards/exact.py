@@ -12,23 +12,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from burnish.rewards.extract import FORMS, Form, boxed, final_answer
+from burnish.rewards.extract import FORMS, Form, final_answer, is_number
 from burnish.rewards.mathematics import reference_answer
-from burnish.rewards.normalize import disguised, in_thought, plain_mathematics, spaced, without_prompt, without_thoughts
-from burnish.rewards.number import literal
+from burnish.rewards.normalize import disguised, in_thought, plain_mathematics, spaced, without_thoughts
+from burnish.rewards.number import qualifiers, value
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward, text_reference
 from burnish.rewards.verdict import UnusableRow
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_CHOICE_PHRASE = re.compile(
-    r"\b(?:final |correct |right |best )?(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*(\S[^\n]*)", re.IGNORECASE
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+# Punctuation with a meaning stays: between digits, a sign or point before a number, C++, C#, A+, O-, 5%.
+_PUNCTUATION = re.compile(
+    rf"(?!(?<=\d)[^\w\s](?=\d)|(?<![\w.])[-+<>~.](?=\.?\d)|(?<=\d)%|(?<=[^\W\d_])[+#]|(?<=\+)\+|(?<=(?<!\w)[a-z])-(?!\w))"
+    rf"[{re.escape(string.punctuation)}]"
 )
-_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
-_DECORATION = re.compile(r"[*_`$\"'({\[\\]")
-_ARTICLE_A = re.compile(r"\s+(?!(?:or|and|is|because|since|as)\b)[a-z]")
-_LETTER_LINE = re.compile(r"^[\s*_\"'`]*\(?([A-Za-z])\)?[\s.*_\"'`]*$")
 
 
 class ExactReward(Reward):
@@ -46,6 +44,7 @@ class ExactReward(Reward):
 class NormalizedReward(Reward):
     """1 if the answer equals the reference, ignoring case, punctuation, articles and white space.
 
+    Punctuation that changes the meaning counts: -5 is not 5, 3.5 is not 35, C++ is not C.
     A reference may be a list, of which any text is right. Look-alike letters of other scripts differ.
     """
 
@@ -101,52 +100,6 @@ class RegexReward(Reward):
         return pattern.search(answer.text) is not None
 
 
-class ChoiceReward(Reward):
-    """1 if the response chooses the reference's letter, and no other.
-
-    The first place that occurs counts: in a box; after "answer", "option" or "choice"; alone on the last line.
-    "(B)", "B.", "B) because" and "\\text{B}" are all B; "A or B" chooses nothing.
-    """
-
-    name: Literal["choice"] = "choice"
-    letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] = "ABCDE"
-    """The letters that can be chosen."""
-
-    def score(self, answer: ResponseView) -> bool:
-        expected = self._letters_in(reference_answer(text_reference(answer)))
-        if len(expected) != 1:
-            raise UnusableRow(f"the reference {answer.reference!r:.60} is none of the letters {self.letters}")
-        return self.chosen(answer) == expected
-
-    def known_good(self, answer: ResponseView) -> str | None:
-        return f"The answer is ({''.join(self._letters_in(reference_answer(text_reference(answer))))})."
-
-    def chosen(self, answer: ResponseView) -> set[str]:
-        """The letters that the response chooses: one if it makes a choice, several or none otherwise."""
-        text = without_prompt(without_thoughts(answer.text), answer.asked)
-        if boxes := [box for box in boxed(text) if box.strip()]:
-            return set().union(*map(self._letters_in, boxes))
-        if phrases := _CHOICE_PHRASE.findall(text.rstrip()):
-            return self._letters_in(phrases[-1])
-        single = _LETTER_LINE.match(text.strip().rpartition("\n")[2])
-        return {single[1].upper()} & set(self.letters) if single else set()
-
-    def _letters_in(self, text: str) -> set[str]:
-        """The letter that a text begins with, and those that are joined to it by "or", "and" or a comma.
-
-        "A" followed by a word is an article, unless a mark or a word that gives a reason stands between.
-        """
-        bare = _DECORATION.sub("", _TEXT.sub(r"\1", text)).lstrip()
-        letter = rf"([{self.letters}])(?![\w'])"
-        letters: set[str] = set()
-        joined = re.match(letter, bare)
-        while joined and not (joined[1] == "A" and _ARTICLE_A.match(bare[joined.end() :])):
-            letters.add(joined[1])
-            bare = bare[joined.end() :]
-            joined = re.match(rf"[\s.:)\]}}]*(?:[,;/&\s]|\bor\b|\band\b)+{letter}", bare)
-        return letters
-
-
 class NumberReward(Reward):
     """1 if the final number equals the reference within a tolerance:
 
@@ -171,11 +124,14 @@ class NumberReward(Reward):
         return self
 
     def score(self, answer: ResponseView) -> bool:
-        expected = literal(plain_mathematics(reference_answer(text_reference(answer))))
+        reference = plain_mathematics(reference_answer(text_reference(answer)))
+        expected = value(reference)
         if expected is None:
             raise UnusableRow(f"the reference {answer.reference!r:.60} is not a number")
-        final = final_answer(answer.text, answer.asked, self.forms).text
-        number = None if final is None or disguised(final, "") else literal(plain_mathematics(final))
+        final = plain_mathematics(final_answer(answer.text, answer.asked, self.forms, is_number).text or "")
+        if disguised(final, "") or qualifiers(reference) - qualifiers(final):
+            return False
+        number = value(final)
         tolerance = Fraction(self.absolute) + Fraction(self.relative) * abs(expected)
         return number is not None and abs(number - expected) <= tolerance
 
@@ -186,13 +142,20 @@ class NumberReward(Reward):
 
 
 def normalized(text: str) -> str:
-    """Text in lower case, without punctuation and articles, with one space between words."""
-    return spaced(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)))
+    """Text in lower case, without articles and punctuation that does not change its meaning, with one space between
+    words.
+
+    Example: ``normalized("The U.S., 1,000!") == "us 1000"``; "-5", "3.5", "10:30" and "c++" keep their signs.
+    """
+    kept = _THOUSANDS.sub("", text.lower().replace("−", "-"))
+    words = spaced(_PUNCTUATION.sub("", kept))
+    return spaced(_ARTICLES.sub(" ", words)) or words
 
 
 def _references(answer: ResponseView) -> list[str]:
-    if isinstance(answer.reference, list | tuple):
-        texts = [text for text in answer.reference if isinstance(text, str) and normalized(text)]
-        if texts:
-            return texts
-    return [text_reference(answer)]
+    given = answer.reference
+    texts = [text for text in given if isinstance(text, str)] if isinstance(given, list | tuple) else []
+    usable = [text for text in texts or [text_reference(answer)] if normalized(text)]
+    if not usable:
+        raise UnusableRow(f"the reference {given!r:.60} has only punctuation, which normalized ignores")
+    return usable

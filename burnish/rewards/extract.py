@@ -1,13 +1,14 @@
-"""Extracts the final answer from a response.
+"""Extracts the final answer from a response or a reference. Everything that compares answers uses it.
 
-Four forms, the strongest first; the first that occurs counts:
+Four forms, the strongest first; the first that occurs and can be read counts:
 
 - ``boxed``: ``\\boxed{…}``, the last one; all non-empty ones must be the same answer
-- ``hashes``: a line ``#### …``, GSM8K's form; all must be the same
-- ``phrase``: "the answer is …", "Answer: …", a line "A: …"; the last one, up to the end of its sentence
-- ``number``: the last number, unless it ends a list of numbers or a calculation without result
+- ``hashes``: a line ``#### …``, GSM8K's form; all must be the same. Headings of words are not answers
+- ``phrase``: "the answer is …", "Answer: …", a line "A: …", ``<answer>…</answer>``; the last one, up to the end of its
+  sentence. What is denied or taken back ("not 5", "5, no, 6") does not count; what is hedged is no answer
+- ``number``: the last number (`last_number`)
 
-Thoughts before ``</think>`` and copies of the prompt are ignored.
+Thoughts before ``</think>``, copies of the prompt and struck text are ignored.
 """
 
 from __future__ import annotations
@@ -15,29 +16,42 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
-from burnish.rewards.normalize import HEDGES, plain_mathematics, spaced, without_prompt, without_thoughts
-from burnish.rewards.number import literal, unwrapped
+from burnish.rewards import assertion
+from burnish.rewards.last_number import last_number
+from burnish.rewards.normalize import plain_mathematics, spaced, without_prompt, without_thoughts
+from burnish.rewards.number import unwrapped, value
 
 Form = Literal["boxed", "hashes", "phrase", "number"]
 FORMS: tuple[Form, ...] = ("boxed", "hashes", "phrase", "number")
+Readable = Callable[[str], bool]
 
+_STRUCK = re.compile(r"~~[^~\n]+~~")
 _HASHES = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
+_NUMBERED = re.compile(r"\s*\**\d+[.)]\s+[A-Za-z]")
 _PHRASE = re.compile(
-    r"(?:\b(?:final |correct |right )?answer\s*(?:is|are|=|:)(?:\*\*)?\s*:?|^[ \t]*A[ \t]*:)\s*(\S[^\n]*)",
+    r"(?:\b(?:final |correct |right )?answer(?:\s+(?:to|for|of)\b[^\n.?!:=]{0,80}?)?\s*"
+    r"(?:(?:is|are|was|(?:would|must|should|will) be|equals|=|:)(?![\w'])(?:\*\*)?\s*:?)"
+    r"|\banswer\s+(?=(?:is|was|would|could|can|will|does)n't\b|can't\b|cannot\b|(?:might|may|could|will) (?:not )?be\b)"
+    r"|^[ \t>#*_|-]*(?:the )?(?:final |correct |right )?answer[*_ \t]*(?:\n|\|)"
+    r"|<answer>|^[ \t]*A[ \t]*:)\s*(?=\S)",
     re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE = re.compile(r"(?<!\\)[.!?](?=\s|$|\*)|;(?=\s(?!or\b|and\b)[A-Za-z])")
+_SENTENCE = re.compile(r"(?<!\\)[.!?](?=\s|$|\*|</)|;(?=\s(?!or\b|and\b)[A-Za-z])|</answer>")
 _ALTERNATIVE = re.compile(r"^\W*(?:or|maybe|perhaps|alternatively|otherwise)\b", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?", re.ASCII)
-_LIST_SEPARATOR = re.compile(r"(?:[\s,;/&|]|or\b|and\b|maybe\b|perhaps\b)*", re.IGNORECASE)
-_OPERAND = re.compile(r"[\d)\]}]\s*(?:[-+*/×÷^]|\\times|\\cdot|\b(?:plus|minus|times|over|divided by))\s*\$?$")
 _REASON = re.compile(r",?\s+(?:which|because|since|as|so|where)\b")
-_OPERATOR_WINDOW = 40
-"""Characters before a number that are searched for an operator."""
+_FALSE = re.compile(r"\s*(?:is|was)\s+(?:not|wrong|incorrect|false|impossible)\b|\s*(?:is|was)n't\b")
+_FILLER = re.compile(
+    r"^(?:(?:therefore|thus|hence|then|simply|just|clearly|obviously|exactly|precisely|indeed|equal to|given by)"
+    r"[,:]?\s+)+",
+    re.IGNORECASE,
+)
+_NOT = re.compile(r"^(?:n't|not|never)\s+", re.IGNORECASE)
+_MODAL = re.compile(r"^(?:might|may|could) be\b", re.IGNORECASE)
 _BRACE = re.compile(r"(?<!\\)[{}]")
-_BOXED = re.compile(r"\\f?boxed\b\s*")
+_BOXED = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +64,75 @@ class FinalAnswer:
     """The form in which it was found; without an answer the reason."""
 
 
-def final_answer(text: str, prompt: str, forms: Sequence[Form] = FORMS) -> FinalAnswer:
-    """Final answer of a response, by the first of the forms that occurs in it.
+def final_answer(
+    text: str, prompt: str = "", forms: Sequence[Form] = FORMS, readable: Readable = lambda _: True
+) -> FinalAnswer:
+    """Final answer of a response, by the first of the forms that occurs in it and can be read.
 
     Args:
         text: the response.
         prompt: its prompt; copies of it in the response are ignored.
         forms: the forms that count.
+        readable: whether a text can be an answer; ``#### …`` and phrases that cannot leave the answer to the next form.
     """
-    answer_text = without_prompt(without_thoughts(text), prompt)
+    rest = _STRUCK.sub(" ", without_prompt(without_thoughts(text), prompt))
+    unread = None
     for form in FORMS:
-        if form in forms and (answer := _EXTRACTORS[form](answer_text)):
+        if form not in forms:
+            continue
+        answer, rest = _EXTRACTORS[form](rest, readable)
+        if answer and (form == "boxed" or answer.text is None or readable(answer.text)):
             return answer
-    return FinalAnswer(None, f"none of {', '.join(forms)}")
+        unread = unread or answer
+    return unread or FinalAnswer(None, f"none of {', '.join(forms)}")
+
+
+def final_number(text: str, prompt: str = "", forms: Sequence[Form] = FORMS) -> Fraction | None:
+    """Final answer of a response or reference that is a number; None: it is none, or has an unusual character.
+
+    Example: ``final_number("It is not 6 but 5.") == 5``.
+    """
+    final = final_answer(text, prompt, forms, is_number).text
+    return None if final is None else value(plain_mathematics(final))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, or a chain of equations that ends in one."""
+    return value(plain_mathematics(text)) is not None
 
 
 def boxed(text: str) -> list[str]:
-    """Contents of each ``\\boxed{…}``, with inner braces; boxes that are not closed are left out."""
-    contents = []
-    closing = _closing(text) if _BOXED.search(text) else {}
-    for match in _BOXED.finditer(text):
-        start = match.end()
-        if start in closing:
-            contents.append(text[start + 1 : closing[start]])
-        elif text[start : start + 1].isalnum():
-            contents.append(text[start])
-    return contents
+    """Contents of each ``\\boxed{…}``, with inner braces; boxes that are not closed, and those around another box, are
+    left out."""
+    return [content for content, _, _ in _boxes(text) if not _BOXED.search(content)]
+
+
+def without_boxes(text: str) -> str:
+    """Text with a space for each box."""
+    for _, start, end in reversed(_boxes(text)):
+        text = f"{text[:start]} {text[end:]}"
+    return text
 
 
 def same_answer(one: str, other: str) -> bool:
     """Whether two answers are the same number or the same text."""
-    number = literal(plain_mathematics(one))
+    number = value(plain_mathematics(one))
     if number is not None:
-        return number == literal(plain_mathematics(other))
+        return number == value(plain_mathematics(other))
     return spaced(unwrapped(one)) == spaced(unwrapped(other))
+
+
+def _boxes(text: str) -> list[tuple[str, int, int]]:
+    """Content, start and end of each box; of nested ones also the inner."""
+    boxes = []
+    closing = _closing(text) if _BOXED.search(text) else {}
+    for match in _BOXED.finditer(text):
+        start = match.end()
+        if start in closing:
+            boxes.append((text[start + 1 : closing[start]], match.start(), closing[start] + 1))
+        elif text[start : start + 1].isalnum():
+            boxes.append((text[start], match.start(), start + 1))
+    return boxes
 
 
 def _closing(text: str) -> dict[int, int]:
@@ -107,38 +156,74 @@ def _agreed(candidates: Sequence[str], form: Form) -> FinalAnswer | None:
     return FinalAnswer(None, f"{len(contents)} different answers ({form})")
 
 
-def _from_boxes(text: str) -> FinalAnswer | None:
-    return _agreed(boxed(text), "boxed")
+Extracted = tuple[FinalAnswer | None, str]
+"""An answer, None if the form does not occur; and the text that is left to weaker forms."""
 
 
-def _from_hashes(text: str) -> FinalAnswer | None:
-    return _agreed(_HASHES.findall(text), "hashes")
+def _from_boxes(text: str, readable: Readable) -> Extracted:
+    return _agreed(boxed(text), "boxed"), text
 
 
-def _from_phrase(text: str) -> FinalAnswer | None:
-    phrases = _PHRASE.findall(text.rstrip())
-    if not phrases:
-        return None
-    first, *more = _SENTENCE.split(spaced(phrases[-1]), maxsplit=1)
-    sentence = _REASON.split(first, maxsplit=1)[0].strip()
-    words = set(re.findall(r"[a-z']+", sentence.lower()))
-    if words & HEDGES or (more and _ALTERNATIVE.match(more[0])):
-        return FinalAnswer(None, "a hedged answer")
-    return FinalAnswer(sentence, "phrase") if sentence else None
+def _from_hashes(text: str, readable: Readable) -> Extracted:
+    lines = [line for line in _HASHES.findall(text) if readable(line) and not _NUMBERED.match(line)]
+    return _agreed(lines, "hashes"), text
 
 
-def _from_numbers(text: str) -> FinalAnswer | None:
-    numbers = [match for match in _NUMBER.finditer(text) if any(map(str.isdigit, match[0]))]
-    if not numbers:
-        return None
-    if len(numbers) > 1 and _LIST_SEPARATOR.fullmatch(text[numbers[-2].end() : numbers[-1].start()]):
-        return FinalAnswer(None, "a list of numbers")
-    if _OPERAND.search(text[: numbers[-1].start()][-_OPERATOR_WINDOW:]):
-        return FinalAnswer(None, "a calculation without result")
-    return FinalAnswer(numbers[-1][0], "number")
+def _from_phrase(text: str, readable: Readable) -> Extracted:
+    """The last phrase that is not denied. After a denied one, only the text behind it is left to weaker forms."""
+    content = text.rstrip()
+    marks = list(_PHRASE.finditer(content))
+    denials: list[str] = []
+    rest, unread, stop = text, None, len(content)
+    for mark in reversed(marks):
+        line = content[mark.end() : stop].partition("\n")[0]
+        border = _SENTENCE.search(line)
+        end = mark.end() + (border.start() if border else len(line))
+        stance, said = _said(
+            content[max(0, mark.start() - 200) : mark.start()], content[mark.end() : end], content[end:stop]
+        )
+        stop = mark.start()
+        if stance == "hedged":
+            return FinalAnswer(None, "a hedged answer"), text
+        if stance == "retracted":
+            break
+        if stance == "denied":
+            rest = rest if denials else text[end:]
+            denials.append(said)
+        elif said and not any(same_answer(said, denial) for denial in denials):
+            answer = FinalAnswer(said, "phrase")
+            if readable(said):
+                return answer, text
+            unread = unread or answer
+            if re.search(r"\d", said):
+                break
+    return unread, rest
 
 
-_EXTRACTORS: dict[Form, Callable[[str], FinalAnswer | None]] = {
+def _said(before: str, sentence: str, following: str) -> tuple[assertion.Stance | Literal["retracted"], str]:
+    """Stance and answer of a phrase: the texts before its mark, up to the end of its sentence, and from there."""
+    first, reason = [*_REASON.split(_FILLER.sub("", spaced(sentence)), maxsplit=1), ""][:2]
+    said = assertion.without_contrast(assertion.corrected(first.strip())).strip()
+    plain = _NOT.sub("", said)
+    taken_back = assertion.retraction(following.lstrip(".!?; \n"))
+    if taken_back is not None and assertion.stance(f"it is {taken_back}") == "denied":
+        return "denied", plain
+    if taken_back is not None and re.search(r"\d|[$\\]", taken_back):
+        return "retracted", plain
+    outside = assertion.stance_beside(before, "")
+    if outside == "denied" or _FALSE.match(reason):
+        return "denied", plain
+    if outside == "hedged" or _MODAL.match(said) or _ALTERNATIVE.match(following) or following[:1] == "?":
+        return "hedged", said
+    return assertion.stance(said), plain
+
+
+def _from_numbers(text: str, readable: Readable) -> Extracted:
+    number, origin = last_number(text)
+    return (FinalAnswer(number or None, origin) if origin else None), ""
+
+
+_EXTRACTORS: dict[Form, Callable[[str, Readable], Extracted]] = {
     "boxed": _from_boxes,
     "hashes": _from_hashes,
     "phrase": _from_phrase,

@@ -24,9 +24,9 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from burnish.errors import RecipeError
-from burnish.rewards.extract import FORMS, Form, boxed, final_answer
-from burnish.rewards.normalize import HEDGES, disguised, plain_mathematics, spaced
-from burnish.rewards.number import literal, unwrapped
+from burnish.rewards.extract import FORMS, Form, Readable, boxed, final_answer, is_number
+from burnish.rewards.normalize import HEDGES, disguised, plain_mathematics, spaced, without_thoughts
+from burnish.rewards.number import clock_time, literal, qualifiers, unwrapped, value
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward, Seconds, text_reference
 from burnish.rewards.verdict import UnusableRow
@@ -49,6 +49,7 @@ _EXPONENT = re.compile(r"\^\s*(?:\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|(\S))")
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[ '-][A-Za-z]+)*|\(?[A-Z]\)?")
 _BASE = re.compile(r"[\dA-F]+_\{?\d+\}?")
 _WORDS_BETWEEN = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}]*[a-zA-Z]{2}[^{}]*\}\s*[^\s.}^]")
+_FORMULA = re.compile(r"[\d\\=^_(\[{]|\b[A-Za-z]\b")
 _NAMED = re.compile(r"^\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=")
 _EQUAL = re.compile(r"(?<![<>!\\])=")
 
@@ -72,13 +73,13 @@ class MathReward(Reward):
 
     def score(self, answer: ResponseView) -> bool:
         reference = reference_answer(text_reference(answer))
-        final = final_answer(answer.text, answer.asked, self.forms)
+        final = final_answer(answer.text, answer.asked, self.forms, _readable(reference))
         return final.text is not None and is_correct(final.text, reference, answer.asked)
 
     def same_reference(self, one: ResponseView, other: ResponseView) -> bool:
         """Also True if both are the same number, such as x = 5 and 5.0."""
         finals = [plain_mathematics(reference_answer(text_reference(row))) for row in (one, other)]
-        numbers = [_number(final) for final in finals]
+        numbers = [value(final) for final in finals]
         return _squeezed(finals[0]) == _squeezed(finals[1]) or (None not in numbers and numbers[0] == numbers[1])
 
     def known_good(self, answer: ResponseView) -> str | None:
@@ -97,14 +98,25 @@ def reference_answer(reference: str) -> str:
     Raises:
         UnusableRow: it is empty.
     """
-    candidates = boxed(reference) or _HASHES.findall(reference) or _LAST_LINE.findall(reference) or [reference]
+    said = without_thoughts(reference)
+    candidates = boxed(said) or _HASHES.findall(said) or _LAST_LINE.findall(said) or [said]
     final: str = candidates[-1].strip()
     if not final:
         raise UnusableRow("the reference has no final answer")
     is_sentence = "\\" not in final and len(re.findall("[A-Za-z]{2,}", final)) >= _SENTENCE
     if is_sentence and literal(final) is None:
-        return final_answer(final, "").text or final
+        return final_answer(final).text or final
     return final
+
+
+@lru_cache(maxsize=4096)
+def _readable(reference: str) -> Readable:
+    """What can be an answer where this is the reference: a number, a formula, or any text if it is words."""
+    if _number(plain_mathematics(reference)) is not None:
+        return is_number
+    if _WORDS.fullmatch(unwrapped(reference)):
+        return lambda text: True
+    return lambda text: _FORMULA.search(text) is not None
 
 
 def is_correct(final: str, reference: str, prompt: str = "") -> bool:
@@ -118,15 +130,21 @@ def is_correct(final: str, reference: str, prompt: str = "") -> bool:
     if len(final) > max(MAX_LENGTH, 2 * len(reference)) or disguised(final, reference):
         return False
     answer, expected = plain_mathematics(final), plain_mathematics(reference)
-    number = literal(expected) if re.search("[A-Za-z]", expected) else _number(expected)
+    if time := clock_time(expected):
+        return clock_time(answer) == time
+    if (telling := qualifiers(expected)) and telling != qualifiers(answer):
+        return False
+    number = _number(expected)
     if number is not None:
-        return _number(answer) == number
+        return value(answer) == number
     if _squeezed(answer) == _squeezed(expected):
         return True
     bare = unwrapped(expected)
     if _WORDS.fullmatch(bare):
         return _words(answer) == _words(expected)
     if _BASE.fullmatch(_squeezed(expected)):
+        return _squeezed(answer).replace(",", "") == _squeezed(expected).replace(",", "")
+    if _is_set(answer) is not None and _is_set(expected) is not None and _is_set(answer) != _is_set(expected):
         return False
     if not _EQUAL.search(expected):
         answer = _NAMED.sub("", unwrapped(answer))
@@ -135,12 +153,18 @@ def is_correct(final: str, reference: str, prompt: str = "") -> bool:
     return _equal(answer, expected)
 
 
-def _number(text: str) -> Fraction | None:
-    """Value of a literal; of a chain of equations the last side, unless the sides contradict each other."""
-    *before, last = _EQUAL.split(unwrapped(text))
-    number = literal(last)
-    contradicted = any(literal(side) not in (None, number) for side in before)
-    return None if contradicted else number
+def _number(reference: str) -> Fraction | None:
+    """Value of a reference that is a number; None: it is none, such as the equation x + y = 5."""
+    bare = _NAMED.sub("", unwrapped(reference))
+    return literal(bare) if re.search("[A-Za-z]", bare) else value(bare)
+
+
+def _is_set(text: str) -> bool | None:
+    """Whether a text in brackets is a set; None: it is not in brackets."""
+    bare = unwrapped(text)
+    if bare.startswith("\\{") and bare.endswith("\\}"):
+        return True
+    return False if bare[:1] in ("(", "[") and bare[-1:] in (")", "]") else None
 
 
 def _words(text: str) -> str:

@@ -10,6 +10,20 @@ about wrong incorrect false other"""
 HEDGES = frozenset(_HEDGES.split())
 """Words that turn one answer into several, or into none."""
 
+THOUGHT_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+)
+"""Opening and closing tags of thoughts, as chat templates write them."""
+_OPENED = re.compile("|".join(re.escape(opening) for opening, _ in THOUGHT_TAGS))
+
 _MIN_COPY = 12
 """Characters from which a line or sentence counts as a copy of the prompt; shorter ones occur by chance."""
 _MIN_PROMPT = 5
@@ -50,16 +64,22 @@ _LOOKALIKES = dict(
 
 
 def in_thought(text: str) -> bool:
-    """Whether a text ends within a thought: no ``</think>`` follows the last ``<think>``."""
-    return "<think>" in text.rpartition("</think>")[2]
+    """Whether a text ends within a thought: no closing tag follows the last opening one."""
+    return _OPENED.search(_after_thoughts(text)) is not None
 
 
 def without_thoughts(text: str) -> str:
-    """Answer of a whole turn: the text after the last ``</think>``; empty if a thought is not closed.
+    """Answer of a whole turn: the text after the last closing tag of a thought; empty if a thought is not closed.
 
     Example: ``without_thoughts("<think>5? 6?</think>It is 6.") == "It is 6."``
     """
-    return "" if in_thought(text) else text.rpartition("</think>")[2]
+    answer = _after_thoughts(text)
+    return "" if _OPENED.search(answer) else answer
+
+
+def _after_thoughts(text: str) -> str:
+    end = max((text.rfind(closing) + len(closing) for _, closing in THOUGHT_TAGS if closing in text), default=0)
+    return text[end:]
 
 
 def without_prompt(text: str, prompt: str) -> str:

@@ -17,8 +17,8 @@ from types import MappingProxyType
 from burnish.config.settings import parse
 from burnish.config.user_code import is_user_code
 from burnish.errors import RecipeError
+from burnish.rewards.choice import ChoiceReward
 from burnish.rewards.exact import (
-    ChoiceReward,
     ExactReward,
     NormalizedReward,
     NumberReward,

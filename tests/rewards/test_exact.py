@@ -130,6 +130,8 @@ UNUSABLE: dict[str, tuple[object, object]] = {
     "regex that is none": ("regex", "(a"),
     "choice that is none": ("choice", "Paris"),
     "number that is none": ("number", "Paris"),
+    "normalized of punctuation": ("normalized", "?!"),
+    "normalized of a list of punctuation": ("normalized", ["?", "..."]),
     "math without reference": ("math", None),
     "math with a list": ("math", ["4"]),
     "math with an empty box": ("math", r"\boxed{}" + " "),

@@ -95,8 +95,8 @@ FOLLOWED: dict[str, Case] = {
         "Write a haiku.  About rain!\nRain on the roof.",
     ),
     "end": ("startend:end_checker", {"end_phrase": "Is there more?"}, "That is all. Is there more?"),
+    "end in another case": ("startend:end_checker", {"end_phrase": "Is there more?"}, "That is all. is there MORE?"),
     "quotation": ("startend:quotation", {}, ' "All of it." '),
-    "curly quotation": ("startend:quotation", {}, "“All of it.”"),
     "capital words": (
         "change_case:capital_word_frequency",
         {"capital_frequency": 2, "capital_relation": "at least"},
@@ -241,6 +241,7 @@ FOOLS: dict[str, Case] = {
     "words after the end": ("startend:end_checker", {"end_phrase": "Is there more?"}, "Is there more? No."),
     "only quotation marks": ("startend:quotation", {}, '""'),
     "dots in quotation marks": ("startend:quotation", {}, '"..."'),
+    "curly quotation marks": ("startend:quotation", {}, "“All of it.”"),
     "only a part quoted": ("startend:quotation", {}, 'I said "all of it"'),
     "digits for capital words": (
         "change_case:capital_word_frequency",

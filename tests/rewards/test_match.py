@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.rewards.match import last_number, matches, normalized
+from burnish.rewards.extract import final_number
+from burnish.rewards.match import matches
+from burnish.rewards.normalize import THOUGHT_TAGS
 
 
 @pytest.mark.parametrize(
@@ -36,25 +38,34 @@ def test_by_hand(answer, reference, exact, contains, number):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("3.50", "3.5"), ("10-4", "4"), ("x = .5", "0.5"), ("12,345,678.9!", "12345678.9"), ("1. 2.", "2")],
+    [("3.50", "7/2"), ("x = .5", "1/2"), ("12,345,678.9!", "123456789/10"), ("It is 7/4.", "7/4"), ("2 of 3", "3")],
 )
-def test_last_number(text, number):
-    assert last_number(text) == Decimal(number)
+def test_the_final_number(text, number):
+    assert final_number(text) == Fraction(number)
 
 
-def test_a_digit_in_a_name_is_no_number():
-    assert last_number("block b2") is None
+@pytest.mark.parametrize("text", ["block b2", "10-4", "(3,4)", "1990,2000", "10^{3}", "<think>4", "3 or 4", ""])
+def test_no_final_number(text):
+    assert final_number(text) is None
 
 
 @given(st.text())
 def test_a_text_is_its_own_answer(text):
     assert matches(text, text, "exact")
     assert matches(text, text, "contains") == bool(text.split())
-    assert matches(text, text, "number") == (last_number(text) is not None)
-    assert normalized(normalized(text)) == normalized(text)
+    assert matches(text, text, "number") == (final_number(text) is not None)
 
 
 @given(st.text(), st.text())
 def test_exact_is_the_strictest(answer, reference):
     if matches(answer, reference, "exact") and reference.split():
         assert matches(answer, reference, "contains")
+
+
+@given(st.sampled_from(["exact", "contains", "number"]), st.integers(0, 10**6))
+def test_an_answer_in_a_thought_is_never_right(rule, number):
+    for opened, closed in THOUGHT_TAGS:
+        assert not matches(f"{opened}{number}", f"{number}", rule)
+        assert not matches(f"{opened}{number}{closed}none", f"{number}", rule)
+        assert matches(f"{opened}none{closed}{number}", f"{number}", rule)
+        assert matches(f"{number}", f"{opened}none{closed}{number}", rule)

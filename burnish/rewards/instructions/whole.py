@@ -26,15 +26,15 @@ def repeat_prompt(text: str, prompt_to_repeat: str) -> bool:
 
 
 def end_checker(text: str, end_phrase: str) -> bool:
-    """startend:end_checker: the exact phrase at the end, after something else."""
-    content, phrase = spaced(text).rstrip('"'), spaced(end_phrase).strip('"')
+    """startend:end_checker: the phrase at the end, in any case, after something else."""
+    content, phrase = spaced(text).lower().strip('"'), spaced(end_phrase).lower().strip('"')
     return content.endswith(phrase) and has_content(content.removesuffix(phrase))
 
 
 def quotation(text: str) -> bool:
-    """startend:quotation: the whole response is between double quotation marks."""
+    """startend:quotation: the whole response is between straight double quotation marks."""
     content = text.strip()
-    return len(content) > 2 and (content[0], content[-1]) in {('"', '"'), ("“", "”")} and has_content(content)
+    return len(content) > 2 and content[0] == content[-1] == '"' and has_content(content)
 
 
 def response_language(text: str, language: str) -> bool:
