@@ -28,7 +28,7 @@ from transformers.utils.import_utils import is_serve_available
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.export.write import write_model
-from burnish.model.load import load_config, load_tokenizer, reward_model_error
+from burnish.model.load import check_tokens, load_config, load_tokenizer, reward_model_error
 from burnish.model.open import ModelRef, find_model
 from burnish.model.stop_tokens import check_stop_tokens
 from burnish.model.value_head import holds_reward_model
@@ -173,6 +173,7 @@ def _reachable(host: str) -> str:
 def _checked_template(place: str, template: str | None) -> Template | None:
     """The template of a whole model, after a check that its end of turn is an end token."""
     tokenizer, config = load_tokenizer(place), load_config(place)
+    check_tokens(place, tokenizer)
     if holds_reward_model(config):
         raise reward_model_error(place)
     chosen = choose_template(tokenizer, template) if template or tokenizer.chat_template else None

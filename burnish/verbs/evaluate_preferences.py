@@ -20,6 +20,7 @@ from burnish.errors import DataError, ModelError, RecipeError
 from burnish.evaluate.preference_eval import BY_LOGPROB, ComparedPairs, metrics, score_pairs
 from burnish.evaluate.reward_model_eval import accuracy_by_length, calibration_error, reward_metrics, score_by_value
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
+from burnish.model.integrity import require_finite
 from burnish.model.open import LoadedModel, open_model, policy_of
 from burnish.model.policy import Model
 from burnish.roles.filler import StreamFiller
@@ -136,6 +137,7 @@ def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None
         else:
             groups, reward, name = _rewarded(settings, policy, prepared, budget)
             judged = score_pairs(policy, groups, {"": reward}, budget)[""]
+    require_finite("margin of a pair", model, judged.margins)
     return PreferenceEvalReport(
         model=model,
         data=settings.data,
