@@ -189,7 +189,7 @@ def check_rows(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None
 
 def _tokens_of_other_inputs(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Special tokens with a name of their own in the tokenizer's configuration, such as image_token."""
-    for key, value in tokenizer.init_kwargs.items():
+    for key, value in tokenizer.special_tokens_map.items():
         if key.endswith("_token") and key not in _NAMED:
             yield str(value)
 

@@ -65,8 +65,6 @@ from burnish.model.value_head import (
 from burnish.watch.quiet import quiet_transformers
 
 TOKENIZER = "tokenizer_config.json"
-NO_LIMIT = 2**31
-"""Number of positions of a model without a limit."""
 RANDOM = ("dropout", "_pdrop", "dropout_prob", "jitter_noise")
 """Endings of the names of the settings of dropout and of noise."""
 
@@ -375,26 +373,6 @@ def _dequantize_experts(config: PretrainedConfig) -> Iterator[str]:
     if stored.get("quant_method") == "mxfp4":
         config.quantization_config["dequantize"] = True
         yield "the checkpoint's experts are in MXFP4, which cannot be trained: they are dequantized to 16 bits"
-
-
-def exact_positions(config: PretrainedConfig) -> int:
-    """The longest sequence, in tokens, for which packing computes what the plain model computes; `NO_LIMIT`: any.
-
-    A configuration without a limit belongs to a model without a table of positions: a recurrent one, or with ALiBi.
-    Dynamic and long rotary scaling change the frequencies of *all* positions once the longest sequence of the batch
-    exceeds the original length, so up to that length all sequences of a packed row have the same frequencies.
-    """
-    config = config.get_text_config(decoder=True)
-    text = config.to_dict()
-    positions = text.get(config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
-    if not isinstance(positions, int):
-        return NO_LIMIT
-    limits = [positions]
-    parameters = text.get("rope_parameters") or {}
-    for rope in [parameters, *(value for value in parameters.values() if isinstance(value, dict))]:
-        if rope.get("rope_type") in {"dynamic", "longrope"}:
-            limits.append(int(rope.get("original_max_position_embeddings") or positions))
-    return min(limits)
 
 
 def _resolve(name: str) -> str:
