@@ -141,9 +141,9 @@ class Adapter(Settings):
         )
         yield (
             factorizes and self.dropout > 0,
-            f"adapter.init: {self.init} subtracts the product of its initial factors from that of the trained ones, and "
-            "adapter.dropout would drop other inputs in each of the two, so the model would not begin as the base; "
-            "remove adapter.dropout, or adapter.init",
+            f"adapter.init: {self.init} subtracts the product of its initial factors, where adapter.dropout would drop "
+            "other inputs than in the product of the trained ones: the model would not begin as the base; remove "
+            "adapter.dropout, or adapter.init",
         )
         yield (
             self.dora and self.target_experts,

@@ -16,7 +16,7 @@ SHARE = 0.05
 
 
 def make_policy(dtype: torch.dtype = torch.bfloat16) -> Model:
-    return Model(make_model(0, hidden_size=16, layers=1).to(dtype), None)
+    return Model(make_model(0, hidden_size=32, layers=1).to(dtype), None)
 
 
 def weights_of(snapshot: Snapshot) -> dict[str, Tensor]:
@@ -33,7 +33,7 @@ def move(policy: Model, factor: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_soft_updates_are_those_of_float32_and_rounded_once(dtype: torch.dtype) -> None:
     policy = make_policy(dtype)
-    snapshot, before = Snapshot(policy), {n: p.detach().double() for n, p in policy.trained_parameters()}
+    snapshot, before = Snapshot(policy), {n: p.detach().double().clone() for n, p in policy.trained_parameters()}
     move(policy, 1.02)
     for _ in range(40):
         snapshot.follow(SHARE)
@@ -41,7 +41,7 @@ def test_soft_updates_are_those_of_float32_and_rounded_once(dtype: torch.dtype) 
         exact = parameter.double() + (1 - SHARE) ** 40 * (before[name] - parameter.double())
         expected = exact.to(dtype)
         tolerance = {torch.bfloat16: 2**-8, torch.float16: 2**-10}.get(dtype, 1e-5)
-        assert weights_of(snapshot)[name].dtype == dtype
+        assert weights_of(snapshot)[name].dtype == dtype, name
         torch.testing.assert_close(weights_of(snapshot)[name], expected, rtol=tolerance, atol=1e-7)
 
 

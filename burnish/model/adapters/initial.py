@@ -5,12 +5,12 @@ train A and B from A₀ and B₀. Here W stays as it is, and the model computes
 
     W x + s·B A x - s·B₀ A₀ x,
 
-the same function of A and B, with the same gradients. (Without dropout: the two products would draw masks of their own,
-and the beginning would not be the base. So dropout is refused.) Differences from the papers: nothing is rounded into a residual,
-so the initial model is the base (up to the order of two additions) in every type; the disabled adapter is the base, bit
-for bit; and the saved adapter is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere with the
-plain base. The cost is one more product of rank r in each layer. (The residuals of both papers also quantize better;
-that is not used here, and both methods are refused on a quantized base.)
+the same function of A and B, with the same gradients. This holds without dropout, which is refused: each product would
+drop other inputs, and the beginning would not be the base. Differences from the papers: nothing is rounded into a
+residual, so the initial model is the base (up to the order of two additions) in every type; the disabled adapter is the
+base, bit for bit; and the saved adapter is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere
+with the plain base. The cost is one more product of rank r in each layer. (The residuals of both papers also quantize
+better; that is not used here, and both methods are refused on a quantized base.)
 """
 
 from __future__ import annotations
