@@ -27,6 +27,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
+from burnish.export.base_form import keep_tokenizer_form
 from burnish.export.write import write_model
 from burnish.model.load import check_tokens, load_config, load_tokenizer, reward_model_error
 from burnish.model.open import ModelRef, find_model
@@ -206,9 +207,11 @@ def _linked(model: Path, place: Path, template: Template | None) -> Path:
         tokenizer = load_tokenizer(str(model))
         tokenizer.chat_template = template.saved
         with tempfile.TemporaryDirectory(dir=place.parent) as folder, quiet_transformers():
-            for file in tokenizer.save_pretrained(folder):
-                if Path(file).is_file():
-                    (place / Path(file).name).unlink(missing_ok=True)
+            tokenizer.save_pretrained(folder)
+            keep_tokenizer_form(Path(folder), tokenizer)
+            for file in Path(folder).iterdir():
+                if file.is_file():
+                    (place / file.name).unlink(missing_ok=True)
                     shutil.copy(file, place)
     return place
 
