@@ -150,16 +150,6 @@ def what_was_computed_is_not_finite(trial: Trial) -> None:
     )
 
 
-@case("G-neighbor-sound")
-def sound_models_are_not_refused(trial: Trial) -> None:
-    """Padding rows, and a token for images that no text has."""
-    for name, damage in (("padded", _more_rows), ("images", _image_token)):
-        for ended in commands(trial, damaged(trial, name, damage)):
-            ended.succeeded()
-        shutil.rmtree(trial.folder / "run")
-        (trial.folder / "out.jsonl").unlink()
-
-
 def _overwrite(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
 
@@ -230,18 +220,6 @@ def _overflowing(folder: Path) -> None:
     _change_weights(folder / "model.safetensors", model__norm__weight=grow, lm_head__weight=grow)
 
 
-def _grown(folder: Path, rows: int) -> None:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.resize_token_embeddings(rows, mean_resizing=False)
-    model.save_pretrained(folder)
-
-
-def _more_rows(folder: Path) -> None:
-    _grown(folder, 320)
-
-
 def _add_token(folder: Path, special: bool) -> None:
     from tokenizers import AddedToken
     from transformers import AutoTokenizer
@@ -249,9 +227,3 @@ def _add_token(folder: Path, special: bool) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([AddedToken("<|extra|>", special=special, normalized=False)], special_tokens=special)
     tokenizer.save_pretrained(folder)
-
-
-def _image_token(folder: Path) -> None:
-    """As in gemma-3-1b: the token of images is a token of the tokenizer, and the language model has no row for it."""
-    _add_token(folder, special=True)
-    change_json(folder / "tokenizer_config.json", without=("extra_special_tokens",), image_token="<|extra|>")
