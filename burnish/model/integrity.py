@@ -269,7 +269,7 @@ def require_finite(computed: str, name: str, values: Tensor | float) -> None:
     Raises:
         ModelError: one is infinite or no number.
     """
-    if not bool(torch.as_tensor(values).isfinite().all()):
+    if not bool(torch.as_tensor(values, dtype=torch.float64).isfinite().all()):
         raise ModelError(
             given=f"the {computed} of {name} is not finite: infinite or no number (NaN)",
             rule="what a model computes are finite numbers; its weights are finite, so a sum or product was too large",

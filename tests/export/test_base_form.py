@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from burnish.builtin.tiny import make_tokenizer
 from burnish.export.base_form import changed, with_legacy_keys
 from burnish.export.export import export
 from burnish.model.load import load_policy
-from tests.families import small_tokenizer
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 61,
+    "vocab_size": 260,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -28,9 +28,9 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 256,
     "torch_dtype": "bfloat16",
     "transformers_version": "4.51.3",
-    "eos_token_id": 1,
-    "bos_token_id": 1,
-    "pad_token_id": 0,
+    "eos_token_id": 256,
+    "bos_token_id": 256,
+    "pad_token_id": 256,
     "tie_word_embeddings": False,
 }
 LLAMA3 = {
@@ -62,13 +62,13 @@ BASES: dict[str, dict[str, Any]] = {
 """Configurations as transformers 4 wrote them."""
 TOKENIZER = {
     "add_bos_token": False,
-    "additional_special_tokens": ["w2"],
+    "additional_special_tokens": ["<|user|>"],
     "clean_up_tokenization_spaces": False,
-    "eos_token": "<end>",
+    "eos_token": "<|end|>",
     "model_max_length": 1024,
-    "pad_token": "<unk>",
+    "pad_token": "<|end|>",
     "tokenizer_class": "PreTrainedTokenizerFast",
-    "unk_token": "<unk>",
+    "unk_token": "<|end|>",
 }
 
 
@@ -80,14 +80,14 @@ def write_base(folder: Path, name: str) -> dict[str, Any]:
     model.save_pretrained(folder)
     config = {**SIZES, **BASES[name], "architectures": [type(model).__name__], "custom_key": [1, {"a": 2}]}
     (folder / "config.json").write_text(json.dumps(config))
-    small_tokenizer().save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
     (folder / "tokenizer_config.json").write_text(json.dumps(TOKENIZER))
     return config
 
 
 def exported(base: Path, folder: Path, **options: Any) -> dict[str, Any]:
     folder.mkdir()
-    export(load_policy(str(base), **options), folder, template=None, end_tokens=[1])
+    export(load_policy(str(base), **options), folder, template=None, end_tokens=[256])
     return read(folder, "config.json")
 
 
@@ -124,9 +124,9 @@ def test_a_base_of_transformers_5_gets_the_keys_of_4(tmp_path, name):
 def test_only_what_training_changed_differs(tmp_path):
     base = write_base(tmp_path / "base", "llama-3")
     saved = exported(tmp_path / "base", tmp_path / "saved", add_tokens=("<more>",), dtype="float32")
-    assert saved == {**base, "dtype": "float32", "torch_dtype": "float32", "vocab_size": 62}
+    assert saved == {**base, "dtype": "float32", "torch_dtype": "float32", "vocab_size": 261}
     tokenizer = read(tmp_path / "saved", "tokenizer_config.json")
-    assert tokenizer == {**TOKENIZER, "additional_special_tokens": ["w2", "<more>"]}
+    assert tokenizer == {**TOKENIZER, "additional_special_tokens": ["<|user|>", "<more>"]}
 
 
 def test_a_base_that_is_gone_leaves_readable_files(tmp_path):
@@ -135,7 +135,7 @@ def test_a_base_that_is_gone_leaves_readable_files(tmp_path):
     (tmp_path / "base").rename(tmp_path / "elsewhere")
     policy.causal_lm.config._name_or_path = policy.tokenizer.name_or_path = ""
     (tmp_path / "saved").mkdir()
-    export(policy, tmp_path / "saved", template=None, end_tokens=[1])
+    export(policy, tmp_path / "saved", template=None, end_tokens=[256])
     assert read(tmp_path / "saved", "config.json")["rope_theta"] == 1e6
     tokenizer = read(tmp_path / "saved", "tokenizer_config.json")
     assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -173,7 +173,7 @@ import json, sys
 from transformers import AutoConfig, AutoTokenizer
 for folder in sys.argv[1:]:
     config, tokenizer = AutoConfig.from_pretrained(folder).to_dict(), AutoTokenizer.from_pretrained(folder)
-    ids = tokenizer("w3 w2 <more>").input_ids
+    ids = tokenizer("a <|user|> <more>").input_ids
     print(json.dumps([config, type(tokenizer).__name__, tokenizer.special_tokens_map, ids]))
 """
 

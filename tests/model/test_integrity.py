@@ -98,7 +98,7 @@ def test_the_largest_numbers_are_finite():
     model = nn.Linear(3, 5).half()
     nn.init.constant_(model.weight, torch.finfo(torch.float16).max)
     check_weights("model", model)
-    require_finite("loss", "model", torch.finfo(torch.float64).max)
+    require_finite("loss", "model", torch.finfo(torch.float64).max)  # wider than a default tensor
     for value in (float("nan"), torch.tensor([1.0, float("inf")])):
         with pytest.raises(ModelError, match="loss of model is not finite"):
             require_finite("loss", "model", value)
