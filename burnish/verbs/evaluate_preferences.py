@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
@@ -137,7 +139,7 @@ def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None
         else:
             groups, reward, name = _rewarded(settings, policy, prepared, budget)
             judged = score_pairs(policy, groups, {"": reward}, budget)[""]
-    require_finite("margin of a pair", model, judged.margins)
+    require_finite("margin of a pair", model, torch.from_numpy(judged.margins))
     return PreferenceEvalReport(
         model=model,
         data=settings.data,
