@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from burnish.model.route import Route
 
@@ -87,6 +90,14 @@ def built(architecture: str, **settings: Any) -> Callable[[], PreTrainedModel]:
     heads = [f"{name}ForCausalLM", f"{name}LMHeadModel"]
     model = next(getattr(transformers, head) for head in heads if hasattr(transformers, head))
     return lambda: model(config(**settings))
+
+
+def small_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer of `VOCABULARY` words."""
+    words = {word: number for number, word in enumerate(["<unk>", "<end>", *(f"w{n}" for n in range(2, VOCABULARY))])}
+    core = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<end>", pad_token="<unk>")
 
 
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from peft import PeftModel
 
+from burnish.export.base_form import keep_model_form, keep_tokenizer_form
 from burnish.model.adapters.initial import ADAPTER, has_beginning, write_doubled
 from burnish.model.generation_settings import set_end_tokens
 from burnish.model.policy import Model
@@ -51,3 +52,5 @@ def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None
         if not policy.is_reward_model:
             model.generation_config.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
+    keep_model_form(folder, model)
+    keep_tokenizer_form(folder, policy.tokenizer)

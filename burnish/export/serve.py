@@ -27,8 +27,9 @@ from transformers.utils.import_utils import is_serve_available
 
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
+from burnish.export.base_form import keep_tokenizer_form
 from burnish.export.write import write_model
-from burnish.model.load import load_config, load_tokenizer, reward_model_error
+from burnish.model.load import check_tokens, load_config, load_tokenizer, reward_model_error
 from burnish.model.open import ModelRef, find_model
 from burnish.model.stop_tokens import check_stop_tokens
 from burnish.model.value_head import holds_reward_model
@@ -173,6 +174,7 @@ def _reachable(host: str) -> str:
 def _checked_template(place: str, template: str | None) -> Template | None:
     """The template of a whole model, after a check that its end of turn is an end token."""
     tokenizer, config = load_tokenizer(place), load_config(place)
+    check_tokens(place, tokenizer)
     if holds_reward_model(config):
         raise reward_model_error(place)
     chosen = choose_template(tokenizer, template) if template or tokenizer.chat_template else None
@@ -205,9 +207,11 @@ def _linked(model: Path, place: Path, template: Template | None) -> Path:
         tokenizer = load_tokenizer(str(model))
         tokenizer.chat_template = template.saved
         with tempfile.TemporaryDirectory(dir=place.parent) as folder, quiet_transformers():
-            for file in tokenizer.save_pretrained(folder):
-                if Path(file).is_file():
-                    (place / Path(file).name).unlink(missing_ok=True)
+            tokenizer.save_pretrained(folder)
+            keep_tokenizer_form(Path(folder), tokenizer)
+            for file in Path(folder).iterdir():
+                if file.is_file():
+                    (place / file.name).unlink(missing_ok=True)
                     shutil.copy(file, place)
     return place
 

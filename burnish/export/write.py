@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.export.base_form import keep_model_form, keep_tokenizer_form
 from burnish.export.card import RunFacts, write_card
 from burnish.export.merge import merge, narrow, refuse_quantized, types_of
 from burnish.export.verify import ExportCheck, Logprobs, logprobs, prompts_of, verify_export, widened
@@ -177,6 +178,8 @@ def _save(model: PreTrainedModel | PeftModel, opened: LoadedModel, place: Path) 
         if not is_reward_model(opened.causal_lm):
             opened.causal_lm.generation_config.save_pretrained(place)
         opened.tokenizer.save_pretrained(place)
+    keep_model_form(place, opened.causal_lm)
+    keep_tokenizer_form(place, opened.tokenizer)
 
 
 def _copy_own_files(folder: Path, place: Path) -> None:

@@ -32,6 +32,14 @@ from burnish.model.adapters.stored import continue_adapter, stored_adapter
 from burnish.model.attention import install
 from burnish.model.freezing import freeze as freeze_parameters
 from burnish.model.generation_settings import finalize_generation_config
+from burnish.model.integrity import (
+    check_files,
+    check_generation_config,
+    check_rows,
+    check_tokenizer,
+    check_weights,
+    num_rows,
+)
 from burnish.model.policy import Model
 from burnish.model.probe import ProbeResult, probe
 from burnish.model.quantization import (
@@ -57,8 +65,6 @@ from burnish.model.value_head import (
 from burnish.watch.quiet import quiet_transformers
 
 TOKENIZER = "tokenizer_config.json"
-NO_LIMIT = 2**31
-"""Number of positions of a model without a limit."""
 RANDOM = ("dropout", "_pdrop", "dropout_prob", "jitter_noise")
 """Endings of the names of the settings of dropout and of noise."""
 
@@ -104,6 +110,7 @@ def load_policy(
     if stored is not None:
         vocabulary.make_room_for_all(model, tokenizer)
     new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
+    check_rows(name, tokenizer, model.get_input_embeddings().weight.shape[0])
     notes += lines
     if not is_quantized(model):  # a quantized model is on its device already
         model = model.to(device)
@@ -224,7 +231,10 @@ def _continue_adapter(
 
 def _stored_adapter(name: str) -> PeftConfig | None:
     folder = Path(name).expanduser()
-    return stored_adapter(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    check_files(folder)
+    return stored_adapter(folder)
 
 
 def _base(name: str) -> str:
@@ -248,8 +258,9 @@ def load_tokenizer(name: str, add_tokens: Sequence[str] = ()) -> PreTrainedToken
     with quiet_transformers():
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
-        except (OSError, ValueError, TypeError, ImportError) as error:
+        except Exception as error:  # the tokenizers library raises Exception itself
             raise _unloadable(place, "tokenizer", "tokenizer.json and tokenizer_config.json", error) from error
+    check_tokenizer(place, tokenizer)
     vocabulary.add_tokens(tokenizer, add_tokens)
     return tokenizer
 
@@ -266,6 +277,16 @@ def load_config(name: str) -> PretrainedConfig:
             return AutoConfig.from_pretrained(place)
         except (OSError, ValueError) as error:
             raise _unloadable(place, "configuration", "config.json", error) from error
+
+
+def check_tokens(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Checks before weights are read that every token has a row, by the configuration; an adapter may have the rows.
+
+    Raises:
+        ModelError: a token has no row.
+    """
+    if _stored_adapter(name) is None and (rows := num_rows(load_config(name))) is not None:
+        check_rows(name, tokenizer, rows)
 
 
 def load_model(
@@ -313,13 +334,17 @@ def load_model(
             rule="every parameter of the architecture is in the checkpoint; a missing one would start at random",
             remedy="save the model again with save_pretrained, or name another model",
         )
+    check_weights(name, model)
     if model.dtype == torch.float16:
         notes.append(
             "the checkpoint is float16, in which small gradients underflow: it is trained and saved as float32"
         )
         model = model.float()
     make_trainable(model)
-    notes += [] if holds_reward_model(config) else finalize_generation_config(model)
+    if not holds_reward_model(config):
+        if (Path(place) / "generation_config.json").is_file():
+            check_generation_config(name, model.generation_config, model.get_input_embeddings().weight.shape[0])
+        notes += finalize_generation_config(model)
     return model, notes
 
 
@@ -350,26 +375,6 @@ def _dequantize_experts(config: PretrainedConfig) -> Iterator[str]:
         yield "the checkpoint's experts are in MXFP4, which cannot be trained: they are dequantized to 16 bits"
 
 
-def exact_positions(config: PretrainedConfig) -> int:
-    """The longest sequence, in tokens, for which packing computes what the plain model computes; `NO_LIMIT`: any.
-
-    A configuration without a limit belongs to a model without a table of positions: a recurrent one, or with ALiBi.
-    Dynamic and long rotary scaling change the frequencies of *all* positions once the longest sequence of the batch
-    exceeds the original length, so up to that length all sequences of a packed row have the same frequencies.
-    """
-    config = config.get_text_config(decoder=True)
-    text = config.to_dict()
-    positions = text.get(config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
-    if not isinstance(positions, int):
-        return NO_LIMIT
-    limits = [positions]
-    parameters = text.get("rope_parameters") or {}
-    for rope in [parameters, *(value for value in parameters.values() if isinstance(value, dict))]:
-        if rope.get("rope_type") in {"dynamic", "longrope"}:
-            limits.append(int(rope.get("original_max_position_embeddings") or positions))
-    return min(limits)
-
-
 def _resolve(name: str) -> str:
     """The absolute path of an existing folder (which an adapter stores as its base), or a hub name unchanged.
 
@@ -380,6 +385,7 @@ def _resolve(name: str) -> str:
         return str(model_folder(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
+        check_files(folder)
         return str(folder.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.exists():
         raise ModelError(

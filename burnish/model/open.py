@@ -23,7 +23,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
-from burnish.model.load import default_device, load_config, load_model, load_tokenizer, reward_model_error
+from burnish.model.integrity import check_adapter_weights, check_files, check_rows, check_tokenizer
+from burnish.model.load import check_tokens, default_device, load_config, load_model, load_tokenizer, reward_model_error
 from burnish.model.policy import Model
 from burnish.model.probe import probe
 from burnish.model.quantization import is_quantized, read_base, require_bitsandbytes
@@ -126,6 +127,7 @@ def find_model(name: str, base: str | None = None) -> ModelRef:
                 remedy="leave the base out",
             )
         return ModelRef(name, place, "model", None)
+    check_files(Path(place))
     base_name = base or _stored_base(Path(place))
     base_folder = Path(base_name).expanduser()
     return ModelRef(name, place, "adapter", str(base_folder.resolve()) if base_folder.is_dir() else base_name)
@@ -159,6 +161,8 @@ def open_ref(
     has_tokenizer = named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file()
     try:
         tokenizer = _adapter_tokenizer(named.place) if has_tokenizer else load_tokenizer(whole_model)
+        if named.kind == "model":
+            check_tokens(named.place, tokenizer)
         causal_lm, notes = load_model(
             whole_model, dtype, quantization=base_quantization, device=device, allow_reward_model=allow_reward_model
         )
@@ -170,6 +174,7 @@ def open_ref(
             raise
         raise _base_error(named, error) from error
     model = causal_lm if named.base is None else _with_adapter(named, causal_lm, tokenizer)
+    check_rows(named.given, tokenizer, causal_lm.get_input_embeddings().weight.shape[0])
     if named.kind == "adapter" and (Path(named.place) / "generation_config.json").is_file():
         causal_lm.generation_config = GenerationConfig.from_pretrained(named.place)
     if not is_quantized(model):  # a quantized model is on its device already
@@ -227,13 +232,15 @@ def _hub_adapter(name: str) -> str | None:
 def _adapter_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     with quiet_transformers():
         try:
-            return AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, TypeError, ImportError) as error:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        except Exception as error:  # the tokenizers library raises Exception itself
             raise ModelError(
                 given=f"the tokenizer of the adapter {folder} cannot be read: {' '.join(str(error).split())[:300]}",
                 rule="an adapter with a tokenizer has all of its files, as save_pretrained writes them",
                 remedy="save the tokenizer there again, or delete its files to use that of the base",
             ) from error
+    check_tokenizer(folder, tokenizer)
+    return tokenizer
 
 
 def _adapter_value_head(folder: Path) -> ValueHeadConfig | None:
@@ -294,13 +301,15 @@ def _with_adapter(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrained
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             # `merge` handles tied embeddings itself.
             warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
-            return PeftModel.from_pretrained(model, folder, config=PeftConfig.from_pretrained(folder))
+            adapted = PeftModel.from_pretrained(model, folder, config=PeftConfig.from_pretrained(folder))
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError, UserWarning) as error:
         raise ModelError(
             given=f"the adapter {named.given} does not fit the base {named.base}: {' '.join(str(error).split())[:300]}",
             rule="an adapter is used with the model that it was trained on",
             remedy="name the right base with --base, or save the adapter again with save_pretrained",
         ) from error
+    check_adapter_weights(folder / _ADAPTER_WEIGHTS)
+    return adapted
 
 
 def _adapter_keys(folder: Path) -> list[str]:

@@ -27,6 +27,13 @@ class Snapshot:
         self.version = 0
         """Number of changes of the weights."""
         self._weights = {name: parameter.detach().clone() for name, parameter in policy.trained_parameters()}
+        self._averages: dict[str, Tensor] = {}
+        """Float32 averages of 16-bit weights after a soft update; `_weights` has them rounded."""
+        self._followed: Mapping[str, Tensor] = {}
+
+    def follow_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Names the weights that `follow` reads in place of the policy's own: the optimizer's masters, in float32."""
+        self._followed = weights
 
     @contextmanager
     def in_place(self) -> Iterator[Model]:
@@ -45,18 +52,32 @@ class Snapshot:
     @torch.no_grad()
     def follow(self, share: float) -> None:
         """Moves the snapshot towards the current policy: w ← share · policy + (1 − share) · w (arXiv 2404.09656,
-        section 3)."""
+        section 3).
+
+        16-bit weights have a float32 average: in their own type a soft update would be lost, since it is smaller than
+        the distance between two neighboring numbers.
+        """
         for name, parameter in self.policy.trained_parameters():
-            self._weights[name].lerp_(parameter.detach(), share)
+            weight, policy = self._weights[name], self._followed.get(name, parameter).detach()
+            if weight.dtype.itemsize < 4 and share < 1:
+                average = self._averages.setdefault(name, weight.float())
+                weight.copy_(average.lerp_(policy.float(), share))
+                continue
+            self._averages.pop(name, None)
+            weight.lerp_(policy.to(weight.dtype), share)
         self.version += 1
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State for a checkpoint: the weights by name (not copies)."""
-        return {f"weights/{name}": weight for name, weight in self._weights.items()}, {}
+        """State for a checkpoint: the weights by name, and their averages if there are any (not copies)."""
+        averages = {f"averages/{name}": average for name, average in self._averages.items()}
+        return {f"weights/{name}": weight for name, weight in self._weights.items()} | averages, {}
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores the result of `state_dict`."""
+        self._averages = {}
         for name, weight in self._weights.items():
             weight.copy_(tensors[f"weights/{name}"])
+            if (average := tensors.get(f"averages/{name}")) is not None:
+                self._averages[name] = average.to(weight.device, torch.float32, copy=True)
         self.version += 1

@@ -21,9 +21,10 @@ from burnish.data.template import choose_template
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError, RecipeError
-from burnish.model.load import default_device, exact_positions
+from burnish.model.load import default_device
 from burnish.model.open import LoadedModel, ModelRef, find_model, open_ref, policy_of, value_head_of_model
 from burnish.model.policy import Model
+from burnish.model.positions import exact_positions
 from burnish.model.settings import ValueHeadConfig
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.verdict import Failure, FailureKind, Outcome, outcome

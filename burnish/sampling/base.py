@@ -1,7 +1,8 @@
 """Contract of samplers: requests → groups of responses. Rollouts, evaluations, generation and chat use it.
 
 A sampler generates with the weights that were last published to it. One in the trainer's process reads the trained
-tensors themselves; one elsewhere (another device, an inference engine) copies them, and may lag behind.
+tensors themselves; one elsewhere (another device, an inference engine) copies them, and may lag behind. The random
+numbers of a response do not depend on the other requests; its tokens do not either, up to rounding (docs/design.md).
 """
 
 from __future__ import annotations

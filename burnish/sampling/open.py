@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from burnish.errors import ModelError
-from burnish.model.load import exact_positions
 from burnish.model.open import LoadedModel, policy_of
 from burnish.model.policy import Model
+from burnish.model.positions import exact_positions
 from burnish.sampling.base import Sampler
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.plain import PlainSampler, positions_of

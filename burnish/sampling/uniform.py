@@ -1,6 +1,8 @@
 """Uniform random numbers as a function of seed and coordinates, without a generator's state or order.
 
-So a response does not depend on other responses, on the number generated at once, or on where a run was resumed.
+So the numbers of a response do not depend on other responses, on the number generated at once, or on where a run was
+resumed. The response itself does so only up to rounding: products over other batches round differently, which changes
+a token whose number lies at a boundary of the cumulative distribution (docs/design.md has figures).
 """
 
 from __future__ import annotations

@@ -140,6 +140,12 @@ class Adapter(Settings):
             f"adapter.init: {self.init} factorizes one matrix, and a layer's experts are many matrices in one tensor",
         )
         yield (
+            factorizes and self.dropout > 0,
+            f"adapter.init: {self.init} subtracts the product of its initial factors, where adapter.dropout would drop "
+            "other inputs than in the product of the trained ones: the model would not begin as the base; remove "
+            "adapter.dropout, or adapter.init",
+        )
+        yield (
             self.dora and self.target_experts,
             "adapter.dora does not work on experts' tensors (peft); choose one of the two",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
-from burnish.model.load import load_config, load_tokenizer
+from burnish.model.load import check_tokens, load_config, load_tokenizer
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.recipe import Recipe
 from burnish.runs.named_model import resolve_model
@@ -42,6 +42,8 @@ class StageContext(Generic[S_co]):
         templates = (stage.chat_template for stage in reversed(so_far) if stage.chat_template is not None)
         begins = model or resolve_model(recipe.model)
         tokenizer = load_tokenizer(begins, tuple(tokens))
+        if not tokens:  # new tokens get rows
+            check_tokens(begins, tokenizer)
         reading = settings.model_copy(update={"chat_template": next(templates, None)})
         reader = Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed)
         return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings

@@ -17,7 +17,8 @@ from burnish.data.mixture import Data, open_data
 from burnish.data.rows import Indices
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
-from burnish.model.load import default_device, exact_positions
+from burnish.model.load import default_device
+from burnish.model.positions import exact_positions
 from burnish.settings.data import DatasetSettings, sources
 from burnish.settings.data_settings import DataSettings
 from burnish.sources.epoch_order import epoch_order

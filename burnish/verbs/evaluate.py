@@ -24,6 +24,7 @@ from burnish.evaluate.held_out import held_out_loss
 from burnish.evaluate.unpacked_loss import unpacked_loss
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.attention import plain_attention
+from burnish.model.integrity import require_finite
 from burnish.model.open import LoadedModel, open_model, policy_of
 from burnish.model.policy import Model
 from burnish.model.settings import DtypeName
@@ -181,10 +182,11 @@ def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> 
     prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))
     with out_of_memory_explained(reader.tokens_per_microbatch):
         policy, note = _policy(opened)
+        loss = _loss(opened, policy, prepared, reader.tokens_per_microbatch)
+        require_finite("loss", model, loss)
         accuracy = (
             None if settings.match is None else _accuracy(opened, policy, preparation.builder, prepared, settings)
         )
-        loss = _loss(opened, policy, prepared, reader.tokens_per_microbatch)
     report = prepared.report
     return EvalReport(
         model=model,

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
@@ -20,6 +22,7 @@ from burnish.errors import DataError, ModelError, RecipeError
 from burnish.evaluate.preference_eval import BY_LOGPROB, ComparedPairs, metrics, score_pairs
 from burnish.evaluate.reward_model_eval import accuracy_by_length, calibration_error, reward_metrics, score_by_value
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
+from burnish.model.integrity import require_finite
 from burnish.model.open import LoadedModel, open_model, policy_of
 from burnish.model.policy import Model
 from burnish.roles.filler import StreamFiller
@@ -137,6 +140,7 @@ def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None
         else:
             groups, reward, name = _rewarded(settings, policy, prepared, budget)
             judged = score_pairs(policy, groups, {"": reward}, budget)[""]
+    require_finite("margin of a pair", model, torch.from_numpy(judged.margins))
     return PreferenceEvalReport(
         model=model,
         data=settings.data,

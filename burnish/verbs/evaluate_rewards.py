@@ -15,6 +15,7 @@ from burnish.evaluate.detokenize import response_decoder
 from burnish.evaluate.pass_at_k import mean_pass_at_k
 from burnish.evaluate.preference_eval import Proportion
 from burnish.grading.reward_runner import RewardRunner
+from burnish.model.integrity import require_finite
 from burnish.model.open import open_model
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.rewards.registry import read_rewards
@@ -138,7 +139,7 @@ def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | No
     grader = RewardRunner(settings.rewards, resolve_model=resolve_model)
     with out_of_memory_explained(reader.tokens_per_microbatch), grader as grade:
         sampler, notes = open_sampler(opened, ends, reader.max_length)
-        answers = _answers(prompts, sampler, response_decoder(opened.tokenizer, ends), settings)
+        answers = _answers(model, prompts, sampler, response_decoder(opened.tokenizer, ends), settings)
         verdicts = grade(answers)
     rows = len(prompts.preparation.builder.rows)
     return RewardEvalReport(
@@ -147,8 +148,11 @@ def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | No
 
 
 def _answers(
-    prompts: Prompts, sampler: Sampler, decode: Decode, settings: RewardEvalSettings
+    model: str, prompts: Prompts, sampler: Sampler, decode: Decode, settings: RewardEvalSettings
 ) -> list[list[ResponseView]]:
     requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in prompts.tokenized]
     groups = sampler.sample(requests, settings.responses_per_prompt, settings.params)
+    for response in (response for group in groups for response in group.responses):
+        assert response.sampler_logprobs is not None, "sampled responses have log-probabilities"
+        require_finite("log-probability of a token", model, response.sampler_logprobs)
     return [response_views(prompt.task, group, decode) for prompt, group in zip(prompts.tokenized, groups, strict=True)]

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from burnish.data.prompts import Prompts, TokenizedPrompt
 from burnish.evaluate.detokenize import response_decoder
 from burnish.model.fingerprint import whole_fingerprint
+from burnish.model.integrity import require_finite
 from burnish.model.open import LoadedModel, open_model
 from burnish.model.policy import Model
 from burnish.model.stop_tokens import stop_tokens_of
@@ -113,7 +115,7 @@ def generate(
             file = response_file(output, _identity(opened, settings, prompts))
         with file as answers:
             resumed = len(answers.lines)
-            lines = _Lines(response_decoder(opened.tokenizer, ends), settings.logprobs)
+            lines = _Lines(model, response_decoder(opened.tokenizer, ends), settings.logprobs)
             _write(sampler, prompts.tokenized[resumed:], settings, lambda *each: answers.append(lines(*each)), resumed)
     rows = len(prompts.preparation.builder.rows)
     return GenerateResult(
@@ -180,10 +182,14 @@ class _InOrder(StreamListener):
 class _Lines:
     """Converts groups to lines of the file."""
 
+    model: str
+    """Name of the model, for messages."""
     decode: Decode
     logprobs: bool
 
     def __call__(self, prompt: TokenizedPrompt, group: Group) -> dict[str, Any]:
+        for response in group.responses:
+            require_finite("log-probability of a token", self.model, _logprobs(response))
         task, answers = prompt.task, response_views(prompt.task, group, self.decode)
         content = answers[0].prompt
         line: dict[str, Any] = {"row": prompt.row, "prompt": content if isinstance(content, str) else list(content)}
@@ -202,5 +208,10 @@ class _Lines:
 
 def _rounded(response: Response) -> list[float]:
     """Log-probabilities, nats, to six decimal places."""
+    return [round(logprob, 6) for logprob in _logprobs(response).tolist()]
+
+
+def _logprobs(response: Response) -> Tensor:
+    """[T], nats."""
     assert response.sampler_logprobs is not None, "sampled responses have log-probabilities"
-    return [round(logprob, 6) for logprob in response.sampler_logprobs.tolist()]
+    return response.sampler_logprobs

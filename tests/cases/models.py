@@ -79,7 +79,7 @@ def write(
         "tie_word_embeddings": False,
         "eos_token_id": core.token_to_id(end),
         "bos_token_id": None if begin is None else core.token_to_id(begin),
-        "pad_token_id": core.token_to_id(special[0]),
+        "pad_token_id": core.token_to_id(special[0]) if rows is None else None,
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)

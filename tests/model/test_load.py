@@ -15,14 +15,15 @@ from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.adapters.settings import AdapterSettings
-from burnish.model.load import exact_positions, load_model, load_policy, load_tokenizer
+from burnish.model.load import load_model, load_policy, load_tokenizer
+from burnish.model.positions import exact_positions
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.train.step import Trainer
 from burnish.types import Score
 from tests.adapters import be_offline
 from tests.conftest import make_groups
-from tests.families import FAMILIES, LOCAL_EXPERTS, SIZES, built, route_of
+from tests.families import FAMILIES, LOCAL_EXPERTS, SIZES, built, route_of, small_tokenizer
 
 
 @pytest.fixture
@@ -146,10 +147,10 @@ def test_an_unknown_builtin_model_is_refused_with_those_that_there_are(name):
 
 
 def saved_family(family: str, folder: Path) -> Path:
-    """A tiny model with the built-in tokenizer, whose tokens it does not know."""
+    """A tiny model with a tokenizer of as many words."""
     torch.manual_seed(0)
     FAMILIES[family]().save_pretrained(folder)
-    load_tokenizer("builtin:tiny").save_pretrained(folder)
+    small_tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -218,7 +219,7 @@ def test_experts_in_four_bits_become_whole_numbers(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     model.config.save_pretrained(tmp_path)
     change_config(tmp_path, quantization_config={"quant_method": "mxfp4"}, dtype="bfloat16")
-    load_tokenizer("builtin:tiny").save_pretrained(tmp_path)
+    small_tokenizer().save_pretrained(tmp_path)
 
     policy = load_policy(str(tmp_path))
     assert any("MXFP4" in line for line in policy.notes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from burnish.errors import ModelError
@@ -22,6 +24,7 @@ from burnish.model.linear import OneDnnLinear
 from burnish.model.load import load_policy
 from burnish.model.open import open_model
 from burnish.model.policy import Model
+from burnish.model.probe import TOLERANCE
 from burnish.model.quantization import BASE, is_quantized, make_trainable, num_weights
 from burnish.model.settings import Quantization
 from burnish.optim.optimizer import Optimizer
@@ -114,10 +117,39 @@ def test_an_evaluation_between_steps_changes_nothing(base, form):
         evaluated = policy.score(microbatch, [Score.LOGPROB]).logprob
     policy.model.train()
     assert torch.equal(gradient(), before)
-    most = 2e-3 if form == "int8" else 0.0  # on a CPU, 8-bit layers round their inputs too, in evaluation alone
-    trained = policy.score(microbatch, [Score.LOGPROB]).logprob
-    assert torch.allclose(trained, evaluated, rtol=0, atol=most)
+    assert torch.equal(policy.score(microbatch, [Score.LOGPROB]).logprob, evaluated)
     assert frozen_fingerprint(policy) == fingerprint
+
+
+def confident(base: Path, folder: Path) -> Path:
+    """The base with larger weights, so that its logits depend on all of them: rounding of inputs shows."""
+    shutil.copytree(base, folder)
+    generator, weights = torch.Generator().manual_seed(5), load_file(folder / "model.safetensors")
+    for tensor in weights.values():
+        if tensor.ndim == 2:
+            tensor.normal_(0.0, 0.35, generator=generator)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_8_bit_layers_on_a_cpu_are_one_function(base, tmp_path):
+    """Those of bitsandbytes alone are two: by mode, they differ by more than what the probe at load allows."""
+    folder = confident(base, tmp_path / "confident")
+    config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
+    ids = torch.randint(200, (1, 48), generator=torch.Generator().manual_seed(0))
+
+    def by_mode(model: torch.nn.Module) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return [model.train(mode)(input_ids=ids, use_cache=False).logits.log_softmax(-1) for mode in (True, False)]
+
+    alone = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, device_map={"": "cpu"})
+    trained, evaluated = by_mode(alone)
+    assert (trained - evaluated).abs().mean() > TOLERANCE[torch.float32]
+    policy = load(folder, "int8")
+    with plain_attention(policy.causal_lm):
+        ours = by_mode(policy.causal_lm)
+    assert torch.equal(ours[0], ours[1])
+    torch.testing.assert_close(ours[0], trained, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", ["nf4", "fp4"])

@@ -32,13 +32,14 @@ COMPRESSED = (".gz", ".zst")
 _ZSTD_CHUNK = 1 << 16
 """Compressed bytes of zstd per step: a part may unpack to thousands of times its size."""
 
+LFS_POINTER = b"version https://git-lfs"
 _WRONG_CONTENT = {
     b"\x1f\x8b": "is compressed with gzip; let its name end in .gz",
     b"\x28\xb5\x2f\xfd": "is compressed with zstd; let its name end in .zst",
     b"PAR1": "is a Parquet file; let its name end in .parquet",
     b"ARROW1": "is an Arrow file; let its name end in .arrow",
     b"PK\x03\x04": "is a zip archive; unpack it",
-    b"version https://git-lfs": "is a Git LFS pointer, not the data; fetch the data with `git lfs pull`",
+    LFS_POINTER: "is a Git LFS pointer, not the data; fetch the data with `git lfs pull`",
     b"<!DOCTYPE html": "is a web page; fetch the file itself (a hub's raw or resolve link)",
     b"<html": "is a web page; fetch the file itself (a hub's raw or resolve link)",
 }
@@ -135,6 +136,7 @@ def open_content(path: str) -> Content:
     """Opens the content of a text file, unpacked if its extension is that of a compressed file."""
     file = expanded(path)
     try:
+        check_beginning(path, LFS_POINTER)
         ending = file.suffix.lower()
         content = _unpacked(file, ending) if ending in COMPRESSED else FileContent.of(file)
         _check_magic(path, content.read(0, min(content.size, 32)))
@@ -165,6 +167,23 @@ def missing(path: str) -> DataError:
     except OSError:
         remedy = f"there is no folder {file.parent} that can be read; correct the path"
     return DataError(given=f"{path} does not exist", rule="the data is a file or a hub name", remedy=remedy)
+
+
+def check_beginning(path: str, *magics: bytes) -> None:
+    """Refuses a file whose first bytes are those of wrong content, as `open_content` does for text.
+
+    Args:
+        path: as the user writes it.
+        magics: keys of `_WRONG_CONTENT`.
+
+    Raises:
+        DataError: it begins with one of them.
+        OSError: it cannot be read.
+    """
+    with expanded(path).open("rb") as file:
+        beginning = file.read(32)
+    if any(beginning.startswith(magic) for magic in magics):
+        _check_magic(path, beginning)
 
 
 def _check_magic(path: str, beginning: bytes) -> None:

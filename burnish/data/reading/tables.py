@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from burnish.data.reading.content import cache_folder, expanded, new_file, unreadable
+from burnish.data.reading.content import LFS_POINTER, cache_folder, check_beginning, expanded, new_file, unreadable
 from burnish.data.reading.spans import no_rows
 from burnish.data.row import Row
 from burnish.data.rows import Indices, Rows
@@ -80,6 +80,7 @@ def read_table(path: str, kind: Kind) -> TableRows:
     """Opens a Parquet or Arrow file as rows."""
     file = expanded(path).absolute()
     try:
+        check_beginning(path, LFS_POINTER)
         with file.open("rb") as content:
             identity = hashlib.file_digest(content, "sha256").hexdigest()
         place = _reachable(file, kind, identity)

@@ -5,11 +5,12 @@ train A and B from A₀ and B₀. Here W stays as it is, and the model computes
 
     W x + s·B A x - s·B₀ A₀ x,
 
-the same function of A and B, with the same gradients. Differences from the papers: nothing is rounded into a residual,
-so the initial model is the base (up to the order of two additions) in every type; the disabled adapter is the base, bit
-for bit; and the saved adapter is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere with the
-plain base. The cost is one more product of rank r in each layer. (The residuals of both papers also quantize better;
-that is not used here, and both methods are refused on a quantized base.)
+the same function of A and B, with the same gradients. This holds without dropout, which is refused: each product would
+drop other inputs, and the beginning would not be the base. Differences from the papers: nothing is rounded into a
+residual, so the initial model is the base (up to the order of two additions) in every type; the disabled adapter is the
+base, bit for bit; and the saved adapter is one plain LoRA of twice the rank, [A; A₀] and [B, -B₀], which loads anywhere
+with the plain base. The cost is one more product of rank r in each layer. (The residuals of both papers also quantize
+better; that is not used here, and both methods are refused on a quantized base.)
 """
 
 from __future__ import annotations
@@ -153,11 +154,19 @@ def undoubled(config: LoraConfig, init: str) -> LoraConfig:
     return replace(
         config,
         r=config.r // 2,
-        lora_alpha=config.lora_alpha / growth,
+        lora_alpha=_divided(config.lora_alpha, growth),
         rank_pattern={name: rank // 2 for name, rank in config.rank_pattern.items()},
-        alpha_pattern={name: alpha / growth for name, alpha in config.alpha_pattern.items()},
+        alpha_pattern={name: _divided(alpha, growth) for name, alpha in config.alpha_pattern.items()},
         init_lora_weights=init,
     )
+
+
+def _divided(alpha: float, growth: float) -> float:
+    """The alpha from which `_double_ranks` made this one: the shortest number whose product is equal, since a product
+    with √2 and a division by it round differently."""
+    quotient = alpha / growth
+    shortest = (float(f"{quotient:.{digits}g}") for digits in (15, 16))
+    return next((number for number in shortest if number * growth == alpha), quotient)
 
 
 def split_halves(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -17,6 +17,7 @@ from burnish.model.adapters.initial import ADAPTER, halves, split_halves, subtra
 from burnish.model.adapters.kinds import KINDS, REFUSED
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.adapters.targets import target_names
+from burnish.model.integrity import check_adapter_weights
 from burnish.model.value_head import NAME, REWARD_MODEL_TASKS, is_reward_model, output_layer, peft_task_of
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -79,8 +80,17 @@ def continue_adapter(model: PreTrainedModel, folder: Path, stored: PeftConfig, s
     layers = None if settings.targets == "all-linear" else set(target_names(model, settings))
     if "dropout" in KINDS[settings.kind].options:
         setattr(config, KINDS[settings.kind].options["dropout"], settings.dropout)
-    with quiet_peft():
-        adapted = _continued(model, folder, config) if config is stored else _with_initial(model, folder, config)
+    check_adapter_weights(folder / _WEIGHTS)
+    try:
+        with quiet_peft():
+            adapted = _continued(model, folder, config) if config is stored else _with_initial(model, folder, config)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(
+            given=f"the adapter in {folder} does not fit the base {stored.base_model_name_or_path}: "
+            f"{' '.join(str(error).split())[:300]}",
+            rule="an adapter is continued on the model that it was trained on",
+            remedy="correct base_model_name_or_path in adapter_config.json, or name another adapter",
+        ) from error
     stored_layers = set(adapted.base_model.targeted_module_names)
     if layers is not None and layers != stored_layers:
         short = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in stored_layers}))

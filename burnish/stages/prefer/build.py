@@ -80,7 +80,11 @@ class Prefer(TrainingKind[PreferSettings, _Data]):
             dry_run_groups=lambda: list(map(_with_reference_stream, costliest_rows(data))),
             snapshots={} if referenced.sync is None else {REFERENCE: referenced.sync.snapshot},
         )
-        return assemble(data, policy, name, parts)
+        stage = assemble(data, policy, name, parts)
+        if referenced.sync is not None:
+            optimizer = stage.learners[0].trainer.optimizer
+            referenced.sync.snapshot.follow_weights(dict(zip(optimizer.names, optimizer.masters.weights, strict=True)))
+        return stage
 
 
 def _source(data: _Data, referenced: ReferencedData) -> Source:
