@@ -23,7 +23,7 @@ from burnish.data.report import Unusable
 from burnish.data.rows import Rows
 from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.token_store import RowError
-from burnish.data.tokenize import tokenize
+from burnish.data.tokenize import tokenize_prompts
 from burnish.errors import DataError
 
 
@@ -140,15 +140,11 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
             rendered.append((row, replace(task, generation_prefix=rendering.generation_prefix), rendering))
         except DataError as error:
             faults.append(RowError(row, error.given, error.rule, error.remedy))
-    samples = tokenize([rendering for _, _, rendering in rendered], builder.writer.tokenizer)
+    samples = tokenize_prompts([rendering for _, _, rendering in rendered], builder.writer.tokenizer)
     tokenized: list[TokenizedPrompt] = []
     for (row, task, _), sample in zip(rendered, samples, strict=True):
         if isinstance(sample, DataError):
             faults.append(RowError(row, sample.given, sample.rule, sample.remedy))
-        elif not len(sample.tokens):
-            faults.append(
-                RowError(row, "the prompt is empty", "a response continues something", "give the row a prompt")
-            )
         else:
             tokenized.append(TokenizedPrompt(row, torch.tensor(sample.tokens, dtype=torch.int64), task))
     if not tokenized or len(faults) > preparation.max_invalid_fraction * len(builder.rows):
@@ -197,7 +193,7 @@ class _PromptWriter:
         if isinstance(task.prompt, str):
             rendering = generation_prompt_text(task.prompt + beginning, self.writer.tokenizer, self.in_text)
             return replace(rendering, generation_prefix=beginning)
-        tools = example.tools if isinstance(example, Conversation) else ()
+        tools = example.tools if isinstance(example, Conversation | Task) else ()
         rendering = generation_prompt(Conversation(task.prompt, tools), self.writer, self.in_template)
         prefix_text = joined(rendering.generation_prefix, beginning)
         text = rendering.text.removesuffix(rendering.generation_prefix) + prefix_text

@@ -22,12 +22,14 @@ class Dialect:
 
     names: tuple[tuple[str, str], ...]
     """(Column of the row, canonical name that `convert` reads)."""
+    rank: int = 0
+    """Priority where several of a format fit: the lowest rank wins."""
 
     @classmethod
-    def of(cls, written: str) -> Dialect:
+    def of(cls, written: str, rank: int = 0) -> Dialect:
         """Parses columns separated by spaces; ``column>name`` where the canonical name differs."""
         pairs = (part.partition(">") for part in written.split())
-        return cls(tuple((column, name or column) for column, _, name in pairs))
+        return cls(tuple((column, name or column) for column, _, name in pairs), rank)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -60,16 +62,22 @@ class Format:
     """True: used only if the user names it."""
     documents: bool = False
     """True: a row may be a document, which is cut into pieces."""
+    convert_prompt: Convert | None = None
+    """Converts a row to a task, where a prompt without an answer is a row too; None: `convert` does."""
+    keeps_columns: bool = False
+    """True: all other columns are passed on, so that none is without use."""
     identity: str = ""
     """Other inputs of the conversion than the name (column names, a user's function), for cache keys."""
 
     def unused(self, columns: Iterable[str]) -> tuple[str, ...]:
         """Returns the columns that the format does not use."""
+        if self.keeps_columns:
+            return ()
         used = {*self.takes, *(column for dialect in self.dialects for column in dialect.columns)}
         return tuple(column for column in columns if column not in used)
 
     def fitting(self, columns: Iterable[str], given: Container[str] = ()) -> list[Dialect]:
-        """Returns the dialects whose columns are present, without subsets of a larger one.
+        """Returns the dialects of the lowest rank whose columns are present, without subsets of a larger one.
 
         A canonical name in ``given`` has a column by the user's mapping: no dialect reads it from another column.
         """
@@ -80,7 +88,14 @@ class Format:
             if set(dialect.columns) <= present
             and not any(name in given and name != column for column, name in dialect.names)
         ]
-        return [one for one in fitting if not any(set(one.columns) < set(other.columns) for other in fitting)]
+        largest = [one for one in fitting if not any(set(one.columns) < set(other.columns) for other in fitting)]
+        return [one for one in largest if one.rank == min(other.rank for other in largest)]
+
+    def for_stage(self, stage: Stage | None) -> Format:
+        """Returns the format for rows of a stage: in `rl` they are prompts."""
+        if stage != "rl" or self.convert_prompt is None:
+            return self
+        return replace(self, convert=self.convert_prompt, keeps_columns=True, identity=f"{self.identity} prompts")
 
     def for_dialect(self, dialect: Dialect) -> Format:
         """Returns the format for rows of one dialect."""
