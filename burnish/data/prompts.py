@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from burnish.data.dataset import DatasetSpec, unusable_error
+from burnish.data.formats.meanings import look_alike
 from burnish.data.generation_prefix import joined, without_beginning
 from burnish.data.generation_prompt import generation_prompt, generation_prompt_text
 from burnish.data.mixture import Mixture, NamedRows
@@ -64,15 +65,26 @@ class Prompts:
     def lines(self) -> Iterator[str]:
         """Yields the lines of the report for the log."""
         builder, lengths = self.preparation.builder, [len(prompt.tokens) for prompt in self.tokenized]
-        referenced = sum(prompt.task.reference is not None for prompt in self.tokenized)
+        references = [prompt.task.reference for prompt in self.tokenized]
+        empty = sum(isinstance(reference, str) and not reference.strip() for reference in references)
+        referenced = sum(reference is not None for reference in references) - empty
         yield (
             f"{builder.rows.source}: {len(builder.rows):,} rows ({builder.format.name}), {len(lengths):,} prompts of "
             f"{min(lengths):,} to {max(lengths):,} tokens, {referenced:,} with a reference"
         )
+        if empty:
+            yield f"  {empty:,} rows have an empty reference"
+        if not referenced and (column := look_alike("reference", sorted(self.columns))) is not None:
+            yield f"  no row has a reference; the column {column} looks like it: columns={{reference: {column}}}"
         if self.dropped:
             yield f"  dropped {self.dropped:,} prompts for their length"
         if self.unusable:
             yield f"  {len(self.unusable):,} rows cannot be used and were left out: unusable.jsonl says why"
+
+    @property
+    def notes(self) -> list[str]:
+        """All but the first of the lines."""
+        return [line.strip() for line in self.lines()][1:]
 
     def card(self) -> dict[str, object]:
         """JSON record with the names of `DataReport`."""
@@ -88,7 +100,7 @@ class Prompts:
             "trained_tokens": 0,
             "longest": max(lengths),
             "unusable": len(self.unusable),
-            "notes": [line.strip() for line in self.lines()][1:],
+            "notes": self.notes,
             "example": [[str(tokenizer.decode(self.tokenized[0].tokens.tolist())), False]],
         }
 

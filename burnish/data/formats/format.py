@@ -77,7 +77,12 @@ class Format:
         return tuple(column for column in columns if column not in used)
 
     def fitting(self, columns: Iterable[str], given: Container[str] = ()) -> list[Dialect]:
-        """Returns the dialects of the lowest rank whose columns are present, without subsets of a larger one.
+        """Returns those of `present` with the lowest rank."""
+        present = self.present(columns, given)
+        return [one for one in present if one.rank == min(other.rank for other in present)]
+
+    def present(self, columns: Iterable[str], given: Container[str] = ()) -> list[Dialect]:
+        """Returns the dialects whose columns are present, without subsets of a larger one.
 
         A canonical name in ``given`` has a column by the user's mapping: no dialect reads it from another column.
         """
@@ -88,8 +93,7 @@ class Format:
             if set(dialect.columns) <= present
             and not any(name in given and name != column for column, name in dialect.names)
         ]
-        largest = [one for one in fitting if not any(set(one.columns) < set(other.columns) for other in fitting)]
-        return [one for one in largest if one.rank == min(other.rank for other in largest)]
+        return [one for one in fitting if not any(set(one.columns) < set(other.columns) for other in fitting)]
 
     def for_stage(self, stage: Stage | None) -> Format:
         """Returns the format for rows of a stage: in `rl` they are prompts."""

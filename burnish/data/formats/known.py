@@ -81,7 +81,8 @@ _TASK = (
     ),
     *_dialects(*_PROMPTS),
     # Where there is also an answer, the solution is the way to it.
-    *_combinations(_PROMPTS, ("reference_answer", "solution"), rank=1),
+    *_combinations(_PROMPTS, ("reference_answer",), rank=1),
+    *_combinations(_PROMPTS, ("solution",), rank=2),
 )
 
 FORMATS: Mapping[str, Format] = {

@@ -75,7 +75,7 @@ def recognize_scores(columns: Sequence[str], scores: Sequence[str], given: Conta
 
 def _fitting(columns: Sequence[str], given: Container[str]) -> list[Format]:
     """Returns the formats that fit the columns, without formats whose columns are a subset of those of another."""
-    dialects_by_name = {entry.name: entry.fitting(columns, given) for entry in FORMATS.values() if not entry.named_only}
+    dialects_by_name = {entry.name: entry.present(columns, given) for entry in FORMATS.values() if not entry.named_only}
     sets = [set(dialect.columns) for dialects in dialects_by_name.values() for dialect in dialects]
     return [
         FORMATS[name]
@@ -209,7 +209,11 @@ def _of_another_stage(columns: Sequence[str], entry: Format, stage: str) -> Data
     plain = [other.name for other in FORMATS.values() if stage == other.stages[0] and other.fitting(columns)]
     learned = next((name for name in plain if name not in ("chosen", "text")), None)
     if entry.name == "task":
-        remedy = _near_columns(columns, FORMATS.values()) or _learn_reference(columns, first)
+        remedy = (
+            _answer_look_alike(columns, first)
+            or _near_columns(columns, FORMATS.values())
+            or _learn_reference(first)
+        )
     elif stage == "sft" and entry.name == "preference":
         remedy = "name format=chosen to learn the chosen answers"
         remedy += f", or format={learned} to leave them unread" if learned else ""
@@ -224,14 +228,19 @@ def _of_another_stage(columns: Sequence[str], entry: Format, stage: str) -> Data
     )
 
 
-def _learn_reference(columns: Sequence[str], dialect: Dialect) -> str:
+def _answer_look_alike(columns: Sequence[str], prompt: Dialect) -> str:
+    """Suggestion for the answer of rows that have a prompt alone; "" if no column looks like one."""
+    column = look_alike("answer", [name for name in columns if name not in prompt.columns])
+    if len(prompt.names) > 1 or column is None:
+        return ""
+    question = prompt.columns[0]
+    mapping = "" if question == "question" else f"question: {question}, "
+    return f"no column answer; {column} looks like it: columns={{{mapping}answer: {column}}}"
+
+
+def _learn_reference(dialect: Dialect) -> str:
     if len(dialect.names) < 2:
-        column = look_alike("answer", [name for name in columns if name not in dialect.columns])
-        if column is None:
-            return "add a column with the answers"
-        prompt = dialect.names[0]
-        mapping = "" if prompt == ("question", "question") else f"question: {prompt[0]}, "
-        return f"no column answer; {column} looks like it: columns={{{mapping}answer: {column}}}"
+        return "add a column with the answers"
     question, reference = dialect.columns
     return f"to learn the references as answers: columns={{question: {question}, answer: {reference}}}"
 
