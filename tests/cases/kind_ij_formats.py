@@ -40,11 +40,6 @@ def generated(trial: Trial, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return trial.lines("out.jsonl")
 
 
-def first_row(trial: Trial, kind: str = "sft") -> str:
-    """The first row as it is trained, with what is learned in ⟦ ⟧."""
-    return " ".join((trial.folder / "run/log.txt").read_text(encoding="utf-8").split())
-
-
 def run_rl(trial: Trial, rows: Sequence[Row], reward: str = "number") -> list[dict[str, Any]]:
     stage(trial, "rl", rows, f"reward={reward}", *RL[:3]).succeeded()
     return trial.lines("run/samples.jsonl")
@@ -66,7 +61,8 @@ def messages_are_continued(trial: Trial) -> None:
 @case("I-14-one-token")
 def one_token_is_a_prompt(trial: Trial) -> None:
     [line] = generated(trial, [{"prompt": "x"}])
-    assert line["prompt"] == "x" and len(line["responses"]) == 1
+    assert line["prompt"] == "x"
+    assert len(line["responses"]) == 1
 
 
 @case("I-neighbor-nested-references")
@@ -93,7 +89,8 @@ def earlier_answers_are_no_reference(trial: Trial) -> None:
     """An earlier answer in a prompt that ends with the user; `weight` and `train` are rules of learning."""
     shot = [{"role": "user", "content": "7+7?"}, {**said("14"), "weight": 0}]
     lines = generated(trial, [{"messages": [*shot, {"role": "user", "content": "1+1?"}], "answer": "2"}])
-    assert lines[0]["reference"] == "2" and len(lines[0]["prompt"]) == 3
+    assert lines[0]["reference"] == "2"
+    assert len(lines[0]["prompt"]) == 3
     (trial.folder / "out.jsonl").unlink()
     assert generated(trial, [{"messages": shot}])[0]["reference"] == "14"
 
@@ -185,7 +182,10 @@ def whole_dialogues(trial: Trial) -> None:
     rows = [
         {
             "chosen_messages": row["messages"],
-            "rejected_messages": [row["messages"][0], {"role": "assistant", "content": [{"type": "text", "value": "No."}]}],
+            "rejected_messages": [
+                row["messages"][0],
+                {"role": "assistant", "content": [{"type": "text", "value": "No."}]},
+            ],
         }
         for row in PARTS
     ]
@@ -200,7 +200,10 @@ def parts_with_values(trial: Trial) -> None:
 @case("J-neighbor-parts-with-calls")
 def parts_with_calls(trial: Trial) -> None:
     call = json.dumps({"name": "weather", "arguments": {"town": "Bonn"}})
-    answer = {"role": "assistant", "content": [{"type": "text", "value": "A moment."}, {"type": "tool_call", "value": call}]}
+    answer = {
+        "role": "assistant",
+        "content": [{"type": "text", "value": "A moment."}, {"type": "tool_call", "value": call}],
+    }
     rows = [{"messages": [{"role": "user", "content": [{"type": "text", "value": "Weather?"}]}, answer]}] * 4
     stage(trial, "sft", rows).succeeded("⟦A moment.", '{"name": "weather", "arguments": {"town": "Bonn"}}')
 
@@ -208,7 +211,9 @@ def parts_with_calls(trial: Trial) -> None:
 @case("J-neighbor-roles")
 def roles_are_called_roles(trial: Trial) -> None:
     rows = [{"prompt": asked("Say it."), "chosen": [{"role": "user", "content": "It."}], "rejected": [said("No.")]}] * 4
-    stage(trial, "prefer", rows).refused("chosen begins with a message of the role user", "an answer is the assistant's")
+    stage(trial, "prefer", rows).refused(
+        "chosen begins with a message of the role user", "an answer is the assistant's"
+    )
 
 
 @case("J-neighbor-alpaca-pairs")

@@ -10,16 +10,14 @@ RL = ["reward=number", "responses_per_prompt=2", "groups_per_step=2", "max_new_t
 
 def run(trial: Trial, stage: str, *words: str, model: str = "chatml") -> Ended:
     data = str(trial.folder / "train.jsonl")
-    return trial.burnish(
-        stage, "--model", trial.model(model), "--data", data, "--output", "run", "max_steps=1", *words
-    )
+    return trial.burnish(stage, "--model", trial.model(model), "--data", data, "--output", "run", "max_steps=1", *words)
 
 
 @case("L-20-held-out-is-trained-sft")
 def held_out_rows_are_trained(trial: Trial) -> None:
     trial.write("train.jsonl", *SUMS)
     held_out = trial.write("held-out.jsonl", *SUMS[:3], {"question": "9+1?", "answer": "10"})
-    run(trial, "sft", "--eval-data", held_out, "epochs=1", "max_steps=2", "sequences_per_step=8").succeeded(
+    run(trial, "sft", "--eval-data", held_out, "sequences_per_step=8").succeeded(
         "3 of 4 held-out rows are also trained", "held-out.jsonl line 1, "
     )
 
@@ -35,7 +33,7 @@ def held_out_prompts_are_trained(trial: Trial) -> None:
 def held_out_questions_are_trained(trial: Trial) -> None:
     trial.write("train.jsonl", *SUMS)
     held_out = trial.write("held-out.jsonl", *[{**row, "answer": "It is so."} for row in SUMS[:2]])
-    ended = run(trial, "sft", "--eval-data", held_out, "max_steps=2", "sequences_per_step=8")
+    ended = run(trial, "sft", "--eval-data", held_out, "sequences_per_step=8")
     ended.succeeded("2 of 2 held-out rows have a prompt that is trained with another answer")
     assert "are also trained" not in ended.text
 
@@ -50,9 +48,7 @@ def nothing_in_common(trial: Trial) -> None:
 
 
 def talk(question: str, *answers: str) -> dict[str, object]:
-    turns = [
-        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}] for answer in answers
-    ]
+    turns = [[{"role": "user", "content": question}, {"role": "assistant", "content": answer}] for answer in answers]
     return {"messages": [message for turn in turns for message in turn]}
 
 

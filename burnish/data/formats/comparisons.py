@@ -195,9 +195,7 @@ def response_to(value: object, prompt: TextOrMessages, column: str) -> TextOrMes
             return value
     elif isinstance(value, str):
         return (Message("assistant", value, trained=True),)
-    elif isinstance(value, list):
-        return messages(value, column)
-    elif isinstance(value, dict) and ("role" in value or "from" in value):
+    elif isinstance(value, list) or (isinstance(value, dict) and ("role" in value or "from" in value)):
         return messages(value, column)
     raise DataError(
         given=f"{column} is {kind(value)}, its prompt is {'text' if isinstance(prompt, str) else 'messages'}",

@@ -210,9 +210,7 @@ def _of_another_stage(columns: Sequence[str], entry: Format, stage: str) -> Data
     learned = next((name for name in plain if name not in ("chosen", "text")), None)
     if entry.name == "task":
         remedy = (
-            _answer_look_alike(columns, first)
-            or _near_columns(columns, FORMATS.values())
-            or _learn_reference(first)
+            _answer_look_alike(columns, first) or _near_columns(columns, FORMATS.values()) or _learn_reference(first)
         )
     elif stage == "sft" and entry.name == "preference":
         remedy = "name format=chosen to learn the chosen answers"
