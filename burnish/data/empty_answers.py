@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.token_store import TokenStore
+from burnish.data.token_store import DOCUMENT, TokenStore
 
 _LONGEST = 8
 """Tokens of the longest turn that is looked at: an end token, white space, the tags of an empty thought."""
@@ -30,8 +30,9 @@ def rows_with_empty_answers(samples: TokenStore, tokenizer: PreTrainedTokenizerB
         start = int(stops[first - 1]) if first else 0
         part = slice(start, int(stops[last - 1]))
         turns = _blank_turns(samples.tokens[part], samples.trainable[part], blank, tokenizer)
-        found.append(samples.rows[np.searchsorted(stops, start + turns, side="right")])
-    return np.unique(np.concatenate(found))
+        found.append(np.searchsorted(stops, start + turns, side="right"))
+    of_turns = np.concatenate(found)
+    return np.unique(samples.rows[of_turns[samples.notes[of_turns, DOCUMENT] == 0]])
 
 
 def _blank_turns(
