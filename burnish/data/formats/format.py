@@ -12,6 +12,9 @@ from burnish.data.row import Row
 Stage = Literal["sft", "prefer", "reward", "rl"]
 """Stages of training that use rows."""
 
+QUESTIONS = frozenset({"question", "problem", "query", "instruction"})
+"""Columns with a user's message."""
+
 Convert = Callable[[Row], AnyExample]
 """Converts a row to an example; raises DataError for a row that does not fit. Picklable."""
 
@@ -56,6 +59,8 @@ class Format:
     """Stages that use such rows, the main one first."""
     takes: tuple[str, ...] = ()
     """Optional columns."""
+    takes_with_question: tuple[str, ...] = ()
+    """Optional columns that are read beside a question or an instruction, but not beside a prompt or messages."""
     rank: int = 0
     """Priority where several formats fit: the lowest rank wins."""
     named_only: bool = False
@@ -73,8 +78,11 @@ class Format:
         """Returns the columns that the format does not use."""
         if self.keeps_columns:
             return ()
-        used = {*self.takes, *(column for dialect in self.dialects for column in dialect.columns)}
-        return tuple(column for column in columns if column not in used)
+        given = tuple(columns)
+        asked = "prompt" not in given and not QUESTIONS.isdisjoint(given)
+        used = {*self.takes, *(self.takes_with_question if asked else ())}
+        used.update(column for dialect in self.dialects for column in dialect.columns)
+        return tuple(column for column in given if column not in used)
 
     def fitting(self, columns: Iterable[str], given: Container[str] = ()) -> list[Dialect]:
         """Returns those of `present` with the lowest rank."""
@@ -104,7 +112,7 @@ class Format:
     def for_dialect(self, dialect: Dialect) -> Format:
         """Returns the format for rows of one dialect."""
         if dialect.is_canonical and dialect == self.dialects[0]:
-            return self
+            return replace(self, dialects=(dialect,))
         convert = self.convert if dialect.is_canonical else Renamed(dict(dialect.names), self.convert)
         return replace(self, dialects=(dialect,), convert=convert, identity=f"{self.identity} {dialect.names}")
 

@@ -7,7 +7,7 @@ from itertools import product
 
 from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
 from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
-from burnish.data.formats.format import Dialect, Format
+from burnish.data.formats.format import Dialect, Format, Stage
 from burnish.data.formats.scores_and_steps import stepwise
 from burnish.data.formats.tasks import chat_task, task
 
@@ -18,7 +18,8 @@ _MESSAGE_PROMPTS = ("messages>prompt", "conversations>prompt", "conversation>pro
 _LABELS = ("label", "kto_tag>label")
 _SYSTEM = ("system", "system_prompt")
 _INPUT = ("input", "history")
-_COMPARED = ("tools", "tags", *_INPUT, *_SYSTEM)
+_BOTH: tuple[Stage, ...] = ("prefer", "reward")
+_COMPARED = ("tools", "tags", *_SYSTEM)
 _RATINGS = ("margin", "score_chosen", "score_rejected")
 
 
@@ -92,12 +93,12 @@ FORMATS: Mapping[str, Format] = {
         Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=("tools", *_INPUT, *_SYSTEM)),
         Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=("tools", *_SYSTEM)),
         Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=("tools", *_SYSTEM)),
-        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=(*_COMPARED, *_RATINGS)),
-        Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=_COMPARED),
-        Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=_COMPARED),
-        Format("stepwise", _STEPWISE, stepwise, ("reward",), takes=_COMPARED),
+        Format("preference", _PREFERENCE, preference, _BOTH, (*_COMPARED, *_RATINGS), _INPUT),
+        Format("ranking", _RANKING, ranking, _BOTH, _COMPARED, _INPUT),
+        Format("labelled", _LABELLED, labelled, _BOTH, _COMPARED, _INPUT),
+        Format("stepwise", _STEPWISE, stepwise, ("reward",), _COMPARED, _INPUT),
         Format("task", _TASK, task, ("rl",), takes=("extra", "tools", *_SYSTEM), rank=1, keeps_columns=True),
         Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
-        Format("chosen", _PREFERENCE, chosen, ("sft",), takes=("tools", *_INPUT, *_SYSTEM), named_only=True),
+        Format("chosen", _PREFERENCE, chosen, ("sft",), ("tools", *_SYSTEM), _INPUT, named_only=True),
     )
 }

@@ -6,20 +6,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 _BETTER, _WORSE = "the better of two answers", "the worse of two answers"
-_JUDGED, _LEVEL = "whether an answer is wanted", "how good each answer is"
+_WANTED, _LEVEL = "whether an answer is wanted", "how good each answer is"
 _PROMPT = "a part of the prompt"
 _WEIGHT = "the weight of the row in the loss"
 
 MEANINGS: Mapping[str, str] = {
     **dict.fromkeys(("chosen", "chosen_messages", "chosen_response", "preferred_output"), _BETTER),
     **dict.fromkeys(("rejected", "rejected_messages", "rejected_response", "non_preferred_output"), _WORSE),
-    **dict.fromkeys(("label", "kto_tag"), _JUDGED),
+    **dict.fromkeys(("label", "kto_tag"), _WANTED),
     **dict.fromkeys(("scores", "ranks"), _LEVEL),
     "labels": "which steps of an answer, or which tokens, are right",
     **dict.fromkeys(("system", "system_prompt", "input", "context", "history"), _PROMPT),
     **dict.fromkeys(("tools", "functions"), "the tools that the model may call"),
     "chat_template_kwargs": "variables of the chat template",
-    **dict.fromkeys(("sample_weight", "loss_weight", "loss_mask"), _WEIGHT),
+    **dict.fromkeys(("weight", "sample_weight", "loss_weight", "loss_mask"), _WEIGHT),
 }
 """Column that changes what a row means → what it says. Any other column that a format does not read is harmless: the
 report names it."""

@@ -175,7 +175,7 @@ def check_mapping(names: Mapping[str, str], columns: Sequence[str]) -> None:
 
 def _names(entry: Format) -> Iterable[str]:
     """Yields every column name that a format reads."""
-    yield from entry.takes
+    yield from (*entry.takes, *entry.takes_with_question)
     for dialect in entry.dialects:
         for pair in dialect.names:
             yield from pair

@@ -76,11 +76,11 @@ SHAPES: Mapping[str, tuple[Row, AnyExample]] = {
         {"instruction": "Add.", "input": "2, 2", "chosen": "4", "rejected": "5"},
         Ranked((Message("user", "Add.\n\n2, 2"),), ((right,), (wrong,)), (1.0, 0.0)),
     ),
-    "LLaMA-Factory, alpaca with a verdict": (
+    "LLaMA-Factory, alpaca with a label": (
         {"instruction": "2+2?", "input": "", "output": "5", "kto_tag": False},
         judged,
     ),
-    "LLaMA-Factory, ShareGPT with a verdict": ({"conversations": [HUMAN, OTHER], "kto_tag": False}, judged),
+    "LLaMA-Factory, ShareGPT with a label": ({"conversations": [HUMAN, OTHER], "kto_tag": False}, judged),
     "LLaMA-Factory, second form": (
         {"messages": [asked, earlier, asked, thought]},
         Conversation(

@@ -87,6 +87,14 @@ def test_no_column_with_a_meaning_is_left_unread(base: tuple[str, ...], other: s
         assert set(unread) == set(harmless)
 
 
+@pytest.mark.parametrize("base", ["prompt chosen rejected", "messages chosen rejected"])
+def test_an_input_beside_a_prompt_is_not_left_unread(base: str) -> None:
+    for column in ("input", "history"):
+        with pytest.raises(DataError, match=f"does not read {column}: a part of the prompt"):
+            recognize([*base.split(), column], stage="prefer")
+        assert recognize(["question", *base.split()[1:], column], stage="prefer").name == "preference"
+
+
 @pytest.mark.parametrize(
     ("columns", "name"), [("messages label", "chat"), ("question answer history", "question_answer")]
 )
