@@ -66,7 +66,7 @@ def reference_of(row: Row) -> object:
     if not found:
         return row.get("solution")
     (first, reference), *others = found.items()
-    other = next((name for name, value in others if value != reference), None)
+    other = next((name for name, value in others if str(value).strip() != str(reference).strip()), None)
     if other is not None:
         raise DataError(
             given=f"{first} and {other} are both references, and differ",
