@@ -164,3 +164,12 @@ def test_an_answer_at_the_end_of_a_prompt_is_its_reference() -> None:
     rl = recognize(("messages",), stage="rl")
     assert rl.convert({"messages": [U, A]}) == Task(rl.convert({"messages": [U]}).prompt, "4")  # type: ignore[union-attr]
     assert as_task(FORMATS["chat"].convert({"messages": [U, A]})) == rl.convert({"messages": [U, A]})
+
+
+def test_a_row_without_an_answer_says_which_column_has_it() -> None:
+    read = recognize(("question", "answer", "target"))
+    with pytest.raises(DataError, match="answer is missing; target looks like it") as caught:
+        read.convert({"question": "a", "target": "b"})
+    assert "columns={answer: target}" in caught.value.remedy
+    with pytest.raises(DataError, match="answer is missing\n"):
+        read.convert({"question": "a", "other": "b"})
