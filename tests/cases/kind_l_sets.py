@@ -38,15 +38,6 @@ def held_out_questions_are_trained(trial: Trial) -> None:
     assert "are also trained" not in ended.text
 
 
-@case("L-neighbor-nothing-in-common")
-def nothing_in_common(trial: Trial) -> None:
-    trial.write("train.jsonl", *SUMS[4:])
-    held_out = trial.write("held-out.jsonl", *SUMS[:4])
-    ended = run(trial, "sft", "--eval-data", held_out)
-    ended.succeeded("4 rows")
-    assert "held-out rows" not in ended.text
-
-
 def talk(question: str, *answers: str) -> dict[str, object]:
     turns = [[{"role": "user", "content": question}, {"role": "assistant", "content": answer}] for answer in answers]
     return {"messages": [message for turn in turns for message in turn]}
