@@ -50,7 +50,8 @@ def canonical(example: AnyExample) -> dict[str, object]:
         steps = {"completions": list(example.steps), "labels": list(example.labels)}
         return {"prompt": _to_json(example.prompt), **steps, **_tools_column(example.tools)}
     assert isinstance(example, Task), "rows with several scores occur only where their columns are named"
-    return {"prompt": _to_json(example.prompt), "reference": example.reference, "extra": dict(example.extra)}
+    columns = {"prompt": _to_json(example.prompt), "reference": example.reference, "extra": dict(example.extra)}
+    return {**columns, **_tools_column(example.tools)}
 
 
 def _ranked_columns(example: Ranked) -> dict[str, object]:

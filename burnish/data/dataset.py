@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.cache import samples_of
+from burnish.data.empty_answers import rows_with_empty_answers
 from burnish.data.formats.format import Format
 from burnish.data.formats.recognize import recognize
 from burnish.data.report import DataReport, Unusable
@@ -268,6 +269,7 @@ def _report(
     notes = samples.notes[selection.samples]
     first_pieces = np.unique(selection.samples, return_index=True)[1]  # pieces of one document share its notes
     conversations = samples.conversations
+    empty = rows_with_empty_answers(samples, writer.tokenizer).tolist()
     return DataReport(
         source=rows.source,
         format=chosen.name,
@@ -287,6 +289,8 @@ def _report(
         unended_turns=int(notes[first_pieces, UNENDED].sum()),
         straddling_turns=int(notes[first_pieces, STRADDLING].sum()),
         with_control_text=int(np.count_nonzero(notes[first_pieces, ORDINARY])),
+        empty_answers=tuple(rows.where(row) for row in empty[:_MAX_PLACES]),
+        num_empty_answers=len(empty),
         preamble=writer.preamble if conversations else "",
         writes_date=conversations > 0 and writer.writes_date,
         example=_first_group_text(samples, selection, writer.tokenizer),

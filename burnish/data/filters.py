@@ -94,6 +94,8 @@ class PreferenceFilters:
     """Tag -> number of rows; empty: rows carry no tags."""
     conflicts: Mapping[str, int]
     """Two tags of the same row ("helpful & harmless") -> number of rows."""
+    labels: Mapping[bool, int]
+    """Label -> number of rows; empty: rows have no labels."""
     passed: NDArray[np.int64]
     """Indices of the rows that pass, ascending."""
     prompts: frozenset[bytes]
@@ -107,6 +109,12 @@ class PreferenceFilters:
             yield (
                 f"{self.source}: the longer answer is the better one in {self.lengths.share:.0%} of the pairs: "
                 "look at accuracy with length controlled"
+            )
+        if len(self.labels) == 1:
+            ((label, count),) = self.labels.items()
+            yield (
+                f"{self.source}: all {count:,} rows have the label {str(label).lower()}: there is nothing to tell "
+                f"{'desirable' if label else 'undesirable'} answers from"
             )
         for name, counts in (("tags", self.tags), ("tags that meet", self.conflicts)):
             if counts:
@@ -138,6 +146,7 @@ class _Scan:
     """Digest of a whole comparison -> the first row with it."""
     lengths: Counter[str] = field(default_factory=Counter)
     num_pairs: int = 0
+    labels: Counter[bool] = field(default_factory=Counter)
     tags: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[str] = field(default_factory=Counter)
 
@@ -213,6 +222,8 @@ def _check_row(row: int, example: RatedExample, scan: _Scan) -> None:
         scan.add("duplicate", row)
         return
     scan.first_rows[comparison] = row
+    if isinstance(example, Labelled):
+        scan.labels[example.label] += 1
     opposite = scan.first_rows.get(_opposite(example, prompt, digests))
     if opposite is not None:
         scan.add("contradiction", opposite)
@@ -288,7 +299,10 @@ def _apply_rules(data: Data, rules: FilterRules, scan: _Scan) -> PreferenceFilte
         )
     prompts = frozenset(scan.prompts[row] for row in passed.tolist() if row in scan.prompts)
     tags, conflicts = dict(scan.tags.most_common()), dict(scan.conflicts.most_common())
-    return PreferenceFilters(data.rows.source, len(data.rows), findings, lengths, tags, conflicts, passed, prompts)
+    labels = dict(scan.labels)
+    return PreferenceFilters(
+        data.rows.source, len(data.rows), findings, lengths, tags, conflicts, labels, passed, prompts
+    )
 
 
 def _rule_error(data: Data, report: FilterReport) -> DataError:

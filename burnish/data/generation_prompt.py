@@ -11,7 +11,7 @@ from burnish.data.generation_prefix import opened_by_template
 from burnish.data.records import Conversation
 from burnish.data.rendering import Rendering, begin_token
 from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
-from burnish.data.tokenize import tokenize
+from burnish.data.tokenize import tokenize_prompts
 from burnish.data.writer import Writer
 from burnish.errors import DataError
 
@@ -25,7 +25,7 @@ def prompt_messages(conversation: Conversation, writer: Writer) -> tuple[int, ..
         DataError: the template cannot render the messages, or changes its output by text of control tokens in them.
     """
     control = SpecialTokenText.of(writer.tokenizer, writer.template)
-    (sample,) = tokenize([generation_prompt(conversation, writer, control)], writer.tokenizer)
+    (sample,) = tokenize_prompts([generation_prompt(conversation, writer, control)], writer.tokenizer)
     if isinstance(sample, DataError):
         raise sample
     return tuple(int(token) for token in sample.tokens)

@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from burnish.data.empty_answers import rows_with_empty_answers
 from burnish.data.records import (
     AnyExample,
     Completion,
@@ -88,6 +89,8 @@ class Profile:
     """Reason for the recommendation."""
     duplicates: int
     """Number of samples whose tokens equal those of an earlier one."""
+    empty_answers: int
+    """Number of rows with a learned turn without text."""
     looked_at: int
     """Number of rows, evenly spaced over the set, in which the following are counted."""
     turns: Mapping[int, int]
@@ -128,6 +131,7 @@ def profile(builder: SampleBuilder, samples: TokenStore, max_positions: int) -> 
         recommended=recommended,
         why=why,
         duplicates=_duplicates(samples),
+        empty_answers=len(rows_with_empty_answers(samples, builder.writer.tokenizer)),
         looked_at=len(examples),
         turns=dict(sorted(Counter(len(e.turns) for e in examples if isinstance(e, Conversation)).items())),
         roles=dict(Counter(m.role for e in examples for messages in _message_lists(e) for m in messages).most_common()),

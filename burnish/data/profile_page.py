@@ -65,6 +65,8 @@ def facts(profile: Profile) -> Iterator[str]:
     """Yields the facts that are not in tables, one line each."""
     yield f"{profile.rows:,} rows ({profile.format}), {profile.unusable:,} of them unusable"
     yield f"{profile.duplicates:,} samples repeat an earlier one exactly"
+    if profile.empty_answers:
+        yield f"{profile.empty_answers:,} rows have an empty answer, which teaches the model to end at once"
     part = f" (of {profile.looked_at:,} rows)" if profile.looked_at < profile.rows else ""
     if profile.roles:
         yield "messages" + part + ": " + ", ".join(f"{count:,} {role}" for role, count in profile.roles.items())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from burnish.data.dataset import DatasetSpec, unusable_error
+from burnish.data.formats.meanings import look_alike
 from burnish.data.generation_prefix import joined, without_beginning
 from burnish.data.generation_prompt import generation_prompt, generation_prompt_text
 from burnish.data.mixture import Mixture, NamedRows
@@ -23,7 +24,7 @@ from burnish.data.report import Unusable
 from burnish.data.rows import Rows
 from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.token_store import RowError
-from burnish.data.tokenize import tokenize
+from burnish.data.tokenize import tokenize_prompts
 from burnish.errors import DataError
 
 
@@ -64,15 +65,26 @@ class Prompts:
     def lines(self) -> Iterator[str]:
         """Yields the lines of the report for the log."""
         builder, lengths = self.preparation.builder, [len(prompt.tokens) for prompt in self.tokenized]
-        referenced = sum(prompt.task.reference is not None for prompt in self.tokenized)
+        references = [prompt.task.reference for prompt in self.tokenized]
+        empty = sum(isinstance(reference, str) and not reference.strip() for reference in references)
+        referenced = sum(reference is not None for reference in references) - empty
         yield (
             f"{builder.rows.source}: {len(builder.rows):,} rows ({builder.format.name}), {len(lengths):,} prompts of "
             f"{min(lengths):,} to {max(lengths):,} tokens, {referenced:,} with a reference"
         )
+        if empty:
+            yield f"  {empty:,} rows have an empty reference"
+        if not referenced and (column := look_alike("reference", sorted(self.columns))) is not None:
+            yield f"  no row has a reference; the column {column} looks like it: columns={{reference: {column}}}"
         if self.dropped:
             yield f"  dropped {self.dropped:,} prompts for their length"
         if self.unusable:
             yield f"  {len(self.unusable):,} rows cannot be used and were left out: unusable.jsonl says why"
+
+    @property
+    def notes(self) -> list[str]:
+        """All but the first of the lines."""
+        return [line.strip() for line in self.lines()][1:]
 
     def card(self) -> dict[str, object]:
         """JSON record with the names of `DataReport`."""
@@ -88,7 +100,7 @@ class Prompts:
             "trained_tokens": 0,
             "longest": max(lengths),
             "unusable": len(self.unusable),
-            "notes": [line.strip() for line in self.lines()][1:],
+            "notes": self.notes,
             "example": [[str(tokenizer.decode(self.tokenized[0].tokens.tolist())), False]],
         }
 
@@ -140,15 +152,11 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
             rendered.append((row, replace(task, generation_prefix=rendering.generation_prefix), rendering))
         except DataError as error:
             faults.append(RowError(row, error.given, error.rule, error.remedy))
-    samples = tokenize([rendering for _, _, rendering in rendered], builder.writer.tokenizer)
+    samples = tokenize_prompts([rendering for _, _, rendering in rendered], builder.writer.tokenizer)
     tokenized: list[TokenizedPrompt] = []
     for (row, task, _), sample in zip(rendered, samples, strict=True):
         if isinstance(sample, DataError):
             faults.append(RowError(row, sample.given, sample.rule, sample.remedy))
-        elif not len(sample.tokens):
-            faults.append(
-                RowError(row, "the prompt is empty", "a response continues something", "give the row a prompt")
-            )
         else:
             tokenized.append(TokenizedPrompt(row, torch.tensor(sample.tokens, dtype=torch.int64), task))
     if not tokenized or len(faults) > preparation.max_invalid_fraction * len(builder.rows):
@@ -197,7 +205,7 @@ class _PromptWriter:
         if isinstance(task.prompt, str):
             rendering = generation_prompt_text(task.prompt + beginning, self.writer.tokenizer, self.in_text)
             return replace(rendering, generation_prefix=beginning)
-        tools = example.tools if isinstance(example, Conversation) else ()
+        tools = example.tools if isinstance(example, Conversation | Task) else ()
         rendering = generation_prompt(Conversation(task.prompt, tools), self.writer, self.in_template)
         prefix_text = joined(rendering.generation_prefix, beginning)
         text = rendering.text.removesuffix(rendering.generation_prefix) + prefix_text

@@ -211,6 +211,8 @@ class Task:
     """Right answer as text, or a list of tests; None: there is none."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """All other columns of the row, for rewards."""
+    tools: tuple[Mapping[str, object], ...] = ()
+    """As in Conversation."""
     generation_prefix: str = field(default="", repr=False)
     """Beginning of the response that is part of the prompt's tokens, after `prompt`: a reasoning block opened by the
     template, a begun turn, a prefix. A grader reads it as the beginning of the response."""

@@ -71,6 +71,10 @@ class DataReport:
     """Learned turns whose first token begins in the prompt, see `Sample`."""
     with_control_text: int
     """Groups whose row has text of control tokens, which was tokenized as ordinary text."""
+    empty_answers: tuple[str, ...]
+    """Rows with a learned turn without text, as file and line of the first few."""
+    num_empty_answers: int
+    """Number of these rows."""
     preamble: str
     """Text that the template writes before the first message, such as a default system message; "": none."""
     writes_date: bool
@@ -107,6 +111,12 @@ class DataReport:
             yield f"  {self.unended_turns:,} learned turns have no end token: they do not teach the model to stop"
         if self.straddling_turns:
             yield f"  {self.straddling_turns:,} learned turns begin inside a token of their prompt"
+        if self.num_empty_answers:
+            places = ", ".join(self.empty_answers) + (", ..." * (self.num_empty_answers > len(self.empty_answers)))
+            yield (
+                f"  {self.num_empty_answers:,} rows have an empty answer, which teaches the model to end at once "
+                f"({places})"
+            )
         if self.with_control_text:
             yield (
                 f"  {self.with_control_text:,} groups have text of control tokens, kept as ordinary text "

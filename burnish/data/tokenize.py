@@ -42,9 +42,9 @@ class Sample:
     """
 
     tokens: NDArray[np.int32]
-    """[T] token ids, T >= 2."""
+    """[T] token ids, T >= 2; T >= 1 in a prompt."""
     trainable: Bools
-    """[T]; the last is True, the first is False: nothing predicts it."""
+    """[T]; the last is True, the first is False: nothing predicts it. All are False in a prompt."""
     prompt_length: int
     """Tokens before the first learned one, at least 1."""
     ends: tuple[int, ...]
@@ -88,14 +88,21 @@ class _Encoding:
 class Encoder:
     """Tokenizes renderings into samples. Caches what it derives from the tokenizer."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raises ModelError for a slow tokenizer, which has no character offsets."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, of_prompts: bool = False) -> None:
+        """Args:
+            tokenizer: a fast one.
+            of_prompts: True: renderings are prompts, of which nothing is learned; one token is enough.
+
+        Raises:
+            ModelError: the tokenizer is a slow one, which has no character offsets.
+        """
         if not tokenizer.is_fast:
             raise ModelError(
                 given=f"the tokenizer {type(tokenizer).__name__} is a slow one",
                 rule="the tokenizer must give character offsets of its tokens, as fast ones (tokenizer.json) do",
                 remedy="convert the tokenizer with transformers, or use a model with a tokenizer.json",
             )
+        self._of_prompts = of_prompts
         self._tokenizer: Tokenizer = tokenizer.backend_tokenizer
         self._end: int | None = tokenizer.eos_token_id
         self._markers = frozenset(tokenizer.added_tokens_decoder)
@@ -170,6 +177,8 @@ class Encoder:
         return widths
 
     def _sample(self, rendering: Rendering, encoding: _Encoding) -> Sample | DataError:
+        if self._of_prompts:
+            return _prompt(rendering, encoding)
         tokens, starts, stops, reached = encoding.tokens, encoding.starts, encoding.stops, encoding.reached
         trainable = np.full(len(tokens), rendering.everything)
         ends: list[int] = []
@@ -215,6 +224,11 @@ class Encoder:
 def tokenize(renderings: Sequence[Rendering], tokenizer: PreTrainedTokenizerBase) -> list[Sample | DataError]:
     """Returns a sample for each rendering, or the error that says why there is none."""
     return Encoder(tokenizer).samples(renderings)
+
+
+def tokenize_prompts(renderings: Sequence[Rendering], tokenizer: PreTrainedTokenizerBase) -> list[Sample | DataError]:
+    """Returns a sample for each rendering of a prompt, with all its tokens; the error where it has none."""
+    return Encoder(tokenizer, of_prompts=True).samples(renderings)
 
 
 def to_response(
@@ -287,6 +301,16 @@ def _step_labels(rendering: Rendering, encoding: _Encoding) -> NDArray[np.float3
             )
         labels[at] = label
     return labels
+
+
+def _prompt(rendering: Rendering, encoding: _Encoding) -> Sample | DataError:
+    """Sample of a prompt: nothing is learned."""
+    tokens = encoding.tokens
+    if not len(tokens):
+        return DataError("the prompt is empty", "a response continues something", "give the row a prompt")
+    nothing = np.zeros(len(tokens), np.bool_)
+    ordinary = len(rendering.ordinary)
+    return Sample(tokens, nothing, len(tokens), ends=(), num_unended=0, num_straddling=0, num_ordinary=ordinary)
 
 
 def _nothing_learned(rendering: Rendering) -> DataError:

@@ -50,7 +50,7 @@ _LITERAL = re.compile(
 )
 _RATIO = re.compile(rf"(?:(?P<whole>\d+)\s+)?(?P<over>{_WHOLE})\s*/\s*(?P<under>{_WHOLE})", re.ASCII)
 _EQUAL = re.compile(r"(?<![<>!\\])=")
-_HALF = re.compile(r"\d[\s~\\,;:!]{0,10}(?:(?:text|mbox|mathrm)\s?\{\s?)?([ap])\.?\s?m(?![a-z])", re.IGNORECASE)
+_HALF = re.compile(r"\d(?:[\s~]|\\[,;:! ]){0,10}(?:(?:text|mbox|mathrm)\s?\{\s?)?([ap])\.?\s?m(?![a-z])", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?([ap])\.?m\.?", re.IGNORECASE)
 # Words after a number that are part of the answer: 5 a.m. is not 5 p.m.
 _TELLING = """north south east west bc bce ad ce clockwise counterclockwise anticlockwise left right up down gain profit

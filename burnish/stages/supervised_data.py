@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Self, TypeVar
 
 from burnish.data.filters import PreferenceFilters
+from burnish.data.in_common import rows_in_common
 from burnish.data.streaming import StreamingDataset
 from burnish.errors import RecipeError
 from burnish.recipe.read import stage_recipe
@@ -109,6 +110,12 @@ class SupervisedData(StageData[T_co]):
     def lines(self) -> Iterator[str]:
         """Log lines of the report of all rows; waits until they are tokenized."""
         yield from self.feed.whole().report.lines()
+        yield from self._in_common()
+
+    def _in_common(self) -> Iterator[str]:
+        """Lines about held-out rows that are also trained. (Filters have a rule for those of comparisons.)"""
+        if self.held_out is not None and self.gate is None:
+            yield from rows_in_common(self.feed.whole(), self.held_out.groups)
 
     def card(self) -> dict[str, object]:
         """Content of data.json for the stage: the report of each dataset."""
@@ -116,6 +123,7 @@ class SupervisedData(StageData[T_co]):
         measured = {} if self.held_out is None else {"held out": self.held_out.groups}
         roles = {"training": train, **measured}
         sets = [{"role": role, **prepared.report.card()} for role, prepared in roles.items()]
+        sets[-1]["notes"] += [line.strip() for line in self._in_common()]
         mixture = list(self.train.data.lines()) if len(self.train.data.parts) > 1 else []
         gates = {role: gate.card() for role, gate in self.gates.items()}
         return {"mixture": mixture, "sets": sets, **({"gates": gates} if gates else {})}

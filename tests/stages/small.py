@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import write_untrained
@@ -37,6 +37,9 @@ def write_world(folder: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(folder / "foreign")
     tokenizer.add_tokens(["<|more|>"])
     tokenizer.save_pretrained(folder / "foreign")
+    grown = AutoModelForCausalLM.from_pretrained(folder / "foreign")
+    grown.resize_token_embeddings(len(tokenizer))
+    grown.save_pretrained(folder / "foreign")
     write_rows(folder / "train.jsonl", generate(seed=1, count=30))
     write_rows(folder / "test.jsonl", generate(seed=2, count=6))
     write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=20))

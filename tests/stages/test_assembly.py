@@ -276,7 +276,7 @@ def test_the_resolved_recipe_has_all_defaults_with_their_origin(world: Path, tmp
     )
     lines = [line.strip() for line in (done.folder / "recipe.yaml").read_text().splitlines()]
     assert "max_length: 200  # command line" in lines
-    assert "tokens_per_microbatch: 1024  # derived from model and data" in lines
+    assert "tokens_per_microbatch: 1024  # default of this device" in lines
     assert "beta: 0.1  # loss: dpo" in lines
     assert "reference: precomputed  # default" in lines
     assert "kind: cosine  # default" in lines

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from burnish.data.formats.fields import kind, listed, optional_text, text
+from burnish.data.formats.fields import kind, text
 from burnish.data.formats.messages import messages, system, tools
+from burnish.data.formats.prompt_columns import instruction_messages, untrained, with_system_message
+from burnish.data.formats.tasks import reference_of
 from burnish.data.records import Completion, Conversation, Document, Message
 from burnish.data.row import Row
 from burnish.errors import DataError
 
 
 def chat(row: Row) -> Conversation:
-    """Columns messages (tools, system) in the format of OpenAI or ShareGPT; all assistant messages are learned."""
-    return with_something_to_learn(Conversation(system(row, messages(row.get("messages"), "messages")), tools(row)))
+    """Columns messages (tools, system) in the format of OpenAI or ShareGPT; all assistant messages are learned.
+
+    Raises:
+        DataError: nothing is learned, or the messages are a prompt whose reference is a column.
+    """
+    chat_messages = messages(row.get("messages"), "messages")
+    if chat_messages[-1].role != "assistant" and reference_of(row) is not None:
+        raise DataError(
+            given=f"the last message is the {chat_messages[-1].role}'s, and a column has the reference answer",
+            rule="such rows are prompts with a reference, for rl and generate; sft learns the assistant's messages",
+            remedy="train on them in a stage rl, or add the answer as the last message",
+        )
+    return with_something_to_learn(Conversation(system(row, chat_messages), tools(row)))
 
 
 def alpaca(row: Row) -> Conversation:
-    """Columns instruction and output (input, history, system); the input follows the instruction after a blank line."""
-    instruction = "\n\n".join(part for part in (text(row, "instruction"), optional_text(row, "input")) if part)
-    chat_messages = (*_history(row.get("history")), Message("user", instruction), _answer(text(row, "output")))
-    return Conversation(system(row, chat_messages))
+    """Columns instruction and output (input, history, system, tools); the input follows after a blank line."""
+    chat_messages = (*instruction_messages(row), _answer(text(row, "output")))
+    return Conversation(system(row, chat_messages), tools(row))
 
 
 def question_answer(row: Row) -> Conversation:
-    """Columns question and answer (system): a user's message and the answer to it."""
+    """Columns question and answer (system, tools): a user's message and the answer to it."""
     chat_messages = (Message("user", text(row, "question")), _answer(text(row, "answer")))
-    return Conversation(system(row, chat_messages))
+    return Conversation(system(row, chat_messages), tools(row))
 
 
 def prompt_completion(row: Row) -> Conversation | Completion:
-    """Columns prompt and completion (tools): two texts, or two lists of messages."""
+    """Columns prompt and completion (tools, system): two texts, or messages."""
     prompt, completion = row.get("prompt"), row.get("completion")
     if isinstance(prompt, str) and isinstance(completion, str):
+        with_system_message(row, prompt)
         return Completion(prompt, completion)
-    if isinstance(prompt, list) and isinstance(completion, list):
+    if isinstance(prompt, list | dict) and isinstance(completion, list | dict):
         chat_messages = untrained(messages(prompt, "prompt")) + messages(completion, "completion")
-        return with_something_to_learn(Conversation(chat_messages, tools(row)))
+        return with_something_to_learn(Conversation(system(row, chat_messages), tools(row)))
     raise DataError(
         given=f"prompt is {kind(prompt)} and completion is {kind(completion)}",
         rule="both are text, or both are lists of messages",
@@ -50,11 +61,6 @@ def document(row: Row) -> Document:
     if not content.strip():
         raise DataError(given="text is empty", rule="a document has text", remedy="delete the row")
     return Document(content)
-
-
-def untrained(chat_messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Returns the messages as context, without training."""
-    return tuple(replace(message, trained=False, weight=1.0) for message in chat_messages)
 
 
 def with_something_to_learn(conversation: Conversation) -> Conversation:
@@ -77,19 +83,3 @@ def with_something_to_learn(conversation: Conversation) -> Conversation:
 
 def _answer(content: str) -> Message:
     return Message("assistant", content, trained=True)
-
-
-def _history(value: object) -> tuple[Message, ...]:
-    """Messages of earlier pairs of instruction and answer, as context."""
-    if value is None or value == "":
-        return ()
-    chat_messages: list[Message] = []
-    for index, pair in enumerate(listed(value, "history")):
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(content, str) for content in pair):
-            raise DataError(
-                given=f"history[{index}] is {kind(pair)}" + (f" of {len(pair)}" if isinstance(pair, list) else ""),
-                rule="history is a list of pairs of text: [[instruction, answer], ...]",
-                remedy="correct the history",
-            )
-        chat_messages += [Message("user", pair[0]), Message("assistant", pair[1])]
-    return tuple(chat_messages)

@@ -7,14 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from burnish.data.formats.answers import untrained, with_something_to_learn
-from burnish.data.formats.fields import kind, listed, number, text, truth
-from burnish.data.formats.messages import messages, system, tools
+from burnish.data.formats.answers import with_something_to_learn
+from burnish.data.formats.fields import kind, listed, number, truth
+from burnish.data.formats.messages import messages, tools
+from burnish.data.formats.prompt_columns import (
+    is_transcript,
+    nested_prompt,
+    prompt_for,
+    transcript,
+    untrained,
+    with_system_message,
+)
 from burnish.data.records import Completion, Conversation, Labelled, Message, Ranked, TextOrMessages
 from burnish.data.row import Row
 from burnish.errors import DataError
 
-_TURN = re.compile(r"\n\n(Human|Assistant):")
 _LAST_WORD = re.compile(r"\s*\S*\Z")
 
 FlawKind = Literal["identical", "tie", "prompts"]
@@ -30,7 +37,8 @@ class ComparisonError(DataError):
 
 
 def preference(row: Row) -> Ranked:
-    """Columns chosen and rejected (prompt or question, tools, system; margin, or score_chosen and score_rejected).
+    """Columns chosen and rejected (prompt, question or instruction, tools, system; margin, or score_chosen and
+    score_rejected).
 
     Without a prompt column, the prompt is the common beginning of both.
     """
@@ -85,23 +93,36 @@ def chosen(row: Row) -> Conversation | Completion:
 
 
 def _read_pair(row: Row) -> Ranked:
+    row = nested_prompt(row)
     chosen, rejected = row.get("chosen"), row.get("rejected")
-    if row.get("prompt") is None and row.get("question") is None:
+    if all(row.get(column) is None for column in ("prompt", "question", "instruction")):
         prompt, responses = _split_prompt(chosen, rejected)
     else:
         prompt = prompt_for(row, chosen)
         responses = (response_to(chosen, prompt, "chosen"), response_to(rejected, prompt, "rejected"))
     prompt, responses = _without_repeated_prompt(prompt, responses)
+    for response, column in zip(responses, ("chosen", "rejected"), strict=True):
+        require_answer(response, column)
     return Ranked(with_system_message(row, prompt), responses, (1.0, 0.0), tools(row))
 
 
 def ranking(row: Row) -> Ranked:
-    """Columns prompt or question, responses, and scores (higher is better) or ranks (1 is best)."""
+    """Columns prompt, question or instruction, responses, and scores (higher is better) or ranks (1 is best).
+
+    Without scores and ranks, the responses are objects with a ``response`` and its ``overall_score`` (UltraFeedback).
+    """
     values = listed(row.get("responses"), "responses")
+    column, sign = ("ranks", -1) if row.get("scores") is None and row.get("ranks") is not None else ("scores", 1)
+    if row.get("scores") is None and row.get("ranks") is None:
+        scored = [_scored_response(value, f"responses[{index}]") for index, value in enumerate(values)]
+        values, scores = [response for response, _ in scored], tuple(score for _, score in scored)
+    else:
+        given = listed(row.get(column), column)
+        scores = tuple(sign * number(value, f"{column}[{i}]") for i, value in enumerate(given))
     prompt = prompt_for(row, next(iter(values), None))
     responses = tuple(response_to(entry, prompt, f"responses[{index}]") for index, entry in enumerate(values))
-    column, sign = ("scores", 1) if row.get("scores") is not None else ("ranks", -1)
-    scores = tuple(sign * number(value, f"{column}[{i}]") for i, value in enumerate(listed(row.get(column), column)))
+    for index, response in enumerate(responses):
+        require_answer(response, f"responses[{index}]")
     if len(scores) != len(responses):
         raise DataError(
             given=f"{len(responses)} responses and {len(scores)} {column}",
@@ -118,33 +139,53 @@ def ranking(row: Row) -> Ranked:
     return Ranked(with_system_message(row, prompt), responses, scores, tools(row))
 
 
+def _scored_response(value: object, where: str) -> tuple[object, float]:
+    """Response and score of one object of UltraFeedback."""
+    if isinstance(value, dict) and value.get("response") is not None and value.get("overall_score") is not None:
+        return value["response"], number(value["overall_score"], f"{where}.overall_score")
+    keys = f" with the keys {', '.join(value)}" if isinstance(value, dict) else ""
+    raise DataError(
+        given=f"{where} is {kind(value)}{keys}, and the row has no scores and no ranks",
+        rule="responses are compared by a column scores or ranks, or are objects with response and overall_score",
+        remedy="add the scores: [...], one for each response",
+    )
+
+
 def labelled(row: Row) -> Labelled:
-    """Columns prompt or question, completion, and label (true: a desirable response, false: an undesirable one)."""
+    """Columns prompt, question or instruction, completion, and label (true: a desirable response, false: an undesirable
+    one).
+
+    Or messages and label, which is that of the last message.
+    """
+    if row.get("completion") is None and row.get("messages") is not None:
+        return _labelled_conversation(row)
     prompt = prompt_for(row, row.get("completion"))
     response = response_to(row.get("completion"), prompt, "completion")
+    require_answer(response, "completion")
     return Labelled(with_system_message(row, prompt), response, truth(row.get("label"), "label"), tools(row))
 
 
-def prompt_of(row: Row) -> TextOrMessages:
-    """Returns the prompt of a row, with its system message."""
-    return with_system_message(row, prompt_for(row))
+def _labelled_conversation(row: Row) -> Labelled:
+    chat_messages = messages(row.get("messages"), "messages")
+    *before, last = chat_messages
+    if not before or last.role != "assistant":
+        raise DataError(
+            given=f"the roles of the messages are {', '.join(message.role for message in chat_messages)}",
+            rule="label is that of the last message, which is the assistant's and answers another",
+            remedy="correct the roles, or delete the row",
+        )
+    prompt = with_system_message(row, untrained(tuple(before)))
+    return Labelled(prompt, (last,), truth(row.get("label"), "label"), tools(row))
 
 
-def prompt_for(row: Row, answer: object = None) -> TextOrMessages:
-    """Reads the prompt: ``question`` is a user's message; ``prompt`` is plain text or messages.
-
-    A text in ``prompt`` is a user's message if ``answer`` is messages.
-    """
-    if row.get("question") is not None:
-        return (Message("user", text(row, "question")),)
-    value = row.get("prompt")
-    if isinstance(value, str) and _is_transcript(value):
-        return _transcript(value, "prompt")
-    if isinstance(value, str):
-        return value if not isinstance(answer, list | dict) else (Message("user", value),)
-    if value is None:
-        raise DataError(given="prompt is missing", rule="prompt is text or messages", remedy="give the row a prompt")
-    return untrained(messages(value, "prompt"))
+def require_answer(response: TextOrMessages, column: str) -> None:
+    """Raises DataError for a response of messages that another role than the assistant begins."""
+    if isinstance(response, tuple) and response[0].role != "assistant":
+        raise DataError(
+            given=f"{column} begins with a message of the role {response[0].role}",
+            rule="an answer is the assistant's; if chosen and rejected are whole dialogues, both begin with the prompt",
+            remedy="correct the role; of whole dialogues, leave the column of the prompt out",
+        )
 
 
 def response_to(value: object, prompt: TextOrMessages, column: str) -> TextOrMessages:
@@ -154,10 +195,8 @@ def response_to(value: object, prompt: TextOrMessages, column: str) -> TextOrMes
             return value
     elif isinstance(value, str):
         return (Message("assistant", value, trained=True),)
-    elif isinstance(value, list):
+    elif isinstance(value, list) or (isinstance(value, dict) and ("role" in value or "from" in value)):
         return messages(value, column)
-    elif isinstance(value, dict) and "content" in value:
-        return messages([value], column)
     raise DataError(
         given=f"{column} is {kind(value)}, its prompt is {'text' if isinstance(prompt, str) else 'messages'}",
         rule="an answer is text, or messages if the prompt is messages",
@@ -168,8 +207,8 @@ def response_to(value: object, prompt: TextOrMessages, column: str) -> TextOrMes
 def _split_prompt(chosen: object, rejected: object) -> tuple[TextOrMessages, tuple[TextOrMessages, ...]]:
     """Splits two whole dialogues into their common prompt and the two responses."""
     if isinstance(chosen, str) and isinstance(rejected, str):
-        if _is_transcript(chosen) and _is_transcript(rejected):
-            return _split_messages(_transcript(chosen, "chosen"), _transcript(rejected, "rejected"))
+        if is_transcript(chosen) and is_transcript(rejected):
+            return _split_messages(transcript(chosen, "chosen"), transcript(rejected, "rejected"))
         return _split_text(chosen, rejected)
     if isinstance(chosen, list) and isinstance(rejected, list):
         return _split_messages(messages(chosen, "chosen"), messages(rejected, "rejected"))
@@ -227,33 +266,6 @@ def _without_repeated_prompt(
     for opening in (prompt, user):
         if all(untrained(m[: len(opening)]) == opening and len(m) > len(opening) for m in message_lists):
             return prompt, tuple(m[len(opening) :] for m in message_lists)
+    if len(message_lists) == 2 and all(untrained(m[:1]) == prompt[:1] for m in message_lists):
+        return _split_messages(*message_lists)  # the prompt is one of two whole dialogues
     return prompt, responses
-
-
-def _is_transcript(value: str) -> bool:
-    return value.startswith(("\n\nHuman:", "\n\nAssistant:"))
-
-
-def _transcript(value: str, column: str) -> tuple[Message, ...]:
-    """Parses Anthropic's dialogues, "\\n\\nHuman: ...\\n\\nAssistant: ..."; the space before a turn is removed."""
-    _, *parts = _TURN.split(value)
-    dialogue = []
-    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
-        role = "user" if speaker == "Human" else "assistant"
-        dialogue.append(Message(role, content.removeprefix(" "), trained=role == "assistant"))
-    if column == "prompt" and dialogue and dialogue[-1] == Message("assistant", "", trained=True):
-        dialogue.pop()  # a prompt may end with the name of the next speaker
-    return untrained(tuple(dialogue)) if column == "prompt" else tuple(dialogue)
-
-
-def with_system_message(row: Row, prompt: TextOrMessages) -> TextOrMessages:
-    """Adds the system message of a row to a prompt of messages."""
-    if not isinstance(prompt, str):
-        return system(row, prompt)
-    if row.get("system"):
-        raise DataError(
-            given="the row has a column system, and its prompt is plain text",
-            rule="a system message comes before messages; plain text has no place for it",
-            remedy="write the prompt as messages, or name it question: columns={question: prompt}",
-        )
-    return prompt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from burnish.data.formats.meanings import look_alike
 from burnish.data.row import Row
 from burnish.errors import DataError
 
@@ -19,6 +20,13 @@ def text(row: Row, column: str) -> str:
     value = row.get(column)
     if isinstance(value, str):
         return value
+    alike = look_alike(column, [name for name, other in row.items() if isinstance(other, str)])
+    if value is None and alike is not None:
+        raise DataError(
+            given=f"{column} is missing; {alike} looks like it",
+            rule=f"{column} is text",
+            remedy=f"write {alike} as {column}, or for all rows columns={{{column}: {alike}}}",
+        )
     raise DataError(
         given=f"{column} is {kind(value)}", rule=f"{column} is text", remedy=f"give the row a text as {column}"
     )

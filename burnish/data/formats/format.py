@@ -12,6 +12,9 @@ from burnish.data.row import Row
 Stage = Literal["sft", "prefer", "reward", "rl"]
 """Stages of training that use rows."""
 
+QUESTIONS = frozenset({"question", "problem", "query", "instruction"})
+"""Columns with a user's message."""
+
 Convert = Callable[[Row], AnyExample]
 """Converts a row to an example; raises DataError for a row that does not fit. Picklable."""
 
@@ -22,12 +25,14 @@ class Dialect:
 
     names: tuple[tuple[str, str], ...]
     """(Column of the row, canonical name that `convert` reads)."""
+    rank: int = 0
+    """Priority where several of a format fit: the lowest rank wins."""
 
     @classmethod
-    def of(cls, written: str) -> Dialect:
+    def of(cls, written: str, rank: int = 0) -> Dialect:
         """Parses columns separated by spaces; ``column>name`` where the canonical name differs."""
         pairs = (part.partition(">") for part in written.split())
-        return cls(tuple((column, name or column) for column, _, name in pairs))
+        return cls(tuple((column, name or column) for column, _, name in pairs), rank)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,21 +59,37 @@ class Format:
     """Stages that use such rows, the main one first."""
     takes: tuple[str, ...] = ()
     """Optional columns."""
+    takes_with_question: tuple[str, ...] = ()
+    """Optional columns that are read beside a question or an instruction, but not beside a prompt or messages."""
     rank: int = 0
     """Priority where several formats fit: the lowest rank wins."""
     named_only: bool = False
     """True: used only if the user names it."""
     documents: bool = False
     """True: a row may be a document, which is cut into pieces."""
+    convert_prompt: Convert | None = None
+    """Converts a row to a task, where a prompt without an answer is a row too; None: `convert` does."""
+    keeps_columns: bool = False
+    """True: all other columns are passed on, so that none is without use."""
     identity: str = ""
     """Other inputs of the conversion than the name (column names, a user's function), for cache keys."""
 
     def unused(self, columns: Iterable[str]) -> tuple[str, ...]:
         """Returns the columns that the format does not use."""
-        used = {*self.takes, *(column for dialect in self.dialects for column in dialect.columns)}
-        return tuple(column for column in columns if column not in used)
+        if self.keeps_columns:
+            return ()
+        given = tuple(columns)
+        asked = "prompt" not in given and not QUESTIONS.isdisjoint(given)
+        used = {*self.takes, *(self.takes_with_question if asked else ())}
+        used.update(column for dialect in self.dialects for column in dialect.columns)
+        return tuple(column for column in given if column not in used)
 
     def fitting(self, columns: Iterable[str], given: Container[str] = ()) -> list[Dialect]:
+        """Returns those of `present` with the lowest rank."""
+        present = self.present(columns, given)
+        return [one for one in present if one.rank == min(other.rank for other in present)]
+
+    def present(self, columns: Iterable[str], given: Container[str] = ()) -> list[Dialect]:
         """Returns the dialects whose columns are present, without subsets of a larger one.
 
         A canonical name in ``given`` has a column by the user's mapping: no dialect reads it from another column.
@@ -82,10 +103,16 @@ class Format:
         ]
         return [one for one in fitting if not any(set(one.columns) < set(other.columns) for other in fitting)]
 
+    def for_stage(self, stage: Stage | None) -> Format:
+        """Returns the format for rows of a stage: in `rl` they are prompts."""
+        if stage != "rl" or self.convert_prompt is None:
+            return self
+        return replace(self, convert=self.convert_prompt, keeps_columns=True, identity=f"{self.identity} prompts")
+
     def for_dialect(self, dialect: Dialect) -> Format:
         """Returns the format for rows of one dialect."""
         if dialect.is_canonical and dialect == self.dialects[0]:
-            return self
+            return replace(self, dialects=(dialect,))
         convert = self.convert if dialect.is_canonical else Renamed(dict(dialect.names), self.convert)
         return replace(self, dialects=(dialect,), convert=convert, identity=f"{self.identity} {dialect.names}")
 

@@ -7,26 +7,32 @@ from itertools import product
 
 from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
 from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
-from burnish.data.formats.format import Dialect, Format
+from burnish.data.formats.format import Dialect, Format, Stage
 from burnish.data.formats.scores_and_steps import stepwise
-from burnish.data.formats.tasks import task
+from burnish.data.formats.tasks import chat_task, task
 
-_QUESTIONS = ("question", "problem>question", "query>question", "instruction>question")
+_QUESTIONS = ("question", "problem>question", "query>question", "instruction")
 _PROMPTS = ("prompt", *_QUESTIONS)
+_MESSAGES = ("messages", "conversations>messages", "conversation>messages")
+_MESSAGE_PROMPTS = ("messages>prompt", "conversations>prompt", "conversation>prompt")
+_LABELS = ("label", "kto_tag>label")
 _SYSTEM = ("system", "system_prompt")
-_RATINGS = ("margin", "score_chosen", "score_rejected", "tags")
+_INPUT = ("input", "history")
+_BOTH: tuple[Stage, ...] = ("prefer", "reward")
+_COMPARED = ("tools", "tags", *_SYSTEM)
+_RATINGS = ("margin", "score_chosen", "score_rejected")
 
 
-def _dialects(*written: str) -> tuple[Dialect, ...]:
-    return tuple(map(Dialect.of, written))
+def _dialects(*written: str, rank: int = 0) -> tuple[Dialect, ...]:
+    return tuple(Dialect.of(columns, rank) for columns in written)
 
 
-def _combinations(*choices: tuple[str, ...]) -> tuple[Dialect, ...]:
+def _combinations(*choices: tuple[str, ...], rank: int = 0) -> tuple[Dialect, ...]:
     """Returns one dialect for every combination of names."""
-    return _dialects(*(" ".join(names) for names in product(*choices)))
+    return _dialects(*(" ".join(names) for names in product(*choices)), rank=rank)
 
 
-_CHAT = _dialects("messages", "conversations>messages", "conversation>messages")
+_CHAT = _dialects(*_MESSAGES)
 _ALPACA = _dialects(
     "instruction output",
     "instruction response>output",
@@ -48,9 +54,24 @@ _QUESTION_ANSWER = _dialects(
     "problem>question solution>answer",
     "text>question code>answer",
 )
-_PREFERENCE = (*_combinations(_PROMPTS, ("chosen",), ("rejected",)), *_dialects("chosen rejected"))
-_RANKING = _combinations(_PROMPTS, ("responses", "completions>responses"), ("scores", "ranks"))
-_LABELLED = _combinations(_PROMPTS, ("completion", "response>completion"), ("label",))
+_PREFERENCE = (
+    *_combinations(_PROMPTS, ("chosen",), ("rejected",)),
+    *_dialects("chosen rejected", "chosen_messages>chosen rejected_messages>rejected"),
+    *_combinations(_PROMPTS, ("chosen_response>chosen",), ("rejected_response>rejected",)),
+    *_dialects("input>prompt preferred_output>chosen non_preferred_output>rejected"),
+    # Beside a prompt, messages repeat the prompt and the chosen answer.
+    *_combinations(_MESSAGE_PROMPTS, ("chosen",), ("rejected",), rank=1),
+)
+_RANKING = (
+    *_combinations(_PROMPTS, ("responses", "completions>responses"), ("scores", "ranks")),
+    *_dialects("instruction completions>responses"),
+)
+_LABELLED = (
+    *_combinations(_PROMPTS, ("completion", "response>completion", "output>completion"), _LABELS),
+    *_combinations(_QUESTIONS, ("answer>completion",), _LABELS),
+    *_combinations(("instruction input output>completion",), _LABELS),
+    *_combinations(_MESSAGES, _LABELS, rank=1),
+)
 _STEPWISE = _combinations(_PROMPTS, ("completions", "steps>completions"), ("labels",))
 RESPONSES = _combinations(_PROMPTS, ("completion", "response>completion"))
 """Dialects of a prompt and its response."""
@@ -59,22 +80,25 @@ _TASK = (
         (*_PROMPTS, "text>question"),
         ("reference", "answer>reference", "ground_truth>reference", "test_list>reference"),
     ),
-    *_dialects("prompt", "question", "problem>question"),
+    *_dialects(*_PROMPTS),
+    # Where there is also an answer, the solution is the way to it.
+    *_combinations(_PROMPTS, ("reference_answer",), rank=1),
+    *_combinations(_PROMPTS, ("solution",), rank=2),
 )
 
 FORMATS: Mapping[str, Format] = {
     entry.name: entry
     for entry in (
-        Format("chat", _CHAT, chat, ("sft", "rl"), takes=("tools", *_SYSTEM)),
-        Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=("input", "history", *_SYSTEM)),
-        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=("tools",)),
-        Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=_SYSTEM),
-        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_RATINGS, *_SYSTEM)),
-        Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
-        Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
-        Format("stepwise", _STEPWISE, stepwise, ("reward",), takes=("tools", "tags", *_SYSTEM)),
-        Format("task", _TASK, task, ("rl",), takes=("extra", *_SYSTEM), rank=1),
+        Format("chat", _CHAT, chat, ("sft", "rl"), takes=("tools", *_SYSTEM), convert_prompt=chat_task),
+        Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=("tools", *_INPUT, *_SYSTEM)),
+        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=("tools", *_SYSTEM)),
+        Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=("tools", *_SYSTEM)),
+        Format("preference", _PREFERENCE, preference, _BOTH, (*_COMPARED, *_RATINGS), _INPUT),
+        Format("ranking", _RANKING, ranking, _BOTH, _COMPARED, _INPUT),
+        Format("labelled", _LABELLED, labelled, _BOTH, _COMPARED, _INPUT),
+        Format("stepwise", _STEPWISE, stepwise, ("reward",), _COMPARED, _INPUT),
+        Format("task", _TASK, task, ("rl",), takes=("extra", "tools", *_SYSTEM), rank=1, keeps_columns=True),
         Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
-        Format("chosen", _PREFERENCE, chosen, ("sft",), takes=("tools", *_SYSTEM), named_only=True),
+        Format("chosen", _PREFERENCE, chosen, ("sft",), ("tools", *_SYSTEM), _INPUT, named_only=True),
     )
 }

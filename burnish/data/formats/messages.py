@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from burnish.data.formats.fields import kind, parsed
+from burnish.data.formats.parts import with_plain_content
 from burnish.data.records import ROLES, ImagePart, Message, Part, TextPart
 from burnish.data.row import Row
 from burnish.errors import DataError
@@ -28,8 +29,10 @@ _OWN_KEYS = ("role", "content", "from", "value", "weight", "train")
 
 
 def messages(value: object, column: str) -> tuple[Message, ...]:
-    """Reads the messages of a column: a list of objects, or its JSON text, as in CSV."""
+    """Reads the messages of a column: a list of objects, its JSON text, as in CSV, or a single message."""
     entries = parsed(value, column) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    if isinstance(entries, dict) and ("role" in entries or "from" in entries):
+        entries = [entries]
     if not isinstance(entries, list):
         raise DataError(
             given=f"{column} is {kind(entries)}",
@@ -79,7 +82,7 @@ def _message(value: object, where: str) -> Message:
             rule="a message is an object with role and content",
             remedy='write it as {"role": ..., "content": ...}',
         )
-    entries = {key: entry for key, entry in value.items() if entry is not None}
+    entries = with_plain_content({key: entry for key, entry in value.items() if entry is not None}, where)
     name, content = _role_name(entries, where), entries.get("content", entries.get("value"))
     role = name if name in ROLES else _ROLE_ALIASES[name]
     extra = {key: entry for key, entry in entries.items() if key not in _OWN_KEYS}

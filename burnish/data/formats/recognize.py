@@ -13,6 +13,7 @@ from functools import partial
 from burnish.config.user_code import is_user_code
 from burnish.data.formats.format import Dialect, Format, Stage
 from burnish.data.formats.known import FORMATS, RESPONSES
+from burnish.data.formats.meanings import MEANINGS, look_alike
 from burnish.data.formats.scores_and_steps import scored
 from burnish.data.formats.user_format import user_format
 from burnish.errors import DataError
@@ -62,7 +63,9 @@ def recognize(
             rule="the format is never guessed",
             remedy=f"name one: format={best[0].name}",
         )
-    return _for_only_dialect(best[0], columns, given)
+    found = _for_only_dialect(best[0].for_stage(stage), columns, given)
+    _require_meanings_read(found, columns)
+    return found
 
 
 def recognize_scores(columns: Sequence[str], scores: Sequence[str], given: Container[str] = ()) -> Format:
@@ -72,7 +75,7 @@ def recognize_scores(columns: Sequence[str], scores: Sequence[str], given: Conta
 
 def _fitting(columns: Sequence[str], given: Container[str]) -> list[Format]:
     """Returns the formats that fit the columns, without formats whose columns are a subset of those of another."""
-    dialects_by_name = {entry.name: entry.fitting(columns, given) for entry in FORMATS.values() if not entry.named_only}
+    dialects_by_name = {entry.name: entry.present(columns, given) for entry in FORMATS.values() if not entry.named_only}
     sets = [set(dialect.columns) for dialects in dialects_by_name.values() for dialect in dialects]
     return [
         FORMATS[name]
@@ -106,7 +109,29 @@ def _named(columns: Sequence[str], name: str, stage: Stage | None, given: Contai
         )
     if stage is not None and stage not in chosen.stages:
         raise _of_another_stage(columns, chosen, stage)
-    return _for_only_dialect(chosen, columns, given)
+    return _for_only_dialect(chosen.for_stage(stage), columns, given)
+
+
+def _require_meanings_read(found: Format, columns: Sequence[str]) -> None:
+    """Raises DataError if a format that was not named leaves a column unread that changes what a row means."""
+    unread = [column for column in found.unused(columns) if column in MEANINGS] if not found.documents else []
+    if not unread:
+        return
+    column = unread[0]
+    readers = [
+        f"{entry.name} ({', '.join(entry.stages)})"
+        for entry in FORMATS.values()
+        if entry.name != found.name and not entry.named_only and column in _names(entry)
+    ]
+    raise DataError(
+        given=f"the columns {', '.join(columns)} are of the format {found.name}, which does not read {column}: "
+        f"{MEANINGS[column]}",
+        rule="a column that changes what a row means is never left unread silently"
+        + (f"; formats that read {column}, and their stages: {', '.join(readers)}" if readers else ""),
+        remedy=f"give the columns that one of them needs, or name format={found.name} to leave {column} unread"
+        if readers
+        else f"name format={found.name} to leave {column} unread, or remove it",
+    )
 
 
 def check_name(name: str) -> None:
@@ -150,7 +175,7 @@ def check_mapping(names: Mapping[str, str], columns: Sequence[str]) -> None:
 
 def _names(entry: Format) -> Iterable[str]:
     """Yields every column name that a format reads."""
-    yield from entry.takes
+    yield from (*entry.takes, *entry.takes_with_question)
     for dialect in entry.dialects:
         for pair in dialect.names:
             yield from pair
@@ -161,24 +186,54 @@ def _unknown(columns: Sequence[str]) -> DataError:
     return DataError(
         given=f"the columns {', '.join(columns)} fit no known format",
         rule=f"formats and the columns they need: {formats}",
-        remedy=_near_columns(columns, FORMATS.values()) or "say what they are: columns={question: ..., answer: ...}",
+        remedy=_look_alikes(columns)
+        or _near_columns(columns, FORMATS.values())
+        or "say what they are: columns={question: ..., answer: ...}",
     )
+
+
+def _look_alikes(columns: Sequence[str]) -> str:
+    """Suggestion for columns that hold what a format needs under other names; "" if there are none."""
+    for wanted in (("question", "answer"), ("question", "chosen", "rejected"), ("messages",)):
+        alike = {name: name if name in columns else look_alike(name, columns) for name in wanted}
+        others = [f"no column {name}; {column} looks like it" for name, column in alike.items() if column != name]
+        if others and all(alike.values()) and len(set(alike.values())) == len(alike):
+            mapping = ", ".join(f"{name}: {column}" for name, column in alike.items() if column != name)
+            return f"{', '.join(others)}: columns={{{mapping}}}"
+    return ""
 
 
 def _of_another_stage(columns: Sequence[str], entry: Format, stage: str) -> DataError:
     first, *_ = entry.fitting(columns)
-    ways = {
-        "preference": "name format=chosen to learn the chosen answers",
-        "labelled": "name format=prompt_completion to learn all answers, the unwanted ones too",
-    }
-    remedy = ways.get(entry.name, "name another format, or other data")
+    remedy = "name another format, or other data"
+    plain = [other.name for other in FORMATS.values() if stage == other.stages[0] and other.fitting(columns)]
+    learned = next((name for name in plain if name not in ("chosen", "text")), None)
     if entry.name == "task":
-        remedy = _near_columns(columns, FORMATS.values()) or _learn_reference(first)
+        remedy = (
+            _answer_look_alike(columns, first) or _near_columns(columns, FORMATS.values()) or _learn_reference(first)
+        )
+    elif stage == "sft" and entry.name == "preference":
+        remedy = "name format=chosen to learn the chosen answers"
+        remedy += f", or format={learned} to leave them unread" if learned else ""
+    elif stage == "sft" and entry.name == "labelled":
+        remedy = f"name format={learned} to learn all answers, the unwanted ones too" if learned else remedy
+    elif stage == "rl" and entry.name == "labelled":
+        remedy = "if the label is what responses are compared with: columns={reference: label}"
     return DataError(
         given=f"the columns {', '.join(columns)} are of the format {entry.name} ({first})",
         rule=f"such rows are for {' or '.join(entry.stages)}, not for {stage}",
         remedy=remedy,
     )
+
+
+def _answer_look_alike(columns: Sequence[str], prompt: Dialect) -> str:
+    """Suggestion for the answer of rows that have a prompt alone; "" if no column looks like one."""
+    column = look_alike("answer", [name for name in columns if name not in prompt.columns])
+    if len(prompt.names) > 1 or column is None:
+        return ""
+    question = prompt.columns[0]
+    mapping = "" if question == "question" else f"question: {question}, "
+    return f"no column answer; {column} looks like it: columns={{{mapping}answer: {column}}}"
 
 
 def _learn_reference(dialect: Dialect) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from burnish.data.formats.comparisons import prompt_for, response_to, with_system_message
+from burnish.data.formats.comparisons import require_answer, response_to
 from burnish.data.formats.fields import kind, listed, number
 from burnish.data.formats.format import Dialect, Format
 from burnish.data.formats.messages import tools
+from burnish.data.formats.prompt_columns import prompt_for, with_system_message
 from burnish.data.records import Scored, Stepped
 from burnish.data.row import Row
 from burnish.errors import DataError
@@ -51,6 +52,7 @@ class ReadScores:
     def __call__(self, row: Row) -> Scored:
         prompt = prompt_for(row, row.get("completion"))
         response = response_to(row.get("completion"), prompt, "completion")
+        require_answer(response, "completion")
         scores = tuple(number(row.get(name), name) for name in self.names)
         return Scored(with_system_message(row, prompt), response, scores, tools(row))
 

@@ -15,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from burnish.data.in_common import prompts_in_common
 from burnish.data.prompts import Prompts, TokenizedPrompt, prompts
 from burnish.grading.reward_runner import RewardRunner
 from burnish.grading.verdict_cache import VerdictCache
@@ -107,6 +108,7 @@ class RLData(StageData[RlSettings]):
         """Log lines before training: held-out data, rewards, and the first prompt."""
         if self.held_out is not None:
             yield from self.held_out.lines()
+            yield from prompts_in_common(self.train, self.held_out)
         yield "rewards: " + ", ".join(f"{reward.weight:g} × {reward.key}" for reward in self.judge.rewards)
         if shadowed := [name for name in RESERVED_COLUMNS if name in self.train.columns]:
             yield f"columns that no reward function gets, since their names are the program's: {', '.join(shadowed)}"
@@ -129,7 +131,11 @@ class RLData(StageData[RlSettings]):
     def card(self) -> dict[str, object]:
         """Content of data.json for the stage."""
         roles = {"training": self.train, **({} if self.held_out is None else {"held out": self.held_out})}
-        return {"mixture": [], "sets": [{"role": role, **prompts.card()} for role, prompts in roles.items()]}
+        sets = [{"role": role, **prompts.card()} for role, prompts in roles.items()]
+        if self.held_out is not None:
+            in_common = [line.strip() for line in prompts_in_common(self.train, self.held_out)]
+            sets[-1] |= {"notes": [*self.held_out.notes, *in_common]}
+        return {"mixture": [], "sets": sets}
 
     def unusable(self) -> str:
         """JSON lines: every invalid row that was left out, with the reason."""

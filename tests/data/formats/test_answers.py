@@ -98,7 +98,8 @@ def test_one_text_part_is_text() -> None:
     ("messages", "message"),
     [
         ("hello", "messages is text"),
-        ({"role": "user"}, "messages is an object"),
+        ({"user": "2+2?"}, "messages is an object"),
+        ({"role": "user"}, "messages[0] (user) has no content"),
         ([], "messages is empty"),
         (["hello"], "messages[0] is text"),
         ([USER, {"content": "4"}], "messages[1] has no role (its keys: content)"),

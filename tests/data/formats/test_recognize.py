@@ -21,10 +21,8 @@ U, A = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"
 @pytest.mark.parametrize(
     ("columns", "stage", "name"),
     [
-        ("messages chosen rejected prompt", "sft", "chat"),
         ("messages chosen rejected prompt", "prefer", "preference"),
         ("instruction input output text", "sft", "alpaca"),
-        ("prompt response chosen rejected", "sft", "prompt_completion"),
         ("prompt response chosen rejected", "reward", "preference"),
         ("question answer", "sft", "question_answer"),
         ("question answer", "rl", "task"),
@@ -60,7 +58,8 @@ def test_the_stage_decides(columns: str, stage: Stage | None, name: str) -> None
             "fit several formats: chat, question_answer",
             "name one: format=chat",
         ),
-        ("messages chosen rejected", None, None, "fit several formats: chat, preference", "format=chat"),
+        ("messages chosen rejected prompt", None, "sft", "of the format preference", "or format=chat"),
+        ("prompt response chosen rejected", None, "sft", "which does not read chosen", "format=prompt_completion"),
         ("question answer response", None, "sft", "fit the format question_answer twice", "columns={answer: answer}"),
         ("messages conversations", None, "sft", "fit the format chat twice", "columns={messages: conversations}"),
         ("question answer", "preferences", "sft", "format 'preferences' is unknown", "did you mean preference?"),
