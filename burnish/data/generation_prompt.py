@@ -11,6 +11,7 @@ from burnish.data.generation_prefix import opened_by_template
 from burnish.data.records import Conversation
 from burnish.data.rendering import Rendering, begin_token
 from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
+from burnish.data.template_parts import parts_of
 from burnish.data.tokenize import tokenize
 from burnish.data.writer import Writer
 from burnish.errors import DataError
@@ -37,6 +38,7 @@ def generation_prompt(conversation: Conversation, writer: Writer, control: Speci
     Raises:
         DataError: see `prompt_messages`.
     """
+    parts_of(writer).require_all(conversation)
     count = len(conversation.messages)
     text = writer.write(conversation, count, add_generation_prompt=True)
     ordinary: tuple[tuple[int, int], ...] = ()

@@ -273,7 +273,10 @@ def test_texts_equal_apply_chat_template(name: str) -> None:
 def _served(writer: Writer, conversation: Conversation, count: int, *, add_generation_prompt: bool) -> str | None:
     """Text of `apply_chat_template`; None: it fails."""
     messages = [message.as_mapping() for message in conversation.messages[:count]]
-    if writer._content_as_parts:
+    for message in messages:
+        if "tool_calls" in message:
+            message["tool_calls"] = writer.forms.calls(message["tool_calls"])
+    if writer.forms.content_as_parts:
         for message in messages:
             message["content"] = [{"type": "text", "text": message["content"]}]
     try:

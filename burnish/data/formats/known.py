@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 
 from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
 from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
 from burnish.data.formats.format import Dialect, Format
+from burnish.data.formats.media import WithoutMedia
 from burnish.data.formats.scores_and_steps import stepwise
 from burnish.data.formats.tasks import task
 
 _QUESTIONS = ("question", "problem>question", "query>question", "instruction>question")
 _PROMPTS = ("prompt", *_QUESTIONS)
 _SYSTEM = ("system", "system_prompt")
+_TOOLS = ("tools", "functions")
 _RATINGS = ("margin", "score_chosen", "score_rejected", "tags")
 
 
@@ -63,18 +66,18 @@ _TASK = (
 )
 
 FORMATS: Mapping[str, Format] = {
-    entry.name: entry
+    entry.name: replace(entry, convert=WithoutMedia(entry.convert))
     for entry in (
-        Format("chat", _CHAT, chat, ("sft", "rl"), takes=("tools", *_SYSTEM)),
+        Format("chat", _CHAT, chat, ("sft", "rl"), takes=(*_TOOLS, *_SYSTEM)),
         Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=("input", "history", *_SYSTEM)),
-        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=("tools",)),
+        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=_TOOLS),
         Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=_SYSTEM),
-        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=("tools", *_RATINGS, *_SYSTEM)),
-        Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
-        Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=("tools", "tags", *_SYSTEM)),
-        Format("stepwise", _STEPWISE, stepwise, ("reward",), takes=("tools", "tags", *_SYSTEM)),
+        Format("preference", _PREFERENCE, preference, ("prefer", "reward"), takes=(*_TOOLS, *_RATINGS, *_SYSTEM)),
+        Format("ranking", _RANKING, ranking, ("prefer", "reward"), takes=(*_TOOLS, "tags", *_SYSTEM)),
+        Format("labelled", _LABELLED, labelled, ("prefer", "reward"), takes=(*_TOOLS, "tags", *_SYSTEM)),
+        Format("stepwise", _STEPWISE, stepwise, ("reward",), takes=(*_TOOLS, "tags", *_SYSTEM)),
         Format("task", _TASK, task, ("rl",), takes=("extra", *_SYSTEM), rank=1),
         Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
-        Format("chosen", _PREFERENCE, chosen, ("sft",), takes=("tools", *_SYSTEM), named_only=True),
+        Format("chosen", _PREFERENCE, chosen, ("sft",), takes=(*_TOOLS, *_SYSTEM), named_only=True),
     )
 }
