@@ -287,6 +287,8 @@ def _report(
         unended_turns=int(notes[first_pieces, UNENDED].sum()),
         straddling_turns=int(notes[first_pieces, STRADDLING].sum()),
         with_control_text=int(np.count_nonzero(notes[first_pieces, ORDINARY])),
+        unused_keys=samples.unused_keys,
+        remarks=tuple(sorted(samples.remarks.items())),
         preamble=writer.preamble if conversations else "",
         writes_date=conversations > 0 and writer.writes_date,
         example=_first_group_text(samples, selection, writer.tokenizer),

@@ -43,6 +43,8 @@ class Rendering:
     """True if the rest of the text is learned as well."""
     document: bool = False
     """True for a document, which may be cut into pieces."""
+    max_tokens: int | None = None
+    """Tokens above which the sample cannot be used, and is tokenized no further; None: it is tokenized whole."""
     step_labels: tuple[tuple[int, float], ...] = ()
     """(Index of the last character of a step, label of the step), in ascending order."""
     generation_prefix: str = ""

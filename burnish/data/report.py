@@ -71,6 +71,10 @@ class DataReport:
     """Learned turns whose first token begins in the prompt, see `Sample`."""
     with_control_text: int
     """Groups whose row has text of control tokens, which was tokenized as ordinary text."""
+    unused_keys: tuple[str, ...]
+    """Keys of messages that the template does not read."""
+    remarks: tuple[tuple[str, int], ...]
+    """What is said of some rows, with their number."""
     preamble: str
     """Text that the template writes before the first message, such as a default system message; "": none."""
     writes_date: bool
@@ -103,6 +107,10 @@ class DataReport:
             yield f"  took the earliest turns from {self.shortened:,} conversations"
         if self.unused_columns:
             yield f"  columns without use: {', '.join(self.unused_columns)}"
+        if self.unused_keys:
+            yield f"  message keys without use: {', '.join(self.unused_keys)}"
+        for remark, count in self.remarks:
+            yield f"  {count:,} rows {remark}"
         if self.unended_turns:
             yield f"  {self.unended_turns:,} learned turns have no end token: they do not teach the model to stop"
         if self.straddling_turns:
