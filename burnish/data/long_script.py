@@ -102,7 +102,6 @@ class LongScript:
     def _checked(self, window: int, counts: Sequence[int], add_generation_prompt: bool) -> _Block | None:
         """The composition of a block, if it gives the first and the last rendering; None: it does not."""
         opening = self.messages[: self._opening]
-        first, last = counts
         whole, later = (self.write_all(self.messages[:count], add_generation_prompt) for count in counts)
         short, longer = (
             self.write_all([*opening, *self.messages[window:count]], add_generation_prompt) for count in counts

@@ -213,7 +213,7 @@ def _call(shape: CallShape, id: str, name: str = _TOOL, argument: str = "argumen
 
 def _tool(word: str, form: str) -> dict[str, object]:
     parameters = {"type": "object", "properties": {word: {"type": "string", "description": word}}, "required": [word]}
-    function = {"name": word, "description": word, "parameters": parameters}
+    function: dict[str, object] = {"name": word, "description": word, "parameters": parameters}
     return {"type": "function", "function": function} if form == "nested" else function
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
-from burnish.data.rendering import Rendering
 from burnish.data.formats.fields import half_surrogate
+from burnish.data.rendering import Rendering
 from burnish.data.special_token_text import AliasTokenizer
 from burnish.data.token_cache import TokenCache, can_be_split
 from burnish.errors import DataError, ModelError
@@ -107,7 +107,7 @@ class Encoder:
 
     def samples(self, renderings: Sequence[Rendering]) -> list[Sample | DataError]:
         """Returns a sample for each rendering, or the error that says why there is none."""
-        samples: list[Sample | DataError | None] = [_not_encodable(rendering.text) for rendering in renderings]
+        samples: list[Sample | DataError | None] = [not_encodable(rendering.text) for rendering in renderings]
         plain = [i for i, rendering in enumerate(renderings) if not rendering.ordinary and samples[i] is None]
         # transformers calls the same, and then builds lists of masks and types that are not used here.
         self._tokenizer.no_truncation()
@@ -115,10 +115,9 @@ class Encoder:
         self._tokenizer.encode_special_tokens = False
         for i, encoding in zip(plain, self._encodings([_beginning(renderings[i]) for i in plain]), strict=True):
             samples[i] = _too_long(renderings[i], encoding)
-            if samples[i] is None and _is_cut(renderings[i]):
-                (encoding,) = self._encodings([renderings[i].text])
             if samples[i] is None:
-                samples[i] = self._sample(renderings[i], encoding)
+                whole = next(self._encodings([renderings[i].text])) if _is_cut(renderings[i]) else encoding
+                samples[i] = self._sample(renderings[i], whole)
         for i, rendering in enumerate(renderings):
             if rendering.ordinary and samples[i] is None:
                 samples[i] = self._sample_with_ordinary_text(rendering)
@@ -343,7 +342,7 @@ def _too_long(rendering: Rendering, encoding: _Encoding) -> Sample | None:
     return Sample(encoding.tokens[: limit + 1], trainable, limit, ends=(), num_unended=0, num_straddling=0)
 
 
-def _not_encodable(text: str) -> DataError | None:
+def not_encodable(text: str) -> DataError | None:
     """Error of a text with half of a surrogate pair, which no tokenizer takes; None: it has none."""
     if text.isascii():
         return None

@@ -77,9 +77,7 @@ def reasoning_of_pairs_that_vanishes(trial: Trial) -> None:
         for n in range(4)
     ]
     data = trial.write("pairs.jsonl", *pairs)
-    ended = trial.burnish(
-        "prefer", "--model", trial.model("qwen25"), "--data", data, "--output", "run", "max_steps=1"
-    )
+    ended = trial.burnish("prefer", "--model", trial.model("qwen25"), "--data", data, "--output", "run", "max_steps=1")
     ended.refused("reasoning_content", "pairs.jsonl line 1")
 
 

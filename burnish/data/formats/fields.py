@@ -32,16 +32,16 @@ def optional_text(row: Row, column: str) -> str:
 def parsed(value: str, where: str) -> object:
     """Parses JSON text, whose texts can be encoded."""
     try:
-        found = json.loads(value)
+        found: object = json.loads(value)
         if "\\ud" in value or "\\uD" in value:
             json.dumps(found, ensure_ascii=False).encode()
-        return found
     except UnicodeEncodeError as error:
         raise half_surrogate(error, f"{where} has ") from error
     except json.JSONDecodeError as error:
         raise DataError(
             given=f"{where} is text that is not JSON: {error}", rule="it is JSON", remedy="correct the text"
         ) from error
+    return found
 
 
 def half_surrogate(error: UnicodeEncodeError, where: str = "the row has ") -> DataError:
