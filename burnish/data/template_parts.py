@@ -173,7 +173,7 @@ def _word(number: int) -> str:
 
 
 def _messages(shapes: Sequence[MessageShape]) -> tuple[Message, ...]:
-    """Messages of these shapes; results have the ids of the calls before them."""
+    """Messages of these shapes; results have the ids and the name of the calls before them."""
     messages, ids = list[Message](), list[str]()
     for number, shape in enumerate(shapes):
         extra: dict[str, object] = {}
@@ -183,6 +183,8 @@ def _messages(shapes: Sequence[MessageShape]) -> tuple[Message, ...]:
                 extra[key] = [_call(call, ids[at]) for at, call in enumerate(shape.calls)]
             elif key == "tool_call_id" and ids:
                 extra[key] = ids.pop(0)
+            elif key == "name" and shape.role == "tool":
+                extra[key] = _TOOL
             else:
                 extra[key] = _value(form, _word(number))
         messages.append(Message(shape.role, _content(shape.content, _word(number)), extra))

@@ -138,8 +138,9 @@ def join(parts: Sequence[Path], folder: Path) -> None:
         if isinstance(array, np.memmap):
             array.flush()
     fingerprint = hashlib.sha256("".join(digest.hexdigest() for digest in digests.values()).encode()).hexdigest()
+    counted = dict(sorted(remarks.items()))
     facts = _Metadata(
-        tuple(sorted(ends)), tuple(faults), conversations, tuple(sorted(unused_keys)), remarks, fingerprint, optional
+        tuple(sorted(ends)), tuple(faults), conversations, tuple(sorted(unused_keys)), counted, fingerprint, optional
     )
     (folder / "facts.json").write_bytes(facts.packed())
 

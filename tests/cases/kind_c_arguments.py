@@ -1,4 +1,7 @@
-"""Arguments of calls as the template wants them: text or objects (kind C)."""
+"""Arguments of calls as the template wants them: text or objects (kind C).
+
+DeepSeek's template opens a thought in its generation prompt, so a turn that only calls cannot be learned; the last can.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ def _view(trial: Trial, model: str, content: str | None, arguments: object, *set
 
 @case("C-06-arguments-as-text")
 def arguments_as_text(trial: Trial) -> None:
-    _view(trial, "deepseek", "", '{"town": "Bonn"}', "train_on=tool_calls")
+    _view(trial, "deepseek", "", '{"town": "Bonn"}', "train_on=last")
 
 
 @case("C-06-arguments-as-text-null-content")
 def arguments_as_text_without_content(trial: Trial) -> None:
-    _view(trial, "deepseek", None, '{"town": "Bonn"}', "train_on=tool_calls")
+    _view(trial, "deepseek", None, '{"town": "Bonn"}', "train_on=last")
 
 
 @case("C-neighbor-python-repr")

@@ -32,5 +32,5 @@ def few_long_prompts_are_left_out(trial: Trial) -> None:
     rows = [{"question": f"{n}+1?" * (200 if n == 7 else 1), "answer": str(n + 1)} for n in range(60)]
     data, model = trial.write("rows.jsonl", *rows), trial.model("chatml")
     trial.burnish(
-        "generate", model, "--data", data, "--output", "answers.jsonl", "max_new_tokens=2", "max_length=200"
+        "generate", "--model", model, "--data", data, "--output", "answers.jsonl", "max_new_tokens=2", "max_length=200"
     ).succeeded("rows.jsonl line 8")
