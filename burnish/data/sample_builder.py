@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -103,12 +103,14 @@ class SampleBuilder:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
-    def make(self, start: int, stop: int) -> TokenStore:
-        """Builds the samples of rows [start, stop)."""
+    def make(self, start: int, stop: int, count: Callable[[int], None] | None = None) -> TokenStore:
+        """Builds the samples of rows [start, stop); `count` is called before every row with the number of rows done."""
         built = _Built()
         groups: list[_Group] = []
         size = 0
         for row in range(start, stop):
+            if count is not None:
+                count(row - start)
             try:
                 example = self.format.convert(self.rows[row])
                 built.conversations += _is_conversation(example)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import ClassVar, TypeGuard
+from typing import TypeGuard
 
 import jinja2
 from jinja2 import meta, nodes
@@ -22,7 +22,7 @@ _GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "raise_exce
 class _GenerationBlocks(jinja2.ext.Extension):
     """Parses ``{% generation %}``, with which some templates mark what is learned."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 (declared so by jinja2)
 
     def parse(self, parser: Parser) -> nodes.CallBlock:
         line = next(parser.stream).lineno
