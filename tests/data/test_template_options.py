@@ -36,7 +36,7 @@ def test_both_templates_of_a_tokenizer_count() -> None:
 
 @pytest.mark.parametrize("name", template_stock.names())
 def test_names_that_the_source_asks_for_are_known(name: str) -> None:
-    source = template_stock.source(name)
+    source = re.sub(r"(?s)\{#.*?#\}", "", template_stock.source(name))
     asked = set(re.findall(r"\b(enable_thinking|reasoning_effort|add_vision_id|preserve_thinking)\b", source))
     assert asked <= options_of(Template(source))
 

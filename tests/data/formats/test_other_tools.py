@@ -81,7 +81,7 @@ def test_unclear_keys_are_refused(key: str) -> None:
 def test_contradictions_and_other_values_are_refused() -> None:
     with pytest.raises(DataError, match="train: True and masked: True"):
         chat(said("user", "q"), said("assistant", "a", train=True, masked=True))
-    with pytest.raises(DataError, match="the loss 0.5"):
+    with pytest.raises(DataError, match=r"the loss 0\.5"):
         chat(said("user", "q"), said("assistant", "a", loss=0.5))
 
 
