@@ -6,12 +6,15 @@ Used by `template_parts`, for every row: it is made to be quick.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from burnish.data.records import Message
 
 _FEW = 6
 """Messages up to which none are merged."""
+_REMEMBERED = 64
+"""Messages up to which the merged ones are remembered."""
 _MAX_CALLS = 3
 """Calls of a message that are told apart."""
 _CLOSE = "</think>"
@@ -83,6 +86,11 @@ def merged_turns(shapes: Sequence[MessageShape]) -> Sequence[int]:
     """
     if len(shapes) <= _FEW:
         return range(len(shapes))
+    return _merged(tuple(shapes)) if len(shapes) <= _REMEMBERED else _merged.__wrapped__(tuple(shapes))
+
+
+@lru_cache(maxsize=4096)
+def _merged(shapes: tuple[MessageShape, ...]) -> Sequence[int]:
     return _distinct([_merged_answers(shapes, part) for part in _parts(shapes, range(len(shapes)), "user")], shapes)
 
 

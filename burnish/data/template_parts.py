@@ -53,6 +53,7 @@ class TemplateParts:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._findings: dict[Shape, Findings] = {}
+        self._last: tuple[Conversation | None, Shape, Sequence[int]] = (None, ((), ""), ())
 
     def require_all(self, conversation: Conversation, train_on: TrainOn | None = None) -> None:
         """Raises DataError if the template drops a part of the conversation.
@@ -61,7 +62,7 @@ class TemplateParts:
             conversation: messages and tools.
             train_on: the learned parts; None: the conversation is a prompt.
         """
-        shape, indices = _shape(conversation)
+        shape, indices = self._shape(conversation)
         allowed = _UNLEARNED.get(train_on, ()) if train_on else ()
         for dropped in self._of(shape).dropped:
             if not self._is_allowed(shape, dropped, allowed):
@@ -70,11 +71,11 @@ class TemplateParts:
 
     def unused_keys(self, conversation: Conversation) -> tuple[str, ...]:
         """Keys of messages that the template does not read."""
-        return self._of(_shape(conversation)[0]).unused_keys
+        return self._of(self._shape(conversation)[0]).unused_keys
 
     def remarks(self, conversation: Conversation, train_on: TrainOn) -> Iterator[str]:
         """What a report says about such a row, after "4 rows"."""
-        shape, _ = _shape(conversation)
+        shape, _ = self._shape(conversation)
         messages, _ = shape
         if self._writer.forms.developer == "system" and any(message.role == "developer" for message in messages):
             yield "have a message of the role developer, which the template lacks: it is written as system"
@@ -88,6 +89,12 @@ class TemplateParts:
     def _is_allowed(shape: Shape, dropped: Dropped, allowed: Sequence[str]) -> bool:
         messages, _ = shape
         return dropped.kind in allowed and messages[dropped.message].role == "assistant"
+
+    def _shape(self, conversation: Conversation) -> tuple[Shape, Sequence[int]]:
+        """`_shape` of a conversation, which is asked for several times in a row."""
+        if self._last[0] is not conversation:
+            self._last = (conversation, *_shape(conversation))
+        return self._last[1:]
 
     def _of(self, shape: Shape) -> Findings:
         if shape not in self._findings:

@@ -14,6 +14,7 @@ from burnish.errors import DataError
 _LISTS = ("images", "videos", "audios")
 _SINGLE = ("image", "video", "audio")
 """Columns that may also have another meaning (a container's image, say)."""
+_ALL = frozenset((*_LISTS, *_SINGLE))
 _FILE = re.compile(r"(?i)\A(data:|https?:)|\.(png|jpe?g|gif|webp|bmp|tiff?|mp4|webm|mov|avi|mkv|wav|mp3|flac|ogg)\Z")
 _MARK = re.compile(r"<\|?(image|video|audio)(_pad)?\|?>")
 
@@ -25,6 +26,8 @@ class WithoutMedia:
     convert: Convert
 
     def __call__(self, row: Row) -> AnyExample:
+        if _ALL.isdisjoint(row):
+            return self.convert(row)
         column = next((name for name in _LISTS if row.get(name)), None)
         if column is None:
             column = next((name for name in _SINGLE if row.get(name) and _is_medium(row, name)), None)

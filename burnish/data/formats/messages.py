@@ -178,6 +178,8 @@ def _is_trained(message: Mapping[str, object], where: str) -> bool:
     Raises:
         DataError: a key has no such value, two contradict each other, or one is not known well enough.
     """
+    if _SAYING_LEARNED.isdisjoint(message):
+        return True
     unclear = next((key for key in _UNCLEAR_KEYS if key in message), None)
     if unclear is not None:
         raise DataError(
@@ -196,6 +198,7 @@ def _is_trained(message: Mapping[str, object], where: str) -> bool:
 
 
 _FLAGS = (*_LEARNED_KEYS, *_MASKED_KEYS)
+_SAYING_LEARNED = frozenset((*_FLAGS, *_UNCLEAR_KEYS))
 
 
 def _flag(flag: object, key: str, where: str) -> bool:
