@@ -40,4 +40,10 @@ def objects_are_not_printed_as_python(trial: Trial) -> None:
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     trial.write("t.jinja", template)
-    _view(trial, "chatml", "", {"town": "Bonn"}, "chat_template=t.jinja")
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"town": "Bonn"}}}
+    messages = [{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    data, model = trial.write("rows.jsonl", {"messages": messages}), trial.model("chatml")
+    ended = trial.burnish(
+        "sft", "--model", model, "--data", data, "--output", "run", "max_steps=1", "chat_template=t.jinja"
+    )
+    ended.succeeded('weather {"town": "Bonn"}')
