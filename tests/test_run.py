@@ -239,7 +239,7 @@ def test_a_real_model_on_real_rows(shared_folder, tmp_path, adapter):
 
 
 def test_a_run_that_begins_before_its_rows_are_ready_learns_the_same(world, tmp_path, monkeypatch):
-    settings = {"max_steps": None, "eval_data": None}
+    settings = {"max_steps": None, "eval_data": None, "overlong": "error"}
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "early"))
     monkeypatch.setattr(burnish.data.streaming, "AT_ONCE", 10)
     early = train(world, tmp_path / "early-run", **settings)
@@ -281,7 +281,8 @@ def test_a_run_within_its_first_epoch_reads_only_what_it_draws(world, tmp_path):
     order = epoch_order(0, 0, len(lines))
     lines[int(order[50])] = json.dumps({"question": "why?", "answer": None})
     (tmp_path / "some.jsonl").write_text("\n".join(lines))
-    settings = {"eval_data": None, "max_steps": 3, "schedule": {"kind": "constant", "warmup_ratio": 0.0}}
+    constant = {"kind": "constant", "warmup_ratio": 0.0}
+    settings = {"eval_data": None, "max_steps": 3, "schedule": constant, "overlong": "error"}
     short = train(world, tmp_path / "short", data=str(tmp_path / "some.jsonl"), **settings)
     long = train(world, tmp_path / "long", **{**settings, "max_steps": 14})
     assert len(lines) < 14 * 16

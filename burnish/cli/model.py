@@ -73,12 +73,22 @@ def chat(
 
 
 def _say(piece: str) -> None:
-    sys.stdout.write(piece)
+    """Prints text; a terminal that lacks a character gets a question mark in its place."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(piece.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
 
 
 def _piped() -> Iterator[str]:
-    return (line.rstrip("\r\n") for line in sys.stdin)
+    """Lines of standard input; one that is not UTF-8 is refused, and the next is read."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            _note(
+                f"line {number} is not UTF-8: {error.reason} (byte 0x{line[error.start]:02x})\n"
+                "  rule: messages are UTF-8 text\n  to do: write it as UTF-8, such as with iconv; the line is left out"
+            )
 
 
 def _typed() -> Iterator[str]:
@@ -90,6 +100,8 @@ def _typed() -> Iterator[str]:
             yield input("> ")
         except KeyboardInterrupt:
             _note("\nCtrl+D or /exit ends")
+        except UnicodeDecodeError as error:
+            _note(f"the line is not {error.encoding}, the encoding of this terminal; it is left out")
         except EOFError:
             typer.echo()
             return

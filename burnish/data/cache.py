@@ -31,7 +31,7 @@ ROWS_PER_CHUNK = 1024
 _ROWS_PER_WORKER = 4096
 """Minimum rows per worker: with fewer, the token cache of a worker is nearly empty."""
 _SECONDS_PER_REPORT = 1.0
-"""Minimum interval of the progress callback."""
+"""Interval of the progress callback; also within a chunk."""
 _NICE = 5
 """Priority of a background process during training: on a machine without free cores it gets a quarter of one."""
 _JOINED = "samples"
@@ -93,14 +93,20 @@ def build_chunks(
 ) -> None:
     """Builds every chunk that is neither stored nor claimed by another process."""
     paths, last = _chunk_paths(builder, entry), time.monotonic()
+
+    def count(rows: int) -> None:
+        """Reports the rows of this chunk and of all files, if it is time to."""
+        nonlocal last
+        if told is not None and time.monotonic() - last > _SECONDS_PER_REPORT:  # looking for the files takes time
+            last = time.monotonic()
+            told(rows + sum(other.exists() for other in paths) * ROWS_PER_CHUNK, len(builder.rows))
+
     for number, path in enumerate(paths):
         if path.exists() or not _claim(claims / str(number)):
             continue
         start = number * ROWS_PER_CHUNK
-        write_tokens(path, builder.make(start, min(start + ROWS_PER_CHUNK, len(builder.rows))))
-        if told is not None and time.monotonic() - last > _SECONDS_PER_REPORT:  # the check of all files takes time
-            last = time.monotonic()
-            told(sum(other.exists() for other in paths) * ROWS_PER_CHUNK, len(builder.rows))
+        write_tokens(path, builder.make(start, min(start + ROWS_PER_CHUNK, len(builder.rows)), count))
+        count(0)
 
 
 def build_all(job: Path) -> None:

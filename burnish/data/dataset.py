@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
@@ -28,6 +28,7 @@ from burnish.data.sample_builder import SampleBuilder
 from burnish.data.selection import Selection, select
 from burnish.data.settings import Comparison, Overlong, SpecialTokenRule, TrainOn
 from burnish.data.template import Template
+from burnish.data.template_options import check_options
 from burnish.data.token_store import DOCUMENT, ORDINARY, SHORTENED, STRADDLING, UNENDED, RowError, TokenStore
 from burnish.data.tokenize import to_response
 from burnish.data.writer import Writer
@@ -38,6 +39,9 @@ _MAX_PLACES = 5
 """Rows named in a message; the others are counted."""
 _EXAMPLE = 4096
 """Tokens shown of each sequence of the first group."""
+_GROWTH, _TEMPLATE_BYTES = 2, 2048
+"""Bounds of the text of a row: times the bytes of the row in its file (tools may be indented), and bytes that the
+template adds. A row beyond them that is too long stops the run."""
 _SEPARATOR = "\n— and not —\n"
 """Separates the responses of a comparison in the report."""
 
@@ -81,6 +85,14 @@ class TokenizedDataset(Sequence[Group]):
     def lengths(self) -> NDArray[np.int64]:
         """[groups] tokens of each group, with its prompt counted once."""
         return self.picked.group_lengths
+
+    @property
+    def left_out(self) -> Iterator[Unusable]:
+        """Every row that was left out, as a whole or in part, with the reason."""
+        yield from self.unusable
+        reason = "; ".join(dropped.reason for dropped in self.picked.dropped)
+        for row in self.picked.long_rows.tolist():
+            yield Unusable(self.origin.where(row), reason, "a row has at most max_length tokens", "raise max_length")
 
     @property
     def fingerprint(self) -> str:
@@ -159,6 +171,7 @@ class DatasetSpec:
         *,
         format: str | Format | None = None,
         max_length: int,
+        max_positions: int | None = None,
         overlong: Overlong = "error",
         train_on: TrainOn = "assistant",
         special_tokens_in_text: SpecialTokenRule = "text",
@@ -170,19 +183,37 @@ class DatasetSpec:
 
         Args:
             format: a name in `FORMATS`, or a format; None: recognized by the columns.
+            max_positions: maximum length of a sequence of the model, in tokens; None: it is not known.
             comparison: the kind of comparison that the loss needs; None: rows have single responses.
+
+        Raises:
+            ModelError: the template reads no variable with the name of one of `chat_template_kwargs`.
         """
+        check_options(template, chat_template_kwargs or {})
         chosen = format if isinstance(format, Format) else recognize(rows.columns, format)
         writer = Writer(tokenizer, template, chat_template_kwargs or {})
         turns_within = max_length if overlong == "drop_turns" else None
-        builder = SampleBuilder(rows, chosen, writer, train_on, special_tokens_in_text, turns_within, comparison)
+        builder = SampleBuilder(
+            rows, chosen, writer, train_on, special_tokens_in_text, turns_within, comparison, max_positions
+        )
         return cls(builder, max_length, overlong, max_invalid_fraction)
 
     @property
     def may_leave_out(self) -> bool:
         """True if the rules allow rows to be left out; the number of usable rows is then known only after all rows are
-        tokenized. False: every row is usable, or stops the run."""
-        return self.overlong == "drop" or self.max_invalid_fraction > 0
+        tokenized. False: every row is usable, or stops the run.
+
+        With ``overlong=auto``, rows may be left out only if one may be too long: if its bytes are not few enough to
+        exclude that. (A token writes at least a byte.)
+        """
+        return (
+            self.overlong == "drop" or self.max_invalid_fraction > 0 or (self.overlong == "auto" and self._may_be_long)
+        )
+
+    @cached_property
+    def _may_be_long(self) -> bool:
+        sizes = self.builder.rows.sizes
+        return sizes is None or int(sizes.max(initial=0)) * _GROWTH + _TEMPLATE_BYTES > self.max_length
 
     @cached_property
     def identity(self) -> str:
@@ -235,7 +266,8 @@ class DatasetSpec:
         return _first_group_text(samples, selection, self.builder.writer.tokenizer) if selection.num_groups else ()
 
     def _select(self, samples: TokenStore) -> tuple[Selection, list[RowError]]:
-        selection, cut_faults = select(self.builder.rows, samples, self.max_length, self.overlong)
+        rule: Overlong = self.overlong if self.overlong != "auto" or self.may_leave_out else "error"
+        selection, cut_faults = select(self.builder.rows, samples, self.max_length, rule)
         return selection, sorted((*samples.faults, *cut_faults), key=lambda fault: fault.row)
 
 
@@ -291,6 +323,8 @@ def _report(
         with_control_text=int(np.count_nonzero(notes[first_pieces, ORDINARY])),
         empty_answers=tuple(rows.where(row) for row in empty[:_MAX_PLACES]),
         num_empty_answers=len(empty),
+        unused_keys=samples.unused_keys,
+        remarks=tuple(sorted(samples.remarks.items())),
         preamble=writer.preamble if conversations else "",
         writes_date=conversations > 0 and writer.writes_date,
         example=_first_group_text(samples, selection, writer.tokenizer),
@@ -323,7 +357,8 @@ def runs(
 def unusable_error(rows: Rows, faults: Sequence[RowError], allowed: float) -> DataError:
     """Error for more unusable rows than allowed, with the first few of them."""
     unusable = dict.fromkeys(fault.row for fault in faults)
-    messages = [f"{rows.where(fault.row)}: {fault.given}" for fault in faults[:_MAX_PLACES]]
+    places = [(rows.where(fault.row), fault.given) for fault in faults[:_MAX_PLACES]]
+    messages = [given if given.startswith(f"{where} ") else f"{where}: {given}" for where, given in places]
     more = f"\n  ... {len(unusable)} of {len(rows)} rows cannot be used" if len(unusable) > 1 or allowed else ""
     if allowed:
         more += f", more than max_invalid_fraction={allowed:g} allows"

@@ -11,7 +11,8 @@ import re
 from dataclasses import replace
 
 from burnish.data.records import Conversation, Message, Task
-from burnish.data.rendering import common_prefix, whole_turn
+from burnish.data.turn import whole_turn
+from burnish.data.turn_text import common_prefix
 from burnish.data.writer import Writer
 from burnish.errors import DataError
 

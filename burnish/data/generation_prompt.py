@@ -11,7 +11,8 @@ from burnish.data.generation_prefix import opened_by_template
 from burnish.data.records import Conversation
 from burnish.data.rendering import Rendering, begin_token
 from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
-from burnish.data.tokenize import tokenize_prompts
+from burnish.data.template_parts import parts_of
+from burnish.data.tokenize import not_encodable, tokenize_prompts
 from burnish.data.writer import Writer
 from burnish.errors import DataError
 
@@ -37,6 +38,7 @@ def generation_prompt(conversation: Conversation, writer: Writer, control: Speci
     Raises:
         DataError: see `prompt_messages`.
     """
+    parts_of(writer).require_all(conversation)
     count = len(conversation.messages)
     text = writer.write(conversation, count, add_generation_prompt=True)
     ordinary: tuple[tuple[int, int], ...] = ()
@@ -62,6 +64,12 @@ def generation_prompt_text(text: str, tokenizer: PreTrainedTokenizerBase, contro
 
 
 def continued_prompt(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Returns the token ids of plain text that the model continues, after the begin token if the tokenizer adds one."""
+    """Returns the token ids of plain text that the model continues, after the begin token if the tokenizer adds one.
+
+    Raises:
+        DataError: the text has half of a surrogate pair.
+    """
     begin = begin_token(tokenizer)
+    if (error := not_encodable(text)) is not None:
+        raise error
     return tuple(tokenizer.encode(begin + text.removeprefix(begin), add_special_tokens=False))

@@ -17,7 +17,7 @@ from burnish.data.formats.format import Dialect, Format, Renamed, Stage
 from burnish.data.formats.recognize import READY, check_mapping, recognize, recognize_scores
 from burnish.data.read import read_rows
 from burnish.data.row import Row
-from burnish.data.rows import Indices, Rows
+from burnish.data.rows import Indices, Rows, joined_sizes
 from burnish.data.sample import sample, split_count
 from burnish.data.settings import DataSource
 from burnish.errors import DataError
@@ -100,6 +100,10 @@ class Mixture(Rows):
         part, at = self._locate(index)
         return {READY: part.format.convert(part.rows[at])}
 
+    @property
+    def sizes(self) -> Indices | None:
+        return joined_sizes([part.rows for part in self.parts])
+
     def where(self, index: int) -> str:
         part, at = self._locate(index)
         return part.rows.where(at)
@@ -131,6 +135,10 @@ class NamedRows(Rows):
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
         return self.rows[index]
+
+    @property
+    def sizes(self) -> Indices | None:
+        return self.rows.sizes
 
     def where(self, index: int) -> str:
         return self.rows.where(index)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.empty_answers import rows_with_empty_answers
+from burnish.data.limits import Candidate, candidate, learned_tokens, limits, starts
 from burnish.data.records import (
     AnyExample,
     Completion,
@@ -51,23 +52,6 @@ class Lengths:
     """Learned tokens."""
     percentiles: tuple[int, ...]
     """Length at each of PERCENTILES."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Effect of one max_length."""
-
-    max_length: int
-    longer: int
-    """Number of samples that are longer: dropped, truncated, or an error, by `overlong`."""
-    computed: float
-    """Share of all tokens that are computed if long samples are truncated."""
-    learned: float
-    """Share of the learned tokens that stay if long samples are truncated."""
-    learned_if_dropped: float
-    """Share of the learned tokens that stay if long samples are dropped."""
-    attention: float
-    """Cost of attention (sum of squared lengths) relative to no limit."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -111,12 +95,12 @@ def profile(builder: SampleBuilder, samples: TokenStore, max_positions: int) -> 
     if not len(samples.lengths):
         first = samples.faults[0]
         raise DataError(f"{rows.where(first.row)}: {first.given}\n  ... and all other rows", first.rule, first.remedy)
-    learned = _learned(samples)
+    learned = learned_tokens(samples)
     names = np.array([rows.source_of(int(row)) for row in samples.rows])
     whole = _lengths_of(rows.source, samples.lengths, learned)
     distinct = dict.fromkeys(names.tolist())
     sources = tuple(_lengths_of(name, samples.lengths[names == name], learned[names == name]) for name in distinct)
-    candidates = tuple(_candidate(samples, learned, limit) for limit in _limits(samples, max_positions))
+    candidates = tuple(candidate(samples, learned, limit) for limit in limits(samples, max_positions))
     recommended, why = _recommended(candidates, samples)
     examples = list(_sampled_examples(builder))
     return Profile(
@@ -146,47 +130,6 @@ def _lengths_of(name: str, lengths: NDArray[np.int64], learned: NDArray[np.int64
     )
 
 
-def _starts(samples: TokenStore) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(samples.lengths)])[:-1]
-
-
-def _learned(samples: TokenStore) -> NDArray[np.int64]:
-    """[samples] learned tokens of each sample."""
-    return np.array(
-        [
-            np.count_nonzero(samples.trainable[start : start + length])
-            for start, length in zip(_starts(samples).tolist(), samples.lengths.tolist(), strict=True)
-        ],
-        np.int64,
-    )
-
-
-def _limits(samples: TokenStore, max_positions: int) -> list[int]:
-    """Candidate limits up to max_positions: powers of two and half-way steps from about the median, and the maximum."""
-    longest = int(samples.lengths.max())
-    lowest = max(5, int(np.log2(np.median(samples.lengths))))
-    powers = [2**power for power in range(lowest, longest.bit_length() + 1)]
-    steps = sorted({*powers, *(3 * power // 2 for power in powers)})
-    return sorted({min(limit, max_positions) for limit in (*(step for step in steps if step < longest), longest)})
-
-
-def _candidate(samples: TokenStore, learned: NDArray[np.int64], limit: int) -> Candidate:
-    lengths = np.array(samples.lengths)
-    long = np.flatnonzero(lengths > limit)
-    starts = _starts(samples)
-    num_lost = sum(int(np.count_nonzero(samples.trainable[starts[i] + limit : starts[i] + lengths[i]])) for i in long)
-    cut = np.minimum(lengths, limit)
-    total = int(learned.sum())
-    return Candidate(
-        max_length=limit,
-        longer=len(long),
-        computed=float(cut.sum() / lengths.sum()),
-        learned=(total - num_lost) / total,
-        learned_if_dropped=(total - int(learned[long].sum())) / total,
-        attention=float((cut.astype(np.float64) ** 2).sum() / (lengths.astype(np.float64) ** 2).sum()),
-    )
-
-
 def _recommended(candidates: Sequence[Candidate], samples: TokenStore) -> tuple[Candidate, str]:
     last = candidates[-1]
     if samples.notes[:, DOCUMENT].all():
@@ -206,7 +149,7 @@ def _recommended(candidates: Sequence[Candidate], samples: TokenStore) -> tuple[
 
 def _duplicates(samples: TokenStore) -> int:
     seen: set[bytes] = set()
-    for start, length in zip(_starts(samples).tolist(), samples.lengths.tolist(), strict=True):
+    for start, length in zip(starts(samples).tolist(), samples.lengths.tolist(), strict=True):
         seen.add(hashlib.blake2b(samples.tokens[start : start + length].tobytes(), digest_size=16).digest())
     return len(samples.lengths) - len(seen)
 

@@ -11,7 +11,8 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from burnish.data.profile import PERCENTILES, Candidate, Lengths, Profile
+from burnish.data.limits import Candidate
+from burnish.data.profile import PERCENTILES, Lengths, Profile
 from burnish.errors import DataError
 
 _TEXT, _GRAY, _BAR, _ACCENT, _GRID = "#1f2430", "#6b7280", "#4c72b0", "#c44e52", "#e5e7eb"

@@ -6,7 +6,7 @@ of its task. No row is left out silently.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,15 +17,21 @@ from burnish.data.dataset import DatasetSpec, unusable_error
 from burnish.data.formats.meanings import look_alike
 from burnish.data.generation_prefix import joined, without_beginning
 from burnish.data.generation_prompt import generation_prompt, generation_prompt_text
+from burnish.data.limits import prompt_table
 from burnish.data.mixture import Mixture, NamedRows
 from burnish.data.records import AnyExample, Completion, Conversation, Message, Task
 from burnish.data.rendering import Rendering
 from burnish.data.report import Unusable
 from burnish.data.rows import Rows
+from burnish.data.settings import MAX_OVERLONG_FRACTION
 from burnish.data.special_token_text import SpecialTokenText
+from burnish.data.template_parts import parts_of
 from burnish.data.token_store import RowError
 from burnish.data.tokenize import tokenize_prompts
 from burnish.errors import DataError
+
+_MAX_PLACES = 5
+"""Rows named in a line; the others are counted."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,10 +53,22 @@ class Prompts:
     preparation: DatasetSpec
     tokenized: tuple[TokenizedPrompt, ...]
     """Tokenized prompts, at least one."""
-    dropped: int
+    too_long: tuple[Unusable, ...]
     """Rows that were left out because they are too long."""
     unusable: tuple[Unusable, ...]
     """Unusable rows, which were left out."""
+    unused_keys: tuple[str, ...] = ()
+    """Keys of messages that the template does not read."""
+
+    @property
+    def dropped(self) -> int:
+        """Number of rows that were left out because they are too long."""
+        return len(self.too_long)
+
+    @property
+    def left_out(self) -> tuple[Unusable, ...]:
+        """Every row that was left out, with the reason."""
+        return (*self.unusable, *self.too_long)
 
     @cached_property
     def spoken(self) -> bool:
@@ -77,7 +95,11 @@ class Prompts:
         if not referenced and (column := look_alike("reference", sorted(self.columns))) is not None:
             yield f"  no row has a reference; the column {column} looks like it: columns={{reference: {column}}}"
         if self.dropped:
-            yield f"  dropped {self.dropped:,} prompts for their length"
+            places = ", ".join(row.where for row in self.too_long[:_MAX_PLACES])
+            more = " ..." if self.dropped > _MAX_PLACES else ""
+            yield f"  dropped {self.dropped:,} prompts for their length ({places}{more})"
+        if unused_keys := self.unused_keys:
+            yield f"  message keys without use: {', '.join(unused_keys)}"
         if self.unusable:
             yield f"  {len(self.unusable):,} rows cannot be used and were left out: unusable.jsonl says why"
 
@@ -164,9 +186,11 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
             builder.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_invalid_fraction
         )
     short = tuple(prompt for prompt in tokenized if len(prompt.tokens) <= max_prompt_length)
-    _require_prompts(preparation, tokenized, short, room)
+    long = [prompt for prompt in tokenized if len(prompt.tokens) > max_prompt_length]
+    _require_prompts(preparation, tokenized, long, room)
     unusable = tuple(Unusable(builder.rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
-    return Prompts(preparation, short, len(tokenized) - len(short), unusable)
+    too_long = tuple(_too_long(builder.rows, prompt, max_prompt_length) for prompt in long)
+    return Prompts(preparation, short, too_long, unusable, tuple(sorted(write.unused_keys)))
 
 
 def _with_source(task: Task, rows: Rows, row: int) -> Task:
@@ -199,6 +223,7 @@ class _PromptWriter:
         self.writer = preparation.builder.writer
         self.in_template = SpecialTokenText.of(self.writer.tokenizer, self.writer.template)
         self.in_text = SpecialTokenText.of(self.writer.tokenizer, None)
+        self.unused_keys: set[str] = set()
 
     def __call__(self, task: Task, example: AnyExample, prefix: str) -> Rendering:
         beginning = task.generation_prefix + prefix
@@ -206,7 +231,9 @@ class _PromptWriter:
             rendering = generation_prompt_text(task.prompt + beginning, self.writer.tokenizer, self.in_text)
             return replace(rendering, generation_prefix=beginning)
         tools = example.tools if isinstance(example, Conversation | Task) else ()
-        rendering = generation_prompt(Conversation(task.prompt, tools), self.writer, self.in_template)
+        conversation = Conversation(task.prompt, tools)
+        rendering = generation_prompt(conversation, self.writer, self.in_template)
+        self.unused_keys.update(parts_of(self.writer).unused_keys(conversation))
         prefix_text = joined(rendering.generation_prefix, beginning)
         text = rendering.text.removesuffix(rendering.generation_prefix) + prefix_text
         start = len(text) - len(beginning)
@@ -214,15 +241,29 @@ class _PromptWriter:
         return replace(rendering, text=text, ordinary=(*rendering.ordinary, *ordinary), generation_prefix=prefix_text)
 
 
+def _too_long(rows: Rows, prompt: TokenizedPrompt, limit: int) -> Unusable:
+    return Unusable(
+        rows.where(prompt.row),
+        f"a prompt of {len(prompt.tokens):,} tokens, longer than {limit:,}",
+        "prompt and response (max_new_tokens) fill at most max_length",
+        "raise max_length, or lower max_new_tokens",
+    )
+
+
 def _require_prompts(
-    preparation: DatasetSpec, tokenized: list[TokenizedPrompt], short: tuple[TokenizedPrompt, ...], room: int
+    preparation: DatasetSpec, tokenized: Sequence[TokenizedPrompt], long: Sequence[TokenizedPrompt], room: int
 ) -> None:
-    if short and (len(short) == len(tokenized) or preparation.overlong == "drop"):
+    """Raises DataError if prompts are too long, more than the rule allows, or all of them."""
+    rows, rule, max_length = preparation.builder.rows, preparation.overlong, preparation.max_length
+    allowed = {"drop": 1.0, "auto": MAX_OVERLONG_FRACTION}.get(rule, 0.0) * len(rows)
+    if len(long) < len(tokenized) and len(long) <= allowed:
         return
     longest = max(tokenized, key=lambda prompt: len(prompt.tokens))
+    shown = "\n  ".join(prompt_table([len(prompt.tokens) for prompt in tokenized], room, max_length))
     raise DataError(
-        given=f"{preparation.builder.rows.where(longest.row)}: a prompt of {len(longest.tokens):,} tokens; "
-        f"{len(tokenized) - len(short):,} of {len(tokenized):,} prompts are too long",
-        rule=f"prompt and response (max_new_tokens: {room:,}) fill at most max_length: {preparation.max_length:,}",
+        given=f"{rows.where(longest.row)}: a prompt of {len(longest.tokens):,} tokens; {len(long):,} of "
+        f"{len(tokenized):,} prompts are too long; of the prompts, a limit keeps:\n  {shown}",
+        rule=f"prompt and response (max_new_tokens: {room:,}) fill at most max_length: {max_length:,}"
+        + (f"; overlong=auto leaves out up to {MAX_OVERLONG_FRACTION * 100:g} % of the rows" if rule == "auto" else ""),
         remedy="raise max_length, lower max_new_tokens, or leave such rows out with overlong=drop",
     )

@@ -16,6 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from burnish.data.records import Completion, Conversation, Document, Message, Stepped
 from burnish.data.settings import TrainOn
 from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
+from burnish.data.template_parts import parts_of
+from burnish.data.turn import CLOSE_REASONING, REASONING_KEYS, render_turn
+from burnish.data.turn_text import common_prefix
 from burnish.data.writer import Script, Writer
 from burnish.errors import DataError, ModelError
 
@@ -40,6 +43,8 @@ class Rendering:
     """True if the rest of the text is learned as well."""
     document: bool = False
     """True for a document, which may be cut into pieces."""
+    max_tokens: int | None = None
+    """Tokens above which the sample cannot be used, and is tokenized no further; None: it is tokenized whole."""
     step_labels: tuple[tuple[int, float], ...] = ()
     """(Index of the last character of a step, label of the step), in ascending order."""
     generation_prefix: str = ""
@@ -58,8 +63,10 @@ def render(
         control: texts of control tokens that must stay ordinary text; None: they become control tokens.
 
     Raises:
-        DataError: the template cannot render the row, or the row has nothing to learn under `train_on`.
+        DataError: the template cannot render the row, or drops a part of it, or the row has nothing to learn under
+            `train_on`.
     """
+    parts_of(writer).require_all(conversation, train_on)
     renderings = _render(conversation, writer, train_on)
     if control is None or (sealed := control.sealed(conversation)) is None:
         return renderings
@@ -85,7 +92,7 @@ def _render(conversation: Conversation, writer: Writer, train_on: TrainOn) -> tu
     turns = conversation.turns[-1:] if train_on == "last" else conversation.turns
     renderings: list[Rendering] = []
     for turn in reversed(turns):
-        before, whole = _render_turn(script, turn)
+        before, whole = render_turn(script, turn)
         if not whole.startswith(before):
             raise _generation_prompt_differs(turn, before, whole)
         span = len(before), len(whole)
@@ -99,48 +106,11 @@ def _render(conversation: Conversation, writer: Writer, train_on: TrainOn) -> tu
     return tuple(reversed(renderings))
 
 
-def _render_turn(script: Script, turn: int) -> tuple[str, str]:
-    """Returns the prompt of serving before a turn, and the text up to the end of the turn."""
-    before = script.write(turn, add_generation_prompt=True)
-    whole = script.write(turn + 1, add_generation_prompt=False)
-    if not whole.startswith(before):
-        whole = _complete_opened_reasoning(script.conversation.messages[turn], before, whole)
-    return before, whole
-
-
-def _complete_opened_reasoning(message: Message, before: str, whole: str) -> str:
-    """Text up to the end of a turn whose generation prompt opens a reasoning block that the rendered message lacks.
-
-    Some templates (DeepSeek R1's) open a reasoning block for the model, and strip reasoning from all messages, also
-    from the last. Then the turn is the text that the model would generate: the rest of the reasoning, its end, the
-    answer, and the template's text after an answer. For a message without reasoning that text is unknown, and `whole`
-    is returned.
-    """
-    same = common_prefix(before, whole)
-    opening, rendered = before[same:], whole[same:]
-    raw = whole_turn(message)
-    answer = raw.rpartition(_CLOSE_REASONING)[2]
-    rendered_answer = next((text for text in (answer, answer.strip()) if rendered.startswith(text)), None)
-    if opening.strip() != _OPEN_REASONING or not raw.startswith(_OPEN_REASONING) or rendered_answer is None:
-        return whole
-    rest = raw[len(opening) :] if raw.startswith(opening) else raw[len(_OPEN_REASONING) :]
-    return before + rest + rendered[len(rendered_answer) :]
-
-
-def whole_turn(message: Message) -> str:
-    """Returns the message as a model generates it, with its reasoning first."""
-    content = message.text or ""
-    reasoning = next((str(message.extra[key]) for key in _REASONING_KEYS if message.extra.get(key)), None)
-    return (
-        content
-        if reasoning is None
-        else f"{_OPEN_REASONING}\n{reasoning.strip()}\n{_CLOSE_REASONING}\n\n{content.strip()}"
-    )
-
-
 def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | None, weight: float) -> None:
     for index, later in enumerate(renderings):
-        if later.text.startswith(whole) and later.spans[0][0] >= span[1]:
+        # The end first: texts that differ mostly differ there; a comparison from the beginning costs their length.
+        ends_alike = later.spans[0][0] >= span[1] and later.text.startswith(whole[span[0] :], span[0])
+        if ends_alike and later.text.startswith(whole):
             both = (*((skipped,) if skipped else ()), *later.skipped)
             spans, weights = (span, *later.spans), (weight, *later.weights)
             renderings[index] = replace(later, spans=spans, weights=weights, skipped=both)
@@ -150,7 +120,7 @@ def _add(renderings: list[Rendering], whole: str, span: Range, skipped: Range | 
 
 def _render_everything(script: Script, renderings: list[Rendering]) -> Rendering:
     """Renders the whole conversation, including the text after its last learned turn."""
-    text = script.write(len(script.messages), add_generation_prompt=False)
+    text = script.write(len(script.conversation.messages), add_generation_prompt=False)
     fitting = [rendering for rendering in renderings if text.startswith(rendering.text)]
     longest = max(fitting, key=lambda rendering: len(rendering.spans), default=Rendering(text, ()))
     return Rendering(text, longest.spans, longest.weights, everything=True)
@@ -171,18 +141,14 @@ def _skipped(script: Script, turn: int, train_on: TrainOn, whole: str, span: Ran
     return None
 
 
-_REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-_OPEN_REASONING, _CLOSE_REASONING = "<think>", "</think>"
-
-
 def _has_reasoning(message: Message) -> bool:
-    return any(message.extra.get(key) for key in _REASONING_KEYS) or _CLOSE_REASONING in (message.text or "")
+    return any(message.extra.get(key) for key in REASONING_KEYS) or CLOSE_REASONING in (message.text or "")
 
 
 def _answer_start(script: Script, turn: int, whole: str, span: Range) -> int:
     """Index of the first character of the answer: the first that changes with the answer, for the same reasoning."""
     message = script.conversation.messages[turn]
-    reasoning, closing, answer = (message.text or "").rpartition(_CLOSE_REASONING)
+    reasoning, closing, answer = (message.text or "").rpartition(CLOSE_REASONING)
     other = "b" if answer.strip().startswith("a") else "a"
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
     changed = replace(message, content=reasoning + closing + other, extra=extra)
@@ -206,17 +172,10 @@ def _calls_start(script: Script, turn: int, whole: str, span: Range) -> int:
 
 
 def _first_difference(script: Script, turn: int, whole: str, changed: Message) -> int:
-    messages = (*script.conversation.messages[:turn], changed)
-    _, other = _render_turn(script.writer.script(replace(script.conversation, messages=messages)), turn)
+    _, other = render_turn(script.with_message(turn, changed), turn)
     if other == whole:
         return len(whole)
     return common_prefix(whole, other)
-
-
-def common_prefix(one: str, other: str) -> int:
-    """Returns the length of the common prefix, in characters."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _generation_prompt_differs(turn: int, before: str, whole: str) -> DataError:

@@ -75,6 +75,10 @@ class DataReport:
     """Rows with a learned turn without text, as file and line of the first few."""
     num_empty_answers: int
     """Number of these rows."""
+    unused_keys: tuple[str, ...]
+    """Keys of messages that the template does not read."""
+    remarks: tuple[tuple[str, int], ...]
+    """What is said of some rows, with their number."""
     preamble: str
     """Text that the template writes before the first message, such as a default system message; "": none."""
     writes_date: bool
@@ -97,16 +101,27 @@ class DataReport:
         yield from self._notes()
 
     def _notes(self) -> Iterator[str]:
+        yield from self._left_out()
+        if self.unused_columns:
+            yield f"  columns without use: {', '.join(self.unused_columns)}"
+        if self.unused_keys:
+            yield f"  message keys without use: {', '.join(self.unused_keys)}"
+        for remark, count in self.remarks:
+            yield f"  {count:,} rows {remark}"
+        yield from self._about_tokens()
+
+    def _left_out(self) -> Iterator[str]:
         for dropped in self.dropped:
-            yield f"  dropped {dropped.count:,}: {dropped.reason} ({', '.join(dropped.where)} ...)"
+            more = " ..." if dropped.count > len(dropped.where) else ""
+            yield f"  dropped {dropped.count:,}: {dropped.reason} ({', '.join(dropped.where)}{more})"
         if self.unusable:
             yield f"  {self.unusable:,} rows cannot be used and were left out: unusable.jsonl says why"
         if self.cut:
             yield f"  cut {self.cut:,} to the limit"
         if self.shortened:
             yield f"  took the earliest turns from {self.shortened:,} conversations"
-        if self.unused_columns:
-            yield f"  columns without use: {', '.join(self.unused_columns)}"
+
+    def _about_tokens(self) -> Iterator[str]:
         if self.unended_turns:
             yield f"  {self.unended_turns:,} learned turns have no end token: they do not teach the model to stop"
         if self.straddling_turns:

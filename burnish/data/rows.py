@@ -48,6 +48,11 @@ class Rows(Sequence[Row]):
         """Returns the name of the source of row ``index``; it differs only between the rows of a mixture."""
         return self.source
 
+    @property
+    def sizes(self) -> Indices | None:
+        """[n] bytes of each row in its file; None: they are not known without reading the rows."""
+        return None
+
     def pick(self, indices: Sequence[int] | Indices) -> PickedRows:
         """Selects the rows of these indices, in this order, without reading them."""
         return PickedRows(self, np.asarray(indices, np.int64))
@@ -78,11 +83,23 @@ class PickedRows(Rows):
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
         return self.rows[int(self.indices[index])]
 
+    @property
+    def sizes(self) -> Indices | None:
+        sizes = self.rows.sizes
+        return None if sizes is None else sizes[self.indices]
+
     def where(self, index: int) -> str:
         return self.rows.where(int(self.indices[index]))
 
     def source_of(self, index: int) -> str:
         return self.rows.source_of(int(self.indices[index]))
+
+
+def joined_sizes(parts: Sequence[Rows]) -> Indices | None:
+    """[n] bytes of each row of several sets; None: those of one are not known."""
+    sizes = [part.sizes for part in parts]
+    known = [size for size in sizes if size is not None]
+    return np.concatenate(known) if known and len(known) == len(sizes) else None
 
 
 def joined_fingerprint(kind: str, parts: Sequence[str]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,20 +29,27 @@ from burnish.data.records import (
     RatedExample,
     Scored,
     Stepped,
+    responses_of,
 )
 from burnish.data.rendering import Rendering, complete, document, render, with_labels
 from burnish.data.rows import Rows
 from burnish.data.settings import Comparison, SpecialTokenRule, TrainOn
-from burnish.data.shared_prompt import rated_siblings, share_prompt, shortenings, single_rated
+from burnish.data.shared_prompt import rated_siblings, share_prompt, single_rated
+from burnish.data.shortening import longest_fitting, shortenings
 from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.template import Template
+from burnish.data.template_parts import parts_of
 from burnish.data.token_store import RESPONSE_INDEX, RowError, TokenStore
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
 
-_VERSION = 3
+_VERSION = 4
 """Incremented when the same settings give other tokens."""
+_MANY = 16
+"""Renderings of a row above which those that are too long for the model are not tokenized whole."""
+_MAX_CHARACTERS = 1 << 25
+"""Characters of renderings that are tokenized at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +68,9 @@ class SampleBuilder:
     """Maximum tokens of a conversation before its earliest turns are dropped; None: no turns are dropped."""
     comparison: Comparison | None = None
     """Kind of comparison that the loss needs; None: rows have single responses."""
+    max_tokens: int | None = None
+    """Maximum tokens that the model takes. Where a template rewrites earlier turns, a conversation of many turns is
+    tokenized no further than that, since the longer of its many samples cannot be used; None: all are whole."""
 
     @cached_property
     def identity(self) -> str:
@@ -82,31 +93,58 @@ class SampleBuilder:
             "options": dict(self.writer.options),
             "date": PINNED.isoformat(),
             "tokenizer": [core.to_str(), type(tokenizer).__name__, tokenizer.special_tokens_map],
-            "settings": [self.train_on, self.special_tokens_in_text, self.turns_within, self.comparison],
+            "settings": [
+                self.train_on,
+                self.special_tokens_in_text,
+                self.turns_within,
+                self.comparison,
+                self.max_tokens,
+            ],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
-    def make(self, start: int, stop: int) -> TokenStore:
-        """Builds the samples of rows [start, stop)."""
-        faults: list[RowError] = []
+    def make(self, start: int, stop: int, count: Callable[[int], None] | None = None) -> TokenStore:
+        """Builds the samples of rows [start, stop); `count` is called before every row with the number of rows done."""
+        built = _Built()
         groups: list[_Group] = []
-        conversations = 0
+        size = 0
         for row in range(start, stop):
+            if count is not None:
+                count(row - start)
             try:
                 example = self.format.convert(self.rows[row])
-                conversations += _is_conversation(example)
-                groups += self._groups(example, row)
+                built.conversations += _is_conversation(example)
+                new = list(self._groups(example, row))
+                self._note(example, built)
             except DataError as error:
-                faults.append(RowError(row, error.given, error.rule, error.remedy))
+                built.faults.append(RowError(row, error.given, error.rule, error.remedy))
+                continue
+            groups += new
+            size += sum(len(rendering.text) for group in new for rendering in group.renderings)
+            if size > _MAX_CHARACTERS:
+                self._encode(groups, built)
+                groups, size = [], 0
+        self._encode(groups, built)
+        return _to_token_store(built)
+
+    def _encode(self, groups: Sequence[_Group], built: _Built) -> None:
+        """Tokenizes groups in one batch and adds their samples, or the errors of their rows."""
         numbered: list[tuple[int, Sample]] = []
         for group, samples in self._encoded(groups):
             try:
                 numbered += [(group.row, sample) for sample in _require_all(group, samples)]
             except DataError as error:
-                faults.append(RowError(group.row, error.given, error.rule, error.remedy))
+                built.faults.append(RowError(group.row, error.given, error.rule, error.remedy))
         if self.turns_within is not None:
-            numbered = list(self._shortened(numbered, faults))
-        return _to_token_store(numbered, faults, conversations)
+            numbered = list(self._shortened(numbered, built.faults))
+        built.numbered += numbered
+
+    def _note(self, example: AnyExample, built: _Built) -> None:
+        """Counts what the report says of a row."""
+        for conversation in _conversations(example):
+            parts = parts_of(self.writer)
+            built.unused_keys.update(parts.unused_keys(conversation))
+            built.remarks.update(parts.remarks(conversation, self.train_on))
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -130,7 +168,9 @@ class SampleBuilder:
             DataError: the template cannot render the row, or needs several texts for one response.
         """
         if not isinstance(example, RatedExample):
-            yield from (_Group(row, (rendering,)) for rendering in self._renderings(example))
+            renderings = self._renderings(example)
+            limit = self.max_tokens if len(renderings) > _MANY else None
+            yield from (_Group(row, (replace(rendering, max_tokens=limit),)) for rendering in renderings)
             return
         assert self.comparison is not None, "a comparison is set where rows have rated responses"
         if isinstance(example, Ranked | Labelled):
@@ -189,16 +229,18 @@ class SampleBuilder:
 
     def _without_turns(self, row: int, faults: list[RowError]) -> Sequence[Sample]:
         """Builds the samples of a conversation with as many of its last turns as fit; the system message stays."""
-        example = self.format.convert(self.rows[row])
-        for shorter in shortenings(example):
-            try:
-                groups = self._encoded(list(self._groups(shorter, row)))
-                fitting = [sample for group, samples in groups for sample in _usable_samples(group, samples)]
-            except DataError:  # a template may refuse a conversation that begins there; a later beginning may be valid
-                continue
-            if fitting and all(len(sample.tokens) <= (self.turns_within or 0) for sample in fitting):
-                return [replace(sample, shortened=True) for sample in fitting]
-        limit = self.turns_within
+        limit = self.turns_within or 0
+
+        def built(shorter: AnyExample) -> Sequence[Sample] | None:
+            """Samples of a shorter conversation; None: it is too long."""
+            groups = self._encoded(list(self._groups(shorter, row)))
+            fitting = [sample for group, samples in groups for sample in _usable_samples(group, samples)]
+            fits = fitting and all(len(sample.tokens) <= limit for sample in fitting)
+            return [replace(sample, shortened=True) for sample in fitting] if fits else None
+
+        samples = longest_fitting(shortenings(self.format.convert(self.rows[row])), built)
+        if samples is not None:
+            return samples
         faults.append(
             RowError(
                 row,
@@ -208,6 +250,18 @@ class SampleBuilder:
             )
         )
         return ()
+
+
+@dataclass(slots=True)
+class _Built:
+    """Samples of a range of rows, while they are built."""
+
+    numbered: list[tuple[int, Sample]] = field(default_factory=list)
+    """Samples with the index of their row."""
+    faults: list[RowError] = field(default_factory=list)
+    conversations: int = 0
+    unused_keys: set[str] = field(default_factory=set)
+    remarks: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,16 +303,24 @@ def _is_conversation(example: AnyExample) -> bool:
     return isinstance(example, Conversation)
 
 
-def _to_token_store(
-    numbered: Sequence[tuple[int, Sample]], faults: Sequence[RowError], conversations: int
-) -> TokenStore:
-    samples = [sample for _, sample in numbered]
+def _conversations(example: AnyExample) -> Iterator[Conversation]:
+    """Conversations that the template renders: of a comparison, the prompt with each response."""
+    if isinstance(example, Conversation):
+        yield example
+    elif isinstance(example, RatedExample) and isinstance(example.prompt, tuple):
+        for response in responses_of(example):
+            if isinstance(response, tuple):
+                yield Conversation(example.prompt + response, example.tools)
+
+
+def _to_token_store(built: _Built) -> TokenStore:
+    samples = [sample for _, sample in built.numbered]
     return TokenStore(
         tokens=np.concatenate([np.empty(0, np.int32), *(sample.tokens for sample in samples)]),
         trainable=np.concatenate([np.empty(0, np.bool_), *(sample.trainable for sample in samples)]),
         lengths=np.array([len(sample.tokens) for sample in samples], np.int64),
         prompt_lengths=np.array([sample.prompt_length for sample in samples], np.int64),
-        rows=np.array([row for row, _ in numbered], np.int64),
+        rows=np.array([row for row, _ in built.numbered], np.int64),
         notes=np.array(
             [
                 (s.num_unended, s.num_straddling, s.num_ordinary, s.shortened, s.document, s.response_index)
@@ -267,8 +329,10 @@ def _to_token_store(
             np.int32,
         ).reshape(-1, RESPONSE_INDEX + 1),
         ends=tuple(sorted({end for sample in samples for end in sample.ends})),
-        faults=tuple(sorted(faults, key=lambda fault: fault.row)),
-        conversations=conversations,
+        faults=tuple(sorted(built.faults, key=lambda fault: fault.row)),
+        conversations=built.conversations,
+        unused_keys=tuple(sorted(built.unused_keys)),
+        remarks=dict(sorted(built.remarks.items())),
         weights=_weights(samples),
         worth=_rewards(samples),
         scores=_scores(samples),

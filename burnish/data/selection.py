@@ -7,14 +7,15 @@ limit or rule needs no tokenization. (Only `drop_turns` renders conversations ag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from burnish.data.limits import table
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
-from burnish.data.settings import Overlong
+from burnish.data.settings import MAX_OVERLONG_FRACTION, Overlong
 from burnish.data.token_store import DOCUMENT, RESPONSE_INDEX, RowError, TokenStore
 from burnish.errors import DataError
 
@@ -45,6 +46,8 @@ class Selection:
     """Samples that the rule left out."""
     num_cut: int
     """Samples that were truncated."""
+    long_rows: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Rows of which the rule left out a sample, ascending."""
 
     @property
     def num_groups(self) -> int:
@@ -78,11 +81,15 @@ def select(rows: Rows, samples: TokenStore, max_length: int, overlong: Overlong)
     if len(where) and overlong in ("error", "drop_turns"):
         # drop_turns has shortened all conversations that it can: the remaining long samples are no conversations.
         raise _overlong(rows, samples, where, max_length)
+    long_rows = np.unique(samples.rows[where]).astype(np.int64)
+    if overlong == "auto" and len(long_rows) > MAX_OVERLONG_FRACTION * len(rows):
+        raise _too_many(rows, samples, long_rows, max_length)
+    drops = overlong in ("auto", "drop")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
     kept, faults = np.ones(len(lengths), np.bool_), list[RowError]()
     group = np.cumsum(samples.notes[:, RESPONSE_INDEX] == 0) - 1
     left_out: set[int] = set()
-    if overlong == "drop":
+    if drops:
         left_out = set(group[long].tolist())
     elif overlong == "truncate":
         for i in where:
@@ -104,8 +111,9 @@ def select(rows: Rows, samples: TokenStore, max_length: int, overlong: Overlong)
         samples=chosen,
         trained_tokens=_count_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
         group_starts=_group_starts(samples, chosen, documents),
-        dropped=_dropped(rows, samples, group, where, max_length) if overlong == "drop" else (),
+        dropped=_dropped(rows, samples, group, where, max_length) if drops else (),
         num_cut=int(np.count_nonzero(kept[where])) if overlong == "truncate" else 0,
+        long_rows=long_rows if drops else np.zeros(0, np.int64),
     )
     return selection, faults
 
@@ -197,6 +205,17 @@ def first_places(rows: Rows, indices: Sequence[int]) -> str:
     """Names the places of the first few rows."""
     more = f" and {len(indices) - _MAX_PLACES} more" if len(indices) > _MAX_PLACES else ""
     return ", ".join(rows.where(index) for index in indices[:_MAX_PLACES]) + more
+
+
+def _too_many(rows: Rows, samples: TokenStore, long_rows: Ints, max_length: int) -> DataError:
+    shown = "\n  ".join(table(samples, max_length))
+    return DataError(
+        given=f"{len(long_rows):,} of {len(rows):,} rows of {rows.source} are longer than {max_length:,} tokens "
+        f"({first_places(rows, long_rows.tolist())}); of what is learned, a limit keeps:\n  {shown}",
+        rule=f"overlong=auto leaves out up to {MAX_OVERLONG_FRACTION * 100:g} % of the rows",
+        remedy="set a max_length of the table, or leave them all out (overlong=drop), or cut their ends "
+        "(overlong=truncate) or their earliest turns (overlong=drop_turns)",
+    )
 
 
 def _overlong(rows: Rows, samples: TokenStore, where: Ints, max_length: int) -> DataError:

@@ -31,10 +31,14 @@ calls. everything: the whole text, prompts included. The end token of every turn
 SpecialTokenRule = Literal["text", "tokens"]
 """Tokenization of text of control tokens in a row: as ordinary characters, or as the tokens."""
 
-Overlong = Literal["error", "truncate", "drop_turns", "drop"]
-"""Rule for a sample longer than max_length. error: stop. truncate: cut its end. drop_turns: drop the earliest turns of
+Overlong = Literal["auto", "error", "truncate", "drop_turns", "drop"]
+"""Rule for a sample longer than max_length. auto: leave out up to 2 % of the rows, and stop if more are long. error:
+stop. truncate: cut its end. drop_turns: drop the earliest turns of
 its conversation, but not the system message or the last turn. drop: leave it out. The report counts all of them.
 Compared responses are dropped together, are truncated at the same length, and lose the same turns of their prompt."""
+
+MAX_OVERLONG_FRACTION = 0.02
+"""Largest fraction of the rows that overlong=auto leaves out."""
 
 Comparison = Literal["rankings", "pairs", "triples", "verdicts", "any", "scores", "steps"]
 """Kind of comparison that a loss needs. rankings: two or more responses with scores. pairs, triples: two or three

@@ -7,18 +7,16 @@ likelihood and a mean per token count them. (A difference of two sums does not c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from burnish.data.records import (
-    AnyExample,
     Completion,
     Conversation,
     Example,
     Labelled,
-    Message,
     Ranked,
     RatedExample,
     Scored,
@@ -137,24 +135,3 @@ def common_prefix(one: Sample, other: Sample) -> int:
     size = min(len(one.tokens), len(other.tokens))
     different = np.flatnonzero(one.tokens[:size] != other.tokens[:size])
     return int(different[0]) if len(different) else size
-
-
-def shortenings(example: AnyExample) -> Iterator[AnyExample]:
-    """Yields the example without the first turn of its prompt, the first two, ...; a user's message begins a turn.
-
-    Messages before the first user's message (the system message) stay. Every yielded example has a learned turn. All
-    responses of a comparison lose the same turns.
-    """
-    if isinstance(example, Conversation):
-        for messages in _without_first_turns(example.messages):
-            shorter = replace(example, messages=messages)
-            if shorter.turns:
-                yield shorter
-    elif isinstance(example, RatedExample) and isinstance(example.prompt, tuple):
-        yield from (replace(example, prompt=prompt) for prompt in _without_first_turns(example.prompt))
-
-
-def _without_first_turns(messages: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
-    users = [i for i, message in enumerate(messages) if message.role == "user"]
-    for start in users[1:]:
-        yield messages[: users[0]] + messages[start:]

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ class TokenStore:
     """Unusable rows."""
     conversations: int
     """Number of rows that the chat template rendered."""
+    unused_keys: tuple[str, ...] = ()
+    """Keys of messages that the template does not read, sorted."""
+    remarks: Mapping[str, int] = field(default_factory=dict)
+    """What the report says of some rows -> their number. Example: ``{"begin with a message …": 4}``."""
     fingerprint: str = ""
     """sha256 of the arrays; "" for a part of a set."""
     weights: NDArray[np.float32] | None = None
@@ -115,7 +120,7 @@ def join(parts: Sequence[Path], folder: Path) -> None:
     offsets = dict.fromkeys(dtypes, 0)
     ends: set[int] = set()
     faults: list[RowError] = []
-    conversations = 0
+    conversations, unused_keys, remarks = 0, set[str](), Counter[str]()
     for path in parts:
         part = read_tokens(path)
         assert part is not None, f"{path.name} was read before"
@@ -127,11 +132,16 @@ def join(parts: Sequence[Path], folder: Path) -> None:
         ends |= set(part.ends)
         faults += part.faults
         conversations += part.conversations
+        unused_keys |= set(part.unused_keys)
+        remarks.update(part.remarks)
     for array in joined.values():
         if isinstance(array, np.memmap):
             array.flush()
     fingerprint = hashlib.sha256("".join(digest.hexdigest() for digest in digests.values()).encode()).hexdigest()
-    facts = _Metadata(tuple(sorted(ends)), tuple(faults), conversations, fingerprint, optional)
+    counted = dict(sorted(remarks.items()))
+    facts = _Metadata(
+        tuple(sorted(ends)), tuple(faults), conversations, tuple(sorted(unused_keys)), counted, fingerprint, optional
+    )
     (folder / "facts.json").write_bytes(facts.packed())
 
 
@@ -190,20 +200,33 @@ class _Metadata:
     ends: tuple[int, ...]
     faults: tuple[RowError, ...]
     conversations: int
+    unused_keys: tuple[str, ...]
+    remarks: Mapping[str, int]
     fingerprint: str
     optional: tuple[str, ...]
     """Names of the optional arrays that the store has."""
 
     @classmethod
     def of(cls, store: TokenStore) -> _Metadata:
-        return cls(store.ends, store.faults, store.conversations, store.fingerprint, _present(store))
+        return cls(
+            store.ends,
+            store.faults,
+            store.conversations,
+            store.unused_keys,
+            store.remarks,
+            store.fingerprint,
+            _present(store),
+        )
 
     @classmethod
     def unpacked(cls, data: bytes) -> _Metadata:
         facts = json.loads(data)
         faults = tuple(RowError(**entry) for entry in facts["faults"])
         optional = tuple(facts["optional"])
-        return cls(tuple(facts["ends"]), faults, facts["conversations"], facts["fingerprint"], optional)
+        unused_keys, remarks = tuple(facts["unused_keys"]), dict(facts["remarks"])
+        return cls(
+            tuple(facts["ends"]), faults, facts["conversations"], unused_keys, remarks, facts["fingerprint"], optional
+        )
 
     def packed(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -214,5 +237,7 @@ class _Metadata:
             ends=self.ends,
             faults=self.faults,
             conversations=self.conversations,
+            unused_keys=self.unused_keys,
+            remarks=self.remarks,
             fingerprint=self.fingerprint,
         )

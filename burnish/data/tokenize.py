@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
+from burnish.data.formats.fields import half_surrogate
 from burnish.data.rendering import Rendering
 from burnish.data.special_token_text import AliasTokenizer
 from burnish.data.token_cache import TokenCache, can_be_split
@@ -113,25 +114,31 @@ class Encoder:
 
     def samples(self, renderings: Sequence[Rendering]) -> list[Sample | DataError]:
         """Returns a sample for each rendering, or the error that says why there is none."""
-        samples: list[Sample | DataError | None] = [None] * len(renderings)
-        plain = [i for i, rendering in enumerate(renderings) if not rendering.ordinary]
+        samples: list[Sample | DataError | None] = [not_encodable(rendering.text) for rendering in renderings]
+        plain = [i for i, rendering in enumerate(renderings) if not rendering.ordinary and samples[i] is None]
         # transformers calls the same, and then builds lists of masks and types that are not used here.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = False
-        for i, encoding in zip(plain, self._encodings([renderings[i].text for i in plain]), strict=True):
-            samples[i] = self._sample(renderings[i], encoding)
+        for i, encoding in zip(plain, self._encodings([_beginning(renderings[i]) for i in plain]), strict=True):
+            samples[i] = _too_long(renderings[i], encoding)
+            if samples[i] is None:
+                whole = next(self._encodings([renderings[i].text])) if _is_cut(renderings[i]) else encoding
+                samples[i] = self._sample(renderings[i], whole)
         for i, rendering in enumerate(renderings):
-            if rendering.ordinary:
+            if rendering.ordinary and samples[i] is None:
                 samples[i] = self._sample_with_ordinary_text(rendering)
         return [sample for sample in samples if sample is not None]
 
     def _sample_with_ordinary_text(self, rendering: Rendering) -> Sample | DataError:
-        try:
-            text = self._alias_tokenizer.with_aliases(rendering.text, rendering.ordinary)
-        except DataError as error:
-            return error
-        (encoding,) = _encode_with_offsets([text], self._alias_tokenizer.core)
+        for text in dict.fromkeys((_beginning(rendering), rendering.text)):
+            try:
+                with_aliases = self._alias_tokenizer.with_aliases(text, rendering.ordinary)
+            except DataError as error:
+                return error
+            (encoding,) = _encode_with_offsets([with_aliases], self._alias_tokenizer.core)
+            if (sample := _too_long(rendering, encoding)) is not None:
+                return sample
         return self._sample(rendering, encoding)
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[_Encoding]:
@@ -277,7 +284,11 @@ def _encode_by_width(text: str, tokens: NDArray[np.int32], widths: Ints) -> _Enc
 def _tokens_of_span(starts: Ints, stops: Ints, span: tuple[int, int]) -> Ints:
     """Indices of the tokens that write a character of the span."""
     start, stop = span
-    return np.flatnonzero((starts < stop) & (stops > start)) if start < stop else np.empty(0, np.int64)
+    if start >= stop:
+        return np.empty(0, np.int64)
+    # Starts and stops ascend, so a span costs its own length, not that of the text.
+    first, last = int(np.searchsorted(stops, start, side="right")), int(np.searchsorted(starts, stop, side="left"))
+    return np.arange(first, last)
 
 
 def _outside(starts: Ints, stops: Ints, skipped: Sequence[tuple[int, int]]) -> Bools:
@@ -311,6 +322,45 @@ def _prompt(rendering: Rendering, encoding: _Encoding) -> Sample | DataError:
     nothing = np.zeros(len(tokens), np.bool_)
     ordinary = len(rendering.ordinary)
     return Sample(tokens, nothing, len(tokens), ends=(), num_unended=0, num_straddling=0, num_ordinary=ordinary)
+
+
+_CHARACTERS_PER_TOKEN = 8
+"""Characters that are tokenized first of a rendering with a limit, for each token of the limit."""
+_BORDER = 64
+"""Tokens at the end of a cut text that may not be those of the whole text."""
+
+
+def _beginning(rendering: Rendering) -> str:
+    """The text, or as much of it as shows that a rendering with a limit is longer."""
+    limit = rendering.max_tokens
+    return rendering.text if limit is None else rendering.text[: _CHARACTERS_PER_TOKEN * (limit + _BORDER)]
+
+
+def _is_cut(rendering: Rendering) -> bool:
+    return len(_beginning(rendering)) < len(rendering.text)
+
+
+def _too_long(rendering: Rendering, encoding: _Encoding) -> Sample | None:
+    """Sample of a rendering longer than its limit: one token more than the limit, of which the last stands for what is
+    learned. No setting allows it, so all that counts is that it is longer. None: it has no limit, or is within it."""
+    limit = rendering.max_tokens
+    border = _BORDER if _is_cut(rendering) else 0
+    if limit is None or len(encoding.tokens) <= limit + border:
+        return None
+    trainable = np.zeros(limit + 1, np.bool_)
+    trainable[-1] = True
+    return Sample(encoding.tokens[: limit + 1], trainable, limit, ends=(), num_unended=0, num_straddling=0)
+
+
+def not_encodable(text: str) -> DataError | None:
+    """Error of a text with half of a surrogate pair, which no tokenizer takes; None: it has none."""
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return half_surrogate(error)
+    return None
 
 
 def _nothing_learned(rendering: Rendering) -> DataError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from rich.text import Text
 from burnish.data.dataset import DatasetSpec, runs
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.selection import Selection, select
+from burnish.data.settings import MAX_OVERLONG_FRACTION
 from burnish.data.special_token_text import find_special_tokens
 from burnish.data.token_store import TokenStore
 from burnish.errors import DataError
@@ -46,6 +47,13 @@ class RowView:
         """Formats without color: learned text in ⟦ ⟧."""
         text = "".join(f"⟦{part}⟧{_weight_suffix(weight)}" if weight else part for part, weight in self.runs)
         return f"{self.where}: {self.note}\n{text}\n"
+
+
+_WITHOUT_PLACE: Mapping[str, str] = {
+    "error": "it would stop the run",
+    "auto": f"it is left out, or stops the run if more than {MAX_OVERLONG_FRACTION * 100:g} % of the rows are",
+}
+"""Rule for long rows -> what becomes of one that is shown whole."""
 
 
 def _weight_suffix(weight: float) -> str:
@@ -99,8 +107,9 @@ def view_rows(preparation: DatasetSpec, row: int) -> Iterator[RowView]:
         yield RowView(where, f"cannot be used: {fault.given}", ())
     if not len(store.lengths):
         return
-    if overlong == "error" and (longest := int(store.lengths.max())) > max_length:
-        yield RowView(where, f"{longest:,} tokens, longer than max_length {max_length:,}: it would stop the run", ())
+    if overlong in _WITHOUT_PLACE and (longest := int(store.lengths.max())) > max_length:
+        note = f"{longest:,} tokens, longer than max_length {max_length:,}: {_WITHOUT_PLACE[overlong]}"
+        yield RowView(where, note, ())
         overlong, max_length = "truncate", longest
     selection, faults = select(builder.rows, store, max_length, overlong)
     for fault in faults:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
 
 import jinja2
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 
 # The steps of apply_chat_template, which cannot do the first of them once for many renderings. A test compares the
@@ -27,8 +27,10 @@ from transformers.utils.chat_template_utils import (
     _plain_template_data,
 )
 
+from burnish.data.long_script import LongScript
 from burnish.data.records import Conversation, Message
 from burnish.data.template import Template
+from burnish.data.template_forms import ABSENT, PROBE, UNRENDERED, TemplateForms, template_forms, text_parts
 from burnish.errors import DataError, ModelError
 
 PINNED = datetime.date(2024, 7, 26)
@@ -55,9 +57,39 @@ class Writer:
         Raises:
             DataError: a message has an image.
         """
-        messages = [self._to_template(message) for message in conversation.messages]
-        tools = [dict(tool) for tool in conversation.tools] or None
-        return Script(self, conversation, _visible(messages), _plain_template_data(tools))
+        messages = self.visible(conversation.messages)
+        tools = _plain_template_data([dict(tool) for tool in conversation.tools] or None)
+        return Script(conversation, LongScript(messages, partial(self._written, tools)), self)
+
+    def visible(self, messages: Sequence[Message]) -> list[dict[str, object]]:
+        """Messages as the template gets them.
+
+        Raises:
+            DataError: a message has an image.
+        """
+        given = _visible([self._to_template(message) for message in messages])
+        if (said := self.forms.no_content) != ABSENT:
+            return [message if "content" in message else {**message, "content": said} for message in given]
+        return given
+
+    def _written(
+        self, tools: list[dict[str, object]] | None, messages: list[dict[str, object]], add_generation_prompt: bool
+    ) -> str:
+        """Renders messages. Raises DataError if the template refuses them, ModelError if it is not valid Jinja."""
+        try:
+            return self.rendered(messages, tools, add_generation_prompt)
+        except TemplateSyntaxError as error:
+            raise ModelError(
+                given=f"the chat template is not valid Jinja: {error} (line {error.lineno})",
+                rule="a chat template is a Jinja template",
+                remedy="correct the template, or name another one",
+            ) from error
+        except UNRENDERED as error:
+            raise DataError(
+                given=f"the chat template cannot write the conversation up to messages[{len(messages) - 1}]: {error}",
+                rule="the template decides which roles, orders and fields are valid",
+                remedy="correct the row, or name another template",
+            ) from error
 
     def write(self, conversation: Conversation, count: int, *, add_generation_prompt: bool) -> str:
         """Renders the first ``count`` messages, see `script` and `Script.write`."""
@@ -73,9 +105,12 @@ class Writer:
         return "".join(template.root_render_func(template.new_context({**names, **variables}, shared=True)))
 
     def _to_template(self, message: Message) -> dict[str, object]:
-        mapping, text = message.as_mapping(), message.text
-        if text is not None and self._content_as_parts:
-            mapping["content"] = _text_parts(text)
+        mapping, text, forms = message.as_mapping(), message.text, self.forms
+        mapping["role"] = forms.role(message.role)
+        if text is not None and forms.content_as_parts:
+            mapping["content"] = text_parts(text)
+        if message.extra.get("tool_calls"):
+            mapping["tool_calls"] = forms.calls(message.extra["tool_calls"])
         return mapping
 
     @cached_property
@@ -84,15 +119,12 @@ class Writer:
         return _plain_template_data({"documents": None, **self.tokenizer.special_tokens_map, **self.options})
 
     @cached_property
-    def _content_as_parts(self) -> bool:
-        """True if the template needs content as a list of parts: with text it fails, or silently drops the content."""
-        return not self._renders(_PROBE) and self._renders(_text_parts(_PROBE))
+    def forms(self) -> TemplateForms:
+        """Forms of messages that the template wants."""
+        return template_forms(self._tried)
 
-    def _renders(self, content: object) -> bool:
-        try:
-            return _PROBE in self.rendered(_visible([{"role": "user", "content": content}]), None, False)
-        except (TemplateError, TypeError, ValueError, KeyError):
-            return False
+    def _tried(self, messages: list[dict[str, object]], *, add_generation_prompt: bool = False) -> str:
+        return self.rendered(_visible_with_null(messages), None, add_generation_prompt)
 
     @cached_property
     def _pinned(self) -> tuple[str, str]:
@@ -110,9 +142,9 @@ class Writer:
 
         Short headers do not count: the text has at least four words other than control tokens.
         """
-        probe = Conversation((Message("user", _PROBE),))
+        probe = Conversation((Message("user", PROBE),))
         try:
-            before = self.write(probe, 1, add_generation_prompt=False).partition(_PROBE)[0]
+            before = self.write(probe, 1, add_generation_prompt=False).partition(PROBE)[0]
         except DataError:  # a template may refuse so short a conversation; then the text is unknown
             return ""
         words = before
@@ -132,10 +164,22 @@ def _compiled(source: str) -> tuple[jinja2.Template, dict[str, object]]:
 class Script:
     """Conversation in the form of the template: converted once, rendered many times."""
 
-    writer: Writer
     conversation: Conversation
-    messages: list[dict[str, object]]
-    tools: list[dict[str, object]] | None
+    texts: LongScript
+    writer: Writer
+    replacement: tuple[int, Message, dict[str, object]] | None = None
+    """Index of a message after which nothing is rendered, and the message that replaces it; None: none."""
+
+    def message(self, index: int) -> Message:
+        """A message of the conversation, or its replacement."""
+        if self.replacement is not None and self.replacement[0] == index:
+            return self.replacement[1]
+        return self.conversation.messages[index]
+
+    def with_message(self, index: int, message: Message) -> Script:
+        """The script with another message, to be rendered up to it."""
+        (visible,) = self.writer.visible([message])
+        return replace(self, replacement=(index, message, visible))
 
     def write(self, count: int, *, add_generation_prompt: bool) -> str:
         """Renders the first ``count`` messages, with the generation prompt if ``add_generation_prompt``.
@@ -144,20 +188,11 @@ class Script:
             DataError: the template refuses the messages.
             ModelError: the template is not valid Jinja.
         """
-        try:
-            return self.writer.rendered(self.messages[:count], self.tools, add_generation_prompt)
-        except TemplateSyntaxError as error:
-            raise ModelError(
-                given=f"the chat template is not valid Jinja: {error} (line {error.lineno})",
-                rule="a chat template is a Jinja template",
-                remedy="correct the template, or name another one",
-            ) from error
-        except (TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
-            raise DataError(
-                given=f"the chat template cannot write the conversation up to messages[{count - 1}]: {error}",
-                rule="the template decides which roles, orders and fields are valid",
-                remedy="correct the row, or name another template",
-            ) from error
+        last = None
+        if self.replacement is not None:
+            assert count <= self.replacement[0] + 1, "a replaced message is the last to be rendered"
+            last = self.replacement[2] if count == self.replacement[0] + 1 else None
+        return self.texts.write(count, add_generation_prompt, last)
 
 
 def _visible(messages: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -168,12 +203,16 @@ def _visible(messages: list[dict[str, object]]) -> list[dict[str, object]]:
     return _alias_reasoning_fields(_plain_template_data(messages_without_none))
 
 
-_PROBE = "Burnish?"
+def _visible_with_null(messages: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Like `_visible`, but content that is None stays."""
+    null = [index for index, message in enumerate(messages) if message.get("content", "") is None]
+    visible = _visible(messages)
+    for index in null:
+        visible[index]["content"] = None
+    return visible
+
+
 _MIN_WORDS = 4
-
-
-def _text_parts(content: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": content}]
 
 
 def pinned(source: str) -> str:

@@ -54,9 +54,10 @@ class DataSettings(Settings):
     """Tokenization of special tokens' names that occur in a row's text: text (as ordinary characters), or tokens."""
     max_length: Annotated[int, Field(ge=2)] | None = None
     """Maximum length of a row, tokens; null: the model's positions."""
-    overlong: Annotated[Overlong, BeforeValidator(named_here(OVERLONG_RENAMED))] = "error"
-    """Treatment of longer rows: error stops the run, truncate cuts the end of the response, drop_turns removes the
-    earliest turns of the conversation, drop removes the row. Plain text is always split into pieces."""
+    overlong: Annotated[Overlong, BeforeValidator(named_here(OVERLONG_RENAMED))] = "auto"
+    """Treatment of longer rows: auto removes them if they are at most 2 % of the rows, and else stops the run; error
+    stops the run, truncate cuts the end of the response, drop_turns removes the earliest turns of the conversation,
+    drop removes the row. Plain text is always split into pieces."""
     max_invalid_fraction: Fraction = 0.0
     """Largest share of rows that may be invalid; they are left out and listed in the run folder. 0: one stops the
     run."""

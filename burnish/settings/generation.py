@@ -49,9 +49,9 @@ class GenerationSettings(DataSettings):
 
     @model_validator(mode="after")
     def _prompts_are_read_whole(self) -> GenerationSettings:
-        if self.overlong not in ("error", "drop"):
+        if self.overlong not in ("auto", "error", "drop"):
             raise ValueError(
-                f"overlong: {self.overlong} would change the prompt; prompts are not cut: write error or drop"
+                f"overlong: {self.overlong} would change the prompt; prompts are not cut: write auto, error or drop"
             )
         if self.train_on != "assistant":
             raise ValueError(

@@ -113,6 +113,7 @@ class Reader:
             self.template,
             format=opened.format,
             max_length=self.max_length,
+            max_positions=self.max_positions,
             overlong=reading.overlong,
             train_on=reading.train_on,
             special_tokens_in_text=reading.special_tokens_in_text,

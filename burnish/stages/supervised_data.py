@@ -135,10 +135,10 @@ class SupervisedData(StageData[T_co]):
         return {role: gate for role, gate in by_role.items() if gate is not None}
 
     def unusable(self) -> str:
-        """JSON lines: every invalid row that was left out, with the reason."""
+        """JSON lines: every row that was left out, with the reason."""
         train = self.feed.whole()
         sets = [train] if self.held_out is None else [train, self.held_out.groups]
-        rows = [asdict(row) for prepared in sets for row in prepared.unusable]
+        rows = [asdict(row) for prepared in sets for row in prepared.left_out]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 

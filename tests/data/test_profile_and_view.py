@@ -130,7 +130,8 @@ def test_view_by_search_length_and_order(model: str, path: str) -> None:
     first = view(model, path)
     assert [f"line {line}: " in first for line in (1, 2, 3, 4)] == [True, True, True, False]
     assert "cannot be used: messages[1]" in view(model, path, "--index", "7")
-    assert "it would stop the run" in view(model, path, "max_length=50", "--index", "6")
+    assert "stops the run if more than 2 %" in view(model, path, "max_length=50", "--index", "6")
+    assert "it would stop the run" in view(model, path, "max_length=50", "overlong=error", "--index", "6")
     assert "50 tokens, " in view(model, path, "max_length=50", "overlong=truncate", "--index", "6")
     assert "dropped: longer than 50 tokens" in view(model, path, "max_length=50", "overlong=drop", "--index", "6")
 

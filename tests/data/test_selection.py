@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from burnish.data.dataset import DatasetSpec, TokenizedDataset
 from burnish.data.read import read_rows
 from burnish.data.records import Conversation, Message
-from burnish.data.sample_builder import shortenings
+from burnish.data.shortening import shortenings
 from burnish.data.template import choose_template
 from burnish.errors import DataError
 

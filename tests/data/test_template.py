@@ -117,7 +117,7 @@ def test_a_template_that_strips_reasoning_gives_a_rendering_for_each_turn(byte_l
 
 def test_turns_that_overlap_do_not_share(byte_level: PreTrainedTokenizerBase) -> None:
     template = "{% for m in messages %}{{ m.content if loop.last and m.role == 'assistant' }}{% endfor %}"
-    renderings = render(Conversation((user("a"), assistant("b"), user("c"), assistant("bd"))), byte_level, template)
+    renderings = render(Conversation((user(""), assistant("b"), user(""), assistant("bd"))), byte_level, template)
     assert [(rendering.text, rendering.spans) for rendering in renderings] == [("b", ((0, 1),)), ("bd", ((0, 2),))]
 
 

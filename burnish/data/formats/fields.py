@@ -38,13 +38,28 @@ def optional_text(row: Row, column: str) -> str:
 
 
 def parsed(value: str, where: str) -> object:
-    """Parses JSON text."""
+    """Parses JSON text, whose texts can be encoded."""
     try:
-        return json.loads(value)
+        found: object = json.loads(value)
+        if "\\ud" in value or "\\uD" in value:
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise half_surrogate(error, f"{where} has ") from error
     except json.JSONDecodeError as error:
         raise DataError(
             given=f"{where} is text that is not JSON: {error}", rule="it is JSON", remedy="correct the text"
         ) from error
+    return found
+
+
+def half_surrogate(error: UnicodeEncodeError, where: str = "the row has ") -> DataError:
+    """Error for text with half of a surrogate pair, at which its encoding failed."""
+    half = f"\\u{ord(error.object[error.start]):04x}"
+    return DataError(
+        given=f"{where}{half}, half of a surrogate pair, which is no character",
+        rule="text can be written as UTF-8; no tokenizer takes half of a pair",
+        remedy="correct the text, or delete the row",
+    )
 
 
 def listed(value: object, column: str) -> list[object]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 
 from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
 from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
 from burnish.data.formats.format import Dialect, Format, Stage
+from burnish.data.formats.media import WithoutMedia
 from burnish.data.formats.scores_and_steps import stepwise
 from burnish.data.formats.tasks import chat_task, task
 
@@ -19,7 +21,8 @@ _LABELS = ("label", "kto_tag>label")
 _SYSTEM = ("system", "system_prompt")
 _INPUT = ("input", "history")
 _BOTH: tuple[Stage, ...] = ("prefer", "reward")
-_COMPARED = ("tools", "tags", *_SYSTEM)
+_TOOLS = ("tools", "functions")
+_COMPARED = (*_TOOLS, "tags", *_SYSTEM)
 _RATINGS = ("margin", "score_chosen", "score_rejected")
 
 
@@ -87,18 +90,18 @@ _TASK = (
 )
 
 FORMATS: Mapping[str, Format] = {
-    entry.name: entry
+    entry.name: replace(entry, convert=WithoutMedia(entry.convert))
     for entry in (
-        Format("chat", _CHAT, chat, ("sft", "rl"), takes=("tools", *_SYSTEM), convert_prompt=chat_task),
-        Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=("tools", *_INPUT, *_SYSTEM)),
-        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=("tools", *_SYSTEM)),
-        Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=("tools", *_SYSTEM)),
+        Format("chat", _CHAT, chat, ("sft", "rl"), takes=(*_TOOLS, *_SYSTEM), convert_prompt=WithoutMedia(chat_task)),
+        Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=(*_TOOLS, *_INPUT, *_SYSTEM)),
+        Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=(*_TOOLS, *_SYSTEM)),
+        Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=(*_TOOLS, *_SYSTEM)),
         Format("preference", _PREFERENCE, preference, _BOTH, (*_COMPARED, *_RATINGS), _INPUT),
         Format("ranking", _RANKING, ranking, _BOTH, _COMPARED, _INPUT),
         Format("labelled", _LABELLED, labelled, _BOTH, _COMPARED, _INPUT),
         Format("stepwise", _STEPWISE, stepwise, ("reward",), _COMPARED, _INPUT),
-        Format("task", _TASK, task, ("rl",), takes=("extra", "tools", *_SYSTEM), rank=1, keeps_columns=True),
+        Format("task", _TASK, task, ("rl",), takes=("extra", *_TOOLS, *_SYSTEM), rank=1, keeps_columns=True),
         Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
-        Format("chosen", _PREFERENCE, chosen, ("sft",), ("tools", *_SYSTEM), _INPUT, named_only=True),
+        Format("chosen", _PREFERENCE, chosen, ("sft",), (*_TOOLS, *_SYSTEM), _INPUT, named_only=True),
     )
 }

@@ -24,7 +24,13 @@ _CALL_ROLES = ("function_call", "tool_call")
 """ShareGPT's roles of an assistant's turn whose value is a tool call, or a list of them, as JSON."""
 _MIN_WEIGHT, _MAX_WEIGHT = 1e-6, 1000.0
 """Bounds of the weight of a learned message: outside, one row would be negligible in a step, or dominate it."""
-_OWN_KEYS = ("role", "content", "from", "value", "weight", "train")
+_LEARNED_KEYS = ("train", "loss", "training", "trainable", "train_on_turn")
+"""Keys for whether a message is learned, ours first; the others are those of ms-swift, axolotl and their relatives."""
+_MASKED_KEYS = ("masked",)
+"""Keys for whether a message is context only."""
+_UNCLEAR_KEYS = ("mask", "loss_mask", "loss_scale", "loss_weight", "train_detail", "training_detail")
+"""Keys by which other tools change what is learned, in ways that we do not know or that differ among them."""
+_OWN_KEYS = ("role", "content", "from", "value", "weight", "function_call", *_LEARNED_KEYS, *_MASKED_KEYS)
 """Keys of a message that are not passed to the template unchanged."""
 
 
@@ -47,13 +53,27 @@ def messages(value: object, column: str) -> tuple[Message, ...]:
 
 
 def tools(row: Row) -> Tools:
-    """Reads the column ``tools``: a list of JSON schemas, or its JSON text."""
-    value = row.get("tools")
+    """Reads the column ``tools`` (or OpenAI's older ``functions``): a list of JSON schemas, or its JSON text."""
+    functions = row.get("functions")
+    if functions and row.get("tools"):
+        raise DataError(
+            given="the row has a column tools and a column functions",
+            rule="tools are given once; functions is their older form",
+            remedy="remove one of the two",
+        )
+    if functions:
+        return tuple({"type": "function", "function": schema} for schema in _schemas(functions, "functions"))
+    return _schemas(row.get("tools"), "tools")
+
+
+def _schemas(value: object, column: str) -> Tools:
     if value is None or value == "":
         return ()
-    schemas = parsed(value, "tools") if isinstance(value, str) else value
+    schemas = parsed(value, column) if isinstance(value, str) else value
     if not isinstance(schemas, list) or not all(isinstance(tool, dict) for tool in schemas):
-        raise DataError(given=f"tools is {kind(schemas)}", rule="tools is a list of JSON schemas", remedy="correct it")
+        raise DataError(
+            given=f"{column} is {kind(schemas)}", rule=f"{column} is a list of JSON schemas", remedy="correct it"
+        )
     return tuple(schemas)
 
 
@@ -88,6 +108,8 @@ def _message(value: object, where: str) -> Message:
     extra = {key: entry for key, entry in entries.items() if key not in _OWN_KEYS}
     if name in _CALL_ROLES:
         extra["tool_calls"], content = _sharegpt_calls(content, where), None
+    if "function_call" in entries:
+        extra["tool_calls"] = _old_call(entries, where)
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{where}.tool_calls")
     read = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
@@ -154,15 +176,42 @@ def _image_source(part: Mapping[str, object]) -> str | None:
 
 
 def _is_trained(message: Mapping[str, object], where: str) -> bool:
-    """Reads the key ``train``, default true: whether the message is learned."""
-    flag = message.get("train", 1)
-    if flag not in (0, 1):
+    """Reads whether the message is learned, default true: the key ``train``, or that of another tool.
+
+    Raises:
+        DataError: a key has no such value, two contradict each other, or one is not known well enough.
+    """
+    if _SAYING_LEARNED.isdisjoint(message):
+        return True
+    unclear = next((key for key in _UNCLEAR_KEYS if key in message), None)
+    if unclear is not None:
         raise DataError(
-            given=f"{where} has the train {flag!r}",
-            rule="a message's train is true (learned) or false (context only)",
-            remedy="write true or false, or leave train out; weight takes other numbers",
+            given=f"{where} has the key {unclear}, by which another tool says what is learned",
+            rule="a message is learned as a whole or not: train is true or false; weight is its weight in the loss",
+            remedy=f"write train or weight instead of {unclear}, or remove it",
         )
-    return flag == 1
+    flags = {key: _flag(message[key], key, where) == (key in _LEARNED_KEYS) for key in _FLAGS if key in message}
+    if len(set(flags.values())) > 1:
+        raise DataError(
+            given=f"{where} has {' and '.join(f'{key}: {message[key]}' for key in flags)}",
+            rule="a message is learned or not",
+            remedy="remove one of the two",
+        )
+    return all(flags.values())
+
+
+_FLAGS = (*_LEARNED_KEYS, *_MASKED_KEYS)
+_SAYING_LEARNED = frozenset((*_FLAGS, *_UNCLEAR_KEYS))
+
+
+def _flag(flag: object, key: str, where: str) -> bool:
+    if flag in (0, 1):
+        return flag == 1
+    raise DataError(
+        given=f"{where} has the {key} {flag!r}",
+        rule=f"a message's {key} is true or false: train says whether it is learned, or context only",
+        remedy=f"write true or false, or leave {key} out; weight takes other numbers",
+    )
 
 
 def _weight(message: Mapping[str, object], where: str) -> float:
@@ -180,6 +229,24 @@ def _weight(message: Mapping[str, object], where: str) -> float:
         "the weight of its tokens in the loss",
         remedy="correct the weight, or leave it out: then it is 1",
     )
+
+
+def _old_call(message: Mapping[str, object], where: str) -> list[object]:
+    """Converts OpenAI's older ``function_call`` of a message to tool calls."""
+    call = message["function_call"]
+    if message.get("tool_calls"):
+        raise DataError(
+            given=f"{where} has tool_calls and function_call",
+            rule="a message gives its calls once; function_call is their older form",
+            remedy="remove function_call",
+        )
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        raise DataError(
+            given=f"{where}.function_call is {kind(call)}" + (" without a name" if isinstance(call, dict) else ""),
+            rule='a call is {"name": ..., "arguments": ...}',
+            remedy="correct it, or write it as tool_calls",
+        )
+    return [{"type": "function", "function": call}]
 
 
 def _sharegpt_calls(value: object, where: str) -> list[object]:

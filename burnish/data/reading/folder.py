@@ -16,7 +16,7 @@ from pathlib import Path
 
 from burnish.data.reading.content import COMPRESSED, expanded
 from burnish.data.row import Row
-from burnish.data.rows import Rows, joined_fingerprint
+from burnish.data.rows import Indices, Rows, joined_fingerprint, joined_sizes
 from burnish.errors import DataError
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
@@ -47,6 +47,10 @@ class JoinedRows(Rows):
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
         part, at = self._locate(index)
         return part[at]
+
+    @property
+    def sizes(self) -> Indices | None:
+        return joined_sizes(self.parts)
 
     def where(self, index: int) -> str:
         part, at = self._locate(index)

@@ -11,12 +11,22 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from burnish.data.reading.content import Content, open_content
-from burnish.data.reading.spans import MARK, SpanRows, Spans, columns_with_values, decoded, line_spans, no_rows
+from burnish.data.reading.spans import (
+    MARK,
+    HalfSurrogateError,
+    SpanRows,
+    Spans,
+    columns_with_values,
+    decoded,
+    line_spans,
+    no_rows,
+)
 from burnish.data.row import Row
 from burnish.errors import DataError
 
@@ -64,7 +74,8 @@ def _array_spans(path: str, content: Content) -> tuple[Spans, str]:
             line += text.count("\n", at, start)
             position += len(text[at:start].encode())
             size = len(text[start:end].encode())
-            _row(path, line, text[start:end], value)
+            with suppress(HalfSurrogateError):  # an invalid row when it is read, not an invalid file
+                _row(path, line, text[start:end], value)
             spans.append((position, position + size, line))
             line, at, position = line + text.count("\n", start, end), end, position + size
     except json.JSONDecodeError as error:
@@ -116,7 +127,8 @@ def _check_encodable(path: str, line: int, value: object) -> None:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        raise _invalid_json(path, line, f"{half} is half of a surrogate pair, not a character") from error
+        found = _invalid_json(path, line, f"{half} is half of a surrogate pair, not a character")
+        raise HalfSurrogateError(found.given, found.rule, found.remedy) from error
 
 
 def _invalid_json(path: str, line: int, reason: str) -> DataError:

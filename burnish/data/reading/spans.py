@@ -25,6 +25,10 @@ _NUM_FIRST, _NUM_SPREAD = 1000, 250
 """Numbers of rows that are read to determine the columns: at the beginning, and evenly spaced over the rest."""
 
 
+class HalfSurrogateError(DataError):
+    """A row whose text cannot be encoded. It is found when a file is opened, but it is an invalid row."""
+
+
 class Parser(Protocol):
     """Parses a row from its bytes; raises a DataError with the line. Picklable, like the rows."""
 
@@ -71,6 +75,10 @@ class SpanRows(Rows):
         return f"{self.source} line {self.spans.line(index)}"
 
     @property
+    def sizes(self) -> Indices:
+        return self.spans.stops - self.spans.starts
+
+    @property
     def lines(self) -> Sequence[int]:
         """Line of each row, from 1."""
         return range(1, len(self) + 1) if self.spans.lines is None else self.spans.lines.tolist()
@@ -80,7 +88,16 @@ def columns_with_values(rows: Rows) -> tuple[str, ...]:
     """Returns the columns with a value in a part of the rows."""
     step = max(1, (len(rows) - _NUM_FIRST) // _NUM_SPREAD)
     indices = [*range(min(_NUM_FIRST, len(rows))), *range(_NUM_FIRST, len(rows), step)]
-    return tuple(dict.fromkeys(name for index in indices for name, value in rows[index].items() if value is not None))
+    found: dict[str, None] = {}
+    refused: HalfSurrogateError | None = None
+    for index in indices:
+        try:
+            found |= dict.fromkeys(name for name, value in rows[index].items() if value is not None)
+        except HalfSurrogateError as error:
+            refused = refused or error
+    if refused is not None and not found:
+        raise refused
+    return tuple(found)
 
 
 def line_spans(content: Content, kind: str) -> tuple[Spans, str]:

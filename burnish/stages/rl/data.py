@@ -138,7 +138,7 @@ class RLData(StageData[RlSettings]):
         return {"mixture": [], "sets": sets}
 
     def unusable(self) -> str:
-        """JSON lines: every invalid row that was left out, with the reason."""
+        """JSON lines: every row that was left out, with the reason."""
         sets = [self.train] if self.held_out is None else [self.train, self.held_out]
-        rows = [asdict(row) for prompts in sets for row in prompts.unusable]
+        rows = [asdict(row) for prompts in sets for row in prompts.left_out]
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)

@@ -112,7 +112,8 @@ def test_faults_name_file_and_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=re.escape(message)) as caught:
-        read_rows(str(tmp_path / name))
+        for _ in read_rows(str(tmp_path / name)):
+            pass
     assert caught.value.rule
     assert caught.value.remedy
     assert capfd.readouterr() == ("", "")

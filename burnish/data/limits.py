@@ -1,0 +1,96 @@
+"""What each maximum length keeps of a data set, and costs.
+
+Used by `profile`, and by `selection` and `prompts` in the message about rows that are too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.data.token_store import TokenStore
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Effect of one max_length."""
+
+    max_length: int
+    longer: int
+    """Number of samples that are longer: dropped, truncated, or an error, by `overlong`."""
+    computed: float
+    """Share of all tokens that are computed if long samples are truncated."""
+    learned: float
+    """Share of the learned tokens that stay if long samples are truncated."""
+    learned_if_dropped: float
+    """Share of the learned tokens that stay if long samples are dropped."""
+    attention: float
+    """Cost of attention (sum of squared lengths) relative to no limit."""
+
+
+def starts(samples: TokenStore) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(samples.lengths)])[:-1]
+
+
+def learned_tokens(samples: TokenStore) -> NDArray[np.int64]:
+    """[samples] learned tokens of each sample."""
+    return np.array(
+        [
+            np.count_nonzero(samples.trainable[start : start + length])
+            for start, length in zip(starts(samples).tolist(), samples.lengths.tolist(), strict=True)
+        ],
+        np.int64,
+    )
+
+
+def limits(samples: TokenStore, max_positions: int) -> list[int]:
+    """Candidate limits up to max_positions: powers of two and half-way steps from about the median, and the maximum."""
+    longest = int(samples.lengths.max())
+    lowest = max(5, int(np.log2(np.median(samples.lengths))))
+    powers = [2**power for power in range(lowest, longest.bit_length() + 1)]
+    steps = sorted({*powers, *(3 * power // 2 for power in powers)})
+    return sorted({min(limit, max_positions) for limit in (*(step for step in steps if step < longest), longest)})
+
+
+def candidate(samples: TokenStore, learned: NDArray[np.int64], limit: int) -> Candidate:
+    lengths = np.array(samples.lengths)
+    long = np.flatnonzero(lengths > limit)
+    firsts = starts(samples)
+    num_lost = sum(int(np.count_nonzero(samples.trainable[firsts[i] + limit : firsts[i] + lengths[i]])) for i in long)
+    cut = np.minimum(lengths, limit)
+    total = int(learned.sum())
+    return Candidate(
+        max_length=limit,
+        longer=len(long),
+        computed=float(cut.sum() / lengths.sum()),
+        learned=(total - num_lost) / total,
+        learned_if_dropped=(total - int(learned[long].sum())) / total,
+        attention=float((cut.astype(np.float64) ** 2).sum() / (lengths.astype(np.float64) ** 2).sum()),
+    )
+
+
+def table(samples: TokenStore, max_length: int) -> Iterator[str]:
+    """Yields the lines of a table: for each limit from max_length on, what it keeps and costs."""
+    learned = learned_tokens(samples)
+    larger = (limit for limit in limits(samples, int(samples.lengths.max())) if limit > max_length)
+    chosen = sorted({max_length, *larger})
+    yield f"{'max_length':>10} {'longer':>9} {'cut keeps':>10} {'drop keeps':>11} {'computed':>9}"
+    for limit in chosen:
+        found = candidate(samples, learned, limit)
+        yield (
+            f"{limit:>10,} {found.longer:>9,} {found.learned:>10.1%} {found.learned_if_dropped:>11.1%} "
+            f"{found.computed:>9.1%}"
+        )
+
+
+def prompt_table(lengths: Sequence[int], room: int, max_length: int) -> Iterator[str]:
+    """Yields the lines of a table: for each limit of prompt and response, the share of the prompts that it keeps."""
+    sizes = np.array(lengths) + room
+    powers = (2**power for power in range(max_length.bit_length(), int(sizes.max()).bit_length()))
+    yield f"{'max_length':>10} {'longer':>9} {'keeps':>7}"
+    for limit in sorted({max_length, *powers, int(sizes.max())}):
+        longer = int(np.count_nonzero(sizes > limit))
+        yield f"{limit:>10,} {longer:>9,} {1 - longer / len(sizes):>7.1%}"
