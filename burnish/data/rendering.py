@@ -146,12 +146,14 @@ def _has_reasoning(message: Message) -> bool:
 
 
 def _answer_start(script: Script, turn: int, whole: str, span: Range) -> int:
-    """Index of the first character of the answer: the first that changes with the answer, for the same reasoning."""
+    """Index of the first character of the answer: the first that changes with the answer, for the same reasoning. White
+    space after the reasoning is no part of the answer: a token may write it together with the end of the tag."""
     message = script.conversation.messages[turn]
     reasoning, closing, answer = (message.text or "").rpartition(CLOSE_REASONING)
+    space = answer[: len(answer) - len(answer.lstrip())] if closing else ""
     other = "b" if answer.strip().startswith("a") else "a"
     extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
-    changed = replace(message, content=reasoning + closing + other, extra=extra)
+    changed = replace(message, content=reasoning + closing + space + other, extra=extra)
     start = _first_difference(script, turn, whole, changed)
     return min(max(start, span[0]), span[1])
 

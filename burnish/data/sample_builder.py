@@ -29,6 +29,7 @@ from burnish.data.records import (
     RatedExample,
     Scored,
     Stepped,
+    Task,
     responses_of,
 )
 from burnish.data.rendering import Rendering, complete, document, render, with_labels
@@ -113,7 +114,7 @@ class SampleBuilder:
                 count(row - start)
             try:
                 example = self.format.convert(self.rows[row])
-                built.conversations += _is_conversation(example)
+                built.conversations += is_conversation(example)
                 new = list(self._groups(example, row))
                 self._note(example, built)
             except DataError as error:
@@ -296,9 +297,9 @@ def _usable_samples(group: _Group, samples: Sequence[Sample | DataError]) -> Seq
     return _require_all(group, samples if is_rated else [sample for sample in samples if isinstance(sample, Sample)])
 
 
-def _is_conversation(example: AnyExample) -> bool:
-    """True if the chat template renders the example."""
-    if isinstance(example, RatedExample):
+def is_conversation(example: AnyExample) -> bool:
+    """Whether the chat template renders the example."""
+    if isinstance(example, RatedExample | Task):
         return isinstance(example.prompt, tuple)
     return isinstance(example, Conversation)
 

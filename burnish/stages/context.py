@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Self, TypeVar
 
 from burnish.model.load import check_tokens, load_config, load_tokenizer
@@ -46,4 +46,5 @@ class StageContext(Generic[S_co]):
             check_tokens(begins, tokenizer)
         reading = settings.model_copy(update={"chat_template": next(templates, None)})
         reader = Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed)
+        reader = replace(reader, named_template=settings.chat_template)
         return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings

@@ -6,6 +6,7 @@ Training and evaluation read with it in the same way, so that their losses are c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -15,8 +16,9 @@ from burnish.data.dataset import DatasetSpec
 from burnish.data.filters import PreferenceFilters, apply_filters
 from burnish.data.mixture import Data, open_data
 from burnish.data.rows import Indices
+from burnish.data.sample_builder import SampleBuilder, is_conversation
 from burnish.data.template import Template, choose_template
-from burnish.errors import ModelError
+from burnish.errors import DataError, ModelError
 from burnish.model.load import default_device
 from burnish.model.positions import exact_positions
 from burnish.settings.data import DatasetSettings, sources
@@ -27,6 +29,9 @@ TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 4096}
 """The default of tokens_per_microbatch, by the kind of device. On CPU it was the fastest of 512 to 4096 at 15 and 100
 million parameters (docs/devlog.md): activations stay near the cache. Gradients are added once per microbatch, so fewer
 tokens cost time, on a GPU most of all (not measured there)."""
+
+_ROWS_LOOKED_AT = 256
+"""Number of first rows of which one has to use a template that is named."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -66,6 +71,8 @@ class Reader:
     """Maximum length of a sequence of the model."""
     seed: int
     """Seed of the rows that a source draws."""
+    named_template: str | None = None
+    """Chat template that the settings of these data name; None: they name none."""
 
     @classmethod
     def of(
@@ -73,7 +80,7 @@ class Reader:
     ) -> Self:
         """Makes a reader for the model with this name and configuration."""
         template = choose_template(tokenizer, reading.chat_template)
-        return cls(reading, model, tokenizer, template, exact_positions(config), seed)
+        return cls(reading, model, tokenizer, template, exact_positions(config), seed, reading.chat_template)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -121,7 +128,28 @@ class Reader:
             max_invalid_fraction=reading.max_invalid_fraction,
             comparison=reading.comparison,
         )
+        self._require_use_of_template(preparation.builder)
         return OpenedData(opened, preparation, self.max_positions)
+
+    def _require_use_of_template(self, builder: SampleBuilder) -> None:
+        """Refuses a template that is named for data which are plain text: it would have no effect.
+
+        Raises:
+            DataError: none of the first rows has messages.
+        """
+        if self.named_template is None:
+            return
+        converted = []
+        for row in range(min(len(builder.rows), _ROWS_LOOKED_AT)):
+            with suppress(DataError):  # an invalid row, which is reported when it is tokenized
+                converted.append(builder.format.convert(builder.rows[row]))
+        if converted and not any(map(is_conversation, converted)):
+            raise DataError(
+                given=f"chat_template: {self.named_template}, and the rows of {builder.rows.source} are plain text "
+                f"({builder.format.name})",
+                rule="a chat template renders messages; plain text is continued as it is",
+                remedy="remove chat_template, write messages, or name the column question, which is a user's message",
+            )
 
     def gate(
         self, opened: OpenedData, held_out: PreferenceFilters | None = None

@@ -90,3 +90,30 @@ def mismatched_pairs_have_other_prompts(trial: Trial) -> None:
         pairs = Counter((int(one.prompt[0]), int(one.responses[0].tokens[0]) - 100) for one in drawn)
         assert len(drawn) == 12
         assert not any(prompt == owner for prompt, owner in pairs), pairs
+
+
+@case("audit-15-answers-begin-after-the-tag")
+def answers_begin_after_the_tag(trial: Trial) -> None:
+    """With train_on: answers, a token that ends </think> and writes line breaks too is not learned."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = {letter: number for number, letter in enumerate(alphabet)} | {">Ċ": 256, ">ĊĊ": 257}
+    core = Tokenizer(models.BPE(pieces, [(">", "Ċ"), (">Ċ", "Ċ")]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|end|>")
+    template = (
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    spec = trial.named("DatasetSpec", "burnish.data.dataset", "burnish.data.prepare:Preparation")
+    template_of = trial.named("Template", "burnish.data.template", "burnish.data.templates")
+    read = trial.named("read_rows", "burnish.data.read")
+    turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "<think>so</think>\n\ntwo"}]
+    rows = read(trial.write("rows.jsonl", {"messages": turns}))
+    dataset = spec.of(rows, tokenizer, template_of(template), max_length=200, train_on="answers").whole()
+    [group] = dataset
+    learned = tokenizer.decode(group.responses[0].tokens[group.responses[0].trainable].tolist())
+    assert learned.startswith("two"), learned

@@ -135,3 +135,17 @@ def an_option_and_its_key_agree(trial: Trial) -> None:
     run_sft(trial, "--data", "rows.jsonl", "data=more.jsonl").refused(
         "data is given as 'rows.jsonl' and as 'more.jsonl'"
     )
+
+
+@case("silent-template-that-no-row-uses")
+def a_template_that_no_row_uses_is_refused(trial: Trial) -> None:
+    """Plain text of preferences and prompts is never glued to a template."""
+    model = trial.model("llama3")
+    pairs = trial.write(
+        "pairs.jsonl", *({"prompt": f"{n}+1 = ", "chosen": f"{n + 1}", "rejected": "7"} for n in range(4))
+    )
+    words = ["--model", model, "--output", "run", "chat_template=plain", "max_steps=1"]
+    for stage in ("prefer", "reward"):
+        trial.burnish(stage, "--data", pairs, *words).refused("chat_template: plain", "plain text")
+    prompts = trial.write("prompts.jsonl", *({"prompt": f"{n}+1 = ", "answer": f"{n + 1}"} for n in range(4)))
+    trial.burnish("rl", "--data", prompts, *words, "reward=number", *RL).refused("chat_template: plain", "plain text")
