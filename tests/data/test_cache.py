@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,9 +106,9 @@ def test_workers_give_the_same(path: str, small_chunks: Path, monkeypatch: pytes
     monkeypatch.setenv("BURNISH_CACHE", str(small_chunks) + "2")
     here, make = os.getpid(), SampleBuilder.make
 
-    def elsewhere(self: SampleBuilder, start: int, stop: int) -> TokenStore:
+    def elsewhere(self: SampleBuilder, start: int, stop: int, *more: Any) -> TokenStore:
         assert os.getpid() != here, "the workers make it all"
-        return make(self, start, stop)
+        return make(self, start, stop, *more)
 
     monkeypatch.setattr(SampleBuilder, "make", elsewhere)
     stored = samples_of(builder(path), workers=2)
@@ -123,10 +124,10 @@ def test_unfinished_work_of_a_worker_is_done_by_the_parent(
     monkeypatch.setenv("BURNISH_CACHE", str(small_chunks) + "2")
     here, make = os.getpid(), SampleBuilder.make
 
-    def fails_elsewhere(self: SampleBuilder, start: int, stop: int) -> TokenStore:
+    def fails_elsewhere(self: SampleBuilder, start: int, stop: int, *more: Any) -> TokenStore:
         if os.getpid() != here:
             raise MemoryError("this worker is out of memory")
-        return make(self, start, stop)
+        return make(self, start, stop, *more)
 
     monkeypatch.setattr(SampleBuilder, "make", fails_elsewhere)
     assert same(samples_of(builder(path), workers=2), alone)
@@ -136,11 +137,11 @@ def test_unfinished_work_of_a_worker_is_done_by_the_parent(
 def test_workers_end_when_the_parent_is_interrupted(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     here, make, forked, started = os.getpid(), SampleBuilder.make, burnish.data.cache.fork, []
 
-    def interrupted(self: SampleBuilder, start: int, stop: int) -> TokenStore:
+    def interrupted(self: SampleBuilder, start: int, stop: int, *more: Any) -> TokenStore:
         if os.getpid() == here:
             raise KeyboardInterrupt
         threading.Event().wait()  # for ever
-        return make(self, start, stop)
+        return make(self, start, stop, *more)
 
     monkeypatch.setattr(SampleBuilder, "make", interrupted)
     monkeypatch.setattr(burnish.data.cache, "fork", lambda *given: started.extend(forked(*given)) or started)
@@ -187,19 +188,22 @@ def test_damaged_entries_are_built_again(path: str, small_chunks: Path) -> None:
 def test_chunks_from_before_a_kill_are_used(path: str, small_chunks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored, original = [], SampleBuilder.make
 
-    def until_killed(self: SampleBuilder, start: int, stop: int) -> TokenStore:
+    def until_killed(self: SampleBuilder, start: int, stop: int, *more: Any) -> TokenStore:
         if len(stored) == 3:
             raise KeyboardInterrupt
         stored.append(start)
-        return original(self, start, stop)
+        return original(self, start, stop, *more)
 
     monkeypatch.setattr(SampleBuilder, "make", until_killed)
     with pytest.raises(KeyboardInterrupt):
         samples_of(builder(path), workers=0)
     assert stored == [0, 16, 32]
-    monkeypatch.setattr(
-        SampleBuilder, "make", lambda self, start, stop: stored.append(start) or original(self, start, stop)
-    )
+
+    def noted(self: SampleBuilder, start: int, stop: int, *more: Any) -> TokenStore:
+        stored.append(start)
+        return original(self, start, stop, *more)
+
+    monkeypatch.setattr(SampleBuilder, "make", noted)
     samples_of(builder(path), workers=0)
     assert stored == [0, 16, 32, 48, 64, 80, 96]
 
