@@ -164,7 +164,7 @@ def test_the_recipe_in_the_folder_says_where_values_come_from(finished):
     assert "learning_rate: 0.01  # command line" in text
     assert "kind: cosine  # default" in text
     derived = TOKENS_PER_MICROBATCH[default_device().type]
-    assert f"tokens_per_microbatch: {derived}  # derived from model and data" in text
+    assert f"tokens_per_microbatch: {derived}  # default of this device" in text
     assert yaml.safe_load(text)["stages"][0]["sft"]["sequences_per_step"] == 16
 
 

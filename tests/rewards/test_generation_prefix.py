@@ -34,7 +34,7 @@ class Case:
 
     def outcome(self, text: str, prefix: str) -> object:
         """Outcome for a response whose first part `prefix` is in the prompt."""
-        task = Task((Message("user", "2+3?"),), self.reference, self.extra or {}, prefix)
+        task = Task((Message("user", "2+3?"),), self.reference, self.extra or {}, generation_prefix=prefix)
         view = response_view(task, text.removeprefix(prefix), range(len(text) - len(prefix)))
         [result] = call(self.reward, [view])
         return result

@@ -14,7 +14,7 @@ seed: 0  # default
 stages:
   - sft:
       data: "rows #1.jsonl"  # command line
-      learning_rate: 0.001  # derived from model and data
+      learning_rate: 0.001  # default of optimizer.kind: adamw with full weights
 """
 SET = {
     "role": "training",

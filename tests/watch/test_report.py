@@ -235,7 +235,7 @@ def test_settings_have_their_origins(run_folder):
     page = write_report(run_folder()).read_text()
     settings = re.findall(r"<code>([^<]*)</code><span>([^<]*)</span>", page)
     assert ("seed: 0", "default") in settings
-    assert ("      learning_rate: 0.001", "derived from model and data") in settings
+    assert ("      learning_rate: 0.001", "default of optimizer.kind: adamw with full weights") in settings
     assert ("  - sft:", "") in settings
     assert ("      data: &#34;rows #1.jsonl&#34;", "command line") in settings
 
