@@ -66,7 +66,7 @@ class HeldOut:
         """
         if settings.eval_data is None:
             return None
-        opened, gate = reader.filter_held_out(reader.open(settings.eval_data))
+        opened, gate = reader.filter_held_out(reader.open(settings.eval_data, held_out=True))
         groups = opened.preparation.whole(told=progress)
         drawn = _prompts(settings, reader, opened, groups) if settings.evaluation.generations else ()
         return cls(settings, opened, groups, drawn, gate, world)

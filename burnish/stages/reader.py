@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from burnish.data.dataset import DatasetSpec
@@ -31,7 +32,7 @@ million parameters (docs/devlog.md): activations stay near the cache. Gradients 
 tokens cost time, on a GPU most of all (not measured there)."""
 
 _ROWS_LOOKED_AT = 256
-"""Number of first rows of which one has to use a template that is named."""
+"""Number of rows, evenly spread, of which one has to use a template that is named."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,8 +104,10 @@ class Reader:
             )
         return longest
 
-    def open(self, data: str | DatasetSettings | Sequence[str | DatasetSettings]) -> OpenedData:
-        """Opens the rows of `data`, ready to be tokenized."""
+    def open(
+        self, data: str | DatasetSettings | Sequence[str | DatasetSettings], *, held_out: bool = False
+    ) -> OpenedData:
+        """Opens the rows of `data`, ready to be tokenized; held-out rows need not use a template that is named."""
         reading = self.reading
         named = sources(
             data,
@@ -128,19 +131,21 @@ class Reader:
             max_invalid_fraction=reading.max_invalid_fraction,
             comparison=reading.comparison,
         )
-        self._require_use_of_template(preparation.builder)
+        if not held_out:
+            self._require_use_of_template(preparation.builder)
         return OpenedData(opened, preparation, self.max_positions)
 
     def _require_use_of_template(self, builder: SampleBuilder) -> None:
         """Refuses a template that is named for data which are plain text: it would have no effect.
 
         Raises:
-            DataError: none of the first rows has messages.
+            DataError: none of the rows that are looked at has messages.
         """
         if self.named_template is None:
             return
         converted = []
-        for row in range(min(len(builder.rows), _ROWS_LOOKED_AT)):
+        count = len(builder.rows)
+        for row in np.unique(np.linspace(0, count - 1, min(count, _ROWS_LOOKED_AT)).astype(np.int64)).tolist():
             with suppress(DataError):  # an invalid row, which is reported when it is tokenized
                 converted.append(builder.format.convert(builder.rows[row]))
         if converted and not any(map(is_conversation, converted)):

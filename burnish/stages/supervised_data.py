@@ -160,7 +160,7 @@ def opened_rows(reader: Reader, data: DataField, eval_data: DataField | None) ->
     """
     held_out, gate = None, None
     if eval_data:
-        held_out, gate = reader.filter_held_out(reader.open(eval_data))
+        held_out, gate = reader.filter_held_out(reader.open(eval_data, held_out=True))
     return reader.gate(reader.open(data), gate)[0], held_out
 
 

@@ -149,3 +149,13 @@ def a_template_that_no_row_uses_is_refused(trial: Trial) -> None:
         trial.burnish(stage, "--data", pairs, *words).refused("chat_template: plain", "plain text")
     prompts = trial.write("prompts.jsonl", *({"prompt": f"{n}+1 = ", "answer": f"{n + 1}"} for n in range(4)))
     trial.burnish("rl", "--data", prompts, *words, "reward=number", *RL).refused("chat_template: plain", "plain text")
+
+
+@case("silent-neighbor-template-of-a-part-of-a-mixture")
+def a_template_that_some_rows_use_is_taken(trial: Trial) -> None:
+    """Plain documents before conversations, and plain held-out rows."""
+    texts = trial.write("texts.jsonl", *({"text": f"line {n}"} for n in range(300)))
+    turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
+    chats = trial.write("chats.jsonl", *({"messages": turns} for _ in range(4)))
+    words = ["--model", trial.model("chatml"), "--output", "run", "chat_template=plain", "max_steps=1"]
+    trial.burnish("sft", "--data", texts, "--data", chats, "--eval-data", texts, *words).succeeded()

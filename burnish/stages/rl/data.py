@@ -52,7 +52,9 @@ class RLData(StageData[RlSettings]):
         train = prompts(context.reader.open(settings.data).preparation, settings.max_new_tokens)
         held_out = None
         if settings.eval_data is not None:
-            held_out = prompts(context.reader.open(settings.eval_data).preparation, settings.max_new_tokens)
+            held_out = prompts(
+                context.reader.open(settings.eval_data, held_out=True).preparation, settings.max_new_tokens
+            )
         device = str(device_of(context.recipe))
         judge = (
             RewardRunner(settings.rewards, device=device, resolve_model=resolve_model)
