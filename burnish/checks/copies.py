@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from burnish.export.export import export
+from burnish.export.verify import load_adapter
 from burnish.model.attention import plain_attention
 from burnish.model.policy import Model
 from burnish.model.quantization import make_trainable, read_base
@@ -90,11 +91,11 @@ class Saved:
 
         Raises OSError, RuntimeError, ValueError or SafetensorError if it cannot.
         """
-        kind = AutoPeftModelForCausalLM if isinstance(self.policy.model, PeftModel) else AutoModelForCausalLM
+        load = load_adapter if isinstance(self.policy.model, PeftModel) else AutoModelForCausalLM.from_pretrained
         quantization = read_base(self.folder)
         options: dict[str, object] = {} if quantization is None else {"quantization_config": quantization}
         with _quiet():
-            model: AnyModel = kind.from_pretrained(self.folder, dtype=self.policy.causal_lm.dtype, **options)
+            model: AnyModel = load(self.folder, dtype=self.policy.causal_lm.dtype, **options)
         if quantization is None:
             return model.to(self.policy.device).eval()
         make_trainable(model.get_base_model())

@@ -10,6 +10,7 @@ added where a base has only the new ones. The result is used only if transformer
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from transformers.utils import cached_file
 from burnish.watch.quiet import quiet_transformers
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
-SPECIAL_TOKENS = "special_tokens_map.json"
+SPECIAL_TOKENS, SENTENCEPIECE = "special_tokens_map.json", "tokenizer.model"
 _OF_THIS_MACHINE = ("name_or_path", "_name_or_path", "is_local", "local_files_only", "tokenizer_file", "vocab_file")
 """Keys about where files lay when they were loaded."""
 _OF_CODE = ("auto_map", "custom_pipelines")
@@ -67,12 +68,15 @@ def keep_tokenizer_form(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Non
         tokenizer: the saved tokenizer; the base is where it was loaded from.
     """
     place, saved = str(tokenizer.name_or_path), _read(folder / TOKENIZER)
+    if (model := _base_path(place, SENTENCEPIECE)) is not None and not (folder / SENTENCEPIECE).exists():
+        shutil.copyfile(model, folder / SENTENCEPIECE)  # llama.cpp reads it for some families, and nothing else
     raw = _base_file(place, TOKENIZER)
     before = _written_for_base(place) if raw else {}
     if not raw or not before:
         _write(folder / TOKENIZER, _with_legacy_tokens(saved, saved, {}))
         return
-    form = changed(raw, before, {key: value for key, value in saved.items() if key != "extra_special_tokens"})
+    apart = "extra_special_tokens"  # a list in transformers 5's form: what the base has stays, new ones are added below
+    form = changed(raw, *({key: value for key, value in file.items() if key != apart} for file in (before, saved)))
     form = _with_legacy_tokens(form, saved, before)
     if "added_tokens_decoder" in form:
         form["added_tokens_decoder"] |= {
@@ -235,7 +239,13 @@ def _written_for_base(place: str) -> _SAVED:
 
 
 def _base_file(place: str, name: str) -> _SAVED | None:
-    """A file of the base; None: it has none, or cannot be reached any more."""
+    """Content of a JSON file of the base; None: it has none, or cannot be reached any more."""
+    path = _base_path(place, name)
+    return None if path is None else _read(path)
+
+
+def _base_path(place: str, name: str) -> Path | None:
+    """Path of a file of the base; None: it has none, or cannot be reached any more."""
     if not place:  # made in memory
         return None
     path = Path(place) / name
@@ -248,7 +258,7 @@ def _base_file(place: str, name: str) -> _SAVED | None:
         if found is None:
             return None
         path = Path(found)
-    return _read(path) if path.is_file() else None
+    return path if path.is_file() else None
 
 
 def _read(path: Path) -> _SAVED:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import PeftConfig, PeftModel
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -27,6 +28,7 @@ from burnish.data.records import Conversation, Message
 from burnish.data.template import Template
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
+from burnish.model.integrity import rows_needed
 from burnish.model.quantization import make_trainable
 from burnish.model.value_head import holds_reward_model, is_reward_model, reward_model_class
 from burnish.watch.quiet import quiet_transformers
@@ -166,15 +168,32 @@ def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokeni
         # peft 0.21 reads a property that transformers 5.23 deprecates; to be removed when peft stops doing so.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
-        adapter = (folder / "adapter_config.json").exists()
-        if adapter:
-            model_class = AutoPeftModelForCausalLM
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if (folder / "adapter_config.json").exists():
+            model = load_adapter(folder).eval()
         else:
             config = AutoConfig.from_pretrained(folder)
             model_class = reward_model_class(config) if holds_reward_model(config) else AutoModelForCausalLM
-        model = model_class.from_pretrained(folder).eval()
+            model = model_class.from_pretrained(folder).eval()
         make_trainable(model)
-        return widened(model), AutoTokenizer.from_pretrained(folder)
+        return widened(model), tokenizer
+
+
+def load_adapter(folder: Path, **options: Any) -> PeftModel:
+    """Loads an adapter and its base by peft and transformers alone.
+
+    AutoPeftModel grows the base to the length of the tokenizer, also by tokens without a row (image_token of Gemma 3
+    1B); here it grows by the tokens of text.
+
+    Args:
+        folder: the adapter, with its tokenizer.
+        options: of the base's `from_pretrained`.
+    """
+    settings, tokenizer = PeftConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    base = AutoModelForCausalLM.from_pretrained(settings.base_model_name_or_path, **options)
+    if (needed := rows_needed(tokenizer)) > base.get_input_embeddings().weight.shape[0]:
+        base.resize_token_embeddings(needed)
+    return PeftModel.from_pretrained(base, folder, config=settings)
 
 
 def refuse_mismatch(subject: object, largest: float, tolerance: float) -> None:

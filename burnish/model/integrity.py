@@ -22,17 +22,18 @@ from burnish.model.quantization import scales
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """First bytes of a Git LFS pointer."""
-_READ = (".json", ".safetensors", ".jinja", ".model", ".txt")
-"""Endings of the files that are read from a model folder."""
+_READ = (".json", ".jinja", ".model", ".txt")
+"""Endings of the files beside the weights that are read from a model folder."""
 _OBJECTS = ("config.json", "adapter_config.json", "tokenizer_config.json", "generation_config.json")
 """Files that are one JSON object each."""
-_INDEX = "model.safetensors.index.json"
+_WEIGHTS, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+"""Files of weights as transformers looks for them, in this order: the one file, the index of several; an adapter's."""
 _SENTENCE = "The quick brown fox jumps over 13 lazy dogs; is it so?"
 """Probe sentence: the letters and some digits and marks of plain English."""
 _MAX_WORDS = 64
 """Number of a tokenizer's own words that are tried if it does not know those of the sentence."""
-_NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-"""Names of the special tokens of text; others, such as image_token, belong to inputs that are no text."""
+_OF_TEXT = ("bos_token", "eos_token", "unk_token")
+"""Names of the special tokens that text is read as; pad_token, image_token and others stand for something else."""
 
 
 def check_files(folder: Path) -> None:
@@ -44,15 +45,29 @@ def check_files(folder: Path) -> None:
     if not folder.is_dir():
         return
     for path in sorted(path for path in folder.iterdir() if path.suffix in _READ and path.is_file()):
-        with path.open("rb") as file:
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise _pointer(path)
+        _check_pointer(path)
         if path.name in _OBJECTS or path.name == _INDEX:
             _check_object(path)
-    if (folder / _INDEX).is_file():
-        _check_shards(folder)
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _weight_files(folder):
+        _check_pointer(path)
         _check_length(path)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Files of weights that are read: others that lie in the folder, such as shards of an earlier save, are not.
+
+    Raises:
+        ModelError: the index names a file that is missing.
+    """
+    single, adapter = folder / _WEIGHTS, folder / _ADAPTER
+    whole = [single] if single.is_file() else _shards(folder) if (folder / _INDEX).is_file() else []
+    return [*whole, adapter] if adapter.is_file() else whole
+
+
+def _check_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise _pointer(path)
 
 
 def _pointer(path: Path) -> ModelError:
@@ -77,7 +92,7 @@ def _check_object(path: Path) -> None:
         )
 
 
-def _check_shards(folder: Path) -> None:
+def _shards(folder: Path) -> list[Path]:
     named = json.loads((folder / _INDEX).read_text(encoding="utf-8")).get("weight_map") or {}
     if lacking := sorted(name for name in set(named.values()) if not (folder / name).is_file()):
         raise ModelError(
@@ -85,6 +100,7 @@ def _check_shards(folder: Path) -> None:
             rule=f"every file that {_INDEX} names is in the folder; it has a part of the weights",
             remedy="fetch the missing files again",
         )
+    return [folder / name for name in sorted(set(named.values()))]
 
 
 def _check_length(path: Path) -> None:
@@ -114,8 +130,8 @@ def _cut_off(path: Path, reason: str) -> ModelError:
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Checks that text comes back from its tokens.
 
-    White space, case and Unicode forms may differ. A tokenizer that has no words of plain English, and says so by its
-    unknown token, must give its own words back.
+    White space, case and Unicode forms may differ. A tokenizer that has no words of plain English (it says so by its
+    unknown token, or less than half of the sentence comes back) must give its own words back.
 
     Raises:
         ModelError: the text that comes back differs.
@@ -123,7 +139,8 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     sentence, known = _round_trip(tokenizer, _SENTENCE)
     if _same(sentence, _SENTENCE):
         return
-    words = [] if known else _own_words(tokenizer)
+    other = not known or len(sentence) < len(_SENTENCE) / 2
+    words = _own_words(tokenizer) if other else []
     if words and all(_same(_round_trip(tokenizer, word)[0], word) for word in words):
         return
     folder = Path(name)
@@ -162,9 +179,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def check_rows(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
-    """Checks that every token has a row of the embedding.
-
-    Tokens that stand for inputs other than text (image_token) need none, if no text is read as them.
+    """Checks that every token of text has a row of the embedding, see `rows_needed`.
 
     Args:
         name: the model, for the message.
@@ -174,8 +189,7 @@ def check_rows(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None
     Raises:
         ModelError: a token has no row.
     """
-    exempt = set(_tokens_of_other_inputs(tokenizer))
-    outside = {token: text for text, token in tokenizer.get_vocab().items() if token >= rows and text not in exempt}
+    outside = {token: text for text, token in _tokens_of_text(tokenizer) if token >= rows}
     if outside:
         largest = max(outside)
         raise ModelError(
@@ -187,11 +201,18 @@ def check_rows(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None
         )
 
 
-def _tokens_of_other_inputs(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """Special tokens with a name of their own in the tokenizer's configuration, such as image_token."""
-    for key, value in tokenizer.special_tokens_map.items():
-        if key.endswith("_token") and key not in _NAMED:
-            yield str(value)
+def rows_needed(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Rows of an embedding for all tokens of text. Special tokens that no text is read as need none: those of padding
+    and masks, which transformers adds by itself, and of other inputs (image_token of Gemma 3 1B)."""
+    return max((token for _, token in _tokens_of_text(tokenizer)), default=-1) + 1
+
+
+def _tokens_of_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, int]]:
+    """Tokens of text, with their ids."""
+    named = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if key.endswith("_token")}
+    exempt = {value for key, value in named.items() if key not in _OF_TEXT}
+    exempt -= {value for key, value in named.items() if key in _OF_TEXT}
+    return ((text, token) for text, token in tokenizer.get_vocab().items() if text not in exempt)
 
 
 def check_generation_config(name: str, settings: GenerationConfig, rows: int) -> None:
@@ -203,6 +224,8 @@ def check_generation_config(name: str, settings: GenerationConfig, rows: int) ->
     for key in ("eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_token_id"):
         value: Any = vars(settings).get(key)
         ids = value if isinstance(value, list) else [] if value is None else [value]
+        if key != "eos_token_id":
+            ids = [token for token in ids if token >= 0]  # -1 stands for none in old files
         if outside := [token for token in ids if not 0 <= token < rows]:
             raise ModelError(
                 given=f"generation_config.json of {name} has the {key} {outside[0]}, and the model {rows:,} tokens",

@@ -87,15 +87,15 @@ def load_policy(
         name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with an adapter,
             which is trained further.
         adapter: the adapter to train; None: all weights.
-        quantisation: how the base under an adapter is stored; None: unquantized.
+        quantization: how the base under an adapter is stored; None: unquantized.
         freeze: patterns of weights that do not train, without an adapter; see `freezing`.
         dtype: "auto" is the checkpoint's own type (float32 for a float16 one, whose gradients would underflow).
         device: None: CUDA if there is one, else CPU.
         gradient_checkpointing: keep only layer inputs, and compute the layers again in the backward; a number n: only
             for every n-th layer, the others keep their activations.
         add_tokens: special tokens to add where tokenizer and model lack them; see `vocabulary`.
-        judging: the value head of a reward model. It replaces a language model's head, or is already there (then it is
-            trained further); None: a language model.
+        head_config: the value head of a reward model. It replaces a language model's head, or is already there (then
+            it is trained further); None: a language model.
 
     Raises:
         ModelError: no such model, a reward model where a language model is needed, no weights or tokenizer in it,

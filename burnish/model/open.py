@@ -23,7 +23,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
-from burnish.model.integrity import check_adapter_weights, check_files, check_rows, check_tokenizer
+from burnish.model.integrity import check_adapter_weights, check_files, check_rows, check_tokenizer, rows_needed
 from burnish.model.load import check_tokens, default_device, load_config, load_model, load_tokenizer, reward_model_error
 from burnish.model.policy import Model
 from burnish.model.probe import probe
@@ -283,16 +283,16 @@ def _with_adapter(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrained
     folder = Path(named.place)
     keys = _adapter_keys(folder)
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    if (needed := rows_needed(tokenizer)) > rows:
         if not any("embed" in key or "wte" in key or "trainable_tokens" in key for key in keys):
             raise ModelError(
-                given=f"the tokenizer of the adapter {named.given} has {len(tokenizer):,} tokens, its base {rows:,}, "
+                given=f"the tokenizer of the adapter {named.given} has {needed:,} tokens, its base {rows:,}, "
                 "and the adapter has no embeddings of the others",
                 rule="every token has an embedding that was trained or is the base's",
                 remedy="give the adapter the tokenizer of its base, or train it again with its added tokens",
             )
         # As AutoPeftModel does; the adapter has the new rows.
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        model.resize_token_embeddings(needed, mean_resizing=False)
     try:
         with warnings.catch_warnings():
             # peft only warns, and computes with random numbers instead.

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.data.template import is_one_token
 from burnish.errors import ModelError
+from burnish.model.integrity import rows_needed
 from burnish.model.value_head import is_reward_model
 from burnish.watch.quiet import quiet_transformers
 
@@ -104,9 +105,10 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
 
 
 def make_room_for_all(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Grows embedding and head to the tokenizer's length, as peft does before it loads an adapter with new rows."""
-    if _num_rows(model) < len(tokenizer):
-        make_room(model, tokenizer, [len(tokenizer) - 1])
+    """Grows embedding and head to the tokenizer's tokens of text, as peft does before it loads an adapter with new
+    rows."""
+    if _num_rows(model) < (needed := rows_needed(tokenizer)):
+        make_room(model, tokenizer, [needed - 1])
 
 
 def _num_rows(model: PreTrainedModel) -> int:

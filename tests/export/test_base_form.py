@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from burnish.builtin.tiny import make_tokenizer
-from burnish.export.base_form import changed, with_legacy_keys
+from burnish.export.base_form import changed, keep_tokenizer_form, with_legacy_keys
 from burnish.export.export import export
 from burnish.model.load import load_policy
 
@@ -208,3 +208,30 @@ def test_transformers_4_reads_what_was_saved(tmp_path):
             )
             scaling = config.get("rope_scaling") or {}
             assert (base[0].get("rope_scaling") or {}).items() <= scaling.items(), name
+
+
+def test_special_tokens_of_a_base_in_the_form_of_transformers_5_stay(tmp_path):
+    """A list of extra_special_tokens in the base's file, and what is added by training."""
+    base = tmp_path / "base"
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<start>", "<stop>"]})
+    tokenizer.save_pretrained(base)
+    assert "extra_special_tokens" in json.loads((base / "tokenizer_config.json").read_text())
+    loaded = AutoTokenizer.from_pretrained(base)
+    loaded.add_tokens(["<more>"], special_tokens=True)
+    loaded.save_pretrained(tmp_path / "saved")
+    keep_tokenizer_form(tmp_path / "saved", loaded)
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert {"<start>", "<stop>"} <= set(again.all_special_tokens)
+    assert set(loaded.all_special_tokens) <= set(again.all_special_tokens)
+
+
+def test_the_sentencepiece_model_of_a_base_is_kept(tmp_path):
+    """llama.cpp converts some families by it alone."""
+    base = tmp_path / "base"
+    make_tokenizer().save_pretrained(base)
+    (base / "tokenizer.model").write_bytes(b"pieces")
+    loaded = AutoTokenizer.from_pretrained(base)
+    loaded.save_pretrained(tmp_path / "saved")
+    keep_tokenizer_form(tmp_path / "saved", loaded)
+    assert (tmp_path / "saved" / "tokenizer.model").read_bytes() == b"pieces"

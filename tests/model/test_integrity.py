@@ -24,6 +24,7 @@ from burnish.model.integrity import (
     check_tokenizer,
     check_weights,
     require_finite,
+    rows_needed,
 )
 from tests.families import VOCABULARY, small_tokenizer
 
@@ -128,3 +129,36 @@ def test_weights_that_are_cut_off_anywhere(tmp_path_factory: pytest.TempPathFact
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ModelError, match=r"model\.safetensors is cut off"):
         check_files(folder)
+
+
+def test_files_that_nobody_reads_are_not_checked(tmp_path: Path):
+    """The index and shards of an earlier save beside the one file, and another tool's weights."""
+    save_file({"weight": torch.zeros(7, 3)}, tmp_path / "model.safetensors")
+    index = {"metadata": {}, "weight_map": {"weight": "model-00001-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "consolidated.safetensors").write_bytes(LFS_POINTER + b"v1\n")
+    check_files(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="lacks model-00001-of-00002"):
+        check_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pad_token", "mask_token", "cls_token", "sep_token"])
+def test_a_token_that_no_text_is_read_as_needs_no_row(name: str):
+    """transformers adds them itself for some classes; an end token of the same text needs its row."""
+    tokenizer = small_tokenizer()
+    tokenizer.add_special_tokens({name: "<new>"})
+    check_rows("model", tokenizer, VOCABULARY)
+    assert rows_needed(tokenizer) == VOCABULARY
+    tokenizer.eos_token = "<new>"
+    assert rows_needed(tokenizer) == VOCABULARY + 1
+
+
+def test_a_tokenizer_of_few_symbols_gives_its_own_words_back():
+    """Digits and signs alone, without an unknown token; the empty one stays refused."""
+    check_tokenizer("model", byte_tokenizer(list("0123456789+=")))
+
+
+def test_negative_ids_stand_for_none():
+    """Old LLaMA conversions have pad_token_id: -1."""
+    check_generation_config("model", GenerationConfig(eos_token_id=2, pad_token_id=-1), 10)

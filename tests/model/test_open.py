@@ -9,10 +9,14 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError
+from burnish.export.export import export
 from burnish.model import open as module
+from burnish.model.adapters.settings import AdapterSettings
+from burnish.model.load import load_policy
 from burnish.model.open import find_model, open_model, with_template
 from burnish.model.stop_tokens import stop_tokens_of
 from tests.adapters import be_offline, change_json, write_adapter, write_base
@@ -161,3 +165,21 @@ def test_nothing_there(tmp_path, monkeypatch):
     for name in (str(tmp_path / "none"), "nobody/nothing"):
         with pytest.raises(ModelError, match="hub name"):
             open_model(name)
+
+
+def test_an_adapter_whose_tokenizer_has_a_token_of_another_input(tmp_path):
+    """The tokenizer of Gemma 3 1B has the image token of the larger models, and no row for it: an adapter of it is
+    opened, trained further and verified on a base of the same rows."""
+    write_untrained(tmp_path / "base", hidden_size=32, layers=1)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.save_pretrained(tmp_path / "base")
+    path = tmp_path / "base" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "extra_special_tokens": {"image_token": "<image>"}}))
+    policy = load_policy(str(tmp_path / "base"), adapter=AdapterSettings(rank=2))
+    export(policy, tmp_path / "adapter", template=None, end_tokens=())
+    opened = open_model(str(tmp_path / "adapter"))
+    assert opened.causal_lm.get_input_embeddings().weight.shape[0] == rows
+    further = load_policy(str(tmp_path / "adapter"), adapter=AdapterSettings(rank=2))
+    assert further.causal_lm.get_input_embeddings().weight.shape[0] == rows
