@@ -33,7 +33,8 @@ _IS = (
     r"(?:(?:therefore|thus|hence|then|clearly|simply|definitely|indeed|the|option|choice|answer|letter)\b\s*[:,]?\s*)*"
 )
 _STATED = re.compile(
-    rf"(?:\b(?:(?:correct|right|best) option|answer|choice)(?!s)(?:\s+(?:to|for)\b[^\n.?!:]{{0,80}}?)?{_IS}"
+    r"(?:\b(?:(?:correct|right|best) option|answer|choice)(?!s)"
+    rf"(?:\s+(?:to|for)\b[^\n.?!:]{{0,80}}?(?=\s+(?:is|was|would|must|should|has to)\b|\s*:))?{_IS}"
     r"|\b(?:choos(?:e|ing)|chose|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? (?:with|for))\s+"
     r"(?:(?:the|option|choice|answer|letter)\s+)*)",
     re.IGNORECASE,
@@ -142,11 +143,12 @@ class ChoiceReward(Reward):
         return _Said(mark.start(), letters, "hedged", True) if stated and _GUESSED.match(content) else None
 
     def _letters_in(self, text: str) -> frozenset[str]:
-        return self._leading(text)[0]
+        return self._leading(text[:_WINDOW])[0]
 
     def _leading(self, text: str) -> tuple[frozenset[str], str]:
         """The letter that a text begins with, and those joined to it by "or", "and" or a comma; and the text behind.
 
+        A letter of the next sentence or line is joined only if nothing is said of it: "B. C is wrong" is B alone.
         "A" followed by a word is an article, unless a mark or a word that gives a reason stands between. A small letter
         counts in parentheses, or alone.
         """
@@ -156,10 +158,12 @@ class ChoiceReward(Reward):
         patterns = _patterns(self.letters)
         letters: set[str] = set()
         joined = patterns.first.match(bare)
-        while joined and not (joined[1] == "A" and _ARTICLE_A.match(bare[joined.end() :])):
-            letters.add(joined[1])
+        while joined and not (joined[0][-1] == "A" and _ARTICLE_A.match(bare[joined.end() :])):
+            letters.add(joined[0][-1])
             bare = bare[joined.end() :]
             joined = patterns.joined.match(bare)
+            if joined and not joined[0][:-1].strip(" ,;()").isalpha() and assertion.denied_after(bare[joined.end() :]):
+                break
         return frozenset(letters), bare
 
     def _on_a_line(self, text: str) -> frozenset[str]:
@@ -185,7 +189,10 @@ def _patterns(letters: str) -> _Patterns:
     either = f"[{letters}{letters.lower()}]"
     return _Patterns(
         re.compile(rf"([{letters}])(?![\w'])"),
-        re.compile(rf"[\s.:)\]}}]*(?:[,;/&\s(]|\b(?:or|and|maybe|perhaps|possibly)\b)+([{letters}])(?![\w'])"),
+        re.compile(
+            rf"(?:[ \t)\]}}]*(?:[,;/&( \t]|\b(?:or|and|maybe|perhaps|possibly)\b)+(?=[{letters}](?![\w']))"
+            rf"|[\s.:)\]}}]+[\s(\[]*(?=[{letters}][.)\]}}]*\s*(?:$|\n|[(\[]?[{letters}](?![\w']))))[{letters}]"
+        ),
         re.compile(rf"(?<![\w'])([{letters}])(?![\w'])[)\]}}]?"),
         re.compile(
             rf"^[\s'(\[{{>#-]*(?:({either})[\s.)\]}}']*$|([{letters}])(?:[.):\]]+\s+\S|,?\s+(?:because|since)\b|\s+[–—-]\s))"
