@@ -14,18 +14,21 @@ from burnish.rewards.number import FORMULA, plain
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _NUMERAL = re.compile(
-    r"(?<![\d.])(?:(?<![\w)\]}])[-+−])?\\?\$?(?:"
+    r"(?<![\d.])(?:(?:(?<=[=:(])|(?<=[=:(]\s)|(?<=\bis\s))[-−](?:\s|\\[,;:! ])+|(?<![\w)\]}])[-+−])?\\?\$?(?:"
     r"(?:\d+\s*)?\\[dtc]?frac\s*(?:\{\s*[-+]?\d+\s*\}|\d)\s*(?:\{\s*[-+]?\d+\s*\}|\d)"
     rf"|\d+ \d+/\d+|{_DIGITS}?(?:\.\d+|(?<=\d))(?:/\d+)?)"
     r"(?:\s*(?:\\times|\\cdot|×|·|x|\*)\s*10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|-?\d)|[eE][-+]?\d+)?",
     re.ASCII,
 )
-_LIST_SEPARATOR = re.compile(r"(?:[\s,;/&|]|or\b|and\b|maybe\b|perhaps\b)*", re.IGNORECASE)
+_LIST_SEPARATOR = re.compile(r"(?:[\s,;/&|]|or\b|and\b|maybe\b|perhaps\b|minus\b|negative\b)*", re.IGNORECASE)
+_SIGN_APART = re.compile(r"(?:^|(?<=[=(:]))\s*[-−](?:\s|~|\\[,;:! ])+(?=[\d.\\])")
+_NEGATIVE = re.compile(r"\b(?:minus|negative)\s+$", re.IGNORECASE)
 _TABLE = re.compile(r"\s*\|\s*")
 _JOINED_BEFORE = re.compile(
     r"(?:[\w.^{√]|\d[:,])\\?\$?$"
     r"|(?:[\d)\]}]|(?<![\w'])[a-zA-Z])\s*(?:\*\*|[-+*/×÷^–−·]|\\(?:times|cdot|div|pm|mp)(?![a-z])"
     r"|\b(?:plus|minus|times|over|divided by))\s*\\?\$?$"
+    r"|\b(?:one|two|three|four|five|six|seven|eight|nine|ten)\s+(?:plus|minus|times|over|divided by)\s+\\?\$?$"
     r"|\\(?!(?:[,;:! ]|quad|qquad|Rightarrow|implies|therefore|to|equiv|rightarrow|longrightarrow)(?![a-z]))"
     r"[a-zA-Z]+(?:_\w|_\{\w+\}|\[\w+\])?\s*\{?\s*$"
     r"|[\w}]\($|[(\[{][^()\[\]{}]*,\s*$"
@@ -56,7 +59,7 @@ def last_number(text: str) -> tuple[str, str]:
 
     Examples: ``last_number("It is $5$, not 6.") == ("5", "number")``; ``last_number("10^{3}")[0] == ""``.
     """
-    marked = FORMULA.sub(lambda formula: re.sub(r"(?<=[\w)}])!", r"\\factorial ", formula[0]), text)
+    marked = FORMULA.sub(_marked, text)
     content = assertion.without_contrasts(_TAG.sub(" ", plain(marked))).rstrip()
     numerals = [match for match in _NUMERAL.finditer(content) if any(map(str.isdigit, match[0]))]
     markers = [match.start(1) for match in _MARKER.finditer(content)]
@@ -73,10 +76,18 @@ def last_number(text: str) -> tuple[str, str]:
         gap = content[numerals[place - 1].end() : numeral.start()] if place else "."
         if _LIST_SEPARATOR.fullmatch(gap) and not _TABLE.fullmatch(gap) and numerals[place - 1].start() not in labels:
             return "", "a list of numbers"
-        stance = assertion.stance_beside(before, after)
+        negative = _NEGATIVE.search(before)
+        stance = assertion.stance_beside(before[: negative.start()] if negative else before, after)
         if stance == "hedged":
             return "", "a hedged answer"
         if stance == "asserted":
             half = _HALF.match(after)
-            return numeral[0] + (half[0] if half else ""), "number"
+            return ("-" if negative else "") + numeral[0].strip() + (half[0] if half else ""), "number"
     return "", "no number that is asserted" if numerals else ""
+
+
+def _marked(formula: re.Match[str]) -> str:
+    """A formula with its factorials as commands, and its signs next to their numbers."""
+    content = next(group for group in formula.groups() if group is not None)
+    signed = _SIGN_APART.sub("-", re.sub(r"(?<=[\w)}])!", r"\\factorial ", content))
+    return formula[0].replace(content, signed)
