@@ -34,8 +34,8 @@ _OR_LOWER = re.compile(r"\s*(?:[,;/&]|\b(?:or|and|maybe|perhaps|possibly)\b)+\s*
 _QUOTES = re.compile(r"[“”]|(?<!\w)['‘](?=\(?[A-Za-z]\b[^'‘’\n]{0,60}['’](?!\w))|(?<=[A-Za-z)])['’](?!\w)")
 _IS = (
     r"\s*(?:(?:(?:is|was|(?:would|must|should|will|has to|can only) be)\b|[:=|–—-])\s*)*(?:n't\s+)?"
-    r"(?:(?:therefore|thus|hence|then|clearly|simply|definitely|indeed|(?:most )?likely|the|option|choice|answer|letter)\b"
-    r"\s*[:,]?\s*)*"
+    r"(?:(?:therefore|thus|hence|then|clearly|simply|definitely|indeed|(?:most )?likely|the|option|choice|answer"
+    r"|letter)\b\s*[:,]?\s*)*"
 )
 _STATED = re.compile(
     r"(?:\b(?:(?:correct|right|best|true) (?:option|statement|one|response|letter)|answer|choice)(?!s)"
