@@ -27,15 +27,22 @@ _TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _DECORATION = re.compile(r"[*_`$\"]|\\[()\[\],;:! ]|</?\w+>|~~[^~\n]+~~")
 _OPENING = " \t\n({['\\|"
 _ARTICLE_A = re.compile(r"\s+(?!(?:or|and|is|because|since|as|rather|instead|over|not|with|was)\b)[a-z]")
-_LOWER = re.compile(r"\(([a-z])\)|([a-z])[.!]?\s*(?:$|\n)")
+_LOWER = re.compile(
+    r"[(\[{'\s]{0,9}([a-z])(?:[)\]}]{1,2}|[.:](?=\s+[\w\"(])|(?=[.!]?\s*(?:$|\n)|,?\s+(?:because|since)\b))"
+)
+_OR_LOWER = re.compile(r"\s*(?:[,;/&]|\b(?:or|and|maybe|perhaps|possibly)\b)+\s*\(?([a-zA-Z])(?:\)|(?![\w']))")
+_QUOTES = re.compile(r"[“”]|(?<!\w)['‘](?=\(?[A-Za-z]\b[^'‘’\n]{0,60}['’](?!\w))|(?<=[A-Za-z)])['’](?!\w)")
 _IS = (
-    r"\s*(?:(?:(?:is|was|would be|must be|should be|will be)\b|[:=|–—-])\s*)*(?:n't\s+)?"
-    r"(?:(?:therefore|thus|hence|then|clearly|simply|definitely|indeed|the|option|choice|answer|letter)\b\s*[:,]?\s*)*"
+    r"\s*(?:(?:(?:is|was|(?:would|must|should|will|has to|can only) be)\b|[:=|–—-])\s*)*(?:n't\s+)?"
+    r"(?:(?:therefore|thus|hence|then|clearly|simply|definitely|indeed|(?:most )?likely|the|option|choice|answer"
+    r"|letter)\b\s*[:,]?\s*)*"
 )
 _STATED = re.compile(
-    rf"(?:\b(?:(?:correct|right|best) option|answer|choice)(?!s)(?:\s+(?:to|for)\b[^\n.?!:]{{0,80}}?)?{_IS}"
+    r"(?:\b(?:(?:correct|right|best|true) (?:option|statement|one|response|letter)|answer|choice)(?!s)"
+    rf"(?:\s+(?:to|for)\b[^\n.?!:]{{0,80}}?(?=\s+(?:is|was|would|must|should|has to)\b|\s*:))?{_IS}"
     r"|\b(?:choos(?:e|ing)|chose|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? (?:with|for))\s+"
-    r"(?:(?:the|option|choice|answer|letter)\s+)*)",
+    r"(?:(?:the|option|choice|answer|letter)\s+)*"
+    r"|\b(?:therefore|hence|thus|so)\b,?\s+(?=[(\[]?[A-Z][)\]]?[.!]?\s*(?:$|\n)))",
     re.IGNORECASE,
 )
 _MENTIONED = re.compile(r"\boptions?\s*(?:is\b|:)?\s*:?\s*", re.IGNORECASE)
@@ -44,11 +51,23 @@ _RIGHT = re.compile(
     r"(?:correct|right|best|true|answer)\b",
     re.IGNORECASE,
 )
+_RETRACTION = (
+    r"(?:[,;.…!?—–-]{1,3}\s{0,3}|\n\s{0,3})"
+    r"(?:(?:no|wait|oops|sorry|actually|correction|i meant?|make that|scratch that)\b[,:.!\s—–-]{0,5})+"
+)
 _TAKEN_BACK = re.compile(
-    r"(?:[,;.…—–-]{1,3}\s{0,3}(?:no|wait|sorry|actually|i mean|make that)\b[,:.!\s—–-]{0,5})+"
-    r"(?:(?:it is|it's|the)\s|option\s)*",
+    rf"{_RETRACTION}(?:(?:(?:it|that|the (?:correct |right )?(?:answer|option))"
+    r"(?:'s| is| was| must be| should be| has to be)|the)\s"
+    r"|option\s)*",
     re.IGNORECASE,
 )
+_OF_ANOTHER = re.compile(r"[)\]}.]*\s+(?:is|was|has|does|would|says|and|or)\b")
+_WITHDRAWN = re.compile(
+    rf"{_RETRACTION}(?:(?:(?:that|this|it)(?:'s| is| was)\s+)?(?:wrong|incorrect|false|not (?:right|correct|true|it))\b"
+    r"|(?:that|this|it) (?:can't|cannot|can not) be\b)",
+    re.IGNORECASE,
+)
+_BUT_PERHAPS = re.compile(r"[)\]}.]*,?\s+(?:but|though|although)\s+(?:it\s+)?(?:could|might|may)\b", re.IGNORECASE)
 _GUESSED = re.compile(r"(?:might|may|could|can)\s+be\b|(?:maybe|perhaps|possibly|probably|either)\b", re.IGNORECASE)
 _DENIED = re.compile(r"(?:is\s+)?(?:not|never|neither|cannot|can't|\w*n't|n't)\b", re.IGNORECASE)
 _NOT_BUT = re.compile(r"(?:not|n't)\s+\S+?,?\s+but(?:\s+rather)?\s+", re.IGNORECASE)
@@ -111,8 +130,10 @@ class ChoiceReward(Reward):
     def _said(self, text: str) -> list[_Said]:
         """What the text says of letters, in its order."""
         said = [found for mark in _STATED.finditer(text) if (found := self._after(text, mark, stated=True))]
-        if said:
-            said += [found for mark in _TAKEN_BACK.finditer(text) if (found := self._after(text, mark, stated=True))]
+        if said or self._on_a_line(text) or self._letters_in(text):
+            withdrawn = frozenset(self.letters)
+            said += [_Said(mark.start(), withdrawn, "denied", False) for mark in _WITHDRAWN.finditer(text)]
+            said += [found for mark in _TAKEN_BACK.finditer(text) if (found := self._taken_back(text, mark))]
         if "option" in text.lower():
             said += [found for mark in _MENTIONED.finditer(text) if (found := self._after(text, mark, stated=False))]
         for letter in _patterns(self.letters).letter.finditer(text):
@@ -133,40 +154,47 @@ class ChoiceReward(Reward):
             return _Said(mark.start(), frozenset(found[1]), "denied", stated) if found else None
         letters, after = self._leading(content[contrast.end() :] if contrast else content)
         if letters:
-            return _Said(
-                mark.start(),
-                letters,
-                assertion.stance_beside(text[max(0, mark.start() - _WINDOW) : mark.start()], after),
-                stated,
-            )
+            before = text[max(0, mark.start() - _WINDOW) : mark.start()]
+            stance = "hedged" if _BUT_PERHAPS.match(after) else assertion.stance_beside(before, after)
+            return _Said(mark.start(), letters, stance, stated)
         return _Said(mark.start(), letters, "hedged", True) if stated and _GUESSED.match(content) else None
 
+    def _taken_back(self, text: str, mark: re.Match[str]) -> _Said | None:
+        """What a correction says; None: it has no letter, or a sentence about one ("Actually, C is close")."""
+        letters, after = self._leading(text[mark.end() : mark.end() + _WINDOW])
+        return None if letters and _OF_ANOTHER.match(after) else self._after(text, mark, stated=True)
+
     def _letters_in(self, text: str) -> frozenset[str]:
-        return self._leading(text)[0]
+        return self._leading(text[:_WINDOW])[0]
 
     def _leading(self, text: str) -> tuple[frozenset[str], str]:
         """The letter that a text begins with, and those joined to it by "or", "and" or a comma; and the text behind.
 
+        A letter of the next sentence or line is joined only if nothing is said of it: "B. C is wrong" is B alone.
         "A" followed by a word is an article, unless a mark or a word that gives a reason stands between. A small letter
         counts in parentheses, or alone.
         """
-        if small := _LOWER.match(text.strip()):
-            return frozenset((small[1] or small[2]).upper()) & frozenset(self.letters), ""
+        if small := _LOWER.match(text):
+            rest = text[small.end() :]
+            other = _OR_LOWER.match(rest)
+            return frozenset((small[1] + (other[1] if other else "")).upper()) & frozenset(self.letters), rest
         bare = text.lstrip(_OPENING)
         patterns = _patterns(self.letters)
         letters: set[str] = set()
         joined = patterns.first.match(bare)
-        while joined and not (joined[1] == "A" and _ARTICLE_A.match(bare[joined.end() :])):
-            letters.add(joined[1])
+        while joined and not (joined[0][-1] == "A" and _ARTICLE_A.match(bare[joined.end() :])):
+            letters.add(joined[0][-1])
             bare = bare[joined.end() :]
             joined = patterns.joined.match(bare)
+            if joined and not joined[0][:-1].strip(" ,;()").isalpha() and assertion.denied_after(bare[joined.end() :]):
+                break
         return frozenset(letters), bare
 
     def _on_a_line(self, text: str) -> frozenset[str]:
         """The letter that is the first or last line alone, or begins it as an option; none if lines differ."""
         lines = [line for line in text.split("\n") if line.strip()]
         options = [_patterns(self.letters).line.match(line) for line in lines]
-        letters = {(match[1] or match[2]).upper() for match in options if match}
+        letters = {(match[1] or match[2] or match[3]).upper() for match in options if match}
         at_an_end = bool(lines) and (options[0] is not None or options[-1] is not None)
         return frozenset(letters) if len(letters) == 1 and at_an_end else frozenset()
 
@@ -183,12 +211,17 @@ class _Patterns:
 def _patterns(letters: str) -> _Patterns:
     """Expressions for letters at the beginning, joined to another, anywhere, and on a line."""
     either = f"[{letters}{letters.lower()}]"
+    other = r"(?i:or|and|maybe|perhaps|possibly)\b"
     return _Patterns(
         re.compile(rf"([{letters}])(?![\w'])"),
-        re.compile(rf"[\s.:)\]}}]*(?:[,;/&\s(]|\b(?:or|and|maybe|perhaps|possibly)\b)+([{letters}])(?![\w'])"),
+        re.compile(
+            rf"(?:[ \t)\]}}]*(?:[,;/&( \t]|\b(?:or|and|maybe|perhaps|possibly)\b)+(?=[{letters}](?![\w']))"
+            rf"|[\s.:)\]}}]+[\s(\[]*(?=[{letters}][.)\]}}]*\s*(?:$|\n|[(\[]?[{letters}](?![\w']))))[{letters}]"
+        ),
         re.compile(rf"(?<![\w'])([{letters}])(?![\w'])[)\]}}]?"),
         re.compile(
-            rf"^[\s'(\[{{>#-]*(?:({either})[\s.)\]}}']*$|([{letters}])(?:[.):\]]+\s+\S|,?\s+(?:because|since)\b|\s+[–—-]\s))"
+            rf"^[\s'(\[{{>#-]*(?:({either})[\s.)\]}}']*$|([{letters}])(?:[.):\]]+\s+(?!{other})\S|,?\s+(?:because|since)\b|\s+[–—-]\s)"
+            rf"|([{letters.lower()}])[)\]]\s+(?!{other})\S)"
         ),
     )
 
@@ -198,5 +231,6 @@ def _union(said: Iterable[_Said]) -> frozenset[str]:
 
 
 def _bare(text: str) -> str:
-    """Text without emphasis, delimiters, tags and text commands."""
-    return _DECORATION.sub("", _TEXT.sub(r"\1", text)).strip()
+    """Text without emphasis, quotation marks, delimiters, tags and text commands."""
+    bare = _QUOTES.sub("", _DECORATION.sub("", _TEXT.sub(r"\1", text)))
+    return bare.replace("’", "'").strip()

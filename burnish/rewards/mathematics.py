@@ -51,6 +51,11 @@ _BASE = re.compile(r"[\dA-F]+_\{?\d+\}?")
 _WORDS_BETWEEN = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}]*[a-zA-Z]{2}[^{}]*\}\s*[^\s.}^]")
 _FORMULA = re.compile(r"[\d\\=^_(\[{]|\b[A-Za-z]\b")
 _NAMED = re.compile(r"^\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=")
+_JOINT = re.compile(
+    r"(?:,\s*|(?<=[\s})\d]))\\(?:text|mbox|mathrm)\s*\{\s*(?:and|or)\s*\}\s*(?=\S)"
+    r"|\s*,?\s+(?:and|or)\s+(?=[-+\d(\\])"
+)
+_NAME = re.compile(r"(?:^|(?<=,))\s*[A-Za-z](?:_\{?\w+\}?)?\s*=")
 _EQUAL = re.compile(r"(?<![<>!\\])=")
 
 
@@ -137,6 +142,8 @@ def is_correct(final: str, reference: str, prompt: str = "") -> bool:
     number = _number(expected)
     if number is not None:
         return value(answer) == number
+    if _is_enumeration(expected):
+        answer, expected = _enumerated(answer), _enumerated(expected)
     if _squeezed(answer) == _squeezed(expected):
         return True
     bare = unwrapped(expected)
@@ -157,6 +164,23 @@ def _number(reference: str) -> Fraction | None:
     """Value of a reference that is a number; None: it is none, such as the equation x + y = 5."""
     bare = _NAMED.sub("", unwrapped(reference))
     return literal(bare) if re.search("[A-Za-z]", bare) else value(bare)
+
+
+def _is_enumeration(reference: str) -> bool:
+    """Whether a reference has several members with numbers: a comma that is not in brackets."""
+    depth, bare = 0, unwrapped(reference)
+    for char in bare:
+        depth += (char in "([{") - (char in ")]}")
+        if char == "," and depth == 0:
+            return re.search(r"\d", bare) is not None
+    return False
+
+
+def _enumerated(text: str) -> str:
+    """Members with commas between them instead of "and" and "or", without the name if all have the same one."""
+    listed = _JOINT.sub(", ", unwrapped(text))
+    names = {name.strip(" =") for name in _NAME.findall(listed)}
+    return _NAME.sub("", listed) if len(names) == 1 else listed
 
 
 def _is_set(text: str) -> bool | None:

@@ -34,6 +34,7 @@ _CHANGES = frozenset(_CHANGING.split())
 _TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
 _UNIT_TEXT = r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{[^{}\d]*\}"
 _CURRENCY = re.compile(r"^([-+]?)\s*(?:\\?\$|€|£|¥|₹|USD\b|US\$)\s*")
+_MINUS = re.compile(r"^(?:minus|negative)\s+", re.IGNORECASE)
 _SIGN = r"(?:\s*(?:\\?%|\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°))?"
 # A unit is one of these, or a word of at least three letters after a space; so 3x, 3 x and 12ab have none.
 _SHORT = r"\s*(?:[cmk]m|[mk]g|m[lL]|ft|in|lb|oz|hr|[aApP]\.?[mM]|mph|of)\b"
@@ -66,6 +67,7 @@ def literal(text: str) -> Fraction | None:
     """Exact value of a literal, without its unit; None: the text is not a literal.
 
     Percent signs, degrees, currencies and up to four words after the number are units and are dropped: 25% is 25.
+    "minus" and "negative" before it are its sign.
 
     Examples: ``literal("$1,000.00") == 1000``; ``literal("1 4/5") == Fraction(9, 5)``; ``literal("2+3") is None``.
     """
@@ -74,7 +76,7 @@ def literal(text: str) -> Fraction | None:
     bare = unwrapped(text).replace("−", "-").rstrip(".")
     if bare.startswith("(") and bare.endswith(")") and not set("(),") & set(bare[1:-1]):
         bare = bare[1:-1].strip()
-    bare = _CURRENCY.sub(r"\1", bare)
+    bare = _CURRENCY.sub(r"\1", _MINUS.sub("-", bare))
     sign = -1 if bare.startswith("-") else 1
     bare = bare[1:].lstrip() if bare[:1] in ("-", "+") else bare
     bare = _CURRENCY.sub("", bare)
