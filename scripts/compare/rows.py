@@ -63,7 +63,7 @@ def _labelled(count: int) -> Iterable[Mapping[str, object]]:
     for number in range(count):
         right = number % 3 > 0
         answer = f"There are {_sum(number)} pears." if right else "Do not bother me."
-        yield {"prompt": _question(number), "completion": answer, "label": right}
+        yield {"question": _question(number), "completion": answer, "label": right}
 
 
 def _rankings(count: int) -> Iterable[Mapping[str, object]]:
