@@ -144,7 +144,7 @@ class SampleBuilder:
         """Counts what the report says of a row."""
         for conversation in _conversations(example):
             parts = parts_of(self.writer)
-            built.unused_keys.update(parts.unused_keys(conversation))
+            built.unused_keys.update(parts.unused_keys(conversation, self.train_on))
             built.remarks.update(parts.remarks(conversation, self.train_on))
 
     @cached_property
