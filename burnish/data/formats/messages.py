@@ -63,7 +63,7 @@ def tools(row: Row) -> Tools:
         )
     if functions:
         return tuple({"type": "function", "function": schema} for schema in _schemas(functions, "functions"))
-    return _schemas(row.get("tools"), "tools")
+    return tuple(map(_nested, _schemas(row.get("tools"), "tools")))
 
 
 def _schemas(value: object, column: str) -> Tools:
@@ -75,6 +75,13 @@ def _schemas(value: object, column: str) -> Tools:
             given=f"{column} is {kind(schemas)}", rule=f"{column} is a list of JSON schemas", remedy="correct it"
         )
     return tuple(schemas)
+
+
+def _nested(tool: Mapping[str, object]) -> Mapping[str, object]:
+    """A tool as templates expect it; some sets (xLAM) write the function alone."""
+    if "name" not in tool or "function" in tool or tool.get("type", "function") != "function":
+        return tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
 
 
 def system(row: Row, conversation: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -110,6 +117,8 @@ def _message(value: object, where: str) -> Message:
         extra["tool_calls"], content = _sharegpt_calls(content, where), None
     if "function_call" in entries:
         extra["tool_calls"] = _old_call(entries, where)
+    if not extra.get("tool_calls", True):
+        del extra["tool_calls"]  # templates take its presence for a call
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{where}.tool_calls")
     read = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
@@ -273,5 +282,6 @@ def _tool_call(call: dict[str, object], where: str) -> dict[str, object]:
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
-    arguments = parsed(function["arguments"], f"{where}.function.arguments")
+    text = function["arguments"]
+    arguments = parsed(text, f"{where}.function.arguments") if text.strip() else {}
     return {**call, "function": {**function, "arguments": arguments}}

@@ -85,6 +85,27 @@ def test_contradictions_and_other_values_are_refused() -> None:
         chat(said("user", "q"), said("assistant", "a", loss=0.5))
 
 
+def test_no_calls_are_no_key() -> None:
+    answer = chat(said("user", "q"), said("assistant", "a", tool_calls=[])).messages[1]
+    assert not answer.extra
+
+
+@pytest.mark.parametrize("text", ["", " ", "{}"])
+def test_empty_arguments_are_none(text: str) -> None:
+    call = {"type": "function", "function": {"name": "now", "arguments": text}}
+    answer = chat(said("user", "q"), said("assistant", "", tool_calls=[call])).messages[1]
+    assert answer.extra["tool_calls"] == [{"type": "function", "function": {"name": "now", "arguments": {}}}]
+
+
+@pytest.mark.parametrize("flat", [FUNCTION, {"type": "function", **FUNCTION}])
+def test_flat_tools_are_those_of_openai(flat: dict[str, object]) -> None:
+    messages = said("user", "q"), said("assistant", "a")
+    nested = {"type": "function", "function": FUNCTION}
+    assert chat(*messages, tools=[flat]) == chat(*messages, tools=[nested]) == chat(*messages, functions=[FUNCTION])
+    search = {"type": "web_search", "name": "search"}
+    assert chat(*messages, tools=[search]).tools == (search,)
+
+
 @pytest.mark.parametrize(
     "columns",
     [
