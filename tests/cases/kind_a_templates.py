@@ -236,3 +236,8 @@ def arguments_of_one_of_two_calls(trial: Trial) -> None:
 def an_empty_list_of_calls(trial: Trial) -> None:
     turns = said("user", "Hello"), said("assistant", "<think>Polite.</think>Good day.", tool_calls=[])
     sft(trial, "deepseek", *rows(*turns)).succeeded("Good day.")
+
+
+@case("A-neighbor-url-of-an-image")
+def a_url_beside_text(trial: Trial) -> None:
+    sft(trial, "chatml", *rows(*GREETED, image="https://example.org/a.png")).succeeded("columns without use: image")

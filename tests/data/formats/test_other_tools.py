@@ -112,9 +112,9 @@ def test_flat_tools_are_those_of_openai(flat: dict[str, object]) -> None:
         {"images": ["a.png"]},
         {"videos": ["a.mp4"]},
         {"audios": [b"x"]},
-        {"image": "a.PNG"},
         {"image": {"bytes": "x", "path": None}},
-        {"image": "https://example.org/a"},
+        {"image": ["a.png"]},
+        {"audio": {"path": "a.wav"}},
     ],
 )
 def test_media_are_refused(columns: dict[str, object]) -> None:
@@ -122,8 +122,9 @@ def test_media_are_refused(columns: dict[str, object]) -> None:
         chat(said("user", "q"), said("assistant", "a"), **columns)
 
 
-def test_a_mark_makes_an_image_of_a_name() -> None:
-    row = {"question": "q", "answer": "a", "image": "python:3.11"}
+@pytest.mark.parametrize("name", ["python:3.11", "a.PNG", "https://example.org/a", "data:image/png;base64,x"])
+def test_a_mark_makes_an_image_of_a_name(name: str) -> None:
+    row = {"question": "q", "answer": "a", "image": name}
     assert isinstance(FORMATS["question_answer"].convert(row), Conversation)
     with pytest.raises(DataError, match="a column image"):
         FORMATS["question_answer"].convert({**row, "question": "<image>q"})
