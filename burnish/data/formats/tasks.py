@@ -21,7 +21,7 @@ _OF_INSTRUCTION = ("instruction", "input", "history")
 
 
 def task(row: Row) -> Task:
-    """Columns prompt, question or instruction (history), reference (extra, or all other columns, for rewards; tools)."""
+    """Columns prompt, question or instruction (history), reference (extra, or all others, for rewards; tools)."""
     if row.get("prompt") is None and row.get("question") is None:
         return Task(prompt_of(row), reference_of(row), _extra(row, (*_USED, *_OF_INSTRUCTION)), tools(row))
     # An input of another prompt than an instruction is that of its tests, say: rewards get it.
