@@ -72,6 +72,8 @@ class TemplateParts:
         for dropped in self._of(shape, is_prompt=train_on is None).dropped:
             if not self._is_allowed(shape, dropped, allowed):
                 at = indices[dropped.message] if dropped.message >= 0 else -1
+                if train_on and self._is_in_prompt(shape, dropped):
+                    raise _only_in_prompt(conversation, at)
                 raise _dropped_error(conversation, dropped.kind, at, train_on)
 
     def unused_keys(self, conversation: Conversation, train_on: TrainOn | None = None) -> tuple[str, ...]:
@@ -89,6 +91,15 @@ class TemplateParts:
         allowed, found = _allowed(train_on), self._of(shape, is_prompt=False).dropped
         for kind in dict.fromkeys(d.kind for d in found if self._is_allowed(shape, d, allowed)):
             yield f"have {kind} that the template does not write, and train_on={train_on} does not learn it"
+
+    def _is_in_prompt(self, shape: Shape, dropped: Dropped) -> bool:
+        """True for a system message that the template writes only until an answer follows (Mistral's)."""
+        messages, tools = shape
+        if dropped.kind != "content" or messages[dropped.message].role not in ("system", "developer"):
+            return False
+        answers = (i for i in range(dropped.message, len(messages)) if messages[i].role == "assistant")
+        prompt = messages[: next(answers, len(messages))], tools
+        return dropped not in self._of(prompt, is_prompt=True).dropped
 
     @staticmethod
     def _is_allowed(shape: Shape, dropped: Dropped, allowed: Sequence[str]) -> bool:
@@ -262,6 +273,16 @@ def _dropped_error(conversation: Conversation, kind: str, at: int, train_on: Tra
         given=f"the chat template writes nothing of {what}",
         rule="what a row says reaches the model: contents, reasoning, tools, calls and results",
         remedy=remedy,
+    )
+
+
+def _only_in_prompt(conversation: Conversation, at: int) -> DataError:
+    role = conversation.messages[at].role
+    return DataError(
+        given=f"messages[{at}].content ({role}) is written in the prompt, but not once an answer follows: with it the "
+        "chat template writes nothing of it",
+        rule="what a row says reaches the model: contents, reasoning, tools, calls and results",
+        remedy=f"put the {role} text into the first user message, or name a template that writes it (chat_template)",
     )
 
 

@@ -241,3 +241,10 @@ def an_empty_list_of_calls(trial: Trial) -> None:
 @case("A-neighbor-url-of-an-image")
 def a_url_beside_text(trial: Trial) -> None:
     sft(trial, "chatml", *rows(*GREETED, image="https://example.org/a.png")).succeeded("columns without use: image")
+
+
+@case("A-neighbor-system-before-answers")
+def a_system_message_that_an_answer_hides(trial: Trial) -> None:
+    trial.write("t.jinja", LAST_USER)
+    ended = sft(trial, "chatml", *rows(said("system", "Be short."), *GREETED), settings=("chat_template=t.jinja",))
+    ended.refused("written in the prompt, but not once an answer follows", "first user message", "line 1")

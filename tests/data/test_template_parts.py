@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.builtin.tiny import make_tokenizer
+from burnish.data.dataset import DatasetSpec
+from burnish.data.formats.known import FORMATS
 from burnish.data.message_shape import merged_turns, shape_of_message
+from burnish.data.read import read_rows
 from burnish.data.records import Conversation, Message
 from burnish.data.settings import TrainOn
 from burnish.data.template import Template
@@ -181,8 +186,9 @@ def test_prompts_that_a_template_writes_whole_are_taken() -> None:
     for messages in ((system, USER), (system, USER, ANSWER, USER), (USER, thinking, USER), (USER, THINKING, USER)):
         parts.require_all(Conversation(messages))
     for conversation in (Conversation((system, USER, ANSWER)), Conversation((system, USER, ANSWER, USER))):
-        with pytest.raises(DataError, match=r"messages\[0\]\.content \(system\)"):
+        with pytest.raises(DataError, match=r"messages\[0\]\.content \(system\) is written in the prompt") as caught:
             parts.require_all(conversation, "assistant")
+        assert "into the first user message" in caught.value.remedy
     with pytest.raises(DataError, match="content before </think>"):
         parts.require_all(Conversation((USER, thinking)), "assistant")
     for train_on in ("answers", "tool_calls"):
@@ -289,3 +295,26 @@ def test_the_renderings_of_new_shapes_are_few(name: str, monkeypatch: pytest.Mon
         renderings.clear()
         parts.require_all(agent(*steps), "answers")
         assert len(renderings) <= 4
+
+
+def test_remarks_count_rows(tmp_path: Path) -> None:
+    """A pair of answers is one row."""
+    pair = {
+        "prompt": [{"role": "developer", "content": "be short"}, {"role": "user", "content": "q"}],
+        "chosen": [{"role": "assistant", "content": "a"}],
+        "rejected": [{"role": "assistant", "content": "b"}],
+    }
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(f"{json.dumps(pair)}\n" * 3)
+    template = Template("{% for m in messages if m.role != 'developer' %}" + KEYLESS.partition("%}")[2])
+    spec = DatasetSpec.of(
+        read_rows(str(path)),
+        make_tokenizer(),
+        template,
+        format=FORMATS["preference"],
+        comparison="pairs",
+        max_length=200,
+    )
+    ((said_of_rows, count),) = spec.whole().report.remarks
+    assert "developer" in said_of_rows
+    assert count == 3

@@ -85,6 +85,25 @@ def test_contradictions_and_other_values_are_refused() -> None:
         chat(said("user", "q"), said("assistant", "a", loss=0.5))
 
 
+@pytest.mark.parametrize("role", ["assistant", "gpt", "model", "bot"])
+def test_every_name_of_the_assistant_may_think(role: str) -> None:
+    parts = [{"type": "reasoning", "value": "hm"}, {"type": "text", "value": "a"}]
+    answer = {"role": role, "content": parts, "loss_weight": 0.5}
+    (message,) = chat(said("user", "q"), answer).messages[1:]
+    assert (message.content, message.extra, message.weight) == ("a", {"reasoning_content": "hm"}, 0.5)
+    for other in ("human", "function", "function_call"):
+        with pytest.raises(DataError, match=f"the role {other}"):
+            chat(said("user", "q"), {**answer, "role": other, "loss_weight": 0}, said("assistant", "a"))
+
+
+@pytest.mark.parametrize("column", ["system", "system_prompt"])
+def test_a_system_column_may_repeat_the_message(column: str) -> None:
+    messages = said("system", "be brief"), said("user", "q"), said("assistant", "a")
+    assert chat(*messages, **{column: "be brief"}) == chat(*messages)
+    with pytest.raises(DataError, match=f"a column {column}, and its messages begin with a system message"):
+        chat(*messages, **{column: "be long"})
+
+
 def test_no_calls_are_no_key() -> None:
     answer = chat(said("user", "q"), said("assistant", "a", tool_calls=[])).messages[1]
     assert not answer.extra
