@@ -45,7 +45,7 @@ from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
 
-_VERSION = 4
+_VERSION = 5
 """Incremented when the same settings give other tokens."""
 _MANY = 16
 """Renderings of a row above which those that are too long for the model are not tokenized whole."""
