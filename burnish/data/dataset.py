@@ -267,7 +267,7 @@ class DatasetSpec:
 
     def _select(self, samples: TokenStore) -> tuple[Selection, list[RowError]]:
         rule: Overlong = self.overlong if self.overlong != "auto" or self.may_leave_out else "error"
-        selection, cut_faults = select(self.builder.rows, samples, self.max_length, rule)
+        selection, cut_faults = select(self.builder.rows, samples, self.max_length, rule, self.builder.max_tokens)
         return selection, sorted((*samples.faults, *cut_faults), key=lambda fault: fault.row)
 
 

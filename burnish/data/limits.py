@@ -72,10 +72,17 @@ def candidate(samples: TokenStore, learned: NDArray[np.int64], limit: int) -> Ca
     )
 
 
-def table(samples: TokenStore, max_length: int) -> Iterator[str]:
-    """Yields the lines of a table: for each limit from max_length on, what it keeps and costs."""
+def highest(longest: int, max_positions: int | None) -> int:
+    """Returns the highest max_length of use: that of the longest sample, or of the model."""
+    return longest if max_positions is None else min(longest, max_positions)
+
+
+def table(samples: TokenStore, max_length: int, max_positions: int | None = None) -> Iterator[str]:
+    """Yields the lines of a table: for each limit from max_length on, up to the model's positions, what it keeps and
+    costs."""
     learned = learned_tokens(samples)
-    larger = (limit for limit in limits(samples, int(samples.lengths.max())) if limit > max_length)
+    larger = limits(samples, highest(int(samples.lengths.max()), max_positions))
+    larger = [limit for limit in larger if limit > max_length]
     chosen = sorted({max_length, *larger})
     yield f"{'max_length':>10} {'longer':>9} {'cut keeps':>10} {'drop keeps':>11} {'computed':>9}"
     for limit in chosen:
@@ -86,11 +93,15 @@ def table(samples: TokenStore, max_length: int) -> Iterator[str]:
         )
 
 
-def prompt_table(lengths: Sequence[int], room: int, max_length: int) -> Iterator[str]:
-    """Yields the lines of a table: for each limit of prompt and response, the share of the prompts that it keeps."""
+def prompt_table(lengths: Sequence[int], room: int, max_length: int, max_positions: int | None = None) -> Iterator[str]:
+    """Yields the lines of a table: for each limit of prompt and response, up to the model's positions, the share of the
+    prompts that it keeps."""
     sizes = np.array(lengths) + room
     powers = (2**power for power in range(max_length.bit_length(), int(sizes.max()).bit_length()))
     yield f"{'max_length':>10} {'longer':>9} {'keeps':>7}"
-    for limit in sorted({max_length, *powers, int(sizes.max())}):
+    most = highest(int(sizes.max()), max_positions)
+    for limit in sorted({max_length, *(min(power, most) for power in powers), most}):
+        if limit < max_length:
+            continue
         longer = int(np.count_nonzero(sizes > limit))
         yield f"{limit:>10,} {longer:>9,} {1 - longer / len(sizes):>7.1%}"

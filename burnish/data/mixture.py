@@ -204,7 +204,11 @@ def _recognized(source: DataSource, columns: Sequence[str], stage: Stage | None)
 def _mapped(format: Format, columns: Mapping[str, str]) -> Format:
     """Adapts a format to rows whose columns have other names."""
     dialects = tuple(Dialect(tuple((columns.get(name, name), read) for name, read in d.names)) for d in format.dialects)
-    takes = tuple(columns.get(name, name) for name in format.takes)
+    takes, asked = (
+        tuple(columns.get(name, name) for name in names) for names in (format.takes, format.takes_with_question)
+    )
     convert = Renamed({column: name for name, column in columns.items()}, format.convert)
     identity = f"{format.identity} {sorted(columns.items())}"
-    return replace(format, dialects=dialects, takes=takes, convert=convert, identity=identity)
+    return replace(
+        format, dialects=dialects, takes=takes, takes_with_question=asked, convert=convert, identity=identity
+    )

@@ -17,7 +17,7 @@ from burnish.data.dataset import DatasetSpec, unusable_error
 from burnish.data.formats.meanings import look_alike
 from burnish.data.generation_prefix import joined, without_beginning
 from burnish.data.generation_prompt import generation_prompt, generation_prompt_text
-from burnish.data.limits import prompt_table
+from burnish.data.limits import highest, prompt_table
 from burnish.data.mixture import Mixture, NamedRows
 from burnish.data.records import AnyExample, Completion, Conversation, Message, Task
 from burnish.data.rendering import Rendering
@@ -259,11 +259,14 @@ def _require_prompts(
     if len(long) < len(tokenized) and len(long) <= allowed:
         return
     longest = max(tokenized, key=lambda prompt: len(prompt.tokens))
-    shown = "\n  ".join(prompt_table([len(prompt.tokens) for prompt in tokenized], room, max_length))
+    positions = preparation.builder.max_tokens
+    shown = "\n  ".join(prompt_table([len(prompt.tokens) for prompt in tokenized], room, max_length, positions))
+    can_rise = highest(len(longest.tokens) + room, positions) > max_length
     raise DataError(
         given=f"{rows.where(longest.row)}: a prompt of {len(longest.tokens):,} tokens; {len(long):,} of "
         f"{len(tokenized):,} prompts are too long; of the prompts, a limit keeps:\n  {shown}",
         rule=f"prompt and response (max_new_tokens: {room:,}) fill at most max_length: {max_length:,}"
         + (f"; overlong=auto leaves out up to {MAX_OVERLONG_FRACTION * 100:g} % of the rows" if rule == "auto" else ""),
-        remedy="raise max_length, lower max_new_tokens, or leave such rows out with overlong=drop",
+        remedy=("raise max_length, " if can_rise else "")
+        + "lower max_new_tokens, or leave such rows out with overlong=drop",
     )

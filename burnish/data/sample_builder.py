@@ -45,7 +45,7 @@ from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
 
-_VERSION = 4
+_VERSION = 5
 """Incremented when the same settings give other tokens."""
 _MANY = 16
 """Renderings of a row above which those that are too long for the model are not tokenized whole."""
@@ -141,11 +141,13 @@ class SampleBuilder:
         built.numbered += numbered
 
     def _note(self, example: AnyExample, built: _Built) -> None:
-        """Counts what the report says of a row."""
+        """Counts what the report says of a row, once for all of its answers."""
+        remarks: dict[str, None] = {}
         for conversation in _conversations(example):
             parts = parts_of(self.writer)
-            built.unused_keys.update(parts.unused_keys(conversation))
-            built.remarks.update(parts.remarks(conversation, self.train_on))
+            built.unused_keys.update(parts.unused_keys(conversation, self.train_on))
+            remarks |= dict.fromkeys(parts.remarks(conversation, self.train_on))
+        built.remarks.update(remarks.keys())
 
     @cached_property
     def _encoder(self) -> Encoder:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.limits import table
+from burnish.data.limits import highest, table
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
 from burnish.data.settings import MAX_OVERLONG_FRACTION, Overlong
@@ -68,8 +68,17 @@ class Selection:
         return np.asarray(responses + self.prompt_lengths[firsts], np.int64)
 
 
-def select(rows: Rows, samples: TokenStore, max_length: int, overlong: Overlong) -> tuple[Selection, list[RowError]]:
+def select(
+    rows: Rows, samples: TokenStore, max_length: int, overlong: Overlong, max_positions: int | None = None
+) -> tuple[Selection, list[RowError]]:
     """Selects the groups within the limit; also returns the rows that truncation makes unusable.
+
+    Args:
+        rows: rows of the samples.
+        samples: tokenized samples, of any length.
+        max_length: the limit, in tokens.
+        overlong: rule for longer samples.
+        max_positions: the longest sequence of the model, above which no limit is recommended; None: it is not known.
 
     Raises:
         DataError: samples are too long, and the rule is error.
@@ -80,10 +89,10 @@ def select(rows: Rows, samples: TokenStore, max_length: int, overlong: Overlong)
     where = np.flatnonzero(long)
     if len(where) and overlong in ("error", "drop_turns"):
         # drop_turns has shortened all conversations that it can: the remaining long samples are no conversations.
-        raise _overlong(rows, samples, where, max_length)
+        raise _overlong(rows, samples, where, max_length, max_positions)
     long_rows = np.unique(samples.rows[where]).astype(np.int64)
     if overlong == "auto" and len(long_rows) > MAX_OVERLONG_FRACTION * len(rows):
-        raise _too_many(rows, samples, long_rows, max_length)
+        raise _too_many(rows, samples, long_rows, max_length, max_positions)
     drops = overlong in ("auto", "drop")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
     kept, faults = np.ones(len(lengths), np.bool_), list[RowError]()
@@ -207,24 +216,30 @@ def first_places(rows: Rows, indices: Sequence[int]) -> str:
     return ", ".join(rows.where(index) for index in indices[:_MAX_PLACES]) + more
 
 
-def _too_many(rows: Rows, samples: TokenStore, long_rows: Ints, max_length: int) -> DataError:
-    shown = "\n  ".join(table(samples, max_length))
+def _too_many(
+    rows: Rows, samples: TokenStore, long_rows: Ints, max_length: int, max_positions: int | None
+) -> DataError:
+    shown = "\n  ".join(table(samples, max_length, max_positions))
+    can_rise = highest(int(samples.lengths.max()), max_positions) > max_length
     return DataError(
         given=f"{len(long_rows):,} of {len(rows):,} rows of {rows.source} are longer than {max_length:,} tokens "
         f"({first_places(rows, long_rows.tolist())}); of what is learned, a limit keeps:\n  {shown}",
         rule=f"overlong=auto leaves out up to {MAX_OVERLONG_FRACTION * 100:g} % of the rows",
-        remedy="set a max_length of the table, or leave them all out (overlong=drop), or cut their ends "
-        "(overlong=truncate) or their earliest turns (overlong=drop_turns)",
+        remedy=f"{'set a max_length of the table, or ' if can_rise else ''}leave them all out (overlong=drop), or cut "
+        "their ends (overlong=truncate) or their earliest turns (overlong=drop_turns)",
     )
 
 
-def _overlong(rows: Rows, samples: TokenStore, where: Ints, max_length: int) -> DataError:
+def _overlong(rows: Rows, samples: TokenStore, where: Ints, max_length: int, max_positions: int | None) -> DataError:
     longest = int(samples.lengths[where].max())
+    most = highest(longest, max_positions)
+    holds = "" if most == longest else " (the model holds no more)"
     at = first_places(rows, [int(samples.rows[i]) for i in where])
     return DataError(
         given=f"{len(where)} of {len(samples.lengths)} samples of {rows.source} are longer than {max_length} "
         f"tokens; the longest has {longest} ({at})",
         rule="nothing is cut or left out unless overlong says so",
-        remedy=f"raise max_length to {longest}, or leave them out (overlong=drop), or cut their ends "
+        remedy=(f"raise max_length to {most}{holds}, or " if most > max_length else "")
+        + "leave them out (overlong=drop), or cut their ends "
         "(overlong=truncate) or their earliest turns (overlong=drop_turns)",
     )

@@ -2,29 +2,33 @@
 
 Used by `rendering` and `generation_prompt`. A template may drop anything: a role that it does not know, reasoning,
 tools, calls, results, text beside a call. The shape of a conversation is the roles and keys of its messages, with
-repeated turns merged. For a shape, a conversation of probe words is rendered, and again with another word for each
-part; if the text does not change, the template drops that part. What a message says is in the text of its own turn
-(an assistant's) or of the next answer, as in serving: templates that strip the reasoning of earlier turns are no fault.
+repeated turns merged. For a shape, a conversation is rendered in which each part is a word of its own
+(`probe_words`): a part whose word is in the text is written. A part whose word is missing is changed alone; if no text
+changes, the template drops it. Its texts are that of the whole conversation, and that of its own turn (an assistant's)
+or of the next answer, as in serving: templates that strip the reasoning of earlier turns are no fault.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import NamedTuple
 
-from burnish.data.message_shape import CallShape, MessageShape, merged_turns, shape_of_message
+from burnish.data.message_shape import MessageShape, merged_turns, shape_of_message
+from burnish.data.probe_words import KEY, OTHER_WORD, TOOL_WORD, probe_changes, probe_messages, probe_tool
 from burnish.data.records import Conversation, Message
 from burnish.data.settings import TrainOn
-from burnish.data.turn import CLOSE_REASONING, OPEN_REASONING, REASONING_KEYS, render_turn
-from burnish.data.writer import Writer
+from burnish.data.turn import CLOSE_REASONING, REASONING_KEYS, render_turn
+from burnish.data.writer import Script, Writer
 from burnish.errors import DataError
 
 Shape = tuple[tuple[MessageShape, ...], str]
 """Shapes of the messages, and the form of the tools: none, flat or nested."""
 
-_UNLEARNED: Mapping[TrainOn, tuple[str, ...]] = {"answers": ("reasoning",), "tool_calls": ("reasoning", "content")}
-"""Parts of an assistant's message that may be dropped, since they are not learned."""
+_THOUGHTS = ("reasoning", "thought")
+_UNLEARNED: Mapping[TrainOn, tuple[str, ...]] = {"answers": _THOUGHTS, "tool_calls": (*_THOUGHTS, "content")}
+"""Parts of an assistant's message that may be dropped, since they are not learned. In a prompt its thoughts may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Dropped:
     """Part of a conversation that the template does not write. Example: ``Dropped("reasoning", 1)``."""
 
     kind: str
-    """content, reasoning, calls or tools; or, of a key without meaning for us, its name."""
+    """content, reasoning, thought (in the content), calls or tools."""
     message: int
     """Index of its message among the merged ones; -1: it is no message's."""
 
@@ -52,7 +56,8 @@ class TemplateParts:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._findings: dict[Shape, Findings] = {}
+        self._findings: dict[tuple[Shape, bool], Findings] = {}
+        self._known = _Known({}, {})
         self._last: tuple[Conversation | None, Shape, Sequence[int]] = (None, ((), ""), ())
 
     def require_all(self, conversation: Conversation, train_on: TrainOn | None = None) -> None:
@@ -63,15 +68,17 @@ class TemplateParts:
             train_on: the learned parts; None: the conversation is a prompt.
         """
         shape, indices = self._shape(conversation)
-        allowed = _UNLEARNED.get(train_on, ()) if train_on else ()
-        for dropped in self._of(shape).dropped:
+        allowed = _allowed(train_on)
+        for dropped in self._of(shape, is_prompt=train_on is None).dropped:
             if not self._is_allowed(shape, dropped, allowed):
                 at = indices[dropped.message] if dropped.message >= 0 else -1
+                if train_on and self._is_in_prompt(shape, dropped):
+                    raise _only_in_prompt(conversation, at)
                 raise _dropped_error(conversation, dropped.kind, at, train_on)
 
-    def unused_keys(self, conversation: Conversation) -> tuple[str, ...]:
-        """Keys of messages that the template does not read."""
-        return self._of(self._shape(conversation)[0]).unused_keys
+    def unused_keys(self, conversation: Conversation, train_on: TrainOn | None = None) -> tuple[str, ...]:
+        """Keys of messages that the template does not read, see `require_all`."""
+        return self._of(self._shape(conversation)[0], is_prompt=train_on is None).unused_keys
 
     def remarks(self, conversation: Conversation, train_on: TrainOn) -> Iterator[str]:
         """What a report says about such a row, after "4 rows"."""
@@ -81,9 +88,18 @@ class TemplateParts:
             yield "have a message of the role developer, which the template lacks: it is written as system"
         if conversation.messages[0].trained:
             yield "begin with a message of the assistant, which is not learned: it answers nothing"
-        allowed = _UNLEARNED.get(train_on, ())
-        for kind in dict.fromkeys(d.kind for d in self._of(shape).dropped if self._is_allowed(shape, d, allowed)):
+        allowed, found = _allowed(train_on), self._of(shape, is_prompt=False).dropped
+        for kind in dict.fromkeys(d.kind for d in found if self._is_allowed(shape, d, allowed)):
             yield f"have {kind} that the template does not write, and train_on={train_on} does not learn it"
+
+    def _is_in_prompt(self, shape: Shape, dropped: Dropped) -> bool:
+        """True for a system message that the template writes only until an answer follows (Mistral's)."""
+        messages, tools = shape
+        if dropped.kind != "content" or messages[dropped.message].role not in ("system", "developer"):
+            return False
+        answers = (i for i in range(dropped.message, len(messages)) if messages[i].role == "assistant")
+        prompt = messages[: next(answers, len(messages))], tools
+        return dropped not in self._of(prompt, is_prompt=True).dropped
 
     @staticmethod
     def _is_allowed(shape: Shape, dropped: Dropped, allowed: Sequence[str]) -> bool:
@@ -96,10 +112,16 @@ class TemplateParts:
             self._last = (conversation, *_shape(conversation))
         return self._last[1:]
 
-    def _of(self, shape: Shape) -> Findings:
-        if shape not in self._findings:
-            self._findings[shape] = _Probe(self._writer, shape).findings()
-        return self._findings[shape]
+    def _of(self, shape: Shape, *, is_prompt: bool) -> Findings:
+        if (shape, is_prompt) not in self._findings:
+            probe = _Probe(self._writer, shape, is_prompt, self._known)
+            self._findings[shape, is_prompt] = probe.findings()
+        return self._findings[shape, is_prompt]
+
+
+def _allowed(train_on: TrainOn | None) -> Sequence[str]:
+    """Parts of an assistant's message that may be dropped."""
+    return _UNLEARNED.get(train_on, ()) if train_on else _THOUGHTS
 
 
 @lru_cache(maxsize=8)
@@ -117,144 +139,121 @@ def _shape(conversation: Conversation) -> tuple[Shape, Sequence[int]]:
     return (tuple(shapes[index] for index in indices), form), indices
 
 
-@dataclass(frozen=True, eq=False)
-class _Probe:
-    """Conversation of probe words with a shape."""
+class _Part(NamedTuple):
+    """Part of a conversation of probe words."""
 
-    writer: Writer
-    shape: Shape
+    kind: str
+    """As in `Dropped`, or `KEY`."""
+    message: int
+    key: str
+    """Name of a key without meaning; otherwise what tells apart the parts of a kind."""
+    word: str
+    """Word that is in the text if the part is written; "": it has none."""
+    other: Message | None
+    """The message with another value of the part; None: the part is the tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What single changes have shown of a template."""
+
+    in_turns: dict[tuple[object, ...], bool]
+    """(Shapes of the messages of a user's turn, part): whether the template writes it."""
+    in_messages: dict[tuple[MessageShape, str, str], bool]
+    """(Shape of a message, part without its word in the text): whether a change of it changes the text."""
+
+
+class _Probe:
+    """Conversation with a shape in which every part is a word of its own."""
+
+    def __init__(self, writer: Writer, shape: Shape, is_prompt: bool, known: _Known) -> None:
+        self._messages, self._tools = shape
+        self._is_prompt, self._known, self._writer = is_prompt, known, writer
+        self._plain = Conversation(
+            probe_messages(self._messages), (probe_tool(TOOL_WORD, self._tools),) if self._tools else ()
+        )
+        self._script = writer.script(self._plain)
+        self._texts: dict[int, str | None] = {}
 
     def findings(self) -> Findings:
-        """Renders the conversation, and again with each part changed."""
-        dropped, unused = list[Dropped](), list[str]()
-        messages, tools = self.shape
-        for index, message in enumerate(messages):
-            parts = dict(_changes(message, self._plain.messages[index]))
-            for kind, changed in parts.items():
-                changed_messages = (*self._plain.messages[:index], changed, *self._plain.messages[index + 1 :])
-                if self._is_written(index, replace(self._plain, messages=changed_messages)):
-                    continue
-                if kind in _MEANINGS:
-                    dropped.append(Dropped(kind, index))
-                else:
-                    unused.append(kind)
-        if tools and not self._is_written(0, replace(self._plain, tools=(_tool(_OTHER, tools),))):
-            dropped.append(Dropped("tools", -1))
-        return Findings(tuple(dropped), tuple(dict.fromkeys(unused)))
+        """Seeks the word of each part in the text, and changes the parts whose word is missing."""
+        dropped, unused = dict[Dropped, None](), dict[str, None]()
+        for part in self._parts():
+            if self._is_written(part):
+                continue
+            if part.kind == KEY:
+                unused[part.key] = None
+            else:
+                dropped[Dropped(part.kind, part.message)] = None
+        return Findings(tuple(dropped), tuple(unused))
 
-    @cached_property
-    def _plain(self) -> Conversation:
-        shapes, tools = self.shape
-        return Conversation(_messages(shapes), (_tool(_TOOL, tools),) if tools else ())
+    def _parts(self) -> Iterator[_Part]:
+        for index, shape in enumerate(self._messages):
+            for kind, key, word, other in probe_changes(shape, self._plain.messages[index], index):
+                yield _Part(kind, index, key, word, other)
+        if self._tools:
+            yield _Part("tools", -1, "", TOOL_WORD, None)
 
-    @cached_property
-    def _texts(self) -> Mapping[int, str | None]:
-        """Text in which each message is read."""
-        return {index: self._text(index, self._plain) for index in range(len(self.shape[0]))}
+    def _changed(self, part: _Part) -> Conversation:
+        """The conversation with another value of a part."""
+        if part.other is None:
+            return replace(self._plain, tools=(probe_tool(OTHER_WORD, self._tools),))
+        messages, index = self._plain.messages, part.message
+        return replace(self._plain, messages=(*messages[:index], part.other, *messages[index + 1 :]))
 
-    def _is_written(self, index: int, changed: Conversation) -> bool:
-        """False if the text of message `index` is the same with a changed part. (A refusal shows that it is read.)"""
-        plain = self._texts[index]
-        return plain is None or self._text(index, changed) != plain
+    def _is_written(self, part: _Part) -> bool:
+        index = max(part.message, 0)
+        turn, whole = self._turn(index), self._text(self._whole)
+        if whole is None:
+            return self._is_read(part, turn)
+        if part.word and part.word in whole:
+            return True
+        start = next((i for i in range(index, 0, -1) if self._messages[i].role == "user"), 0)
+        is_first = not any(message.role == "assistant" for message in self._messages[:start])
+        context = self._messages[start : turn + 1], self._tools, self._is_prompt, is_first
+        place = (*context, index - start, part.kind, part.key)
+        if place not in self._known.in_turns:
+            self._known.in_turns[place] = self._is_read(part, turn)
+        return self._known.in_turns[place]
 
-    def _text(self, index: int, conversation: Conversation) -> str | None:
-        """Text in which message `index` is read: of its turn, of the next answer, or of the prompt; None: refused."""
-        messages = conversation.messages
-        turn = next((i for i in range(index, len(messages)) if messages[i].role == "assistant"), None)
-        script = self.writer.script(conversation)
+    def _is_read(self, part: _Part, turn: int) -> bool:
+        """False if the text of the turn, and of the whole, are the same with a changed part. (A refusal shows that it
+        is read.)"""
+        own = self._text(turn)
+        if own is None or (part.word and part.word in own):
+            return True
+        known, place = self._known.in_messages, (self._messages[part.message], part.kind, part.key)
+        if known.get(place) is False or (part.kind == KEY and place in known):
+            return known[place]
+        script = self._writer.script(self._changed(part))
+        read = any(self._render(script, at) != self._text(at) for at in dict.fromkeys((turn, self._whole)))
+        known[place] = read
+        return read
+
+    @property
+    def _whole(self) -> int:
+        """Index of the last message of the whole text: of the last answer, or the end of a prompt."""
+        answers = (i for i in reversed(range(len(self._messages))) if self._messages[i].role == "assistant")
+        return len(self._messages) if self._is_prompt else next(answers, len(self._messages))
+
+    def _turn(self, index: int) -> int:
+        """Index of the answer in whose text a message is read; the number of messages: in that of the prompt."""
+        count = len(self._messages)
+        return next((i for i in range(index, count) if self._messages[i].role == "assistant"), count)
+
+    def _text(self, turn: int) -> str | None:
+        if turn not in self._texts:
+            self._texts[turn] = self._render(self._script, turn)
+        return self._texts[turn]
+
+    def _render(self, script: Script, turn: int) -> str | None:
+        """Text up to the end of an answer, or of the prompt; None: refused."""
         try:
-            if turn is None:
-                return script.write(len(messages), add_generation_prompt=True)
+            if turn == len(self._messages):
+                return script.write(turn, add_generation_prompt=True)
             return render_turn(script, turn)[1]
         except DataError:
             return None
-
-
-_MEANINGS = ("content", "reasoning", "calls", "thought")
-_TOOL, _OTHER = "burnish00", "another00"
-
-
-def _word(number: int) -> str:
-    """Word of nine letters and digits, as the ids of some templates must be."""
-    return f"burnish{number:02d}"
-
-
-def _messages(shapes: Sequence[MessageShape]) -> tuple[Message, ...]:
-    """Messages of these shapes; results have the ids and the name of the calls before them."""
-    messages, ids = list[Message](), list[str]()
-    for number, shape in enumerate(shapes):
-        extra: dict[str, object] = {}
-        for key, form in shape.keys:
-            if key == "tool_calls":
-                ids = [f"call{number:02d}{at:03d}" for at in range(len(shape.calls))]
-                extra[key] = [_call(call, ids[at]) for at, call in enumerate(shape.calls)]
-            elif key == "tool_call_id" and ids:
-                extra[key] = ids.pop(0)
-            elif key == "name" and shape.role == "tool":
-                extra[key] = _TOOL
-            else:
-                extra[key] = _value(form, _word(number))
-        messages.append(Message(shape.role, _content(shape.content, _word(number)), extra))
-    return tuple(messages)
-
-
-def _content(kind: str, word: str) -> str | None:
-    if kind == "thought":
-        return f"{OPEN_REASONING}\nthought {word}\n{CLOSE_REASONING}\n\n{word}"
-    return {"none": None, "blank": ""}.get(kind, word)
-
-
-def _value(form: str, word: str) -> object:
-    """A value of a key without meaning for us."""
-    number = 2 if word == _OTHER else 1
-    values: dict[str, object] = {"bool": number == 1, "int": number, "float": number, "list": [word]}
-    return values.get(form, {"type": word} if form == "dict" else word)
-
-
-def _call(shape: CallShape, id: str, name: str = _TOOL, argument: str = "argument0") -> dict[str, object]:
-    inner: dict[str, object] = {"name": name}
-    if shape.arguments:
-        inner["arguments"] = {"town": argument} if shape.arguments == "dict" else argument
-    function = {"function": inner} if shape.nested else inner
-    known = {"id": id, "type": "function", **function}
-    return {key: known.get(key, id) for key in shape.keys}
-
-
-def _tool(word: str, form: str) -> dict[str, object]:
-    parameters = {"type": "object", "properties": {word: {"type": "string", "description": word}}, "required": [word]}
-    function: dict[str, object] = {"name": word, "description": word, "parameters": parameters}
-    return {"type": "function", "function": function} if form == "nested" else function
-
-
-def _changes(shape: MessageShape, message: Message) -> Iterator[tuple[str, Message]]:
-    """Kind of each part of a message, and the message with another value of it."""
-    text, extra = message.content, message.extra
-    assert text is None or isinstance(text, str), "probe words are text"
-    if shape.content == "thought":
-        thought, _, answer = (text or "").rpartition(CLOSE_REASONING)
-        yield "thought", replace(message, content=f"{OPEN_REASONING}\n{_OTHER}\n{CLOSE_REASONING}{answer}")
-        if answer.strip():
-            yield "content", replace(message, content=f"{thought}{CLOSE_REASONING}\n\n{_OTHER}")
-    elif shape.content == "text":
-        yield "content", replace(message, content=_OTHER)
-    reasoning = {key: _OTHER for key, _ in shape.keys if key in REASONING_KEYS}
-    if reasoning:
-        yield "reasoning", replace(message, extra={**extra, **reasoning})
-    for key, form in shape.keys:
-        if key == "tool_calls":
-            yield from (("calls", replace(message, extra=other)) for other in _other_calls(shape, extra))
-        elif key not in REASONING_KEYS:
-            yield key, replace(message, extra={**extra, key: _value(form, _OTHER)})
-
-
-def _other_calls(shape: MessageShape, extra: Mapping[str, object]) -> Iterator[dict[str, object]]:
-    """The keys of a message with another name, or another argument, of one of its calls."""
-    calls = extra["tool_calls"]
-    assert isinstance(calls, list), "probe calls are a list"
-    for at, call in enumerate(shape.calls):
-        others = [_call(call, calls[at].get("id", ""), name=_OTHER)]
-        others += [_call(call, calls[at].get("id", ""), argument=_OTHER)] if call.arguments else []
-        yield from ({**extra, "tool_calls": [*calls[:at], other, *calls[at + 1 :]]} for other in others)
 
 
 def _dropped_error(conversation: Conversation, kind: str, at: int, train_on: TrainOn | None) -> DataError:
@@ -274,6 +273,16 @@ def _dropped_error(conversation: Conversation, kind: str, at: int, train_on: Tra
         given=f"the chat template writes nothing of {what}",
         rule="what a row says reaches the model: contents, reasoning, tools, calls and results",
         remedy=remedy,
+    )
+
+
+def _only_in_prompt(conversation: Conversation, at: int) -> DataError:
+    role = conversation.messages[at].role
+    return DataError(
+        given=f"messages[{at}].content ({role}) is written in the prompt, but not once an answer follows: with it the "
+        "chat template writes nothing of it",
+        rule="what a row says reaches the model: contents, reasoning, tools, calls and results",
+        remedy=f"put the {role} text into the first user message, or name a template that writes it (chat_template)",
     )
 
 

@@ -111,7 +111,7 @@ def view_rows(preparation: DatasetSpec, row: int) -> Iterator[RowView]:
         note = f"{longest:,} tokens, longer than max_length {max_length:,}: {_WITHOUT_PLACE[overlong]}"
         yield RowView(where, note, ())
         overlong, max_length = "truncate", longest
-    selection, faults = select(builder.rows, store, max_length, overlong)
+    selection, faults = select(builder.rows, store, max_length, overlong, builder.max_tokens)
     for fault in faults:
         yield RowView(where, f"cannot be used: {fault.given}", ())
     for dropped in selection.dropped:

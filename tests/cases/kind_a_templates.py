@@ -181,3 +181,70 @@ def a_system_message_that_vanishes_from_prompts(trial: Trial) -> None:
         "rl", "--model", trial.model("chatml"), "--data", data, "--output", "run", "chat_template=t.jinja", *settings
     )
     ended.refused("system", "rows.jsonl line 1")
+
+
+LAST_USER = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user\n"
+    "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% elif m.role == 'assistant' %}"
+    "<|im_start|>assistant\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Writes the system message into the last user turn, and no thoughts."""
+
+
+def generated(trial: Trial, *before: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lines of `burnish generate` for prompts that begin with these messages."""
+    trial.write("t.jinja", LAST_USER)
+    data = trial.write("rows.jsonl", *({"prompt": [*before, said("user", f"{n}+1?")]} for n in range(4)))
+    words = ["--model", trial.model("chatml"), "--data", data, "--output", "out.jsonl"]
+    trial.burnish("generate", *words, "chat_template=t.jinja", "max_new_tokens=4").succeeded()
+    return trial.lines("out.jsonl")
+
+
+@case("A-neighbor-system-in-last-turn")
+def a_system_message_in_the_last_turn(trial: Trial) -> None:
+    assert len(generated(trial, said("system", "Be short."), *GREETED)) == 4
+
+
+@case("A-neighbor-thoughts-of-earlier-turns")
+def thoughts_of_earlier_turns(trial: Trial) -> None:
+    thinking = said("assistant", "<think>Polite.</think>Good day.", reasoning_content="Polite.")
+    assert len(generated(trial, said("user", "Hello"), thinking)) == 4
+
+
+@case("A-neighbor-key-called-thought")
+def a_key_that_is_called_as_a_part(trial: Trial) -> None:
+    turns = said("user", "Hello", thought="x"), said("assistant", "Good day.", calls="y")
+    sft(trial, "chatml", *rows(*turns)).succeeded("message keys without use: calls, thought")
+
+
+@case("A-neighbor-arguments-of-first-call")
+def arguments_of_one_of_two_calls(trial: Trial) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.name }}{% if loop.last %}{{ c.function.arguments | tojson }}{% endif %}{% endfor %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    trial.write("t.jinja", template)
+    called = said("assistant", "", tool_calls=[CALL, CALL])
+    turns = said("user", "Weather?"), called, said("tool", "9"), said("tool", "8"), said("assistant", "Nine, eight.")
+    sft(trial, "chatml", *rows(*turns), settings=("chat_template=t.jinja",)).refused("tool_calls", "line 1")
+
+
+@case("A-neighbor-no-calls")
+def an_empty_list_of_calls(trial: Trial) -> None:
+    turns = said("user", "Hello"), said("assistant", "<think>Polite.</think>Good day.", tool_calls=[])
+    sft(trial, "deepseek", *rows(*turns)).succeeded("Good day.")
+
+
+@case("A-neighbor-url-of-an-image")
+def a_url_beside_text(trial: Trial) -> None:
+    sft(trial, "chatml", *rows(*GREETED, image="https://example.org/a.png")).succeeded("columns without use: image")
+
+
+@case("A-neighbor-system-before-answers")
+def a_system_message_that_an_answer_hides(trial: Trial) -> None:
+    trial.write("t.jinja", LAST_USER)
+    ended = sft(trial, "chatml", *rows(said("system", "Be short."), *GREETED), settings=("chat_template=t.jinja",))
+    ended.refused("written in the prompt, but not once an answer follows", "first user message", "line 1")

@@ -280,3 +280,30 @@ def which_column_has_it(trial: Trial) -> None:
     rows = [{"question": f"{n}+1?", "expected_answer": str(n + 1)} for n in range(4)]
     stage(trial, "sft", rows).refused("no column answer; expected_answer looks like it", "answer: expected_answer")
     stage(trial, "rl", rows, "reward=number", *RL[:3]).refused("columns={reference: expected_answer}")
+
+
+@case("I-neighbor-history-beside-question")
+def history_beside_a_question(trial: Trial) -> None:
+    rows = [{"question": f"{n}+1?", "answer": str(n + 1), "history": [["Hello", "Good day."]]} for n in range(4)]
+    assert [message["role"] for message in generated(trial, rows)[0]["prompt"]] == ["user", "assistant", "user"]
+
+
+@case("I-neighbor-context-beside-question")
+def context_beside_a_question(trial: Trial) -> None:
+    rows = [{"question": f"{n}+1?", "answer": str(n + 1), "context": "Add."} for n in range(4)]
+    stage(trial, "rl", rows, "reward=number", *RL[:3]).refused("context", "a part of the prompt", "format=task")
+
+
+@case("J-neighbor-ultrachat")
+def messages_beside_their_prompt(trial: Trial) -> None:
+    rows = [{"prompt": f"{n}+1?", "prompt_id": str(n), "messages": [*asked(f"{n}+1?"), said("2")]} for n in range(4)]
+    lines = generated(trial, rows)
+    assert [message["role"] for message in lines[0]["prompt"]] == ["system", "user"]
+    assert lines[0]["reference"] == "2"
+
+
+@case("J-neighbor-flat-tools")
+def tools_without_their_wrapping(trial: Trial) -> None:
+    tool = {"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {}}}
+    rows = [{"messages": [*asked(f"Weather {n}?"), said("Fine.")], "tools": [tool]} for n in range(4)]
+    stage(trial, "sft", rows).succeeded('{"type": "function", "function": {"name": "weather"')

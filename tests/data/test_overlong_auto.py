@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 import burnish.data.streaming
 from burnish.data.dataset import DatasetSpec
+from burnish.data.limits import prompt_table
 from burnish.data.read import read_rows
 from burnish.data.settings import Overlong
 from burnish.data.streaming import StreamingDataset
@@ -78,3 +80,31 @@ def test_a_large_set_begins_at_once_if_no_row_can_be_long(
         assert len(streamed) == 40
     assert spec(path, byte_level, max_length=100).may_leave_out
     assert not spec(path, byte_level, max_length=100, overlong="error").may_leave_out
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(100, 400), st.sampled_from(["auto", "error"]))
+def test_no_limit_above_the_positions_of_the_model_is_recommended(
+    byte_level: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory, positions: int, overlong: Overlong
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(f'{{"question": "q", "answer": "{row["answer"]}"}}\n' for row in rows(10)))
+    made = DatasetSpec.of(
+        read_rows(str(path)), byte_level, PLAIN, max_length=100, overlong=overlong, max_positions=positions
+    )
+    with pytest.raises(DataError) as caught:
+        made.whole()
+    assert ("max_length" in caught.value.remedy) == (positions > 100)
+    table = caught.value.given.splitlines()[2:]
+    assert all(int(line.split()[0].replace(",", "")) <= positions for line in table)
+    said = re.search(r"raise max_length to (\d+)", caught.value.remedy)
+    assert said is None or int(said[1]) <= positions
+
+
+@given(st.lists(st.integers(1, 500), min_size=1), st.integers(1, 100), st.integers(1, 300), st.integers(0, 300))
+def test_the_table_of_prompts_ends_at_the_positions(sizes: list[int], room: int, limit: int, more: int) -> None:
+    _, *lines = prompt_table(sizes, room, limit, limit + more)
+    limits = [int(line.split()[0].replace(",", "")) for line in lines]
+    assert limits == sorted(set(limits))
+    assert limits[0] == limit
+    assert limits[-1] == max(limit, min(max(sizes) + room, limit + more))

@@ -76,8 +76,10 @@ class Format:
 
     def unused(self, columns: Iterable[str]) -> tuple[str, ...]:
         """Returns the columns that the format does not use."""
-        if self.keeps_columns:
-            return ()
+        return () if self.keeps_columns else self.unread(columns)
+
+    def unread(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """Returns the columns that the conversion does not read, also those that are passed on."""
         given = tuple(columns)
         asked = "prompt" not in given and not QUESTIONS.isdisjoint(given)
         used = {*self.takes, *(self.takes_with_question if asked else ())}

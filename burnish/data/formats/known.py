@@ -100,7 +100,7 @@ FORMATS: Mapping[str, Format] = {
         Format("ranking", _RANKING, ranking, _BOTH, _COMPARED, _INPUT),
         Format("labelled", _LABELLED, labelled, _BOTH, _COMPARED, _INPUT),
         Format("stepwise", _STEPWISE, stepwise, ("reward",), _COMPARED, _INPUT),
-        Format("task", _TASK, task, ("rl",), takes=("extra", *_TOOLS, *_SYSTEM), rank=1, keeps_columns=True),
+        Format("task", _TASK, task, ("rl",), ("extra", *_TOOLS, *_SYSTEM), ("history",), rank=1, keeps_columns=True),
         Format("text", _dialects("text"), document, ("sft",), rank=2, documents=True),
         Format("chosen", _PREFERENCE, chosen, ("sft",), (*_TOOLS, *_SYSTEM), _INPUT, named_only=True),
     )

@@ -24,6 +24,9 @@ MEANINGS: Mapping[str, str] = {
 """Column that changes what a row means → what it says. Any other column that a format does not read is harmless: the
 report names it."""
 
+OF_PROMPTS = ("system", "system_prompt", "context", "history", "tools", "functions", "chat_template_kwargs")
+"""Those that change a prompt: rewards that get them do not make up for it. (Tests have an ``input``, too.)"""
+
 LOOK_ALIKES: Mapping[str, tuple[str, ...]] = {
     "messages": ("dialogue", "dialog", "dialogs", "chat", "turns", "message", "history"),
     "question": ("prompt", "query", "problem", "instruction", "input", "inputs", "user", "task", "title"),

@@ -15,7 +15,6 @@ _LISTS = ("images", "videos", "audios")
 _SINGLE = ("image", "video", "audio")
 """Columns that may also have another meaning (a container's image, say)."""
 _ALL = frozenset((*_LISTS, *_SINGLE))
-_FILE = re.compile(r"(?i)\A(data:|https?:)|\.(png|jpe?g|gif|webp|bmp|tiff?|mp4|webm|mov|avi|mkv|wav|mp3|flac|ogg)\Z")
 _MARK = re.compile(r"<\|?(image|video|audio)(_pad)?\|?>")
 
 
@@ -41,11 +40,9 @@ class WithoutMedia:
 
 
 def _is_medium(row: Row, column: str) -> bool:
-    """True if the value is an object (bytes, a path), names a media file, or has a mark in the row's text."""
-    value = row[column]
-    if isinstance(value, Mapping | list) or (isinstance(value, str) and _FILE.search(value)):
-        return True
-    return any(_has_mark(entry) for entry in row.values())
+    """True if the value is an object or a list (bytes, a path), or has a mark in the row's text. A path or URL alone
+    says where a row comes from, say: its column is without use."""
+    return isinstance(row[column], Mapping | list | bytes) or any(_has_mark(entry) for entry in row.values())
 
 
 def _has_mark(value: object) -> bool:

@@ -7,28 +7,20 @@ from difflib import get_close_matches
 
 from burnish.data.formats.fields import kind, parsed
 from burnish.data.formats.parts import with_plain_content
+from burnish.data.formats.roles import CALL_ROLES, ROLE_ALIASES
 from burnish.data.records import ROLES, ImagePart, Message, Part, TextPart
 from burnish.data.row import Row
 from burnish.errors import DataError
 
 Tools = tuple[Mapping[str, object], ...]
 
-_ROLE_ALIASES = (
-    dict.fromkeys(("human", "prompter"), "user")
-    | dict.fromkeys(("gpt", "chatgpt", "bot", "chatbot", "ai", "model", "bing", "bard", "claude"), "assistant")
-    | dict.fromkeys(("function", "ipython", "observation", "function_response", "tool_response"), "tool")
-    | dict.fromkeys(("function_call", "tool_call"), "assistant")
-)
-"""Names of roles in other data sets."""
-_CALL_ROLES = ("function_call", "tool_call")
-"""ShareGPT's roles of an assistant's turn whose value is a tool call, or a list of them, as JSON."""
 _MIN_WEIGHT, _MAX_WEIGHT = 1e-6, 1000.0
 """Bounds of the weight of a learned message: outside, one row would be negligible in a step, or dominate it."""
 _LEARNED_KEYS = ("train", "loss", "training", "trainable", "train_on_turn")
 """Keys for whether a message is learned, ours first; the others are those of ms-swift, axolotl and their relatives."""
 _MASKED_KEYS = ("masked",)
 """Keys for whether a message is context only."""
-_UNCLEAR_KEYS = ("mask", "loss_mask", "loss_scale", "loss_weight", "train_detail", "training_detail")
+_UNCLEAR_KEYS = ("mask", "loss_mask", "loss_scale", "train_detail", "training_detail")
 """Keys by which other tools change what is learned, in ways that we do not know or that differ among them."""
 _OWN_KEYS = ("role", "content", "from", "value", "weight", "function_call", *_LEARNED_KEYS, *_MASKED_KEYS)
 """Keys of a message that are not passed to the template unchanged."""
@@ -63,7 +55,7 @@ def tools(row: Row) -> Tools:
         )
     if functions:
         return tuple({"type": "function", "function": schema} for schema in _schemas(functions, "functions"))
-    return _schemas(row.get("tools"), "tools")
+    return tuple(map(_nested, _schemas(row.get("tools"), "tools")))
 
 
 def _schemas(value: object, column: str) -> Tools:
@@ -77,6 +69,13 @@ def _schemas(value: object, column: str) -> Tools:
     return tuple(schemas)
 
 
+def _nested(tool: Mapping[str, object]) -> Mapping[str, object]:
+    """A tool as templates expect it; some sets (xLAM) write the function alone."""
+    if "name" not in tool or "function" in tool or tool.get("type", "function") != "function":
+        return tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+
+
 def system(row: Row, conversation: tuple[Message, ...]) -> tuple[Message, ...]:
     """Adds the row's system message (column ``system`` or ``system_prompt``) before the messages, if it has one."""
     for column in ("system", "system_prompt"):
@@ -86,9 +85,11 @@ def system(row: Row, conversation: tuple[Message, ...]) -> tuple[Message, ...]:
         if not isinstance(content, str):
             raise DataError(given=f"{column} is {kind(content)}", rule=f"{column} is text", remedy="correct it")
         if conversation and conversation[0].role in ("system", "developer"):
+            if conversation[0].content == content:
+                return conversation
             raise DataError(
                 given=f"the row has a column {column}, and its messages begin with a {conversation[0].role} message",
-                rule="a conversation has one system message at its beginning",
+                rule="a conversation has one system message at its beginning; both say the same, or one is absent",
                 remedy="remove one of the two",
             )
         return (Message("system", content), *conversation)
@@ -104,12 +105,14 @@ def _message(value: object, where: str) -> Message:
         )
     entries = with_plain_content({key: entry for key, entry in value.items() if entry is not None}, where)
     name, content = _role_name(entries, where), entries.get("content", entries.get("value"))
-    role = name if name in ROLES else _ROLE_ALIASES[name]
+    role = name if name in ROLES else ROLE_ALIASES[name]
     extra = {key: entry for key, entry in entries.items() if key not in _OWN_KEYS}
-    if name in _CALL_ROLES:
+    if name in CALL_ROLES:
         extra["tool_calls"], content = _sharegpt_calls(content, where), None
     if "function_call" in entries:
         extra["tool_calls"] = _old_call(entries, where)
+    if not extra.get("tool_calls", True):
+        del extra["tool_calls"]  # templates take its presence for a call
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{where}.tool_calls")
     read = _content(content, role, where, may_be_absent=bool(extra.get("tool_calls")))
@@ -122,14 +125,14 @@ def _message(value: object, where: str) -> Message:
 def _role_name(message: Mapping[str, object], where: str) -> str:
     """Returns the role's name in the row; raises DataError if it is unknown."""
     name = message.get("role", message.get("from"))
-    if isinstance(name, str) and (name in ROLES or name in _ROLE_ALIASES):
+    if isinstance(name, str) and (name in ROLES or name in ROLE_ALIASES):
         return name
     rule = f"every message has a role: {', '.join(ROLES)} (or, with from and value, human, gpt, system, ...)"
     if name is None:
         raise DataError(
             given=f"{where} has no role (its keys: {', '.join(message)})", rule=rule, remedy="give the message a role"
         )
-    near = get_close_matches(str(name).lower(), [*ROLES, *_ROLE_ALIASES], n=1)
+    near = get_close_matches(str(name).lower(), [*ROLES, *ROLE_ALIASES], n=1)
     remedy = f"did you mean {near[0]}?" if near else "use one of these roles"
     raise DataError(given=f"{where} has the role {name!r}", rule=rule, remedy=remedy)
 
@@ -273,5 +276,6 @@ def _tool_call(call: dict[str, object], where: str) -> dict[str, object]:
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
-    arguments = parsed(function["arguments"], f"{where}.function.arguments")
+    text = function["arguments"]
+    arguments = parsed(text, f"{where}.function.arguments") if text.strip() else {}
     return {**call, "function": {**function, "arguments": arguments}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from burnish.data.formats.fields import kind, parsed
+from burnish.data.formats.roles import CALL_ROLES, is_assistant
 from burnish.errors import DataError
 
 _ORDER = ("reasoning", "text", "tool_call")
@@ -30,10 +31,10 @@ def with_plain_content(message: dict[str, object], where: str) -> dict[str, obje
     parts = [_checked(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
     rest: dict[str, object] = {**message, "content": [_plain(part) for part in parts if part["type"] not in _EXTRAS]}
     extras = [part for part in parts if part["type"] in _EXTRAS]
-    if extras and message.get("role", message.get("from")) not in ("assistant", "gpt"):
+    role = message.get("role", message.get("from"))
+    if extras and (role in CALL_ROLES or not is_assistant(role)):
         raise DataError(
-            given=f"{where} has the role {message.get('role', message.get('from'))} and a part of the type "
-            f"{extras[0]['type']}",
+            given=f"{where} has the role {role} and a part of the type {extras[0]['type']}",
             rule="reasoning and tool calls are the assistant's",
             remedy="correct the role, or the type of the part",
         )
@@ -67,7 +68,7 @@ def _with_weight(message: dict[str, object], where: str) -> dict[str, object]:
             rule="both are the weight of the message's tokens in the loss",
             remedy="remove one of the two",
         )
-    if message.get("role", message.get("from")) in ("assistant", "gpt", "function_call"):
+    if is_assistant(message.get("role", message.get("from"))):
         return {**rest, "weight": weight}
     if weight != 0:
         raise DataError(

@@ -13,7 +13,7 @@ from functools import partial
 from burnish.config.user_code import is_user_code
 from burnish.data.formats.format import Dialect, Format, Stage
 from burnish.data.formats.known import FORMATS, RESPONSES
-from burnish.data.formats.meanings import MEANINGS, look_alike
+from burnish.data.formats.meanings import MEANINGS, OF_PROMPTS, look_alike
 from burnish.data.formats.scores_and_steps import scored
 from burnish.data.formats.user_format import user_format
 from burnish.errors import DataError
@@ -54,6 +54,7 @@ def recognize(
     of_stage = [entry for entry in fitting if stage is None or stage in entry.stages]
     # The first stage of a format is its main one: in rl a prompt with a reference is a task, also as messages.
     of_stage = [entry for entry in of_stage if entry.stages[0] == stage] or of_stage
+    of_stage = _messages_before_texts(of_stage, fitting, columns, given)
     best = [entry for entry in of_stage if entry.rank == min(other.rank for other in of_stage)]
     if not best:
         raise _of_another_stage(columns, fitting[0], str(stage))
@@ -66,6 +67,18 @@ def recognize(
     found = _for_only_dialect(best[0].for_stage(stage), columns, given)
     _require_meanings_read(found, columns)
     return found
+
+
+def _messages_before_texts(
+    of_stage: list[Format], fitting: Sequence[Format], columns: Sequence[str], given: Container[str]
+) -> list[Format]:
+    """Messages beside a prompt alone, without a reference, repeat it with its answer, and are the chat."""
+    chat, task = FORMATS["chat"], FORMATS["task"]
+    if chat not in fitting or task not in of_stage:
+        return of_stage
+    if any(len(dialect.columns) > 1 for dialect in task.present(columns, given)):
+        return of_stage
+    return [chat, *(entry for entry in of_stage if entry not in (chat, task))]
 
 
 def recognize_scores(columns: Sequence[str], scores: Sequence[str], given: Container[str] = ()) -> Format:
@@ -114,10 +127,11 @@ def _named(columns: Sequence[str], name: str, stage: Stage | None, given: Contai
 
 def _require_meanings_read(found: Format, columns: Sequence[str]) -> None:
     """Raises DataError if a format that was not named leaves a column unread that changes what a row means."""
-    unread = [column for column in found.unused(columns) if column in MEANINGS] if not found.documents else []
-    if not unread:
+    meanings = OF_PROMPTS if found.keeps_columns else () if found.documents else tuple(MEANINGS)
+    column = next((column for column in found.unread(columns) if column in meanings), None)
+    if column is None:
         return
-    column = unread[0]
+    leave = f"give {column} to rewards alone" if found.keeps_columns else f"leave {column} unread"
     readers = [
         f"{entry.name} ({', '.join(entry.stages)})"
         for entry in FORMATS.values()
@@ -128,10 +142,18 @@ def _require_meanings_read(found: Format, columns: Sequence[str]) -> None:
         f"{MEANINGS[column]}",
         rule="a column that changes what a row means is never left unread silently"
         + (f"; formats that read {column}, and their stages: {', '.join(readers)}" if readers else ""),
-        remedy=f"give the columns that one of them needs, or name format={found.name} to leave {column} unread"
-        if readers
-        else f"name format={found.name} to leave {column} unread, or remove it",
+        remedy=f"{_as_input(found, column, columns)}name format={found.name} to {leave}"
+        + ("" if readers else ", or remove it"),
     )
+
+
+def _as_input(found: Format, column: str, columns: Sequence[str]) -> str:
+    """Beginning of the remedy for a column that is not read: that the format takes it as `input`, or another one."""
+    takes = "input" not in found.unread([*columns, "input"]) or (found.name == "task" and "instruction" in columns)
+    if column == "context" and "input" not in columns and takes:
+        return "to write it after the question, columns={input: context}; or "
+    readers = any(column in _names(entry) for entry in FORMATS.values() if entry.name != found.name)
+    return "give the columns that one of them needs, or " if readers else ""
 
 
 def check_name(name: str) -> None:

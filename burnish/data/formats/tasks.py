@@ -16,16 +16,18 @@ REFERENCES = ("answer", "ground_truth", "reference_answer", "test_list")
 _NESTED = ("reward_model", "reward_spec")
 """Columns with an object whose ``ground_truth`` is the reference (verl, SkyRL)."""
 _USED = ("prompt", "question", "reference", "extra", "system", "system_prompt")
+_USED_BESIDE_MESSAGES = ("messages", "reference", "extra", "system", "system_prompt")
 _OF_INSTRUCTION = ("instruction", "input", "history")
 
 
 def task(row: Row) -> Task:
-    """Columns prompt, question or instruction, and reference (extra, or all other columns, for rewards; tools)."""
+    """Columns prompt, question or instruction (history), reference (extra, or all others, for rewards; tools)."""
     if row.get("prompt") is None and row.get("question") is None:
         return Task(prompt_of(row), reference_of(row), _extra(row, (*_USED, *_OF_INSTRUCTION)), tools(row))
     # An input of another prompt than an instruction is that of its tests, say: rewards get it.
-    others = {name: value for name, value in row.items() if name not in _OF_INSTRUCTION}
-    return Task(prompt_of(others), reference_of(row), _extra(row, _USED), tools(row))
+    others = {name: value for name, value in row.items() if name not in ("instruction", "input")}
+    history = () if row.get("question") is None else ("history",)
+    return Task(prompt_of(others), reference_of(row), _extra(row, (*_USED, *history)), tools(row))
 
 
 def chat_task(row: Row) -> Task:
@@ -46,7 +48,7 @@ def chat_task(row: Row) -> Task:
         )
     else:
         prompt, reference = tuple(before), last.text if reference is None else reference
-    return Task(system(row, prompt), reference, _extra(row, ("messages", *_USED)), tools(row))
+    return Task(system(row, prompt), reference, _extra(row, _USED_BESIDE_MESSAGES), tools(row))
 
 
 def reference_of(row: Row) -> object:

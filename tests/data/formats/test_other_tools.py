@@ -85,15 +85,55 @@ def test_contradictions_and_other_values_are_refused() -> None:
         chat(said("user", "q"), said("assistant", "a", loss=0.5))
 
 
+@pytest.mark.parametrize("role", ["assistant", "gpt", "model", "bot"])
+def test_every_name_of_the_assistant_may_think(role: str) -> None:
+    parts = [{"type": "reasoning", "value": "hm"}, {"type": "text", "value": "a"}]
+    answer = {"role": role, "content": parts, "loss_weight": 0.5}
+    (message,) = chat(said("user", "q"), answer).messages[1:]
+    assert (message.content, message.extra, message.weight) == ("a", {"reasoning_content": "hm"}, 0.5)
+    for other in ("human", "function", "function_call"):
+        with pytest.raises(DataError, match=f"the role {other}"):
+            chat(said("user", "q"), {**answer, "role": other, "loss_weight": 0}, said("assistant", "a"))
+
+
+@pytest.mark.parametrize("column", ["system", "system_prompt"])
+def test_a_system_column_may_repeat_the_message(column: str) -> None:
+    messages = said("system", "be brief"), said("user", "q"), said("assistant", "a")
+    assert chat(*messages, **{column: "be brief"}) == chat(*messages)
+    with pytest.raises(DataError, match=f"a column {column}, and its messages begin with a system message"):
+        chat(*messages, **{column: "be long"})
+
+
+def test_no_calls_are_no_key() -> None:
+    answer = chat(said("user", "q"), said("assistant", "a", tool_calls=[])).messages[1]
+    assert not answer.extra
+
+
+@pytest.mark.parametrize("text", ["", " ", "{}"])
+def test_empty_arguments_are_none(text: str) -> None:
+    call = {"type": "function", "function": {"name": "now", "arguments": text}}
+    answer = chat(said("user", "q"), said("assistant", "", tool_calls=[call])).messages[1]
+    assert answer.extra["tool_calls"] == [{"type": "function", "function": {"name": "now", "arguments": {}}}]
+
+
+@pytest.mark.parametrize("flat", [FUNCTION, {"type": "function", **FUNCTION}])
+def test_flat_tools_are_those_of_openai(flat: dict[str, object]) -> None:
+    messages = said("user", "q"), said("assistant", "a")
+    nested = {"type": "function", "function": FUNCTION}
+    assert chat(*messages, tools=[flat]) == chat(*messages, tools=[nested]) == chat(*messages, functions=[FUNCTION])
+    search = {"type": "web_search", "name": "search"}
+    assert chat(*messages, tools=[search]).tools == (search,)
+
+
 @pytest.mark.parametrize(
     "columns",
     [
         {"images": ["a.png"]},
         {"videos": ["a.mp4"]},
         {"audios": [b"x"]},
-        {"image": "a.PNG"},
         {"image": {"bytes": "x", "path": None}},
-        {"image": "https://example.org/a"},
+        {"image": ["a.png"]},
+        {"audio": {"path": "a.wav"}},
     ],
 )
 def test_media_are_refused(columns: dict[str, object]) -> None:
@@ -101,8 +141,9 @@ def test_media_are_refused(columns: dict[str, object]) -> None:
         chat(said("user", "q"), said("assistant", "a"), **columns)
 
 
-def test_a_mark_makes_an_image_of_a_name() -> None:
-    row = {"question": "q", "answer": "a", "image": "python:3.11"}
+@pytest.mark.parametrize("name", ["python:3.11", "a.PNG", "https://example.org/a", "data:image/png;base64,x"])
+def test_a_mark_makes_an_image_of_a_name(name: str) -> None:
+    row = {"question": "q", "answer": "a", "image": name}
     assert isinstance(FORMATS["question_answer"].convert(row), Conversation)
     with pytest.raises(DataError, match="a column image"):
         FORMATS["question_answer"].convert({**row, "question": "<image>q"})

@@ -171,7 +171,7 @@ prompts = st.lists(others, min_size=1, max_size=3).map(tuple)
 plain = texts.filter(lambda text: not text.startswith("\n\n"))
 values = st.recursive(st.none() | st.booleans() | st.integers() | texts, st.lists, max_leaves=4)
 examples: st.SearchStrategy[AnyExample] = st.one_of(
-    st.builds(Conversation, talks, st.lists(st.just({"name": "f"}), max_size=2).map(tuple)),
+    st.builds(Conversation, talks, st.lists(st.just(TOOLS[0]), max_size=2).map(tuple)),
     st.builds(Completion, texts, texts),
     st.builds(Document, texts.filter(str.strip)),
     st.builds(Ranked, prompts, st.tuples(responses, responses), st.sampled_from([(1.0, 0.0), (0.5, 2.0)])),

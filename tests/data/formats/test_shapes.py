@@ -173,3 +173,35 @@ def test_a_row_without_an_answer_says_which_column_has_it() -> None:
     assert "columns={answer: target}" in caught.value.remedy
     with pytest.raises(DataError, match="answer is missing\n"):
         read.convert({"question": "a", "other": "b"})
+
+
+@pytest.mark.parametrize("column", ["context", "history", "chat_template_kwargs"])
+@pytest.mark.parametrize("base", ["question answer", "messages", "prompt reference", "instruction reference"])
+def test_what_changes_a_prompt_is_not_left_to_rewards(base: str, column: str) -> None:
+    columns = [*base.split(), column]
+    if column == "history" and base.startswith(("question", "instruction")):
+        row: dict[str, object] = {**dict.fromkeys(base.split(), "c"), "history": [["a", "b"]]}
+        task = recognize(columns, stage="rl").convert(row)
+        assert isinstance(task, Task)
+        assert [message.content for message in task.prompt if not isinstance(message, str)] == ["a", "b", "c"]
+        assert "history" not in task.extra
+        return
+    with pytest.raises(DataError, match=f"does not read {column}") as caught:
+        recognize(columns, stage="rl")
+    name = recognize(base.split(), stage="rl").name
+    assert f"format={name} to give {column} to rewards alone" in caught.value.remedy
+    assert ("columns={input: context}" in caught.value.remedy) == (base[0] == "i" and column == "context")
+    assert recognize(columns, name, stage="rl").unused(columns) == ()
+
+
+def test_a_context_can_be_the_input() -> None:
+    with pytest.raises(DataError, match="does not read context") as caught:
+        recognize(["question", "chosen", "rejected", "context"], stage="prefer")
+    assert "columns={input: context}" in caught.value.remedy
+
+
+def test_all_other_columns_beside_messages_go_to_rewards() -> None:
+    row = {"messages": [U, A], "prompt": "2+2?", "question": "why?", "prompt_id": "x"}
+    task = recognize(tuple(row), "chat", stage="rl").convert(row)
+    assert isinstance(task, Task)
+    assert (task.reference, task.extra) == ("4", {key: value for key, value in row.items() if key != "messages"})
