@@ -53,7 +53,7 @@ _RIGHT = re.compile(
 )
 _RETRACTION = (
     r"(?:[,;.…!?—–-]{1,3}\s{0,3}|\n\s{0,3})"
-    r"(?:(?:no|wait|oops|sorry|actually|correction|i meant?|make that|scratch that)\b[,:.!\s—–-]{0,5})+"
+    r"(?:(?:no|wait|oops|sorry|actually|correction|i meant?|make that|scratch that)\b[,:.!\s—–-]{0,5}){1,6}"
 )
 _TAKEN_BACK = re.compile(
     rf"{_RETRACTION}(?:(?:(?:it|that|the (?:correct |right )?(?:answer|option))"

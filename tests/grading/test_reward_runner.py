@@ -235,6 +235,7 @@ def test_no_answer_takes_a_verifier_long() -> None:
         "\u200b",
     ]
     texts = [run * many for run in runs] + [f"1 {',' * many}x 2", f"answer is{' ' * many}", f"#### 5{' ' * many}x"]
+    texts += [f"B. {retraction * many}" for retraction in ("no, ", "wait. ", "minus ", "= - ")]
     kinds_of = ["detectable_format:title", "length_constraints:number_sentences", "detectable_format:multiple_sections"]
     sections = {"section_spliter": "Section", "num_sections": 2}
     arguments = [{}, {"num_sentences": 3, "relation": "at least"}, sections, {"num_paragraphs": 3}]
