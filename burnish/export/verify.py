@@ -28,7 +28,7 @@ from burnish.data.records import Conversation, Message
 from burnish.data.template import Template
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
-from burnish.model.integrity import rows_needed
+from burnish.model.integrity import adapter_rows
 from burnish.model.quantization import make_trainable
 from burnish.model.value_head import holds_reward_model, is_reward_model, reward_model_class
 from burnish.watch.quiet import quiet_transformers
@@ -183,7 +183,7 @@ def load_adapter(folder: Path, **options: Any) -> PeftModel:
     """Loads an adapter and its base by peft and transformers alone.
 
     AutoPeftModel grows the base to the length of the tokenizer, also by tokens without a row (image_token of Gemma 3
-    1B); here it grows by the tokens of text.
+    1B); here it grows by the tokens of text and those that the adapter trained.
 
     Args:
         folder: the adapter, with its tokenizer.
@@ -191,7 +191,7 @@ def load_adapter(folder: Path, **options: Any) -> PeftModel:
     """
     settings, tokenizer = PeftConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     base = AutoModelForCausalLM.from_pretrained(settings.base_model_name_or_path, **options)
-    if (needed := rows_needed(tokenizer)) > base.get_input_embeddings().weight.shape[0]:
+    if (needed := adapter_rows(folder, settings, tokenizer)) > base.get_input_embeddings().weight.shape[0]:
         base.resize_token_embeddings(needed)
     return PeftModel.from_pretrained(base, folder, config=settings)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftConfig
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
@@ -28,6 +29,10 @@ _OBJECTS = ("config.json", "adapter_config.json", "tokenizer_config.json", "gene
 """Files that are one JSON object each."""
 _WEIGHTS, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 """Files of weights as transformers looks for them, in this order: the one file, the index of several; an adapter's."""
+_EMBEDDINGS = tuple(
+    f"{name}{base}.weight" for name in ("embed_tokens", "embed_in", "wte") for base in ("", ".base_layer")
+)
+"""Endings of the names of embeddings that an adapter stores whole."""
 _SENTENCE = "The quick brown fox jumps over 13 lazy dogs; is it so?"
 """Probe sentence: the letters and some digits and marks of plain English."""
 _MAX_WORDS = 64
@@ -205,6 +210,17 @@ def rows_needed(tokenizer: PreTrainedTokenizerBase) -> int:
     """Rows of an embedding for all tokens of text. Special tokens that no text is read as need none: those of padding
     and masks, which transformers adds by itself, and of other inputs (image_token of Gemma 3 1B)."""
     return max((token for _, token in _tokens_of_text(tokenizer)), default=-1) + 1
+
+
+def adapter_rows(folder: Path, stored: PeftConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Rows that an adapter needs in the embedding of its base: those of all tokens of text, and those that it trained
+    or stores itself, padding too."""
+    layers: Any = getattr(stored, "trainable_token_indices", None) or []  # of every layer, or of layers by name
+    trained = [row for rows in layers.values() for row in rows] if isinstance(layers, dict) else layers
+    with safe_open(folder / _ADAPTER, framework="pt") as file:
+        embeddings = [key for key in file.keys() if key.endswith(_EMBEDDINGS)]  # noqa: SIM118
+        whole = [file.get_slice(key).get_shape()[0] for key in embeddings]
+    return max(rows_needed(tokenizer), *whole, *(row + 1 for row in trained), 0)
 
 
 def _tokens_of_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, int]]:

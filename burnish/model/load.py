@@ -108,7 +108,7 @@ def load_policy(
     device = device or default_device()
     model, notes = _load_base(_base(name), dtype, quantization, device, allow_reward_model=head_config is not None)
     if stored is not None:
-        vocabulary.make_room_for_all(model, tokenizer)
+        vocabulary.make_room_for_adapter(model, tokenizer, Path(name).expanduser(), stored)
     new_rows, lines = vocabulary.extend(model, tokenizer, add_tokens)
     check_rows(name, tokenizer, model.get_input_embeddings().weight.shape[0])
     notes += lines

@@ -23,7 +23,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
-from burnish.model.integrity import check_adapter_weights, check_files, check_rows, check_tokenizer, rows_needed
+from burnish.model.integrity import adapter_rows, check_adapter_weights, check_files, check_rows, check_tokenizer
 from burnish.model.load import check_tokens, default_device, load_config, load_model, load_tokenizer, reward_model_error
 from burnish.model.policy import Model
 from burnish.model.probe import probe
@@ -283,7 +283,11 @@ def _with_adapter(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrained
     folder = Path(named.place)
     keys = _adapter_keys(folder)
     rows = model.get_input_embeddings().weight.shape[0]
-    if (needed := rows_needed(tokenizer)) > rows:
+    try:
+        stored = PeftConfig.from_pretrained(folder)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _misfit(named, error) from error
+    if (needed := adapter_rows(folder, stored, tokenizer)) > rows:
         if not any("embed" in key or "wte" in key or "trainable_tokens" in key for key in keys):
             raise ModelError(
                 given=f"the tokenizer of the adapter {named.given} has {needed:,} tokens, its base {rows:,}, "
@@ -301,15 +305,19 @@ def _with_adapter(named: ModelRef, model: PreTrainedModel, tokenizer: PreTrained
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             # `merge` handles tied embeddings itself.
             warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
-            adapted = PeftModel.from_pretrained(model, folder, config=PeftConfig.from_pretrained(folder))
+            adapted = PeftModel.from_pretrained(model, folder, config=stored)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError, UserWarning) as error:
-        raise ModelError(
-            given=f"the adapter {named.given} does not fit the base {named.base}: {' '.join(str(error).split())[:300]}",
-            rule="an adapter is used with the model that it was trained on",
-            remedy="name the right base with --base, or save the adapter again with save_pretrained",
-        ) from error
+        raise _misfit(named, error) from error
     check_adapter_weights(folder / _ADAPTER_WEIGHTS)
     return adapted
+
+
+def _misfit(named: ModelRef, error: Exception) -> ModelError:
+    return ModelError(
+        given=f"the adapter {named.given} does not fit the base {named.base}: {' '.join(str(error).split())[:300]}",
+        rule="an adapter is used with the model that it was trained on",
+        remedy="name the right base with --base, or save the adapter again with save_pretrained",
+    )
 
 
 def _adapter_keys(folder: Path) -> list[str]:

@@ -8,15 +8,17 @@ logit of a new token is then the mean of the others, so log Z grows by at most l
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import torch
+from peft import PeftConfig
 from tokenizers import AddedToken
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.data.template import is_one_token
 from burnish.errors import ModelError
-from burnish.model.integrity import rows_needed
+from burnish.model.integrity import adapter_rows
 from burnish.model.value_head import is_reward_model
 from burnish.watch.quiet import quiet_transformers
 
@@ -104,10 +106,11 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added:
     return new
 
 
-def make_room_for_all(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Grows embedding and head to the tokenizer's tokens of text, as peft does before it loads an adapter with new
-    rows."""
-    if _num_rows(model) < (needed := rows_needed(tokenizer)):
+def make_room_for_adapter(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, stored: PeftConfig
+) -> None:
+    """Grows embedding and head to the rows of an adapter with added tokens, before peft loads it."""
+    if _num_rows(model) < (needed := adapter_rows(folder, stored, tokenizer)):
         make_room(model, tokenizer, [needed - 1])
 
 

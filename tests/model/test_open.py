@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -183,3 +183,32 @@ def test_an_adapter_whose_tokenizer_has_a_token_of_another_input(tmp_path):
     assert opened.causal_lm.get_input_embeddings().weight.shape[0] == rows
     further = load_policy(str(tmp_path / "adapter"), adapter=AdapterSettings(rank=2))
     assert further.causal_lm.get_input_embeddings().weight.shape[0] == rows
+
+
+def test_an_adapter_that_trained_the_padding_token_has_its_row(tmp_path):
+    """No text is read as padding, but the adapter holds its row: the base grows as in training."""
+    write_untrained(tmp_path / "base", hidden_size=32, layers=1)
+    policy = load_policy(str(tmp_path / "base"), adapter=AdapterSettings(rank=2), add_tokens=["<|pad|>"])
+    policy.tokenizer.pad_token = "<|pad|>"
+    rows = policy.causal_lm.get_input_embeddings().weight.shape[0]
+    export(policy, tmp_path / "adapter", template=None, end_tokens=())
+    opened = open_model(str(tmp_path / "adapter"))
+    assert opened.causal_lm.get_input_embeddings().weight.shape[0] == rows
+    further = load_policy(str(tmp_path / "adapter"), adapter=AdapterSettings(rank=2))
+    assert further.causal_lm.get_input_embeddings().weight.shape[0] == rows
+
+
+def test_an_adapter_with_a_grown_embedding_of_its_own(tmp_path):
+    """peft stores the embedding whole if it is in modules_to_save; its rows are those of the model."""
+    write_untrained(tmp_path / "base", hidden_size=32, layers=1)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    rows = len(tokenizer) + 1
+    tokenizer.add_special_tokens({"pad_token": "<new>"})
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    modules = ["embed_tokens", "lm_head"]
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=modules, task_type="CAUSAL_LM")
+    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    opened = open_model(str(tmp_path / "adapter"))
+    assert opened.causal_lm.get_input_embeddings().weight.shape[0] == rows
