@@ -198,6 +198,7 @@ def test_an_adapter_that_trained_the_padding_token_has_its_row(tmp_path):
     assert further.causal_lm.get_input_embeddings().weight.shape[0] == rows
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`", "ignore:Setting `save_embedding_layers`")
 def test_an_adapter_with_a_grown_embedding_of_its_own(tmp_path):
     """peft stores the embedding whole if it is in modules_to_save; its rows are those of the model."""
     write_untrained(tmp_path / "base", hidden_size=32, layers=1)
