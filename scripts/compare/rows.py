@@ -43,14 +43,14 @@ def _long(count: int) -> Iterable[Mapping[str, object]]:
             f"{_name(number + step)} walks from {TOWNS[(number + step) % 4]} to {TOWNS[step % 4]} in {step + 3} days."
             for step in range(8 + number % 8)
         ]
-        yield {"prompt": f"Tell the story of journey {number}.", "completion": " ".join(steps)}
+        yield {"question": f"Tell the story of journey {number}.", "completion": " ".join(steps)}
 
 
 def _pairs(count: int) -> Iterable[Mapping[str, object]]:
     """Pairs with a margin, and two tags."""
     for number in range(count):
         yield {
-            "prompt": _question(number),
+            "question": _question(number),
             "chosen": f"With pleasure. There are {_sum(number)} pears." + " Gladly." * (number % 3),
             "rejected": f"Count them. {_sum(number) + number % 2}",
             "margin": 0.5 * (number % 4),
@@ -72,7 +72,7 @@ def _rankings(count: int) -> Iterable[Mapping[str, object]]:
     for number in range(count):
         responses = [answer.format(_sum(number)) for answer in answers[: 2 + number % 3]]
         yield {
-            "prompt": _question(number),
+            "question": _question(number),
             "responses": responses,
             "scores": [4.0 - place - 0.1 * (number % 5) for place in range(len(responses))],
         }
@@ -82,7 +82,7 @@ def _scores(count: int) -> Iterable[Mapping[str, object]]:
     """Single answers with two scores."""
     for number in range(count):
         yield {
-            "prompt": _question(number),
+            "question": _question(number),
             "completion": f"There are {_sum(number)} pears." + " Gladly." * (number % 3),
             "correctness": float(number % 5),
             "verbosity": float(number % 3),
