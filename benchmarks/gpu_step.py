@@ -18,6 +18,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -194,7 +195,7 @@ def measure(kind: str, size: str, device: torch.device) -> dict[str, float | str
     return measure_sampler(size, device) if kind == "sampler" else measure_training(kind, size, device)
 
 
-def run(case: Case, device: str, seconds: float) -> dict[str, Any]:
+def run_part(case: Case, device: str, seconds: float) -> dict[str, Any]:
     """Runs a part in a process of its own: its measurement, or the reason of its failure."""
     command = [sys.executable, __file__, "--device", device, "--case", case.kind, case.size]
     try:
@@ -240,6 +241,29 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def measured_parts(cases: Sequence[Case], device: str, seconds: float, output: Path) -> dict[str, dict[str, Any]]:
+    """Runs the parts in turn, and writes the results so far after each; a part without time is left out with that reason.
+
+    Args:
+        cases: the parts.
+        device: cuda or cpu.
+        seconds: for all parts together.
+        output: folder of benchmark.json and benchmark.md.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    results: dict[str, dict[str, Any]] = {}
+    end = time.monotonic() + seconds
+    for case in cases:
+        left = end - time.monotonic()
+        allowed = min(case.seconds, left)
+        results[case.name] = run_part(case, device, allowed) if left > 5 else {"failed": "no time was left for it"}
+        print(f"{case.name}: {results[case.name]}", flush=True)
+        text = json.dumps({"machine": machine(device), "parts": results}, indent=1)
+        (output / "benchmark.json").write_text(text + "\n", encoding="utf-8")
+        (output / "benchmark.md").write_text(table(results) + "\n", encoding="utf-8")
+    return results
+
+
 def main() -> int:
     """Status 0 if every part was measured, 1 if one was not, 3 if there is no device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -256,18 +280,8 @@ def main() -> int:
         kind, size = arguments.case
         print(json.dumps(measure(kind, size, torch.device(arguments.device))))
         return 0
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, Any]] = {}
-    end = time.monotonic() + arguments.seconds
-    for case in SMALL if arguments.small else CASES:
-        left = end - time.monotonic()
-        results[case.name] = (
-            run(case, arguments.device, min(case.seconds, left)) if left > 5 else {"failed": "no time was left for it"}
-        )
-        print(f"{case.name}: {results[case.name]}", flush=True)
-        text = json.dumps({"machine": machine(arguments.device), "parts": results}, indent=1)
-        (arguments.output / "benchmark.json").write_text(text + "\n", encoding="utf-8")
-        (arguments.output / "benchmark.md").write_text(table(results) + "\n", encoding="utf-8")
+    cases = SMALL if arguments.small else CASES
+    results = measured_parts(cases, arguments.device, arguments.seconds, arguments.output)
     print("\n" + table(results))
     return int(any("failed" in result for result in results.values()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu_step import SMALL, Case, measured_parts, run_part
 from scripts import test_gpu
 from scripts.test_gpu import Counts, counted, ended_within
 
@@ -65,13 +66,20 @@ def test_only_what_passed_is_good(counts, good):
 
 
 def test_a_part_of_the_benchmark_that_fails_is_told_and_the_others_go_on(tmp_path):
-    """Here none has a device, or the time: every part is in the table with the reason."""
-    command = [sys.executable, ROOT / "benchmarks" / "gpu_step.py", "--device", "cpu", "--small", "--seconds", "6"]
+    """None has a device or a size that exists: every part is in the table with its reason."""
+    parts = [Case("sft", "no such size", 60), Case("sampler", "nor this", 60)]
+    results = measured_parts(parts, "cpu", seconds=120.0, output=tmp_path)
+    assert [result["failed"] for result in results.values()] == ["KeyError: 'no such size'", "KeyError: 'nor this'"]
+    assert "| sampler nor this | failed: KeyError" in (tmp_path / "benchmark.md").read_text()
+
+
+def test_a_part_of_the_benchmark_that_has_no_time_is_told(tmp_path):
+    assert run_part(Case("sft", "1M", 60), "cpu", 0.01) == {"failed": "not done within 0 s"}
+    command = [sys.executable, ROOT / "benchmarks" / "gpu_step.py", "--device", "cpu", "--small", "--seconds", "0"]
     done = subprocess.run([*command, "--output", tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     table = (tmp_path / "benchmark.md").read_text()
-    assert "| sft 1M | failed: not done within" in table
-    assert "| sampler 1M | failed: no time was left" in table
+    assert all(f"| {case.name} | failed: no time was left" in table for case in SMALL)
 
 
 def test_what_does_not_end_in_time_is_stopped():
