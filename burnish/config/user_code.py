@@ -15,7 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from burnish.errors import UserError
+from burnish.config.live_code import MEMORY, LiveObject, live_object
+from burnish.errors import RecipeError, UserError
 
 
 def is_user_code(name: str) -> bool:
@@ -35,6 +36,8 @@ class UserCode:
     """Its kind in messages: a format, a loss."""
     error: type[UserError]
     """Class of the error for unusable code."""
+    live: LiveObject | None = None
+    """The object itself, if Python code gave it; None: the file is run."""
 
     @classmethod
     def read(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
@@ -47,6 +50,14 @@ class UserCode:
     def unrun(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
         """Reads ``file.py:name`` without running it, for another process."""
         path, _, name = written.rpartition(":")
+        if (live := live_object(written)) is not None:
+            return cls(path, live.source, name, kind, error, live)
+        if path.startswith(MEMORY):
+            raise error(
+                given=f"{written}, which was {kind} in the memory of a Python process",
+                rule=f"{kind} of one's own is in a file, or given by the Python code that starts the run",
+                remedy="start the run from Python again, or put the code into a file and name file.py:name",
+            )
         file = Path(os.path.expanduser(path))
         try:
             source = file.read_text(encoding="utf-8")
@@ -65,7 +76,9 @@ class UserCode:
         return hashlib.sha256(f"{self.name}\n{self.source}".encode()).hexdigest()
 
     def load(self) -> Any:
-        """The object of that name in the file."""
+        """The object of that name in the file, or the one that Python code gave."""
+        if self.live is not None:
+            return self.live.value
         try:
             names = vars(_module(self.path, self.source))
         except Exception as cause:
@@ -85,9 +98,10 @@ class UserCode:
 
     def where(self, error: BaseException) -> str:
         """The line of the file that raised, as " (my_file.py line 3)"; "" if the error came from elsewhere."""
+        file = self.path if self.live is None else self.live.file
         trace, line = error.__traceback__, None
         while trace is not None:
-            line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == self.path else line
+            line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else line
             trace = trace.tb_next
         return f" ({self.path} line {line})" if line else ""
 
@@ -99,8 +113,28 @@ def _module(path: str, source: str) -> ModuleType:
     module.__file__ = path
     sys.modules[module.__name__] = module  # dataclasses look their module up
     sys.path.insert(0, os.path.dirname(os.path.abspath(os.path.expanduser(path))))
+    _running.append(path)
     try:
         exec(compile(source, path, "exec"), vars(module))
     finally:
         sys.path.pop(0)
+        _running.pop()
     return module
+
+
+_running: list[str] = []
+"""Paths of user files that are being run as modules."""
+
+
+def refuse_inside_user_code() -> None:
+    """Refuses to start a run while a user's file is run for one of its functions: it would start itself again.
+
+    Raises:
+        RecipeError: a file is being run.
+    """
+    if _running:
+        raise RecipeError(
+            given=f"{_running[-1]} starts a run when it is imported",
+            rule="a file with a format, a loss or a reward is run as a module, to get that function",
+            remedy='put the call that starts the run below `if __name__ == "__main__":`',
+        )

@@ -23,13 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from burnish.errors import RunError
+from burnish.run_files import CHECKPOINTS
 from burnish.runs.disk import full_disk_explained
 from burnish.runs.durable import discard, hidden, publish, remove, repair, share_files, sync_folder
 from burnish.runs.json_value import JSON, exact_text
 from burnish.runs.storable import Storable, storable
 
-CHECKPOINTS = "checkpoints"
-"""The folder of checkpoints in a run folder."""
 _FORMAT = 2
 _TENSORS, _VALUES, _MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 _HEADROOM = 1 << 16

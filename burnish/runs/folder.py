@@ -19,8 +19,8 @@ from typing import Self
 
 from burnish.errors import RunError
 from burnish.parallel.world import ONE_PROCESS, World
-from burnish.run_files import FINISHED, IDENTITY, METRICS, RECIPE, SAMPLES
-from burnish.runs.checkpoint import CHECKPOINTS, has_checkpoints
+from burnish.run_files import CHECKPOINTS, FINISHED, IDENTITY, LOCK, METRICS, RECIPE, SAMPLES, STAGES
+from burnish.runs.checkpoint import has_checkpoints
 from burnish.runs.disk import full_disk_explained, is_full
 from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
 from burnish.runs.journal import Journal
@@ -30,12 +30,9 @@ from burnish.runs.lock import Lock, is_locked
 _FORMAT = 2
 _EARLIER_FORMATS = (1,)
 """Formats of version 0.1.0, whose recipes have other keys."""
-_LOCK = ".lock"
-STAGES = "stages"
-"""The folder of the stages of a run with several, see `stage_folder`."""
 _TRIAL = ".trial.partial"
 # Files that can exist before identity.json, and files that file systems create in an empty folder.
-_FRESH = {_LOCK, _TRIAL, f".{IDENTITY}.partial", "lost+found", ".DS_Store"}
+_FRESH = {LOCK, _TRIAL, f".{IDENTITY}.partial", "lost+found", ".DS_Store"}
 
 
 class RunFolder:
@@ -70,9 +67,9 @@ class RunFolder:
     def _locked(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON], world: World) -> RunFolder:
         with _failures_explained(path):
             _make_folder(path)
-            if not (path / _LOCK).exists():
+            if not (path / LOCK).exists():
                 _refuse_stranger(path)
-            lock = Lock(path / _LOCK)
+            lock = Lock(path / LOCK)
             try:
                 _initialize(path, lock, recipe_text, identity)
                 return cls(path, lock, world)
@@ -95,13 +92,13 @@ class RunFolder:
         Raises:
             RunError: the path is no run folder.
         """
-        if not (path / IDENTITY).is_file() or not (path / _LOCK).is_file():
+        if not (path / IDENTITY).is_file() or not (path / LOCK).is_file():
             raise RunError(
                 given=f"{path} is no run folder",
                 rule="a run folder is written by burnish to --output; it has an identity.json",
                 remedy="name the folder of a run, such as runs/sft",
             )
-        return is_locked(path / _LOCK)
+        return is_locked(path / LOCK)
 
     @property
     def finished(self) -> Mapping[str, JSON] | None:

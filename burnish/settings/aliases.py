@@ -82,6 +82,16 @@ RENAMED = {
 }
 """Key of version 0.1.0 → the present key. Keys that only moved into a group are found by their name."""
 
+COUNTERPARTS = {
+    "sequences_per_step": "groups_per_step",
+    "groups_per_step": "sequences_per_step",
+    "generations": "evaluation.prompts",
+    "prompts": "evaluation.generations",
+    "loss": "algorithm",
+    "algorithm": "loss",
+}
+"""Key of one stage → the key with its role in another, for stages that lack the first."""
+
 OTHER_TOOLS = {
     "lr": "learning_rate",
     "num_train_epochs": "epochs",
@@ -352,7 +362,8 @@ def named_here(elsewhere: Mapping[str, str]) -> Callable[[object], object]:
 
     def refuse(value: object) -> object:
         if isinstance(value, str) and value in elsewhere:
-            raise ValueError(f"here it is {elsewhere[value]}")
+            ours = elsewhere[value]
+            raise ValueError(ours if ours.startswith("not ") else f"here it is {ours}")
         return value
 
     return refuse

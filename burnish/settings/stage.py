@@ -74,6 +74,8 @@ class StageSettings(DataSettings):
 
     rows_have: ClassVar[RowContent] = "responses"
     """What the stage takes from its rows."""
+    usual: ClassVar[tuple[str, ...]] = ("data", "chat_template", "max_length")
+    """Keys that are set most, of the stage and of the recipe; its help on the command line shows them."""
     produces: ClassVar[Product] = "language_model"
     """What the stage ends with. A stage that produces data leaves the model of the stage before it to the next one."""
 

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from burnish.config.live_code import unresumable
+from burnish.config.text import flatten
 from burnish.errors import RecipeError
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.read import ResolvedRecipe, stage_names
@@ -69,12 +71,24 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS) -> RunResult:
             write_environment(folder.path, device_of(recipe))
         tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
         listeners = Sinks(folder.path, folder.append_metrics, progress, tracking, world.is_main)
+        for line in _cannot_resume(recipe):
+            progress.say(line)
         summary = _Running(recipe, kinds, folder, listeners, stop).stages(number, first)
         listeners.report("finished")
         folder.mark_finished(summary)
         place = folder.path / MODEL
         progress.say(f"finished: the model is in {place}" if place.is_dir() else f"finished: {folder.path}")
         return RunResult(folder.path, summary, again=False)
+
+
+def _cannot_resume(recipe: Recipe) -> list[str]:
+    """Lines about functions that a later process cannot recognize."""
+    texts = [value for _, value in flatten(recipe.model_dump(mode="json")) if isinstance(value, str)]
+    return [
+        f"{name.rpartition(':')[2]} captures variables or has no source text: if this run is interrupted, it cannot be "
+        "resumed; put the function at the top level of a file to change that"
+        for name in unresumable(texts)
+    ]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,9 +6,10 @@ Training, `burnish data profile` and `burnish data view` all open data here, so 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 from burnish.data.filters import PreferenceFilters
@@ -170,13 +171,26 @@ def data_fingerprints(train: OpenedData, held_out: OpenedData | None) -> dict[st
     return {"the data": train.preparation.identity, "the held-out data": held_out_identity}
 
 
-def open_for_inspection(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> OpenedData:
+def open_for_inspection(
+    model: str,
+    data: object,
+    overrides: Sequence[str],
+    stage: str = "sft",
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> OpenedData:
     """Opens data as a stage with these settings would.
+
+    Args:
+        model: model whose tokenizer and template are used.
+        data: as ``data`` of the stage.
+        overrides: settings as ``key=value``.
+        stage: name of the stage.
+        settings: further settings.
 
     Raises:
         RecipeError: there is no such stage, or its rows have no responses.
     """
-    recipe = stage_recipe(stage, {"model": model, "data": data}, settings).recipe
+    recipe = stage_recipe(stage, {"model": model, "data": data, **settings}, overrides).recipe
     context: StageContext[StageSettings] = StageContext.of(recipe)
     if context.settings.rows_have != "responses":
         raise RecipeError(

@@ -53,6 +53,23 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
     serves: ClassVar[Stage] = "rl"
     rows_have: ClassVar[RowContent] = "prompts"
     default_rate_share: ClassVar[float] = NEAR_REFERENCE
+    usual: ClassVar[tuple[str, ...]] = (
+        "reward",
+        "algorithm",
+        "responses_per_prompt",
+        "groups_per_step",
+        "max_new_tokens",
+        "sampling.temperature",
+        "kl_coef",
+        "max_steps",
+        "learning_rate",
+        "tokens_per_microbatch",
+        "chat_template",
+        "eval_data",
+        "eval_every",
+        "adapter.kind",
+        "adapter.rank",
+    )
 
     reward: str | dict[str, Any] | list[str | dict[str, Any]]
     """Reward: a name, file.py:function, a mapping, or a list of these (docs/rewards.md)."""
