@@ -44,7 +44,7 @@ def unknown_name(
     elif places := _fewest_dots([key for key in known if _last(key) == name]):
         remedy = f"did you mean {' or '.join(places)}{_in_its_place(path, written, places)}?"
     elif name in known_elsewhere:
-        remedy = _of_another_tool(known_elsewhere[name], known, stages_with)
+        remedy = _of_another_tool(known_elsewhere[name], known, renamed, stages_with)
     elif stages := stages_with(name):
         remedy = f"remove it here: {name} is a setting of a stage {' or '.join(stages)}"
     elif near := _nearest(written, known, siblings):
@@ -58,9 +58,12 @@ def unknown_name(
     )
 
 
-def _of_another_tool(ours: str, known: Collection[str], stages_with: Elsewhere) -> str:
-    """Names our key for another tool's; of one that this stage lacks, also the stages that have it."""
+def _of_another_tool(ours: str, known: Collection[str], renamed: Mapping[str, str], stages_with: Elsewhere) -> str:
+    """Names our key for another tool's; instead of one that this stage lacks, its counterpart here, or also the stages
+    that have it."""
     key = ours.partition(" ")[0].rstrip(",:;")
+    if key not in known and (counterpart := _ending_with(renamed.get(_last(key), ""), known)):
+        return f"here it is {counterpart}"
     stages = () if key in known else stages_with(_last(key))
     return f"here it is {ours}" + (f", a setting of a stage {' or '.join(stages)}" if stages else "")
 

@@ -15,7 +15,8 @@ RIGHT = """
     import burnish
     from burnish.types import LossOutput, Microbatch, TokenScores
 
-    def loss(scores: TokenScores, microbatch: Microbatch) -> LossOutput: ...
+    def loss(scores: TokenScores, microbatch: Microbatch) -> LossOutput:
+        raise NotImplementedError
 
     rows = [{"question": "a", "answer": "b"}]
     result = burnish.sft(model="m", data=rows, epochs=2.0, adapter={"kind": "lora", "rank": 8}, loss=loss)
@@ -26,7 +27,7 @@ RIGHT = """
 WRONG = {
     'burnish.sft(model="m", data="d", learning_rat=1.0)': "learning_rat",
     'burnish.sft(model="m", data="d", epochs="two")': "epochs",
-    'burnish.sft(model="m", data="d", adapter={"kind": "lora", "rnk": 8})': "rnk",
+    'burnish.sft(model="m", data="d", adapter={"kind": "lora", "rnk": 8})': "adapter",
     'burnish.rl(model="m", data="d")': "reward",
     'burnish.sft(model="m", data="d", overlong="cut")': "overlong",
 }
