@@ -17,6 +17,9 @@ from typing import Any
 
 from burnish.errors import UserError
 
+_MAX_TEXT = 120
+"""Limit of a quoted line, characters."""
+
 
 def is_user_code(name: str) -> bool:
     """Whether a name has the form ``file.py:name``."""
@@ -70,7 +73,7 @@ class UserCode:
             names = vars(_module(self.path, self.source))
         except Exception as cause:
             raise self.error(
-                given=f"{self.path} cannot be run: {type(cause).__name__}: {cause}",
+                given=f"{self.path} cannot be run: {type(cause).__name__}: {cause}{raised_at(self, cause)}",
                 rule=f"{self.kind} of one's own is a Python file that can be imported",
                 remedy="correct the file",
             ) from cause
@@ -104,3 +107,22 @@ def _module(path: str, source: str) -> ModuleType:
     finally:
         sys.path.pop(0)
     return module
+
+
+def raised_at(code: UserCode, error: BaseException) -> str:
+    """The line of the file that raised, with its text; "" if the error came from elsewhere.
+
+    Example: `` (my_file.py line 3: return float(row["text"]))``.
+    """
+    number = None
+    trace = error.__traceback__
+    while trace is not None:
+        number = trace.tb_lineno if trace.tb_frame.f_code.co_filename == code.path else number
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename == code.path:
+        number = error.lineno
+    lines = code.source.splitlines()
+    if number is None or not 0 < number <= len(lines):
+        return ""
+    text = lines[number - 1].strip()
+    return f" ({code.path} line {number}: {text if len(text) <= _MAX_TEXT else f'{text[: _MAX_TEXT - 1]}…'})"

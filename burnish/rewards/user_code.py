@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
-from burnish.config.user_code import UserCode
+from burnish.config.user_code import UserCode, raised_at
 from burnish.errors import RecipeError
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward
@@ -68,7 +68,7 @@ class UserReward(Reward):
         return super().identity + self._code.identity
 
     def raised_at(self, error: BaseException) -> str:
-        return self._code.where(error)
+        return raised_at(self._code, error)
 
     def prepare(self) -> None:
         """Runs the file, and instantiates a class."""
@@ -101,11 +101,12 @@ class UserReward(Reward):
     def _instance(self, kind: type) -> Callable[..., object]:
         try:
             instance = kind(**self.options)
-        except TypeError as error:
+        except Exception as error:
             raise RecipeError(
-                given=f"options of reward {self.name}: {self.options}; {error}",
+                given=f"options of reward {self.name}: {self.options}; {type(error).__name__}: {error}"
+                f"{raised_at(self._code, error)}",
                 rule=f"{self._code.name} is called with options",
-                remedy="give the options that its __init__ takes",
+                remedy="give the options that its __init__ takes, or correct it",
             ) from error
         if callable(instance):
             return instance
