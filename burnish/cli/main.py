@@ -153,6 +153,9 @@ def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | N
 
 
 def _run(recipe: ResolvedRecipe) -> None:
+    from burnish.recipe.start_line import print_start
+
+    print_start(recipe)  # before torch is imported
     from burnish.stages.run import run as run_recipe
 
     result = run_recipe(recipe)
