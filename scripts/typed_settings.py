@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
-from burnish.api.inputs import Data, Function
+from burnish.api.inputs import CallbackKeywords, Data, Function
 
 '''
 
@@ -43,7 +43,9 @@ def text() -> str:
     """Content of the file, before formatting."""
     nested: dict[str, type[Settings]] = {}
     stages = "".join(_stage(entry.settings(), nested) for entry in BUILTIN.values())
-    recipe = _typed_dict("RecipeKeywords", "Settings at the top of a recipe.", Recipe, nested)
+    recipe = _typed_dict(
+        "RecipeKeywords", "Settings at the top of a recipe, and callbacks.", Recipe, nested, "CallbackKeywords"
+    )
     written: dict[str, str] = {}
     while missing := [name for name in nested if name not in written]:
         written |= {

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -18,6 +18,7 @@ from burnish.errors import ModelError
 from burnish.model.open import LoadedModel
 from burnish.model.quantization import is_quantized
 from burnish.stages.result import RunResult
+from burnish.train.callbacks import Callbacks, CheckpointInfo, EvaluationInfo, StepInfo
 from burnish.watch.quiet import quiet_transformers
 
 Data: TypeAlias = str | Path | Mapping[str, Any] | Sized
@@ -28,14 +29,29 @@ ModelInput: TypeAlias = str | Path | LoadedModel | RunResult | Any
 Function: TypeAlias = Callable[..., Any]
 
 
+class CallbackKeywords(TypedDict, total=False):
+    """Functions that are called during a run, see `burnish.train.callbacks`. One that returns False stops the run."""
+
+    on_step: Callable[[StepInfo], object]
+    on_evaluation: Callable[[EvaluationInfo], object]
+    on_checkpoint: Callable[[CheckpointInfo], object]
+
+
+def callbacks_in(keywords: Mapping[str, Any]) -> Callbacks:
+    """The callbacks among keyword arguments."""
+    return Callbacks(**{name: keywords[name] for name in CallbackKeywords.__optional_keys__ if name in keywords})
+
+
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a recipe holds them: a name for each function, class and callable object, text for each path.
+    """Settings as a recipe holds them: a name for each function, class and callable object, text for each path; without
+    callbacks.
 
     Raises:
         RecipeError: a user's file that is being run for one of its functions starts a run.
     """
     refuse_inside_user_code()
-    return {key: with_names(value) for key, value in settings.items()}
+    callbacks = CallbackKeywords.__optional_keys__
+    return {key: with_names(value) for key, value in settings.items() if key not in callbacks}
 
 
 def model_name(model: ModelInput, tokenizer: PreTrainedTokenizerBase | None = None) -> str:

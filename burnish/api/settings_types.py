@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
-from burnish.api.inputs import Data, Function
+from burnish.api.inputs import CallbackKeywords, Data, Function
 
 
 class AdapterDict(TypedDict, total=False):
@@ -385,8 +385,8 @@ class SftLossOptionsDict(TypedDict, total=False):
     """Weight of the z-loss (log Z)²."""
 
 
-class RecipeKeywords(TypedDict, total=False):
-    """Settings at the top of a recipe."""
+class RecipeKeywords(CallbackKeywords, total=False):
+    """Settings at the top of a recipe, and callbacks."""
 
     adapter: AdapterDict | str
     """Trained weights: all of them, or an adapter."""
@@ -755,10 +755,17 @@ class RlKeywords(RecipeKeywords, total=False):
     """Evaluation on held-out prompts."""
     stop_on_alerts: Sequence[
         Literal[
-            "entropy_collapse", "zero_reward", "length_drift", "ungraded", "repetition", "kl_drift", "reward_hacking"
+            "equal_rewards",
+            "entropy_collapse",
+            "zero_reward",
+            "length_drift",
+            "ungraded",
+            "repetition",
+            "kl_drift",
+            "reward_hacking",
         ]
     ]
-    """Alerts that end the stage: entropy_collapse, zero_reward, length_drift, ungraded, repetition, kl_drift,
-    reward_hacking (docs/watch.md); []: none does."""
+    """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
+    kl_drift, reward_hacking (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""

@@ -12,7 +12,15 @@ from typing import Any, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
-from burnish.api.inputs import Data, Function, ModelInput, model_name, plain_settings
+from burnish.api.inputs import (
+    CallbackKeywords,
+    Data,
+    Function,
+    ModelInput,
+    callbacks_in,
+    model_name,
+    plain_settings,
+)
 from burnish.api.settings_types import PreferKeywords, RewardModelKeywords, RlKeywords, SftKeywords
 from burnish.recipe.read import ResolvedRecipe, mapped_recipe, read_recipe, stage_recipe
 from burnish.runs.numbered import in_own_folder
@@ -37,11 +45,13 @@ def sft(
         output: run folder; None: runs/sft, with a number from 2 on.
         tokenizer: the tokenizer of a transformers or peft model in memory.
         fresh: start a new run where the same call would resume one.
-        settings: such as ``epochs=2.0``, ``adapter="lora"``, ``loss=my_loss`` (a function or class).
+        settings: such as ``epochs=2.0``, ``adapter="lora"``, ``loss=my_loss`` (a function or class); also the
+            callbacks ``on_step``, ``on_evaluation`` and ``on_checkpoint`` (`burnish.train.callbacks`), which stop the
+            run by returning False.
 
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
-        Interrupted: stopped by Ctrl+C or SIGTERM after a checkpoint was written.
+        Interrupted: stopped by Ctrl+C, SIGTERM or a callback after a checkpoint was written.
         DivergenceError: the loss is not finite any more.
     """
     return _train("sft", model, tokenizer, output, fresh, {"data": data, **settings})
@@ -117,7 +127,11 @@ def train(
 
 
 def run(
-    recipe: str | Path | Mapping[str, Any], *overrides: str, output: str | Path | None = None, fresh: bool = False
+    recipe: str | Path | Mapping[str, Any],
+    *overrides: str,
+    output: str | Path | None = None,
+    fresh: bool = False,
+    **callbacks: Unpack[CallbackKeywords],
 ) -> RunResult:
     """Runs a recipe of one or several stages, or resumes it.
 
@@ -127,19 +141,20 @@ def run(
         overrides: settings as ``"key=value"``.
         output: run folder; None: that of the recipe, or runs/ and its name, with a number from 2 on.
         fresh: start a new run where the same call would resume one.
+        callbacks: ``on_step``, ``on_evaluation``, ``on_checkpoint``, see `sft`.
 
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
-        Interrupted: stopped by Ctrl+C or SIGTERM after a checkpoint was written.
+        Interrupted: stopped by Ctrl+C, SIGTERM or a callback after a checkpoint was written.
         DivergenceError: the loss is not finite any more.
     """
     given = [*overrides, *([f"output={output}"] if output is not None else [])]
     if not isinstance(recipe, Mapping):
-        return _run(read_recipe(Path(recipe), given), fresh)
+        return _run(read_recipe(Path(recipe), given), fresh, callbacks)
     data = plain_settings({key: value for key, value in recipe.items() if key != "model"})
     if "model" in recipe:
         data["model"] = model_name(recipe["model"])
-    return _run(mapped_recipe(data, given), fresh)
+    return _run(mapped_recipe(data, given), fresh, callbacks)
 
 
 def _train(
@@ -153,8 +168,8 @@ def _train(
     given = {**plain_settings(settings), "model": model_name(model, tokenizer)}
     if output is not None:
         given["output"] = str(output)
-    return _run(stage_recipe(stage, given), fresh)
+    return _run(stage_recipe(stage, given), fresh, settings)
 
 
-def _run(recipe: ResolvedRecipe, fresh: bool) -> RunResult:
-    return run_recipe(in_own_folder(recipe, fresh=fresh))
+def _run(recipe: ResolvedRecipe, fresh: bool, keywords: Mapping[str, Any]) -> RunResult:
+    return run_recipe(in_own_folder(recipe, fresh=fresh), callbacks=callbacks_in(keywords))

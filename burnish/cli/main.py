@@ -171,9 +171,11 @@ def _run_stage(
 
 
 def _run(recipe: ResolvedRecipe, *, fresh: bool) -> None:
+    from burnish.recipe.start_line import print_start
     from burnish.runs.numbered import in_own_folder
 
     placed = in_own_folder(recipe, fresh=fresh)
+    print_start(placed)
     from burnish.stages.run import run as run_recipe  # torch and transformers take seconds to import
 
     result = run_recipe(placed)

@@ -7,6 +7,7 @@ run or a cache entry. (Files that it imports are not considered.)
 from __future__ import annotations
 
 import hashlib
+import linecache
 import os
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from typing import Any
 
 from burnish.config.live_code import MEMORY, LiveObject, live_object
 from burnish.errors import RecipeError, UserError
+
+_MAX_TEXT = 120
+"""Limit of a quoted line, characters."""
 
 
 def is_user_code(name: str) -> bool:
@@ -83,7 +87,7 @@ class UserCode:
             names = vars(_module(self.path, self.source))
         except Exception as cause:
             raise self.error(
-                given=f"{self.path} cannot be run: {type(cause).__name__}: {cause}",
+                given=f"{self.path} cannot be run: {self.raised(cause)}",
                 rule=f"{self.kind} of one's own is a Python file that can be imported",
                 remedy="correct the file",
             ) from cause
@@ -97,13 +101,31 @@ class UserCode:
         return names[self.name]
 
     def where(self, error: BaseException) -> str:
-        """The line of the file that raised, as " (my_file.py line 3)"; "" if the error came from elsewhere."""
+        """The line that raised, with its text; "" if the error came from elsewhere.
+
+        Example: `` (my_file.py line 3: return float(row["text"]))``.
+        """
         file = self.path if self.live is None else self.live.file
-        trace, line = error.__traceback__, None
+        number, trace = None, error.__traceback__
         while trace is not None:
-            line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else line
+            number = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else number
             trace = trace.tb_next
-        return f" ({self.path} line {line})" if line else ""
+        if isinstance(error, SyntaxError) and error.filename == file:
+            number = error.lineno
+        if number is None:
+            return ""
+        lines = self.source.split("\n") if self.live is None else linecache.getlines(file)
+        text = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        shown = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
+        return f" ({self.path} line {number}{f': {shown}' if shown else ''})"
+
+    def raised(self, error: BaseException) -> str:
+        """What the code raised, and where: class and message of the error, and the line.
+
+        Example: ``KeyError: 'answer' (my_file.py line 3: return {"text": row["answer"]})``.
+        """
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return message + self.where(error)
 
 
 @lru_cache(maxsize=16)

@@ -41,7 +41,11 @@ CRASHING = "def level(completions, **columns):\n    return [float(one[0]['text']
 
 @case("K-17-crash-of-a-reward")
 def the_first_exception_is_told(trial: Trial) -> None:
-    run_rl(trial, CRASHING, "max_steps=1").refused("KeyError: 'text'", "rewards.py line 2", "of 32 responses")
+    run_rl(trial, CRASHING, "max_steps=1").refused(
+        "KeyError: 'text'",
+        "rewards.py line 2: return [float(one[0]['text']) for one in completions]",
+        "of 16 responses",
+    )
 
 
 @case("K-neighbor-crash-on-some-responses")
@@ -54,10 +58,10 @@ def the_first_exception_is_in_the_log(trial: Trial) -> None:
         "    return [float(len(one[0]['content']) % 3) for one in completions]\n"
     )
     run_rl(trial, reward, "max_steps=4", "max_resamples=1").succeeded(
-        "ValueError: no level for this row (rewards.py line 3)"
+        "ValueError: no level for this row (rewards.py line 3: raise ValueError('no level for this row'))"
     )
     log = (trial.folder / "run/log.txt").read_text(encoding="utf-8")
-    assert log.count("no level for this row") == 1, log
+    assert log.count("odd: crash on") == 1, log
 
 
 @case("K-18-rewards-all-equal")
