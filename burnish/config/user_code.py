@@ -17,6 +17,9 @@ from typing import Any
 
 from burnish.errors import UserError
 
+_LINE = 160
+"""Maximum characters of a line of code in a message."""
+
 
 def is_user_code(name: str) -> bool:
     """Whether a name has the form ``file.py:name``."""
@@ -70,7 +73,7 @@ class UserCode:
             names = vars(_module(self.path, self.source))
         except Exception as cause:
             raise self.error(
-                given=f"{self.path} cannot be run: {type(cause).__name__}: {cause}",
+                given=f"{self.path} cannot be run: {self.raised(cause)}",
                 rule=f"{self.kind} of one's own is a Python file that can be imported",
                 remedy="correct the file",
             ) from cause
@@ -85,11 +88,29 @@ class UserCode:
 
     def where(self, error: BaseException) -> str:
         """The line of the file that raised, as " (my_file.py line 3)"; "" if the error came from elsewhere."""
+        line = self._line(error)
+        return f" ({self.path} line {line})" if line else ""
+
+    def raised(self, error: BaseException) -> str:
+        """What the code raised, and where: class and message of the error, file, number and text of the line.
+
+        Example: ``KeyError: 'answer' (my_file.py line 3: return {"text": row["answer"]})``.
+        """
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        line = self._line(error)
+        if line is None:
+            return message
+        text = self.source.split("\n")[line - 1].strip()
+        shown = text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
+        return f"{message} ({self.path} line {line}{f': {shown}' if shown else ''})"
+
+    def _line(self, error: BaseException) -> int | None:
+        """Number of the innermost line of the file that the error passed; None: the error came from elsewhere."""
         trace, line = error.__traceback__, None
         while trace is not None:
             line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == self.path else line
             trace = trace.tb_next
-        return f" ({self.path} line {line})" if line else ""
+        return line
 
 
 @lru_cache(maxsize=16)

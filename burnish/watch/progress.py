@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from burnish.errors import BurnishError
 from burnish.watch.format import clock, progress_texts
 
 _BAR = (6, 40)
@@ -38,8 +39,11 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Closes the log; an error that ends the run, which the command prints, is its last line."""
         self._stop_bar()
+        if isinstance(error, BurnishError):
+            self._write_log(_printable(str(error)))
         self._log.close()
 
     def say(self, message: str, style: str = "") -> None:
@@ -47,7 +51,7 @@ class Progress:
 
         Control characters, which may come from the user's data, are escaped, since a terminal would execute them.
         """
-        plain = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", message)
+        plain = _printable(message)
         self._write_log(plain)
         self._console.print(plain, style=style, highlight=False, markup=False, soft_wrap=True)
 
@@ -85,6 +89,11 @@ class Progress:
     def _write_log(self, message: str) -> None:
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
         self._log.flush()
+
+
+def _printable(message: str) -> str:
+    """The message with its control characters escaped."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", message)
 
 
 @dataclass(frozen=True, slots=True)
