@@ -58,17 +58,19 @@ def generate(
 ) -> GenerateResult:
     """Generates responses to the prompts of a file; settings are those of ``burnish generate``, such as
     ``responses_per_prompt=8``. See `burnish.verbs.generate.generate`."""
+    from burnish.data.memory import with_stored_rows
     from burnish.verbs.evaluate import read_settings
     from burnish.verbs.generate import GenerateSettings
     from burnish.verbs.generate import generate as generate_responses
 
-    given = read_settings(GenerateSettings, {"data": data, **settings}, [])
+    given = read_settings(GenerateSettings, with_stored_rows({"data": data, **settings}), [])
     return generate_responses(model, given, output=None if output is None else Path(output), base=base)
 
 
 def _train(method: str, output: str, settings: dict[str, Any]) -> RunResult:
     """Runs a recipe of one stage."""
+    from burnish.data.memory import with_stored_rows
     from burnish.recipe import stage_recipe
     from burnish.stages.run import run as run_recipe
 
-    return run_recipe(stage_recipe(method, settings, output=output))
+    return run_recipe(stage_recipe(method, with_stored_rows(settings), output=output))
