@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from burnish.config.live_code import with_names
 from burnish.config.user_code import refuse_inside_user_code
 from burnish.data.cache import cache_folder
+from burnish.data.memory import with_stored_rows
 from burnish.errors import ModelError
 from burnish.model.open import LoadedModel
 from burnish.model.quantization import is_quantized
@@ -43,15 +44,36 @@ def callbacks_in(keywords: Mapping[str, Any]) -> Callbacks:
 
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a recipe holds them: a name for each function, class and callable object, text for each path; without
-    callbacks.
+    """Settings as a recipe holds them: files for rows in memory, a name for each function, class and callable object,
+    text for each path; without callbacks.
 
     Raises:
         RecipeError: a user's file that is being run for one of its functions starts a run.
     """
     refuse_inside_user_code()
     callbacks = CallbackKeywords.__optional_keys__
-    return {key: with_names(value) for key, value in settings.items() if key not in callbacks}
+    given = with_stored_rows({key: value for key, value in settings.items() if key not in callbacks})
+    return {key: with_names(value) for key, value in given.items()}
+
+
+def plain_stages(stages: Any) -> Any:
+    """The stages of a recipe in mappings, each with plain settings; anything else unchanged, which reading refuses."""
+    if not isinstance(stages, list | tuple):
+        return stages
+    return [
+        {name: plain_settings(own) if isinstance(own, Mapping) else own for name, own in stage.items()}
+        if isinstance(stage, Mapping)
+        else stage
+        for stage in stages
+    ]
+
+
+def plain_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe in a mapping with plain settings, and the name of its model."""
+    plain = plain_settings({key: value for key, value in recipe.items() if key not in ("model", "stages")})
+    if "model" in recipe:
+        plain["model"] = model_name(recipe["model"])
+    return plain | ({"stages": plain_stages(recipe["stages"])} if "stages" in recipe else {})
 
 
 def model_name(model: ModelInput, tokenizer: PreTrainedTokenizerBase | None = None) -> str:

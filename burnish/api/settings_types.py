@@ -126,7 +126,7 @@ class GenerationEvalSettingsDict(TypedDict, total=False):
     generations: int
     """Number of held-out prompts, drawn by the seed, for which a response is generated; 0: none."""
     prompts_data: Data | None
-    """Data of the prompts; each source names its own format. null: eval_data."""
+    """Data of the prompts; each source names its own format. null: the held-out rows."""
     match: Literal["exact", "contains", "number"] | None
     """Rule by which a response is right: exact, contains, number (as in burnish eval); null: exact."""
     max_new_tokens: int | None
@@ -330,7 +330,7 @@ class RlCheckpointsDict(TypedDict, total=False):
 
 
 class RlEvaluationDict(TypedDict, total=False):
-    """Evaluation on held-out prompts; needs eval_data."""
+    """Evaluation on held-out prompts; needs eval_data or eval_share."""
 
     prompts: int
     """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
@@ -446,7 +446,10 @@ class SftKeywords(RecipeKeywords, total=False):
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
     eval_data: Data | None
-    """Held-out data, in the same forms as data; null: none."""
+    """Held-out data, in the same forms as data; null: none, or eval_share."""
+    eval_share: float | None
+    """Share of the prompts of data whose rows are held out for evaluation, such as 0.05, instead of eval_data;
+    null: none. Rows with the same prompt are on the same side."""
     add_tokens: Literal["template"] | Sequence[str] | None
     """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
     or a list; null: none."""
@@ -521,7 +524,10 @@ class PreferKeywords(RecipeKeywords, total=False):
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
     eval_data: Data | None
-    """Held-out data, in the same forms as data; null: none."""
+    """Held-out data, in the same forms as data; null: none, or eval_share."""
+    eval_share: float | None
+    """Share of the prompts of data whose rows are held out for evaluation, such as 0.05, instead of eval_data;
+    null: none. Rows with the same prompt are on the same side."""
     add_tokens: Literal["template"] | Sequence[str] | None
     """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
     or a list; null: none."""
@@ -610,7 +616,10 @@ class RewardModelKeywords(RecipeKeywords, total=False):
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
     eval_data: Data | None
-    """Held-out data, in the same forms as data; null: none."""
+    """Held-out data, in the same forms as data; null: none, or eval_share."""
+    eval_share: float | None
+    """Share of the prompts of data whose rows are held out for evaluation, such as 0.05, instead of eval_data;
+    null: none. Rows with the same prompt are on the same side."""
     add_tokens: Literal["template"] | Sequence[str] | None
     """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
     or a list; null: none."""
@@ -692,7 +701,10 @@ class RlKeywords(RecipeKeywords, total=False):
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
     eval_data: Data | None
-    """Held-out data, in the same forms as data; null: none."""
+    """Held-out data, in the same forms as data; null: none, or eval_share."""
+    eval_share: float | None
+    """Share of the prompts of data whose rows are held out for evaluation, such as 0.05, instead of eval_data;
+    null: none. Rows with the same prompt are on the same side."""
     add_tokens: Literal["template"] | Sequence[str] | None
     """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
     or a list; null: none."""

@@ -19,6 +19,7 @@ from burnish.api.inputs import (
     ModelInput,
     callbacks_in,
     model_name,
+    plain_recipe,
     plain_settings,
 )
 from burnish.api.settings_types import PreferKeywords, RewardModelKeywords, RlKeywords, SftKeywords
@@ -151,10 +152,7 @@ def run(
     given = [*overrides, *([f"output={output}"] if output is not None else [])]
     if not isinstance(recipe, Mapping):
         return _run(read_recipe(Path(recipe), given), fresh, callbacks)
-    data = plain_settings({key: value for key, value in recipe.items() if key != "model"})
-    if "model" in recipe:
-        data["model"] = model_name(recipe["model"])
-    return _run(mapped_recipe(data, given), fresh, callbacks)
+    return _run(mapped_recipe(plain_recipe(recipe), given), fresh, callbacks)
 
 
 def _train(

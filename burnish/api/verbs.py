@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from burnish.api.inputs import Data, ModelInput, model_name, plain_settings
+from burnish.api.inputs import Data, ModelInput, model_name, plain_recipe, plain_settings
 from burnish.checks.run import CheckLine, run_checks
 from burnish.checks.subject import Subject
 from burnish.evaluate.chat import Chat
@@ -124,7 +124,7 @@ def _recipe(
     recipe: str | Path | Mapping[str, Any] | None, overrides: Sequence[str], model: ModelInput, data: Data | None
 ) -> ResolvedRecipe:
     if isinstance(recipe, Mapping):
-        return mapped_recipe(plain_settings(recipe), overrides)
+        return mapped_recipe(plain_recipe(recipe), overrides)
     if recipe is not None:
         return read_recipe(Path(recipe), overrides)
     return stage_recipe("sft", {**plain_settings({"data": data}), "model": model_name(model)}, overrides)

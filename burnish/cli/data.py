@@ -89,7 +89,8 @@ def view(
     count: Annotated[int, typer.Option(min=1, help="Maximum number of rows, without --index and --longest.")] = 3,
     html: Annotated[Path | None, typer.Option(help="Write an HTML page instead of printing the rows.")] = None,
 ) -> None:
-    """Show rows as they are trained: trained tokens are green, or in brackets without colors."""
+    """Show rows as they are trained: trained tokens are green (of a rejected response red), or in brackets without
+    colors."""
     from rich.console import Console
 
     from burnish.verbs.inspect import view as view_of
@@ -108,6 +109,9 @@ def view(
         html.write_text(views.html(), encoding="utf-8")
         typer.echo(f"{html}: {len(views):,} samples")
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False)
     for row_view in views:
-        console.print(row_view.text() if console.is_terminal else row_view.plain(), markup=False)
+        if console.is_terminal:
+            console.print(row_view.text())
+        else:
+            console.print(row_view.plain(), markup=False, soft_wrap=True)

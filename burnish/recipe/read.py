@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from burnish.config.names import unknown_name
 from burnish.config.settings import keys, parse
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
+from burnish.data.settings import ROWS_IN_MEMORY, stored_rows_digest
 from burnish.errors import RecipeError
 from burnish.recipe.recipe import NOT_IDENTITY, Recipe, Stage, recipe_of
 from burnish.settings.aliases import COUNTERPARTS, OTHER_TOOLS, RENAMED
@@ -52,7 +53,8 @@ class ResolvedRecipe:
         """The values that determine the result, by dotted key; of a stage in a user's file also the file's content."""
         leaves = flatten(self.recipe.model_dump(mode="json"))
         files = {f"stages.{number}": stage.entry.identity for number, stage in self._stages if stage.entry.identity}
-        return {**{key: value for key, value in leaves if _without_stage(key) not in NOT_IDENTITY}, **files}
+        values = {key: _identity(_without_stage(key), value) for key, value in leaves}
+        return {**{key: value for key, value in values.items() if _without_stage(key) not in NOT_IDENTITY}, **files}
 
     @property
     def output_is_default(self) -> bool:
@@ -228,6 +230,17 @@ def stages_with(name: str) -> list[str]:
 def _without_stage(key: str) -> str:
     """A dotted key without its stage: ``stages.0.sft.epochs`` becomes ``epochs``."""
     return re.sub(r"^stages\.\d+\.\w+\.", "", key)
+
+
+def _identity(key: str, value: object) -> object:
+    """Value of a key in the identity. Rows that came from memory count by their content, wherever they are stored;
+    those of data and eval_data have fingerprints."""
+    if _is_list(value):
+        return [_identity(key, entry) for entry in value]
+    digest = stored_rows_digest(value) if isinstance(value, str) else None
+    if digest is None:
+        return value
+    return ROWS_IN_MEMORY if key.partition(".")[0] in ("data", "eval_data") else f"{ROWS_IN_MEMORY} {digest}"
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from .trial import Ended, Trial, case
 
 SUMS = [{"question": f"{n}+1?", "answer": f"{n + 1}"} for n in range(8)]
@@ -108,14 +106,13 @@ def a_kind_alone_is_enough(trial: Trial) -> None:
 
 
 @case("K-27-rows-in-memory")
-def rows_in_memory_are_called_that(trial: Trial) -> None:
+def rows_in_memory_train(trial: Trial) -> None:
     from datasets import Dataset
 
-    sft, error = trial.named("sft", "burnish"), trial.named("RecipeError", "burnish.errors")
+    sft = trial.named("sft", "burnish")
     rows = [{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day."}]}]
-    for data, shown in ((rows, "rows in memory"), (Dataset.from_list(rows), "Dataset in memory")):
-        with pytest.raises(error, match=f"{shown}; write the rows into a file"):
-            sft(model=trial.model("chatml"), data=data, output=str(trial.folder / "out"), max_steps=1)
+    for name, data in (("list", rows), ("dataset", Dataset.from_list(rows))):
+        assert sft(model=trial.model("chatml"), data=data, output=str(trial.folder / name), max_steps=1).steps == 1
 
 
 def run_sft(trial: Trial, *words: str) -> Ended:

@@ -32,7 +32,7 @@ from burnish.watch.settings import AlarmName
 
 
 class RlEvaluation(Settings):
-    """Evaluation on held-out prompts; needs eval_data."""
+    """Evaluation on held-out prompts; needs eval_data or eval_share."""
 
     prompts: Positive = 128
     """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
