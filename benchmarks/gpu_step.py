@@ -242,7 +242,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def measured_parts(cases: Sequence[Case], device: str, seconds: float, output: Path) -> dict[str, dict[str, Any]]:
-    """Runs the parts in turn, and writes the results so far after each; a part without time is left out, and says so.
+    """Runs the parts in turn, and writes the results so far after each. A part without time has that reason.
 
     Args:
         cases: the parts.

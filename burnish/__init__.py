@@ -2,73 +2,59 @@
 
     import burnish
 
-    burnish.sft(model="Qwen/Qwen3-0.6B-Base", data="demos.jsonl", output="runs/mine")
-    burnish.prefer(model="runs/mine/model", data="pairs.jsonl", output="runs/better", loss="dpo", beta=0.1)
-    burnish.reward(model="runs/mine/model", data="pairs.jsonl", output="runs/reward")
-    burnish.rl(model="runs/better/model", data="gsm8k.jsonl", output="runs/best", reward="math")
-    burnish.run("recipe.yaml", "learning_rate=1e-4")
-    burnish.generate(model="runs/best", data="prompts.jsonl", output="answers.jsonl", responses_per_prompt=8)
+    result = burnish.sft(model="Qwen/Qwen3-0.6B-Base", data="demos.jsonl", epochs=2.0)
+    result = burnish.prefer(model=result, data=pairs, loss="dpo", beta=0.1)      # pairs: a list of mappings
+    result = burnish.rl(model=result, data="gsm8k.jsonl", reward=my_function)
+    burnish.chat(result).answer("What is 2 + 2?")
 
-The components of a custom training loop are in `burnish.types`, `burnish.packing`, `burnish.model`, `burnish.losses`,
-`burnish.train.step`; ``docs/design.md`` explains them.
+`sft`, `prefer`, `reward`, `rl` and `train` run one stage, `run` a recipe; `eval`, `chat`, `generate`, `check`, `merge`,
+`view` and `profile` are the commands of the same names. docs/python.md describes them, and a training loop of one's own
+from the components.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line's help must not
+    from burnish.api.train import prefer, reward, rl, run, sft, train
+    from burnish.api.verbs import chat, check, eval, generate, merge, profile, view
     from burnish.stages.result import RunResult
-    from burnish.verbs.generate import GenerateResult
 
 __version__ = "0.1.0"
 
+_PLACES = {
+    **dict.fromkeys(("prefer", "reward", "rl", "run", "sft", "train"), "burnish.api.train"),
+    **dict.fromkeys(("chat", "check", "eval", "generate", "merge", "profile", "view"), "burnish.api.verbs"),
+    "RunResult": "burnish.stages.result",
+}
+"""Exported name → module, imported when the name is first used."""
 
-def run(recipe: str | Path, *overrides: str) -> RunResult:
-    """Runs a recipe file, or resumes it; overrides are ``"key=value"``. See `burnish.stages.run.run`."""
-    from burnish.recipe import read_recipe
-    from burnish.stages.run import run as run_recipe
-
-    return run_recipe(read_recipe(Path(recipe), overrides))
-
-
-def sft(*, model: str, data: str, output: str = "runs/sft", **settings: Any) -> RunResult:
-    """Supervised fine-tuning; settings are those of a recipe, such as ``learning_rate=1e-4``."""
-    return _train("sft", output, {"model": model, "data": data, **settings})
-
-
-def prefer(*, model: str, data: str, output: str = "runs/prefer", **settings: Any) -> RunResult:
-    """Preference learning; settings are those of a recipe, such as ``loss="simpo"``."""
-    return _train("prefer", output, {"model": model, "data": data, **settings})
-
-
-def reward(*, model: str, data: str, output: str = "runs/reward", **settings: Any) -> RunResult:
-    """Reward model training; settings are those of a recipe, such as ``center_coef=0.01``."""
-    return _train("reward", output, {"model": model, "data": data, **settings})
-
-
-def rl(*, model: str, data: str, reward: Any, output: str = "runs/rl", **settings: Any) -> RunResult:
-    """Reinforcement learning; settings are those of a recipe, such as ``algorithm="dapo"``."""
-    return _train("rl", output, {"model": model, "data": data, "reward": reward, **settings})
+__all__ = [
+    "RunResult",
+    "__version__",
+    "chat",
+    "check",
+    "eval",
+    "generate",
+    "merge",
+    "prefer",
+    "profile",
+    "reward",
+    "rl",
+    "run",
+    "sft",
+    "train",
+    "view",
+]
 
 
-def generate(
-    *, model: str, data: str, output: str | Path | None = None, base: str | None = None, **settings: Any
-) -> GenerateResult:
-    """Generates responses to the prompts of a file; settings are those of ``burnish generate``, such as
-    ``responses_per_prompt=8``. See `burnish.verbs.generate.generate`."""
-    from burnish.verbs.evaluate import read_settings
-    from burnish.verbs.generate import GenerateSettings
-    from burnish.verbs.generate import generate as generate_responses
-
-    given = read_settings(GenerateSettings, {"data": data, **settings}, [])
-    return generate_responses(model, given, output=None if output is None else Path(output), base=base)
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'burnish' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
 
 
-def _train(method: str, output: str, settings: dict[str, Any]) -> RunResult:
-    """Runs a recipe of one stage."""
-    from burnish.recipe import stage_recipe
-    from burnish.stages.run import run as run_recipe
-
-    return run_recipe(stage_recipe(method, settings, output=output))
+def __dir__() -> list[str]:
+    return __all__

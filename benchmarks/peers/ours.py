@@ -40,9 +40,9 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
 
     with stage_runner(origins, inputs.feed, output, on_lines) as run:
         stage = assembled(inputs)
-        meter.loaded(stage.trainer.policy.model)
+        meter.loaded(stage.policy.model.model)
         run(stage)
-    policy = stage.trainer.policy
-    stage.source.restore({"position": 0})
+    policy = stage.policy.model
+    stage.source.load_state_dict({}, {"position": 0})
     flops = [policy.num_flops(groups) for groups in stage.source]
     return {**meter.figures(), "flops": flops, "matmul_peak": measured_peak(torch.device("cpu"), torch.float32)}

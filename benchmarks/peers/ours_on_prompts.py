@@ -47,7 +47,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         split.timing(*PARTS),
     ):
         stage = assembled(rl_data)
-        meter.loaded(stage.trainer.policy.model)
+        meter.loaded(stage.policy.model.model)
         with rl_data.at_work(output):
             run(stage)
     return {**meter.figures(), "parts": split.steps, "beside": max(worker_bytes)}

@@ -33,6 +33,6 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
 
     with stage_runner(origins, inputs.feed, output, on_lines) as run:
         stage = assembled(inputs)
-        meter.loaded(stage.trainer.policy.model)
+        meter.loaded(stage.policy.model.model)
         run(stage)
     return {**meter.figures(), "chosen": rewards}

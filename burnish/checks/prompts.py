@@ -25,11 +25,11 @@ def prompts_are_usable(subject: Subject) -> CheckResult:
     data = _opened(subject)
     sets = [data.train, *([data.held_out] if data.held_out else [])]
     dropped = max(prompts.dropped / (prompts.dropped + len(prompts.tokenized)) for prompts in sets)
-    tokenizer = subject.context.reader.tokenizer
+    tokenizer, limit = subject.context.reader.tokenizer, data.train.preparation.limit
     return checked(
         dropped <= MAX_DROPPED,
         "; ".join(line for prompts in sets for line in prompts.lines()),
-        "raise max_length, or lower max_new_tokens",
+        f"prompt and response fill at most {limit}: {limit.raised(then=', or ')}lower max_new_tokens",
         str(tokenizer.decode(data.train.tokenized[0].tokens.tolist())),
     )
 

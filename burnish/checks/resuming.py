@@ -82,6 +82,7 @@ def _short(recipe: Recipe) -> Recipe:
             "sequences_per_step": min(stage.sequences_per_step, SEQUENCES),
             "checkpoint_every": 1,
             "eval_data": None,
+            "eval_share": None,
             "eval_every": None,
             "early_stopping": None,
             "checkpoints": CheckpointSettings(keep_last=1),

@@ -30,12 +30,12 @@ _MAX_SHOWN = 600
 def rows_are_usable(subject: Subject) -> CheckResult:
     """The first rows of the recipe become samples. An unusable row is a DataError that names it."""
     parts = [_usable("", subject.rows), *([_usable("held out: ", subject.held_out)] if subject.held_out else [])]
-    worst = max(share for share, _ in parts)
+    worst, limit = max(share for share, _ in parts), subject.train.preparation.limit
     return checked(
         worst <= MAX_DROPPED,
         "; ".join(text for _, text in parts),
-        f"raise max_length (the model holds {subject.context.reader.max_positions:,}), or keep the beginning of long "
-        "rows with overlong=truncate; `burnish data profile` shows the lengths",
+        f"a row has at most {limit}: {limit.raised(subject.context.reader.max_positions, then=', or ')}keep the "
+        "beginning of long rows with overlong=truncate; `burnish data profile` shows the lengths",
     )
 
 

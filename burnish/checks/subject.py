@@ -77,8 +77,14 @@ class Subject:
         return StageContext.of(self.recipe, self.number)
 
     @cached_property
+    def _opened(self) -> tuple[OpenedData, OpenedData | None]:
+        """Training and held-out rows that pass the filters."""
+        stage = self.stage
+        return opened_rows(self.context.reader, stage.data, stage.held_out_data, stage.held_out_share)
+
+    @property
     def train(self) -> OpenedData:
-        return opened_rows(self.context.reader, self.stage.data, None)[0]
+        return self._opened[0]
 
     @cached_property
     def rows(self) -> TokenizedDataset:
@@ -88,8 +94,8 @@ class Subject:
     @cached_property
     def held_out(self) -> TokenizedDataset | None:
         """The first held-out rows, tokenized; None: the recipe has none."""
-        data, reader = self.stage.held_out_data, self.context.reader
-        return reader.filter_held_out(reader.open(data))[0].drawn(ROWS, self.recipe.seed).whole() if data else None
+        held_out = self._opened[1]
+        return None if held_out is None else held_out.drawn(ROWS, self.recipe.seed).whole()
 
     @cached_property
     def policy(self) -> Model:

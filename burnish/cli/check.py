@@ -8,17 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
-    from burnish.checks.subject import Subject
-    from burnish.checks.suite import Check
-    from burnish.checks.verdict import CheckResult
+    from burnish.checks.run import CheckLine
     from burnish.recipe.read import ResolvedRecipe
 
 _MARKS = {True: ("✓", "PASS"), False: ("✗", "FAIL"), None: ("–", "SKIP")}
@@ -39,11 +36,15 @@ def check(
     output: Annotated[Path | None, typer.Option("--json", help="Also write the results to this file.")] = None,
 ) -> None:
     """Check a recipe's model and data before a run: gradients, packing, saving, resuming, rewards."""
+    from burnish.checks.run import run_checks
     from burnish.checks.subject import Subject
 
-    resolved = _read(recipe or [], model, data)
+    resolved, lines = _read(recipe or [], model, data), []
     with tempfile.TemporaryDirectory(prefix="burnish-check-") as folder:
-        lines = _run(Subject(resolved, Path(folder)), yes)
+        for line in run_checks(Subject(resolved, Path(folder)), yes=yes, say=typer.echo):
+            _print(line)
+            lines.append({"stage": line.stage, "check": line.check, **asdict(line.verdict)})
+            lines[-1]["seconds"] = round(line.seconds, 3)
     if output is not None:
         output.write_text(json.dumps(lines, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     failed = sum(line["passed"] is False for line in lines)
@@ -62,52 +63,12 @@ def _read(given: list[str], model: str | None, data: str | None) -> ResolvedReci
     return read_recipe(Path(given[0]), given[1:])
 
 
-def _run(subject: Subject, yes: bool) -> list[dict[str, Any]]:
-    """Runs all checks, and prints each result as it comes."""
-    from burnish.checks.cost import estimate
-    from burnish.checks.suite import OF_MODEL, OF_PROMPTS, OF_ROWS
-    from burnish.recipe.read import stage_names
-    from burnish.stages.determinism import out_of_memory_explained, repeatable
-
-    names = stage_names(subject.recipe)
-    lines = []
-    for number, name in enumerate(names):
-        if len(names) > 1:
-            typer.echo(f"stage {name}:")
-        stage = subject if number == 0 else replace(subject, number=number)
-        lines += [
-            _run_check(check, stage, name) for check in (OF_PROMPTS if stage.stage.rows_have == "prompts" else OF_ROWS)
-        ]
-    if reason := subject.kind.no_model_checks:
-        typer.echo(f"the model: {reason}")
-        return lines
-    if len(names) > 1:
-        typer.echo(f"stage {names[0]}, with its model (those of later stages do not exist yet):")
-    cost = estimate(subject)
-    typer.echo(f"the model: {cost.line()}")
-    if not yes:
-        cost.require_leave()
-    recipe = subject.recipe
-    with (
-        repeatable(recipe.seed, only_deterministic=recipe.deterministic),
-        out_of_memory_explained(subject.tokens_per_microbatch),
-    ):
-        return lines + [_run_check(check, subject, names[0]) for check in OF_MODEL]
-
-
-def _run_check(check: Check, subject: Subject, stage: str) -> dict[str, Any]:
-    start = time.perf_counter()
-    verdict = check.verdict(subject)
-    seconds = time.perf_counter() - start
-    _print(check.name, verdict, seconds)
-    return {"stage": stage, "check": check.name, **asdict(verdict), "seconds": round(seconds, 3)}
-
-
-def _print(name: str, verdict: CheckResult, seconds: float) -> None:
-    on_terminal = sys.stdout.isatty()
+def _print(line: CheckLine) -> None:
+    verdict, on_terminal = line.verdict, sys.stdout.isatty()
     mark = _MARKS[verdict.passed][0 if on_terminal else 1]
-    typer.echo(f"{typer.style(mark, fg=_COLORS[verdict.passed])} {name:<{_WIDTH}} {verdict.measured} [{seconds:.1f} s]")
-    for line in verdict.shown.splitlines():
-        typer.echo(f"    {line}")
+    colored = typer.style(mark, fg=_COLORS[verdict.passed])
+    typer.echo(f"{colored} {line.check:<{_WIDTH}} {verdict.measured} [{line.seconds:.1f} s]")
+    for shown in verdict.shown.splitlines():
+        typer.echo(f"    {shown}")
     if verdict.remedy:
         typer.echo(f"    to do: {verdict.remedy}")

@@ -64,22 +64,16 @@ def profile(
     scripts."""
     from rich.console import Console
 
-    from burnish.data.cache import samples_of
-    from burnish.data.profile import profile as profile_of
     from burnish.data.profile_page import ProfileTables, write_profile
-    from burnish.stages.supervised_data import open_for_inspection
-    from burnish.watch.counter import count_on_terminal
+    from burnish.verbs.inspect import profile as profile_of
 
-    opened = open_for_inspection(model, data, settings or [], stage)
-    builder = opened.preparation.builder
-    samples = samples_of(builder, told=count_on_terminal("rows made into tokens"))
-    data_profile = profile_of(builder, samples, opened.max_positions)
+    data_profile = profile_of(model, data, stage=stage, overrides=settings or [])
     console = Console(soft_wrap=True, highlight=False)
-    for line in opened.lines():
+    for line in data_profile.lines:
         console.print(line, markup=False)
-    console.print(ProfileTables(data_profile))
+    console.print(ProfileTables(data_profile.statistics))
     if output is not None:
-        picture, page = write_profile(data_profile, output)
+        picture, page = write_profile(data_profile.statistics, output)
         console.print(f"{page} and {picture} are written", markup=False)
 
 
@@ -95,28 +89,29 @@ def view(
     count: Annotated[int, typer.Option(min=1, help="Maximum number of rows, without --index and --longest.")] = 3,
     html: Annotated[Path | None, typer.Option(help="Write an HTML page instead of printing the rows.")] = None,
 ) -> None:
-    """Show rows as they are trained: trained tokens are green, or in brackets without colors."""
+    """Show rows as they are trained: trained tokens are green (of a rejected response red), or in brackets without
+    colors."""
     from rich.console import Console
 
-    from burnish.data.cache import samples_of
-    from burnish.data.view import longest_rows, page, rows_with, view_rows
-    from burnish.stages.supervised_data import open_for_inspection
-    from burnish.watch.counter import count_on_terminal
+    from burnish.verbs.inspect import view as view_of
 
-    if sum(choice is not None for choice in (index, search, longest)) > 1:
-        raise typer.BadParameter("give one of --index, --search and --longest")
-    opened = open_for_inspection(model, data, settings or [], stage)
-    preparation, builder = opened.preparation, opened.preparation.builder
-    rows = index or list(range(min(count, len(builder.rows))))
-    if search is not None:
-        rows = rows_with(builder, search, count)
-    if longest is not None:
-        rows = longest_rows(samples_of(builder, told=count_on_terminal("rows made into tokens")), longest)
-    views = [view_of_row for row in rows for view_of_row in view_rows(preparation, row)]
+    views = view_of(
+        model,
+        data,
+        stage=stage,
+        index=index or (),
+        search=search,
+        longest=longest,
+        count=count,
+        overrides=settings or [],
+    )
     if html is not None:
-        html.write_text(page(builder.rows.source, views), encoding="utf-8")
-        typer.echo(f"{html}: {len(rows):,} rows")
+        html.write_text(views.html(), encoding="utf-8")
+        typer.echo(f"{html}: {len(views):,} samples")
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False)
     for row_view in views:
-        console.print(row_view.text() if console.is_terminal else row_view.plain(), markup=False)
+        if console.is_terminal:
+            console.print(row_view.text())
+        else:
+            console.print(row_view.plain(), markup=False, soft_wrap=True)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import burnish
-from burnish.cli import check, data, model, quickstart
+from burnish.cli import check, data, keys, model, quickstart
+from burnish.cli.help import CommandGroup, StageCommand, usage_message
 from burnish.errors import DivergenceError, Interrupted, RecipeError, UserError
 from burnish.stages.registry import registered
 
@@ -23,26 +24,37 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.recipe import ResolvedRecipe
 
 app = typer.Typer(
-    add_completion=False,
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Post-training for language models.",
     rich_markup_mode=None,
 )
-app.add_typer(data.app, name="data")
+app.add_typer(data.app, name="data", rich_help_panel="data")
 app.add_typer(model.app)
-app.command()(check.check)
-app.command()(quickstart.quickstart)
+app.command(rich_help_panel="inspect")(check.check)
+app.command(rich_help_panel="inspect")(keys.keys)
+app.command(rich_help_panel="train")(quickstart.quickstart)
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora."),
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora.",
+        autocompletion=keys.complete_setting,
+    ),
 ]
 Model = Annotated[str, typer.Option(help="Model: a hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
 Data = Annotated[
     list[str],
     typer.Option(help="Training data: a file, a folder, a pattern or a hub dataset. Given several times: a mixture."),
 ]
-Output = Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the command's name.")]
+Output = Annotated[
+    str | None, typer.Option(help="Run folder. Default: runs/ and the command's name, with a number from 2 on.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start a new run in a new folder, where the same command would resume one.")
+]
 EvalData = Annotated[list[str] | None, typer.Option(help="Held-out data, in the same format; also several times.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Number of optimizer steps, instead of epochs.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the order of rows, initialization and sampling. Default: 0.")]
@@ -66,7 +78,7 @@ def root(
 def _add_stage(method: str, about: str) -> None:
     """Registers a command that runs one stage; all have the same flags."""
 
-    @app.command(method, help=f"{about} The same command again resumes.")
+    @app.command(method, cls=StageCommand, help=f"{about} The same command again resumes.", rich_help_panel="train")
     def stage(
         model: Model,
         data: Data,
@@ -74,6 +86,7 @@ def _add_stage(method: str, about: str) -> None:
         eval_data: EvalData = None,
         max_steps: MaxSteps = None,
         seed: Seed = None,
+        fresh: Fresh = False,
         settings: Overrides = None,
     ) -> None:
         flags = {
@@ -83,27 +96,30 @@ def _add_stage(method: str, about: str) -> None:
             "max_steps": max_steps,
             "seed": seed,
         }
-        _run_stage(method, flags, settings, output)
+        _run_stage(method, flags, settings, output, fresh=fresh)
 
 
 for _name, _entry in registered().items():
     _add_stage(_name, _entry.help)
 
 
-@app.command()
+@app.command(rich_help_panel="train")
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe in YAML.")],
     settings: Overrides = None,
-    output: Annotated[str | None, typer.Option(help="Run folder. Default: runs/ and the recipe's name.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Run folder. Default: runs/ and the recipe's name, with a number from 2 on.")
+    ] = None,
+    fresh: Fresh = False,
 ) -> None:
     """Run a recipe. The same command again resumes the run, or reports that it is finished."""
     from burnish.recipe import read_recipe
 
     overrides = [*(settings or []), *([f"output={output}"] if output else [])]
-    _run(read_recipe(recipe, overrides))
+    _run(read_recipe(recipe, overrides), fresh=fresh)
 
 
-@app.command()
+@app.command(rich_help_panel="inspect")
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, of a running or finished run.")],
 ) -> None:
@@ -123,7 +139,7 @@ def report(
         ) from error
 
 
-@app.command()
+@app.command(rich_help_panel="inspect")
 def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from burnish.recipe.json_schema import schema_text
@@ -136,7 +152,9 @@ def _one_or_all(paths: list[str]) -> str | list[str] | None:
     return (paths[0] if len(paths) == 1 else paths) or None
 
 
-def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None) -> None:
+def _run_stage(
+    method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None, *, fresh: bool
+) -> None:
     """Runs one stage from flags; flags that are not given have the recipe's defaults."""
     from burnish.config.text import parse_overrides
     from burnish.recipe import stage_recipe
@@ -149,13 +167,18 @@ def _run_stage(method: str, flags: Mapping[str, object], settings: list[str] | N
                 rule="a key is given once",
                 remedy="remove one of them",
             )
-    _run(stage_recipe(method, given, settings or [], output or ""))
+    _run(stage_recipe(method, given, settings or [], output or ""), fresh=fresh)
 
 
-def _run(recipe: ResolvedRecipe) -> None:
-    from burnish.stages.run import run as run_recipe
+def _run(recipe: ResolvedRecipe, *, fresh: bool) -> None:
+    from burnish.recipe.start_line import print_start
+    from burnish.runs.numbered import in_own_folder
 
-    result = run_recipe(recipe)
+    placed = in_own_folder(recipe, fresh=fresh)
+    print_start(placed)
+    from burnish.stages.run import run as run_recipe  # torch and transformers take seconds to import
+
+    result = run_recipe(placed)
     if result.again:
         typer.echo(f"{result.folder} is finished already ({result.steps} steps); nothing was done.")
     if result.unread:
@@ -194,11 +217,7 @@ def _status(arguments: list[str] | None) -> int:
         _refuse_repeated(words)
         return int(app(words, standalone_mode=False) or 0)
     except typer.TyperException as error:  # a flag that does not exist, a missing argument
-        message = error.format_message()
-        if not message.startswith("Usage:"):  # a group without a command: its help is the message
-            hint = "  to do: see --help; other settings are given as key=value, such as learning_rate=1e-4"
-            message = f"burnish: {message}\n{hint}"
-        typer.echo(message, err=True)
+        typer.echo(usage_message(error), err=True)
         return error.exit_code
     except UserError as error:
         typer.echo(f"burnish: {error}", err=True)

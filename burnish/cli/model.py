@@ -15,14 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
-    from burnish.export.write import Form
-    from burnish.model.adapters.combine import Combination
+    from burnish.export.write import WrittenModel
     from burnish.verbs.evaluate import EvalReport
-    from burnish.verbs.evaluate_preferences import PreferenceEvalReport
-    from burnish.verbs.evaluate_reward_model import RewardModelEvalReport
-    from burnish.verbs.evaluate_rewards import RewardEvalReport
-
-    AnyReport = EvalReport | PreferenceEvalReport | RewardModelEvalReport | RewardEvalReport
+    from burnish.verbs.evaluate_any import AnyReport
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -40,7 +35,7 @@ def _note(line: str) -> None:
     typer.echo(line, err=True)
 
 
-@app.command()
+@app.command(rich_help_panel="use")
 def chat(
     model: Model,
     settings: Annotated[
@@ -107,7 +102,7 @@ def _typed() -> Iterator[str]:
             return
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel="use")
 def evaluate(
     model: Model,
     data: Annotated[str, typer.Option(help="Evaluation data: a file, a folder, a pattern or a hub dataset.")],
@@ -122,10 +117,12 @@ def evaluate(
 ) -> None:
     """Evaluate a model: loss, perplexity and accuracy (of conversations, the loss is over all turns, the accuracy over
     the last one); on pairs, preference accuracy; for a reward model, its accuracy; with verifier=…, pass@k."""
+    from burnish.verbs.evaluate_any import evaluate_any
+
     for path in (output, samples):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent} to write {path.name} to")
-    report = _evaluate(model, data, settings or [], base)
+    report = evaluate_any(model, {"data": data}, settings or [], base=base)
     for note in report.notes:
         _note(note)
     text = json.dumps(report.figures(), ensure_ascii=False)
@@ -138,24 +135,6 @@ def evaluate(
         typer.echo(text)
     else:
         _show(report)
-
-
-def _evaluate(model: str, data: str, settings: list[str], base: str | None) -> AnyReport:
-    """Chooses the evaluation by the settings, the kind of model and the format of the rows."""
-    from burnish.config.text import parse_overrides
-    from burnish.verbs.evaluate import EvalSettings, read_settings
-    from burnish.verbs.evaluate import evaluate as measure
-    from burnish.verbs.evaluate_preferences import evaluate_preferences, holds_comparisons
-    from burnish.verbs.evaluate_reward_model import evaluate_reward_model, value_head_to_evaluate
-    from burnish.verbs.evaluate_rewards import RewardEvalSettings, evaluate_rewards
-
-    if "verifier" in parse_overrides(settings):
-        return evaluate_rewards(model, read_settings(RewardEvalSettings, {"data": data}, settings), base=base)
-    eval_settings = read_settings(EvalSettings, {"data": data}, settings)
-    value_head = value_head_to_evaluate(model, base)
-    if value_head is not None:
-        return evaluate_reward_model(model, eval_settings, value_head, base=base)
-    return (evaluate_preferences if holds_comparisons(eval_settings) else measure)(model, eval_settings, base=base)
 
 
 def _table(report: EvalReport) -> list[tuple[str, str]]:
@@ -187,7 +166,7 @@ def _show(report: AnyReport) -> None:
     Console(soft_wrap=True, highlight=False).print(table)
 
 
-@app.command()
+@app.command(rich_help_panel="use")
 def generate(
     model: Annotated[str, typer.Option(help="Model: a hub name, or a folder of a model, an adapter or a run.")],
     data: Annotated[str, typer.Option(help="Prompts: a file, a folder, a pattern or a hub dataset.")],
@@ -210,7 +189,7 @@ def generate(
     typer.echo(f"{output}: {result.line()}")
 
 
-@app.command()
+@app.command(rich_help_panel="use")
 def merge(
     models: Annotated[list[str], typer.Argument(metavar="RUN_OR_ADAPTER...", help="Run folders or adapters.")],
     output: Annotated[Path, typer.Option(help="A new or empty folder.")],
@@ -236,23 +215,22 @@ def merge(
     public: Public = False,
 ) -> None:
     """Merge one or several adapters into the base, and write one model. The written model is verified on prompts."""
-    from burnish.errors import ModelError
     from burnish.model.adapters.combine import Combination
-    from burnish.model.open import find_model
-    from burnish.runs.named_model import resolve_model
+    from burnish.verbs.merge import merge as merge_adapters
 
-    model, *others = models
-
-    if find_model(resolve_model(model), base).kind != "adapter":
-        raise ModelError(
-            given=f"{model} is a full model",
-            rule="burnish merge takes adapters",
-            remedy="there is nothing to merge; burnish export writes a model in another form",
-        )
     shares = None if weights is None else _numbers(weights)
-    _write(
-        model, output, form, base, chat_template, push, public, others, Combination(shares, method, rank, density, seed)
+    combination = Combination(shares, method, rank, density, seed)
+    written = merge_adapters(
+        models,
+        output,
+        combination=combination,
+        form=form,
+        base=base,
+        chat_template=chat_template,
+        push=push,
+        public=public,
     )
+    _tell_written(*written)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -262,7 +240,7 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise typer.BadParameter(f"{text} is not a list of numbers such as 0.7,0.3", param_hint="--weights") from None
 
 
-@app.command()
+@app.command(rich_help_panel="use")
 def export(
     model: Model,
     output: Annotated[Path, typer.Option(help="A new or empty folder.")],
@@ -276,50 +254,22 @@ def export(
     public: Public = False,
 ) -> None:
     """Export a model for other libraries, with a model card. The written model is verified on prompts."""
-    _write(model, output, form, base, chat_template, push, public)
+    from burnish.verbs.merge import write_as
+
+    written = write_as([model], output, form=form, base=base, chat_template=chat_template, push=push, public=public)
+    _tell_written(*written)
 
 
-def _write(
-    model: str,
-    output: Path,
-    form: Form,
-    base: str | None,
-    template: str | None,
-    repository: str | None,
-    public: bool,
-    others: list[str] | None = None,
-    combination: Combination | None = None,
-) -> None:
-    from burnish.export.push import check_push
-    from burnish.export.push import push as upload
-    from burnish.export.write import write_model
-    from burnish.runs.facts import read_facts
-    from burnish.runs.named_model import resolve_model
-
-    if repository is not None:
-        check_push(repository)
-    names = [model, *(others or ())]
-    first, *rest = map(resolve_model, names)
-    result = write_model(
-        first,
-        output,
-        form=form,
-        base=base,
-        template=template,
-        others=rest,
-        combination=combination,
-        facts=read_facts(model),
-        parts=[name.rsplit("/", 1)[-1] for name in names],
-    )
-    for note in result.notes:
+def _tell_written(written: WrittenModel, uploaded: str) -> None:
+    for note in written.notes:
         _note(note)
-    typer.echo(f"{output}: {result.dtype} weights in safetensors")
-    typer.echo(result.replayed.line())
-    if repository is not None:
-        typer.echo(upload(output, repository, private=not public))
+    typer.echo(f"{written.folder}: {written.dtype} weights in safetensors")
+    typer.echo(written.replayed.line())
+    if uploaded:
+        typer.echo(uploaded)
 
 
-@app.command()
+@app.command(rich_help_panel="use")
 def serve(
     model: Model,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

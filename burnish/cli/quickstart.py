@@ -52,11 +52,13 @@ def quickstart(
     from rich.console import Console
 
     from burnish.recipe.read import read_recipe
+    from burnish.runs.numbered import in_own_folder
     from burnish.stages.run import run
     from burnish.verbs.retention import measure_retention
     from burnish.watch.report import NAME, read_stages
 
-    result = run(read_recipe(RECIPE, settings or [], output))
+    overrides = [*(settings or []), *([f"output={output}"] if output else [])]
+    result = run(in_own_folder(read_recipe(RECIPE, overrides)))
     folder = _relative(result.folder)
     console = Console(soft_wrap=False, highlight=False)
     if result.again:

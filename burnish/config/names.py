@@ -1,14 +1,22 @@
-"""Suggestions for unknown keys: a renamed key, a key of another group, another tool's key, the most similar key."""
+"""Suggestions for unknown keys: a renamed key, a key of another group, of another stage or tool, a similar key.
+
+One suggestion is made, of the first kind that there is.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from burnish.errors import RecipeError
+from burnish.similar import similar
 
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
+LISTED = 20
+"""Number of keys of a group that are listed where none is similar; the command line searches longer lists."""
+
+Elsewhere = Callable[[str], Sequence[str]]
+"""Name of a key → names of the stages, other than the one at hand, that have it."""
 
 
 def unknown_name(
@@ -18,6 +26,7 @@ def unknown_name(
     siblings: Collection[str],
     known_elsewhere: Mapping[str, str],
     renamed: Mapping[str, str] = NO_NAMES,
+    stages_with: Elsewhere = lambda _: (),
 ) -> RecipeError:
     """The error for an unknown dotted key.
 
@@ -27,6 +36,7 @@ def unknown_name(
         known: dotted keys of that record, groups included, and of the records around it.
         siblings: the known keys at the level of the unknown one.
         known_elsewhere, renamed: see `settings.parse`.
+        stages_with: stages that have a key of this name, for keys that this stage lacks.
     """
     name = _last(written)
     if target := _ending_with(renamed.get(name, ""), known):
@@ -34,14 +44,28 @@ def unknown_name(
     elif places := _fewest_dots([key for key in known if _last(key) == name]):
         remedy = f"did you mean {' or '.join(places)}{_in_its_place(path, written, places)}?"
     elif name in known_elsewhere:
-        remedy = f"here it is {known_elsewhere[name]}"
+        remedy = _of_another_tool(known_elsewhere[name], known, renamed, stages_with)
+    elif stages := stages_with(name):
+        remedy = f"remove it here: {name} is a setting of a stage {' or '.join(stages)}"
     elif near := _nearest(written, known, siblings):
         remedy = f"did you mean {near}?"
-    else:
+    elif len(siblings) <= LISTED:
         remedy = f"choose from: {', '.join(sorted(map(_last, siblings)))}"
+    else:
+        remedy = "`burnish keys` lists the keys of all stages, `burnish keys WORD` searches them"
     return RecipeError(
         given=f"unknown key {path}", rule="every key of a recipe is one that Burnish knows", remedy=remedy
     )
+
+
+def _of_another_tool(ours: str, known: Collection[str], renamed: Mapping[str, str], stages_with: Elsewhere) -> str:
+    """Names our key for another tool's; instead of one that this stage lacks, its counterpart here, or also the stages
+    that have it."""
+    key = ours.partition(" ")[0].rstrip(",:;")
+    if key not in known and (counterpart := _ending_with(renamed.get(_last(key), ""), known)):
+        return f"here it is {counterpart}"
+    stages = () if key in known else stages_with(_last(key))
+    return f"here it is {ours}" + (f", a setting of a stage {' or '.join(stages)}" if stages else "")
 
 
 def _in_its_place(path: str, written: str, places: Collection[str]) -> str:
@@ -63,15 +87,14 @@ def _fewest_dots(names: Collection[str]) -> list[str]:
 
 
 def _nearest(written: str, known: Iterable[str], siblings: Collection[str]) -> str | None:
-    """The most similar key; keys of other groups have to be very similar."""
-    group, _, name = written.rpartition(".")
-    alike = [(max(_similarity(_last(key), name), 0 if group else _similarity(key, name)), key) for key in known]
-    good = [(ratio, key in siblings, key) for ratio, key in alike if ratio >= (0.5 if key in siblings else 0.8)]
-    return max(good)[2] if good else None
-
-
-def _similarity(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
+    """The most similar key: of the same level or by the whole key; or else of any level, by its last part."""
+    keys = list(known)
+    level = {_last(key): key for key in keys if key in siblings}
+    whole = {} if "." in written else {key.replace(".", "_"): key for key in keys}
+    for names in ({**whole, **level}, {_last(key): key for key in reversed(keys)}):
+        if near := similar(_last(written), names):
+            return names[near[0]]
+    return None
 
 
 def _last(key: str) -> str:

@@ -11,8 +11,9 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
-from burnish.config.names import NO_NAMES, unknown_name
+from burnish.config.names import NO_NAMES, Elsewhere, unknown_name
 from burnish.errors import RecipeError
 
 
@@ -59,6 +60,7 @@ def parse(
     data: Mapping[str, Any],
     known_elsewhere: Mapping[str, str],
     renamed: Mapping[str, str] = NO_NAMES,
+    stages_with: Elsewhere = lambda _: (),
 ) -> S:
     """Builds settings from plain data.
 
@@ -67,6 +69,7 @@ def parse(
         data: nested mappings and lists, as a YAML file gives them.
         known_elsewhere: key of another tool → our dotted key and, after a space, a remark.
         renamed: key of an earlier version → our dotted key.
+        stages_with: name of a key → names of the stages that have it.
 
     Raises:
         RecipeError: for the first wrong key or value, with the nearest right one.
@@ -74,11 +77,15 @@ def parse(
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _explain(kind, error, known_elsewhere, renamed) from None
+        raise _explain(kind, error, known_elsewhere, renamed, stages_with) from None
 
 
 def _explain(
-    kind: type[Settings], error: ValidationError, known_elsewhere: Mapping[str, str], renamed: Mapping[str, str]
+    kind: type[Settings],
+    error: ValidationError,
+    known_elsewhere: Mapping[str, str],
+    renamed: Mapping[str, str],
+    stages_with: Elsewhere,
 ) -> RecipeError:
     issues = sorted(error.errors(), key=lambda issue: issue["type"] != "extra_forbidden")
     issue = issues[0]
@@ -89,7 +96,7 @@ def _explain(
     is_key = isinstance(last, int) or last in names or issue["type"] == "extra_forbidden"
     path = ".".join(map(str, [*parts, last] if is_key else parts))
     if issue["type"] == "extra_forbidden":
-        return unknown_key(kind, path, known_elsewhere, renamed)
+        return unknown_key(kind, path, known_elsewhere, renamed, stages_with)
     if issue["type"] == "missing":
         return RecipeError(given=f"{path} is missing", rule=f"{path} must be given", remedy=f"add {path}: …")
     rule = issue["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
@@ -143,7 +150,11 @@ def _remedy(problem: str, path: str, value: object) -> str:
 
 
 def unknown_key(
-    kind: type[Settings], path: str, known_elsewhere: Mapping[str, str], renamed: Mapping[str, str]
+    kind: type[Settings],
+    path: str,
+    known_elsewhere: Mapping[str, str],
+    renamed: Mapping[str, str],
+    stages_with: Elsewhere,
 ) -> RecipeError:
     """The error for an unknown key, with the nearest key or ours for another tool's name."""
     parts = path.split(".")
@@ -152,7 +163,7 @@ def unknown_key(
     scope, parent = _scope(path), path.rpartition(".")[0]
     known = dict(_seen_from(kind, parent, scope))
     siblings = [name for name, above in known.items() if above == parent]
-    return unknown_name(path, path.removeprefix(scope), list(known), siblings, known_elsewhere, renamed)
+    return unknown_name(path, path.removeprefix(scope), list(known), siblings, known_elsewhere, renamed, stages_with)
 
 
 def _scope(path: str) -> str:
@@ -186,13 +197,20 @@ def _seen_from(kind: type[Settings], parent: str, scope: str) -> Iterator[tuple[
 
 def keys(kind: type[Settings], prefix: str = "") -> Iterator[str]:
     """All dotted keys of a record and of the records inside it; a list's entries are written ``*``."""
+    for key, _ in fields_of(kind, prefix):
+        yield key
+
+
+def fields_of(kind: type[Settings], prefix: str = "") -> Iterator[tuple[str, FieldInfo | None]]:
+    """All dotted keys of a record and of the records inside it, each with its field; of a list's entries, written
+    ``*``, None."""
     for field, entry in kind.model_fields.items():
         name = entry.alias or field
-        yield prefix + name
+        yield prefix + name, entry
         for inner, in_list in _inner(entry.annotation, in_list=False):
             if in_list:
-                yield f"{prefix}{name}.*"
-            yield from keys(inner, f"{prefix}{name}.*." if in_list else f"{prefix}{name}.")
+                yield f"{prefix}{name}.*", None
+            yield from fields_of(inner, f"{prefix}{name}.*." if in_list else f"{prefix}{name}.")
 
 
 def _inner(annotation: Any, in_list: bool) -> Iterator[tuple[type[Settings], bool]]:

@@ -7,6 +7,7 @@ run or a cache entry. (Files that it imports are not considered.)
 from __future__ import annotations
 
 import hashlib
+import linecache
 import os
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from burnish.errors import UserError
+from burnish.config.live_code import MEMORY, LiveObject, live_object
+from burnish.errors import RecipeError, UserError
+
+_MAX_TEXT = 120
+"""Limit of a quoted line, characters."""
 
 
 def is_user_code(name: str) -> bool:
@@ -35,6 +40,8 @@ class UserCode:
     """Its kind in messages: a format, a loss."""
     error: type[UserError]
     """Class of the error for unusable code."""
+    live: LiveObject | None = None
+    """The object itself, if Python code gave it; None: the file is run."""
 
     @classmethod
     def read(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
@@ -47,6 +54,14 @@ class UserCode:
     def unrun(cls, written: str, kind: str, error: type[UserError]) -> UserCode:
         """Reads ``file.py:name`` without running it, for another process."""
         path, _, name = written.rpartition(":")
+        if (live := live_object(written)) is not None:
+            return cls(path, live.source, name, kind, error, live)
+        if path.startswith(MEMORY):
+            raise error(
+                given=f"{written}, which was {kind} in the memory of a Python process",
+                rule=f"{kind} of one's own is in a file, or given by the Python code that starts the run",
+                remedy="start the run from Python again, or put the code into a file and name file.py:name",
+            )
         file = Path(os.path.expanduser(path))
         try:
             source = file.read_text(encoding="utf-8")
@@ -65,12 +80,14 @@ class UserCode:
         return hashlib.sha256(f"{self.name}\n{self.source}".encode()).hexdigest()
 
     def load(self) -> Any:
-        """The object of that name in the file."""
+        """The object of that name in the file, or the one that Python code gave."""
+        if self.live is not None:
+            return self.live.value
         try:
             names = vars(_module(self.path, self.source))
         except Exception as cause:
             raise self.error(
-                given=f"{self.path} cannot be run: {type(cause).__name__}: {cause}",
+                given=f"{self.path} cannot be run: {self.raised(cause)}",
                 rule=f"{self.kind} of one's own is a Python file that can be imported",
                 remedy="correct the file",
             ) from cause
@@ -84,12 +101,31 @@ class UserCode:
         return names[self.name]
 
     def where(self, error: BaseException) -> str:
-        """The line of the file that raised, as " (my_file.py line 3)"; "" if the error came from elsewhere."""
-        trace, line = error.__traceback__, None
+        """The line that raised, with its text; "" if the error came from elsewhere.
+
+        Example: `` (my_file.py line 3: return float(row["text"]))``.
+        """
+        file = self.path if self.live is None else self.live.file
+        number, trace = None, error.__traceback__
         while trace is not None:
-            line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == self.path else line
+            number = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else number
             trace = trace.tb_next
-        return f" ({self.path} line {line})" if line else ""
+        if isinstance(error, SyntaxError) and error.filename == file:
+            number = error.lineno
+        if number is None:
+            return ""
+        lines = self.source.split("\n") if self.live is None else linecache.getlines(file)
+        text = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        shown = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
+        return f" ({self.path} line {number}{f': {shown}' if shown else ''})"
+
+    def raised(self, error: BaseException) -> str:
+        """What the code raised, and where: class and message of the error, and the line.
+
+        Example: ``KeyError: 'answer' (my_file.py line 3: return {"text": row["answer"]})``.
+        """
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return message + self.where(error)
 
 
 @lru_cache(maxsize=16)
@@ -99,8 +135,28 @@ def _module(path: str, source: str) -> ModuleType:
     module.__file__ = path
     sys.modules[module.__name__] = module  # dataclasses look their module up
     sys.path.insert(0, os.path.dirname(os.path.abspath(os.path.expanduser(path))))
+    _running.append(path)
     try:
         exec(compile(source, path, "exec"), vars(module))
     finally:
         sys.path.pop(0)
+        _running.pop()
     return module
+
+
+_running: list[str] = []
+"""Paths of user files that are being run as modules."""
+
+
+def refuse_inside_user_code() -> None:
+    """Refuses to start a run while a user's file is run for one of its functions: it would start itself again.
+
+    Raises:
+        RecipeError: a file is being run.
+    """
+    if _running:
+        raise RecipeError(
+            given=f"{_running[-1]} starts a run when it is imported",
+            rule="a file with a format, a loss or a reward is run as a module, to get that function",
+            remedy='put the call that starts the run below `if __name__ == "__main__":`',
+        )

@@ -22,6 +22,7 @@ from burnish.data.cache import samples_of
 from burnish.data.empty_answers import rows_with_empty_answers
 from burnish.data.formats.format import Format
 from burnish.data.formats.recognize import recognize
+from burnish.data.limits import Limit
 from burnish.data.report import DataReport, Unusable
 from burnish.data.rows import Rows
 from burnish.data.sample_builder import SampleBuilder
@@ -61,6 +62,8 @@ class TokenizedDataset(Sequence[Group]):
     origin: Rows
     """Rows that the samples come from, with their source, file and line."""
     report: DataReport
+    limit: Limit
+    """Maximum length of a sequence."""
     unusable: tuple[Unusable, ...]
     """Unusable rows, which were left out."""
 
@@ -92,7 +95,8 @@ class TokenizedDataset(Sequence[Group]):
         yield from self.unusable
         reason = "; ".join(dropped.reason for dropped in self.picked.dropped)
         for row in self.picked.long_rows.tolist():
-            yield Unusable(self.origin.where(row), reason, "a row has at most max_length tokens", "raise max_length")
+            rule, remedy = f"a row has at most {self.limit}", self.limit.raised(then=", or ") + "shorten the row"
+            yield Unusable(self.origin.where(row), reason, rule, remedy)
 
     @property
     def fingerprint(self) -> str:
@@ -158,6 +162,8 @@ class DatasetSpec:
     """Rule for longer sequences. Documents are always cut into pieces."""
     max_invalid_fraction: float = 0.0
     """Fraction of the rows that may be unusable and are then left out."""
+    limit_key: str = "max_length"
+    """Setting that `max_length` comes from, in messages."""
 
     def __post_init__(self) -> None:
         assert self.max_length >= 2, "a group has at least a token of prompt and one of response"
@@ -178,6 +184,7 @@ class DatasetSpec:
         chat_template_kwargs: Mapping[str, object] | None = None,
         max_invalid_fraction: float = 0.0,
         comparison: Comparison | None = None,
+        limit_key: str = "max_length",
     ) -> DatasetSpec:
         """Builds the specification from rows, tokenizer and template.
 
@@ -185,6 +192,7 @@ class DatasetSpec:
             format: a name in `FORMATS`, or a format; None: recognized by the columns.
             max_positions: maximum length of a sequence of the model, in tokens; None: it is not known.
             comparison: the kind of comparison that the loss needs; None: rows have single responses.
+            limit_key: setting that the maximum length comes from, in messages.
 
         Raises:
             ModelError: the template reads no variable with the name of one of `chat_template_kwargs`.
@@ -194,9 +202,22 @@ class DatasetSpec:
         writer = Writer(tokenizer, template, chat_template_kwargs or {})
         turns_within = max_length if overlong == "drop_turns" else None
         builder = SampleBuilder(
-            rows, chosen, writer, train_on, special_tokens_in_text, turns_within, comparison, max_positions
+            rows,
+            chosen,
+            writer,
+            train_on,
+            special_tokens_in_text,
+            turns_within,
+            comparison,
+            max_positions,
+            limit_key if turns_within is not None else "max_length",
         )
-        return cls(builder, max_length, overlong, max_invalid_fraction)
+        return cls(builder, max_length, overlong, max_invalid_fraction, limit_key)
+
+    @property
+    def limit(self) -> Limit:
+        """The maximum length with its origin, for messages."""
+        return Limit(self.max_length, self.builder.max_tokens, self.limit_key)
 
     @property
     def may_leave_out(self) -> bool:
@@ -243,9 +264,10 @@ class DatasetSpec:
         if len(unusable_rows) > self.max_invalid_fraction * len(rows):
             raise unusable_error(rows, faults, self.max_invalid_fraction)
         if not selection.num_groups:
-            raise _nothing_left(rows, selection)
+            raise _nothing_left(rows, selection, self.limit)
         unusable = tuple(Unusable(rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
-        return TokenizedDataset(samples, selection, rows, _report(self.builder, samples, selection, unusable), unusable)
+        report = _report(self.builder, samples, selection, unusable)
+        return TokenizedDataset(samples, selection, rows, report, self.limit, unusable)
 
     def row(self, row: int) -> tuple[Group, ...]:
         """Tokenizes one row. Returns the groups that `whole` has for it; empty if the row is left out.
@@ -267,7 +289,7 @@ class DatasetSpec:
 
     def _select(self, samples: TokenStore) -> tuple[Selection, list[RowError]]:
         rule: Overlong = self.overlong if self.overlong != "auto" or self.may_leave_out else "error"
-        selection, cut_faults = select(self.builder.rows, samples, self.max_length, rule, self.builder.max_tokens)
+        selection, cut_faults = select(self.builder.rows, samples, self.limit, rule)
         return selection, sorted((*samples.faults, *cut_faults), key=lambda fault: fault.row)
 
 
@@ -366,12 +388,12 @@ def unusable_error(rows: Rows, faults: Sequence[RowError], allowed: float) -> Da
     return DataError(given="\n  ".join(messages) + more, rule=first.rule, remedy=first.remedy)
 
 
-def _nothing_left(rows: Rows, selection: Selection) -> DataError:
+def _nothing_left(rows: Rows, selection: Selection, limit: Limit) -> DataError:
     reasons = "; ".join(f"{dropped.count:,} {dropped.reason}" for dropped in selection.dropped)
     return DataError(
         given=f"no sample of {rows.source} is left ({reasons or 'all rows are unusable'})",
         rule="at least one sample is left to learn from",
-        remedy="raise max_length, or use overlong=truncate"
+        remedy=f"{limit.raised(then=', or ')}use overlong=truncate"
         if selection.dropped
         else "correct the rows, or name other data",
     )

@@ -1,6 +1,6 @@
-"""What each maximum length keeps of a data set, and costs.
+"""Maximum lengths: the one in force with its origin, and what each keeps of a data set, and costs.
 
-Used by `profile`, and by `selection` and `prompts` in the message about rows that are too long.
+Used by `profile`, and by `dataset`, `selection` and `prompts` in messages about rows that are too long.
 """
 
 from __future__ import annotations
@@ -12,6 +12,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.token_store import TokenStore
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Maximum length of a sequence, and the setting or property of the model that it comes from.
+
+    Example: ``str(Limit(512, positions=2048)) == "512 tokens (max_length)"``.
+    """
+
+    tokens: int
+    positions: int | None = None
+    """The model's positions, above which no limit can be set; None: they are not known."""
+    key: str = "max_length"
+    """Setting that the limit comes from, unless it is the model's positions."""
+
+    @property
+    def can_rise(self) -> bool:
+        """False: the limit is the model's own."""
+        return self.positions is None or self.tokens < self.positions
+
+    @property
+    def origin(self) -> str:
+        """Where the limit comes from: "max_length", or "the model's positions"."""
+        return self.key if self.can_rise else "the model's positions"
+
+    def __str__(self) -> str:
+        return f"{self.tokens:,} tokens ({self.origin})"
+
+    def raised(self, longest: int | None = None, *, then: str = ", ") -> str:
+        """Beginning of a remedy that raises the limit as far as it is of use; "" if it cannot be raised.
+
+        Args:
+            longest: tokens of the longest sequence; None: it is not known.
+            then: end of the clause.
+        """
+        if not self.can_rise or (longest is not None and longest <= self.tokens):
+            return ""
+        if longest is None:
+            return f"raise {self.key}{then}"
+        most = highest(longest, self.positions)
+        return f"raise {self.key} to {most:,}{'' if most == longest else ' (the model holds no more)'}{then}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from burnish.config.user_code import is_user_code
 from burnish.data.formats.format import Dialect, Format, Renamed, Stage
 from burnish.data.formats.recognize import READY, check_mapping, recognize, recognize_scores
 from burnish.data.read import read_rows
+from burnish.data.reading.stored import StoredRows
 from burnish.data.row import Row
 from burnish.data.rows import Indices, Rows, joined_sizes
 from burnish.data.sample import sample, split_count
-from burnish.data.settings import DataSource
+from burnish.data.settings import DataSource, is_stored_rows
 from burnish.errors import DataError
 
 
@@ -31,8 +32,21 @@ class Part:
     rows: Rows
     """Rows of the source, repeated by its weight."""
     format: Format
-    description: str
-    """Line for the log: rows, format, weight, unused columns."""
+    source: DataSource
+    """The settings of the source."""
+    num_rows: int
+    """Number of rows before they are repeated."""
+
+    @property
+    def description(self) -> str:
+        """Line for the log: rows, format, weight, unused columns."""
+        source = self.source
+        alone = source.name is None or is_stored_rows(source.path)
+        name = self.name if alone else f"{source.name} ({source.path})"
+        repetition = "" if source.weight == 1 else f", weight {source.weight:g}: {len(self.rows):,} in an epoch"
+        unused = self.format.unused(self.rows.columns) if self.format.dialects else ()
+        without = f"; columns without use: {', '.join(unused)}" if unused else ""
+        return f"{name}: {self.num_rows:,} rows of the format {self.format.name}{repetition}{without}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,6 +61,19 @@ class Data:
     def lines(self) -> Iterator[str]:
         """Yields a description of each source for the log."""
         yield from (part.description for part in self.parts)
+
+    def picked(self, indices: Sequence[Indices], num_rows: Sequence[int]) -> Data:
+        """The data with only some rows of each source.
+
+        Args:
+            indices: indices of the rows of each source, in this order.
+            num_rows: number of different rows among them.
+        """
+        parts = tuple(
+            replace(part, rows=part.rows.pick(chosen), num_rows=count)
+            for part, chosen, count in zip(self.parts, indices, num_rows, strict=True)
+        )
+        return replace(self, rows=parts[0].rows if len(parts) == 1 else Mixture(parts), parts=parts)
 
 
 def open_data(sources: Sequence[DataSource], *, seed: int = 0, stage: Stage | None = "sft") -> Data:
@@ -143,6 +170,9 @@ class NamedRows(Rows):
     def where(self, index: int) -> str:
         return self.rows.where(index)
 
+    def pick(self, indices: Sequence[int] | Indices) -> NamedRows:
+        return NamedRows(self.rows.pick(indices), self.source)
+
 
 def _open(source: DataSource, seed: int, stage: Stage | None) -> Part:
     counted = split_count(source.path)[1]
@@ -153,19 +183,14 @@ def _open(source: DataSource, seed: int, stage: Stage | None) -> Part:
             remedy=f"remove #{counted}, or count",
         )
     rows = read_rows(source.path, seed=seed, split=source.split, documents=source.documents, stream=source.stream)
+    if isinstance(rows, StoredRows) and source.name is not None:
+        rows = rows.named(source.name)
     drawn = rows if source.count is None else sample(rows, source.count, seed)
     format = _format(source, rows.columns, stage)
     weighted = drawn if source.weight == 1 else drawn.pick(repeated(len(drawn), source.weight, seed))
     named = weighted if source.name is None else NamedRows(weighted, source.name)
-    return Part(source.name or source.path, named, format, _describe(source, len(drawn), named, format))
-
-
-def _describe(source: DataSource, drawn: int, rows: Rows, format: Format) -> str:
-    name = source.path if source.name is None else f"{source.name} ({source.path})"
-    repetition = "" if source.weight == 1 else f", weight {source.weight:g}: {len(rows):,} in an epoch"
-    unused = format.unused(rows.columns) if format.dialects else ()
-    without = f"; columns without use: {', '.join(unused)}" if unused else ""
-    return f"{name}: {drawn:,} rows of the format {format.name}{repetition}{without}"
+    path = rows.source if is_stored_rows(source.path) else source.path  # a stored file is none of the user's
+    return Part(source.name or path, named, format, source, len(drawn))
 
 
 def repeated(size: int, weight: float, seed: int) -> Indices:

@@ -17,7 +17,7 @@ from burnish.data.dataset import DatasetSpec, unusable_error
 from burnish.data.formats.meanings import look_alike
 from burnish.data.generation_prefix import joined, without_beginning
 from burnish.data.generation_prompt import generation_prompt, generation_prompt_text
-from burnish.data.limits import highest, prompt_table
+from burnish.data.limits import Limit, prompt_table
 from burnish.data.mixture import Mixture, NamedRows
 from burnish.data.records import AnyExample, Completion, Conversation, Message, Task
 from burnish.data.rendering import Rendering
@@ -189,7 +189,7 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
     long = [prompt for prompt in tokenized if len(prompt.tokens) > max_prompt_length]
     _require_prompts(preparation, tokenized, long, room)
     unusable = tuple(Unusable(builder.rows.where(fault.row), fault.given, fault.rule, fault.remedy) for fault in faults)
-    too_long = tuple(_too_long(builder.rows, prompt, max_prompt_length) for prompt in long)
+    too_long = tuple(_too_long(builder.rows, prompt, preparation.limit, room) for prompt in long)
     return Prompts(preparation, short, too_long, unusable, tuple(sorted(write.unused_keys)))
 
 
@@ -241,12 +241,12 @@ class _PromptWriter:
         return replace(rendering, text=text, ordinary=(*rendering.ordinary, *ordinary), generation_prefix=prefix_text)
 
 
-def _too_long(rows: Rows, prompt: TokenizedPrompt, limit: int) -> Unusable:
+def _too_long(rows: Rows, prompt: TokenizedPrompt, limit: Limit, room: int) -> Unusable:
     return Unusable(
         rows.where(prompt.row),
-        f"a prompt of {len(prompt.tokens):,} tokens, longer than {limit:,}",
-        "prompt and response (max_new_tokens) fill at most max_length",
-        "raise max_length, or lower max_new_tokens",
+        f"a prompt of {len(prompt.tokens):,} tokens, longer than {limit.tokens - room:,}",
+        f"prompt and response (max_new_tokens: {room:,}) fill at most {limit}",
+        f"{limit.raised(len(prompt.tokens) + room, then=', or ')}lower max_new_tokens",
     )
 
 
@@ -254,19 +254,18 @@ def _require_prompts(
     preparation: DatasetSpec, tokenized: Sequence[TokenizedPrompt], long: Sequence[TokenizedPrompt], room: int
 ) -> None:
     """Raises DataError if prompts are too long, more than the rule allows, or all of them."""
-    rows, rule, max_length = preparation.builder.rows, preparation.overlong, preparation.max_length
+    rows, rule, limit = preparation.builder.rows, preparation.overlong, preparation.limit
     allowed = {"drop": 1.0, "auto": MAX_OVERLONG_FRACTION}.get(rule, 0.0) * len(rows)
     if len(long) < len(tokenized) and len(long) <= allowed:
         return
     longest = max(tokenized, key=lambda prompt: len(prompt.tokens))
-    positions = preparation.builder.max_tokens
-    shown = "\n  ".join(prompt_table([len(prompt.tokens) for prompt in tokenized], room, max_length, positions))
-    can_rise = highest(len(longest.tokens) + room, positions) > max_length
+    lengths = [len(prompt.tokens) for prompt in tokenized]
+    shown = "\n  ".join(prompt_table(lengths, room, limit.tokens, limit.positions))
     raise DataError(
         given=f"{rows.where(longest.row)}: a prompt of {len(longest.tokens):,} tokens; {len(long):,} of "
         f"{len(tokenized):,} prompts are too long; of the prompts, a limit keeps:\n  {shown}",
-        rule=f"prompt and response (max_new_tokens: {room:,}) fill at most max_length: {max_length:,}"
+        rule=f"prompt and response (max_new_tokens: {room:,}) fill at most {limit}"
         + (f"; overlong=auto leaves out up to {MAX_OVERLONG_FRACTION * 100:g} % of the rows" if rule == "auto" else ""),
-        remedy=("raise max_length, " if can_rise else "")
+        remedy=limit.raised(len(longest.tokens) + room)
         + "lower max_new_tokens, or leave such rows out with overlong=drop",
     )

@@ -13,14 +13,16 @@ from burnish.data.reading.content import COMPRESSED, expanded, missing, unreadab
 from burnish.data.reading.csv_text import read_csv
 from burnish.data.reading.documents import read_documents
 from burnish.data.reading.folder import JoinedRows, ending, inside, is_pattern, matching
-from burnish.data.reading.hub import read_hub, read_saved
+from burnish.data.reading.hub import HubName, read_hub, read_saved
 from burnish.data.reading.json_text import read_json
+from burnish.data.reading.stored import StoredRows, missing_stored_rows
 from burnish.data.reading.tables import read_table
 from burnish.data.row import Row
 from burnish.data.rows import Rows
 from burnish.data.sample import sample, split_count
-from burnish.data.settings import Documents
+from burnish.data.settings import Documents, is_stored_rows
 from burnish.errors import DataError
+from burnish.local_path import looks_like_path
 
 __all__ = ["ENDINGS", "Documents", "Row", "Rows", "read_rows"]
 
@@ -64,6 +66,10 @@ def _read(path: str, split: str | None, documents: Documents, stream: int | None
     if is_builtin(path):
         return read_builtin(path, split)
     file = expanded(path)
+    if is_stored_rows(path):
+        if not os.path.exists(file):
+            raise missing_stored_rows(path)
+        return StoredRows(_read_file(path, documents))
     if not is_pattern(path) and not os.path.exists(file):
         raise missing(path)
     if os.path.isdir(file):
@@ -80,9 +86,10 @@ def _read(path: str, split: str | None, documents: Documents, stream: int | None
 
 
 def _looks_local(path: str) -> bool:
+    hub = HubName.of(path)
     return (
         ending(path, (*ENDINGS, ".xlsx", ".zip")) is not None
-        or path.startswith(("/", "./", "../", "~"))
+        or looks_like_path(path if hub is None else hub.name)
         or is_builtin(path)
         or is_pattern(path)
         or os.path.exists(path)  # unlike Path.exists, it returns False for invalid names

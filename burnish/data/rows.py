@@ -53,7 +53,7 @@ class Rows(Sequence[Row]):
         """[n] bytes of each row in its file; None: they are not known without reading the rows."""
         return None
 
-    def pick(self, indices: Sequence[int] | Indices) -> PickedRows:
+    def pick(self, indices: Sequence[int] | Indices) -> Rows:
         """Selects the rows of these indices, in this order, without reading them."""
         return PickedRows(self, np.asarray(indices, np.int64))
 

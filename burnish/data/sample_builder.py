@@ -19,6 +19,7 @@ import transformers
 from numpy.typing import NDArray
 
 from burnish.data.formats.format import Format
+from burnish.data.limits import Limit
 from burnish.data.records import (
     AnyExample,
     Completion,
@@ -72,6 +73,8 @@ class SampleBuilder:
     max_tokens: int | None = None
     """Maximum tokens that the model takes. Where a template rewrites earlier turns, a conversation of many turns is
     tokenized no further than that, since the longer of its many samples cannot be used; None: all are whole."""
+    limit_key: str = "max_length"
+    """Setting that `turns_within` comes from, in messages."""
 
     @cached_property
     def identity(self) -> str:
@@ -97,7 +100,7 @@ class SampleBuilder:
             "settings": [
                 self.train_on,
                 self.special_tokens_in_text,
-                self.turns_within,
+                self.turns_within if self.limit_key == "max_length" else [self.turns_within, self.limit_key],
                 self.comparison,
                 self.max_tokens,
             ],
@@ -232,13 +235,13 @@ class SampleBuilder:
 
     def _without_turns(self, row: int, faults: list[RowError]) -> Sequence[Sample]:
         """Builds the samples of a conversation with as many of its last turns as fit; the system message stays."""
-        limit = self.turns_within or 0
+        limit = Limit(self.turns_within or 0, self.max_tokens, self.limit_key)
 
         def built(shorter: AnyExample) -> Sequence[Sample] | None:
             """Samples of a shorter conversation; None: it is too long."""
             groups = self._encoded(list(self._groups(shorter, row)))
             fitting = [sample for group, samples in groups for sample in _usable_samples(group, samples)]
-            fits = fitting and all(len(sample.tokens) <= limit for sample in fitting)
+            fits = fitting and all(len(sample.tokens) <= limit.tokens for sample in fitting)
             return [replace(sample, shortened=True) for sample in fitting] if fits else None
 
         samples = longest_fitting(shortenings(self.format.convert(self.rows[row])), built)
@@ -247,9 +250,9 @@ class SampleBuilder:
         faults.append(
             RowError(
                 row,
-                f"longer than {limit} tokens even with its last turn alone",
-                f"overlong=drop_turns keeps the system message and the last turn, within max_length {limit}",
-                "raise max_length, or delete the row",
+                f"longer than {limit.tokens:,} tokens even with its last turn alone",
+                f"overlong=drop_turns keeps the system message and the last turn, within {limit}",
+                f"{limit.raised(then=', or ')}delete the row",
             )
         )
         return ()

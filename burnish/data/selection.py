@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.limits import highest, table
+from burnish.data.limits import Limit, table
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
 from burnish.data.settings import MAX_OVERLONG_FRACTION, Overlong
@@ -68,31 +68,28 @@ class Selection:
         return np.asarray(responses + self.prompt_lengths[firsts], np.int64)
 
 
-def select(
-    rows: Rows, samples: TokenStore, max_length: int, overlong: Overlong, max_positions: int | None = None
-) -> tuple[Selection, list[RowError]]:
+def select(rows: Rows, samples: TokenStore, limit: Limit, overlong: Overlong) -> tuple[Selection, list[RowError]]:
     """Selects the groups within the limit; also returns the rows that truncation makes unusable.
 
     Args:
         rows: rows of the samples.
         samples: tokenized samples, of any length.
-        max_length: the limit, in tokens.
+        limit: the limit, with the model's positions, above which none is recommended.
         overlong: rule for longer samples.
-        max_positions: the longest sequence of the model, above which no limit is recommended; None: it is not known.
 
     Raises:
         DataError: samples are too long, and the rule is error.
     """
-    lengths = np.array(samples.lengths)
+    max_length, lengths = limit.tokens, np.array(samples.lengths)
     documents = samples.notes[:, DOCUMENT].astype(np.bool_)
     long = (lengths > max_length) & ~documents
     where = np.flatnonzero(long)
     if len(where) and overlong in ("error", "drop_turns"):
         # drop_turns has shortened all conversations that it can: the remaining long samples are no conversations.
-        raise _overlong(rows, samples, where, max_length, max_positions)
+        raise _overlong(rows, samples, where, limit)
     long_rows = np.unique(samples.rows[where]).astype(np.int64)
     if overlong == "auto" and len(long_rows) > MAX_OVERLONG_FRACTION * len(rows):
-        raise _too_many(rows, samples, long_rows, max_length, max_positions)
+        raise _too_many(rows, samples, long_rows, limit)
     drops = overlong in ("auto", "drop")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
     kept, faults = np.ones(len(lengths), np.bool_), list[RowError]()
@@ -104,7 +101,7 @@ def select(
         for i in where:
             lengths[i] = _cut_length(samples.trainable[starts[i] : starts[i] + max_length])
         for number in dict.fromkeys(group[where].tolist()):
-            if fault := _cut_error(samples, starts, lengths, _members(group, number), max_length):
+            if fault := _cut_error(samples, starts, lengths, _members(group, number), limit):
                 faults.append(fault)
                 left_out.add(number)
     kept = ~np.isin(group, list(left_out)) if left_out else kept
@@ -176,19 +173,19 @@ def _members(group: Ints, number: int) -> Ints:
     return np.arange(first, last)
 
 
-def _cut_error(samples: TokenStore, starts: Ints, lengths: Ints, members: Ints, max_length: int) -> RowError | None:
+def _cut_error(samples: TokenStore, starts: Ints, lengths: Ints, members: Ints, limit: Limit) -> RowError | None:
     """Error of a group after truncation; None: the group is usable."""
     first = int(members[0])
     for i in members:
         if not lengths[i]:
-            return _only_prompt(int(samples.rows[i]), int(samples.prompt_lengths[i]), max_length)
+            return _only_prompt(int(samples.rows[i]), int(samples.prompt_lengths[i]), limit)
     texts = {samples.tokens[starts[i] : starts[i] + lengths[i]].tobytes() for i in members}
     if len(members) > 1 and len(texts) == 1:
         return RowError(
             int(samples.rows[first]),
-            f"the answers differ only after {max_length} tokens, where they are cut",
+            f"the answers differ only after {limit}, where they are cut",
             "a comparison has answers that differ",
-            "raise max_length, use overlong=drop, or delete such rows",
+            f"{limit.raised()}use overlong=drop, or delete such rows",
         )
     return None
 
@@ -201,12 +198,13 @@ def _dropped(rows: Rows, samples: TokenStore, group: Ints, where: Ints, max_leng
     return (Dropped(f"longer than {max_length} tokens", len(firsts), first_places),)
 
 
-def _only_prompt(row: int, prompt_length: int, max_length: int) -> RowError:
+def _only_prompt(row: int, prompt_length: int, limit: Limit) -> RowError:
     return RowError(
         row,
-        f"the prompt alone fills {max_length} tokens (it has {prompt_length}), cut to that nothing is left to learn",
+        f"the prompt alone fills {limit} (it has {prompt_length:,}), cut to that nothing is left to learn",
         "a sample has its whole prompt and at least one learned token",
-        f"raise max_length above {prompt_length}, use overlong=drop, or delete such rows",
+        (limit.raised(prompt_length + 1) if limit.positions is None or prompt_length < limit.positions else "")
+        + "use overlong=drop, or delete such rows",
     )
 
 
@@ -216,30 +214,25 @@ def first_places(rows: Rows, indices: Sequence[int]) -> str:
     return ", ".join(rows.where(index) for index in indices[:_MAX_PLACES]) + more
 
 
-def _too_many(
-    rows: Rows, samples: TokenStore, long_rows: Ints, max_length: int, max_positions: int | None
-) -> DataError:
-    shown = "\n  ".join(table(samples, max_length, max_positions))
-    can_rise = highest(int(samples.lengths.max()), max_positions) > max_length
+def _too_many(rows: Rows, samples: TokenStore, long_rows: Ints, limit: Limit) -> DataError:
+    shown = "\n  ".join(table(samples, limit.tokens, limit.positions))
     return DataError(
-        given=f"{len(long_rows):,} of {len(rows):,} rows of {rows.source} are longer than {max_length:,} tokens "
+        given=f"{len(long_rows):,} of {len(rows):,} rows of {rows.source} are longer than {limit} "
         f"({first_places(rows, long_rows.tolist())}); of what is learned, a limit keeps:\n  {shown}",
         rule=f"overlong=auto leaves out up to {MAX_OVERLONG_FRACTION * 100:g} % of the rows",
-        remedy=f"{'set a max_length of the table, or ' if can_rise else ''}leave them all out (overlong=drop), or cut "
-        "their ends (overlong=truncate) or their earliest turns (overlong=drop_turns)",
+        remedy=(f"set a {limit.key} of the table, or " if limit.can_rise else "")
+        + "leave them all out (overlong=drop), or cut their ends (overlong=truncate) or their earliest turns "
+        "(overlong=drop_turns)",
     )
 
 
-def _overlong(rows: Rows, samples: TokenStore, where: Ints, max_length: int, max_positions: int | None) -> DataError:
+def _overlong(rows: Rows, samples: TokenStore, where: Ints, limit: Limit) -> DataError:
     longest = int(samples.lengths[where].max())
-    most = highest(longest, max_positions)
-    holds = "" if most == longest else " (the model holds no more)"
     at = first_places(rows, [int(samples.rows[i]) for i in where])
     return DataError(
-        given=f"{len(where)} of {len(samples.lengths)} samples of {rows.source} are longer than {max_length} "
-        f"tokens; the longest has {longest} ({at})",
+        given=f"{len(where)} of {len(samples.lengths)} samples of {rows.source} are longer than {limit}; "
+        f"the longest has {longest:,} ({at})",
         rule="nothing is cut or left out unless overlong says so",
-        remedy=(f"raise max_length to {most}{holds}, or " if most > max_length else "")
-        + "leave them out (overlong=drop), or cut their ends "
+        remedy=f"{limit.raised(longest, then=', or ')}leave them out (overlong=drop), or cut their ends "
         "(overlong=truncate) or their earliest turns (overlong=drop_turns)",
     )

@@ -6,6 +6,7 @@ neither transformers nor numpy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -71,3 +72,21 @@ class DataSource:
     """Number of first rows to fetch of a hub set; None: all."""
     scores: tuple[str, ...] = ()
     """Columns with the scores of a response; (): rows have one of the known formats."""
+
+
+ROWS_IN_MEMORY = "rows in memory"
+"""Name of rows that have no file of the user's."""
+STORED_ROWS_FOLDER = "rows-in-memory"
+"""Folder of their files in the cache folder."""
+_STORED_ROWS = re.compile(rf"(?:.*/)?{STORED_ROWS_FOLDER}/(?P<digest>[0-9a-f]{{64}})\.(?:jsonl|parquet)")
+
+
+def stored_rows_digest(path: str) -> str | None:
+    """sha256 of the content of rows that came from memory; None: the path is no file of `memory.stored`."""
+    match = _STORED_ROWS.fullmatch(path)
+    return match["digest"] if match else None
+
+
+def is_stored_rows(path: str) -> bool:
+    """Whether a path is a file of `memory.stored`, with rows that came from memory."""
+    return stored_rows_digest(path) is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.data.settings import MARKERS
 from burnish.errors import ModelError
+from burnish.similar import similar
 
 NAMES = tuple(MARKERS)
 """Names of the built-in templates, in the folder `templates`."""
@@ -97,11 +97,11 @@ def _from_file(path: str) -> str:
     file = Path(os.path.expanduser(path))
     if not os.path.isfile(file):
         names = os.listdir(file.parent) if os.path.isdir(file.parent) else []
-        near = get_close_matches(path, NAMES, n=1) or get_close_matches(file.name, names, n=3)
+        near = similar(path, NAMES) or similar(file.name, names)
         raise ModelError(
             given=f"template {path!r} is neither known nor a file",
             rule=f"a template is one of {', '.join(NAMES)}, or a path to a .jinja file",
-            remedy=f"did you mean {' or '.join(near)}?" if near else "correct the name or the path",
+            remedy=f"did you mean {' or '.join(near[:3])}?" if near else "correct the name or the path",
         )
     try:
         return file.read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TypeGuard
 
@@ -14,6 +13,7 @@ from jinja2.parser import Parser
 
 from burnish.data.template import Template
 from burnish.errors import ModelError
+from burnish.similar import similar
 
 _GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now")
 """Names that rendering itself gives to a template."""
@@ -75,7 +75,7 @@ def check_options(template: Template, options: Mapping[str, object]) -> None:
     for name in options:
         if name in known:
             continue
-        near = get_close_matches(name, known, n=1)
+        near = similar(name, known)
         given = f"chat_template_kwargs.{name}"
         if name in _GIVEN:
             given += ", which every rendering sets itself"

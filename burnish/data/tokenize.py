@@ -8,30 +8,32 @@ never has to sample it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from unicodedata import is_normalized
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from burnish.data.encoding import (
+    Bools,
+    Encoding,
+    Ints,
+    encode_by_width,
+    encode_with_offsets,
+    outside,
+    token_widths,
+    tokens_of_span,
+)
 from burnish.data.formats.fields import half_surrogate
 from burnish.data.rendering import Rendering
 from burnish.data.special_token_text import AliasTokenizer
 from burnish.data.token_cache import TokenCache, can_be_split
 from burnish.errors import DataError, ModelError
 from burnish.types import Response
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
-_ZERO = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,19 +73,6 @@ class Sample:
     """K scores of the response; None: it has none."""
     step_labels: NDArray[np.float32] | None = None
     """[T] label of the step that ends at a token; NaN: no step ends there. None: the response has no labelled steps."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Encoding:
-    """T tokens of a text, with the characters that each writes."""
-
-    tokens: NDArray[np.int32]
-    starts: Ints
-    """[T] the first character of each token."""
-    stops: Ints
-    """[T] the character after the last."""
-    reached: Ints
-    """[T] the largest stop of the earlier tokens."""
 
 
 class Encoder:
@@ -136,24 +125,20 @@ class Encoder:
                 with_aliases = self._alias_tokenizer.with_aliases(text, rendering.ordinary)
             except DataError as error:
                 return error
-            (encoding,) = _encode_with_offsets([with_aliases], self._alias_tokenizer.core)
+            (encoding,) = encode_with_offsets([with_aliases], self._alias_tokenizer.core)
             if (sample := _too_long(rendering, encoding)) is not None:
                 return sample
         return self._sample(rendering, encoding)
 
-    def _encodings(self, texts: Sequence[str]) -> Iterator[_Encoding]:
-        """Tokenizes texts with the characters that each token writes.
-
-        Offsets from the tokenizer cost as much again as the tokenization. In byte-level vocabularies a token has a
-        fixed width in bytes; where the widths add up to the text, they give the same offsets.
-        """
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """Tokenizes texts with the characters that each token writes."""
         widths = self._widths
         if widths is None:
-            yield from _encode_with_offsets(texts, self._tokenizer)
+            yield from encode_with_offsets(texts, self._tokenizer)
             return
         for text, tokens in zip(texts, self._tokens(texts), strict=True):
-            encoding = _encode_by_width(text, tokens, widths)
-            yield from _encode_with_offsets([text], self._tokenizer) if encoding is None else (encoding,)
+            encoding = encode_by_width(text, tokens, widths)
+            yield from encode_with_offsets([text], self._tokenizer) if encoding is None else (encoding,)
 
     def _tokens(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32]]:
         if self._piece_cache is not None:
@@ -167,23 +152,10 @@ class Encoder:
 
     @cached_property
     def _widths(self) -> Ints | None:
-        """[V] bytes that each token writes; None: the vocabulary is not byte-level."""
-        settings = json.loads(self._tokenizer.to_str())
-        added = {entry["id"]: entry for entry in settings["added_tokens"]}
-        byte_characters = set(pre_tokenizers.ByteLevel.alphabet())
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
-        strips = any(entry["lstrip"] or entry["rstrip"] for entry in added.values())
-        changes = settings["normalizer"] is not None and settings["normalizer"]["type"] != "NFC"
-        if not isinstance(self._tokenizer.decoder, decoders.ByteLevel) or strips or changes:
-            return None
-        widths = np.zeros(max(vocabulary.values()) + 1, np.int64)
-        for piece, token in vocabulary.items():
-            if token not in added and not byte_characters.issuperset(piece):
-                return None
-            widths[token] = len(piece.encode()) if token in added else len(piece)
-        return widths
+        """See `token_widths`."""
+        return token_widths(self._tokenizer)
 
-    def _sample(self, rendering: Rendering, encoding: _Encoding) -> Sample | DataError:
+    def _sample(self, rendering: Rendering, encoding: Encoding) -> Sample | DataError:
         if self._of_prompts:
             return _prompt(rendering, encoding)
         tokens, starts, stops, reached = encoding.tokens, encoding.starts, encoding.stops, encoding.reached
@@ -192,13 +164,13 @@ class Encoder:
         weights = None if set(rendering.weights) <= {1.0} else np.ones(len(tokens), np.float32)
         unended = straddling = 0
         for number, span in enumerate(rendering.spans):
-            inside = _tokens_of_span(starts, stops, span)
+            inside = tokens_of_span(starts, stops, span)
             tail = inside[: -_TAIL - 1 : -1]
             offsets = zip(starts[tail].tolist(), stops[tail].tolist(), strict=True)
             texts = (rendering.text[start:stop] for start, stop in offsets)
             cut, end = _end_of_turn(tokens[tail].tolist(), texts, self._end, self._markers)
             turn = inside[: len(inside) - cut]
-            trainable[turn] = _outside(starts[turn], stops[turn], rendering.skipped) if rendering.skipped else True
+            trainable[turn] = outside(starts[turn], stops[turn], rendering.skipped) if rendering.skipped else True
             if end is None:
                 unended += 1
             else:
@@ -261,49 +233,11 @@ def to_response(
     )
 
 
-def _encode_with_offsets(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[_Encoding]:
-    """Tokenizes texts with the tokenizer's own character offsets."""
-    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
-        yield _Encoding(np.array(encoding.ids, np.int32), *_extents(encoding.offsets))
-
-
-def _encode_by_width(text: str, tokens: NDArray[np.int32], widths: Ints) -> _Encoding | None:
-    """Character offsets from the width of each token in bytes; None: the tokens do not write exactly this text."""
-    stops = np.cumsum(widths[tokens])
-    size = len(text) if text.isascii() else len(data := np.frombuffer(text.encode(), np.uint8))
-    if not len(tokens) or stops[-1] != size or not is_normalized("NFC", text):
-        return None
-    starts = np.concatenate([_ZERO, stops[:-1]])
-    if size == len(text):
-        return _Encoding(tokens, starts, stops, starts)
-    owner = np.cumsum((data & 0xC0) != 0x80) - 1  # a token that writes some bytes of a character writes it
-    starts, stops = owner[starts], owner[stops - 1] + 1
-    return _Encoding(tokens, starts, stops, np.concatenate([_ZERO, stops[:-1]]))
-
-
-def _tokens_of_span(starts: Ints, stops: Ints, span: tuple[int, int]) -> Ints:
-    """Indices of the tokens that write a character of the span."""
-    start, stop = span
-    if start >= stop:
-        return np.empty(0, np.int64)
-    # Starts and stops ascend, so a span costs its own length, not that of the text.
-    first, last = int(np.searchsorted(stops, start, side="right")), int(np.searchsorted(starts, stop, side="left"))
-    return np.arange(first, last)
-
-
-def _outside(starts: Ints, stops: Ints, skipped: Sequence[tuple[int, int]]) -> Bools:
-    """[T] True for a token that writes a character outside the skipped parts."""
-    outside = np.ones(len(starts), np.bool_)
-    for start, stop in skipped:
-        outside &= ~((start <= starts) & (stops <= stop))
-    return outside
-
-
-def _step_labels(rendering: Rendering, encoding: _Encoding) -> NDArray[np.float32] | DataError:
+def _step_labels(rendering: Rendering, encoding: Encoding) -> NDArray[np.float32] | DataError:
     """[T] label of each step, at the last token that writes the step's last character; NaN elsewhere."""
     labels = np.full(len(encoding.tokens), np.nan, np.float32)
     for end, label in rendering.step_labels:
-        at = _tokens_of_span(encoding.starts, encoding.stops, (end, end + 1))[-1]
+        at = tokens_of_span(encoding.starts, encoding.stops, (end, end + 1))[-1]
         if not np.isnan(labels[at]):
             return DataError(
                 given=f"two steps end in one token, before {rendering.text[end + 1 :][:40]!r}",
@@ -314,7 +248,7 @@ def _step_labels(rendering: Rendering, encoding: _Encoding) -> NDArray[np.float3
     return labels
 
 
-def _prompt(rendering: Rendering, encoding: _Encoding) -> Sample | DataError:
+def _prompt(rendering: Rendering, encoding: Encoding) -> Sample | DataError:
     """Sample of a prompt: nothing is learned."""
     tokens = encoding.tokens
     if not len(tokens):
@@ -340,7 +274,7 @@ def _is_cut(rendering: Rendering) -> bool:
     return len(_beginning(rendering)) < len(rendering.text)
 
 
-def _too_long(rendering: Rendering, encoding: _Encoding) -> Sample | None:
+def _too_long(rendering: Rendering, encoding: Encoding) -> Sample | None:
     """Sample of a rendering longer than its limit: one token more than the limit, of which the last stands for what is
     learned. No setting allows it, so all that counts is that it is longer. None: it has no limit, or is within it."""
     limit = rendering.max_tokens
@@ -400,19 +334,3 @@ def _end_of_turn(
         if marker[1] is None:
             marker = (after, token)
     return marker
-
-
-def _extents(offsets: Sequence[tuple[int, int]]) -> tuple[Ints, Ints, Ints]:
-    """[T] each: starts and stops of the characters of a token, at least one, and the largest stop of earlier tokens.
-
-    Byte-level tokenizers with trimmed offsets give white space no width, at its end: such a token writes the gap
-    before it. The space that some put before a whole text has no width at its start, and goes with the first character.
-    """
-    pairs = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(offsets)).reshape(-1, 2)
-    starts, stops = pairs[:, 0].copy(), pairs[:, 1].copy()
-    empty = starts >= stops
-    reached = np.concatenate([np.zeros(1, np.int64), np.maximum.accumulate(stops)])[:-1]
-    gap = empty & (reached < starts)
-    starts[gap] = reached[gap]
-    stops[empty & ~gap] = starts[empty & ~gap] + 1
-    return starts, stops, reached

@@ -9,15 +9,17 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.text import Text
 
 from burnish.data.dataset import DatasetSpec, runs
 from burnish.data.sample_builder import SampleBuilder
-from burnish.data.selection import Selection, select
+from burnish.data.selection import Ints, Selection, select
 from burnish.data.settings import MAX_OVERLONG_FRACTION
 from burnish.data.special_token_text import find_special_tokens
 from burnish.data.token_store import TokenStore
@@ -26,20 +28,27 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """View of a sample, or of an error of the row."""
+    """View of a sample, of a prompt with several responses, of one of these, or of an error of the row."""
 
     where: str
-    """File and line."""
+    """File and line; of one of several responses its verdict alone, such as "chosen"."""
     note: str
     """Token counts of the sample, or the error."""
     runs: tuple[tuple[str, float], ...]
     """(text, its weight in the loss; 0: not learned); empty: the row is not trained."""
+    verdict: str = ""
+    """What the data say of the response: chosen, rejected, rank 2, desirable, undesirable; "": nothing."""
+    tone: Tone = "good"
+    """How the verdict is colored."""
 
     def text(self) -> Text:
-        """Formats for a terminal: learned text green, the rest dim."""
-        text = Text(f"{self.where}: {self.note}\n", style="bold")
+        """Formats for a terminal: learned text green, of a response that others are better than yellow or red; the rest
+        dim."""
+        color = _COLORS[self.tone]
+        text = Text(self.where, style=f"bold {color}" if self.where == self.verdict else "bold")
+        text.append(f": {self.note}\n", style="bold")
         for part, weight in self.runs:
-            text.append(part, style="not bold green" if weight else "not bold dim")
+            text.append(part, style=f"not bold {color}" if weight else "not bold dim")
             text.append(_weight_suffix(weight), style="not bold cyan")
         return text.append("\n")
 
@@ -48,6 +57,11 @@ class RowView:
         text = "".join(f"⟦{part}⟧{_weight_suffix(weight)}" if weight else part for part, weight in self.runs)
         return f"{self.where}: {self.note}\n{text}\n"
 
+
+Tone = Literal["good", "middle", "bad"]
+"""Place of a response among the verdicts of its row."""
+_COLORS: Mapping[Tone, str] = {"good": "green", "middle": "yellow", "bad": "red"}
+_NO_VERDICT: tuple[str, Tone] = ("", "good")
 
 _WITHOUT_PLACE: Mapping[str, str] = {
     "error": "it would stop the run",
@@ -94,7 +108,8 @@ def view_rows(preparation: DatasetSpec, row: int) -> Iterator[RowView]:
     Raises:
         DataError: there is no such row.
     """
-    builder, max_length, overlong = preparation.builder, preparation.max_length, preparation.overlong
+    builder, limit, overlong = preparation.builder, preparation.limit, preparation.overlong
+    max_length = limit.tokens
     if not -len(builder.rows) <= row < len(builder.rows):
         raise DataError(
             given=f"row {row}",
@@ -108,45 +123,93 @@ def view_rows(preparation: DatasetSpec, row: int) -> Iterator[RowView]:
     if not len(store.lengths):
         return
     if overlong in _WITHOUT_PLACE and (longest := int(store.lengths.max())) > max_length:
-        note = f"{longest:,} tokens, longer than max_length {max_length:,}: {_WITHOUT_PLACE[overlong]}"
+        note = f"{longest:,} tokens, longer than {limit}: {_WITHOUT_PLACE[overlong]}"
         yield RowView(where, note, ())
         overlong, max_length = "truncate", longest
-    selection, faults = select(builder.rows, store, max_length, overlong, builder.max_tokens)
+    selection, faults = select(builder.rows, store, replace(limit, tokens=max_length), overlong)
     for fault in faults:
         yield RowView(where, f"cannot be used: {fault.given}", ())
     for dropped in selection.dropped:
         yield RowView(where, f"dropped: {dropped.reason}", ())
+    sequences = _Sequences(builder, store, selection)
     for first, last in pairwise(selection.group_starts.tolist()):
-        for at in range(first, last):
-            yield _view_sequence(builder, store, selection, at, at - first, last - first)
+        yield from sequences.views(range(first, last))
 
 
-def _view_sequence(
-    builder: SampleBuilder, store: TokenStore, selection: Selection, at: int, response_index: int, num_responses: int
-) -> RowView:
-    """View of one sequence; further responses to a prompt are shown without it."""
-    start, length, prompt = int(selection.starts[at]), int(selection.lengths[at]), int(selection.prompt_lengths[at])
-    trainable = np.array(store.trainable[start : start + length])
-    trainable[:prompt] = False  # the first token of a piece is its prompt
-    learned = trainable if store.weights is None else np.where(trainable, store.weights[start:][:length], np.float32(0))
-    note = f"{length:,} tokens, {np.count_nonzero(trainable):,} learned"
-    if store.worth is not None:
-        reward = store.worth[selection.samples[at]]
-        after = f" after the same {prompt:,} tokens" if response_index else ""
-        note = f"answer {response_index + 1} of {num_responses}{after}, reward {reward:g}: {note}"
-    visible = slice(prompt if response_index else 0, None)
-    tokens = store.tokens[start : start + length]
-    where = builder.rows.where(int(selection.rows[at]))
-    return RowView(where, note, runs(tokens[visible], learned[visible], builder.writer.tokenizer))
+@dataclass(frozen=True, eq=False, slots=True)
+class _Sequences:
+    """Sequences of a row, as they are viewed."""
+
+    builder: SampleBuilder
+    store: TokenStore
+    selection: Selection
+
+    def views(self, members: range) -> Iterator[RowView]:
+        """Views of a group: one sequence, or the prompt of several responses, and each of them."""
+        where = self.builder.rows.where(int(self.selection.rows[members[0]]))
+        if len(members) == 1:
+            verdict, tone = _NO_VERDICT if self.store.worth is None else self._verdicts(members)[0]
+            title = f"{where}, {verdict}" if verdict else where
+            yield RowView(title, self._counts(members[0]), self._runs(members[0], 0), verdict, tone)
+            return
+        prompt = int(self.selection.prompt_lengths[members[0]])
+        note = f"{len(members)} responses to a prompt of {prompt:,} tokens"
+        yield RowView(where, note, self._runs(members[0], 0, prompt))
+        for at, (verdict, tone) in zip(members, self._verdicts(members), strict=True):
+            yield RowView(verdict, self._counts(at, prompt), self._runs(at, prompt), verdict, tone)
+
+    def _verdicts(self, members: range) -> list[tuple[str, Tone]]:
+        """Verdict of each response of a group, the best first: of one its label, of two chosen and rejected, of more
+        their ranks."""
+        assert self.store.worth is not None, "compared and labelled responses have rewards"
+        rewards = [float(self.store.worth[self.selection.samples[at]]) for at in members]
+        if len(rewards) == 1:
+            return [("desirable", "good") if rewards[0] > 0 else ("undesirable", "bad")]
+        scores = ["" if set(rewards) == {0.0, 1.0} else f" (score {reward:g})" for reward in rewards]
+        if len(rewards) == 2:
+            return [(f"chosen{scores[0]}", "good"), (f"rejected{scores[1]}", "bad")]
+        tones: list[Tone] = [_tone(reward, rewards) for reward in rewards]
+        ranks = [1 + sum(other > reward for other in rewards) for reward in rewards]
+        return [(f"rank {rank}{score}", tone) for rank, score, tone in zip(ranks, scores, tones, strict=True)]
+
+    def _trainable(self, at: int) -> NDArray[np.bool_]:
+        """[T] whether each token of a sequence is learned."""
+        start, length, prompt = (int(array[at]) for array in self._extent)
+        trainable = np.array(self.store.trainable[start : start + length])
+        trainable[:prompt] = False  # the first token of a piece is its prompt
+        return trainable
+
+    @property
+    def _extent(self) -> tuple[Ints, Ints, Ints]:
+        return self.selection.starts, self.selection.lengths, self.selection.prompt_lengths
+
+    def _counts(self, at: int, begin: int = 0) -> str:
+        """Numbers of tokens of a sequence from `begin` on."""
+        return f"{int(self.selection.lengths[at]) - begin:,} tokens, {np.count_nonzero(self._trainable(at)):,} learned"
+
+    def _runs(self, at: int, begin: int, stop: int | None = None) -> tuple[tuple[str, float], ...]:
+        """Text of the tokens [begin, stop) of a sequence, in runs of equal weight."""
+        start, length, _ = (int(array[at]) for array in self._extent)
+        learned: NDArray[np.bool_] | NDArray[np.float32] = self._trainable(at)
+        if self.store.weights is not None:
+            learned = np.where(learned, self.store.weights[start:][:length], np.float32(0))
+        tokens = self.store.tokens[start : start + length]
+        return runs(tokens[begin:stop], learned[begin:stop], self.builder.writer.tokenizer)
+
+
+def _tone(reward: float, rewards: Sequence[float]) -> Tone:
+    if reward == max(rewards):
+        return "good"
+    return "bad" if reward == min(rewards) else "middle"
 
 
 def page(source: str, views: Sequence[RowView]) -> str:
     """Self-contained HTML page of the views."""
     title = f"{html.escape(source)}, as it is trained"
     samples = "".join(
-        f"<h2>{html.escape(view.where)}</h2><p>{html.escape(view.note)}</p><pre>"
+        f"<h2{_class(view)}>{html.escape(view.where)}</h2><p>{html.escape(view.note)}</p><pre>"
         + "".join(
-            f"<mark>{html.escape(text)}</mark>{_weight_suffix(weight)}" if weight else html.escape(text)
+            f"<mark{_class(view)}>{html.escape(text)}</mark>{_weight_suffix(weight)}" if weight else html.escape(text)
             for text, weight in view.runs
         )
         + "</pre>"
@@ -158,9 +221,16 @@ def page(source: str, views: Sequence[RowView]) -> str:
     )
 
 
+def _class(view: RowView) -> str:
+    """Attribute of elements in the color of a verdict that is not good."""
+    return "" if view.tone == "good" else f" class={view.tone}"
+
+
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;color:#1f2430;max-width:900px;margin:2rem auto;padding:0 1rem}"
     "h1{font-size:1.4rem}h2{font-size:1rem;margin:1.6rem 0 0}p{margin:.2rem 0;color:#6b7280}"
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f7f9;border-radius:6px;padding:.8rem;color:#6b7280}"
     "mark{background:#d3f3dc;color:#0b5a26;border-radius:2px}"
+    "mark.middle{background:#fdf0c4;color:#6b4e00}mark.bad{background:#fbdcd9;color:#8c1d14}"
+    "h2.middle{color:#6b4e00}h2.bad{color:#8c1d14}"
 )

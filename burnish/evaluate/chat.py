@@ -30,6 +30,9 @@ HELP = (
 TextCallback = Callable[[str], None]
 
 
+def _ignored(_: str) -> None: ...
+
+
 @dataclass(eq=False)
 class Chat:
     """Conversation so far, with its model and settings."""
@@ -74,8 +77,8 @@ class Chat:
         self.messages.clear()
         self.text = ""
 
-    def answer(self, message: str, on_text: TextCallback, on_note: TextCallback) -> str:
-        """Streams the model's answer to `on_text`, and notes about it to `on_note`. Ctrl+C ends it early.
+    def answer(self, message: str, on_text: TextCallback = _ignored, on_note: TextCallback = _ignored) -> str:
+        """Streams the model's answer to `on_text`, and notes about it to `on_note`; returns it. Ctrl+C ends it early.
 
         Raises:
             DataError: the template cannot render the conversation.

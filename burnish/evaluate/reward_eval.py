@@ -6,6 +6,8 @@ Sampler and rewards are those of training, so training and held-out rewards diff
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +16,14 @@ from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.rewards.verdict import Verdict
+from burnish.rollouts.failures import require_working_rewards
 from burnish.rollouts.metrics import mean
 from burnish.rollouts.worker import GradedGroup, RolloutWorker
 from burnish.sampling.base import EVALUATED
 from burnish.watch.journal_lines import EvalSample
+
+_Z = 1.959964
+"""Standard normal quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,11 +40,16 @@ class RewardEval:
     """Processes that share the prompts."""
 
     def evaluate(self, policy: Model) -> EvalResult:
-        """Mean reward, in total and by part, and the share of right responses, over the responses with a reward."""
+        """Mean reward, in total and by part, and the share of right responses, over the responses with a reward.
+
+        Raises:
+            RunError: the code of a reward fails on every response.
+        """
         self.worker.publish(EVALUATED)
         mine = self.world.shard(self.prompts)
         rollouts = self.worker(mine, 1, rng_keys=[prompt.row for prompt in mine])
         graded = [answered for answers in self.world.gather(rollouts.groups) for answered in answers]
+        require_working_rewards(graded)
         verdicts = [verdict for answered in graded for verdict in answered.verdicts]
         lengths = [float(len(answered.group.responses[0].tokens)) for answered in graded]
         samples = [self._sample(answered) for answered in graded]
@@ -50,6 +61,7 @@ class RewardEval:
         if rewards:
             metrics |= {
                 "reward": mean(rewards),
+                **_interval(rewards),
                 "accuracy": mean([float(reward >= self.success_threshold) for reward in rewards]),
             }
         parts: dict[str, list[float]] = {}
@@ -63,3 +75,11 @@ class RewardEval:
         correct = verdict.reward >= self.success_threshold if isinstance(verdict.reward, float) else None
         reference = None if view.reference is None else str(view.reference)
         return EvalSample(graded.prompt.row, view.asked, view.text, reference, correct)
+
+
+def _interval(rewards: Sequence[float]) -> dict[str, float]:
+    """Ends of the 95 % interval of the mean reward, by the normal distribution; of one reward there is none."""
+    if len(rewards) < 2:
+        return {}
+    center, reach = mean(rewards), _Z * statistics.stdev(rewards) / math.sqrt(len(rewards))
+    return {"reward_low": center - reach, "reward_high": center + reach}

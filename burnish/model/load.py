@@ -23,7 +23,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from burnish.builtin.places import PREFIX, model_folder
 from burnish.errors import ModelError
 from burnish.model import vocabulary
 from burnish.model.adapters.add import add_adapter
@@ -40,6 +39,7 @@ from burnish.model.integrity import (
     check_weights,
     num_rows,
 )
+from burnish.model.place import find_place, reading, unloadable
 from burnish.model.policy import Model
 from burnish.model.probe import ProbeResult, probe
 from burnish.model.quantization import (
@@ -62,7 +62,6 @@ from burnish.model.value_head import (
     value_head_config,
     with_value_head,
 )
-from burnish.watch.quiet import quiet_transformers
 
 TOKENIZER = "tokenizer_config.json"
 RANDOM = ("dropout", "_pdrop", "dropout_prob", "jitter_noise")
@@ -254,12 +253,12 @@ def load_tokenizer(name: str, add_tokens: Sequence[str] = ()) -> PreTrainedToken
         ModelError: there is none, transformers cannot read it, or the tokens cannot be added.
     """
     adapter_alone = _stored_adapter(name) is not None and not (Path(name).expanduser() / TOKENIZER).exists()
-    place = _resolve(_base(name) if adapter_alone else name)
-    with quiet_transformers():
+    place = find_place(_base(name) if adapter_alone else name)
+    with reading(place):
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
         except Exception as error:  # the tokenizers library raises Exception itself
-            raise _unloadable(place, "tokenizer", "tokenizer.json and tokenizer_config.json", error) from error
+            raise unloadable(place, "tokenizer", "tokenizer.json and tokenizer_config.json", error) from error
     check_tokenizer(place, tokenizer)
     vocabulary.add_tokens(tokenizer, add_tokens)
     return tokenizer
@@ -271,12 +270,12 @@ def load_config(name: str) -> PretrainedConfig:
     Raises:
         ModelError: there is none, or its architecture is unknown.
     """
-    place = _resolve(_base(name))
-    with quiet_transformers():
+    place = find_place(_base(name))
+    with reading(place):
         try:
             return AutoConfig.from_pretrained(place)
         except (OSError, ValueError) as error:
-            raise _unloadable(place, "configuration", "config.json", error) from error
+            raise unloadable(place, "configuration", "config.json", error) from error
 
 
 def check_tokens(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -315,19 +314,19 @@ def load_model(
         raise reward_model_error(name)
     model_class = reward_model_class(config) if holds_reward_model(config) else AutoModelForCausalLM
     notes = [*_disable_dropout(config), *_dequantize_experts(config)]
-    place = _resolve(name)
+    place = find_place(name)
     quantizes = quantization is not None or stored_quantization(config) is not None
     weight_dtype = _compute_dtype(config, dtype) if quantizes or dtype != "auto" else "auto"
     options = {"quantization_config": quantization} if quantization is not None else {}
     if quantizes:
         options["device_map"] = {"": device or default_device()}
-    with quiet_transformers():
+    with reading(place):
         try:
             model, info = model_class.from_pretrained(
                 place, config=config, dtype=weight_dtype, use_safetensors=True, output_loading_info=True, **options
             )
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-            raise _unloadable(place, "model", "safetensors weights (model.safetensors)", error) from error
+            raise unloadable(place, "model", "safetensors weights (model.safetensors)", error) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             given=f"the weights of {name} lack {len(missing)} tensors, such as {missing[0]}",
@@ -373,40 +372,3 @@ def _dequantize_experts(config: PretrainedConfig) -> Iterator[str]:
     if stored.get("quant_method") == "mxfp4":
         config.quantization_config["dequantize"] = True
         yield "the checkpoint's experts are in MXFP4, which cannot be trained: they are dequantized to 16 bits"
-
-
-def _resolve(name: str) -> str:
-    """The absolute path of an existing folder (which an adapter stores as its base), or a hub name unchanged.
-
-    Raises:
-        ModelError: the name can only be a folder, and there is none.
-    """
-    if name.startswith(PREFIX):
-        return str(model_folder(name))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        check_files(folder)
-        return str(folder.resolve())
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.exists():
-        raise ModelError(
-            given=f"model: {name}",
-            rule="a model is a hub name (owner/name) or an existing folder",
-            remedy=f"check the path; the current folder is {Path.cwd()}",
-        )
-    return name
-
-
-def _unloadable(name: str, part: str, files: str, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:300]
-    if Path(name).is_dir():
-        contents = ", ".join(sorted(p.name for p in Path(name).iterdir())[:12]) or "nothing"
-        return ModelError(
-            given=f"no usable {part} in {name} (it holds: {contents}); {reason}",
-            rule=f"a model folder holds {files}",
-            remedy="save the model there with save_pretrained, weights and tokenizer both",
-        )
-    return ModelError(
-        given=f"the {part} of {name} could not be loaded: {reason}",
-        rule="a model is a hub name that can be reached, or a folder on this machine",
-        remedy="check the spelling and the network, or download the model and give its folder",
-    )

@@ -20,11 +20,13 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from burnish.builtin.places import PREFIX
 from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
 from burnish.model.integrity import adapter_rows, check_adapter_weights, check_files, check_rows, check_tokenizer
 from burnish.model.load import check_tokens, default_device, load_config, load_model, load_tokenizer, reward_model_error
+from burnish.model.place import find_place, reading
 from burnish.model.policy import Model
 from burnish.model.probe import probe
 from burnish.model.quantization import is_quantized, read_base, require_bitsandbytes
@@ -115,10 +117,10 @@ def open_model(
 
 def find_model(name: str, base: str | None = None) -> ModelRef:
     """Resolves a name to the files of a model; see `open_model`."""
-    folder = Path(name).expanduser()
-    place = str(folder.resolve()) if folder.is_dir() else name
-    if not folder.is_dir() and (download := _hub_adapter(name)):
-        place = download
+    place = name
+    if not name.startswith(PREFIX):
+        place = find_place(name)
+        place = place if Path(place).is_dir() else _hub_adapter(place) or place
     if not (Path(place) / ADAPTER_CONFIG).is_file() or (Path(place) / "config.json").is_file():
         if base is not None:
             raise ModelError(
@@ -217,10 +219,8 @@ def with_template(opened: LoadedModel, name_or_path: str) -> LoadedModel:
 
 
 def _hub_adapter(name: str) -> str | None:
-    """The folder of a hub adapter's downloaded files; None: no adapter, no hub name, or the hub is out of reach."""
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        return None
-    with quiet_transformers():
+    """The folder of a hub adapter's downloaded files; None: no adapter."""
+    with reading(name):
         try:
             if find_adapter_config_file(name) is None:
                 return None

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from burnish.config.names import unknown_name
 from burnish.config.settings import keys, parse
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
+from burnish.data.settings import ROWS_IN_MEMORY, stored_rows_digest
 from burnish.errors import RecipeError
 from burnish.recipe.recipe import NOT_IDENTITY, Recipe, Stage, recipe_of
-from burnish.settings.aliases import OTHER_TOOLS, RENAMED
+from burnish.settings.aliases import COUNTERPARTS, OTHER_TOOLS, RENAMED
 from burnish.settings.resolved import Resolved
 from burnish.stages.registry import BUILTIN, StageEntry, known_stages, stage_entry
 
+DEFAULT = "default"
+"""Origin of a value that was not given."""
 KINDS_ALONE = ("optimizer", "schedule")
 """Groups of a stage whose value may be their kind alone, as that of the recipe's adapter may."""
 
@@ -38,7 +41,7 @@ class ResolvedRecipe:
         """
         data = self.recipe.model_dump(mode="json")
         leaves = [key for key, _ in flatten(data)]
-        origins = {key: self.given.get(key, "default") for key in leaves}
+        origins = {key: self.given.get(key, DEFAULT) for key in leaves}
         for key, entry in resolved.items():
             if key not in self.given:
                 put(data, key, entry.value)
@@ -50,7 +53,17 @@ class ResolvedRecipe:
         """The values that determine the result, by dotted key; of a stage in a user's file also the file's content."""
         leaves = flatten(self.recipe.model_dump(mode="json"))
         files = {f"stages.{number}": stage.entry.identity for number, stage in self._stages if stage.entry.identity}
-        return {**{key: value for key, value in leaves if _without_stage(key) not in NOT_IDENTITY}, **files}
+        values = {key: _identity(_without_stage(key), value) for key, value in leaves}
+        return {**{key: value for key, value in values.items() if _without_stage(key) not in NOT_IDENTITY}, **files}
+
+    @property
+    def output_is_default(self) -> bool:
+        """Whether nobody named the run folder."""
+        return self.given.get("output", DEFAULT) == DEFAULT
+
+    def at(self, output: str) -> ResolvedRecipe:
+        """The same recipe with another run folder."""
+        return replace(self, recipe=self.recipe.model_copy(update={"output": output}))
 
     @property
     def _stages(self) -> Iterable[tuple[int, Stage]]:
@@ -63,11 +76,26 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), output: str | None = 
     Raises:
         RecipeError: see `parse`; nothing is loaded before the whole recipe is valid.
     """
-    data = load_yaml(path)
+    return _recipe_of(load_yaml(path), path.name, overrides, output or f"runs/{path.stem}")
+
+
+def mapped_recipe(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> ResolvedRecipe:
+    """As `read_recipe`, from the content of a file as mappings and lists."""
+    return _recipe_of(_copy(data), "Python", overrides, "runs/recipe")
+
+
+def _recipe_of(data: dict[str, Any], origin: str, overrides: Sequence[str], output: str) -> ResolvedRecipe:
     stages = _name_stages(data)
     _spell_out_kinds(data)
-    origins = dict.fromkeys((key for key, _ in flatten(data)), path.name)
-    return _finish(data, origins, overrides, output or f"runs/{path.stem}", stages)
+    origins = dict.fromkeys((key for key, _ in flatten(data)), origin)
+    return _finish(data, origins, overrides, output, stages)
+
+
+def _copy(value: Any) -> Any:
+    """The mappings and lists anew, so that overrides change no object of the caller."""
+    if isinstance(value, Mapping):
+        return {key: _copy(entry) for key, entry in value.items()}
+    return [_copy(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def stage_recipe(
@@ -103,8 +131,9 @@ def _finish(
         origins |= {f"{full}.{leaf}" if leaf else full: "command line" for leaf, _ in flatten(value)}
     if data.get("output") is None:
         data["output"] = output
-        origins["output"] = "default"
-    return ResolvedRecipe(parse(recipe_of(stages), data, OTHER_TOOLS, RENAMED), origins)
+        origins["output"] = DEFAULT
+    recipe = parse(recipe_of(stages), data, OTHER_TOOLS, {**COUNTERPARTS, **RENAMED}, stages_with)
+    return ResolvedRecipe(recipe, origins)
 
 
 def _name_stages(data: Mapping[str, Any]) -> _Stages:
@@ -145,6 +174,16 @@ def _target(data: Mapping[str, Any], key: str, value: object, stages: _Stages) -
     return f"{full}.kind" if isinstance(value, str) and _without_stage(full) in (*KINDS_ALONE, "adapter") else full
 
 
+def key_of_stage(method: str, key: str) -> str:
+    """Dotted key of a recipe of one stage for a key as users write it.
+
+    Raises:
+        RecipeError: there is no such key; the remedy names what was meant.
+    """
+    entry = stage_entry(method)
+    return _full_key({"stages": [{entry.name: {}}]}, key, {entry.name: entry})
+
+
 def _full_key(data: Mapping[str, Any], key: str, stages: _Stages) -> str:
     """Dotted key of the recipe for a key as users write it.
 
@@ -175,12 +214,33 @@ def _full_key(data: Mapping[str, Any], key: str, stages: _Stages) -> str:
         )
     of_stages = dict.fromkeys(name for settings in fields.values() for name in keys(settings))
     valid = [*names[1:], *(name for name in (*keys(recipe_of(stages)), *of_stages) if "*" not in name)]
-    raise unknown_name(key, head, valid, [name for name in valid if "." not in name], OTHER_TOOLS, RENAMED)
+    siblings = [name for name in valid if "." not in name]
+    raise unknown_name(key, head, valid, siblings, OTHER_TOOLS, {**COUNTERPARTS, **RENAMED}, stages_with)
+
+
+def stages_with(name: str) -> list[str]:
+    """Stages of this package that have a key of this name, at any level."""
+    return [
+        method
+        for method, entry in BUILTIN.items()
+        if any(key.rpartition(".")[2] == name for key in keys(entry.settings()))
+    ]
 
 
 def _without_stage(key: str) -> str:
     """A dotted key without its stage: ``stages.0.sft.epochs`` becomes ``epochs``."""
     return re.sub(r"^stages\.\d+\.\w+\.", "", key)
+
+
+def _identity(key: str, value: object) -> object:
+    """Value of a key in the identity. Rows that came from memory count by their content, wherever they are stored;
+    those of data and eval_data have fingerprints."""
+    if _is_list(value):
+        return [_identity(key, entry) for entry in value]
+    digest = stored_rows_digest(value) if isinstance(value, str) else None
+    if digest is None:
+        return value
+    return ROWS_IN_MEMORY if key.partition(".")[0] in ("data", "eval_data") else f"{ROWS_IN_MEMORY} {digest}"
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:

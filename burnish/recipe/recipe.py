@@ -10,12 +10,22 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, create_model, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
 from burnish.config.settings import Settings
 from burnish.errors import RecipeError
 from burnish.model.settings import DtypeName
 from burnish.settings.adapter import Adapter
+from burnish.settings.aliases import named_here
+from burnish.settings.other_names import DTYPES
 from burnish.settings.stage import StageSettings
 from burnish.stages.registry import StageEntry, registered
 from burnish.watch.settings import TrackerName
@@ -70,7 +80,7 @@ class Recipe(Settings):
     """Model: a name on the hub, a folder (of a model, an adapter or a run), or builtin:tiny."""
     adapter: Adapter = Adapter()
     """Trained weights: all of them, or an adapter."""
-    dtype: DtypeName = "auto"
+    dtype: Annotated[DtypeName, BeforeValidator(named_here(DTYPES))] = "auto"
     """Data type of the weights; auto: that of the checkpoint. 16-bit weights are trained with float32 master
     weights."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

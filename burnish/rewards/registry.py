@@ -10,7 +10,6 @@ Accepted forms: ``reward: math``, ``reward: my_reward.py:short``, one mapping, o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -31,6 +30,7 @@ from burnish.rewards.reward_model import RewardModelReward
 from burnish.rewards.structure import JsonSchemaReward
 from burnish.rewards.style import FormatReward, LengthReward, OverlongReward, RepetitionReward
 from burnish.rewards.user_code import UserReward
+from burnish.similar import similar
 
 BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
     {
@@ -127,7 +127,7 @@ def _read(entry: object, key: str) -> Reward:
 
 
 def _unknown(name: str, key: str) -> RecipeError:
-    near = difflib.get_close_matches(name, BUILTIN, n=1, cutoff=0.5)
+    near = similar(name, BUILTIN)
     return RecipeError(
         given=f"{key}: {name}",
         rule="a reward is a built-in one, or a function of your own, file.py:function",

@@ -113,7 +113,7 @@ class Reward(Settings):
         return [self.score(answer) for answer in answers]
 
     def raised_at(self, error: BaseException) -> str:
-        """The line of a user's file that raised, as " (my_file.py line 3)"; "": it is not in a user's file."""
+        """The line of a user's file that raised, as " (my_file.py line 3: its text)"; "": of no such file."""
         return ""
 
     def known_good(self, answer: ResponseView) -> str | None:

@@ -101,11 +101,12 @@ class UserReward(Reward):
     def _instance(self, kind: type) -> Callable[..., object]:
         try:
             instance = kind(**self.options)
-        except TypeError as error:
+        except Exception as error:
             raise RecipeError(
-                given=f"options of reward {self.name}: {self.options}; {error}",
+                given=f"options of reward {self.name}: {self.options}; {type(error).__name__}: {error}"
+                f"{self._code.where(error)}",
                 rule=f"{self._code.name} is called with options",
-                remedy="give the options that its __init__ takes",
+                remedy="give the options that its __init__ takes, or correct it",
             ) from error
         if callable(instance):
             return instance

@@ -16,9 +16,9 @@ from torch import Tensor
 from burnish.credit.combine import combined
 from burnish.credit.credit import zero_variance
 from burnish.credit.rule import CreditRule
-from burnish.errors import RunError
-from burnish.rewards.verdict import failure_lines
 from burnish.roles.filler import StreamFiller
+from burnish.rollouts.failures import nothing_graded
+from burnish.rollouts.metrics import mean
 from burnish.rollouts.replay_buffer import ReplayBuffer, Replayed
 from burnish.rollouts.serialization import TrainingItem
 from burnish.rollouts.settings import RolloutSettings
@@ -64,6 +64,14 @@ class Batcher:
         rewards = self._rewards(graded)
         return not zero_variance(rewards[~rewards.isnan()].tolist())
 
+    def equal_rewards(self, graded: Sequence[GradedGroup]) -> float:
+        """Share of the graded groups whose rewards are all equal. Where the rule does not compare the responses to a
+        prompt: 1 if all rewards are equal, otherwise 0."""
+        rewards = [values[~values.isnan()].tolist() for values in map(self._rewards, graded)]
+        if not self.rule.group_relative:
+            rewards = [[reward for values in rewards for reward in values]]
+        return mean([float(zero_variance(values)) for values in rewards if values])
+
     def replayed(self, updates: int, step: int) -> list[Replayed]:
         """Items of earlier batches for a batch of `updates` steps that begins after this step."""
         return [] if self.buffer is None else self.buffer.draw(self.settings.groups_per_step * updates, step)
@@ -84,7 +92,7 @@ class Batcher:
         rewards = [self._rewards(graded[index]) for index in chosen]
         items = self.rule.assign(groups, rewards)
         if not any(items):
-            raise _nothing_graded(graded)
+            raise nothing_graded(graded)
         if self.settings.mask_truncated:
             items = [tuple(_without_truncated(group) for group in item) for item in items]
         advantages = {
@@ -121,16 +129,6 @@ def _advantages(item: TrainingItem, rewards: Tensor) -> Iterator[tuple[int, floa
             for index, response in zip(graded, group.responses, strict=True):
                 assert response.advantages is not None
                 yield index, float(response.advantages.mean())
-
-
-def _nothing_graded(graded: Sequence[GradedGroup]) -> RunError:
-    lines = list(failure_lines([verdict for group in graded for verdict in group.verdicts]).values())
-    return RunError(
-        given=f"none of the responses to {len(graded)} prompts could be graded: "
-        + ("; ".join(lines[:3]) or "no reward applies to these rows (where: …)"),
-        rule="a failure is not a reward of 0: ungraded responses are left out, and here nothing remains",
-        remedy="correct the reward; burnish check tests it on known answers before a run",
-    )
 
 
 def _without_truncated(group: Group) -> Group:

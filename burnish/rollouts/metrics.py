@@ -16,13 +16,16 @@ N_GRAM = 4
 """Length of the n-grams of `repetition`, tokens."""
 
 
-def rollout_metrics(rollouts: Sequence[Rollouts], num_trained: int, trained: Sequence[Group]) -> dict[str, float]:
+def rollout_metrics(
+    rollouts: Sequence[Rollouts], num_trained: int, trained: Sequence[Group], equal_rewards: float
+) -> dict[str, float]:
     """Metrics of all groups that were sampled for a batch.
 
     Args:
         rollouts: all rollouts of the batch, at least one group.
         num_trained: number of groups with a gradient.
         trained: the groups that are trained on, with their streams filled in.
+        equal_rewards: see `Batcher.equal_rewards`.
     """
     graded_groups = [graded for rollout in rollouts for graded in rollout.groups]
     responses: list[Response] = [response for graded in graded_groups for response in graded.group.responses]
@@ -35,6 +38,7 @@ def rollout_metrics(rollouts: Sequence[Rollouts], num_trained: int, trained: Seq
     return {
         "reward": mean(rewards),
         "reward_std": mean([deviation(graded.rewards) for graded in graded_groups]),
+        "equal_rewards": equal_rewards,
         **{f"reward/{name}": mean(values) for name, values in parts.items()},
         "ungraded": float(len(responses) - len(rewards)),
         "ungraded_share": 1 - len(rewards) / len(responses),

@@ -18,14 +18,18 @@ from torch import Tensor
 from burnish.data.prompts import TokenizedPrompt
 from burnish.rewards.verdict import FailureKind, failure_lines
 from burnish.rollouts.batcher import Batcher
+from burnish.rollouts.failures import require_working_rewards
 from burnish.rollouts.metrics import mean, replay_metrics, rollout_metrics
 from burnish.rollouts.prompt_order import PromptOrder
 from burnish.rollouts.samples import rollout_samples
 from burnish.rollouts.serialization import load_items, store_items
 from burnish.rollouts.worker import GradedGroup, Rollouts, RolloutWorker
-from burnish.sources.base import Source, State
+from burnish.sources.base import OnPart, Source, State
 from burnish.types import Group
 from burnish.watch.journal_lines import RolloutSample
+
+_ENOUGH = 4
+"""Prompts of a batch from which a reward that failed on all responses is not tried on further ones."""
 
 
 @dataclass(eq=False)
@@ -95,6 +99,13 @@ class RolloutSource(Source):
         """The first failure of each reward and kind, when it occurs."""
         return self._notes
 
+    def report_to(self, on_part: OnPart) -> None:
+        self.worker.report_to(on_part)
+
+    def can_extend(self, step: int, num_steps: int) -> bool:
+        # The last batch of a run has fewer updates if fewer steps are left; batches before it are whole.
+        return step <= num_steps + 1 - self.batcher.settings.updates_per_batch
+
     def state_dict(self) -> State:
         tensors, pending = store_items(self._pending, "pending")
         values = {"step": self._step, "draws": self._order.state(), "pending": pending}
@@ -122,11 +133,13 @@ class RolloutSource(Source):
             rollouts.append(self._roll_out(num_new - len(useful)))
             first = len(self.newest)
             self.newest += rollouts[-1].groups
+            if len(self.newest) >= _ENOUGH:
+                require_working_rewards(self.newest)
             useful += [index for index in range(first, len(self.newest)) if batcher.has_signal(self.newest[index])]
         # A batch without any signal is still a step: the other terms of the loss may have a gradient.
         credited = batcher.credit(self.newest, useful or range(min(settings.groups_per_step, len(self.newest))))
         self._note_failures()
-        self._metrics = rollout_metrics(rollouts, len(useful), credited.groups)
+        self._metrics = rollout_metrics(rollouts, len(useful), credited.groups, batcher.equal_rewards(self.newest))
         if batcher.buffer is not None:
             self._metrics |= replay_metrics(replayed, self._step)
             batcher.buffer.add(self._step, credited.items if useful else [])

@@ -17,10 +17,13 @@ from burnish.model.policy import Model
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_view, response_views
 from burnish.rewards.verdict import Outcome, Verdict
-from burnish.sampling.base import EVALUATED, Sampler, SampleRequest
+from burnish.sampling.base import EVALUATED, Sampler, SampleRequest, StreamListener
 from burnish.sampling.params import SamplingParams
+from burnish.sources.base import OnPart
 from burnish.types import Group
 
+_TOKENS = 256
+"""Tokens between two reports of a sampler's progress."""
 Grade = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]
 """A `grading.reward_runner.RewardRunner`, or a function with the same signature."""
 
@@ -81,6 +84,9 @@ class RolloutWorker(Protocol):
     def publish(self, version: int) -> None:
         """Makes the policy's present weights those of the next rollouts, see `Sampler.publish`."""
 
+    def report_to(self, on_part: OnPart) -> None:
+        """Reports from now on how many prompts of a call are answered."""
+
     def __call__(
         self, prompts: Sequence[TokenizedPrompt], n: int, *, rng_keys: Sequence[int], step: int = 0
     ) -> Rollouts:
@@ -97,6 +103,25 @@ class RolloutWorker(Protocol):
         """
 
 
+class _Answered(StreamListener):
+    """Reports the number of prompts that are answered; also every few tokens, since all may be answered at the end."""
+
+    def __init__(self, total: int, on_part: OnPart) -> None:
+        self._total, self._on_part, self._done, self._tokens = total, on_part, 0, 0
+
+    def token(self, place: int, index: int, token: int) -> None:
+        self._tokens += 1
+        if self._tokens % _TOKENS == 1:
+            self._report()
+
+    def group(self, place: int, group: Group) -> None:
+        self._done += 1
+        self._report()
+
+    def _report(self) -> None:
+        self._on_part("prompts answered", self._done, self._total)
+
+
 @dataclass(eq=False)
 class SingleTurn:
     """Rollout worker of a single turn: one call of the sampler, then one of the graders."""
@@ -109,6 +134,7 @@ class SingleTurn:
     """Decodes the tokens of a response to the text that rewards see, without end tokens."""
     params: SamplingParams
     _version: int = 0
+    _on_part: OnPart | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -118,12 +144,16 @@ class SingleTurn:
         self.sampler.publish(self.policy, version)
         self._version = version
 
+    def report_to(self, on_part: OnPart) -> None:
+        self._on_part = on_part
+
     def __call__(
         self, prompts: Sequence[TokenizedPrompt], n: int, *, rng_keys: Sequence[int], step: int = 0
     ) -> Rollouts:
         began = time.perf_counter()
         requests = [SampleRequest(prompt.tokens, key) for prompt, key in zip(prompts, rng_keys, strict=True)]
-        groups = self.sampler.sample(requests, n, self.params, step=step)
+        listener = None if self._on_part is None else _Answered(len(requests), self._on_part)
+        groups = self.sampler.sample(requests, n, self.params, step=step, listener=listener)
         self._require_fresh(groups)
         sampled = time.perf_counter()
         views = [response_views(p.task, group, self.decode) for p, group in zip(prompts, groups, strict=True)]

@@ -23,13 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from burnish.errors import RunError
+from burnish.run_files import CHECKPOINTS
 from burnish.runs.disk import full_disk_explained
 from burnish.runs.durable import discard, hidden, publish, remove, repair, share_files, sync_folder
 from burnish.runs.json_value import JSON, exact_text
 from burnish.runs.storable import Storable, storable
 
-CHECKPOINTS = "checkpoints"
-"""The folder of checkpoints in a run folder."""
 _FORMAT = 2
 _TENSORS, _VALUES, _MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 _HEADROOM = 1 << 16
@@ -70,8 +69,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> P
     """
     assert checkpoint.step >= 0, f"steps are counted from 0, got {checkpoint.step}"
     assert keep is None or keep >= 1, f"at least the checkpoint just written is kept, got keep={keep}"
-    parent = folder / CHECKPOINTS
-    final = parent / f"step-{checkpoint.step}"
+    final = checkpoint_path(folder, checkpoint.step)
+    parent = final.parent
     partial = hidden(final, "partial")
     stored = storable(checkpoint.tensors)
     text = exact_text({"step": checkpoint.step, "values": checkpoint.values, "same": stored.same})
@@ -91,10 +90,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> P
     return final
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Folder of the checkpoint of a step."""
+    return folder / CHECKPOINTS / f"step-{step}"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run folder, the newest first, damaged ones included."""
+    return _newest_first(folder / CHECKPOINTS)
+
+
 def latest_checkpoint(folder: Path) -> LatestCheckpoint:
     """The newest checkpoint of a run folder that verifies. Raises RunError if there are some and none verifies."""
     damaged: list[str] = []
-    for path in _newest_first(folder / CHECKPOINTS):
+    for path in checkpoints(folder):
         fault = _fault(path)
         if fault is None:
             return LatestCheckpoint(path, tuple(damaged))
@@ -106,7 +115,7 @@ def latest_checkpoint(folder: Path) -> LatestCheckpoint:
 
 def has_checkpoints(folder: Path) -> bool:
     """Whether a run folder has any checkpoint, damaged or not."""
-    return bool(_newest_first(folder / CHECKPOINTS))
+    return bool(checkpoints(folder))
 
 
 def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:

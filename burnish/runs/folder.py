@@ -19,10 +19,11 @@ from typing import Self
 
 from burnish.errors import RunError
 from burnish.parallel.world import ONE_PROCESS, World
-from burnish.run_files import FINISHED, IDENTITY, METRICS, RECIPE, SAMPLES
-from burnish.runs.checkpoint import CHECKPOINTS, has_checkpoints
+from burnish.run_files import CHECKPOINTS, FINISHED, IDENTITY, LOCK, METRICS, RECIPE, SAMPLES, STAGES
+from burnish.runs.checkpoint import has_checkpoints
 from burnish.runs.disk import full_disk_explained, is_full
 from burnish.runs.durable import hidden, publish, remove, repair, share_files, sync_folder, write_text
+from burnish.runs.extension import Extension, LengthKeys
 from burnish.runs.journal import Journal
 from burnish.runs.json_value import JSON, exact_text, flatten, same, strict_text
 from burnish.runs.lock import Lock, is_locked
@@ -30,12 +31,9 @@ from burnish.runs.lock import Lock, is_locked
 _FORMAT = 2
 _EARLIER_FORMATS = (1,)
 """Formats of version 0.1.0, whose recipes have other keys."""
-_LOCK = ".lock"
-STAGES = "stages"
-"""The folder of the stages of a run with several, see `stage_folder`."""
 _TRIAL = ".trial.partial"
 # Files that can exist before identity.json, and files that file systems create in an empty folder.
-_FRESH = {_LOCK, _TRIAL, f".{IDENTITY}.partial", "lost+found", ".DS_Store"}
+_FRESH = {LOCK, _TRIAL, f".{IDENTITY}.partial", "lost+found", ".DS_Store"}
 
 
 class RunFolder:
@@ -45,6 +43,8 @@ class RunFolder:
     """The folder, absolute."""
     world: World
     """Processes that have opened it."""
+    extension: Extension | None = None
+    """The change of its length, until it is committed; None: the folder is that of the run that opened it."""
 
     def __init__(self, path: Path, lock: Lock | None, world: World) -> None:
         """Use `RunFolder.open`. Only the main process has a lock, and journals."""
@@ -54,36 +54,56 @@ class RunFolder:
         self._journals = {name: Journal(path / name) for name in (METRICS, SAMPLES) if lock is not None}
 
     @classmethod
-    def open(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON], world: World = ONE_PROCESS) -> RunFolder:
+    def open(
+        cls,
+        path: Path,
+        recipe_text: str,
+        identity: Mapping[str, JSON],
+        world: World = ONE_PROCESS,
+        lengths: LengthKeys | None = None,
+    ) -> RunFolder:
         """Opens a new, empty or resumed run folder; raises RunError for any other, without changing it.
 
         `identity` has everything that determines the result (settings, fingerprints of data and model); a run resumes
         only with the identity that it started with. Before the first checkpoint the folder may start again with another
-        identity. `recipe_text` is for users, and is written when the run starts.
+        identity. `recipe_text` is for users, and is written when the run starts. With `lengths` the folder of a shorter
+        run may be opened too: then it has an `extension`.
         """
         path = path.absolute()
-        folder = cls._locked(path, recipe_text, identity, world) if world.is_main else cls(path, None, world)
+        folder = cls._locked(path, recipe_text, identity, world, lengths) if world.is_main else cls(path, None, world)
         world.wait()
+        stored = _stored_identity(path)
+        if not same(stored, identity):
+            changed = _differences(stored, identity)
+            is_finished = (path / FINISHED).exists()
+            folder.extension = Extension(path, changed, is_finished, lambda: folder._commit(recipe_text, identity))
         return folder
 
     @classmethod
-    def _locked(cls, path: Path, recipe_text: str, identity: Mapping[str, JSON], world: World) -> RunFolder:
+    def _locked(
+        cls, path: Path, recipe_text: str, identity: Mapping[str, JSON], world: World, lengths: LengthKeys | None
+    ) -> RunFolder:
         with _failures_explained(path):
             _make_folder(path)
-            if not (path / _LOCK).exists():
+            if not (path / LOCK).exists():
                 _refuse_stranger(path)
-            lock = Lock(path / _LOCK)
+            lock = Lock(path / LOCK)
             try:
-                _initialize(path, lock, recipe_text, identity)
+                _initialize(path, lock, recipe_text, identity, lengths)
                 return cls(path, lock, world)
             except BaseException:
                 lock.release()
                 raise
 
     @staticmethod
-    def finished_before(path: Path, identity: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
-        """The summary of a run finished in this folder with this identity; None: there is none. Nothing is locked."""
+    def finished_before(
+        path: Path, identity: Mapping[str, JSON], lengths: LengthKeys | None = None
+    ) -> Mapping[str, JSON] | None:
+        """The summary of a run finished in this folder with this identity; None: there is none, or it is a shorter one
+        (see `open`). Nothing is locked."""
         if not (path / FINISHED).exists() or not (path / IDENTITY).exists():
+            return None
+        if _is_longer(path, identity, lengths):
             return None
         _refuse_other_run(path, identity)
         return _read_object(path / FINISHED)
@@ -95,13 +115,22 @@ class RunFolder:
         Raises:
             RunError: the path is no run folder.
         """
-        if not (path / IDENTITY).is_file() or not (path / _LOCK).is_file():
+        if not (path / IDENTITY).is_file() or not (path / LOCK).is_file():
             raise RunError(
                 given=f"{path} is no run folder",
                 rule="a run folder is written by burnish to --output; it has an identity.json",
                 remedy="name the folder of a run, such as runs/sft",
             )
-        return is_locked(path / _LOCK)
+        return is_locked(path / LOCK)
+
+    def _commit(self, recipe_text: str, identity: Mapping[str, JSON]) -> None:
+        """See `Extension.commit`. Before the identity changes, the shorter run is not finished any more."""
+        if self.world.is_main:
+            remove(self.path / FINISHED)
+            _write_identity(self.path, identity)
+            write_text(self.path / RECIPE, recipe_text)
+        self.extension = None
+        self.world.wait()
 
     @property
     def finished(self) -> Mapping[str, JSON] | None:
@@ -184,12 +213,14 @@ class RunFolder:
         self.close()
 
 
-def _initialize(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON]) -> None:
+def _initialize(
+    path: Path, lock: Lock, recipe_text: str, identity: Mapping[str, JSON], lengths: LengthKeys | None
+) -> None:
     """Checks, repairs and completes a locked folder. identity.json is the first file."""
     _refuse_stranger(path)
     parts = [path, *path.glob(f"{STAGES}/*")]
     has_progress = any((part / FINISHED).exists() or has_checkpoints(part) for part in parts)
-    if (path / IDENTITY).exists():
+    if (path / IDENTITY).exists() and not (has_progress and _is_longer(path, identity, lengths)):
         _refuse_other_run(path, identity if has_progress else None)
     lock.sign()
     _check_writable(path)
@@ -197,7 +228,7 @@ def _initialize(path: Path, lock: Lock, recipe_text: str, identity: Mapping[str,
     if (path / CHECKPOINTS).is_dir():
         repair(path / CHECKPOINTS)
     if not has_progress:  # a run that failed before its first checkpoint may start again with corrected settings
-        write_text(path / IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
+        _write_identity(path, identity)
     if not has_progress or not (path / RECIPE).exists():
         write_text(path / RECIPE, recipe_text)
 
@@ -260,6 +291,22 @@ def _refuse_other_run(path: Path, identity: Mapping[str, JSON] | None) -> None:
             rule="a run resumes only with the settings, data and model that it started with",
             remedy="give another --output for the new run, or the old settings to continue this one",
         )
+
+
+def _is_longer(path: Path, identity: Mapping[str, JSON], lengths: LengthKeys | None) -> bool:
+    """Whether the folder is that of a shorter run, as far as the identities tell."""
+    return lengths is not None and lengths.may_be_longer(_stored_identity(path), identity)
+
+
+def _stored_identity(path: Path) -> Mapping[str, JSON]:
+    """The identity of a run folder; empty: it has another format, which is refused elsewhere."""
+    stored = _read_object(path / IDENTITY)
+    identity = stored.get("identity")
+    return identity if stored.get("format") == _FORMAT and isinstance(identity, Mapping) else {}
+
+
+def _write_identity(path: Path, identity: Mapping[str, JSON]) -> None:
+    write_text(path / IDENTITY, exact_text({"format": _FORMAT, "identity": identity}))
 
 
 def _differences(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> str:

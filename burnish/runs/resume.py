@@ -6,8 +6,9 @@ Uses `training_state`, which defines the state, and `checkpoint`, which writes i
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from burnish.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from burnish.runs.checkpoint import checkpoint_path, latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.training_state import (
     TrainState,
@@ -18,12 +19,17 @@ from burnish.runs.training_state import (
 )
 
 
-def save(folder: StageFolder, state: TrainState, *, step: int, at_most: int) -> None:
+def save(folder: StageFolder, state: TrainState, *, step: int, at_most: int) -> Path:
     """Writes the checkpoint of a step, with the journals' offsets, and keeps the newest `at_most` checkpoints. All
-    processes have the same state, and the main one writes it."""
+    processes have the same state, and the main one writes it.
+
+    Returns:
+        The folder of the checkpoint.
+    """
     checkpoint = capture_checkpoint(state, step, {"offsets": folder.offsets()})
     if folder.run.world.is_main:
         save_checkpoint(folder.path, checkpoint, at_most)
+    return checkpoint_path(folder.path, step)
 
 
 def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) -> int:
@@ -45,6 +51,6 @@ def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) 
     require_fingerprints(checkpoint, state.facts)
     restore_checkpoint(checkpoint, state)
     folder.cut(checkpoint.values["facts"]["offsets"])
-    for note in (*changed_versions(checkpoint), f"going on after step {checkpoint.step}"):
+    for note in (*changed_versions(checkpoint), f"resuming from step {checkpoint.step}"):
         log(note)
     return checkpoint.step

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from burnish.run_files import FINISHED, MODEL
+from burnish.run_files import FINISHED, MODEL, STAGES
 from burnish.runs.durable import repair, write_text
-from burnish.runs.folder import STAGES, RunFolder
+from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON, strict_text
 
 

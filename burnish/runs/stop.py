@@ -36,6 +36,10 @@ class StopSignal:
         """Whether a stop was requested, of any process; all of them read it at the same place of the work."""
         return any(self._world.gather(self._requested))
 
+    def request(self) -> None:
+        """Requests a stop, as a signal does."""
+        self._requested = True
+
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.model.adapters.kinds import KINDS, AdapterKind
 from burnish.model.adapters.settings import AdapterSettings, Init
 from burnish.model.settings import EXCEPT, Quantization
+from burnish.settings.aliases import named_here
 from burnish.settings.numbers import Positive
+from burnish.settings.other_names import ADAPTERS
 
 Above = Annotated[float, Field(gt=0)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -24,7 +26,7 @@ _LORA_ALONE = ("loraplus_ratio",)
 class Adapter(Settings):
     """Trained weights: all of them, or an adapter (docs/adapters.md)."""
 
-    kind: Literal["full", "qlora", AdapterKind] = "full"
+    kind: Annotated[Literal["full", "qlora", AdapterKind], BeforeValidator(named_here(ADAPTERS))] = "full"
     """full: all weights are trained. lora: low-rank matrices on frozen weights (arXiv 2106.09685). qlora: LoRA on 4-bit
     or 8-bit weights (arXiv 2305.14314; needs the extra `quant`). The others are methods of peft."""
     rank: Positive = 16

@@ -85,6 +85,16 @@ RENAMED = {
 }
 """Key of version 0.1.0 → the present key. Keys that only moved into a group are found by their name."""
 
+COUNTERPARTS = {
+    "sequences_per_step": "groups_per_step",
+    "groups_per_step": "sequences_per_step",
+    "generations": "evaluation.prompts",
+    "prompts": "evaluation.generations",
+    "loss": "algorithm",
+    "algorithm": "loss",
+}
+"""Key of one stage → the key with its role in another, for stages that lack the first."""
+
 OTHER_TOOLS = {
     "lr": "learning_rate",
     "num_train_epochs": "epochs",
@@ -130,6 +140,12 @@ OTHER_TOOLS = {
     "eval_steps": "eval_every",
     "logging_steps": "log_every",
     "eval_dataset": "eval_data",
+    "val_set_size": "eval_share, a share such as 0.05",
+    "val_size": "eval_share, a share such as 0.05",
+    "split_dataset_ratio": "eval_share, a share such as 0.05",
+    "eval_dataset_ratio": "eval_share",
+    "test_size": "eval_share, a share such as 0.05",
+    "validation_split": "eval_share, a share such as 0.05",
     "predict_with_generate": "evaluation.generations (how many held-out prompts are answered)",
     "eval_table_size": "evaluation.generations",
     "generation_max_length": "evaluation.max_new_tokens",
@@ -354,7 +370,8 @@ def named_here(elsewhere: Mapping[str, str]) -> Callable[[object], object]:
 
     def refuse(value: object) -> object:
         if isinstance(value, str) and value in elsewhere:
-            raise ValueError(f"here it is {elsewhere[value]}")
+            ours = elsewhere[value]
+            raise ValueError(ours if ours.startswith("not ") else f"here it is {ours}")
         return value
 
     return refuse

@@ -83,13 +83,14 @@ _List = Annotated[tuple[_Entry, ...], Field(strict=False, min_length=1), Tag("a 
 
 
 def _no_rows(value: object) -> object:
-    """Refuses rows in memory, which have no file and line."""
+    """Refuses rows in memory: the Python functions of the package store them first, see `burnish.data.memory`."""
     rows = isinstance(value, list | tuple) and any(isinstance(row, Mapping) and "path" not in row for row in value)
     if rows or not isinstance(value, str | int | float | Mapping | list | tuple | DatasetSettings | None):
-        given = "rows" if rows else f"an object of the class {type(value).__name__}"
+        given = "rows in memory" if rows else f"an object of the class {type(value).__name__}"
         raise ValueError(
-            f"data is a path, or a list of paths and {{path: …}}, and here it is {given} in memory; write the rows "
-            "into a file, one JSON object a line (a datasets.Dataset: dataset.to_json(path))"
+            f"data is a path, or a list of paths and {{path: …}}, and here it is {given}; rows in memory (a list of "
+            "mappings, a datasets.Dataset, a DataFrame) are given to the functions of burnish, such as "
+            "burnish.sft(data=rows), or written into a file, one JSON object a line"
         )
     return value
 

@@ -28,7 +28,6 @@ _TOKEN = "not needed: the token of `hf auth login`, or HF_TOKEN of the environme
 _CACHE = "not needed: tokens are cached under a hash of rows, template and tokenizer"
 _PROCESSES = "not needed: the number of processes that tokenize follows from the number of rows"
 _LOADER = "not needed: rows are tokenized into a cache and read from it, without a data loader"
-_HELD_OUT = "eval_data: held-out rows of your own; or eval_share: 0.05, which holds out a share of the rows of data"
 _MIXTURE = "data: a list of sources, each with a weight or a count"
 _STREAM = "data: [{path: owner/name, stream: 10000}], which fetches the first 10000 rows"
 _SYSTEM = "not available as a setting: a row has its system message as first message, or in the column system"
@@ -145,7 +144,7 @@ DATA: Mapping[str, str] = same(
     ("not needed: data is a path or a hub name, and no list of data sets is kept", "dataset_dir custom_dataset_info"),
     ("not needed: the form of a file is recognized by its name", "ds_type data_dir"),
     ("eval_data", "test_datasets val_dataset eval_data_path dataset_test_split test_file validation_file"),
-    (_HELD_OUT, "val_size val_set_size test_size test_split_size split_dataset_ratio"),
+    ("eval_share, a share such as 0.05", "test_split_size"),
     ("data, with #500 at the end of the path: 500 rows drawn by the seed", "max_samples max_train_samples shards"),
     ("data, with #500 at the end of the path: 500 rows drawn by the seed", "dataset_shard_num"),
     ("eval_data, with #500 at the end of the path", "max_eval_samples eval_limit"),

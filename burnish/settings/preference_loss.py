@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from burnish.config.settings import Settings
 from burnish.config.user_code import is_user_code
@@ -13,7 +13,11 @@ from burnish.credit.settings import Form, PairingSettings
 from burnish.errors import RecipeError
 from burnish.losses.preference.options import DataNeeds
 from burnish.losses.preference.registry import PREFERENCE_LOSSES, Chosen, chosen_loss, chosen_sum, key_of
+from burnish.settings.aliases import named_here
 from burnish.settings.loss_options import UserOptions, read_loss_options
+from burnish.settings.other_names import LOSSES
+
+LossField = Annotated[str | dict[str, float], BeforeValidator(named_here(LOSSES))]
 
 
 class PreferenceLossOptions(Settings):
@@ -55,7 +59,7 @@ class PreferenceLossOptions(Settings):
 class PreferenceLoss(Settings):
     """A preference loss, or a weighted sum of several."""
 
-    loss: str | dict[str, float] = "dpo"
+    loss: LossField = "dpo"
     """Loss: a name (docs/prefer.md), a weighted sum ({dpo: 1, sft: 0.1}), or your own file.py:name."""
     beta: float | None = None
     """Implicit reward per nat of log-probability or log-ratio: higher values keep the policy closer to its reference;
@@ -124,7 +128,7 @@ class PreferenceLoss(Settings):
 class OnlinePreference(PreferenceLoss):
     """Preference learning from comparisons of the policy's own responses (docs/methods/grpo.md)."""
 
-    loss: str | dict[str, float] = "dpo"
+    loss: LossField = "dpo"
     """Loss of pairs, rankings or verdicts (docs/prefer.md), or a weighted sum ({dpo: 1, sft: 0.1})."""
     pairs: Literal["best_worst", "all"] | None = None
     """Pairs of responses to a prompt, for a loss of pairs: best_worst, or all pairs of different reward; null:

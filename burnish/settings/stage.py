@@ -55,7 +55,7 @@ class GenerationEvalSettings(Settings):
     generations: Annotated[int, Field(ge=0)] = 0
     """Number of held-out prompts, drawn by the seed, for which a response is generated; 0: none."""
     prompts_data: DataField | None = None
-    """Data of the prompts; each source names its own format. null: eval_data."""
+    """Data of the prompts; each source names its own format. null: the held-out rows."""
     match: MatchRule | None = None
     """Rule by which a response is right: exact, contains, number (as in burnish eval); null: exact."""
     max_new_tokens: Positive | None = None
@@ -74,6 +74,8 @@ class StageSettings(DataSettings):
 
     rows_have: ClassVar[RowContent] = "responses"
     """What the stage takes from its rows."""
+    usual: ClassVar[tuple[str, ...]] = ("data", "chat_template", "max_length")
+    """Keys that are set most, of the stage and of the recipe; its help on the command line shows them."""
     produces: ClassVar[Product] = "language_model"
     """What the stage ends with. A stage that produces data leaves the model of the stage before it to the next one."""
 
@@ -83,7 +85,12 @@ class StageSettings(DataSettings):
 
     @property
     def held_out_data(self) -> DataField | None:
-        """Held-out data; None: there are none."""
+        """Held-out data of their own; None: there are none."""
+        return None
+
+    @property
+    def held_out_share(self) -> float | None:
+        """Share of the prompts of `data` that is held out; None: no row of it is."""
         return None
 
     @property
@@ -108,7 +115,10 @@ class TrainingSettings(StageSettings, OptimizationSettings):
     """Settings of every stage that trains a model."""
 
     eval_data: DataField | None = None
-    """Held-out data, in the same forms as data; null: none."""
+    """Held-out data, in the same forms as data; null: none, or eval_share."""
+    eval_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the prompts of data whose rows are held out for evaluation, such as 0.05, instead of eval_data; null:
+    none. Rows with the same prompt are on the same side."""
     add_tokens: Literal["template"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
     """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
     or a list; null: none."""
@@ -137,12 +147,16 @@ class TrainingSettings(StageSettings, OptimizationSettings):
     def _lengths_and_evaluations(self) -> TrainingSettings:
         if self.max_steps is not None and self.epochs is not None:
             raise ValueError("epochs and max_steps both set the length of the stage; give one of them")
-        if self.eval_every is not None and self.eval_data is None:
-            raise ValueError("eval_every needs eval_data: there is nothing to evaluate on")
+        if self.eval_data is not None and self.eval_share is not None:
+            raise ValueError(
+                "eval_data names the held-out rows, and eval_share takes them out of data; give one of the two"
+            )
+        if self.eval_every is not None and not self.has_held_out:
+            raise ValueError("eval_every needs eval_data or eval_share: there is nothing to evaluate on")
         if self.early_stopping is not None and self.eval_every is None:
-            raise ValueError("early_stopping needs eval_every (and eval_data): it counts evaluations during training")
-        if self.checkpoints.keep_best and self.eval_data is None:
-            raise ValueError("checkpoints.keep_best needs eval_data: evaluations find the best weights")
+            raise ValueError("early_stopping needs eval_every (and eval_data or eval_share): it counts evaluations")
+        if self.checkpoints.keep_best and not self.has_held_out:
+            raise ValueError("checkpoints.keep_best needs eval_data or eval_share: evaluations find the best weights")
         return self
 
     @model_validator(mode="after")
@@ -162,6 +176,15 @@ class TrainingSettings(StageSettings, OptimizationSettings):
     @property
     def held_out_data(self) -> DataField | None:
         return self.eval_data
+
+    @property
+    def held_out_share(self) -> float | None:
+        return self.eval_share
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether the stage has held-out rows, of their own or of `data`."""
+        return self.eval_data is not None or self.eval_share is not None
 
     @property
     def tokens_to_add(self) -> tuple[str, ...]:
@@ -211,8 +234,8 @@ class SupervisedSettings(TrainingSettings):
 
     @model_validator(mode="after")
     def _evaluation_has_data(self) -> SupervisedSettings:
-        if self.evaluation.generations and self.eval_data is None:
-            raise ValueError("evaluation.generations needs eval_data: there are no held-out prompts")
+        if self.evaluation.generations and not self.has_held_out:
+            raise ValueError("evaluation.generations needs eval_data or eval_share: there are no held-out prompts")
         return self
 
     @property

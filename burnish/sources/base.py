@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,9 @@ NO_METRICS: Mapping[str, float] = MappingProxyType({})
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """State for a checkpoint: tensors by name (not copies), and values that JSON can hold."""
+
+OnPart = Callable[[str, int, int], None]
+"""Called with what is prepared for a step, such as prompts answered, and how many of how many are done."""
 
 
 class Source(ABC):
@@ -73,6 +76,14 @@ class Source(ABC):
     def after_step(self, step: int) -> None:  # noqa: B027  # most sources do not depend on the weights
         """Takes notice that the learners have new weights, those after this number of optimizer steps."""
 
+    def report_to(self, on_part: OnPart) -> None:  # noqa: B027  # rows are drawn in no time
+        """Reports from now on how far a step is prepared, where that takes long."""
+
+    def can_extend(self, step: int, num_steps: int) -> bool:
+        """Whether the present state, after `step` steps of a run of `num_steps`, is that of a longer run too: whether
+        the run can be extended from here, see `runs.extension`."""
+        return False
+
 
 class WrappedSource(Source):
     """Source around another one, all of which it forwards. Its own state is beside that of the other."""
@@ -105,6 +116,12 @@ class WrappedSource(Source):
 
     def after_step(self, step: int) -> None:
         self.source.after_step(step)
+
+    def report_to(self, on_part: OnPart) -> None:
+        self.source.report_to(on_part)
+
+    def can_extend(self, step: int, num_steps: int) -> bool:
+        return self.source.can_extend(step, num_steps)
 
     def state_dict(self) -> State:
         tensors, values = self.source.state_dict()

@@ -106,6 +106,9 @@ class RowSource(Source):
         if isinstance(self.rows, Validates):
             self.rows.validate()
 
+    def can_extend(self, step: int, num_steps: int) -> bool:
+        return self.position == step * self.sequences_per_step  # the last step of an epoch may have fewer rows
+
     def state_dict(self) -> State:
         return {}, {"position": self.position}
 

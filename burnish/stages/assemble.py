@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from burnish.evaluate.evaluator import Evaluator
@@ -53,6 +53,8 @@ class StageParts:
     """Roles whose weights change without a learner, by name."""
     further_learners: Sequence[Learner] = ()
     """Learners of other roles than the policy, such as a critic."""
+    penalties: Collection[str] = ()
+    """Names of rewards of negative weight, of which less is better."""
 
 
 def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts: StageParts) -> Stage:
@@ -85,6 +87,7 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
             "the loss": loss_identity(parts.loss),
         },
         notes=(*policy.notes, *parts.notes),
+        penalties=parts.penalties,
     )
 
 

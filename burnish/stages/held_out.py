@@ -50,23 +50,25 @@ class HeldOut:
         cls,
         settings: SupervisedSettings,
         reader: Reader,
+        rows: OpenedData | None,
         progress: Callable[[int, int], None],
         world: World = ONE_PROCESS,
     ) -> Self | None:
-        """Opens the held-out rows; None: the stage has none.
+        """Filters and tokenizes the held-out rows; None: the stage has none.
 
         Args:
             settings: settings of the stage.
             reader: reader of its data.
+            rows: the held-out rows; None: there are none.
             progress: called with the number of rows tokenized and of all rows.
             world: processes that evaluate together.
 
         Raises:
             DataError: the rows cannot be used, or have no prompts for generation.
         """
-        if settings.eval_data is None:
+        if rows is None:
             return None
-        opened, gate = reader.filter_held_out(reader.open(settings.eval_data, held_out=True))
+        opened, gate = reader.filter_held_out(rows)
         groups = opened.preparation.whole(told=progress)
         drawn = _prompts(settings, reader, opened, groups) if settings.evaluation.generations else ()
         return cls(settings, opened, groups, drawn, gate, world)

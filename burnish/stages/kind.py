@@ -52,7 +52,8 @@ class StageKind(ABC, Generic[S, D]):
             DataError: the data cannot be read, their format is unknown, or a filter stops the run.
         """
         settings = context.settings
-        return data_fingerprints(*opened_rows(context.reader, settings.data, settings.held_out_data))
+        rows = opened_rows(context.reader, settings.data, settings.held_out_data, settings.held_out_share)
+        return data_fingerprints(*rows)
 
     def derived(self, context: StageContext[S]) -> Mapping[str, Resolved]:
         """Key → value for null defaults that follow from model and device, for the resolved recipe."""

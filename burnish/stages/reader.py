@@ -18,13 +18,15 @@ from burnish.data.filters import PreferenceFilters, apply_filters
 from burnish.data.mixture import Data, open_data
 from burnish.data.rows import Indices
 from burnish.data.sample_builder import SampleBuilder, is_conversation
+from burnish.data.split import Split, split
 from burnish.data.template import Template, choose_template
 from burnish.errors import DataError, ModelError
 from burnish.model.load import default_device
 from burnish.model.positions import exact_positions
-from burnish.settings.data import DatasetSettings, sources
+from burnish.settings.data import DataField, DatasetSettings, sources
 from burnish.settings.data_settings import DataSettings
 from burnish.sources.epoch_order import epoch_order
+from burnish.watch.counter import count_on_terminal
 
 TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 4096}
 """The default of tokens_per_microbatch, by the kind of device. On CPU it was the fastest of 512 to 4096 at 15 and 100
@@ -54,9 +56,23 @@ class OpenedData:
 
     def picked(self, rows: Indices) -> OpenedData:
         """The opened data with only the rows of these indices, in this order."""
-        data = replace(self.data, rows=self.data.rows.pick(rows))
+        return self.of(replace(self.data, rows=self.data.rows.pick(rows)))
+
+    def of(self, data: Data) -> OpenedData:
+        """The opened data with other rows of the same sources."""
         builder = replace(self.preparation.builder, rows=data.rows)
         return replace(self, data=data, preparation=replace(self.preparation, builder=builder))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StageRows:
+    """Opened rows of a stage, before filters."""
+
+    train: OpenedData
+    held_out: OpenedData | None
+    """Held-out rows, of their own or taken out of the training data; None: there are none."""
+    split: Split | None = None
+    """How the rows were split; None: held-out rows are of their own, or there are none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -104,6 +120,11 @@ class Reader:
             )
         return longest
 
+    @property
+    def limit_key(self) -> str:
+        """Setting that `max_length` comes from, unless it is the model's positions."""
+        return "max_length" if self.reading.max_length is not None else "tokens_per_microbatch"
+
     def open(
         self, data: str | DatasetSettings | Sequence[str | DatasetSettings], *, held_out: bool = False
     ) -> OpenedData:
@@ -130,10 +151,30 @@ class Reader:
             chat_template_kwargs=reading.chat_template_kwargs,
             max_invalid_fraction=reading.max_invalid_fraction,
             comparison=reading.comparison,
+            limit_key=self.limit_key,
         )
         if not held_out:
             self._require_use_of_template(preparation.builder)
         return OpenedData(opened, preparation, self.max_positions)
+
+    def open_stage(
+        self, data: DataField, eval_data: DataField | None = None, eval_share: float | None = None
+    ) -> StageRows:
+        """Opens training and held-out rows: those of `eval_data`, or a share of `data`.
+
+        Args:
+            data: training data.
+            eval_data: held-out data of their own; None: there are none.
+            eval_share: share of the prompts of `data` whose rows are held out instead; None: no row of it is.
+
+        Raises:
+            DataError: the rows cannot be read, or all of them fall on one side of the split.
+        """
+        opened = self.open(data)
+        if eval_share is None:
+            return StageRows(opened, None if eval_data is None else self.open(eval_data, held_out=True))
+        halves = split(opened.data, eval_share, self.seed, count_on_terminal("rows read to split them"))
+        return StageRows(opened.of(halves.train), opened.of(halves.held_out), halves)
 
     def _require_use_of_template(self, builder: SampleBuilder) -> None:
         """Refuses a template that is named for data which are plain text: it would have no effect.

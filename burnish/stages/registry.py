@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from burnish.config.user_code import UserCode, is_user_code
 from burnish.errors import RecipeError
+from burnish.settings.other_names import STAGES, stage_remedy
+from burnish.similar import similar
 
 if TYPE_CHECKING:  # the command line's help lists the stages, and must not wait for their settings
     from burnish.settings.stage import StageSettings
@@ -211,19 +213,27 @@ def stage_entry(written: str) -> StageEntry:
         raise RecipeError(
             given=f"stage {written}",
             rule=f"stages are {', '.join(registered())}, or file.py:Class for your own",
-            remedy="name one of them",
+            remedy=stage_remedy(written) or _similar_stage(written),
         )
     return registered()[written]
+
+
+def _similar_stage(written: str) -> str:
+    near = similar(written, registered())
+    return f"did you mean {near[0]}?" if near else "name one of them"
 
 
 def known_stages(written: Iterable[str]) -> dict[str, StageEntry]:
     """The stages among these names of a recipe file, by the name that they have elsewhere.
 
     Raises:
-        RecipeError: a user's file cannot be used, or two different stages have one name.
+        RecipeError: a user's file cannot be used, two different stages have one name, or a stage is named as in another
+            tool.
     """
     found: dict[str, StageEntry] = {}
     for name in written:
+        if name in STAGES and name not in registered():
+            stage_entry(name)
         if is_user_code(name) or name in registered():
             stage = stage_entry(name)
             if found.setdefault(stage.name, stage).written != name:

@@ -1,23 +1,36 @@
-"""Result of a finished run, and the check that its data did not change."""
+"""Result of a finished run with what its folder holds, and the check that its data did not change."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from burnish.errors import DataError, ModelError, RunError
+from burnish.model.open import LoadedModel, open_model
 from burnish.recipe.read import stage_names
 from burnish.recipe.recipe import Recipe
+from burnish.run_files import METRICS, MODEL, SAMPLES
 from burnish.runs.stage_folder import StageFolder
 from burnish.stages.context import StageContext
 from burnish.stages.kind import kind_of
+from burnish.watch.journal_lines import MetricsLine, read_metrics, read_samples
+from burnish.watch.plot import plot_metrics
+from burnish.watch.report import NAME
+from burnish.watch.summary import summary_html
+
+if TYPE_CHECKING:  # optional libraries
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Result of a run."""
+    """Result of a run. In a notebook it is shown as a summary with curves.
+
+    Example: ``result = burnish.sft(...); result.plot("loss"); result.load().model.generate(...)``.
+    """
 
     folder: Path
     """The run folder."""
@@ -33,6 +46,85 @@ class RunResult:
     def steps(self) -> int:
         """Number of optimizer steps of all stages."""
         return sum(stage["steps"] for stage in self.summary.get("stages", {"": self.summary}).values())
+
+    @property
+    def model(self) -> Path | None:
+        """Folder of the final model; None: no stage trained one."""
+        return self.folder / MODEL if (self.folder / MODEL).is_dir() else None
+
+    @property
+    def report(self) -> Path:
+        """The report, a page for a browser."""
+        return self.folder / NAME
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Metrics of all stages in order, a mapping for each step with ``stage`` and ``step``; those of an evaluation
+        after a step are in its mapping. Names are those of metrics.jsonl (docs/glossary.md)."""
+        steps: dict[tuple[str, int], dict[str, Any]] = {}
+        for line in self._lines():
+            steps.setdefault((line.stage, line.step), {}).update(line.to_line())
+        return list(steps.values())
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The metrics of evaluations alone: a mapping for each, with ``stage`` and ``step`` (0: before training)."""
+        lines = (line.to_line() for line in self._lines() if any(name.startswith("eval/") for name in line.metrics))
+        return list(lines)
+
+    @property
+    def samples(self) -> list[dict[str, Any]]:
+        """Records of samples.jsonl: responses to held-out prompts and, in a stage rl, rollouts (docs/watch.md)."""
+        return [sample.to_line() for sample in read_samples(self.folder / SAMPLES)]
+
+    def metrics_frame(self) -> DataFrame:
+        """`metrics` as a frame of pandas, a row for each step.
+
+        Raises:
+            RunError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame  # an optional library
+        except ImportError as error:
+            raise RunError(
+                given="metrics_frame() without pandas",
+                rule="a frame is one of the package pandas, which is not installed",
+                remedy="pip install pandas, or use metrics, a list of mappings",
+            ) from error
+        return DataFrame(self.metrics)
+
+    def plot(self, *names: str) -> Figure:
+        """Curves of metrics by step, training and held-out rows together.
+
+        Args:
+            names: names of metrics, such as ``loss`` or ``train/grad_norm``; none: the most important ones.
+
+        Raises:
+            RunError: matplotlib is not installed, or the run has no such metric.
+        """
+        return plot_metrics(list(self._lines()), names)
+
+    def load(self) -> LoadedModel:
+        """Opens the final model with its tokenizer and chat template, for evaluation, generation and chat.
+
+        Raises:
+            ModelError: there is no model, or its files are damaged.
+        """
+        if self.model is None:
+            raise ModelError(
+                given=f"the run {self.folder}, which has no model",
+                rule="a run has a model if one of its stages trains one",
+                remedy="load the model from which the run started",
+            )
+        return open_model(str(self.model), allow_reward_model=True)
+
+    def _repr_html_(self) -> str:
+        """Summary for Jupyter."""
+        return summary_html(self.folder)
+
+    def _lines(self) -> list[MetricsLine]:
+        """Lines of metrics.jsonl without alerts."""
+        return [line for line in read_metrics(self.folder / METRICS) if isinstance(line, MetricsLine)]
 
 
 def last_model(finished: Sequence[Path | None]) -> str | None:

@@ -9,12 +9,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from burnish.config.live_code import unresumable
+from burnish.config.text import flatten
 from burnish.errors import RecipeError
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.read import ResolvedRecipe, stage_names
 from burnish.recipe.recipe import Recipe
+from burnish.recipe.start_line import start_line
 from burnish.run_files import DATA, LOG, MODEL
 from burnish.runs.durable import write_text
+from burnish.runs.extension import LengthKeys
 from burnish.runs.folder import RunFolder
 from burnish.runs.json_value import JSON
 from burnish.runs.stage_folder import StageFolder
@@ -26,28 +30,36 @@ from burnish.stages.determinism import out_of_memory_explained, repeatable
 from burnish.stages.kind import StageKind, build_job, kind_of
 from burnish.stages.models import device_of
 from burnish.stages.result import RunResult, last_model, require_same_data
+from burnish.train.callbacks import NO_CALLBACKS, Callbacks
+from burnish.train.job import Job
 from burnish.watch.environment import write_environment
 from burnish.watch.progress import open_progress
 from burnish.watch.tracking import Tracking, require_installed
 from burnish.watch.watch import Sinks
 
 
-def run(origins: ResolvedRecipe, world: World = ONE_PROCESS) -> RunResult:
-    """Runs or resumes the recipe's stages; returns the old result if they are finished.
+def run(origins: ResolvedRecipe, world: World = ONE_PROCESS, *, callbacks: Callbacks = NO_CALLBACKS) -> RunResult:
+    """Runs, resumes or extends the recipe's stages; returns the old result if they are finished.
 
     Each stage starts from the model of the stage before it. Of several processes, every one calls this with the same
     recipe, and gets the same result.
 
+    Args:
+        origins: the recipe.
+        world: processes of the run.
+        callbacks: functions of the user that are called during the run; they are no part of its identity.
+
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
-        Interrupted: stopped by Ctrl+C or SIGTERM after a checkpoint was written.
+        Interrupted: stopped by Ctrl+C, SIGTERM or a callback after a checkpoint was written.
         DivergenceError: the loss is not finite any more.
     """
     recipe = origins.recipe
     assert recipe.output is not None, "reading a recipe gives it an output"
     require_installed(recipe.trackers)
     path = Path(recipe.output)
-    if (finished := RunFolder.finished_before(path, origins.identity())) is not None:
+    lengths = _length_keys(recipe)
+    if (finished := RunFolder.finished_before(path, origins.identity(), lengths)) is not None:
         return RunResult(path.absolute(), finished, again=True, unread=require_same_data(recipe, path, finished))
     kinds = [kind_of(stage) for stage in recipe.stages]
     for kind, stage in zip(kinds, recipe.stages, strict=True):
@@ -59,22 +71,34 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS) -> RunResult:
     text = origins.text(_resolved(recipe, kinds, contexts))
     with (
         first.background,
-        RunFolder.open(path, text, origins.identity(), world) as folder,
+        RunFolder.open(path, text, origins.identity(), world, lengths) as folder,
         open_progress(folder.path / LOG, is_main=world.is_main) as progress,
         StopSignal(world) as stop,
     ):
-        if (finished := folder.finished) is not None:  # by another process, since the check above
+        finished = folder.finished if folder.extension is None else None
+        if finished is not None:  # by another process, since the check above
             return RunResult(folder.path, finished, again=True)
-        if world.is_main:
-            write_environment(folder.path, device_of(recipe))
+        progress.note(start_line(origins))
         tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
         listeners = Sinks(folder.path, folder.append_metrics, progress, tracking, world.is_main)
-        summary = _Running(recipe, kinds, folder, listeners, stop).stages(number, first)
+        for line in _cannot_resume(recipe):
+            progress.say(line)
+        summary = _Running(recipe, kinds, folder, listeners, stop, callbacks).stages(number, first)
         listeners.report("finished")
         folder.mark_finished(summary)
         place = folder.path / MODEL
         progress.say(f"finished: the model is in {place}" if place.is_dir() else f"finished: {folder.path}")
         return RunResult(folder.path, summary, again=False)
+
+
+def _cannot_resume(recipe: Recipe) -> list[str]:
+    """Lines about functions that a later process cannot recognize."""
+    texts = [value for _, value in flatten(recipe.model_dump(mode="json")) if isinstance(value, str)]
+    return [
+        f"{name.rpartition(':')[2]} captures variables or has no source text: if this run is interrupted, it cannot be "
+        "resumed; put the function at the top level of a file to change that"
+        for name in unresumable(texts)
+    ]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,6 +110,7 @@ class _Running:
     folder: RunFolder
     listeners: Sinks
     stop: StopSignal
+    callbacks: Callbacks
 
     def stages(self, first: int, opened: StageData[Any]) -> dict[str, JSON]:
         """Runs the stages that are not finished; returns all summaries.
@@ -94,6 +119,8 @@ class _Running:
             first: index of the first of them.
             opened: its data.
         """
+        if self.folder.extension is None:
+            self._write_environment()
         names, model = stage_names(self.recipe), None
         begin: Mapping[str, int] = {}
         if len(names) == 1:
@@ -123,17 +150,42 @@ class _Running:
             out_of_memory_explained(data.tokens_per_microbatch),
             data.at_work(place.path),
         ):
+            extended = self._extended(number, name, data, place)
             if self.folder.world.is_main:
                 data.when_ready(lambda: self._tell(name, data, place))
             for line in data.report():
                 self._say(line)
-            job = build_job(self.kinds[number], data, name)
+            job = (extended or self._built(number, data, name)).with_callbacks(self.callbacks)
             for note in job.notes:
                 self._say(note)
             summary = job.run(place, self.listeners, self.stop)
             artifacts = data.artifacts
             job.write_model(place, artifacts.template, artifacts.end_tokens)
             return {**summary, "data": artifacts.fingerprint, "inputs": dict(data.fingerprints)}
+
+    def _extended(self, number: int, name: str, data: StageData[Any], place: StageFolder) -> Job | None:
+        """The job of a run that is extended, after the folder became its own; None: the run is not extended.
+
+        Raises:
+            RunError: it cannot be extended; the folder is as it was, with a log line.
+        """
+        extension = self.folder.extension
+        if extension is None or not place.is_last:
+            return None
+        job = self._built(number, data, name)
+        job.extend(place, extension)
+        self._write_environment()
+        self._say(f"the run is extended:\n{extension.changed}")
+        return job
+
+    def _built(self, number: int, data: StageData[Any], name: str) -> Job:
+        if self.kinds[number].roles(self.recipe, self.recipe.stages[number].settings):
+            self._say(f"loading the model {data.context.reader.model}")
+        return build_job(self.kinds[number], data, name)
+
+    def _write_environment(self) -> None:
+        if self.folder.world.is_main:
+            write_environment(self.folder.path, device_of(self.recipe))
 
     def _tell(self, name: str, data: StageData[Any], place: StageFolder) -> None:
         """Logs the report of the rows, and lists invalid rows in the run folder."""
@@ -147,6 +199,12 @@ class _Running:
 
     def _say(self, line: str) -> None:
         self.listeners.progress.say(line)
+
+
+def _length_keys(recipe: Recipe) -> LengthKeys:
+    """Keys of the identity that set the length of the last stage."""
+    prefix = f"stages.{len(recipe.stages) - 1}.{recipe.stages[-1].method}"
+    return LengthKeys(f"{prefix}.epochs", f"{prefix}.max_steps")
 
 
 def _write_card(path: Path, card: Mapping[str, object]) -> None:

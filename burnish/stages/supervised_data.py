@@ -6,13 +6,15 @@ Training, `burnish data profile` and `burnish data view` all open data here, so 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 from burnish.data.filters import PreferenceFilters
 from burnish.data.in_common import rows_in_common
+from burnish.data.split import Split
 from burnish.data.streaming import StreamingDataset
 from burnish.errors import RecipeError
 from burnish.recipe.read import stage_recipe
@@ -42,6 +44,8 @@ class SupervisedData(StageData[T_co]):
     """Held-out data; None: there are none."""
     gate: PreferenceFilters | None = None
     """Preference filters of the training rows, with their findings; None: the stage has no filters."""
+    split: Split | None = None
+    """How held-out rows were taken out of the training data; None: they were not."""
 
     @classmethod
     def of(cls, context: StageContext[T_co]) -> Self:
@@ -51,15 +55,17 @@ class SupervisedData(StageData[T_co]):
             DataError: the data cannot be read, their format is unknown, a row is invalid, or a filter stops the run.
         """
         progress = count_on_terminal("rows made into tokens")
-        train = context.reader.open(context.settings.data)
-        held_out = HeldOut.of(context.settings, context.reader, progress, context.world)
-        train, gate = context.reader.gate(train, held_out.gate if held_out else None)
-        rows, draws = len(train.data.rows), _num_draws(context.settings, len(train.data.rows))
+        settings, reader = context.settings, context.reader
+        opened = reader.open_stage(settings.data, settings.held_out_data, settings.held_out_share)
+        held_out = HeldOut.of(settings, reader, opened.held_out, progress, context.world)
+        train, gate = reader.gate(opened.train, held_out.gate if held_out else None)
+        rows, draws = len(train.data.rows), _num_draws(settings, len(train.data.rows))
         # The first rows of an epoch are known without reading them, unless rows may be left out.
         if draws < rows and not train.data.format.documents and not train.preparation.may_leave_out:
             drawn = train.drawn(draws, context.recipe.seed)
-            return cls(context, train, StreamingDataset(drawn, progress), rows, held_out, gate)
-        return cls(context, train, StreamingDataset(train.preparation, progress), None, held_out, gate)
+            return cls(context, train, StreamingDataset(drawn, progress), rows, held_out, gate, opened.split)
+        feed = StreamingDataset(train.preparation, progress)
+        return cls(context, train, feed, None, held_out, gate, opened.split)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -83,6 +89,8 @@ class SupervisedData(StageData[T_co]):
         trained."""
         if len(self.train.data.parts) > 1:
             yield from self.train.data.lines()
+        if self.split is not None:
+            yield self.split.line()
         for gate in self.gates.values():
             yield from gate.lines()
         rows, format = self.train.data.rows, self.train.data.format
@@ -152,16 +160,18 @@ def _num_draws(settings: SupervisedSettings, rows: int) -> int:
     )
 
 
-def opened_rows(reader: Reader, data: DataField, eval_data: DataField | None) -> tuple[OpenedData, OpenedData | None]:
-    """Training and held-out rows that pass the filters, not tokenized.
+def opened_rows(
+    reader: Reader, data: DataField, eval_data: DataField | None, eval_share: float | None = None
+) -> tuple[OpenedData, OpenedData | None]:
+    """Training and held-out rows that pass the filters, not tokenized; see `Reader.open_stage`.
 
     Raises:
-        DataError: the data cannot be read, their format is unknown, or a filter stops the run.
+        DataError: the data cannot be read, their format is unknown, a side of the split is empty, or a filter stops the
+            run.
     """
-    held_out, gate = None, None
-    if eval_data:
-        held_out, gate = reader.filter_held_out(reader.open(eval_data, held_out=True))
-    return reader.gate(reader.open(data), gate)[0], held_out
+    opened = reader.open_stage(data, eval_data, eval_share)
+    held_out, gate = (None, None) if opened.held_out is None else reader.filter_held_out(opened.held_out)
+    return reader.gate(opened.train, gate)[0], held_out
 
 
 def data_fingerprints(train: OpenedData, held_out: OpenedData | None) -> dict[str, str]:
@@ -170,13 +180,26 @@ def data_fingerprints(train: OpenedData, held_out: OpenedData | None) -> dict[st
     return {"the data": train.preparation.identity, "the held-out data": held_out_identity}
 
 
-def open_for_inspection(model: str, data: str, settings: Sequence[str], stage: str = "sft") -> OpenedData:
+def open_for_inspection(
+    model: str,
+    data: object,
+    overrides: Sequence[str],
+    stage: str = "sft",
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> OpenedData:
     """Opens data as a stage with these settings would.
+
+    Args:
+        model: model whose tokenizer and template are used.
+        data: as ``data`` of the stage.
+        overrides: settings as ``key=value``.
+        stage: name of the stage.
+        settings: further settings.
 
     Raises:
         RecipeError: there is no such stage, or its rows have no responses.
     """
-    recipe = stage_recipe(stage, {"model": model, "data": data}, settings).recipe
+    recipe = stage_recipe(stage, {"model": model, "data": data, **settings}, overrides).recipe
     context: StageContext[StageSettings] = StageContext.of(recipe)
     if context.settings.rows_have != "responses":
         raise RecipeError(

@@ -14,7 +14,7 @@ that it must see at once (default: all responses of a group).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,14 +37,7 @@ class UserLoss:
     scope: Scope
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
-        try:
-            output = self.own(scores, microbatch)
-        except Exception as error:
-            raise RecipeError(
-                given=f"loss {self.code.name} raised {type(error).__name__}: {error}{self.code.where(error)}",
-                rule="a loss takes the scores that it declares in needs, and a microbatch (burnish.types)",
-                remedy="correct the loss",
-            ) from error
+        output = self._called("", self.own, scores, microbatch)
         if not _is_output(output):
             raise RecipeError(
                 given=f"loss {self.code.name} returned {_described(output)}",
@@ -57,11 +50,28 @@ class UserLoss:
         self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
     ) -> Mapping[Score, Tensor] | None:
         gradients = getattr(self.own, "score_gradients", None)
-        return None if gradients is None else gradients(microbatch, denominators)
+        if gradients is None:
+            return None
+        values: Mapping[Score, Tensor] | None = self._called(".score_gradients", gradients, microbatch, denominators)
+        return values
 
     def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> UserLoss:
         measured = getattr(self.own, "with_measurements", None)
-        return self if measured is None else replace(self, own=measured(scores, microbatch))
+        if measured is None:
+            return self
+        return replace(self, own=self._called(".with_measurements", measured, scores, microbatch))
+
+    def _called(self, member: str, function: Callable[..., Any], *arguments: object) -> Any:
+        """Result of the user's code; an exception of it is explained."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            cause = self.code.raised(error)
+            raise RecipeError(
+                given=f"loss {self.code.name}{member} raised {cause}",
+                rule="a loss takes the scores that it declares in needs, and a microbatch (burnish.types)",
+                remedy="correct the loss",
+            ) from error
 
 
 def user_loss(written: str, options: Mapping[str, object]) -> UserLoss:
@@ -79,11 +89,11 @@ def user_loss(written: str, options: Mapping[str, object]) -> UserLoss:
     if isinstance(own, type):
         try:
             own = own(**options)
-        except TypeError as error:
+        except Exception as error:
             raise RecipeError(
-                given=f"loss_options: {dict(options)}; {error}",
+                given=f"loss_options: {dict(options)}; {code.raised(error)}",
                 rule=f"loss_options are the arguments of {code.name}",
-                remedy="give the options that it takes",
+                remedy="give the options that it takes, or correct the loss",
             ) from error
     elif options:
         raise RecipeError(

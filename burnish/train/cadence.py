@@ -18,9 +18,9 @@ class Cadence:
     eval_every: int | None = None
     """None: before the first step and after the last."""
 
-    def should_evaluate(self, step: int, total: int) -> bool:
-        """Whether an evaluation is due after a step, of `total` steps."""
-        return step == total or (self.eval_every is not None and step % self.eval_every == 0)
+    def evaluates_at(self, step: int) -> bool:
+        """Whether an evaluation is due after a step, whatever the number of steps; the last one always has one."""
+        return self.eval_every is not None and step % self.eval_every == 0
 
     def should_save(self, step: int, total: int) -> bool:
         """Whether a checkpoint is due."""

@@ -50,7 +50,7 @@ class EarlyStopping:
             raise RunError(
                 given=f"the evaluation after step {step} has {', '.join(metrics)}, and no {name}",
                 rule=f"checkpoints.keep_best and early_stopping use the held-out {name}",
-                remedy="give eval_data that can be graded (rewards with where: grade no other rows), or remove them",
+                remedy="give held-out rows that can be graded (rewards with where: grade no others), or remove them",
             )
 
     def observe(self, step: int, value: float, weights: Iterable[tuple[str, Tensor]]) -> None:

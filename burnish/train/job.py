@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
+from burnish.runs.extension import Extension, not_extensible
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.stop import StopSignal
+from burnish.train.callbacks import Callbacks
 from burnish.watch.watch import Sinks
 
 Template = str | dict[str, str] | None
@@ -37,6 +39,22 @@ class Job(ABC):
         Raises:
             Interrupted: a stop signal came, and what was done is saved.
         """
+
+    def with_callbacks(self, callbacks: Callbacks) -> Self:
+        """The job that calls these; one without steps calls none."""
+        return self
+
+    def extend(self, folder: StageFolder, extension: Extension) -> None:
+        """Prepares the run folder for a job that is longer than the one that ran in it, see `runs.extension`.
+
+        Args:
+            folder: the stage's folder.
+            extension: the settings in which the two differ; `commit` makes the folder that of this job.
+
+        Raises:
+            RunError: the longer run would have done other steps than those that were done; nothing was changed.
+        """
+        raise not_extensible(extension, "a job without optimizer steps has no length to extend")
 
     def write_model(  # noqa: B027  # most jobs without learners have none
         self, folder: StageFolder, template: Template, end_tokens: Collection[int]

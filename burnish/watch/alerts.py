@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
+from burnish.watch.held_out_alerts import HeldOutWorse
 from burnish.watch.journal_lines import AlertLine, MetricsLine
-from burnish.watch.rl_alerts import RL_ALERTS
+from burnish.watch.rl_alerts import rl_alerts
 
 SPIKE_FACTOR = 10.0
 """Gradient norms of healthy batches differ by a factor of two or three; a factor of ten is an outlier."""
@@ -33,7 +34,7 @@ LOSS_SPREADS = 6.0
 SAME_LOSS = 20
 """Steps with bitwise equal losses: different rows give different losses if the loss depends on them."""
 NO_GRADIENT = 3
-"""Consecutive steps with gradient 0. A single one can occur, such as a batch of groups with equal rewards."""
+"""Consecutive steps with gradient 0, or without an advantage. A single one can occur."""
 SLOWER = 3.0
 """Factor of slowdown that longer rows alone do not cause."""
 SLOW_WINDOW = 100
@@ -49,6 +50,12 @@ FALL_NATS = 1.0
 """Smallest fall of a response's log-probability that raises the alert, nats."""
 _BOTH = ("logprob_chosen", "logprob_rejected")
 
+_NO_ADVANTAGE = (
+    "no trained token has an advantage other than 0; with policy_gradient.mask_truncated truncated responses are not "
+    "trained (rollout/finished)"
+)
+_NO_WEIGHT = "no token has a weight other than 0: see the weights of their rows"
+
 
 class Rule(Protocol):
     """Rule that raises one kind of alert."""
@@ -59,6 +66,18 @@ class Rule(Protocol):
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
         """Processes the metrics of the next line (without ``train/``); returns a message if the alert is raised."""
         ...
+
+
+class _Rollouts:
+    """Whether a stage has rollouts. Not every step has new ones, but the first one has."""
+
+    def __init__(self) -> None:
+        self._seen = False
+
+    def has_rollouts(self, metrics: Mapping[str, float]) -> bool:
+        """Whether this line, or one before, has rollouts."""
+        self._seen = self._seen or "rollout/reward" in metrics
+        return self._seen
 
 
 class NotFinite:
@@ -75,7 +94,9 @@ class Divergence:
     """The running median of the loss is far above the first loss or the lowest median. Raised once per episode.
 
     Losses that are all positive at the beginning, such as likelihoods, are compared by their logarithms, since the
-    factor matters and the noise grows with them. Other losses are around zero and are compared by differences.
+    factor matters and the noise grows with them. Other losses are around zero and are compared by differences. In a
+    stage with rollouts the loss says nothing: its data change with the policy, and that of a policy gradient is around
+    0 whatever the policy does.
     """
 
     name = "divergence"
@@ -86,10 +107,13 @@ class Divergence:
         self._lowest = math.inf
         self._limit = math.inf
         self._risen = False
+        self._stage = _Rollouts()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
         loss = metrics.get("loss")
-        if loss is None or not math.isfinite(loss) or (self._positive and loss <= 0):
+        if self._stage.has_rollouts(metrics) or loss is None or not math.isfinite(loss):
+            return None
+        if self._positive and loss <= 0:
             return None
         self._losses.append(loss)
         if len(self._losses) < LOSS_PATIENCE:
@@ -121,28 +145,32 @@ class Divergence:
 
 
 class GradientSpike:
-    """The gradient norm is far above its running median."""
+    """The gradient norm is far above its running median. Steps without a gradient do not count."""
 
     name = "gradient_spike"
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=SPIKE_WINDOW)
+        self._stage = _Rollouts()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        norm = metrics.get("grad_norm")
-        if norm is None or not math.isfinite(norm):
+        norm, has_rollouts = metrics.get("grad_norm"), self._stage.has_rollouts(metrics)
+        if not norm or not math.isfinite(norm):
             return None
         median = statistics.median(self._norms) if len(self._norms) >= SPIKE_PATIENCE else math.inf
         self._norms.append(norm)
         if norm <= SPIKE_FACTOR * median:
             return None
-        return f"the gradient norm {norm:.4g} is {norm / median:.0f} times its running median: check its rows"
+        remedy = "see the responses of its batch in samples.jsonl" if has_rollouts else "check its rows"
+        return f"the gradient norm {norm:.4g} is {norm / median:.0f} times its running median: {remedy}"
 
 
 class NoGradient:
     """The gradient is 0 several times, the loss stays bitwise the same, or the first learning rate is 0.
 
-    If the steps were skipped, the cause is that no response was better than another."""
+    A step without a signal is skipped. If all rewards were equal, `rl_alerts.EqualRewards` reports it; otherwise no
+    trained token had an advantage, or a weight. In a stage with rollouts an equal loss says nothing: advantages cancel.
+    """
 
     name = "no_gradient"
 
@@ -151,29 +179,39 @@ class NoGradient:
         self._same_loss = 1
         self._loss: float | None = None
         self._first = True
+        self._equal_rewards = 0.0
+        self._stage = _Rollouts()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
         loss = metrics.get("loss")
         if loss is None:
             return None
         first, self._first = self._first, False
-        self._no_gradient = self._no_gradient + 1 if metrics.get("grad_norm") == 0 else 0
-        skipped = "skipped" in metrics
-        self._skipped = self._skipped + 1 if skipped else 0
-        self._same_loss = self._same_loss + 1 if loss == self._loss and not skipped else 1
-        self._loss = loss
+        self._count(loss, metrics)
         if first and metrics.get("learning_rate") == 0:
             return "the learning rate of the first step is 0, so the step changes nothing"
         if self._skipped == NO_GRADIENT:
+            cause = _NO_ADVANTAGE if self._stage.has_rollouts(metrics) else _NO_WEIGHT
+            return f"{NO_GRADIENT} steps were skipped: {cause}"
+        if self._no_gradient == NO_GRADIENT and loss == 0:
             return (
-                f"all responses to a prompt get the same reward, for {NO_GRADIENT} steps, which were skipped: the task "
-                "is too easy or too hard for this model, or the reward does not distinguish responses (samples.jsonl)"
+                f"the loss and its gradient are exactly 0 for {NO_GRADIENT} steps: nothing is left to learn, such as "
+                "with a margin that all rows have reached, or no token is trained"
             )
-        if self._no_gradient == NO_GRADIENT and not self._skipped:
+        if self._no_gradient == NO_GRADIENT:
             return f"the gradient is exactly 0 for {NO_GRADIENT} steps: the loss does not depend on the trained weights"
         if self._same_loss == SAME_LOSS:
-            return f"the loss is bitwise the same for {SAME_LOSS} steps: the weights do not change, or rows repeat"
+            cause = "nothing is left to learn" if loss == 0 else "the weights do not change, or rows repeat"
+            return f"the loss is bitwise the same for {SAME_LOSS} steps: {cause}"
         return None
+
+    def _count(self, loss: float, metrics: Mapping[str, float]) -> None:
+        has_rollouts, skipped = self._stage.has_rollouts(metrics), "skipped" in metrics
+        self._equal_rewards = metrics.get("rollout/equal_rewards", self._equal_rewards)
+        self._skipped = self._skipped + 1 if skipped and self._equal_rewards < 1 else 0
+        self._no_gradient = self._no_gradient + 1 if metrics.get("grad_norm") == 0 and not skipped else 0
+        self._same_loss = self._same_loss + 1 if loss == self._loss and not has_rollouts else 1
+        self._loss = loss
 
 
 class Slowness:
@@ -184,9 +222,10 @@ class Slowness:
     def __init__(self) -> None:
         self._speeds: deque[float] = deque(maxlen=SLOW_WINDOW)
         self._slow = 0
+        self._stage = _Rollouts()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        speed = metrics.get("tokens_per_second")
+        speed, has_rollouts = metrics.get("tokens_per_second"), self._stage.has_rollouts(metrics)
         if speed is None:
             return None
         typical = statistics.median(self._speeds) if len(self._speeds) == SLOW_WINDOW else 0.0
@@ -197,10 +236,10 @@ class Slowness:
         self._slow += 1
         if self._slow != SLOW_PATIENCE:
             return None
-        return (
-            f"{speed:,.0f} tokens/s for {SLOW_PATIENCE} steps, the median was {typical:,.0f}: "
-            "check whether the machine is shared, hot, or short of memory"
-        )
+        remedy = "check whether the machine is shared, hot, or short of memory"
+        if has_rollouts:
+            remedy += ", or the reward slow (rollout/seconds_grading, rollout/seconds_sampling)"
+        return f"{speed:,.0f} tokens/s for {SLOW_PATIENCE} steps, the median was {typical:,.0f}: {remedy}"
 
 
 class LogprobsFall:
@@ -208,7 +247,8 @@ class LogprobsFall:
     responses that are in no data (likelihood displacement, arXiv 2410.08847). Raised once per episode.
 
     On held-out rows they are compared with their first values. In training every step has other rows, so a window of
-    steps is compared with the first window, by the standard error of the difference.
+    steps is compared with the first window, by the standard error of the difference. Responses of rollouts are the
+    policy's own, of changing lengths, and are not compared.
     """
 
     name = "logprobs_fall"
@@ -218,8 +258,13 @@ class LogprobsFall:
         self._last: dict[str, deque[float]] = {name: deque(maxlen=FALL_WINDOW) for name in _BOTH}
         self._held_out: tuple[float, ...] | None = None
         self._fallen = {"train": False, "eval": False}
+        self._stage = _Rollouts()
+        self._has_reference = False
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        if self._stage.has_rollouts(metrics):
+            return None
+        self._has_reference = self._has_reference or "kl" in metrics or "eval/kl" in metrics
         measured = tuple(metrics[f"eval/{name}"] for name in _BOTH if f"eval/{name}" in metrics)
         if len(measured) == len(_BOTH):
             self._held_out = self._held_out or measured
@@ -242,32 +287,44 @@ class LogprobsFall:
         self._fallen[split] = all(fall > limit for fall, limit in zip(falls, limits, strict=True))
         if had_fallen or not self._fallen[split]:
             return None
+        beta = "raise beta, " if self._has_reference else ""
         return (
             f"log-probabilities of {rows} responses fall, chosen by {falls[0]:.3g} and rejected by {falls[1]:.3g} "
-            "nats: lower learning_rate, raise beta, or add a likelihood term (loss={dpo: 1, sft: 0.1})"
+            f"nats: lower learning_rate, {beta}or add a likelihood term (a sum of losses, such as "
+            "loss={dpo: 1, sft: 0.1})"
         )
 
 
 def training_rules() -> list[Rule]:
     """Rules for every method."""
-    return [NotFinite(), NoGradient(), Divergence(), GradientSpike(), Slowness(), LogprobsFall()]
+    return [NotFinite(), NoGradient(), Divergence(), GradientSpike(), Slowness(), LogprobsFall(), HeldOutWorse()]
 
 
-def rl_rules() -> list[Rule]:
-    """Rules for reinforcement learning, which read the metrics ``rollout/…`` only."""
-    return [rule() for rule in RL_ALERTS]
+def rl_rules(penalties: Collection[str] = ()) -> list[Rule]:
+    """Rules for reinforcement learning, which read the metrics ``rollout/…`` only.
+
+    Args:
+        penalties: names of rewards of negative weight, of which less is better.
+    """
+    return list(rl_alerts(penalties))
 
 
 class Alerts:
     """Rules applied to the lines of one stage."""
 
-    def __init__(self, history: Iterable[MetricsLine] = (), rules: Sequence[Rule] | None = None) -> None:
+    def __init__(
+        self,
+        history: Iterable[MetricsLine] = (),
+        rules: Sequence[Rule] | None = None,
+        penalties: Collection[str] = (),
+    ) -> None:
         """
         Args:
             history: lines that an earlier process has written; they raise no alerts again.
             rules: the rules; None: all.
+            penalties: see `rl_rules`.
         """
-        self._rules = (*training_rules(), *rl_rules()) if rules is None else rules
+        self._rules = (*training_rules(), *rl_rules(penalties)) if rules is None else rules
         self._counts: Counter[str] = Counter()
         for line in history:
             self.observe(line)

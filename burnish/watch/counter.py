@@ -19,7 +19,8 @@ def count_on_terminal(label: str) -> Callable[[int, int], None]:
 
     def update(done: int, total: int) -> None:
         nonlocal due
-        line = f"{label}: {min(done, total):,} of {total:,}"
+        done = min(done, total)
+        line = f"{label}: {done:,} of {total:,} ({100 * done // max(1, total)} %)"
         if console.is_terminal:
             console.print(line, end="\n" if done >= total else "\r")
         elif time.monotonic() >= due:

@@ -90,3 +90,14 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def shorten(text: str, width: int) -> str:
+    """Text of at most `width` characters, at least one, whose middle gives way: a path keeps its ends.
+
+    Example: ``shorten("/home/me/data/train.jsonl", 12)`` is ``/home….jsonl``.
+    """
+    if len(text) <= width:
+        return text
+    end = width // 2
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"

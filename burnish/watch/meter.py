@@ -68,6 +68,11 @@ class Meter:
         """Buffers the metrics of a step, its packed tokens, its model FLOPs and the counts of `RunCounters`."""
         self._buffer.append(_Entry(step, metrics, tokens, flops, seen))
 
+    def newest(self) -> dict[str, float]:
+        """Metrics of the last step that was recorded, which must not be written yet, with its counts."""
+        entry = self._buffer[-1]
+        return {**entry.seen, **_read(entry.metrics)}
+
     def flush(self) -> dict[str, float]:
         """Writes the buffered steps, a line each.
 

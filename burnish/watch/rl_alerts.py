@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Protocol
 
 WINDOW = 10
 """Number of batches of rollouts in a window."""
@@ -27,6 +28,38 @@ FAR = 0.5
 """Divergence from the reference, nats per token: probabilities of tokens are then 1.6 times larger on average."""
 SPREADS = 3.0
 """Standard errors of a difference between two windows that count as significant."""
+_REWARD = "rollout/reward"
+EQUAL = 3
+"""Consecutive batches in which no response is better than another. A single one can occur by chance."""
+
+
+class RlRule(Protocol):
+    """Rule of this module; see `alerts.Rule`."""
+
+    name: str
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None: ...
+
+
+class EqualRewards:
+    """All responses to a prompt get the same reward, for all prompts of several batches. Raised once per episode."""
+
+    name = "equal_rewards"
+
+    def __init__(self) -> None:
+        self._batches = 0
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        if "rollout/equal_rewards" not in metrics:
+            return None
+        self._batches = self._batches + 1 if metrics["rollout/equal_rewards"] == 1 else 0
+        if self._batches != EQUAL:
+            return None
+        return (
+            f"all responses to a prompt get the same reward, in {EQUAL} batches in a row, so none is better than "
+            "another: the task is too easy or too hard for this model, or the reward does not distinguish responses "
+            "(samples.jsonl)"
+        )
 
 
 class EntropyCollapse:
@@ -52,8 +85,8 @@ class EntropyCollapse:
             else f"entropy is {share:.0%} of its first value"
         )
         return (
-            f"{symptom}: exploration has ended; raise policy_gradient.entropy_coef, kl_coef or sampling.temperature, "
-            "or lower learning_rate"
+            f"{symptom}: exploration has ended; lower learning_rate, or raise sampling.temperature, kl_coef or "
+            "policy_gradient.entropy_coef (online_dpo: preference.beta)"
         )
 
 
@@ -68,13 +101,14 @@ class ZeroReward:
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
         if "rollout/reward" not in metrics:
             return None
-        is_zero = metrics["rollout/reward"] == 0 and metrics.get("rollout/reward_std", 0.0) == 0
+        is_graded = metrics.get("rollout/ungraded_share", 0.0) < 1
+        is_zero = is_graded and metrics["rollout/reward"] == 0 and metrics.get("rollout/reward_std", 0.0) == 0
         self._batches = self._batches + 1 if is_zero else 0
         if self._batches != WINDOW:
             return None
         return (
-            f"every reward of {WINDOW} batches is 0: the task is too hard for this model, or the reward does not "
-            "parse its answers (see samples.jsonl; burnish check tests the reward)"
+            f"every reward of {WINDOW} batches is 0: the task is too hard for this model, the reward does not parse "
+            "its answers, or a penalty has nothing to penalize (see samples.jsonl; burnish check tests the reward)"
         )
 
 
@@ -108,7 +142,10 @@ class Ungraded:
         share = self._share.observe(metrics)
         if share is None or not self._many.begins(share > UNGRADED):
             return None
-        return f"{share:.0%} of the responses have no reward and are left out: the others may be a biased selection"
+        return (
+            f"{share:.0%} of the responses have no reward and are left out: the others may be a biased selection; the "
+            "log has the first failure of each reward"
+        )
 
 
 class Repetition:
@@ -145,38 +182,49 @@ class KlDrift:
         divergence = self._divergence.observe(metrics)
         if divergence is None or not self._far.begins(divergence > FAR):
             return None
-        return f"the policy is {divergence:.2g} nats per token from its reference: raise kl_coef or lower learning_rate"
+        return (
+            f"the policy is {divergence:.2g} nats per token from its reference: lower learning_rate, or raise kl_coef "
+            "(online_dpo: preference.beta)"
+        )
 
 
 class RewardHacking:
     """The reward rises while one of its parts, or a reward of weight 0, falls. Raised once per episode. The policy then
-    optimizes another part: a format, a length, or a gap in a verifier."""
+    optimizes another part: a format, a length, or a gap in a verifier. Of a penalty, less is better: it may rise."""
 
     name = "reward_hacking"
 
-    def __init__(self) -> None:
+    def __init__(self, penalties: Collection[str] = ()) -> None:
+        """`penalties` are the names of rewards of negative weight."""
+        self._penalties = frozenset(f"{_REWARD}/{name}" for name in penalties)
         self._windows: dict[str, _Windows] = {}
-        self._falling: frozenset[str] = frozenset()
+        self._worse: frozenset[str] = frozenset()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
         rewards = {name: value for name, value in metrics.items() if _is_reward(name)}
         if len(rewards) < 2:
             return None
         trends = {name: self._windows.setdefault(name, _Windows()).observe(value) for name, value in rewards.items()}
-        falling = frozenset(name for name, trend in trends.items() if name != "rollout/reward" and trend < 0)
-        falling = falling if trends["rollout/reward"] > 0 else frozenset()
-        previous, self._falling = self._falling, falling
-        if not falling - previous:
+        worse = frozenset(name for name, trend in trends.items() if self._is_worse(name, trend))
+        worse = worse if trends[_REWARD] > 0 else frozenset()
+        previous, self._worse = self._worse, worse
+        if not worse - previous:
             return None
-        names = ", ".join(sorted(name.removeprefix("rollout/reward/") for name in falling))
+        moves = (f"{name.removeprefix(f'{_REWARD}/')} {self._direction(name)}" for name in sorted(worse))
         return (
-            f"the reward rises while {names} falls: the policy may exploit the reward; read some "
+            f"the reward rises while {', '.join(moves)}: the policy may exploit the reward; read some "
             "responses in samples.jsonl, and make the other rewards depend on it (when)"
         )
 
+    def _is_worse(self, name: str, trend: int) -> bool:
+        return name != _REWARD and (trend > 0 if name in self._penalties else trend < 0)
+
+    def _direction(self, name: str) -> str:
+        return "rises" if name in self._penalties else "falls"
+
 
 def _is_reward(name: str) -> bool:
-    return name == "rollout/reward" or name.startswith("rollout/reward/")
+    return name == _REWARD or name.startswith(f"{_REWARD}/")
 
 
 class _Onset:
@@ -240,5 +288,15 @@ class _Drift:
         return mean / self._first if self._first > 0 else None
 
 
-RL_ALERTS = (EntropyCollapse, ZeroReward, LengthDrift, Ungraded, Repetition, KlDrift, RewardHacking)
-"""All alerts of this module."""
+def rl_alerts(penalties: Collection[str] = ()) -> tuple[RlRule, ...]:
+    """All rules of this module; `penalties` are the names of rewards of negative weight."""
+    return (
+        EqualRewards(),
+        EntropyCollapse(),
+        ZeroReward(),
+        LengthDrift(),
+        Ungraded(),
+        Repetition(),
+        KlDrift(),
+        RewardHacking(penalties),
+    )

@@ -7,6 +7,13 @@ from typing import Literal
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 """Names of trackers."""
 AlarmName = Literal[
-    "entropy_collapse", "zero_reward", "length_drift", "ungraded", "repetition", "kl_drift", "reward_hacking"
+    "equal_rewards",
+    "entropy_collapse",
+    "zero_reward",
+    "length_drift",
+    "ungraded",
+    "repetition",
+    "kl_drift",
+    "reward_hacking",
 ]
 """Alerts for reinforcement learning that may end a stage (`stop_on_alerts`)."""

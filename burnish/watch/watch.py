@@ -5,8 +5,10 @@ The loop reports steps and evaluations to a `Watch`, which distributes them.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -24,6 +26,8 @@ from burnish.watch.progress import Progress
 from burnish.watch.report import State, ending, refresh_report
 from burnish.watch.tracking import NO_TRACKERS, Tracking
 
+SLOW_SECONDS = 10.0
+"""Seconds from which an evaluation is long: the next one is announced before it begins."""
 REPORT_SECONDS = 60.0
 """Seconds between reports during a run. Writing one for a long run takes about a second."""
 
@@ -59,6 +63,7 @@ class Watch:
         device: torch.device,
         dtype: torch.dtype,
         alarms: Collection[str] = (),
+        penalties: Collection[str] = (),
     ) -> None:
         """
         Args:
@@ -69,6 +74,7 @@ class Watch:
             device: of the model.
             dtype: of the model.
             alarms: names of the alerts that end the stage; they are evaluated at every step.
+            penalties: names of rewards of negative weight, of which less is better.
         """
         self._stage = stage
         self._total = total
@@ -76,8 +82,8 @@ class Watch:
         self._meter = Meter(stage, self._write, device, dtype)
         recorded = read_metrics(sinks.folder / METRICS)
         past = [line for line in recorded if isinstance(line, MetricsLine) and line.stage == stage]
-        self._alerts = Alerts(past)
-        self._alarms = Alerts(past, [rule for rule in rl_rules() if rule.name in alarms])
+        self._alerts = Alerts(past, penalties=penalties)
+        self._alarms = Alerts(past, [rule for rule in rl_rules(penalties) if rule.name in alarms])
         self.alarm: str | None = None
         """Message of an alarm that the last step raised; None: it raised none."""
         tracking = sinks.tracking if sinks.is_main else NO_TRACKERS
@@ -86,6 +92,7 @@ class Watch:
             sinks.progress.say(place)
         sinks.progress.start(stage, done, total)
         self._reported = time.monotonic()
+        self._evaluation_seconds = math.inf  # of the last one; the first may take long
 
     def __enter__(self) -> Self:
         return self
@@ -117,8 +124,27 @@ class Watch:
         rollout_metrics = {f"rollout/{name}": value for name, value in rollouts.items()}
         metrics |= {"train/learning_rate": learning_rate, **rollout_metrics}
         self._meter.record(step, metrics, tokens, flops, seen)
+        self._sinks.progress.advance(step)
         line = MetricsLine(self._stage, step, rollout_metrics)
         self.alarm = next((alert.message for alert in self._alarms.observe(line)), None)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a line of progress is due because the last one is old."""
+        return self._sinks.progress.is_due
+
+    def newest(self) -> dict[str, float]:
+        """Metrics of the last step as in its line, without those of speed and memory. Waits for the device."""
+        return self._meter.newest()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Context manager around an evaluation, which is announced if the last one took long."""
+        self._sinks.progress.doing("evaluating", line=self._evaluation_seconds > SLOW_SECONDS)
+        since = time.monotonic()
+        yield
+        self._evaluation_seconds = time.monotonic() - since
+        self._sinks.progress.doing("")
 
     def flush(self, step: int) -> None:
         """Writes all steps up to `step`, and a line of progress.
@@ -127,11 +153,17 @@ class Watch:
             DivergenceError: see `Meter.flush`.
         """
         means = self._meter.flush()
+        if not means:  # written already
+            return
         shown = {name.removeprefix("train/"): value for name, value in means.items() if _is_shown(name)}
         self._sinks.progress.update(step, self._total, shown)
 
-    def evaluated(self, step: int, sums: Mapping[str, Tensor | float]) -> None:
-        """Writes the metrics of an evaluation.
+    def say(self, line: str) -> None:
+        """Prints and logs a line."""
+        self._sinks.progress.say(line)
+
+    def evaluated(self, step: int, sums: Mapping[str, Tensor | float]) -> Mapping[str, float]:
+        """Writes the metrics of an evaluation; returns them as in its line.
 
         Raises:
             DivergenceError: see `Meter.flush`.
@@ -139,6 +171,7 @@ class Watch:
         metrics = self._meter.write_now(step, {f"eval/{name}": value for name, value in sums.items()})
         texts = progress_texts({name.removeprefix("eval/"): value for name, value in metrics.items()})
         self._sinks.progress.say(f"step {step}: held-out {', '.join(texts)}")
+        return metrics
 
     def go_on(self) -> None:
         """Restarts the clock after work that is not training, such as a checkpoint. Rewrites the report if it is older

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from .trial import Ended, Trial, case
 
 SUMS = [{"question": f"{n}+1?", "answer": f"{n + 1}"} for n in range(8)]
@@ -41,7 +39,11 @@ CRASHING = "def level(completions, **columns):\n    return [float(one[0]['text']
 
 @case("K-17-crash-of-a-reward")
 def the_first_exception_is_told(trial: Trial) -> None:
-    run_rl(trial, CRASHING, "max_steps=1").refused("KeyError: 'text'", "rewards.py line 2", "of 32 responses")
+    run_rl(trial, CRASHING, "max_steps=1").refused(
+        "KeyError: 'text'",
+        "rewards.py line 2: return [float(one[0]['text']) for one in completions]",
+        "of 16 responses",
+    )
 
 
 @case("K-neighbor-crash-on-some-responses")
@@ -54,10 +56,10 @@ def the_first_exception_is_in_the_log(trial: Trial) -> None:
         "    return [float(len(one[0]['content']) % 3) for one in completions]\n"
     )
     run_rl(trial, reward, "max_steps=4", "max_resamples=1").succeeded(
-        "ValueError: no level for this row (rewards.py line 3)"
+        "ValueError: no level for this row (rewards.py line 3: raise ValueError('no level for this row'))"
     )
     log = (trial.folder / "run/log.txt").read_text(encoding="utf-8")
-    assert log.count("no level for this row") == 1, log
+    assert log.count("odd: crash on") == 1, log
 
 
 @case("K-18-rewards-all-equal")
@@ -104,14 +106,13 @@ def a_kind_alone_is_enough(trial: Trial) -> None:
 
 
 @case("K-27-rows-in-memory")
-def rows_in_memory_are_called_that(trial: Trial) -> None:
+def rows_in_memory_train(trial: Trial) -> None:
     from datasets import Dataset
 
-    sft, error = trial.named("sft", "burnish"), trial.named("RecipeError", "burnish.errors")
+    sft = trial.named("sft", "burnish")
     rows = [{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day."}]}]
-    for data, shown in ((rows, "rows in memory"), (Dataset.from_list(rows), "Dataset in memory")):
-        with pytest.raises(error, match=f"{shown}; write the rows into a file"):
-            sft(model=trial.model("chatml"), data=data, output=str(trial.folder / "out"), max_steps=1)
+    for name, data in (("list", rows), ("dataset", Dataset.from_list(rows))):
+        assert sft(model=trial.model("chatml"), data=data, output=str(trial.folder / name), max_steps=1).steps == 1
 
 
 def run_sft(trial: Trial, *words: str) -> Ended:

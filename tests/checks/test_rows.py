@@ -60,8 +60,8 @@ def tokenize(tmp_path, monkeypatch) -> ModuleType:
 
 
 def test_a_mask_that_begins_too_late(make_subject, tokenize, monkeypatch):
-    true_span = tokenize._tokens_of_span
-    monkeypatch.setattr(tokenize, "_tokens_of_span", lambda starts, stops, span: true_span(starts, stops, span)[3:])
+    true_span = tokenize.tokens_of_span
+    monkeypatch.setattr(tokenize, "tokens_of_span", lambda starts, stops, span: true_span(starts, stops, span)[3:])
     verdict = answers_are_trained(make_subject())
     assert verdict.passed is False
     assert "is not trained" in verdict.measured

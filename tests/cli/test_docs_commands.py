@@ -31,7 +31,8 @@ def commands() -> Iterator[tuple[str, str]]:
         if name in LEFT_OUT:
             continue
         text = re.sub(r" *\\\n *", " ", page.read_text(encoding="utf-8"))
-        for line in re.findall(r"^(?:# *)?(?:\$ )?burnish ([a-z].*)$", text, re.MULTILINE):
+        # A command that is answered with "burnish: …" shows a mistake.
+        for line in re.findall(r"^(?:# *)?(?:\$ )?burnish ([a-z].*)$(?!\nburnish: )", text, re.MULTILINE):
             yield name, re.split(r"\s{3,}|\s#\s", line)[0]  # a remark stands behind wide spaces
 
 

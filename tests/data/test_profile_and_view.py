@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from burnish.builtin.tiny import write_untrained
 from burnish.cli.main import app
 from burnish.data.cache import samples_of
 from burnish.data.profile import Profile, profile, scripts
+from burnish.data.view import view_rows
 from burnish.errors import DataError
 from burnish.stages.supervised_data import OpenedData, open_for_inspection
 
@@ -151,3 +154,68 @@ def test_mistakes(model: str, path: str, arguments: list[str], output: str) -> N
     result = CliRunner().invoke(app, ["data", "view", path, "--model", model, *arguments])
     assert isinstance(result.exception, DataError)
     assert output in str(result.exception)
+
+
+COMPARED = {
+    "pairs": ({"prompt": "2+2=", "chosen": " 4", "rejected": " 5"}, "prefer", ["chosen", "rejected"]),
+    "scored pairs": (
+        {"prompt": "2+2=", "responses": [" 5", " 4"], "scores": [1.5, 3]},
+        "prefer",
+        ["chosen (score 3)", "rejected (score 1.5)"],
+    ),
+    "rankings": (
+        {"prompt": "2+2=", "responses": [" 5", " 4", " 3"], "scores": [2, 7, 2.5]},
+        "prefer loss=plackett_luce",
+        ["rank 1 (score 7)", "rank 2 (score 2.5)", "rank 3 (score 2)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_comparison_is_shown_as_its_prompt_and_each_response_under_its_verdict(
+    model: str, write: Write, name: str
+) -> None:
+    row, stage, verdicts = COMPARED[name]
+    stage, *settings = stage.split()
+    output = view(model, write(row), "--stage", stage, *settings)
+    titles = re.findall(r"^(.+): [\d,]+ tokens, [\d,]+ learned$", output, re.MULTILINE)
+    assert titles == verdicts
+    assert output.count("2+2=") == 1
+    assert f"{len(verdicts)} responses to a prompt of" in output
+    assert "⟦ 4<|end|>⟧" in output
+    assert max(map(len, output.splitlines()[1:])) <= 80
+
+
+@pytest.mark.parametrize(("label", "verdict"), [(True, "desirable"), (False, "undesirable")])
+def test_a_label_is_shown_as_its_verdict(model: str, write: Write, label: bool, verdict: str) -> None:
+    rows = [
+        {"prompt": "2+2=", "completion": " 4", "label": label},
+        {"prompt": "3+3=", "completion": " 6", "label": True},
+    ]
+    output = view(model, write(*rows), "--stage", "prefer", "loss=kto", "--index", "0")
+    assert f"line 1, {verdict}: " in output
+
+
+def test_a_rejected_response_has_another_color(model: str, write: Write, tmp_path: Path) -> None:
+    path = write(*(row for row, _, _ in (COMPARED["pairs"],)))
+    preparation = open_for_inspection(model, path, (), "prefer").preparation
+    _, chosen, rejected = (row_view.text() for row_view in view_rows(preparation, 0))
+    colors = [{str(span.style) for span in text.spans} for text in (chosen, rejected)]
+    assert colors == [{"not bold green", "bold"}, {"not bold red", "bold"}]
+    assert ("green" in str(chosen.style), "red" in str(rejected.style)) == (True, True)
+    view(model, path, "--stage", "prefer", "--html", str(tmp_path / "rows.html"))
+    assert "<mark class=bad>" in (tmp_path / "rows.html").read_text()
+
+
+def test_a_terminal_breaks_lines_between_words(model: str, write: Write) -> None:
+    """At 80 columns; what is written into a pipe is not broken."""
+    words = " ".join(["word"] * 60)
+    path = write({"prompt": "?", "chosen": f" {words}", "rejected": " no"})
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None, highlight=False)
+    preparation = open_for_inspection(model, path, (), "prefer").preparation
+    for row_view in view_rows(preparation, 0):
+        console.print(row_view.text())
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.rstrip().endswith(("wo", "wor"))]
+    assert words in view(model, path, "--stage", "prefer")

@@ -227,13 +227,15 @@ def test_a_single_row_gives_the_groups_of_the_whole_set(write: Write, tokenizer:
 
 def test_the_view_shows_both_responses(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     made = preparation(write(pair("the answer", "spaces")), byte_level)
-    first, second = view_rows(made, 0)
-    assert "answer 1 of 2, reward 1" in first.plain()
-    assert "⟦the answer<|endoftext|>⟧" in first.plain()
-    assert "what is two and two" in first.plain()
-    assert "answer 2 of 2 after the same" in second.plain()
-    assert "what is two" not in second.plain()
-    assert "⟦spaces<|endoftext|>⟧" in second.plain()
+    prompt, chosen, rejected = (row_view.plain() for row_view in view_rows(made, 0))
+    assert "2 responses to a prompt of" in prompt
+    assert "what is two and two" in prompt
+    assert "⟦" not in prompt
+    assert chosen.startswith("chosen: ")
+    assert "⟦the answer<|endoftext|>⟧" in chosen
+    assert rejected.startswith("rejected: ")
+    assert "⟦spaces<|endoftext|>⟧" in rejected
+    assert "what is two" not in chosen + rejected
     example = "".join(text for text, _ in made.whole().report.example)
     assert "the answer" in example
     assert "— and not —" in example

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
+from burnish.data.encoding import encode_with_offsets
 from burnish.data.records import Completion, Conversation, Message
 from burnish.data.rendering import Rendering, complete
 from burnish.data.rendering import render as render_with
 from burnish.data.template import Template, choose_template
-from burnish.data.tokenize import Encoder, Sample, _encode_with_offsets, to_response, tokenize
+from burnish.data.tokenize import Encoder, Sample, to_response, tokenize
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 
@@ -226,7 +227,7 @@ def test_token_widths_give_the_offsets_of_the_tokenizer(
     encoder, core, whole = Encoder(byte_level), byte_level.backend_tokenizer, text + "".join(special)
     assert encoder._widths is not None
     (quick,) = encoder._encodings([whole])
-    (slow,) = _encode_with_offsets([whole], core)
+    (slow,) = encode_with_offsets([whole], core)
     for name in ("tokens", "starts", "stops"):
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist()
     assert quick.reached.tolist()[1:] == slow.reached.tolist()[1:]

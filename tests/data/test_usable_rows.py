@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from burnish.data.dataset import TokenizedDataset
+from burnish.data.limits import Limit
 from burnish.data.rows import Row, Rows
 from burnish.data.selection import select
 from burnish.data.token_store import RESPONSE_INDEX, RowError, TokenStore
@@ -56,8 +57,10 @@ def prepared(kinds: Sequence[str], samples_per_row: int = 1) -> TokenizedDataset
         faults=tuple(RowError(row, "", "", "") for row, kind in enumerate(kinds) if kind == BROKEN),
         conversations=0,
     )
-    selection, _ = select(rows, store, LIMIT, "drop")
-    return TokenizedDataset(store, selection, rows, report=None, unusable=())  # draws look at no report
+    selection, _ = select(rows, store, Limit(LIMIT), "drop")
+    return TokenizedDataset(
+        store, selection, rows, report=None, limit=Limit(LIMIT), unusable=()
+    )  # draws look at no report
 
 
 def drawn(source: RowSource) -> list[list[int]]:

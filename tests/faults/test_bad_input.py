@@ -151,15 +151,15 @@ def test_ctrl_c_writes_a_checkpoint_and_the_same_command_resumes(fork_server, wo
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-4"]
     resumed = fork_server("sft", *arguments)
     assert resumed["status"] == 0
-    assert "going on after step 4" in resumed["output"]
+    assert "resuming from step 4" in resumed["output"]
 
 
 def test_ctrl_c_between_a_step_and_its_checkpoint_is_not_lost(fork_server, world, tmp_path):
-    """It comes while figures are written, when it is decided already that no checkpoint is due: the next step stops."""
+    """It comes while metrics are written: this step stops, or the next one."""
     arguments = [*files(world, tmp_path), "max_steps=9", "checkpoint_every=100", "log_every=1"]
     stopped = fork_server("sft", *arguments, signals={"Meter.flush": [4]})
     assert stopped["status"] == 130, stopped["output"]
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-5"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-4"]
 
 
 def test_a_second_ctrl_c_ends_at_once(fork_server, world, tmp_path):

@@ -150,6 +150,7 @@ def test_a_model_without_a_template_has_none(base):
 def test_an_adapter_on_the_hub_is_fetched_and_opened(base, tmp_path, monkeypatch):
     adapter = write_adapter(tmp_path / "adapter", base)
     asked: list[tuple[str, object]] = []
+    monkeypatch.setattr("burnish.model.place.look_up", lambda *_: "online")
     monkeypatch.setattr(module, "find_adapter_config_file", lambda name: f"{name}/adapter_config.json")
     monkeypatch.setattr(module, "snapshot_download", lambda name, **kw: asked.append((name, kw)) or str(adapter))
     opened = open_model("owner/adapter")

@@ -132,7 +132,7 @@ def test_all_stop_where_one_is_asked_to_and_go_on(
             run_together(recipe)
     run_together(recipe)
     assert_same_run(tmp_path / "run", alone)
-    assert "going on after step 2" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert "resuming from step 2" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
 
 
 def test_the_main_process_alone_writes_lines_and_files(tmp_path: Path) -> None:

@@ -117,3 +117,46 @@ def test_levels_in_a_file(tmp_path: Path, line: str, words: str) -> None:
 )
 def test_old_values_are_refused_with_the_new_ones(method: str, override: str, words: str) -> None:
     assert words in refused(method, override)
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "words"),
+    [
+        ("sft", "dtype=bf16", "here it is bfloat16"),
+        ("sft", "dtype=fp16", "float16 is not trained"),
+        ("sft", "adapter=dora", "here it is lora, with adapter.dora: true"),
+        ("sft", "adapter.kind=none", "here it is full"),
+        ("prefer", "loss=sigmoid", "here it is dpo"),
+        ("rl", "algorithm=ppo", "not available: a stage rl has no critic yet"),
+    ],
+)
+def test_values_of_other_tools_are_answered(method: str, override: str, words: str) -> None:
+    answer = refused(method, override)
+    assert words in answer
+    assert "here it is not" not in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "words"),
+    [
+        ("sft", "beta=0.1", "beta is a setting of a stage prefer"),
+        ("sft", "reward=math", "reward is a setting of a stage rl"),
+        ("rl", "batch_size=8", "here it is groups_per_step"),
+        ("rl", "sequences_per_step=8", "did you mean groups_per_step?"),
+        ("sft", "num_generations=8", "here it is responses_per_prompt, a setting of a stage rl"),
+        ("rl", "evaluation.generations=8", "did you mean evaluation.prompts?"),
+    ],
+)
+def test_a_key_of_another_stage_is_answered(method: str, override: str, words: str) -> None:
+    assert words in refused(method, override)
+
+
+@pytest.mark.parametrize("override", ["adapter=lora", "trackers=wandb", "optimizer=muon", "schedule=linear"])
+def test_a_kind_alone_is_accepted(override: str) -> None:
+    """`trackers=wandb` is a list of one."""
+    stage_recipe("sft", {"model": "m", "data": "d"}, [override])
+
+
+@pytest.mark.parametrize("override", ["qqqqqqqq=1", "sxd=1", "zeal=1"])
+def test_no_guess_is_far_away(override: str) -> None:
+    assert "did you mean" not in refused("sft", override)

@@ -78,5 +78,5 @@ def test_what_else_the_loss_has_still_moves_them(world, tmp_path):
 def test_the_cause_is_told(world, tmp_path):
     done = run(world, tmp_path / "run")
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
-    [message] = [line["message"] for line in lines if line.get("alert") == "no_gradient"]
+    [message] = [line["message"] for line in lines if "alert" in line]
     assert "all responses to a prompt get the same reward" in message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -181,10 +180,101 @@ def test_on_held_out_rows_the_first_values_are_the_baseline():
     ]
 
 
-def test_steps_that_were_skipped_have_a_cause():
-    """Equal rewards, not weights on which nothing depends; and the same loss of 0 is no second sign."""
-    series = [replace(line, metrics={**line.metrics, "train/skipped": 1.0}) for line in lines([0.0] * 30, [0.0] * 30)]
+def stage_lines(stage, **series):
+    """Lines of a stage; metrics with one value have it in every line."""
+    count = max(len(values) for values in series.values() if isinstance(values, list))
+    for step in range(count):
+        metrics = {name: values[step] if isinstance(values, list) else values for name, values in series.items()}
+        yield MetricsLine(stage, step + 1, {name.replace("__", "/"): value for name, value in metrics.items()})
+
+
+def raised(series) -> list[AlertLine]:
     alerts = Alerts()
-    [alert] = [alert for line in series for alert in alerts.observe(line)]
-    assert (alert.alert, alert.step) == ("no_gradient", NO_GRADIENT)
+    return [alert for line in series for alert in alerts.observe(line)]
+
+
+def test_equal_rewards_are_the_cause_of_skipped_steps():
+    """The batches are told of once; their loss of 0 and their gradient of 0 are no further signs."""
+    [alert] = raised(
+        stage_lines(
+            "rl",
+            train__loss=[0.0] * 30,
+            train__grad_norm=0.0,
+            train__skipped=1.0,
+            rollout__reward=1.0,
+            rollout__equal_rewards=1.0,
+        )
+    )
+    assert (alert.alert, alert.step) == ("equal_rewards", 3)
     assert "all responses to a prompt get the same reward" in alert.message
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "cause"),
+    [
+        ("rl", {"rollout__reward": 0.5, "rollout__equal_rewards": 0.2}, "no trained token has an advantage"),
+        ("prefer", {}, "no token has a weight"),
+        ("sft", {}, "no token has a weight"),
+    ],
+)
+def test_skipped_steps_name_what_the_stage_has(stage, more, cause):
+    alerts = raised(stage_lines(stage, train__loss=[0.0] * 5, train__grad_norm=0.0, train__skipped=1.0, **more))
+    assert [(alert.alert, alert.step) for alert in alerts] == [("no_gradient", NO_GRADIENT)]
+    assert cause in alerts[0].message
+    assert "reward" not in alerts[0].message or stage == "rl"
+
+
+def test_equal_rewards_are_told_also_where_another_term_has_a_gradient():
+    """With kl_coef no step is skipped, and the loss changes."""
+    [alert] = raised(
+        stage_lines(
+            "rl",
+            train__loss=[0.01 * step for step in range(30)],
+            train__grad_norm=0.5,
+            rollout__reward=0.0,
+            rollout__reward_std=0.0,
+            rollout__equal_rewards=[1.0] * 8 + [0.5] * 22,
+        )
+    )[:1]
+    assert (alert.alert, alert.step) == ("equal_rewards", 3)
+
+
+@pytest.mark.parametrize("loss", [0.0, 1e-9], ids=["exactly 0", "about 0"])
+def test_the_loss_of_a_policy_gradient_says_nothing(loss):
+    """Advantages cancel, so it is around 0, or exactly 0 for many steps, whatever is learned."""
+    losses = [loss] * 60 + [0.02] * 60
+    series = stage_lines(
+        "rl", train__loss=losses, train__grad_norm=0.5, rollout__reward=0.4, rollout__equal_rewards=0.2
+    )
+    assert raised(series) == []
+
+
+def test_steps_without_a_gradient_are_no_measure_of_spikes():
+    """Their median would be 0."""
+    norms = [0.0, 0.0, 1.0] * 40
+    assert raised(stage_lines("rl", rollout__reward=0.4, train__loss=0.1, train__grad_norm=norms)) == []
+    [alert] = raised(stage_lines("rl", rollout__reward=0.4, train__loss=0.1, train__grad_norm=[*norms, 30.0]))
+    assert alert.alert == "gradient_spike"
+    assert "responses" in alert.message
+
+
+def test_responses_of_a_policy_have_no_baseline():
+    """Longer responses have lower log-probabilities; online DPO has other pairs in every step."""
+    falling = [-200.0 - 5 * step for step in range(80)]
+    series = stage_lines("rl", rollout__reward=0.4, train__logprob_chosen=falling, train__logprob_rejected=falling)
+    assert raised(series) == []
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_a_fall_names_beta_only_where_a_reference_is(reference):
+    falling = [-200.0 - 2 * step for step in range(80)]
+    more = {"train__kl": 0.5} if reference else {}
+    [alert] = raised(stage_lines("prefer", train__logprob_chosen=falling, train__logprob_rejected=falling, **more))
+    assert ("raise beta" in alert.message) is reference
+
+
+def test_a_hinge_that_all_rows_have_reached():
+    [alert, *_] = raised(stage_lines("prefer", train__loss=[0.5, 0.0, 0.0, 0.0], train__grad_norm=[1.0, 0.0, 0.0, 0.0]))
+    assert alert.step == 4
+    assert "nothing is left to learn" in alert.message
+    assert "trained weights" not in alert.message

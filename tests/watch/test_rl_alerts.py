@@ -118,3 +118,27 @@ def test_the_report_shows_the_outcome_of_every_reward(tmp_path):
     sample = RolloutSample(rollout="best", row=3, prompt="2 + 2?", response="4", reward=1.0, parts=parts, logprob=-0.1)
     (tmp_path / "samples.jsonl").write_text(json.dumps(SampleLine("rl", 1, sample).to_line()) + "\n")
     assert "math 1, own crash: &lt;x&gt;, style not graded" in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"), [((0.5, 0.1), []), ((0.1, 0.5), ["reward_hacking"])], ids=["less of it", "more of it"]
+)
+def test_of_a_penalty_less_is_better(cost, expected):
+    """A reward of negative weight that falls is what it is for; one that rises while the sum does is not."""
+    series = moving(60, **{"reward": (0.3, 0.8), "reward/math": (0.3, 0.9), "reward/length": cost})
+    alerts, found = Alerts(penalties=["length"]), []
+    for step, metrics in enumerate(series, start=1):
+        line = MetricsLine("rl", step, {f"rollout/{name}": value for name, value in metrics.items()})
+        found += alerts.observe(line)
+    assert [alert.alert for alert in found] == expected
+    assert all("length rises" in alert.message for alert in found)
+
+
+def test_equal_rewards_are_told_once_per_episode():
+    series = [{"reward": 0.5, "equal_rewards": value} for value in (1.0, 1.0, 0.5, *[1.0] * 9, 0.9, *[1.0] * 3)]
+    assert fired(series) == [("equal_rewards", 6), ("equal_rewards", 16)]
+
+
+def test_responses_that_nothing_graded_are_no_zeros():
+    series = [{"reward": 0.0, "reward_std": 0.0, "ungraded_share": 1.0}] * 20
+    assert [name for name, _ in fired(series)] == ["ungraded"]

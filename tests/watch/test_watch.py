@@ -68,7 +68,7 @@ def test_a_stage_from_its_beginning_to_its_end(folder):
     train = {"train/loss", "train/grad_norm", "train/learning_rate"}
     assert keys == [{"eval/loss"}, train, train, {"eval/loss"}]
     assert {line["stage"] for line in folder.lines} == {"sft"}
-    assert "step 2/100 · loss 1.5" in folder.terminal.getvalue()
+    assert "step 2/100 (2 %) · loss 1.5" in folder.terminal.getvalue()
     assert "step 2: held-out loss 0.5" in folder.terminal.getvalue()
     assert "running" in (folder.path / "report.html").read_text()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from burnish.data.formats.fields import kind, parsed
 from burnish.data.formats.parts import with_plain_content
@@ -11,6 +10,7 @@ from burnish.data.formats.roles import CALL_ROLES, ROLE_ALIASES
 from burnish.data.records import ROLES, ImagePart, Message, Part, TextPart
 from burnish.data.row import Row
 from burnish.errors import DataError
+from burnish.similar import similar
 
 Tools = tuple[Mapping[str, object], ...]
 
@@ -132,7 +132,7 @@ def _role_name(message: Mapping[str, object], where: str) -> str:
         raise DataError(
             given=f"{where} has no role (its keys: {', '.join(message)})", rule=rule, remedy="give the message a role"
         )
-    near = get_close_matches(str(name).lower(), [*ROLES, *ROLE_ALIASES], n=1)
+    near = similar(str(name).lower(), [*ROLES, *ROLE_ALIASES])
     remedy = f"did you mean {near[0]}?" if near else "use one of these roles"
     raise DataError(given=f"{where} has the role {name!r}", rule=rule, remedy=remedy)
 

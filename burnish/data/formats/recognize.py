@@ -7,7 +7,6 @@ never guessed.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import partial
 
 from burnish.config.user_code import is_user_code
@@ -17,6 +16,7 @@ from burnish.data.formats.meanings import MEANINGS, OF_PROMPTS, look_alike
 from burnish.data.formats.scores_and_steps import scored
 from burnish.data.formats.user_format import user_format
 from burnish.errors import DataError
+from burnish.similar import similar
 
 READY = "burnish:example"
 """Column of rows that are already examples (of mixtures, whose sources have their own formats)."""
@@ -160,7 +160,7 @@ def check_name(name: str) -> None:
     """Raises DataError for a name that no format has. (The name of a user's function is not checked.)"""
     if name in FORMATS or is_user_code(name):
         return
-    near = get_close_matches(name, FORMATS, n=1, cutoff=0.4)
+    near = similar(name, FORMATS)
     raise DataError(
         given=f"format {name!r} is unknown",
         rule=f"formats: {', '.join(FORMATS)}; or a function of your own: file.py:function",
@@ -180,14 +180,14 @@ def check_mapping(names: Mapping[str, str], columns: Sequence[str]) -> None:
         )
     for name, column in names.items():
         if name not in known_names:
-            near = get_close_matches(name, known_names, n=1)
+            near = similar(name, known_names)
             raise DataError(
                 given=f"columns: {{{name}: {column}}}",
                 rule=f"columns gives our names their columns: {', '.join(known_names)}",
                 remedy=f"did you mean {near[0]}?" if near else "correct the name",
             )
         if column not in columns:
-            near = get_close_matches(column, columns, n=1)
+            near = similar(column, columns)
             raise DataError(
                 given=f"columns: {{{name}: {column}}}, but the columns are {', '.join(columns)}",
                 rule="a column that is named is there",
@@ -268,6 +268,6 @@ def _learn_reference(dialect: Dialect) -> str:
 def _near_columns(columns: Sequence[str], formats: Iterable[Format]) -> str:
     """Suggestion for columns whose names are similar to those of a format; "" if there are none."""
     known_names = sorted({column for entry in formats for dialect in entry.dialects for column in dialect.columns})
-    near = {column: get_close_matches(column.lower(), known_names, n=1, cutoff=0.75) for column in columns}
+    near = {column: similar(column.lower(), known_names) for column in columns}
     renames = [f"{column} -> {match[0]}" for column, match in near.items() if match and match[0] != column]
     return f"did you mean to rename {', '.join(renames)}?" if renames else ""

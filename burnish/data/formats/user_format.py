@@ -45,7 +45,7 @@ def _call(code: UserCode, row: dict[str, object]) -> Row:
         result = code.load()(row)
     except Exception as error:
         raise DataError(
-            given=f"{name} raised {type(error).__name__}: {error}{code.where(error)}",
+            given=f"{name} raised {code.raised(error)}",
             rule="the function accepts any row of the data",
             remedy="correct the function, or the row",
         ) from error

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from burnish.builtin.places import PREFIX
 from burnish.builtin.sets import SETS, SPLITS, builtin_rows
 from burnish.data.row import Row
 from burnish.data.rows import Rows
 from burnish.errors import DataError
+from burnish.similar import similar
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,7 +43,7 @@ def read_builtin(path: str, split: str | None) -> BuiltinRows:
     """Opens a split of a built-in data set (default "train")."""
     name, _, named = path.removeprefix(PREFIX).partition("/")
     if name not in SETS:
-        near = get_close_matches(name, SETS, n=1)
+        near = similar(name, SETS)
         raise DataError(
             given=f"{path} is no set that comes with the package",
             rule=f"the sets that come with it are: {', '.join(PREFIX + known for known in SETS)}",

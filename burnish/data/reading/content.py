@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -23,6 +22,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 
 from burnish.errors import DataError
+from burnish.local_path import nearest_path
 
 CHUNK = 1 << 22
 """Bytes per read of a whole file."""
@@ -159,14 +159,19 @@ def unreadable(path: str, error: Exception) -> DataError:
 
 
 def missing(path: str) -> DataError:
-    """Error for a missing path, with similar names of the folder."""
-    file = expanded(path)
-    try:
-        near = get_close_matches(file.name, os.listdir(file.parent), n=3, cutoff=0.5)
-        remedy = f"did you mean {' or '.join(near)}?" if near else f"{file.parent} has no file of a similar name"
-    except OSError:
-        remedy = f"there is no folder {file.parent} that can be read; correct the path"
-    return DataError(given=f"{path} does not exist", rule="the data is a file or a hub name", remedy=remedy)
+    """Error for a missing path, with the existing path that is nearest to it."""
+    folder = expanded(path).parent
+    if near := nearest_path(path):
+        remedy = f"did you mean {near}?"
+    elif os.path.isdir(folder):
+        remedy = f"{folder} has no file of a similar name"
+    else:
+        remedy = f"there is no folder {folder}; correct the path"
+    return DataError(
+        given=f"{path} does not exist",
+        rule="the data is a file or a hub name; a name that looks like a path is never looked up on the hub",
+        remedy=remedy,
+    )
 
 
 def check_beginning(path: str, *magics: bytes) -> None:

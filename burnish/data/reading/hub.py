@@ -6,23 +6,29 @@ and only its first rows are fetched; it may be larger than the disk.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
 
-from burnish.data.reading.tables import without_nulls
+from burnish.data.reading.tables import table_digest, without_nulls
 from burnish.data.row import Row
 from burnish.data.rows import Rows
 from burnish.errors import DataError
+from burnish.hub import Refusal, look_up, offline
+from burnish.local_path import nearest_path
 
+RULE = (
+    "the data is a file of this machine, or a hub set that can be reached: owner/name@revision:config[split]; a name "
+    "that looks like a path, or begins with an existing folder, is never looked up on the hub"
+)
 _NAME = re.compile(r"(?P<name>[^@:\[\]]+)(@(?P<revision>[^:\[\]]+))?(:(?P<config>[^\[\]]+))?(\[(?P<split>[^\[\]]+)\])?")
 
 
@@ -78,7 +84,7 @@ def read_hub(path: str, split: str | None, *, first: int | None = None) -> HubRo
             given=f"{path} with split {split!r}", rule="a split is named once", remedy="leave one of them out"
         )
     chosen = split or hub.split or "train"
-    with _hub_errors(path, chosen), quiet():
+    with quiet(), _access(path, hub), _hub_errors(path, chosen):
         options: dict[str, Any] = {"split": chosen, "revision": hub.revision}
         if first is None:
             dataset = datasets.load_dataset(hub.name, hub.config, **options)
@@ -87,6 +93,39 @@ def read_hub(path: str, split: str | None, *, first: int | None = None) -> HubRo
             rows = list(itertools.islice(stream, first))
             dataset = datasets.Dataset.from_list(rows, features=stream.features)
     return _rows(path, dataset)
+
+
+@contextmanager
+def _access(path: str, hub: HubName) -> Iterator[None]:
+    """Context manager around the loading of a hub set; without network, of one that was fetched before.
+
+    Raises:
+        DataError: the hub does not give it.
+    """
+    answer = look_up(hub.name, "dataset", hub.revision)
+    if isinstance(answer, Refusal) and not (answer.may_be_cached and _is_cached(hub.name)):
+        near = nearest_path(path)
+        raise DataError(
+            given=f"{path} is no file here, and as a name on the hub it fails: {answer.reason}",
+            rule=RULE,
+            remedy=f"{f'did you mean {near}? Otherwise ' if near else ''}{answer.remedy}",
+        )
+    if answer == "online":
+        yield
+        return
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True  # its own copy of the switch
+    try:
+        with offline():
+            yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _is_cached(name: str) -> bool:
+    """Whether `datasets` has stored a set of this name."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    return any(folder.glob(f"{escape(name.replace('/', '___'))}/*/*/*"))
 
 
 def read_saved(path: str, split: str | None) -> HubRows:
@@ -116,32 +155,9 @@ def _rows(path: str, dataset: datasets.Dataset) -> HubRows:
 _BATCH = 10_000
 
 
-class _Digest:
-    """sha256 with the interface of a writable file."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self.hash = hashlib.sha256(b"burnish hub rows 1\n")
-
-    def write(self, data: bytes) -> int:
-        self.hash.update(data)
-        return len(data)
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def _fingerprint(dataset: datasets.Dataset) -> str:
     """Hashes the values: the fingerprint of `datasets` depends on how and where a set was made."""
-    digest = _Digest()
-    arrow = dataset.with_format("arrow")
-    for table in arrow.iter(_BATCH):
-        whole = table.replace_schema_metadata(None).combine_chunks()
-        with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), whole.schema) as writer:
-            writer.write_table(whole)
-    return digest.hash.hexdigest()
+    return table_digest(dataset.with_format("arrow").iter(_BATCH), b"burnish hub rows 1\n")
 
 
 @contextmanager
@@ -150,9 +166,8 @@ def _hub_errors(path: str, split: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            given=f"{path} (split {split!r}) is no file here, and as a hub name it fails: {error}",
-            rule="the data is a file of this machine, or a hub set that can be reached: "
-            "owner/name@revision:config[split]",
+            given=f"{path} (split {split!r}) is no file here, and as a name on the hub it fails: {error}",
+            rule=RULE,
             remedy="check the name, the split and the network; for a file, give its path (./name.jsonl)",
         ) from error
 

@@ -7,7 +7,7 @@ is written once as an Arrow file in the cache folder, since Parquet has no acces
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -170,3 +170,35 @@ def _pruned(value: object) -> object:
     if isinstance(value, dict):
         return {name: _pruned(entry) for name, entry in value.items() if entry is not None}
     return [_pruned(entry) for entry in value] if isinstance(value, list) else value
+
+
+def table_digest(parts: Iterable[Any], start: bytes) -> str:
+    """sha256 of the values of a table in parts, without its metadata.
+
+    Args:
+        parts: tables of Arrow; another division of the same rows gives another hash.
+        start: bytes that are hashed before.
+    """
+    digest = _Digest(start)
+    for part in parts:
+        whole = part.replace_schema_metadata(None).combine_chunks()
+        with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), whole.schema) as writer:
+            writer.write_table(whole)
+    return digest.hash.hexdigest()
+
+
+class _Digest:
+    """sha256 with the interface of a writable file."""
+
+    closed = False
+
+    def __init__(self, start: bytes) -> None:
+        self.hash = hashlib.sha256(start)
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from burnish.errors import RecipeError
 from burnish.losses.preference import with_reference as of
 from burnish.losses.preference import without_reference as alone
 from burnish.losses.preference.options import DataNeeds, Options, Within
+from burnish.similar import similar
 
 PREFERENCE_LOSSES: Mapping[str, type[Any]] = {
     "dpo": of.Dpo,
@@ -192,5 +192,5 @@ def _described(within: Within) -> str:
 
 
 def _nearest(word: str, known: Collection[str], spell: Callable[[str], str] = str) -> str:
-    close = get_close_matches(word, known, n=1)
+    close = similar(word, known)
     return f"did you mean {spell(close[0])}?" if close else "use one of them"

@@ -36,6 +36,23 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
 
     serves: ClassVar[Stage] = "prefer"
     default_rate_share: ClassVar[float] = NEAR_REFERENCE
+    usual: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "beta",
+        "epochs",
+        "max_steps",
+        "learning_rate",
+        "sequences_per_step",
+        "tokens_per_microbatch",
+        "max_length",
+        "chat_template",
+        "reference",
+        "eval_data",
+        "eval_every",
+        "adapter.kind",
+        "adapter.rank",
+        "gradient_checkpointing",
+    )
 
     reference: Annotated[ReferenceRule | None, BeforeValidator(named_here(REFERENCE_RENAMED))] = None
     """How the reference's log-probabilities are computed: precomputed (once, kept in the cache), precomputed_in_memory

@@ -45,6 +45,23 @@ class RewardModelSettings(SupervisedSettings):
 
     serves: ClassVar[Stage] = "reward"
     produces: ClassVar[Product] = "reward_model"
+    usual: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "scores",
+        "center_coef",
+        "epochs",
+        "max_steps",
+        "learning_rate",
+        "sequences_per_step",
+        "tokens_per_microbatch",
+        "max_length",
+        "chat_template",
+        "eval_data",
+        "eval_every",
+        "adapter.kind",
+        "adapter.rank",
+        "gradient_checkpointing",
+    )
 
     loss: str = "bradley_terry"
     """Loss: bradley_terry (pairs), plackett_luce (rankings), regression (scores), step_cross_entropy or step_regression

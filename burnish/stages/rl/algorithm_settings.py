@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields, replace
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.losses.policy.settings import (
@@ -24,7 +24,9 @@ from burnish.losses.policy.settings import (
     Ratio,
     Sapo,
 )
+from burnish.settings.aliases import named_here
 from burnish.settings.numbers import Positive
+from burnish.settings.other_names import ALGORITHMS as ALGORITHM_NAMES
 from burnish.settings.resolved import Resolved, resolved
 from burnish.stages.rl.algorithms import ALGORITHMS, Algorithm, algorithm
 from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR, ClipMode, ClipOptions, PolicyGradientSettings
@@ -46,7 +48,7 @@ class Replay(Settings):
 class AlgorithmSettings(Settings):
     """Algorithm and its parts."""
 
-    algorithm: str = "grpo"
+    algorithm: Annotated[str, BeforeValidator(named_here(ALGORITHM_NAMES))] = "grpo"
     """Algorithm: grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key
     preference (docs/methods/grpo.md)."""
     kl_coef: Annotated[float, Field(ge=0)] = 0.0

@@ -132,6 +132,7 @@ class Rl(TrainingKind[RlSettings, RLData]):
             notes=() if sampler.deterministic else (NOT_DETERMINISTIC,),
             dry_run_groups=lambda: longest_prompts(data, learning.rule),
             further_learners=self.further_learners(data, models, source.num_steps),
+            penalties=[reward.key for reward in data.judge.rewards if reward.weight < 0],
         )
         return assemble(data, policy, name, parts)
 

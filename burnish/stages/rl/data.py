@@ -17,6 +17,7 @@ import numpy as np
 
 from burnish.data.in_common import prompts_in_common
 from burnish.data.prompts import Prompts, TokenizedPrompt, prompts
+from burnish.data.split import Split
 from burnish.grading.reward_runner import RewardRunner
 from burnish.grading.verdict_cache import VerdictCache
 from burnish.model.stop_tokens import end_of_turn
@@ -40,6 +41,8 @@ class RLData(StageData[RlSettings]):
     held_out: Prompts | None
     """Held-out prompts; None: there are none."""
     judge: RewardRunner
+    split: Split | None = None
+    """How held-out rows were taken out of the training data; None: they were not."""
 
     @classmethod
     def of(cls, context: StageContext[RlSettings]) -> Self:
@@ -49,19 +52,16 @@ class RLData(StageData[RlSettings]):
             DataError: rows are invalid, or prompts are too long.
         """
         settings = context.settings
-        train = prompts(context.reader.open(settings.data).preparation, settings.max_new_tokens)
-        held_out = None
-        if settings.eval_data is not None:
-            held_out = prompts(
-                context.reader.open(settings.eval_data, held_out=True).preparation, settings.max_new_tokens
-            )
+        rows = context.reader.open_stage(settings.data, settings.held_out_data, settings.held_out_share)
+        train = prompts(rows.train.preparation, settings.max_new_tokens)
+        held_out = None if rows.held_out is None else prompts(rows.held_out.preparation, settings.max_new_tokens)
         device = str(device_of(context.recipe))
         judge = (
             RewardRunner(settings.rewards, device=device, resolve_model=resolve_model)
             if settings.reward_workers is None
             else RewardRunner(settings.rewards, settings.reward_workers, device=device, resolve_model=resolve_model)
         )
-        return cls(context, train, held_out, judge)
+        return cls(context, train, held_out, judge, rows.split)
 
     @property
     def settings(self) -> RlSettings:
@@ -108,6 +108,8 @@ class RLData(StageData[RlSettings]):
 
     def report(self) -> Iterator[str]:
         """Log lines before training: held-out data, rewards, and the first prompt."""
+        if self.split is not None:
+            yield self.split.line()
         if self.held_out is not None:
             yield from self.held_out.lines()
             yield from prompts_in_common(self.train, self.held_out)

@@ -32,7 +32,7 @@ from burnish.watch.settings import AlarmName
 
 
 class RlEvaluation(Settings):
-    """Evaluation on held-out prompts; needs eval_data."""
+    """Evaluation on held-out prompts; needs eval_data or eval_share."""
 
     prompts: Positive = 128
     """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
@@ -53,6 +53,23 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
     serves: ClassVar[Stage] = "rl"
     rows_have: ClassVar[RowContent] = "prompts"
     default_rate_share: ClassVar[float] = NEAR_REFERENCE
+    usual: ClassVar[tuple[str, ...]] = (
+        "reward",
+        "algorithm",
+        "responses_per_prompt",
+        "groups_per_step",
+        "max_new_tokens",
+        "sampling.temperature",
+        "kl_coef",
+        "max_steps",
+        "learning_rate",
+        "tokens_per_microbatch",
+        "chat_template",
+        "eval_data",
+        "eval_every",
+        "adapter.kind",
+        "adapter.rank",
+    )
 
     reward: str | dict[str, Any] | list[str | dict[str, Any]]
     """Reward: a name, file.py:function, a mapping, or a list of these (docs/rewards.md)."""
@@ -82,8 +99,8 @@ class RlSettings(GenerationSettings, AlgorithmSettings, TrainingSettings):
     checkpoints: RlCheckpoints = RlCheckpoints()
     """Checkpoints that are kept, and the weights of the final model."""
     stop_on_alerts: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
-    """Alerts that end the stage: entropy_collapse, zero_reward, length_drift, ungraded, repetition, kl_drift,
-    reward_hacking (docs/watch.md); []: none does."""
+    """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
+    kl_drift, reward_hacking (docs/watch.md); []: none does."""
     log_samples_every: Positive = 10
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None

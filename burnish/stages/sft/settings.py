@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -23,6 +23,24 @@ class SftLossOptions(Settings):
 
 class SftSettings(SupervisedSettings):
     """Supervised fine-tuning."""
+
+    usual: ClassVar[tuple[str, ...]] = (
+        "epochs",
+        "max_steps",
+        "learning_rate",
+        "sequences_per_step",
+        "tokens_per_microbatch",
+        "max_length",
+        "chat_template",
+        "train_on",
+        "eval_data",
+        "eval_every",
+        "evaluation.generations",
+        "adapter.kind",
+        "adapter.rank",
+        "gradient_checkpointing",
+        "dtype",
+    )
 
     loss: str = "cross_entropy"
     """Loss: cross_entropy, or your own file.py:name (docs/methods/sft.md)."""

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from burnish.data.read import read_rows
+from burnish.data.reading import hub
 from burnish.errors import DataError
 
 Write = Callable[..., str]
@@ -123,7 +124,7 @@ def test_a_missing_file_names_similar_files(write: Write) -> None:
     path = write({"a": 1}, name="train.jsonl")
     with pytest.raises(DataError, match=r"trian\.jsonl does not exist") as caught:
         read_rows(path.replace("train", "trian"))
-    assert caught.value.remedy == "did you mean train.jsonl?"
+    assert caught.value.remedy == f"did you mean {path}?"
     for path in ("./nowhere/at/all.jsonl", "~nobody-of-this-name/a.jsonl", "x" * 300 + "/a.jsonl"):
         with pytest.raises(DataError, match="there is no folder"):
             read_rows(path)
@@ -155,6 +156,7 @@ def test_a_hub_set(monkeypatch: pytest.MonkeyPatch) -> None:
         return datasets.Dataset.from_dict({"q": ["a", None], "calls": calls})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(hub, "look_up", lambda *_: "online")
     bars = datasets.are_progress_bars_disabled()
     rows = read_rows("owner/name:main", split="test")
     assert requests == [("owner/name", "main", "test", None)]
@@ -172,5 +174,6 @@ def test_a_hub_set_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> No
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(hub, "look_up", lambda *_: "online")
     with pytest.raises(DataError, match=r"owner/name \(split 'train'\) is no file here.*no network"):
         read_rows("owner/name")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from burnish.data.read import read_rows
-from burnish.data.reading import content, tables
+from burnish.data.reading import content, hub, tables
 from burnish.data.reading.hub import read_hub
 from burnish.data.settings import Documents
 from burnish.errors import DataError
@@ -230,6 +230,7 @@ def test_hub_sets(monkeypatch: pytest.MonkeyPatch) -> None:
         return dataset.to_iterable_dataset() if options.get("streaming") else dataset
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(hub, "look_up", lambda *_: "online")
     rows = read_rows("owner/name@v1.2:main[test]")
     assert calls == [("owner/name", "main", {"split": "test", "revision": "v1.2"})]
     assert list(rows) == NESTED
@@ -264,6 +265,7 @@ def test_a_real_load_by_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder.mkdir()
     _parquet(folder / "train.parquet")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    monkeypatch.setattr(hub, "look_up", lambda *_: "online")
     dataset = read_hub(str(folder), None)
     assert list(dataset) == NESTED
     assert read_hub(str(folder), "train[:1]").fingerprint != dataset.fingerprint
