@@ -2,8 +2,8 @@
 
     python -m scripts.terminal_picture FOLDER
 
-The command runs in the folder, in a terminal of a fixed width. A line that is drawn over, such as the bar of progress,
-is shown as it was last.
+The command runs in the folder, whose path is shown as …, in a terminal of a fixed width. A line that is drawn over, such
+as the bar of progress, is shown as it was last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.text import Text
 from tests.cli.test_readme import BLOCKS, commands
 
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "terminal.svg"
-WIDTH = 118
+WIDTH = 112
 _OVER = re.compile(r"\r|\x1b\[(?:2K|1?A|1?G)")
 """Movements after which a line is drawn again."""
 _OTHER = re.compile(r"\x1b\[\??[0-9;]*[A-LN-Za-lnz]")
@@ -71,7 +71,9 @@ def picture(command: str, output: str) -> str:
 def main(arguments: list[str]) -> None:
     [folder] = arguments
     command = commands(next(block for kind, block in BLOCKS if kind == "console"))[0]
-    PICTURE.write_text(picture(command, run(command, Path(folder))), encoding="utf-8")
+    PICTURE.write_text(
+        picture(command, run(command, Path(folder)).replace(str(Path(folder).resolve()), "…")), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
