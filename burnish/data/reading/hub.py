@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets.naming import camelcase_to_snakecase
 
 from burnish.data.reading.tables import table_digest, without_nulls
 from burnish.data.row import Row
@@ -124,8 +125,9 @@ def _access(path: str, hub: HubName) -> Iterator[None]:
 
 def _is_cached(name: str) -> bool:
     """Whether `datasets` has stored a set of this name."""
-    folder = Path(datasets.config.HF_DATASETS_CACHE)
-    return any(folder.glob(f"{escape(name.replace('/', '___'))}/*/*/*"))
+    *owner, own = name.split("/")
+    folder = escape("___".join([*owner, camelcase_to_snakecase(own)]))
+    return any(Path(datasets.config.HF_DATASETS_CACHE).glob(f"{folder}/*/*/*"))
 
 
 def read_saved(path: str, split: str | None) -> HubRows:
