@@ -190,16 +190,15 @@ class State:
         """The state as a line of text.
 
         Args:
-            width: columns; metrics that do not fit are left out, the least important first. None: any.
+            width: columns; metrics that do not fit beside more important ones are left out. None: any.
         """
         head, times = f"step {self.step}/{self.total} ({self.percent})", [*self._elapsed, *self._left]
         space = math.inf if width is None else width - len(head) - sum(len(text) + 3 for text in times)
         fitting: list[str] = []
         for text in (*self._activity, *self.metrics):
-            space -= len(text) + 3
-            if space < 0:
-                break
-            fitting.append(text)
+            if len(text) + 3 <= space:
+                space -= len(text) + 3
+                fitting.append(text)
         return " · ".join((head, *fitting, *times))
 
     @property

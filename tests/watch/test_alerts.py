@@ -224,18 +224,19 @@ def test_skipped_steps_name_what_the_stage_has(stage, more, cause):
     assert "reward" not in alerts[0].message or stage == "rl"
 
 
-def test_equal_rewards_are_told_also_where_another_term_has_a_gradient():
-    """With kl_coef no step is skipped, and the loss changes."""
-    [alert] = raised(
+@pytest.mark.parametrize("norm", [0.0, 0.5])
+def test_equal_rewards_are_told_also_where_another_term_has_a_gradient(norm):
+    """With kl_coef no step is skipped, and the loss changes; at first the policy is the reference."""
+    [alert, *_] = raised(
         stage_lines(
             "rl",
             train__loss=[0.01 * step for step in range(30)],
-            train__grad_norm=0.5,
+            train__grad_norm=[norm] * 8 + [0.5] * 22,
             rollout__reward=0.0,
             rollout__reward_std=0.0,
             rollout__equal_rewards=[1.0] * 8 + [0.5] * 22,
         )
-    )[:1]
+    )
     assert (alert.alert, alert.step) == ("equal_rewards", 3)
 
 
