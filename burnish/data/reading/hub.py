@@ -19,6 +19,7 @@ from typing import Any
 import datasets
 from datasets.naming import camelcase_to_snakecase
 
+from burnish.builtin.places import misspelt
 from burnish.data.reading.tables import table_digest, without_nulls
 from burnish.data.row import Row
 from burnish.data.rows import Rows
@@ -103,6 +104,8 @@ def _access(path: str, hub: HubName) -> Iterator[None]:
     Raises:
         DataError: the hub does not give it.
     """
+    if meant := misspelt(path):
+        raise DataError(given=f"{path} is no file here", rule=RULE, remedy=f"did you mean {meant}?")
     answer = look_up(hub.name, "dataset", hub.revision)
     if isinstance(answer, Refusal) and not (answer.may_be_cached and _is_cached(hub.name)):
         near = nearest_path(path)
