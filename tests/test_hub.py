@@ -224,4 +224,4 @@ def test_the_command_says_it_in_a_few_lines(capfd: pytest.CaptureFixture[str], h
     assert ended.value.code == 2
     assert len(requests) == 1
     assert captured.out == ""
-    assert [line[:9] for line in captured.err.splitlines()] == ["burnish: ", "  rule: a", "  to do: "]
+    assert [line[:9] for line in captured.err.splitlines()] == ["burnish 0", "burnish: ", "  rule: a", "  to do: "]

@@ -28,8 +28,8 @@ class AdapterDict(TypedDict, total=False):
         "gralora",
         "hira",
     ]
-    """What is trained: full (all weights), lora (low-rank matrices on frozen weights, arXiv 2106.09685), qlora
-    (LoRA on 4-bit or 8-bit weights, arXiv 2305.14314; needs the extra `quant`), or another method of peft."""
+    """Adapter: full (none: all weights are trained), lora (low-rank matrices on frozen weights, arXiv 2106.09685),
+    qlora (LoRA on 4-bit or 8-bit weights, arXiv 2305.14314; needs the extra `quant`), or another method of peft."""
     rank: int
     """Rank of LoRA's matrices."""
     alpha: float

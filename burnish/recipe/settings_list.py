@@ -44,8 +44,12 @@ class SettingEntry:
 
     @property
     def summary(self) -> str:
-        """First sentence of the help, without the rule of a null default."""
-        return re.split(r"\. |; ", _NULL.split(self.help)[0])[0].rstrip(".")
+        """First sentence of the help, without the rule of a null default, and without what follows a colon or stands in
+        parentheses; values that follow one or two words and a colon (``Loss: …``) stay."""
+        text = re.sub(r" \([^()]*\)", "", _NULL.split(self.help)[0])
+        sentence = re.split(r"\. |; ", text)[0].rstrip(".")
+        head, _, _ = sentence.partition(": ")
+        return head if head.count(" ") >= 2 else sentence
 
     def matches(self, word: str) -> bool:
         """Whether the word occurs in key or help, upper and lower case alike."""
