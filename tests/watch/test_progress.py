@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from burnish.errors import RunError
+from burnish.errors import DataError, RunError
 from burnish.watch.format import clock, shorten
 from burnish.watch.notebook import NotebookLine
 from burnish.watch.progress import Progress, State, open_progress
@@ -21,12 +21,14 @@ from burnish.watch.quiet import quiet_transformers
 METRICS = {"grad_norm": 0.51234, "loss": 1.23456, "tokens_per_second": 12345.6, "mfu": 0.41234, "memory_gib": 3.21}
 
 
-def tell(progress: Progress) -> None:
+def tell(progress: Progress, error: Exception | None = None) -> None:
     with progress:
         progress.say("rows: 12")
         progress.start("sft", done=0, total=20)
         progress.update(10, 20, METRICS)
         progress.say("held-out loss 1.5")
+        if error is not None:
+            raise error
 
 
 def test_in_a_pipe_every_update_is_one_line_of_80_columns(tmp_path):
@@ -245,3 +247,13 @@ def test_a_notebook_gets_at_most_two_updates_a_second_and_the_last_one(display):
     assert len(versions) <= 22
     assert versions[-1]["text/plain"] == "<step 1000>"
     assert "&lt;step 1000&gt;" in versions[-1]["text/html"]
+
+
+def test_an_error_that_ends_the_run_is_in_the_log_and_printed_by_the_command_alone(tmp_path):
+    output = io.StringIO()
+    error = DataError("rows.jsonl line 3: own.py:convert raised \x1b[31mno", "the rule", "the remedy")
+    with pytest.raises(DataError):
+        tell(Progress(Console(file=output), (tmp_path / "log.txt").open("w")), error)
+    assert "rows.jsonl" not in output.getvalue()
+    assert (tmp_path / "log.txt").read_text().splitlines()[3].endswith(" raised \\x1b[31mno")
+    assert "  to do: the remedy" in (tmp_path / "log.txt").read_text()
