@@ -202,7 +202,7 @@ class State:
         """The state as a line of text.
 
         Args:
-            width: columns; metrics that do not fit beside more important ones are left out. None: any.
+            width: columns; metrics that do not fit are left out, the least important first. None: any.
         """
         head, times = f"step {self.step}/{self.total} ({self.percent})", [*self._elapsed, *self._left]
         space = math.inf if width is None else width - len(head) - sum(len(text) + 3 for text in times)
@@ -246,12 +246,13 @@ class State:
 
 
 def _fitting(texts: Sequence[str], space: float, separator: int) -> list[str]:
-    """Texts that fit into so many columns, each with a separator of this width; earlier ones have precedence."""
+    """The first texts that fit into so many columns, each with a separator of this width."""
     fitting = []
     for text in texts:
-        if len(text) + separator <= space:
-            space -= len(text) + separator
-            fitting.append(text)
+        space -= len(text) + separator
+        if space < 0:  # so every line has the same metrics
+            break
+        fitting.append(text)
     return fitting
 
 
