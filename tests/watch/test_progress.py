@@ -38,7 +38,7 @@ def test_in_a_pipe_every_update_is_one_line_of_80_columns(tmp_path):
     lines = output.getvalue().splitlines()
     assert lines == [
         "rows: 12",
-        "step 10/20 (50 %) · loss 1.235 · 41.2 % of peak · 0:00:00 elapsed · 0:00:00 left",
+        "step 10/20 (50 %) · loss 1.235 · 0:00:00 elapsed · 0:00:00 left",
         "held-out loss 1.5",
     ]
     [logged] = [line for line in (tmp_path / "log.txt").read_text().splitlines() if "step 10" in line]
@@ -125,6 +125,16 @@ def test_quiet_restores_what_was():
         assert logging.is_progress_bar_enabled()
     finally:
         logging.set_verbosity_warning()
+
+
+def test_an_evaluation_is_one_line_of_80_columns_in_a_pipe(tmp_path):
+    output, metrics = io.StringIO(), {f"metric {number}": 1 / 3 for number in range(20)} | {"loss": 0.6931}
+    with Progress(Console(file=output), (tmp_path / "log.txt").open("w")) as progress:
+        progress.measured(40, metrics)
+    [line] = output.getvalue().splitlines()
+    assert line.startswith("step 40: held-out loss 0.6931, metric 0 0.3333, ")
+    assert 60 < len(line) <= 80
+    assert (tmp_path / "log.txt").read_text().count("0.3333") == 20
 
 
 class Clock:
