@@ -1,6 +1,6 @@
 """The tests and the benchmark of a GPU, in one go: no network, at most eight minutes.
 
-    make test-gpu                          with the environment of `make install`
+    make test-gpu                          with the environment of `make install-dev`
     make test-gpu GPU_PYTHON=python3       with another interpreter, whose torch has CUDA
     make test-gpu-dry                      the same on a CPU, as far as one can show it
 

@@ -36,9 +36,9 @@ class RunFacts:
     """Facts about the run of a model, read from its folder by `runs.facts`."""
 
     methods: tuple[str, ...]
-    """Methods of its stages, such as sft."""
+    """Methods of its stages, such as sft, those of the runs before it first."""
     model: str
-    """The model before training: a hub name or a path."""
+    """The model before all of this training: a hub name or a path."""
     recipe: str
     """Text of recipe.yaml, every value with its origin."""
     data: tuple[str, ...]
@@ -108,6 +108,7 @@ def write_card(
     checked: str,
     parts: Sequence[str] = (),
     value_head: ValueHeadConfig | None = None,
+    chats: bool = True,
 ) -> None:
     """Writes the card of a model into its folder.
 
@@ -121,10 +122,21 @@ def write_card(
         checked: the line about the check after writing.
         parts: names of the adapters that were combined; empty: none were.
         value_head: a reward model's value head; None: a language model.
+        chats: whether the tokenizer has a chat template, by which the example code asks.
     """
     place = folder if form == "adapter" else Path(named.place)
     adapter = read_adapter(place, parts) if named.kind == "adapter" else None
-    text = card(title, named, facts, form=form, dtype=dtype, checked=checked, adapter=adapter, value_head=value_head)
+    text = card(
+        title,
+        named,
+        facts,
+        form=form,
+        dtype=dtype,
+        checked=checked,
+        adapter=adapter,
+        value_head=value_head,
+        chats=chats,
+    )
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
@@ -138,6 +150,7 @@ def card(
     checked: str,
     adapter: AdapterFacts | None = None,
     value_head: ValueHeadConfig | None = None,
+    chats: bool = True,
 ) -> str:
     """The text of a card; see `write_card`."""
     initial_model = named.base or (named.place if facts is None else facts.model)
@@ -146,7 +159,7 @@ def card(
         [
             f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {title}\n\n",
             f"{_sentence(initial_model, facts, form, dtype, adapter, value_head=value_head)}\n\n## Use\n\n```python\n"
-            f"{_reward_model_usage(value_head) if value_head else _usage(form)}```\n\n",
+            f"{_reward_model_usage(value_head) if value_head else _usage(form, chats)}```\n\n",
             _base_section(form, adapter),
             *(() if facts is None else _run_sections(facts)),
             f"## Checked\n\nAfter writing: {checked}.\n\n## Versions\n\n{_versions()}\n",
@@ -181,9 +194,11 @@ def _front(
         "pipeline_tag": _pipeline_tag(value_head) if value_head else "text-generation",
         "tags": ["burnish", *(() if facts is None else facts.methods), *(adapter.tags if adapter else ())],
     }
-    if _is_hub_name(initial_model):
-        front["base_model"] = initial_model
-    if (license_name := _license(initial_model)) is not None:
+    if hub_name := _hub_name(initial_model):
+        front["base_model"] = hub_name
+    if hub_name and (form == "adapter" or facts is not None):
+        front["base_model_relation"] = "adapter" if form == "adapter" else "finetune"
+    if isinstance(license_name := _front_of(initial_model).get("license"), str):
         front["license"] = license_name
     return front
 
@@ -200,14 +215,22 @@ def _sentence(
     description = "" if adapter is None else adapter.sentence()
     model_type = "reward" if value_head else "language"
     subject = f"An adapter (peft) by {description}, for" if form == "adapter" else f"A {model_type} model made from"
-    base = (
-        f"[{initial_model}](https://huggingface.co/{initial_model})"
-        if _is_hub_name(initial_model)
-        else f"`{shortened(initial_model)}`"
-    )
+    base = _link(initial_model) if _is_hub_name(initial_model) else f"`{shortened(initial_model)}`"
+    if (origin := _hub_name(initial_model)) and origin != initial_model:
+        base += f" (made from {_link(origin)})"
     merged = f" and an adapter by {description}, merged," if description and form == "merged" else ""
-    trained = "" if facts is None else f" by {', then '.join(facts.methods)}"
-    return f"{subject} {base}{merged}{trained} with [Burnish](https://pypi.org/project/burnish/). Weights: {dtype}."
+    methods = () if facts is None else tuple(_METHODS.get(method, method) for method in facts.methods)
+    trained = f" by {', then '.join(methods)}" if methods else ""
+    return f"{subject} {base}{merged}{trained} with Burnish {version('burnish')}. Weights: {dtype}."
+
+
+_METHODS = {
+    "sft": "supervised fine-tuning",
+    "prefer": "preference optimization",
+    "reward": "reward modeling",
+    "rl": "reinforcement learning",
+}
+"""Names of methods in a sentence; a stage of one's own has its own."""
 
 
 def _pipeline_tag(value_head: ValueHeadConfig) -> str:
@@ -221,7 +244,7 @@ def _reward_model_usage(value_head: ValueHeadConfig) -> str:
     values = "logits[0]" if by_step else "logits[0, 0]" if value_head.outputs == 1 else "logits[0]"
     return (
         f"from transformers import {kind}, AutoTokenizer\n\n"
-        'name = "..."  # this folder, or its name on the hub\n'
+        f"{_NAME}"
         f"model = {kind}.from_pretrained(name)\n"
         "tokenizer = AutoTokenizer.from_pretrained(name)\n"
         'turns = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Good morning."}]\n'
@@ -230,20 +253,30 @@ def _reward_model_usage(value_head: ValueHeadConfig) -> str:
     )
 
 
-def _usage(form: str) -> str:
+_NAME = 'name = "."  # the folder of this card; for a model on the hub its name, owner/name\n'
+
+
+def _usage(form: str, chats: bool) -> str:
+    """Example code that generates a response, or with a model without a chat template continues a text."""
     kind, module = (
         ("AutoPeftModelForCausalLM", "peft") if form == "adapter" else ("AutoModelForCausalLM", "transformers")
     )
     extra = "" if module == "transformers" else f"from {module} import {kind}\n"
     names = f"{kind}, AutoTokenizer" if module == "transformers" else "AutoTokenizer"
-    return (
-        f"{extra}from transformers import {names}\n\n"
-        'name = "..."  # this folder, or its name on the hub\n'
-        f"model, tokenizer = {kind}.from_pretrained(name), AutoTokenizer.from_pretrained(name)\n"
+    asking = (
         'turns = [{"role": "user", "content": "Hello!"}]\n'
         'inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", '
         "return_dict=True)\n"
-        "print(tokenizer.decode(model.generate(**inputs)[0]))\n"
+        if chats
+        else 'inputs = tokenizer("Once upon a time", return_tensors="pt")\n'
+    )
+    return (
+        f"{extra}from transformers import {names}\n\n"
+        f"{_NAME}"
+        f"model, tokenizer = {kind}.from_pretrained(name), AutoTokenizer.from_pretrained(name)\n"
+        f"{asking}"
+        'response = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].shape[1] :]\n'
+        "print(tokenizer.decode(response, skip_special_tokens=True))\n"
     )
 
 
@@ -268,21 +301,32 @@ def _is_hub_name(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".") and not Path(name).exists()
 
 
-def _license(initial_model: str) -> str | None:
-    """License in the card of the initial model; None: there is none, or it cannot be reached."""
+def _link(hub_name: str) -> str:
+    return f"[{hub_name}](https://huggingface.co/{hub_name})"
+
+
+def _hub_name(initial_model: str) -> str | None:
+    """The initial model's name on the hub, or the one that its card names as its base; None: neither is known."""
+    if _is_hub_name(initial_model):
+        return initial_model
+    base = _front_of(initial_model).get("base_model")
+    return base if isinstance(base, str) and _is_hub_name(base) else None
+
+
+def _front_of(initial_model: str) -> Mapping[str, object]:
+    """Front matter of the initial model's card; empty: there is none, or it cannot be reached."""
     with quiet_transformers():
         try:
             path = cached_file(initial_model, CARD, _raise_exceptions_for_missing_entries=False)
             text = "" if path is None else Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError):
-            return None
+            return {}
     match = _FRONT.match(text)
     try:
         front = yaml.safe_load(match[1]) if match else None
     except yaml.YAMLError:
-        return None
-    license_name = front.get("license") if isinstance(front, Mapping) else None
-    return license_name if isinstance(license_name, str) else None
+        return {}
+    return front if isinstance(front, Mapping) else {}
 
 
 def _versions() -> str:

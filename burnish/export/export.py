@@ -41,6 +41,8 @@ def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None
         if isinstance(policy.model, PeftModel):
             # The adapter has the rows of added tokens; without the option, peft would write all other rows too.
             policy.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[ADAPTER])
+            # peft's card has only places to fill in, and the base's path on this machine; `write` makes one of the run.
+            (folder / "README.md").unlink(missing_ok=True)
             if has_beginning(policy.model):
                 write_doubled(policy.model, folder)
             if (quantization := quantization_of(model)) is not None:

@@ -117,6 +117,7 @@ def write_model(
             checked=checked,
             parts=(parts or [part.rsplit("/", 1)[-1] for part in (name, *others)]) if others else (),
             value_head=value_head,
+            chats=opened.template is not None,
         )
     return WrittenModel(output, check, dtype_name, opened.notes)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from burnish.settings.other_keys import ADAPTER, DATA, MODEL, union
+from burnish.settings.other_training_keys import PREFERENCES, REINFORCEMENT, TRAINING
+
 RENAMED = {
     "clip": "optimizer.max_grad_norm",
     "ema": "optimizer.ema_decay",
@@ -96,7 +99,7 @@ OTHER_TOOLS = {
     "lr": "learning_rate",
     "num_train_epochs": "epochs",
     "num_epochs": "epochs",
-    "per_device_train_batch_size": "sequences_per_step (rows per optimiser step) and tokens_per_microbatch (memory)",
+    "per_device_train_batch_size": "sequences_per_step (rows per optimizer step) and tokens_per_microbatch (memory)",
     "micro_batch_size": "tokens_per_microbatch (memory; it does not change the result)",
     "train_batch_size": "sequences_per_step",
     "batch_size": "sequences_per_step",
@@ -231,12 +234,12 @@ OTHER_TOOLS = {
     "rollout_n": "responses_per_prompt",
     "generation_batch_size": "groups_per_step, responses_per_prompt and updates_per_batch: together they are a batch",
     "steps_per_generation": "updates_per_batch",
-    "num_iterations": "updates_per_batch",
+    "num_iterations": "updates_per_batch (each update has groups of its own)",
     "mu": "updates_per_batch",
     "ppo_epochs": "updates_per_batch (each learns from groups of its own)",
     "reward_funcs": "reward",
     "reward_func": "reward",
-    "reward_model": "reward: file.py:function",
+    "reward_model": "reward: {name: reward_model, model: FOLDER}",
     "reward_weights": "reward, whose mappings have a weight each: {name: math, weight: 0.5}",
     "reward_processing_classes": "not needed: rewards see text",
     "scale_rewards": "policy_gradient.advantage_scale: group, batch or none",
@@ -327,8 +330,9 @@ OTHER_TOOLS = {
     "logging_dir": "output, at the top of the recipe: tensorboard writes into the run folder",
     "wandb_project": "project, at the top of the recipe",
     "wandb_name": "run_name, at the top of the recipe",
+    **union(MODEL, ADAPTER, DATA, TRAINING, PREFERENCES, REINFORCEMENT),
 }
-"""Key of TRL, axolotl or LLaMA-Factory → ours, perhaps with a remark."""
+"""Key of another tool → ours, perhaps with a remark; `other_tools` lists the tools."""
 
 OTHER_OPTIMIZERS = {
     "adam": "adamw",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ import burnish
 from burnish.builtin.sets import generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.cli.main import app
-from burnish.export.card import card, shortened
+from burnish.export.card import RunFacts, card, shortened
 from burnish.export.write import write_model
 from burnish.model.open import ModelRef
 from burnish.runs.facts import read_facts
@@ -79,6 +82,12 @@ def test_the_card_of_a_run(run, tmp_path, form, library):
     assert "What is" not in text.split("## Data")[1], "no row of the data"
 
 
+def test_the_model_of_a_run_has_no_card_to_fill_in(run):
+    """peft writes one; `burnish export` writes the card of the run."""
+    assert (run / "model" / "adapter_config.json").is_file()
+    assert not (run / "model" / "README.md").exists()
+
+
 def test_the_card_of_a_model_without_a_run(run, tmp_path):
     write_model(str(run.parent / "model"), tmp_path / "copy")
     text = (tmp_path / "copy" / "README.md").read_text()
@@ -94,12 +103,72 @@ def test_a_hub_name_is_the_base_model(monkeypatch):
     assert "https://huggingface.co/owner/name" in text
 
 
-def test_the_code_in_a_card_runs(run, tmp_path):
-    for form in ("merged", "adapter"):
-        export(run, tmp_path / form, form)
-        code = (tmp_path / form / "README.md").read_text().split("```python\n")[1].split("```")[0]
-        short = "generate(**inputs, max_new_tokens=2)"
-        exec(code.replace('"..."', repr(str(tmp_path / form))).replace("generate(**inputs)", short), {})
+def links(text: str) -> list[str]:
+    """Targets of a text's links."""
+    return re.findall(r"\]\(([^)]+)\)", text)
+
+
+def test_links_of_a_card_lead_to_the_hub_or_to_files_of_the_folder(run, tmp_path):
+    export(run, tmp_path / "mine", "adapter")
+    text = (tmp_path / "mine" / "README.md").read_text()
+    assert all(
+        link.startswith("https://huggingface.co/") or (tmp_path / "mine" / link).is_file() for link in links(text)
+    )
+    named = ModelRef("owner/name", "owner/name", "model", None)
+    assert links(card("mine", named, None, form="merged", dtype="bfloat16", checked="fine")) == [
+        "https://huggingface.co/owner/name"
+    ]
+
+
+def test_the_base_of_a_run_on_a_run_is_the_first_model(run, tmp_path):
+    """Methods of both runs are told, in their order; the runs folder and its model are both names of the first run."""
+    for name, model in (("by-folder", run), ("by-model", run / "model")):
+        adapter = {"kind": "lora", "rank": 2}
+        pairs = run.parent / "pairs.jsonl"
+        write_rows(pairs, [{"prompt": "a b", "chosen": " c", "rejected": " d"}] * 8)
+        done = burnish.prefer(
+            model=str(model), data=str(pairs), output=str(tmp_path / name), adapter=adapter, max_steps=1
+        )
+        facts = read_facts(str(done.folder))
+        assert facts is not None
+        assert (facts.methods, facts.model) == (("sft", "prefer"), str(run.parent / "model"))
+
+
+def test_the_base_that_the_card_of_the_base_names_is_told(tmp_path, monkeypatch):
+    be_offline(monkeypatch)
+    write_untrained(tmp_path / "merged", hidden_size=32, layers=1)
+    (tmp_path / "merged" / "README.md").write_text("---\nbase_model: owner/name\nlicense: mit\n---\n")
+    named = ModelRef("merged", str(tmp_path / "merged"), "model", None)
+    facts = RunFacts(("sft",), str(tmp_path / "merged"), "model: x\n", (), ())
+    text = card("mine", named, facts, form="merged", dtype="float32", checked="fine")
+    assert front(text) | {"base_model": "owner/name", "base_model_relation": "finetune", "license": "mit"} == front(
+        text
+    )
+    assert "`…/merged` (made from [owner/name](https://huggingface.co/owner/name)) by supervised fine-tuning" in text
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_the_code_in_a_card_runs_as_it_is_printed(run, tmp_path, form):
+    """In the folder of the card, in a process of its own."""
+    export(run, tmp_path / form, form)
+    ran = run_code((tmp_path / form / "README.md").read_text(), tmp_path / form)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_code_of_a_model_without_a_template_runs(tmp_path):
+    write_untrained(tmp_path / "base", hidden_size=32, layers=1)
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    write_model(str(tmp_path / "base"), tmp_path / "copy")
+    text = (tmp_path / "copy" / "README.md").read_text()
+    assert "apply_chat_template" not in text
+    ran = run_code(text, tmp_path / "copy")
+    assert ran.returncode == 0, ran.stderr
+
+
+def run_code(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the example code of a card in a folder."""
+    code = text.split("```python\n")[1].split("```", maxsplit=1)[0]
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
