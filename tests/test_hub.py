@@ -18,8 +18,9 @@ from burnish.builtin.tiny import write_untrained
 from burnish.cli.main import main
 from burnish.data.read import read_rows
 from burnish.errors import DataError, ModelError
+from burnish.export.card import card
 from burnish.model.load import load_policy, load_tokenizer
-from burnish.model.open import find_model, open_model
+from burnish.model.open import ModelRef, find_model, open_model
 from burnish.stages.context import StageContext
 from tests.adapters import change_json, write_adapter, write_rows_of
 from tests.stages.small import recipe_of, write_world
@@ -225,3 +226,11 @@ def test_the_command_says_it_in_a_few_lines(capfd: pytest.CaptureFixture[str], h
     assert len(requests) == 1
     assert captured.out == ""
     assert [line[:9] for line in captured.err.splitlines()] == ["burnish 0", "burnish: ", "  rule: a", "  to do: "]
+
+
+def test_a_model_card_asks_once_for_the_card_of_its_base() -> None:
+    named = ModelRef("owner/name", "owner/name", "model", None)
+    with fake_hub(unreachable) as requests:
+        text = card("mine", named, None, form="merged", dtype="bfloat16", checked="fine")
+    assert "base_model: owner/name" in text
+    assert len(requests) == 1
