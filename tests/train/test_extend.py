@@ -11,6 +11,8 @@ import pytest
 
 import burnish
 from burnish.errors import Interrupted, RunError
+from burnish.evaluate.evaluator import EvalResult
+from burnish.evaluate.held_out import HeldOutLoss
 from burnish.runs.extension import LengthKeys
 from tests.interrupting import interrupted_at
 from tests.stages.small import REWARD, write_world
@@ -236,3 +238,23 @@ def test_a_reference_is_that_of_the_longer_run(world, tmp_path, rule, monkeypatc
         with pytest.raises(RunError, match="the reference of the longer run is not that of the steps"):
             prefer("run", 4)
         assert listing(done.folder) == before
+
+
+def test_the_evaluation_after_the_last_step_is_done_again_if_it_failed(world, tmp_path, monkeypatch):
+    """Its checkpoint is from before it, so that a longer run has the same."""
+    settings = {"eval_data": str(world / "test.jsonl"), "max_steps": 3, "checkpoints.keep_best": True}
+    evaluate, calls = HeldOutLoss.evaluate, []
+
+    def failing(self: HeldOutLoss, *arguments: Any) -> EvalResult:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldOutLoss, "evaluate", failing)
+        with pytest.raises(KeyboardInterrupt):
+            sft(world, tmp_path / "run", **settings)
+    assert (tmp_path / "run" / "checkpoints" / "step-3").is_dir()
+    resumed, whole = (sft(world, tmp_path / name, **settings) for name in ("run", "whole"))
+    assert content(resumed.folder) == content(whole.folder)
