@@ -2,8 +2,8 @@
 
     python -m scripts.terminal_picture FOLDER
 
-The command runs in the folder, whose path is shown as …, in a terminal of a fixed width. A line drawn over, such
-as the bar of progress, is shown as it was last.
+The command runs in the folder, whose path is shown as …, in a terminal of a fixed width. A line that is drawn over,
+such as the bar of progress, is shown as it was last.
 """
 
 from __future__ import annotations

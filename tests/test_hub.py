@@ -18,10 +18,11 @@ from burnish.builtin.tiny import write_untrained
 from burnish.cli.main import main
 from burnish.data.read import read_rows
 from burnish.errors import DataError, ModelError
+from burnish.export.card import card
 from burnish.model.load import load_policy, load_tokenizer
-from burnish.model.open import find_model, open_model
+from burnish.model.open import ModelRef, find_model, open_model
 from burnish.stages.context import StageContext
-from tests.adapters import write_adapter, write_rows_of
+from tests.adapters import change_json, write_adapter, write_rows_of
 from tests.stages.small import recipe_of, write_world
 
 httpx = __import__(HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
@@ -138,6 +139,23 @@ def test_what_was_fetched_before_is_used_without_a_network(own_hub_cache: Path) 
         assert not constants.HF_HUB_OFFLINE
 
 
+def test_a_data_set_that_was_fetched_before_is_used_without_a_network(tmp_path: Path) -> None:
+    file = write_rows_of(tmp_path, {"question": "2+2?", "answer": "4"})
+    cache = tmp_path / "datasets"
+    datasets.load_dataset("json", data_files={"train": str(file)}, cache_dir=str(cache))
+    [folder] = (cache / "json").glob("*/*/*/")
+    place = cache / "owner___gsm8_k" / "default" / "0.0.0" / folder.name  # as `datasets` writes GSM8K
+    folder.rename(place.parent.mkdir(parents=True) or place)
+    (place / "json-train.arrow").rename(place / "gsm8_k-train.arrow")
+    change_json(place / "dataset_info.json", config_name="default", dataset_name="gsm8_k")
+    with fake_hub(unreachable) as requests:
+        assert list(read_rows("owner/GSM8K")) == [{"question": "2+2?", "answer": "4"}]
+        with pytest.raises(DataError, match="cannot be reached"):
+            read_rows("owner/other")
+    assert len(requests) == 2
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
 def test_a_name_that_the_hub_has_is_asked_for_once_in_a_process() -> None:
     with fake_hub(answers(404, "EntryNotFound")) as requests:
         assert [hub.look_up("owner/name", "model") for _ in range(3)] == ["online"] * 3
@@ -207,4 +225,12 @@ def test_the_command_says_it_in_a_few_lines(capfd: pytest.CaptureFixture[str], h
     assert ended.value.code == 2
     assert len(requests) == 1
     assert captured.out == ""
-    assert [line[:9] for line in captured.err.splitlines()] == ["burnish: ", "  rule: a", "  to do: "]
+    assert [line[:9] for line in captured.err.splitlines()] == ["burnish 0", "burnish: ", "  rule: a", "  to do: "]
+
+
+def test_a_model_card_asks_once_for_the_card_of_its_base() -> None:
+    named = ModelRef("owner/name", "owner/name", "model", None)
+    with fake_hub(unreachable) as requests:
+        text = card("mine", named, None, form="merged", dtype="bfloat16", checked="fine")
+    assert "base_model: owner/name" in text
+    assert len(requests) == 1

@@ -89,7 +89,7 @@ MISTAKES = {
         "'contains'",
     ],
     f"{SFT} predict_with_generate=true": ["here it is evaluation.generations"],
-    f"{SFT} val_set_size=0.1": ["here it is eval_data"],
+    f"{SFT} val_set_size=0.1": ["here it is eval_share"],
     f"{SFT} max_new_tokens=9": ["did you mean evaluation.max_new_tokens?"],
     f"{SFT} loss=dpo": ["loss: dpo is unknown"],
     f"{SFT} loss_options.weight=1": ["unknown key stages.0.sft.loss_options.weight"],

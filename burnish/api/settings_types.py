@@ -28,8 +28,8 @@ class AdapterDict(TypedDict, total=False):
         "gralora",
         "hira",
     ]
-    """full: all weights are trained. lora: low-rank matrices on frozen weights (arXiv 2106.09685). qlora: LoRA on
-    4-bit or 8-bit weights (arXiv 2305.14314; needs the extra `quant`). The others are methods of peft."""
+    """Adapter: full (none: all weights are trained), lora (low-rank matrices on frozen weights, arXiv 2106.09685),
+    qlora (LoRA on 4-bit or 8-bit weights, arXiv 2305.14314; needs the extra `quant`), or another method of peft."""
     rank: int
     """Rank of LoRA's matrices."""
     alpha: float
@@ -461,7 +461,7 @@ class SftKeywords(RecipeKeywords, total=False):
     """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
     third, as compromises."""
     eval_every: int | None
-    """Steps between evaluations; null: evaluations at the beginning and the end."""
+    """Steps between evaluations; null: at both ends (before the first step and after the last)."""
     checkpoint_every: int | None
     """Steps between checkpoints; null: a tenth of the stage's steps."""
     log_every: int
@@ -539,7 +539,7 @@ class PreferKeywords(RecipeKeywords, total=False):
     """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
     third, as compromises."""
     eval_every: int | None
-    """Steps between evaluations; null: evaluations at the beginning and the end."""
+    """Steps between evaluations; null: at both ends (before the first step and after the last)."""
     checkpoint_every: int | None
     """Steps between checkpoints; null: a tenth of the stage's steps."""
     log_every: int
@@ -631,7 +631,7 @@ class RewardModelKeywords(RecipeKeywords, total=False):
     """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
     third, as compromises."""
     eval_every: int | None
-    """Steps between evaluations; null: evaluations at the beginning and the end."""
+    """Steps between evaluations; null: at both ends (before the first step and after the last)."""
     checkpoint_every: int | None
     """Steps between checkpoints; null: a tenth of the stage's steps."""
     log_every: int
@@ -716,7 +716,7 @@ class RlKeywords(RecipeKeywords, total=False):
     """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
     third, as compromises."""
     eval_every: int | None
-    """Steps between evaluations; null: evaluations at the beginning and the end."""
+    """Steps between evaluations; null: at both ends (before the first step and after the last)."""
     checkpoint_every: int | None
     """Steps between checkpoints; null: a tenth of the stage's steps."""
     log_every: int

@@ -11,8 +11,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 from burnish.errors import ModelError
+from burnish.similar import similar
 
 PREFIX = "builtin:"
+
+
+def misspelt(name: str) -> str | None:
+    """The name with the right prefix, if it has a similar one, such as ``bultin:tiny``; None: it has none."""
+    head, colon, rest = name.partition(":")
+    return PREFIX + rest if colon and head + colon != PREFIX and similar(head, [PREFIX[:-1]]) else None
+
+
 """Prefix of the names of built-in models and data sets."""
 
 MODELS: Mapping[str, str] = MappingProxyType(

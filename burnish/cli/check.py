@@ -35,7 +35,7 @@ def check(
     yes: Annotated[bool, typer.Option("--yes", help="Start even if it takes long or much memory.")] = False,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the results to this file.")] = None,
 ) -> None:
-    """Check a recipe's model and data before a run: gradients, packing, saving, resuming, rewards."""
+    """Check a recipe's model and data before a run. Gradients, packing, saving, resuming, rewards."""
     from burnish.checks.run import run_checks
     from burnish.checks.subject import Subject
 

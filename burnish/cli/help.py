@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import typer
@@ -16,8 +17,9 @@ Example:
 
 Settings are written key=value after the flags; `burnish keys` lists all of them.
 """
-_KEY_WIDTH = 24
-_DEFAULT_WIDTH = 20
+_KEY_WIDTH = 22
+_DEFAULT_WIDTH = 16
+_INDENT = " " * (_KEY_WIDTH + _DEFAULT_WIDTH + 4)
 
 
 class CommandGroup(TyperGroup):
@@ -76,7 +78,7 @@ class StageCommand(TyperCommand):
         for setting in usual_settings(entry):
             default = _fitting(setting.default or "required", _DEFAULT_WIDTH)
             line = f"  {setting.key:<{_KEY_WIDTH}} {default:<{_DEFAULT_WIDTH}} {setting.summary}"
-            formatter.write(_fitting(line, formatter.width) + "\n")
+            formatter.write(textwrap.fill(line, formatter.width, subsequent_indent=_INDENT) + "\n")
         formatter.write(f"\nAll settings: burnish keys {self.name}. One of them: burnish keys {self.name} WORD.\n")
 
 

@@ -5,6 +5,8 @@ Registered by `cli`, and like it quick to import.
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,9 @@ import typer
 
 if TYPE_CHECKING:  # the settings of the stages take half a second to import
     from burnish.recipe.settings_list import SettingEntry
+
+
+_INDENT = " " * 6
 
 
 def keys(
@@ -52,7 +57,7 @@ def _shared_last(sections: dict[str, list[SettingEntry]]) -> dict[str, list[Sett
 
 
 def _print(title: str, settings: Iterable[SettingEntry]) -> None:
-    heading = f"{title}:"
+    heading, width = f"{title}:", max(40, shutil.get_terminal_size().columns)
     for setting in settings:
         if heading:
             typer.secho(heading, bold=True)
@@ -60,7 +65,7 @@ def _print(title: str, settings: Iterable[SettingEntry]) -> None:
         default = f", default {setting.default}" if setting.default else ""
         required = "" if setting.default or setting.is_group else ", required"
         typer.echo(f"  {typer.style(setting.key, fg='cyan')}  ({setting.kind}{default}{required})")
-        typer.echo(f"      {setting.help}")
+        typer.echo(textwrap.fill(setting.help, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
 
 
 def _print_other_tools(words: list[str]) -> int:

@@ -46,7 +46,7 @@ def chat(
     chat_template: Template = None,
     base: Base = None,
 ) -> None:
-    """Chat with a model, in the terminal or through a pipe (one message per line). /help lists the commands."""
+    """Chat with a model. In the terminal, or through a pipe with one message per line; /help lists the commands."""
     from burnish.evaluate.chat import HELP, Chat, converse
     from burnish.model.open import open_model, with_template
     from burnish.runs.named_model import resolve_model
@@ -115,8 +115,9 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Write every prompt and response to this .jsonl file.")] = None,
 ) -> None:
-    """Evaluate a model: loss, perplexity and accuracy (of conversations, the loss is over all turns, the accuracy over
-    the last one); on pairs, preference accuracy; for a reward model, its accuracy; with verifier=…, pass@k."""
+    """Evaluate a model on data. Loss, perplexity and accuracy (of conversations, the loss is over all turns, the
+    accuracy over the last one); on pairs, preference accuracy; for a reward model, its accuracy; with verifier=…,
+    pass@k."""
     from burnish.verbs.evaluate_any import evaluate_any
 
     for path in (output, samples):
@@ -177,7 +178,7 @@ def generate(
     ] = None,
     base: Base = None,
 ) -> None:
-    """Generate responses to the prompts in a file, one line per prompt. The same command again resumes."""
+    """Generate responses to the prompts in a file. One line per prompt; the same command again resumes."""
     from burnish.verbs.evaluate import read_settings
     from burnish.verbs.generate import GenerateSettings
     from burnish.verbs.generate import generate as generate_responses
@@ -214,7 +215,7 @@ def merge(
     push: Push = None,
     public: Public = False,
 ) -> None:
-    """Merge one or several adapters into the base, and write one model. The written model is verified on prompts."""
+    """Merge adapters into their base model. The written model is verified on prompts."""
     from burnish.model.adapters.combine import Combination
     from burnish.verbs.merge import merge as merge_adapters
 
@@ -280,7 +281,7 @@ def serve(
     base: Base = None,
     chat_template: Template = None,
 ) -> None:
-    """Serve a model with vLLM or transformers, with the right chat template and end tokens."""
+    """Serve a model with vLLM or transformers. The chat template and end tokens are those of training."""
     from burnish.export.serve import serve as run_server
     from burnish.runs.named_model import resolve_model
 

@@ -170,7 +170,7 @@ def _lines(rows: Sequence[Mapping[str, object]]) -> Iterator[bytes]:
             values = {key: _plain(value, number, str(key)) for key, value in row.items() if _is_key(key, number, "")}
             text = json.dumps(values, ensure_ascii=False)
         except RecursionError as error:
-            raise _no_value(number, "a value", "list or mapping that holds itself, or is nested too deep") from error
+            raise _no_value(number, "a value holds itself, or is nested too deep") from error
         yield text.encode() + b"\n"
 
 
@@ -192,13 +192,13 @@ def _plain(value: object, row: int, key: str) -> object:
         }
     if isinstance(value, list | tuple):
         return [_plain(entry, row, f"{key}[{index}]") for index, entry in enumerate(value)]
-    raise _no_value(row, key, f"{type(value).__module__}.{type(value).__name__}")
+    raise _no_value(row, f"{key} is of the type {_type_name(value)}")
 
 
 def _is_key(key: object, row: int, before: str) -> bool:
     """True; raises DataError for a key that is no text."""
     if not isinstance(key, str):
-        raise _no_value(row, f"the key {before}{key!r}", type(key).__name__)
+        raise _no_value(row, f"the key {before}{key!r} is of the type {_type_name(key)}")
     _require_encodable(key, row, f"the key {before}{key!a}")
     return True
 
@@ -215,9 +215,14 @@ def _require_encodable(text: str, row: int, key: str) -> None:
         ) from error
 
 
-def _no_value(row: int, key: str, given: str) -> DataError:
+def _type_name(value: object) -> str:
+    """Name of a value's class with its module, such as numpy.int64; of a built-in class its name alone."""
+    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+
+
+def _no_value(row: int, problem: str) -> DataError:
     return DataError(
-        given=f"row {row} of the {ROWS_IN_MEMORY} (counted from 0): {key} is a {given}",
+        given=f"row {row} of the {ROWS_IN_MEMORY} (counted from 0): {problem}",
         rule="rows in memory have the values of JSON: text, numbers, true, false, None, lists, and mappings with text "
         "as keys",
         remedy="convert the value, such as with str(...) or value.item()",

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from burnish.data.formats.fields import kind
 from burnish.data.reading.content import new_file
 from burnish.data.reading.tables import table_digest
 from burnish.data.settings import ROWS_IN_MEMORY
@@ -86,8 +87,8 @@ def _no_column(frame: Any, error: Exception) -> DataError:
         row = _first_misfit(values)
         if row < len(values):
             return DataError(
-                given=f"row {row} of the {ROWS_IN_MEMORY} (counted from 0): {name} is a "
-                f"{type(values[row]).__module__}.{type(values[row]).__name__}, and does not fit its column",
+                given=f"row {row} of the {ROWS_IN_MEMORY} (counted from 0): {name} is "
+                f"{kind(values[row])}, and does not fit its column",
                 rule="a column of a table has values of one type that Arrow knows",
                 remedy='convert the column, or give rows as a list: frame.to_dict("records")',
             )

@@ -21,8 +21,9 @@ from burnish.errors import DataError
 from burnish.evaluate.detokenize import whole_text
 from burnish.rewards.extract import final_number
 from burnish.rewards.match import MatchRule, matches
-from burnish.sampling.base import Sampler, SampleRequest
+from burnish.sampling.base import AnsweredPrompts, Sampler, SampleRequest
 from burnish.sampling.params import SamplingParams
+from burnish.watch.parts import OnPart, no_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ def sample_answers(
     *,
     match: MatchRule = "exact",
     params: SamplingParams,
+    on_part: OnPart = no_report,
 ) -> list[AnsweredPrompt]:
     """Samples an answer to each prompt and compares it with the reference.
 
@@ -121,9 +123,11 @@ def sample_answers(
         prompts: from `answerable_prompts`, of different rows. Those that fill all positions count as wrong.
         match: rule by which an answer is right.
         params: of sampling.
+        on_part: is told how many prompts are answered.
     """
     possible = [prompt for prompt in prompts if len(prompt.tokens) < sampler.max_positions]
-    groups = sampler.sample([SampleRequest(prompt.tokens, prompt.row) for prompt in possible], 1, params)
+    requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in possible]
+    groups = sampler.sample(requests, 1, params, listener=AnsweredPrompts(len(requests), on_part))
     responses = {prompt.row: group.responses[0] for prompt, group in zip(possible, groups, strict=True)}
     samples = []
     for prompt in prompts:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from burnish.model.policy import Model
 from burnish.watch.journal_lines import EvalSample
+from burnish.watch.parts import OnPart, no_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,6 @@ class Evaluator(Protocol):
     """Measures the policy without side effects: weights, modes and all random generators stay as they were. The same
     weights give the same result."""
 
-    def evaluate(self, policy: Model) -> EvalResult:
-        """Evaluates the policy."""
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
+        """Evaluates the policy; `on_part` is told how far the evaluation is."""
         ...

@@ -13,6 +13,7 @@ from burnish.rewards.match import MatchRule
 from burnish.sampling.base import EVALUATED, Sampler
 from burnish.sampling.params import SamplingParams
 from burnish.watch.journal_lines import EvalSample
+from burnish.watch.parts import OnPart, no_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,13 @@ class GenerationEval:
     world: World = ONE_PROCESS
     """Processes that share the prompts."""
 
-    def evaluate(self, policy: Model) -> EvalResult:
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
         """Accuracy, and every answer as a sample."""
         self.sampler.publish(policy, EVALUATED)
         params, mine = SamplingParams(self.max_new_tokens, temperature=0.0), self.world.shard(self.prompts)
-        answered = sample_answers(self.sampler, policy.tokenizer, mine, match=self.match, params=params)
+        answered = sample_answers(
+            self.sampler, policy.tokenizer, mine, match=self.match, params=params, on_part=on_part
+        )
         result = Accuracy.of([answer for answers in self.world.gather(answered) for answer in answers])
         samples = [
             EvalSample(answered.row, answered.message_text, answered.response, answered.reference, answered.correct)

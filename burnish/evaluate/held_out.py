@@ -14,6 +14,7 @@ from burnish.packing import count_denominators
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.train.step import Sums, add, divide, evaluate_loss, measure, reported, score_joined, sum_terms
 from burnish.types import Denominator, Group, Microbatch, Scope
+from burnish.watch.parts import OnPart, no_report
 
 GROUPS_AT_ONCE = 256
 """Number of groups that are packed together; it bounds the memory of packing and does not change the result."""
@@ -32,13 +33,20 @@ class HeldOutLoss:
     world: World = ONE_PROCESS
     """Processes that share the microbatches."""
 
-    def evaluate(self, policy: Model) -> EvalResult:
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
         """The loss and its terms, named as in training."""
-        return EvalResult(held_out_loss(policy, self.rows, self.loss, self.budget, self.world))
+        return EvalResult(held_out_loss(policy, self.rows, self.loss, self.budget, self.world, on_part))
 
 
 @torch.no_grad()
-def held_out_loss(policy: Model, rows: Sequence[Group], loss: Loss, budget: int, world: World = ONE_PROCESS) -> Sums:
+def held_out_loss(
+    policy: Model,
+    rows: Sequence[Group],
+    loss: Loss,
+    budget: int,
+    world: World = ONE_PROCESS,
+    on_part: OnPart = no_report,
+) -> Sums:
     """The loss over all rows as one step would compute it, without gradients and with dropout off.
 
     Constants that the loss takes from measured groups are computed over all rows. A loss with the scope of a whole step
@@ -64,7 +72,8 @@ def held_out_loss(policy: Model, rows: Sequence[Group], loss: Loss, budget: int,
         packed = policy.pack(trained, budget, start)
         alone, rest = ([], packed) if loss.scope is Scope.STEP else divide(packed, loss.scope)
         joined += rest
-        for microbatch in world.shard(alone):
+        for number, microbatch in enumerate(own := world.shard(alone)):
+            on_part("held-out rows", start + len(block) * number // len(own), len(rows))
             output = evaluate_loss(policy, microbatch.to(policy.device), loss, denominators)
             add(sums, reported(output, sum_terms(output, denominators), denominators))
     sums = world.sum(sums)

@@ -29,6 +29,7 @@ from burnish.model.policy import Model
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.train.step import score_joined
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
+from burnish.watch.parts import OnPart, no_report
 
 BY_LOGPROB = LogProb(1.0, per_token=True)
 """Reward: mean log-probability of a response's tokens."""
@@ -94,6 +95,7 @@ def score_pairs(
     rewards: Mapping[str, ImplicitReward],
     budget: int,
     world: World = ONE_PROCESS,
+    on_part: OnPart = no_report,
 ) -> dict[str, ComparedPairs]:
     """Scores comparisons, with dropout off; the model's mode is kept.
 
@@ -103,6 +105,7 @@ def score_pairs(
         rewards: name -> implicit reward; groups have reference log-probabilities if one needs them.
         budget: limit of a microbatch, tokens.
         world: processes that share the microbatches; all give all rows and get all margins.
+        on_part: is told how many rows are scored.
     """
 
     def implicit_rewards(scores: TokenScores, joined: Microbatch) -> dict[str, Tensor]:
@@ -111,7 +114,7 @@ def score_pairs(
     def length(response: Response) -> int:
         return int(response.trainable.sum())
 
-    return compare(policy, rows, budget, Score.LOGPROB, implicit_rewards, length, names=rewards, world=world)
+    return compare(policy, rows, budget, Score.LOGPROB, implicit_rewards, length, rewards, world, on_part)
 
 
 @torch.no_grad()
@@ -124,6 +127,7 @@ def compare(
     length: Callable[[Response], int],
     names: Collection[str],
     world: World = ONE_PROCESS,
+    on_part: OnPart = no_report,
 ) -> dict[str, ComparedPairs]:
     """As `score_pairs`, for any token score: `rewards` gives [responses] for each of `names`, `length` the length."""
     was_training = policy.model.training
@@ -131,6 +135,7 @@ def compare(
     margins: dict[str, list[float]] = {name: [] for name in names}
     longer: list[int] = []
     for start in range(0, len(rows), GROUPS_AT_ONCE):
+        on_part("comparisons scored", start, len(rows))
         block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
         compared = [group for group in block if can_compare(group)]
         if not compared:
@@ -164,12 +169,12 @@ class PreferenceEval:
     world: World = ONE_PROCESS
     """Processes that share the microbatches."""
 
-    def evaluate(self, policy: Model) -> EvalResult:
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
         """Accuracy and length-controlled accuracy with intervals: by the loss's reward, and by the mean log-probability
         of a token, which is informative before the first step too, when the implicit reward is 0."""
         by_logprob = {"logprob": BY_LOGPROB} if self.reward.needs_reference else {}
         rewards = {"reward": self.reward, **by_logprob}
-        pairs = score_pairs(policy, self.rows, rewards, self.budget, self.world)
+        pairs = score_pairs(policy, self.rows, rewards, self.budget, self.world, on_part)
         result = metrics(pairs["reward"]) | by_tag(self.rows, self.tags, pairs["reward"].right)
         for name, value in metrics(pairs["logprob"]).items() if by_logprob else ():
             result[name.replace("pair_accuracy", "pair_accuracy_by_logprob")] = value

@@ -21,6 +21,7 @@ from burnish.rollouts.metrics import mean
 from burnish.rollouts.worker import GradedGroup, RolloutWorker
 from burnish.sampling.base import EVALUATED
 from burnish.watch.journal_lines import EvalSample
+from burnish.watch.parts import OnPart, no_report
 
 _Z = 1.959964
 """Standard normal quantile of a 95 % interval."""
@@ -39,7 +40,7 @@ class RewardEval:
     world: World = ONE_PROCESS
     """Processes that share the prompts."""
 
-    def evaluate(self, policy: Model) -> EvalResult:
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
         """Mean reward, in total and by part, and the share of right responses, over the responses with a reward.
 
         Raises:
@@ -47,7 +48,7 @@ class RewardEval:
         """
         self.worker.publish(EVALUATED)
         mine = self.world.shard(self.prompts)
-        rollouts = self.worker(mine, 1, rng_keys=[prompt.row for prompt in mine])
+        rollouts = self.worker(mine, 1, rng_keys=[prompt.row for prompt in mine], on_part=on_part)
         graded = [answered for answers in self.world.gather(rollouts.groups) for answered in answers]
         require_working_rewards(graded)
         verdicts = [verdict for answered in graded for verdict in answered.verdicts]

@@ -22,6 +22,7 @@ from burnish.losses.reward.values import value_of_each
 from burnish.model.policy import Model
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
+from burnish.watch.parts import OnPart, no_report
 
 BINS = 10
 """Number of bins of probabilities from ½ to 1."""
@@ -37,7 +38,9 @@ _STRATA = {
 """Name → smallest and largest number of tokens by which the better response is longer than the worse."""
 
 
-def score_by_value(policy: Model, rows: Sequence[Group], budget: int, world: World = ONE_PROCESS) -> ComparedPairs:
+def score_by_value(
+    policy: Model, rows: Sequence[Group], budget: int, world: World = ONE_PROCESS, on_part: OnPart = no_report
+) -> ComparedPairs:
     """Scores comparisons with a reward model, with dropout off; the model's mode is kept.
 
     Args:
@@ -45,6 +48,7 @@ def score_by_value(policy: Model, rows: Sequence[Group], budget: int, world: Wor
         rows: groups with their scored token at the end (`sources.value_targets`), best first; single ones are skipped.
         budget: limit of a microbatch, tokens.
         world: processes that share the microbatches; all give all rows and get all margins.
+        on_part: is told how many rows are scored.
     """
 
     def values(scores: TokenScores, joined: Microbatch) -> Mapping[str, Tensor]:
@@ -53,7 +57,7 @@ def score_by_value(policy: Model, rows: Sequence[Group], budget: int, world: Wor
     def length(response: Response) -> int:  # one token of each is scored, so it is that of the whole response
         return len(response.tokens)
 
-    return compare(policy, rows, budget, Score.VALUE, values, length, names=["value"], world=world)["value"]
+    return compare(policy, rows, budget, Score.VALUE, values, length, ["value"], world, on_part)["value"]
 
 
 def calibration_error(pairs: ComparedPairs) -> float:
@@ -98,6 +102,6 @@ class RewardModelEval:
     world: World = ONE_PROCESS
     """Processes that share the microbatches."""
 
-    def evaluate(self, policy: Model) -> EvalResult:
-        pairs = score_by_value(policy, self.rows, self.budget, self.world)
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
+        pairs = score_by_value(policy, self.rows, self.budget, self.world, on_part)
         return EvalResult(reward_metrics(pairs) | by_tag(self.rows, self.tags, pairs.right))

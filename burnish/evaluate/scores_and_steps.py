@@ -29,6 +29,7 @@ from burnish.model.settings import ValueHeadConfig
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.train.step import score_joined
 from burnish.types import Group, Microbatch, Score, TokenScores
+from burnish.watch.parts import OnPart, no_report
 
 Numbers = NDArray[np.float64]
 _Z = 1.959964
@@ -133,7 +134,12 @@ def correlation(one: Numbers, other: Numbers) -> Proportion | None:
 
 
 def evaluate_scores(
-    policy: Model, rows: Sequence[Group], names: tuple[str, ...], budget: int, world: World = ONE_PROCESS
+    policy: Model,
+    rows: Sequence[Group],
+    names: tuple[str, ...],
+    budget: int,
+    world: World = ONE_PROCESS,
+    on_part: OnPart = no_report,
 ) -> ScoresResult:
     """Scores responses, with dropout off; the model's mode is kept.
 
@@ -143,9 +149,10 @@ def evaluate_scores(
         names: of the scores.
         budget: limit of a microbatch, tokens.
         world: processes that share the microbatches; all give all rows and get all scores.
+        on_part: is told how many rows are scored.
     """
     values, labels = [], []
-    for scores, joined in _scored(policy, rows, budget, world):
+    for scores, joined in _scored(policy, rows, budget, world, on_part):
         order = joined.sequence_group.argsort(stable=True)
         values.append(values_of_each(scores, joined)[order].double().cpu().numpy())
         labels.append(joined.sequence_scores[order].double().cpu().numpy())
@@ -153,12 +160,17 @@ def evaluate_scores(
 
 
 def evaluate_steps(
-    policy: Model, rows: Sequence[Group], budget: int, right_above: float, world: World = ONE_PROCESS
+    policy: Model,
+    rows: Sequence[Group],
+    budget: int,
+    right_above: float,
+    world: World = ONE_PROCESS,
+    on_part: OnPart = no_report,
 ) -> StepsResult:
     """Values of steps; arguments as in `evaluate_scores`, rows are groups with values at their steps."""
     values: list[Numbers] = []
     labels: list[Numbers] = []
-    for scores, joined in _scored(policy, rows, budget, world):
+    for scores, joined in _scored(policy, rows, budget, world, on_part):
         assert joined.step_labels is not None, "steps have labels"
         sizes = joined.sequence_tokens.tolist()
         parts = zip(scores.of(Score.VALUE).split(sizes), joined.step_labels.split(sizes), strict=True)
@@ -172,11 +184,12 @@ def evaluate_steps(
 
 @torch.no_grad()
 def _scored(
-    policy: Model, rows: Sequence[Group], budget: int, world: World
+    policy: Model, rows: Sequence[Group], budget: int, world: World, on_part: OnPart
 ) -> Iterator[tuple[TokenScores, Microbatch]]:
     was_training = policy.model.training
     policy.model.eval()
     for start in range(0, len(rows), GROUPS_AT_ONCE):
+        on_part("responses scored", start, len(rows))
         block = [rows[i] for i in range(start, min(start + GROUPS_AT_ONCE, len(rows)))]
         yield score_joined(policy, policy.pack(block, budget), [Score.VALUE], world)
     policy.model.train(was_training)
@@ -191,8 +204,9 @@ class ScoresEval:
     budget: int
     world: World = ONE_PROCESS
 
-    def evaluate(self, policy: Model) -> EvalResult:
-        return EvalResult(evaluate_scores(policy, self.rows, self.names, self.budget, self.world).figures())
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
+        scores = evaluate_scores(policy, self.rows, self.names, self.budget, self.world, on_part)
+        return EvalResult(scores.figures())
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -204,5 +218,6 @@ class StepsEval:
     right_above: float
     world: World = ONE_PROCESS
 
-    def evaluate(self, policy: Model) -> EvalResult:
-        return EvalResult(evaluate_steps(policy, self.rows, self.budget, self.right_above, self.world).figures())
+    def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
+        steps = evaluate_steps(policy, self.rows, self.budget, self.right_above, self.world, on_part)
+        return EvalResult(steps.figures())

@@ -20,11 +20,12 @@ import transformers
 import yaml
 from transformers.utils import cached_file
 
+from burnish.hub import Refusal, look_up
 from burnish.model.adapters.initial import halves
 from burnish.model.open import ModelRef
+from burnish.model.place import reading
 from burnish.model.quantization import BASE, read_base
 from burnish.model.settings import ValueHeadConfig
-from burnish.watch.quiet import quiet_transformers
 
 CARD = "README.md"
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
@@ -315,7 +316,9 @@ def _hub_name(initial_model: str) -> str | None:
 
 def _front_of(initial_model: str) -> Mapping[str, object]:
     """Front matter of the initial model's card; empty: there is none, or it cannot be reached."""
-    with quiet_transformers():
+    if not Path(initial_model).is_dir() and isinstance(look_up(initial_model, "model"), Refusal):
+        return {}
+    with reading(initial_model):
         try:
             path = cached_file(initial_model, CARD, _raise_exceptions_for_missing_entries=False)
             text = "" if path is None else Path(path).read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from burnish.builtin.places import PREFIX, model_folder
+from burnish.builtin.places import PREFIX, misspelt, model_folder
 from burnish.errors import ModelError
 from burnish.hub import Refusal, look_up, offline
 from burnish.local_path import looks_like_path, nearest_path
@@ -34,6 +34,8 @@ def find_place(name: str) -> str:
     if name.startswith(PREFIX):
         return str(model_folder(name))
     folder = Path(name).expanduser()
+    if not folder.exists() and (meant := misspelt(name)):
+        raise ModelError(given=f"model: {name} is no folder here", rule=_RULE, remedy=f"did you mean {meant}?")
     if folder.is_dir():
         check_files(folder)
         return str(folder.resolve())

@@ -44,8 +44,12 @@ class SettingEntry:
 
     @property
     def summary(self) -> str:
-        """First sentence of the help, without the rule of a null default."""
-        return re.split(r"\. |: |; ", _NULL.split(self.help)[0])[0].rstrip(".")
+        """First sentence of the help, without the rule of a null default, and without what follows a colon or stands in
+        parentheses; values that follow one or two words and a colon (``Loss: …``) stay."""
+        text = re.sub(r" \([^()]*\)", "", _NULL.split(self.help)[0])
+        sentence = re.split(r"\. |; ", text)[0].rstrip(".")
+        head, _, _ = sentence.partition(": ")
+        return head if head.count(" ") >= 2 else sentence
 
     def matches(self, word: str) -> bool:
         """Whether the word occurs in key or help, upper and lower case alike."""
@@ -101,7 +105,7 @@ def _default(field: FieldInfo, text: str) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None:
         parts = _NULL.split(text)
-        return re.split(r"[,;.] |\.$", parts[1])[0] if len(parts) > 1 else "null"
+        return re.split(r"[,;.] | for |\.$", parts[1])[0] if len(parts) > 1 else "null"
     if isinstance(value, Settings) or value is PydanticUndefined:
         return ""
     return _written(value)

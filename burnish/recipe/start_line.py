@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from burnish.data.settings import ROWS_IN_MEMORY, is_stored_rows
 from burnish.recipe.read import ResolvedRecipe, stage_names
 from burnish.settings.data import DataField, sources
 from burnish.watch.format import shorten
@@ -40,7 +41,7 @@ def print_start(origins: ResolvedRecipe) -> None:
 
 def _data_text(data: DataField) -> str:
     """Paths of the data; of more than two, the first and the number of the others."""
-    paths = [source.path for source in sources(data)]
+    paths = [ROWS_IN_MEMORY if is_stored_rows(source.path) else source.path for source in sources(data)]
     return ", ".join(paths) if len(paths) <= 2 else f"{paths[0]} and {len(paths) - 1} more"
 
 

@@ -24,9 +24,10 @@ from burnish.rollouts.prompt_order import PromptOrder
 from burnish.rollouts.samples import rollout_samples
 from burnish.rollouts.serialization import load_items, store_items
 from burnish.rollouts.worker import GradedGroup, Rollouts, RolloutWorker
-from burnish.sources.base import OnPart, Source, State
+from burnish.sources.base import Source, State
 from burnish.types import Group
 from burnish.watch.journal_lines import RolloutSample
+from burnish.watch.parts import OnPart, no_report
 
 _ENOUGH = 4
 """Prompts of a batch from which a reward that failed on all responses is not tried on further ones."""
@@ -60,6 +61,7 @@ class RolloutSource(Source):
         self._notes: list[str] = []
         self._failed: set[tuple[str, FailureKind]] = set()
         """Rewards with the kinds of failures that the log has already."""
+        self._on_part: OnPart = no_report
 
     @property
     def num_steps(self) -> int:
@@ -100,7 +102,7 @@ class RolloutSource(Source):
         return self._notes
 
     def report_to(self, on_part: OnPart) -> None:
-        self.worker.report_to(on_part)
+        self._on_part = on_part
 
     def can_extend(self, step: int, num_steps: int) -> bool:
         # The last batch of a run has fewer updates if fewer steps are left; batches before it are whole.
@@ -161,7 +163,9 @@ class RolloutSource(Source):
         settings, first = self.batcher.settings, self._order.position
         rows = self._order.take(count)
         prompts, keys = [self.prompts[row] for row in rows], range(first, first + count)
-        rollouts = self.worker(prompts, settings.responses_per_prompt, rng_keys=keys, step=self._step)
+        rollouts = self.worker(
+            prompts, settings.responses_per_prompt, rng_keys=keys, step=self._step, on_part=self._on_part
+        )
         for row, graded in zip(rows, rollouts.groups, strict=True):
             if graded.rewards:
                 passed = [float(reward >= settings.success_threshold) for reward in graded.rewards]

@@ -17,13 +17,11 @@ from burnish.model.policy import Model
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_view, response_views
 from burnish.rewards.verdict import Outcome, Verdict
-from burnish.sampling.base import EVALUATED, Sampler, SampleRequest, StreamListener
+from burnish.sampling.base import EVALUATED, AnsweredPrompts, Sampler, SampleRequest
 from burnish.sampling.params import SamplingParams
-from burnish.sources.base import OnPart
 from burnish.types import Group
+from burnish.watch.parts import OnPart, no_report
 
-_TOKENS = 256
-"""Tokens between two reports of a sampler's progress."""
 Grade = Callable[[Sequence[Sequence[ResponseView]]], list[list[Verdict]]]
 """A `grading.reward_runner.RewardRunner`, or a function with the same signature."""
 
@@ -84,11 +82,14 @@ class RolloutWorker(Protocol):
     def publish(self, version: int) -> None:
         """Makes the policy's present weights those of the next rollouts, see `Sampler.publish`."""
 
-    def report_to(self, on_part: OnPart) -> None:
-        """Reports from now on how many prompts of a call are answered."""
-
     def __call__(
-        self, prompts: Sequence[TokenizedPrompt], n: int, *, rng_keys: Sequence[int], step: int = 0
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        n: int,
+        *,
+        rng_keys: Sequence[int],
+        step: int = 0,
+        on_part: OnPart = no_report,
     ) -> Rollouts:
         """Answers and grades.
 
@@ -97,29 +98,11 @@ class RolloutWorker(Protocol):
             n: number of responses to each.
             rng_keys: identity of each prompt for the random numbers, all different.
             step: optimizer step for which the responses are; enters the random numbers.
+            on_part: is told how many prompts are answered.
 
         Raises:
             RunError: the responses are of weights that are too old.
         """
-
-
-class _Answered(StreamListener):
-    """Reports the number of prompts that are answered; also every few tokens, since all may be answered at the end."""
-
-    def __init__(self, total: int, on_part: OnPart) -> None:
-        self._total, self._on_part, self._done, self._tokens = total, on_part, 0, 0
-
-    def token(self, place: int, index: int, token: int) -> None:
-        self._tokens += 1
-        if self._tokens % _TOKENS == 1:
-            self._report()
-
-    def group(self, place: int, group: Group) -> None:
-        self._done += 1
-        self._report()
-
-    def _report(self) -> None:
-        self._on_part("prompts answered", self._done, self._total)
 
 
 @dataclass(eq=False)
@@ -134,7 +117,6 @@ class SingleTurn:
     """Decodes the tokens of a response to the text that rewards see, without end tokens."""
     params: SamplingParams
     _version: int = 0
-    _on_part: OnPart | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -144,15 +126,18 @@ class SingleTurn:
         self.sampler.publish(self.policy, version)
         self._version = version
 
-    def report_to(self, on_part: OnPart) -> None:
-        self._on_part = on_part
-
     def __call__(
-        self, prompts: Sequence[TokenizedPrompt], n: int, *, rng_keys: Sequence[int], step: int = 0
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        n: int,
+        *,
+        rng_keys: Sequence[int],
+        step: int = 0,
+        on_part: OnPart = no_report,
     ) -> Rollouts:
         began = time.perf_counter()
         requests = [SampleRequest(prompt.tokens, key) for prompt, key in zip(prompts, rng_keys, strict=True)]
-        listener = None if self._on_part is None else _Answered(len(requests), self._on_part)
+        listener = AnsweredPrompts(len(requests), on_part)
         groups = self.sampler.sample(requests, n, self.params, step=step, listener=listener)
         self._require_fresh(groups)
         sampled = time.perf_counter()

@@ -17,9 +17,12 @@ from burnish.errors import ModelError
 from burnish.model.policy import Model
 from burnish.sampling.params import SamplingParams
 from burnish.types import Group
+from burnish.watch.parts import OnPart
 
 EVALUATED = -1
 """Version of weights that are evaluated and not trained, such as an average of the trained ones."""
+_TOKENS = 256
+"""Tokens between two reports of `AnsweredPrompts`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,6 +50,26 @@ class StreamListener:
 
     def group(self, place: int, group: Group) -> None:
         """Called when all responses to the request at index `place` are complete; they complete in any order."""
+
+
+class AnsweredPrompts(StreamListener):
+    """Reports the number of prompts that are answered; also every few tokens, since all may be answered at the end."""
+
+    def __init__(self, total: int, on_part: OnPart) -> None:
+        """`total` is the number of requests."""
+        self._total, self._on_part, self._done, self._tokens = total, on_part, 0, 0
+
+    def token(self, place: int, index: int, token: int) -> None:
+        self._tokens += 1
+        if self._tokens % _TOKENS == 1:
+            self._report()
+
+    def group(self, place: int, group: Group) -> None:
+        self._done += 1
+        self._report()
+
+    def _report(self) -> None:
+        self._on_part("prompts answered", self._done, self._total)
 
 
 class Sampler(Protocol):

@@ -27,8 +27,8 @@ class Adapter(Settings):
     """Trained weights: all of them, or an adapter (docs/adapters.md)."""
 
     kind: Annotated[Literal["full", "qlora", AdapterKind], BeforeValidator(named_here(ADAPTERS))] = "full"
-    """full: all weights are trained. lora: low-rank matrices on frozen weights (arXiv 2106.09685). qlora: LoRA on 4-bit
-    or 8-bit weights (arXiv 2305.14314; needs the extra `quant`). The others are methods of peft."""
+    """Adapter: full (none: all weights are trained), lora (low-rank matrices on frozen weights, arXiv 2106.09685),
+    qlora (LoRA on 4-bit or 8-bit weights, arXiv 2305.14314; needs the extra `quant`), or another method of peft."""
     rank: Positive = 16
     """Rank of LoRA's matrices."""
     alpha: Above = 32.0

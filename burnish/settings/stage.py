@@ -130,7 +130,7 @@ class TrainingSettings(StageSettings, OptimizationSettings):
     """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
     third, as compromises."""
     eval_every: Positive | None = None
-    """Steps between evaluations; null: evaluations at the beginning and the end."""
+    """Steps between evaluations; null: at both ends (before the first step and after the last)."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null: a tenth of the stage's steps."""
     log_every: Positive = 10

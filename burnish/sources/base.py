@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,14 +11,12 @@ from torch import Tensor
 
 from burnish.types import Group
 from burnish.watch.journal_lines import RolloutSample
+from burnish.watch.parts import OnPart
 
 NO_METRICS: Mapping[str, float] = MappingProxyType({})
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """State for a checkpoint: tensors by name (not copies), and values that JSON can hold."""
-
-OnPart = Callable[[str, int, int], None]
-"""Called with what is prepared for a step, such as prompts answered, and how many of how many are done."""
 
 
 class Source(ABC):

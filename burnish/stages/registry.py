@@ -173,20 +173,21 @@ BUILTIN: Mapping[str, StageEntry] = MappingProxyType(
                 "prefer",
                 "burnish.stages.prefer.settings:PreferSettings",
                 "burnish.stages.prefer.build:Prefer",
-                "Preference learning from pairs, rankings or labels: DPO and its family, such as loss=simpo or "
+                "Preference optimization: DPO and its family. From pairs, rankings or labels; such as loss=simpo "
                 "beta=0.3.",
             ),
             BuiltinStage(
                 "reward",
                 "burnish.stages.reward.settings:RewardModelSettings",
                 "burnish.stages.reward.build:RewardModel",
-                "Train a reward model on pairs, rankings or scored responses.",
+                "Train a reward model on pairs, rankings or scores.",
             ),
             BuiltinStage(
                 "rl",
                 "burnish.stages.rl.settings:RlSettings",
                 "burnish.stages.rl.build:Rl",
-                "Reinforcement learning on prompts: GRPO and its family; reward=math or reward=my.py:function.",
+                "Reinforcement learning: GRPO and its family. On prompts; such as reward=math or "
+                "reward=my.py:function.",
             ),
         )
     }

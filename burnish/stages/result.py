@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # optional libraries
     from pandas import DataFrame
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
     """Result of a run. In a notebook it is shown as a summary with curves.
 
@@ -41,6 +41,9 @@ class RunResult:
     """True: the run was finished before, and nothing was done."""
     unread: str = ""
     """Reason why the data of a run that was finished before could not be compared; "": they are equal."""
+
+    def __repr__(self) -> str:
+        return f"RunResult({self.folder}: {self.steps:,} steps{', finished before' if self.again else ''})"
 
     @property
     def steps(self) -> int:

@@ -187,7 +187,7 @@ class Stage(Job):
             stack.enter_context(watch.evaluating())
             for learner in self.learners:
                 stack.enter_context(learner.trainer.optimizer.in_use())
-            results = [evaluator.evaluate(policy) for evaluator in self.evaluators]
+            results = [evaluator.evaluate(policy, watch.on_part) for evaluator in self.evaluators]
             samples = [sample for result in results for sample in result.samples]
             folder.append_samples(SampleLine(self.name, step, sample).to_line() for sample in samples)
             metrics = {name: value for result in results for name, value in result.figures.items()}

@@ -208,8 +208,10 @@ class NoGradient:
     def _count(self, loss: float, metrics: Mapping[str, float]) -> None:
         has_rollouts, skipped = self._stage.has_rollouts(metrics), "skipped" in metrics
         self._equal_rewards = metrics.get("rollout/equal_rewards", self._equal_rewards)
-        self._skipped = self._skipped + 1 if skipped and self._equal_rewards < 1 else 0
-        self._no_gradient = self._no_gradient + 1 if metrics.get("grad_norm") == 0 and not skipped else 0
+        has_cause = self._equal_rewards == 1  # which another alert reports
+        self._skipped = self._skipped + 1 if skipped and not has_cause else 0
+        is_zero = metrics.get("grad_norm") == 0 and not skipped and not has_cause
+        self._no_gradient = self._no_gradient + 1 if is_zero else 0
         self._same_loss = self._same_loss + 1 if loss == self._loss and not has_rollouts else 1
         self._loss = loss
 

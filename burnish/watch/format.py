@@ -49,13 +49,13 @@ def percent(value: float) -> str:
 METRIC_FORMATS = {
     "loss": MetricFormat("Loss", short, before="loss ", logarithmic=True),
     "accuracy": MetricFormat("Accuracy", percent, before="accuracy "),
+    "rollout/reward": MetricFormat("Reward", short, before="reward "),
+    "rollout/response_length": MetricFormat("Response length", brief, after=" tokens long"),
     "pair_accuracy": MetricFormat("Pair accuracy", percent, before="pairs right "),
     "pair_accuracy_length_controlled": MetricFormat(
         "Pair accuracy, length controlled", percent, before="length controlled "
     ),
     "pair_accuracy_by_logprob": MetricFormat("Pair accuracy by log-probability", percent, before="by logprob "),
-    "rollout/reward": MetricFormat("Reward", short, before="reward "),
-    "rollout/response_length": MetricFormat("Response length", brief, after=" tokens long"),
     "reward": MetricFormat("Reward", short, before="reward "),
     "epoch": MetricFormat("Epoch", short, before="epoch "),
     "tokens_per_second": MetricFormat("Tokens per second", short, after=" tokens/s"),

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +72,18 @@ class Progress:
         self._write_log(plain)
         wraps = self._console.is_terminal or self._console.is_jupyter
         self._console.print(plain, style=style, highlight=False, markup=False, soft_wrap=not wraps)
+
+    def measured(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Reports the metrics of an evaluation: all of them in the log and on a terminal, wrapped between words;
+        in a pipe those that fit into a line."""
+        head, texts = f"step {step}: held-out ", progress_texts(metrics)
+        whole = head + ", ".join(texts)
+        if self._console.is_terminal or self._console.is_jupyter:
+            self.say(whole)
+            return
+        self._write_log(whole)
+        fitting = _fitting(texts, max(_WIDTH, self._console.width) - len(head) + 2, 2)
+        self._console.print(head + ", ".join(fitting), highlight=False, markup=False, soft_wrap=True)
 
     def note(self, message: str) -> None:
         """Logs a message that the terminal has already, or gets otherwise."""
@@ -194,12 +206,7 @@ class State:
         """
         head, times = f"step {self.step}/{self.total} ({self.percent})", [*self._elapsed, *self._left]
         space = math.inf if width is None else width - len(head) - sum(len(text) + 3 for text in times)
-        fitting: list[str] = []
-        for text in (*self._activity, *self.metrics):
-            space -= len(text) + 3
-            if space < 0:
-                break
-            fitting.append(text)
+        fitting = _fitting((*self._activity, *self.metrics), space, 3)
         return " · ".join((head, *fitting, *times))
 
     @property
@@ -236,6 +243,17 @@ class State:
         cells.append(Text(" · ".join(parts), no_wrap=True, overflow="crop"))
         row.add_row(*cells)
         yield row
+
+
+def _fitting(texts: Sequence[str], space: float, separator: int) -> list[str]:
+    """The first texts that fit into so many columns, each with a separator of this width."""
+    fitting = []
+    for text in texts:
+        space -= len(text) + separator
+        if space < 0:  # so every line has the same metrics
+            break
+        fitting.append(text)
+    return fitting
 
 
 def _escaped(message: str) -> str:

@@ -60,7 +60,8 @@ class TrackerRun:
 class TensorBoard:
     """Event files in ``tensorboard/`` of the run folder, by torch's own writer.
 
-    TensorBoard drops events after the step from which a run is resumed, so those lines are sent again.
+    A process that is killed loses the events that its writer has not written yet. So a resumed run drops all earlier
+    events, and sends every line again.
     """
 
     def __init__(self, opening: TrackerRun) -> None:
@@ -68,8 +69,8 @@ class TensorBoard:
 
         folder = opening.folder / "tensorboard"
         self.place = f"tensorboard --logdir {folder}"
-        self.seen = min(opening.seen, opening.past)
-        self._writer = SummaryWriter(str(folder / opening.stage), purge_step=opening.done + 1 if opening.done else 0)
+        self.seen = 0
+        self._writer = SummaryWriter(str(folder / opening.stage), purge_step=0)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():

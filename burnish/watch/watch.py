@@ -19,9 +19,10 @@ from torch import Tensor
 
 from burnish.run_files import METRICS
 from burnish.watch.alerts import Alerts, is_announced, rl_rules
-from burnish.watch.format import METRIC_FORMATS, progress_texts
+from burnish.watch.format import METRIC_FORMATS
 from burnish.watch.journal_lines import AlertLine, MetricsLine, read_metrics
 from burnish.watch.meter import Meter
+from burnish.watch.parts import OnPart
 from burnish.watch.progress import Progress
 from burnish.watch.report import State, ending, refresh_report
 from burnish.watch.tracking import NO_TRACKERS, Tracking
@@ -129,6 +130,11 @@ class Watch:
         self.alarm = next((alert.message for alert in self._alarms.observe(line)), None)
 
     @property
+    def on_part(self) -> OnPart:
+        """Reports how far a long piece of work is."""
+        return self._sinks.progress.part
+
+    @property
     def is_due(self) -> bool:
         """Whether a line of progress is due because the last one is old."""
         return self._sinks.progress.is_due
@@ -169,8 +175,8 @@ class Watch:
             DivergenceError: see `Meter.flush`.
         """
         metrics = self._meter.write_now(step, {f"eval/{name}": value for name, value in sums.items()})
-        texts = progress_texts({name.removeprefix("eval/"): value for name, value in metrics.items()})
-        self._sinks.progress.say(f"step {step}: held-out {', '.join(texts)}")
+        shown = {name.removeprefix("eval/"): value for name, value in metrics.items()}
+        self._sinks.progress.measured(step, shown)
         return metrics
 
     def go_on(self) -> None:

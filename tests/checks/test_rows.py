@@ -36,6 +36,11 @@ def test_held_out_rows_are_checked(make_subject, world):
     verdict = rows_are_usable(make_subject(f"eval_data={world}/test.jsonl"))
     assert verdict.passed
     assert "held out: 10 rows" in verdict.measured
+    shared = make_subject("eval_share=0.3")
+    trained, held = shared.train.data.rows, shared.held_out
+    assert len(trained) + held.report.rows == 60
+    assert f"{len(trained)} rows checked" in (measured := rows_are_usable(shared).measured)
+    assert f"held out: {held.report.rows} rows checked" in measured
 
 
 def test_the_row_is_shown_with_its_trained_tokens(make_subject):

@@ -87,7 +87,7 @@ def test_where_an_error_was_raised():
     line = fails.__code__.co_firstlineno + 1
     with pytest.raises(ValueError, match="no") as caught:
         code.load()(None)
-    assert code.where(caught.value).endswith(f"line {line})")
+    assert code.where(caught.value).endswith(f'line {line}: raise ValueError("no"))')
 
 
 def test_another_process_gets_a_copy(tmp_path):

@@ -43,7 +43,7 @@ def raised(tmp_path: Path, name: str, row: object) -> tuple[str, str]:
 def test_the_innermost_line_of_the_file_is_shown(tmp_path: Path) -> None:
     assert raised(tmp_path, "convert", {}) == (
         """KeyError: 'answer' (./own.py line 2: return row["answer"])""",
-        " (./own.py line 2)",
+        """ (./own.py line 2: return row["answer"])""",
     )
 
 

@@ -122,9 +122,8 @@ def test_overlong_error(write: Write, byte_level: PreTrainedTokenizerBase) -> No
     assert len(ready(path, byte_level, longest)) == 4
     with pytest.raises(DataError) as caught:
         ready(path, byte_level, longest - 20 - 20)
-    assert f"2 of 4 samples of {path} are longer than {longest - 40} tokens; the longest has {longest}" in str(
-        caught.value
-    )
+    limit = f"{longest - 40} tokens (max_length)"
+    assert f"2 of 4 samples of {path} are longer than {limit}; the longest has {longest}" in str(caught.value)
     assert f"({path} line 2, {path} line 4)" in str(caught.value)
     assert f"raise max_length to {longest}" in caught.value.remedy
 

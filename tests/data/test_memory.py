@@ -168,10 +168,10 @@ CYCLE.append(CYCLE)
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (np.int64(3), ["row 1", "a is a numpy.int64", "value.item()"]),
-        ({"b": [1, date(2024, 1, 1)]}, ["row 1", "a.b[1] is a datetime.date"]),
-        (b"x", ["row 1", "a is a builtins.bytes"]),
-        ({3: "x"}, ["row 1", "the key a.3 is a int"]),
+        (np.int64(3), ["row 1", "a is of the type numpy.int64", "value.item()"]),
+        ({"b": [1, date(2024, 1, 1)]}, ["row 1", "a.b[1] is of the type datetime.date"]),
+        (b"x", ["row 1", "a is of the type bytes"]),
+        ({3: "x"}, ["row 1", "the key a.3 is of the type int"]),
         ("\ud83d", ["row 1", "a has \\ud83d", "half of a surrogate pair"]),
         (CYCLE, ["row 1", "holds itself"]),
     ],
@@ -185,7 +185,7 @@ def test_a_row_that_json_does_not_know(value: object, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (pd.DataFrame({"a": ["x", "y", {"b": 1}]}), ["row 2", "a is a builtins.dict"]),
+        (pd.DataFrame({"a": ["x", "y", {"b": 1}]}), ["row 2", "a is an object"]),
         (pd.DataFrame({0: ["x"]}), ["column 0", "text"]),
         (pd.DataFrame({"a": []}), ["empty DataFrame"]),
         (datasets.Dataset.from_list([]), ["empty Dataset"]),

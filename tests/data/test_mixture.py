@@ -239,7 +239,10 @@ def test_faults_of_a_function_name_the_row(write: Write, own: str, byte_level: P
     with pytest.raises(DataError) as caught:
         DatasetSpec.of(data.rows, byte_level, choose_template(byte_level), format=data.format, max_length=99).whole()
     line = OWN[: OWN.index("raise KeyError")].count("\n") + 1
-    assert f"{path} line 2: {own}:convert raised KeyError: 'no two' ({own} line {line})" in caught.value.given
+    assert (
+        f"{path} line 2: {own}:convert raised KeyError: 'no two' ({own} line {line}: raise KeyError(\"no two\"))"
+        in caught.value.given
+    )
     assert f"{path} line 3: {own}:convert returned str" in caught.value.given
 
 

@@ -66,3 +66,15 @@ def test_preferences_are_evaluated_over_all_rows(policy, monkeypatch, name):
     for figure, value in evaluated.items():
         assert float(value) == pytest.approx(float(sums[figure]), rel=1e-12)
     assert not preference.measured or float(evaluated["kl"]) > 0
+
+
+def test_a_long_evaluation_tells_how_far_it_is(policy):
+    """Between microbatches, in rows; and what it says does not depend on whether anyone listens."""
+    told: list[tuple[str, int, int]] = []
+    listened = held_out_loss(policy, ROWS, CrossEntropy(), 20, on_part=lambda *part: told.append(part))
+    assert float(listened["loss"]) == float(held_out_loss(policy, ROWS, CrossEntropy(), 20)["loss"])
+    dones = [done for _, done, _ in told]
+    assert dones == sorted(dones)
+    assert dones[0] == 0
+    assert len(told) > 2
+    assert {total for *_, total in told} == {len(ROWS)}

@@ -51,8 +51,8 @@ def test_a_written_default_is_the_default(name):
         ("sft", "sequences_per_step", "integer", "32", "Rows per optimizer step"),
         ("sft", "schedule.warmup_ratio", "number", "0.03", "Share of the steps with linear warmup"),
         ("sft", "epochs", "number", "1", "Number of passes over the usable rows"),
-        ("sft", "optimizer", "group", "", "The optimizer"),
-        ("prefer", "loss", "text or mapping", "dpo", "Loss"),
+        ("sft", "optimizer", "group", "", "The optimizer: its kind, or a mapping with its options"),
+        ("prefer", "loss", "text or mapping", "dpo", "Loss: a name, a weighted sum, or your own file.py:name"),
         ("rl", "stop_on_alerts", "list of ", "[]", "Alerts that end the stage"),
     ],
 )

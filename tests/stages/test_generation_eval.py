@@ -103,9 +103,9 @@ def test_the_right_answer_is_counted(world: Path, tmp_path: Path, monkeypatch: p
     exams: list[GenerationEval] = []
     evaluate = GenerationEval.evaluate
 
-    def noted(self: GenerationEval, policy: Model) -> object:
+    def noted(self: GenerationEval, policy: Model, *rest: object) -> object:
         exams.append(self)
-        return evaluate(self, policy)
+        return evaluate(self, policy, *rest)
 
     monkeypatch.setattr(GenerationEval, "evaluate", noted)
     train(world, tmp_path / "run", evaluation={"generations": 99, "match": "contains"}, eval_every=None, max_steps=1)

@@ -176,3 +176,20 @@ def test_an_adapter_goes_on_only_as_it_is(world: Path, tmp_path: Path) -> None:
     adapter = {"kind": "lora", "rank": 4, "alpha": 8.0, "targets": ["q_proj"]}
     with pytest.raises(ModelError, match="continues it"):
         burnish.sft(**files, output=str(tmp_path / "c"), adapter=adapter)
+
+
+def test_an_error_of_a_format_in_a_later_stage_is_in_the_log(tmp_path: Path) -> None:
+    """The rows of the first stage are read before there is a run folder; those of later ones within the run."""
+    write_untrained(tmp_path / "model", hidden_size=32, layers=1)
+    write_rows(tmp_path / "rows.jsonl", generate(seed=1, count=8))
+    (tmp_path / "own.py").write_text(
+        "def convert(row):\n    return {'question': row['question'], 'answer': row['no']}\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(
+        f"model: {tmp_path}/model\nstages:\n"
+        f"  - sft: {{data: {tmp_path}/rows.jsonl, max_steps: 1}}\n"
+        f"  - sft: {{data: {tmp_path}/rows.jsonl, max_steps: 1, format: '{tmp_path}/own.py:convert'}}\n"
+    )
+    with pytest.raises(DataError, match=r"KeyError: 'no' .*own\.py line 2: return"):
+        burnish.run(tmp_path / "recipe.yaml", f"output={tmp_path}/run")
+    assert "own.py line 2: return {'question'" in (tmp_path / "run" / "log.txt").read_text()

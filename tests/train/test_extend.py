@@ -11,6 +11,8 @@ import pytest
 
 import burnish
 from burnish.errors import Interrupted, RunError
+from burnish.evaluate.evaluator import EvalResult
+from burnish.evaluate.held_out import HeldOutLoss
 from burnish.runs.extension import LengthKeys
 from tests.interrupting import interrupted_at
 from tests.stages.small import REWARD, write_world
@@ -192,3 +194,67 @@ def test_which_identities_may_be_longer(old, new, longer):
     keys = LengthKeys("epochs", "max_steps")
     full = {"epochs": None, "max_steps": None, "seed": 0}
     assert keys.may_be_longer({**full, **old}, {**full, **new}) is longer
+
+
+def test_the_last_stage_of_several_is_extended(world, tmp_path):
+    """The stages before it stay as they are, and their lengths may not change."""
+    stage = {"data": str(world / "train.jsonl"), "sequences_per_step": 8, "learning_rate": 1e-2, "schedule": CONSTANT}
+    recipe = {"model": str(world / "model"), "stages": [{"sft": {**stage, "max_steps": 2}} for _ in range(2)]}
+    (tmp_path / "two.yaml").write_text(json.dumps(recipe))
+
+    def run(output: str, *overrides: str) -> burnish.RunResult:
+        return burnish.run(tmp_path / "two.yaml", f"output={tmp_path / output}", *overrides)
+
+    run("run")
+    longer = "sft-2.max_steps=4"
+    assert content(run("run", longer).folder) == content(run("whole", longer).folder)
+    with pytest.raises(RunError, match="was started with other settings"):
+        run("run", "sft.max_steps=3", longer)
+
+
+@pytest.mark.parametrize("rule", ["online", "precomputed"])
+def test_a_reference_is_that_of_the_longer_run(world, tmp_path, rule, monkeypatch):
+    """Precomputed log-probabilities are packed with the rows that a run draws, and may differ in their last bits."""
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
+
+    def prefer(output: str, steps: int) -> burnish.RunResult:
+        return burnish.prefer(
+            model=str(world / "model"),
+            data=str(world / "pairs.jsonl"),
+            output=str(tmp_path / output),
+            max_steps=steps,
+            sequences_per_step=4,
+            learning_rate=1e-3,
+            schedule=CONSTANT,
+            reference=rule,
+            overlong="error",
+        )
+
+    done = prefer("run", 2)
+    if rule == "online":
+        assert content(prefer("run", 4).folder) == content(prefer("whole", 4).folder)
+    else:
+        before = listing(done.folder)
+        with pytest.raises(RunError, match="the reference of the longer run is not that of the steps"):
+            prefer("run", 4)
+        assert listing(done.folder) == before
+
+
+def test_the_evaluation_after_the_last_step_is_done_again_if_it_failed(world, tmp_path, monkeypatch):
+    """Its checkpoint is from before it, so that a longer run has the same."""
+    settings = {"eval_data": str(world / "test.jsonl"), "max_steps": 3, "checkpoints.keep_best": True}
+    evaluate, calls = HeldOutLoss.evaluate, []
+
+    def failing(self: HeldOutLoss, *arguments: Any) -> EvalResult:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldOutLoss, "evaluate", failing)
+        with pytest.raises(KeyboardInterrupt):
+            sft(world, tmp_path / "run", **settings)
+    assert (tmp_path / "run" / "checkpoints" / "step-3").is_dir()
+    resumed, whole = (sft(world, tmp_path / name, **settings) for name in ("run", "whole"))
+    assert content(resumed.folder) == content(whole.folder)

@@ -224,18 +224,19 @@ def test_skipped_steps_name_what_the_stage_has(stage, more, cause):
     assert "reward" not in alerts[0].message or stage == "rl"
 
 
-def test_equal_rewards_are_told_also_where_another_term_has_a_gradient():
-    """With kl_coef no step is skipped, and the loss changes."""
-    [alert] = raised(
+@pytest.mark.parametrize("norm", [0.0, 0.5])
+def test_equal_rewards_are_told_also_where_another_term_has_a_gradient(norm):
+    """With kl_coef no step is skipped, and the loss changes; at first the policy is the reference."""
+    [alert, *_] = raised(
         stage_lines(
             "rl",
             train__loss=[0.01 * step for step in range(30)],
-            train__grad_norm=0.5,
+            train__grad_norm=[norm] * 8 + [0.5] * 22,
             rollout__reward=0.0,
             rollout__reward_std=0.0,
             rollout__equal_rewards=[1.0] * 8 + [0.5] * 22,
         )
-    )[:1]
+    )
     assert (alert.alert, alert.step) == ("equal_rewards", 3)
 
 
@@ -278,3 +279,40 @@ def test_a_hinge_that_all_rows_have_reached():
     assert alert.step == 4
     assert "nothing is left to learn" in alert.message
     assert "trained weights" not in alert.message
+
+
+HEALTHY = {
+    "sft": {},
+    "Distil": {"regression": 0.2},
+    "prefer": {
+        "pair_accuracy": 0.7,
+        "reward_margin": 0.5,
+        "kl": 0.4,
+        "logprob_chosen": -40.0,
+        "logprob_rejected": -60.0,
+    },
+    "reward": {"pair_accuracy": 0.7, "reward_margin": 0.5, "center": 0.01},
+    "rl": {"clip_fraction": 0.01, "kl": 0.02},
+}
+"""Stage → metrics that only its steps have."""
+
+
+@given(st.integers(0, 2**32))
+@pytest.mark.parametrize("stage", HEALTHY)
+def test_healthy_runs_of_every_stage_are_silent(stage, seed):
+    """Noise of a tenth on every metric, with evaluations whose held-out loss falls."""
+    draw = random.Random(seed)
+    rollouts = {"reward": 0.4, "reward_std": 0.3, "equal_rewards": 0.3, "entropy": 1.0, "response_length": 50.0}
+    alerts, found = Alerts(), []
+    for step in range(1, 121):
+        loss = draw.gauss(0, 0.01) if stage == "rl" else 1 + 2 * math.exp(-step / 40) + draw.gauss(0, 0.02)
+        values = {"grad_norm": 1.0, **HEALTHY[stage]}
+        metrics = {f"train/{name}": value * draw.uniform(0.9, 1.1) for name, value in values.items()}
+        if stage == "rl":
+            metrics |= {f"rollout/{name}": value * draw.uniform(0.9, 1.1) for name, value in rollouts.items()}
+        found += alerts.observe(MetricsLine(stage, step, {**metrics, "train/loss": loss, "train/learning_rate": 0.1}))
+        if step % 20 == 0:
+            held_out = 1.1 + 2 * math.exp(-step / 40) + draw.gauss(0, 0.002)
+            name = "eval/reward" if stage == "rl" else "eval/loss"
+            found += alerts.observe(MetricsLine(stage, step, {name: held_out}))
+    assert found == []

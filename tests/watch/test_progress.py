@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from burnish.errors import RunError
+from burnish.errors import DataError, RunError
 from burnish.watch.format import clock, shorten
 from burnish.watch.notebook import NotebookLine
 from burnish.watch.progress import Progress, State, open_progress
@@ -21,12 +21,14 @@ from burnish.watch.quiet import quiet_transformers
 METRICS = {"grad_norm": 0.51234, "loss": 1.23456, "tokens_per_second": 12345.6, "mfu": 0.41234, "memory_gib": 3.21}
 
 
-def tell(progress: Progress) -> None:
+def tell(progress: Progress, error: Exception | None = None) -> None:
     with progress:
         progress.say("rows: 12")
         progress.start("sft", done=0, total=20)
         progress.update(10, 20, METRICS)
         progress.say("held-out loss 1.5")
+        if error is not None:
+            raise error
 
 
 def test_in_a_pipe_every_update_is_one_line_of_80_columns(tmp_path):
@@ -34,7 +36,11 @@ def test_in_a_pipe_every_update_is_one_line_of_80_columns(tmp_path):
     output = io.StringIO()
     tell(Progress(Console(file=output, width=20), (tmp_path / "log.txt").open("w")))
     lines = output.getvalue().splitlines()
-    assert lines == ["rows: 12", "step 10/20 (50 %) · loss 1.235 · 0:00:00 elapsed · 0:00:00 left", "held-out loss 1.5"]
+    assert lines == [
+        "rows: 12",
+        "step 10/20 (50 %) · loss 1.235 · 0:00:00 elapsed · 0:00:00 left",
+        "held-out loss 1.5",
+    ]
     [logged] = [line for line in (tmp_path / "log.txt").read_text().splitlines() if "step 10" in line]
     assert "loss 1.235 · 12,346 tokens/s · 41.2 % of peak · grad 0.512 · 3.21 GiB · 0:00:00 elapsed" in logged
 
@@ -119,6 +125,16 @@ def test_quiet_restores_what_was():
         assert logging.is_progress_bar_enabled()
     finally:
         logging.set_verbosity_warning()
+
+
+def test_an_evaluation_is_one_line_of_80_columns_in_a_pipe(tmp_path):
+    output, metrics = io.StringIO(), {f"metric {number}": 1 / 3 for number in range(20)} | {"loss": 0.6931}
+    with Progress(Console(file=output), (tmp_path / "log.txt").open("w")) as progress:
+        progress.measured(40, metrics)
+    [line] = output.getvalue().splitlines()
+    assert line.startswith("step 40: held-out loss 0.6931, metric 0 0.3333, ")
+    assert 60 < len(line) <= 80
+    assert (tmp_path / "log.txt").read_text().count("0.3333") == 20
 
 
 class Clock:
@@ -241,3 +257,13 @@ def test_a_notebook_gets_at_most_two_updates_a_second_and_the_last_one(display):
     assert len(versions) <= 22
     assert versions[-1]["text/plain"] == "<step 1000>"
     assert "&lt;step 1000&gt;" in versions[-1]["text/html"]
+
+
+def test_an_error_that_ends_the_run_is_in_the_log_and_printed_by_the_command_alone(tmp_path):
+    output = io.StringIO()
+    error = DataError("rows.jsonl line 3: own.py:convert raised \x1b[31mno", "the rule", "the remedy")
+    with pytest.raises(DataError):
+        tell(Progress(Console(file=output), (tmp_path / "log.txt").open("w")), error)
+    assert "rows.jsonl" not in output.getvalue()
+    assert (tmp_path / "log.txt").read_text().splitlines()[3].endswith(" raised \\x1b[31mno")
+    assert "  to do: the remedy" in (tmp_path / "log.txt").read_text()

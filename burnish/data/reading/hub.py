@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets.naming import camelcase_to_snakecase
 
+from burnish.builtin.places import misspelt
 from burnish.data.reading.tables import table_digest, without_nulls
 from burnish.data.row import Row
 from burnish.data.rows import Rows
@@ -102,6 +104,8 @@ def _access(path: str, hub: HubName) -> Iterator[None]:
     Raises:
         DataError: the hub does not give it.
     """
+    if meant := misspelt(path):
+        raise DataError(given=f"{path} is no file here", rule=RULE, remedy=f"did you mean {meant}?")
     answer = look_up(hub.name, "dataset", hub.revision)
     if isinstance(answer, Refusal) and not (answer.may_be_cached and _is_cached(hub.name)):
         near = nearest_path(path)
@@ -124,8 +128,9 @@ def _access(path: str, hub: HubName) -> Iterator[None]:
 
 def _is_cached(name: str) -> bool:
     """Whether `datasets` has stored a set of this name."""
-    folder = Path(datasets.config.HF_DATASETS_CACHE)
-    return any(folder.glob(f"{escape(name.replace('/', '___'))}/*/*/*"))
+    *owner, own = name.split("/")
+    folder = escape("___".join([*owner, camelcase_to_snakecase(own)]))
+    return any(Path(datasets.config.HF_DATASETS_CACHE).glob(f"{folder}/*/*/*"))
 
 
 def read_saved(path: str, split: str | None) -> HubRows:

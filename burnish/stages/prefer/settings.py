@@ -40,18 +40,18 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
         "loss",
         "beta",
         "epochs",
-        "max_steps",
         "learning_rate",
         "sequences_per_step",
         "tokens_per_microbatch",
         "max_length",
         "chat_template",
         "reference",
-        "eval_data",
+        "eval_share",
         "eval_every",
         "adapter.kind",
         "adapter.rank",
         "gradient_checkpointing",
+        "dtype",
     )
 
     reference: Annotated[ReferenceRule | None, BeforeValidator(named_here(REFERENCE_RENAMED))] = None

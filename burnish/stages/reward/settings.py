@@ -50,17 +50,17 @@ class RewardModelSettings(SupervisedSettings):
         "scores",
         "center_coef",
         "epochs",
-        "max_steps",
         "learning_rate",
         "sequences_per_step",
         "tokens_per_microbatch",
         "max_length",
         "chat_template",
-        "eval_data",
+        "eval_share",
         "eval_every",
         "adapter.kind",
         "adapter.rank",
         "gradient_checkpointing",
+        "dtype",
     )
 
     loss: str = "bradley_terry"

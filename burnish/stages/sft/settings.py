@@ -26,18 +26,18 @@ class SftSettings(SupervisedSettings):
 
     usual: ClassVar[tuple[str, ...]] = (
         "epochs",
-        "max_steps",
         "learning_rate",
         "sequences_per_step",
         "tokens_per_microbatch",
         "max_length",
         "chat_template",
         "train_on",
-        "eval_data",
+        "eval_share",
         "eval_every",
         "evaluation.generations",
         "adapter.kind",
         "adapter.rank",
+        "optimizer.kind",
         "gradient_checkpointing",
         "dtype",
     )

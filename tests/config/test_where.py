@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from burnish.config.user_code import UserCode, raised_at
+from burnish.config.user_code import UserCode
 from burnish.errors import RecipeError
 
 SOURCE = """\
@@ -30,21 +30,21 @@ def test_the_innermost_line_of_the_file(written):
     code = UserCode.read(written(SOURCE), "a reward", RecipeError)
     with pytest.raises(KeyError) as caught:
         code.load()({})
-    assert raised_at(code, caught.value) == f' ({code.path} line 2: return row["missing"]  # the line that raised)'
+    assert code.where(caught.value) == f' ({code.path} line 2: return row["missing"]  # the line that raised)'
 
 
 def test_an_error_from_elsewhere_has_no_line(written):
     code = UserCode.read(written(SOURCE), "a reward", RecipeError)
     with pytest.raises(ZeroDivisionError) as caught:
         _ = 1 / 0
-    assert raised_at(code, caught.value) == ""
+    assert code.where(caught.value) == ""
 
 
 def test_a_long_line_is_cut(written):
     code = UserCode.read(written(f"def reward(row):\n    return row + {'1 + ' * 200}1\n"), "a reward", RecipeError)
     with pytest.raises(TypeError) as caught:
         code.load()("x")
-    assert len(raised_at(code, caught.value)) < len(code.path) + 150
+    assert len(code.where(caught.value)) < len(code.path) + 150
 
 
 @pytest.mark.parametrize(
