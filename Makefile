@@ -12,6 +12,7 @@ install-dev: $(VENV)/installed-dev
 
 # torch comes first and alone: the constraints name a version whose CPU build is enough for everything here.
 $(VENV)/installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV): torch and its libraries take some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch

@@ -4,6 +4,10 @@
 any `Loss`; `LocalSampler` samples responses; `credit` turns rewards into advantages; `export` writes the model.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from burnish.config.live_code import named
 from burnish.credit.credit import credit
 from burnish.credit.settings import CreditSettings
 from burnish.export.export import export
@@ -17,6 +21,7 @@ from burnish.optim.settings import OptimizerSettings
 from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
+from burnish.stages.user_loss import user_loss
 from burnish.train.step import Trainer
 from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Response, Score, TokenScores
 
@@ -43,4 +48,19 @@ __all__ = [
     "credit",
     "export",
     "load_policy",
+    "loss_of",
 ]
+
+
+def loss_of(function: Any, options: Mapping[str, object] | None = None) -> Loss:
+    """A function or class of one's own as a loss for `Trainer.step`.
+
+    Args:
+        function: takes `TokenScores` and a `Microbatch`, and returns a `LossOutput`; its attribute ``needs`` lists the
+            scores that it reads (default: log-probabilities). Or a class of such objects.
+        options: arguments of a class.
+
+    Raises:
+        RecipeError: it is no loss, or the options do not fit.
+    """
+    return user_loss(named(function), options or {})

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 from burnish.config.settings import Settings
 from burnish.recipe.read import KINDS_ALONE
 from burnish.recipe.recipe import Recipe
 from burnish.stages.registry import BUILTIN
+from burnish.verbs.evaluate import ChatSettings, EvalSettings
+from burnish.verbs.evaluate_rewards import RewardEvalSettings
+from burnish.verbs.generate import GenerateSettings
 
 FILE = Path(__file__).parents[1] / "burnish" / "api" / "settings_types.py"
 ARGUMENTS = {"model", "data", "output", "stages", "reward"}
@@ -32,7 +37,7 @@ HEAD = '''"""Types of the keyword arguments of `burnish.sft` and the like, writt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from burnish.api.inputs import CallbackKeywords, Data, Function
 
@@ -43,31 +48,44 @@ def text() -> str:
     """Content of the file, before formatting."""
     nested: dict[str, type[Settings]] = {}
     stages = "".join(_stage(entry.settings(), nested) for entry in BUILTIN.values())
+    commands = "".join(
+        _typed_dict(name, about, _fields(*kinds), nested)
+        for name, about, kinds in (
+            ("ChatKeywords", "Settings of a conversation.", (ChatSettings,)),
+            ("GenerateKeywords", "Settings of generation.", (GenerateSettings,)),
+            ("EvalKeywords", "Settings of evaluation; with verifier, of pass@k.", (RewardEvalSettings, EvalSettings)),
+        )
+    )
     recipe = _typed_dict(
-        "RecipeKeywords", "Settings at the top of a recipe, and callbacks.", Recipe, nested, "CallbackKeywords"
+        "RecipeKeywords", "Settings at the top of a recipe, and callbacks.", _fields(Recipe), nested, "CallbackKeywords"
     )
     written: dict[str, str] = {}
     while missing := [name for name in nested if name not in written]:
         written |= {
-            name: _typed_dict(name, " ".join((nested[name].__doc__ or "").split()), nested[name], nested)
+            name: _typed_dict(name, " ".join((nested[name].__doc__ or "").split()), nested[name].model_fields, nested)
             for name in missing
         }
-    return HEAD + "".join(written[name] for name in sorted(written)) + recipe + stages
+    return HEAD + "".join(written[name] for name in sorted(written)) + recipe + stages + commands
 
 
 def _stage(settings: type[Settings], nested: dict[str, type[Settings]]) -> str:
     name = settings.__name__.removesuffix("Settings") + "Keywords"
     about = f"Settings of a stage, and those of a recipe: {' '.join((settings.__doc__ or '').split())}"
-    return _typed_dict(name, about, settings, nested, base="RecipeKeywords")
+    return _typed_dict(name, about, _fields(settings), nested, base="RecipeKeywords")
+
+
+def _fields(*kinds: type[Settings]) -> dict[str, FieldInfo]:
+    """Fields of settings by key, without those that are arguments of their own; the last of several kinds decides."""
+    fields = {key: field for kind in kinds for key, field in kind.model_fields.items()}
+    return {key: field for key, field in fields.items() if key not in ARGUMENTS}
 
 
 def _typed_dict(
-    name: str, about: str, settings: type[Settings], nested: dict[str, type[Settings]], base: str = "TypedDict"
+    name: str, about: str, fields: Mapping[str, FieldInfo], nested: dict[str, type[Settings]], base: str = "TypedDict"
 ) -> str:
     lines = [f"class {name}({base}, total=False):", *_docstring(about), ""]
-    for key, field in settings.model_fields.items():
-        if (base == "TypedDict" and settings is not Recipe) or key not in ARGUMENTS:
-            lines += [f"    {key}: {_type(key, field.annotation, nested)}", *_docstring(field.description or "")]
+    for key, field in fields.items():
+        lines += [f"    {key}: {_type(key, field.annotation, nested)}", *_docstring(field.description or "")]
     return "\n".join(lines) + "\n\n\n"
 
 

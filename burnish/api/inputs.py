@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sized
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, ParamSpec, TypeAlias, TypedDict, TypeVar
 
+from peft import PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.config.live_code import with_names
 from burnish.config.user_code import refuse_inside_user_code
 from burnish.data.cache import cache_folder
 from burnish.data.memory import with_stored_rows
-from burnish.errors import ModelError
+from burnish.errors import ModelError, RecipeError
 from burnish.model.open import LoadedModel
 from burnish.model.quantization import is_quantized
+from burnish.recipe.read import key_of_stage
 from burnish.stages.result import RunResult
 from burnish.train.callbacks import Callbacks, CheckpointInfo, EvaluationInfo, StepInfo
 from burnish.watch.quiet import quiet_transformers
@@ -30,6 +34,33 @@ ModelInput: TypeAlias = str | Path | LoadedModel | RunResult | Any
 Function: TypeAlias = Callable[..., Any]
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def trains(stage: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator of the function of a stage: a call that Python refuses, such as one without `data` but with another
+    tool's name for it, is answered as the same key in a recipe."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError:
+                for key in kwargs:
+                    if key not in signature.parameters and key not in CallbackKeywords.__optional_keys__:
+                        key_of_stage(stage, key)  # raises RecipeError for an unknown key
+                raise
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
 class CallbackKeywords(TypedDict, total=False):
     """Functions that are called during a run, see `burnish.train.callbacks`. One that returns False stops the run."""
 
@@ -39,7 +70,18 @@ class CallbackKeywords(TypedDict, total=False):
 
 
 def callbacks_in(keywords: Mapping[str, Any]) -> Callbacks:
-    """The callbacks among keyword arguments."""
+    """The callbacks among keyword arguments.
+
+    Raises:
+        RecipeError: one cannot be called.
+    """
+    for name in CallbackKeywords.__optional_keys__:
+        if name in keywords and not callable(keywords[name]):
+            raise RecipeError(
+                given=f"{name} is an object of the class {type(keywords[name]).__name__}",
+                rule=f"{name} is a function of one argument (burnish.train.callbacks)",
+                remedy="give a function",
+            )
     return Callbacks(**{name: keywords[name] for name in CallbackKeywords.__optional_keys__ if name in keywords})
 
 
@@ -52,8 +94,22 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     refuse_inside_user_code()
     callbacks = CallbackKeywords.__optional_keys__
+    _refuse_peft_config(settings.get("adapter"))
     given = with_stored_rows({key: value for key, value in settings.items() if key not in callbacks})
     return {key: with_names(value) for key, value in given.items()}
+
+
+def _refuse_peft_config(adapter: Any) -> None:
+    """Refuses a configuration of peft, and writes what it is here."""
+    if not isinstance(adapter, PeftConfig):
+        return
+    names = {"r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
+    ours = {name: vars(adapter)[theirs] for theirs, name in names.items() if theirs in vars(adapter)}
+    raise RecipeError(
+        given=f"adapter is a {type(adapter).__name__} of peft",
+        rule="adapter is a mapping of settings (docs/adapters.md)",
+        remedy=f"write adapter={ {'kind': str(adapter.peft_type.value).lower(), **ours} }",
+    )
 
 
 def plain_stages(stages: Any) -> Any:
@@ -86,6 +142,12 @@ def model_name(model: ModelInput, tokenizer: PreTrainedTokenizerBase | None = No
     Raises:
         ModelError: a model without its tokenizer, a quantized model, or an object that is no model.
     """
+    if isinstance(model, str | Path | RunResult | LoadedModel) and tokenizer is not None:
+        raise ModelError(
+            given=f"tokenizer with model {model!r:.80}",
+            rule="a name, a folder and a result have a tokenizer of their own",
+            remedy="leave tokenizer out, or give a transformers model",
+        )
     if isinstance(model, str | Path):
         return str(model)
     if isinstance(model, RunResult):

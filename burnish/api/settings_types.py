@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from burnish.api.inputs import CallbackKeywords, Data, Function
 
@@ -781,3 +781,157 @@ class RlKeywords(RecipeKeywords, total=False):
     kl_drift, reward_hacking (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
+
+
+class ChatKeywords(TypedDict, total=False):
+    """Settings of a conversation."""
+
+    max_new_tokens: int
+    """Maximum number of tokens of a response."""
+    temperature: float
+    """Sampling temperature: divides the logits; 0: greedy decoding."""
+    top_p: float
+    """Nucleus sampling: samples among the most probable tokens whose probabilities add up to top_p; 1: all tokens."""
+    top_k: int
+    """Samples among the top_k most probable tokens; 0: all tokens."""
+    seed: int
+    """Seed of sampling, and of the rows that count draws."""
+
+
+class GenerateKeywords(TypedDict, total=False):
+    """Settings of generation."""
+
+    temperature: float
+    """Sampling temperature: divides the logits; 0: greedy decoding."""
+    top_p: float
+    """Nucleus sampling: samples among the most probable tokens whose probabilities add up to top_p; in a stage rl
+    only with updates_per_batch: 1. 1: all tokens."""
+    top_k: int
+    """Samples among the top_k most probable tokens; in a stage rl only with updates_per_batch: 1. 0: all tokens."""
+    min_p: float
+    """Samples among tokens with at least this share of the highest probability; in a stage rl only with
+    updates_per_batch: 1. 0: all tokens."""
+    repetition_penalty: float
+    """Divides the positive logits of tokens that already occurred; in a stage rl only with updates_per_batch: 1. 1:
+    no penalty."""
+    stop: Sequence[str]
+    """Stop strings that end a response, in addition to the model's end tokens; they stay in the response."""
+    format: str | Function | None
+    """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
+    columns: Mapping[str, str]
+    """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    documents: Literal["file", "paragraph", "line"]
+    """Unit of a text file that is one document: the file, a paragraph or a line."""
+    chat_template: str | None
+    """Chat template: plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, or
+    plain if it has none."""
+    chat_template_kwargs: Mapping[str, bool | int | float | str | None]
+    """Variables of the chat template, such as enable_thinking: false."""
+    train_on: Literal["assistant", "last", "answers", "reasoning", "tool_calls", "everything"]
+    """Trained part of a conversation: assistant (all assistant turns), last (the last one), answers (assistant
+    turns without reasoning), reasoning, tool_calls, everything."""
+    special_tokens_in_text: Literal["text", "tokens"]
+    """Tokenization of special tokens' names that occur in a row's text: text (as ordinary characters), or tokens."""
+    max_length: int | None
+    """Maximum length of a row, tokens; null: the model's positions."""
+    overlong: Literal["auto", "error", "truncate", "drop_turns", "drop"]
+    """Treatment of longer rows: auto removes them if they are at most 2 % of the rows, and else stops the run;
+    error stops the run, truncate cuts the end of the response, drop_turns removes the earliest turns of the
+    conversation, drop removes the row. Plain text is always split into pieces."""
+    max_invalid_fraction: float
+    """Largest share of rows that may be invalid; they are left out and listed in the run folder. 0: one stops the
+    run."""
+    tokens_per_microbatch: int | None
+    """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
+    CPU, 4096 on a GPU, or the longest row."""
+    max_new_tokens: int
+    """Maximum number of tokens of a response."""
+    split: str | None
+    """Split of a hub dataset or a folder; null: train, or the only one."""
+    count: int | None
+    """Number of rows to draw by the seed; null: all rows."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"]
+    """Data type of the weights; auto: that of the checkpoint."""
+    stop_ids: Sequence[int]
+    """Ids of tokens that end a response, in addition to the model's end tokens."""
+    seed: int
+    """Seed of sampling, and of the rows that count draws."""
+    responses_per_prompt: int
+    """Number of responses to each prompt."""
+    system: str | None
+    """System prompt of conversations without one; null: none."""
+    prefix: str
+    """Text at the beginning of every response."""
+    logprobs: bool
+    """Also writes token ids and their log-probabilities."""
+
+
+class EvalKeywords(TypedDict, total=False):
+    """Settings of evaluation; with verifier, of pass@k."""
+
+    temperature: float
+    """Sampling temperature: divides the logits; 0: greedy decoding."""
+    top_p: float
+    """Nucleus sampling: samples among the most probable tokens whose probabilities add up to top_p; 1: all tokens."""
+    top_k: int
+    """Samples among the top_k most probable tokens; 0: all tokens."""
+    min_p: float
+    """Samples among tokens with at least this share of the highest probability; in a stage rl only with
+    updates_per_batch: 1. 0: all tokens."""
+    repetition_penalty: float
+    """Divides the positive logits of tokens that already occurred; in a stage rl only with updates_per_batch: 1. 1:
+    no penalty."""
+    stop: Sequence[str]
+    """Stop strings that end a response, in addition to the model's end tokens; they stay in the response."""
+    format: str | Function | None
+    """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
+    columns: Mapping[str, str]
+    """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    documents: Literal["file", "paragraph", "line"]
+    """Unit of a text file that is one document: the file, a paragraph or a line."""
+    chat_template: str | None
+    """Chat template: plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, or
+    plain if it has none."""
+    chat_template_kwargs: Mapping[str, bool | int | float | str | None]
+    """Variables of the chat template, such as enable_thinking: false."""
+    train_on: Literal["assistant", "last", "answers", "reasoning", "tool_calls", "everything"]
+    """Trained part of a conversation: assistant (all assistant turns), last (the last one), answers (assistant
+    turns without reasoning), reasoning, tool_calls, everything."""
+    special_tokens_in_text: Literal["text", "tokens"]
+    """Tokenization of special tokens' names that occur in a row's text: text (as ordinary characters), or tokens."""
+    max_length: int | None
+    """Maximum length of a row, tokens; null: the model's positions."""
+    overlong: Literal["auto", "error", "truncate", "drop_turns", "drop"]
+    """Treatment of longer rows: auto removes them if they are at most 2 % of the rows, and else stops the run;
+    error stops the run, truncate cuts the end of the response, drop_turns removes the earliest turns of the
+    conversation, drop removes the row. Plain text is always split into pieces."""
+    max_invalid_fraction: float
+    """Largest share of rows that may be invalid; they are left out and listed in the run folder. 0: one stops the
+    run."""
+    tokens_per_microbatch: int | None
+    """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
+    CPU, 4096 on a GPU, or the longest row."""
+    max_new_tokens: int
+    """Maximum number of tokens of a response."""
+    split: str | None
+    """Split of a hub dataset or a folder; null: train, or the only one."""
+    count: int | None
+    """Number of rows to draw by the seed; null: all rows."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"]
+    """Data type of the weights; auto: that of the checkpoint."""
+    stop_ids: Sequence[int]
+    """Ids of tokens that end a response, in addition to the model's end tokens."""
+    seed: int
+    """Seed of sampling, and of the rows that count draws."""
+    verifier: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+    """Reward that grades responses, in the forms of `reward` in a stage rl."""
+    responses_per_prompt: int
+    """Number of responses to each prompt."""
+    k: Sequence[int]
+    """Values of k in pass@k, the probability that one of k responses is right, such as [1, 8]."""
+    success_threshold: float
+    """Smallest reward of a right response."""
+    match: Literal["exact", "contains", "number"] | None
+    """Rule by which a response is right: exact, contains, number; null: no generation, only the loss."""
+    reference: str | None
+    """For pairs, a reference model: the implicit reward is the sum of log-ratios to it; null: none."""

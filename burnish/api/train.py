@@ -21,14 +21,17 @@ from burnish.api.inputs import (
     model_name,
     plain_recipe,
     plain_settings,
+    trains,
 )
 from burnish.api.settings_types import PreferKeywords, RewardModelKeywords, RlKeywords, SftKeywords
+from burnish.errors import RecipeError
 from burnish.recipe.read import ResolvedRecipe, mapped_recipe, read_recipe, stage_recipe
 from burnish.runs.numbered import in_own_folder
 from burnish.stages.result import RunResult
 from burnish.stages.run import run as run_recipe
 
 
+@trains("sft")
 def sft(
     *,
     model: ModelInput,
@@ -58,6 +61,7 @@ def sft(
     return _train("sft", model, tokenizer, output, fresh, {"data": data, **settings})
 
 
+@trains("prefer")
 def prefer(
     *,
     model: ModelInput,
@@ -72,6 +76,7 @@ def prefer(
     return _train("prefer", model, tokenizer, output, fresh, {"data": data, **settings})
 
 
+@trains("reward")
 def reward(
     *,
     model: ModelInput,
@@ -86,6 +91,7 @@ def reward(
     return _train("reward", model, tokenizer, output, fresh, {"data": data, **settings})
 
 
+@trains("rl")
 def rl(
     *,
     model: ModelInput,
@@ -111,7 +117,7 @@ def rl(
     return _train("rl", model, tokenizer, output, fresh, {"data": data, "reward": reward, **settings})
 
 
-def train(
+def train_stage(
     stage: str | type,
     *,
     model: ModelInput,
@@ -121,7 +127,7 @@ def train(
     fresh: bool = False,
     **settings: Any,
 ) -> RunResult:
-    """Trains one stage by its name, also one of your own (docs/stages.md): ``train("my_stage.py:Distil", …)``.
+    """Trains one stage by its name, also one of your own (docs/stages.md): ``train_stage("my_stage.py:Distil", …)``.
     Arguments and errors as in `sft`."""
     [name] = plain_settings({"stage": stage}).values()
     return _train(name, model, tokenizer, output, fresh, {"data": data, **settings})
@@ -149,6 +155,12 @@ def run(
         Interrupted: stopped by Ctrl+C, SIGTERM or a callback after a checkpoint was written.
         DivergenceError: the loss is not finite any more.
     """
+    if unknown := [name for name in callbacks if name not in CallbackKeywords.__optional_keys__]:
+        raise RecipeError(
+            given=f"burnish.run(…, {unknown[0]}=…)",
+            rule="settings of a recipe are in the recipe, or overrides as text",
+            remedy=f'write "{unknown[0]}=…" as an argument after the recipe, or put it into the recipe',
+        )
     given = [*overrides, *([f"output={output}"] if output is not None else [])]
     if not isinstance(recipe, Mapping):
         return _run(read_recipe(Path(recipe), given), fresh, callbacks)

@@ -3,12 +3,16 @@ and `data profile`. Keyword arguments are the settings that the commands take as
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
+
+from transformers import PreTrainedTokenizerBase
 
 from burnish.api.inputs import Data, ModelInput, model_name, plain_recipe, plain_settings
+from burnish.api.settings_types import ChatKeywords, EvalKeywords, GenerateKeywords, SftKeywords
 from burnish.checks.run import CheckLine, run_checks
 from burnish.checks.subject import Subject
 from burnish.evaluate.chat import Chat
@@ -25,13 +29,21 @@ from burnish.verbs.generate import generate as generate_responses
 from burnish.verbs.merge import merge as merge_adapters
 
 
-def eval(model: ModelInput, data: Data, *, base: str | None = None, **settings: Any) -> AnyReport:
+def eval(
+    model: ModelInput,
+    data: Data,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    base: str | None = None,
+    **settings: Unpack[EvalKeywords],
+) -> AnyReport:
     """Evaluates a model (docs/verbs.md): with ``verifier=…``, pass@k; a reward model, its accuracy; on comparisons,
     preference accuracy; otherwise loss, perplexity and accuracy.
 
     Args:
         model: a hub name, a folder, the result of a run, or a model in memory.
         data: evaluation data: a path or rows in memory.
+        tokenizer: the tokenizer of a transformers or peft model in memory.
         base: base model of an adapter, if it is not at the path in the adapter's config.
         settings: such as ``match="number"``, ``count=200``.
 
@@ -41,11 +53,17 @@ def eval(model: ModelInput, data: Data, *, base: str | None = None, **settings: 
     Raises:
         UserError: a mistake that the user can correct, with the remedy.
     """
-    return evaluate_any(model_name(model), plain_settings({"data": data, **settings}), base=base)
+    return evaluate_any(model_name(model, tokenizer), plain_settings({"data": data, **settings}), base=base)
 
 
 def generate(
-    model: ModelInput, data: Data, *, output: str | Path | None = None, base: str | None = None, **settings: Any
+    model: ModelInput,
+    data: Data,
+    *,
+    output: str | Path | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    base: str | None = None,
+    **settings: Unpack[GenerateKeywords],
 ) -> GenerateResult:
     """Generates responses to prompts.
 
@@ -53,6 +71,7 @@ def generate(
         model: see `eval`.
         data: prompts: a path or rows in memory.
         output: a .jsonl file, written as responses come; the same call resumes. None: responses are only returned.
+        tokenizer: see `eval`.
         base: see `eval`.
         settings: such as ``responses_per_prompt=8``, ``temperature=0.7``.
 
@@ -63,7 +82,9 @@ def generate(
         UserError: see `eval`.
     """
     given = read_settings(GenerateSettings, plain_settings({"data": data, **settings}), [])
-    return generate_responses(model_name(model), given, output=None if output is None else Path(output), base=base)
+    return generate_responses(
+        model_name(model, tokenizer), given, output=None if output is None else Path(output), base=base
+    )
 
 
 def chat(
@@ -71,8 +92,9 @@ def chat(
     *,
     system: str | None = None,
     chat_template: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     base: str | None = None,
-    **settings: Any,
+    **settings: Unpack[ChatKeywords],
 ) -> Chat:
     """Opens a conversation: ``chat("runs/sft").answer("Hello")`` returns the answer and keeps it as context.
 
@@ -80,6 +102,7 @@ def chat(
         model: see `eval`.
         system: the system prompt; None: none.
         chat_template: chat template, instead of the model's own.
+        tokenizer: see `eval`.
         base: see `eval`.
         settings: ``temperature``, ``top_p``, ``top_k``, ``max_new_tokens``, ``seed``.
 
@@ -87,7 +110,9 @@ def chat(
         UserError: see `eval`.
     """
     given = read_settings(ChatSettings, settings, [])
-    opened = model if isinstance(model, LoadedModel) else open_model(resolve_model(model_name(model)), base=base)
+    opened = (
+        model if isinstance(model, LoadedModel) else open_model(resolve_model(model_name(model, tokenizer)), base=base)
+    )
     if chat_template is not None:
         opened = with_template(opened, chat_template)
     return Chat(opened, given.params_over(opened.causal_lm.generation_config), system)
@@ -99,6 +124,7 @@ def check(
     model: ModelInput | None = None,
     data: Data | None = None,
     yes: bool = False,
+    **settings: Unpack[SftKeywords],
 ) -> list[CheckLine]:
     """Checks a recipe's model and data before a run (docs/check.md): gradients, packing, saving, resuming, rewards.
 
@@ -108,26 +134,38 @@ def check(
         model: model, without a recipe.
         data: training data, without a recipe.
         yes: start even if it takes long or much memory.
+        settings: settings of the stage sft, without a recipe.
 
     Returns:
-        A line for each check; ``passed`` is None where there was nothing to check.
+        A line for each check, which is printed on standard error as it comes; ``passed`` is None where there was
+        nothing to check.
 
     Raises:
         UserError: see `eval`.
     """
-    resolved = _recipe(recipe, overrides, model, data)
+    resolved, lines = _recipe(recipe, overrides, model, {"data": data, **settings}), []
     with tempfile.TemporaryDirectory(prefix="burnish-check-") as folder:
-        return list(run_checks(Subject(resolved, Path(folder)), yes=yes, say=lambda _: None))
+        for line in run_checks(Subject(resolved, Path(folder)), yes=yes, say=_say):
+            _say(str(line))
+            lines.append(line)
+    return lines
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _recipe(
-    recipe: str | Path | Mapping[str, Any] | None, overrides: Sequence[str], model: ModelInput, data: Data | None
+    recipe: str | Path | Mapping[str, Any] | None,
+    overrides: Sequence[str],
+    model: ModelInput,
+    settings: Mapping[str, Any],
 ) -> ResolvedRecipe:
     if isinstance(recipe, Mapping):
         return mapped_recipe(plain_recipe(recipe), overrides)
     if recipe is not None:
         return read_recipe(Path(recipe), overrides)
-    return stage_recipe("sft", {**plain_settings({"data": data}), "model": model_name(model)}, overrides)
+    return stage_recipe("sft", {**plain_settings(settings), "model": model_name(model)}, overrides)
 
 
 def merge(

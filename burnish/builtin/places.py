@@ -14,6 +14,7 @@ from burnish.errors import ModelError
 from burnish.similar import similar
 
 PREFIX = "builtin:"
+"""Prefix of the names of built-in models and data sets."""
 
 
 def misspelt(name: str) -> str | None:
@@ -21,8 +22,6 @@ def misspelt(name: str) -> str | None:
     head, colon, rest = name.partition(":")
     return PREFIX + rest if colon and head + colon != PREFIX and similar(head, [PREFIX[:-1]]) else None
 
-
-"""Prefix of the names of built-in models and data sets."""
 
 MODELS: Mapping[str, str] = MappingProxyType(
     {"tiny": "eb7ef6ff22d2cdad60b1f270020fdd3e18c284ee708354e812e2008dd675a6ef"}
@@ -37,7 +36,9 @@ def model_folder(name: str) -> Path:
         raise ModelError(
             given=f"model: {name}",
             rule=f"the built-in models are: {', '.join(known)}",
-            remedy="name one of them; a model of your own is a folder or a hub name",
+            remedy=f"did you mean {near[0]}?"
+            if (near := similar(name, known))
+            else "name one of them; a model of your own is a folder or a hub name",
         )
     return tiny_folder()
 

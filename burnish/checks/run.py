@@ -25,6 +25,10 @@ class CheckLine:
     verdict: CheckResult
     seconds: float
 
+    def __str__(self) -> str:
+        mark = {True: "PASS", False: "FAIL", None: "SKIP"}[self.passed]
+        return f"{mark} {self.check}: {self.verdict.measured}"
+
     @property
     def passed(self) -> bool | None:
         """None: there was nothing to check."""

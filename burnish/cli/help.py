@@ -87,35 +87,66 @@ def _fitting(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
 
 
-def usage_message(error: typer.TyperException) -> str:
-    """The message for a command line that cannot be parsed: what is wrong, and one remedy."""
+def usage_message(error: typer.TyperException, words: list[str]) -> str:
+    """The message for a command line that cannot be parsed: what is wrong, and one remedy.
+
+    Args:
+        error: of the parser.
+        words: the command line without ``burnish``.
+    """
     if isinstance(error, UnknownCommand):
         return f"burnish: {error.message}\n  to do: {error.remedy}"
     details = vars(error)  # the parser's classes are private to typer
     context = details.get("ctx")
-    command = "" if context is None or context.parent is None else str(context.info_name)
+    command = _path(context)
     if option := details.get("option_name"):
-        return f"burnish: No such option: {option}\n  to do: {option_remedy(command, option)}"
+        return f"burnish: No such option: {option}\n  to do: {option_remedy(command, option, _options(context))}"
     message = error.format_message()
     if message.startswith("Usage:"):  # a group without a command: its help is the message
         return message
-    return f"burnish: {message}\n  to do: see {f'burnish {command}'.rstrip()} --help"
+    return f"burnish: {message}\n  to do: {_of_a_recipe(words)}see {f'burnish {command}'.rstrip()} --help"
 
 
-def option_remedy(command: str, option: str) -> str:
+def _of_a_recipe(words: list[str]) -> str:
+    """Words about a recipe that was given to another command than `burnish run`."""
+    recipe = next((word for word in words if word.endswith((".yaml", ".yml"))), None)
+    return f"burnish run {recipe} runs a recipe; otherwise " if recipe else ""
+
+
+def _path(context: Any) -> str:
+    """The command of a context as it is typed, without ``burnish``; "": it is ``burnish`` itself."""
+    names = []
+    while context is not None and context.parent is not None:
+        names.append(str(context.info_name))
+        context = context.parent
+    return " ".join(reversed(names))
+
+
+def _options(context: Any) -> list[str]:
+    return [name for entry in context.command.params for name in entry.opts if name.startswith("--")] if context else []
+
+
+def option_remedy(command: str, option: str, options: list[str]) -> str:
     """What to write for an option that a command does not have.
 
     Args:
-        command: name of the command.
+        command: the command, without ``burnish``.
         option: the option as it was typed, such as ``--learning-rate``.
+        options: the options that the command has.
     """
     from burnish.errors import RecipeError
     from burnish.recipe.read import key_of_stage
+    from burnish.similar import similar
     from burnish.stages.registry import registered
 
     key = option.lstrip("-").replace("-", "_")
+    if near := similar(option, options):
+        return f"did you mean {near[0]}?"
     if command not in registered():
-        return f"see burnish {command} --help" if command else "see burnish --help"
+        settings = "; settings are written without dashes, as key=value" if command else ""
+        return f"see {f'burnish {command}'.rstrip()} --help{settings}"
+    if "resume" in key:
+        return "the same command resumes an interrupted run"
     try:
         key_of_stage(command, key)
     except RecipeError as error:

@@ -27,6 +27,7 @@ def keys(
 ) -> None:
     """List all settings, or search them. Names of other tools are found as well: burnish keys num_generations."""
     from burnish.recipe.settings_list import recipe_settings, stage_settings
+    from burnish.similar import similar
     from burnish.stages.registry import registered
 
     given = list(words or [])
@@ -42,7 +43,10 @@ def keys(
     if given:
         count += _print_other_tools(given)
     if not count:
-        typer.echo(f"no setting contains {' and '.join(given)}", err=True)
+        last = dict.fromkeys(one.key.rpartition(".")[2] for listed in sections.values() for one in listed)
+        near = [name for word in given for name in similar(word, last)[:2]]
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        typer.echo(f"no setting contains {' and '.join(given)}{meant}", err=True)
         raise typer.Exit(1)
 
 

@@ -22,6 +22,7 @@ from burnish.stages.registry import registered
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from burnish.recipe import ResolvedRecipe
+    from burnish.stages.result import RunResult
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -179,10 +180,20 @@ def _run(recipe: ResolvedRecipe, *, fresh: bool) -> None:
     from burnish.stages.run import run as run_recipe  # torch and transformers take seconds to import
 
     result = run_recipe(placed)
+    _tell_next(result, placed)
     if result.again:
         typer.echo(f"{result.folder} is finished already ({result.steps} steps); nothing was done.")
     if result.unread:
         typer.echo(f"Its data could not be compared with those of the run: {result.unread}", err=True)
+
+
+def _tell_next(result: RunResult, recipe: ResolvedRecipe) -> None:
+    """Prints what can be done with the run."""
+    folder = result.folder.relative_to(Path.cwd()) if result.folder.is_relative_to(Path.cwd()) else result.folder
+    typer.echo(f"the report: {folder / 'report.html'}", err=True)
+    products = [stage.settings.produces for stage in recipe.recipe.stages]
+    if "language_model" in products:
+        typer.echo(f"to talk to it: burnish chat {folder}", err=True)
 
 
 def _refuse_repeated(words: list[str]) -> None:
@@ -217,7 +228,7 @@ def _status(arguments: list[str] | None) -> int:
         _refuse_repeated(words)
         return int(app(words, standalone_mode=False) or 0)
     except typer.TyperException as error:  # a flag that does not exist, a missing argument
-        typer.echo(usage_message(error), err=True)
+        typer.echo(usage_message(error, words), err=True)
         return error.exit_code
     except UserError as error:
         typer.echo(f"burnish: {error}", err=True)

@@ -33,7 +33,9 @@ class LiveObject:
     value: Any
     """The function, class or callable object."""
     source: str
-    """Text that determines its identity."""
+    """Text that determines its identity; it begins with the lines of its code."""
+    first_line: int
+    """Number of the first of these lines in `file`."""
     can_resume: bool
     """Whether a later process can tell that it has the same object."""
     file: str
@@ -50,7 +52,8 @@ class LiveObject:
                 rule="formats and rewards run in processes of their own",
                 remedy="let it capture nothing but plain values, or put it into a file and name file.py:name",
             ) from error
-        return _copied, (list(sys.path), value, self.written, self.source, self.can_resume, self.file)
+        own = (self.written, self.source, self.first_line, self.can_resume, self.file)
+        return _copied, (list(sys.path), value, *own)
 
 
 def _copied(path: list[str], value: bytes, *rest: Any) -> LiveObject:
@@ -58,8 +61,8 @@ def _copied(path: list[str], value: bytes, *rest: Any) -> LiveObject:
     import dill
 
     sys.path += [entry for entry in path if entry not in sys.path]
-    written, source, can_resume, file = rest
-    return LiveObject(written, dill.loads(value), source, can_resume, file)
+    written, *others = rest
+    return LiveObject(written, dill.loads(value), *others)
 
 
 _objects: dict[str, LiveObject] = {}
@@ -82,19 +85,25 @@ def named(value: Any) -> str:
         source = text or uuid.uuid4().hex
         written = f"{MEMORY}{name}-{hashlib.sha256(source.encode()).hexdigest()[:12]}.py:{name}"
     code = getattr(value, "__code__", None)
-    _objects[written] = LiveObject(written, value, source, can_resume, "" if code is None else code.co_filename)
+    first_line = 1 if file is not None or code is None else code.co_firstlineno
+    place = "" if code is None else code.co_filename
+    _objects[written] = LiveObject(written, value, source, first_line, can_resume, place)
     return written
 
 
 def with_names(value: Any) -> Any:
-    """The settings with a name in place of each function, class and callable object, and text in place of each path, at
-    any depth."""
+    """The settings with a name in place of each function, class and callable object, text in place of each path and type
+    of torch, and Python's numbers in place of numpy's, at any depth."""
     if isinstance(value, Mapping):
         return {key: with_names(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [with_names(entry) for entry in value]
     if isinstance(value, Path):
         return str(value)
+    if type(value).__module__ == "numpy" and callable(getattr(value, "item", None)):
+        return value.item()
+    if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
+        return str(value).removeprefix("torch.")
     return named(value) if callable(value) else value
 
 
@@ -118,11 +127,32 @@ def _short(file: Path) -> Path:
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
-def _source_text(value: Any) -> str | None:
-    """Source text that determines what the object does; None: it has none, or captures variables."""
+def _source_text(value: Any, seen: tuple[Any, ...] = ()) -> str | None:
+    """Text that determines what a function does: its source, and the plain values and functions among the globals that
+    it reads. None: it has no source, captures variables, or reads another kind of global."""
     if not inspect.isfunction(value) or value.__closure__ is not None:
         return None
     try:
-        return inspect.getsource(value)
+        text = inspect.getsource(value)
     except (OSError, TypeError):
         return None
+    parts = [text]
+    for name, used in sorted(inspect.getclosurevars(value).globals.items()):
+        part = "" if inspect.ismodule(used) or used in seen else _global_text(used, (*seen, value))
+        if part is None:
+            return None
+        parts.append(f"{name} = {part}")
+    return "\n".join(parts) if len(parts) > 1 else text
+
+
+def _global_text(value: Any, seen: tuple[Any, ...]) -> str | None:
+    """Text that determines a global: of a plain value or a container of such, of a function, of an imported class."""
+    if isinstance(value, str | int | float | bool | bytes | None):
+        return repr(value)
+    if isinstance(value, list | tuple | dict):
+        entries = [entry for pair in value.items() for entry in pair] if isinstance(value, dict) else value
+        texts = [_global_text(entry, seen) for entry in entries]
+        return None if None in texts else f"{type(value).__name__}({', '.join(map(str, texts))})"
+    if (file := _file_of(value)) is not None and getattr(value, "__module__", "") != "__main__":
+        return f"{file}:{value.__qualname__}"
+    return _source_text(value, seen)

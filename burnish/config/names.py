@@ -42,7 +42,7 @@ def unknown_name(
     if target := _ending_with(renamed.get(name, ""), known):
         remedy = f"did you mean {target}?"
     elif places := _fewest_dots([key for key in known if _last(key) == name]):
-        remedy = f"did you mean {' or '.join(places)}{_in_its_place(path, written, places)}?"
+        remedy = _moved(path, written, places)
     elif name in known_elsewhere:
         remedy = _of_another_tool(known_elsewhere[name], known, renamed, stages_with)
     elif stages := stages_with(name):
@@ -58,12 +58,23 @@ def unknown_name(
     )
 
 
+def _moved(path: str, written: str, places: Sequence[str]) -> str:
+    """Remedy for a key at a wrong level; in a recipe, a key of a stage is written below it."""
+    match [place.partition(".*.") for place in places]:
+        case [(outer, ".*.", inner), *_]:
+            stage, _, key = inner.partition(".")
+            return f"write it below a stage: `{outer}: [{{{stage}: {{{key}: …}}}}]`"
+    return f"did you mean {' or '.join(places)}{_in_its_place(path, written, places)}?"
+
+
 def _of_another_tool(ours: str, known: Collection[str], renamed: Mapping[str, str], stages_with: Elsewhere) -> str:
     """Names our key for another tool's; instead of one that this stage lacks, its counterpart here, or also the stages
     that have it."""
     key = ours.partition(" ")[0].rstrip(",:;")
     if key not in known and (counterpart := _ending_with(renamed.get(_last(key), ""), known)):
         return f"here it is {counterpart}"
+    if key in ("not", "always", "a"):  # a remark that names no key
+        return ours
     stages = () if key in known else stages_with(_last(key))
     return f"here it is {ours}" + (f", a setting of a stage {' or '.join(stages)}" if stages else "")
 
@@ -71,7 +82,7 @@ def _of_another_tool(ours: str, known: Collection[str], renamed: Mapping[str, st
 def _in_its_place(path: str, written: str, places: Collection[str]) -> str:
     """Clause that contrasts a key at the wrong level with the suggested one; "" where it says nothing."""
     if written in places:
-        return f", not {path}"
+        return f", not {path}" if path not in places else ""
     return f", not {written}" if "." in written else ""
 
 

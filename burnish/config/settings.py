@@ -103,6 +103,8 @@ def _explain(
     rule = re.sub("a valid dictionary or (instance|object) .*", "a mapping of settings", rule)
     rule = next((rule.replace(words, ours) for words, ours in _WORDS.items() if words in rule), rule)
     value = issue["input"]
+    if issue["type"] == "too_short":
+        return RecipeError(given=f"{path} is empty", rule=f"{path} has at least one entry", remedy=f"add one to {path}")
     if issue["type"] == "value_error" and isinstance(value, str):
         return RecipeError(given=f"{path}: {value}", rule=rule, remedy=f"correct {path}")
     if issue["type"] == "value_error" and not isinstance(value, Mapping | Settings):

@@ -89,7 +89,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             raise RecipeError(
                 given=f"argument {override!r}",
                 rule="an override is key=value, such as learning_rate=1e-4 or adapter.rank=8",
-                remedy="add the value, or put -- before an option's name",
+                remedy=f"write {override.strip() or 'key'}=VALUE, without spaces; flags begin with --",
             )
         parsed = parse_yaml(value, f"override {override!r}")
         if key in given and given[key] != parsed:

@@ -7,7 +7,6 @@ run or a cache entry. (Files that it imports are not considered.)
 from __future__ import annotations
 
 import hashlib
-import linecache
 import os
 import sys
 from dataclasses import dataclass
@@ -114,10 +113,11 @@ class UserCode:
             number = error.lineno
         if number is None:
             return ""
-        lines = self.source.split("\n") if self.live is None else linecache.getlines(file)
-        text = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        lines, first = self.source.split("\n"), 1 if self.live is None else self.live.first_line
+        text = lines[number - first].strip() if 0 <= number - first < len(lines) else ""
         shown = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
-        return f" ({self.path} line {number}{f': {shown}' if shown else ''})"
+        place = file if self.path.startswith(MEMORY) else self.path
+        return f" ({place} line {number}{f': {shown}' if shown else ''})"
 
     def raised(self, error: BaseException) -> str:
         """What the code raised, and where: class and message of the error, and the line.

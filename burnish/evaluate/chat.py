@@ -167,7 +167,7 @@ def converse(chat: Chat, lines: Iterable[str], on_text: TextCallback, on_note: T
 def _command(chat: Chat, line: str, on_note: TextCallback) -> bool:
     """Executes a command; True: the conversation ends."""
     command, _, rest = line.partition(" ")
-    if command == "/exit":
+    if command in ("/exit", "/quit", "/q"):
         return True
     if command == "/reset":
         chat.reset()

@@ -53,7 +53,7 @@ class ResolvedRecipe:
         """The values that determine the result, by dotted key; of a stage in a user's file also the file's content."""
         leaves = flatten(self.recipe.model_dump(mode="json"))
         files = {f"stages.{number}": stage.entry.identity for number, stage in self._stages if stage.entry.identity}
-        values = {key: _identity(_without_stage(key), value) for key, value in leaves}
+        values = {key: _identity(value) for key, value in leaves}
         return {**{key: value for key, value in values.items() if _without_stage(key) not in NOT_IDENTITY}, **files}
 
     @property
@@ -113,8 +113,10 @@ def stage_recipe(
     stages = {entry.name: entry}
     for key, value in settings.items():
         put(data, _target(data, key, value, stages), str(value) if isinstance(value, Path) else value)
+    if output:
+        data["output"] = output
     origins = dict.fromkeys((key for key, _ in flatten(data)), "command line")
-    return _finish(data, origins, overrides, output or f"runs/{entry.name}", stages)
+    return _finish(data, origins, overrides, f"runs/{entry.name}", stages)
 
 
 _Stages = Mapping[str, StageEntry]
@@ -232,15 +234,12 @@ def _without_stage(key: str) -> str:
     return re.sub(r"^stages\.\d+\.\w+\.", "", key)
 
 
-def _identity(key: str, value: object) -> object:
-    """Value of a key in the identity. Rows that came from memory count by their content, wherever they are stored;
-    those of data and eval_data have fingerprints."""
+def _identity(value: object) -> object:
+    """Value in the identity. Rows that came from memory count by their content, wherever they are stored."""
     if _is_list(value):
-        return [_identity(key, entry) for entry in value]
+        return [_identity(entry) for entry in value]
     digest = stored_rows_digest(value) if isinstance(value, str) else None
-    if digest is None:
-        return value
-    return ROWS_IN_MEMORY if key.partition(".")[0] in ("data", "eval_data") else f"{ROWS_IN_MEMORY} {digest}"
+    return value if digest is None else f"{ROWS_IN_MEMORY} {digest}"
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:

@@ -82,12 +82,13 @@ class UserReward(Reward):
                 remedy="remove options, or write a class",
             )
         self._parameters = inspect.signature(function).parameters
-        if not {"completions", "answer"} & set(self._parameters):
+        required = [entry for entry in self._parameters.values() if _is_required(entry)]
+        if not {"completions", "answer"} & set(self._parameters) and len(required) != 1:
             raise RecipeError(
                 given=f"reward {self.name} takes ({', '.join(self._parameters)})",
                 rule="a reward takes answer (one burnish.rewards.response_view.ResponseView), or completions and "
                 "columns (lists, as in TRL)",
-                remedy="name its first parameter answer or completions",
+                remedy="give it one parameter, answer, or the parameter completions",
             )
         self._function = function
 

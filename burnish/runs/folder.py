@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from burnish.config.live_code import MEMORY
 from burnish.errors import RunError
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.run_files import CHECKPOINTS, FINISHED, IDENTITY, LOCK, METRICS, RECIPE, SAMPLES, STAGES
@@ -286,6 +287,12 @@ def _refuse_other_run(path: Path, identity: Mapping[str, JSON] | None) -> None:
     if stored.get("format") != _FORMAT or not isinstance(old, Mapping):
         raise _unreadable(path / IDENTITY, f"it is not of format {_FORMAT}")
     if identity is not None and not same(old, identity):
+        if any(str(value).startswith(MEMORY) and old.get(key) != value for key, value in identity.items()):
+            raise RunError(
+                given=f"the run folder {path} was started with other functions:\n{_differences(old, identity)}",
+                rule="a function that captures variables, or whose source text changed, is another function",
+                remedy="put it at the top level of a file, which a later run recognizes, or give another output",
+            )
         raise RunError(
             given=f"the run folder {path} was started with other settings:\n{_differences(old, identity)}",
             rule="a run resumes only with the settings, data and model that it started with",

@@ -28,7 +28,7 @@ _TOKEN = "not needed: the token of `hf auth login`, or HF_TOKEN of the environme
 _CACHE = "not needed: tokens are cached under a hash of rows, template and tokenizer"
 _PROCESSES = "not needed: the number of processes that tokenize follows from the number of rows"
 _LOADER = "not needed: rows are tokenized into a cache and read from it, without a data loader"
-_MIXTURE = "data: a list of sources, each with a weight or a count"
+_MIXTURE = "data: a list of sources, each with a count or a weight (times that each row is seen, no probability)"
 _STREAM = "data: [{path: owner/name, stream: 10000}], which fetches the first 10000 rows"
 _SYSTEM = "not available as a setting: a row has its system message as first message, or in the column system"
 _SHUFFLED = "not available: each epoch has an order of its own, given by seed"
@@ -163,7 +163,7 @@ DATA: Mapping[str, str] = same(
     ("chat_template: a name, or a .jinja file", "chat_template_jinja conversation_template template_path"),
     ("not needed: templates are Jinja", "template_backend use_chat_template standardize_sharegpt"),
     ("chat_template_kwargs: {enable_thinking: false}", "enable_thinking"),
-    ("train_on: everything", "train_on_prompt"),
+    ("train_on: everything, for true; leave it out for false", "train_on_prompt"),
     ("train_on: assistant (the default)", "train_on_responses_only train_on_completions_only"),
     ("train_on: assistant, last or everything; a message may have a weight of its own", "loss_scale"),
     ("not needed: trained parts are found by the template, not by marker texts", "instruction_part response_part"),

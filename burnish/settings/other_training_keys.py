@@ -19,8 +19,8 @@ _LITTLE_MEMORY = (
 )
 _UPLOAD = "not needed in a run: afterwards burnish export RUN --output FOLDER --push OWNER/NAME uploads the model"
 _STAGE = (
-    "not needed: the command names the stage: burnish sft (also continued pre-training), prefer (DPO, KTO, ORPO, "
-    "SimPO), reward, rl"
+    "not needed: the command, or the key below stages in a recipe, names the stage: sft (also continued pre-training), "
+    "prefer (DPO, KTO, ORPO, SimPO), reward, rl"
 )
 _COMMAND = "not needed: the command says what is done; burnish eval and burnish generate take a trained model"
 _CHECKPOINTS = "checkpoint_every (steps; the default is a tenth of the stage)"
@@ -28,7 +28,7 @@ _EVALUATIONS = "eval_every (steps; with eval_data, a stage also evaluates before
 _EVERY_STEP = "not needed: metrics.jsonl has a line for every step"
 _COUNTED = "always on: metrics.jsonl has tokens_per_second and tokens_seen"
 _RESUME = "not needed: the same command again resumes the run"
-_NEW_FOLDER = "not needed: another command gets another run folder, the same command resumes; --fresh starts anew"
+_NEW_FOLDER = "not needed: the same command resumes, --fresh starts anew; without output, other settings get a folder of their own"
 _TRACKERS = "trackers: tensorboard, wandb or trackio; no other tracker is supported"
 _WANDB = "not needed: W&B reads its own variables, such as WANDB_ENTITY and WANDB_MODE"
 _REWARD_MODEL = "reward: {name: reward_model, model: FOLDER}"
@@ -54,7 +54,9 @@ TRAINING: Mapping[str, str] = same(
     (_LITTLE_MEMORY, "lisa_n_layers lisa_step_interval"),
     ("loss_options.label_smoothing", "label_smoothing_eps dpo_label_smoothing"),
     (_ONE_LOSS, "use_dft_loss enable_dft_loss enable_channel_loss use_eaft_loss compute_loss_func"),
-    (_CHECKPOINTS, "save_strategy saves_per_epoch save_interval checkpointing_steps"),
+    (_CHECKPOINTS, "save_interval checkpointing_steps"),
+    ("checkpoint_every, in steps: the steps of an epoch divided by this number", "saves_per_epoch"),
+    ("not needed: checkpoint_every, in steps, sets the checkpoints", "save_strategy"),
     ("checkpoints.keep_last", "max_checkpoints"),
     ("not available: a checkpoint holds all that an exact resume needs", "save_only_model use_flash_ckpt"),
     ("not needed: model/ in the run folder is the finished model", "create_checkpoint_symlink add_version"),
@@ -62,7 +64,9 @@ TRAINING: Mapping[str, str] = same(
     (_RESUME, "resume_from_checkpoint auto_resume_from_checkpoints resume restore_callback_states_from_checkpoint"),
     ("model: the folder of the earlier run, at the top of the recipe, begins with its weights", "resume_only_model"),
     (_NEW_FOLDER, "overwrite_output_dir"),
-    (_EVALUATIONS, "eval_strategy evaluation_strategy evals_per_epoch eval_on_start eval_delay eval_interval"),
+    (_EVALUATIONS, "eval_on_start eval_delay eval_interval"),
+    ("eval_every, in steps: the steps of an epoch divided by this number", "evals_per_epoch"),
+    ("not needed: eval_every, in steps, evaluates during the stage", "eval_strategy evaluation_strategy"),
     ("early_stopping.patience", "early_stop_interval"),
     ("checkpoints.keep_best", "save_best_model"),
     ("not needed: the direction follows from the metric", "greater_is_better"),

@@ -87,13 +87,13 @@ def with_system_message(row: Row, prompt: TextOrMessages) -> TextOrMessages:
             raise DataError(
                 given=f"the row has a column {column}, and its prompt is plain text",
                 rule="a system message comes before messages; plain text has no place for it",
-                remedy="write the prompt as messages, or name it question: columns={question: prompt}",
+                remedy="write the prompt as messages, or name it question: columns.question=prompt",
             )
     if tools(row):
         raise DataError(
             given="the row has tools, and its prompt is plain text",
             rule="the chat template lists the tools; no template changes plain text",
-            remedy="write the prompt as messages, or name it question: columns={question: prompt}",
+            remedy="write the prompt as messages, or name it question: columns.question=prompt",
         )
     return prompt
 

@@ -210,7 +210,7 @@ def _unknown(columns: Sequence[str]) -> DataError:
         rule=f"formats and the columns they need: {formats}",
         remedy=_look_alikes(columns)
         or _near_columns(columns, FORMATS.values())
-        or "say what they are: columns={question: ..., answer: ...}",
+        or "say what they are: columns.question=... columns.answer=...",
     )
 
 

@@ -83,6 +83,6 @@ def scored(names: Sequence[str], columns: Sequence[str], dialects: Sequence[Dial
             rule="a row has a prompt (or question), a completion (or response), and a column for every score",
             remedy=f"name scores that are there: {', '.join(absent)} is not"
             if absent
-            else "say what they are: columns={question: ..., completion: ...}",
+            else "say what they are: columns.question=... columns.completion=...",
         )
     return format.for_dialect(fitting[0])
