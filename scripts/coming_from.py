@@ -14,10 +14,20 @@ from pathlib import Path
 from burnish.config.settings import keys
 from burnish.recipe.recipe import recipe_of
 from burnish.settings.aliases import OTHER_OPTIMIZERS, OTHER_SCHEDULES, OTHER_TOOLS, RENAMED
+from burnish.settings.other_names import ADAPTERS, ALGORITHMS, DTYPES, LOSSES
 from burnish.settings.other_tools import TOOLS, Tool
 from burnish.stages.registry import BUILTIN
 
 PAGE = Path(__file__).parents[1] / "docs" / "coming-from.md"
+VALUES = {
+    "optimizer.kind": OTHER_OPTIMIZERS,
+    "schedule.kind": OTHER_SCHEDULES,
+    "loss": LOSSES,
+    "algorithm": ALGORITHMS,
+    "adapter.kind": ADAPTERS,
+    "dtype": DTYPES,
+}
+"""Our key → names of its values in other tools."""
 OF_RECIPE = {key for key in keys(recipe_of(BUILTIN)) if not key.startswith("stages.")}
 OURS = OF_RECIPE | {key for entry in BUILTIN.values() for key in keys(entry.settings())}
 """All dotted keys; a list's entries are written ``*``."""
@@ -76,9 +86,12 @@ def rows(tool: Tool) -> Iterator[str]:
 
 
 def value_rows() -> Iterator[str]:
-    """Rows of the table of optimizers and schedules."""
-    for group, values in (("optimizer.kind", OTHER_OPTIMIZERS), ("schedule.kind", OTHER_SCHEDULES)):
-        yield from (f"| `{theirs}` | `{group}` | {ours} |" for theirs, ours in values.items())
+    """Rows of the table of values."""
+    for key, values in VALUES.items():
+        answers: dict[str, list[str]] = {}
+        for theirs, ours in values.items():
+            answers.setdefault(ours, []).append(f"`{theirs}`")
+        yield from (f"| {', '.join(names)} | `{key}` | {as_code(ours)} |" for ours, names in answers.items())
 
 
 def table(heading: str, lines: Iterator[str], summary: str) -> str:
@@ -100,7 +113,9 @@ def written(page: str) -> str:
     for name, tool in TOOLS.items():
         summary = f"<b>{len(set(tool.all_keys))} keys of {tool.name}, and what to write here</b>"
         page = replaced(page, name, table(f"| {tool.name} | here |", rows(tool), summary))
-    return replaced(page, "values", table("| there | key | here |", value_rows(), "<b>Names</b>"))
+    return replaced(
+        page, "values", table("| there | key | here |", value_rows(), "<b>Values with other names here</b>")
+    )
 
 
 if __name__ == "__main__":
