@@ -92,8 +92,8 @@ def named(value: Any) -> str:
 
 
 def with_names(value: Any) -> Any:
-    """The settings with a name in place of each function, class and callable object, text in place of each path and type
-    of torch, and Python's numbers in place of numpy's, at any depth."""
+    """The settings with a name in place of each function, class and callable object, text in place of each path and
+    type of torch, and Python's numbers in place of numpy's, at any depth."""
     if isinstance(value, Mapping):
         return {key: with_names(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

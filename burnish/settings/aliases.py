@@ -104,8 +104,8 @@ OTHER_TOOLS = {
     "set by tokens_per_microbatch",
     "train_batch_size": "sequences_per_step",
     "batch_size": "sequences_per_step",
-    "gradient_accumulation_steps": "sequences_per_step, a factor of it: the batch size times these steps; memory is set "
-    "by tokens_per_microbatch",
+    "gradient_accumulation_steps": "sequences_per_step, a factor of it: the batch size times these steps; memory is "
+    "set by tokens_per_microbatch",
     "max_seq_length": "max_length",
     "sequence_len": "max_length",
     "cutoff_len": "max_length",

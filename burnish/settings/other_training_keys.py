@@ -28,7 +28,9 @@ _EVALUATIONS = "eval_every (steps; with eval_data, a stage also evaluates before
 _EVERY_STEP = "not needed: metrics.jsonl has a line for every step"
 _COUNTED = "always on: metrics.jsonl has tokens_per_second and tokens_seen"
 _RESUME = "not needed: the same command again resumes the run"
-_NEW_FOLDER = "not needed: the same command resumes, --fresh starts anew; without output, other settings get a folder of their own"
+_NEW_FOLDER = (
+    "not needed: the same command resumes, --fresh starts anew; other settings get a folder of their own without output"
+)
 _TRACKERS = "trackers: tensorboard, wandb or trackio; no other tracker is supported"
 _WANDB = "not needed: W&B reads its own variables, such as WANDB_ENTITY and WANDB_MODE"
 _REWARD_MODEL = "reward: {name: reward_model, model: FOLDER}"

@@ -99,7 +99,7 @@ def test_a_function_that_captures_is_told_and_not_resumed(world):
 
     result = burnish.sft(**settings(world, output="run", loss=loss_of(3)))
     assert "scaled captures variables" in (result.folder / "log.txt").read_text()
-    with pytest.raises(RunError, match="started with other settings"):
+    with pytest.raises(RunError, match="started with other functions"):
         burnish.sft(**settings(world, output="run", loss=loss_of(3)))
 
 

@@ -62,7 +62,7 @@ def test_a_source_says_what_differs() -> None:
         ("data=[{path: a, count: 0}]", ["stages.0.sft.data.0.count: 0", "greater than 0"]),
         ("data=[{path: a, format: chatt}]", ["stages.0.sft.data.0.format: chatt", "did you mean chat?"]),
         ("data=[{path: a, count: 5, stream: 5}]", ["stages.0.sft.data.0", "give one of them"]),
-        ("data=[]", ["stages.0.sft.data", "at least 1"]),
+        ("data=[]", ["stages.0.sft.data is empty", "at least one"]),
         ("data=7", ["stages.0.sft.data: 7", "must be a string"]),
         ("data=[7]", ["stages.0.sft.data.0: 7", "must be a string"]),
         ("format=question_anwer", ["stages.0.sft.format", "did you mean question_answer?"]),

@@ -168,7 +168,7 @@ def test_identity_has_what_changes_the_result_and_nothing_else(tmp_path):
         ("eval_every=3", ["eval_every needs eval_data"]),
         ("learning_rate.x=1", ["learning_rate is 0.0001"]),
         ("stages.0.sft.data=[1]", ["stages.0.sft.data", "string"]),
-        ("stages=[]", ["stages", "at least 1"]),
+        ("stages=[]", ["stages is empty", "at least one"]),
         ("model=", ["model", "string"]),
         ("loss_options.label_smoothing=1", ["label_smoothing", "less than 1"]),
         ("dtype=float8", ["'float8'", "bfloat16"]),

@@ -56,7 +56,7 @@ def test_they_travel() -> None:
         ({"name": "overlong", "max_length": 4, "buffer": 5}, "at most the limit"),
         ({"name": "number", "relative": 1.0}, "always right"),
         ({"name": "format", "tags": ["<think>"]}, "without < and >"),
-        ({"name": "format", "opened": True}, "here it is not needed: a thought that the template opens"),
+        ({"name": "format", "opened": True}, "not needed: a thought that the template opens"),
         ({"name": "format", "tags": []}, "name of a tag"),
         ({"name": "format", "tags": ["a", "a"]}, "once"),
         ({"name": "regex", "pattern": "("}, "regular expression"),
