@@ -173,10 +173,14 @@ def _run_stage(
 
 def _run(recipe: ResolvedRecipe, *, fresh: bool) -> None:
     from burnish.recipe.start_line import print_start
-    from burnish.runs.numbered import in_own_folder
+    from burnish.runs.numbered import in_own_folder, shorter_run
 
     placed = in_own_folder(recipe, fresh=fresh)
     print_start(placed)
+    if recipe.output_is_default and not Path(str(placed.recipe.output)).exists() and (shorter := shorter_run(placed)):
+        typer.echo(
+            f"{shorter} is the same run, but shorter: --output {shorter} extends it, if its schedule allows", err=True
+        )
     from burnish.stages.run import run as run_recipe  # torch and transformers take seconds to import
 
     result = run_recipe(placed)

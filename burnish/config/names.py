@@ -58,6 +58,19 @@ def unknown_name(
     )
 
 
+def joined(errors: Sequence[RecipeError]) -> RecipeError:
+    """One error for several unknown keys, with a line for each."""
+    if len(errors) == 1:
+        return errors[0]
+    names = [error.given.removeprefix("unknown key ") for error in errors]
+    lines = (f"\n    {name}: {error.remedy}" for name, error in zip(names, errors, strict=True))
+    return RecipeError(
+        given=f"unknown keys {', '.join(names)}",
+        rule=errors[0].rule,
+        remedy=f"correct {len(errors)} keys{''.join(lines)}",
+    )
+
+
 def _moved(path: str, written: str, places: Sequence[str]) -> str:
     """Remedy for a key at a wrong level; in a recipe, a key of a stage is written below it."""
     match [place.partition(".*.") for place in places]:

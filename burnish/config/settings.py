@@ -6,14 +6,15 @@ This is the mechanism only; settings are declared in `burnish.recipe`, `burnish.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
-from burnish.config.names import NO_NAMES, Elsewhere, unknown_name
+from burnish.config.names import NO_NAMES, Elsewhere, joined, unknown_name
 from burnish.errors import RecipeError
 
 
@@ -88,8 +89,21 @@ def _explain(
     stages_with: Elsewhere,
 ) -> RecipeError:
     issues = sorted(error.errors(), key=lambda issue: issue["type"] != "extra_forbidden")
-    issue = issues[0]
+    unknown = [issue for issue in issues if issue["type"] == "extra_forbidden"]
     names = {part for key in keys(kind) for part in key.split(".")}
+    if len(unknown) > 1:
+        return joined([_explain_issue(kind, issue, names, known_elsewhere, renamed, stages_with) for issue in unknown])
+    return _explain_issue(kind, issues[0], names, known_elsewhere, renamed, stages_with)
+
+
+def _explain_issue(
+    kind: type[Settings],
+    issue: ErrorDetails,
+    names: Collection[str],
+    known_elsewhere: Mapping[str, str],
+    renamed: Mapping[str, str],
+    stages_with: Elsewhere,
+) -> RecipeError:
     *within, last = issue["loc"] or ("",)
     # pydantic puts the names of members of unions between keys.
     parts = [part for part in within if isinstance(part, int) or part in names]

@@ -58,6 +58,10 @@ def credit(groups: Sequence[Group], rule: CreditSettings, rewards: Sequence[Tens
         rule: the rule.
         rewards: [n] for each group, rewards before the KL penalty, if they are not the responses' `reward`; nan: not
             graded.
+
+    Returns:
+        The groups with `advantages` [R] in their responses: by GRPO's rule (arXiv 2402.03300, section 4.1) the reward
+        less the group's mean, divided by its standard deviation; other rules replace the parts.
     """
     given = [_rewards(group) for group in groups] if rewards is None else [values.double() for values in rewards]
     if rule.reward_kl_coef:

@@ -91,6 +91,11 @@ class DataReport:
         notes = [note.strip() for note in self._notes()]
         return {**asdict(self), "end_tokens": sorted(self.end_tokens), "notes": notes}
 
+    @property
+    def has_plain_prompts(self) -> bool:
+        """Whether all rows are prompts with responses as plain text, which no chat template renders."""
+        return not self.conversations and self.format in ("prompt_completion", "preference", "ranking", "labels")
+
     def lines(self) -> Iterator[str]:
         """Yields the lines of the report for the log: counts, then warnings."""
         share = self.trained_tokens / self.tokens

@@ -19,7 +19,9 @@ from burnish.model.value_head import finalize_padding, value_head_config, write_
 from burnish.watch.quiet import quiet_transformers
 
 
-def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None, end_tokens: Collection[int]) -> None:
+def export(
+    policy: Model, folder: str | Path, *, template: str | dict[str, str] | None, end_tokens: Collection[int]
+) -> None:
     """Writes a trained model.
 
     Args:
@@ -30,7 +32,7 @@ def export(policy: Model, folder: Path, *, template: str | dict[str, str] | None
         end_tokens: ids that ended trained responses; generation stops at them and at the model's earlier end tokens.
             For a reward model, which generates nothing, none of them becomes the padding token.
     """
-    model = policy.causal_lm
+    model, folder = policy.causal_lm, Path(folder)
     if policy.is_reward_model:
         finalize_padding(model, policy.tokenizer, end_tokens)
     else:

@@ -23,7 +23,9 @@ from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Scope, 
 
 @dataclass(frozen=True, slots=True)
 class CrossEntropy:
-    """See the module. Linear in its scores unless z-loss is on."""
+    """Cross-entropy of trained tokens, the mean over the step: L = −Σ w_t log p(y_t) / Σ w_t, with label smoothing
+    (arXiv 1512.00567) and z-loss (arXiv 2204.02311) as options; the module has the formula. Linear in its scores unless
+    z-loss is on."""
 
     label_smoothing: float = 0.0
     """ε in [0, 1]."""

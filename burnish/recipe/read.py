@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from burnish.config.names import unknown_name
+from burnish.config.names import joined, unknown_name
 from burnish.config.settings import keys, parse
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.data.settings import ROWS_IN_MEMORY, stored_rows_digest
@@ -116,7 +116,12 @@ def stage_recipe(
     if output:
         data["output"] = output
     origins = dict.fromkeys((key for key, _ in flatten(data)), "command line")
-    return _finish(data, origins, overrides, f"runs/{entry.name}", stages)
+    try:
+        return _finish(data, origins, overrides, f"runs/{entry.name}", stages)
+    except RecipeError as error:  # a user of one stage does not write its place in a recipe
+        place = f"stages.0.{entry.name}."
+        texts = (text.replace(place, "") for text in (error.given, error.rule, error.remedy))
+        raise RecipeError(*texts) from error.__cause__
 
 
 _Stages = Mapping[str, StageEntry]
@@ -126,8 +131,10 @@ _Stages = Mapping[str, StageEntry]
 def _finish(
     data: dict[str, Any], origins: dict[str, str], overrides: Sequence[str], output: str, stages: _Stages
 ) -> ResolvedRecipe:
-    for key, value in parse_overrides(overrides).items():
-        full = _target(data, key, value, stages)
+    given = parse_overrides(overrides)
+    targets = _targets(data, given, stages)
+    for key, value in given.items():
+        full = targets[key]
         put(data, full, value)
         origins = {old: origin for old, origin in origins.items() if not old.startswith(f"{full}.")}
         origins |= {f"{full}.{leaf}" if leaf else full: "command line" for leaf, _ in flatten(value)}
@@ -136,6 +143,25 @@ def _finish(
         origins["output"] = DEFAULT
     recipe = parse(recipe_of(stages), data, OTHER_TOOLS, {**COUNTERPARTS, **RENAMED}, stages_with)
     return ResolvedRecipe(recipe, origins)
+
+
+def _targets(data: Mapping[str, Any], given: Mapping[str, Any], stages: _Stages) -> dict[str, str]:
+    """Key as written → dotted key of the recipe.
+
+    Raises:
+        RecipeError: keys are unknown; it names all of them.
+    """
+    targets, unknown = {}, []
+    for key, value in given.items():
+        try:
+            targets[key] = _target(data, key, value, stages)
+        except RecipeError as error:
+            if not error.given.startswith("unknown key"):
+                raise
+            unknown.append(error)
+    if unknown:
+        raise joined(unknown)
+    return targets
 
 
 def _name_stages(data: Mapping[str, Any]) -> _Stages:

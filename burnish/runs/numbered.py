@@ -8,7 +8,8 @@ from pathlib import Path
 
 from burnish.recipe.read import ResolvedRecipe
 from burnish.run_files import CHECKPOINTS, FINISHED, IDENTITY, LOCK, STAGES
-from burnish.runs.json_value import same
+from burnish.runs.extension import LengthKeys
+from burnish.runs.json_value import JSON, same
 from burnish.runs.lock import is_locked
 
 
@@ -39,6 +40,23 @@ def in_own_folder(recipe: ResolvedRecipe, *, fresh: bool = False) -> ResolvedRec
     return recipe.at(f"{base}-{max(folders) + 1}")
 
 
+def shorter_run(recipe: ResolvedRecipe) -> Path | None:
+    """Folder of the newest run that differs from this one in its length alone, and is shorter; None: there is none.
+
+    Args:
+        recipe: its output is a folder that `in_own_folder` chose, with or without a number.
+    """
+    base = Path(re.sub(r"-\d+$", "", str(recipe.recipe.output)))
+    last = len(recipe.recipe.stages) - 1
+    prefix = f"stages.{last}.{recipe.recipe.stages[last].method}"
+    keys, folders = LengthKeys(f"{prefix}.epochs", f"{prefix}.max_steps"), _numbered(base)
+    for number in sorted(folders, reverse=True):
+        stored = _stored_identity(folders[number])
+        if stored is not None and keys.may_be_longer(stored, recipe.identity()):
+            return folders[number]
+    return None
+
+
 def _numbered(base: Path) -> dict[int, Path]:
     """Number → existing path; the base itself has the number 1."""
     paths = {1: base} if base.exists() else {}
@@ -50,11 +68,17 @@ def _numbered(base: Path) -> dict[int, Path]:
 
 def _holds(folder: Path, identity: dict[str, object]) -> bool:
     """Whether a run with these settings was started in the folder."""
+    stored = _stored_identity(folder)
+    return stored is not None and same(stored, identity)  # type: ignore[arg-type]
+
+
+def _stored_identity(folder: Path) -> dict[str, JSON] | None:
     try:
         stored = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(stored, dict) and same(stored.get("identity"), identity)  # type: ignore[arg-type]
+        return None
+    identity = stored.get("identity") if isinstance(stored, dict) else None
+    return identity if isinstance(identity, dict) else None
 
 
 def _can_start_again(folder: Path) -> bool:

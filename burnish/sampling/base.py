@@ -27,7 +27,7 @@ _TOKENS = 256
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SampleRequest:
-    """Prompt to be continued."""
+    """Prompt of a group of responses, as token ids."""
 
     tokens: Tensor
     """[P] int64, P >= 1. A fixed beginning of the response is part of the prompt."""

@@ -108,7 +108,8 @@ class SupervisedData(StageData[T_co]):
         """Lines with the length of an epoch, and the number of usable rows if rows may be left out."""
         per_step, draws = self.context.settings.draws_per_step, self.epoch_rows or len(self.feed)
         if self.train.data.format.documents:
-            yield epoch_line(draws, "pieces of documents", per_step)
+            all_documents = {part.format.name for part in self.train.data.parts} == {"text"}
+            yield epoch_line(draws, "pieces of documents" if all_documents else "samples", per_step)
             return
         counted = self.feed.whole() if self.train.preparation.may_leave_out else None
         yield epoch_line(draws, "rows", per_step, usable_of(counted) if counted else "")
@@ -117,7 +118,13 @@ class SupervisedData(StageData[T_co]):
 
     def lines(self) -> Iterator[str]:
         """Log lines of the report of all rows; waits until they are tokenized."""
-        yield from self.feed.whole().report.lines()
+        report = self.feed.whole().report
+        yield from report.lines()
+        if self.context.reader.tokenizer.chat_template is not None and report.has_plain_prompts:
+            yield (
+                "  prompts and responses are plain text: the model's chat template is not used for them; to render "
+                "them as a question and its answers: columns.question=prompt"
+            )
         yield from self._in_common()
 
     def _in_common(self) -> Iterator[str]:

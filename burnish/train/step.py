@@ -106,7 +106,17 @@ class Trainer:
 
     def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
         """One optimizer step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step; or
-        leave_weights, if no token of the step has a signal. An adaptive loss observes the metrics."""
+        leave_weights, if no token of the step has a signal. An adaptive loss observes the metrics.
+
+        Args:
+            groups: all groups of the step; denominators are counted over them.
+            loss: the loss that is minimized.
+            budget: maximum number of tokens of a microbatch (`tokens_per_microbatch`); it does not change the result.
+            factor: factor of the optimizer's learning rate in this step, from the schedule; 1: the peak.
+
+        Returns:
+            The loss, its terms and metrics, and ``grad_norm``: the norm before clipping; detached scalars.
+        """
         trained = [group for group in groups if not group.scored_only]
         measured = measure(self.policy, loss, (group for group in groups if group.scored_only), budget, self.world)
         sums = self.accumulate(self._pack(trained, budget), measured, count_denominators(trained))

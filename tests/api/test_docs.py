@@ -42,3 +42,16 @@ def test_the_other_programs_run():
     for block in USES:
         exec(block, names)
     assert len(USES) >= 3
+
+
+def test_a_function_is_a_loss_of_the_trainer():
+    from burnish.components import Denominator, LossOutput, LossTerm, loss_of
+
+    def half(scores, microbatch):
+        return LossOutput({"half": LossTerm(-0.5 * (microbatch.weights * scores.logprob).sum(), Denominator.WEIGHT)})
+
+    names: dict[str, object] = {}
+    exec(LOOPS[0], names)
+    step = names["trainer"].step
+    whole = float(step(names["groups"], names["CrossEntropy"](), budget=1024, factor=0.0)["loss"])
+    assert float(step(names["groups"], loss_of(half), budget=1024, factor=0.0)["loss"]) == pytest.approx(whole / 2)

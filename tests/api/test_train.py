@@ -172,3 +172,39 @@ def test_a_script_with_its_own_reward_and_loss(world, tmp_path):
     script.write_text(text.replace("BELOW", 'if __name__ == "__main__":'))
     subprocess.run([*command, "again"], check=True, cwd=tmp_path, capture_output=True)
     same_weights(tmp_path / "run" / "model", tmp_path / "again" / "model")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: burnish.sft(model="m", train_dataset=[]), "here it is data"),
+        (lambda: burnish.rl(model="m", data="d", reward_funcs=[len]), "here it is reward"),
+        (lambda: burnish.run({"model": "m", "stages": []}, learning_rate=1.0), "as an argument after the recipe"),
+        (lambda: burnish.sft(model="m", data="d", on_step=3), "on_step is a function of one argument"),
+        (lambda: burnish.sft(model="m", data="d", args=None), "keyword arguments here"),
+    ],
+)
+def test_calls_as_in_other_tools_are_answered(call, words):
+    with pytest.raises(RecipeError, match=words):
+        call()
+
+
+def test_a_configuration_of_peft_is_translated():
+    from peft import LoraConfig
+
+    with pytest.raises(RecipeError, match="'kind': 'lora', 'rank': 4, 'alpha': 8"):
+        burnish.sft(model="m", data="d", adapter=LoraConfig(r=4, lora_alpha=8))
+
+
+def test_changed_rows_in_memory_are_another_run(world):
+    rows = [json.loads(line) for line in (world / "train.jsonl").read_text().splitlines()]
+    first = burnish.sft(**settings(world, data=rows))
+    assert burnish.sft(**settings(world, data=rows)).again
+    assert burnish.sft(**settings(world, data=rows[1:])).folder != first.folder
+
+
+def test_numbers_of_numpy_and_types_of_torch_are_settings(world):
+    import numpy as np
+
+    result = burnish.sft(**settings(world, max_steps=np.int64(1), learning_rate=np.float64(1e-3), dtype=torch.float32))
+    assert result.steps == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import linecache
 import pickle
 import subprocess
 import sys
@@ -127,3 +128,20 @@ def test_a_memory_name_of_another_process_is_explained():
     with pytest.raises(RecipeError, match="start the run from Python again"):
         read("<memory>/short-0123456789ab.py:short")
     assert live_object("<memory>/short-0123456789ab.py:short") is None
+
+
+def test_a_global_that_is_read_is_part_of_the_identity():
+    code = "def scaled(answer):\n    return SCALE * helper(answer)\n\ndef helper(answer):\n    return OFFSET\n"
+
+    def name(**names: object) -> str:
+        module = dict(names)
+        source = f"{code}# {sorted(names)}"
+        file = f"<cell {hash(source)}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        exec(compile(source, file, "exec"), module)
+        return named(module["scaled"])
+
+    assert name(SCALE=1.0, OFFSET=0) == name(SCALE=1.0, OFFSET=0)
+    assert name(SCALE=2.0, OFFSET=0) != name(SCALE=1.0, OFFSET=0)
+    assert name(SCALE=1.0, OFFSET=1) != name(SCALE=1.0, OFFSET=0), "through a function that it calls"
+    assert unresumable([name(SCALE=1.0, OFFSET=object())]) != []

@@ -160,3 +160,15 @@ def test_a_kind_alone_is_accepted(override: str) -> None:
 @pytest.mark.parametrize("override", ["qqqqqqqq=1", "sxd=1", "zeal=1"])
 def test_no_guess_is_far_away(override: str) -> None:
     assert "did you mean" not in refused("sft", override)
+
+
+def test_all_unknown_keys_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("base_model: m\nnum_epochs: 2\nstages: [{sft: {data: a, lora_r: 8, lr: 1.0}}]\n")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tmp_path / "r.yaml")
+    text = str(caught.value)
+    assert "correct 4 keys" in text
+    assert all(words in text for words in ("here it is model", "here it is epochs", "adapter.rank", "learning_rate"))
+    told = refused("sft", "lr=1", "lora_r=8", "epochs=2")
+    assert "unknown keys lr, lora_r" in told
+    assert told.count("here it is") == 2

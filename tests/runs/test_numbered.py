@@ -8,7 +8,7 @@ import pytest
 
 from burnish.recipe.read import ResolvedRecipe, stage_recipe
 from burnish.runs.folder import RunFolder
-from burnish.runs.numbered import in_own_folder
+from burnish.runs.numbered import in_own_folder, shorter_run
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +83,14 @@ def test_a_named_folder_is_kept():
     assert started(named) == "runs/mine"
     assert folder_of(recipe(1, output="runs/mine")) == "runs/mine", "the run folder itself refuses other settings"
     assert folder_of(named, fresh=True) == "runs/mine-2"
+
+
+def test_a_shorter_run_is_found_by_its_settings():
+    """To extend it, its folder is named; a longer run and one with other settings are not meant."""
+    short = started(recipe(max_steps=3))
+    started(recipe(1, max_steps=3))
+    longer = in_own_folder(recipe(max_steps=5))
+    assert str(longer.recipe.output) == "runs/sft-3"
+    assert str(shorter_run(longer)) == short
+    assert shorter_run(in_own_folder(recipe(max_steps=2))) is None
+    assert shorter_run(in_own_folder(recipe(2, max_steps=5))) is None

@@ -82,7 +82,7 @@ def test_every_option_of_every_loss_can_be_written():
         (["reference_model=x", "reference_sync_steps=2"], ["reference_model is fixed"]),
         (["train_on=everything"], ["compare only responses"]),
         (["eval_data=x", "evaluation.generations=3"], ["preference data have none"]),
-        (["loss_options={a: 1}"], ["unknown key stages.0.prefer.loss_options.a"]),
+        (["loss_options={a: 1}"], ["unknown key loss_options.a"]),
         (["loss=mine.py:loss", "beta=1"], ["beta is an option of built-in losses"]),
         (["filters.identical=keep"], ["filters.identical", "'drop' or 'error'"]),
         (["filters.leak=drop"], ["unknown key", "filters.leak", "did you mean filters.contamination"]),

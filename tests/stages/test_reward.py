@@ -86,7 +86,7 @@ def weights(done: burnish.RunResult) -> dict[str, torch.Tensor]:
         ),
         (["loss=plackett_luce", "center_coef=0"], ["center_coef has no effect"]),
         (["loss_options.margin=-1"], ["loss_options.margin", "greater than or equal to 0"]),
-        (["loss_options={a: 1}"], ["unknown key stages.0.reward.loss_options.a"]),
+        (["loss_options={a: 1}"], ["unknown key loss_options.a"]),
         (["loss=mine.py:loss", "center_coef=1"], ["center_coef has no effect"]),
         (["train_on=everything"], ["at its last token"]),
         (["eval_data=x", "evaluation.generations=3"], ["generates no responses"]),

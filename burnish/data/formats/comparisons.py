@@ -200,7 +200,7 @@ def response_to(value: object, prompt: TextOrMessages, column: str) -> TextOrMes
     raise DataError(
         given=f"{column} is {kind(value)}, its prompt is {'text' if isinstance(prompt, str) else 'messages'}",
         rule="an answer is text, or messages if the prompt is messages",
-        remedy="write both in the same way",
+        remedy=f"give the row a response in {column}" if value is None else "write both in the same way",
     )
 
 

@@ -75,8 +75,8 @@ class Format:
     """Other inputs of the conversion than the name (column names, a user's function), for cache keys."""
 
     def unused(self, columns: Iterable[str]) -> tuple[str, ...]:
-        """Returns the columns that the format does not use."""
-        return () if self.keeps_columns else self.unread(columns)
+        """Returns the columns that the format does not use. Which ones a user's function reads is unknown."""
+        return () if self.keeps_columns or not self.dialects else self.unread(columns)
 
     def unread(self, columns: Iterable[str]) -> tuple[str, ...]:
         """Returns the columns that the conversion does not read, also those that are passed on."""

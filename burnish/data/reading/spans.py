@@ -72,7 +72,12 @@ class SpanRows(Rows):
         return self.parse(raw, self.spans.line(index))
 
     def where(self, index: int) -> str:
-        return f"{self.source} line {self.spans.line(index)}"
+        line = self.spans.line(index)
+        number = range(len(self))[index]
+        neighbors = (other for other in (number - 1, number + 1) if 0 <= other < len(self))
+        if any(self.spans.line(other) == line for other in neighbors):  # an array that is written on one line
+            return f"{self.source} row {number + 1} (line {line})"
+        return f"{self.source} line {line}"
 
     @property
     def sizes(self) -> Indices:

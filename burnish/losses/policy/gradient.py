@@ -43,7 +43,9 @@ from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, 
 
 @dataclass(frozen=True, slots=True)
 class PolicyGradient(PolicyGradientOptions):
-    """See the module, and the settings for the fields."""
+    """Policy gradient on responses with advantages: L = −Σ a ρ f(w, A), where w is the ratio to the old policy, f the
+    clip's surrogate (PPO's min(w A, clip(w) A), arXiv 1707.06347), ρ the importance correction and a the aggregation;
+    the module has the whole formula, `PolicyGradientOptions` the fields."""
 
     @classmethod
     def of(cls, options: PolicyGradientOptions) -> PolicyGradient:
