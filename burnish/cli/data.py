@@ -24,7 +24,7 @@ def convert(
     output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as columns.question=problem or count=500."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings, such as columns.question=problem or count=500."),
     ] = None,
     format: Annotated[str | None, typer.Option(help="Format of the rows. Default: recognized by the columns.")] = None,
 ) -> None:
@@ -47,7 +47,7 @@ def convert(
 Model = Annotated[str, typer.Option(help="Model whose tokenizer and chat template are used: a hub name or a folder.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the stage, such as chat_template=chatml."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings of the stage, such as chat_template=chatml."),
 ]
 Stage = Annotated[str, typer.Option(help="Stage that would train on the rows: sft, prefer or reward.")]
 

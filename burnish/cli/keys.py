@@ -22,7 +22,7 @@ _INDENT = " " * 6
 def keys(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STAGE] [WORD]...", help="A stage, and words that the settings must contain."),
+        typer.Argument(metavar="STAGE_OR_WORD", help="A stage, and words that the settings must contain."),
     ] = None,
 ) -> None:
     """List all settings, or search them. Names of other tools are found as well: burnish keys num_generations."""

@@ -40,7 +40,7 @@ app.command(rich_help_panel="train")(quickstart.quickstart)
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Any setting, such as learning_rate=1e-4 or adapter.kind=lora.",
         autocompletion=keys.complete_setting,
     ),

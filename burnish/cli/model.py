@@ -40,7 +40,7 @@ def chat(
     model: Model,
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="temperature, top_p, top_k, max_new_tokens, seed."),
+        typer.Argument(metavar="KEY=VALUE", help="temperature, top_p, top_k, max_new_tokens, seed."),
     ] = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     chat_template: Template = None,
@@ -108,7 +108,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Evaluation data: a file, a folder, a pattern or a hub dataset.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as match=number, count=200, max_new_tokens=64."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings, such as match=number, count=200, max_new_tokens=64."),
     ] = None,
     base: Base = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
@@ -174,7 +174,7 @@ def generate(
     output: Annotated[Path, typer.Option(help="The .jsonl file to write.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as responses_per_prompt=8, temperature=0.7."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings, such as responses_per_prompt=8, temperature=0.7."),
     ] = None,
     base: Base = None,
 ) -> None:

@@ -33,7 +33,7 @@ _MAX_CHARACTERS = 120
 
 def quickstart(
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that override the recipe.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that override the recipe.")
     ] = None,
     output: Annotated[str | None, typer.Option(help="Run folder. Default: runs/quickstart.")] = None,
     show: Annotated[bool, typer.Option("--print", help="Print the recipe, and run nothing.")] = False,

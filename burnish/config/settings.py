@@ -117,6 +117,8 @@ def _explain_issue(
     rule = re.sub("a valid dictionary or (instance|object) .*", "a mapping of settings", rule)
     rule = next((rule.replace(words, ours) for words, ours in _WORDS.items() if words in rule), rule)
     value = issue["input"]
+    if rule.startswith(("here it is ", "not available")):  # a value of another tool, see `settings.aliases.named_here`
+        return RecipeError(given=f"{path}: {value}", rule=f"{path} has names of its own for its values", remedy=rule)
     if issue["type"] == "too_short":
         return RecipeError(given=f"{path} is empty", rule=f"{path} has at least one entry", remedy=f"add one to {path}")
     if issue["type"] == "value_error" and isinstance(value, str):
@@ -125,7 +127,7 @@ def _explain_issue(
         return RecipeError(given=f"{path}: {_shown(value)}", rule=rule, remedy=f"correct {path}")
     if issue["type"] == "value_error":
         return RecipeError(given=f"the settings of {path or 'the recipe'}", rule=rule, remedy="change one of the two")
-    remedy = _remedy(issue["type"], path, value)
+    remedy = "write one of these values" if issue["type"] == "literal_error" else _remedy(issue["type"], path, value)
     return RecipeError(given=f"{path}: {_shown(value)}", rule=f"{path} {rule}", remedy=remedy)
 
 

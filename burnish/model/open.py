@@ -65,7 +65,7 @@ class ModelRef:
     """The adapter's base, a folder or a hub name; None: a whole model."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
 class LoadedModel:
     """Model ready for evaluation, with its tokenizer and template."""
 
@@ -76,6 +76,9 @@ class LoadedModel:
     named: ModelRef
     notes: tuple[str, ...] = ()
     """Log lines about what loading changed."""
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.named.given}: {type(self.model).__name__})"
 
     @property
     def kind(self) -> Kind:
