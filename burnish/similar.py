@@ -46,7 +46,7 @@ def similar(written: str, names: Iterable[str]) -> list[str]:
 
 
 def _are_few(count: int, one: str, other: str) -> bool:
-    return count <= max(1, max(len(one), len(other)) // 3) and count < min(len(one), len(other))
+    return count <= max(1, max(len(one), len(other)) // 3) and count < max(len(one), len(other))
 
 
 def _parts(name: str) -> list[str]:

@@ -82,13 +82,13 @@ class UserReward(Reward):
                 remedy="remove options, or write a class",
             )
         self._parameters = inspect.signature(function).parameters
-        required = [entry for entry in self._parameters.values() if _is_required(entry)]
-        if not {"completions", "answer"} & set(self._parameters) and len(required) != 1:
+        is_lambda = self._code.name == "lambda" and len(self._parameters) == 1
+        if not {"completions", "answer"} & set(self._parameters) and not is_lambda:
             raise RecipeError(
                 given=f"reward {self.name} takes ({', '.join(self._parameters)})",
                 rule="a reward takes answer (one burnish.rewards.response_view.ResponseView), or completions and "
                 "columns (lists, as in TRL)",
-                remedy="give it one parameter, answer, or the parameter completions",
+                remedy="name its first parameter answer or completions",
             )
         self._function = function
 

@@ -25,6 +25,7 @@ DEVICES: Mapping[Place, str] = {
     Place("stages/models.py", "device_of"): "refuses a device that is not there",
     Place("stages/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
     Place("recipe/recipe.py", "Recipe"): "the values of the key `device`",
+    Place("api/settings_types.py", "RecipeKeywords"): "the same values, as a type",
     Place(
         "settings/stage.py", "TrainingSettings.has_dry_run"
     ): "by default only a GPU's memory is tried before the first step",
