@@ -100,10 +100,7 @@ class SupervisedData(StageData[T_co]):
             yield f"{rows.source}: {len(self.feed):,} rows ({format.name}), tokenized in the background"
         yield from self._epoch()
         if self.held_out is not None:
-            yield from (
-                f"held out: {line}" if not line.startswith(" ") else line
-                for line in self.held_out.groups.report.lines()
-            )
+            yield from self.held_out.groups.report.lines()
         example = "".join(f"⟦{text}⟧" if learned else text for text, learned in self.feed.example())
         yield f"the first row, with the trained part in ⟦ ⟧:\n{example}"
 
