@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.recipe.read import ResolvedRecipe, stage_recipe
+from burnish.recipe.read import ResolvedRecipe, read_recipe, stage_recipe
 from burnish.runs.folder import RunFolder
 from burnish.runs.numbered import in_own_folder, shorter_run
 
@@ -94,3 +94,17 @@ def test_a_shorter_run_is_found_by_its_settings():
     assert str(shorter_run(longer)) == short
     assert shorter_run(in_own_folder(recipe(max_steps=2))) is None
     assert shorter_run(in_own_folder(recipe(2, max_steps=5))) is None
+
+
+def test_a_folder_that_the_command_names_is_kept(tmp_path):
+    """`--output` of `burnish sft` and of `burnish run`, and an override."""
+    rows = {"model": "m", "data": "d"}
+    (tmp_path / "r.yaml").write_text("model: m\nstages: [{sft: {data: d}}]\n")
+    Path("runs/mine").mkdir(parents=True)
+    named = [
+        stage_recipe("sft", rows, output="runs/mine"),
+        stage_recipe("sft", rows, ["output=runs/mine"]),
+        read_recipe(tmp_path / "r.yaml", ["output=runs/mine"]),
+    ]
+    assert [folder_of(one) for one in named] == ["runs/mine"] * 3
+    assert folder_of(read_recipe(tmp_path / "r.yaml")) == "runs/r"
