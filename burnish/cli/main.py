@@ -177,7 +177,7 @@ def _run(recipe: ResolvedRecipe, *, fresh: bool) -> None:
 
     placed = in_own_folder(recipe, fresh=fresh)
     print_start(placed)
-    if recipe.output_is_default and not Path(str(placed.recipe.output)).exists() and (shorter := shorter_run(placed)):
+    if recipe.output_is_default and not Path(str(placed.recipe.output)).exists() and (shorter := shorter_run(recipe)):
         typer.echo(
             f"{shorter} is the same run, but shorter: --output {shorter} extends it, if its schedule allows", err=True
         )

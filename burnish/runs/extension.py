@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.errors import RunError
+from burnish.recipe.recipe import Recipe
 from burnish.runs.json_value import JSON, same
 
 
@@ -23,6 +24,12 @@ class LengthKeys:
 
     epochs: str
     max_steps: str
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> LengthKeys:
+        """The keys of a recipe's last stage."""
+        prefix = f"stages.{len(recipe.stages) - 1}.{recipe.stages[-1].method}"
+        return cls(f"{prefix}.epochs", f"{prefix}.max_steps")
 
     def may_be_longer(self, old: Mapping[str, JSON], new: Mapping[str, JSON]) -> bool:
         """Whether two identities differ in the length alone, and the new one is longer as far as it tells: epochs and

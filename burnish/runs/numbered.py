@@ -44,15 +44,13 @@ def shorter_run(recipe: ResolvedRecipe) -> Path | None:
     """Folder of the newest run that differs from this one in its length alone, and is shorter; None: there is none.
 
     Args:
-        recipe: its output is a folder that `in_own_folder` chose, with or without a number.
+        recipe: its output is a folder's name without a number.
     """
-    base = Path(re.sub(r"-\d+$", "", str(recipe.recipe.output)))
-    last = len(recipe.recipe.stages) - 1
-    prefix = f"stages.{last}.{recipe.recipe.stages[last].method}"
-    keys, folders = LengthKeys(f"{prefix}.epochs", f"{prefix}.max_steps"), _numbered(base)
+    keys, identity = LengthKeys.of(recipe.recipe), recipe.identity()
+    folders = _numbered(Path(str(recipe.recipe.output)))
     for number in sorted(folders, reverse=True):
         stored = _stored_identity(folders[number])
-        if stored is not None and keys.may_be_longer(stored, recipe.identity()):
+        if stored is not None and keys.may_be_longer(stored, identity):
             return folders[number]
     return None
 

@@ -58,7 +58,7 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS, *, callbacks: Callb
     assert recipe.output is not None, "reading a recipe gives it an output"
     require_installed(recipe.trackers)
     path = Path(recipe.output)
-    lengths = _length_keys(recipe)
+    lengths = LengthKeys.of(recipe)
     if (finished := RunFolder.finished_before(path, origins.identity(), lengths)) is not None:
         return RunResult(path.absolute(), finished, again=True, unread=require_same_data(recipe, path, finished))
     kinds = [kind_of(stage) for stage in recipe.stages]
@@ -199,12 +199,6 @@ class _Running:
 
     def _say(self, line: str) -> None:
         self.listeners.progress.say(line)
-
-
-def _length_keys(recipe: Recipe) -> LengthKeys:
-    """Keys of the identity that set the length of the last stage."""
-    prefix = f"stages.{len(recipe.stages) - 1}.{recipe.stages[-1].method}"
-    return LengthKeys(f"{prefix}.epochs", f"{prefix}.max_steps")
 
 
 def _write_card(path: Path, card: Mapping[str, object]) -> None:

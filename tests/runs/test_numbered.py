@@ -89,11 +89,18 @@ def test_a_shorter_run_is_found_by_its_settings():
     """To extend it, its folder is named; a longer run and one with other settings are not meant."""
     short = started(recipe(max_steps=3))
     started(recipe(1, max_steps=3))
-    longer = in_own_folder(recipe(max_steps=5))
-    assert str(longer.recipe.output) == "runs/sft-3"
-    assert str(shorter_run(longer)) == short
-    assert shorter_run(in_own_folder(recipe(max_steps=2))) is None
-    assert shorter_run(in_own_folder(recipe(2, max_steps=5))) is None
+    assert folder_of(recipe(max_steps=5)) == "runs/sft-3"
+    assert str(shorter_run(recipe(max_steps=5))) == short
+    assert shorter_run(recipe(max_steps=2)) is None
+    assert shorter_run(recipe(2, max_steps=5)) is None
+
+
+def test_a_number_in_the_name_of_a_recipe_is_no_number_of_a_run(tmp_path):
+    (tmp_path / "gpt-2.yaml").write_text("model: m\nstages: [{sft: {data: d, max_steps: 3}}]\n")
+    assert started(read_recipe(tmp_path / "gpt-2.yaml")) == "runs/gpt-2"
+    longer = read_recipe(tmp_path / "gpt-2.yaml", ["max_steps=5"])
+    assert folder_of(longer) == "runs/gpt-2-2"
+    assert str(shorter_run(longer)) == "runs/gpt-2"
 
 
 def test_a_folder_that_the_command_names_is_kept(tmp_path):
