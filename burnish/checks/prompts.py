@@ -5,6 +5,8 @@ They need the tokenizer but no weights.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from burnish.checks.subject import Subject
@@ -12,7 +14,7 @@ from burnish.checks.verdict import CheckResult, checked
 from burnish.data.prompts import Prompts, TokenizedPrompt
 from burnish.grading.self_test import self_test
 from burnish.rewards.response_views import response_view
-from burnish.stages.rl.data import RLData
+from burnish.stages.on_policy.data import OnPolicyData
 
 MAX_DROPPED = 0.5
 """Largest share of prompts that may be left out since they are too long."""
@@ -50,8 +52,8 @@ def rewards_distinguish_answers(subject: Subject) -> CheckResult:
     )
 
 
-def _opened(subject: Subject) -> RLData:
-    data: RLData = subject.kind.open(subject.context)
+def _opened(subject: Subject) -> OnPolicyData[Any]:
+    data: OnPolicyData[Any] = subject.kind.open(subject.context)
     return data
 
 

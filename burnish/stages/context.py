@@ -48,3 +48,11 @@ class StageContext(Generic[S_co]):
         reader = Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed)
         reader = replace(reader, named_template=settings.chat_template)
         return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings
+
+    def resolve_model(self, name: str) -> str:
+        """The folder of a model that the recipe names: of a run, its model; any other name unchanged.
+
+        Raises:
+            ModelError: the run is not finished.
+        """
+        return resolve_model(name)
