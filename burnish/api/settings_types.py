@@ -780,6 +780,18 @@ class RlKeywords(RecipeKeywords, total=False):
     """Settings of a stage, and those of a recipe: Reinforcement learning: the policy generates responses, rewards
     grade them, and better ones become more probable."""
 
+    algorithm: str
+    """Algorithm: grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key
+    preference (docs/methods/grpo.md)."""
+    kl_coef: float
+    """Weight of the KL divergence from the reference, which is the policy at the start of the stage; 0: no penalty,
+    and no reference is computed."""
+    updates_per_batch: int
+    """Optimizer steps per batch of rollouts, each on its own groups_per_step."""
+    replay: ReplayDict | None
+    """Experience replay of groups of earlier steps, such as {groups: 256, fraction: 0.25}; null: new groups only."""
+    policy_gradient: PolicyGradientSettingsDict
+    """Settings that replace parts of the algorithm; not for online_dpo."""
     learning_rate: float | None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
     optimizer: OptimizerOptionsDict | str
@@ -877,18 +889,6 @@ class RlKeywords(RecipeKeywords, total=False):
     kl_drift, reward_hacking (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
-    algorithm: str
-    """Algorithm: grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key
-    preference (docs/methods/grpo.md)."""
-    kl_coef: float
-    """Weight of the KL divergence from the reference, which is the policy at the start of the stage; 0: no penalty,
-    and no reference is computed."""
-    updates_per_batch: int
-    """Optimizer steps per batch of rollouts, each on its own groups_per_step."""
-    replay: ReplayDict | None
-    """Experience replay of groups of earlier steps, such as {groups: 256, fraction: 0.25}; null: new groups only."""
-    policy_gradient: PolicyGradientSettingsDict
-    """Settings that replace parts of the algorithm; not for online_dpo."""
     preference: OnlinePreferenceDict | None
     """With algorithm: online_dpo, the preference loss and its pairs, such as {loss: ipo, beta: 0.2}; null: dpo on
     the best and the worst response."""

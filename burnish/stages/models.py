@@ -125,14 +125,17 @@ def _load_frozen(context: StageContext[Any], role: Role) -> Model:
 
 
 def _require_same_tokens(context: StageContext[Any], role: Role, model: Model) -> None:
-    """Refuses a model with another tokenizer than the policy's."""
-    if model.tokenizer.get_vocab() != context.reader.tokenizer.get_vocab():
-        key = "critic.model" if role.name == CRITIC else f"{role.name}_model"
-        raise ModelError(
-            given=f"{key}: {role.model}, whose tokenizer has other tokens than that of the policy",
-            rule=f"the {role.name} scores the policy's own tokens",
-            remedy=f"name a model with the same tokenizer, or remove {key}",
-        )
+    """Refuses a model with another tokenizer than the policy's. A critic, which sees tokens and predicts none, may have
+    further ones, such as the padding of a reward model."""
+    policy, own = context.reader.tokenizer.get_vocab(), model.tokenizer.get_vocab()
+    if own == policy or (role.name == CRITIC and policy.items() <= own.items()):
+        return
+    key = "critic.model" if role.name == CRITIC else f"{role.name}_model"
+    raise ModelError(
+        given=f"{key}: {role.model}, whose tokenizer has other tokens than that of the policy",
+        rule=f"the {role.name} scores the policy's own tokens",
+        remedy=f"name a model with the same tokenizer, or remove {key}",
+    )
 
 
 def device_of(recipe: Recipe) -> torch.device:

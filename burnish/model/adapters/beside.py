@@ -26,6 +26,9 @@ from burnish.model.attention import plain_attention
 from burnish.model.policy import Model
 from burnish.model.value_head import NAME, place_critic_head
 
+ROWS = "trainable_tokens_delta"
+"""peft's name of separately trained rows of an embedding."""
+
 
 def with_adapter(policy: Model, name: str, settings: AdapterSettings, critic_head: nn.Linear | None = None) -> Model:
     """A model over the base of a policy, with a new adapter of its own; the policy stays as it is.
@@ -104,6 +107,8 @@ def load_reward_adapter(model: Model, folder: str) -> None:
         raise _not_a_reward_adapter(folder, "which is no reward model with one number for a response")
     model.critic_head.weight.copy_(weights["weight"])
     own = {name for name, _ in model.trained_parameters()} & dict(model.model.named_parameters()).keys()
+    if not any(ROWS in name for name in own):  # rows of padding, which a critic never sees
+        stored = {name: tensor for name, tensor in stored.items() if ROWS not in name}
     with quiet_peft():
         result = set_peft_model_state_dict(model.model, stored, adapter_name=model.adapter)
     if result.unexpected_keys or len(stored) != len(own):
