@@ -883,10 +883,11 @@ class RlKeywords(RecipeKeywords, total=False):
             "repetition",
             "kl_drift",
             "reward_hacking",
+            "critic_error",
         ]
     ]
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     preference: OnlinePreferenceDict | None
@@ -995,10 +996,11 @@ class PpoKeywords(RecipeKeywords, total=False):
             "repetition",
             "kl_drift",
             "reward_hacking",
+            "critic_error",
         ]
     ]
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     minibatches_per_epoch: int

@@ -70,7 +70,7 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
     """Checkpoints that are kept, and the weights of the final model."""
     stop_on_alerts: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
     log_samples_every: Positive = 10
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
