@@ -445,6 +445,9 @@ class SftKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -523,6 +526,9 @@ class PreferKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -615,6 +621,9 @@ class RewardModelKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -700,6 +709,9 @@ class RlKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
