@@ -573,7 +573,8 @@ class PreferKeywords(RecipeKeywords, total=False):
     precomputed_in_memory (once), online (in each step), none; null: precomputed, or online with
     reference_sync_steps, or none if the loss has no reference."""
     reference_model: str | None
-    """Reference model, with the policy's tokenizer; null: the policy at the start of the stage."""
+    """Reference model, with the policy's tokenizer; also stage:NAME, an earlier stage of the recipe; null: the
+    policy at the start of the stage."""
     reference_sync_steps: int | None
     """Steps between updates of the reference towards the policy (TR-DPO); null: the reference is fixed."""
     reference_sync_alpha: float

@@ -72,7 +72,7 @@ class ValueHeadConfig:
 class NamedModel:
     """Model that a key of a recipe names, besides the one that is trained.
 
-    Example: ``NamedModel("critic.model", "stage:reward", ("reward_model",))``.
+    Example: ``NamedModel("reference_model", "stage:sft", ("language_model",))``.
     """
 
     key: str
@@ -81,8 +81,9 @@ class NamedModel:
     """A run, a folder, a hub name, or ``stage:NAME``."""
     kinds: tuple[ModelKind, ...]
     """Kinds of which it may be."""
-    rerender: bool | None = None
-    """Whether its tokenizer and its chat template may differ from those of the policy; None: they never may."""
+    reads: Literal["tokens", "same_text", "any_text"] = "tokens"
+    """What it reads of a response: tokens (those of the policy, which it has to have), or its text, rendered in its own
+    chat template and tokenizer, which are those of the policy (same_text) or may be others (any_text)."""
 
     @property
     def stage(self) -> str | None:

@@ -65,7 +65,8 @@ class RewardModelReward(Reward):
 
     @property
     def named_models(self) -> Sequence[NamedModel]:
-        return (NamedModel(f"reward {self.key}: model", self.model, ("reward_model",), self.rerender),)
+        reads: Literal["any_text", "same_text"] = "any_text" if self.rerender else "same_text"
+        return (NamedModel(f"reward {self.key}: model", self.model, ("reward_model",), reads),)
 
     def with_models(self, resolve_model: Callable[[str], str]) -> Self:
         placed = self.model_copy()

@@ -53,7 +53,7 @@ def require_named_models(context: StageContext[Any]) -> None:
     for model in context.settings.named_models:
         if model.stage is None:
             require_named_model(model, context.reader)
-        elif not model.rerender:  # its kind is that of the stage, which reading the recipe has compared
+        elif model.reads != "any_text":  # its kind is that of the stage, which reading the recipe has compared
             _require_same_text(model, context.reader, *_text_of_stage(context, model.stage))
 
 
@@ -68,10 +68,11 @@ def require_named_model(model: NamedModel, policy: Reader) -> None:
         raise ModelError(
             given=f"{model.key}: {model.name}, which is {MODEL_KINDS[kind]}",
             rule=f"{model.key} is {' or '.join(MODEL_KINDS[each] for each in model.kinds)}",
-            remedy="name another model: a reward model is a run of burnish reward, or a model for sequence "
-            "classification",
+            remedy="name a run of burnish sft, prefer or rl, or another language model"
+            if "language_model" in model.kinds
+            else "name a run of burnish reward, or another model for sequence classification",
         )
-    if not model.rerender:
+    if model.reads != "any_text":
         tokenizer = tokenizer_of(reference)
         _require_same_text(model, policy, tokenizer, choose_template(tokenizer))
 
@@ -89,7 +90,7 @@ def _text_of_stage(context: StageContext[Any], stage: str) -> tuple[PreTrainedTo
 def _require_same_text(
     model: NamedModel, policy: Reader, tokenizer: PreTrainedTokenizerBase, template: Template
 ) -> None:
-    """Refuses a model that reads a response as other tokens than the policy wrote. It may have further tokens.
+    """Refuses a model that reads a response as other text than the policy wrote. It may have further tokens.
 
     Raises:
         ModelError: a token of the policy's is another one or none there, or the chat template differs.
@@ -97,15 +98,16 @@ def _require_same_text(
     tokens = tokenizer.get_vocab()
     other = [token for token, index in policy.tokenizer.get_vocab().items() if tokens.get(token) != index]
     if other:
-        difference = f"whose tokenizer has not the policy's tokens, such as {min(other)!r}"
-    elif template != policy.template:
+        difference = f"whose tokenizer has other tokens than that of the policy, such as {min(other)!r}"
+    elif model.reads == "same_text" and template != policy.template:
         difference = "whose chat template is not the policy's"
     else:
         return
     raise ModelError(
         given=f"{model.key}: {model.name}, {difference}",
-        rule="it scores what the policy wrote; in another tokenizer or template, special tokens and thoughts are other "
-        "text or none",
-        remedy="name a model that was trained with the tokenizer and the chat_template of the policy"
-        + ("" if model.rerender is None else "; or set rerender: true, to score the text of responses in its own"),
+        rule="it scores what the policy wrote: in other tokens, or in another template, that is another text",
+        remedy=f"name a model with the same tokenizer, or remove {model.key}"
+        if model.reads == "tokens"
+        else "name a model that was trained with the tokenizer and the chat_template of the policy; or set rerender: "
+        "true, to score the text of responses in its own",
     )

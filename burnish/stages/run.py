@@ -70,7 +70,7 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS, *, callbacks: Callb
     contexts = _contexts(recipe, kinds, len(done), world)
     number = len(done)
     model = start_model(recipe, names[number], dict(zip(names, done, strict=False)))
-    first = kinds[number].open(StageContext.of(recipe, number, model, world) if model else contexts[number])
+    first = _opened(kinds[number], StageContext.of(recipe, number, model, world) if model else contexts[number])
     text = origins.text(_resolved(recipe, kinds, contexts))
     with (
         first.background,
@@ -144,8 +144,7 @@ class _Running:
         return {"stages": summaries}
 
     def _open(self, number: int, model: str | None) -> StageData[Any]:
-        data: StageData[Any] = self.kinds[number].open(StageContext.of(self.recipe, number, model, self.folder.world))
-        return data
+        return _opened(self.kinds[number], StageContext.of(self.recipe, number, model, self.folder.world))
 
     def _stage(self, number: int, name: str, data: StageData[Any], place: StageFolder) -> dict[str, JSON]:
         """Runs or resumes a stage, and writes its model; returns its summary."""
@@ -203,6 +202,13 @@ class _Running:
 
     def _say(self, line: str) -> None:
         self.listeners.progress.say(line)
+
+
+def _opened(kind: StageKind[Any, Any], context: StageContext[Any]) -> StageData[Any]:
+    """The data of a stage, after the models that it names were checked."""
+    require_named_models(context)
+    data: StageData[Any] = kind.open(context)
+    return data
 
 
 def _write_card(path: Path, card: Mapping[str, object]) -> None:

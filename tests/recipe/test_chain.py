@@ -63,6 +63,10 @@ MISTAKES = {
         [SFT, rl("stage:sft")],
         ["which trains a language model", "is a reward model of whole responses", "runs/NAME"],
     ),
+    "reward model as a reference": (
+        [SFT, REWARD, {"prefer": {**PAIRS, "start_from": "sft", "reference_model": "stage:reward"}}],
+        ["reference_model is a language model", "name stage:sft"],
+    ),
     "reward model of steps": (
         [SFT, REWARD, STEPS, rl("stage:reward-2", start_from="sft")],
         ["which trains a reward model of steps", "name stage:reward"],

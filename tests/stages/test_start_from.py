@@ -171,3 +171,15 @@ def test_a_model_that_grades_nothing_is_refused_before_the_first_stage(world: Pa
         with pytest.raises(ModelError, match=words):
             run(world, tmp_path / "run", rl={"reward": reward})
         assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_may_be_the_reference(world: Path, tmp_path: Path) -> None:
+    """That of the stage that the policy starts from is the policy at the start, to the bit."""
+    settings = {"data": str(world / "pairs.jsonl"), "sequences_per_step": 4, **SHARED}
+    first = {"sft": stages(world)["sft"]}
+    for name, reference in (("one", None), ("other", "stage:sft")):
+        listed = [first, {"prefer": {**settings, "reference_model": reference}}]
+        recipe = {"model": str(world / "model"), "stages": listed}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+        burnish.run(tmp_path / f"{name}.yaml", f"output={tmp_path / name}")
+    assert equal(tmp_path / "one/model", tmp_path / "other/model")

@@ -27,7 +27,7 @@ from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
 from burnish.stages.models import device_of
-from burnish.stages.named_models import model_of, placed_rewards, require_named_models
+from burnish.stages.named_models import model_of, placed_rewards
 from burnish.stages.rl.settings import RlSettings
 
 VERDICTS = "verdicts.jsonl"
@@ -50,11 +50,9 @@ class RLData(StageData[RlSettings]):
         """Opens the data.
 
         Raises:
-            ModelError: a model that the settings name is not what the stage needs, see `require_named_models`.
             DataError: rows are invalid, or prompts are too long.
         """
         settings = context.settings
-        require_named_models(context)
         rows = context.reader.open_stage(settings.data, settings.held_out_data, settings.held_out_share)
         train = prompts(rows.train.preparation, settings.max_new_tokens)
         held_out = None if rows.held_out is None else prompts(rows.held_out.preparation, settings.max_new_tokens)
