@@ -449,6 +449,9 @@ class RlEvaluationDict(TypedDict, total=False):
     prompts: int
     """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
     eval/reward, eval/accuracy, and the responses in samples.jsonl."""
+    kl_prompts: int
+    """Number of training prompts, drawn by the seed, on which the KL divergence from the policy at the start of the
+    stage is measured at every evaluation (eval/start_kl, which predicts forgetting); 0: none."""
 
 
 class SamplingSettingsDict(TypedDict, total=False):
@@ -559,6 +562,9 @@ class SftKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -637,6 +643,9 @@ class PreferKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -681,7 +690,8 @@ class PreferKeywords(RecipeKeywords, total=False):
     precomputed_in_memory (once), online (in each step), none; null: precomputed, or online with
     reference_sync_steps, or none if the loss has no reference."""
     reference_model: str | None
-    """Reference model, with the policy's tokenizer; null: the policy at the start of the stage."""
+    """Reference model, with the policy's tokenizer; also stage:NAME, an earlier stage of the recipe; null: the
+    policy at the start of the stage."""
     reference_sync_steps: int | None
     """Steps between updates of the reference towards the policy (TR-DPO); null: the reference is fixed."""
     reference_sync_alpha: float
@@ -729,6 +739,9 @@ class RewardModelKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -826,6 +839,9 @@ class RlKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -939,6 +955,9 @@ class PpoKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None

@@ -2,18 +2,21 @@
 
 The run loads the model once, onto its device, and scores all answers of a batch together, each as in the model's
 training: in the reward model's own template, at the token that ends it, with the text of control tokens as ordinary
-characters. The code that needs torch is in `reward_model_scorer`, so that a recipe is read without it.
+characters. A model of another tokenizer or template than the policy's therefore scores another text than the policy
+wrote, which `rerender` allows. The code that needs torch is in `reward_model_scorer`, so that a recipe is read without
+it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from burnish.model.settings import NamedModel
 from burnish.rewards.reward import Reward
 from burnish.run_files import MODEL
 
@@ -26,7 +29,11 @@ class RewardModelReward(Reward):
 
     name: Literal["reward_model"] = "reward_model"
     model: str
-    """Reward model of whole answers: a run, a folder, or a hub name."""
+    """Reward model of whole answers: a run, a folder, a hub name, or stage:NAME, an earlier stage of the recipe."""
+    rerender: bool = False
+    """Whether the reward model may have another tokenizer or chat template than the policy: it then scores the text of
+    a response rendered anew in its own, in which special tokens and thoughts may stand otherwise or not at all. false:
+    such a model is refused."""
     output: str | None = None
     """Name of the score that counts, if there are several; null: the only one, or the sum by weights."""
     weights: dict[str, float] = Field(default_factory=dict)
@@ -34,6 +41,8 @@ class RewardModelReward(Reward):
     tokens_per_microbatch: Annotated[int, Field(ge=1)] = 8192
     """Maximum number of tokens that are scored at once; smaller needs less memory, with the same scores."""
     _content: str | None = PrivateAttr(None)
+    _place: str | None = PrivateAttr(None)
+    """The model that its name means, see `with_models`; None: the name itself."""
 
     @model_validator(mode="after")
     def _one_way(self) -> RewardModelReward:
@@ -55,10 +64,20 @@ class RewardModelReward(Reward):
         return True
 
     @property
+    def named_models(self) -> Sequence[NamedModel]:
+        reads: Literal["any_text", "same_text"] = "any_text" if self.rerender else "same_text"
+        return (NamedModel(f"reward {self.key}: model", self.model, ("reward_model",), reads),)
+
+    def with_models(self, resolve_model: Callable[[str], str]) -> Self:
+        placed = self.model_copy()
+        placed._place, placed._content = resolve_model(self.model), None
+        return placed
+
+    @property
     def identity(self) -> str:
         """Identity with the model's name, and the content of its files if it is a folder."""
         if self._content is None:
-            self._content = _digest(Path(self.model).expanduser())
+            self._content = _digest(Path(self._place or self.model).expanduser())
         return super().identity + self._content
 
     def load(self, device: str | None, resolve_model: Callable[[str], str]) -> RewardModelScorer:

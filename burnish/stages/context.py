@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from burnish.model.load import check_tokens, load_config, load_tokenizer
+from burnish.model.settings import stage_named
 from burnish.parallel.world import ONE_PROCESS, World
+from burnish.recipe.chain import chain
 from burnish.recipe.recipe import Recipe
+from burnish.run_files import MODEL, STAGES
 from burnish.runs.named_model import resolve_model
 from burnish.settings.stage import StageSettings
 from burnish.stages.reader import Reader
@@ -33,11 +37,13 @@ class StageContext(Generic[S_co]):
             recipe: the recipe.
             number: index of the stage, from 0.
             model: the model that the stage starts from; None: the recipe's model, with the tokens and the template
-                that earlier stages set.
+                that the earlier stages of its chain set.
             world: processes that do its work together.
         """
-        settings = recipe.stages[number].settings
-        so_far = [entry.settings for entry in recipe.stages[number if model else 0 : number + 1]]
+        stages = recipe.named_stages
+        name = list(stages)[number]
+        settings = stages[name]
+        so_far = [stages[each] for each in ([name] if model else chain(stages, name))]
         tokens = dict.fromkeys(token for stage in so_far for token in stage.tokens_to_add)
         templates = (stage.chat_template for stage in reversed(so_far) if stage.chat_template is not None)
         begins = model or resolve_model(recipe.model)
@@ -50,9 +56,13 @@ class StageContext(Generic[S_co]):
         return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings
 
     def resolve_model(self, name: str) -> str:
-        """The folder of a model that the recipe names: of a run, its model; any other name unchanged.
+        """The folder of a model that the recipe names: of a run, its model; of ``stage:NAME``, the model that the stage
+        writes, which need not exist yet; any other name unchanged.
 
         Raises:
             ModelError: the run is not finished.
         """
-        return resolve_model(name)
+        if (stage := stage_named(name)) is None:
+            return resolve_model(name)
+        assert self.recipe.output is not None, "reading a recipe gives it an output"
+        return str(Path(self.recipe.output).absolute() / STAGES / stage / MODEL)

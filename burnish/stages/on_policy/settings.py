@@ -31,6 +31,9 @@ class RlEvaluation(Settings):
     prompts: Positive = 128
     """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
     eval/reward, eval/accuracy, and the responses in samples.jsonl."""
+    kl_prompts: Annotated[int, Field(ge=0)] = 64
+    """Number of training prompts, drawn by the seed, on which the KL divergence from the policy at the start of the
+    stage is measured at every evaluation (eval/start_kl, which predicts forgetting); 0: none."""
 
 
 class RlCheckpoints(CheckpointSettings):
