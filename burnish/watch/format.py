@@ -47,9 +47,9 @@ def percent(value: float) -> str:
 
 
 METRIC_FORMATS = {
+    "rollout/reward": MetricFormat("Reward", short, before="reward "),
     "loss": MetricFormat("Loss", short, before="loss ", logarithmic=True),
     "accuracy": MetricFormat("Accuracy", percent, before="accuracy "),
-    "rollout/reward": MetricFormat("Reward", short, before="reward "),
     "rollout/response_length": MetricFormat("Response length", brief, after=" tokens long"),
     "pair_accuracy": MetricFormat("Pair accuracy", percent, before="pairs right "),
     "pair_accuracy_length_controlled": MetricFormat(

@@ -49,6 +49,7 @@ WAITS: Mapping[Place, str] = {
     Place("losses/base.py", "_weighs"): _BEFORE_PACKING,
     Place("losses/policy/gradient.py", "PolicyGradient.has_signal"): "coefficients, which are numbers",
     Place("losses/policy/gradient.py", "_has_advantage"): _BEFORE_PACKING,
+    Place("losses/policy/success_nll.py", "WithSuccessNll.has_signal"): _BEFORE_PACKING,
     Place("model/flex.py", "_attend"): "text of a constant",
     Place("model/flex.py", "layout_mask.visible"): "text of a constant",
     Place("model/head.py", "_scale"): _CONFIGURATION,

@@ -31,6 +31,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "kto": ("prefer", {"data": "labelled.jsonl", "loss": "kto"}),
     "reward": ("reward", {"data": "pairs.jsonl", "add_tokens": ["<|pad|>"]}),
     "rl": ("rl", {"data": "math.jsonl", "kl_coef": 0.1}),
+    "ppo": ("ppo", {"data": "math.jsonl", "critic.learning_rate": 1e-3, "critic.value_clip": 0.2}),
+    "ppo, lora": ("ppo", {"data": "math.jsonl", "adapter.kind": "lora", "kl_limit": 1.0}),
     "rl, entropy": ("rl", {"data": "math.jsonl", "policy_gradient.entropy_target": 3.0}),
 }
 
@@ -38,7 +40,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 def settings(kind: str, world: Path, device: torch.device) -> tuple[str, dict[str, Any]]:
     method, own = KINDS[kind]
     sizes: dict[str, Any] = {"max_steps": STEPS, "log_every": 1, "learning_rate": 1e-3, "tokens_per_microbatch": 600}
-    if method == "rl":
+    if method in ("rl", "ppo"):
         sizes |= {
             "groups_per_step": 2,
             "responses_per_prompt": 3,
@@ -90,7 +92,7 @@ def digests(output: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize("kind", ["sft", "rl"])
+@pytest.mark.parametrize("kind", ["sft", "rl", "ppo"])
 def test_a_killed_run_goes_on_to_the_same_bits(world, tmp_path, device, kind):
     """With `deterministic: true`, the default: killed by SIGKILL after a checkpoint, in a process of its own."""
     every = {"checkpoint_every": 1, "checkpoints": {"keep_last": 1}}
