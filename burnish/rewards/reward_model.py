@@ -58,7 +58,7 @@ class RewardModelReward(Reward):
     def identity(self) -> str:
         """Identity with the model's name, and the content of its files if it is a folder."""
         if self._content is None:
-            self._content = _digest(Path(self.model).expanduser())
+            self._content = model_digest(Path(self.model).expanduser())
         return super().identity + self._content
 
     def load(self, device: str | None, resolve_model: Callable[[str], str]) -> RewardModelScorer:
@@ -75,7 +75,7 @@ class RewardModelReward(Reward):
         return RewardModelScorer.open(name, self.output, self.weights, budget=budget, device=device)
 
 
-def _digest(folder: Path) -> str:
+def model_digest(folder: Path) -> str:
     """sha256 of the files of weights and settings in a folder; "" if there is no folder."""
     digest = hashlib.sha256()
     model = folder / MODEL if (folder / MODEL).is_dir() else folder
