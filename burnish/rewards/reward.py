@@ -175,4 +175,5 @@ def combine(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> Verdict:
         if isinstance(part, SteppedOutcome)
         for step in part.steps
     )
-    return Verdict(parts, summed(terms) if terms else None, tuple(steps))
+    numbers = {name: float(part) if isinstance(part, float) else part for name, part in parts.items()}
+    return Verdict(numbers, summed(terms) if terms else None, tuple(steps))

@@ -67,6 +67,9 @@ class SteppedOutcome(float):
         number.steps = tuple(steps)
         return number
 
+    def __reduce__(self) -> tuple[type[SteppedOutcome], tuple[tuple[StepReward, ...]]]:
+        return SteppedOutcome, (self.steps,)
+
 
 class UnusableRow(Exception):  # noqa: N818 (it names the row, and becomes a failure of that name)
     """Raised by a reward if the row lacks what it needs. Becomes FailureKind.UNUSABLE_ROW."""
