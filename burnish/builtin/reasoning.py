@@ -3,7 +3,7 @@
 A chain is solved from left to right, one operation a step, so an early mistake makes all that follows wrong: this is
 what process rewards are about. Chains are divided by content, as `arithmetic` divides pairs: two chains of the same
 numbers and signs are in the same split, whatever their order. No step of a train split is an operation that
-`arithmetic` keeps for reinforcement learning or for tests.
+`arithmetic` keeps for tests, and no step that fine-tuning learns one that it keeps for reinforcement learning.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from burnish.builtin.arithmetic import Problem, Use
 from burnish.builtin.draw import Draw, bucket
 
-MAX_TOTAL = 30
+MAX_TOTAL = 20
 """Largest number of a chain, totals on the way included."""
-MAX_TERM = 15
+MAX_TERM = 9
 """Largest number that is added or subtracted."""
 FLAWED = 0.5
 """Share of the solutions of `solutions` that have a wrong step."""
@@ -109,7 +109,8 @@ def reasoning(use: Use, seed: int, name: str = "reasoning") -> Iterator[Reasonin
 
 
 def solutions(use: Use, seed: int) -> Iterator[Reasoning]:
-    """Endless chains of this use with solutions, half of which have a wrong step."""
+    """Endless chains of this use with solutions, half of which have a wrong step. For training the use is rl: a reward
+    model may know what the prompts of reinforcement learning ask, as a verifier does."""
     draw = Draw(f"steps {use} {seed}")
     while True:
         chain = _draw_chain(draw, use)

@@ -141,7 +141,7 @@ def _reasoning_math(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
 
 
 def _steps(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
-    for item in solutions(split, seed):
+    for item in solutions("rl" if split == "train" else "test", seed):
         solution = item.solution
         yield {
             "prompt": _user(item.question),

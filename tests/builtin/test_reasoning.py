@@ -20,6 +20,12 @@ def terms(text: str) -> tuple[int, ...]:
     return tuple(-int(number) if sign == "- " else int(number) for sign, number in found)
 
 
+def operation(line: str) -> Problem:
+    """The operation of a line."""
+    first, second = terms(line.partition(" = ")[0])
+    return Problem(first, "-" if second < 0 else "+", abs(second))
+
+
 def first_wrong(question: str, steps: list[str]) -> int | None:
     """The first step that does not apply the next number of the question to the last result, rightly."""
     first, *others = terms(question)
@@ -54,7 +60,7 @@ def test_solutions_are_right(use):
         assert all(each.solution.labels)
 
 
-@pytest.mark.parametrize("use", ["train", "test"])
+@pytest.mark.parametrize("use", ["rl", "test"])
 def test_labels_end_where_a_solution_goes_wrong(use):
     rows = list(islice(solutions(use, 0), 2000))
     for each in rows:
@@ -88,7 +94,8 @@ def questions(name: str, split: str, seed: int) -> list[str]:
 
 
 def test_no_chain_or_operation_is_in_two_splits_that_should_differ():
-    """Over seeds and sets: tests share no chain with training, in no order; fine-tuning has no operation of others."""
+    """Over seeds and sets: tests share no chain with training, in no order. No operation that is kept for tests is in
+    training, and fine-tuning has none that is kept for reinforcement learning."""
     chains = {
         (name, split): {tuple(sorted(terms(text))) for seed in range(3) for text in questions(name, split, seed)}
         for name in ("reasoning", "reasoning-math", "steps")
@@ -96,12 +103,15 @@ def test_no_chain_or_operation_is_in_two_splits_that_should_differ():
     }
     trained = set().union(*(found for (_, split), found in chains.items() if split == "train"))
     tested = set().union(*(found for (_, split), found in chains.items() if split == "test"))
-    assert len(tested) > 500
+    assert len(tested) > 300
     assert not trained & tested
-    for each in islice(reasoning("train", 0), 500):
-        for line in each.solution.lines:
-            first, second = terms(line.partition(" = ")[0])
-            assert Problem(first, "-" if second < 0 else "+", abs(second)).use == "train"
+    for source, allowed in (
+        (reasoning("train", 0), {"train"}),
+        (reasoning("rl", 0, "reasoning-math"), {"train", "rl"}),
+        (solutions("rl", 0), {"train", "rl"}),
+    ):
+        right = (solve(Chain(terms(each.question))) for each in islice(source, 500))
+        assert {operation(line).use for solution in right for line in solution.lines} == allowed
 
 
 def test_reinforcement_learning_has_chains_of_its_own():

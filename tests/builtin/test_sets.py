@@ -31,12 +31,12 @@ HASHES = {
     "math/test": "fc93157c0827d061e9b568f38daf5066ea9a274aa42b250f36f53f0e9e89df51",
     "instructions/train": "d1fc2d669614ca48b9b5cdd77049214d496b4ef33a3c0d0e5622faa543ceb59d",
     "instructions/test": "907504a6dfc4ab7021ead60d67b0acf87444c2c8edd292bf2b35b2bee023a55a",
-    "reasoning/train": "0de8df278377d795f9ac66c6a86cffb6a5244b691e8ad3732f0c096ad31b5a83",
-    "reasoning/test": "de6b9272d28e7ab7a03397fc1ce4aaa54a531d28dc29b82c43e278c012709fed",
-    "reasoning-math/train": "bac8a195a98688080dc2dc59b1c78dece9eea055e2fe5d79c128f402cf1cbff7",
-    "reasoning-math/test": "9a1267032a2a47d47844a80299927c6048d7fc60b7ec5fd6afeab5a04b085857",
-    "steps/train": "8c9a4230e9e4021752d66de1768d5293bc4ed1c29ba33e500d44f15c7fb3e877",
-    "steps/test": "6161ca11da42ae641119ab34ad1f069a4591dcc05b59e72a9e1e12a261157256",
+    "reasoning/train": "971c1d70e81c2dd3fefd0590d93d4cca2f2053986536b21e14d472160cdcbe99",
+    "reasoning/test": "371656e5732660a21dbaca83904111bdafe1f4255ac2aefc44bbf9ce1444675f",
+    "reasoning-math/train": "c767f86273585165d82868a873e4854e6ebfd2d48594fb160795fa8c17eb3e7d",
+    "reasoning-math/test": "275f0428b60e38886a7c46f721134fcb4f427eef25b7f6d4a818ab30998d75be",
+    "steps/train": "bcf67dd7c0209191890e552f6e5bd108543f1a7c7863abc46499ef16966479e5",
+    "steps/test": "c50118df170f9bcdcbb60d36c04adef0853248901632acf9208a7fc53bed08d8",
 }
 
 
