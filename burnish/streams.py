@@ -60,11 +60,10 @@ class Streams:
     """[A] the critic's V(s_t), unit of the reward: of the state before each token, where the token is predicted."""
     returns: Tensor | None = field(default=None, metadata=_FLOAT)
     """[A] unit of the reward: the critic's target of V(s_t)."""
+    step_rewards: Tensor | None = field(default=None, metadata=_FLOAT)
+    """[A] unit of the reward: weighted reward of the step that ends at a token; 0: no step ends there."""
     step_labels: Tensor | None = field(default=None, metadata=_FLOAT)
     """[A] label of the step that ends at a token; NaN: no step ends there."""
-    step_rewards: Tensor | None = field(default=None, metadata=_FLOAT)
-    """[A] weighted reward of the step that ends at a token; 0: no step ends there, unit of the reward. A part of the
-    response's reward; float64, so that what is left of the reward without it is exact."""
 
 
 DECLARATIONS: Mapping[str, Declaration] = {entry.name: entry.metadata[_KEY] for entry in fields(Streams)}
