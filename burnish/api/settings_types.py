@@ -445,6 +445,9 @@ class SftKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -523,6 +526,9 @@ class PreferKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -567,7 +573,8 @@ class PreferKeywords(RecipeKeywords, total=False):
     precomputed_in_memory (once), online (in each step), none; null: precomputed, or online with
     reference_sync_steps, or none if the loss has no reference."""
     reference_model: str | None
-    """Reference model, with the policy's tokenizer; null: the policy at the start of the stage."""
+    """Reference model, with the policy's tokenizer; also stage:NAME, an earlier stage of the recipe; null: the
+    policy at the start of the stage."""
     reference_sync_steps: int | None
     """Steps between updates of the reference towards the policy (TR-DPO); null: the reference is fixed."""
     reference_sync_alpha: float
@@ -615,6 +622,9 @@ class RewardModelKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None
@@ -700,6 +710,9 @@ class RlKeywords(RecipeKeywords, total=False):
     tokens_per_microbatch: int | None
     """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
     CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
     eval_data: Data | None
     """Held-out data, in the same forms as data; null: none, or eval_share."""
     eval_share: float | None

@@ -12,6 +12,7 @@ from burnish.checks.verdict import CheckResult, checked
 from burnish.data.prompts import Prompts, TokenizedPrompt
 from burnish.grading.self_test import self_test
 from burnish.rewards.response_views import response_view
+from burnish.stages.named_models import require_named_models
 from burnish.stages.rl.data import RLData
 
 MAX_DROPPED = 0.5
@@ -51,6 +52,7 @@ def rewards_distinguish_answers(subject: Subject) -> CheckResult:
 
 
 def _opened(subject: Subject) -> RLData:
+    require_named_models(subject.context)
     data: RLData = subject.kind.open(subject.context)
     return data
 

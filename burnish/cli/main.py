@@ -195,8 +195,7 @@ def _tell_next(result: RunResult, recipe: ResolvedRecipe) -> None:
     """Prints what can be done with the run."""
     folder = result.folder.relative_to(Path.cwd()) if result.folder.is_relative_to(Path.cwd()) else result.folder
     typer.echo(f"the report: {folder / 'report.html'}", err=True)
-    products = [stage.settings.produces for stage in recipe.recipe.stages]
-    if "language_model" in products:
+    if recipe.recipe.stages[-1].settings.produces == "language_model":
         typer.echo(f"to talk to it: burnish chat {folder}", err=True)
 
 

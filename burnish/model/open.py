@@ -162,10 +162,8 @@ def open_ref(
     base_quantization, quantization_notes = _base_quantization(named) if named.kind == "adapter" else None, []
     if base_quantization is not None and not as_trained:
         base_quantization, quantization_notes = None, [_UNQUANTIZED]
-    # The adapter's own tokenizer if it has one, since training may have added tokens.
-    has_tokenizer = named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file()
     try:
-        tokenizer = _adapter_tokenizer(named.place) if has_tokenizer else load_tokenizer(whole_model)
+        tokenizer = tokenizer_of(named)
         if named.kind == "model":
             check_tokens(named.place, tokenizer)
         causal_lm, notes = load_model(
@@ -214,6 +212,17 @@ def value_head_of_model(named: ModelRef) -> ValueHeadConfig | None:
         if named.kind == "adapter"
         else read_value_head_config(load_config(named.place))
     )
+
+
+def tokenizer_of(named: ModelRef) -> PreTrainedTokenizerBase:
+    """The model's tokenizer: an adapter's own if it has one, since training may have added tokens, else the base's.
+
+    Raises:
+        ModelError: there is none, or transformers cannot read it.
+    """
+    if named.kind == "adapter" and (Path(named.place) / "tokenizer_config.json").is_file():
+        return _adapter_tokenizer(named.place)
+    return load_tokenizer(named.place if named.base is None else named.base)
 
 
 def with_template(opened: LoadedModel, name_or_path: str) -> LoadedModel:

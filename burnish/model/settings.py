@@ -1,11 +1,13 @@
-"""Settings of a model: type of its weights, quantization of its base, value head.
+"""Settings of a model: type of its weights, quantization of its base, value head; models that keys of a recipe name.
 
 Between a recipe and `load`, `quantization`, `freezing` and `value_head`. Imports no torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float64"]
@@ -15,6 +17,18 @@ RewardTarget = Literal["answer", "step"]
 """What has a value: an answer, at its last token, or each of its steps, at the step's last token."""
 ProblemType = Literal["regression", "multi_label_classification"]
 """Meaning of a value, in transformers' words: a number, or the logit of a probability."""
+ModelKind = Literal["language_model", "reward_model", "process_reward_model"]
+"""What a model gives: probabilities of tokens, a value of a whole response, or a value of each of its steps."""
+MODEL_KINDS: Mapping[ModelKind, str] = MappingProxyType(
+    {
+        "language_model": "a language model",
+        "reward_model": "a reward model of whole responses",
+        "process_reward_model": "a reward model of steps",
+    }
+)
+"""Kind of a model → its name in messages."""
+STAGE_PREFIX = "stage:"
+"""Beginning of the name of a model that an earlier stage of the same recipe makes, such as ``stage:reward``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +66,26 @@ class ValueHeadConfig:
 
     def __post_init__(self) -> None:
         assert len(self.names) in (0, self.outputs), "either every number has a name, or none has"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """Model that a key of a recipe names, besides the one that is trained.
+
+    Example: ``NamedModel("reference_model", "stage:sft", ("language_model",))``.
+    """
+
+    key: str
+    """The key, as messages name it."""
+    name: str
+    """A run, a folder, a hub name, or ``stage:NAME``."""
+    kinds: tuple[ModelKind, ...]
+    """Kinds of which it may be."""
+    reads: Literal["tokens", "same_text", "any_text"] = "tokens"
+    """What it reads of a response: tokens (those of the policy, which it has to have), or its text, rendered in its own
+    chat template and tokenizer, which are those of the policy (same_text) or may be others (any_text)."""
+
+    @property
+    def stage(self) -> str | None:
+        """The earlier stage of the recipe whose model it is; None: it is no stage's."""
+        return self.name.removeprefix(STAGE_PREFIX) if self.name.startswith(STAGE_PREFIX) else None

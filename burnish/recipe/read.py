@@ -13,6 +13,7 @@ from burnish.config.settings import keys, parse
 from burnish.config.text import dump_yaml, flatten, load_yaml, parse_overrides, put
 from burnish.data.settings import ROWS_IN_MEMORY, stored_rows_digest
 from burnish.errors import RecipeError
+from burnish.recipe.chain import numbered
 from burnish.recipe.recipe import NOT_IDENTITY, Recipe, Stage, recipe_of
 from burnish.settings.aliases import COUNTERPARTS, OTHER_TOOLS, RENAMED
 from burnish.settings.resolved import Resolved
@@ -274,13 +275,4 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
 
 def stage_names(recipe: Recipe) -> list[str]:
     """Names of the stages in metrics, folders and overrides."""
-    return numbered([stage.method for stage in recipe.stages])
-
-
-def numbered(methods: Sequence[str]) -> list[str]:
-    """Names of stages: their methods, numbered from the second stage of a method on.
-
-    Example: two stages of SFT are ``["sft", "sft-2"]``.
-    """
-    counts = [methods[: number + 1].count(method) for number, method in enumerate(methods)]
-    return [method if count == 1 else f"{method}-{count}" for method, count in zip(methods, counts, strict=True)]
+    return list(recipe.named_stages)

@@ -23,6 +23,7 @@ from pydantic import (
 from burnish.config.settings import Settings
 from burnish.errors import RecipeError
 from burnish.model.settings import DtypeName
+from burnish.recipe.chain import numbered, require_models
 from burnish.settings.adapter import Adapter
 from burnish.settings.aliases import named_here
 from burnish.settings.other_names import DTYPES
@@ -98,7 +99,8 @@ class Recipe(Settings):
     deterministic: bool = True
     """Uses deterministic algorithms only, which exact resume needs."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
-    """The stages, in order; each starts from the model of the stage before it."""
+    """The stages, in order; each starts from the model of the stage before it, or of the one that its start_from
+    names."""
 
     @model_validator(mode="after")
     def _quantized_weights_compute_in_narrow_types(self) -> Recipe:
@@ -107,13 +109,8 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _reward_models_come_last(self) -> Recipe:
-        products = [stage.settings.produces for stage in self.stages if stage.settings.produces != "data"]
-        if "reward_model" in products and set(products[products.index("reward_model") :]) != {"reward_model"}:
-            raise ValueError(
-                "a stage starts from the model of the stage before it, and a reward model generates no responses: "
-                "train it in a recipe of its own, or as the last stage"
-            )
+    def _stages_have_their_models(self) -> Recipe:
+        require_models(self.named_stages)
         return self
 
     @model_validator(mode="after")
@@ -121,6 +118,12 @@ class Recipe(Settings):
         for stage in self.stages:
             stage.settings.require_possible(self.adapter, self.dtype)
         return self
+
+    @property
+    def named_stages(self) -> Mapping[str, StageSettings]:
+        """Name of each stage in metrics, folders and overrides → its settings, in order."""
+        names = numbered([stage.method for stage in self.stages])
+        return dict(zip(names, (stage.settings for stage in self.stages), strict=True))
 
 
 @lru_cache(maxsize=8)

@@ -9,25 +9,23 @@ read without it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
-from burnish.rewards.reward import Reward
-from burnish.rewards.reward_model import model_digest
+from burnish.model.settings import ModelKind
+from burnish.rewards.model_reward import ModelReward
 from burnish.rewards.steps import Aggregation
 
 if TYPE_CHECKING:
     from burnish.rewards.process_reward_scorer import ProcessRewardScorer
 
 
-class ProcessReward(Reward):
+class ProcessReward(ModelReward):
     """Aggregate of the values that a process reward model gives to the steps of a response."""
 
+    kind: ClassVar[ModelKind] = "process_reward_model"
     name: Literal["process_reward_model"] = "process_reward_model"
-    model: str
-    """Reward model of steps: a run, a folder, or a hub name."""
     aggregation: Aggregation | None = None
     """Reward of a response from the values of its steps: minimum (arXiv 2312.08935), product (arXiv 2305.20050, of
     probabilities), mean, sum, or last; null: minimum, with credit: step sum."""
@@ -38,17 +36,9 @@ class ProcessReward(Reward):
     """Whether values are σ of the model's outputs; null: where it learned probabilities (loss step_cross_entropy)."""
     separator: Annotated[str, Field(min_length=1)] = "\n"
     """Text between two steps of a response. Parts without text, or with tags of a thought alone, are no steps."""
-    tokens_per_microbatch: Annotated[int, Field(ge=1)] = 8192
-    """Maximum number of tokens that are scored at once; smaller needs less memory, with the same values."""
-    _content: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _can_be_computed(self) -> ProcessReward:
-        if "timeout" in self.model_fields_set:
-            raise ValueError(
-                "timeout has no effect on a process reward model: it scores in the process of the run, which is not "
-                "killed; remove it"
-            )
         if self.aggregation == "product" and self.probability is False:
             raise ValueError(
                 "aggregation: product multiplies probabilities, and probability: false keeps values that may be "
@@ -75,23 +65,8 @@ class ProcessReward(Reward):
         return self.aggregation or ("sum" if self.credit == "step" else "minimum")
 
     @property
-    def grades_correctness(self) -> bool:
-        return False
-
-    @property
-    def in_process(self) -> bool:
-        return True
-
-    @property
     def credits_steps(self) -> bool:
         return self.credit == "step" and self.weight != 0
-
-    @property
-    def identity(self) -> str:
-        """Identity with the model's name, and the content of its files if it is a folder."""
-        if self._content is None:
-            self._content = model_digest(Path(self.model).expanduser())
-        return super().identity + self._content
 
     def load(self, device: str | None, resolve_model: Callable[[str], str]) -> ProcessRewardScorer:
         """Loads the model.

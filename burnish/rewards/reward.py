@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, Self
 
 from pydantic import Field
 
 from burnish.config.settings import Settings
+from burnish.model.settings import NamedModel
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.verdict import Failure, Outcome, SteppedOutcome, StepReward, UnusableRow, Verdict
 from burnish.rounding import summed
@@ -81,6 +82,19 @@ class Reward(Settings):
     def credits_steps(self) -> bool:
         """Whether its outcomes are `SteppedOutcome`s, whose steps are credited one by one."""
         return False
+
+    @property
+    def named_models(self) -> Sequence[NamedModel]:
+        """Models that it grades with."""
+        return ()
+
+    def with_models(self, resolve_model: Callable[[str], str]) -> Self:
+        """The reward with the files of its models, whose content is part of its identity.
+
+        Args:
+            resolve_model: gives the model that a name in a recipe means.
+        """
+        return self
 
     @property
     def by_group(self) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from burnish.config.text import load_yaml
 from burnish.export.card import RunFacts
+from burnish.recipe.chain import numbered
 from burnish.run_files import LOG, METRICS, MODEL, RECIPE
 from burnish.runs.named_model import find_run
 from burnish.watch.journal_lines import MetricsLine, read_metrics
@@ -37,11 +39,23 @@ def _origin(run: Path) -> tuple[tuple[str, ...], str]:
     while earlier is not None and earlier not in seen and (earlier / RECIPE).is_file():
         seen.add(earlier)
         recipe = load_yaml(earlier / RECIPE)
-        methods = (*(next(iter(stage)) for stage in recipe["stages"]), *methods)
+        methods = (*_chain(recipe["stages"]), *methods)
         model = str(recipe["model"])
         place = Path(model).expanduser()
         earlier = find_run(str(place.parent if place.name == MODEL else place))
     return methods, model
+
+
+def _chain(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Methods of the stages whose training is in the run's model, in order."""
+    methods = [next(iter(stage)) for stage in stages]
+    names = numbered([method.rpartition(":")[2] for method in methods])  # a user's stage is called by its class
+    number, found = len(stages) - 1, list[str]()
+    while number >= 0:
+        found.insert(0, methods[number])
+        start = stages[number][methods[number]].get("start_from")
+        number = number - 1 if start is None else names.index(start)
+    return found
 
 
 def _metrics(path: Path) -> Iterator[tuple[str, float, float]]:

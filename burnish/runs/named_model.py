@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.errors import ModelError
+from burnish.model.settings import STAGE_PREFIX
 from burnish.run_files import FINISHED, IDENTITY, MODEL
 
 
@@ -18,8 +19,14 @@ def resolve_model(name: str) -> str:
     """The model folder of a run; any other name, such as a hub name or a folder of a model, unchanged.
 
     Raises:
-        ModelError: the run is not finished.
+        ModelError: the run is not finished, or the name is that of a stage, which only a recipe has.
     """
+    if name.startswith(STAGE_PREFIX):
+        raise ModelError(
+            given=name,
+            rule=f"{STAGE_PREFIX}NAME is the model of an earlier stage of the same recipe",
+            remedy="name the folder of that model: RUN/stages/NAME/model, or RUN if the stage is its last one",
+        )
     run = find_run(name)
     if run is None:
         return name

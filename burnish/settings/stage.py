@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from burnish.config.settings import Settings
 from burnish.data.settings import MARKERS
-from burnish.model.settings import DtypeName
+from burnish.model.settings import DtypeName, ModelKind, NamedModel
 from burnish.optim.settings import KINDS
 from burnish.rewards.match import MatchRule
+from burnish.rewards.reward import Reward
 from burnish.settings.adapter import Adapter
 from burnish.settings.data import DataField
 from burnish.settings.data_settings import DataSettings
@@ -82,6 +83,28 @@ class StageSettings(DataSettings):
     data: DataField
     """Training data: a file, a folder, a glob pattern or a dataset of the hub; or a list of these with weights or
     counts (docs/data.md)."""
+    start_from: str | None = None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before it
+    (the first stage starts from model)."""
+
+    @property
+    def model_kind(self) -> ModelKind | None:
+        """Kind of the model that the stage ends with; None: it ends with data."""
+        return None if self.produces == "data" else self.produces
+
+    @property
+    def rewards(self) -> Sequence[Reward]:
+        """Rewards that grade responses; (): it has none.
+
+        Raises:
+            RecipeError: an unknown reward or option.
+        """
+        return ()
+
+    @property
+    def named_models(self) -> Sequence[NamedModel]:
+        """Models that the settings name, besides the one that the stage trains."""
+        return [model for reward in self.rewards for model in reward.named_models]
 
     @property
     def held_out_data(self) -> DataField | None:

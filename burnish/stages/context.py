@@ -7,6 +7,7 @@ from typing import Generic, Self, TypeVar
 
 from burnish.model.load import check_tokens, load_config, load_tokenizer
 from burnish.parallel.world import ONE_PROCESS, World
+from burnish.recipe.chain import chain
 from burnish.recipe.recipe import Recipe
 from burnish.runs.named_model import resolve_model
 from burnish.settings.stage import StageSettings
@@ -33,11 +34,13 @@ class StageContext(Generic[S_co]):
             recipe: the recipe.
             number: index of the stage, from 0.
             model: the model that the stage starts from; None: the recipe's model, with the tokens and the template
-                that earlier stages set.
+                that the earlier stages of its chain set.
             world: processes that do its work together.
         """
-        settings = recipe.stages[number].settings
-        so_far = [entry.settings for entry in recipe.stages[number if model else 0 : number + 1]]
+        stages = recipe.named_stages
+        name = list(stages)[number]
+        settings = stages[name]
+        so_far = [stages[each] for each in ([name] if model else chain(stages, name))]
         tokens = dict.fromkeys(token for stage in so_far for token in stage.tokens_to_add)
         templates = (stage.chat_template for stage in reversed(so_far) if stage.chat_template is not None)
         begins = model or resolve_model(recipe.model)

@@ -16,9 +16,9 @@ from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import new_value_head, place_critic_head
 from burnish.recipe.recipe import Recipe
-from burnish.runs.named_model import resolve_model
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.context import StageContext
+from burnish.stages.named_models import model_of
 from burnish.stages.role import POLICY, Role
 
 
@@ -103,7 +103,9 @@ def _load_frozen(context: StageContext[Any], role: Role) -> Model:
         ModelError: it cannot be loaded, or has another tokenizer.
     """
     recipe, name = context.recipe, role.model or context.reader.model
-    model = load_policy(resolve_model(name), dtype=recipe.dtype, device=device_of(recipe), head_config=role.value_head)
+    model = load_policy(
+        model_of(recipe, name), dtype=recipe.dtype, device=device_of(recipe), head_config=role.value_head
+    )
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
     if model.tokenizer.get_vocab() != context.reader.tokenizer.get_vocab():

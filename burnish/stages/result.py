@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from burnish.errors import DataError, ModelError, RunError
 from burnish.model.open import LoadedModel, open_model
+from burnish.recipe.chain import starting_stage
 from burnish.recipe.read import stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.run_files import METRICS, MODEL, SAMPLES
@@ -130,9 +131,18 @@ class RunResult:
         return [line for line in read_metrics(self.folder / METRICS) if isinstance(line, MetricsLine)]
 
 
-def last_model(finished: Sequence[Path | None]) -> str | None:
-    """Model that the next stage starts from: the newest of the finished stages; None: the recipe's."""
-    return next((str(model) for model in reversed(finished) if model is not None), None)
+def start_model(recipe: Recipe, name: str, models: Mapping[str, Path | None]) -> str | None:
+    """Model that a stage starts from; None: the recipe's.
+
+    Args:
+        recipe: the recipe.
+        name: name of the stage.
+        models: name of each finished stage → its model; None: it wrote none.
+    """
+    start = starting_stage(recipe.named_stages, name)
+    while start is not None and models.get(start) is None:
+        start = starting_stage(recipe.named_stages, start)
+    return None if start is None else str(models[start])
 
 
 def require_same_data(recipe: Recipe, path: Path, summary: Mapping[str, Any]) -> str:
@@ -151,10 +161,10 @@ def require_same_data(recipe: Recipe, path: Path, summary: Mapping[str, Any]) ->
     """
     names = stage_names(recipe)
     stages = summary.get("stages", {names[0]: summary})
-    done = StageFolder.finished_before(path.absolute(), names)
+    models = dict(zip(names, StageFolder.finished_before(path.absolute(), names), strict=False))
     for number, name in enumerate(names):
         try:
-            context: StageContext[Any] = StageContext.of(recipe, number, last_model(done[:number]))
+            context: StageContext[Any] = StageContext.of(recipe, number, start_model(recipe, name, models))
             fingerprints = kind_of(recipe.stages[number]).fingerprints(context)
         except (DataError, ModelError) as error:
             return error.given

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from burnish.config.live_code import unresumable
 from burnish.config.text import flatten
 from burnish.errors import RecipeError
 from burnish.parallel.world import ONE_PROCESS, World
+from burnish.recipe.chain import chain, starting_stage
 from burnish.recipe.read import ResolvedRecipe, stage_names
 from burnish.recipe.recipe import Recipe
 from burnish.recipe.start_line import start_line
@@ -29,7 +29,8 @@ from burnish.stages.data import StageData
 from burnish.stages.determinism import out_of_memory_explained, repeatable
 from burnish.stages.kind import StageKind, build_job, kind_of
 from burnish.stages.models import device_of
-from burnish.stages.result import RunResult, last_model, require_same_data
+from burnish.stages.named_models import require_named_models
+from burnish.stages.result import RunResult, require_same_data, start_model
 from burnish.train.callbacks import NO_CALLBACKS, Callbacks
 from burnish.train.job import Job
 from burnish.watch.environment import write_environment
@@ -41,8 +42,8 @@ from burnish.watch.watch import Sinks
 def run(origins: ResolvedRecipe, world: World = ONE_PROCESS, *, callbacks: Callbacks = NO_CALLBACKS) -> RunResult:
     """Runs, resumes or extends the recipe's stages; returns the old result if they are finished.
 
-    Each stage starts from the model of the stage before it. Of several processes, every one calls this with the same
-    recipe, and gets the same result.
+    Each stage starts from the model of the stage before it, or of the one that it names. Of several processes, every
+    one calls this with the same recipe, and gets the same result.
 
     Args:
         origins: the recipe.
@@ -64,10 +65,12 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS, *, callbacks: Callb
     kinds = [kind_of(stage) for stage in recipe.stages]
     for kind, stage in zip(kinds, recipe.stages, strict=True):
         kind.validate(stage.settings)
-    done = StageFolder.finished_before(path.absolute(), stage_names(recipe))
+    names = stage_names(recipe)
+    done = StageFolder.finished_before(path.absolute(), names)
     contexts = _contexts(recipe, kinds, len(done), world)
-    number, model = len(done), last_model(done)
-    first = kinds[number].open(StageContext.of(recipe, number, model, world) if model else contexts[number])
+    number = len(done)
+    model = start_model(recipe, names[number], dict(zip(names, done, strict=False)))
+    first = _opened(kinds[number], StageContext.of(recipe, number, model, world) if model else contexts[number])
     text = origins.text(_resolved(recipe, kinds, contexts))
     with (
         first.background,
@@ -121,7 +124,8 @@ class _Running:
         """
         if self.folder.extension is None:
             self._write_environment()
-        names, model = stage_names(self.recipe), None
+        names = stage_names(self.recipe)
+        models: dict[str, Path | None] = {}
         begin: Mapping[str, int] = {}
         if len(names) == 1:
             return self._stage(0, names[0], opened, StageFolder(self.folder, self.folder.path))
@@ -130,18 +134,17 @@ class _Running:
             place = StageFolder.one_of_several(self.folder, name, begin, is_last=number == len(names) - 1)
             if place.finished is None:
                 self._say(f"stage {name}")
-                data = opened if number == first else self._open(number, model)
+                data = opened if number == first else self._open(number, start_model(self.recipe, name, models))
                 summaries[name] = self._stage(number, name, data, place)
                 if not place.is_last:
                     place.mark_finished(summaries[name])
             if (done := place.finished) is not None:
                 summaries[name], begin = done.summary, done.offsets
-                model = str(place.model) if place.model.is_dir() else model
+                models[name] = place.model if place.model.is_dir() else None
         return {"stages": summaries}
 
     def _open(self, number: int, model: str | None) -> StageData[Any]:
-        data: StageData[Any] = self.kinds[number].open(StageContext.of(self.recipe, number, model, self.folder.world))
-        return data
+        return _opened(self.kinds[number], StageContext.of(self.recipe, number, model, self.folder.world))
 
     def _stage(self, number: int, name: str, data: StageData[Any], place: StageFolder) -> dict[str, JSON]:
         """Runs or resumes a stage, and writes its model; returns its summary."""
@@ -201,6 +204,13 @@ class _Running:
         self.listeners.progress.say(line)
 
 
+def _opened(kind: StageKind[Any, Any], context: StageContext[Any]) -> StageData[Any]:
+    """The data of a stage, after the models that it names were checked."""
+    require_named_models(context)
+    data: StageData[Any] = kind.open(context)
+    return data
+
+
 def _write_card(path: Path, card: Mapping[str, object]) -> None:
     """Writes a stage's data card into the file with those of the other stages."""
     cards = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.exists() else []
@@ -220,16 +230,31 @@ def _contexts(recipe: Recipe, kinds: Sequence[StageKind[Any, Any]], done: int, w
     contexts: list[StageContext[Any]] = [
         StageContext.of(recipe, number, world=world) for number in range(len(recipe.stages))
     ]
-    for number, (before, context) in enumerate(pairwise(contexts), start=1):
-        if recipe.adapter.kind != "full" and len(context.reader.tokenizer) > len(before.reader.tokenizer):
-            raise RecipeError(
-                given=f"add_tokens of the stage {stage_names(recipe)[number]}, with an adapter",
-                rule="a later stage continues the first one's adapter, which has new tokens from its beginning",
-                remedy="add the tokens in the first stage: add_tokens takes a list of them",
-            )
+    if recipe.adapter.kind != "full":
+        _require_no_later_tokens(recipe, contexts)
     for kind, context in list(zip(kinds, contexts, strict=True))[done + 1 :]:
+        require_named_models(context)
         kind.fingerprints(context)
     return contexts
+
+
+def _require_no_later_tokens(recipe: Recipe, contexts: Sequence[StageContext[Any]]) -> None:
+    """Refuses new tokens in a stage that continues an adapter.
+
+    Raises:
+        RecipeError: names the stage.
+    """
+    stages = recipe.named_stages
+    sizes = {name: len(context.reader.tokenizer) for name, context in zip(stages, contexts, strict=True)}
+    for name, size in sizes.items():
+        start = starting_stage(stages, name)
+        if start is not None and size > sizes[start]:
+            raise RecipeError(
+                given=f"add_tokens of the stage {name}, with an adapter",
+                rule=f"the stage {name} continues the adapter of the stage {start}, which has new tokens from its "
+                "beginning",
+                remedy=f"add the tokens in the stage {chain(stages, name)[0]}: add_tokens takes a list of them",
+            )
 
 
 def _resolved(

@@ -28,6 +28,7 @@ from burnish.sampling.base import Sampler, SampleRequest
 from burnish.sampling.open import open_sampler
 from burnish.settings.numbers import Positive
 from burnish.stages.determinism import out_of_memory_explained
+from burnish.stages.named_models import require_named_model
 from burnish.verbs.prompts import PromptSettings
 
 
@@ -134,6 +135,8 @@ def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | No
     """
     opened = open_model(resolve_model(model), base=base, dtype=settings.dtype)
     reader = settings.reader(opened)
+    for named in (named for reward in settings.rewards for named in reward.named_models):
+        require_named_model(named, reader)
     prompts = settings.prompts(reader)
     ends = stop_tokens_of(opened.causal_lm.generation_config, opened.tokenizer, reader.template)
     grader = RewardRunner(settings.rewards, resolve_model=resolve_model)

@@ -57,6 +57,8 @@ METRIC_FORMATS = {
     ),
     "pair_accuracy_by_logprob": MetricFormat("Pair accuracy by log-probability", percent, before="by logprob "),
     "reward": MetricFormat("Reward", short, before="reward "),
+    "start_kl": MetricFormat("KL from the start, per token", brief, before="start KL "),
+    "start_kl_per_response": MetricFormat("KL from the start, per response", brief, before="per response "),
     "epoch": MetricFormat("Epoch", short, before="epoch "),
     "tokens_per_second": MetricFormat("Tokens per second", short, after=" tokens/s"),
     "mfu": MetricFormat("Model-FLOP utilization", percent, after=" of peak"),

@@ -261,7 +261,7 @@ def test_what_is_no_process_reward(world):
     [
         ({"credit": "step", "aggregation": "minimum"}, "aggregation is minimum; remove aggregation"),
         ({"credit": "step", "cache": True}, "cache stores the reward of a response"),
-        ({"timeout": 3}, "timeout has no effect on a process reward model"),
+        ({"timeout": 3}, "timeout has no effect on a reward model"),
         ({"aggregation": "product", "probability": False}, "product multiplies probabilities"),
         ({"separator": ""}, "separator"),
     ],

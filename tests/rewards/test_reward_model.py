@@ -27,6 +27,7 @@ from burnish.rewards.registry import read_rewards
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward_model_scorer import RewardModelScorer
 from burnish.rewards.verdict import Failure, FailureKind, Outcome
+from burnish.runs.named_model import resolve_model
 from burnish.types import Microbatch, Score, TokenScores
 from burnish.verbs.evaluate import EvalSettings, read_settings
 from burnish.verbs.evaluate_preferences import evaluate_preferences
@@ -308,6 +309,23 @@ def test_burnish_eval_and_burnish_check_take_it(world: Path):
         result = self_test(runner, [ResponseView(ASKED, "", reference="4"), ResponseView(ASKED, "", reference="5")])
     assert result.passed
     assert result.untried == ("reward_model",)
+
+
+def test_burnish_eval_refuses_a_reward_model_of_another_template(world: Path):
+    """As training does: it would score other text than the model wrote, which rerender allows."""
+    write_rows(world / "tasks.jsonl", [{"question": f"{n}+2?", "answer": str(n + 2)} for n in range(3)])
+    verifier = {"name": "reward_model", "model": str(world / "one" / "model")}
+    (world / "own.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    given = {"data": str(world / "tasks.jsonl"), "max_new_tokens": 4, "chat_template": str(world / "own.jinja")}
+    with pytest.raises(ModelError, match="whose chat template is not the policy's"):
+        evaluate_rewards(str(world / "model"), read_settings(RewardEvalSettings, {**given, "verifier": verifier}, []))
+    allowed = read_settings(RewardEvalSettings, {**given, "verifier": {**verifier, "rerender": True}}, [])
+    assert evaluate_rewards(str(world / "model"), allowed).ungraded == 0
+
+
+def test_a_stage_is_named_in_a_recipe_alone(world: Path):
+    with pytest.raises(ModelError, match="an earlier stage of the same recipe"):
+        resolve_model("stage:reward")
 
 
 def test_its_identity_is_that_of_its_weights(world: Path):

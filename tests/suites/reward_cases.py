@@ -119,7 +119,13 @@ CASES: Mapping[str, RewardCase] = {
         answers=tuple((ResponseView(ASKED, text), None) for text in ("4", "It is 5.", "")),
         unusable=(ResponseView("", ""), ResponseView(ASKED, "so " * 2000)),
         options={"model": "one"},
-        others={"model": "two", "output": "taste", "weights": {"taste": 1.0}, "tokens_per_microbatch": 64},
+        others={
+            "model": "two",
+            "output": "taste",
+            "weights": {"taste": 1.0},
+            "rerender": True,
+            "tokens_per_microbatch": 64,
+        },
         range=(-math.inf, math.inf),
     ),
     "process_reward_model": RewardCase(
@@ -135,6 +141,7 @@ CASES: Mapping[str, RewardCase] = {
             "credit": "step",
             "probability": False,
             "separator": ".",
+            "rerender": True,
             "tokens_per_microbatch": 64,
         },
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,6 +11,7 @@ from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
 from burnish.data.settings import Comparison
 from burnish.losses.preference.options import DataNeeds
+from burnish.model.settings import NamedModel
 from burnish.settings.aliases import REFERENCE_RENAMED, named_here
 from burnish.settings.numbers import Positive
 from burnish.settings.optimizer import NEAR_REFERENCE
@@ -59,7 +60,8 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
     (once), online (in each step), none; null: precomputed, or online with reference_sync_steps, or none if the loss has
     no reference."""
     reference_model: str | None = None
-    """Reference model, with the policy's tokenizer; null: the policy at the start of the stage."""
+    """Reference model, with the policy's tokenizer; also stage:NAME, an earlier stage of the recipe; null: the policy
+    at the start of the stage."""
     reference_sync_steps: Positive | None = None
     """Steps between updates of the reference towards the policy (TR-DPO); null: the reference is fixed."""
     reference_sync_alpha: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -110,6 +112,12 @@ class PreferSettings(PreferenceLoss, SupervisedSettings):
                 "remove it, or set evaluation.prompts_data to data that have"
             )
         return self
+
+    @property
+    def named_models(self) -> Sequence[NamedModel]:
+        if self.reference_model is None:
+            return ()
+        return (NamedModel("reference_model", self.reference_model, ("language_model",)),)
 
     @property
     def has_reference(self) -> bool:

@@ -14,7 +14,7 @@ from burnish.data.formats.format import Stage
 from burnish.data.settings import Comparison
 from burnish.losses.reward.settings import OPTIONS as LOSSES
 from burnish.losses.reward.settings import defaults
-from burnish.model.settings import DtypeName, ValueHeadConfig
+from burnish.model.settings import DtypeName, ModelKind, ValueHeadConfig
 from burnish.settings.adapter import Adapter
 from burnish.settings.loss_options import UserOptions, read_loss_options
 from burnish.settings.resolved import Resolved, resolved
@@ -112,6 +112,10 @@ class RewardModelSettings(SupervisedSettings):
         if self.evaluation.generations:
             raise ValueError("evaluation.generations has no effect: a reward model generates no responses; remove it")
         return self
+
+    @property
+    def model_kind(self) -> ModelKind:
+        return "process_reward_model" if self.comparison == "steps" else "reward_model"
 
     def require_possible(self, adapter: Adapter, dtype: DtypeName) -> None:
         if adapter.kind == "qlora":

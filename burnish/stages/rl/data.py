@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -22,11 +23,11 @@ from burnish.grading.reward_runner import RewardRunner
 from burnish.grading.verdict_cache import VerdictCache
 from burnish.model.stop_tokens import end_of_turn
 from burnish.rewards.user_code import RESERVED_COLUMNS
-from burnish.runs.named_model import resolve_model
 from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
 from burnish.stages.models import device_of
+from burnish.stages.named_models import model_of, placed_rewards
 from burnish.stages.rl.settings import RlSettings
 
 VERDICTS = "verdicts.jsonl"
@@ -55,11 +56,12 @@ class RLData(StageData[RlSettings]):
         rows = context.reader.open_stage(settings.data, settings.held_out_data, settings.held_out_share)
         train = prompts(rows.train.preparation, settings.max_new_tokens)
         held_out = None if rows.held_out is None else prompts(rows.held_out.preparation, settings.max_new_tokens)
-        device = str(device_of(context.recipe))
+        device, resolve_model = str(device_of(context.recipe)), partial(model_of, context.recipe)
+        rewards = placed_rewards(context)
         judge = (
-            RewardRunner(settings.rewards, device=device, resolve_model=resolve_model)
+            RewardRunner(rewards, device=device, resolve_model=resolve_model)
             if settings.reward_workers is None
-            else RewardRunner(settings.rewards, settings.reward_workers, device=device, resolve_model=resolve_model)
+            else RewardRunner(rewards, settings.reward_workers, device=device, resolve_model=resolve_model)
         )
         return cls(context, train, held_out, judge, rows.split)
 
