@@ -125,13 +125,17 @@ def _draw_chain(draw: Draw, use: Use) -> Chain:
 
 
 def _any_chain(draw: Draw) -> Chain:
-    terms = [draw.between(1, MAX_TERM)]
-    for _ in range(draw.between(2, 3)):
+    return _continued(draw, (draw.between(1, MAX_TERM),), 1 + draw.between(2, 3))
+
+
+def _continued(draw: Draw, terms: tuple[int, ...], count: int) -> Chain:
+    """Draws the terms that a chain of this many still lacks."""
+    while len(terms) < count:
         total = sum(terms)
         added, subtracted = min(MAX_TERM, MAX_TOTAL - total), min(MAX_TERM, total)
         adds = not subtracted or (added > 0 and draw.chance(0.5))
-        terms.append(draw.between(1, added) if adds else -draw.between(1, subtracted))
-    return Chain(tuple(terms))
+        terms = (*terms, draw.between(1, added) if adds else -draw.between(1, subtracted))
+    return Chain(terms)
 
 
 def _ask(draw: Draw, chain: Chain) -> str:
@@ -159,6 +163,15 @@ def _other_result(draw: Draw, chain: Chain) -> Solution | None:
     )
     lines = (f"{problem} = {total}" for problem, total in zip(problems, totals, strict=True))
     return Solution(tuple(lines), str(totals[-1]))
+
+
+def _other_chain(draw: Draw, chain: Chain) -> Solution | None:
+    """The right solution of another question, which may begin alike. Its lines are as likely as right ones: only the
+    question tells."""
+    kept = draw.below(len(chain.terms))
+    begun = chain.terms[:kept] or (draw.between(1, MAX_TERM),)
+    other = _continued(draw, begun, len(chain.terms))
+    return None if other.result == chain.result else solve(other)
 
 
 def _other_term(draw: Draw, chain: Chain) -> Solution | None:
@@ -193,12 +206,14 @@ def _solved_as(terms: tuple[int, ...]) -> Solution | None:
 
 
 _MISTAKES: tuple[Callable[[Draw, Chain], Solution | None], ...] = (
+    _other_chain,
+    _other_chain,
+    _other_chain,
     _other_result,
-    _other_result,
-    _other_term,
     _other_term,
     _repeated,
     _too_early,
     _other_answer,
 )
-"""Two of seven mistakes are wrong results, two wrong numbers."""
+"""Three of eight mistakes are solutions of other questions. Without them a reward model learned that small numbers are
+right, since mistakes had fewer of them, and a policy learned to answer 0 (docs/rl.md)."""

@@ -35,8 +35,8 @@ HASHES = {
     "reasoning/test": "371656e5732660a21dbaca83904111bdafe1f4255ac2aefc44bbf9ce1444675f",
     "reasoning-math/train": "c767f86273585165d82868a873e4854e6ebfd2d48594fb160795fa8c17eb3e7d",
     "reasoning-math/test": "275f0428b60e38886a7c46f721134fcb4f427eef25b7f6d4a818ab30998d75be",
-    "steps/train": "bcf67dd7c0209191890e552f6e5bd108543f1a7c7863abc46499ef16966479e5",
-    "steps/test": "c50118df170f9bcdcbb60d36c04adef0853248901632acf9208a7fc53bed08d8",
+    "steps/train": "7153c1bfc821977719192f31971b15cc968ca03123d36492f44133cf9c0987a4",
+    "steps/test": "9a5a143e15b7f8e503ce40dcdcdd0317f8343f7bdefdfe09b95994b39a471d14",
 }
 
 

@@ -87,6 +87,14 @@ def test_steps_are_scaled_and_whitened_over_the_batch():
     assert [each[0] for each in (one, two, three, four)] == pytest.approx([-2 / whole, 0, -1 / whole, 3 / whole])
 
 
+def test_a_weight_of_steps_counts_only_without_a_deviation():
+    """Twice the rewards of steps: the same normalized steps but for ε, and twice the centered ones."""
+    one, two = (group(response({1: w, 4: 2 * w}, reward=3 * w + 1), response({3: 6 * w})) for w in (1.0, 2.0))
+    assert advantages([two])[0][0] == pytest.approx(advantages([one])[0][0], rel=1e-3)
+    centered = [advantages([each], advantage_scale="none")[0][1][0] for each in (one, two)]
+    assert [value + 0.5 for value in centered] == [3, 6]
+
+
 @pytest.mark.parametrize(("scale", "baseline"), list(itertools.product(SCALES, BASELINES)))
 def test_one_step_at_the_end_is_the_whole_response(scale, baseline):
     """The limit of outcome supervision, bit for bit."""
