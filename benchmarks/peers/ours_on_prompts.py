@@ -12,7 +12,7 @@ import torch
 from burnish.grading.reward_runner import RewardRunner
 from burnish.recipe.read import stage_recipe
 from burnish.sampling.local import LocalSampler
-from burnish.stages.rl import build
+from burnish.stages.on_policy import build
 from burnish.train import step
 from peers import rl_reward
 from peers.cases import Case, Contender

@@ -34,7 +34,7 @@ from burnish.rewards.exact import NumberReward
 from burnish.rewards.response_views import response_view
 from burnish.rollouts.metrics import mean
 from burnish.rollouts.prompt_order import PromptOrder
-from burnish.stages.rl.data import RLData
+from burnish.stages.on_policy.data import OnPolicyData
 from peers.stage import ALIKE, assembled, opened_data, stage_runner
 
 STEPS, EVERY = 30, 10
@@ -83,7 +83,7 @@ def processor_seconds() -> float:
     return sum(one.user + one.system for one in times)
 
 
-def rl_data_of(model: Path, seed: int, output: Path) -> tuple[Any, RLData]:
+def rl_data_of(model: Path, seed: int, output: Path) -> tuple[Any, OnPolicyData]:
     """Recipe of both, with its data."""
     settings = {
         **ALIKE,

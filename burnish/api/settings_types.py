@@ -87,6 +87,26 @@ class CheckpointSettingsDict(TypedDict, total=False):
     last ones."""
 
 
+class CriticSettingsDict(TypedDict, total=False):
+    """The critic: its initial model, its optimizer and schedule, and its loss."""
+
+    learning_rate: float | None
+    """Peak learning rate; null: 1e-5 for full weights, 1e-4 for an adapter."""
+    optimizer: OptimizerOptionsDict | str
+    """The optimizer: its kind (muon), or a mapping with its options ({kind: muon, weight_decay: 0.1})."""
+    schedule: ScheduleSettingsDict | str
+    """The learning-rate schedule: its kind (linear), or a mapping ({kind: wsd, decay_ratio: 0.1})."""
+    model: str
+    """Initial model: policy (the model that the stage starts from), or a reward model or language model with the
+    policy's tokenizer: stage:reward, a run, a folder or a hub name."""
+    value_clip: float | None
+    """Clips the change of a value within a batch of rollouts, unit of the reward, such as 0.2; null: the plain
+    squared error."""
+    value_warmup_steps: int
+    """Value warm-up: steps at the beginning of the stage in which the critic is trained and the policy is not;
+    whole batches of rollouts."""
+
+
 class EarlyStoppingSettingsDict(TypedDict, total=False):
     """Early stopping."""
 
@@ -118,6 +138,27 @@ class FilterRulesDict(TypedDict, total=False):
     """Stop if the better response is the longer one in a larger share of the training pairs."""
     min_rows_per_tag: int
     """Stop if fewer training rows carry a tag (column tags), or a pair of tags."""
+
+
+class GaeOptionsDict(TypedDict, total=False):
+    """Generalized advantage estimation (docs/methods/ppo.md)."""
+
+    gamma: float
+    """Discount of the rewards of later tokens."""
+    gae_lambda: float | None
+    """λ of the policy's advantages; null: 0.95."""
+    critic_lambda: float
+    """λ of the critic's returns (decoupled GAE); 1: the sum of the rewards that followed."""
+    length_adaptive_alpha: float | None
+    """Length-adaptive λ of the policy, 1 - 1 / (alpha · length of the response), such as 0.05 (VAPO); null:
+    gae_lambda."""
+    whiten_advantages: bool
+    """Whitens the advantages of a batch of rollouts: mean 0 and standard deviation 1."""
+    whiten_rewards: bool
+    """Divides the rewards of tokens by their standard deviation over a batch of rollouts."""
+    bootstrap_truncated: bool
+    """Continues responses that were truncated at max_new_tokens by the critic's value; false: their end is the end
+    of an episode."""
 
 
 class GenerationEvalSettingsDict(TypedDict, total=False):
@@ -197,6 +238,38 @@ class OptimizerOptionsDict(TypedDict, total=False):
 class PolicyGradientSettingsDict(TypedDict, total=False):
     """Settings of the policy gradient; null: those of the algorithm."""
 
+    loss_aggregation: Literal["token", "sequence", "fixed"] | None
+    """Aggregation of the loss: token (mean over all tokens of the step), sequence (mean over a response's tokens,
+    then over responses), fixed (sum over a response's tokens divided by fixed_length, then mean over responses)."""
+    fixed_length: int | None
+    """Divisor of loss_aggregation: fixed, tokens; null: max_new_tokens, or 1 with rloo."""
+    old_logprobs: Literal["policy", "sampler", "recomputed"] | None
+    """Denominator of the ratio: policy (the policy itself: ratio exactly 1), sampler (log-probabilities reported by
+    the sampler), recomputed (by the trainer before the first update, one more forward pass); null: policy where a
+    batch has one update and there is no replay, otherwise sampler."""
+    importance_correction: Literal["tis", "mis"] | None
+    """Importance weights π_old / sampler for a sampler whose probabilities differ from the trainer's (older
+    weights, other kernels, quantization): tis (truncated at importance_correction_max), mis (masked: 0 outside
+    importance_correction_min and importance_correction_max); null: no weights."""
+    importance_correction_level: Literal["token", "sequence", "mean"] | None
+    """Level of the importance weights: token, sequence (product over a response), mean (geometric mean over a
+    response); null: mean with ratio_level: sequence, otherwise token."""
+    importance_correction_max: float | None
+    """Largest importance weight; null: 2."""
+    importance_correction_min: float | None
+    """Smallest importance weight, of importance_correction: mis; null: 0."""
+    entropy_coef: float
+    """Weight of the entropy bonus; with entropy_target its initial value."""
+    entropy_target: float | None
+    """Target entropy of the policy, nats per token: the bonus's weight rises while the entropy is lower, and falls
+    while it is higher; null: the weight is constant."""
+    entropy_coef_lr: float | None
+    """Change of the entropy bonus's weight per step and nat below the target; null: 0.001."""
+    entropy_coef_max: float | None
+    """Largest weight of the entropy bonus with entropy_target; null: 0.1."""
+    mask_truncated: bool
+    """Overlong filtering: responses truncated at max_new_tokens count in the baseline of their group and are not
+    trained."""
     clip_low: float | None
     """Clip range below 1: the ratio counts down to 1 - clip_low; of clip_mode: ppo."""
     clip_high: float | None
@@ -224,15 +297,26 @@ class PolicyGradientSettingsDict(TypedDict, total=False):
     clip_mode: Literal["ppo", "cispo", "sapo", "none"] | None
     """Clipping of the ratio: ppo (clip_low, clip_high, dual_clip), cispo (clip_max_weight), sapo (tau_positive,
     tau_negative), none."""
+    kl_in: Literal["reward", "advantage", "loss"]
+    """Place of the KL penalty, with kl_coef: the reward of a response, the advantage of each token, or the loss."""
+    kl_estimator: Literal["k1", "k2", "k3"] | None
+    """Estimator of the KL divergence: k2 or k3 in the loss, k1 in reward and advantage; null: k3 in the loss,
+    otherwise k1."""
+
+
+class PpoLossSettingsDict(TypedDict, total=False):
+    """Settings of the policy's loss, the clipped surrogate."""
+
     loss_aggregation: Literal["token", "sequence", "fixed"] | None
     """Aggregation of the loss: token (mean over all tokens of the step), sequence (mean over a response's tokens,
-    then over responses), fixed (sum over a response's tokens divided by fixed_length, then mean over responses)."""
+    then over responses), fixed (sum over a response's tokens divided by fixed_length, then mean over responses);
+    null: token."""
     fixed_length: int | None
-    """Divisor of loss_aggregation: fixed, tokens; null: max_new_tokens, or 1 with rloo."""
+    """Divisor of loss_aggregation: fixed, tokens; null: max_new_tokens."""
     old_logprobs: Literal["policy", "sampler", "recomputed"] | None
-    """Denominator of the ratio: policy (the policy itself: ratio exactly 1), sampler (log-probabilities reported by
-    the sampler), recomputed (by the trainer before the first update, one more forward pass); null: policy with
-    updates_per_batch: 1 and no replay, otherwise sampler."""
+    """Denominator of the ratio: sampler (log-probabilities reported by the sampler), recomputed (by the trainer
+    before the first update, one more forward pass), policy (the policy itself: ratio exactly 1); null: sampler, or
+    policy with one step per batch."""
     importance_correction: Literal["tis", "mis"] | None
     """Importance weights π_old / sampler for a sampler whose probabilities differ from the trainer's (older
     weights, other kernels, quantization): tis (truncated at importance_correction_max), mis (masked: 0 outside
@@ -244,11 +328,6 @@ class PolicyGradientSettingsDict(TypedDict, total=False):
     """Largest importance weight; null: 2."""
     importance_correction_min: float | None
     """Smallest importance weight, of importance_correction: mis; null: 0."""
-    kl_in: Literal["reward", "advantage", "loss"]
-    """Place of the KL penalty, with kl_coef: the reward of a response, the advantage of each token, or the loss."""
-    kl_estimator: Literal["k1", "k2", "k3"] | None
-    """Estimator of the KL divergence: k2 or k3 in the loss, k1 in reward and advantage; null: k3 in the loss,
-    otherwise k1."""
     entropy_coef: float
     """Weight of the entropy bonus; with entropy_target its initial value."""
     entropy_target: float | None
@@ -261,6 +340,15 @@ class PolicyGradientSettingsDict(TypedDict, total=False):
     mask_truncated: bool
     """Overlong filtering: responses truncated at max_new_tokens count in the baseline of their group and are not
     trained."""
+    clip_low: float | None
+    """Clip range below 1: the ratio counts down to 1 - clip_low; null: 0.2."""
+    clip_high: float | None
+    """Clip range above 1: the ratio counts up to 1 + clip_high; null: 0.2."""
+    dual_clip: float | None
+    """Dual clip: upper bound of the ratio where the advantage is negative, such as 3; null: none."""
+    success_nll_coef: float
+    """Weight of the negative log-likelihood of right responses (reward of at least success_threshold), such as 0.1
+    (VAPO)."""
 
 
 class PreferenceLossOptionsDict(TypedDict, total=False):
@@ -299,6 +387,17 @@ class PreferenceLossOptionsDict(TypedDict, total=False):
     """Mean of the log-likelihood over tokens or over responses: token or response; of sft."""
 
 
+class PtxSettingsDict(TypedDict, total=False):
+    """Likelihood of given text beside the policy gradient (PPO-ptx), which keeps what the policy could do before."""
+
+    data: Data | None
+    """Rows with responses or plain text, in the forms of the data of a stage sft."""
+    coef: float
+    """Weight of the mean cross-entropy of a token."""
+    sequences_per_step: int
+    """Rows per optimizer step of the policy."""
+
+
 class ReplayDict(TypedDict, total=False):
     """Experience replay: graded groups of earlier steps are trained on again."""
 
@@ -314,6 +413,21 @@ class RewardLossOptionsDict(TypedDict, total=False):
     margin: float | None
     """Target difference of rewards per unit of difference of the data's scores (rows without margin or scores count
     as 1 and 0); of bradley_terry; null: 0."""
+
+
+class RewardShapingDict(TypedDict, total=False):
+    """Changes of the reward of a response before it is credited, in the order of these keys. Metrics of rewards are
+    those before them."""
+
+    normalize: Literal["none", "scale", "standardize"]
+    """Running normalization over all graded responses of the stage so far: scale (divide by the standard
+    deviation), standardize (also subtract the mean), none."""
+    clip: float | None
+    """Clips the (normalized) reward to [-clip, clip]; null: no clipping."""
+    missing_end_penalty: float
+    """Subtracted from the reward of a response without an end token: one that was truncated at max_new_tokens."""
+    length_penalty_coef: float
+    """Subtracted from the reward for every token of the response."""
 
 
 class RlCheckpointsDict(TypedDict, total=False):
@@ -676,6 +790,18 @@ class RlKeywords(RecipeKeywords, total=False):
     """Settings of a stage, and those of a recipe: Reinforcement learning: the policy generates responses, rewards
     grade them, and better ones become more probable."""
 
+    algorithm: str
+    """Algorithm: grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key
+    preference (docs/methods/grpo.md)."""
+    kl_coef: float
+    """Weight of the KL divergence from the reference, which is the policy at the start of the stage; 0: no penalty,
+    and no reference is computed."""
+    updates_per_batch: int
+    """Optimizer steps per batch of rollouts, each on its own groups_per_step."""
+    replay: ReplayDict | None
+    """Experience replay of groups of earlier steps, such as {groups: 256, fraction: 0.25}; null: new groups only."""
+    policy_gradient: PolicyGradientSettingsDict
+    """Settings that replace parts of the algorithm; not for online_dpo."""
     learning_rate: float | None
     """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
     optimizer: OptimizerOptionsDict | str
@@ -741,37 +867,19 @@ class RlKeywords(RecipeKeywords, total=False):
     """Early stopping, such as {patience: 3}; null: the stage runs to its last step."""
     checkpoints: RlCheckpointsDict
     """Checkpoints that are kept, and the weights of the final model."""
-    algorithm: str
-    """Algorithm: grpo, dr_grpo, dapo, gspo, cispo, sapo, gmpo, rloo, gdpo, reinforce_pp, or online_dpo with the key
-    preference (docs/methods/grpo.md)."""
-    kl_coef: float
-    """Weight of the KL divergence from the reference, which is the policy at the start of the stage; 0: no penalty,
-    and no reference is computed."""
-    updates_per_batch: int
-    """Optimizer steps per batch of rollouts, each on its own groups_per_step."""
-    replay: ReplayDict | None
-    """Experience replay of groups of earlier steps, such as {groups: 256, fraction: 0.25}; null: new groups only."""
-    policy_gradient: PolicyGradientSettingsDict
-    """Settings that replace parts of the algorithm; not for online_dpo."""
     max_new_tokens: int
     """Maximum number of tokens of a response."""
     reward_workers: int | None
     """Number of processes that compute rewards; null: one per core, at most 8."""
+    reward_shaping: RewardShapingDict
+    """Changes of rewards before they are credited: normalization, clipping, penalties, such as
+    {missing_end_penalty: 1}."""
     responses_per_prompt: int
     """Number of responses sampled for each prompt: the group size."""
     groups_per_step: int
     """Prompts per optimizer step, each with its responses: the batch size that determines the result."""
     sampling: SamplingSettingsDict
     """Sampling of responses."""
-    preference: OnlinePreferenceDict | None
-    """With algorithm: online_dpo, the preference loss and its pairs, such as {loss: ipo, beta: 0.2}; null: dpo on
-    the best and the worst response."""
-    dynamic_sampling: bool | None
-    """Dynamic sampling: groups whose rewards are all equal are replaced by further prompts. null: where rewards
-    alone have a gradient; with kl_coef or an entropy bonus such groups are trained on, for these terms."""
-    max_resamples: int
-    """With dynamic sampling, maximum number of prompts to sample per group of the batch. 1: groups are dropped
-    without replacement."""
     curriculum: bool
     """Curriculum: draws prompts that are solved about half the time more often; false: each prompt once per epoch."""
     success_threshold: float
@@ -794,6 +902,150 @@ class RlKeywords(RecipeKeywords, total=False):
     kl_drift, reward_hacking (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
+    preference: OnlinePreferenceDict | None
+    """With algorithm: online_dpo, the preference loss and its pairs, such as {loss: ipo, beta: 0.2}; null: dpo on
+    the best and the worst response."""
+    dynamic_sampling: bool | None
+    """Dynamic sampling: groups whose rewards are all equal are replaced by further prompts. null: where rewards
+    alone have a gradient; with kl_coef or an entropy bonus such groups are trained on, for these terms."""
+    max_resamples: int
+    """With dynamic sampling, maximum number of prompts to sample per group of the batch. 1: groups are dropped
+    without replacement."""
+
+
+class PpoKeywords(RecipeKeywords, total=False):
+    """Settings of a stage, and those of a recipe: PPO: reinforcement learning with a learned value function (a
+    critic), and the KL divergence from the reference in the reward of every token."""
+
+    learning_rate: float | None
+    """Peak learning rate; null: 1e-6 for full weights, 1e-5 for an adapter."""
+    optimizer: OptimizerOptionsDict | str
+    """The optimizer: its kind (muon), or a mapping with its options ({kind: muon, weight_decay: 0.1})."""
+    schedule: ScheduleSettingsDict | str
+    """The learning-rate schedule: its kind (linear), or a mapping ({kind: wsd, decay_ratio: 0.1})."""
+    format: str | Function | None
+    """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
+    columns: Mapping[str, str]
+    """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    documents: Literal["file", "paragraph", "line"]
+    """Unit of a text file that is one document: the file, a paragraph or a line."""
+    chat_template: str | None
+    """Chat template: plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, or
+    plain if it has none."""
+    chat_template_kwargs: Mapping[str, bool | int | float | str | None]
+    """Variables of the chat template, such as enable_thinking: false."""
+    train_on: Literal["assistant", "last", "answers", "reasoning", "tool_calls", "everything"]
+    """Trained part of a conversation: assistant (all assistant turns), last (the last one), answers (assistant
+    turns without reasoning), reasoning, tool_calls, everything."""
+    special_tokens_in_text: Literal["text", "tokens"]
+    """Tokenization of special tokens' names that occur in a row's text: text (as ordinary characters), or tokens."""
+    max_length: int | None
+    """Maximum length of a row, tokens; null: the model's positions."""
+    overlong: Literal["auto", "error", "truncate", "drop_turns", "drop"]
+    """Treatment of longer rows: auto removes them if they are at most 2 % of the rows, and else stops the run;
+    error stops the run, truncate cuts the end of the response, drop_turns removes the earliest turns of the
+    conversation, drop removes the row. Plain text is always split into pieces."""
+    max_invalid_fraction: float
+    """Largest share of rows that may be invalid; they are left out and listed in the run folder. 0: one stops the
+    run."""
+    tokens_per_microbatch: int | None
+    """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
+    CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
+    eval_data: Data | None
+    """Held-out data, in the same forms as data; null: none, or eval_share."""
+    eval_share: float | None
+    """Share of the prompts of data whose rows are held out for evaluation, such as 0.05, instead of eval_data;
+    null: none. Rows with the same prompt are on the same side."""
+    add_tokens: Literal["template"] | Sequence[str] | None
+    """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
+    or a list; null: none."""
+    epochs: float | None
+    """Number of passes over the usable rows; null: 1, unless max_steps is given."""
+    max_steps: int | None
+    """Number of optimizer steps, instead of epochs; null: the length of the epochs."""
+    gradient_checkpointing: bool | int
+    """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
+    third, as compromises."""
+    eval_every: int | None
+    """Steps between evaluations; null: at both ends (before the first step and after the last)."""
+    checkpoint_every: int | None
+    """Steps between checkpoints; null: a tenth of the stage's steps."""
+    log_every: int
+    """Steps between lines of progress; metrics.jsonl has a line for every step."""
+    dry_run: bool | None
+    """Computes the largest microbatch before the first step, so that a lack of memory shows at once; null: true on
+    CUDA, false elsewhere."""
+    early_stopping: EarlyStoppingSettingsDict | None
+    """Early stopping, such as {patience: 3}; null: the stage runs to its last step."""
+    checkpoints: RlCheckpointsDict
+    """Checkpoints that are kept, and the weights of the final model."""
+    max_new_tokens: int
+    """Maximum number of tokens of a response."""
+    reward_workers: int | None
+    """Number of processes that compute rewards; null: one per core, at most 8."""
+    reward_shaping: RewardShapingDict
+    """Changes of rewards before they are credited: normalization, clipping, penalties, such as
+    {missing_end_penalty: 1}."""
+    responses_per_prompt: int
+    """Number of responses sampled for each prompt."""
+    groups_per_step: int
+    """Prompts per optimizer step, each with its responses: the batch size that determines the result."""
+    sampling: SamplingSettingsDict
+    """Sampling of responses."""
+    curriculum: bool
+    """Curriculum: draws prompts that are solved about half the time more often; false: each prompt once per epoch."""
+    success_threshold: float
+    """Smallest reward of a response that counts as right, in eval/accuracy and for the curriculum."""
+    evaluation: RlEvaluationDict
+    """Evaluation on held-out prompts."""
+    stop_on_alerts: Sequence[
+        Literal[
+            "equal_rewards",
+            "entropy_collapse",
+            "zero_reward",
+            "length_drift",
+            "ungraded",
+            "repetition",
+            "kl_drift",
+            "reward_hacking",
+        ]
+    ]
+    """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
+    kl_drift, reward_hacking (docs/watch.md); []: none does."""
+    log_samples_every: int
+    """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
+    minibatches_per_epoch: int
+    """Optimizer steps of one pass over a batch of rollouts, which has minibatches_per_epoch · groups_per_step
+    prompts."""
+    epochs_per_batch: int
+    """Number of passes over a batch of rollouts; its prompts are reshuffled for each."""
+    kl_coef: float
+    """Weight of the KL divergence from the reference, which is the policy at the start of the stage, in the reward
+    of every token; 0: no penalty, and no reference is computed."""
+    kl_estimator: Literal["k1", "k2", "k3"]
+    """Estimator of the KL divergence: k1 (log-ratio; its policy gradient is that of the divergence), k2, k3 (never
+    negative, smaller variance, another gradient: docs/methods/ppo.md)."""
+    kl_control: Literal["fixed", "adaptive"]
+    """Control of kl_coef: fixed, or adaptive (proportional control that keeps kl_target)."""
+    kl_target: float | None
+    """KL divergence of a response, nats, that kl_control: adaptive keeps, such as 6."""
+    kl_coef_gain: float | None
+    """Gain of kl_control: adaptive; a batch changes kl_coef by at most a fifth of it. null: 0.1."""
+    kl_limit: float | None
+    """Early stop of a batch: once the policy is further than this from the one that sampled the batch, nats per
+    token, such as 0.02, the remaining steps of the batch train the critic only; null: no limit."""
+    gae: GaeOptionsDict
+    """Generalized advantage estimation."""
+    policy_gradient: PpoLossSettingsDict
+    """Settings of the policy's loss."""
+    critic: CriticSettingsDict
+    """The critic."""
+    ptx: PtxSettingsDict | None
+    """PPO-ptx: likelihood of given text beside the policy gradient, such as {data: demos.jsonl, coef: 1}; null:
+    none."""
 
 
 class ChatKeywords(TypedDict, total=False):

@@ -23,7 +23,7 @@ from burnish.api.inputs import (
     plain_settings,
     trains,
 )
-from burnish.api.settings_types import PreferKeywords, RewardModelKeywords, RlKeywords, SftKeywords
+from burnish.api.settings_types import PpoKeywords, PreferKeywords, RewardModelKeywords, RlKeywords, SftKeywords
 from burnish.errors import RecipeError
 from burnish.recipe.read import ResolvedRecipe, mapped_recipe, read_recipe, stage_recipe
 from burnish.runs.numbered import in_own_folder
@@ -115,6 +115,22 @@ def rl(
         settings: such as ``algorithm="dapo"``, ``responses_per_prompt=16``.
     """
     return _train("rl", model, tokenizer, output, fresh, {"data": data, "reward": reward, **settings})
+
+
+@trains("ppo")
+def ppo(
+    *,
+    model: ModelInput,
+    data: Data,
+    reward: str | Function | Mapping[str, Any] | list[str | Function | Mapping[str, Any]],
+    output: str | Path | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    fresh: bool = False,
+    **settings: Unpack[PpoKeywords],
+) -> RunResult:
+    """PPO with a critic (docs/methods/ppo.md). Arguments and errors as in `rl`; settings such as ``kl_coef=0.05``,
+    ``critic={"model": "runs/reward"}``."""
+    return _train("ppo", model, tokenizer, output, fresh, {"data": data, "reward": reward, **settings})
 
 
 def train_stage(

@@ -5,6 +5,8 @@ They need the tokenizer but no weights.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from burnish.checks.subject import Subject
@@ -13,7 +15,7 @@ from burnish.data.prompts import Prompts, TokenizedPrompt
 from burnish.grading.self_test import self_test
 from burnish.rewards.response_views import response_view
 from burnish.stages.named_models import require_named_models
-from burnish.stages.rl.data import RLData
+from burnish.stages.on_policy.data import OnPolicyData
 
 MAX_DROPPED = 0.5
 """Largest share of prompts that may be left out since they are too long."""
@@ -51,9 +53,9 @@ def rewards_distinguish_answers(subject: Subject) -> CheckResult:
     )
 
 
-def _opened(subject: Subject) -> RLData:
+def _opened(subject: Subject) -> OnPolicyData[Any]:
     require_named_models(subject.context)
-    data: RLData = subject.kind.open(subject.context)
+    data: OnPolicyData[Any] = subject.kind.open(subject.context)
     return data
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -35,3 +35,18 @@ class CreditRule(Protocol):
             groups: one for each prompt.
             rewards: [n] for each group; nan: not graded.
         """
+
+
+@runtime_checkable
+class AdaptiveRule(Protocol):
+    """Credit rule that changes from batch to batch, and reports what it measured."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Metrics of the newest batch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint, which JSON can hold."""
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Restores the result of `state_dict`."""

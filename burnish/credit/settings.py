@@ -9,6 +9,7 @@ Baseline = Literal["group", "leave_one_out", "none"]
 Scale = Literal["group", "batch", "whiten", "none"]
 Combination = Literal["sum", "normalized_sum"]
 Form = Literal["best_worst", "all", "ranking", "verdicts"]
+KlEstimator = Literal["k1", "k2", "k3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +53,35 @@ class PairingSettings:
     def group_relative(self) -> bool:
         """Whether responses to one prompt are compared."""
         return self.form != "verdicts"
+
+
+@dataclass(frozen=True, slots=True)
+class GaeSettings:
+    """Settings of generalized advantage estimation, see `gae.Gae`."""
+
+    gamma: float = 1.0
+    """Discount γ of the rewards of later tokens."""
+    gae_lambda: float = 0.95
+    """λ of the policy's advantages."""
+    critic_lambda: float = 1.0
+    """λ of the critic's returns."""
+    length_adaptive_alpha: float | None = None
+    """α of the policy's λ = 1 − 1 / (α · length); None: `gae_lambda` for every length."""
+    whiten_advantages: bool = True
+    """Whether the advantages of a batch get mean 0 and standard deviation 1."""
+    whiten_rewards: bool = False
+    """Whether the tokens' rewards of a batch get the standard deviation 1."""
+    bootstrap_truncated: bool = False
+    """Whether the critic's value follows the last token of a truncated response; False: the end is terminal."""
+    kl_coef: float = 0.0
+    """β of the KL penalty in the reward of every token; with `kl_target` the first one."""
+    kl_estimator: KlEstimator = "k1"
+    kl_target: float | None = None
+    """KL of a response, nats, that an adaptive β keeps; None: β is constant."""
+    kl_coef_gain: float = 0.1
+    """K of the adaptive β."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether responses must have `reference_logprobs`."""
+        return self.kl_coef > 0

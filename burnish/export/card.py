@@ -230,6 +230,7 @@ _METHODS = {
     "prefer": "preference optimization",
     "reward": "reward modeling",
     "rl": "reinforcement learning",
+    "ppo": "PPO with a critic",
 }
 """Names of methods in a sentence; a stage of one's own has its own."""
 

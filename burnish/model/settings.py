@@ -68,6 +68,11 @@ class ValueHeadConfig:
         assert len(self.names) in (0, self.outputs), "either every number has a name, or none has"
 
 
+def stage_named(name: str) -> str | None:
+    """The stage in the name of a model, such as reward in ``stage:reward``; None: the model is no stage's."""
+    return name.removeprefix(STAGE_PREFIX) if name.startswith(STAGE_PREFIX) else None
+
+
 @dataclass(frozen=True, slots=True)
 class NamedModel:
     """Model that a key of a recipe names, besides the one that is trained.
@@ -88,4 +93,4 @@ class NamedModel:
     @property
     def stage(self) -> str | None:
         """The earlier stage of the recipe whose model it is; None: it is no stage's."""
-        return self.name.removeprefix(STAGE_PREFIX) if self.name.startswith(STAGE_PREFIX) else None
+        return stage_named(self.name)

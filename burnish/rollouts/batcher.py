@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from burnish.credit.combine import combined
 from burnish.credit.credit import zero_variance
-from burnish.credit.rule import CreditRule
+from burnish.credit.rule import AdaptiveRule, CreditRule
 from burnish.credit.steps import is_compared_equal
 from burnish.roles.filler import StreamFiller
 from burnish.rollouts.failures import nothing_graded
@@ -23,6 +25,7 @@ from burnish.rollouts.metrics import mean
 from burnish.rollouts.replay_buffer import ReplayBuffer, Replayed
 from burnish.rollouts.serialization import TrainingItem
 from burnish.rollouts.settings import RolloutSettings
+from burnish.rollouts.shaping import RewardShaper
 from burnish.rollouts.worker import GradedGroup
 from burnish.types import Group
 
@@ -55,6 +58,18 @@ class Batcher:
     """Weights of rewards by name, without those of weight 0; used where the rule normalizes each reward first."""
     buffer: ReplayBuffer | None = None
     """Replay buffer; None: no replay."""
+    seed: int = 0
+    """Seed of the order of groups in each epoch over a batch."""
+
+    def __post_init__(self) -> None:
+        rule = self.settings.shaping
+        self._shaper = None if rule is None else RewardShaper(rule)
+
+    def observe(self, graded: Sequence[GradedGroup]) -> None:
+        """Takes new rewards into the running statistics of reward shaping."""
+        if self._shaper is not None:
+            for group in graded:
+                self._shaper.observe(self._combined(group))
 
     def has_signal(self, graded: GradedGroup) -> bool:
         """Whether the group has a gradient: some rewards differ, and some response is trained."""
@@ -95,6 +110,8 @@ class Batcher:
             raise nothing_graded(graded)
         if self.settings.mask_truncated:
             items = [tuple(_without_truncated(group) for group in item) for item in items]
+        if self.settings.success_weights:
+            items = [tuple(_with_success_weights(group, self.settings) for group in item) for item in items]
         advantages = {
             (number, index): value
             for number, item, values in zip(chosen, items, rewards, strict=True)
@@ -103,16 +120,58 @@ class Batcher:
         return CreditedBatch([item for item in items if item], advantages)
 
     def deal(
+        self, items: Sequence[TrainingItem], replayed: Sequence[Replayed], updates: int, step: int = 0
+    ) -> Iterator[tuple[Group, ...]]:
+        """The groups of each of at most `updates` steps in every epoch over the batch: new items in their order, or
+        reshuffled for each of several epochs; replayed ones in turn.
+
+        Args:
+            items: new items, at least one.
+            replayed: items of the replay buffer.
+            updates: number of steps of an epoch.
+            step: step after which the batch begins; enters the order of the items.
+        """
+        for epoch in range(self.settings.epochs_per_batch):
+            yield from self._dealt(self._order(items, step, epoch), replayed, updates)
+
+    def _dealt(
         self, items: Sequence[TrainingItem], replayed: Sequence[Replayed], updates: int
     ) -> Iterator[tuple[Group, ...]]:
-        """The groups of each of at most `updates` steps: new items in their order, replayed ones in turn."""
         size = math.ceil(len(items) / updates)
         starts = range(0, len(items), size)
         for number, start in enumerate(starts):
             older = [item for _, item in replayed[number :: len(starts)]]
             yield tuple(group for item in [*items[start : start + size], *older] for group in item)
 
+    def _order(self, items: Sequence[TrainingItem], step: int, epoch: int) -> Sequence[TrainingItem]:
+        if self.settings.epochs_per_batch == 1:
+            return items
+        order = np.random.default_rng([self.seed, 0xE90C, step, epoch]).permutation(len(items))
+        return [items[index] for index in order.tolist()]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Metrics of the credit rule for the newest batch."""
+        return self.rule.metrics if isinstance(self.rule, AdaptiveRule) else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of credit rule and reward shaping, which JSON can hold; {}: they have none."""
+        rule = {"rule": self.rule.state_dict()} if isinstance(self.rule, AdaptiveRule) else {}
+        return rule | ({} if self._shaper is None else {"shaping": self._shaper.state_dict()})
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Restores the result of `state_dict`."""
+        if isinstance(self.rule, AdaptiveRule):
+            self.rule.load_state_dict(values["rule"])
+        if self._shaper is not None:
+            self._shaper.load_state_dict(values["shaping"])
+
     def _rewards(self, graded: GradedGroup) -> Tensor:
+        """[n] float64, combined and shaped rewards; nan: not graded."""
+        rewards = self._combined(graded)
+        return rewards if self._shaper is None else self._shaper(graded.group.responses, rewards)
+
+    def _combined(self, graded: GradedGroup) -> Tensor:
         """[n] float64, combined rewards; nan: not graded."""
         if self.rule.reward_combination == "sum":
             return graded.reward_tensor
@@ -136,5 +195,18 @@ def _without_truncated(group: Group) -> Group:
     responses = [
         replace(response, trainable=torch.zeros_like(response.trainable)) if response.finish == "length" else response
         for response in group.responses
+    ]
+    return replace(group, responses=tuple(responses))
+
+
+def _with_success_weights(group: Group, settings: RolloutSettings) -> Group:
+    """The group with the weight 1 for tokens of right responses, and 0 for all others."""
+    weights = [
+        float(response.reward is not None and response.reward >= settings.success_threshold)
+        for response in group.responses
+    ]
+    responses = [
+        replace(response, weights=torch.full((len(response.tokens),), weight))
+        for response, weight in zip(group.responses, weights, strict=True)
     ]
     return replace(group, responses=tuple(responses))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+RewardNormalization = Literal["none", "scale", "standardize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,20 @@ class ReplayRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapingRule:
+    """Reward shaping, in the order of the fields: r ← clip(normalize(r)) − penalties."""
+
+    normalize: RewardNormalization = "none"
+    """scale: r / σ. standardize: (r − μ) / σ, with mean and standard deviation of all rewards of the stage so far."""
+    clip: float | None = None
+    """Largest absolute value; None: no clipping."""
+    missing_end_penalty: float = 0.0
+    """Subtracted if the response was truncated."""
+    length_penalty: float = 0.0
+    """Subtracted for each token."""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutSettings:
     """Settings of a batch of rollouts."""
 
@@ -28,7 +45,9 @@ class RolloutSettings:
     responses_per_prompt: int
     """Number of responses to each prompt."""
     updates_per_batch: int = 1
-    """Optimizer steps per batch of rollouts, each on its own groups."""
+    """Optimizer steps per batch of rollouts and epoch, each on its own groups (PPO's minibatches)."""
+    epochs_per_batch: int = 1
+    """Number of passes over a batch of rollouts; with several, groups are reshuffled for each."""
     max_resamples: int = 4
     """Maximum number of prompts to sample per group of the batch, before a batch is used with fewer groups."""
     success_threshold: float = 0.5
@@ -42,3 +61,12 @@ class RolloutSettings:
     """Overlong filtering: whether truncated responses count in the baseline and are not trained."""
     replay: ReplayRule | None = None
     """Experience replay; None: none."""
+    shaping: ShapingRule | None = None
+    """Reward shaping; None: rewards are credited as they are."""
+    success_weights: bool = False
+    """Whether the tokens of right responses get the weight 1 and all others 0, for a loss of their likelihood."""
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimizer steps of a whole batch of rollouts."""
+        return self.updates_per_batch * self.epochs_per_batch

@@ -51,8 +51,11 @@ class RolloutSource(Source):
 
     def __post_init__(self) -> None:
         assert len(self.prompts) > 0, "there is at least one prompt"
-        num_prompts = max(1, round(self.epochs * len(self.prompts)))
-        self._num_steps = self.max_steps or math.ceil(num_prompts / self.batcher.settings.groups_per_step)
+        settings, num_prompts = self.batcher.settings, max(1, round(self.epochs * len(self.prompts)))
+        batch = settings.groups_per_step * settings.updates_per_batch
+        whole = math.ceil(num_prompts / batch) * settings.steps_per_batch
+        once = math.ceil(num_prompts / settings.groups_per_step)
+        self._num_steps = self.max_steps or (once if settings.epochs_per_batch == 1 else whole)
         self._order = PromptOrder(len(self.prompts), self.seed, self.curriculum)
         self._step = 0
         self._pending: deque[tuple[Group, ...]] = deque()
@@ -106,11 +109,12 @@ class RolloutSource(Source):
 
     def can_extend(self, step: int, num_steps: int) -> bool:
         # The last batch of a run has fewer updates if fewer steps are left; batches before it are whole.
-        return step <= num_steps + 1 - self.batcher.settings.updates_per_batch
+        return step <= num_steps + 1 - self.batcher.settings.steps_per_batch
 
     def state_dict(self) -> State:
         tensors, pending = store_items(self._pending, "pending")
         values = {"step": self._step, "draws": self._order.state(), "pending": pending}
+        values |= {"credit": credit} if (credit := self.batcher.state_dict()) else {}
         if self.batcher.buffer is not None:
             replayed, values["replay"] = self.batcher.buffer.state_dict()
             tensors |= replayed
@@ -120,13 +124,14 @@ class RolloutSource(Source):
         self._step = values["step"]
         self._order.restore(values["draws"])
         self._pending = deque(load_items(tensors, values["pending"], "pending"))
+        self.batcher.load_state_dict(values.get("credit", {}))
         if self.batcher.buffer is not None:
             self.batcher.buffer.load_state_dict(tensors, values["replay"])
 
     def _batch(self) -> Iterator[tuple[Group, ...]]:
         """Rolls out prompts until there are enough groups for the updates, or too many were sampled."""
         batcher, settings = self.batcher, self.batcher.settings
-        updates = min(settings.updates_per_batch, self._num_steps - self._step)
+        updates = min(settings.updates_per_batch, self._num_steps - self._step)  # in the last batch fewer may be left
         replayed = batcher.replayed(updates, self._step)
         num_new = settings.groups_per_step * updates - len(replayed)
         self.newest, useful, rollouts = [], list[int](), list[Rollouts]()
@@ -135,6 +140,7 @@ class RolloutSource(Source):
             rollouts.append(self._roll_out(num_new - len(useful)))
             first = len(self.newest)
             self.newest += rollouts[-1].groups
+            batcher.observe(rollouts[-1].groups)
             if len(self.newest) >= _ENOUGH:
                 require_working_rewards(self.newest)
             useful += [index for index in range(first, len(self.newest)) if batcher.has_signal(self.newest[index])]
@@ -142,14 +148,15 @@ class RolloutSource(Source):
         credited = batcher.credit(self.newest, useful or range(min(settings.groups_per_step, len(self.newest))))
         self._note_failures()
         self._metrics = rollout_metrics(rollouts, len(useful), credited.groups, batcher.equal_rewards(self.newest))
+        self._metrics |= batcher.metrics
         if batcher.buffer is not None:
             self._metrics |= replay_metrics(replayed, self._step)
             batcher.buffer.add(self._step, credited.items if useful else [])
         every = settings.log_samples_every
-        if self._step // every != (self._step - settings.updates_per_batch) // every:
+        if self._step // every != (self._step - settings.steps_per_batch) // every:
             combination = batcher.rule.reward_combination
             self._samples = rollout_samples(self.newest, credited.advantages, batcher.weights, combination)
-        yield from batcher.deal(credited.items, replayed, updates)
+        yield from batcher.deal(credited.items, replayed, updates, self._step)
 
     def _note_failures(self) -> None:
         """Notes what the newest batch shows of failures of rewards for the first time."""

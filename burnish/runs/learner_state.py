@@ -40,6 +40,8 @@ class LearnerState:
         parts: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] = {"optimizer": optimizer.state_dict()}
         if isinstance(loss, AdaptiveLoss):
             parts["loss"] = loss.state_dict()
+        if self.learner.pause is not None:
+            parts["pause"] = self.learner.pause.state_dict()
         for owner, (part_tensors, part_values) in parts.items():
             tensors |= {f"{owner}/{name}": tensor for name, tensor in part_tensors.items()}
             values[owner] = part_values
@@ -70,6 +72,8 @@ class LearnerState:
         optimizer.load_state_dict(below(tensors, "optimizer/"), values["optimizer"])
         if isinstance(loss, AdaptiveLoss):
             loss.load_state_dict(below(tensors, "loss/"), values["loss"])
+        if self.learner.pause is not None:
+            self.learner.pause.load_state_dict({}, values["pause"])
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

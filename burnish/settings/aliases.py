@@ -244,7 +244,7 @@ OTHER_TOOLS = {
     "steps_per_generation": "updates_per_batch",
     "num_iterations": "updates_per_batch (each update has groups of its own)",
     "mu": "updates_per_batch",
-    "ppo_epochs": "updates_per_batch (each learns from groups of its own)",
+    "ppo_epochs": "epochs_per_batch in a stage ppo; updates_per_batch in a stage rl (groups of its own each)",
     "reward_funcs": "reward",
     "reward_func": "reward",
     "reward_model": "reward: {name: reward_model, model: FOLDER}",

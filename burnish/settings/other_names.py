@@ -36,7 +36,7 @@ ADAPTERS: Mapping[str, str] = MappingProxyType(
 """Value of adapter.kind → ours."""
 ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
-        "ppo": "not available: a stage rl has no critic yet; grpo or reinforce_pp learn without one",
+        "ppo": "a stage of its own: ppo, with a critic (reinforce_pp learns without one)",
         "reinforce": "reinforce_pp, or rloo, which compares the responses to a prompt",
         "reinforce++": "reinforce_pp",
         "reinforce_plus_plus": "reinforce_pp",
@@ -73,8 +73,7 @@ STAGES: Mapping[str, str] = MappingProxyType(
         **{name: f"stage rl with algorithm: {name}" for name in POLICY_GRADIENTS},
         "online_dpo": "stage rl with algorithm: online_dpo",
         "reinforce": "stage rl with algorithm: reinforce_pp",
-        "ppo": "not available yet: a stage rl has no critic; its algorithm: grpo learns without one",
-        "rlhf": "stage rl with reward: reward_model",
+        "rlhf": "stage ppo with reward: reward_model",
         "rlvr": "stage rl with reward: math",
         "rm": "stage reward",
         "reward_model": "stage reward",

@@ -11,7 +11,6 @@ from burnish.settings.other_keys import same
 
 _ONE_LOSS = "not available: write it as a loss of your own, loss: file.py:name"
 _NO_VLLM = "not available: responses are sampled in the trainer's process, not by vLLM"
-_NO_CRITIC = "not available: there is no PPO with a critic; algorithm: grpo, rloo and reinforce_pp need none"
 _NO_DISTILLATION = "not available: distillation is not implemented"
 _NO_TURNS = "not available: a response is one turn, without tools"
 _LITTLE_MEMORY = (
@@ -136,10 +135,11 @@ REINFORCEMENT: Mapping[str, str] = same(
     ("groups_per_step (prompts of an optimizer step)", "rollout_batch_size ppo_mini_batch_size"),
     (_REWARD_MODEL, "reward_adapters reward_model_adapters reward_model_type reward_model_quantization_bit"),
     (_REWARD_MODEL, "reward_model_path reward_model_name_or_path"),
-    ("not available: a reward of your own, reward: file.py:function, may bound its values", "reward_clip_range"),
-    ("not available: a reward of your own may subtract it; policy_gradient.mask_truncated", "missing_eos_penalty"),
+    ("reward_shaping.clip", "reward_clip_range cliprange_reward"),
+    ("reward_shaping.missing_end_penalty", "missing_eos_penalty"),
     ("reward: {name: overlong, max_length: …, buffer: …}", "soft_max_length soft_cache_length"),
-    ("policy_gradient.advantage_scale: whiten", "normalize_advantages whiten_rewards"),
+    ("policy_gradient.advantage_scale: whiten; gae.whiten_advantages in a stage ppo", "normalize_advantages"),
+    ("gae.whiten_rewards in a stage ppo; policy_gradient.advantage_scale: whiten in a stage rl", "whiten_rewards"),
     ("policy_gradient.kl_in: reward", "kl_in_reward"),
     ("dynamic_sampling", "dynamic_sample"),
     ("max_resamples", "max_resample_times"),
@@ -155,8 +155,20 @@ REINFORCEMENT: Mapping[str, str] = same(
     ("not available: policy_gradient.kl_in and kl_estimator choose the estimate", "use_bias_correction_kl"),
     ("log_samples_every (samples.jsonl)", "log_unique_prompts log_completions_hub_repo num_sample_generations"),
     (_NO_TURNS, "max_tool_calling_iterations multi_turn_scheduler max_turns environment_factory gym_env"),
-    (_NO_CRITIC, "vf_coef cliprange_value lam num_ppo_epochs num_mini_batches ppo_buffer_size ppo_score_norm"),
-    (_NO_CRITIC, "ppo_target ppo_whiten_rewards local_rollout_forward_batch_size critic_learning_rate value_model"),
+    ("not needed in a stage ppo: the critic has an optimizer of its own, critic.learning_rate", "vf_coef"),
+    ("critic.value_clip in a stage ppo", "cliprange_value value_clip_range"),
+    ("gae.gae_lambda in a stage ppo", "lam lambd"),
+    ("epochs_per_batch in a stage ppo", "num_ppo_epochs"),
+    ("minibatches_per_epoch in a stage ppo", "num_mini_batches"),
+    ("groups_per_step and minibatches_per_epoch in a stage ppo: their product is a batch", "ppo_buffer_size"),
+    ("reward_shaping.normalize: scale or standardize", "ppo_score_norm use_score_norm use_score_scaling"),
+    ("kl_target in a stage ppo, with kl_control: adaptive", "ppo_target target_kl adap_kl_ctrl"),
+    ("gae.whiten_rewards in a stage ppo", "ppo_whiten_rewards"),
+    ("tokens_per_microbatch", "local_rollout_forward_batch_size"),
+    ("critic.learning_rate in a stage ppo", "critic_learning_rate"),
+    ("critic.model in a stage ppo", "value_model value_model_path critic_pretrain"),
+    ("kl_coef in a stage ppo, the weight of the first batch", "init_kl_coef init_kl_coeff"),
+    ("critic.value_warmup_steps in a stage ppo", "critic_warmup"),
     (_NO_DISTILLATION, "teacher_model teacher_adapters lmbda seq_kd sft_alpha kd_alpha kd_temperature kd_ce_alpha"),
     (_NO_DISTILLATION, "kd_trainer teacher_model_name_or_path teacher_deepspeed offload_teacher_model"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from burnish.evaluate.evaluator import Evaluator
 from burnish.losses.base import Loss
@@ -12,6 +12,7 @@ from burnish.model.fingerprint import frozen_fingerprint
 from burnish.model.noise import Neftune
 from burnish.model.policy import Model
 from burnish.runs.training_state import StatefulObject
+from burnish.settings.optimizer import OptimizationSettings
 from burnish.settings.stage import SupervisedSettings, TrainingSettings
 from burnish.sources.base import Source
 from burnish.sources.rows import RowSource
@@ -20,11 +21,13 @@ from burnish.stages.role import POLICY
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.updating import optimizer_of
 from burnish.stages.user_loss import loss_identity
+from burnish.train.auxiliary import Auxiliary
 from burnish.train.cadence import Cadence
 from burnish.train.dry_run import costliest
 from burnish.train.early_stopping import EarlyStopping
 from burnish.train.learner import Learner
 from burnish.train.loop import Stage
+from burnish.train.pause import Pause
 from burnish.train.step import Trainer
 from burnish.types import Group
 
@@ -55,6 +58,10 @@ class StageParts:
     """Learners of other roles than the policy, such as a critic."""
     penalties: Collection[str] = ()
     """Names of rewards of negative weight, of which less is better."""
+    pause: Pause | None = None
+    """Steps in which the policy is not trained; None: it is trained in all."""
+    auxiliary: Sequence[Auxiliary] = ()
+    """Losses of other rows that are added to the policy's."""
 
 
 def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts: StageParts) -> Stage:
@@ -73,7 +80,7 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
     )
     return Stage(
         name=name,
-        learners=(learner_of(data, POLICY, policy, parts.loss, steps, parts.neftune), *parts.further_learners),
+        learners=(_policy_learner(data, policy, parts), *parts.further_learners),
         source=parts.source,
         cadence=cadence,
         evaluators=parts.evaluators,
@@ -91,28 +98,37 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
     )
 
 
+def _policy_learner(data: StageData[TrainingSettings], policy: Model, parts: StageParts) -> Learner:
+    steps = parts.source.num_steps - (0 if parts.pause is None else parts.pause.first_steps)
+    learner = learner_of(data, POLICY, policy, parts.loss, steps, neftune=parts.neftune)
+    return replace(learner, pause=parts.pause, auxiliary=parts.auxiliary)
+
+
 def learner_of(
     data: StageData[TrainingSettings],
     role: str,
     model: Model,
     loss: Loss,
     steps: int,
+    *,
+    optimization: OptimizationSettings | None = None,
     neftune: Neftune | None = None,
 ) -> Learner:
-    """Learner of a role, with the stage's optimizer and schedule.
+    """Learner of a role.
 
     Args:
         data: data of the stage.
         role: name of the role.
         model: its model.
         loss: its loss.
-        steps: number of optimizer steps of the stage.
+        steps: number of optimizer steps of the learner.
+        optimization: its optimizer and schedule; None: those of the stage.
         neftune: noise on the embeddings in training; None: none.
 
     Raises:
         RecipeError: the optimizer cannot be used.
     """
-    settings = data.context.settings
+    settings = optimization or data.context.settings
     optimizer = optimizer_of(data.context.recipe, settings, model)
     trainer = Trainer(model, optimizer, settings.optimizer.max_grad_norm, neftune, data.context.world)
     return Learner(role, trainer, loss, settings.schedule_of(steps), data.tokens_per_microbatch)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from burnish.model.load import check_tokens, load_config, load_tokenizer
+from burnish.model.settings import stage_named
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.chain import chain
 from burnish.recipe.recipe import Recipe
+from burnish.run_files import MODEL, STAGES
 from burnish.runs.named_model import resolve_model
 from burnish.settings.stage import StageSettings
 from burnish.stages.reader import Reader
@@ -51,3 +54,15 @@ class StageContext(Generic[S_co]):
         reader = Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed)
         reader = replace(reader, named_template=settings.chat_template)
         return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings
+
+    def resolve_model(self, name: str) -> str:
+        """The folder of a model that the recipe names: of a run, its model; of ``stage:NAME``, the model that the stage
+        writes, which need not exist yet; any other name unchanged.
+
+        Raises:
+            ModelError: the run is not finished.
+        """
+        if (stage := stage_named(name)) is None:
+            return resolve_model(name)
+        assert self.recipe.output is not None, "reading a recipe gives it an output"
+        return str(Path(self.recipe.output).absolute() / STAGES / stage / MODEL)

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from burnish.errors import ModelError, RecipeError
-from burnish.model.adapters.beside import with_adapter
+from burnish.model.adapters.beside import copy_adapter, load_reward_adapter, with_adapter
 from burnish.model.load import default_device, load_policy
+from burnish.model.open import find_model, value_head_of_model
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import new_value_head, place_critic_head
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.context import StageContext
-from burnish.stages.named_models import model_of
-from burnish.stages.role import POLICY, Role
+from burnish.stages.role import CRITIC, POLICY, Role
 
 
 def load_models(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, Model]:
@@ -42,10 +42,11 @@ def load_models(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, 
 
 
 def _share(context: StageContext[Any], role: Role, policy: Model) -> Model:
-    """A further adapter on the policy's base.
+    """A further adapter on the policy's base, which begins as the policy's, or as the adapter of the role's model.
 
     Raises:
         RecipeError: the policy has no adapter.
+        ModelError: the role's model is no reward model with an adapter on the policy's base.
     """
     settings = context.recipe.adapter.settings
     if settings is None:
@@ -55,19 +56,26 @@ def _share(context: StageContext[Any], role: Role, policy: Model) -> Model:
             remedy="set adapter.kind: lora",
         )
     head = None if role.critic_head is None else _critic_head(policy, role.critic_head)
-    return replace(with_adapter(policy, role.name, settings, head), temperature=role.temperature)
+    model = replace(with_adapter(policy, role.name, settings, head), temperature=role.temperature)
+    if role.model is None:
+        copy_adapter(model)
+    else:
+        load_reward_adapter(model, context.resolve_model(role.model))
+    return model
 
 
 def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
-    """Loads a trained model with its adapter.
+    """Loads a trained model with its adapter. A critic that begins as a reward model has the head of that model.
 
     Raises:
         RecipeError: there is no such device.
-        ModelError: see `load_policy`.
+        ModelError: see `load_policy`; or it has another tokenizer than the policy.
     """
     recipe, stage = context.recipe, context.settings
-    policy = load_policy(
-        role.model or context.reader.model,
+    name = context.reader.model if role.model is None else context.resolve_model(role.model)
+    has_own_head = role.critic_head is not None and value_head_of_model(find_model(name)) is not None
+    model = load_policy(
+        name,
         adapter=recipe.adapter.settings,
         quantization=recipe.adapter.quantization,
         freeze=recipe.adapter.freeze,
@@ -75,11 +83,13 @@ def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
         device=device_of(recipe),
         gradient_checkpointing=stage.gradient_checkpointing,
         add_tokens=stage.tokens_to_add,
-        head_config=role.value_head,
+        head_config=role.critic_head if has_own_head else role.value_head,
     )
-    if role.critic_head is not None:
-        policy = _with_critic_head(policy, role.critic_head)
-    return replace(policy, temperature=role.temperature)
+    if role.model is not None:
+        _require_same_tokens(context, role, model)
+    if role.critic_head is not None and not has_own_head:
+        model = _with_critic_head(model, role.critic_head)
+    return replace(model, temperature=role.temperature)
 
 
 def _with_critic_head(model: Model, config: ValueHeadConfig) -> Model:
@@ -92,8 +102,11 @@ def _with_critic_head(model: Model, config: ValueHeadConfig) -> Model:
 
 
 def _critic_head(model: Model, config: ValueHeadConfig) -> nn.Linear:
-    size = model.causal_lm.config.get_text_config(decoder=True).hidden_size
-    return new_value_head(size, config.outputs, config.seed)
+    """A value head that predicts 0: drawn weights would add noise of the size of the rewards to all advantages."""
+    assert config.outputs == 1, "the value of a state is one number"
+    head = new_value_head(model.causal_lm.config.get_text_config(decoder=True).hidden_size)
+    nn.init.zeros_(head.weight)
+    return head
 
 
 def _load_frozen(context: StageContext[Any], role: Role) -> Model:
@@ -103,18 +116,26 @@ def _load_frozen(context: StageContext[Any], role: Role) -> Model:
         ModelError: it cannot be loaded, or has another tokenizer.
     """
     recipe, name = context.recipe, role.model or context.reader.model
-    model = load_policy(
-        model_of(recipe, name), dtype=recipe.dtype, device=device_of(recipe), head_config=role.value_head
-    )
+    name = context.resolve_model(name)
+    model = load_policy(name, dtype=recipe.dtype, device=device_of(recipe), head_config=role.value_head)
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
-    if model.tokenizer.get_vocab() != context.reader.tokenizer.get_vocab():
-        raise ModelError(
-            given=f"{role.name}_model: {name}, whose tokenizer has other tokens than that of the policy",
-            rule=f"the {role.name} scores the policy's own tokens",
-            remedy=f"name a model with the same tokenizer, or remove {role.name}_model",
-        )
+    _require_same_tokens(context, role, model)
     return replace(model, temperature=role.temperature)
+
+
+def _require_same_tokens(context: StageContext[Any], role: Role, model: Model) -> None:
+    """Refuses a model with another tokenizer than the policy's. A critic, which sees tokens and predicts none, may have
+    further ones, such as the padding of a reward model."""
+    policy, own = context.reader.tokenizer.get_vocab(), model.tokenizer.get_vocab()
+    if own == policy or (role.name == CRITIC and policy.items() <= own.items()):
+        return
+    key = "critic.model" if role.name == CRITIC else f"{role.name}_model"
+    raise ModelError(
+        given=f"{key}: {role.model}, whose tokenizer has other tokens than that of the policy",
+        rule=f"the {role.name} scores the policy's own tokens",
+        remedy=f"name a model with the same tokenizer, or remove {key}",
+    )
 
 
 def device_of(recipe: Recipe) -> torch.device:

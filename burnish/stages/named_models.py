@@ -5,7 +5,6 @@ Checked when the data of a stage are opened, by configurations and tokenizers al
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,16 @@ from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.load import load_tokenizer
 from burnish.model.open import find_model, tokenizer_of, value_head_of_model
-from burnish.model.settings import MODEL_KINDS, ModelKind, NamedModel
-from burnish.recipe.recipe import Recipe
+from burnish.model.settings import MODEL_KINDS, STAGE_PREFIX, ModelKind, NamedModel
 from burnish.rewards.reward import Reward
-from burnish.run_files import MODEL, STAGES
 from burnish.runs.named_model import resolve_model
 from burnish.stages.context import StageContext
 from burnish.stages.reader import Reader
 
 
-def model_of(recipe: Recipe, name: str) -> str:
-    """The model that a name in a recipe means: of ``stage:NAME`` the folder that the stage writes, which need not exist
-    yet; of others see `runs.named_model.resolve_model`.
-
-    Raises:
-        ModelError: the name is that of a run that is not finished.
-    """
-    stage = NamedModel("", name, ()).stage
-    if stage is None:
-        return resolve_model(name)
-    assert recipe.output is not None, "reading a recipe gives it an output"
-    return str(Path(recipe.output).absolute() / STAGES / stage / MODEL)
-
-
 def placed_rewards(context: StageContext[Any]) -> tuple[Reward, ...]:
     """The rewards of a stage, with the files of their models."""
-    return tuple(reward.with_models(partial(model_of, context.recipe)) for reward in context.settings.rewards)
+    return tuple(reward.with_models(context.resolve_model) for reward in context.settings.rewards)
 
 
 def require_named_models(context: StageContext[Any]) -> None:
@@ -80,7 +63,7 @@ def require_named_model(model: NamedModel, policy: Reader) -> None:
 def _text_of_stage(context: StageContext[Any], stage: str) -> tuple[PreTrainedTokenizerBase, Template]:
     """Tokenizer and chat template of the model of an earlier stage, which need not be trained yet."""
     recipe = context.recipe
-    if Path(folder := model_of(recipe, f"stage:{stage}")).is_dir():
+    if Path(folder := context.resolve_model(STAGE_PREFIX + stage)).is_dir():
         tokenizer = load_tokenizer(folder)
         return tokenizer, choose_template(tokenizer)
     reader = StageContext[Any].of(recipe, list(recipe.named_stages).index(stage)).reader

@@ -189,6 +189,12 @@ BUILTIN: Mapping[str, StageEntry] = MappingProxyType(
                 "Reinforcement learning: GRPO and its family. On prompts; such as reward=math or "
                 "reward=my.py:function.",
             ),
+            BuiltinStage(
+                "ppo",
+                "burnish.stages.ppo.settings:PpoSettings",
+                "burnish.stages.ppo.build:Ppo",
+                "PPO with a critic and a KL penalty (RLHF). On prompts; such as reward=my.py:function.",
+            ),
         )
     }
 )

@@ -8,6 +8,10 @@ from burnish.model.settings import ValueHeadConfig
 
 POLICY = "policy"
 """Role of the model that a stage trains and saves."""
+CRITIC = "critic"
+"""Role of the model that predicts the rewards of the policy's responses."""
+STAGE_PREFIX = "stage:"
+"""Prefix of the name of a model that an earlier stage of the recipe writes."""
 REFERENCE = "reference"
 """Role of the model to which a policy is compared."""
 
@@ -24,10 +28,12 @@ class Role:
     value_head: ValueHeadConfig | None = None
     """Value head in place of the output head: a reward model. None: a language model."""
     critic_head: ValueHeadConfig | None = None
-    """Value head beside the output head, of one output, which gives V(s_t); None: it is no critic."""
+    """Value head beside the output head, of one output, which gives V(s_t); a reward model has its own instead. None:
+    it is no critic."""
     temperature: float = 1.0
     """Divisor of its logits: the sampling temperature of reinforcement learning."""
     shares_base: bool = False
-    """Whether it is a further adapter on the base of the policy, with the settings of the policy's."""
+    """Whether it is a further adapter on the base of the policy, with the settings of the policy's. It begins as the
+    policy's adapter, or as that of its model."""
     is_copy: bool = False
     """Whether it is a copy of the policy's trained weights, which is made and not loaded: a reference."""

@@ -129,11 +129,11 @@ class Stage(Job):
         policy = self.policy.model
         for note in self.source.notes:
             watch.say(note)
+        flops = sum(learner.num_flops(groups, step) for learner in self.learners)
         sums, rate = self._step(groups, step), self.policy.learning_rate(step)
         self.source.after_step(step)
         metrics, tokens = self._source_metrics(step, folder), policy.num_tokens(groups)
         counted = seen.count(samples=_num_samples(groups), tokens=tokens, epoch=self.source.epoch)
-        flops = sum(learner.model.num_flops(groups) for learner in self.learners)
         watch.step(step, sums, rate, tokens, flops, metrics, counted)
         if watch.alarm is not None:
             self.stopping.on_alert(step, watch.alarm)

@@ -29,6 +29,16 @@ Sums = dict[str, Tensor]
 """Name → scalar on the device, already divided by its denominator; reading one waits for the device."""
 
 
+@dataclass(frozen=True, slots=True)
+class AuxiliaryGroups:
+    """Groups with a loss of their own, which is added to that of a step's groups."""
+
+    name: str
+    """Name of the term in metrics."""
+    groups: Sequence[Group]
+    loss: Loss
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Trainer:
     """The policy with its optimizer: forward_backward, optim_step, and the step that is made of them."""
@@ -79,6 +89,12 @@ class Trainer:
     def accumulate(self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators) -> Sums:
         """Computes the gradient of a whole step from its microbatches, however they are split and on however many
         processes: all of them give all microbatches, and get the gradient and the metrics of the step."""
+        sums = self._add_gradients(microbatches, loss, denominators)
+        self.world.sum_gradients(self.optimizer.masters.masters)
+        return sums
+
+    def _add_gradients(self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators) -> Sums:
+        """Adds this process's share of the gradient of a loss; returns the metrics of all processes."""
         sums: Sums = {}
         complete, split = divide(microbatches, loss.scope)
         for microbatch in self.world.shard(complete):
@@ -86,7 +102,6 @@ class Trainer:
         sums = self.world.sum(sums)
         if split:
             add(sums, self.forward_backward_joined(split, loss, denominators))
-        self.world.sum_gradients(self.optimizer.masters.masters)
         return sums
 
     def optim_step(self, factor: float) -> Tensor:
@@ -104,7 +119,14 @@ class Trainer:
         device = self.policy.device
         return {"grad_norm": torch.zeros((), device=device), "skipped": torch.ones((), device=device)}
 
-    def step(self, groups: Sequence[Group], loss: Loss, budget: int, factor: float) -> Sums:
+    def step(
+        self,
+        groups: Sequence[Group],
+        loss: Loss,
+        budget: int,
+        factor: float,
+        auxiliary: Sequence[AuxiliaryGroups] = (),
+    ) -> Sums:
         """One optimizer step on the groups: measure, count, pack, forward_backward for each microbatch, optim_step; or
         leave_weights, if no token of the step has a signal. An adaptive loss observes the metrics.
 
@@ -113,14 +135,20 @@ class Trainer:
             loss: the loss that is minimized.
             budget: maximum number of tokens of a microbatch (`tokens_per_microbatch`); it does not change the result.
             factor: factor of the optimizer's learning rate in this step, from the schedule; 1: the peak.
+            auxiliary: losses of other groups that are added to the loss, each divided by its own denominators.
 
         Returns:
             The loss, its terms and metrics, and ``grad_norm``: the norm before clipping; detached scalars.
         """
         trained = [group for group in groups if not group.scored_only]
         measured = measure(self.policy, loss, (group for group in groups if group.scored_only), budget, self.world)
-        sums = self.accumulate(self._pack(trained, budget), measured, count_denominators(trained))
-        sums |= {"grad_norm": self.optim_step(factor)} if has_signal(measured, trained) else self.leave_weights()
+        sums = self._add_gradients(self._pack(trained, budget), measured, count_denominators(trained))
+        for part in auxiliary:
+            share = self._add_gradients(self._pack(part.groups, budget), part.loss, count_denominators(part.groups))
+            sums |= {part.name: share["loss"], "loss": sums["loss"] + share["loss"]}
+        self.world.sum_gradients(self.optimizer.masters.masters)
+        has_gradient = has_signal(measured, trained) or any(has_signal(part.loss, part.groups) for part in auxiliary)
+        sums |= {"grad_norm": self.optim_step(factor)} if has_gradient else self.leave_weights()
         if isinstance(loss, AdaptiveLoss):
             reports = loss.observe(sums).items()
             sums |= {name: torch.tensor(value, device=self.policy.device) for name, value in reports}

@@ -127,7 +127,7 @@ def test_old_values_are_refused_with_the_new_ones(method: str, override: str, wo
         ("sft", "adapter=dora", "here it is lora, with adapter.dora: true"),
         ("sft", "adapter.kind=none", "here it is full"),
         ("prefer", "loss=sigmoid", "here it is dpo"),
-        ("rl", "algorithm=ppo", "not available: a stage rl has no critic yet"),
+        ("rl", "algorithm=ppo", "here it is a stage of its own: ppo"),
     ],
 )
 def test_values_of_other_tools_are_answered(method: str, override: str, words: str) -> None:

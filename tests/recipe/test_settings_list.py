@@ -34,7 +34,7 @@ def test_a_stage_has_fifteen_usual_settings(name):
 @pytest.mark.parametrize("name", BUILTIN)
 def test_a_written_default_is_the_default(name):
     """Giving the listed default gives the same recipe as leaving it out."""
-    needed = {"model": "m", "data": "d", **({"reward": "number"} if name == "rl" else {})}
+    needed = {"model": "m", "data": "d", **({"reward": "number"} if name in ("rl", "ppo") else {})}
     plain = stage_recipe(name, needed).recipe
     for entry in ENTRIES[name]:
         simple = entry.kind in ("integer", "number", "text", "true or false") and "*" not in entry.key

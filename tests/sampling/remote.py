@@ -20,8 +20,8 @@ from burnish.model.policy import Model
 from burnish.sampling.base import EVALUATED, Sampler, SampleRequest, StreamListener
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
+from burnish.stages.on_policy.data import OnPolicyData
 from burnish.stages.rl.build import Rl
-from burnish.stages.rl.data import RLData
 from burnish.types import Group
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class RemoteRl(Rl):
 
     max_staleness = 0
 
-    def sampler(self, data: RLData, policy: Model, end_tokens: Collection[int]) -> Sampler:
+    def sampler(self, data: OnPolicyData, policy: Model, end_tokens: Collection[int]) -> Sampler:
         limit = data.context.reader.max_length
         return RemoteSampler(
             policy, lambda replica: sampler_of(replica, end_tokens, limit), max_staleness=self.max_staleness

@@ -21,14 +21,12 @@ from burnish.recipe.recipe import Recipe
 from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
 from burnish.stages.assemble import learner_of
+from burnish.stages.on_policy.data import OnPolicyData
 from burnish.stages.rl.build import Learning, Rl
-from burnish.stages.rl.data import RLData
 from burnish.stages.rl.settings import RlSettings
-from burnish.stages.role import Role
+from burnish.stages.role import CRITIC, Role
 from burnish.train.learner import Learner
 from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Response, Scope, Score, TokenScores
-
-CRITIC = "critic"
 
 
 class ActorCriticSettings(RlSettings):
@@ -83,9 +81,9 @@ class ActorCritic(Rl):
     def learning(self, settings: RlSettings) -> Learning:
         return Learning(ValueBaseline(), PolicyGradient.of(settings.chosen.loss))
 
-    def fillers(self, data: RLData, models: Mapping[str, Model]) -> Sequence[StreamFiller]:
+    def fillers(self, data: OnPolicyData, models: Mapping[str, Model]) -> Sequence[StreamFiller]:
         values = StreamFiller(LiveScorer(models[CRITIC]), "values", data.tokens_per_microbatch, Score.STATE_VALUE)
         return (*super().fillers(data, models), values)
 
-    def further_learners(self, data: RLData, models: Mapping[str, Model], steps: int) -> Sequence[Learner]:
+    def further_learners(self, data: OnPolicyData, models: Mapping[str, Model], steps: int) -> Sequence[Learner]:
         return (learner_of(data, CRITIC, models[CRITIC], ValueLoss(), steps),)

@@ -24,6 +24,14 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "prefer": {"data": "pairs.jsonl", "eval_data": "pairs-test.jsonl"},
     "reward": {"data": "pairs.jsonl", "eval_data": "pairs-test.jsonl", "add_tokens": ["<|pad|>"]},
     "rl": {"data": "train.jsonl", "eval_data": "test.jsonl", "reward": REWARD, "max_new_tokens": 4},
+    "ppo": {
+        "data": "train.jsonl",
+        "eval_data": "test.jsonl",
+        "reward": REWARD,
+        "max_new_tokens": 4,
+        "minibatches_per_epoch": 1,
+        "epochs_per_batch": 1,
+    },
 }
 """Name of a built-in stage → its settings; files are in the world's folder."""
 FILES = ("data", "eval_data")

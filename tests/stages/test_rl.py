@@ -31,9 +31,10 @@ from burnish.sampling.local import LocalSampler
 from burnish.settings.aliases import OTHER_TOOLS
 from burnish.stages.context import StageContext
 from burnish.stages.models import load_trained
+from burnish.stages.on_policy.build import longest_prompts
+from burnish.stages.on_policy.data import OnPolicyData
 from burnish.stages.rl.algorithms import ALGORITHMS
-from burnish.stages.rl.build import Rl, learning_of, longest_prompts
-from burnish.stages.rl.data import RLData
+from burnish.stages.rl.build import Rl, learning_of
 from burnish.stages.rl.settings import RlSettings
 from burnish.train.early_stopping import StopRule
 from burnish.types import Score, TokenScores
@@ -81,8 +82,8 @@ def parts(**settings: Any) -> dict[str, Any]:
     return {f"policy_gradient.{name}": value for name, value in settings.items()}
 
 
-def practice(world: Path, **settings: Any) -> RLData:
-    return RLData.of(StageContext.of(stage_recipe("rl", given(world, **settings)).recipe))
+def practice(world: Path, **settings: Any) -> OnPolicyData:
+    return OnPolicyData.of(StageContext.of(stage_recipe("rl", given(world, **settings)).recipe))
 
 
 def weights(done: burnish.RunResult) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from burnish.model.settings import ValueHeadConfig
 from burnish.stages.kind import kind_of
 from burnish.stages.models import device_of, load_models
 from burnish.stages.registry import BUILTIN
+from burnish.stages.role import CRITIC as CRITIC_ROLE
 from burnish.stages.role import POLICY, REFERENCE, Role
 from tests.stages.small import SETTINGS, context_of, recipe_of, write_world
 
@@ -25,6 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("world"))
 
 
+HEAD = ValueHeadConfig()
 COPY = Role(REFERENCE, trained=False, is_copy=True)
 ROLES: Mapping[str, tuple[str, dict[str, Any], tuple[Role, ...]]] = {
     "sft": ("sft", {}, (Role(POLICY),)),
@@ -53,6 +55,18 @@ ROLES: Mapping[str, tuple[str, dict[str, Any], tuple[Role, ...]]] = {
     "grpo at a temperature": ("rl", {"sampling": {"temperature": 0.7}}, (Role(POLICY, temperature=0.7),)),
     "grpo near a reference": ("rl", {"kl_coef": 0.1}, (Role(POLICY), COPY)),
     "online dpo": ("rl", {"algorithm": "online_dpo"}, (Role(POLICY), COPY)),
+    "ppo": ("ppo", {}, (Role(POLICY), COPY, Role(CRITIC_ROLE, critic_head=HEAD))),
+    "ppo without a reference": ("ppo", {"kl_coef": 0}, (Role(POLICY), Role(CRITIC_ROLE, critic_head=HEAD))),
+    "ppo with lora": (
+        "ppo",
+        {"adapter": {"kind": "lora", "rank": 2}},
+        (Role(POLICY), COPY, Role(CRITIC_ROLE, critic_head=HEAD, shares_base=True)),
+    ),
+    "ppo with another critic": (
+        "ppo",
+        {"critic": {"model": "other"}, "adapter": {"kind": "lora", "rank": 2}},
+        (Role(POLICY), COPY, Role(CRITIC_ROLE, model="other", critic_head=HEAD)),
+    ),
     "online simpo": ("rl", {"algorithm": "online_dpo", "preference": {"loss": "simpo"}}, (Role(POLICY),)),
 }
 

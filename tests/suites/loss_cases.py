@@ -18,12 +18,15 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.policy.settings import Cispo, ImportanceCorrection, NoClip, PpoClip
+from burnish.losses.policy.success_nll import WithSuccessNll
 from burnish.losses.preference.build import Preference, preference_loss, weighted_losses
 from burnish.losses.preference.options import DataNeeds
 from burnish.losses.preference.registry import PREFERENCE_LOSSES
 from burnish.losses.reward.bradley_terry import BradleyTerry
 from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.losses.reward.regression import Regression
+from burnish.losses.scaled import Scaled
+from burnish.losses.value import ValueLoss
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
 from burnish.stages.reward.settings import COMPARISONS
@@ -166,6 +169,34 @@ def documents(seed: int) -> list[Group]:
     return make_groups(SHAPES, seed, holes=True)
 
 
+def valued(seed: int) -> list[Group]:
+    """Sampled groups with the values of a critic, and returns."""
+    generator = torch.Generator().manual_seed(seed + 4)
+    return [
+        replace(group, responses=tuple(_valued(response, generator) for response in group.responses))
+        for group in rollouts(seed)
+    ]
+
+
+def _valued(response: Response, generator: torch.Generator) -> Response:
+    values, returns = torch.randn(2, len(response.tokens), dtype=torch.float64, generator=generator)
+    return replace(response, values=values, returns=returns)
+
+
+def right_and_wrong(seed: int) -> list[Group]:
+    """Sampled groups in which every other response is right: its tokens have the weight 1, others 0."""
+    return [
+        replace(
+            group,
+            responses=tuple(
+                replace(response, weights=torch.full((len(response.tokens),), float(index % 2 == 0)))
+                for index, response in enumerate(group.responses)
+            ),
+        )
+        for group in rollouts(seed)
+    ]
+
+
 def preferences() -> dict[str, LossCase]:
     """Every registered preference loss, with its defaults and with the options of `OPTIONS`."""
     chosen: dict[str, Callable[[], Preference]] = {}
@@ -222,6 +253,12 @@ def others() -> dict[str, LossCase]:
         "cross_entropy": LossCase(CrossEntropy, documents),
         "cross_entropy(label_smoothing=0.2)": LossCase(partial(CrossEntropy, label_smoothing=0.2), documents),
         "cross_entropy(label_smoothing=0.1, z_loss=0.3)": LossCase(partial(CrossEntropy, 0.1, 0.3), documents),
+        "value": LossCase(ValueLoss, valued),
+        "value(value_clip=0.2)": LossCase(partial(ValueLoss, 0.2), valued),
+        "policy gradient and likelihood of right responses": LossCase(
+            lambda: WithSuccessNll(PolicyGradient(old_logprobs="sampler"), 0.3), right_and_wrong
+        ),
+        "cross_entropy times 0.7": LossCase(lambda: Scaled(CrossEntropy(), 0.7), documents),
         "a held entropy": LossCase(
             lambda: EntropyControl(PolicyGradient(old_logprobs="sampler", entropy_coef=0.1), 1.0, 0.1, 0.5), rollouts
         ),

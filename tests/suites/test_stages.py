@@ -66,6 +66,14 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "add_tokens": ["<|pad|>"],
     },
     "rl": {"data": "train.jsonl", "eval_data": "test.jsonl", **ROLLOUTS},
+    "ppo": {
+        "data": "train.jsonl",
+        "eval_data": "test.jsonl",
+        **ROLLOUTS,
+        "minibatches_per_epoch": 2,
+        "epochs_per_batch": 1,
+        "ptx": {"data": {"path": "builtin:chat", "count": 8}, "sequences_per_step": 4},
+    },
     "Distil": {
         "data": "train.jsonl",
         "eval_data": "test.jsonl",
@@ -138,7 +146,7 @@ def test_the_recipe_is_the_same_after_a_round_trip(world: World, tmp_path: Path,
     resolved = read_recipe(world.whole(name) / "recipe.yaml").recipe.stages[0].settings
     given = first.recipe.stages[0].settings
     changed = {key for key, value in given if getattr(resolved, key) != value}
-    groups = ("optimizer", "schedule", "loss_options", "policy_gradient")
+    groups = ("optimizer", "schedule", "loss_options", "policy_gradient", "gae")
     assert all(getattr(given, key) is None or key in groups for key in changed)
 
 

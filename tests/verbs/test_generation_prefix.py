@@ -14,7 +14,7 @@ import torch
 
 import burnish
 from burnish.builtin.tiny import END, TEMPLATE, make_tokenizer
-from burnish.stages.rl import build as rl_build
+from burnish.stages.on_policy import build as rl_build
 from burnish.types import Group, Response
 from burnish.verbs import evaluate as evaluation
 from burnish.verbs import evaluate_rewards as pass_evaluation

@@ -75,6 +75,8 @@ class PolicyGradient(PolicyGradientOptions):
         if self.entropy_coef:
             terms["entropy"] = self._aggregated(-self.entropy_coef * scores.of(Score.ENTROPY), microbatch)
         metrics = self._metrics(log_ratio, advantages, microbatch) | self._correction_metrics(old, microbatch)
+        if self.old_logprobs != "policy":
+            metrics["approx_kl"] = LossTerm(_moved(logprob.detach() - old).sum(), Denominator.TOKENS)
         if self.watches_entropy:
             metrics["policy_entropy"] = LossTerm(scores.of(Score.ENTROPY).detach().sum(), Denominator.TOKENS)
         return LossOutput(terms, metrics)
@@ -169,6 +171,12 @@ def _has_advantage(response: Response) -> bool:
 def _constant(stream: Tensor | None, like: Tensor) -> Tensor:
     assert stream is not None, "responses have the streams that the loss reads"
     return stream.to(like.dtype)
+
+
+def _moved(log_ratio: Tensor) -> Tensor:
+    """[S] estimates of KL(π_old ‖ π) from samples of π_old, never negative: w − 1 − log w (Schulman 2020)."""
+    bounded = log_ratio.clamp(-LIMIT, LIMIT)
+    return (torch.expm1(bounded) - bounded).clamp(min=0.0)
 
 
 def _spread_mean(values: Tensor, microbatch: Microbatch) -> Tensor:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -18,10 +20,14 @@ from burnish.model.adapters.add import peft_config, quiet_peft
 from burnish.model.adapters.configs import kind_of
 from burnish.model.adapters.initial import ADAPTER
 from burnish.model.adapters.settings import AdapterSettings
+from burnish.model.adapters.stored import WEIGHTS
 from burnish.model.adapters.switch import recompute_with_active_adapters
 from burnish.model.attention import plain_attention
 from burnish.model.policy import Model
-from burnish.model.value_head import place_critic_head
+from burnish.model.value_head import NAME, place_critic_head
+
+ROWS = "trainable_tokens_delta"
+"""peft's name of separately trained rows of an embedding."""
 
 
 def with_adapter(policy: Model, name: str, settings: AdapterSettings, critic_head: nn.Linear | None = None) -> Model:
@@ -66,6 +72,60 @@ def with_adapter(policy: Model, name: str, settings: AdapterSettings, critic_hea
     if critic_head is not None:
         place_critic_head(critic_head, policy.causal_lm)
     return replace(policy, adapter=name, critic_head=critic_head, notes=())
+
+
+@torch.no_grad()
+def copy_adapter(model: Model) -> None:
+    """Copies the weights of the policy's adapter into a further one on its base, which `with_adapter` made."""
+    assert model.adapter is not None, "a further adapter has a name"
+    parameters = dict(model.model.named_parameters())
+    own = {name for name, _ in model.trained_parameters()} & parameters.keys()
+    for name in own:
+        parameters[name].copy_(parameters[_renamed(name, model.adapter, ADAPTER)])
+
+
+@torch.no_grad()
+def load_reward_adapter(model: Model, folder: str) -> None:
+    """Reads the adapter and the value head of a reward model into a further adapter on the policy's base, which
+    `with_adapter` made with a critic head.
+
+    Args:
+        model: the further adapter.
+        folder: folder of the reward model's adapter.
+
+    Raises:
+        ModelError: it is no reward model with one output, or its adapter is not of the same layers.
+    """
+    assert model.adapter is not None and model.critic_head is not None, "a critic has an adapter and a head"
+    path = Path(folder).expanduser() / WEIGHTS
+    if not path.is_file():
+        raise _not_a_reward_adapter(folder, "which has no adapter")
+    stored = load_file(path)
+    head = {name: stored.pop(name) for name in list(stored) if name.rsplit(".", 2)[-2] == NAME}
+    weights = {name.rpartition(".")[2]: tensor for name, tensor in head.items()}
+    if weights.keys() != {"weight"} or weights["weight"].shape != model.critic_head.weight.shape:
+        raise _not_a_reward_adapter(folder, "which is no reward model with one number for a response")
+    model.critic_head.weight.copy_(weights["weight"])
+    own = {name for name, _ in model.trained_parameters()} & dict(model.model.named_parameters()).keys()
+    if not any(ROWS in name for name in own):  # rows of padding, which a critic never sees
+        stored = {name: tensor for name, tensor in stored.items() if ROWS not in name}
+    with quiet_peft():
+        result = set_peft_model_state_dict(model.model, stored, adapter_name=model.adapter)
+    if result.unexpected_keys or len(stored) != len(own):
+        raise _not_a_reward_adapter(folder, "whose adapter is of other layers")
+
+
+def _not_a_reward_adapter(folder: str, reason: str) -> ModelError:
+    return ModelError(
+        given=f"critic.model: {folder}, {reason}",
+        rule="a critic on the policy's base begins as an adapter of the same layers with a value head of one output",
+        remedy="name a stage reward of the same recipe, or critic.model: policy",
+    )
+
+
+def _renamed(name: str, adapter: str, other: str) -> str:
+    """Name of the parameter of another adapter."""
+    return ".".join(other if part == adapter else part for part in name.split("."))
 
 
 def _check_kind(model: PeftModel, name: str, settings: AdapterSettings) -> None:

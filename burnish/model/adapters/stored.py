@@ -20,7 +20,7 @@ from burnish.model.adapters.targets import target_names
 from burnish.model.integrity import check_adapter_weights
 from burnish.model.value_head import NAME, REWARD_MODEL_TASKS, is_reward_model, output_layer, peft_task_of
 
-_WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 
 
 def stored_adapter(folder: Path) -> PeftConfig | None:
@@ -43,7 +43,7 @@ def stored_adapter(folder: Path) -> PeftConfig | None:
         raise _unsupported(folder, f"the adapter is of the kind {config.peft_type.value}{reason}")
     if not config.base_model_name_or_path:
         raise _unsupported(folder, "adapter_config.json does not name the base model of the adapter")
-    if not (folder / _WEIGHTS).exists():
+    if not (folder / WEIGHTS).exists():
         raise _unsupported(folder, "there is no adapter_model.safetensors")
     return config
 
@@ -80,7 +80,7 @@ def continue_adapter(model: PreTrainedModel, folder: Path, stored: PeftConfig, s
     layers = None if settings.targets == "all-linear" else set(target_names(model, settings))
     if "dropout" in KINDS[settings.kind].options:
         setattr(config, KINDS[settings.kind].options["dropout"], settings.dropout)
-    check_adapter_weights(folder / _WEIGHTS)
+    check_adapter_weights(folder / WEIGHTS)
     try:
         with quiet_peft():
             adapted = _continued(model, folder, config) if config is stored else _with_initial(model, folder, config)
@@ -114,14 +114,14 @@ def _with_new_head(model: PreTrainedModel, folder: Path, config: PeftConfig) -> 
     config.task_type, config.inference_mode = peft_task_of(model), False
     config.modules_to_save = [*(config.modules_to_save or ()), NAME]
     adapted = get_peft_model(model, config)
-    set_peft_model_state_dict(adapted, {**load_file(folder / _WEIGHTS), **head})
+    set_peft_model_state_dict(adapted, {**load_file(folder / WEIGHTS), **head})
     return adapted
 
 
 def _with_initial(model: PreTrainedModel, folder: Path, config: LoraConfig) -> PeftModel:
     """The adapter whose first half continues to train, with its second half as the initial factors."""
     init = config.init_lora_weights
-    trained, initial_factors = split_halves(load_file(folder / _WEIGHTS))
+    trained, initial_factors = split_halves(load_file(folder / WEIGHTS))
     config.init_lora_weights, config.inference_mode = True, False
     adapted = get_peft_model(model, config)
     set_peft_model_state_dict(adapted, trained)

@@ -15,21 +15,19 @@ from burnish.losses.policy.settings import (
     Aggregation,
     Cispo,
     Clip,
-    ImportanceCorrection,
-    Limiting,
     NoClip,
     Old,
     PolicyGradientOptions,
     PpoClip,
-    Ratio,
     Sapo,
 )
 from burnish.settings.aliases import named_here
 from burnish.settings.numbers import Positive
 from burnish.settings.other_names import ALGORITHMS as ALGORITHM_NAMES
 from burnish.settings.resolved import Resolved, resolved
+from burnish.stages.on_policy.policy_loss import ENTROPY_COEF_LR
 from burnish.stages.rl.algorithms import ALGORITHMS, Algorithm, algorithm
-from burnish.stages.rl.policy_gradient import ENTROPY_COEF_LR, ClipMode, ClipOptions, PolicyGradientSettings
+from burnish.stages.rl.policy_gradient import ClipMode, ClipOptions, PolicyGradientSettings
 
 CLIPS: dict[ClipMode, Clip] = {"ppo": PpoClip(), "cispo": Cispo(), "sapo": Sapo(), "none": NoClip()}
 OF_COMPARISONS = ("reward_combination",)
@@ -155,13 +153,6 @@ class AlgorithmSettings(Settings):
         return self.updates_per_batch > 1 or self.replay is not None
 
     @property
-    def corrects_rounding_alone(self) -> bool:
-        """Whether importance weights compare log-probabilities of the same weights, which in float32 and float64 differ
-        by rounding alone."""
-        corrects = self.policy_gradient.importance_correction is not None
-        return corrects and (self.resolved_old == "recomputed" or not self.is_repeated)
-
-    @property
     def resolved_old(self) -> Old:
         """`policy_gradient.old_logprobs` with its default resolved."""
         return self.policy_gradient.old_logprobs or ("sampler" if self.is_repeated else "policy")
@@ -174,8 +165,8 @@ class AlgorithmSettings(Settings):
         aggregation, length = self._aggregated(loss, max_new_tokens)
         level = parts.ratio_level or loss.ratio_level
         loss = replace(loss, ratio_level=level, loss_aggregation=aggregation, fixed_length=length)
-        if parts.importance_correction is not None:
-            loss = replace(loss, importance_correction=self._correction(parts.importance_correction, level))
+        if (correction := parts.correction(level)) is not None:
+            loss = replace(loss, importance_correction=correction)
         return replace(
             named,
             credit=replace(named.credit, **{name: value for name, value in credit.items() if value is not None}),
@@ -226,9 +217,3 @@ class AlgorithmSettings(Settings):
         aggregation = self.policy_gradient.loss_aggregation or loss.loss_aggregation
         length = self.policy_gradient.fixed_length or loss.fixed_length or max_new_tokens
         return aggregation, length if aggregation == "fixed" else None
-
-    def _correction(self, rule: Limiting, ratio: Ratio) -> ImportanceCorrection:
-        parts = self.policy_gradient
-        level = parts.importance_correction_level or ("mean" if ratio == "sequence" else "token")
-        max_weight, min_weight = parts.importance_correction_max or 2.0, parts.importance_correction_min or 0.0
-        return ImportanceCorrection(level, rule, max_weight, min_weight)

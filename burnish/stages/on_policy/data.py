@@ -1,4 +1,4 @@
-"""Opened data of a stage of reinforcement learning: prompts, held-out prompts, rewards.
+"""Opened data of a stage whose responses the policy generates: prompts, held-out prompts, rewards.
 
 `supervised_data` has the counterpart for stages that learn from responses in rows.
 """
@@ -10,9 +10,8 @@ import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 
@@ -27,15 +26,17 @@ from burnish.stages.context import StageContext
 from burnish.stages.data import DataArtifacts, StageData
 from burnish.stages.epochs import epoch_line, usable_clause
 from burnish.stages.models import device_of
-from burnish.stages.named_models import model_of, placed_rewards
-from burnish.stages.rl.settings import RlSettings
+from burnish.stages.named_models import placed_rewards
+from burnish.stages.on_policy.settings import OnPolicySettings
+
+P_co = TypeVar("P_co", bound=OnPolicySettings, covariant=True)
 
 VERDICTS = "verdicts.jsonl"
 """File in the stage's folder with the cached verdicts of slow or expensive rewards."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RLData(StageData[RlSettings]):
+class OnPolicyData(StageData[P_co], Generic[P_co]):
     """Prompts of a stage, and the runner of its rewards."""
 
     train: Prompts
@@ -46,7 +47,7 @@ class RLData(StageData[RlSettings]):
     """How held-out rows were taken out of the training data; None: they were not."""
 
     @classmethod
-    def of(cls, context: StageContext[RlSettings]) -> Self:
+    def of(cls, context: StageContext[P_co]) -> Self:
         """Opens the data.
 
         Raises:
@@ -56,17 +57,16 @@ class RLData(StageData[RlSettings]):
         rows = context.reader.open_stage(settings.data, settings.held_out_data, settings.held_out_share)
         train = prompts(rows.train.preparation, settings.max_new_tokens)
         held_out = None if rows.held_out is None else prompts(rows.held_out.preparation, settings.max_new_tokens)
-        device, resolve_model = str(device_of(context.recipe)), partial(model_of, context.recipe)
-        rewards = placed_rewards(context)
+        device, rewards = str(device_of(context.recipe)), placed_rewards(context)
         judge = (
-            RewardRunner(rewards, device=device, resolve_model=resolve_model)
+            RewardRunner(rewards, device=device, resolve_model=context.resolve_model)
             if settings.reward_workers is None
-            else RewardRunner(rewards, settings.reward_workers, device=device, resolve_model=resolve_model)
+            else RewardRunner(rewards, settings.reward_workers, device=device, resolve_model=context.resolve_model)
         )
         return cls(context, train, held_out, judge, rows.split)
 
     @property
-    def settings(self) -> RlSettings:
+    def settings(self) -> P_co:
         """Settings of the stage."""
         return self.context.settings
 

@@ -1,0 +1,202 @@
+"""The way from opened data and models to a stage whose responses the policy generates.
+
+Samplers, graders, the batcher and evaluators are those of every such stage. A kind says which credit rule and loss it
+has, which streams are filled before credit, and which further roles it trains.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from burnish.credit.rule import CreditRule
+from burnish.errors import RecipeError
+from burnish.evaluate.detokenize import response_decoder
+from burnish.evaluate.evaluator import Evaluator
+from burnish.evaluate.reward_eval import RewardEval
+from burnish.losses.base import Loss
+from burnish.model.fingerprint import whole_fingerprint
+from burnish.model.policy import Model
+from burnish.model.snapshot import Snapshot
+from burnish.model.stop_tokens import stop_tokens_of
+from burnish.recipe.recipe import Recipe
+from burnish.roles.filler import StreamFiller
+from burnish.roles.scorer import LiveScorer, SnapshotScorer
+from burnish.rollouts.batcher import Batcher
+from burnish.rollouts.replay_buffer import ReplayBuffer
+from burnish.rollouts.source import RolloutSource
+from burnish.rollouts.worker import SingleTurn
+from burnish.sampling.base import Sampler
+from burnish.sampling.open import sampler_of
+from burnish.sampling.params import SamplingParams
+from burnish.stages.assemble import StageParts, assemble
+from burnish.stages.kind import TrainingKind
+from burnish.stages.on_policy.data import OnPolicyData
+from burnish.stages.on_policy.settings import OnPolicySettings
+from burnish.stages.role import POLICY, REFERENCE, Role
+from burnish.train.auxiliary import Auxiliary
+from burnish.train.dry_run import costliest
+from burnish.train.learner import Learner
+from burnish.train.loop import Stage
+from burnish.train.pause import Pause
+from burnish.types import Group, Response
+
+NOT_DETERMINISTIC = (
+    "the sampler is not deterministic: a resumed run loses nothing and trains on nothing twice, but differs from an "
+    "undisturbed one"
+)
+
+
+P = TypeVar("P", bound=OnPolicySettings)
+D = TypeVar("D", bound=OnPolicyData[Any])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PolicyExtras:
+    """What a policy's learner has beside its loss."""
+
+    pause: Pause | None = None
+    """Steps in which the policy is not trained; None: it is trained in all."""
+    auxiliary: Sequence[Auxiliary] = ()
+    """Losses of other rows, added to the policy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """The credit rule of graded groups, and the loss that is minimized on its result."""
+
+    rule: CreditRule
+    loss: Loss
+
+
+class OnPolicy(TrainingKind[P, D]):
+    """Kind of a stage whose responses the policy generates. ``OnPolicy[MySettings, MyData]`` names its settings and its
+    opened data."""
+
+    no_model_checks = "its checks need responses in rows, and the first stage has none"
+
+    def roles(self, recipe: Recipe, settings: P) -> Sequence[Role]:
+        policy = Role(POLICY, temperature=settings.sampling.temperature)
+        return (policy, Role(REFERENCE, trained=False, is_copy=True)) if settings.needs_reference else (policy,)
+
+    def loss(self, settings: P) -> Loss:
+        return self.learning(settings).loss
+
+    @abstractmethod
+    def learning(self, settings: P) -> Learning:
+        """Credit rule and loss of the policy, new on each call, since both may have a state."""
+
+    def fillers(self, data: D, models: Mapping[str, Model]) -> Sequence[StreamFiller]:
+        """Fillers of the streams that credit and losses need: log-probabilities of the reference, which is the policy
+        with its present weights, and of the policy before a batch's first update."""
+        budget, policy, fillers = data.tokens_per_microbatch, models[POLICY], []
+        if data.settings.needs_reference:
+            fillers.append(StreamFiller(SnapshotScorer(Snapshot(policy)), "reference_logprobs", budget))
+        if data.settings.recomputes:
+            fillers.append(StreamFiller(LiveScorer(policy), "old_logprobs", budget))
+        return fillers
+
+    def further_learners(self, data: D, models: Mapping[str, Model], steps: int) -> Sequence[Learner]:
+        """Learners of other roles than the policy; (): none. `steps` is the number of steps of the stage."""
+        return ()
+
+    def extras(self, data: D) -> PolicyExtras:
+        """What the policy's learner has beside its loss."""
+        return PolicyExtras()
+
+    def sampler(self, data: D, policy: Model, end_tokens: Collection[int]) -> Sampler:
+        """The sampler of rollouts and evaluations, in this process. A kind with another engine overrides it."""
+        return sampler_of(policy, end_tokens, data.context.reader.max_length)
+
+    def build(self, data: D, models: Mapping[str, Model], name: str) -> Stage:
+        settings, policy, seed = data.settings, models[POLICY], data.context.recipe.seed
+        learning, extras = self.learning(settings), self.extras(data)
+        ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, data.context.reader.template)
+        sampler, decode = self.sampler(data, policy, ends), response_decoder(policy.tokenizer, ends)
+        _require_correction(settings, sampler)
+
+        def asks(params: SamplingParams) -> SingleTurn:
+            return SingleTurn(policy, sampler, data.judge, decode, params)
+
+        source = RolloutSource(
+            data.train.tokenized,
+            asks(settings.params(seed)),
+            _batcher(data, learning.rule, self.fillers(data, models)),
+            seed,
+            settings.epochs or 1.0,
+            settings.max_steps,
+            settings.curriculum,
+        )
+        reference = whole_fingerprint(policy) if settings.needs_reference else ""
+        parts = StageParts(
+            source,
+            learning.loss,
+            _evaluators(data, asks),
+            {"the reference": reference, "the rewards": data.rewards_identity},
+            notes=() if sampler.deterministic else (NOT_DETERMINISTIC,),
+            dry_run_groups=lambda: longest_prompts(data, learning.rule),
+            further_learners=self.further_learners(data, models, source.num_steps),
+            penalties=[reward.key for reward in data.judge.rewards if reward.weight < 0],
+            pause=extras.pause,
+            auxiliary=extras.auxiliary,
+        )
+        return assemble(data, policy, name, parts)
+
+
+def _batcher(data: OnPolicyData[Any], rule: CreditRule, fillers: Sequence[StreamFiller]) -> Batcher:
+    rollouts, seed = data.settings.rollouts, data.context.recipe.seed
+    weights = {reward.key: reward.weight for reward in data.judge.rewards if reward.weight}
+    buffer = None if rollouts.replay is None else ReplayBuffer(rollouts.replay, seed)
+    return Batcher(rule, rollouts, fillers, weights, buffer, seed)
+
+
+def _evaluators(data: OnPolicyData[Any], asks: Callable[[SamplingParams], SingleTurn]) -> Sequence[Evaluator]:
+    """Evaluators of the stage: the reward of greedy responses to held-out prompts, if there are any."""
+    settings, held_out = data.settings, data.held_out_prompts()
+    if not held_out:
+        return ()
+    greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
+    return [RewardEval(held_out, asks(greedy), settings.success_threshold, data.context.world)]
+
+
+def _require_correction(settings: OnPolicySettings, sampler: Sampler) -> None:
+    """Refuses a ratio of exactly 1 for responses of older weights.
+
+    Raises:
+        RecipeError: neither the ratio nor a correction uses the sampler's log-probabilities.
+    """
+    if not sampler.max_staleness or settings.learns_by_ratios:
+        return
+    if settings.loss_parts.importance_correction is None:
+        raise RecipeError(
+            given=f"a sampler whose weights are up to {sampler.max_staleness} steps behind, and "
+            f"policy_gradient.old_logprobs: {'recomputed' if settings.recomputes else 'policy'}",
+            rule="responses of older weights are learned from by ratios to the log-probabilities of the sampler",
+            remedy="set policy_gradient.old_logprobs: sampler, or policy_gradient.importance_correction",
+        )
+
+
+def longest_prompts(inputs: OnPolicyData[Any], rule: CreditRule) -> list[Group]:
+    """Groups of the largest microbatch, for the dry run: the longest prompts with responses of max_new_tokens, and all
+    streams filled."""
+    settings, budget = inputs.settings, inputs.tokens_per_microbatch
+    size, room = settings.responses_per_prompt, settings.max_new_tokens
+    zeros = torch.zeros(room)
+    response = Response(
+        tokens=torch.zeros(room, dtype=torch.int64),
+        trainable=torch.ones(room, dtype=torch.bool),
+        sampler_logprobs=zeros,
+        old_logprobs=zeros,
+        reference_logprobs=zeros,
+        values=zeros,
+        bootstrap_value=0.0,
+        reward=0.0,
+    )
+    longest = sorted(inputs.train.tokenized, key=lambda prompt: -len(prompt.tokens))[: settings.groups_per_step]
+    groups = [Group(prompt=prompt.tokens, responses=(response,) * size) for prompt in longest]
+    items = rule.assign(groups, [torch.arange(float(size))] * len(groups))
+    return costliest([group for item in items for group in item], budget, settings.groups_per_step)

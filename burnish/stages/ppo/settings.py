@@ -1,0 +1,353 @@
+"""Settings of PPO with a critic. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from burnish.config.settings import Settings
+from burnish.credit.settings import GaeSettings, KlEstimator
+from burnish.losses.policy.settings import Aggregation, Old, PolicyGradientOptions, PpoClip
+from burnish.model.settings import DtypeName
+from burnish.rollouts.settings import RolloutSettings
+from burnish.settings.adapter import Adapter
+from burnish.settings.data import DataField
+from burnish.settings.numbers import Fraction, Positive
+from burnish.settings.optimizer import OptimizationSettings
+from burnish.settings.resolved import Resolved, resolved
+from burnish.stages.on_policy.policy_loss import ENTROPY_COEF_LR, PolicyLossSettings
+from burnish.stages.on_policy.settings import OnPolicySettings
+
+KL_COEF_GAIN = 0.1
+POLICY_MODEL = "policy"
+"""Value of critic.model: the model that the stage starts from."""
+
+
+class PpoLossSettings(PolicyLossSettings):
+    """Settings of the policy's loss, the clipped surrogate."""
+
+    clip_low: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Clip range below 1: the ratio counts down to 1 - clip_low; null: 0.2."""
+    clip_high: Annotated[float, Field(gt=0)] | None = None
+    """Clip range above 1: the ratio counts up to 1 + clip_high; null: 0.2."""
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    """Dual clip: upper bound of the ratio where the advantage is negative, such as 3; null: none."""
+    loss_aggregation: Aggregation | None = None
+    """Aggregation of the loss: token (mean over all tokens of the step), sequence (mean over a response's tokens, then
+    over responses), fixed (sum over a response's tokens divided by fixed_length, then mean over responses); null:
+    token."""
+    fixed_length: Positive | None = None
+    """Divisor of loss_aggregation: fixed, tokens; null: max_new_tokens."""
+    old_logprobs: Old | None = None
+    """Denominator of the ratio: sampler (log-probabilities reported by the sampler), recomputed (by the trainer before
+    the first update, one more forward pass), policy (the policy itself: ratio exactly 1); null: sampler, or policy with
+    one step per batch."""
+    success_nll_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the negative log-likelihood of right responses (reward of at least success_threshold), such as 0.1
+    (VAPO)."""
+
+    @property
+    def clip(self) -> PpoClip:
+        """The clip with its defaults resolved."""
+        bounds = {name: getattr(self, name) for name in ("clip_low", "clip_high", "dual_clip")}
+        return PpoClip(**{name: value for name, value in bounds.items() if value is not None})
+
+
+class GaeOptions(Settings):
+    """Generalized advantage estimation (docs/methods/ppo.md)."""
+
+    gamma: Fraction = 1.0
+    """Discount of the rewards of later tokens."""
+    gae_lambda: Fraction | None = None
+    """λ of the policy's advantages; null: 0.95."""
+    critic_lambda: Fraction = 1.0
+    """λ of the critic's returns (decoupled GAE); 1: the sum of the rewards that followed."""
+    length_adaptive_alpha: Annotated[float, Field(gt=0)] | None = None
+    """Length-adaptive λ of the policy, 1 - 1 / (alpha · length of the response), such as 0.05 (VAPO); null:
+    gae_lambda."""
+    whiten_advantages: bool = True
+    """Whitens the advantages of a batch of rollouts: mean 0 and standard deviation 1."""
+    whiten_rewards: bool = False
+    """Divides the rewards of tokens by their standard deviation over a batch of rollouts."""
+    bootstrap_truncated: bool = False
+    """Continues responses that were truncated at max_new_tokens by the critic's value; false: their end is the end of
+    an episode."""
+
+    @model_validator(mode="after")
+    def _one_lambda(self) -> GaeOptions:
+        if self.gae_lambda is not None and self.length_adaptive_alpha is not None:
+            raise ValueError("gae.length_adaptive_alpha replaces gae.gae_lambda; give one of the two")
+        return self
+
+
+class CriticSettings(OptimizationSettings):
+    """The critic: its initial model, its optimizer and schedule, and its loss."""
+
+    default_rate_share: ClassVar[float] = 0.5
+
+    model: str = POLICY_MODEL
+    """Initial model: policy (the model that the stage starts from), or a reward model or language model with the
+    policy's tokenizer: stage:reward, a run, a folder or a hub name."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; null: 1e-5 for full weights, 1e-4 for an adapter."""
+    value_clip: Annotated[float, Field(gt=0)] | None = None
+    """Clips the change of a value within a batch of rollouts, unit of the reward, such as 0.2; null: the plain squared
+    error."""
+    value_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Value warm-up: steps at the beginning of the stage in which the critic is trained and the policy is not; whole
+    batches of rollouts."""
+
+
+class PtxSettings(Settings):
+    """Likelihood of given text beside the policy gradient (PPO-ptx), which keeps what the policy could do before."""
+
+    data: DataField
+    """Rows with responses or plain text, in the forms of the data of a stage sft."""
+    coef: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the mean cross-entropy of a token."""
+    sequences_per_step: Positive = 32
+    """Rows per optimizer step of the policy."""
+
+
+class PpoSettings(OnPolicySettings):
+    """PPO: reinforcement learning with a learned value function (a critic), and the KL divergence from the reference in
+    the reward of every token."""
+
+    usual: ClassVar[tuple[str, ...]] = (
+        "reward",
+        "kl_coef",
+        "responses_per_prompt",
+        "groups_per_step",
+        "minibatches_per_epoch",
+        "epochs_per_batch",
+        "max_new_tokens",
+        "learning_rate",
+        "critic.model",
+        "critic.learning_rate",
+        "gae.gae_lambda",
+        "epochs",
+        "eval_share",
+        "eval_every",
+        "adapter.kind",
+    )
+
+    responses_per_prompt: Positive = 4
+    """Number of responses sampled for each prompt."""
+    minibatches_per_epoch: Positive = 2
+    """Optimizer steps of one pass over a batch of rollouts, which has minibatches_per_epoch · groups_per_step
+    prompts."""
+    epochs_per_batch: Positive = 2
+    """Number of passes over a batch of rollouts; its prompts are reshuffled for each."""
+    kl_coef: Annotated[float, Field(ge=0)] = 0.05
+    """Weight of the KL divergence from the reference, which is the policy at the start of the stage, in the reward of
+    every token; 0: no penalty, and no reference is computed."""
+    kl_estimator: KlEstimator = "k1"
+    """Estimator of the KL divergence: k1 (log-ratio; its policy gradient is that of the divergence), k2, k3 (never
+    negative, smaller variance, another gradient: docs/methods/ppo.md)."""
+    kl_control: Literal["fixed", "adaptive"] = "fixed"
+    """Control of kl_coef: fixed, or adaptive (proportional control that keeps kl_target)."""
+    kl_target: Annotated[float, Field(gt=0)] | None = None
+    """KL divergence of a response, nats, that kl_control: adaptive keeps, such as 6."""
+    kl_coef_gain: Annotated[float, Field(gt=0, le=5)] | None = None
+    """Gain of kl_control: adaptive; a batch changes kl_coef by at most a fifth of it. null: 0.1."""
+    kl_limit: Annotated[float, Field(gt=0)] | None = None
+    """Early stop of a batch: once the policy is further than this from the one that sampled the batch, nats per token,
+    such as 0.02, the remaining steps of the batch train the critic only; null: no limit."""
+    gae: GaeOptions = GaeOptions()
+    """Generalized advantage estimation."""
+    policy_gradient: PpoLossSettings = PpoLossSettings()
+    """Settings of the policy's loss."""
+    critic: CriticSettings = CriticSettings()
+    """The critic."""
+    ptx: PtxSettings | None = None
+    """PPO-ptx: likelihood of given text beside the policy gradient, such as {data: demos.jsonl, coef: 1}; null:
+    none."""
+
+    @model_validator(mode="after")
+    def _kl_can_be_controlled(self) -> PpoSettings:
+        if self.kl_control == "adaptive":
+            if self.kl_target is None:
+                raise ValueError("kl_control: adaptive needs kl_target, nats of KL divergence of a response, such as 6")
+            if self.kl_coef == 0:
+                raise ValueError("kl_control: adaptive multiplies kl_coef, and 0 stays 0; set the initial kl_coef")
+        given = {"kl_target": self.kl_target, "kl_coef_gain": self.kl_coef_gain}
+        for key, value in given.items():
+            if value is not None and self.kl_control == "fixed":
+                raise ValueError(f"{key} has no effect with kl_control: fixed; set kl_control: adaptive, or remove it")
+        if self.kl_coef == 0 and self.kl_estimator != "k1":
+            raise ValueError(
+                f"kl_estimator: {self.kl_estimator} has no effect with kl_coef: 0; set kl_coef, or remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_whole(self) -> PpoSettings:
+        steps = self.steps_per_batch
+        sizes = f"epochs_per_batch: {self.epochs_per_batch} · minibatches_per_epoch: {self.minibatches_per_epoch}"
+        for key, value in (
+            ("max_steps", self.max_steps),
+            ("critic.value_warmup_steps", self.critic.value_warmup_steps),
+        ):
+            if value is not None and value % steps:
+                near = [number for number in (value // steps * steps, (value // steps + 1) * steps) if number]
+                raise ValueError(
+                    f"{key}: {value} ends within a batch of rollouts, which has {steps} steps ({sizes}); set "
+                    f"{' or '.join(map(str, near))}"
+                )
+        if self.max_steps is not None and self.critic.value_warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"critic.value_warmup_steps: {self.critic.value_warmup_steps} are all steps of the stage (max_steps: "
+                f"{self.max_steps}), so that the policy is never trained; lower them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ratios_have_an_effect(self) -> PpoSettings:
+        parts = self.policy_gradient
+        given = parts.changed("clip_low", "clip_high", "dual_clip")
+        if given and self.resolved_old == "policy":
+            raise ValueError(f"{given} has no effect where the ratio is exactly 1 ({self._why_one}); remove it")
+        if self.kl_limit is not None and self.resolved_old == "policy":
+            raise ValueError(f"kl_limit has no effect where the ratio is exactly 1 ({self._why_one}); remove it")
+        if parts.old_logprobs == "recomputed" and self.steps_per_batch == 1:
+            raise ValueError(
+                "policy_gradient.old_logprobs: recomputed equals policy with one step per batch; remove it"
+            )
+        if parts.importance_correction is not None and self.resolved_old == "sampler":
+            raise ValueError(
+                "policy_gradient.importance_correction weights by π_old / sampler, and with old_logprobs: sampler "
+                "these are the same; set policy_gradient.old_logprobs: recomputed"
+            )
+        if parts.entropy_target is not None and parts.success_nll_coef:
+            raise ValueError(
+                "policy_gradient.entropy_target changes the weight of the entropy in the policy gradient alone; remove "
+                "policy_gradient.success_nll_coef, or set entropy_coef"
+            )
+        if parts.fixed_length is not None and parts.loss_aggregation != "fixed":
+            raise ValueError(
+                "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_is_the_policy(self) -> PpoSettings:
+        if (truncation := self.sampling.truncation) and (self.kl_coef or self.resolved_old != "policy"):
+            raise ValueError(
+                f"sampling.{truncation} makes the sampling distribution differ from the policy's, whose ratios and KL "
+                f"divergence PPO computes; remove sampling.{truncation}"
+            )
+        return self
+
+    def require_possible(self, adapter: Adapter, dtype: DtypeName) -> None:
+        super().require_possible(adapter, dtype)
+        if adapter.kind != "full" and adapter.init in ("pissa", "olora") and self.critic.model == POLICY_MODEL:
+            raise ValueError(
+                f"adapter.init: {adapter.init}: the critic is a further adapter on the policy's base, which begins as "
+                "a plain LoRA; remove adapter.init, or name a model in critic.model"
+            )
+
+    @property
+    def _why_one(self) -> str:
+        """The keys that make ratios exactly 1."""
+        if self.policy_gradient.old_logprobs == "policy":
+            return "policy_gradient.old_logprobs: policy"
+        return "epochs_per_batch: 1 and minibatches_per_epoch: 1"
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimizer steps of a batch of rollouts."""
+        return self.epochs_per_batch * self.minibatches_per_epoch
+
+    @property
+    def resolved_old(self) -> Old:
+        """`policy_gradient.old_logprobs` with its default resolved."""
+        return self.policy_gradient.old_logprobs or ("sampler" if self.steps_per_batch > 1 else "policy")
+
+    @property
+    def loss_parts(self) -> PolicyLossSettings:
+        return self.policy_gradient
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.kl_coef > 0
+
+    @property
+    def recomputes(self) -> bool:
+        return self.resolved_old == "recomputed"
+
+    @property
+    def learns_by_ratios(self) -> bool:
+        return self.resolved_old == "sampler"
+
+    @property
+    def corrects_rounding_alone(self) -> bool:
+        corrects = self.policy_gradient.importance_correction is not None
+        return corrects and (self.resolved_old == "recomputed" or self.steps_per_batch == 1)
+
+    @property
+    def credit(self) -> GaeSettings:
+        """Settings of the credit rule."""
+        options = self.gae.model_dump()
+        options["gae_lambda"] = 0.95 if self.gae.gae_lambda is None else self.gae.gae_lambda
+        gain = self.kl_coef_gain or KL_COEF_GAIN
+        return GaeSettings(
+            **options,
+            kl_coef=self.kl_coef,
+            kl_estimator=self.kl_estimator,
+            kl_target=self.kl_target,
+            kl_coef_gain=gain,
+        )
+
+    @property
+    def gradient(self) -> PolicyGradientOptions:
+        """Settings of the policy's loss, without the likelihood of right responses."""
+        parts = self.policy_gradient
+        aggregation = parts.loss_aggregation or "token"
+        return PolicyGradientOptions(
+            clip=parts.clip,
+            old_logprobs=self.resolved_old,
+            loss_aggregation=aggregation,
+            fixed_length=(parts.fixed_length or self.max_new_tokens) if aggregation == "fixed" else None,
+            importance_correction=parts.correction("token"),
+            entropy_coef=parts.entropy_coef,
+        )
+
+    @property
+    def ptx_rows(self) -> int:
+        """Rows of PPO-ptx in each step of the policy; 0: there are none."""
+        return 0 if self.ptx is None else self.ptx.sequences_per_step
+
+    @property
+    def rollouts(self) -> RolloutSettings:
+        return replace(
+            super().rollouts,
+            updates_per_batch=self.minibatches_per_epoch,
+            epochs_per_batch=self.epochs_per_batch,
+            max_resamples=1,
+            drops=False,
+            success_weights=self.policy_gradient.success_nll_coef > 0,
+        )
+
+    @property
+    def resolved_defaults(self) -> Mapping[str, Resolved]:
+        gradient, parts = self.gradient, self.policy_gradient
+        values: dict[str, Any] = {"policy_gradient.old_logprobs": gradient.old_logprobs}
+        values |= {"policy_gradient.loss_aggregation": gradient.loss_aggregation}
+        if gradient.fixed_length is not None:
+            values["policy_gradient.fixed_length"] = gradient.fixed_length
+        if gradient.old_logprobs != "policy":
+            values |= {f"policy_gradient.{key}": getattr(parts.clip, key) for key in ("clip_low", "clip_high")}
+        if (correction := gradient.importance_correction) is not None:
+            values |= {"policy_gradient.importance_correction_level": correction.level}
+            values |= {"policy_gradient.importance_correction_max": correction.max_weight}
+        if parts.entropy_target is not None:
+            values |= {"policy_gradient.entropy_coef_lr": ENTROPY_COEF_LR}
+            values |= {"policy_gradient.entropy_coef_max": parts.highest_entropy_coef}
+        if self.gae.length_adaptive_alpha is None:
+            values["gae.gae_lambda"] = self.credit.gae_lambda
+        if self.kl_control == "adaptive":
+            values["kl_coef_gain"] = self.credit.kl_coef_gain
+        return {**super().resolved_defaults, **resolved(values, "default")}
