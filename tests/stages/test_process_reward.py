@@ -118,6 +118,8 @@ def test_credit_changes_what_is_learned(world, tmp_path):
     ("changed", "words"),
     [
         ({"algorithm": "online_dpo"}, "credit: step gives tokens advantages, and algorithm: online_dpo"),
+        ({"reward_shaping": {"clip": 1.0}}, "reward_shaping.clip changes the reward of a response"),
+        ({"reward_shaping": {"normalize": "scale"}}, "remove it, or set credit: response"),
         ({"algorithm": "gdpo"}, "credit: step needs a reward that is the sum of its parts"),
         ({"policy_gradient": {"reward_combination": "normalized_sum"}}, "set credit: response, or"),
     ],
@@ -130,3 +132,13 @@ def test_combinations_that_make_no_sense(world, changed, words):
     assert stage_recipe("rl", settings(world, **changed, reward=response)).recipe.stages
     measured = [{**process[0], "weight": 0.0}, process[1], {"name": "repetition"}]
     assert stage_recipe("rl", settings(world, **changed, reward=measured)).recipe.stages
+
+
+def test_ppo_takes_rewards_of_steps(world, tmp_path):
+    """The critic's stage reads the same stream; and it refuses what the stage rl refuses."""
+    given = settings(world, max_steps=4)
+    del given["learning_rate"]
+    done = burnish.ppo(output=str(tmp_path / "run"), learning_rate=1e-3, **given)
+    assert all(weight.isfinite().all() for weight in weights(done).values())
+    with pytest.raises(RecipeError, match=r"reward_shaping\.clip changes"):
+        stage_recipe("ppo", {**given, "reward_shaping": {"clip": 1.0}})
