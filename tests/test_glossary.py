@@ -26,7 +26,7 @@ from scripts.compare.rows import write_rows
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-STAGES = ("sft", "prefer", "reward", "rl")
+STAGES = ("sft", "prefer", "reward", "rl", "ppo")
 
 PLACEHOLDERS = {
     "LOSS": rf"(?:{'|'.join(PREFERENCE_LOSSES)})(?:_[a-z]+)?",
@@ -116,12 +116,20 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "tags": {"stage": "dpo", "eval_data": "pairs.jsonl#12"},
     "sum-of-terms": {"stage": "orpo", "loss": {"orpo": 1.0, "sft": 0.2}},
     "entropy-target": {"stage": "grpo", "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0}},
+    "ppo-terms": {
+        "stage": "ppo",
+        "policy_gradient": {"old_logprobs": "recomputed", "importance_correction": "tis", "success_nll_coef": 0.1},
+        "critic": {"value_clip": 0.2, "value_warmup_steps": 2},
+        "ptx": {"data": "train.jsonl", "sequences_per_step": 4},
+        "success_threshold": 0.0,
+    },
+    "ppo-entropy": {"stage": "ppo", "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0}},
     "no-signal": {"stage": "grpo", "reward": NEVER, "max_resamples": 1},
 }
 """Name → a case of the comparison tool, and the settings in which it differs."""
 WRITTEN_BY = [
     *("sft", "sft-terms", "kto", "orpo", "ranking", "sum", "reward-pairs", "reward-scores", "reward-steps"),
-    *("rl-replay", "online-dpo", "rl-kl", "rl-correction", "rl-gdpo"),
+    *("rl-replay", "online-dpo", "rl-kl", "rl-correction", "rl-gdpo", "ppo"),
     *TRAININGS,
 ]
 """Short trainings that write every metric between them."""

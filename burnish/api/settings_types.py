@@ -449,6 +449,9 @@ class RlEvaluationDict(TypedDict, total=False):
     prompts: int
     """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
     eval/reward, eval/accuracy, and the responses in samples.jsonl."""
+    kl_prompts: int
+    """Number of training prompts, drawn by the seed, on which the KL divergence from the policy at the start of the
+    stage is measured at every evaluation (eval/start_kl, which predicts forgetting); 0: none."""
 
 
 class SamplingSettingsDict(TypedDict, total=False):
@@ -896,10 +899,11 @@ class RlKeywords(RecipeKeywords, total=False):
             "repetition",
             "kl_drift",
             "reward_hacking",
+            "critic_error",
         ]
     ]
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     preference: OnlinePreferenceDict | None
@@ -1011,10 +1015,11 @@ class PpoKeywords(RecipeKeywords, total=False):
             "repetition",
             "kl_drift",
             "reward_hacking",
+            "critic_error",
         ]
     ]
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     minibatches_per_epoch: int

@@ -10,8 +10,6 @@ POLICY = "policy"
 """Role of the model that a stage trains and saves."""
 CRITIC = "critic"
 """Role of the model that predicts the rewards of the policy's responses."""
-STAGE_PREFIX = "stage:"
-"""Prefix of the name of a model that an earlier stage of the recipe writes."""
 REFERENCE = "reference"
 """Role of the model to which a policy is compared."""
 

@@ -223,6 +223,25 @@ class RewardHacking:
         return "rises" if name in self._penalties else "falls"
 
 
+class CriticError:
+    """A critic predicts returns worse than their mean does, over a window of batches. Raised once per episode. Its
+    advantages then have more noise than rewards alone."""
+
+    name = "critic_error"
+
+    def __init__(self) -> None:
+        self._explained, self._bad = _Recent("rollout/explained_variance"), _Onset()
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        explained = self._explained.observe(metrics)
+        if explained is None or not self._bad.begins(explained < 0):
+            return None
+        return (
+            f"the critic predicts returns worse than their mean does (explained variance {explained:.2g}): raise "
+            "critic.learning_rate or critic.value_warmup_steps, or begin it as the reward model (critic.model)"
+        )
+
+
 def _is_reward(name: str) -> bool:
     return name == _REWARD or name.startswith(f"{_REWARD}/")
 
@@ -299,4 +318,5 @@ def rl_alerts(penalties: Collection[str] = ()) -> tuple[RlRule, ...]:
         Repetition(),
         KlDrift(),
         RewardHacking(penalties),
+        CriticError(),
     )

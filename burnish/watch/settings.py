@@ -15,5 +15,6 @@ AlarmName = Literal[
     "repetition",
     "kl_drift",
     "reward_hacking",
+    "critic_error",
 ]
 """Alerts for reinforcement learning that may end a stage (`stop_on_alerts`)."""

@@ -92,6 +92,11 @@ def _rl(**settings: object) -> Recipe:
     return {"rl": usual | settings}
 
 
+def _ppo(**settings: object) -> Recipe:
+    [usual] = _rl(max_steps=8, groups_per_step=2).values()
+    return {"ppo": usual | settings}
+
+
 LORA = {"kind": "lora", "rank": 4}
 SEVERAL = [
     "number",
@@ -186,6 +191,8 @@ REINFORCED = {
         "the same in the reward of a response",
         _recipe(_rl(kl_coef=0.1, policy_gradient={"kl_in": "reward"}), adapter=LORA),
     ),
+    "ppo": Case("a critic, and a divergence in the reward of every token", _recipe(_ppo())),
+    "ppo-lora": Case("policy and critic as two adapters on one base", _recipe(_ppo(), adapter=LORA)),
     "rl-gdpo": Case("several rewards, each scaled for itself", _recipe(_rl(algorithm="gdpo", reward=SEVERAL))),
     "rl-correction": Case(
         "bfloat16, log-probabilities computed before the updates, and a correction for the sampler",

@@ -34,6 +34,8 @@ VARIANTS = {
     "reward-lora": ["overlong=drop", "add_tokens=['<|pad|>']", "adapter.kind=lora", "adapter.rank=4"],
     "rl": ["kl_coef=0.1", "learning_rate=1e-2"],
     "rl-updates": ["updates_per_batch=2", "curriculum=true", "adapter.kind=lora", "adapter.rank=4", "algorithm=dapo"],
+    "ppo": ["kl_control=adaptive", "kl_target=0.1", "reward_shaping.normalize=scale", "learning_rate=1e-2"],
+    "ppo-lora": ["adapter.kind=lora", "adapter.rank=4", "critic.value_warmup_steps=4", "kl_limit=0.001"],
     "actor-critic": ["learning_rate=1e-2"],
     "actor-critic-lora": ["learning_rate=1e-2", "adapter.kind=lora", "adapter.rank=4", "shares_base=true"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
@@ -50,7 +52,9 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     if variant.startswith("actor-critic"):
         return ["run", str(actor_critic(world, output)), f"output={output}", *VARIANTS[variant]]
     if variant.startswith("rl"):
-        return [*rl_command(world, output), *VARIANTS[variant]]
+        return [*rl_command(world, output, "rl", 7), *VARIANTS[variant]]
+    if variant.startswith("ppo"):
+        return [*rl_command(world, output, "ppo", 8), *VARIANTS[variant]]
     compares = variant.startswith(COMPARING)
     method = variant.partition("-")[0] if compares else "sft"
     rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
@@ -62,14 +66,14 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
 
 
-def rl_command(world: Path, output: Path) -> list[str]:
+def rl_command(world: Path, output: Path, method: str, steps: int) -> list[str]:
     """Responses of an untrained model, which a reward wants to be of ten characters."""
     files = ["--model", world / "model", "--data", world / "train.jsonl", "--eval-data", world / "test.jsonl"]
     stage = [
         "--output",
         output,
         "--max-steps",
-        7,
+        steps,
         "groups_per_step=3",
         "responses_per_prompt=3",
         "max_new_tokens=6",
@@ -77,7 +81,7 @@ def rl_command(world: Path, output: Path) -> list[str]:
     ]
     cadence = ["checkpoint_every=2", "checkpoints.keep_last=1", "eval_every=3", "log_every=2", "log_samples_every=2"]
     reward = "reward={name: length, target: 10, tolerance: 20, unit: characters, cache: true}"
-    return ["rl", *map(str, [*files, *stage, *cadence]), reward]
+    return [method, *map(str, [*files, *stage, *cadence]), reward]
 
 
 def actor_critic(world: Path, output: Path) -> Path:

@@ -18,6 +18,7 @@ from burnish.errors import RecipeError
 from burnish.evaluate.detokenize import response_decoder
 from burnish.evaluate.evaluator import Evaluator
 from burnish.evaluate.reward_eval import RewardEval
+from burnish.evaluate.start_kl import StartKL, drawn_prompts
 from burnish.losses.base import Loss
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
@@ -135,7 +136,7 @@ class OnPolicy(TrainingKind[P, D]):
         parts = StageParts(
             source,
             learning.loss,
-            _evaluators(data, asks),
+            _evaluators(data, policy, sampler, asks),
             {"the reference": reference, "the rewards": data.rewards_identity},
             notes=() if sampler.deterministic else (NOT_DETERMINISTIC,),
             dry_run_groups=lambda: longest_prompts(data, learning.rule),
@@ -154,13 +155,21 @@ def _batcher(data: OnPolicyData[Any], rule: CreditRule, fillers: Sequence[Stream
     return Batcher(rule, rollouts, fillers, weights, buffer, seed)
 
 
-def _evaluators(data: OnPolicyData[Any], asks: Callable[[SamplingParams], SingleTurn]) -> Sequence[Evaluator]:
-    """Evaluators of the stage: the reward of greedy responses to held-out prompts, if there are any."""
-    settings, held_out = data.settings, data.held_out_prompts()
+def _evaluators(
+    data: OnPolicyData[Any], policy: Model, sampler: Sampler, asks: Callable[[SamplingParams], SingleTurn]
+) -> Sequence[Evaluator]:
+    """Evaluators of the stage, if it has held-out prompts: the reward of greedy responses to them, and the KL
+    divergence from the policy as it is now, before training."""
+    settings, held_out, seed = data.settings, data.held_out_prompts(), data.context.recipe.seed
     if not held_out:
         return ()
+    world, budget = data.context.world, data.tokens_per_microbatch
     greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
-    return [RewardEval(held_out, asks(greedy), settings.success_threshold, data.context.world)]
+    reward_eval = RewardEval(held_out, asks(greedy), settings.success_threshold, world)
+    prompts = drawn_prompts(data.train.tokenized, settings.evaluation.kl_prompts, seed)
+    if not prompts:
+        return (reward_eval,)
+    return reward_eval, StartKL.of(policy, prompts, sampler, settings.params(seed), budget, world)
 
 
 def _require_correction(settings: OnPolicySettings, sampler: Sampler) -> None:

@@ -31,6 +31,9 @@ class RlEvaluation(Settings):
     prompts: Positive = 128
     """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
     eval/reward, eval/accuracy, and the responses in samples.jsonl."""
+    kl_prompts: Annotated[int, Field(ge=0)] = 64
+    """Number of training prompts, drawn by the seed, on which the KL divergence from the policy at the start of the
+    stage is measured at every evaluation (eval/start_kl, which predicts forgetting); 0: none."""
 
 
 class RlCheckpoints(CheckpointSettings):
@@ -70,7 +73,7 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
     """Checkpoints that are kept, and the weights of the final model."""
     stop_on_alerts: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
     log_samples_every: Positive = 10
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None

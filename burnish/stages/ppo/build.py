@@ -16,7 +16,7 @@ from burnish.losses.policy.success_nll import WithSuccessNll
 from burnish.losses.scaled import Scaled
 from burnish.losses.value import ValueLoss
 from burnish.model.policy import Model
-from burnish.model.settings import ValueHeadConfig
+from burnish.model.settings import STAGE_PREFIX, ValueHeadConfig
 from burnish.recipe.recipe import Recipe
 from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
@@ -25,7 +25,7 @@ from burnish.stages.context import StageContext
 from burnish.stages.on_policy.build import Learning, OnPolicy, PolicyExtras
 from burnish.stages.ppo.data import PTX, PpoData, ptx_rows
 from burnish.stages.ppo.settings import POLICY_MODEL, PpoSettings
-from burnish.stages.role import CRITIC, STAGE_PREFIX, Role
+from burnish.stages.role import CRITIC, Role
 from burnish.train.auxiliary import Auxiliary
 from burnish.train.learner import Learner
 from burnish.train.pause import Pause

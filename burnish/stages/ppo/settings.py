@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from burnish.config.settings import Settings
 from burnish.credit.settings import GaeSettings, KlEstimator
 from burnish.losses.policy.settings import Aggregation, Old, PolicyGradientOptions, PpoClip
-from burnish.model.settings import DtypeName
+from burnish.model.settings import DtypeName, NamedModel
 from burnish.rollouts.settings import RolloutSettings
 from burnish.settings.adapter import Adapter
 from burnish.settings.data import DataField
@@ -248,6 +248,12 @@ class PpoSettings(OnPolicySettings):
                 f"adapter.init: {adapter.init}: the critic is a further adapter on the policy's base, which begins as "
                 "a plain LoRA; remove adapter.init, or name a model in critic.model"
             )
+
+    @property
+    def named_models(self) -> Sequence[NamedModel]:
+        name = self.critic.model
+        own = [] if name == POLICY_MODEL else [NamedModel("critic.model", name, ("reward_model", "language_model"))]
+        return [*super().named_models, *own]
 
     @property
     def _why_one(self) -> str:
