@@ -215,5 +215,5 @@ _MISTAKES: tuple[Callable[[Draw, Chain], Solution | None], ...] = (
     _too_early,
     _other_answer,
 )
-"""Three of eight mistakes are solutions of other questions. Without them a reward model learned that small numbers are
-right, since mistakes had fewer of them, and a policy learned to answer 0 (docs/rl.md)."""
+"""Three of eight mistakes are solutions of other questions. Without them few mistakes ended in 0, and a policy that was
+trained by a reward model of such data learned to answer 0 (docs/rl.md)."""
