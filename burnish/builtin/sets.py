@@ -18,6 +18,7 @@ from burnish.builtin.documents import documents
 from burnish.builtin.draw import Draw
 from burnish.builtin.instructed import instructed
 from burnish.builtin.questions import Split, preferences, problems, questions
+from burnish.builtin.reasoning import reasoning, solutions
 from burnish.builtin.safety import requests
 from burnish.builtin.topics import COAT, DOOR
 from burnish.builtin.world import World, draw_world
@@ -130,6 +131,25 @@ def _instructions(world: World, split: Split, seed: int) -> Iterator[SetRow]:
         }
 
 
+def _reasoning(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    return ({"messages": [*_user(item.question), *_assistant(item.solution.text)]} for item in reasoning(split, seed))
+
+
+def _reasoning_math(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    rows = reasoning("rl" if split == "train" else "test", seed, "reasoning-math")
+    return ({"question": item.question, "answer": item.answer} for item in rows)
+
+
+def _steps(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    for item in solutions("rl" if split == "train" else "test", seed):
+        solution = item.solution
+        yield {
+            "prompt": _user(item.question),
+            "completions": list(solution.steps),
+            "labels": list(solution.labels),
+        }
+
+
 def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
@@ -146,7 +166,11 @@ SETS: Mapping[str, BuiltinSet] = MappingProxyType(
         "math": BuiltinSet(_math, 4000, 400),
         "safety": BuiltinSet(_safety, 800, 200),
         "instructions": BuiltinSet(_instructions, 4000, 200),
+        "reasoning": BuiltinSet(_reasoning, 6000, 400),
+        "reasoning-math": BuiltinSet(_reasoning_math, 4000, 400),
+        "steps": BuiltinSet(_steps, 6000, 400),
     }
 )
 """documents: plain text. chat: conversations. preferences, safety: two answers. math: questions with a number as the
-answer. instructions: questions with a verifiable instruction."""
+answer. instructions: questions with a verifiable instruction. reasoning: conversations with a thought in steps.
+reasoning-math: longer sums with a number as the answer. steps: solutions of such sums with a label for each step."""

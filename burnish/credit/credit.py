@@ -1,4 +1,4 @@
-"""Credit assignment by baseline and scale: every token gets the advantage of its response.
+"""Credit assignment by baseline and scale: every token gets the advantage of its response, and of its steps (`steps`).
 
 Stands between rewards and packing. Ungraded responses are left out and counted, never given a reward of 0. Everything
 is float64 until the advantages of tokens, which are rounded to float32 once.
@@ -16,6 +16,7 @@ from torch import Tensor
 from burnish.credit.baseline import BASELINES
 from burnish.credit.scale import scaled
 from burnish.credit.settings import CreditSettings
+from burnish.credit.steps import has_steps, step_advantages, without_steps
 from burnish.rounding import alike
 from burnish.types import Group, Response
 
@@ -61,16 +62,19 @@ def credit(groups: Sequence[Group], rule: CreditSettings, rewards: Sequence[Tens
 
     Returns:
         The groups with `advantages` [R] in their responses: by GRPO's rule (arXiv 2402.03300, section 4.1) the reward
-        less the group's mean, divided by its standard deviation; other rules replace the parts.
+        less the group's mean, divided by its standard deviation; other rules replace the parts. Rewards of steps, which
+        are parts of the reward, are credited to the tokens up to their ends: see `steps`.
     """
     given = [_rewards(group) for group in groups] if rewards is None else [values.double() for values in rewards]
     if rule.reward_kl_coef:
         given = [
             values - rule.reward_kl_coef * _divergences(group) for values, group in zip(given, groups, strict=True)
         ]
-    compared = [BASELINES[rule.baseline](values) for values in given]
-    advantages = scaled(compared, given, rule.advantage_scale)
-    credited = tuple(_group(group, values, rule) for group, values in zip(groups, advantages, strict=True))
+    rest = [without_steps(group, values) for group, values in zip(groups, given, strict=True)]
+    compared = [BASELINES[rule.baseline](values) for values in rest]
+    advantages = scaled(compared, rest, rule.advantage_scale)
+    of_steps = step_advantages(groups, given, rule) if any(map(has_steps, groups)) else [None] * len(groups)
+    credited = tuple(_group(*each, rule) for each in zip(groups, advantages, of_steps, strict=True))
     ungraded = sum(int(values.isnan().sum()) for values in given)
     return CreditedGroups(credited, ungraded)
 
@@ -116,18 +120,21 @@ def _divergences(group: Group) -> Tensor:
     return torch.tensor(divergences, dtype=torch.float64)
 
 
-def _group(group: Group, advantages: Tensor, rule: CreditSettings) -> Group | None:
+def _group(group: Group, advantages: Tensor, of_steps: Sequence[Tensor] | None, rule: CreditSettings) -> Group | None:
+    steps: Sequence[Tensor | None] = [None] * len(group.responses) if of_steps is None else of_steps
     responses = [
-        replace(response, advantages=_spread(response, float(advantage), rule))
-        for response, advantage in zip(group.responses, advantages.tolist(), strict=True)
+        replace(response, advantages=_spread(response, float(advantage), sums, rule))
+        for response, advantage, sums in zip(group.responses, advantages.tolist(), steps, strict=True)
         if not math.isnan(advantage)
     ]
     return replace(group, responses=tuple(responses)) if responses else None
 
 
-def _spread(response: Response, advantage: float, rule: CreditSettings) -> Tensor:
-    """[R] float32, the response's advantage for each of its tokens."""
+def _spread(response: Response, advantage: float, of_steps: Tensor | None, rule: CreditSettings) -> Tensor:
+    """[R] float32, the response's advantage for each of its tokens, and that of its steps."""
     same = torch.full((len(response.tokens),), advantage, dtype=torch.float64)
+    if of_steps is not None:
+        same += of_steps
     beta = rule.advantage_kl_coef
     return (kl_shaped(same, *_two_logprobs(response), beta) if beta else same).float()
 

@@ -9,6 +9,7 @@ calls) are located in the same way: by the characters that change when that part
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
@@ -230,7 +231,20 @@ def with_labels(rendering: Rendering, example: Stepped) -> Rendering:
     Raises:
         DataError: the template changes the text of the response.
     """
-    text = example.text
+    return with_step_labels(rendering, example.text, tuple(zip(example.ends, example.labels, strict=True)))
+
+
+def with_step_labels(rendering: Rendering, text: str, labels: Sequence[tuple[int, float]]) -> Rendering:
+    """Adds labels at characters of a response to its rendering.
+
+    Args:
+        rendering: its last learned turn is the response.
+        text: the response.
+        labels: (index of a character of the text, label), in ascending order.
+
+    Raises:
+        DataError: the template changes the text of the response.
+    """
     stripped = text.strip()  # many templates write answers without the white space around them
     start = rendering.text.find(stripped, rendering.spans[-1][0]) - (len(text) - len(text.lstrip()))
     if not rendering.text.startswith(stripped, start + len(text) - len(text.lstrip())):
@@ -239,8 +253,7 @@ def with_labels(rendering: Rendering, example: Stepped) -> Rendering:
             rule="the label of a step belongs to its last character in the text",
             remedy="name another template, or write the steps as it does",
         )
-    step_labels = ((start + end, label) for end, label in zip(example.ends, example.labels, strict=True))
-    return replace(rendering, step_labels=tuple(step_labels))
+    return replace(rendering, step_labels=tuple((start + end, label) for end, label in labels))
 
 
 def _end_token(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -25,6 +25,7 @@ from burnish.rewards.exact import (
 )
 from burnish.rewards.instructions.reward import InstructionsReward
 from burnish.rewards.mathematics import MathReward
+from burnish.rewards.process_reward import ProcessReward
 from burnish.rewards.reward import Reward
 from burnish.rewards.reward_model import RewardModelReward
 from burnish.rewards.structure import JsonSchemaReward
@@ -47,6 +48,7 @@ BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
         "length": LengthReward,
         "repetition": RepetitionReward,
         "reward_model": RewardModelReward,
+        "process_reward_model": ProcessReward,
     }
 )
 """The built-in rewards by name."""

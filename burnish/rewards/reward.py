@@ -17,7 +17,7 @@ from pydantic import Field
 from burnish.config.settings import Settings
 from burnish.model.settings import NamedModel
 from burnish.rewards.response_view import ResponseView
-from burnish.rewards.verdict import Failure, Outcome, UnusableRow, Verdict
+from burnish.rewards.verdict import Failure, Outcome, SteppedOutcome, StepReward, UnusableRow, Verdict
 from burnish.rounding import summed
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -76,6 +76,11 @@ class Reward(Settings):
     def in_process(self) -> bool:
         """Whether it grades in the process of the run, all answers at once (`load`), and not in the worker processes
         (`prepare`, `score`)."""
+        return False
+
+    @property
+    def credits_steps(self) -> bool:
+        """Whether its outcomes are `SteppedOutcome`s, whose steps are credited one by one."""
         return False
 
     @property
@@ -171,11 +176,18 @@ def skipped_outcome(reward: Reward, parts: Mapping[str, Outcome]) -> Outcome:
 def combine(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> Verdict:
     """Verdict with the weighted sum of the outcomes that are numbers; `Verdict.reward` says when there is no sum.
 
-    Example: weights 1 and 0.2, outcomes 1 and 0.5: reward 1.1.
+    Example: weights 1 and 0.2, outcomes 1 and 0.5: reward 1.1. The steps of outcomes that have any get their weights.
     """
     counted = [(reward, parts[reward.key]) for reward in rewards if reward.weight != 0]
     for reward, part in counted:
         if isinstance(part, Failure):
             return Verdict(parts, Failure(part.kind, f"{reward.key}: {part.detail}"))
     terms = [reward.weight * part for reward, part in counted if isinstance(part, float)]
-    return Verdict(parts, summed(terms) if terms else None)
+    steps = (
+        StepReward(step.end, reward.weight * step.reward)
+        for reward, part in counted
+        if isinstance(part, SteppedOutcome)
+        for step in part.steps
+    )
+    numbers = {name: float(part) if isinstance(part, float) else part for name, part in parts.items()}
+    return Verdict(numbers, summed(terms) if terms else None, tuple(steps))

@@ -9,76 +9,33 @@ it.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
-from burnish.model.settings import NamedModel
-from burnish.rewards.reward import Reward
-from burnish.run_files import MODEL
+from burnish.model.settings import ModelKind
+from burnish.rewards.model_reward import ModelReward
 
 if TYPE_CHECKING:
     from burnish.rewards.reward_model_scorer import RewardModelScorer
 
 
-class RewardModelReward(Reward):
-    """Score of a reward model; of several scores one, or their weighted sum."""
+class RewardModelReward(ModelReward):
+    """Score of a reward model of whole responses; of several scores one, or their weighted sum."""
 
+    kind: ClassVar[ModelKind] = "reward_model"
     name: Literal["reward_model"] = "reward_model"
-    model: str
-    """Reward model of whole answers: a run, a folder, a hub name, or stage:NAME, an earlier stage of the recipe."""
-    rerender: bool = False
-    """Whether the reward model may have another tokenizer or chat template than the policy: it then scores the text of
-    a response rendered anew in its own, in which special tokens and thoughts may stand otherwise or not at all. false:
-    such a model is refused."""
     output: str | None = None
     """Name of the score that counts, if there are several; null: the only one, or the sum by weights."""
     weights: dict[str, float] = Field(default_factory=dict)
     """Factors of several scores in the sum; scores that are not named count 0."""
-    tokens_per_microbatch: Annotated[int, Field(ge=1)] = 8192
-    """Maximum number of tokens that are scored at once; smaller needs less memory, with the same scores."""
-    _content: str | None = PrivateAttr(None)
-    _place: str | None = PrivateAttr(None)
-    """The model that its name means, see `with_models`; None: the name itself."""
 
     @model_validator(mode="after")
     def _one_way(self) -> RewardModelReward:
         if self.output is not None and self.weights:
             raise ValueError("output selects one score and weights several; give one of the two")
-        if "timeout" in self.model_fields_set:
-            raise ValueError(
-                "timeout has no effect on a reward model: it scores in the process of the run, which is not killed; "
-                "remove it"
-            )
         return self
-
-    @property
-    def grades_correctness(self) -> bool:
-        return False
-
-    @property
-    def in_process(self) -> bool:
-        return True
-
-    @property
-    def named_models(self) -> Sequence[NamedModel]:
-        reads: Literal["any_text", "same_text"] = "any_text" if self.rerender else "same_text"
-        return (NamedModel(f"reward {self.key}: model", self.model, ("reward_model",), reads),)
-
-    def with_models(self, resolve_model: Callable[[str], str]) -> Self:
-        placed = self.model_copy()
-        placed._place, placed._content = resolve_model(self.model), None
-        return placed
-
-    @property
-    def identity(self) -> str:
-        """Identity with the model's name, and the content of its files if it is a folder."""
-        if self._content is None:
-            self._content = _digest(Path(self._place or self.model).expanduser())
-        return super().identity + self._content
 
     def load(self, device: str | None, resolve_model: Callable[[str], str]) -> RewardModelScorer:
         """Loads the model.
@@ -92,14 +49,3 @@ class RewardModelReward(Reward):
 
         name, budget = resolve_model(self.model), self.tokens_per_microbatch
         return RewardModelScorer.open(name, self.output, self.weights, budget=budget, device=device)
-
-
-def _digest(folder: Path) -> str:
-    """sha256 of the files of weights and settings in a folder; "" if there is no folder."""
-    digest = hashlib.sha256()
-    model = folder / MODEL if (folder / MODEL).is_dir() else folder
-    files = sorted(path for path in model.glob("*") if path.suffix in (".safetensors", ".json", ".jinja"))
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest() if files else ""

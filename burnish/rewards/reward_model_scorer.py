@@ -13,21 +13,16 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from burnish.data.records import Completion, Conversation, Message
-from burnish.data.rendering import Rendering, complete, render
 from burnish.data.shared_prompt import common_prefix
-from burnish.data.special_token_text import SpecialTokenText
-from burnish.data.template import choose_template
-from burnish.data.tokenize import Encoder, Sample
-from burnish.data.writer import Writer
-from burnish.errors import DataError, ModelError, RecipeError
+from burnish.data.tokenize import Sample
+from burnish.errors import ModelError, RecipeError
 from burnish.model.load import default_device
-from burnish.model.open import LoadedModel, ModelRef, find_model, open_ref, policy_of, value_head_of_model
+from burnish.model.open import ModelRef, find_model, open_ref, policy_of, value_head_of_model
 from burnish.model.policy import Model
-from burnish.model.positions import exact_positions
 from burnish.model.settings import ValueHeadConfig
+from burnish.rewards.response_renderer import ResponseRenderer
 from burnish.rewards.response_view import ResponseView
-from burnish.rewards.verdict import Failure, FailureKind, Outcome, outcome
+from burnish.rewards.verdict import Failure, Outcome, outcome
 from burnish.roles.scorer import LiveScorer
 from burnish.types import Group, Response, Score
 
@@ -37,7 +32,7 @@ class RewardModelScorer:
     """Reward model with the factors of its scores. Called with the answers to each prompt."""
 
     model: Model
-    renderer: _Renderer
+    renderer: ResponseRenderer
     factors: Tensor
     """[K] float64 factors of its scores."""
     budget: int
@@ -66,7 +61,7 @@ class RewardModelScorer:
         with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
             opened = open_ref(reference, device=chosen, allow_reward_model=True)
             model = policy_of(opened)
-        return cls(model, _Renderer.of(opened), factors, budget)
+        return cls(model, ResponseRenderer.of(opened), factors, budget)
 
     def __call__(self, groups: Sequence[Sequence[ResponseView]]) -> list[list[Outcome]]:
         """Scores of all answers, at the token that ends each; a failure where an answer cannot be scored."""
@@ -80,55 +75,6 @@ class RewardModelScorer:
     def _weighted(self, value: Tensor) -> Outcome:
         """Reward of [1] or [1, K] scores."""
         return outcome(float(value.double().reshape(-1) @ self.factors))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Renderer:
-    """Renders and tokenizes answers in the reward model's own template."""
-
-    encoder: Encoder
-    plain: SpecialTokenText
-    """Text of control tokens, in answers to plain text."""
-    control: SpecialTokenText
-    """Text of control tokens, in conversations."""
-    writer: Writer
-    limit: int
-    """Maximum number of tokens of an answer with its prompt."""
-
-    @classmethod
-    def of(cls, opened: LoadedModel) -> Self:
-        tokenizer, template = opened.tokenizer, opened.template or choose_template(opened.tokenizer)
-        return cls(
-            Encoder(tokenizer),
-            SpecialTokenText.of(tokenizer, None),
-            SpecialTokenText.of(tokenizer, template),
-            Writer(tokenizer, template),
-            exact_positions(opened.causal_lm.config),
-        )
-
-    def samples(self, answers: Sequence[ResponseView]) -> list[Sample | Failure]:
-        """The tokens of each answer with its prompt, up to the token that ends it; a failure where there are none."""
-        rendered = [self._rendered(answer) for answer in answers]
-        tokenized = iter(self.encoder.samples([each for each in rendered if isinstance(each, Rendering)]))
-        return [each if isinstance(each, Failure) else self._checked(next(tokenized)) for each in rendered]
-
-    def _rendered(self, answer: ResponseView) -> Rendering | Failure:
-        try:
-            if isinstance(answer.prompt, str):
-                return complete(Completion(answer.prompt, answer.text), self.writer.tokenizer, self.plain)
-            messages = [_message(dict(message)) for message in answer.prompt]
-            conversation = Conversation((*messages, Message("assistant", answer.text, trained=True)))
-            [rendering] = render(conversation, self.writer, "last", self.control)
-        except DataError as error:
-            return _unusable(error.given)
-        return rendering
-
-    def _checked(self, sample: Sample | DataError) -> Sample | Failure:
-        if isinstance(sample, DataError):
-            return _unusable(sample.given)
-        if (size := len(sample.tokens)) > self.limit:
-            return _unusable(f"prompt and response have {size:,} tokens, and the reward model takes {self.limit:,}")
-        return sample
 
 
 def _sharing(samples: Sequence[Sample]) -> Iterator[Group]:
@@ -152,15 +98,6 @@ def _scored_at_end(tokens: Tensor) -> Response:
     return Response(tokens=tokens, trainable=trainable)
 
 
-def _unusable(reason: str) -> Failure:
-    return Failure(FailureKind.UNUSABLE_ROW, reason)
-
-
-def _message(fields: dict[str, object]) -> Message:
-    role, content = str(fields.pop("role")), fields.pop("content", None)
-    return Message(role, None if content is None else str(content), fields)
-
-
 def _head_of(reference: ModelRef) -> ValueHeadConfig:
     head = value_head_of_model(reference)
     if head is None or head.judged != "answer":
@@ -168,7 +105,9 @@ def _head_of(reference: ModelRef) -> ValueHeadConfig:
         raise ModelError(
             given=f"reward_model: {reference.given}, which is {kind}",
             rule="a reward is the score of a reward model of whole answers",
-            remedy="name a run of burnish reward, or another model for sequence classification",
+            remedy="give it to the reward process_reward_model"
+            if head
+            else "name a run of burnish reward, or another model for sequence classification",
         )
     return head
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import SupportsFloat
 
+from burnish.rounding import summed
+
 
 class FailureKind(StrEnum):
     """Kind of a failure."""
@@ -44,6 +46,29 @@ class Failure:
 
 Outcome = float | Failure | None
 """A finite number; a failure; or None: the reward does not grade this answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReward:
+    """Reward of one step of a response. Example: ``StepReward(end=17, reward=0.9)``."""
+
+    end: int
+    """Index in `ResponseView.text` of the last character of the step."""
+    reward: float
+
+
+class SteppedOutcome(float):
+    """Outcome that is the sum of the rewards of steps: a number like any other, with the steps."""
+
+    steps: tuple[StepReward, ...]
+
+    def __new__(cls, steps: Sequence[StepReward]) -> SteppedOutcome:
+        number = super().__new__(cls, summed(step.reward for step in steps))
+        number.steps = tuple(steps)
+        return number
+
+    def __reduce__(self) -> tuple[type[SteppedOutcome], tuple[tuple[StepReward, ...]]]:
+        return SteppedOutcome, (self.steps,)
 
 
 class UnusableRow(Exception):  # noqa: N818 (it names the row, and becomes a failure of that name)
@@ -83,6 +108,8 @@ class Verdict:
     reward: Outcome
     """The weighted sum. A failure if any part with a weight failed; None if no part with a weight graded the answer.
     Training leaves out both."""
+    steps: tuple[StepReward, ...] = ()
+    """Weighted rewards of steps, which are parts of the weighted sum and are credited one by one; (): none are."""
 
     @property
     def failures(self) -> tuple[tuple[str, Failure], ...]:

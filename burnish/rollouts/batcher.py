@@ -18,6 +18,7 @@ from torch import Tensor
 from burnish.credit.combine import combined
 from burnish.credit.credit import zero_variance
 from burnish.credit.rule import AdaptiveRule, CreditRule
+from burnish.credit.steps import is_compared_equal
 from burnish.roles.filler import StreamFiller
 from burnish.rollouts.failures import nothing_graded
 from burnish.rollouts.metrics import mean
@@ -76,8 +77,7 @@ class Batcher:
             return False
         if not self.settings.drops:
             return bool(graded.rewards)
-        rewards = self._rewards(graded)
-        return not zero_variance(rewards[~rewards.isnan()].tolist())
+        return not is_compared_equal(graded.group, self._rewards(graded))
 
     def equal_rewards(self, graded: Sequence[GradedGroup]) -> float:
         """Share of the graded groups whose rewards are all equal. Where the rule does not compare the responses to a

@@ -17,6 +17,7 @@ from burnish.model.policy import Model
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_view, response_views
 from burnish.rewards.verdict import Outcome, Verdict
+from burnish.rollouts.step_rewards import with_step_rewards
 from burnish.sampling.base import EVALUATED, AnsweredPrompts, Sampler, SampleRequest
 from burnish.sampling.params import SamplingParams
 from burnish.types import Group
@@ -144,10 +145,32 @@ class SingleTurn:
         views = [response_views(p.task, group, self.decode) for p, group in zip(prompts, groups, strict=True)]
         verdicts = self.grade(views)
         graded = [
-            GradedGroup(prompt, _rewarded(group, outcomes), tuple(view.written for view in responses), tuple(outcomes))
+            GradedGroup(
+                prompt,
+                self._rewarded(prompt, group, responses, outcomes),
+                tuple(view.written for view in responses),
+                tuple(outcomes),
+            )
             for prompt, group, responses, outcomes in zip(prompts, groups, views, verdicts, strict=True)
         ]
         return Rollouts(graded, sampled - began, time.perf_counter() - sampled)
+
+    def _rewarded(
+        self, prompt: TokenizedPrompt, group: Group, views: Sequence[ResponseView], verdicts: Sequence[Verdict]
+    ) -> Group:
+        """The group with rewards, those of steps included; None where the verdict is not a number."""
+        begun = group.prompt.tolist() if prompt.task.generation_prefix else []
+        responses = [
+            with_step_rewards(
+                replace(response, reward=verdict.reward if isinstance(verdict.reward, float) else None),
+                begun,
+                view,
+                verdict,
+                self.decode,
+            )
+            for response, view, verdict in zip(group.responses, views, verdicts, strict=True)
+        ]
+        return replace(group, responses=tuple(responses))
 
     def _require_fresh(self, groups: Sequence[Group]) -> None:
         """Refuses responses of weights that are older than the sampler declares."""
@@ -161,15 +184,6 @@ class SingleTurn:
                 rule=f"the sampler's weights are at most {allowed} steps behind",
                 remedy="see why weights do not reach the sampler; the run resumes from its last checkpoint",
             )
-
-
-def _rewarded(group: Group, verdicts: Sequence[Verdict]) -> Group:
-    """The group with rewards; None where the verdict is not a number."""
-    responses = [
-        replace(response, reward=verdict.reward if isinstance(verdict.reward, float) else None)
-        for response, verdict in zip(group.responses, verdicts, strict=True)
-    ]
-    return replace(group, responses=tuple(responses))
 
 
 def _number(outcome: Outcome) -> float:

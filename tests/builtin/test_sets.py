@@ -31,6 +31,12 @@ HASHES = {
     "math/test": "fc93157c0827d061e9b568f38daf5066ea9a274aa42b250f36f53f0e9e89df51",
     "instructions/train": "d1fc2d669614ca48b9b5cdd77049214d496b4ef33a3c0d0e5622faa543ceb59d",
     "instructions/test": "907504a6dfc4ab7021ead60d67b0acf87444c2c8edd292bf2b35b2bee023a55a",
+    "reasoning/train": "971c1d70e81c2dd3fefd0590d93d4cca2f2053986536b21e14d472160cdcbe99",
+    "reasoning/test": "371656e5732660a21dbaca83904111bdafe1f4255ac2aefc44bbf9ce1444675f",
+    "reasoning-math/train": "c767f86273585165d82868a873e4854e6ebfd2d48594fb160795fa8c17eb3e7d",
+    "reasoning-math/test": "275f0428b60e38886a7c46f721134fcb4f427eef25b7f6d4a818ab30998d75be",
+    "steps/train": "7153c1bfc821977719192f31971b15cc968ca03123d36492f44133cf9c0987a4",
+    "steps/test": "9a5a143e15b7f8e503ce40dcdcdd0317f8343f7bdefdfe09b95994b39a471d14",
 }
 
 

@@ -52,26 +52,32 @@ def expected_reward(policy: Model) -> Tensor:
     return total / len(PROMPTS)
 
 
-def tried(policy: Model, name: str, step: int, copies: int, responses: int) -> list[Group]:
-    """Groups with advantages, each prompt several times."""
+def tried(policy: Model, name: str, step: int, copies: int, responses: int, *, by_step: bool = False) -> list[Group]:
+    """Groups with advantages, each prompt several times; by_step: each token is a step with its part of the reward."""
     asked = [SampleRequest(prompt, key) for key, prompt in enumerate(PROMPTS * copies)]
     groups = LocalSampler(policy, [], 256).sample(asked, responses, PARAMS, step=step)
-    rewarded = [replace(group, responses=tuple(judged(each) for each in group.responses)) for group in groups]
+    rewarded = [replace(group, responses=tuple(judged(each, by_step) for each in group.responses)) for group in groups]
     return list(credit(rewarded, algorithm(name, max_new_tokens=2).credit).groups)
 
 
-def judged(response: Response) -> Response:
+def judged(response: Response, by_step: bool) -> Response:
     first, second = response.tokens.tolist()
-    return replace(response, reward=float(REWARDS[first, second]))
+    if not by_step:
+        return replace(response, reward=float(REWARDS[first, second]))
+    of_first = float(_EVEN[first]) / 2
+    # 1 more for each: a constant has no gradient, and a reward of 0 would be no step.
+    steps = torch.tensor([1 + of_first, 1 + float(REWARDS[first, second]) - of_first], dtype=torch.float64)
+    return replace(response, reward=float(steps.sum()), step_rewards=steps)
 
 
 def flat_gradient(policy: Model) -> Tensor:
     return torch.cat([parameter.grad.flatten() for _, parameter in policy.trained_parameters()])
 
 
-def test_in_the_mean_it_is_the_gradient_of_the_expected_reward(policy):
+@pytest.mark.parametrize("by_step", [False, True], ids=["response", "step"])
+def test_in_the_mean_it_is_the_gradient_of_the_expected_reward(policy, by_step):
     """By leave-one-out, which is unbiased: 30 estimates along the exact gradient, and across it to a fixed other
-    direction, within five standard errors."""
+    direction, within five standard errors. Credit of steps has the same mean: a token does not change earlier ones."""
     (-expected_reward(policy)).backward()
     exact = flat_gradient(policy)
     across = torch.randn(len(exact), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -80,7 +86,7 @@ def test_in_the_mean_it_is_the_gradient_of_the_expected_reward(policy):
     along, aside = [], []
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings(learning_rate=1.0)))
     for step in range(30):
-        groups = tried(policy, "rloo", step, copies=8, responses=4)
+        groups = tried(policy, "rloo", step, copies=8, responses=4, by_step=by_step)
         loss = PolicyGradient.of(algorithm("rloo", max_new_tokens=2).loss)
         trainer.accumulate(policy.pack(groups, 512), loss, count_denominators(groups))
         estimate = flat_gradient(policy)

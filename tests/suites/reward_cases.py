@@ -128,6 +128,23 @@ CASES: Mapping[str, RewardCase] = {
         },
         range=(-math.inf, math.inf),
     ),
+    "process_reward_model": RewardCase(
+        answers=(
+            *((ResponseView(ASKED, text), None) for text in ("4", "<think>\n2 + 2 = 4\n</think>\n4")),
+            (ResponseView(ASKED, "\n"), 0.0),
+        ),
+        unusable=(ResponseView("", "4"), ResponseView(ASKED, "so " * 2000)),
+        options={"model": "steps"},
+        others={
+            "model": "steps-two",
+            "aggregation": "mean",
+            "credit": "step",
+            "probability": False,
+            "separator": ".",
+            "rerender": True,
+            "tokens_per_microbatch": 64,
+        },
+    ),
 }
 """Name of a registered reward → its case. The model of a reward model is a folder that the suite writes."""
 

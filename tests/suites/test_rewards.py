@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,18 @@ def test_every_registered_reward_has_a_case() -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with two reward models."""
+    """Folder with two reward models of responses, and two of steps."""
     folder = tmp_path_factory.mktemp("world")
     write_untrained(folder / "base", hidden_size=32, layers=1)
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     tokenizer.pad_token = "<|system|>"  # that of the tiny model ends turns
     tokenizer.save_pretrained(folder / "base")
-    for seed, name in enumerate(("one", "two")):
+    steps = ValueHeadConfig(judged="step", problem="multi_label_classification")
+    for seed, (name, head) in enumerate(
+        {"one": ValueHeadConfig(), "two": ValueHeadConfig(), "steps": steps, "steps-two": steps}.items()
+    ):
         (folder / name).mkdir()
-        policy = load_policy(str(folder / "base"), head_config=ValueHeadConfig(seed=seed))
+        policy = load_policy(str(folder / "base"), head_config=replace(head, seed=seed))
         export(policy, folder / name, template=None, end_tokens=[tokenizer.eos_token_id])
     return folder
 

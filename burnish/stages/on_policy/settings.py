@@ -85,6 +85,19 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
         return self
 
     @model_validator(mode="after")
+    def _steps_are_parts_of_the_reward(self) -> OnPolicySettings:
+        stepped = next((reward for reward in self.rewards if reward.credits_steps), None)
+        changed = [
+            key for key, off in (("normalize", "none"), ("clip", None)) if getattr(self.reward_shaping, key) != off
+        ]
+        if stepped is not None and changed:
+            raise ValueError(
+                f"reward_shaping.{changed[0]} changes the reward of a response and not those of its steps, which "
+                f"reward {stepped.key} credits one by one (credit: step); remove it, or set credit: response"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stop_rules_have_metrics(self) -> OnPolicySettings:
         metric = self.checkpoints.best_metric
         if metric != "reward" and not (self.checkpoints.keep_best or self.early_stopping):

@@ -68,6 +68,22 @@ class RlSettings(OnPolicySettings, AlgorithmSettings):
         return self
 
     @model_validator(mode="after")
+    def _steps_have_advantages(self) -> RlSettings:
+        stepped = next((reward for reward in self.rewards if reward.credits_steps), None)
+        if stepped is not None and not self.is_gradient:
+            raise ValueError(
+                f"reward {stepped.key}: credit: step gives tokens advantages, and algorithm: online_dpo compares whole "
+                "responses; set credit: response, or another algorithm"
+            )
+        if stepped is not None and self.rule.reward_combination != "sum":
+            raise ValueError(
+                f"reward {stepped.key}: credit: step needs a reward that is the sum of its parts, and "
+                f"reward_combination: {self.rule.reward_combination} normalizes each part over whole responses; set "
+                "credit: response, or policy_gradient.reward_combination: sum"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _dynamic_sampling_has_an_effect(self) -> RlSettings:
         if self.dynamic_sampling and not self.group_relative:
             raise ValueError(
