@@ -63,8 +63,8 @@ CASES = {
 }
 VERIFIERS = sorted(CASES)
 MEASURES = {"repetition": Case("repetition", "five is five is five is five is five")}
-ALSO = {"length", "overlong", "reward_model"}
-"""Lengths of what was written, and a reward model's score (test_reward_model)."""
+ALSO = {"length", "overlong", "reward_model", "process_reward_model"}
+"""Lengths of what was written, and scores of reward models (test_reward_model, test_process_reward)."""
 
 
 def test_every_reward_is_here() -> None:
