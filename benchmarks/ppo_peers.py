@@ -6,11 +6,12 @@
 
 Llamas of 1 and 15 million parameters with random weights in float32: policy, reference, value model and reward model.
 Prompts of 32 to 128 tokens, four responses of 64 tokens to each (no token ends one earlier), four passes over a batch
-with one update each (TRL's defaults; `--minibatches` gives more). First, TRL's fastest setting is searched (candidates:
-`peers/ppo_cases.py`); then both train in turn, each in a process of its own with the same allocator. Printed are
-seconds per batch without the first, their parts, and the peak of memory above the loaded models. Responses differ,
-since random numbers do; so Burnish computes TRL's first update again from TRL's responses: scores of all models,
-advantages, returns, the loss of values and both gradient norms must agree in four digits.
+with one update each (TRL's defaults). `--responses 1` gives Burnish no prompt to share, `--minibatches 2` trains by
+minibatches. First, TRL's fastest setting is searched (candidates: `peers/ppo_cases.py`); then both train in turn, each
+in a process of its own with the same allocator. Printed are seconds per batch without the first, their parts, and the
+peak of memory above the loaded models. Responses differ, since random numbers do; so Burnish computes TRL's first
+update again from TRL's responses: scores of all models, advantages, returns, the loss of values and both gradient norms
+must agree in four digits.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peers.cases import Case, Contender
+from peers.cases import Case
 from peers.command import arguments, known_best, trained_as_contender
-from peers.ppo_cases import BURNISH, CASES, EPOCHS, MINIBATCHES, PARTS, SEARCHED, with_minibatches
+from peers.ppo_cases import BURNISH, CASES, EPOCHS, MINIBATCHES, PARTS, RESPONSES, SEARCHED, Shape
 from peers.turns import Place, measure
 
 BATCHES = 3
@@ -33,14 +34,14 @@ SEARCH_BATCHES = 2
 COLUMNS = ("", "s per batch", "burnish is", *PARTS, "rest", "MiB above the models", "burnish needs")
 
 
-def make_material(chosen: Sequence[Case], place: Place, batches: int) -> None:
+def make_material(chosen: Sequence[Case], place: Place, responses: int, batches: int) -> None:
     """Models and prompts of all cases, and prompts for the search."""
     from peers.ppo_material import save_models, write_prompts
 
     for case in chosen:
         save_models(place.model(case.size), case.size)
-        write_prompts(place.rows(case), case, batches)
-        write_prompts(place.rows(case, searching=True), case, SEARCH_BATCHES)
+        write_prompts(place.rows(case), case, responses, batches)
+        write_prompts(place.rows(case, searching=True), case, responses, SEARCH_BATCHES)
 
 
 def print_table(result: dict[str, Any]) -> None:
@@ -61,16 +62,16 @@ def print_table(result: dict[str, Any]) -> None:
             print(f"\n{name}, first update computed again by burnish; relative differences: {found}", flush=True)
 
 
-def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, known: Contender | None) -> None:
+def run(chosen: Sequence[Case], place: Place, given: argparse.Namespace, shape: Shape) -> None:
     """Searches for TRL's best setting unless it is known, compares, and prints."""
     from peers.ppo_turns import compare_ppo, search_ppo
 
-    ours = with_minibatches(BURNISH, given.minibatches)
+    known = None if given.best is None else shape.of(given.best)
     measure(
         chosen,
         given.json,
-        seek=lambda case: (known, {}) if known else search_ppo(case, place, given.minibatches),
-        compare=lambda case, best: compare_ppo(case, (ours, best), place, given.rounds),
+        seek=lambda case: (known, {}) if known else search_ppo(case, place, shape),
+        compare=lambda case, best: compare_ppo(case, (shape.of(BURNISH), best), place, given.rounds),
         tell=print_table,
     )
 
@@ -79,7 +80,8 @@ def main() -> None:
     """Prints tables and writes the figures; or, in a contender's own process, trains and prints what it measured."""
     parser = arguments(__doc__, rounds=2, steps=BATCHES)
     parser.add_argument("--trl", type=Path, help="the folder with TRL 1.10")
-    parser.add_argument("--prompts", type=int, help="prompts of a batch; default: by size (`peers/ppo_cases.py`)")
+    parser.add_argument("--rows", type=int, help="responses of a batch; default: by size (`peers/ppo_cases.py`)")
+    parser.add_argument("--responses", type=int, default=RESPONSES, help="responses to each prompt")
     parser.add_argument("--minibatches", type=int, default=MINIBATCHES, help=f"updates of each of {EPOCHS} passes")
     given = parser.parse_args()
     from peers.ppo_turns import train_ppo_here
@@ -88,13 +90,12 @@ def main() -> None:
         return
     if given.trl is None or not (given.trl / "trl").is_dir():
         parser.error("--trl is needed: pip install --no-deps --target FOLDER trl==1.10.0")
-    best = next(iter(known_best(parser, given, SEARCHED, from_shared=False)), None)
-    known = None if best is None else with_minibatches(best, given.minibatches)
-    chosen = [replace(case, per_step=given.prompts or case.per_step) for case in CASES if given.only in case.name]
+    given.best = next(iter(known_best(parser, given, SEARCHED, from_shared=False)), None)
+    chosen = [replace(case, per_step=given.rows or case.per_step) for case in CASES if given.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), given.trl.resolve())
-        make_material(chosen, place, given.steps)
-        run(chosen, place, given, known)
+        make_material(chosen, place, given.responses, given.steps)
+        run(chosen, place, given, Shape(given.responses, given.minibatches))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ class Recorder:
         self.trainer = trainer
         self.batches: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
+        self.logs: list[dict[str, float]] = []
         self._whiten = ppo_trainer.masked_whiten
         self._step = trainer.optimizer.step
 
@@ -66,6 +67,10 @@ class Recorder:
         else:
             self.rewards_before = values.clone()
         return result
+
+    def log(self, metrics: dict[str, float]) -> None:
+        """In place of the trainer's `log`."""
+        self.logs.append(dict(metrics))
 
     def step(self, *arguments: Any, **options: Any) -> Any:
         """In place of the optimizer's `step`, which accelerate leaves out while gradients are accumulated."""
@@ -129,7 +134,7 @@ def run(case: Mapping[str, Any], models: Path) -> dict[str, Any]:
             train_dataset=Dataset.from_dict({"input_ids": case["prompts"]}),
         )
         recorder = Recorder(trainer)
-        trainer.optimizer.step = recorder.step
+        trainer.optimizer.step, trainer.log = recorder.step, recorder.log
         responses, generate = case.get("responses"), ppo_trainer.batch_generation
         if responses:
             generate = _given(responses, tokenizer.pad_token_id)
@@ -142,6 +147,7 @@ def run(case: Mapping[str, Any], models: Path) -> dict[str, Any]:
         "pad": tokenizer.pad_token_id,
         "batches": recorder.batches,
         "calls": recorder.calls,
+        "logs": recorder.logs,
         "weights": _weights(trainer),
         "rewards_before": getattr(recorder, "rewards_before", None),
     }

@@ -17,7 +17,7 @@ from burnish.stages.on_policy import build
 from burnish.train.step import Trainer
 from peers.cases import Case, Contender
 from peers.meter import Meter
-from peers.ppo_cases import CLIP, EPOCHS, KL_COEF, LAMBDA, LEARNING_RATE, RESPONSES, WRITTEN
+from peers.ppo_cases import CLIP, EPOCHS, KL_COEF, LAMBDA, LEARNING_RATE, WRITTEN, Shape
 from peers.split import Split
 from peers.stage import ALIKE, Lines, assembled, opened_data, stage_runner, trained
 
@@ -31,9 +31,9 @@ PARTS = (
 
 def train(case: Case, contender: Contender, models: Path, rows: Path, output: Path, batches: int) -> dict[str, Any]:
     """A number of batches; returns the measurements, and seconds of each part."""
-    minibatches = contender.settings["minibatches"]
-    updates = EPOCHS * minibatches
-    settings = _settings(case, minibatches, models, rows) | {"max_steps": batches * updates}
+    shape = Shape.in_settings(contender.settings)
+    updates = EPOCHS * shape.minibatches
+    settings = _settings(case, shape, models, rows) | {"max_steps": batches * updates}
     origins = stage_recipe("ppo", settings, output=str(output))
     inputs, meter, split, done = opened_data(origins), Meter(), Split(), list[float]()
 
@@ -57,7 +57,7 @@ def train(case: Case, contender: Contender, models: Path, rows: Path, output: Pa
     return {**meter.figures(), "parts": split.steps, "beside": 0}
 
 
-def _settings(case: Case, minibatches: int, models: Path, rows: Path) -> dict[str, Any]:
+def _settings(case: Case, shape: Shape, models: Path, rows: Path) -> dict[str, Any]:
     unclipped = {"optimizer": {"max_grad_norm": None}}
     rate = {"learning_rate": LEARNING_RATE, **unclipped}
     return {
@@ -66,9 +66,9 @@ def _settings(case: Case, minibatches: int, models: Path, rows: Path) -> dict[st
         "model": str(models / "policy"),
         "data": str(rows),
         "reward": {"name": "reward_model", "model": str(models / "reward")},
-        "responses_per_prompt": RESPONSES,
-        "groups_per_step": case.rows_per_step // minibatches,
-        "minibatches_per_epoch": minibatches,
+        "responses_per_prompt": shape.responses,
+        "groups_per_step": case.rows_per_step // shape.responses // shape.minibatches,
+        "minibatches_per_epoch": shape.minibatches,
         "epochs_per_batch": EPOCHS,
         "max_new_tokens": WRITTEN,
         "kl_coef": KL_COEF,

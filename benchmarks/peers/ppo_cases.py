@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 from peers.cases import FLOAT32, Case, Contender
 
-PROMPTS_PER_BATCH = {"1M": 16, "15M": 4}
+ROWS_PER_BATCH = {"1M": 64, "15M": 16}
+"""Responses of a batch."""
 RESPONSES = 4
 """To each prompt. TRL generates one response to each row, so that its rows repeat the prompts."""
 SHORTEST, LONGEST = 32, 128
@@ -43,23 +44,30 @@ CANDIDATES = {
 }
 """Candidates for TRL's fastest setting, searched once per size, if they divide a batch."""
 SEARCHED = tuple(chain.from_iterable(CANDIDATES.values()))
-CASES = tuple(Case(size, "prompts", "full", count) for size, count in PROMPTS_PER_BATCH.items())
+CASES = tuple(Case(size, "prompts", "full", count) for size, count in ROWS_PER_BATCH.items())
 
 
-def rows_of(case: Case) -> int:
-    """Responses of a batch."""
-    return case.rows_per_step * RESPONSES
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Shape of a batch."""
+
+    responses: int = RESPONSES
+    """To each prompt."""
+    minibatches: int = MINIBATCHES
+    """Updates of each pass."""
+
+    def of(self, contender: Contender) -> Contender:
+        """The contender with this shape, which its own process reads."""
+        return replace(contender, settings={**contender.settings, "shape": asdict(self)})
+
+    @classmethod
+    def in_settings(cls, settings: dict[str, Any]) -> Self:
+        """The shape, which is taken out of a contender's settings."""
+        return cls(**settings.pop("shape"))
 
 
-def candidates(case: Case, minibatches: int) -> list[Contender]:
+def candidates(case: Case, shape: Shape) -> list[Contender]:
     """TRL's settings that train the same in a case. (Rollouts of more rows than a batch has are those of a batch.)"""
-    rows = rows_of(case)
-    whole = [each for each in CANDIDATES[case.size] if each.batch == rows]
-    possible = [each for each in CANDIDATES[case.size] if rows % each.batch == 0] if minibatches == 1 else whole
-    return [with_minibatches(each, minibatches) for each in possible]
-
-
-def with_minibatches(contender: Contender, minibatches: int) -> Contender:
-    """The contender with this number of updates of a pass, which its own process reads."""
-    settings: dict[str, Any] = {**contender.settings, "minibatches": minibatches}
-    return replace(contender, settings=settings)
+    rows, known = case.rows_per_step, CANDIDATES[case.size]
+    possible = [each for each in known if (each.batch == rows if shape.minibatches > 1 else rows % each.batch == 0)]
+    return [shape.of(each) for each in possible]

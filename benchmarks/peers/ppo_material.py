@@ -18,7 +18,7 @@ from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import with_value_head
 from peers.cases import HEADS, SIZES, Case
 from peers.material import save_llama
-from peers.ppo_cases import LONGEST, RESPONSES, SHORTEST
+from peers.ppo_cases import LONGEST, SHORTEST
 
 END = "<|end|>"
 LETTERS = "".join(map(chr, chain(range(32, 127), range(0x4E00, 0x9FA6), range(0xAC00, 0xD7A4))))
@@ -45,15 +45,15 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=END, pad_token=END)
 
 
-def write_prompts(path: Path, case: Case, batches: int) -> None:
+def write_prompts(path: Path, case: Case, responses: int, batches: int) -> None:
     """Writes prompts of random characters for a number of batches, and a second file, with the suffix .tokens, with
     TRL's rows: each prompt as often as it gets responses. TRL's has one batch more, since TRL accumulates no gradient
     in the last batch of its data."""
     draw = random.Random("prompts")
     letters = LETTERS[: SIZES[case.size]["vocab_size"] - 1]
-    count = case.rows_per_step * (batches + 1)
+    count = case.rows_per_step // responses * (batches + 1)
     texts = ["".join(draw.choices(letters[95:], k=draw.randint(SHORTEST, LONGEST))) for _ in range(count)]
     path.write_text("".join(f"{json.dumps({'prompt': text})}\n" for text in texts), encoding="utf-8")
-    rows = [[letters.index(letter) for letter in text] for text in texts for _ in range(RESPONSES)]
+    rows = [[letters.index(letter) for letter in text] for text in texts for _ in range(responses)]
     lines = (json.dumps({"input_ids": row}) + "\n" for row in rows)
     path.with_suffix(".tokens").write_text("".join(lines), encoding="utf-8")

@@ -26,7 +26,7 @@ from burnish.roles.scorer import LiveScorer
 from burnish.train.step import Trainer
 from burnish.types import Group, Response, Score
 from peers.cases import Case, Contender
-from peers.ppo_cases import AGREEMENT, BURNISH, CLIP, KL_COEF, LAMBDA, PARTS, WRITTEN, candidates, rows_of
+from peers.ppo_cases import AGREEMENT, BURNISH, CLIP, KL_COEF, LAMBDA, PARTS, WRITTEN, Shape, candidates
 from peers.rl_turns import summary
 from peers.turns import OURS, Figures, Found, Place, train_apart
 
@@ -40,17 +40,17 @@ def train_ppo_here(case: Case, contender: Contender, models: Path, rows: Path) -
         from peers.ours_on_ppo import train
     else:
         from peers.theirs_on_ppo import train
-    with rows.open(encoding="utf-8") as file:
+    with rows.with_suffix(".tokens").open(encoding="utf-8") as file:
         batches = sum(1 for _ in file) // case.rows_per_step - 1
     with tempfile.TemporaryDirectory(dir=rows.parent) as output:
         return train(case, contender, models, rows, Path(output) / "run", batches)
 
 
-def search_ppo(case: Case, place: Place, minibatches: int) -> Found:
+def search_ppo(case: Case, place: Place, shape: Shape) -> Found:
     """TRL's fastest setting, by batches per minute of its last batch; the memory of each is told too."""
     tried: dict[str, float] = {}
     rates: dict[str, float] = {}
-    possible = candidates(case, minibatches)
+    possible = candidates(case, shape)
     for contender in possible:
         if (figures := train_apart(case, contender, place, searching=True)) is not None:
             rates[contender.name] = 60 / figures["walls"][-1]
@@ -81,7 +81,7 @@ def compare_ppo(case: Case, rivals: Sequence[Contender], place: Place, rounds: i
             gaps = gaps_of(place.model(case.size), found[rival.name][0])
             assert max(gaps.values()) < AGREEMENT, f"{case.name}: {rival.name} trains something else: {gaps}"
             summaries[rival.name]["apart"] = gaps
-    return {"case": case.name, "responses_per_batch": rows_of(case), "tokens": WRITTEN, "contenders": summaries}
+    return {"case": case.name, "responses_per_batch": case.rows_per_step, "tokens": WRITTEN, "contenders": summaries}
 
 
 def gaps_of(models: Path, theirs: Figures) -> dict[str, float]:

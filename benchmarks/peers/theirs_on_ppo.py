@@ -20,7 +20,7 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
 from peers.cases import Case, Contender
 from peers.meter import Meter
-from peers.ppo_cases import CLIP, EPOCHS, KL_COEF, LAMBDA, LEARNING_RATE, WRITTEN, rows_of
+from peers.ppo_cases import CLIP, EPOCHS, KL_COEF, LAMBDA, LEARNING_RATE, WRITTEN, Shape
 from peers.theirs import same_training
 
 
@@ -132,12 +132,12 @@ def _loaded(kind: Any, folder: Path) -> Any:
 def _settings(case: Case, contender: Contender, output: Path, batches: int) -> dict[str, Any]:
     """Settings that make the training equal to Burnish's."""
     own = dict(contender.settings)
-    minibatches, alike = own.pop("minibatches"), same_training(output, rows_of(case), contender, LEARNING_RATE)
+    shape = Shape.in_settings(own)
     return {
-        **alike,
-        "num_mini_batches": minibatches,
+        **same_training(output, case.rows_per_step, contender, LEARNING_RATE),
+        "num_mini_batches": shape.minibatches,
         "num_ppo_epochs": EPOCHS,
-        "total_episodes": batches * rows_of(case),
+        "total_episodes": batches * case.rows_per_step,
         "response_length": WRITTEN,
         "temperature": 1.0,
         "kl_coef": KL_COEF,

@@ -87,6 +87,7 @@ def records(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
         "k3": case(kl_estimator="k3", **one_batch),
         "whitened rewards": case(whiten_rewards=True, **one_batch),
         "ended": case(ended, **ONCE),
+        "ended, two epochs": case(ended, **{**ONCE, "num_ppo_epochs": 2}),
         "halves": case(ended, **ONCE, **HALVES),
         "halves and minibatches": case(ended, **HALVES),
         "halves of the last batch": case(ended, count=BATCH, **ONCE, **HALVES),
@@ -288,6 +289,20 @@ def test_an_end_token_that_pads_is_not_trained_by_trl(records):
         assert alike["whitened"][row, length - 1] == 0
         assert apart["whitened"][row, length - 1] != 0
         assert abs(float(other_scores[row] - scores[row])) > 1e-3
+
+
+def test_statistics_of_trl_are_means_over_padding(records):
+    """The mean of ½ (log ratio)² that it reports: over all places of the padded batch, of which responses are a part.
+    In the first of the two epochs it is 0."""
+    record = records["ended, two epochs"]
+    batch, groups, _ = recorded(record)
+    _, last = record["calls"]
+    moved = (last["new_logprobs"] - batch["logprobs"][last["micro_batch_inds"]]).square()
+    [log] = record["logs"]
+    over_all = float(0.5 * moved.mean()) / 2
+    assert log["policy/approxkl_avg"] == pytest.approx(over_all, rel=1e-5)
+    tokens = sum(len(group.responses[0].tokens) for group in groups)
+    assert float(0.5 * moved.sum() / tokens) / 2 > 1.5 * over_all
 
 
 def test_whitened_rewards_keep_their_mean_in_trl(records):
