@@ -42,10 +42,15 @@ def trained_as_contender(options: argparse.Namespace, train: Train) -> bool:
 
 
 def known_best(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, searched: Sequence[Contender]
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    searched: Sequence[Contender],
+    *,
+    from_shared: bool = True,
 ) -> list[Contender]:
-    """Settings that --best names, instead of a search. Exits with a message if an argument is missing."""
-    if not options.shared or options.steps < 2:
+    """Settings that --best names, instead of a search. Exits with a message if an argument is missing. `from_shared`:
+    the rows are those of the shared folder."""
+    if (from_shared and not options.shared) or options.steps < 2:
         parser.error("--shared is needed, since the rows are real, and two steps, since the first is not measured")
     named = {contender.name: contender for contender in searched}
     if unknown := [name for name in options.best if name not in named]:

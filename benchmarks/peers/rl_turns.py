@@ -56,7 +56,7 @@ def compare_prompts(case: Case, rivals: Sequence[Contender], place: Place, round
         if not found[rival.name]:
             continue
         twin = BURNISH_BFLOAT16 if rival.narrow and found.get(BURNISH_BFLOAT16.name) else BURNISH
-        summaries[rival.name] = {**_summary(found[rival.name]), "beside": twin.name}
+        summaries[rival.name] = {**summary(found[rival.name], PARTS), "beside": twin.name}
         if rival.library != OURS:
             gaps = gaps_of(place.model(case.size), found[rival.name][0])
             assert not is_exact(rival) or max(gaps.values()) < AGREEMENT, f"{case.name}: {rival.name}: {gaps}"
@@ -102,10 +102,10 @@ def groups_of(seen: dict[str, Any]) -> list[Group]:
     ]
 
 
-def _summary(found: list[Figures]) -> dict[str, Any]:
-    """Medians over rounds, without the first step."""
+def summary(found: list[Figures], names: Sequence[str]) -> dict[str, Any]:
+    """Medians over rounds, without the first step: seconds of a step, of its named parts and of the rest, memory."""
     steps = [(wall, parts) for each in found for wall, parts in zip(each["walls"][1:], each["parts"][1:], strict=True)]
-    seconds = {part: median(parts.get(part, 0.0) for _, parts in steps) for part in PARTS}
+    seconds = {part: median(parts.get(part, 0.0) for _, parts in steps) for part in names}
     whole = median(wall for wall, _ in steps)
     return {
         "seconds_per_step": whole,

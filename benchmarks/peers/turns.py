@@ -29,6 +29,8 @@ class Place:
     """Folder with models and rows of all cases."""
 
     folder: Path
+    peer: Path | None = None
+    """Folder with another version of TRL, which its processes import; None: the one that is installed."""
 
     def model(self, size: str) -> Path:
         return self.folder / size
@@ -62,6 +64,8 @@ def train_apart(case: Case, contender: Contender, place: Place, *, searching: bo
     given = [case.size, case.data, case.adapter, case.per_step, case.loss], contender.as_json(), *folders
     command = [sys.executable, sys.argv[0], "--contender", json.dumps(given)]
     environment = {**INHERITED, **ENVIRONMENT, "BURNISH_CACHE": str(place.folder / "cache")}
+    if place.peer is not None and contender.library != OURS:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(place.peer), INHERITED.get("PYTHONPATH")]))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{case.name}: {contender.name} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)
