@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
     arguments = parser.parse_args()
-    print("| | held-out reward | over seeds | explained variance | KL of a response, nats |\n|---|---|---|---|---|")
+    print(
+        "| | held-out reward | over seeds | explained variance | KL of a response, nats | before |\n|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         start = burnish.sft(
             model="builtin:tiny",
@@ -92,14 +94,14 @@ def trained(
     last = [line for line in result.metrics if "rollout/explained_variance" in line][-3:]
     explained = statistics.fmean(line["rollout/explained_variance"] for line in last)
     divergence = statistics.fmean(line["rollout/response_kl"] for line in last)
-    return rewards[-1], explained, divergence
+    return rewards[-1], explained, divergence, rewards[0]
 
 
-def print_row(name: str, found: list[tuple[float, float, float]]) -> None:
-    rewards, explained, divergence = zip(*found, strict=True)
-    means = [statistics.fmean(each) for each in (rewards, explained, divergence)]
+def print_row(name: str, found: list[tuple[float, float, float, float]]) -> None:
+    rewards, explained, divergence, before = zip(*found, strict=True)
+    means = [statistics.fmean(each) for each in (rewards, explained, divergence, before)]
     spread = f"{min(rewards):.3f} to {max(rewards):.3f}"
-    print(f"| {name} | {means[0]:.3f} | {spread} | {means[1]:.2f} | {means[2]:.2f} |", flush=True)
+    print(f"| {name} | {means[0]:.3f} | {spread} | {means[1]:.2f} | {means[2]:.2f} | {means[3]:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ def test_three_steps(name: str, tmp_path: Path) -> None:
         for stage in stages
         for key in ("epochs=null", "max_steps=3", "eval_data=null", "eval_every=null")
     ]
+    if "ppo" in stages:  # whose steps are those of whole batches
+        changes += ["ppo.epochs_per_batch=3", "ppo.minibatches_per_epoch=1"]
     done = burnish.run(path, *changes, f"output={tmp_path / 'run'}")
     assert done.steps == 3 * len(stages)
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
