@@ -54,9 +54,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
     arguments = parser.parse_args()
-    print(
-        "| | held-out reward | over seeds | explained variance | KL of a response, nats | before |\n|---|---|---|---|---|---|"
-    )
+    columns = ("held-out reward", "over seeds", "explained variance", "KL of a response, nats", "reward before")
+    print(f"| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     with tempfile.TemporaryDirectory() as folder:
         start = burnish.sft(
             model="builtin:tiny",
