@@ -24,7 +24,7 @@ import burnish
 from burnish.rewards.response_view import ResponseView
 
 POLITE = ("Gladly.", "With pleasure.")
-KL_VALUES = (0.0, 1.0, 4.0, 8.0, 15.0)
+KL_VALUES = (0.0, 1.0, 2.0, 4.0, 8.0)
 SMOOTHED = 3
 """Batches of the moving average."""
 Batches = Sequence[tuple[float, float, float]]

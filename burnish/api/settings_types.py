@@ -338,8 +338,7 @@ class PpoLossSettingsDict(TypedDict, total=False):
     entropy_coef_max: float | None
     """Largest weight of the entropy bonus with entropy_target; null: 0.1."""
     mask_truncated: bool
-    """Overlong filtering: responses truncated at max_new_tokens count in the baseline of their group and are not
-    trained."""
+    """Overlong filtering: responses truncated at max_new_tokens are not trained, neither policy nor critic."""
     clip_low: float | None
     """Clip range below 1: the ratio counts down to 1 - clip_low; null: 0.2."""
     clip_high: float | None
@@ -438,9 +437,9 @@ class RlCheckpointsDict(TypedDict, total=False):
     keep_best: bool
     """Final model: the weights with the best evaluation (held-out loss, in a stage rl best_metric) instead of the
     last ones."""
-    best_metric: Literal["reward", "accuracy"]
-    """Metric of early_stopping and keep_best: the mean reward of the held-out responses, or the share of right
-    ones."""
+    best_metric: str
+    """Metric of early_stopping and keep_best: reward (mean over the held-out responses), accuracy (share of right
+    ones), or reward/NAME (mean of one reward, which may have the weight 0)."""
 
 
 class RlEvaluationDict(TypedDict, total=False):
@@ -1038,7 +1037,8 @@ class PpoKeywords(RecipeKeywords, total=False):
     kl_target: float | None
     """KL divergence of a response, nats, that kl_control: adaptive keeps, such as 6."""
     kl_coef_gain: float | None
-    """Gain of kl_control: adaptive; a batch changes kl_coef by at most a fifth of it. null: 0.1."""
+    """Gain of kl_control: adaptive; a batch changes kl_coef by at most a fifth of the gain, 2 % with 0.1. null:
+    0.1."""
     kl_limit: float | None
     """Early stop of a batch: once the policy is further than this from the one that sampled the batch, nats per
     token, such as 0.02, the remaining steps of the batch train the critic only; null: no limit."""

@@ -121,6 +121,8 @@ class Gae:
     """β of the next batch."""
     metrics: Mapping[str, float] = field(init=False, default_factory=dict)
     """Metrics of the newest batch; docs/glossary.md defines them."""
+    _batches: int = field(init=False, default=0)
+    """Number of batches so far."""
 
     def __post_init__(self) -> None:
         self.kl_coef = self.settings.kl_coef
@@ -148,27 +150,19 @@ class Gae:
                 the rule needs a reference.
             rewards: [n] for each group; nan: not graded.
         """
-        episodes = [
-            self._episode(response, reward)
+        graded = [
+            [pair for pair in zip(group.responses, given.tolist(), strict=True) if not math.isnan(pair[1])]
             for group, given in zip(groups, rewards, strict=True)
-            for response, reward in zip(group.responses, given.tolist(), strict=True)
         ]
-        graded = [episode for episode in episodes if episode is not None]
-        if not graded:
-            return [() for _ in groups]
-        credited = iter(self._credited(graded))
+        episodes = [self._episode(*pair) for pairs in graded for pair in pairs if bool(pair[0].trainable.any())]
+        credited = iter(self._credited(episodes) if episodes else ())
         items: list[tuple[Group, ...]] = []
-        remaining = iter(episodes)
-        for group in groups:
-            own = [next(remaining) for _ in group.responses]
-            responses = tuple(next(credited) for episode in own if episode is not None)
+        for group, pairs in zip(groups, graded, strict=True):
+            responses = tuple(next(credited) if bool(r.trainable.any()) else _untrained(r) for r, _ in pairs)
             items.append((replace(group, responses=responses),) if responses else ())
         return items
 
-    def _episode(self, response: Response, reward: float) -> _Episode | None:
-        """None: the response is not graded, or has no trained token."""
-        if math.isnan(reward) or not response.trainable.any():
-            return None
+    def _episode(self, response: Response, reward: float) -> _Episode:
         at = response.trainable
         assert response.values is not None, "a critic gives values of every response"
         zeros = torch.zeros(int(at.sum()), dtype=torch.float64)
@@ -220,7 +214,9 @@ class Gae:
 
     def _adapt(self) -> None:
         """β ← β (1 + K clip(KL / target − 1, −0.2, 0.2)) (Ziegler et al. 2019, section 2.2)."""
-        if (target := self.settings.kl_target) is not None:
+        self._batches += 1
+        target = self.settings.kl_target
+        if target is not None and self._batches > self.settings.kl_warmup_batches:
             error = self.metrics["response_kl"] / target - 1
             self.kl_coef *= 1 + self.settings.kl_coef_gain * min(max(error, -MAX_CHANGE), MAX_CHANGE)
 
@@ -232,11 +228,17 @@ class Gae:
 
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint, which JSON can hold."""
-        return {"kl_coef": self.kl_coef}
+        return {"kl_coef": self.kl_coef, "batches": self._batches}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Restores the result of `state_dict`."""
-        self.kl_coef = values["kl_coef"]
+        self.kl_coef, self._batches = values["kl_coef"], values["batches"]
+
+
+def _untrained(response: Response) -> Response:
+    """A response without trained tokens, in no loss, with streams of zeros."""
+    zeros = torch.zeros(len(response.tokens))
+    return replace(response, advantages=zeros, returns=zeros)
 
 
 def value_metrics(values: Tensor, returns: Tensor) -> dict[str, float]:

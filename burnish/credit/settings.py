@@ -80,6 +80,8 @@ class GaeSettings:
     """KL of a response, nats, that an adaptive β keeps; None: β is constant."""
     kl_coef_gain: float = 0.1
     """K of the adaptive β."""
+    kl_warmup_batches: int = 0
+    """Batches at the beginning, sampled by a policy that is not trained, after which β is not adapted."""
 
     @property
     def needs_reference(self) -> bool:

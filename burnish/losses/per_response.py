@@ -14,6 +14,12 @@ from torch import Tensor
 from burnish.types import Microbatch
 
 
+def constant(stream: Tensor | None, like: Tensor) -> Tensor:
+    """[S] a stream that responses must have, in the data type of the scores."""
+    assert stream is not None, "responses have the streams that the loss reads"
+    return stream.to(like.dtype)
+
+
 def sum_per_response(values: Tensor, microbatch: Microbatch) -> Tensor:
     """[S] → [R], the sum over each response's scored tokens; 0 where it has none."""
     own = torch.where(microbatch.response_positions >= 0, values, 0.0)

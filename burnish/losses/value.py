@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, maximum
+from torch import maximum
 
 from burnish.losses.base import LossDefaults
+from burnish.losses.per_response import constant
 from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 
 
@@ -38,11 +39,11 @@ class ValueLoss(LossDefaults):
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         values = scores.of(Score.STATE_VALUE)
-        returns = _constant(microbatch.returns, values)
+        returns = constant(microbatch.returns, values)
         error = (values - returns).square()
         if self.value_clip is None:
             return LossOutput({"value": LossTerm(0.5 * error.sum(), Denominator.TOKENS)})
-        old = _constant(microbatch.values, values)
+        old = constant(microbatch.values, values)
         clipped = (old + (values - old).clamp(-self.value_clip, self.value_clip) - returns).square()
         share = LossTerm((clipped > error).to(values.dtype).sum().detach(), Denominator.TOKENS)
         total = 0.5 * maximum(error, clipped).sum()
@@ -51,8 +52,3 @@ class ValueLoss(LossDefaults):
     def has_signal(self, groups: Sequence[Group]) -> bool:
         """True: the loss does not weight tokens, and no value is known to equal its return beforehand."""
         return True
-
-
-def _constant(stream: Tensor | None, like: Tensor) -> Tensor:
-    assert stream is not None, "responses have the streams that the loss reads"
-    return stream.to(like.dtype)

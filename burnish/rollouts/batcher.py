@@ -6,7 +6,6 @@ arXiv 2503.14476). The rest is credited by the rule, joined with replayed items,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -105,6 +104,8 @@ class Batcher:
         for fill in self.fillers:
             groups = fill(groups)
         rewards = [self._rewards(graded[index]) for index in chosen]
+        if self.settings.mask_truncated and not self.rule.group_relative:  # no baseline in which they would count
+            groups = [_without_truncated(group) for group in groups]
         items = self.rule.assign(groups, rewards)
         if not any(items):
             raise nothing_graded(graded)
@@ -137,11 +138,10 @@ class Batcher:
     def _dealt(
         self, items: Sequence[TrainingItem], replayed: Sequence[Replayed], updates: int
     ) -> Iterator[tuple[Group, ...]]:
-        size = math.ceil(len(items) / updates)
-        starts = range(0, len(items), size)
-        for number, start in enumerate(starts):
-            older = [item for _, item in replayed[number :: len(starts)]]
-            yield tuple(group for item in [*items[start : start + size], *older] for group in item)
+        steps = min(updates, len(items))
+        for number, indices in enumerate(np.array_split(np.arange(len(items)), steps)):
+            older = [item for _, item in replayed[number::steps]]
+            yield tuple(group for item in [*(items[index] for index in indices.tolist()), *older] for group in item)
 
     def _order(self, items: Sequence[TrainingItem], step: int, epoch: int) -> Sequence[TrainingItem]:
         if self.settings.epochs_per_batch == 1:

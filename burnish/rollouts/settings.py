@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,3 +71,9 @@ class RolloutSettings:
     def steps_per_batch(self) -> int:
         """Optimizer steps of a whole batch of rollouts."""
         return self.updates_per_batch * self.epochs_per_batch
+
+    def num_steps(self, prompts: int) -> int:
+        """Optimizer steps of a stage that draws this many prompts: with several epochs per batch, whole batches."""
+        if self.epochs_per_batch == 1:
+            return math.ceil(prompts / self.groups_per_step)
+        return math.ceil(prompts / (self.groups_per_step * self.updates_per_batch)) * self.steps_per_batch

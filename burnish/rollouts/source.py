@@ -7,7 +7,6 @@ of a batch that wait for their update, is part of the checkpoint, so a run resum
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,12 +51,11 @@ class RolloutSource(Source):
     def __post_init__(self) -> None:
         assert len(self.prompts) > 0, "there is at least one prompt"
         settings, num_prompts = self.batcher.settings, max(1, round(self.epochs * len(self.prompts)))
-        batch = settings.groups_per_step * settings.updates_per_batch
-        whole = math.ceil(num_prompts / batch) * settings.steps_per_batch
-        once = math.ceil(num_prompts / settings.groups_per_step)
-        self._num_steps = self.max_steps or (once if settings.epochs_per_batch == 1 else whole)
+        self._num_steps = self.max_steps or settings.num_steps(num_prompts)
         self._order = PromptOrder(len(self.prompts), self.seed, self.curriculum)
         self._step = 0
+        self._begun: int | None = None
+        """Step after which the newest batch was sampled; None: none was, or it is not known."""
         self._pending: deque[tuple[Group, ...]] = deque()
         self._metrics: dict[str, float] = {}
         self._samples: list[RolloutSample] = []
@@ -109,11 +107,13 @@ class RolloutSource(Source):
 
     def can_extend(self, step: int, num_steps: int) -> bool:
         # The last batch of a run has fewer updates if fewer steps are left; batches before it are whole.
-        return step <= num_steps + 1 - self.batcher.settings.steps_per_batch
+        settings = self.batcher.settings
+        is_whole = self._begun is not None and self._begun + settings.updates_per_batch <= num_steps
+        return is_whole or step <= num_steps + 1 - settings.steps_per_batch
 
     def state_dict(self) -> State:
         tensors, pending = store_items(self._pending, "pending")
-        values = {"step": self._step, "draws": self._order.state(), "pending": pending}
+        values = {"step": self._step, "draws": self._order.state(), "pending": pending, "begun": self._begun}
         values |= {"credit": credit} if (credit := self.batcher.state_dict()) else {}
         if self.batcher.buffer is not None:
             replayed, values["replay"] = self.batcher.buffer.state_dict()
@@ -121,7 +121,7 @@ class RolloutSource(Source):
         return tensors, values
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        self._step = values["step"]
+        self._step, self._begun = values["step"], values.get("begun")
         self._order.restore(values["draws"])
         self._pending = deque(load_items(tensors, values["pending"], "pending"))
         self.batcher.load_state_dict(values.get("credit", {}))
@@ -132,7 +132,7 @@ class RolloutSource(Source):
         """Rolls out prompts until there are enough groups for the updates, or too many were sampled."""
         batcher, settings = self.batcher, self.batcher.settings
         updates = min(settings.updates_per_batch, self._num_steps - self._step)  # in the last batch fewer may be left
-        replayed = batcher.replayed(updates, self._step)
+        self._begun, replayed = self._step, batcher.replayed(updates, self._step)
         num_new = settings.groups_per_step * updates - len(replayed)
         self.newest, useful, rollouts = [], list[int](), list[Rollouts]()
         self.worker.publish(self._step)

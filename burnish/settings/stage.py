@@ -218,13 +218,7 @@ class TrainingSettings(StageSettings, OptimizationSettings):
 
     @property
     def resolved_defaults(self) -> Mapping[str, Resolved]:
-        options = {f"optimizer.{option}": value for option, value in KINDS[self.optimizer.kind].options.items()}
-        shape = {f"schedule.{option}": DEFAULTS[option] for option in SCHEDULE_OPTIONS[self.schedule_kind]}
-        return {
-            **resolved(options, f"optimizer.kind: {self.optimizer.kind}"),
-            **resolved({"schedule.kind": self.schedule_kind}, "default"),
-            **resolved(shape, f"schedule.kind: {self.schedule_kind}"),
-        }
+        return optimization_defaults(self)
 
     @property
     def draws_per_step(self) -> int:
@@ -245,6 +239,17 @@ class TrainingSettings(StageSettings, OptimizationSettings):
         """Whether the stage begins with a dry run, on a device of this type. On a CPU the kernel kills a process that
         runs out of memory without an error, and memory is slow to fill, so there a dry run has to be requested."""
         return device == "cuda" if self.dry_run is None else self.dry_run
+
+
+def optimization_defaults(settings: OptimizationSettings) -> dict[str, Resolved]:
+    """Key → value in force of null defaults of optimizer and schedule."""
+    options = {f"optimizer.{option}": value for option, value in KINDS[settings.optimizer.kind].options.items()}
+    shape = {f"schedule.{option}": DEFAULTS[option] for option in SCHEDULE_OPTIONS[settings.schedule_kind]}
+    return {
+        **resolved(options, f"optimizer.kind: {settings.optimizer.kind}"),
+        **resolved({"schedule.kind": settings.schedule_kind}, "default"),
+        **resolved(shape, f"schedule.kind: {settings.schedule_kind}"),
+    }
 
 
 class SupervisedSettings(TrainingSettings):

@@ -91,6 +91,11 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
             **data.fingerprints,
             **parts.fingerprints,
             "the model": frozen_fingerprint(policy),
+            **{
+                f"the {learner.name}": frozen_fingerprint(learner.model)
+                for learner in parts.further_learners
+                if learner.model.model is not policy.model
+            },
             "the loss": loss_identity(parts.loss),
         },
         notes=(*policy.notes, *parts.notes),

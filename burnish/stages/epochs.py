@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from burnish.data.dataset import TokenizedDataset
 
 
-def epoch_line(draws: int, what: str, per_step: int, usable: str = "") -> str:
+def epoch_line(draws: int, what: str, per_step: int, usable: str = "", steps: int | None = None) -> str:
     """Line with the length of an epoch.
 
     Args:
@@ -17,10 +17,11 @@ def epoch_line(draws: int, what: str, per_step: int, usable: str = "") -> str:
         what: their noun.
         per_step: number of draws per optimizer step.
         usable: see `usable_clause`.
+        steps: number of steps; None: as many as draws fill.
 
     Example: ``an epoch is 80 rows, 4 steps``.
     """
-    steps = math.ceil(draws / per_step)
+    steps = math.ceil(draws / per_step) if steps is None else steps
     return f"{usable}an epoch is {draws:,} {what}, {steps:,} {'step' if steps == 1 else 'steps'}"
 
 

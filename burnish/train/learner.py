@@ -56,7 +56,7 @@ class Learner:
         """FLOPs of a step, those of auxiliary losses included; 0 in a pause."""
         if self.is_paused(step, groups):
             return 0.0
-        others = [group for part in self.auxiliary for group in part.of_step(step).groups]
+        others = [group for part in self.auxiliary for group in part.of_step(step - self._skipped).groups]
         return self.model.num_flops([*groups, *others])
 
     def step(self, groups: Sequence[Group], step: int) -> Sums:
@@ -64,15 +64,20 @@ class Learner:
         pause ``paused`` alone."""
         if self.is_paused(step, groups):
             return {"paused": torch.ones((), device=self.model.device)}
-        others = [part.of_step(step) for part in self.auxiliary]
+        others = [part.of_step(step - self._skipped) for part in self.auxiliary]
         sums = self.trainer.step(groups, self.loss, self.tokens_per_microbatch, self._factor(step), others)
         if self.pause is not None:
             self.pause.observe(groups, sums)
         return sums
 
+    @property
+    def _skipped(self) -> int:
+        """Number of steps of the stage before the first one in which the learner is trained."""
+        return 0 if self.pause is None else self.pause.first_steps
+
     def _factor(self, step: int) -> float:
         """Factor of the learning rate; the schedule begins with the first step in which the learner is trained."""
-        begun = step - 1 - (0 if self.pause is None else self.pause.first_steps)
+        begun = step - 1 - self._skipped
         return 0.0 if begun < 0 else self.schedule.factor(begun)
 
     def dry_run(self, groups: Sequence[Group]) -> None:

@@ -12,7 +12,7 @@ the microbatches, and metrics, gradients and joined scores are those of the whol
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -144,7 +144,9 @@ class Trainer:
         measured = measure(self.policy, loss, (group for group in groups if group.scored_only), budget, self.world)
         sums = self._add_gradients(self._pack(trained, budget), measured, count_denominators(trained))
         for part in auxiliary:
-            share = self._add_gradients(self._pack(part.groups, budget), part.loss, count_denominators(part.groups))
+            share = self._plain._add_gradients(
+                self._pack(part.groups, budget), part.loss, count_denominators(part.groups)
+            )
             sums |= {part.name: share["loss"], "loss": sums["loss"] + share["loss"]}
         self.world.sum_gradients(self.optimizer.masters.masters)
         has_gradient = has_signal(measured, trained) or any(has_signal(part.loss, part.groups) for part in auxiliary)
@@ -153,6 +155,12 @@ class Trainer:
             reports = loss.observe(sums).items()
             sums |= {name: torch.tensor(value, device=self.policy.device) for name, value in reports}
         return sums
+
+    @property
+    def _plain(self) -> Trainer:
+        """The same trainer at the temperature 1: that of rows, which nothing sampled."""
+        at_one = self.policy.temperature == 1.0
+        return self if at_one else replace(self, policy=replace(self.policy, temperature=1.0))
 
     def _pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:
         microbatches = self.policy.pack(groups, budget)

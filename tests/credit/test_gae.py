@@ -154,7 +154,8 @@ def test_foreign_tokens_are_no_actions():
     [found] = credited(replace(PLAIN, gae_lambda=0.0), [group(with_tool)], [tensor(5.0)])
     assert torch.allclose(found.advantages.double(), tensor(1, 0, 3))
     untrained = response([1.0], trainable=torch.tensor([False]))
-    assert Gae(PLAIN).assign([group(untrained)], [tensor(1.0)]) == [()]
+    [[kept]] = Gae(PLAIN).assign([group(untrained)], [tensor(1.0)])
+    assert kept.responses[0].advantages.tolist() == [0.0], "it is in no loss, and has its place among the graded"
 
 
 def test_ungraded_responses_are_left_out_and_nothing_graded_is_nothing():
@@ -198,6 +199,14 @@ def test_an_adaptive_coefficient_follows_the_target_within_bounds():
         restored = Gae(rule.settings)
         restored.load_state_dict(rule.state_dict())
         assert restored.kl_coef == rule.kl_coef
+
+
+def test_a_coefficient_is_not_adapted_while_the_policy_is_not_trained():
+    given_response = response([0.0], policy=[-1.0], reference=[-1.0])
+    rule = Gae(replace(PLAIN, kl_coef=0.5, kl_target=1.0, kl_warmup_batches=2))
+    for expected in (0.5, 0.5, 0.5 * 0.98):
+        rule.assign([group(given_response)], [tensor(1.0)])
+        assert rule.kl_coef == pytest.approx(expected)
 
 
 def test_a_fixed_coefficient_stays_and_none_needs_no_reference():

@@ -36,6 +36,7 @@ VARIANTS = {
     "rl-updates": ["updates_per_batch=2", "curriculum=true", "adapter.kind=lora", "adapter.rank=4", "algorithm=dapo"],
     "ppo": ["kl_control=adaptive", "kl_target=0.1", "reward_shaping.normalize=scale", "learning_rate=1e-2"],
     "ppo-lora": ["adapter.kind=lora", "adapter.rank=4", "critic.value_warmup_steps=4", "kl_limit=0.001"],
+    "ppo-ptx": ["ptx={data: 'builtin:chat#12', sequences_per_step: 5}", "policy_gradient.success_nll_coef=0.1"],
     "actor-critic": ["learning_rate=1e-2"],
     "actor-critic-lora": ["learning_rate=1e-2", "adapter.kind=lora", "adapter.rank=4", "shares_base=true"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],

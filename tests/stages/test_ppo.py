@@ -104,6 +104,16 @@ def steps(result: burnish.RunResult) -> list[dict[str, Any]]:
         ({"adapter": {"kind": "lora", "init": "pissa"}}, "critic"),
         ({"adapter": {"kind": "lora", "dropout": 0.1}}, "adapter.dropout"),
         ({"critic": {"lerning_rate": 1.0}}, "learning_rate"),
+        ({"critic": {"optimizer": {"ema_decay": 0.9}}}, "critic.optimizer.ema_decay has no effect"),
+        ({"critic": {"value_clip": 0.2}, "epochs_per_batch": 1, "minibatches_per_epoch": 1}, "critic.value_clip"),
+        ({"policy_gradient": {"old_logprobs": "policy"}}, "takes the ratio as 1"),
+        ({"policy_gradient": {"mask_truncated": True}, "gae": {"bootstrap_truncated": True}}, "bootstrap_truncated"),
+        (
+            {"policy_gradient": {"mask_truncated": True}, "reward_shaping": {"missing_end_penalty": 1.0}},
+            "missing_end_penalty",
+        ),
+        ({"checkpoints": {"best_metric": "reward/gold", "keep_best": True}, "eval_share": 0.1}, "reward/length"),
+        ({"kl_control": "adaptive", "kl_target": 1.0, "kl_coef_gain": 5.0}, "kl_coef_gain"),
     ],
 )
 def test_what_cannot_work_is_refused_when_the_recipe_is_read(world: Path, settings: dict[str, Any], words: str) -> None:
@@ -178,14 +188,69 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 def test_in_the_value_warmup_the_critic_alone_is_trained(world: Path, tmp_path: Path) -> None:
     critic = {"learning_rate": 1e-2, "value_warmup_steps": 4}
-    keep = {"checkpoint_every": 4, "checkpoints": {"keep_last": 9}, "schedule": "linear"}
-    result = run(world, tmp_path / "run", max_steps=8, critic=critic, **keep)
+    adaptive = {"kl_control": "adaptive", "kl_target": 1.0, "schedule": "linear"}
+    result = run(world, tmp_path / "run", max_steps=8, critic=critic, **adaptive)
     lines = steps(result)
+    coefs = [line["rollout/kl_coef"] for line in lines if "rollout/kl_coef" in line]
+    assert coefs == [0.05, 0.05], "in the warm-up the policy has no divergence to be held by"
     assert [line.get("train/paused") for line in lines] == [1.0] * 4 + [None] * 4
     assert all(line["train/critic/grad_norm"] > 0 for line in lines)
     assert [line["train/learning_rate"] > 0 for line in lines] == [False] * 4 + [True] * 4
     assert lines[4]["rollout/response_kl"] == pytest.approx(0, abs=1e-5), "the policy has not moved"
     assert lines[4]["train/learning_rate"] == 1e-2, "its schedule begins after the warm-up"
+
+
+def test_a_stage_that_only_warms_up_is_refused(world: Path, tmp_path: Path) -> None:
+    critic = {"learning_rate": 1e-2, "value_warmup_steps": 40}
+    with pytest.raises(RecipeError, match="a stage of 40 steps"):
+        run(world, tmp_path / "run", max_steps=None, epochs=1.0, critic=critic)
+
+
+def test_a_dry_run_changes_nothing(world: Path, tmp_path: Path) -> None:
+    """An adaptive coefficient is not that of one batch more."""
+    adaptive = {"kl_control": "adaptive", "kl_target": 1e-6, "max_steps": 8}
+    runs = [run(world, tmp_path / str(dry), dry_run=dry, **adaptive) for dry in (True, False)]
+    first, second = ([line.get("rollout/kl_coef") for line in steps(each)] for each in runs)
+    assert first == second
+    assert same(weights(runs[0].folder, POLICY), weights(runs[1].folder, POLICY))
+
+
+def test_a_finished_run_is_extended_bit_for_bit(world: Path, tmp_path: Path) -> None:
+    """The last batch of a run is whole, so its last checkpoint is that of a longer run too."""
+    flat = {"schedule": {"kind": "constant", "warmup_ratio": 0.0}}
+    critic = {"critic": {"learning_rate": 1e-2, **flat}}
+    run(world, tmp_path / "run", max_steps=8, **flat, **critic)
+    longer = run(world, tmp_path / "run", max_steps=12, **flat, **critic)
+    whole = run(world, tmp_path / "whole", max_steps=12, **flat, **critic)
+    assert len(steps(longer)) == 12
+    for role in (POLICY, CRITIC):
+        assert same(weights(longer.folder, role), weights(whole.folder, role))
+
+
+def test_the_best_weights_by_a_reward_that_is_not_trained(world: Path, tmp_path: Path) -> None:
+    """The gold reward of over-optimization."""
+    rewards = [LENGTH, {"name": "regex", "pattern": ".", "match": "search", "metric": "gold", "weight": 0}]
+    checkpoints = {"keep_best": True, "best_metric": "reward/gold"}
+    data = {"eval_data": str(world / "test.jsonl"), "eval_every": 4}
+    result = run(world, tmp_path / "run", max_steps=8, reward=rewards, checkpoints=checkpoints, **data)
+    assert "best_step" in result.summary
+
+
+def test_masked_responses_are_in_no_loss(world: Path, tmp_path: Path) -> None:
+    """Responses of one token are all truncated: neither policy nor critic has a token to learn from."""
+    parts = {"policy_gradient": {"mask_truncated": True}, "max_new_tokens": 1, "critic": {"learning_rate": 1e-2}}
+    lines = steps(run(world, tmp_path / "run", **parts))
+    truncated = [line["rollout/finished"] for line in lines if "rollout/finished" in line]
+    assert truncated == [0.0]
+    assert all(line["train/critic/loss"] == 0 for line in lines)
+
+
+def test_given_text_has_the_temperature_one(world: Path, tmp_path: Path) -> None:
+    """Whatever the temperature at which responses are sampled."""
+    ptx = {"data": str(world / "math.jsonl"), "sequences_per_step": 8}
+    runs = [run(world, tmp_path / str(t), ptx=ptx, sampling={"temperature": t}) for t in (1.0, 2.0)]
+    first, second = (steps(each)[0]["train/ptx"] for each in runs)
+    assert first == pytest.approx(second, rel=1e-6)
 
 
 def test_a_batch_stops_at_the_limit_and_the_next_one_goes_on(world: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from burnish.losses.per_response import num_tokens, sum_per_response
+from burnish.losses.per_response import constant, num_tokens, sum_per_response
 from burnish.losses.policy.importance import LIMIT, importance_weights, is_limited, sampled
 from burnish.losses.policy.settings import PolicyGradientOptions
 from burnish.losses.policy.surrogate import limits, objective
@@ -62,7 +62,7 @@ class PolicyGradient(PolicyGradientOptions):
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         logprob = scores.of(Score.LOGPROB)
-        advantages = _constant(microbatch.advantages, logprob)
+        advantages = constant(microbatch.advantages, logprob)
         old = self._old(logprob, microbatch)
         log_ratio = self._log_ratio(logprob - old, advantages, microbatch)
         mean = _spread_mean(logprob, microbatch) if self.ratio_level == "sequence" else logprob
@@ -113,7 +113,7 @@ class PolicyGradient(PolicyGradientOptions):
         if self.old_logprobs == "policy":
             return logprob.detach()
         stream = microbatch.sampler_logprobs if self.old_logprobs == "sampler" else microbatch.old_logprobs
-        return _constant(stream, logprob)
+        return constant(stream, logprob)
 
     def _log_ratio(self, moved: Tensor, advantages: Tensor, microbatch: Microbatch) -> Tensor:
         """[S] log w, from log π − log π_old: of each token, or of its whole response."""
@@ -126,7 +126,7 @@ class PolicyGradient(PolicyGradientOptions):
         return _spread_mean(log_ratio, microbatch)
 
     def _divergence(self, logprob: Tensor, microbatch: Microbatch) -> Tensor:
-        difference = _constant(microbatch.reference_logprobs, logprob) - logprob
+        difference = constant(microbatch.reference_logprobs, logprob) - logprob
         if self.kl_estimator == "k2":
             return difference**2 / 2
         return torch.exp(difference.clamp(max=LIMIT)) - difference - 1
@@ -146,8 +146,8 @@ class PolicyGradient(PolicyGradientOptions):
         limited = limits(self.clip, log_ratio.detach(), advantages).to(log_ratio.dtype)
         metrics = {"clip_fraction": LossTerm(limited.sum(), Denominator.TOKENS)}
         if microbatch.reference_logprobs is not None and microbatch.sampler_logprobs is not None:
-            sampler = _constant(microbatch.sampler_logprobs, log_ratio)
-            ratios = sampler - _constant(microbatch.reference_logprobs, log_ratio)
+            sampler = constant(microbatch.sampler_logprobs, log_ratio)
+            ratios = sampler - constant(microbatch.reference_logprobs, log_ratio)
             metrics["reference_kl"] = LossTerm(ratios.sum(), Denominator.SEQUENCES)
         return metrics
 
@@ -166,11 +166,6 @@ class PolicyGradient(PolicyGradientOptions):
 def _has_advantage(response: Response) -> bool:
     assert response.advantages is not None, "trained responses have advantages"
     return bool((response.advantages[response.trainable] != 0).any())
-
-
-def _constant(stream: Tensor | None, like: Tensor) -> Tensor:
-    assert stream is not None, "responses have the streams that the loss reads"
-    return stream.to(like.dtype)
 
 
 def _moved(log_ratio: Tensor) -> Tensor:

@@ -132,6 +132,7 @@ class OnPolicy(TrainingKind[P, D]):
             settings.max_steps,
             settings.curriculum,
         )
+        _require_trained_steps(extras, source.num_steps)
         reference = whole_fingerprint(policy) if settings.needs_reference else ""
         parts = StageParts(
             source,
@@ -139,13 +140,27 @@ class OnPolicy(TrainingKind[P, D]):
             _evaluators(data, policy, sampler, asks),
             {"the reference": reference, "the rewards": data.rewards_identity},
             notes=() if sampler.deterministic else (NOT_DETERMINISTIC,),
-            dry_run_groups=lambda: longest_prompts(data, learning.rule),
+            dry_run_groups=lambda: longest_prompts(data, self.learning(settings).rule),  # a rule may adapt
             further_learners=self.further_learners(data, models, source.num_steps),
             penalties=[reward.key for reward in data.judge.rewards if reward.weight < 0],
             pause=extras.pause,
             auxiliary=extras.auxiliary,
         )
         return assemble(data, policy, name, parts)
+
+
+def _require_trained_steps(extras: PolicyExtras, steps: int) -> None:
+    """Refuses a stage that ends before its policy is trained.
+
+    Raises:
+        RecipeError: the value warm-up has all its steps.
+    """
+    if extras.pause is not None and extras.pause.first_steps >= steps:
+        raise RecipeError(
+            given=f"critic.value_warmup_steps: {extras.pause.first_steps}, and a stage of {steps} steps",
+            rule="the policy is trained after the value warm-up",
+            remedy="lower critic.value_warmup_steps, or raise epochs or max_steps",
+        )
 
 
 def _batcher(data: OnPolicyData[Any], rule: CreditRule, fillers: Sequence[StreamFiller]) -> Batcher:

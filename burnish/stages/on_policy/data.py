@@ -128,7 +128,8 @@ class OnPolicyData(StageData[P_co], Generic[P_co]):
         left_out = [f"{train.dropped:,} too long"] if train.dropped else []
         left_out += [f"{len(train.unusable):,} invalid"] if train.unusable else []
         usable = usable_clause(len(train.tokenized), rows, left_out)
-        return epoch_line(len(train.tokenized), "prompts", self.settings.groups_per_step, usable)
+        draws, rollouts = len(train.tokenized), self.settings.rollouts
+        return epoch_line(draws, "prompts", rollouts.groups_per_step, usable, rollouts.num_steps(draws))
 
     def lines(self) -> Iterator[str]:
         """Log lines of the report of all rows."""

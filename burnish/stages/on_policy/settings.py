@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -39,8 +39,9 @@ class RlEvaluation(Settings):
 class RlCheckpoints(CheckpointSettings):
     """Checkpoints that are kept, and the weights of the final model."""
 
-    best_metric: Literal["reward", "accuracy"] = "reward"
-    """Metric of early_stopping and keep_best: the mean reward of the held-out responses, or the share of right ones."""
+    best_metric: str = "reward"
+    """Metric of early_stopping and keep_best: reward (mean over the held-out responses), accuracy (share of right
+    ones), or reward/NAME (mean of one reward, which may have the weight 0)."""
 
 
 class OnPolicySettings(GenerationSettings, TrainingSettings):
@@ -99,7 +100,10 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
 
     @model_validator(mode="after")
     def _stop_rules_have_metrics(self) -> OnPolicySettings:
-        metric = self.checkpoints.best_metric
+        metric, known = self.checkpoints.best_metric, ["reward", "accuracy"]
+        known += [f"reward/{reward.key}" for reward in self.rewards]
+        if metric not in known:
+            raise ValueError(f"checkpoints.best_metric: {metric} is unknown; choose from: {', '.join(known)}")
         if metric != "reward" and not (self.checkpoints.keep_best or self.early_stopping):
             raise ValueError(
                 f"checkpoints.best_metric: {metric} needs checkpoints.keep_best or early_stopping, which use it"

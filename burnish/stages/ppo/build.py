@@ -16,16 +16,18 @@ from burnish.losses.policy.success_nll import WithSuccessNll
 from burnish.losses.scaled import Scaled
 from burnish.losses.value import ValueLoss
 from burnish.model.policy import Model
-from burnish.model.settings import STAGE_PREFIX, ValueHeadConfig
+from burnish.model.settings import ValueHeadConfig, stage_named
 from burnish.recipe.recipe import Recipe
 from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
+from burnish.settings.resolved import Resolved
 from burnish.stages.assemble import learner_of
 from burnish.stages.context import StageContext
 from burnish.stages.on_policy.build import Learning, OnPolicy, PolicyExtras
 from burnish.stages.ppo.data import PTX, PpoData, ptx_rows
 from burnish.stages.ppo.settings import POLICY_MODEL, PpoSettings
 from burnish.stages.role import CRITIC, Role
+from burnish.stages.updating import learning_rate
 from burnish.train.auxiliary import Auxiliary
 from burnish.train.learner import Learner
 from burnish.train.pause import Pause
@@ -44,6 +46,10 @@ class Ppo(OnPolicy[PpoSettings, PpoData]):
         rows = ptx_rows(context)
         own = super().fingerprints(context)
         return own if rows is None else {**own, PTX: rows.preparation.identity}
+
+    def derived(self, context: StageContext[PpoSettings]) -> Mapping[str, Resolved]:
+        rate = learning_rate(context.recipe, context.settings.critic)
+        return {**super().derived(context), "critic.learning_rate": Resolved(rate, "default of the critic")}
 
     def roles(self, recipe: Recipe, settings: PpoSettings) -> Sequence[Role]:
         return (*super().roles(recipe, settings), critic_role(recipe, settings))
@@ -80,4 +86,11 @@ def critic_role(recipe: Recipe, settings: PpoSettings) -> Role:
     name, head, adapted = settings.critic.model, ValueHeadConfig(seed=recipe.seed), recipe.adapter.kind != "full"
     if name == POLICY_MODEL:
         return Role(CRITIC, critic_head=head, shares_base=adapted)
-    return Role(CRITIC, model=name, critic_head=head, shares_base=adapted and name.startswith(STAGE_PREFIX))
+    is_reward_adapter = adapted and _is_reward_stage(recipe, name)
+    return Role(CRITIC, model=name, critic_head=head, shares_base=is_reward_adapter)
+
+
+def _is_reward_stage(recipe: Recipe, name: str) -> bool:
+    """Whether the name is that of a reward model of an earlier stage."""
+    stage = stage_named(name)
+    return stage is not None and recipe.named_stages[stage].model_kind == "reward_model"

@@ -58,4 +58,5 @@ class PpoData(OnPolicyData[PpoSettings]):
         """See `OnPolicyData.report`."""
         yield from super(PpoData, self).report()
         if self.ptx is not None:
-            yield f"PPO-ptx: {len(self.ptx.draws):,} rows, {self.settings.ptx_rows} in each step of the policy"
+            rows = len(self.ptx.draws)
+            yield f"PPO-ptx: {rows:,} rows, {min(rows, self.settings.ptx_rows)} in each step of the policy"

@@ -11,13 +11,14 @@ from pydantic import Field, model_validator
 from burnish.config.settings import Settings
 from burnish.credit.settings import GaeSettings, KlEstimator
 from burnish.losses.policy.settings import Aggregation, Old, PolicyGradientOptions, PpoClip
-from burnish.model.settings import DtypeName, NamedModel
+from burnish.model.settings import STAGE_PREFIX, DtypeName, NamedModel
 from burnish.rollouts.settings import RolloutSettings
 from burnish.settings.adapter import Adapter
 from burnish.settings.data import DataField
 from burnish.settings.numbers import Fraction, Positive
 from burnish.settings.optimizer import OptimizationSettings
 from burnish.settings.resolved import Resolved, resolved
+from burnish.settings.stage import optimization_defaults
 from burnish.stages.on_policy.policy_loss import ENTROPY_COEF_LR, PolicyLossSettings
 from burnish.stages.on_policy.settings import OnPolicySettings
 
@@ -45,6 +46,8 @@ class PpoLossSettings(PolicyLossSettings):
     """Denominator of the ratio: sampler (log-probabilities reported by the sampler), recomputed (by the trainer before
     the first update, one more forward pass), policy (the policy itself: ratio exactly 1); null: sampler, or policy with
     one step per batch."""
+    mask_truncated: bool = False
+    """Overlong filtering: responses truncated at max_new_tokens are not trained, neither policy nor critic."""
     success_nll_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the negative log-likelihood of right responses (reward of at least success_threshold), such as 0.1
     (VAPO)."""
@@ -100,6 +103,15 @@ class CriticSettings(OptimizationSettings):
     """Value warm-up: steps at the beginning of the stage in which the critic is trained and the policy is not; whole
     batches of rollouts."""
 
+    @model_validator(mode="after")
+    def _no_average(self) -> CriticSettings:
+        if self.optimizer.ema_decay is not None:
+            raise ValueError(
+                "critic.optimizer.ema_decay has no effect: an average is evaluated and saved, and a critic is neither; "
+                "remove it"
+            )
+        return self
+
 
 class PtxSettings(Settings):
     """Likelihood of given text beside the policy gradient (PPO-ptx), which keeps what the policy could do before."""
@@ -151,8 +163,8 @@ class PpoSettings(OnPolicySettings):
     """Control of kl_coef: fixed, or adaptive (proportional control that keeps kl_target)."""
     kl_target: Annotated[float, Field(gt=0)] | None = None
     """KL divergence of a response, nats, that kl_control: adaptive keeps, such as 6."""
-    kl_coef_gain: Annotated[float, Field(gt=0, le=5)] | None = None
-    """Gain of kl_control: adaptive; a batch changes kl_coef by at most a fifth of it. null: 0.1."""
+    kl_coef_gain: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Gain of kl_control: adaptive; a batch changes kl_coef by at most a fifth of the gain, 2 % with 0.1. null: 0.1."""
     kl_limit: Annotated[float, Field(gt=0)] | None = None
     """Early stop of a batch: once the policy is further than this from the one that sampled the batch, nats per token,
     such as 0.02, the remaining steps of the batch train the critic only; null: no limit."""
@@ -210,6 +222,15 @@ class PpoSettings(OnPolicySettings):
         given = parts.changed("clip_low", "clip_high", "dual_clip")
         if given and self.resolved_old == "policy":
             raise ValueError(f"{given} has no effect where the ratio is exactly 1 ({self._why_one}); remove it")
+        if self.critic.value_clip is not None and self.steps_per_batch == 1:
+            raise ValueError(
+                "critic.value_clip has no effect with one step per batch, whose values are the old ones; remove it"
+            )
+        if parts.old_logprobs == "policy" and self.steps_per_batch > 1 and parts.importance_correction is None:
+            raise ValueError(
+                f"policy_gradient.old_logprobs: policy takes the ratio as 1, and a batch has {self.steps_per_batch} "
+                "steps, after the first of which it is not; remove it, or set policy_gradient.importance_correction"
+            )
         if self.kl_limit is not None and self.resolved_old == "policy":
             raise ValueError(f"kl_limit has no effect where the ratio is exactly 1 ({self._why_one}); remove it")
         if parts.old_logprobs == "recomputed" and self.steps_per_batch == 1:
@@ -233,6 +254,17 @@ class PpoSettings(OnPolicySettings):
         return self
 
     @model_validator(mode="after")
+    def _masked_responses_have_no_end(self) -> PpoSettings:
+        given = {"reward_shaping.missing_end_penalty": self.reward_shaping.missing_end_penalty}
+        given |= {"gae.bootstrap_truncated": self.gae.bootstrap_truncated}
+        if key := next((key for key, value in given.items() if value and self.policy_gradient.mask_truncated), None):
+            raise ValueError(
+                f"{key} is about truncated responses, which policy_gradient.mask_truncated leaves out; remove one of "
+                "them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sampling_is_the_policy(self) -> PpoSettings:
         if (truncation := self.sampling.truncation) and (self.kl_coef or self.resolved_old != "policy"):
             raise ValueError(
@@ -243,10 +275,11 @@ class PpoSettings(OnPolicySettings):
 
     def require_possible(self, adapter: Adapter, dtype: DtypeName) -> None:
         super().require_possible(adapter, dtype)
-        if adapter.kind != "full" and adapter.init in ("pissa", "olora") and self.critic.model == POLICY_MODEL:
+        on_base = self.critic.model == POLICY_MODEL or self.critic.model.startswith(STAGE_PREFIX)
+        if adapter.kind != "full" and adapter.init in ("pissa", "olora") and on_base:
             raise ValueError(
                 f"adapter.init: {adapter.init}: the critic is a further adapter on the policy's base, which begins as "
-                "a plain LoRA; remove adapter.init, or name a model in critic.model"
+                "a plain LoRA; remove adapter.init, or name a folder or a hub model in critic.model"
             )
 
     @property
@@ -305,6 +338,7 @@ class PpoSettings(OnPolicySettings):
             kl_estimator=self.kl_estimator,
             kl_target=self.kl_target,
             kl_coef_gain=gain,
+            kl_warmup_batches=self.critic.value_warmup_steps // self.steps_per_batch,
         )
 
     @property
@@ -349,6 +383,7 @@ class PpoSettings(OnPolicySettings):
         if (correction := gradient.importance_correction) is not None:
             values |= {"policy_gradient.importance_correction_level": correction.level}
             values |= {"policy_gradient.importance_correction_max": correction.max_weight}
+            values |= {"policy_gradient.importance_correction_min": correction.min_weight or None}
         if parts.entropy_target is not None:
             values |= {"policy_gradient.entropy_coef_lr": ENTROPY_COEF_LR}
             values |= {"policy_gradient.entropy_coef_max": parts.highest_entropy_coef}
@@ -356,4 +391,5 @@ class PpoSettings(OnPolicySettings):
             values["gae.gae_lambda"] = self.credit.gae_lambda
         if self.kl_control == "adaptive":
             values["kl_coef_gain"] = self.credit.kl_coef_gain
-        return {**super().resolved_defaults, **resolved(values, "default")}
+        critic = {f"critic.{key}": entry for key, entry in optimization_defaults(self.critic).items()}
+        return {**super().resolved_defaults, **critic, **resolved(values, "default")}

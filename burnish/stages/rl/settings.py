@@ -138,6 +138,18 @@ class RlSettings(OnPolicySettings, AlgorithmSettings):
         return self
 
     @model_validator(mode="after")
+    def _normalization_has_an_effect(self) -> RlSettings:
+        shaping = self.reward_shaping
+        others = shaping.clip is not None or shaping.missing_end_penalty or shaping.length_penalty_coef
+        divides = not self.is_gradient or self.chosen.credit.advantage_scale != "none"
+        if shaping.normalize != "none" and divides and not others:
+            raise ValueError(
+                f"reward_shaping.normalize: {shaping.normalize} has no effect: algorithm: {self.algorithm} normalizes "
+                "or compares rewards itself; remove it, or set policy_gradient.advantage_scale: none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _alerts_are_of_this_stage(self) -> RlSettings:
         if "critic_error" in self.stop_on_alerts:
             raise ValueError("stop_on_alerts: critic_error is an alert of a stage ppo, which has a critic; remove it")
