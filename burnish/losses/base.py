@@ -90,5 +90,32 @@ class LossDefaults:
         return any(group.prompt_weights is not None or _weighs(group.responses) for group in groups)
 
 
+class WrappedLoss:
+    """Base class of a loss around another one, `loss`, whose needs, scope and signal it has."""
+
+    __slots__ = ()
+    loss: Loss
+
+    @property
+    def needs(self) -> Collection[Score]:
+        return self.loss.needs
+
+    @property
+    def scope(self) -> Scope:
+        return self.loss.scope
+
+    def score_gradients(
+        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
+    ) -> Mapping[Score, Tensor] | None:
+        return None
+
+    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> Self:
+        return self
+
+    def has_signal(self, groups: Sequence[Group]) -> bool:
+        """See `KnowsSignal`."""
+        return has_signal(self.loss, groups)
+
+
 def _weighs(responses: Sequence[Response]) -> bool:
     return any(response.weights is None or bool(response.weights.any()) for response in responses)

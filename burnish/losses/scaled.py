@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from burnish.losses.base import Loss, has_signal
-from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
+from burnish.losses.base import Loss, WrappedLoss
+from burnish.types import Denominator, LossOutput, LossTerm, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class Scaled:
+class Scaled(WrappedLoss):
     """c · L. Its terms and gradients are those of the loss times c, its metrics those of the loss."""
 
     loss: Loss
     coef: float
     """c, > 0."""
-
-    @property
-    def needs(self) -> Collection[Score]:
-        return self.loss.needs
-
-    @property
-    def scope(self) -> Scope:
-        return self.loss.scope
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         output = self.loss(scores, microbatch)
@@ -40,7 +32,3 @@ class Scaled:
 
     def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> Scaled:
         return replace(self, loss=self.loss.with_measurements(scores, microbatch))
-
-    def has_signal(self, groups: Sequence[Group]) -> bool:
-        """See `losses.base.KnowsSignal`."""
-        return has_signal(self.loss, groups)

@@ -12,21 +12,22 @@ steps alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from burnish.losses.base import WrappedLoss
 from burnish.losses.policy.gradient import PolicyGradient
-from burnish.types import Denominator, Group, LossOutput, Microbatch, Scope, Score, TokenScores
+from burnish.types import LossOutput, Microbatch, TokenScores
 
 MEASURED = "policy_entropy"
 """Metric of the loss that the controller reads: nats per token."""
 
 
 @dataclass(eq=False, slots=True)
-class EntropyControl:
+class EntropyControl(WrappedLoss):
     """Adaptive loss with the entropy bonus's weight as its state. See the module."""
 
     loss: PolicyGradient
@@ -42,32 +43,12 @@ class EntropyControl:
         self.loss = replace(self.loss, watches_entropy=True)
 
     @property
-    def needs(self) -> Collection[Score]:
-        return self.loss.needs
-
-    @property
-    def scope(self) -> Scope:
-        return self.loss.scope
-
-    @property
     def weight(self) -> float:
         """c of the next step."""
         return self.loss.entropy_coef
 
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         return self.loss(scores, microbatch)
-
-    def score_gradients(
-        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
-    ) -> Mapping[Score, Tensor] | None:
-        return None
-
-    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> EntropyControl:
-        return self
-
-    def has_signal(self, groups: Sequence[Group]) -> bool:
-        """See `losses.base.KnowsSignal`."""
-        return self.loss.has_signal(groups)
 
     def observe(self, sums: Mapping[str, Tensor]) -> Mapping[str, float]:
         """Updates the weight by the step's entropy, which waits for the device; returns the weight of that step."""

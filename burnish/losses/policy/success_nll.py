@@ -9,45 +9,28 @@ the weights. Denominator of the term: weight.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from burnish.losses.base import WrappedLoss
 from burnish.losses.per_response import weights_like
 from burnish.losses.policy.gradient import PolicyGradient
-from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
+from burnish.types import Denominator, Group, LossOutput, LossTerm, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, slots=True)
-class WithSuccessNll:
+class WithSuccessNll(WrappedLoss):
     """Policy gradient + μ · mean negative log-likelihood of the right responses; see the module."""
 
     loss: PolicyGradient
     success_nll_coef: float
     """μ, > 0."""
 
-    @property
-    def needs(self) -> Collection[Score]:
-        return self.loss.needs
-
-    @property
-    def scope(self) -> Scope:
-        return self.loss.scope
-
     def __call__(self, scores: TokenScores, microbatch: Microbatch) -> LossOutput:
         output = self.loss(scores, microbatch)
         logprob = scores.of(Score.LOGPROB)
         total = -self.success_nll_coef * (weights_like(logprob, microbatch) * logprob).sum()
         return LossOutput({**output.terms, "success_nll": LossTerm(total, Denominator.WEIGHT)}, output.metrics)
-
-    def score_gradients(
-        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
-    ) -> Mapping[Score, Tensor] | None:
-        return None
-
-    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> WithSuccessNll:
-        return self
 
     def has_signal(self, groups: Sequence[Group]) -> bool:
         """See `losses.base.KnowsSignal`: that of the policy gradient, or a right response."""

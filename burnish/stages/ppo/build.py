@@ -25,7 +25,8 @@ from burnish.stages.assemble import learner_of
 from burnish.stages.context import StageContext
 from burnish.stages.on_policy.build import Learning, OnPolicy, PolicyExtras
 from burnish.stages.ppo.data import PTX, PpoData, ptx_rows
-from burnish.stages.ppo.settings import POLICY_MODEL, PpoSettings
+from burnish.stages.ppo.groups import POLICY_MODEL
+from burnish.stages.ppo.settings import PpoSettings
 from burnish.stages.role import CRITIC, Role
 from burnish.stages.updating import learning_rate
 from burnish.train.auxiliary import Auxiliary
