@@ -196,17 +196,20 @@ stages:
     assert held_out(run.folder) == held_out(finished.folder)
 
 
-def test_the_flat_twin_has_the_same_curve(world, finished):
-    """examples/sft_flat.py needs only torch and transformers, and computes one row at a time."""
+def test_the_flat_twin_has_the_same_curve(world, tmp_path):
+    """examples/sft_flat.py needs only torch and transformers, and computes one row at a time. The learning rate is one
+    at which rounding does not grow: at ten times this rate the curves of two processors differ by 4e-3."""
     script = Path(__file__).parents[1] / "examples" / "sft_flat.py"
     arguments = [str(world / "model"), str(world / "train.jsonl"), "--steps", str(STEPS), "--rows-per-step", "16"]
     output = subprocess.run(
-        [sys.executable, str(script), *arguments, "--learning-rate", "1e-2"], check=True, capture_output=True, text=True
+        [sys.executable, str(script), *arguments, "--learning-rate", "1e-3"], check=True, capture_output=True, text=True
     ).stdout
     flat = [json.loads(line)["loss"] for line in output.splitlines()]
-    curve = [line["train/loss"] for line in metrics(finished.folder) if "train/loss" in line]
+    run = train(world, tmp_path / "run", learning_rate=1e-3)
+    curve = [line["train/loss"] for line in metrics(run.folder) if "train/loss" in line]
     assert flat[:5] == pytest.approx(curve[:5], rel=1e-5)
-    assert flat == pytest.approx(curve, rel=2e-3)
+    assert flat == pytest.approx(curve, rel=1e-4)
+    assert flat[-1] < flat[0] - 1
 
 
 def test_the_flat_twin_needs_nothing_of_ours():

@@ -20,10 +20,10 @@ from torch import Tensor
 from burnish.data.shared_prompt import common_prefix
 from burnish.data.tokenize import Sample
 from burnish.errors import ModelError, RecipeError
-from burnish.model.load import default_device
-from burnish.model.open import ModelRef, find_model, open_ref, policy_of, value_head_of_model
+from burnish.model.open import ModelRef, find_model, value_head_of_model
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
+from burnish.rewards.load_scoring_model import load_scoring_model
 from burnish.rewards.response_renderer import ResponseRenderer, unusable
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.steps import AGGREGATIONS, Aggregation, step_ends
@@ -76,10 +76,7 @@ class ProcessRewardScorer:
         assert aggregation == "sum" or not by_step, "values of steps are parts of their sum"
         reference = find_model(name)
         probable = _is_probability(name, _head_of(reference), aggregation, probability)
-        chosen = default_device() if device is None else torch.device(device)
-        with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
-            opened = open_ref(reference, device=chosen, allow_reward_model=True)
-            model = policy_of(opened)
+        opened, model = load_scoring_model(reference, device)
         renderer = ResponseRenderer.of(opened, partial(step_ends, separator=separator))
         return cls(model, renderer, aggregation, probable, by_step, budget)
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from burnish.data.shared_prompt import common_prefix
 from burnish.data.tokenize import Sample
 from burnish.errors import ModelError, RecipeError
-from burnish.model.load import default_device
-from burnish.model.open import ModelRef, find_model, open_ref, policy_of, value_head_of_model
+from burnish.model.open import ModelRef, find_model, value_head_of_model
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
+from burnish.rewards.load_scoring_model import load_scoring_model
 from burnish.rewards.response_renderer import ResponseRenderer
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.verdict import Failure, Outcome, outcome
@@ -57,10 +57,7 @@ class RewardModelScorer:
         """
         reference = find_model(name)
         factors = torch.tensor(_factors(name, _head_of(reference), output, weights), dtype=torch.float64)
-        chosen = default_device() if device is None else torch.device(device)
-        with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
-            opened = open_ref(reference, device=chosen, allow_reward_model=True)
-            model = policy_of(opened)
+        opened, model = load_scoring_model(reference, device)
         return cls(model, ResponseRenderer.of(opened), factors, budget)
 
     def __call__(self, groups: Sequence[Sequence[ResponseView]]) -> list[list[Outcome]]:

@@ -33,7 +33,7 @@ DEVICES: Mapping[Place, str] = {
     Place("runs/random_state.py", "capture_random"): "each device has a generator of its own",
     Place("runs/random_state.py", "restore_random"): "each device has a generator of its own",
     Place("sampling/local.py", "<module>"): "the size of a chunk of logits, by the kind of device",
-    Place("rewards/reward_model_scorer.py", "RewardModelScorer.open"): "each device has a generator of its own",
+    Place("rewards/load_scoring_model.py", "load_scoring_model"): "each device has a generator of its own",
     Place("types.py", "_move"): "copies to CUDA do not wait if they come from pinned memory",
     Place("watch/environment.py", "environment"): "tells which device and which CUDA it is",
     Place("watch/meter.py", "peak_memory_gib"): "torch counts a GPU's memory, the system a process's",

@@ -119,7 +119,10 @@ def test_credit_changes_what_is_learned(world, tmp_path):
     [
         ({"algorithm": "online_dpo"}, "credit: step gives tokens advantages, and algorithm: online_dpo"),
         ({"reward_shaping": {"clip": 1.0}}, "reward_shaping.clip changes the reward of a response"),
-        ({"reward_shaping": {"normalize": "scale"}}, "remove it, or set credit: response"),
+        (
+            {"reward_shaping": {"normalize": "scale"}, "policy_gradient": {"advantage_scale": "none"}},
+            "remove it, or set credit: response",
+        ),
         ({"algorithm": "gdpo"}, "credit: step needs a reward that is the sum of its parts"),
         ({"policy_gradient": {"reward_combination": "normalized_sum"}}, "set credit: response, or"),
     ],
