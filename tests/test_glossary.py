@@ -119,8 +119,8 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "ppo-terms": {
         "stage": "ppo",
         "policy_gradient": {"old_logprobs": "recomputed", "importance_correction": "tis", "success_nll_coef": 0.1},
-        "critic": {"value_clip": 0.2, "value_warmup_steps": 2},
-        "ptx": {"data": "train.jsonl", "sequences_per_step": 4},
+        "critic": {"value_clip": 0.2, "value_warmup_steps": 4},
+        "ptx": {"data": "builtin:chat#12", "sequences_per_step": 4},
         "success_threshold": 0.0,
     },
     "ppo-entropy": {"stage": "ppo", "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0}},
