@@ -14,10 +14,8 @@ from functools import partial
 from typing import Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from burnish.data.shared_prompt import common_prefix
 from burnish.data.tokenize import Sample
 from burnish.errors import ModelError, RecipeError
 from burnish.model.open import ModelRef, find_model, value_head_of_model
@@ -26,10 +24,11 @@ from burnish.model.settings import ValueHeadConfig
 from burnish.rewards.load_scoring_model import load_scoring_model
 from burnish.rewards.response_renderer import ResponseRenderer, unusable
 from burnish.rewards.response_view import ResponseView
+from burnish.rewards.shared_groups import shared_groups
 from burnish.rewards.steps import AGGREGATIONS, Aggregation, step_ends
 from burnish.rewards.verdict import Failure, Outcome, SteppedOutcome, StepReward, outcome
 from burnish.roles.scorer import LiveScorer
-from burnish.types import Group, Response, Score
+from burnish.types import Group, Score
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -90,7 +89,7 @@ class ProcessRewardScorer:
         samples = self.renderer.samples([answer for group in groups for answer in group])
         samples_of = iter(samples)
         by_group = [[next(samples_of) for _ in group] for group in groups]
-        packed = [each for group in by_group for each in _sharing([s for s in group if _is_scored(s)])]
+        packed = [each for group in by_group for each in _sharing(group)]
         scores = LiveScorer(self.model).score(packed, Score.VALUE, self.budget)
         scored = iter([values for of_group in scores for values in of_group])
         return [self._values(sample, next(scored) if _is_scored(sample) else None) for sample in samples]
@@ -131,27 +130,10 @@ def _is_scored(sample: Sample | Failure) -> bool:
     return isinstance(sample, Sample) and bool(at := _scored_tokens(sample)) and at[0] > 0
 
 
-def _sharing(samples: Sequence[Sample | Failure]) -> Iterator[Group]:
-    """Groups of the responses to one prompt, each scored at the ends of its steps: one group that shares the longest
-    common prefix without a step's end, or, if there is none, a group for each."""
-    given = [sample for sample in samples if isinstance(sample, Sample)]
-    if not given:
-        return
-    ends = [_scored_tokens(sample) for sample in given]
-    prefix = min(min(common_prefix(given[0], sample), at[0]) for sample, at in zip(given, ends, strict=True))
-    if not prefix:
-        for sample in given:
-            yield from _sharing([sample])
-        return
-    responses = tuple(_scored_at(sample, prefix, at) for sample, at in zip(given, ends, strict=True))
-    yield Group(prompt=torch.tensor(given[0].tokens[:prefix], dtype=torch.int64), responses=responses)
-
-
-def _scored_at(sample: Sample, start: int, ends: Sequence[int]) -> Response:
-    tokens = torch.tensor(sample.tokens[start : ends[-1] + 1], dtype=torch.int64)
-    trainable = torch.zeros(len(tokens), dtype=torch.bool)
-    trainable[torch.tensor(ends) - start] = True
-    return Response(tokens=tokens, trainable=trainable)
+def _sharing(responses: Sequence[Sample | Failure]) -> Iterator[Group]:
+    """Groups of the responses to one prompt that can be scored, each at the ends of its steps."""
+    samples = [response for response in responses if isinstance(response, Sample) and _is_scored(response)]
+    return shared_groups(samples, [_scored_tokens(sample) for sample in samples])
 
 
 def _head_of(reference: ModelRef) -> ValueHeadConfig:

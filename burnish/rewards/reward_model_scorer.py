@@ -13,7 +13,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from burnish.data.shared_prompt import common_prefix
 from burnish.data.tokenize import Sample
 from burnish.errors import ModelError, RecipeError
 from burnish.model.open import ModelRef, find_model, value_head_of_model
@@ -22,9 +21,10 @@ from burnish.model.settings import ValueHeadConfig
 from burnish.rewards.load_scoring_model import load_scoring_model
 from burnish.rewards.response_renderer import ResponseRenderer
 from burnish.rewards.response_view import ResponseView
+from burnish.rewards.shared_groups import shared_groups
 from burnish.rewards.verdict import Failure, Outcome, outcome
 from burnish.roles.scorer import LiveScorer
-from burnish.types import Group, Response, Score
+from burnish.types import Group, Score
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,7 +64,7 @@ class RewardModelScorer:
         """Scores of all answers, at the token that ends each; a failure where an answer cannot be scored."""
         samples = iter(self.renderer.samples([answer for group in groups for answer in group]))
         by_group = [[next(samples) for _ in group] for group in groups]
-        packed = [each for group in by_group for each in _sharing([s for s in group if isinstance(s, Sample)])]
+        packed = [each for group in by_group for each in _sharing(group)]
         scores = LiveScorer(self.model).score(packed, Score.VALUE, self.budget)
         values = iter([value for of_group in scores for value in of_group])
         return [[s if isinstance(s, Failure) else self._weighted(next(values)) for s in group] for group in by_group]
@@ -74,25 +74,10 @@ class RewardModelScorer:
         return outcome(float(value.double().reshape(-1) @ self.factors))
 
 
-def _sharing(samples: Sequence[Sample]) -> Iterator[Group]:
-    """Groups of the answers to one prompt, each scored at its last token: one group that shares the longest common
-    prefix, or, if they have none, a group for each."""
-    if not samples:
-        return
-    first = samples[0]
-    prefix = min(min(common_prefix(first, sample), len(sample.tokens) - 1) for sample in samples)
-    if prefix:
-        tokens = [torch.tensor(sample.tokens, dtype=torch.int64) for sample in samples]
-        yield Group(prompt=tokens[0][:prefix], responses=tuple(_scored_at_end(each[prefix:]) for each in tokens))
-        return
-    for sample in samples:
-        yield from _sharing([sample])
-
-
-def _scored_at_end(tokens: Tensor) -> Response:
-    trainable = torch.zeros(len(tokens), dtype=torch.bool)
-    trainable[-1] = True
-    return Response(tokens=tokens, trainable=trainable)
+def _sharing(answers: Sequence[Sample | Failure]) -> Iterator[Group]:
+    """Groups of the answers to one prompt that can be scored, each at its last token."""
+    samples = [answer for answer in answers if isinstance(answer, Sample)]
+    return shared_groups(samples, [[len(sample.tokens) - 1] for sample in samples])
 
 
 def _head_of(reference: ModelRef) -> ValueHeadConfig:
