@@ -90,7 +90,7 @@ class LossDefaults:
         return any(group.prompt_weights is not None or _weighs(group.responses) for group in groups)
 
 
-class WrappedLoss:
+class WrappedLoss(LossDefaults):
     """Base class of a loss around another one, `loss`, whose needs, scope and signal it has."""
 
     __slots__ = ()
@@ -104,16 +104,7 @@ class WrappedLoss:
     def scope(self) -> Scope:
         return self.loss.scope
 
-    def score_gradients(
-        self, microbatch: Microbatch, denominators: Mapping[Denominator, float]
-    ) -> Mapping[Score, Tensor] | None:
-        return None
-
-    def with_measurements(self, scores: TokenScores, microbatch: Microbatch) -> Self:
-        return self
-
     def has_signal(self, groups: Sequence[Group]) -> bool:
-        """See `KnowsSignal`."""
         return has_signal(self.loss, groups)
 
 

@@ -55,7 +55,7 @@ def _share(context: StageContext[Any], role: Role, policy: Model) -> Model:
             rule="roles share frozen weights, and each has an adapter on them",
             remedy="set adapter.kind: lora",
         )
-    head = None if role.critic_head is None else _critic_head(policy, role.critic_head)
+    head = _critic_head(policy) if role.is_critic else None
     model = replace(with_adapter(policy, role.name, settings, head), temperature=role.temperature)
     if role.model is None:
         copy_adapter(model)
@@ -73,7 +73,7 @@ def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
     """
     recipe, stage = context.recipe, context.settings
     name = context.reader.model if role.model is None else context.resolve_model(role.model)
-    has_own_head = role.critic_head is not None and value_head_of_model(find_model(name)) is not None
+    has_own_head = role.is_critic and value_head_of_model(find_model(name)) is not None
     model = load_policy(
         name,
         adapter=recipe.adapter.settings,
@@ -83,27 +83,26 @@ def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
         device=device_of(recipe),
         gradient_checkpointing=stage.gradient_checkpointing,
         add_tokens=stage.tokens_to_add,
-        head_config=role.critic_head if has_own_head else role.value_head,
+        head_config=ValueHeadConfig() if has_own_head else role.value_head,
     )
     if role.model is not None:
         _require_same_tokens(context, role, model)
-    if role.critic_head is not None and not has_own_head:
-        model = _with_critic_head(model, role.critic_head)
+    if role.is_critic and not has_own_head:
+        model = _with_critic_head(model)
     return replace(model, temperature=role.temperature)
 
 
-def _with_critic_head(model: Model, config: ValueHeadConfig) -> Model:
+def _with_critic_head(model: Model) -> Model:
     """The model with a value head beside its output head, which then is not trained."""
-    head = place_critic_head(_critic_head(model, config), model.causal_lm)
+    head = place_critic_head(_critic_head(model), model.causal_lm)
     output, embeddings = model.causal_lm.get_output_embeddings(), model.causal_lm.get_input_embeddings()
     if output.weight is not embeddings.weight:
         output.requires_grad_(False)
     return replace(model, critic_head=head)
 
 
-def _critic_head(model: Model, config: ValueHeadConfig) -> nn.Linear:
+def _critic_head(model: Model) -> nn.Linear:
     """A value head that predicts 0: drawn weights would add noise of the size of the rewards to all advantages."""
-    assert config.outputs == 1, "the value of a state is one number"
     head = new_value_head(model.causal_lm.config.get_text_config(decoder=True).hidden_size)
     nn.init.zeros_(head.weight)
     return head

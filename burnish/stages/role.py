@@ -25,9 +25,9 @@ class Role:
     """Its model, with the tokenizer of the policy; None: the model that the stage starts from."""
     value_head: ValueHeadConfig | None = None
     """Value head in place of the output head: a reward model. None: a language model."""
-    critic_head: ValueHeadConfig | None = None
-    """Value head beside the output head, of one output, which gives V(s_t); a reward model has its own instead. None:
-    it is no critic."""
+    is_critic: bool = False
+    """Whether it has a value head of one output, which gives V(s_t): beside the output head, of zeros at first, or that
+    of the reward model as which it begins."""
     temperature: float = 1.0
     """Divisor of its logits: the sampling temperature of reinforcement learning."""
     shares_base: bool = False

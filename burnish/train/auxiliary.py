@@ -27,6 +27,8 @@ class Auxiliary:
     rows_per_step: int
     seed: int
     _source: RowSource = field(init=False, repr=False)
+    _newest: tuple[int, AuxiliaryGroups] | None = field(init=False, repr=False, default=None)
+    """The last step that was asked for, with its groups: its cost is asked for, and then its gradient."""
 
     def __post_init__(self) -> None:
         size = min(self.rows_per_step, len(self.rows))
@@ -34,7 +36,9 @@ class Auxiliary:
 
     def of_step(self, step: int) -> AuxiliaryGroups:
         """The groups of a step, counted from 1."""
-        source = self._source
-        source.position = (step - 1) * source.sequences_per_step
-        source.total = source.position + source.sequences_per_step
-        return AuxiliaryGroups(self.name, next(iter(source)), self.loss)
+        if self._newest is None or self._newest[0] != step:
+            source = self._source
+            source.position = (step - 1) * source.sequences_per_step
+            source.total = source.position + source.sequences_per_step
+            self._newest = step, AuxiliaryGroups(self.name, next(iter(source)), self.loss)
+        return self._newest[1]

@@ -78,9 +78,12 @@ def hold(folder):
 def orphan(folder):
     """A forked worker that outlives the holder must not keep the lock."""
     with RunFolder.open(folder, "recipe", {"seed": 1}):
+        ready, started = os.pipe()
         worker = os.fork()
         if worker == 0:
+            os.write(started, b".")  # what runs after a fork has run
             signal.pause()
+        os.read(ready, 1)
         say(f"done {worker}")
         signal.pause()
 

@@ -16,7 +16,6 @@ from burnish.credit.settings import Combination
 from burnish.losses.base import LossDefaults
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.model.policy import Model
-from burnish.model.settings import ValueHeadConfig
 from burnish.recipe.recipe import Recipe
 from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
@@ -75,7 +74,7 @@ class ActorCritic(Rl):
 
     def roles(self, recipe: Recipe, settings: RlSettings) -> Sequence[Role]:
         shares = isinstance(settings, ActorCriticSettings) and settings.shares_base
-        critic = Role(CRITIC, critic_head=ValueHeadConfig(seed=recipe.seed), shares_base=shares)
+        critic = Role(CRITIC, is_critic=True, shares_base=shares)
         return (*super().roles(recipe, settings), critic)
 
     def learning(self, settings: RlSettings) -> Learning:

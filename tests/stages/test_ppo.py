@@ -17,7 +17,6 @@ from burnish.builtin.sets import builtin_rows, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.errors import ModelError, RecipeError
 from burnish.model.policy import Model
-from burnish.model.settings import ValueHeadConfig
 from burnish.recipe.read import stage_recipe
 from burnish.roles.scorer import LiveScorer
 from burnish.stages.context import StageContext
@@ -29,7 +28,7 @@ from burnish.types import Group, Score
 from tests.conftest import make_groups
 
 LENGTH: dict[str, Any] = {"name": "length", "target": 8, "tolerance": 20, "unit": "characters"}
-SHARED: dict[str, Any] = {"critic_head": ValueHeadConfig(), "shares_base": True}
+SHARED: dict[str, Any] = {"is_critic": True, "shares_base": True}
 LORA = {"kind": "lora", "rank": 2}
 
 

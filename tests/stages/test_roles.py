@@ -26,7 +26,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("world"))
 
 
-HEAD = ValueHeadConfig()
 COPY = Role(REFERENCE, trained=False, is_copy=True)
 ROLES: Mapping[str, tuple[str, dict[str, Any], tuple[Role, ...]]] = {
     "sft": ("sft", {}, (Role(POLICY),)),
@@ -55,17 +54,17 @@ ROLES: Mapping[str, tuple[str, dict[str, Any], tuple[Role, ...]]] = {
     "grpo at a temperature": ("rl", {"sampling": {"temperature": 0.7}}, (Role(POLICY, temperature=0.7),)),
     "grpo near a reference": ("rl", {"kl_coef": 0.1}, (Role(POLICY), COPY)),
     "online dpo": ("rl", {"algorithm": "online_dpo"}, (Role(POLICY), COPY)),
-    "ppo": ("ppo", {}, (Role(POLICY), COPY, Role(CRITIC_ROLE, critic_head=HEAD))),
-    "ppo without a reference": ("ppo", {"kl_coef": 0}, (Role(POLICY), Role(CRITIC_ROLE, critic_head=HEAD))),
+    "ppo": ("ppo", {}, (Role(POLICY), COPY, Role(CRITIC_ROLE, is_critic=True))),
+    "ppo without a reference": ("ppo", {"kl_coef": 0}, (Role(POLICY), Role(CRITIC_ROLE, is_critic=True))),
     "ppo with lora": (
         "ppo",
         {"adapter": {"kind": "lora", "rank": 2}},
-        (Role(POLICY), COPY, Role(CRITIC_ROLE, critic_head=HEAD, shares_base=True)),
+        (Role(POLICY), COPY, Role(CRITIC_ROLE, is_critic=True, shares_base=True)),
     ),
     "ppo with another critic": (
         "ppo",
         {"critic": {"model": "other"}, "adapter": {"kind": "lora", "rank": 2}},
-        (Role(POLICY), COPY, Role(CRITIC_ROLE, model="other", critic_head=HEAD)),
+        (Role(POLICY), COPY, Role(CRITIC_ROLE, model="other", is_critic=True)),
     ),
     "online simpo": ("rl", {"algorithm": "online_dpo", "preference": {"loss": "simpo"}}, (Role(POLICY),)),
 }
@@ -119,7 +118,7 @@ def test_a_frozen_model_has_the_tokens_of_the_policy(world: Path) -> None:
     assert "reference_model" in str(caught.value)
 
 
-CRITIC = Role("critic", critic_head=ValueHeadConfig(seed=2), shares_base=True)
+CRITIC = Role("critic", is_critic=True, shares_base=True)
 
 
 def test_a_further_adapter_needs_one_of_the_policy(world: Path) -> None:
@@ -139,14 +138,12 @@ def test_roles_that_share_a_base_have_one_and_train_each_its_own(world: Path) ->
 def test_heads_of_values(world: Path) -> None:
     """In place of the output head of a reward model, beside that of a critic."""
     context = context_of(world, "sft", add_tokens=["<|pad|>"])
-    models = load_models(context, (Role(POLICY, value_head=ValueHeadConfig()), Role("critic", critic_head=CRITIC_HEAD)))
+    models = load_models(context, (Role(POLICY, value_head=ValueHeadConfig()), Role("critic", is_critic=True)))
     assert models[POLICY].is_reward_model
     assert not models["critic"].is_reward_model
     assert "critic_head.weight" in dict(models["critic"].trained_parameters())
     assert models["critic"].value_head.weight.shape == (1, 32)
-
-
-CRITIC_HEAD = ValueHeadConfig(seed=2)
+    assert not models["critic"].value_head.weight.any(), "a critic predicts 0 at first"
 
 
 def test_a_device_that_is_not_there_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from burnish.losses.policy.success_nll import WithSuccessNll
 from burnish.losses.scaled import Scaled
 from burnish.losses.value import ValueLoss
 from burnish.model.policy import Model
-from burnish.model.settings import ValueHeadConfig, stage_named
+from burnish.model.settings import stage_named
 from burnish.recipe.recipe import Recipe
 from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
@@ -84,11 +84,11 @@ class Ppo(OnPolicy[PpoSettings, PpoData]):
 def critic_role(recipe: Recipe, settings: PpoSettings) -> Role:
     """The critic: a model of its own, or with an adapter, if it begins as the policy or as the reward model of an
     earlier stage, a further adapter on the policy's base."""
-    name, head, adapted = settings.critic.model, ValueHeadConfig(seed=recipe.seed), recipe.adapter.kind != "full"
+    name, adapted = settings.critic.model, recipe.adapter.kind != "full"
     if name == POLICY_MODEL:
-        return Role(CRITIC, critic_head=head, shares_base=adapted)
+        return Role(CRITIC, is_critic=True, shares_base=adapted)
     is_reward_adapter = adapted and _is_reward_stage(recipe, name)
-    return Role(CRITIC, model=name, critic_head=head, shares_base=is_reward_adapter)
+    return Role(CRITIC, model=name, is_critic=True, shares_base=is_reward_adapter)
 
 
 def _is_reward_stage(recipe: Recipe, name: str) -> bool:
