@@ -34,6 +34,7 @@ from torch import Tensor
 
 from burnish.model.gather import Gather
 from burnish.model.head import Head, NewRows, accumulation_dtype
+from burnish.model.logits import HeadProduct, LogitSettings
 from burnish.model.products import HeadMatrix, OuterSum
 from burnish.types import Microbatch, Score, TokenScores
 
@@ -74,7 +75,7 @@ def score(
     source = Gather.apply(hidden, microbatch.predictor_positions, microbatch.gather_rounds)
     new = head.new_rows
     size = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cpu"]) if chunk_bytes is None else chunk_bytes
-    setting = _Setting(head.scale, head.softcap, temperature, size, None if new is None else new.tokens)
+    setting = LogitSettings(head.scale, head.softcap, temperature, size, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype)  # rounded as in the model's own forward
     route = _choose_route(source, head, order, coefficients)
     values = _LinearScores.apply(source, head.weight, head.bias, new_rows, microbatch.targets, setting, order, route)
@@ -96,24 +97,12 @@ def all_probabilities(
         [R, V] softmax(z / T), and [R] log Σ exp(z / T).
     """
     dtype, new = accumulation_dtype(hidden.dtype), head.new_rows
-    setting = _Setting(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
+    setting = LogitSettings(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
     targets = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)  # not read
-    logits = _Logits(hidden, targets, matrix, head.bias, new_rows, setting, ())
+    logits = _Logits(hidden, targets, HeadProduct(matrix, head.bias, new_rows, setting), ())
     chunk = logits.chunk(slice(0, len(hidden)))
     return chunk.probabilities, chunk.log_partition
-
-
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """Scale, soft-cap and temperature of logits, and the size of a chunk."""
-
-    scale: float
-    softcap: float | None
-    temperature: float
-    chunk_bytes: int
-    new_tokens: Tensor | None
-    """[R] tokens whose rows train while the head is frozen; None: none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -192,43 +181,25 @@ class _Logits:
     """[S, H], in the model's type."""
     targets: Tensor
     """[S]"""
-    matrix: HeadMatrix
-    """[V, H]"""
-    bias: Tensor | None
-    """[V]"""
-    new_rows: Tensor | None
-    """[R, H], in the accumulation type; replace the matrix's rows of `setting.new_tokens`."""
-    setting: _Setting
+    head: HeadProduct
     order: tuple[Score, ...]
     """The scores that are computed."""
 
     def __iter__(self) -> Iterator[_Chunk]:
-        size = max(1, self.setting.chunk_bytes // (self.matrix.given.shape[0] * self.matrix.dtype.itemsize))
+        matrix = self.head.matrix
+        size = max(1, self.head.settings.chunk_bytes // (matrix.given.shape[0] * matrix.dtype.itemsize))
         for start in range(0, len(self.source), size):
             yield self.chunk(slice(start, min(start + size, len(self.source))))
 
     def chunk(self, rows: slice) -> _Chunk:
-        setting, part = self.setting, self.source[rows]
-        logits = self.matrix.logits(part)
-        if self.new_rows is not None:
-            logits[:, setting.new_tokens] = part.to(self.matrix.dtype) @ self.new_rows.T
-        if self.bias is not None:
-            logits += self.bias
-        capped = None
-        if setting.scale != 1.0:
-            logits *= setting.scale
-        if setting.softcap is not None:
-            capped = torch.tanh(logits.div_(setting.softcap))
-            logits = capped * setting.softcap
-        if setting.temperature != 1.0:
-            logits /= setting.temperature
-        return self._normalized(rows, part, logits, capped)
+        part = self.source[rows]
+        return self._normalized(rows, part, *self.head.logits(part))
 
     def _normalized(self, rows: slice, part: Tensor, logits: Tensor, capped: Tensor | None) -> _Chunk:
         """Softmax of the logits in as few passes as torch's functions allow, since a chunk is larger than a core's
         cache and exponentials cost a fifth of the product. The largest probability of a token is 1 / Σ exp(z − max z),
         so softmax alone gives the log-partition."""
-        targets, setting = self.targets[rows], self.setting
+        targets = self.targets[rows]
         largest, chosen = logits.amax(dim=1), logits.gather(1, targets[:, None])[:, 0]
         whole = not _FULL_ROW_SCORES.isdisjoint(self.order)
         probabilities = torch.softmax(logits, dim=1) if whole else torch.softmax(logits, dim=1, out=logits)
@@ -242,7 +213,7 @@ class _Logits:
             logprob=chosen - log_partition,
             log_partition=log_partition,
             capped=capped,
-            slope=setting.scale / setting.temperature,
+            slope=self.head.settings.slope,
         )
 
 
@@ -257,13 +228,14 @@ class _LinearScores(torch.autograd.Function):
         bias: Tensor | None,
         new_rows: Tensor | None,
         targets: Tensor,
-        setting: _Setting,
+        setting: LogitSettings,
         order: tuple[Score, ...],
         route: _Route,
     ) -> Tensor:
         dtype = accumulation_dtype(source.dtype)
         new = None if new_rows is None else new_rows.to(dtype)
-        logits = _Logits(source, targets, HeadMatrix.of(weight, source.dtype), bias, new, setting, order)
+        product = HeadProduct(HeadMatrix.of(weight, source.dtype), bias, new, setting)
+        logits = _Logits(source, targets, product, order)
         values = source.new_empty((len(order), len(source)), dtype=dtype)
         for chunk in logits:
             values[:, chunk.rows] = chunk.values(order)
@@ -277,7 +249,8 @@ class _LinearScores(torch.autograd.Function):
         source, weight, bias, new_rows, targets = ctx.saved_tensors
         dtype = upstream.dtype
         new = None if new_rows is None else new_rows.to(dtype)
-        logits = _Logits(source, targets, HeadMatrix.of(weight, source.dtype), bias, new, ctx.setting, ctx.order)
+        product = HeadProduct(HeadMatrix.of(weight, source.dtype), bias, new, ctx.setting)
+        logits = _Logits(source, targets, product, ctx.order)
         gradients = ctx.route.gradients(upstream, logits)
         inputs = (source, weight, bias, new_rows)
         return *(None if g is None or x is None else g.to(x.dtype) for g, x in zip(gradients, inputs, strict=True)), *(
@@ -342,22 +315,23 @@ class _FrozenHead:
         self.columns = source.new_empty((len(order), len(source), num_new), dtype=dtype)
 
     def visit(self, chunk: _Chunk, logits: _Logits) -> None:
-        matrix = logits.matrix
+        matrix, new_rows = logits.head.matrix, logits.head.new_rows
         for k, unit in enumerate(torch.eye(len(self.order), dtype=matrix.dtype, device=matrix.given.device)):
             own = chunk if k + 1 == len(self.order) else replace(chunk, probabilities=chunk.probabilities.clone())
             gradient = own.product_gradient(self.order, unit[:, None].expand(-1, len(chunk.source)))
             into = self.score_gradients[k, chunk.rows]
-            if logits.new_rows is None:
+            if new_rows is None:
                 matrix.back(gradient, into)
                 continue
-            columns = gradient[:, logits.setting.new_tokens]
-            gradient[:, logits.setting.new_tokens] = 0.0
-            matrix.back(gradient, into).addmm_(columns, logits.new_rows)
+            new_tokens = logits.head.settings.new_tokens
+            columns = gradient[:, new_tokens]
+            gradient[:, new_tokens] = 0.0
+            matrix.back(gradient, into).addmm_(columns, new_rows)
             self.columns[k, chunk.rows] = columns
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Gradients:
         source = torch.einsum("ks,ksh->sh", upstream, self.score_gradients)
-        if logits.new_rows is None:
+        if logits.head.new_rows is None:
             return source, None, None, None
         slopes = torch.einsum("ks,ksr->rs", upstream, self.columns)
         return source, None, None, slopes @ logits.source.to(slopes.dtype)
@@ -385,10 +359,11 @@ class _Sums:
     """Sums of gradients over chunks, in the accumulation type."""
 
     def __init__(self, logits: _Logits) -> None:
-        self.matrix = logits.matrix
+        self.matrix = logits.head.matrix
         self.source = torch.empty_like(logits.source, dtype=self.matrix.dtype)
         self.weight = OuterSum(self.matrix)
-        self.bias = None if logits.bias is None else torch.zeros_like(logits.bias, dtype=self.matrix.dtype)
+        bias = logits.head.bias
+        self.bias = None if bias is None else torch.zeros_like(bias, dtype=self.matrix.dtype)
 
     def add(self, gradient: Tensor, chunk: _Chunk) -> None:
         """Adds a chunk's [chunk, V] gradient of W h + b."""
