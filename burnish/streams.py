@@ -30,6 +30,8 @@ _KEY = "declaration"
 _FLOAT = {_KEY: Declaration()}
 _TOP_K_FLOAT = {_KEY: Declaration(axes=1)}
 _TOP_K_INTEGER = {_KEY: Declaration(axes=1, dtypes=(torch.int64,))}
+_INTEGER = {_KEY: Declaration(dtypes=(torch.int64,))}
+_STATES = {_KEY: Declaration(axes=1, dtypes=(torch.float32, torch.float64, torch.bfloat16, torch.float16))}
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -51,11 +53,21 @@ class Streams:
     reference_logprobs: Tensor | None = field(default=None, metadata=_FLOAT)
     """[A] nats under the reference model."""
     teacher_logprobs: Tensor | None = field(default=None, metadata=_FLOAT)
-    """[A] nats under the teacher."""
+    """[A] nats under the teacher; with `byte_groups`, those of the teacher's run of tokens, at the last token of the
+    student's, and 0 at its others."""
     teacher_topk_tokens: Tensor | None = field(default=None, metadata=_TOP_K_INTEGER)
     """[A, K] int64, the K token ids that the teacher finds most probable in the place of each token."""
     teacher_topk_logprobs: Tensor | None = field(default=None, metadata=_TOP_K_FLOAT)
     """[A, K] nats of `teacher_topk_tokens` under the teacher."""
+    teacher_tail_logprobs: Tensor | None = field(default=None, metadata=_FLOAT)
+    """[A] nats, log of the probability of all tokens outside of `teacher_topk_tokens` together under the teacher."""
+    teacher_states: Tensor | None = field(default=None, metadata=_STATES)
+    """[A, H] last hidden states of the teacher from which it predicts each token, in its type."""
+    teacher_index: Tensor | None = field(default=None, metadata=_INTEGER)
+    """[A] int64, index of the token's teacher among those of the stage."""
+    byte_groups: Tensor | None = field(default=None, metadata=_INTEGER)
+    """[A] int64, 1 + the index within the response of the run of tokens that span the same bytes as a run of the
+    teacher's tokens; 0: the token is in none. None: the tokens are those of the teacher."""
     values: Tensor | None = field(default=None, metadata=_FLOAT)
     """[A] the critic's V(s_t), unit of the reward: of the state before each token, where the token is predicted."""
     returns: Tensor | None = field(default=None, metadata=_FLOAT)

@@ -292,6 +292,10 @@ class Score(StrEnum):
     LOG_COLLISION = "log_collision"
     """log sum p^2, nats: the log-probability that two samples are equal, to which WPO compares a token's
     probability."""
+    DIVERGENCE = "divergence"
+    """Divergence of p from the teacher's distribution, nats, see `model.divergence`."""
+    AGREEMENT = "agreement"
+    """1 where the most probable token is the teacher's, otherwise 0; without gradient."""
     VALUE = "value"
     """Output of a reward model's value head at the token itself; any unit, no softmax."""
     STATE_VALUE = "state_value"
@@ -300,6 +304,8 @@ class Score(StrEnum):
 
 VALUE_SCORES = frozenset({Score.VALUE, Score.STATE_VALUE})
 """Scores of a value head; all others are of the output head."""
+TEACHER_SCORES = frozenset({Score.DIVERGENCE, Score.AGREEMENT})
+"""Scores of the output head that compare it with a teacher."""
 
 
 class Scope(StrEnum):
@@ -329,6 +335,10 @@ class TokenScores:
     mean_logprob: Tensor | None = None
     """[S]"""
     log_collision: Tensor | None = None
+    """[S]"""
+    divergence: Tensor | None = None
+    """[S]"""
+    agreement: Tensor | None = None
     """[S]"""
     value: Tensor | None = None
     """[S]; [S, K] of a head with K > 1 outputs."""

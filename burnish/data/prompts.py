@@ -28,6 +28,7 @@ from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.template_parts import parts_of
 from burnish.data.token_store import RowError
 from burnish.data.tokenize import tokenize_prompts
+from burnish.data.writer import Writer
 from burnish.errors import DataError
 
 _MAX_PLACES = 5
@@ -164,7 +165,7 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
     builder, max_prompt_length = preparation.builder, preparation.max_length - room
     faults: list[RowError] = []
     rendered: list[tuple[int, Task, Rendering]] = []
-    write = _PromptWriter(preparation)
+    write = PromptWriter(builder.writer)
     for row in range(len(builder.rows)):
         try:
             example = builder.format.convert(builder.rows[row])
@@ -216,11 +217,11 @@ def _with_system_prompt(system: str, task: Task) -> Task:
     return replace(task, prompt=(Message("system", system), *task.prompt))
 
 
-class _PromptWriter:
+class PromptWriter:
     """Renders tasks to the text that the model continues."""
 
-    def __init__(self, preparation: DatasetSpec) -> None:
-        self.writer = preparation.builder.writer
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
         self.in_template = SpecialTokenText.of(self.writer.tokenizer, self.writer.template)
         self.in_text = SpecialTokenText.of(self.writer.tokenizer, None)
         self.unused_keys: set[str] = set()

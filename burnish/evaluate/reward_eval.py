@@ -58,6 +58,8 @@ class RewardEval:
 
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
         rewards = [verdict.reward for verdict in verdicts if isinstance(verdict.reward, float)]
+        if not any(verdict.parts for verdict in verdicts):  # the stage has no rewards
+            return {}
         metrics = {"ungraded_share": 1 - len(rewards) / len(verdicts)}
         if rewards:
             metrics |= {

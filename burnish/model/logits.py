@@ -76,3 +76,26 @@ class HeadProduct:
         if settings.temperature != 1.0:
             logits /= settings.temperature
         return logits, capped
+
+
+def all_probabilities(
+    hidden: Tensor, head: Head, matrix: HeadMatrix, *, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Next-token distributions for sampling, without gradients.
+
+    Args:
+        hidden: [R, H] last hidden states; memory is R times the vocabulary.
+        head: the output head.
+        matrix: the head's matrix, prepared for many calls.
+        temperature: divisor of the logits.
+
+    Returns:
+        [R, V] softmax(z / T), and [R] log Σ exp(z / T).
+    """
+    dtype, new = matrix.dtype, head.new_rows
+    settings = LogitSettings(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
+    new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
+    logits, _ = HeadProduct(matrix, head.bias, new_rows, settings).logits(hidden)
+    largest = logits.amax(dim=1)
+    probabilities = torch.softmax(logits, dim=1, out=logits)
+    return probabilities, largest - probabilities.amax(dim=1).log()

@@ -21,6 +21,7 @@ from burnish.model.adapters.switch import ActiveAdapters, active_with, adapter_p
 from burnish.model.cost import forward_cost, training_cost
 from burnish.model.decoder import decoder_of
 from burnish.model.decoding import Decoding, Prefill
+from burnish.model.divergence import Comparison
 from burnish.model.head import Head, read_head
 from burnish.model.noise import perturbed
 from burnish.model.route import Route
@@ -54,6 +55,8 @@ class Model:
     """Log lines about what loading changed."""
     adapter: str | None = None
     """The adapter that computes and trains, of several on one base; None: those that are active in the model."""
+    comparison: Comparison | None = None
+    """With a teacher, for `Score.DIVERGENCE`; None: there is none."""
     critic_head: nn.Linear | None = None
     """A value head of the adapter's own, [1, H]; None: values are those of a reward model, if it is one."""
 
@@ -142,6 +145,7 @@ class Model:
                 temperature=self.temperature,
                 coefficients=coefficients,
                 chunk_bytes=self.chunk_bytes,
+                comparison=self.comparison,
             )
         if Score.VALUE in needs:
             scores = replace(scores, value=values(hidden, self.value_head, microbatch))

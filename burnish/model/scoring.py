@@ -11,9 +11,12 @@ entropy        −Σ p log p                  −p · (log p + entropy)
 log_partition  log Σ exp z                 p
 mean_logprob   mean(z) − log Σ exp z       1/V − p
 log_collision  log Σ p²                    2 p · (p / Σ p² − 1)
+divergence     see `divergence`            see there
+agreement      1 or 0                      0
 =============  ==========================  ====================================================
 
-so for upstream gradients the row gradient is always  a·onehot + b·p + c·p·log p + d + e·p²  with five numbers per row.
+so for upstream gradients the row gradient, but for that of a divergence, is always
+a·onehot + b·p + c·p·log p + d + e·p²  with five numbers per row.
 Three routes lead to the gradient:
 
 - `_FrozenHead` (LoRA): ds/dh is kept per score, [S, H]; the backward multiplies by the upstream number, no recompute.
@@ -32,17 +35,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from burnish.model.divergence import Compared, Comparison, Side
 from burnish.model.gather import Gather
 from burnish.model.head import Head, NewRows, accumulation_dtype
 from burnish.model.logits import HeadProduct, LogitSettings
 from burnish.model.products import HeadMatrix, OuterSum
-from burnish.types import Microbatch, Score, TokenScores
+from burnish.types import TEACHER_SCORES, Microbatch, Score, TokenScores
 
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
 """Size of one chunk of logits, by the kind of device. On a CPU it fits into the cache; on a GPU it has some
 hundred tokens even with a vocabulary of 256 000, so that its products are bound by arithmetic and not by reading the
 head."""
-_FULL_ROW_SCORES = frozenset({Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION})
+_FULL_ROW_SCORES = TEACHER_SCORES | {Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION}
 """Scores that need all log-probabilities of a token's distribution."""
 
 
@@ -55,6 +59,7 @@ def score(
     temperature: float = 1.0,
     coefficients: Mapping[Score, Tensor] | None = None,
     chunk_bytes: int | None = None,
+    comparison: Comparison | None = None,
 ) -> TokenScores:
     """Scores the microbatch's tokens.
 
@@ -67,6 +72,7 @@ def score(
         coefficients: [S] per needed score, the upstream gradient of a linear loss if it is known beforehand; avoids
             recomputation for a trained head. The backward asserts that the upstream gradient is the declared one.
         chunk_bytes: memory for one chunk of logits; None: the device's default.
+        comparison: with a teacher, for the scores that compare distributions.
 
     Returns:
         [S] per needed score, float32 (float64 for float64 hidden states).
@@ -78,31 +84,11 @@ def score(
     setting = LogitSettings(head.scale, head.softcap, temperature, size, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype)  # rounded as in the model's own forward
     route = _choose_route(source, head, order, coefficients)
-    values = _LinearScores.apply(source, head.weight, head.bias, new_rows, microbatch.targets, setting, order, route)
+    side = None if comparison is None or not TEACHER_SCORES & set(order) else comparison.side(microbatch, temperature)
+    values = _LinearScores.apply(
+        source, head.weight, head.bias, new_rows, microbatch.targets, setting, order, route, side
+    )
     return TokenScores(**{kind.value: values[k] for k, kind in enumerate(order)})
-
-
-def all_probabilities(
-    hidden: Tensor, head: Head, matrix: HeadMatrix, *, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Next-token distributions for sampling, without gradients.
-
-    Args:
-        hidden: [R, H] last hidden states; memory is R times the vocabulary.
-        head: the output head.
-        matrix: the head's matrix, prepared for many calls.
-        temperature: divisor of the logits.
-
-    Returns:
-        [R, V] softmax(z / T), and [R] log Σ exp(z / T).
-    """
-    dtype, new = accumulation_dtype(hidden.dtype), head.new_rows
-    setting = LogitSettings(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
-    new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
-    targets = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)  # not read
-    logits = _Logits(hidden, targets, HeadProduct(matrix, head.bias, new_rows, setting), ())
-    chunk = logits.chunk(slice(0, len(hidden)))
-    return chunk.probabilities, chunk.log_partition
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -125,6 +111,8 @@ class _Chunk:
     """[chunk]"""
     capped: Tensor | None
     """[chunk, V] tanh(x / c) of a soft-capped head; None: no cap."""
+    compared: Compared | None
+    """The teacher's side; None: no score compares."""
     slope: float
     """d(logit)/d(W h + b) without the soft-cap: scale / temperature."""
 
@@ -142,6 +130,11 @@ class _Chunk:
             return -(self.probabilities * self.logprobs).sum(dim=1)
         if kind is Score.LOG_COLLISION:
             return torch.logsumexp(2 * self.logprobs, dim=1)
+        if kind in TEACHER_SCORES:
+            assert self.compared is not None, "a model that is compared has a teacher"
+            if kind is Score.AGREEMENT:
+                return self.compared.agreement(self.logprobs)
+            return self.compared.value(self.probabilities, self.logprobs)
         return self.logprobs.mean(dim=1)
 
     def product_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
@@ -163,7 +156,11 @@ class _Chunk:
             collision = given[Score.LOG_COLLISION][:, None]
             value = self._value(Score.LOG_COLLISION)
             factor = factor + 2 * collision * torch.expm1(self.logprobs - value[:, None])
+        divergence = given.get(Score.DIVERGENCE)
+        from_teacher = None if divergence is None else self._divergence_gradient().mul_(divergence[:, None])
         gradient = self.probabilities.mul_(factor)
+        if from_teacher is not None:
+            gradient += from_teacher
         if Score.MEAN_LOGPROB in given:
             gradient += mean[:, None] / gradient.shape[1]
         # One entry per token: indexing is deterministic on every device, a scatter of sums need not be.
@@ -171,6 +168,11 @@ class _Chunk:
         if self.capped is not None:
             gradient *= 1 - self.capped**2
         return gradient if self.slope == 1.0 else gradient.mul_(self.slope)
+
+    def _divergence_gradient(self) -> Tensor:
+        """[chunk, V]"""
+        assert self.compared is not None and self.logprobs is not None, "a model that is compared has a teacher"
+        return self.compared.gradient(self.probabilities, self.logprobs)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -184,6 +186,7 @@ class _Logits:
     head: HeadProduct
     order: tuple[Score, ...]
     """The scores that are computed."""
+    side: Side | None = None
 
     def __iter__(self) -> Iterator[_Chunk]:
         matrix = self.head.matrix
@@ -213,6 +216,7 @@ class _Logits:
             logprob=chosen - log_partition,
             log_partition=log_partition,
             capped=capped,
+            compared=None if self.side is None else self.side(rows),
             slope=self.head.settings.slope,
         )
 
@@ -231,16 +235,17 @@ class _LinearScores(torch.autograd.Function):
         setting: LogitSettings,
         order: tuple[Score, ...],
         route: _Route,
+        side: Side | None,
     ) -> Tensor:
         dtype = accumulation_dtype(source.dtype)
         new = None if new_rows is None else new_rows.to(dtype)
         product = HeadProduct(HeadMatrix.of(weight, source.dtype), bias, new, setting)
-        logits = _Logits(source, targets, product, order)
+        logits = _Logits(source, targets, product, order, side)
         values = source.new_empty((len(order), len(source)), dtype=dtype)
         for chunk in logits:
             values[:, chunk.rows] = chunk.values(order)
             route.visit(chunk, logits)
-        ctx.setting, ctx.order, ctx.route = setting, order, route
+        ctx.setting, ctx.order, ctx.route, ctx.side = setting, order, route, side
         ctx.save_for_backward(source, weight, bias, new_rows, targets)
         return values
 
@@ -250,12 +255,12 @@ class _LinearScores(torch.autograd.Function):
         dtype = upstream.dtype
         new = None if new_rows is None else new_rows.to(dtype)
         product = HeadProduct(HeadMatrix.of(weight, source.dtype), bias, new, ctx.setting)
-        logits = _Logits(source, targets, product, ctx.order)
+        logits = _Logits(source, targets, product, ctx.order, ctx.side)
         gradients = ctx.route.gradients(upstream, logits)
         inputs = (source, weight, bias, new_rows)
         return *(None if g is None or x is None else g.to(x.dtype) for g, x in zip(gradients, inputs, strict=True)), *(
             None,
-        ) * 4
+        ) * 5
 
 
 _Gradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]

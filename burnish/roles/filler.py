@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from torch import Tensor
 
+from burnish.data.records import Task
 from burnish.model.snapshot import Snapshot
 from burnish.roles.scorer import ResponseScores, Scorer
 from burnish.streams import present_streams, spread, with_stream
@@ -19,6 +21,34 @@ from burnish.types import Group, Response, Score
 BLOCK = 256
 """Number of rows that are scored together where a whole data set is filled. Blocks depend on the rows alone, and so do
 the bits."""
+
+
+_TASK = "task"
+"""Key of `Group.metadata` with the task that a group answers."""
+
+
+class Filler(Protocol):
+    """Fills streams of groups, which it changes in no other way than that tokens may become untrained."""
+
+    def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with their streams. Groups of rollouts have their task, see `task_of`."""
+
+
+def with_task(group: Group, task: Task) -> Group:
+    """The group with the task that it answers, for fillers that render its prompt in another way."""
+    return replace(group, metadata={**group.metadata, _TASK: task})
+
+
+def without_task(group: Group) -> Group:
+    """The group without its task, which a checkpoint does not have."""
+    return replace(group, metadata={key: value for key, value in group.metadata.items() if key != _TASK})
+
+
+def task_of(group: Group) -> Task:
+    """The task that a group of rollouts answers."""
+    task = group.metadata.get(_TASK)
+    assert isinstance(task, Task), "groups of rollouts have their task while streams are filled"
+    return task
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -5,9 +5,10 @@ A scorer is a reference model, a reward model, or the policy itself. It uses the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
-from burnish.types import Group, Score
+from burnish.types import Group, Microbatch, Score
 
 ResponseScores = list[list[Tensor]]
 """Per group and response: [number of its scored tokens] or [number of its scored tokens, K], on the CPU. Of
@@ -41,21 +42,60 @@ class LiveScorer:
 
     model: Model
 
-    @torch.no_grad()
     def score(self, groups: Sequence[Group], kind: Score, budget: int) -> ResponseScores:
         """See `Scorer.score`. The model's mode is restored."""
-        by_group: list[dict[int, Tensor]] = [{} for _ in groups]
-        with _in_eval_mode(self.model.model):
-            for microbatch in self.model.pack(groups, budget):
-                scored = self.model.score(microbatch.to(self.model.device), [kind])
-                scores = scored.of(kind).cpu()
-                sizes = microbatch.sequence_tokens.tolist()
-                owners = zip(microbatch.sequence_group.tolist(), microbatch.sequence_index.tolist(), strict=True)
-                parts = zip(scores.split(sizes), microbatch.response_positions.split(sizes), strict=True)
-                ends = [] if scored.bootstrap_value is None else scored.bootstrap_value.cpu().split(1)
-                for sequence, ((group, index), (values, positions)) in enumerate(zip(owners, parts, strict=True)):
-                    by_group[group][index] = torch.cat([values[positions >= 0], *ends[sequence : sequence + 1]])
-        return [[by_index[index] for index in range(len(by_index))] for by_index in by_group]
+        computed = of_responses(self.model, groups, budget, partial(_scores, self.model, kind))
+        return [[torch.cat(list(parts.values())) for parts in of_group] for of_group in computed]
+
+
+def _scores(model: Model, kind: Score, microbatch: Microbatch) -> Computed:
+    scored = model.score(microbatch, [kind])
+    ends = {} if scored.bootstrap_value is None else {"end": scored.bootstrap_value}
+    return Computed({"tokens": scored.of(kind)}, ends)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Computed:
+    """What is computed of a microbatch."""
+
+    tokens: Mapping[str, Tensor]
+    """Name → [S, …], of the scored tokens."""
+    responses: Mapping[str, Tensor] = field(default_factory=dict)
+    """Name → [num_sequences]"""
+
+
+@torch.no_grad()
+def of_responses(
+    model: Model, groups: Sequence[Group], budget: int, compute: Callable[[Microbatch], Computed]
+) -> list[list[dict[str, Tensor]]]:
+    """Computes something of packed groups, without gradient and without dropout, and gives each response its own part.
+
+    Args:
+        model: packs the groups; its mode is restored.
+        groups: packed together.
+        budget: maximum number of tokens of a microbatch.
+        compute: a microbatch on the model's device → tensors by name.
+
+    Returns:
+        Per group and response: name → [scored tokens of the response, …] or [1], on the CPU.
+    """
+    by_group: list[dict[int, dict[str, Tensor]]] = [{} for _ in groups]
+    with _in_eval_mode(model.model):
+        for microbatch in model.pack(groups, budget):
+            computed = compute(microbatch.to(model.device))
+            sizes = microbatch.sequence_tokens.tolist()
+            own = [positions >= 0 for positions in microbatch.response_positions.split(sizes)]
+            parts: list[dict[str, Tensor]] = [{} for _ in sizes]
+            for name, values in computed.tokens.items():
+                for part, of_response, is_own in zip(parts, values.cpu().split(sizes), own, strict=True):
+                    part[name] = of_response[is_own]
+            for name, values in computed.responses.items():
+                for part, value in zip(parts, values.cpu().split(1), strict=True):
+                    part[name] = value
+            owners = zip(microbatch.sequence_group.tolist(), microbatch.sequence_index.tolist(), strict=True)
+            for (group, index), part in zip(owners, parts, strict=True):
+                by_group[group][index] = part
+    return [[by_index[index] for index in range(len(by_index))] for by_index in by_group]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

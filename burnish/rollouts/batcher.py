@@ -18,7 +18,7 @@ from burnish.credit.combine import combined
 from burnish.credit.credit import zero_variance
 from burnish.credit.rule import AdaptiveRule, CreditRule
 from burnish.credit.steps import is_compared_equal
-from burnish.roles.filler import StreamFiller
+from burnish.roles.filler import Filler, with_task, without_task
 from burnish.rollouts.failures import nothing_graded
 from burnish.rollouts.metrics import mean
 from burnish.rollouts.replay_buffer import ReplayBuffer, Replayed
@@ -51,7 +51,7 @@ class Batcher:
 
     rule: CreditRule
     settings: RolloutSettings
-    fillers: Sequence[StreamFiller] = ()
+    fillers: Sequence[Filler] = ()
     """Fill streams before credit; empty: credit and loss need only what the sampler reported."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Weights of rewards by name, without those of weight 0; used where the rule normalizes each reward first."""
@@ -75,7 +75,7 @@ class Batcher:
         if self.settings.mask_truncated and all(response.finish == "length" for response in graded.group.responses):
             return False
         if not self.settings.drops:
-            return bool(graded.rewards)
+            return self.settings.learns_ungraded or bool(graded.rewards)
         return not is_compared_equal(graded.group, self._rewards(graded))
 
     def equal_rewards(self, graded: Sequence[GradedGroup]) -> float:
@@ -100,9 +100,10 @@ class Batcher:
         Raises:
             RunError: none of their responses could be graded.
         """
-        groups = [graded[index].group for index in chosen]
+        groups = [with_task(graded[index].group, graded[index].prompt.task) for index in chosen]
         for fill in self.fillers:
             groups = fill(groups)
+        groups = [without_task(group) for group in groups]
         rewards = [self._rewards(graded[index]) for index in chosen]
         if self.settings.mask_truncated and not self.rule.group_relative:  # no baseline in which they would count
             groups = [_without_truncated(group) for group in groups]
@@ -181,11 +182,12 @@ class Batcher:
 
 def _advantages(item: TrainingItem, rewards: Tensor) -> Iterator[tuple[int, float]]:
     """Index of each response with an advantage, and its mean; an item with advantages is one group of the graded
-    responses."""
+    responses, or of all."""
     graded = (~rewards.isnan()).nonzero()[:, 0].tolist()
     for group in item:
         if all(response.advantages is not None for response in group.responses):
-            for index, response in zip(graded, group.responses, strict=True):
+            credited = range(len(rewards)) if len(group.responses) == len(rewards) else graded
+            for index, response in zip(credited, group.responses, strict=True):
                 assert response.advantages is not None
                 yield index, float(response.advantages.mean())
 

@@ -35,13 +35,17 @@ def rollout_metrics(
     for name, outcome in (part for verdict in verdicts for part in verdict.parts.items()):
         if isinstance(outcome, float):
             parts.setdefault(name, []).append(outcome)
-    return {
+    grades = {
         "reward": mean(rewards),
         "reward_std": mean([deviation(graded.rewards) for graded in graded_groups]),
         "equal_rewards": equal_rewards,
         **{f"reward/{name}": mean(values) for name, values in parts.items()},
         "ungraded": float(len(responses) - len(rewards)),
         "ungraded_share": 1 - len(rewards) / len(responses),
+    }
+    has_rewards = any(verdict.parts for graded in graded_groups for verdict in graded.verdicts)
+    return {
+        **(grades if has_rewards else {}),
         "groups_dropped": float(len(graded_groups) - num_trained),
         "response_length": mean([float(len(response.tokens)) for response in responses]),
         "entropy": -mean(_logprobs(responses)),

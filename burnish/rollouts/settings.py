@@ -64,6 +64,8 @@ class RolloutSettings:
     """Experience replay; None: none."""
     shaping: ShapingRule | None = None
     """Reward shaping; None: rewards are credited as they are."""
+    learns_ungraded: bool = False
+    """Whether responses without a reward are trained on: the credit rule has another source than rewards."""
     success_weights: bool = False
     """Whether the tokens of right responses get the weight 1 and all others 0, for a loss of their likelihood."""
 

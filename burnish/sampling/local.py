@@ -22,10 +22,10 @@ from burnish.model.decoder import decoder_of
 from burnish.model.decoding import Decoding, Prefill, ResponseKeys
 from burnish.model.head import Head, accumulation_dtype
 from burnish.model.linear import packed
+from burnish.model.logits import all_probabilities
 from burnish.model.policy import Model
 from burnish.model.prefix_cache import CacheSlot, PrefixCache, PromptArrangement
 from burnish.model.products import HeadMatrix
-from burnish.model.scoring import all_probabilities
 from burnish.sampling.base import SampleRequest, StreamListener, check_requests
 from burnish.sampling.in_process import InProcessSampler
 from burnish.sampling.params import SamplingParams

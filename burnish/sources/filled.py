@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.model.snapshot import Snapshot
-from burnish.roles.filler import StreamFiller
+from burnish.roles.filler import Filler, StreamFiller
 from burnish.roles.precomputed import Rows, Values
 from burnish.sources.base import Source, WrappedSource
 from burnish.sources.rows import Validates
@@ -35,7 +35,7 @@ class SnapshotSync:
 class FilledSource(WrappedSource):
     """Source that fills streams of another source's groups when their step is drawn."""
 
-    def __init__(self, source: Source, fillers: Sequence[StreamFiller], sync: SnapshotSync | None = None) -> None:
+    def __init__(self, source: Source, fillers: Sequence[Filler], sync: SnapshotSync | None = None) -> None:
         """
         Args:
             source: source of the groups.

@@ -15,6 +15,7 @@ from burnish.runs.training_state import StatefulObject
 from burnish.settings.optimizer import OptimizationSettings
 from burnish.settings.stage import SupervisedSettings, TrainingSettings
 from burnish.sources.base import Source
+from burnish.sources.filled import SnapshotSync
 from burnish.sources.rows import RowSource
 from burnish.stages.data import StageData
 from burnish.stages.role import POLICY
@@ -101,6 +102,13 @@ def assemble(data: StageData[TrainingSettings], policy: Model, name: str, parts:
         notes=(*policy.notes, *parts.notes),
         penalties=parts.penalties,
     )
+
+
+def follow_optimizer(stage: Stage, sync: SnapshotSync | None) -> None:
+    """Makes earlier weights of the policy follow the optimizer's, which are more precise than 16-bit ones."""
+    if sync is not None:
+        optimizer = stage.learners[0].trainer.optimizer
+        sync.snapshot.follow_weights(dict(zip(optimizer.names, optimizer.masters.weights, strict=True)))
 
 
 def _policy_learner(data: StageData[TrainingSettings], policy: Model, parts: StageParts) -> Learner:

@@ -37,7 +37,7 @@ def load_models(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, 
         if role.shares_base:
             models[role.name] = _share(context, role, models[POLICY])
         elif not role.is_copy:
-            models[role.name] = load_trained(context, role) if role.trained else _load_frozen(context, role)
+            models[role.name] = load_trained(context, role) if role.trained else load_frozen(context, role)
     return models
 
 
@@ -108,7 +108,7 @@ def _critic_head(model: Model) -> nn.Linear:
     return head
 
 
-def _load_frozen(context: StageContext[Any], role: Role) -> Model:
+def load_frozen(context: StageContext[Any], role: Role) -> Model:
     """Loads a frozen model, which scores the tokens of the stage.
 
     Raises:
@@ -119,7 +119,8 @@ def _load_frozen(context: StageContext[Any], role: Role) -> Model:
     model = load_policy(name, dtype=recipe.dtype, device=device_of(recipe), head_config=role.value_head)
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
-    _require_same_tokens(context, role, model)
+    if not role.has_own_tokens:
+        _require_same_tokens(context, role, model)
     return replace(model, temperature=role.temperature)
 
 

@@ -195,6 +195,13 @@ BUILTIN: Mapping[str, StageEntry] = MappingProxyType(
                 "burnish.stages.ppo.build:Ppo",
                 "PPO with a critic and a KL penalty (RLHF). On prompts; such as reward=my.py:function.",
             ),
+            BuiltinStage(
+                "distill",
+                "burnish.stages.distill.settings:DistillSettings",
+                "burnish.stages.distill.build:Distill",
+                "Distillation from a larger model, on the student's own responses or on given ones. On prompts; such as "
+                "teacher=runs/teacher.",
+            ),
         )
     }
 )

@@ -12,6 +12,8 @@ CRITIC = "critic"
 """Role of the model that predicts the rewards of the policy's responses."""
 REFERENCE = "reference"
 """Role of the model to which a policy is compared."""
+TEACHER = "teacher"
+"""Role of the model from which a policy is distilled; of several, numbered from the second on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +35,7 @@ class Role:
     shares_base: bool = False
     """Whether it is a further adapter on the base of the policy, with the settings of the policy's. It begins as the
     policy's adapter, or as that of its model."""
+    has_own_tokens: bool = False
+    """Whether it may have another tokenizer than the policy."""
     is_copy: bool = False
     """Whether it is a copy of the policy's trained weights, which is made and not loaded: a reference."""

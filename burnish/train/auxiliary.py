@@ -6,7 +6,7 @@ equation 2), which keeps what the policy could do before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from burnish.losses.base import Loss
@@ -26,6 +26,10 @@ class Auxiliary:
     loss: Loss
     rows_per_step: int
     seed: int
+    fill: Callable[[Sequence[Group]], Sequence[Group]] | None = None
+    """Fills streams of a step's groups; None: they need none."""
+    at_one: bool = True
+    """See `AuxiliaryGroups`."""
     _source: RowSource = field(init=False, repr=False)
     _newest: tuple[int, AuxiliaryGroups] | None = field(init=False, repr=False, default=None)
     """The last step that was asked for, with its groups: its cost is asked for, and then its gradient."""
@@ -40,5 +44,7 @@ class Auxiliary:
             source = self._source
             source.position = (step - 1) * source.sequences_per_step
             source.total = source.position + source.sequences_per_step
-            self._newest = step, AuxiliaryGroups(self.name, next(iter(source)), self.loss)
+            drawn = next(iter(source))
+            groups = drawn if self.fill is None else self.fill(drawn)
+            self._newest = step, AuxiliaryGroups(self.name, groups, self.loss, self.at_one)
         return self._newest[1]

@@ -37,6 +37,8 @@ class AuxiliaryGroups:
     """Name of the term in metrics."""
     groups: Sequence[Group]
     loss: Loss
+    at_one: bool = True
+    """Whether their logits are divided by 1: text that nothing sampled. False: by the policy's temperature."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -144,9 +146,8 @@ class Trainer:
         measured = measure(self.policy, loss, (group for group in groups if group.scored_only), budget, self.world)
         sums = self._add_gradients(self._pack(trained, budget), measured, count_denominators(trained))
         for part in auxiliary:
-            share = self._plain._add_gradients(
-                self._pack(part.groups, budget), part.loss, count_denominators(part.groups)
-            )
+            trainer = self._plain if part.at_one else self
+            share = trainer._add_gradients(self._pack(part.groups, budget), part.loss, count_denominators(part.groups))
             sums |= {part.name: share["loss"], "loss": sums["loss"] + share["loss"]}
         self.world.sum_gradients(self.optimizer.masters.masters)
         has_gradient = has_signal(measured, trained) or any(has_signal(part.loss, part.groups) for part in auxiliary)

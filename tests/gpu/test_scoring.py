@@ -22,7 +22,7 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack
 from burnish.train.step import Trainer
-from burnish.types import VALUE_SCORES, Group, Microbatch, Score
+from burnish.types import TEACHER_SCORES, VALUE_SCORES, Group, Microbatch, Score
 from tests.conftest import VOCABULARY, make_groups
 from tests.families import in_float64
 from tests.gpu.conftest import made
@@ -31,7 +31,7 @@ from tests.preferences import compared
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
-KINDS = [kind for kind in Score if kind not in VALUE_SCORES]
+KINDS = [kind for kind in Score if kind not in VALUE_SCORES | TEACHER_SCORES]
 BOUNDS = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.02}
 """Largest difference relative to the largest entry; bfloat16: gradients of logits are rounded once."""
 WIDTH = 48

@@ -10,11 +10,11 @@ from torch import Tensor
 from burnish.model.head import Head, NewRows
 from burnish.model.scoring import score
 from burnish.packing import pack
-from burnish.types import VALUE_SCORES, Microbatch, Score, TokenScores
+from burnish.types import TEACHER_SCORES, VALUE_SCORES, Microbatch, Score, TokenScores
 from tests.conftest import VOCABULARY, make_groups
 
 HIDDEN = 7
-EVERY = tuple(kind for kind in Score if kind not in VALUE_SCORES)
+EVERY = tuple(kind for kind in Score if kind not in VALUE_SCORES | TEACHER_SCORES)
 """Of what the vocabulary's head gives; a value has a head of its own."""
 
 

@@ -20,6 +20,7 @@ from burnish.recipe.recipe import Recipe
 from burnish.roles.filler import StreamFiller
 from burnish.roles.scorer import LiveScorer
 from burnish.stages.assemble import learner_of
+from burnish.stages.on_policy.build import PolicyExtras
 from burnish.stages.on_policy.data import OnPolicyData
 from burnish.stages.rl.build import Learning, Rl
 from burnish.stages.rl.settings import RlSettings
@@ -80,9 +81,10 @@ class ActorCritic(Rl):
     def learning(self, settings: RlSettings) -> Learning:
         return Learning(ValueBaseline(), PolicyGradient.of(settings.chosen.loss))
 
-    def fillers(self, data: OnPolicyData, models: Mapping[str, Model]) -> Sequence[StreamFiller]:
+    def extras(self, data: OnPolicyData, models: Mapping[str, Model]) -> PolicyExtras:
         values = StreamFiller(LiveScorer(models[CRITIC]), "values", data.tokens_per_microbatch, Score.STATE_VALUE)
-        return (*super().fillers(data, models), values)
+        own = super().extras(data, models)
+        return replace(own, fillers=(*own.fillers, values))
 
     def further_learners(self, data: OnPolicyData, models: Mapping[str, Model], steps: int) -> Sequence[Learner]:
         return (learner_of(data, CRITIC, models[CRITIC], ValueLoss(), steps),)

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 import burnish.losses
 from burnish.losses.base import AdaptiveLoss, Loss, has_signal
 from burnish.losses.policy.entropy import EntropyControl
-from burnish.losses.preference.weighted_sum import WeightedSum
+from burnish.losses.weighted_sum import WeightedSum
 from burnish.model.attention import install
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer

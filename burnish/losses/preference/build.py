@@ -29,7 +29,7 @@ from burnish.losses.preference.pairs import Pairs
 from burnish.losses.preference.registry import Chosen, chosen_loss, chosen_sum
 from burnish.losses.preference.squared import Ipo, Sppo
 from burnish.losses.preference.transport import AotPaired, Transport
-from burnish.losses.preference.weighted_sum import Weighted, WeightedSum
+from burnish.losses.weighted_sum import Weighted, WeightedSum
 
 
 @dataclass(frozen=True, slots=True)

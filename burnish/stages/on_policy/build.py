@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from burnish.credit.rule import CreditRule
 from burnish.errors import RecipeError
@@ -20,12 +21,14 @@ from burnish.evaluate.evaluator import Evaluator
 from burnish.evaluate.reward_eval import RewardEval
 from burnish.evaluate.start_kl import StartKL, drawn_prompts
 from burnish.losses.base import Loss
+from burnish.model.divergence import Comparison
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.recipe.recipe import Recipe
-from burnish.roles.filler import StreamFiller
+from burnish.rewards.response_views import Decode
+from burnish.roles.filler import Filler, StreamFiller
 from burnish.roles.scorer import LiveScorer, SnapshotScorer
 from burnish.rollouts.batcher import Batcher
 from burnish.rollouts.replay_buffer import ReplayBuffer
@@ -34,7 +37,9 @@ from burnish.rollouts.worker import SingleTurn
 from burnish.sampling.base import Sampler
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
-from burnish.stages.assemble import StageParts, assemble
+from burnish.sources.base import Source
+from burnish.sources.filled import FilledSource, SnapshotSync
+from burnish.stages.assemble import StageParts, assemble, follow_optimizer
 from burnish.stages.kind import TrainingKind
 from burnish.stages.on_policy.data import OnPolicyData
 from burnish.stages.on_policy.settings import OnPolicySettings
@@ -52,18 +57,53 @@ NOT_DETERMINISTIC = (
 )
 
 
+def no_streams(length: int) -> Mapping[str, Tensor]:
+    """No further streams in the dry run."""
+    return {}
+
+
 P = TypeVar("P", bound=OnPolicySettings)
 D = TypeVar("D", bound=OnPolicyData[Any])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PolicyExtras:
-    """What a policy's learner has beside its loss."""
+    """What a kind adds to the policy's learner and to its rollouts."""
 
+    fillers: Sequence[Filler] = ()
+    """Fill streams of a batch before credit."""
     pause: Pause | None = None
     """Steps in which the policy is not trained; None: it is trained in all."""
     auxiliary: Sequence[Auxiliary] = ()
     """Losses of other rows, added to the policy's."""
+    evaluators: Sequence[Evaluator] = ()
+    """Further evaluators of the stage."""
+    sync: SnapshotSync | None = None
+    """Updates of earlier weights of the policy that fill streams; None: there are none."""
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    """Name of a role → its earlier weights of the policy, which checkpoints have."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of models and tables that must be equal when the run is resumed, by name."""
+    notes: Sequence[str] = ()
+    """Lines for the log before it begins."""
+    comparison: Comparison | None = None
+    """With a teacher, for losses that compare distributions; None: there is none."""
+    dry_streams: Callable[[int], Mapping[str, Tensor]] = no_streams
+    """Length of a response → the streams that fillers give it, for the dry run."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rolling:
+    """A policy with its sampler and its graders."""
+
+    data: OnPolicyData[Any]
+    policy: Model
+    sampler: Sampler
+    decode: Decode
+
+    def worker(self, params: SamplingParams) -> SingleTurn:
+        """Answers prompts with these sampling parameters, and has the responses graded."""
+        return SingleTurn(self.policy, self.sampler, self.data.judge, self.decode, params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,62 +131,66 @@ class OnPolicy(TrainingKind[P, D]):
     def learning(self, settings: P) -> Learning:
         """Credit rule and loss of the policy, new on each call, since both may have a state."""
 
-    def fillers(self, data: D, models: Mapping[str, Model]) -> Sequence[StreamFiller]:
-        """Fillers of the streams that credit and losses need: log-probabilities of the reference, which is the policy
-        with its present weights, and of the policy before a batch's first update."""
+    def extras(self, data: D, models: Mapping[str, Model]) -> PolicyExtras:
+        """What the policy has beside its loss: fillers of the streams that credit and losses need, which are
+        log-probabilities of the reference (the policy with its present weights) and of the policy before a batch's
+        first update."""
         budget, policy, fillers = data.tokens_per_microbatch, models[POLICY], []
         if data.settings.needs_reference:
             fillers.append(StreamFiller(SnapshotScorer(Snapshot(policy)), "reference_logprobs", budget))
         if data.settings.recomputes:
             fillers.append(StreamFiller(LiveScorer(policy), "old_logprobs", budget))
-        return fillers
+        return PolicyExtras(fillers)
 
     def further_learners(self, data: D, models: Mapping[str, Model], steps: int) -> Sequence[Learner]:
         """Learners of other roles than the policy; (): none. `steps` is the number of steps of the stage."""
         return ()
 
-    def extras(self, data: D) -> PolicyExtras:
-        """What the policy's learner has beside its loss."""
-        return PolicyExtras()
-
     def sampler(self, data: D, policy: Model, end_tokens: Collection[int]) -> Sampler:
         """The sampler of rollouts and evaluations, in this process. A kind with another engine overrides it."""
         return sampler_of(policy, end_tokens, data.context.reader.max_length)
 
-    def build(self, data: D, models: Mapping[str, Model], name: str) -> Stage:
-        settings, policy, seed = data.settings, models[POLICY], data.context.recipe.seed
-        learning, extras = self.learning(settings), self.extras(data)
+    def rolling(self, data: D, policy: Model) -> Rolling:
+        """The policy with its sampler and its graders."""
         ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, data.context.reader.template)
-        sampler, decode = self.sampler(data, policy, ends), response_decoder(policy.tokenizer, ends)
-        _require_correction(settings, sampler)
+        return Rolling(data, policy, self.sampler(data, policy, ends), response_decoder(policy.tokenizer, ends))
 
-        def asks(params: SamplingParams) -> SingleTurn:
-            return SingleTurn(policy, sampler, data.judge, decode, params)
-
-        source = RolloutSource(
+    def build(self, data: D, models: Mapping[str, Model], name: str) -> Stage:
+        settings, seed = data.settings, data.context.recipe.seed
+        learning, extras = self.learning(settings), self.extras(data, models)
+        policy = replace(models[POLICY], comparison=extras.comparison)
+        rolling = self.rolling(data, policy)
+        _require_correction(settings, rolling.sampler)
+        source: Source = RolloutSource(
             data.train.tokenized,
-            asks(settings.params(seed)),
-            _batcher(data, learning.rule, self.fillers(data, models)),
+            rolling.worker(settings.params(seed)),
+            _batcher(data, learning.rule, extras.fillers),
             seed,
             settings.epochs or 1.0,
             settings.max_steps,
             settings.curriculum,
         )
+        if extras.sync is not None:
+            source = FilledSource(source, (), extras.sync)
         _require_trained_steps(extras, source.num_steps)
         reference = whole_fingerprint(policy) if settings.needs_reference else ""
         parts = StageParts(
             source,
             learning.loss,
-            _evaluators(data, policy, sampler, asks),
-            {"the reference": reference, "the rewards": data.rewards_identity},
-            notes=() if sampler.deterministic else (NOT_DETERMINISTIC,),
-            dry_run_groups=lambda: longest_prompts(data, self.learning(settings).rule),  # a rule may adapt
+            [*policy_evaluators(rolling), *extras.evaluators],
+            {"the reference": reference, "the rewards": data.rewards_identity, **extras.fingerprints},
+            notes=(*(() if rolling.sampler.deterministic else (NOT_DETERMINISTIC,)), *extras.notes),
+            # A rule may adapt, so that the dry run has one of its own.
+            dry_run_groups=lambda: longest_prompts(data, self.learning(settings).rule, extras.dry_streams),
+            snapshots=extras.snapshots,
             further_learners=self.further_learners(data, models, source.num_steps),
             penalties=[reward.key for reward in data.judge.rewards if reward.weight < 0],
             pause=extras.pause,
             auxiliary=extras.auxiliary,
         )
-        return assemble(data, policy, name, parts)
+        stage = assemble(data, policy, name, parts)
+        follow_optimizer(stage, extras.sync)
+        return stage
 
 
 def _require_trained_steps(extras: PolicyExtras, steps: int) -> None:
@@ -163,24 +207,23 @@ def _require_trained_steps(extras: PolicyExtras, steps: int) -> None:
         )
 
 
-def _batcher(data: OnPolicyData[Any], rule: CreditRule, fillers: Sequence[StreamFiller]) -> Batcher:
+def _batcher(data: OnPolicyData[Any], rule: CreditRule, fillers: Sequence[Filler]) -> Batcher:
     rollouts, seed = data.settings.rollouts, data.context.recipe.seed
     weights = {reward.key: reward.weight for reward in data.judge.rewards if reward.weight}
     buffer = None if rollouts.replay is None else ReplayBuffer(rollouts.replay, seed)
     return Batcher(rule, rollouts, fillers, weights, buffer, seed)
 
 
-def _evaluators(
-    data: OnPolicyData[Any], policy: Model, sampler: Sampler, asks: Callable[[SamplingParams], SingleTurn]
-) -> Sequence[Evaluator]:
+def policy_evaluators(rolling: Rolling) -> Sequence[Evaluator]:
     """Evaluators of the stage, if it has held-out prompts: the reward of greedy responses to them, and the KL
     divergence from the policy as it is now, before training."""
+    data, policy, sampler = rolling.data, rolling.policy, rolling.sampler
     settings, held_out, seed = data.settings, data.held_out_prompts(), data.context.recipe.seed
     if not held_out:
         return ()
     world, budget = data.context.world, data.tokens_per_microbatch
     greedy = SamplingParams(max_new_tokens=settings.max_new_tokens, temperature=0.0, stop=settings.sampling.stop)
-    reward_eval = RewardEval(held_out, asks(greedy), settings.success_threshold, world)
+    reward_eval = RewardEval(held_out, rolling.worker(greedy), settings.success_threshold, world)
     prompts = drawn_prompts(data.train.tokenized, settings.evaluation.kl_prompts, seed)
     if not prompts:
         return (reward_eval,)
@@ -204,12 +247,14 @@ def _require_correction(settings: OnPolicySettings, sampler: Sampler) -> None:
         )
 
 
-def longest_prompts(inputs: OnPolicyData[Any], rule: CreditRule) -> list[Group]:
+def longest_prompts(
+    inputs: OnPolicyData[Any], rule: CreditRule, streams: Callable[[int], Mapping[str, Tensor]] = no_streams
+) -> list[Group]:
     """Groups of the largest microbatch, for the dry run: the longest prompts with responses of max_new_tokens, and all
     streams filled."""
     settings, budget = inputs.settings, inputs.tokens_per_microbatch
     size, room = settings.responses_per_prompt, settings.max_new_tokens
-    zeros = torch.zeros(room)
+    zeros, further = torch.zeros(room), dict[str, Any](streams(room))
     response = Response(
         tokens=torch.zeros(room, dtype=torch.int64),
         trainable=torch.ones(room, dtype=torch.bool),
@@ -219,6 +264,7 @@ def longest_prompts(inputs: OnPolicyData[Any], rule: CreditRule) -> list[Group]:
         values=zeros,
         bootstrap_value=0.0,
         reward=0.0,
+        **further,
     )
     longest = sorted(inputs.train.tokenized, key=lambda prompt: -len(prompt.tokens))[: settings.groups_per_step]
     groups = [Group(prompt=prompt.tokens, responses=(response,) * size) for prompt in longest]

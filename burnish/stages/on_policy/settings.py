@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -82,7 +83,7 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
 
     @model_validator(mode="after")
     def _rewards_can_be_read(self) -> OnPolicySettings:
-        assert self.rewards  # reading refuses unknown names and options
+        assert self.rewards or self.reward is None  # reading refuses unknown names and options
         return self
 
     @model_validator(mode="after")
@@ -100,11 +101,12 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
 
     @model_validator(mode="after")
     def _stop_rules_have_metrics(self) -> OnPolicySettings:
-        metric, known = self.checkpoints.best_metric, ["reward", "accuracy"]
-        known += [f"reward/{reward.key}" for reward in self.rewards]
+        metric, known = self.checkpoints.best_metric, self.best_metrics
         if metric not in known:
             raise ValueError(f"checkpoints.best_metric: {metric} is unknown; choose from: {', '.join(known)}")
-        if metric != "reward" and not (self.checkpoints.keep_best or self.early_stopping):
+        if metric != type(self.checkpoints).model_fields["best_metric"].default and not (
+            self.checkpoints.keep_best or self.early_stopping
+        ):
             raise ValueError(
                 f"checkpoints.best_metric: {metric} needs checkpoints.keep_best or early_stopping, which use it"
             )
@@ -125,6 +127,11 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
                 f"policy_gradient.importance_correction has no effect with dtype: {dtype}: responses are sampled with "
                 "the trainer's own weights, and their log-probabilities differ by rounding alone; remove it"
             )
+
+    @property
+    def best_metrics(self) -> Sequence[str]:
+        """Metrics of evaluations that checkpoints.best_metric may name."""
+        return ["reward", "accuracy", *(f"reward/{reward.key}" for reward in self.rewards)]
 
     @property
     def loss_parts(self) -> PolicyLossSettings:

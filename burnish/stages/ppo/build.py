@@ -7,6 +7,7 @@ the critic's values before credit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from burnish.credit.gae import Gae
 from burnish.losses.cross_entropy import CrossEntropy
@@ -62,23 +63,21 @@ class Ppo(OnPolicy[PpoSettings, PpoData]):
             return Learning(credit, EntropyControl(loss, *settings.entropy_control))
         return Learning(credit, WithSuccessNll(loss, coef) if coef else loss)
 
-    def fillers(self, data: PpoData, models: Mapping[str, Model]) -> Sequence[StreamFiller]:
-        critic = LiveScorer(models[CRITIC])
-        values = StreamFiller(critic, "values", data.tokens_per_microbatch, Score.STATE_VALUE)
-        return (*super().fillers(data, models), values)
-
     def further_learners(self, data: PpoData, models: Mapping[str, Model], steps: int) -> Sequence[Learner]:
         critic = data.settings.critic
         loss = ValueLoss(critic.value_clip)
         return (learner_of(data, CRITIC, models[CRITIC], loss, steps, optimization=critic),)
 
-    def extras(self, data: PpoData) -> PolicyExtras:
-        settings, seed = data.settings, data.context.recipe.seed
+    def extras(self, data: PpoData, models: Mapping[str, Model]) -> PolicyExtras:
+        settings, own = data.settings, super().extras(data, models)
+        critic = LiveScorer(models[CRITIC])
+        values = StreamFiller(critic, "values", data.tokens_per_microbatch, Score.STATE_VALUE)
         pause = Pause(settings.critic.value_warmup_steps, settings.kl_limit)
+        own = replace(own, fillers=(*own.fillers, values), pause=pause)
         if data.ptx is None or settings.ptx is None:
-            return PolicyExtras(pause)
-        loss = Scaled(CrossEntropy(), settings.ptx.coef)
-        return PolicyExtras(pause, [Auxiliary("ptx", data.ptx.draws, loss, settings.ptx.sequences_per_step, seed)])
+            return own
+        loss, rows = Scaled(CrossEntropy(), settings.ptx.coef), settings.ptx.sequences_per_step
+        return replace(own, auxiliary=[Auxiliary("ptx", data.ptx.draws, loss, rows, data.context.recipe.seed)])
 
 
 def critic_role(recipe: Recipe, settings: PpoSettings) -> Role:

@@ -18,7 +18,7 @@ from burnish.losses.preference.build import built
 from burnish.losses.preference.implicit import ImplicitReward, LogProb, LogRatio
 from burnish.losses.preference.listwise import Listwise
 from burnish.losses.preference.pairs import Pairs
-from burnish.losses.preference.weighted_sum import WeightedSum
+from burnish.losses.weighted_sum import WeightedSum
 from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe
 from burnish.roles.filler import StreamFiller
@@ -27,7 +27,7 @@ from burnish.settings.loss_options import user_options
 from burnish.sources.base import Source
 from burnish.sources.filled import FilledSource
 from burnish.sources.mismatched_source import MismatchedSource
-from burnish.stages.assemble import StageParts, assemble, costliest_rows, row_source
+from burnish.stages.assemble import StageParts, assemble, costliest_rows, follow_optimizer, row_source
 from burnish.stages.context import StageContext
 from burnish.stages.kind import TrainingKind
 from burnish.stages.prefer.reference import ReferencedData, with_reference
@@ -81,9 +81,7 @@ class Prefer(TrainingKind[PreferSettings, _Data]):
             snapshots={} if referenced.sync is None else {REFERENCE: referenced.sync.snapshot},
         )
         stage = assemble(data, policy, name, parts)
-        if referenced.sync is not None:
-            optimizer = stage.learners[0].trainer.optimizer
-            referenced.sync.snapshot.follow_weights(dict(zip(optimizer.names, optimizer.masters.weights, strict=True)))
+        follow_optimizer(stage, referenced.sync)
         return stage
 
 

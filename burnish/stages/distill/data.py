@@ -1,0 +1,72 @@
+"""Opened data of a stage distill: prompts and rewards, and the responses of rows where they are learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from burnish.data.dataset import TokenizedDataset
+from burnish.errors import DataError
+from burnish.settings.data_settings import DataSettings
+from burnish.stages.context import StageContext
+from burnish.stages.distill.settings import DistillSettings
+from burnish.stages.on_policy.data import OnPolicyData
+from burnish.stages.reader import OpenedData
+from burnish.watch.counter import count_on_terminal
+
+GIVEN = "the responses of the rows"
+"""Name of the fingerprint of the rows whose responses are learned from."""
+
+
+def given_rows(context: StageContext[DistillSettings]) -> OpenedData | None:
+    """The opened training rows with their responses; None: the stage learns from none.
+
+    Raises:
+        DataError: they cannot be read, or have no responses.
+    """
+    settings = context.settings
+    if settings.responses != "data" and settings.on_policy_fraction == 1:
+        return None
+    reading = DataSettings(**{name: value for name, value in settings if name in DataSettings.model_fields})
+    reader = replace(context.reader, reading=reading)
+    rows = reader.open_stage(settings.data, settings.held_out_data, settings.held_out_share).train
+    builder = rows.preparation.builder
+    if builder.format.documents:
+        raise DataError(
+            given=f"{builder.rows.source}: rows of plain text ({builder.format.name})",
+            rule="distillation learns from responses to prompts",
+            remedy="name rows with prompts and responses, or set responses: student",
+        )
+    return rows
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DistillData(OnPolicyData[DistillSettings]):
+    """Prompts of a stage, the runner of its rewards, and rows with responses."""
+
+    given: TokenizedDataset | None = None
+    """Rows whose responses are learned from; None: there are none."""
+    given_identity: str = ""
+    """Fingerprint of these rows; "": there are none."""
+
+    @classmethod
+    def of(cls, context: StageContext[DistillSettings]) -> Self:
+        """See `OnPolicyData.of`."""
+        opened = super(DistillData, cls).of(context)
+        rows = given_rows(context)
+        if rows is None:
+            return opened
+        told = count_on_terminal("rows with responses tokenized")
+        return replace(opened, given=rows.preparation.whole(told=told), given_identity=rows.preparation.identity)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        own = super(DistillData, self).fingerprints
+        return {**own, GIVEN: self.given_identity} if self.given_identity else own
+
+    def report(self) -> Iterator[str]:
+        """See `OnPolicyData.report`."""
+        yield from super(DistillData, self).report()
+        if self.given is not None:
+            yield f"responses of {len(self.given.draws):,} rows are learned from"

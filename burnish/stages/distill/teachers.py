@@ -1,0 +1,292 @@
+"""The teachers of a stage: what fills the streams of training and of evaluation, and what scoring compares with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from burnish.data.template import Template, choose_template
+from burnish.data.writer import Writer
+from burnish.errors import ModelError
+from burnish.losses.distillation.settings import DivergenceOptions
+from burnish.model.divergence import Comparison, FullVocabulary, TopK
+from burnish.model.fingerprint import whole_fingerprint
+from burnish.model.head import Head
+from burnish.model.policy import Model
+from burnish.model.positions import exact_positions
+from burnish.model.snapshot import Snapshot
+from burnish.model.stop_tokens import end_of_turn, stop_tokens_of
+from burnish.roles.filler import Filler
+from burnish.sources.filled import SnapshotSync
+from burnish.stages.distill.data import DistillData
+from burnish.stages.distill.groups import TeacherSettings
+from burnish.stages.models import load_frozen
+from burnish.stages.role import POLICY, TEACHER, Role
+from burnish.teachers.local import LocalTeacher, Opened
+from burnish.teachers.prompts import PrivilegedContext, PromptRenderer, differs_by_row
+from burnish.teachers.routed import Route, RoutedTeachers, route_of
+from burnish.teachers.signal import Signal
+from burnish.teachers.special_tokens import MaskSpecialTokens
+
+REVERSE = DivergenceOptions("reverse_kl", "full")
+"""The divergence that evaluations measure."""
+
+
+def teacher_role(number: int, teacher: TeacherSettings) -> Role:
+    """Role of a teacher that is a model."""
+    name = TEACHER if number == 0 else f"{TEACHER}-{number + 1}"
+    return Role(name, trained=False, model=teacher.model, has_own_tokens=True)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LocalSource:
+    """A teacher that computes in this process."""
+
+    settings: TeacherSettings
+    opened: Opened
+    head: Callable[[], Head]
+    """Its output head, which stays when its weights are freed."""
+    facts: Model
+    """The teacher, or one with its tokenizer and configuration whose weights are not used."""
+    renderer: PromptRenderer | None
+    """None: it reads the student's prompts."""
+    same_tokens: bool
+    """Whether its tokens are the student's."""
+    fingerprint: str
+    sync: SnapshotSync | None = None
+    snapshot: Snapshot | None = None
+
+    def filler(self, signal: Signal, budget: int) -> LocalTeacher:
+        """Fills the streams of the signal."""
+        return LocalTeacher(self.opened, signal, budget, self.renderer)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Teachers:
+    """The teachers of a stage, ready to fill."""
+
+    fill: Filler
+    """Fills the streams of training."""
+    comparison: Comparison | None
+    """What the loss of training compares with; None: it compares no distributions."""
+    measure: Filler
+    """Fills the streams of evaluations."""
+    measured: Comparison | None
+    """None: evaluations estimate the divergence from sampled tokens."""
+    sources: Sequence[LocalSource] = ()
+    """Teachers that compute in this process, in their order."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def sync(self) -> SnapshotSync | None:
+        """Updates of a moving average of the student."""
+        return next((source.sync for source in self.sources if source.sync is not None), None)
+
+    @property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """Earlier weights of the student, by role."""
+        found = next((source.snapshot for source in self.sources if source.snapshot is not None), None)
+        return {} if found is None else {TEACHER: found}
+
+
+def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
+    """Sets up the teachers of a stage, before the student is trained and before a checkpoint is restored.
+
+    Raises:
+        ModelError: a teacher's tokenizer, end token or positions do not fit the student's.
+        DataError: a row has no teacher, or no privileged context.
+    """
+    settings = data.settings
+    local = [
+        _local(data, models, number, teacher) for number, teacher in enumerate(settings.teachers) if teacher.is_local
+    ]
+    for source in local:
+        _require_tokens(data, source)
+    budget, compared = data.tokens_per_microbatch, settings.compared
+    signal = training_signal(data, models[POLICY])
+    fill = _routed(data, [source.filler(signal, budget) for source in local])
+    comparison: Comparison | None = None
+    if compared is not None:
+        comparison = TopK(compared) if settings.loss == "top_k" else FullVocabulary(compared, [s.head for s in local])
+    whole = Signal("states")
+    measure = _routed(data, [source.filler(whole, budget) for source in local])
+    measured = FullVocabulary(REVERSE, [source.head for source in local])
+    fingerprints = {teacher_role(n, s.settings).name: s.fingerprint for n, s in enumerate(local)}
+    return Teachers(fill, comparison, measure, measured, local, fingerprints, tuple(_notes(data, local)))
+
+
+def training_signal(data: DistillData, student: Model) -> Signal:
+    """What the loss of training needs of a teacher."""
+    settings, vocabulary = data.settings, len(student.head.weight)
+    if settings.loss == "policy_gradient":
+        return Signal("logprobs", temperature=settings.sampling.temperature)
+    if settings.loss in ("full", "uld"):
+        return Signal("states")
+    return Signal("top_k", settings.resolved_top_k, settings.resolved_temperature, vocabulary)
+
+
+def dry_streams(signal: Signal, hidden_size: int, length: int) -> Mapping[str, Tensor]:
+    """Streams of a response of this length, for the dry run."""
+    if signal.form == "logprobs":
+        return {"teacher_logprobs": torch.zeros(length)}
+    if signal.form == "states":
+        return {"teacher_states": torch.zeros(length, hidden_size)}
+    return {
+        "teacher_topk_tokens": torch.arange(signal.k).expand(length, -1).contiguous(),
+        "teacher_topk_logprobs": torch.full((length, signal.k), -8.0),
+        "teacher_tail_logprobs": torch.full((length,), -1.0),
+    }
+
+
+def _local(data: DistillData, models: Mapping[str, Model], number: int, settings: TeacherSettings) -> LocalSource:
+    """A teacher that computes in this process."""
+    policy, role = models[POLICY], teacher_role(number, settings)
+    if settings.kind == "student":
+        return _student(data, policy, settings)
+    if settings.placement == "resident":
+        model = models[role.name]
+        opened: Opened = lambda: nullcontext(model)  # noqa: E731
+        head = model.head
+    else:
+        model = load_frozen(data.context, role)
+        kept = model.head
+        head = Head(kept.weight.detach().clone(), kept.bias, kept.scale, kept.softcap)
+        opened = _InTurns(data, role)
+    same = _same_tokens(data, model)
+    renderer, fingerprint = _renderer(data, model, settings, same), whole_fingerprint(model)
+    facts = model if settings.placement == "resident" else _without_weights(model)
+    return LocalSource(settings, opened, lambda: head, facts, renderer, same, fingerprint)
+
+
+def _student(data: DistillData, policy: Model, settings: TeacherSettings) -> LocalSource:
+    """The student itself, with its present weights, those of the start, or their moving average."""
+    renderer = _renderer(data, policy, settings, True)
+    fingerprint = hashlib.sha256(f"student {settings.model_dump_json()}".encode()).hexdigest()
+    if settings.ema_decay == 0:
+        return LocalSource(
+            settings, lambda: nullcontext(policy), lambda: policy.head, policy, renderer, True, fingerprint
+        )
+    snapshot = Snapshot(policy)
+    decay = settings.ema_decay
+    sync = None if decay is None else SnapshotSync(snapshot, every=1, share=1 - decay)
+    return LocalSource(
+        settings, snapshot.in_place, lambda: policy.head, policy, renderer, True, fingerprint, sync, snapshot
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _InTurns:
+    """Loads a teacher for the time of its use."""
+
+    data: DistillData
+    role: Role
+
+    def __call__(self) -> AbstractContextManager[Model]:
+        return self._loaded()
+
+    @contextmanager
+    def _loaded(self) -> Iterator[Model]:
+        model = load_frozen(self.data.context, self.role)
+        try:
+            yield model
+        finally:
+            del model
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _without_weights(model: Model) -> Model:
+    """The model with tokenizer and configuration alone, on the meta device."""
+    return replace(model, model=model.model.to("meta"))
+
+
+def _same_tokens(data: DistillData, model: Model) -> bool:
+    own, theirs = data.context.reader.tokenizer.get_vocab(), model.tokenizer.get_vocab()
+    return all(theirs.get(token) == index for token, index in own.items())
+
+
+def template_of(data: DistillData, model: Model) -> Template:
+    """The teacher's own chat template; the student's, if it has none."""
+    own = choose_template(model.tokenizer)
+    return data.context.reader.template if model.tokenizer.chat_template is None else own
+
+
+def _renderer(data: DistillData, model: Model, settings: TeacherSettings, same_tokens: bool) -> PromptRenderer | None:
+    template = template_of(data, model)
+    has_own = data.train.spoken and template != data.context.reader.template
+    if same_tokens and not has_own and not settings.has_context:
+        return None
+    context = PrivilegedContext(settings.context or "", settings.context_column or "") if settings.has_context else None
+    limit = exact_positions(model.causal_lm.config)
+    options = data.context.settings.chat_template_kwargs
+    return PromptRenderer(Writer(model.tokenizer, template, options), context, limit)
+
+
+def _require_tokens(data: DistillData, source: LocalSource) -> None:
+    """Refuses a teacher that reads other tokens than the student writes.
+
+    Raises:
+        ModelError: the tokenizer or the end of a turn is another one, and the loss compares tokens.
+    """
+    settings, model, reader = data.settings, source.facts, data.context.reader
+    if not source.same_tokens:
+        if settings.loss in ("policy_gradient", "uld", "cross_entropy"):
+            return
+        raise ModelError(
+            given=f"teacher.model: {source.settings.model}, whose tokenizer has other tokens than the student's",
+            rule=f"loss: {settings.loss} compares the probabilities of the same tokens",
+            remedy="set loss: policy_gradient (tokens that span the same bytes are compared) or loss: uld (sorted "
+            "probabilities), or name a teacher with the student's tokenizer",
+        )
+    if not data.train.spoken or settings.special_tokens == "mask":
+        return
+    end = end_of_turn(reader.tokenizer, reader.template)
+    theirs = stop_tokens_of(model.causal_lm.generation_config, model.tokenizer, template_of(data, model))
+    if end is not None and end not in theirs:
+        name = reader.tokenizer.convert_ids_to_tokens(end)
+        raise ModelError(
+            given=f"teacher.model: {source.settings.model}, which does not end turns with {name}, as the student does",
+            rule="student and teacher end their turns with the same token: otherwise the student learns never to end",
+            remedy="set special_tokens: mask, which leaves special tokens out of the loss, or give both the same "
+            "chat_template",
+        )
+
+
+def _routed(data: DistillData, fillers: Sequence[Filler]) -> Filler:
+    """The filler of all groups: the only teacher's, or each row's own."""
+    teachers = data.settings.teachers
+    if len(teachers) == 1 and not teachers[0].where:
+        return fillers[0]
+    routes = [Route(teacher.where, filler) for teacher, filler in zip(teachers, fillers, strict=True)]
+    for prompts in (data.train, data.held_out):
+        for prompt in () if prompts is None else prompts.tokenized:
+            route_of(routes, prompt.task)
+    return RoutedTeachers(routes)
+
+
+def _notes(data: DistillData, sources: Sequence[LocalSource]) -> Iterator[str]:
+    tasks = [prompt.task for prompt in data.train.tokenized]
+    for source in sources:
+        context = None if source.renderer is None else source.renderer.context
+        if context is not None and differs_by_row(context, tasks):
+            yield (
+                "warning: the teacher's context differs from row to row: studies find that a student cannot learn what "
+                "it is not told at test time, and becomes worse (arXiv 2605.11182); a context that is the same for all "
+                "rows, such as instructions, can be learned"
+            )
+        if source.renderer is not None and context is None:
+            yield f"teacher {source.settings.model} reads prompts in its own chat template"
+
+
+def with_mask(data: DistillData, fill: Filler) -> Filler:
+    """The filler, after special tokens are made untrained if the stage masks them."""
+    if data.settings.special_tokens == "train":
+        return fill
+    mask = MaskSpecialTokens(data.context.reader.tokenizer.all_special_ids)
+    return lambda groups: fill(mask(groups))
