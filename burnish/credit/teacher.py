@@ -76,3 +76,18 @@ def teacher_log_ratios(response: Response) -> Tensor:
     sums = torch.zeros(int(runs.max()) + 1, dtype=torch.float64).index_add_(0, runs, ratios)
     sums[0] = 0.0
     return sums[runs]
+
+
+def sampled_kl(responses: Sequence[Response]) -> tuple[float, int]:
+    """The estimate of Σ_t KL(π_S ‖ π_T) from sampled tokens, nats, each run of tokens once; and the number of trained
+    tokens."""
+    total, tokens = 0.0, 0
+    for response in responses:
+        ratios, runs = teacher_log_ratios(response), response.byte_groups
+        if runs is not None:
+            last = torch.ones_like(runs, dtype=torch.bool)
+            last[:-1] = runs[:-1] != runs[1:]
+            ratios = torch.where(last, ratios, 0.0)
+        total += float(ratios.sum())
+        tokens += int(response.trainable.sum())
+    return total, tokens

@@ -12,9 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
-from burnish.credit.teacher import teacher_log_ratios
+from burnish.credit.teacher import sampled_kl
 from burnish.data.prompts import TokenizedPrompt
 from burnish.evaluate.evaluator import EvalResult
 from burnish.model.divergence import Comparison
@@ -79,19 +77,12 @@ class TeacherKL:
 
 
 def _sampled(groups: Sequence[Group]) -> dict[str, float]:
-    """Sums over tokens of the log-ratio of sampled tokens, each run of tokens once, and of minus the log-probability,
-    which estimates the entropy."""
+    """Sums over tokens of the log-ratio of sampled tokens, and of minus the log-probability, which estimates the
+    entropy."""
     responses = [response for group in groups for response in group.responses]
-    kl = entropy = 0.0
-    tokens = 0
+    kl, tokens = sampled_kl(responses)
+    entropy = 0.0
     for response in responses:
-        ratios, runs = teacher_log_ratios(response), response.byte_groups
-        if runs is not None:  # every token of a run has the ratio of the run: count its last one
-            last = torch.ones_like(runs, dtype=torch.bool)
-            last[:-1] = runs[:-1] != runs[1:]
-            ratios = torch.where(last, ratios, 0.0)
         assert response.sampler_logprobs is not None, "sampled responses have log-probabilities"
-        kl += float(ratios.sum())
         entropy -= float(response.sampler_logprobs[response.trainable].double().sum())
-        tokens += int(response.trainable.sum())
     return {"teacher_kl": kl, "student_entropy": entropy, "tokens": float(tokens)}

@@ -14,10 +14,11 @@ forward_kl   Σ t (log t − log s)                           − t / s, so dD/d
 jsd          β Σ t log(t / m) + (1 − β) Σ s log(s / m)     (1 − β) (log s − log m)
 ===========  ============================================  =====================================
 
-(constants in g cancel). `full` compares the whole vocabularies. `top_k` compares k + 1 buckets: the teacher's k most
-probable tokens, and all others together, whose masses are exact on both sides. Since the buckets are a partition, the
-gradient of the reverse KL is that of its stop-gradient form, Σ_b sg[s_b (log s_b − log t_b)] log s_b: no term is lost
-that a truncated sum would lose (Fu et al. 2026, arXiv 2603.25562, compare truncated supports). With k = V it is `full`.
+(constants in g cancel; `other_vocabulary` is in `sorted_l1`). `full` compares the whole vocabularies. `top_k` compares
+k + 1 buckets: the teacher's k most probable tokens, and all others together, whose masses are exact on both sides.
+Since the buckets are a partition, the gradient of the reverse KL is that of its stop-gradient form,
+Σ_b sg[s_b (log s_b − log t_b)] log s_b: no term is lost that a truncated sum would lose (Fu et al. 2026, arXiv
+2603.25562, compare truncated supports). With k = V it is `full`.
 
 The temperature divides the logits of both. Where the vocabularies differ in their padding, both distributions are those
 over the common tokens.
@@ -35,6 +36,7 @@ from torch import Tensor
 from burnish.losses.distillation.settings import DivergenceOptions
 from burnish.model.head import Head
 from burnish.model.logits import HeadProduct
+from burnish.model.sorted_l1 import sorted_l1
 from burnish.streams import Streams
 
 _LARGEST = 80.0
@@ -92,6 +94,36 @@ class TopK:
         assert tokens is not None and logprobs is not None and tail is not None, "tokens have the teacher's top k"
         buckets = torch.cat([logprobs, tail[:, None]], dim=1)
         return lambda rows: _Buckets(self.options, tokens[rows], buckets[rows])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OtherVocabulary:
+    """Comparison of sorted probabilities (ULD), by the stream `teacher_states` of a teacher of another vocabulary."""
+
+    head: Callable[[], Head]
+    """Output head of the teacher."""
+
+    def side(self, streams: Streams, temperature: float) -> Side:
+        product = HeadProduct.frozen(self.head(), temperature)
+        return lambda rows: _Sorted(_full_logprobs([product], streams, rows).exp())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Sorted:
+    """Probabilities of a teacher with another vocabulary."""
+
+    teacher: Tensor
+    """[m, V_t]"""
+
+    def value(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
+        return sorted_l1(probabilities, self.teacher.to(probabilities.dtype))[0]
+
+    def gradient(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
+        slope = sorted_l1(probabilities, self.teacher.to(probabilities.dtype))[1]
+        return probabilities * (slope - (probabilities * slope).sum(dim=1, keepdim=True))
+
+    def agreement(self, logprobs: Tensor) -> Tensor:
+        raise AssertionError("tokens of two vocabularies do not agree or disagree")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -78,9 +78,11 @@ class Batcher:
             return self.settings.learns_ungraded or bool(graded.rewards)
         return not is_compared_equal(graded.group, self._rewards(graded))
 
-    def equal_rewards(self, graded: Sequence[GradedGroup]) -> float:
+    def equal_rewards(self, graded: Sequence[GradedGroup]) -> float | None:
         """Share of the graded groups whose rewards are all equal. Where the rule does not compare the responses to a
-        prompt: 1 if all rewards are equal, otherwise 0."""
+        prompt: 1 if all rewards are equal, otherwise 0. None: nothing is learned from rewards alone."""
+        if self.settings.learns_ungraded:
+            return None
         rewards = [values[~values.isnan()].tolist() for values in map(self._rewards, graded)]
         if not self.rule.group_relative:
             rewards = [[reward for values in rewards for reward in values]]

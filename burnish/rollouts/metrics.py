@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from burnish.credit.teacher import sampled_kl
 from burnish.rollouts.replay_buffer import Replayed
 from burnish.rollouts.worker import Rollouts
 from burnish.rounding import deviation
@@ -17,7 +18,7 @@ N_GRAM = 4
 
 
 def rollout_metrics(
-    rollouts: Sequence[Rollouts], num_trained: int, trained: Sequence[Group], equal_rewards: float
+    rollouts: Sequence[Rollouts], num_trained: int, trained: Sequence[Group], equal_rewards: float | None
 ) -> dict[str, float]:
     """Metrics of all groups that were sampled for a batch.
 
@@ -25,7 +26,7 @@ def rollout_metrics(
         rollouts: all rollouts of the batch, at least one group.
         num_trained: number of groups with a gradient.
         trained: the groups that are trained on, with their streams filled in.
-        equal_rewards: see `Batcher.equal_rewards`.
+        equal_rewards: see `Batcher.equal_rewards`; None: rewards are measured only.
     """
     graded_groups = [graded for rollout in rollouts for graded in rollout.groups]
     responses: list[Response] = [response for graded in graded_groups for response in graded.group.responses]
@@ -38,7 +39,7 @@ def rollout_metrics(
     grades = {
         "reward": mean(rewards),
         "reward_std": mean([deviation(graded.rewards) for graded in graded_groups]),
-        "equal_rewards": equal_rewards,
+        **({} if equal_rewards is None else {"equal_rewards": equal_rewards}),
         **{f"reward/{name}": mean(values) for name, values in parts.items()},
         "ungraded": float(len(responses) - len(rewards)),
         "ungraded_share": 1 - len(rewards) / len(responses),
@@ -55,6 +56,7 @@ def rollout_metrics(
         "seconds_sampling": sum(rollout.seconds_sampling for rollout in rollouts),
         "seconds_grading": sum(rollout.seconds_grading for rollout in rollouts),
         **_divergence([response for group in trained for response in group.responses]),
+        **_teacher_divergence([response for group in trained for response in group.responses]),
     }
 
 
@@ -74,6 +76,14 @@ def _divergence(responses: Sequence[Response]) -> dict[str, float]:
     pairs = [(r.sampler_logprobs, r.reference_logprobs) for r in responses]
     ratios = [policy - reference for policy, reference in pairs if policy is not None and reference is not None]
     return {"reference_kl": float(torch.cat(ratios).mean())} if ratios else {}
+
+
+def _teacher_divergence(responses: Sequence[Response]) -> dict[str, float]:
+    """KL divergence from the teacher, nats per token: the k1 estimate on trained responses; {} without the teacher's
+    log-probabilities."""
+    scored = [response for response in responses if response.teacher_logprobs is not None]
+    total, tokens = sampled_kl(scored)
+    return {"teacher_kl": total / tokens} if tokens else {}
 
 
 def _duplicates(texts: Sequence[str]) -> float:

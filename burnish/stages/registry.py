@@ -199,7 +199,7 @@ BUILTIN: Mapping[str, StageEntry] = MappingProxyType(
                 "distill",
                 "burnish.stages.distill.settings:DistillSettings",
                 "burnish.stages.distill.build:Distill",
-                "Distillation from a larger model, on the student's own responses or on given ones. On prompts; such as "
+                "Distillation from a teacher, on the student's own responses or on given ones. On prompts; such as "
                 "teacher=runs/teacher.",
             ),
         )

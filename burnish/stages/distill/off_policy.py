@@ -116,7 +116,7 @@ def _table(
         assert teacher.tables is not None, "a teacher without a model is a table"
         return require_table(Path(teacher.tables), facts), f"the teacher is the table in {teacher.tables}"
     source = teachers.sources[0]
-    filler = source.filler(training_signal(data, models[POLICY]), data.tokens_per_microbatch)
+    filler = source.teacher(training_signal(data, models[POLICY]), data.tokens_per_microbatch)
     if teacher.tables is not None:
         folder = Path(teacher.tables)
         folder.mkdir(parents=True, exist_ok=True)

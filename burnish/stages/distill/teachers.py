@@ -14,7 +14,7 @@ from burnish.data.template import Template, choose_template
 from burnish.data.writer import Writer
 from burnish.errors import ModelError
 from burnish.losses.distillation.settings import DivergenceOptions
-from burnish.model.divergence import Comparison, FullVocabulary, TopK
+from burnish.model.divergence import Comparison, FullVocabulary, OtherVocabulary, TopK
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.head import Head
 from burnish.model.policy import Model
@@ -28,6 +28,7 @@ from burnish.stages.distill.groups import TeacherSettings
 from burnish.stages.models import load_frozen
 from burnish.stages.role import POLICY, TEACHER, Role
 from burnish.teachers.local import LocalTeacher, Opened
+from burnish.teachers.other_tokenizer import OtherTokenizer, TwoTokenizers
 from burnish.teachers.prompts import PrivilegedContext, PromptRenderer, differs_by_row
 from burnish.teachers.routed import Route, RoutedTeachers, route_of
 from burnish.teachers.signal import Signal
@@ -61,8 +62,18 @@ class LocalSource:
     sync: SnapshotSync | None = None
     snapshot: Snapshot | None = None
 
-    def filler(self, signal: Signal, budget: int) -> LocalTeacher:
+    two: TwoTokenizers | None = None
+    """Tokenizers of student and teacher, if they differ; None: the tokens are the same."""
+
+    def filler(self, signal: Signal, budget: int) -> Filler:
         """Fills the streams of the signal."""
+        if self.two is None:
+            return self.teacher(signal, budget)
+        assert self.renderer is not None, "a teacher with its own tokens has its own prompts"
+        return OtherTokenizer(LocalTeacher(self.opened, signal, budget), self.renderer, self.two)
+
+    def teacher(self, signal: Signal, budget: int) -> LocalTeacher:
+        """The teacher of the student's own tokens."""
         return LocalTeacher(self.opened, signal, budget, self.renderer)
 
 
@@ -113,12 +124,19 @@ def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
     fill = _routed(data, [source.filler(signal, budget) for source in local])
     comparison: Comparison | None = None
     if compared is not None:
-        comparison = TopK(compared) if settings.loss == "top_k" else FullVocabulary(compared, [s.head for s in local])
-    whole = Signal("states")
+        comparison = _comparison(compared, [source.head for source in local])
+    compares = all(source.same_tokens for source in local)
+    whole = Signal("states") if compares else Signal("logprobs", temperature=settings.sampling.temperature)
     measure = _routed(data, [source.filler(whole, budget) for source in local])
-    measured = FullVocabulary(REVERSE, [source.head for source in local])
+    measured = FullVocabulary(REVERSE, [source.head for source in local]) if compares else None
     fingerprints = {teacher_role(n, s.settings).name: s.fingerprint for n, s in enumerate(local)}
     return Teachers(fill, comparison, measure, measured, local, fingerprints, tuple(_notes(data, local)))
+
+
+def _comparison(options: DivergenceOptions, heads: Sequence[Callable[[], Head]]) -> Comparison:
+    if options.support == "top_k":
+        return TopK(options)
+    return FullVocabulary(options, heads) if options.support == "full" else OtherVocabulary(heads[0])
 
 
 def training_signal(data: DistillData, student: Model) -> Signal:
@@ -161,7 +179,8 @@ def _local(data: DistillData, models: Mapping[str, Model], number: int, settings
     same = _same_tokens(data, model)
     renderer, fingerprint = _renderer(data, model, settings, same), whole_fingerprint(model)
     facts = model if settings.placement == "resident" else _without_weights(model)
-    return LocalSource(settings, opened, lambda: head, facts, renderer, same, fingerprint)
+    two = None if same else _two_tokenizers(data, policy, model)
+    return LocalSource(settings, opened, lambda: head, facts, renderer, same, fingerprint, two=two)
 
 
 def _student(data: DistillData, policy: Model, settings: TeacherSettings) -> LocalSource:
@@ -209,6 +228,16 @@ def _without_weights(model: Model) -> Model:
 def _same_tokens(data: DistillData, model: Model) -> bool:
     own, theirs = data.context.reader.tokenizer.get_vocab(), model.tokenizer.get_vocab()
     return all(theirs.get(token) == index for token, index in own.items())
+
+
+def _two_tokenizers(data: DistillData, policy: Model, model: Model) -> TwoTokenizers:
+    """The tokenizers of student and teacher, with the tokens that end their turns."""
+    reader = data.context.reader
+    ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
+    end = end_of_turn(model.tokenizer, template_of(data, model)) if data.train.spoken else None
+    if end is None:
+        end = stop_tokens_of(model.causal_lm.generation_config, model.tokenizer)[0]
+    return TwoTokenizers(reader.tokenizer, model.tokenizer, ends, end)
 
 
 def template_of(data: DistillData, model: Model) -> Template:
