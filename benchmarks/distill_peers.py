@@ -8,11 +8,12 @@ A Llama of 15 million parameters learns from one of 100 million, both with rando
 earlier, so all generate and train the same number of tokens); one update for each batch; the reverse KL and the JSD
 with β = 0.5, over the whole vocabulary. First, TRL's fastest setting is searched (candidates:
 `peers/distill_cases.py`). Then Burnish in float32 and in bfloat16, TRL's best and TRL with its defaults train in turn,
-each in a process of its own with the same allocator; contenders are compared within the same type. Printed are
-seconds per step without the first, of the whole and of training (all but sampling), tokens of responses per second, and
-the peak of memory above both loaded models. Responses differ, since random numbers do; so TRL's first step is computed
-again by plain forwards with full logits, and its loss and gradient norm must agree in four digits in float32.
-`--theirs` leaves Burnish out. Results of each divergence have a file of their own, with its name before `.json`.
+each in a process of its own with the same allocator; all are compared with Burnish in float32, in which TRL trains
+whatever `bf16` says. Printed are seconds per step without the first, of the whole and of training (all but sampling),
+tokens of responses per second, and the peak of memory above both loaded models. Responses differ, since random numbers
+do; so TRL's first step is computed again by plain forwards with full logits, and its loss and gradient norm must agree
+in four digits. `--theirs` leaves Burnish out. Results of each divergence have a file of their own, with its name before
+`.json`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"\n**{result['case']}**, beta {result['beta']}, {result['responses_per_step']} responses a step\n")
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for name, each in result["contenders"].items():
-        ours = result["contenders"].get(each["beside"])
+        ours = result["contenders"].get(BURNISH.name)
         parts = " | ".join(f"{each[part]:.2f}" for part in (*PARTS, "rest"))
         times = [
             f"{each[whole]:.2f} | {_ratio(each, ours, whole)} | {each[rate]:,.0f}"
