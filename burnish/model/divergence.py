@@ -39,6 +39,8 @@ from burnish.model.logits import HeadProduct
 from burnish.model.sorted_l1 import sorted_l1
 from burnish.streams import Streams
 
+_ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-13}
+"""Log-ratios, nats, that are rounding: their gradient is exactly 0, since an optimizer would normalize it."""
 _LARGEST = 80.0
 """Bound of a log-ratio before its exponential, which multiplies a smaller number: e^80 is finite in float32."""
 
@@ -231,13 +233,13 @@ def _divergence(options: DivergenceOptions, own: Tensor, student: Tensor, teache
 
 def _slope(options: DivergenceOptions, own: Tensor, student: Tensor, teacher: Tensor) -> Tensor:
     """[m, B] s (g − Σ s g): the derivative with respect to the logits of the buckets."""
+    ratio = student - teacher
+    equal = ratio.abs() <= _ROUNDING[ratio.dtype]
     if options.kind == "forward_kl":
-        return own - teacher.exp()
-    if options.kind == "reverse_kl":
-        slope = student - teacher
-    else:
-        slope = (student - _mixture(options, student, teacher)).mul_(1 - options.jsd_beta)
-    weighted = _product(own, slope)
+        return (own - teacher.exp()).masked_fill_(equal, 0.0)
+    if options.kind == "jsd":
+        ratio = (student - _mixture(options, student, teacher)).mul_(1 - options.jsd_beta)
+    weighted = _product(own, ratio.masked_fill_(equal, 0.0))
     return weighted - own * weighted.sum(dim=1, keepdim=True)
 
 

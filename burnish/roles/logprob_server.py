@@ -233,7 +233,7 @@ class LogprobServer:
             raise RunError(
                 given=f"{self._client.base}: waited for the log-probabilities of {len(waiting)} sequences ({answered})",
                 rule=f"the server answers within {deadline.seconds:g} s",
-                remedy="see the server's log; if it is only slow, lower concurrency or raise deadline_s",
+                remedy="see the server's log; if it is only slow, lower concurrency or raise the deadline",
             )
         return [future.result() for future in futures]
 

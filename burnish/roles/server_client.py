@@ -176,7 +176,7 @@ class ServerClient:
         return RunError(
             given=f"{self.base}: waited for {request.what}: {last}{asks}",
             rule=f"the server answers within {deadline.seconds:g} s, all tries together",
-            remedy="see the server's log; if it is only slow, lower concurrency or raise timeout_s and deadline_s",
+            remedy="see the server's log; if it is only slow, lower concurrency, or raise timeout and deadline",
         )
 
 

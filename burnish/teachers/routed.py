@@ -11,7 +11,7 @@ import torch
 from burnish.data.records import Task
 from burnish.errors import DataError
 from burnish.roles.filler import Filler, task_of
-from burnish.types import Group
+from burnish.types import Group, Response
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,7 +40,7 @@ class RoutedTeachers:
             places = [place for place, index in enumerate(own) if index == number]
             by_teacher = route.teacher([groups[place] for place in places])
             filled |= {place: _marked(group, number) for place, group in zip(places, by_teacher, strict=True)}
-        return [filled[place] for place in range(len(groups))]
+        return _equally_wide([filled[place] for place in range(len(groups))])
 
 
 def route_of(routes: Sequence[Route], task: Task) -> int:
@@ -67,3 +67,17 @@ def _marked(group: Group, number: int) -> Group:
 
     responses = [replace(response, **index(len(response.tokens))) for response in group.responses]
     return replace(group, responses=tuple(responses))
+
+
+def _equally_wide(groups: Sequence[Group]) -> list[Group]:
+    """The groups with hidden states of one width: those of narrower teachers are filled with zeros."""
+    states = [r.teacher_states for group in groups for r in group.responses if r.teacher_states is not None]
+    width = max((each.shape[1] for each in states), default=0)
+
+    def widened(response: Response) -> Response:
+        if response.teacher_states is None or response.teacher_states.shape[1] == width:
+            return response
+        missing = width - response.teacher_states.shape[1]
+        return replace(response, teacher_states=torch.nn.functional.pad(response.teacher_states, (0, missing)))
+
+    return [replace(group, responses=tuple(map(widened, group.responses))) for group in groups]

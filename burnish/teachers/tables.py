@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,13 +23,22 @@ from torch import Tensor
 
 from burnish.errors import DataError
 from burnish.roles.filler import BLOCK
-from burnish.teachers.local import LocalTeacher, with_streams
+from burnish.teachers.local import with_streams
 from burnish.types import Group
 
 Rows = Sequence[Sequence[Group]]
 """The groups of each row."""
 Progress = Callable[[int, int], None]
 """Called with the number of rows done and of all rows."""
+
+
+class Streaming(Protocol):
+    """A teacher that gives its top-k streams."""
+
+    def streams(self, groups: Sequence[Group]) -> list[list[dict[str, Tensor]]]:
+        """Per group and response: stream → [trained tokens, …]."""
+
+
 PROBED = 8
 """Number of rows that are computed again before a table is used."""
 TOLERANCE = {torch.float64: 0.01, torch.float32: 0.01, torch.bfloat16: 0.3}
@@ -88,7 +97,7 @@ def identity_of(rows: Rows) -> str:
 
 
 def write_table(
-    folder: Path, teacher: LocalTeacher, rows: Rows, facts: TableFacts, progress: Progress | None = None
+    folder: Path, teacher: Streaming, rows: Rows, facts: TableFacts, progress: Progress | None = None
 ) -> TopKTable:
     """Computes the table of all rows and writes it; blocks that an earlier process wrote are used.
 
@@ -160,7 +169,7 @@ def require_table(folder: Path, wanted: TableFacts) -> TopKTable:
     return table
 
 
-def probe(teacher: LocalTeacher, rows: Rows, table: TopKTable, dtype: torch.dtype) -> float:
+def probe(teacher: Streaming, rows: Rows, table: TopKTable, dtype: torch.dtype) -> float:
     """The largest difference of log-probabilities between the table and the teacher on the first rows, less the
     table's own precision; infinite: other tokens are the most probable."""
     first = [rows[row] for row in range(min(PROBED, len(rows)))]
@@ -195,7 +204,7 @@ def _row(arrays: dict[str, NDArray[Any]], place: int) -> dict[int, float]:
     return dict(zip(arrays["tokens"][place].tolist(), values, strict=True))
 
 
-def _computed(teacher: LocalTeacher, rows: Rows) -> dict[str, NDArray[Any]]:
+def _computed(teacher: Streaming, rows: Rows) -> dict[str, NDArray[Any]]:
     """Arrays of a block of rows, rounded as they are stored."""
     groups = [group for of_row in rows for group in of_row]
     streams = iter(teacher.streams(groups))

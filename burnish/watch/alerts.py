@@ -16,6 +16,7 @@ from typing import Protocol
 from burnish.watch.held_out_alerts import HeldOutWorse
 from burnish.watch.journal_lines import AlertLine, MetricsLine
 from burnish.watch.rl_alerts import rl_alerts
+from burnish.watch.teacher_alert import TeacherGap
 
 SPIKE_FACTOR = 10.0
 """Gradient norms of healthy batches differ by a factor of two or three; a factor of ten is an outlier."""
@@ -299,7 +300,16 @@ class LogprobsFall:
 
 def training_rules() -> list[Rule]:
     """Rules for every method."""
-    return [NotFinite(), NoGradient(), Divergence(), GradientSpike(), Slowness(), LogprobsFall(), HeldOutWorse()]
+    return [
+        NotFinite(),
+        NoGradient(),
+        Divergence(),
+        GradientSpike(),
+        Slowness(),
+        LogprobsFall(),
+        HeldOutWorse(),
+        TeacherGap(),
+    ]
 
 
 def rl_rules(penalties: Collection[str] = ()) -> list[Rule]:

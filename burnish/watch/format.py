@@ -56,7 +56,11 @@ METRIC_FORMATS = {
         "Pair accuracy, length controlled", percent, before="length controlled "
     ),
     "pair_accuracy_by_logprob": MetricFormat("Pair accuracy by log-probability", percent, before="by logprob "),
+    "teacher_kl": MetricFormat("KL to the teacher, per token", brief, before="teacher KL "),
+    "teacher_agreement": MetricFormat("Agreement with the teacher", percent, before="agreement "),
     "reward": MetricFormat("Reward", short, before="reward "),
+    "teacher_accuracy": MetricFormat("Accuracy of the teacher", percent, before="teacher's accuracy "),
+    "student_entropy": MetricFormat("Entropy of the student", brief, before="entropy "),
     "start_kl": MetricFormat("KL from the start, per token", brief, before="start KL "),
     "start_kl_per_response": MetricFormat("KL from the start, per response", brief, before="per response "),
     "epoch": MetricFormat("Epoch", short, before="epoch "),

@@ -16,5 +16,6 @@ AlarmName = Literal[
     "kl_drift",
     "reward_hacking",
     "critic_error",
+    "teacher_gap",
 ]
-"""Alerts for reinforcement learning that may end a stage (`stop_on_alerts`)."""
+"""Alerts of stages with rollouts that may end a stage (`stop_on_alerts`)."""

@@ -31,10 +31,10 @@ from burnish.stages.distill.data import GIVEN, DistillData, given_rows
 from burnish.stages.distill.evaluation import teacher_evaluators
 from burnish.stages.distill.off_policy import off_policy_rows, require_own_prompts
 from burnish.stages.distill.settings import DistillSettings
+from burnish.stages.distill.sources import teacher_role
 from burnish.stages.distill.teachers import (
     Teachers,
     dry_streams,
-    teacher_role,
     teachers_of,
     training_signal,
     with_mask,
@@ -93,7 +93,7 @@ class Distill(OnPolicy[DistillSettings, DistillData]):
         )
 
     def build(self, data: DistillData, models: Mapping[str, Model], name: str) -> Stage:
-        if data.settings.responses == "student":
+        if data.settings.response_source == "student":
             return super().build(data, models, name)
         return self._off_policy(data, models, name)
 

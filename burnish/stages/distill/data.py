@@ -26,7 +26,7 @@ def given_rows(context: StageContext[DistillSettings]) -> OpenedData | None:
         DataError: they cannot be read, or have no responses.
     """
     settings = context.settings
-    if settings.responses != "data" and settings.on_policy_fraction == 1:
+    if settings.response_source != "data" and settings.on_policy_fraction == 1:
         return None
     reading = DataSettings(**{name: value for name, value in settings if name in DataSettings.model_fields})
     reader = replace(context.reader, reading=reading)
@@ -36,7 +36,7 @@ def given_rows(context: StageContext[DistillSettings]) -> OpenedData | None:
         raise DataError(
             given=f"{builder.rows.source}: rows of plain text ({builder.format.name})",
             rule="distillation learns from responses to prompts",
-            remedy="name rows with prompts and responses, or set responses: student",
+            remedy="name rows with prompts and responses, or set response_source: student",
         )
     return rows
 

@@ -17,7 +17,8 @@ from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
 from burnish.stages.distill.data import DistillData
 from burnish.stages.distill.off_policy import teacher_ends
-from burnish.stages.distill.teachers import LocalSource, Teachers, with_mask
+from burnish.stages.distill.sources import LocalSource
+from burnish.stages.distill.teachers import Teachers, with_mask
 from burnish.stages.on_policy.build import Rolling
 from burnish.watch.parts import OnPart
 
@@ -29,7 +30,7 @@ def teacher_evaluators(data: DistillData, rolling: Rolling, teachers: Teachers) 
         return ()
     found: list[Evaluator] = []
     drawn = drawn_prompts(held_out.tokenized, settings.evaluation.teacher_prompts, seed)
-    if drawn and teachers.measure is not None:
+    if drawn and (teachers.sources or teachers.servers):  # a table has no other rows
         whole = replace(settings.params(seed), top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
         measure, budget = with_mask(data, teachers.measure), data.tokens_per_microbatch
         found.append(TeacherKL(drawn, rolling.sampler, whole, measure, teachers.measured, budget, data.context.world))

@@ -24,14 +24,16 @@ from burnish.sampling.base import Sampler
 from burnish.sampling.open import sampler_of
 from burnish.sources.tabled import TabledRows
 from burnish.stages.distill.data import DistillData
-from burnish.stages.distill.teachers import LocalSource, Teachers, template_of, training_signal
+from burnish.stages.distill.sources import LocalSource, template_of
+from burnish.stages.distill.teachers import Teachers, training_signal
 from burnish.stages.role import POLICY
-from burnish.teachers.local import LocalTeacher
+from burnish.teachers.remote import ServerTeacher
 from burnish.teachers.responses import Written, written_responses
 from burnish.teachers.special_tokens import MaskSpecialTokens
 from burnish.teachers.tables import (
     TOLERANCE,
     Rows,
+    Streaming,
     TableFacts,
     TopKTable,
     identity_of,
@@ -101,7 +103,7 @@ def require_own_prompts(sources: Sequence[LocalSource]) -> None:
         raise ModelError(
             given="a teacher with another chat template than the student's, and responses of the data",
             rule="teacher and student read the rows in the same tokens",
-            remedy="give both the same chat_template, or set responses: student",
+            remedy="give both the same chat_template, or set response_source: student",
         )
 
 
@@ -110,28 +112,38 @@ def _table(
 ) -> tuple[TopKTable, str]:
     """The table of the rows: of the user's folder or of the cache, computed if it is missing."""
     settings, [teacher] = data.settings, data.settings.teachers
-    fingerprint = next(iter(teachers.fingerprints.values()), "")
+    served = "".join(server.model for server in teachers.servers.values())
+    fingerprint = next(iter(teachers.fingerprints.values()), served)
     facts = TableFacts(identity, settings.resolved_top_k, settings.resolved_temperature, fingerprint)
-    if not teachers.sources:
+    if not teachers.sources and not teachers.servers:
         assert teacher.tables is not None, "a teacher without a model is a table"
         return require_table(Path(teacher.tables), facts), f"the teacher is the table in {teacher.tables}"
-    source = teachers.sources[0]
-    filler = source.teacher(training_signal(data, models[POLICY]), data.tokens_per_microbatch)
+    filler, dtype = _streaming(data, models, teachers)
     if teacher.tables is not None:
         folder = Path(teacher.tables)
         folder.mkdir(parents=True, exist_ok=True)
         with entry_lock(folder):
-            return _read_or_write(folder, filler, rows, facts, source.facts.causal_lm.dtype, is_cache=False)
+            return _read_or_write(folder, filler, rows, facts, dtype, is_cache=False)
     name = hashlib.sha256(f"burnish table 1 {facts}".encode()).hexdigest()
     with cache_entry(KIND, name) as entry, entry_lock(entry):
-        found = _read_or_write(entry, filler, rows, facts, source.facts.causal_lm.dtype, is_cache=True)
+        found = _read_or_write(entry, filler, rows, facts, dtype, is_cache=True)
         mark_used(entry)
         finish_entry(entry)
     return found
 
 
+def _streaming(data: DistillData, models: Mapping[str, Model], teachers: Teachers) -> tuple[Streaming, torch.dtype]:
+    """The only teacher, and the type of its numbers."""
+    if teachers.sources:
+        source = teachers.sources[0]
+        signal = training_signal(data, models[POLICY])
+        return source.teacher(signal, data.tokens_per_microbatch), source.facts.causal_lm.dtype
+    assert isinstance(teachers.fill, ServerTeacher), "a teacher that is no model is a server"
+    return teachers.fill, torch.bfloat16
+
+
 def _read_or_write(
-    folder: Path, teacher: LocalTeacher, rows: Rows, facts: TableFacts, dtype: torch.dtype, *, is_cache: bool
+    folder: Path, teacher: Streaming, rows: Rows, facts: TableFacts, dtype: torch.dtype, *, is_cache: bool
 ) -> tuple[TopKTable, str]:
     """The table in the folder, if a probe of the teacher agrees with it; otherwise written now. A folder of the user's
     is never overwritten."""

@@ -27,10 +27,13 @@ from burnish.stages.distill.groups import (
 from burnish.stages.on_policy.policy_loss import PolicyLossSettings
 from burnish.stages.on_policy.settings import OnPolicySettings
 from burnish.train.stop_rule import StopRule
+from burnish.watch.settings import AlarmName
 
 TOP_K = 32
+SERVER_TOP_K = 20
+"""The most that vLLM returns unless it is told otherwise (--max-logprobs)."""
 DistillLoss = Literal["top_k", "full", "policy_gradient", "uld", "cross_entropy"]
-Responses = Literal["student", "teacher", "data"]
+ResponseSource = Literal["student", "teacher", "data"]
 
 
 class DistillSettings(OnPolicySettings):
@@ -38,11 +41,12 @@ class DistillSettings(OnPolicySettings):
     ones."""
 
     default_rate_share: ClassVar[float] = 0.5
+    own_alerts: ClassVar[frozenset[AlarmName]] = frozenset({"teacher_gap"})
     usual: ClassVar[tuple[str, ...]] = (
         "teacher",
         "loss",
         "divergence",
-        "responses",
+        "response_source",
         "reward",
         "responses_per_prompt",
         "groups_per_step",
@@ -69,12 +73,12 @@ class DistillSettings(OnPolicySettings):
     jsd_beta: Annotated[float, Field(gt=0, lt=1)] | None = None
     """β of divergence: jsd, between forward_kl (towards 0) and reverse_kl (towards 1); null: 0.5."""
     top_k: Positive | None = None
-    """Number of the teacher's tokens of loss: top_k; null: 32."""
+    """Number of the teacher's tokens of loss: top_k; null: 32, of a server 20."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Divisor of the logits of student and teacher in the divergence; null: sampling.temperature."""
     teacher_coef: Annotated[float, Field(gt=0)] = 1.0
     """Weight of the teacher's part of the loss."""
-    responses: Responses = "student"
+    response_source: ResponseSource = "student"
     """Responses that are learned from: student (on-policy), teacher (written by the teacher once, before the first
     step), data (those of the rows)."""
     on_policy_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -91,7 +95,7 @@ class DistillSettings(OnPolicySettings):
     responses_per_prompt: Positive = 4
     """Number of responses sampled for each prompt: the group size."""
     groups_per_step: Positive = 16
-    """Prompts per optimizer step, each with its responses (with responses: data, rows): the batch size that determines
+    """Prompts per optimizer step, each with its responses (with response_source: data, rows): the batch size that determines
     the result."""
     updates_per_batch: Positive = 1
     """Optimizer steps per batch of responses, each on its own prompts; with several, all but the first are slightly
@@ -131,12 +135,12 @@ class DistillSettings(OnPolicySettings):
 
     @model_validator(mode="after")
     def _responses_fit_the_loss(self) -> DistillSettings:
-        if self.loss == "cross_entropy" and self.responses != "teacher":
+        if self.loss == "cross_entropy" and self.response_source != "teacher":
             raise ValueError(
-                f"loss: cross_entropy learns text of the teacher, and here responses: {self.responses}; set responses: "
+                f"loss: cross_entropy learns text of the teacher, and here response_source: {self.response_source}; set responses: "
                 "teacher, or train on the responses of the data in a stage sft"
             )
-        if self.responses == "student":
+        if self.response_source == "student":
             return self
         given = {
             "loss: policy_gradient": self.loss == "policy_gradient",
@@ -147,11 +151,11 @@ class DistillSettings(OnPolicySettings):
         }
         if key := next((key for key, is_given in given.items() if is_given), None):
             raise ValueError(
-                f"{key} needs responses of the student, and here responses: {self.responses}; set responses: student, "
+                f"{key} needs responses of the student, and here response_source: {self.response_source}; set response_source: student, "
                 f"or remove {key.split(':')[0]}"
             )
-        if self.responses == "data" and self.responses_per_prompt != 4:
-            raise ValueError("responses_per_prompt has no effect with responses: data; remove it")
+        if self.response_source == "data" and self.responses_per_prompt != 4:
+            raise ValueError("responses_per_prompt has no effect with response_source: data; remove it")
         return self
 
     @model_validator(mode="after")
@@ -168,7 +172,7 @@ class DistillSettings(OnPolicySettings):
         return self
 
     def _require_teacher(self, teacher: TeacherSettings, name: str) -> None:
-        off_policy = self.responses != "student"
+        off_policy = self.response_source != "student"
         if not teacher.is_local and self.loss in ("full", "uld"):
             raise ValueError(
                 f"{name}: {teacher.kind} gives probabilities of some tokens, and loss: {self.loss} needs those of all; "
@@ -182,18 +186,20 @@ class DistillSettings(OnPolicySettings):
             )
         if teacher.tables is not None and (not off_policy or self.loss != "top_k"):
             raise ValueError(
-                f"{name}.tables has probabilities of given responses: it needs responses: data or teacher, and loss: "
+                f"{name}.tables has probabilities of given responses: it needs response_source: data or teacher, and loss: "
                 "top_k"
             )
-        if teacher.kind in ("server", "tables") and self.responses == "teacher":
-            raise ValueError(f"{name}: responses: teacher are written by a model in this process; name its folder")
+        if teacher.kind in ("server", "tables") and self.response_source == "teacher":
+            raise ValueError(
+                f"{name}: response_source: teacher are written by a model in this process; name its folder"
+            )
         if off_policy and (teacher.has_context or teacher.kind == "student"):
             raise ValueError(
-                f"{name}: self-distillation and privileged context need responses: student, and here responses: "
-                f"{self.responses}"
+                f"{name}: self-distillation and privileged context need response_source: student, and here responses: "
+                f"{self.response_source}"
             )
         if off_policy and len(self.teachers) > 1:
-            raise ValueError("several teachers need responses: student; train a stage for each teacher")
+            raise ValueError("several teachers need response_source: student; train a stage for each teacher")
 
     @model_validator(mode="after")
     def _fraction_is_of_divergences(self) -> DistillSettings:
@@ -238,6 +244,21 @@ class DistillSettings(OnPolicySettings):
         if parts.fixed_length is not None and parts.loss_aggregation != "fixed":
             raise ValueError(
                 "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _alerts_have_metrics(self) -> DistillSettings:
+        of_rewards = {"zero_reward", "ungraded", "reward_hacking", "equal_rewards"}
+        given = set(self.stop_on_alerts)
+        if "equal_rewards" in given:
+            raise ValueError("stop_on_alerts: equal_rewards: a student learns where all rewards are equal; remove it")
+        if self.reward is None and (alert := next(iter(sorted(given & of_rewards)), None)):
+            raise ValueError(f"stop_on_alerts: {alert} needs a reward; remove it")
+        if "teacher_gap" in given and not (self.has_held_out and self.evaluation.teacher_prompts):
+            raise ValueError(
+                "stop_on_alerts: teacher_gap needs held-out prompts (eval_data or eval_share, and "
+                "evaluation.teacher_prompts)"
             )
         return self
 
@@ -290,7 +311,7 @@ class DistillSettings(OnPolicySettings):
     @property
     def resolved_top_k(self) -> int:
         """`top_k` with its default resolved."""
-        return self.top_k or TOP_K
+        return self.top_k or (SERVER_TOP_K if any(teacher.kind == "server" for teacher in self.teachers) else TOP_K)
 
     @property
     def resolved_old(self) -> Old:

@@ -2,79 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from burnish.data.template import Template, choose_template
 from burnish.data.writer import Writer
-from burnish.errors import ModelError
 from burnish.losses.distillation.settings import DivergenceOptions
 from burnish.model.divergence import Comparison, FullVocabulary, OtherVocabulary, TopK
-from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.head import Head
 from burnish.model.policy import Model
-from burnish.model.positions import exact_positions
-from burnish.model.snapshot import Snapshot
-from burnish.model.stop_tokens import end_of_turn, stop_tokens_of
 from burnish.roles.filler import Filler
+from burnish.roles.logprob_server import LogprobServer, ServerSettings
+from burnish.runs.training_state import StatefulObject
 from burnish.sources.filled import SnapshotSync
 from burnish.stages.distill.data import DistillData
-from burnish.stages.distill.groups import TeacherSettings
-from burnish.stages.models import load_frozen
-from burnish.stages.role import POLICY, TEACHER, Role
-from burnish.teachers.local import LocalTeacher, Opened
-from burnish.teachers.other_tokenizer import OtherTokenizer, TwoTokenizers
+from burnish.stages.distill.groups import STUDENT, TeacherSettings
+from burnish.stages.distill.settings import DistillSettings
+from burnish.stages.distill.sources import LocalSource, local_source, require_tokens, teacher_role
+from burnish.stages.role import POLICY
 from burnish.teachers.prompts import PrivilegedContext, PromptRenderer, differs_by_row
+from burnish.teachers.remote import ServedModel, ServerTeacher
 from burnish.teachers.routed import Route, RoutedTeachers, route_of
 from burnish.teachers.signal import Signal
 from burnish.teachers.special_tokens import MaskSpecialTokens
+from burnish.types import Group
 
 REVERSE = DivergenceOptions("reverse_kl", "full")
 """The divergence that evaluations measure."""
-
-
-def teacher_role(number: int, teacher: TeacherSettings) -> Role:
-    """Role of a teacher that is a model."""
-    name = TEACHER if number == 0 else f"{TEACHER}-{number + 1}"
-    return Role(name, trained=False, model=teacher.model, has_own_tokens=True)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class LocalSource:
-    """A teacher that computes in this process."""
-
-    settings: TeacherSettings
-    opened: Opened
-    head: Callable[[], Head]
-    """Its output head, which stays when its weights are freed."""
-    facts: Model
-    """The teacher, or one with its tokenizer and configuration whose weights are not used."""
-    renderer: PromptRenderer | None
-    """None: it reads the student's prompts."""
-    same_tokens: bool
-    """Whether its tokens are the student's."""
-    fingerprint: str
-    sync: SnapshotSync | None = None
-    snapshot: Snapshot | None = None
-
-    two: TwoTokenizers | None = None
-    """Tokenizers of student and teacher, if they differ; None: the tokens are the same."""
-
-    def filler(self, signal: Signal, budget: int) -> Filler:
-        """Fills the streams of the signal."""
-        if self.two is None:
-            return self.teacher(signal, budget)
-        assert self.renderer is not None, "a teacher with its own tokens has its own prompts"
-        return OtherTokenizer(LocalTeacher(self.opened, signal, budget), self.renderer, self.two)
-
-    def teacher(self, signal: Signal, budget: int) -> LocalTeacher:
-        """The teacher of the student's own tokens."""
-        return LocalTeacher(self.opened, signal, budget, self.renderer)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,6 +47,8 @@ class Teachers:
     """None: evaluations estimate the divergence from sampled tokens."""
     sources: Sequence[LocalSource] = ()
     """Teachers that compute in this process, in their order."""
+    servers: Mapping[str, LogprobServer] = field(default_factory=dict)
+    """Role → the server of a teacher."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -100,10 +58,11 @@ class Teachers:
         return next((source.sync for source in self.sources if source.sync is not None), None)
 
     @property
-    def snapshots(self) -> Mapping[str, Snapshot]:
-        """Earlier weights of the student, by role."""
+    def snapshots(self) -> Mapping[str, StatefulObject]:
+        """What checkpoints have of teachers, by role: earlier weights of the student, and probes of servers."""
         found = next((source.snapshot for source in self.sources if source.snapshot is not None), None)
-        return {} if found is None else {TEACHER: found}
+        student: dict[str, StatefulObject] = {} if found is None else {STUDENT: found}
+        return {**student, **{role: ServedModel(server) for role, server in self.servers.items()}}
 
 
 def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
@@ -113,24 +72,82 @@ def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
         ModelError: a teacher's tokenizer, end token or positions do not fit the student's.
         DataError: a row has no teacher, or no privileged context.
     """
+    settings, budget, student = data.settings, data.tokens_per_microbatch, models[POLICY]
+    named = dict(enumerate(settings.teachers))
+    named = dict(enumerate(settings.teachers))
+    local = {n: local_source(data, models, n, teacher) for n, teacher in named.items() if teacher.is_local}
+    for source in local.values():
+        require_tokens(data, source)
+    servers = {n: _server(settings, teacher) for n, teacher in named.items() if teacher.kind == "server"}
+
+    def filler(number: int, signal: Signal) -> Filler:
+        if number in local:
+            return local[number].filler(signal, budget)
+        renderer = _served_renderer(data, settings.teachers[number])
+        return ServerTeacher(servers[number], signal, renderer)
+
+    signal, whole = training_signal(data, student), measured_signal(data, student, local, servers)
+    given = [number for number, teacher in named.items() if teacher.kind != "tables"]
+    heads = [source.head for source in local.values()]
+    return Teachers(
+        fill=_routed(data, [filler(number, signal) for number in given]),
+        comparison=None if settings.compared is None else _comparison(settings.compared, heads),
+        measure=_routed(data, [filler(number, whole) for number in given]),
+        measured=_measured(whole, heads),
+        sources=list(local.values()),
+        servers={teacher_role(number, settings.teachers[number]).name: server for number, server in servers.items()},
+        fingerprints={
+            teacher_role(number, source.settings).name: source.fingerprint for number, source in local.items()
+        },
+        notes=tuple(_notes(data, list(local.values()))),
+    )
+
+
+def _name(settings: DistillSettings, number: int) -> str:
+    return teacher_role(number, settings.teachers[number]).name
+
+
+def measured_signal(
+    data: DistillData, student: Model, local: Mapping[int, LocalSource], servers: Mapping[int, LogprobServer]
+) -> Signal:
+    """What evaluations need: whole distributions, the most probable tokens of a server, or, across tokenizers, the
+    log-probabilities of sampled tokens."""
     settings = data.settings
-    local = [
-        _local(data, models, number, teacher) for number, teacher in enumerate(settings.teachers) if teacher.is_local
-    ]
-    for source in local:
-        _require_tokens(data, source)
-    budget, compared = data.tokens_per_microbatch, settings.compared
-    signal = training_signal(data, models[POLICY])
-    fill = _routed(data, [source.filler(signal, budget) for source in local])
-    comparison: Comparison | None = None
-    if compared is not None:
-        comparison = _comparison(compared, [source.head for source in local])
-    compares = all(source.same_tokens for source in local)
-    whole = Signal("states") if compares else Signal("logprobs", temperature=settings.sampling.temperature)
-    measure = _routed(data, [source.filler(whole, budget) for source in local])
-    measured = FullVocabulary(REVERSE, [source.head for source in local]) if compares else None
-    fingerprints = {teacher_role(n, s.settings).name: s.fingerprint for n, s in enumerate(local)}
-    return Teachers(fill, comparison, measure, measured, local, fingerprints, tuple(_notes(data, local)))
+    if not all(source.same_tokens for source in local.values()):
+        return Signal("logprobs", temperature=settings.sampling.temperature)
+    if servers or any(source.snapshot is not None for source in local.values()):
+        # A moving average has a head of its own, which is in place only while it computes.
+        return Signal("top_k", settings.resolved_top_k, settings.sampling.temperature, len(student.head.weight))
+    return Signal("states")
+
+
+def _measured(signal: Signal, heads: Sequence[Callable[[], Head]]) -> Comparison | None:
+    """Reverse KL over what evaluations get of the teacher; None: it is estimated from sampled tokens."""
+    if signal.form == "logprobs":
+        return None
+    return TopK(REVERSE) if signal.form == "top_k" else FullVocabulary(REVERSE, heads)
+
+
+def _server(settings: DistillSettings, teacher: TeacherSettings) -> LogprobServer:
+    options = teacher.server
+    asked = ServerSettings(
+        url=str(teacher.url),
+        model=teacher.model,
+        api_key_variable=options.api_key_variable or "",
+        concurrency=options.concurrency,
+        timeout_s=options.timeout,
+        deadline_s=options.deadline,
+    )
+    return LogprobServer.open(asked, k=settings.resolved_top_k)
+
+
+def _served_renderer(data: DistillData, teacher: TeacherSettings) -> PromptRenderer | None:
+    """A served teacher has the student's template, and may have privileged context."""
+    if not teacher.has_context:
+        return None
+    reader = data.context.reader
+    writer = Writer(reader.tokenizer, reader.template, data.context.settings.chat_template_kwargs)
+    return PromptRenderer(writer, PrivilegedContext(teacher.context or "", teacher.context_column or ""))
 
 
 def _comparison(options: DivergenceOptions, heads: Sequence[Callable[[], Head]]) -> Comparison:
@@ -162,134 +179,16 @@ def dry_streams(signal: Signal, hidden_size: int, length: int) -> Mapping[str, T
     }
 
 
-def _local(data: DistillData, models: Mapping[str, Model], number: int, settings: TeacherSettings) -> LocalSource:
-    """A teacher that computes in this process."""
-    policy, role = models[POLICY], teacher_role(number, settings)
-    if settings.kind == "student":
-        return _student(data, policy, settings)
-    if settings.placement == "resident":
-        model = models[role.name]
-        opened: Opened = lambda: nullcontext(model)  # noqa: E731
-        head = model.head
-    else:
-        model = load_frozen(data.context, role)
-        kept = model.head
-        head = Head(kept.weight.detach().clone(), kept.bias, kept.scale, kept.softcap)
-        opened = _InTurns(data, role)
-    same = _same_tokens(data, model)
-    renderer, fingerprint = _renderer(data, model, settings, same), whole_fingerprint(model)
-    facts = model if settings.placement == "resident" else _without_weights(model)
-    two = None if same else _two_tokenizers(data, policy, model)
-    return LocalSource(settings, opened, lambda: head, facts, renderer, same, fingerprint, two=two)
-
-
-def _student(data: DistillData, policy: Model, settings: TeacherSettings) -> LocalSource:
-    """The student itself, with its present weights, those of the start, or their moving average."""
-    renderer = _renderer(data, policy, settings, True)
-    fingerprint = hashlib.sha256(f"student {settings.model_dump_json()}".encode()).hexdigest()
-    if settings.ema_decay == 0:
-        return LocalSource(
-            settings, lambda: nullcontext(policy), lambda: policy.head, policy, renderer, True, fingerprint
-        )
-    snapshot = Snapshot(policy)
-    decay = settings.ema_decay
-    sync = None if decay is None else SnapshotSync(snapshot, every=1, share=1 - decay)
-    return LocalSource(
-        settings, snapshot.in_place, lambda: policy.head, policy, renderer, True, fingerprint, sync, snapshot
-    )
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _InTurns:
-    """Loads a teacher for the time of its use."""
-
-    data: DistillData
-    role: Role
-
-    def __call__(self) -> AbstractContextManager[Model]:
-        return self._loaded()
-
-    @contextmanager
-    def _loaded(self) -> Iterator[Model]:
-        model = load_frozen(self.data.context, self.role)
-        try:
-            yield model
-        finally:
-            del model
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-
-def _without_weights(model: Model) -> Model:
-    """The model with tokenizer and configuration alone, on the meta device."""
-    return replace(model, model=model.model.to("meta"))
-
-
-def _same_tokens(data: DistillData, model: Model) -> bool:
-    own, theirs = data.context.reader.tokenizer.get_vocab(), model.tokenizer.get_vocab()
-    return all(theirs.get(token) == index for token, index in own.items())
-
-
-def _two_tokenizers(data: DistillData, policy: Model, model: Model) -> TwoTokenizers:
-    """The tokenizers of student and teacher, with the tokens that end their turns."""
-    reader = data.context.reader
-    ends = stop_tokens_of(policy.causal_lm.generation_config, policy.tokenizer, reader.template)
-    end = end_of_turn(model.tokenizer, template_of(data, model)) if data.train.spoken else None
-    if end is None:
-        end = stop_tokens_of(model.causal_lm.generation_config, model.tokenizer)[0]
-    return TwoTokenizers(reader.tokenizer, model.tokenizer, ends, end)
-
-
-def template_of(data: DistillData, model: Model) -> Template:
-    """The teacher's own chat template; the student's, if it has none."""
-    own = choose_template(model.tokenizer)
-    return data.context.reader.template if model.tokenizer.chat_template is None else own
-
-
-def _renderer(data: DistillData, model: Model, settings: TeacherSettings, same_tokens: bool) -> PromptRenderer | None:
-    template = template_of(data, model)
-    has_own = data.train.spoken and template != data.context.reader.template
-    if same_tokens and not has_own and not settings.has_context:
-        return None
-    context = PrivilegedContext(settings.context or "", settings.context_column or "") if settings.has_context else None
-    limit = exact_positions(model.causal_lm.config)
-    options = data.context.settings.chat_template_kwargs
-    return PromptRenderer(Writer(model.tokenizer, template, options), context, limit)
-
-
-def _require_tokens(data: DistillData, source: LocalSource) -> None:
-    """Refuses a teacher that reads other tokens than the student writes.
-
-    Raises:
-        ModelError: the tokenizer or the end of a turn is another one, and the loss compares tokens.
-    """
-    settings, model, reader = data.settings, source.facts, data.context.reader
-    if not source.same_tokens:
-        if settings.loss in ("policy_gradient", "uld", "cross_entropy"):
-            return
-        raise ModelError(
-            given=f"teacher.model: {source.settings.model}, whose tokenizer has other tokens than the student's",
-            rule=f"loss: {settings.loss} compares the probabilities of the same tokens",
-            remedy="set loss: policy_gradient (tokens that span the same bytes are compared) or loss: uld (sorted "
-            "probabilities), or name a teacher with the student's tokenizer",
-        )
-    if not data.train.spoken or settings.special_tokens == "mask":
-        return
-    end = end_of_turn(reader.tokenizer, reader.template)
-    theirs = stop_tokens_of(model.causal_lm.generation_config, model.tokenizer, template_of(data, model))
-    if end is not None and end not in theirs:
-        name = reader.tokenizer.convert_ids_to_tokens(end)
-        raise ModelError(
-            given=f"teacher.model: {source.settings.model}, which does not end turns with {name}, as the student does",
-            rule="student and teacher end their turns with the same token: otherwise the student learns never to end",
-            remedy="set special_tokens: mask, which leaves special tokens out of the loss, or give both the same "
-            "chat_template",
-        )
+def _no_teacher(groups: Sequence[Group]) -> list[Group]:
+    """A teacher that is a table fills no other rows."""
+    raise AssertionError("a table has the streams of its rows alone")
 
 
 def _routed(data: DistillData, fillers: Sequence[Filler]) -> Filler:
     """The filler of all groups: the only teacher's, or each row's own."""
     teachers = data.settings.teachers
+    if not fillers:
+        return _no_teacher
     if len(teachers) == 1 and not teachers[0].where:
         return fillers[0]
     routes = [Route(teacher.where, filler) for teacher, filler in zip(teachers, fillers, strict=True)]

@@ -34,6 +34,7 @@ from burnish.rollouts.batcher import Batcher
 from burnish.rollouts.replay_buffer import ReplayBuffer
 from burnish.rollouts.source import RolloutSource
 from burnish.rollouts.worker import SingleTurn
+from burnish.runs.training_state import StatefulObject
 from burnish.sampling.base import Sampler
 from burnish.sampling.open import sampler_of
 from burnish.sampling.params import SamplingParams
@@ -80,8 +81,8 @@ class PolicyExtras:
     """Further evaluators of the stage."""
     sync: SnapshotSync | None = None
     """Updates of earlier weights of the policy that fill streams; None: there are none."""
-    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
-    """Name of a role → its earlier weights of the policy, which checkpoints have."""
+    snapshots: Mapping[str, StatefulObject] = field(default_factory=dict)
+    """Name of a role without a learner → its state, which checkpoints have: earlier weights of the policy, say."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints of models and tables that must be equal when the run is resumed, by name."""
     notes: Sequence[str] = ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -24,6 +25,11 @@ from burnish.settings.stage import CheckpointSettings, RowContent, TrainingSetti
 from burnish.stages.on_policy.policy_loss import PolicyLossSettings
 from burnish.train.stop_rule import StopRule
 from burnish.watch.settings import AlarmName
+
+_OWNERS: Mapping[AlarmName, str] = MappingProxyType(
+    {"critic_error": "ppo, which has a critic", "teacher_gap": "distill, which has a teacher"}
+)
+"""Alert → the only stage that raises it."""
 
 
 class RlEvaluation(Settings):
@@ -51,6 +57,8 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
     serves: ClassVar[Stage] = "rl"
     rows_have: ClassVar[RowContent] = "prompts"
     default_rate_share: ClassVar[float] = NEAR_REFERENCE
+    own_alerts: ClassVar[frozenset[AlarmName]] = frozenset()
+    """Alerts of this stage and of no other."""
 
     reward: str | dict[str, Any] | list[str | dict[str, Any]]
     """Reward: a name, file.py:function, a mapping, or a list of these (docs/rewards.md)."""
@@ -75,7 +83,8 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
     """Checkpoints that are kept, and the weights of the final model."""
     stop_on_alerts: Annotated[tuple[AlarmName, ...], Field(strict=False)] = ()
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error, in a stage distill teacher_gap (docs/watch.md); []: none
+    does."""
     log_samples_every: Positive = 10
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
@@ -97,6 +106,13 @@ class OnPolicySettings(GenerationSettings, TrainingSettings):
                 f"reward_shaping.{changed[0]} changes the reward of a response and not those of its steps, which "
                 f"reward {stepped.key} credits one by one (credit: step); remove it, or set credit: response"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _alerts_are_of_this_stage(self) -> OnPolicySettings:
+        for alert in self.stop_on_alerts:
+            if (owner := _OWNERS.get(alert)) is not None and alert not in self.own_alerts:
+                raise ValueError(f"stop_on_alerts: {alert} is an alert of a stage {owner}; remove it")
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from burnish.settings.stage import optimization_defaults
 from burnish.stages.on_policy.policy_loss import ENTROPY_COEF_LR, PolicyLossSettings
 from burnish.stages.on_policy.settings import OnPolicySettings
 from burnish.stages.ppo.groups import POLICY_MODEL, CriticSettings, GaeOptions, PpoLossSettings, PtxSettings
+from burnish.watch.settings import AlarmName
 
 KL_COEF_GAIN = 0.1
 
@@ -27,6 +28,7 @@ class PpoSettings(OnPolicySettings):
     """PPO: reinforcement learning with a learned value function (a critic), and the KL divergence from the reference in
     the reward of every token."""
 
+    own_alerts: ClassVar[frozenset[AlarmName]] = frozenset({"critic_error"})
     usual: ClassVar[tuple[str, ...]] = (
         "reward",
         "kl_coef",

@@ -150,12 +150,6 @@ class RlSettings(OnPolicySettings, AlgorithmSettings):
         return self
 
     @model_validator(mode="after")
-    def _alerts_are_of_this_stage(self) -> RlSettings:
-        if "critic_error" in self.stop_on_alerts:
-            raise ValueError("stop_on_alerts: critic_error is an alert of a stage ppo, which has a critic; remove it")
-        return self
-
-    @model_validator(mode="after")
     def _replay_has_groups(self) -> RlSettings:
         if (replay := self._replaying) is not None and not replay.count(self._batch):
             raise ValueError(
