@@ -95,8 +95,8 @@ class DistillSettings(OnPolicySettings):
     responses_per_prompt: Positive = 4
     """Number of responses sampled for each prompt: the group size."""
     groups_per_step: Positive = 16
-    """Prompts per optimizer step, each with its responses (with response_source: data, rows): the batch size that determines
-    the result."""
+    """Prompts per optimizer step, each with its responses (with response_source: data, rows): the batch size that
+    determines the result."""
     updates_per_batch: Positive = 1
     """Optimizer steps per batch of responses, each on its own prompts; with several, all but the first are slightly
     off-policy."""
@@ -137,8 +137,8 @@ class DistillSettings(OnPolicySettings):
     def _responses_fit_the_loss(self) -> DistillSettings:
         if self.loss == "cross_entropy" and self.response_source != "teacher":
             raise ValueError(
-                f"loss: cross_entropy learns text of the teacher, and here response_source: {self.response_source}; set responses: "
-                "teacher, or train on the responses of the data in a stage sft"
+                f"loss: cross_entropy learns text of the teacher, and here response_source: {self.response_source}; "
+                "set response_source: teacher, or train on the responses of the data in a stage sft"
             )
         if self.response_source == "student":
             return self
@@ -151,8 +151,8 @@ class DistillSettings(OnPolicySettings):
         }
         if key := next((key for key, is_given in given.items() if is_given), None):
             raise ValueError(
-                f"{key} needs responses of the student, and here response_source: {self.response_source}; set response_source: student, "
-                f"or remove {key.split(':')[0]}"
+                f"{key} needs responses of the student, and here response_source: {self.response_source}; set "
+                f"response_source: student, or remove {key.split(':')[0]}"
             )
         if self.response_source == "data" and self.responses_per_prompt != 4:
             raise ValueError("responses_per_prompt has no effect with response_source: data; remove it")
@@ -186,16 +186,16 @@ class DistillSettings(OnPolicySettings):
             )
         if teacher.tables is not None and (not off_policy or self.loss != "top_k"):
             raise ValueError(
-                f"{name}.tables has probabilities of given responses: it needs response_source: data or teacher, and loss: "
-                "top_k"
+                f"{name}.tables has probabilities of given responses: it needs response_source: data or teacher, and "
+                "loss: top_k"
             )
         if teacher.kind in ("server", "tables") and self.response_source == "teacher":
             raise ValueError(
-                f"{name}: response_source: teacher are written by a model in this process; name its folder"
+                f"{name}: with response_source: teacher a model in this process writes the responses; name its folder"
             )
         if off_policy and (teacher.has_context or teacher.kind == "student"):
             raise ValueError(
-                f"{name}: self-distillation and privileged context need response_source: student, and here responses: "
+                f"{name}: self-distillation and privileged context need response_source: student, and here it is "
                 f"{self.response_source}"
             )
         if off_policy and len(self.teachers) > 1:
