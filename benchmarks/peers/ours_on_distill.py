@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -9,9 +10,15 @@ from unittest import mock
 import torch
 from torch import nn
 
+from burnish.model.policy import Model
 from burnish.recipe.read import stage_recipe
 from burnish.sampling.local import LocalSampler
+from burnish.stages import kind
+from burnish.stages.context import StageContext
+from burnish.stages.models import load_models
 from burnish.stages.on_policy import build
+from burnish.stages.role import Role
+from burnish.teachers.local import LocalTeacher
 from burnish.train import step
 from peers.cases import Case, Contender
 from peers.distill_cases import LEARNING_RATE, RESPONSES, WRITTEN
@@ -21,6 +28,7 @@ from peers.stage import ALIKE, Lines, assembled, opened_data, stage_runner, trai
 
 PARTS = (
     (LocalSampler, "sample", "sampling"),
+    (LocalTeacher, "streams", "teacher"),
     (step, "evaluate_loss", "student"),
     (torch.Tensor, "backward", "backward"),
 )
@@ -39,13 +47,20 @@ def burnish_turn(
         split.step()
         meter.step()
 
+    models: dict[str, Model] = {}
+
+    def load(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, Model]:
+        models.update(load_models(context, roles))
+        return models
+
     with (
         stage_runner(origins, inputs.background, output, on_lines) as run,
         mock.patch.object(build, "stop_tokens_of", return_value=()),  # no token ends a response early
+        mock.patch.object(kind, "load_models", load),
         split.timing(*PARTS),
     ):
         stage = assembled(inputs)
-        meter.loaded(nn.ModuleList([stage.policy.model.model]))
+        meter.loaded(nn.ModuleList([model.model for model in models.values()]))
         with inputs.at_work(output):
             run(stage)
     return {**meter.figures(), "parts": split.steps, "beside": 0}

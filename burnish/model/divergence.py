@@ -51,9 +51,9 @@ class Compared(Protocol):
     def value(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
         """[m] nats, the divergence of the model's distributions [m, V]."""
 
-    def gradient(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
-        """[m, V], the derivative of `value` with respect to the model's logits, which are divided by the
-        temperature."""
+    def gradient(self, probabilities: Tensor, logprobs: Tensor, upstream: Tensor) -> Tensor:
+        """[m, V], the derivative of Σ upstream · `value` (upstream [m]) with respect to the model's logits, which are
+        divided by the temperature."""
 
     def agreement(self, logprobs: Tensor) -> Tensor:
         """[m] 1 where the most probable token is the teacher's, otherwise 0."""
@@ -120,30 +120,30 @@ class _Sorted:
     def value(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
         return sorted_l1(probabilities, self.teacher.to(probabilities.dtype))[0]
 
-    def gradient(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
+    def gradient(self, probabilities: Tensor, logprobs: Tensor, upstream: Tensor) -> Tensor:
         slope = sorted_l1(probabilities, self.teacher.to(probabilities.dtype))[1]
-        return probabilities * (slope - (probabilities * slope).sum(dim=1, keepdim=True))
+        return probabilities * (slope - (probabilities * slope).sum(dim=1, keepdim=True)) * upstream[:, None]
 
     def agreement(self, logprobs: Tensor) -> Tensor:
         raise AssertionError("tokens of two vocabularies do not agree or disagree")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class _Full:
     """Log-probabilities of the teacher over its whole vocabulary."""
 
     options: DivergenceOptions
     teacher: Tensor
-    """[m, V_t] nats."""
+    """[m, V_t] nats, finite."""
+    _kept: _Sums | None = None
+    """What `value` and `gradient` both need."""
 
     def value(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
-        student, teacher = self._common(logprobs)
-        return _divergence(self.options, student.exp(), student, teacher)
+        return self._sums(probabilities, logprobs).value
 
-    def gradient(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
-        student, teacher = self._common(logprobs)
-        own = probabilities if student is logprobs else student.exp()
-        gradient = _slope(self.options, own, student, teacher)
+    def gradient(self, probabilities: Tensor, logprobs: Tensor, upstream: Tensor) -> Tensor:
+        gradient = self._sums(probabilities, logprobs).gradient(upstream)
+        self._kept = None  # the gradient has overwritten it
         if gradient.shape == logprobs.shape:
             return gradient
         whole = torch.zeros_like(logprobs)
@@ -154,10 +154,57 @@ class _Full:
         student, teacher = self._common(logprobs)
         return (student.argmax(dim=1) == teacher.argmax(dim=1)).to(logprobs.dtype)
 
+    def _sums(self, probabilities: Tensor, logprobs: Tensor) -> _Sums:
+        if self._kept is None:
+            student, teacher = self._common(logprobs)
+            own = probabilities if student is logprobs else student.exp()
+            self._kept = _Sums.of(self.options, own, student, teacher)
+        return self._kept
+
     def _common(self, logprobs: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of both over their common tokens."""
         size = min(logprobs.shape[1], self.teacher.shape[1])
         return _first(logprobs, size), _first(self.teacher.to(logprobs.dtype), size)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Sums:
+    """Divergence of whole distributions [m, B], in few passes, since a chunk is larger than a core's cache."""
+
+    own: Tensor
+    """[m, B] s"""
+    slope: Tensor
+    """[m, B] s g; of forward_kl s − t."""
+    mean: Tensor | None
+    """[m] Σ s g; None: the slope is the gradient."""
+    value: Tensor
+    """[m]"""
+    apart: Tensor
+    """[m] bool; False: the distributions differ by rounding."""
+
+    @classmethod
+    def of(cls, options: DivergenceOptions, own: Tensor, student: Tensor, teacher: Tensor) -> _Sums:
+        ratio = student - teacher
+        apart = torch.linalg.vector_norm(ratio, torch.inf, dim=1) > _ROUNDING[ratio.dtype]
+        if options.kind == "reverse_kl":
+            value = ratio.mul_(own).sum(dim=1)
+            return cls(own, ratio, value, value, apart)
+        given = teacher.exp()
+        if options.kind == "forward_kl":
+            return cls(own, own - given, None, -ratio.mul_(given).sum(dim=1), apart)
+        beta = options.jsd_beta
+        mixed = torch.lerp(own, given, beta).clamp_(min=torch.finfo(own.dtype).tiny).log_()
+        of_teacher = (teacher - mixed).mul_(given).sum(dim=1)
+        slope = torch.sub(student, mixed, out=mixed).mul_(own)
+        mean = slope.sum(dim=1)
+        return cls(own, slope.mul_(1 - beta), (1 - beta) * mean, beta * of_teacher + (1 - beta) * mean, apart)
+
+    def gradient(self, upstream: Tensor) -> Tensor:
+        """[m, B], in the place of the slope."""
+        factor = (upstream * self.apart)[:, None]
+        if self.mean is None:
+            return self.slope.mul_(factor)
+        return self.slope.addcmul_(self.own, self.mean[:, None], value=-1).mul_(factor)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -174,9 +221,9 @@ class _Buckets:
         student, teacher = self._student(probabilities, logprobs), self.teacher.to(logprobs.dtype)
         return _divergence(self.options, student.exp(), student, teacher)
 
-    def gradient(self, probabilities: Tensor, logprobs: Tensor) -> Tensor:
+    def gradient(self, probabilities: Tensor, logprobs: Tensor, upstream: Tensor) -> Tensor:
         student, teacher = self._student(probabilities, logprobs), self.teacher.to(logprobs.dtype)
-        of_buckets = _slope(self.options, student.exp(), student, teacher)
+        of_buckets = _slope(self.options, student.exp(), student, teacher) * upstream[:, None]
         # A token of the tail has its share of the tail's gradient.
         share = _ratio(of_buckets[:, -1], student[:, -1])
         gradient = probabilities * share[:, None]
@@ -197,7 +244,7 @@ def _full_logprobs(products: Sequence[HeadProduct], streams: Streams, rows: slic
     assert streams.teacher_states is not None, "the whole vocabulary needs the teacher's hidden states"
     states, index = streams.teacher_states[rows], streams.teacher_index
     if len(products) == 1:
-        return torch.log_softmax(_logits(products[0], states), dim=1)
+        return _log_softmax(_logits(products[0], states))
     assert index is not None, "tokens of several teachers say whose they are"
     size = min(product.vocabulary for product in products)
     logits = states.new_zeros((len(states), size), dtype=products[0].matrix.dtype)
@@ -205,7 +252,12 @@ def _full_logprobs(products: Sequence[HeadProduct], streams: Streams, rows: slic
         own = (index[rows] == number).nonzero()[:, 0]
         if len(own):  # the states may be narrower than those of a teacher that has none of the tokens
             logits[own] = _logits(product, states[own])[:, :size]
-    return torch.log_softmax(logits, dim=1)
+    return _log_softmax(logits)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Finite, also where the teacher excludes tokens by logits of −inf."""
+    return torch.log_softmax(logits.clamp_(min=torch.finfo(logits.dtype).min / 4), dim=1)
 
 
 def _logits(product: HeadProduct, states: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
 """Size of one chunk of logits, by the kind of device. On a CPU it fits into the cache; on a GPU it has some
 hundred tokens even with a vocabulary of 256 000, so that its products are bound by arithmetic and not by reading the
 head."""
+_DIFFERENTIABLE = frozenset(Score) - TEACHER_SCORES
+"""Scores whose gradients are sums of the terms above."""
 _FULL_ROW_SCORES = TEACHER_SCORES | {Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION}
 """Scores that need all log-probabilities of a token's distribution."""
 
@@ -157,7 +159,9 @@ class _Chunk:
             value = self._value(Score.LOG_COLLISION)
             factor = factor + 2 * collision * torch.expm1(self.logprobs - value[:, None])
         divergence = given.get(Score.DIVERGENCE)
-        from_teacher = None if divergence is None else self._divergence_gradient().mul_(divergence[:, None])
+        from_teacher = None if divergence is None else self._from_teacher(divergence)
+        if from_teacher is not None and not _DIFFERENTIABLE & set(order):
+            return self._through_cap(from_teacher)
         gradient = self.probabilities.mul_(factor)
         if from_teacher is not None:
             gradient += from_teacher
@@ -165,14 +169,19 @@ class _Chunk:
             gradient += mean[:, None] / gradient.shape[1]
         # One entry per token: indexing is deterministic on every device, a scatter of sums need not be.
         gradient[torch.arange(len(gradient), device=gradient.device), self.targets] += onehot
+        return self._through_cap(gradient)
+
+    def _through_cap(self, gradient: Tensor) -> Tensor:
+        """From the logits to W h + b, in place."""
         if self.capped is not None:
             gradient *= 1 - self.capped**2
         return gradient if self.slope == 1.0 else gradient.mul_(self.slope)
 
-    def _divergence_gradient(self) -> Tensor:
-        """[chunk, V]"""
-        assert self.compared is not None and self.logprobs is not None, "a model that is compared has a teacher"
-        return self.compared.gradient(self.probabilities, self.logprobs)
+    def _from_teacher(self, upstream: Tensor) -> Tensor:
+        """[chunk, V], of the divergence."""
+        assert self.compared is not None, "a model that is compared has a teacher"
+        assert self.logprobs is not None, "the logits know which scores look at whole rows"
+        return self.compared.gradient(self.probabilities, self.logprobs, upstream)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -93,7 +93,10 @@ def test_ours_are_those_of_trl(beta, temperature):
     side = FullVocabulary(options, [lambda: head]).side(Streams(teacher_states=teacher[MASK]), temperature)
     compared = side(slice(None))
     logprobs = (student[MASK] / temperature).log_softmax(-1)
-    value, slope = (f(logprobs.exp(), logprobs) for f in (compared.value, compared.gradient))
+    value, slope = (
+        compared.value(logprobs.exp(), logprobs),
+        compared.gradient(logprobs.exp(), logprobs, torch.ones(len(logprobs)).double()),
+    )
     scores = student.clone().requires_grad_()
     labels = torch.where(MASK, 0, -100)
     loss = GKDTrainer.generalized_jsd_loss(scores, teacher, labels, beta, temperature)
