@@ -19,4 +19,8 @@ def numbers(name: str, dtype: torch.dtype, length: int, generator: torch.Generat
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and one.view(torch.uint8).tolist() == other.view(torch.uint8).tolist()
+    return (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and one.view(torch.uint8).tolist() == other.view(torch.uint8).tolist()
+    )

@@ -147,6 +147,7 @@ _AXOLOTL = Tool(
     {
         "adapter": "adapter: lora or qlora, at the top of the recipe; with settings a mapping, {kind: lora, rank: 16}",
         "optimizer": "optimizer, the kind or a mapping with its settings; its names are at the end of this page",
+        "special_tokens": "add_tokens (the tokenizer's own begin and end token stay as they are)",
         "path": "data: the path, or a list of sources with path, weight and count",
         "name": "the configuration of a hub set is in the path, owner/name:config; name is what reports call a source",
         "temperature": _SAMPLED,
