@@ -177,7 +177,10 @@ REINFORCEMENT: Mapping[str, str] = same(
     ("teacher.server.timeout", "kd_online_timeout"),
     ("teacher.placement: in_turns", "offload_teacher_model"),
     ("not needed: a teacher has the tokenizer of its own folder", "teacher_tokenizer_name_or_path"),
-    ("dtype, at the top of the recipe: that of student and teacher (auto: of each checkpoint)", "teacher_model_init_kwargs"),
+    (
+        "dtype, at the top of the recipe, is that of the teacher too (auto: its checkpoint's)",
+        "teacher_model_init_kwargs",
+    ),
     ("not needed: a model is found by its folder or hub name", "teacher_model_type teacher_model_revision"),
     ("not available: training is one process", "teacher_deepspeed"),
     ("not needed: the command burnish distill, or a stage distill", "kd_trainer kd_online_server"),
