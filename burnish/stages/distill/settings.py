@@ -241,6 +241,11 @@ class DistillSettings(OnPolicySettings):
                 "policy_gradient.importance_correction weights by π_old / sampler, and with old_logprobs: sampler "
                 "these are the same; set policy_gradient.old_logprobs: recomputed"
             )
+        if self.loss != "policy_gradient" and (given := parts.changed("entropy_coef", "entropy_target")):
+            raise ValueError(
+                f"{given}: an entropy bonus is a part of loss: policy_gradient, and here it is loss: "
+                f"{self.loss}; remove it, or set loss: policy_gradient"
+            )
         if parts.fixed_length is not None and parts.loss_aggregation != "fixed":
             raise ValueError(
                 "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; remove it"
