@@ -1,6 +1,6 @@
-"""Folders of the built-in models in the package, as `save_pretrained` writes them.
+"""Names of the built-in models, and what of them lies in the package.
 
-`burnish.model.load` uses it for names that begin with `PREFIX`.
+`burnish.model.builtin` finds their folders.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
-from burnish.errors import ModelError
 from burnish.similar import similar
 
 PREFIX = "builtin:"
@@ -24,25 +23,19 @@ def misspelt(name: str) -> str | None:
 
 
 MODELS: Mapping[str, str] = MappingProxyType(
-    {"tiny": "eb7ef6ff22d2cdad60b1f270020fdd3e18c284ee708354e812e2008dd675a6ef"}
+    {
+        "tiny": "eb7ef6ff22d2cdad60b1f270020fdd3e18c284ee708354e812e2008dd675a6ef",
+        "small": "7601727701b4e16a30771579b346f59a8dd31b4f4aacddbedd4530b92c18ac3c",
+    }
 )
-"""Name -> sha256 of its model.safetensors."""
-
-
-def model_folder(name: str) -> Path:
-    """Folder of a built-in model, such as ``builtin:tiny``. Raises ModelError if there is none of this name."""
-    known = [PREFIX + model for model in MODELS]
-    if name not in known:
-        raise ModelError(
-            given=f"model: {name}",
-            rule=f"the built-in models are: {', '.join(known)}",
-            remedy=f"did you mean {near[0]}?"
-            if (near := similar(name, known))
-            else "name one of them; a model of your own is a folder or a hub name",
-        )
-    return tiny_folder()
+"""Name -> sha256 of its model.safetensors. Only tiny lies in the package; `burnish.model.builtin` makes small of it."""
 
 
 def tiny_folder() -> Path:
     """Folder of the built-in base model: weights, configuration, tokenizer and model card."""
     return Path(str(files("burnish.builtin") / "tiny-base"))
+
+
+def small_card() -> Path:
+    """Model card of ``builtin:small``, which has no other file in the package."""
+    return Path(str(files("burnish.builtin") / "small-base" / "README.md"))

@@ -45,7 +45,9 @@ Overrides = Annotated[
         autocompletion=keys.complete_setting,
     ),
 ]
-Model = Annotated[str, typer.Option(help="Model: a hub name, a folder (a model, an adapter, a run), or builtin:tiny.")]
+Model = Annotated[
+    str, typer.Option(help="Model: a hub name, a folder (a model, an adapter, a run), builtin:tiny or builtin:small.")
+]
 Data = Annotated[
     list[str],
     typer.Option(help="Training data: a file, a folder, a pattern or a hub dataset. Given several times: a mixture."),

@@ -83,8 +83,8 @@ def load_policy(
     """Loads a causal language model for training, or a reward model.
 
     Args:
-        name: a hub name, a folder as `save_pretrained` writes it, or ``builtin:tiny``; also a folder with an adapter,
-            which is trained further.
+        name: a hub name, a folder as `save_pretrained` writes it, or a built-in model such as ``builtin:tiny``; also a
+            folder with an adapter, which is trained further.
         adapter: the adapter to train; None: all weights.
         quantization: how the base under an adapter is stored; None: unquantized.
         freeze: patterns of weights that do not train, without an adapter; see `freezing`.

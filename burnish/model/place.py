@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from burnish.builtin.places import PREFIX, misspelt, model_folder
+from burnish.builtin.places import PREFIX, misspelt
 from burnish.errors import ModelError
 from burnish.hub import Refusal, look_up, offline
 from burnish.local_path import looks_like_path, nearest_path
+from burnish.model.builtin import builtin_folder
 from burnish.model.integrity import check_files
 from burnish.watch.quiet import quiet_transformers
 
@@ -32,7 +33,7 @@ def find_place(name: str) -> str:
         ModelError: there is no such folder, and the name can only be one, or the hub does not give it.
     """
     if name.startswith(PREFIX):
-        return str(model_folder(name))
+        return str(builtin_folder(name))
     folder = Path(name).expanduser()
     if not folder.exists() and (meant := misspelt(name)):
         raise ModelError(given=f"model: {name} is no folder here", rule=_RULE, remedy=f"did you mean {meant}?")

@@ -78,7 +78,7 @@ class Recipe(Settings):
     """A whole recipe."""
 
     model: str
-    """Model: a name on the hub, a folder (of a model, an adapter or a run), or builtin:tiny."""
+    """Model: a name on the hub, a folder (of a model, an adapter or a run), builtin:tiny or builtin:small."""
     adapter: Adapter = Adapter()
     """Trained weights: all of them, or an adapter."""
     dtype: Annotated[DtypeName, BeforeValidator(named_here(DTYPES))] = "auto"

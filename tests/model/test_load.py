@@ -140,7 +140,7 @@ def test_the_builtin_model_is_loaded_by_name():
     assert Path(base) == tiny_folder()
 
 
-@pytest.mark.parametrize("name", ["builtin:small", "builtin:", "builtin:tiny/"])
+@pytest.mark.parametrize("name", ["builtin:large", "builtin:", "builtin:tiny/"])
 def test_an_unknown_builtin_model_is_refused_with_those_that_there_are(name):
     with pytest.raises(ModelError, match="builtin:tiny"):
         load_tokenizer(name)

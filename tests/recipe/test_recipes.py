@@ -49,6 +49,9 @@ def test_three_steps(name: str, tmp_path: Path) -> None:
         for stage in stages
         for key in ("epochs=null", "max_steps=3", "eval_data=null", "eval_every=null")
     ]
+    for stage, written in zip(stages, yaml.safe_load(path.read_text())["stages"], strict=True):
+        if any("generations" in (settings.get("evaluation") or {}) for settings in written.values()):
+            changes.append(f"{stage}.evaluation={{}}")  # it needs the held-out rows
     if "ppo" in stages:  # whose steps are those of whole batches
         changes += ["ppo.epochs_per_batch=3", "ppo.minibatches_per_epoch=1"]
     done = burnish.run(path, *changes, f"output={tmp_path / 'run'}")
