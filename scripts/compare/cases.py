@@ -100,7 +100,8 @@ def _ppo(**settings: object) -> Recipe:
 def _distill(**settings: object) -> Recipe:
     """What two steps of SFT changed is learned back from the first weights."""
     [usual] = _rl().values()
-    kept = {key: value for key, value in usual.items() if key not in ("reward", "reward_workers")}
+    absent = {"reward", "reward_workers"} | ({"log_samples_every"} if "response_source" in settings else set())
+    kept = {key: value for key, value in usual.items() if key not in absent}
     return {"distill": kept | {"teacher": "builtin:tiny"} | settings}
 
 

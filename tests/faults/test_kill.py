@@ -104,7 +104,10 @@ def distill_command(world: Path, output: Path, variant: str) -> list[str]:
         own = own.replace(name, place)
     usual = rl_command(world, output, "distill", 8)
     given = "response_source=data" in VARIANTS[variant]
-    return [*(each for each in usual if not (given and each.startswith("responses_per_prompt"))), *own.split("\n")]
+    return [
+        *(each for each in usual if not (given and each.startswith(("responses_per_prompt", "log_samples_every")))),
+        *own.split("\n"),
+    ]
 
 
 def actor_critic(world: Path, output: Path) -> Path:

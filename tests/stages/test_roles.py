@@ -74,7 +74,11 @@ ROLES: Mapping[str, tuple[str, dict[str, Any], tuple[Role, ...]]] = {
         (Role(POLICY, temperature=2.0), OTHER),
     ),
     "distill in turns": ("distill", {"teacher": {"model": "other", "placement": "in_turns"}}, (Role(POLICY),)),
-    "distill of oneself": ("distill", {"teacher": {"model": "student", "ema_decay": 0.9}}, (Role(POLICY),)),
+    "distill of oneself": (
+        "distill",
+        {"teacher": {"model": "student", "ema_decay": 0.9, "context": "Be brief."}},
+        (Role(POLICY),),
+    ),
     "distill of two": (
         "distill",
         {"teacher": [{"model": "other", "where": {"source": "math"}}, {"model": "foreign"}]},
