@@ -216,7 +216,7 @@ _UNSLOTH = Tool(
         reinforcement_learning="num_generations max_prompt_length max_completion_length reward_funcs temperature min_p "
         "beta epsilon epsilon_high delta loss_type scale_rewards mask_truncated_completions use_vllm vllm_mode",
     ),
-    {"beta": _BETA, "temperature": _SAMPLED, "top_k": _TOP_K},
+    {"beta": _BETA, "temperature": _SAMPLED},
 )
 _SWIFT = Tool(
     "ms-swift",
