@@ -31,7 +31,7 @@ _FLOAT = {_KEY: Declaration()}
 _TOP_K_FLOAT = {_KEY: Declaration(axes=1)}
 _TOP_K_INTEGER = {_KEY: Declaration(axes=1, dtypes=(torch.int64,))}
 _INTEGER = {_KEY: Declaration(dtypes=(torch.int64,))}
-_STATES = {_KEY: Declaration(axes=1, dtypes=(torch.float32, torch.float64, torch.bfloat16, torch.float16))}
+_STATES = {_KEY: Declaration(axes=1, dtypes=(torch.float32, torch.float64, torch.bfloat16))}
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

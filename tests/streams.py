@@ -19,8 +19,6 @@ def numbers(name: str, dtype: torch.dtype, length: int, generator: torch.Generat
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    return (
-        one.dtype == other.dtype
-        and one.shape == other.shape
-        and one.view(torch.uint8).tolist() == other.view(torch.uint8).tolist()
-    )
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(*(each.reshape(-1).view(torch.uint8) for each in (one, other)))

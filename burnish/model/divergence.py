@@ -203,7 +203,8 @@ def _full_logprobs(products: Sequence[HeadProduct], streams: Streams, rows: slic
     logits = states.new_zeros((len(states), size), dtype=products[0].matrix.dtype)
     for number, product in enumerate(products):
         own = (index[rows] == number).nonzero()[:, 0]
-        logits[own] = _logits(product, states[own])[:, :size]
+        if len(own):  # the states may be narrower than those of a teacher that has none of the tokens
+            logits[own] = _logits(product, states[own])[:, :size]
     return torch.log_softmax(logits, dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Credit from a teacher: by hand, the exact expectation of the sampled gradient, and an estimator that learns nothing."""
+"""Credit from a teacher: by hand, the expectation of the sampled gradient, and an estimator that learns nothing."""
 
 from __future__ import annotations
 

@@ -27,6 +27,11 @@ from trl import DistillationConfig, DistillationTrainer
 from trl.experimental.gkd import GKDTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
+from burnish.losses.distillation.settings import DivergenceOptions
+from burnish.model.divergence import FullVocabulary
+from burnish.model.head import Head
+from burnish.streams import Streams
+
 pytestmark = pytest.mark.slow
 
 BETAS = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -76,6 +81,25 @@ def test_whole_logits(beta, temperature):
     value, gradient = closed(student, teacher, beta, temperature)
     torch.testing.assert_close(loss.detach(), value[MASK].mean(), rtol=1e-10, atol=0)
     torch.testing.assert_close(scores.grad, gradient * MASK[..., None] / MASK.sum(), rtol=1e-7, atol=1e-12)
+
+
+@both
+def test_ours_are_those_of_trl(beta, temperature):
+    """`model.divergence`, in float64: the same mean over trained tokens, and the same gradient of the logits."""
+    student, teacher = given_logits()
+    kind = {0.0: "forward_kl", 1.0: "reverse_kl"}.get(beta, "jsd")
+    options = DivergenceOptions(kind, "full", beta if kind == "jsd" else 0.5)
+    head = Head(torch.eye(VOCABULARY, dtype=torch.float64))  # the hidden states are the logits
+    side = FullVocabulary(options, [lambda: head]).side(Streams(teacher_states=teacher[MASK]), temperature)
+    compared = side(slice(None))
+    logprobs = (student[MASK] / temperature).log_softmax(-1)
+    value, slope = (f(logprobs.exp(), logprobs) for f in (compared.value, compared.gradient))
+    scores = student.clone().requires_grad_()
+    labels = torch.where(MASK, 0, -100)
+    loss = GKDTrainer.generalized_jsd_loss(scores, teacher, labels, beta, temperature)
+    loss.backward()
+    torch.testing.assert_close(value.mean(), loss.detach(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(slope / (temperature * MASK.sum()), scores.grad[MASK], rtol=1e-7, atol=1e-12)
 
 
 @both

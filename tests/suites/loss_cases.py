@@ -15,6 +15,7 @@ import torch
 
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
+from burnish.losses.distillation.divergence import TeacherDivergence
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.policy.gradient import PolicyGradient
 from burnish.losses.policy.settings import Cispo, ImportanceCorrection, NoClip, PpoClip
@@ -27,12 +28,13 @@ from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.losses.reward.regression import Regression
 from burnish.losses.scaled import Scaled
 from burnish.losses.value import ValueLoss
+from burnish.losses.weighted_sum import Weighted, WeightedSum
 from burnish.sources.mismatched_pairs import mismatched
 from burnish.sources.value_targets import value_target_at_end, value_targets_at_steps
 from burnish.stages.reward.settings import COMPARISONS
 from burnish.stages.rl.algorithms import ALGORITHMS, algorithm
 from burnish.types import Group, Response
-from tests.conftest import make_groups
+from tests.conftest import VOCABULARY, make_groups
 from tests.preferences import annotated, compared
 
 SHAPES = [(4, [5, 3]), (9, [2]), (3, [4, 4, 2]), (6, [1, 7])]
@@ -197,6 +199,23 @@ def right_and_wrong(seed: int) -> list[Group]:
     ]
 
 
+def taught(seed: int) -> list[Group]:
+    """Rollouts with a teacher's four most probable tokens in the place of each token, and the mass of the others."""
+    generator = torch.Generator().manual_seed(seed + 100)
+
+    def with_teacher(response: Response) -> Response:
+        logits = torch.randn(len(response.tokens), VOCABULARY, dtype=torch.float64, generator=generator)
+        ordered = torch.log_softmax(2 * logits, dim=1).sort(dim=1, descending=True)
+        return replace(
+            response,
+            teacher_topk_tokens=ordered.indices[:, :4],
+            teacher_topk_logprobs=ordered.values[:, :4],
+            teacher_tail_logprobs=ordered.values[:, 4:].logsumexp(dim=1),
+        )
+
+    return [replace(group, responses=tuple(map(with_teacher, group.responses))) for group in rollouts(seed)]
+
+
 def preferences() -> dict[str, LossCase]:
     """Every registered preference loss, with its defaults and with the options of `OPTIONS`."""
     chosen: dict[str, Callable[[], Preference]] = {}
@@ -257,6 +276,16 @@ def others() -> dict[str, LossCase]:
         "value(value_clip=0.2)": LossCase(partial(ValueLoss, 0.2), valued),
         "policy gradient and likelihood of right responses": LossCase(
             lambda: WithSuccessNll(PolicyGradient(old_logprobs="sampler"), 0.3), right_and_wrong
+        ),
+        "divergence from a teacher": LossCase(TeacherDivergence, taught),
+        "divergence from a teacher and rewards": LossCase(
+            lambda: WeightedSum(
+                (
+                    Weighted("divergence", TeacherDivergence(), 0.7),
+                    Weighted("policy", PolicyGradient(old_logprobs="sampler"), 1.0),
+                )
+            ),
+            taught,
         ),
         "cross_entropy times 0.7": LossCase(lambda: Scaled(CrossEntropy(), 0.7), documents),
         "a held entropy": LossCase(

@@ -13,7 +13,7 @@ from burnish.model.attention import plain_attention
 from burnish.model.policy import Model
 from burnish.packing import count_denominators
 from burnish.train.step import sum_terms
-from burnish.types import Denominator, Group, LossOutput, Microbatch, Score, TokenScores
+from burnish.types import Denominator, Group, LossOutput, Microbatch, Response, Score, TokenScores
 from tests.preferences import in_one
 
 
@@ -100,6 +100,8 @@ def _plain(policy: Model, needs: Collection[Score], group: Group) -> TokenScores
         first = len(group.prompt)
         logprobs = output.logits[0, first - 1 : -1][response.trainable]
         scores = _of_logits(logprobs, response.tokens[response.trainable])
+        if response.teacher_topk_tokens is not None:
+            scores[Score.DIVERGENCE] = _from_teacher(logprobs, response)
         if policy.critic_head is not None:
             values = policy.critic_head(output.hidden_states[-1][0])
             scores[Score.VALUE] = _one(values[first:][response.trainable])
@@ -120,6 +122,18 @@ def _of_logits(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         Score.MEAN_LOGPROB: logprobs.mean(-1),
         Score.LOG_COLLISION: (2 * logprobs).logsumexp(-1),
     }
+
+
+def _from_teacher(logits: Tensor, response: Response) -> Tensor:
+    """[S] KL(student ‖ teacher) over the teacher's top k and the rest, by its definition."""
+    assert response.teacher_topk_logprobs is not None
+    assert response.teacher_tail_logprobs is not None
+    tokens = response.teacher_topk_tokens[response.trainable]
+    top, tail = response.teacher_topk_logprobs[response.trainable], response.teacher_tail_logprobs[response.trainable]
+    teacher = torch.cat([top, tail[:, None]], dim=1).exp()
+    chosen = logits.softmax(-1).gather(1, tokens)
+    student = torch.cat([chosen, 1 - chosen.sum(dim=1, keepdim=True)], dim=1)
+    return (student * (student / teacher).log()).sum(dim=1)
 
 
 def _one(values: Tensor) -> Tensor:

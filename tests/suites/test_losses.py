@@ -22,16 +22,29 @@ from transformers import PreTrainedModel
 
 import burnish.losses
 from burnish.losses.base import AdaptiveLoss, Loss, has_signal
+from burnish.losses.distillation.settings import DivergenceOptions
 from burnish.losses.policy.entropy import EntropyControl
 from burnish.losses.weighted_sum import WeightedSum
 from burnish.model.attention import install
+from burnish.model.divergence import TopK
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import count_denominators, pack
 from burnish.streams import present_streams
 from burnish.train.step import Trainer, measure
-from burnish.types import VALUE_SCORES, Denominator, Group, LossOutput, Microbatch, Response, Scope, Score, TokenScores
+from burnish.types import (
+    TEACHER_SCORES,
+    VALUE_SCORES,
+    Denominator,
+    Group,
+    LossOutput,
+    Microbatch,
+    Response,
+    Scope,
+    Score,
+    TokenScores,
+)
 from tests.suites.loss_cases import CASES, LossCase
 from tests.suites.scored import Scored, Step, vars_of, with_plain_scores, with_random_scores
 
@@ -110,7 +123,8 @@ def make_policy(float64_model: MakeModel, loss: Loss, groups: Sequence[Group]) -
     model = float64_model("qwen3-windowed")
     install(model)
     if VALUE_SCORES.isdisjoint(loss.needs):
-        return Model(model, tokenizer=None, chunk_bytes=4096)
+        comparison = None if TEACHER_SCORES.isdisjoint(loss.needs) else TopK(DivergenceOptions())
+        return Model(model, tokenizer=None, chunk_bytes=4096, comparison=comparison)
     outputs = max(1, *(len(response.scores or ()) for group in groups for response in group.responses))
     head = nn.Linear(model.config.hidden_size, outputs, bias=False, dtype=torch.float64)
     return Model(model, tokenizer=None, critic_head=head)

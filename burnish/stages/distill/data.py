@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Self
 
 from burnish.data.dataset import TokenizedDataset
 from burnish.errors import DataError
+from burnish.roles.logprob_server import LogprobServer
 from burnish.settings.data_settings import DataSettings
 from burnish.stages.context import StageContext
 from burnish.stages.distill.settings import DistillSettings
@@ -49,6 +52,8 @@ class DistillData(OnPolicyData[DistillSettings]):
     """Rows whose responses are learned from; None: there are none."""
     given_identity: str = ""
     """Fingerprint of these rows; "": there are none."""
+    servers: list[LogprobServer] = field(default_factory=list)
+    """Servers of teachers that were opened for the stage; closed at the end of its work."""
 
     @classmethod
     def of(cls, context: StageContext[DistillSettings]) -> Self:
@@ -64,6 +69,17 @@ class DistillData(OnPolicyData[DistillSettings]):
     def fingerprints(self) -> dict[str, str]:
         own = super(DistillData, self).fingerprints
         return {**own, GIVEN: self.given_identity} if self.given_identity else own
+
+    def at_work(self, folder: Path) -> AbstractContextManager[object]:
+        """See `OnPolicyData.at_work`."""
+        stack = ExitStack()
+        stack.enter_context(super(DistillData, self).at_work(folder))
+        stack.callback(self._close_servers)
+        return stack
+
+    def _close_servers(self) -> None:
+        for server in self.servers:
+            server.close()
 
     def report(self) -> Iterator[str]:
         """See `OnPolicyData.report`."""

@@ -185,8 +185,8 @@ def require_tokens(data: DistillData, source: LocalSource) -> None:
     if not data.train.spoken or settings.special_tokens == "mask":
         return
     end = end_of_turn(reader.tokenizer, reader.template)
-    theirs = stop_tokens_of(model.causal_lm.generation_config, model.tokenizer, template_of(data, model))
-    if end is not None and end not in theirs:
+    theirs = end_of_turn(model.tokenizer, template_of(data, model))
+    if end is not None and theirs is not None and end != theirs:
         name = reader.tokenizer.convert_ids_to_tokens(end)
         raise ModelError(
             given=f"teacher.model: {source.settings.model}, which does not end turns with {name}, as the student does",

@@ -77,7 +77,7 @@ def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
     local = {n: local_source(data, models, n, teacher) for n, teacher in named.items() if teacher.is_local}
     for source in local.values():
         require_tokens(data, source)
-    servers = {n: _server(settings, teacher) for n, teacher in named.items() if teacher.kind == "server"}
+    servers = {n: _server(data, teacher) for n, teacher in named.items() if teacher.kind == "server"}
 
     def filler(number: int, signal: Signal) -> Filler:
         if number in local:
@@ -123,7 +123,8 @@ def _measured(signal: Signal, heads: Sequence[Callable[[], Head]]) -> Comparison
     return TopK(REVERSE) if signal.form == "top_k" else FullVocabulary(REVERSE, heads)
 
 
-def _server(settings: DistillSettings, teacher: TeacherSettings) -> LogprobServer:
+def _server(data: DistillData, teacher: TeacherSettings) -> LogprobServer:
+    """Opens the server of a teacher, which is closed at the end of the stage."""
     options = teacher.server
     asked = ServerSettings(
         url=str(teacher.url),
@@ -133,7 +134,9 @@ def _server(settings: DistillSettings, teacher: TeacherSettings) -> LogprobServe
         timeout_s=options.timeout,
         deadline_s=options.deadline,
     )
-    return LogprobServer.open(asked, k=settings.resolved_top_k)
+    server = LogprobServer.open(asked, k=data.settings.resolved_top_k)
+    data.servers.append(server)
+    return server
 
 
 def _served_renderer(data: DistillData, teacher: TeacherSettings) -> PromptRenderer | None:

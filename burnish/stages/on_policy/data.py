@@ -115,7 +115,8 @@ class OnPolicyData(StageData[P_co], Generic[P_co]):
         if self.held_out is not None:
             yield from self.held_out.lines()
             yield from prompts_in_common(self.train, self.held_out)
-        yield "rewards: " + ", ".join(f"{reward.weight:g} × {reward.key}" for reward in self.judge.rewards)
+        if self.judge.rewards:
+            yield "rewards: " + ", ".join(f"{reward.weight:g} × {reward.key}" for reward in self.judge.rewards)
         if shadowed := [name for name in RESERVED_COLUMNS if name in self.train.columns]:
             yield f"columns that no reward function gets, since their names are the program's: {', '.join(shadowed)}"
         yield self._epoch()
