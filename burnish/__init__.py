@@ -7,9 +7,9 @@
     result = burnish.rl(model=result, data="gsm8k.jsonl", reward=my_function)
     burnish.chat(result).answer("What is 2 + 2?")
 
-`sft`, `prefer`, `reward`, `rl`, `ppo` and `train_stage` run one stage, `run` a recipe; `eval`, `chat`, `generate`,
-`check`, `merge`, `view` and `profile` are the commands of the same names. docs/python.md describes them, and a training
-loop of one's own from the components.
+`sft`, `prefer`, `reward`, `rl`, `ppo`, `distill` and `train_stage` run one stage, `run` a recipe; `eval`, `chat`,
+`generate`, `check`, `merge`, `view` and `profile` are the commands of the same names. docs/python.md describes them,
+and a training loop of one's own from the components.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing torch takes seconds, and the command line's help must not
-    from burnish.api.train import ppo, prefer, reward, rl, run, sft, train_stage
+    from burnish.api.train import distill, ppo, prefer, reward, rl, run, sft, train_stage
     from burnish.api.verbs import chat, check, eval, generate, merge, profile, view
     from burnish.stages.result import RunResult
 
 __version__ = "0.1.0"
 
 _PLACES = {
-    **dict.fromkeys(("ppo", "prefer", "reward", "rl", "run", "sft", "train_stage"), "burnish.api.train"),
+    **dict.fromkeys(("distill", "ppo", "prefer", "reward", "rl", "run", "sft", "train_stage"), "burnish.api.train"),
     **dict.fromkeys(("chat", "check", "eval", "generate", "merge", "profile", "view"), "burnish.api.verbs"),
     "RunResult": "burnish.stages.result",
 }
@@ -36,6 +36,7 @@ __all__ = [
     "__version__",
     "chat",
     "check",
+    "distill",
     "eval",
     "generate",
     "merge",

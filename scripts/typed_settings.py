@@ -26,7 +26,7 @@ from burnish.verbs.evaluate_rewards import RewardEvalSettings
 from burnish.verbs.generate import GenerateSettings
 
 FILE = Path(__file__).parents[1] / "burnish" / "api" / "settings_types.py"
-ARGUMENTS = {"model", "data", "output", "stages", "reward"}
+ARGUMENTS = {"model", "data", "output", "stages", "reward", "teacher"}
 """Settings that are arguments of their own."""
 DATA = {"data", "eval_data", "prompts_data"}
 FUNCTIONS = {"loss", "format"}

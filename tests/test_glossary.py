@@ -26,7 +26,7 @@ from scripts.compare.rows import write_rows
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-STAGES = ("sft", "prefer", "reward", "rl", "ppo")
+STAGES = ("sft", "prefer", "reward", "rl", "ppo", "distill")
 
 PLACEHOLDERS = {
     "LOSS": rf"(?:{'|'.join(PREFERENCE_LOSSES)})(?:_[a-z]+)?",
@@ -124,12 +124,26 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "success_threshold": 0.0,
     },
     "ppo-entropy": {"stage": "ppo", "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0}},
+    "distill-terms": {
+        "stage": "distill",
+        "reward_coef": 0.5,
+        "on_policy_fraction": 0.5,
+    },
+    "distill-correction": {
+        "stage": "distill-gradient",
+        "policy_gradient": {"old_logprobs": "recomputed", "importance_correction": "tis", "entropy_coef": 0.01},
+    },
+    "distill-entropy": {
+        "stage": "distill-gradient",
+        "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0},
+    },
     "no-signal": {"stage": "grpo", "reward": NEVER, "max_resamples": 1},
 }
 """Name → a case of the comparison tool, and the settings in which it differs."""
 WRITTEN_BY = [
     *("sft", "sft-terms", "kto", "orpo", "ranking", "sum", "reward-pairs", "reward-scores", "reward-steps"),
     *("rl-replay", "online-dpo", "rl-kl", "rl-correction", "rl-gdpo", "ppo"),
+    *("distill", "distill-gradient", "distill-table"),
     *TRAININGS,
 ]
 """Short trainings that write every metric between them."""
@@ -138,8 +152,9 @@ WRITTEN_BY = [
 def recipe(name: str) -> dict[str, Any]:
     settings = dict(TRAININGS.get(name, {"stage": name}))
     plain = CASES[settings.pop("stage")].recipe
-    ((kind, usual),) = plain["stages"][0].items()
-    return {**plain, "stages": [{kind: usual | settings}]}
+    *before, last = plain["stages"]
+    ((kind, usual),) = last.items()
+    return {**plain, "stages": [*before, {kind: usual | settings}]}
 
 
 def written(name: str, folder: Path) -> set[tuple[str, str]]:

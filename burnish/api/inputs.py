@@ -31,6 +31,8 @@ Data: TypeAlias = str | Path | Mapping[str, Any] | Sized
 mapping with ``path`` and settings of one dataset; or a list of these, a mixture."""
 ModelInput: TypeAlias = str | Path | LoadedModel | RunResult | Any
 """A hub name or a folder; the result of a run; a `LoadedModel`; or a transformers or peft model, with its tokenizer."""
+TeacherInput: TypeAlias = ModelInput | Mapping[str, Any] | list[ModelInput | Mapping[str, Any]]
+"""A teacher of distillation: a model, the address of a server, a mapping of its settings, or a list of these."""
 Function: TypeAlias = Callable[..., Any]
 
 
@@ -169,6 +171,20 @@ def model_name(model: ModelInput, tokenizer: PreTrainedTokenizerBase | None = No
             remedy="write model=model, tokenizer=tokenizer",
         )
     return _stored(model, tokenizer)
+
+
+def teacher_names(teacher: TeacherInput) -> Any:
+    """Teachers as a recipe holds them, each by the name of its model (see `model_name`).
+
+    Raises:
+        ModelError: a model in memory has no name.
+    """
+    if isinstance(teacher, list):
+        return [teacher_names(one) for one in teacher]
+    if not isinstance(teacher, Mapping):
+        return model_name(teacher)
+    named = {"model": model_name(teacher["model"])} if teacher.get("model") is not None else {}
+    return {**teacher, **named}
 
 
 def _stored(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

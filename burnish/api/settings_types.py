@@ -107,6 +107,77 @@ class CriticSettingsDict(TypedDict, total=False):
     whole batches of rollouts."""
 
 
+class DistillCheckpointsDict(TypedDict, total=False):
+    """Checkpoints that are kept, and the weights of the final model."""
+
+    keep_last: int
+    """Number of newest checkpoints to keep."""
+    keep_best: bool
+    """Final model: the weights with the best evaluation (held-out loss, in a stage rl best_metric) instead of the
+    last ones."""
+    best_metric: str
+    """Metric of early_stopping and keep_best: teacher_kl (KL divergence from the teacher on held-out prompts; lower
+    is better), reward, accuracy, or reward/NAME."""
+
+
+class DistillEvaluationDict(TypedDict, total=False):
+    """Evaluation on held-out prompts; needs eval_data or eval_share."""
+
+    prompts: int
+    """Number of held-out prompts, drawn by the seed, that are answered by greedy decoding at every evaluation:
+    eval/reward, eval/accuracy, and the responses in samples.jsonl."""
+    kl_prompts: int
+    """Number of training prompts, drawn by the seed, on which the KL divergence from the policy at the start of the
+    stage is measured at every evaluation (eval/start_kl, which predicts forgetting); 0: none."""
+    teacher_prompts: int
+    """Number of held-out prompts, drawn by the seed, on whose sampled responses student and teacher are compared at
+    every evaluation: eval/teacher_kl, eval/teacher_agreement, eval/student_entropy; 0: none."""
+    teacher_accuracy: bool
+    """Grades greedy responses of the teacher too, once: eval/teacher_reward, eval/teacher_accuracy; needs a reward
+    and a teacher that is a model."""
+
+
+class DistillPolicyGradientDict(TypedDict, total=False):
+    """Settings of the policy gradient, of loss: policy_gradient and of rewards."""
+
+    loss_aggregation: Literal["token", "sequence", "fixed"] | None
+    """Aggregation of the loss: token (mean over all tokens of the step), sequence (mean over a response's tokens,
+    then over responses), fixed (sum over a response's tokens divided by fixed_length, then mean over responses)."""
+    fixed_length: int | None
+    """Divisor of loss_aggregation: fixed, tokens; null: max_new_tokens, or 1 with rloo."""
+    old_logprobs: Literal["policy", "sampler", "recomputed"] | None
+    """Denominator of the ratio: policy (the policy itself: ratio exactly 1), sampler (log-probabilities reported by
+    the sampler), recomputed (by the trainer before the first update, one more forward pass); null: policy where a
+    batch has one update and there is no replay, otherwise sampler."""
+    importance_correction: Literal["tis", "mis"] | None
+    """Importance weights π_old / sampler for a sampler whose probabilities differ from the trainer's (older
+    weights, other kernels, quantization): tis (truncated at importance_correction_max), mis (masked: 0 outside
+    importance_correction_min and importance_correction_max); null: no weights."""
+    importance_correction_level: Literal["token", "sequence", "mean"] | None
+    """Level of the importance weights: token, sequence (product over a response), mean (geometric mean over a
+    response); null: mean with ratio_level: sequence, otherwise token."""
+    importance_correction_max: float | None
+    """Largest importance weight; null: 2."""
+    importance_correction_min: float | None
+    """Smallest importance weight, of importance_correction: mis; null: 0."""
+    entropy_coef: float
+    """Weight of the entropy bonus; with entropy_target its initial value."""
+    entropy_target: float | None
+    """Target entropy of the policy, nats per token: the bonus's weight rises while the entropy is lower, and falls
+    while it is higher; null: the weight is constant."""
+    entropy_coef_lr: float | None
+    """Change of the entropy bonus's weight per step and nat below the target; null: 0.001."""
+    entropy_coef_max: float | None
+    """Largest weight of the entropy bonus with entropy_target; null: 0.1."""
+    mask_truncated: bool
+    """Overlong filtering: responses truncated at max_new_tokens count in the baseline of their group and are not
+    trained."""
+    clip_low: float | None
+    """Clip range below 1, with several updates per batch: the ratio counts down to 1 - clip_low; null: 0.2."""
+    clip_high: float | None
+    """Clip range above 1, with several updates per batch: the ratio counts up to 1 + clip_high; null: 0.2."""
+
+
 class EarlyStoppingSettingsDict(TypedDict, total=False):
     """Early stopping."""
 
@@ -899,10 +970,12 @@ class RlKeywords(RecipeKeywords, total=False):
             "kl_drift",
             "reward_hacking",
             "critic_error",
+            "teacher_gap",
         ]
     ]
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error, in a stage distill teacher_gap (docs/watch.md); []: none
+    does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     preference: OnlinePreferenceDict | None
@@ -1015,10 +1088,12 @@ class PpoKeywords(RecipeKeywords, total=False):
             "kl_drift",
             "reward_hacking",
             "critic_error",
+            "teacher_gap",
         ]
     ]
     """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
-    kl_drift, reward_hacking, in a stage ppo critic_error (docs/watch.md); []: none does."""
+    kl_drift, reward_hacking, in a stage ppo critic_error, in a stage distill teacher_gap (docs/watch.md); []: none
+    does."""
     log_samples_every: int
     """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
     minibatches_per_epoch: int
@@ -1051,6 +1126,148 @@ class PpoKeywords(RecipeKeywords, total=False):
     ptx: PtxSettingsDict | None
     """PPO-ptx: likelihood of given text beside the policy gradient, such as {data: demos.jsonl, coef: 1}; null:
     none."""
+
+
+class DistillKeywords(RecipeKeywords, total=False):
+    """Settings of a stage, and those of a recipe: Distillation: a student learns the token probabilities of a
+    teacher, on its own responses (on-policy) or on given ones."""
+
+    learning_rate: float | None
+    """Peak learning rate; null: 1e-5 for full weights, 1e-4 for an adapter."""
+    optimizer: OptimizerOptionsDict | str
+    """The optimizer: its kind (muon), or a mapping with its options ({kind: muon, weight_decay: 0.1})."""
+    schedule: ScheduleSettingsDict | str
+    """The learning-rate schedule: its kind (linear), or a mapping ({kind: wsd, decay_ratio: 0.1})."""
+    format: str | Function | None
+    """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
+    columns: Mapping[str, str]
+    """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    documents: Literal["file", "paragraph", "line"]
+    """Unit of a text file that is one document: the file, a paragraph or a line."""
+    chat_template: str | None
+    """Chat template: plain, chatml, llama2, llama3, gemma, mistral, or a .jinja file; null: the tokenizer's own, or
+    plain if it has none."""
+    chat_template_kwargs: Mapping[str, bool | int | float | str | None]
+    """Variables of the chat template, such as enable_thinking: false."""
+    train_on: Literal["assistant", "last", "answers", "reasoning", "tool_calls", "everything"]
+    """Trained part of a conversation: assistant (all assistant turns), last (the last one), answers (assistant
+    turns without reasoning), reasoning, tool_calls, everything."""
+    special_tokens_in_text: Literal["text", "tokens"]
+    """Tokenization of special tokens' names that occur in a row's text: text (as ordinary characters), or tokens."""
+    max_length: int | None
+    """Maximum length of a row, tokens; null: the model's positions."""
+    overlong: Literal["auto", "error", "truncate", "drop_turns", "drop"]
+    """Treatment of longer rows: auto removes them if they are at most 2 % of the rows, and else stops the run;
+    error stops the run, truncate cuts the end of the response, drop_turns removes the earliest turns of the
+    conversation, drop removes the row. Plain text is always split into pieces."""
+    max_invalid_fraction: float
+    """Largest share of rows that may be invalid; they are left out and listed in the run folder. 0: one stops the
+    run."""
+    tokens_per_microbatch: int | None
+    """Maximum number of tokens in a microbatch: bounds the memory and does not change the result; null: 1024 on a
+    CPU, 4096 on a GPU, or the longest row."""
+    start_from: str | None
+    """Earlier stage of the recipe whose model the stage starts from, such as sft or sft-2; null: the stage before
+    it (the first stage starts from model)."""
+    eval_data: Data | None
+    """Held-out data, in the same forms as data; null: none, or eval_share."""
+    eval_share: float | None
+    """Share of the prompts of data whose rows are held out for evaluation, such as 0.05, instead of eval_data;
+    null: none. Rows with the same prompt are on the same side."""
+    add_tokens: Literal["template"] | Sequence[str] | None
+    """Special tokens to add to tokenizer and model where they are missing: template (the markers of chat_template),
+    or a list; null: none."""
+    epochs: float | None
+    """Number of passes over the usable rows; null: 1, unless max_steps is given."""
+    max_steps: int | None
+    """Number of optimizer steps, instead of epochs; null: the length of the epochs."""
+    gradient_checkpointing: bool | int
+    """Recomputes layers in the backward pass: less memory, about a third more time. 2: every second layer, 3: every
+    third, as compromises."""
+    eval_every: int | None
+    """Steps between evaluations; null: at both ends (before the first step and after the last)."""
+    checkpoint_every: int | None
+    """Steps between checkpoints; null: a tenth of the stage's steps."""
+    log_every: int
+    """Steps between lines of progress; metrics.jsonl has a line for every step."""
+    dry_run: bool | None
+    """Computes the largest microbatch before the first step, so that a lack of memory shows at once; null: true on
+    CUDA, false elsewhere."""
+    early_stopping: EarlyStoppingSettingsDict | None
+    """Early stopping, such as {patience: 3}; null: the stage runs to its last step."""
+    checkpoints: DistillCheckpointsDict
+    """Checkpoints that are kept, and the weights of the final model."""
+    max_new_tokens: int
+    """Maximum number of tokens of a response."""
+    reward_workers: int | None
+    """Number of processes that compute rewards; null: one per core, at most 8."""
+    reward_shaping: RewardShapingDict
+    """Changes of rewards before they are credited: normalization, clipping, penalties, such as
+    {missing_end_penalty: 1}."""
+    responses_per_prompt: int
+    """Number of responses sampled for each prompt: the group size."""
+    groups_per_step: int
+    """Prompts per optimizer step, each with its responses (with response_source: data, rows): the batch size that
+    determines the result."""
+    sampling: SamplingSettingsDict
+    """Sampling of responses."""
+    curriculum: bool
+    """Curriculum: draws prompts that are solved about half the time more often; false: each prompt once per epoch."""
+    success_threshold: float
+    """Smallest reward of a response that counts as right, in eval/accuracy and for the curriculum."""
+    evaluation: DistillEvaluationDict
+    """Evaluation on held-out prompts."""
+    stop_on_alerts: Sequence[
+        Literal[
+            "equal_rewards",
+            "entropy_collapse",
+            "zero_reward",
+            "length_drift",
+            "ungraded",
+            "repetition",
+            "kl_drift",
+            "reward_hacking",
+            "critic_error",
+            "teacher_gap",
+        ]
+    ]
+    """Alerts that end the stage: equal_rewards, entropy_collapse, zero_reward, length_drift, ungraded, repetition,
+    kl_drift, reward_hacking, in a stage ppo critic_error, in a stage distill teacher_gap (docs/watch.md); []: none
+    does."""
+    log_samples_every: int
+    """Steps between those whose best, worst and most surprising responses are written to samples.jsonl."""
+    loss: Literal["top_k", "full", "policy_gradient", "uld", "cross_entropy"] | Function
+    """Loss: top_k (divergence on the teacher's most probable tokens and the rest as one bucket), full (over the
+    whole vocabulary), policy_gradient (reverse KL of the sampled tokens as an advantage), uld (sorted
+    probabilities, for another tokenizer), cross_entropy (likelihood of the teacher's text)."""
+    divergence: Literal["reverse_kl", "forward_kl", "jsd"] | None
+    """Divergence of top_k and full: reverse_kl (KL from student to teacher), forward_kl, jsd (generalized
+    Jensen-Shannon, GKD); null: reverse_kl."""
+    jsd_beta: float | None
+    """β of divergence: jsd, between forward_kl (towards 0) and reverse_kl (towards 1); null: 0.5."""
+    top_k: int | None
+    """Number of the teacher's tokens of loss: top_k; null: 32, of a server 20."""
+    temperature: float | None
+    """Divisor of the logits of student and teacher in the divergence; null: sampling.temperature."""
+    teacher_coef: float
+    """Weight of the teacher's part of the loss."""
+    response_source: Literal["student", "teacher", "data"]
+    """Responses that are learned from: student (on-policy), teacher (written by the teacher once, before the first
+    step), data (those of the rows)."""
+    on_policy_fraction: float
+    """Weight of the student's own responses in the loss, GKD's λ: below 1, each step also has the responses of as
+    many rows of data, with the rest of the weight."""
+    special_tokens: Literal["train", "mask"]
+    """Special tokens in responses, the end token included: train, which needs a teacher that ends its turns with
+    the same token, or mask."""
+    reward_coef: float
+    """Weight of the policy gradient of the rewards (reward minus the mean of its group); 0: rewards are measured
+    only."""
+    updates_per_batch: int
+    """Optimizer steps per batch of responses, each on its own prompts; with several, all but the first are slightly
+    off-policy."""
+    policy_gradient: DistillPolicyGradientDict
+    """Settings of the policy gradient, of loss: policy_gradient and of reward_coef."""
 
 
 class ChatKeywords(TypedDict, total=False):

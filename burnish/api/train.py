@@ -17,13 +17,22 @@ from burnish.api.inputs import (
     Data,
     Function,
     ModelInput,
+    TeacherInput,
     callbacks_in,
     model_name,
     plain_recipe,
     plain_settings,
+    teacher_names,
     trains,
 )
-from burnish.api.settings_types import PpoKeywords, PreferKeywords, RewardModelKeywords, RlKeywords, SftKeywords
+from burnish.api.settings_types import (
+    DistillKeywords,
+    PpoKeywords,
+    PreferKeywords,
+    RewardModelKeywords,
+    RlKeywords,
+    SftKeywords,
+)
 from burnish.errors import RecipeError
 from burnish.recipe.read import ResolvedRecipe, mapped_recipe, read_recipe, stage_recipe
 from burnish.runs.numbered import in_own_folder
@@ -131,6 +140,35 @@ def ppo(
     """PPO with a critic (docs/methods/ppo.md). Arguments and errors as in `rl`; settings such as ``kl_coef=0.05``,
     ``critic={"model": "runs/reward"}``."""
     return _train("ppo", model, tokenizer, output, fresh, {"data": data, "reward": reward, **settings})
+
+
+@trains("distill")
+def distill(
+    *,
+    model: ModelInput,
+    data: Data,
+    teacher: TeacherInput,
+    reward: str | Function | Mapping[str, Any] | list[str | Function | Mapping[str, Any]] | None = None,
+    output: str | Path | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    fresh: bool = False,
+    **settings: Unpack[DistillKeywords],
+) -> RunResult:
+    """Distillation from a teacher (docs/methods/distillation.md). Arguments and errors as in `sft`.
+
+    Args:
+        model: the student; see `sft`.
+        data: prompts, or rows with responses where they are learned from.
+        teacher: a hub name, a folder, the result of a run, the address of a server, a mapping with settings, or a list
+            of these.
+        reward: as in `rl`; None: none.
+        output: see `sft`.
+        tokenizer: see `sft`; that of a teacher in memory is in a pair, ``teacher=(model, tokenizer)``.
+        fresh: see `sft`.
+        settings: such as ``loss="policy_gradient"``, ``response_source="data"``.
+    """
+    given = {"data": data, "teacher": teacher_names(teacher), **({} if reward is None else {"reward": reward})}
+    return _train("distill", model, tokenizer, output, fresh, {**given, **settings})
 
 
 def train_stage(

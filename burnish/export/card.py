@@ -231,6 +231,7 @@ _METHODS = {
     "reward": "reward modeling",
     "rl": "reinforcement learning",
     "ppo": "PPO with a critic",
+    "distill": "distillation from a teacher",
 }
 """Names of methods in a sentence; a stage of one's own has its own."""
 

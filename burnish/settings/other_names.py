@@ -87,14 +87,21 @@ STAGES: Mapping[str, str] = MappingProxyType(
         "fine_tune": "stage sft",
         "lora": "stage sft with adapter: lora",
         "qlora": "stage sft with adapter: qlora",
-        "gkd": "not available yet: distillation from a teacher; a stage sft learns from responses that it wrote",
-        "distill": "not available yet: distillation from a teacher; a stage sft learns from responses that it wrote",
+        **dict.fromkeys(("distillation", "opd", "on_policy_distillation", "minillm"), "stage distill"),
+        **dict.fromkeys(("gkd", "generalized_knowledge_distillation"), "stage distill with divergence: jsd"),
+        **dict.fromkeys(("kd", "knowledge_distillation"), "stage distill with response_source: data"),
+        **dict.fromkeys(("seqkd", "seq_kd", "sequence_kd"), "stage distill with response_source: teacher"),
+        **dict.fromkeys(("gold", "uld"), "stage distill with loss: uld"),
+        **dict.fromkeys(
+            ("sdft", "sdpo", "opsd", "self_distillation"),
+            "stage distill with teacher: {model: student, context: …}",
+        ),
     }
 )
 """Method, as other tools name it → what it is here."""
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "train": "write burnish sft, prefer, reward or rl for one stage, or burnish run recipe.yaml",
+        "train": "write burnish sft, prefer, reward, rl, ppo or distill for one stage, or burnish run recipe.yaml",
         "infer": "write burnish chat or burnish generate",
         "inference": "write burnish chat or burnish generate",
         "predict": "write burnish generate",

@@ -37,8 +37,15 @@ _DISTRIBUTED = (
     "deepspeed fsdp fsdp_config ddp_backend ddp_timeout ddp_find_unused_parameters ddp_bucket_cap_mb local_rank"
 )
 _LOADER = "dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor dataloader_drop_last"
-_BETA = "beta in a stage prefer; kl_coef in a stage rl"
-_SAMPLED = "sampling.temperature, with the other keys of the group sampling, in a stage rl; temperature in commands"
+_BETA = (
+    "beta in a stage prefer; kl_coef in a stage rl; jsd_beta in a stage distill, with divergence: jsd (of GKD, 0 is "
+    "divergence: forward_kl and 1 is reverse_kl)"
+)
+_SAMPLED = (
+    "sampling.temperature, with the other keys of the group sampling, in a stage rl, ppo or distill; temperature in "
+    "commands"
+)
+_TOP_K = "sampling.top_k in a stage rl (top_k in a stage distill is of its loss); top_k in commands"
 
 _TRL = Tool(
     "TRL",
@@ -79,11 +86,15 @@ _TRL = Tool(
         "use_vllm vllm_mode vllm_gpu_memory_utilization vllm_tensor_parallel_size vllm_server_base_url "
         "vllm_importance_sampling_correction vllm_importance_sampling_mode vllm_importance_sampling_clip_max "
         "use_transformers_paged max_tool_calling_iterations log_completions num_completions_to_print",
+        distillation="teacher_model_name_or_path teacher_model_revision teacher_model_init_kwargs "
+        "teacher_tokenizer_name_or_path lmbda seq_kd use_uld_loss uld_token_merge_strategy uld_use_hybrid_loss "
+        "uld_crossentropy_weight uld_student_temperature uld_skip_student_eos rkl_advantage single_step_decomposition",
         distributed=f"{_DISTRIBUTED} accelerator_config ds3_gather_for_generation",
     ),
     {
         "beta": _BETA,
         "temperature": _SAMPLED,
+        "top_k": _TOP_K,
         "max_length": "max_length; longer rows are not cut silently: see overlong",
         "max_steps": "max_steps; without it, the length is that of epochs (there is no -1)",
     },
@@ -127,16 +138,20 @@ _AXOLOTL = Tool(
         reinforcement_learning="trl vllm num_generations max_completion_length reward_funcs reward_weights "
         "temperature top_p top_k min_p repetition_penalty num_iterations epsilon epsilon_high delta scale_rewards "
         "loss_type mask_truncated_completions sync_ref_model ref_model_mixup_alpha ref_model_sync_steps use_vllm "
-        "vllm_gpu_memory_utilization vllm_server_host log_completions kd_alpha kd_temperature",
+        "vllm_gpu_memory_utilization vllm_server_host log_completions",
+        distillation="kd_trainer kd_alpha kd_ce_alpha kd_temperature kd_beta kd_normalize_topk kd_online_server "
+        "kd_online_server_base_url kd_online_topk kd_online_timeout",
         distributed=f"{_DISTRIBUTED} fsdp_version ddp ddp_broadcast_buffers world_size sequence_parallel_degree "
         "context_parallel_size tensor_parallel_size dp_shard_size accelerator_config",
     ),
     {
         "adapter": "adapter: lora or qlora, at the top of the recipe; with settings a mapping, {kind: lora, rank: 16}",
         "optimizer": "optimizer, the kind or a mapping with its settings; its names are at the end of this page",
+        "special_tokens": "add_tokens (the tokenizer's own begin and end token stay as they are)",
         "path": "data: the path, or a list of sources with path, weight and count",
         "name": "the configuration of a hub set is in the path, owner/name:config; name is what reports call a source",
         "temperature": _SAMPLED,
+        "top_k": _TOP_K,
     },
 )
 _LLAMA_FACTORY = Tool(
@@ -179,6 +194,7 @@ _LLAMA_FACTORY = Tool(
         "add_tokens": "add_tokens; added tokens are special tokens here",
         "template": "chat_template: a model with a template of its own needs none",
         "temperature": _SAMPLED,
+        "top_k": _TOP_K,
     },
 )
 _UNSLOTH = Tool(
@@ -238,7 +254,9 @@ _SWIFT = Tool(
         "importance_sampling_level scale_rewards advantage_estimator kl_in_reward dynamic_sample max_resample_times "
         "overlong_filter soft_max_length soft_cache_length top_entropy_quantile sync_ref_model "
         "rollout_importance_sampling_mode use_vllm vllm_mode vllm_gpu_memory_utilization vllm_max_model_len "
-        "sleep_level multi_turn_scheduler log_completions teacher_model lmbda seq_kd vf_coef cliprange_value",
+        "sleep_level multi_turn_scheduler log_completions vf_coef cliprange_value",
+        distillation="teacher_model teacher_adapters teacher_model_type teacher_model_revision teacher_deepspeed "
+        "offload_teacher_model lmbda seq_kd sft_alpha gkd_logits_topk teacher_model_server",
         distributed="deepspeed fsdp ddp_backend ddp_timeout ddp_find_unused_parameters sequence_parallel_size "
         "zero_hpz_partition_size deepspeed_autotp_size use_ray",
     ),
@@ -248,6 +266,7 @@ _SWIFT = Tool(
         "optimizer": "optimizer.kind, one of the built-in ones",
         "template": "chat_template: a model with a template of its own needs none",
         "temperature": _SAMPLED,
+        "top_k": _TOP_K,
     },
 )
 

@@ -11,7 +11,9 @@ from burnish.settings.other_keys import same
 
 _ONE_LOSS = "not available: write it as a loss of your own, loss: file.py:name"
 _NO_VLLM = "not available: responses are sampled in the trainer's process, not by vLLM"
-_NO_DISTILLATION = "not available: distillation is not implemented"
+_TEACHER = "teacher in a stage distill: a run, a folder, a hub name or the address of a server"
+_NO_HYBRID = "not available: loss: uld compares sorted probabilities of all tokens, shared or not"
+_NO_LIKELIHOOD = "not available: rows are learned by the teacher's probabilities; their likelihood is a stage sft"
 _NO_TURNS = "not available: a response is one turn, without tools"
 _LITTLE_MEMORY = (
     "not available: optimizer.kind: adafactor, adamw_8bit or lion_8bit, or an adapter, save optimizer memory here"
@@ -19,7 +21,7 @@ _LITTLE_MEMORY = (
 _UPLOAD = "not needed in a run: afterwards burnish export RUN --output FOLDER --push OWNER/NAME uploads the model"
 _STAGE = (
     "not needed: the command, or the key below stages in a recipe, names the stage: sft (also continued pre-training), "
-    "prefer (DPO, KTO, ORPO, SimPO), reward, rl"
+    "prefer (DPO, KTO, ORPO, SimPO), reward, rl, ppo, distill"
 )
 _COMMAND = "not needed: the command says what is done; burnish eval and burnish generate take a trained model"
 _CHECKPOINTS = "checkpoint_every (steps; the default is a tenth of the stage)"
@@ -169,7 +171,35 @@ REINFORCEMENT: Mapping[str, str] = same(
     ("critic.model in a stage ppo", "value_model value_model_path critic_pretrain"),
     ("kl_coef in a stage ppo, the weight of the first batch", "init_kl_coef init_kl_coeff"),
     ("critic.value_warmup_steps in a stage ppo", "critic_warmup"),
-    (_NO_DISTILLATION, "teacher_model teacher_adapters lmbda seq_kd sft_alpha kd_alpha kd_temperature kd_ce_alpha"),
-    (_NO_DISTILLATION, "kd_trainer teacher_model_name_or_path teacher_deepspeed offload_teacher_model"),
+    (_TEACHER, "teacher_model teacher_model_name_or_path teacher_model_path teacher_name"),
+    ("teacher: the folder of the adapter, or its run", "teacher_adapters teacher_lora_path"),
+    ("teacher.url", "teacher_model_server teacher_server_url kd_online_server_base_url"),
+    ("teacher.server.timeout", "kd_online_timeout"),
+    ("teacher.placement: in_turns", "offload_teacher_model"),
+    ("not needed: a teacher has the tokenizer of its own folder", "teacher_tokenizer_name_or_path"),
+    (
+        "dtype, at the top of the recipe, is that of the teacher too (auto: its checkpoint's)",
+        "teacher_model_init_kwargs",
+    ),
+    ("not needed: a model is found by its folder or hub name", "teacher_model_type teacher_model_revision"),
+    ("not available: training is one process", "teacher_deepspeed"),
+    ("not needed: the command burnish distill, or a stage distill", "kd_trainer kd_online_server"),
+    ("on_policy_fraction, a weight of the student's own responses (not the share of the batches)", "lmbda"),
+    ("response_source: teacher", "seq_kd"),
+    ("divergence: forward_kl, reverse_kl, or jsd with jsd_beta", "kl_type kd_beta kd_loss_type"),
+    ("divergence: jsd, with jsd_beta", "mixed_kl_weight"),
+    ("top_k in a stage distill", "topk_logits_k kd_online_topk gkd_logits_topk distill_topk"),
+    ("not needed: all tokens beyond top_k are one bucket with its exact mass", "kd_normalize_topk zero_outside_topk"),
+    ("temperature in a stage distill", "kd_temperature distill_temperature"),
+    ("teacher_coef", "kd_alpha kl_penalty_coef distill_loss_coef"),
+    (_NO_LIKELIHOOD, "kd_ce_alpha sft_alpha uld_crossentropy_weight"),
+    ("loss: uld (or policy_gradient, by the bytes of tokens), in a stage distill", "use_uld_loss use_extended_uld"),
+    ("not needed: tokens are compared in runs that span the same bytes", "uld_token_merge_strategy"),
+    (_NO_HYBRID, "uld_use_hybrid_loss uld_hybrid_matched_weight uld_hybrid_unmatched_weight"),
+    ("teacher_coef", "uld_distillation_weight"),
+    ("temperature in a stage distill: one for both models", "uld_student_temperature uld_teacher_temperature"),
+    ("special_tokens: mask leaves special tokens out of the loss", "uld_skip_student_eos uld_skip_teacher_eos"),
+    ("loss: policy_gradient in a stage distill: the reverse KL of sampled tokens", "rkl_advantage"),
+    ("loss: top_k or full in a stage distill: the exact term of each step", "single_step_decomposition"),
 )
 """Keys about reinforcement learning and distillation."""

@@ -97,6 +97,19 @@ def _ppo(**settings: object) -> Recipe:
     return {"ppo": usual | settings}
 
 
+def _distill(**settings: object) -> Recipe:
+    """What two steps of SFT changed is learned back from the first weights."""
+    [usual] = _rl().values()
+    absent = {"reward", "reward_workers"} | ({"log_samples_every"} if "response_source" in settings else set())
+    kept = {key: value for key, value in usual.items() if key not in absent}
+    return {"distill": kept | {"teacher": "builtin:tiny"} | settings}
+
+
+def _distilled(*, rewarded: bool = False, **settings: object) -> Recipe:
+    more = {"reward": SHORT, "reward_workers": 1} if rewarded else {}
+    return _recipe(_sft(max_steps=2), _distill(**more, **settings))
+
+
 LORA = {"kind": "lora", "rank": 4}
 SEVERAL = [
     "number",
@@ -207,6 +220,28 @@ REINFORCED = {
     ),
 }
 
+DISTILLED = {
+    "distill": Case("reverse KL on the teacher's most probable tokens", _distilled(rewarded=True)),
+    "distill-full": Case(
+        "Jensen-Shannon over the whole vocabulary, on responses of the student and of rows",
+        _distilled(loss="full", divergence="jsd", on_policy_fraction=0.5),
+    ),
+    "distill-gradient": Case(
+        "the teacher as an advantage beside a reward, with several updates per batch",
+        _distilled(rewarded=True, loss="policy_gradient", reward_coef=0.5, updates_per_batch=2, max_steps=4),
+    ),
+    "distill-self": Case(
+        "a moving average of the student that reads privileged context",
+        _recipe(_distill(teacher={"model": "student", "ema_decay": 0.9, "context": "Be brief."}), adapter=LORA),
+    ),
+    "distill-table": Case(
+        "responses of rows, and a table of the teacher's probabilities", _distilled(response_source="data")
+    ),
+    "distill-text": Case(
+        "likelihood of responses that the teacher wrote", _distilled(response_source="teacher", loss="cross_entropy")
+    ),
+}
+
 STAGES = (_sft(max_steps=2), _prefer(max_steps=2), _rl(max_steps=4, checkpoint_every=1))
 
 WHOLE = {
@@ -235,5 +270,7 @@ WHOLE = {
     "resumed-stages": Case("killed in the last of several stages", _recipe(*STAGES), killed_after=3),
 }
 
-CASES: Mapping[str, Case] = MappingProxyType({**SUPERVISED, **PREFERENCES, **REWARDS, **REINFORCED, **WHOLE})
+CASES: Mapping[str, Case] = MappingProxyType(
+    {**SUPERVISED, **PREFERENCES, **REWARDS, **REINFORCED, **DISTILLED, **WHOLE}
+)
 """Every kind, by its name on the command line."""

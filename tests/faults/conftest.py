@@ -19,9 +19,10 @@ Run = Callable[..., dict[str, int]]
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, train.jsonl and test.jsonl."""
+    """A folder with a model, a teacher, train.jsonl and test.jsonl."""
     folder = tmp_path_factory.mktemp("world")
     write_untrained(folder / "model", hidden_size=32, layers=1)
+    write_untrained(folder / "teacher", seed=5, hidden_size=32, layers=2)
     write_rows(folder / "train.jsonl", generate(seed=1, count=60))
     write_rows(folder / "test.jsonl", generate(seed=2, count=10))
     write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=60))

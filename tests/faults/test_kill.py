@@ -37,6 +37,14 @@ VARIANTS = {
     "ppo": ["kl_control=adaptive", "kl_target=0.1", "reward_shaping.normalize=scale", "learning_rate=1e-2"],
     "ppo-lora": ["adapter.kind=lora", "adapter.rank=4", "critic.value_warmup_steps=4", "kl_limit=0.001"],
     "ppo-ptx": ["ptx={data: 'builtin:chat#12', sequences_per_step: 5}", "policy_gradient.success_nll_coef=0.1"],
+    "distill": ["teacher=TEACHER", "learning_rate=1e-2", "updates_per_batch=2"],
+    "distill-self": [
+        "teacher={model: student, ema_decay: 0.9, context: Be brief.}",
+        "adapter.kind=lora",
+        "adapter.rank=4",
+    ],
+    "distill-fraction": ["teacher=TEACHER", "on_policy_fraction=0.5", "divergence=jsd", "loss=full"],
+    "distill-table": ["teacher={model: TEACHER, tables: TABLES}", "response_source=data", "learning_rate=1e-2"],
     "actor-critic": ["learning_rate=1e-2"],
     "actor-critic-lora": ["learning_rate=1e-2", "adapter.kind=lora", "adapter.rank=4", "shares_base=true"],
     "adamw_8bit": ["optimizer=adamw_8bit", "gradient_checkpointing=true"],
@@ -56,6 +64,8 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
         return [*rl_command(world, output, "rl", 7), *VARIANTS[variant]]
     if variant.startswith("ppo"):
         return [*rl_command(world, output, "ppo", 8), *VARIANTS[variant]]
+    if variant.startswith("distill"):
+        return distill_command(world, output, variant)
     compares = variant.startswith(COMPARING)
     method = variant.partition("-")[0] if compares else "sft"
     rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
@@ -83,6 +93,21 @@ def rl_command(world: Path, output: Path, method: str, steps: int) -> list[str]:
     cadence = ["checkpoint_every=2", "checkpoints.keep_last=1", "eval_every=3", "log_every=2", "log_samples_every=2"]
     reward = "reward={name: length, target: 10, tolerance: 20, unit: characters, cache: true}"
     return [method, *map(str, [*files, *stage, *cadence]), reward]
+
+
+def distill_command(world: Path, output: Path, variant: str) -> list[str]:
+    """Another untrained model teaches. The table of its probabilities is in a folder of its own, since one in the cache
+    would be there before the first kill."""
+    places = {"TEACHER": str(world / "teacher"), "TABLES": f"{output}-tables"}
+    own = "\n".join(VARIANTS[variant])
+    for name, place in places.items():
+        own = own.replace(name, place)
+    usual = rl_command(world, output, "distill", 8)
+    given = "response_source=data" in VARIANTS[variant]
+    return [
+        *(each for each in usual if not (given and each.startswith(("responses_per_prompt", "log_samples_every")))),
+        *own.split("\n"),
+    ]
 
 
 def actor_critic(world: Path, output: Path) -> Path:

@@ -70,9 +70,10 @@ def figures(all_figures: dict[str, float]) -> Iterator[dict[str, float]]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an untrained tiny model (heads of 32) and rows of every kind."""
+    """A folder with an untrained tiny model (heads of 32), a teacher, and rows of every kind."""
     folder = tmp_path_factory.mktemp("world")
     write_untrained(folder / "model", hidden_size=64, layers=2)
+    write_untrained(folder / "teacher", seed=5, hidden_size=64, layers=3)
     write_rows(folder / "train.jsonl", generate(seed=1, count=60))
     write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=60))
     write_rows(folder / "math.jsonl", builtin_rows("math", count=40))

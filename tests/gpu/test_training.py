@@ -33,6 +33,15 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "rl": ("rl", {"data": "math.jsonl", "kl_coef": 0.1}),
     "ppo": ("ppo", {"data": "math.jsonl", "critic.learning_rate": 1e-3, "critic.value_clip": 0.2}),
     "ppo, lora": ("ppo", {"data": "math.jsonl", "adapter.kind": "lora", "kl_limit": 1.0}),
+    "distill": ("distill", {"data": "math.jsonl", "divergence": "forward_kl"}),
+    "distill, full": ("distill", {"data": "math.jsonl", "loss": "full", "divergence": "jsd"}),
+    "distill, gradient": ("distill", {"data": "math.jsonl", "loss": "policy_gradient"}),
+    "distill, table": ("distill", {"data": "math.jsonl", "response_source": "data"}),
+    "distill, text": ("distill", {"data": "math.jsonl", "response_source": "teacher", "loss": "cross_entropy"}),
+    "distill, self": (
+        "distill",
+        {"data": "math.jsonl", "adapter.kind": "lora", "teacher": {"model": "student", "context": "Be brief."}},
+    ),
     "rl, entropy": ("rl", {"data": "math.jsonl", "policy_gradient.entropy_target": 3.0}),
 }
 
@@ -48,6 +57,8 @@ def settings(kind: str, world: Path, device: torch.device) -> tuple[str, dict[st
             "reward_workers": 1,
             "reward": LENGTH,
         }
+    elif method == "distill":
+        sizes |= {"groups_per_step": 2, "max_new_tokens": 6, "teacher": {"model": str(world / "teacher")}}
     else:
         sizes |= {"sequences_per_step": 8, "max_length": 300, "overlong": "drop"}
     data = {"model": str(world / "model"), "data": str(world / own["data"])}
@@ -92,7 +103,7 @@ def digests(output: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize("kind", ["sft", "rl", "ppo"])
+@pytest.mark.parametrize("kind", ["sft", "rl", "ppo", "distill"])
 def test_a_killed_run_goes_on_to_the_same_bits(world, tmp_path, device, kind):
     """With `deterministic: true`, the default: killed by SIGKILL after a checkpoint, in a process of its own."""
     every = {"checkpoint_every": 1, "checkpoints": {"keep_last": 1}}

@@ -34,7 +34,8 @@ def test_a_stage_has_fifteen_usual_settings(name):
 @pytest.mark.parametrize("name", BUILTIN)
 def test_a_written_default_is_the_default(name):
     """Giving the listed default gives the same recipe as leaving it out."""
-    needed = {"model": "m", "data": "d", **({"reward": "number"} if name in ("rl", "ppo") else {})}
+    required = {"rl": {"reward": "number"}, "ppo": {"reward": "number"}, "distill": {"teacher": "t"}}
+    needed = {"model": "m", "data": "d", **required.get(name, {})}
     plain = stage_recipe(name, needed).recipe
     for entry in ENTRIES[name]:
         simple = entry.kind in ("integer", "number", "text", "true or false") and "*" not in entry.key

@@ -32,9 +32,15 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "minibatches_per_epoch": 1,
         "epochs_per_batch": 1,
     },
+    "distill": {
+        "data": "train.jsonl",
+        "eval_data": "test.jsonl",
+        "teacher": "other",
+        "max_new_tokens": 4,
+    },
 }
 """Name of a built-in stage → its settings; files are in the world's folder."""
-FILES = ("data", "eval_data")
+FILES = ("data", "eval_data", "teacher")
 
 
 def write_world(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from burnish.stages.kind import kind_of
 from burnish.stages.models import device_of, load_models
 from burnish.stages.registry import BUILTIN
 from burnish.stages.role import CRITIC as CRITIC_ROLE
-from burnish.stages.role import POLICY, REFERENCE, Role
+from burnish.stages.role import POLICY, REFERENCE, TEACHER, Role
 from tests.stages.small import SETTINGS, context_of, recipe_of, write_world
 
 
@@ -27,6 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COPY = Role(REFERENCE, trained=False, is_copy=True)
+OTHER = Role(TEACHER, trained=False, model="other", has_own_tokens=True)
 ROLES: Mapping[str, tuple[str, dict[str, Any], tuple[Role, ...]]] = {
     "sft": ("sft", {}, (Role(POLICY),)),
     "dpo": ("prefer", {}, (Role(POLICY),)),  # its reference is precomputed before the first step
@@ -65,6 +66,28 @@ ROLES: Mapping[str, tuple[str, dict[str, Any], tuple[Role, ...]]] = {
         "ppo",
         {"critic": {"model": "other"}, "adapter": {"kind": "lora", "rank": 2}},
         (Role(POLICY), COPY, Role(CRITIC_ROLE, model="other", is_critic=True)),
+    ),
+    "distill": ("distill", {"teacher": "other"}, (Role(POLICY), OTHER)),
+    "distill at a temperature": (
+        "distill",
+        {"teacher": "other", "temperature": 2.0},
+        (Role(POLICY, temperature=2.0), OTHER),
+    ),
+    "distill in turns": ("distill", {"teacher": {"model": "other", "placement": "in_turns"}}, (Role(POLICY),)),
+    "distill of oneself": (
+        "distill",
+        {"teacher": {"model": "student", "ema_decay": 0.9, "context": "Be brief."}},
+        (Role(POLICY),),
+    ),
+    "distill of two": (
+        "distill",
+        {"teacher": [{"model": "other", "where": {"source": "math"}}, {"model": "foreign"}]},
+        (Role(POLICY), OTHER, Role("teacher-2", trained=False, model="foreign", has_own_tokens=True)),
+    ),
+    "distill from tables": (
+        "distill",
+        {"teacher": {"tables": "tables"}, "response_source": "data"},
+        (Role(POLICY),),
     ),
     "online simpo": ("rl", {"algorithm": "online_dpo", "preference": {"loss": "simpo"}}, (Role(POLICY),)),
 }

@@ -74,6 +74,17 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "epochs_per_batch": 1,
         "ptx": {"data": {"path": "builtin:chat", "count": 8}, "sequences_per_step": 4},
     },
+    "distill": {
+        "data": "train.jsonl",
+        "eval_data": "test.jsonl",
+        "teacher": "teacher",
+        "reward": REWARD,
+        "reward_coef": 0.1,
+        "groups_per_step": 3,
+        "responses_per_prompt": 3,
+        "max_new_tokens": 6,
+        "reward_workers": 1,
+    },
     "Distil": {
         "data": "train.jsonl",
         "eval_data": "test.jsonl",
@@ -95,7 +106,7 @@ class World:
     runs: dict[str, Path]
 
     def settings(self, name: str) -> dict[str, Any]:
-        files = ("data", "eval_data", "teacher_model")
+        files = ("data", "eval_data", "teacher", "teacher_model")
         given = {key: str(self.folder / value) if key in files else value for key, value in SETTINGS[name].items()}
         return {**SHARED, **given}
 

@@ -134,6 +134,23 @@ class DistillSettings(OnPolicySettings):
         return self
 
     @model_validator(mode="after")
+    def _keys_of_rewards_have_an_effect(self) -> DistillSettings:
+        of_rewards = ("reward_workers", "success_threshold", "curriculum")
+        without = f"without {'a reward' if self.reward is None else 'reward_coef'}"
+        if self.reward is None and (key := self._changed(*of_rewards)):
+            raise ValueError(f"{key} has no effect {without}; remove it, or set reward")
+        if not self.reward_coef and (key := self._changed("reward_shaping")):
+            raise ValueError(f"{key} changes rewards that are learned from, and has no effect {without}; remove it")
+        if stepped := next((reward.key for reward in self.rewards if reward.credits_steps), None):
+            raise ValueError(f"reward {stepped}: credit: step is of a stage rl; set credit: response")
+        return self
+
+    def _changed(self, *keys: str) -> str | None:
+        """The first of these keys whose value is not the default."""
+        fields = type(self).model_fields
+        return next((key for key in keys if getattr(self, key) != fields[key].default), None)
+
+    @model_validator(mode="after")
     def _responses_fit_the_loss(self) -> DistillSettings:
         if self.loss == "cross_entropy" and self.response_source != "teacher":
             raise ValueError(
@@ -154,6 +171,8 @@ class DistillSettings(OnPolicySettings):
                 f"{key} needs responses of the student, and here response_source: {self.response_source}; set "
                 f"response_source: student, or remove {key.split(':')[0]}"
             )
+        if key := self._changed("curriculum", "log_samples_every"):
+            raise ValueError(f"{key} is about responses of the student, and has no effect here; remove it")
         if self.response_source == "data" and self.responses_per_prompt != 4:
             raise ValueError("responses_per_prompt has no effect with response_source: data; remove it")
         return self
@@ -165,6 +184,12 @@ class DistillSettings(OnPolicySettings):
             self._require_teacher(teacher, name)
         if sum(teacher.kind == "student" for teacher in self.teachers) > 1:
             raise ValueError("two teachers are the student; name it once")
+        [*others, last] = self.teachers
+        if last.kind == "student" and not last.has_context and not others and not self.reward_coef:
+            raise ValueError(
+                "teacher: a moving average of the student is the student itself at the beginning, so that it teaches "
+                "nothing, and neither changes; set context or context_column, or a reward with reward_coef"
+            )
         if self.loss == "uld" and len(self.teachers) > 1:
             raise ValueError("loss: uld takes one teacher; name one, or set loss: policy_gradient")
         if any(not teacher.where for teacher in self.teachers[:-1]):
@@ -241,6 +266,11 @@ class DistillSettings(OnPolicySettings):
                 "policy_gradient.importance_correction weights by π_old / sampler, and with old_logprobs: sampler "
                 "these are the same; set policy_gradient.old_logprobs: recomputed"
             )
+        if self.loss != "policy_gradient" and (given := parts.changed("entropy_coef", "entropy_target")):
+            raise ValueError(
+                f"{given}: an entropy bonus is a part of loss: policy_gradient, and here it is loss: "
+                f"{self.loss}; remove it, or set loss: policy_gradient"
+            )
         if parts.fixed_length is not None and parts.loss_aggregation != "fixed":
             raise ValueError(
                 "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; remove it"
@@ -255,12 +285,29 @@ class DistillSettings(OnPolicySettings):
             raise ValueError("stop_on_alerts: equal_rewards: a student learns where all rewards are equal; remove it")
         if self.reward is None and (alert := next(iter(sorted(given & of_rewards)), None)):
             raise ValueError(f"stop_on_alerts: {alert} needs a reward; remove it")
-        if "teacher_gap" in given and not (self.has_held_out and self.evaluation.teacher_prompts):
+        if "teacher_gap" in given and not (self.has_held_out and self._measures_teacher):
             raise ValueError(
                 "stop_on_alerts: teacher_gap needs held-out prompts (eval_data or eval_share, and "
-                "evaluation.teacher_prompts)"
+                "evaluation.teacher_prompts), and a teacher that is no table"
+            )
+        of_rollouts = given - {"teacher_gap"}
+        if self.response_source != "student" and of_rollouts:
+            raise ValueError(
+                f"stop_on_alerts: {min(of_rollouts)} is about responses of the student, and here response_source: "
+                f"{self.response_source}; remove it"
+            )
+        is_used = self.checkpoints.keep_best or self.early_stopping
+        if is_used and self.checkpoints.best_metric == "teacher_kl" and not self._measures_teacher:
+            raise ValueError(
+                "checkpoints.best_metric: teacher_kl needs evaluation.teacher_prompts, and a teacher that is no table; "
+                "set them, or another best_metric"
             )
         return self
+
+    @property
+    def _measures_teacher(self) -> bool:
+        """Whether evaluations compare student and teacher, if there are held-out prompts."""
+        return bool(self.evaluation.teacher_prompts) and all(teacher.kind != "tables" for teacher in self.teachers)
 
     def require_possible(self, adapter: Adapter, dtype: Any) -> None:
         super().require_possible(adapter, dtype)

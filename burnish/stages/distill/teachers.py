@@ -74,7 +74,6 @@ def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
     """
     settings, budget, student = data.settings, data.tokens_per_microbatch, models[POLICY]
     named = dict(enumerate(settings.teachers))
-    named = dict(enumerate(settings.teachers))
     local = {n: local_source(data, models, n, teacher) for n, teacher in named.items() if teacher.is_local}
     for source in local.values():
         require_tokens(data, source)
@@ -101,10 +100,6 @@ def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
         },
         notes=tuple(_notes(data, list(local.values()))),
     )
-
-
-def _name(settings: DistillSettings, number: int) -> str:
-    return teacher_role(number, settings.teachers[number]).name
 
 
 def measured_signal(
