@@ -40,6 +40,8 @@ def prompts_are_usable(subject: Subject) -> CheckResult:
 def rewards_distinguish_answers(subject: Subject) -> CheckResult:
     """References are graded right; an empty answer, the prompt repeated and another row's reference wrong."""
     data = _opened(subject)
+    if not data.judge.rewards:
+        return CheckResult(None, "the stage has no reward")
     rows = [response_view(prompt.task, "") for prompt in _drawn(data.train, subject.recipe.seed)]
     with data.judge as runner:
         result = self_test(runner, rows)

@@ -17,6 +17,8 @@ from burnish.stages.on_policy.settings import RlCheckpoints, RlEvaluation
 
 STUDENT = "student"
 """Value of teacher.model: the student itself, with other weights or with privileged context."""
+DistillLoss = Literal["top_k", "full", "policy_gradient", "uld", "cross_entropy"]
+ResponseSource = Literal["student", "teacher", "data"]
 TeacherKind = Literal["model", "student", "server", "tables"]
 
 

@@ -169,6 +169,7 @@ def _written(data: DistillData, source: LocalSource) -> list[list[Group]]:
     settings, seed = data.settings, data.context.recipe.seed
     params, prompts = settings.params(seed), data.train.tokenized
     facts = [source.fingerprint, data.train.preparation.identity, repr(params), str(settings.responses_per_prompt)]
+    facts += [str(template_of(data, source.facts).saved), str(teacher_ends(data, source))]
     renderer = source.renderer
 
     def seen(prompt: TokenizedPrompt) -> Tensor:

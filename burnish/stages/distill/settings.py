@@ -17,13 +17,17 @@ from burnish.rollouts.settings import RolloutSettings
 from burnish.settings.adapter import Adapter
 from burnish.settings.numbers import Positive
 from burnish.settings.resolved import Resolved, resolved
+from burnish.settings.reward_shaping import RewardShaping
 from burnish.stages.distill.groups import (
     DistillCheckpoints,
     DistillEvaluation,
+    DistillLoss,
     DistillPolicyGradient,
     OneTeacher,
+    ResponseSource,
     TeacherSettings,
 )
+from burnish.stages.distill.teacher_needs import TeacherNeeds
 from burnish.stages.on_policy.policy_loss import PolicyLossSettings
 from burnish.stages.on_policy.settings import OnPolicySettings
 from burnish.train.stop_rule import StopRule
@@ -32,8 +36,6 @@ from burnish.watch.settings import AlarmName
 TOP_K = 32
 SERVER_TOP_K = 20
 """The most that vLLM returns unless it is told otherwise (--max-logprobs)."""
-DistillLoss = Literal["top_k", "full", "policy_gradient", "uld", "cross_entropy"]
-ResponseSource = Literal["student", "teacher", "data"]
 
 
 class DistillSettings(OnPolicySettings):
@@ -124,8 +126,15 @@ class DistillSettings(OnPolicySettings):
                 f"temperature has no effect with loss: {self.loss}, whose logits are divided by sampling.temperature; "
                 "remove it"
             )
-        if self.reward_coef and self.reward is None:
-            raise ValueError("reward_coef needs a reward; set reward, or remove it")
+        if self.reward is None:
+            given = {"reward_coef": self.reward_coef > 0, "reward_workers": self.reward_workers is not None}
+            given |= {"curriculum": self.curriculum, "reward_shaping": self.reward_shaping != RewardShaping()}
+            if missing := next((key for key, is_given in given.items() if is_given), None):
+                raise ValueError(f"{missing} needs a reward; set reward, or remove it")
+        if not self.reward_coef and self.reward_shaping != RewardShaping():
+            raise ValueError("reward_shaping has no effect with reward_coef: 0, which measures rewards; remove it")
+        if self.curriculum and self.response_source != "student":
+            raise ValueError("curriculum needs response_source: student, which answers the prompts; remove one of them")
         if not self.has_policy_gradient and self.policy_gradient != DistillPolicyGradient():
             raise ValueError(
                 f"policy_gradient has no effect with loss: {self.loss} and reward_coef: 0; remove it, or set loss: "
@@ -179,52 +188,9 @@ class DistillSettings(OnPolicySettings):
 
     @model_validator(mode="after")
     def _teachers_fit_the_loss(self) -> DistillSettings:
-        for number, teacher in enumerate(self.teachers):
-            name = f"teacher.{number}" if len(self.teachers) > 1 else "teacher"
-            self._require_teacher(teacher, name)
-        if sum(teacher.kind == "student" for teacher in self.teachers) > 1:
-            raise ValueError("two teachers are the student; name it once")
-        [*others, last] = self.teachers
-        if last.kind == "student" and not last.has_context and not others and not self.reward_coef:
-            raise ValueError(
-                "teacher: a moving average of the student is the student itself at the beginning, so that it teaches "
-                "nothing, and neither changes; set context or context_column, or a reward with reward_coef"
-            )
-        if self.loss == "uld" and len(self.teachers) > 1:
-            raise ValueError("loss: uld takes one teacher; name one, or set loss: policy_gradient")
-        if any(not teacher.where for teacher in self.teachers[:-1]):
-            raise ValueError("a teacher without `where` has all rows, so that those after it have none; put it last")
+        needs = TeacherNeeds(self.loss, self.response_source, self.resolved_temperature, self.reward_coef)
+        needs.require_all(self.teachers)
         return self
-
-    def _require_teacher(self, teacher: TeacherSettings, name: str) -> None:
-        off_policy = self.response_source != "student"
-        if not teacher.is_local and self.loss in ("full", "uld"):
-            raise ValueError(
-                f"{name}: {teacher.kind} gives probabilities of some tokens, and loss: {self.loss} needs those of all; "
-                "set loss: top_k"
-            )
-        if teacher.kind == "server" and self.resolved_temperature != 1:
-            raise ValueError(
-                f"{name}.url: a server gives log-probabilities at the temperature 1, and here it is "
-                f"{self.resolved_temperature:g}; set temperature: 1"
-                + (", or sampling.temperature: 1" if self.loss == "policy_gradient" else "")
-            )
-        if teacher.tables is not None and (not off_policy or self.loss != "top_k"):
-            raise ValueError(
-                f"{name}.tables has probabilities of given responses: it needs response_source: data or teacher, and "
-                "loss: top_k"
-            )
-        if teacher.kind in ("server", "tables") and self.response_source == "teacher":
-            raise ValueError(
-                f"{name}: with response_source: teacher a model in this process writes the responses; name its folder"
-            )
-        if off_policy and (teacher.has_context or teacher.kind == "student"):
-            raise ValueError(
-                f"{name}: self-distillation and privileged context need response_source: student, and here it is "
-                f"{self.response_source}"
-            )
-        if off_policy and len(self.teachers) > 1:
-            raise ValueError("several teachers need response_source: student; train a stage for each teacher")
 
     @model_validator(mode="after")
     def _fraction_is_of_divergences(self) -> DistillSettings:

@@ -139,6 +139,27 @@ def _same_tokens(data: DistillData, model: Model) -> bool:
     return all(theirs.get(token) == index for token, index in own.items())
 
 
+def _require_positions(data: DistillData, source: LocalSource) -> None:
+    """Refuses a teacher that has no positions for the student's longest prompt and response. One with prompts of its
+    own measures them when it reads them.
+
+    Raises:
+        ModelError: it has fewer positions.
+    """
+    limit = exact_positions(source.facts.causal_lm.config)
+    sets = [data.train] if data.held_out is None else [data.train, data.held_out]
+    longest = max(len(prompt.tokens) for prompts in sets for prompt in prompts.tokenized) + data.settings.max_new_tokens
+    if data.given is not None:
+        lengths = (len(g.prompt) + len(r.tokens) for row in data.given.draws for g in row for r in g.responses)
+        longest = max(longest, *lengths)
+    if source.renderer is None and longest > limit:
+        raise ModelError(
+            given=f"teacher.model: {source.settings.model}, which supports {limit:,} positions",
+            rule=f"a prompt with its response has up to {longest:,} tokens",
+            remedy="lower max_new_tokens or max_length, or name another teacher",
+        )
+
+
 def _two_tokenizers(data: DistillData, policy: Model, model: Model) -> TwoTokenizers:
     """The tokenizers of student and teacher, with the tokens that end their turns."""
     reader = data.context.reader
@@ -173,6 +194,7 @@ def require_tokens(data: DistillData, source: LocalSource) -> None:
         ModelError: the tokenizer or the end of a turn is another one, and the loss compares tokens.
     """
     settings, model, reader = data.settings, source.facts, data.context.reader
+    _require_positions(data, source)
     if not source.same_tokens:
         if settings.loss in ("policy_gradient", "uld", "cross_entropy"):
             return
