@@ -19,7 +19,6 @@ from burnish.runs.training_state import StatefulObject
 from burnish.sources.filled import SnapshotSync
 from burnish.stages.distill.data import DistillData
 from burnish.stages.distill.groups import STUDENT, TeacherSettings
-from burnish.stages.distill.settings import DistillSettings
 from burnish.stages.distill.sources import LocalSource, local_source, require_tokens, teacher_role
 from burnish.stages.role import POLICY
 from burnish.teachers.prompts import PrivilegedContext, PromptRenderer, differs_by_row
