@@ -40,8 +40,7 @@ class TeacherSettings(Settings):
 
     model: str | None = None
     """Model: a run, a folder, a hub name or stage:NAME; student: the student itself, which needs ema_decay, context or
-    context_column; with url: its name on the server. null: none (tables, or a server with one
-    model)."""
+    context_column; with url: its name on the server. null: none (tables or a server)."""
     url: str | None = None
     """Address of a server that returns log-probabilities of given tokens (prompt_logprobs of vLLM), such as
     http://localhost:8000; null: no server."""
