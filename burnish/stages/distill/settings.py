@@ -17,7 +17,6 @@ from burnish.rollouts.settings import RolloutSettings
 from burnish.settings.adapter import Adapter
 from burnish.settings.numbers import Positive
 from burnish.settings.resolved import Resolved, resolved
-from burnish.settings.reward_shaping import RewardShaping
 from burnish.stages.distill.groups import (
     DistillCheckpoints,
     DistillEvaluation,
@@ -126,15 +125,8 @@ class DistillSettings(OnPolicySettings):
                 f"temperature has no effect with loss: {self.loss}, whose logits are divided by sampling.temperature; "
                 "remove it"
             )
-        if self.reward is None:
-            given = {"reward_coef": self.reward_coef > 0, "reward_workers": self.reward_workers is not None}
-            given |= {"curriculum": self.curriculum, "reward_shaping": self.reward_shaping != RewardShaping()}
-            if missing := next((key for key, is_given in given.items() if is_given), None):
-                raise ValueError(f"{missing} needs a reward; set reward, or remove it")
-        if not self.reward_coef and self.reward_shaping != RewardShaping():
-            raise ValueError("reward_shaping has no effect with reward_coef: 0, which measures rewards; remove it")
-        if self.curriculum and self.response_source != "student":
-            raise ValueError("curriculum needs response_source: student, which answers the prompts; remove one of them")
+        if self.reward_coef and self.reward is None:
+            raise ValueError("reward_coef needs a reward; set reward, or remove it")
         if not self.has_policy_gradient and self.policy_gradient != DistillPolicyGradient():
             raise ValueError(
                 f"policy_gradient has no effect with loss: {self.loss} and reward_coef: 0; remove it, or set loss: "
