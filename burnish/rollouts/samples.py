@@ -16,12 +16,17 @@ from burnish.rollouts.metrics import mean
 from burnish.rollouts.worker import GradedGroup
 from burnish.watch.journal_lines import RolloutSample
 
+_UNGRADED = 3
+"""Number of samples of a batch without rewards."""
+
 
 def rollout_samples(
     graded_groups: Sequence[GradedGroup],
     advantages: Mapping[tuple[int, int], float],
     weights: Mapping[str, float],
     combination: Combination = "sum",
+    *,
+    trains_all: bool = False,
 ) -> list[RolloutSample]:
     """The best, the worst, and the one that is furthest from its group's mean reward, each once.
 
@@ -30,6 +35,8 @@ def rollout_samples(
         advantages: (index of the group, index of the response) → mean advantage of the response's tokens.
         weights: weights of the rewards by name, without those of weight 0.
         combination: combination of the rewards.
+        trains_all: whether all responses are trained on, graded or not. Without any reward, the first responses to the
+            first prompts are chosen.
     """
     responses = ((number, index) for number, graded in enumerate(graded_groups) for index in range(len(graded.texts)))
     candidates = [
@@ -38,7 +45,8 @@ def rollout_samples(
         if graded_groups[number].group.responses[index].reward is not None
     ]
     if not candidates:
-        return []
+        first = [_Candidate(number, 0, graded) for number, graded in enumerate(graded_groups[:_UNGRADED])]
+        return [_sample("sampled", each, None, weights, combination, trains_all) for each in first if trains_all]
     chosen = {
         "best": max(candidates, key=lambda candidate: candidate.reward),
         "worst": min(candidates, key=lambda candidate: candidate.reward),
@@ -48,7 +56,7 @@ def rollout_samples(
     for kind, candidate in chosen.items():
         kinds.setdefault(candidate, kind)
     return [
-        _sample(kind, candidate, advantages.get((candidate.number, candidate.index)), weights, combination)
+        _sample(kind, candidate, advantages.get((candidate.number, candidate.index)), weights, combination, trains_all)
         for candidate, kind in kinds.items()
     ]
 
@@ -98,6 +106,7 @@ def _sample(
     advantage: float | None,
     weights: Mapping[str, float],
     combination: Combination,
+    trains_all: bool,
 ) -> RolloutSample:
     graded, index = candidate.graded, candidate.index
     view, verdict = graded.view(index), graded.verdicts[index]
@@ -107,10 +116,11 @@ def _sample(
         prompt=view.asked,
         response=view.text,
         reference=None if view.reference is None else str(view.reference),
-        reward=candidate.reward,
+        reward=graded.group.responses[index].reward,
         parts=dict(_parts(verdict)),
         contributions=_contributions(graded, index, weights, combination),
         advantage=advantage,
+        trained=True if trains_all else None,
         logprob=candidate.logprob,
     )
 

@@ -155,7 +155,10 @@ class RolloutSource(Source):
         every = settings.log_samples_every
         if self._step // every != (self._step - settings.steps_per_batch) // every:
             combination = batcher.rule.reward_combination
-            self._samples = rollout_samples(self.newest, credited.advantages, batcher.weights, combination)
+            trains_all = settings.learns_ungraded
+            self._samples = rollout_samples(
+                self.newest, credited.advantages, batcher.weights, combination, trains_all=trains_all
+            )
         yield from batcher.deal(credited.items, replayed, updates, self._step)
 
     def _note_failures(self) -> None:

@@ -90,24 +90,27 @@ class EvalSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutSample:
-    """One graded response of a batch of rollouts."""
+    """One response of a batch of rollouts."""
 
     rollout: str
-    """Why it was selected: best, worst, or most surprising."""
+    """Why it was selected: best, worst, most surprising, or, without rewards, sampled."""
     row: int
     """Row of the prompt in the data."""
     prompt: str
     response: str
     """The whole response, with the part that the prompt contains."""
     reference: str | None = None
-    reward: float
+    reward: float | None
+    """None: the stage has no rewards."""
     parts: dict[str, float | str | None] = field(default_factory=dict)
     """Outcome of each reward by its name; text: a failure."""
     contributions: dict[str, float] = field(default_factory=dict)
     """Contribution of each reward to the comparison with the group, before the division by a deviation; see
     `credit.combine.contributions`."""
     advantage: float | None = None
-    """Mean over its tokens; None: its group was dropped."""
+    """Mean over its tokens; None: its group was dropped, or its loss needs none."""
+    trained: bool | None = None
+    """Whether it is trained on without an advantage, as in distillation; None: the advantage says it."""
     logprob: float
     """Mean over its tokens, nats."""
 
