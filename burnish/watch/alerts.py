@@ -308,17 +308,16 @@ def training_rules() -> list[Rule]:
         Slowness(),
         LogprobsFall(),
         HeldOutWorse(),
-        TeacherGap(),
     ]
 
 
 def rl_rules(penalties: Collection[str] = ()) -> list[Rule]:
-    """Rules for reinforcement learning, which read the metrics ``rollout/…`` only.
+    """Rules for stages with rollouts, which read the metrics ``rollout/…``, and ``eval/teacher_kl``.
 
     Args:
         penalties: names of rewards of negative weight, of which less is better.
     """
-    return list(rl_alerts(penalties))
+    return [*rl_alerts(penalties), TeacherGap()]
 
 
 class Alerts:
