@@ -124,6 +124,8 @@ STUDENT = {"model": "student", "ema_decay": 0.9}
         ({"teacher": {"tables": "x"}, "response_source": "teacher"}, "a model in this process writes"),
         ({"teacher": {**STUDENT}, "response_source": "data"}, "self-distillation"),
         ({"teacher": ["a", "b"]}, "put it last"),
+        ({"teacher": {"model": "a", "where": {"kind": "x"}}, "response_source": "data"}, "one teacher has all rows"),
+        ({"teacher": {"model": "a", "where": {"kind": "x"}}, "on_policy_fraction": 0.5}, "one teacher has all rows"),
         ({"teacher": [{"model": "a", "where": {"kind": "x"}}, STUDENT, STUDENT]}, "two teachers are the student"),
         ({"teacher": [{"model": "a", "where": {"kind": "x"}}, "b"], "loss": "uld"}, "loss: uld takes one teacher"),
         ({"on_policy_fraction": 0.5, "loss": "policy_gradient"}, "loss: policy_gradient cannot learn from"),

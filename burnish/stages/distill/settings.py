@@ -225,6 +225,12 @@ class DistillSettings(OnPolicySettings):
             )
         if off_policy and len(self.teachers) > 1:
             raise ValueError("several teachers need response_source: student; train a stage for each teacher")
+        if teacher.where and (off_policy or self.on_policy_fraction < 1):
+            given = "on_policy_fraction below 1" if not off_policy else f"response_source: {self.response_source}"
+            raise ValueError(
+                f"{name}.where chooses among teachers of the student's responses, and with {given} one teacher has all "
+                "rows; remove it, and name data with these rows alone"
+            )
 
     @model_validator(mode="after")
     def _fraction_is_of_divergences(self) -> DistillSettings:
