@@ -225,6 +225,16 @@ def test_two_teachers_by_task(world, tmp_path):
         assert min(alone) < first < max(alone)
 
 
+@pytest.mark.parametrize("loss", [{"loss": "full"}, {"loss": "top_k"}, {"loss": "top_k", "top_k": 5000}], ids=str)
+def test_the_dry_run_of_several_teachers(world, loss):
+    """It has the streams of training: whose each token is, and at most the vocabulary."""
+    teachers = [{"model": str(world / "teacher"), "where": {"kind": "odd"}}, str(world / "other")]
+    stage = built(world, teacher=teachers, dry_run=True, **loss)
+    [learner] = stage.learners
+    assert stage.dry_run_groups
+    learner.dry_run(stage.dry_run_groups)
+
+
 def test_a_row_without_a_teacher_is_told_before_training(world, tmp_path):
     teachers = [{"model": str(world / "teacher"), "where": {"kind": "odd"}}]
     with pytest.raises(DataError, match="a row that no teacher has"):
