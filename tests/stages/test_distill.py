@@ -325,6 +325,8 @@ def test_a_table_is_written_once_and_probed(world, tmp_path):
         run(world, tmp_path / "x", teacher={**named, "model": str(world / "other")}, response_source="data")
     with pytest.raises(DataError, match="other rows or another top_k"):
         run(world, tmp_path / "y", teacher=named, response_source="data", top_k=4)
+    with pytest.raises(DataError, match="or temperature"):  # so near that a probe could not tell
+        run(world, tmp_path / "t", teacher=named, response_source="data", temperature=1.001)
     with pytest.raises(DataError, match="no whole table"):
         run(world, tmp_path / "z", teacher={"tables": str(tmp_path / "nowhere")}, response_source="data")
 

@@ -150,13 +150,14 @@ def _read_or_write(
     found = read_table(folder)
     if found is not None:
         table, known = found
-        difference = probe(teacher, rows, table, dtype) if known.rows == facts.rows and known.k == facts.k else None
+        is_alike = (known.rows, known.k, known.temperature) == (facts.rows, facts.k, facts.temperature)
+        difference = probe(teacher, rows, table, dtype) if is_alike else None
         if difference is not None and difference <= TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16]):
             return table, f"the teacher's table is from an earlier run (a probe differs by {difference:.1e} nats)"
         if not is_cache:
             raise DataError(
                 given=f"teacher.tables: {folder}, a table of "
-                + ("other rows or another top_k" if difference is None else "another teacher or temperature"),
+                + ("other rows or another top_k or temperature" if difference is None else "another teacher"),
                 rule="a table that is there is compared with the teacher on a few rows before it is used",
                 remedy="name another folder, or delete this one",
             )
