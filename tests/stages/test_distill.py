@@ -273,6 +273,23 @@ def test_the_average_of_the_student_teaches(world):
     assert stage.learners[0].name == POLICY
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"teacher": [{"model": "builtin:tiny", "where": {"kind": "odd"}}, {**STUDENT, "context": "Answer."}]},
+        {"adapter": {"kind": "lora"}, "add_tokens": ["<zz>"]},
+        {"adapter": {"kind": "lora", "modules_to_save": ["embed_tokens"]}},
+    ],
+    ids=str,
+)
+def test_a_student_whose_head_changes_is_no_teacher_of_the_whole_vocabulary(world, tmp_path, changed):
+    """Its states would be compared through a head that is not theirs."""
+    teacher = {"teacher": {**STUDENT, "context": "Answer."}, "loss": "full"}
+    with pytest.raises(RecipeError, match="changes in every step"):
+        run(world, tmp_path / "run", **{**teacher, **changed})
+
+
 def test_at_first_the_average_teaches_nothing(world):
     """Equal weights: the gradient is exactly 0, not rounding that an optimizer normalizes."""
     stage = built(world, teacher=STUDENT, max_steps=1)

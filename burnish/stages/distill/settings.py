@@ -317,10 +317,17 @@ class DistillSettings(OnPolicySettings):
 
     def require_possible(self, adapter: Adapter, dtype: Any) -> None:
         super().require_possible(adapter, dtype)
-        if self.loss == "full" and self.teachers[0].kind == "student" and adapter.kind == "full":
+        if self.loss != "full" or all(teacher.kind != "student" for teacher in self.teachers):
+            return
+        parts = {
+            "adapter.kind: full": adapter.kind == "full",
+            "adapter.modules_to_save": bool(adapter.modules_to_save),
+            "add_tokens": bool(self.tokens_to_add),
+        }
+        if trained := next((key for key, trains in parts.items() if trains), None):
             raise ValueError(
-                "loss: full compares with the output head of the teacher, and the head of a moving average of all "
-                "weights changes in every step; set loss: top_k, or adapter.kind: lora"
+                "loss: full compares with the output head of the teacher, and that of teacher.model: student changes "
+                f"in every step with {trained}; set loss: top_k, or train an adapter that leaves the head as it is"
             )
 
     @property
