@@ -109,6 +109,7 @@ STUDENT = {"model": "student", "ema_decay": 0.9}
         ({"top_k": 5, "loss": "full"}, "top_k has no effect"),
         ({"temperature": 2.0, "loss": "policy_gradient"}, "temperature has no effect"),
         ({"reward_coef": 1.0}, "reward_coef needs a reward"),
+        ({"teacher_coef": 0.5, "loss": "cross_entropy", "response_source": "teacher"}, "teacher_coef has no effect"),
         ({"policy_gradient": {"entropy_coef": 0.1}}, "policy_gradient has no effect"),
         ({"loss": "cross_entropy"}, "set response_source: teacher"),
         ({"response_source": "data", "loss": "policy_gradient"}, "needs responses of the student"),

@@ -124,6 +124,8 @@ class DistillSettings(OnPolicySettings):
                 f"temperature has no effect with loss: {self.loss}, whose logits are divided by sampling.temperature; "
                 "remove it"
             )
+        if self.teacher_coef != 1 and self.loss == "cross_entropy":
+            raise ValueError("teacher_coef has no effect with loss: cross_entropy, the only part of the loss; remove it")
         if self.reward_coef and self.reward is None:
             raise ValueError("reward_coef needs a reward; set reward, or remove it")
         if not self.has_policy_gradient and self.policy_gradient != DistillPolicyGradient():
