@@ -191,6 +191,19 @@ def test_the_teachers_text_alone(world, tmp_path):
     assert losses[-1] < losses[0]
 
 
+def test_a_text_that_stops_the_teacher_is_learned_whole(world):
+    """It is content, and no end token takes the place of its last token."""
+    stops = {"sampling": {"stop": list("0123456789")}, "max_new_tokens": 12}
+    stage = built(world, loss="cross_entropy", response_source="teacher", max_steps=1, **stops)
+    tokenizer = AutoTokenizer.from_pretrained(world / "model")
+    texts = [
+        tokenizer.decode(response.tokens) for group in next(iter(stage.source)) for response in group.responses
+    ]
+    stopped = [text for text in texts if any(character.isdigit() for character in text)]
+    assert stopped
+    assert all(text[-1].isdigit() for text in stopped), texts
+
+
 def test_equal_models_have_no_gap(world, tmp_path):
     """A student that is its teacher: the divergence is 0, all tokens agree, and no weight changes."""
     result = run(world, tmp_path / "run", teacher=str(world / "model"))

@@ -210,15 +210,17 @@ class _ToStudent:
     def __init__(self, data: DistillData, source: LocalSource) -> None:
         reader = data.context.reader
         self.tokenizer, self.limit, self.same = reader.tokenizer, data.settings.max_new_tokens, source.same_tokens
-        self.decode = response_decoder(source.facts.tokenizer, teacher_ends(data, source))
+        self.ends = teacher_ends(data, source)
+        self.decode = response_decoder(source.facts.tokenizer, self.ends)
         end = end_of_turn(reader.tokenizer, reader.template) if data.train.spoken else None
         self.end = reader.tokenizer.eos_token_id if end is None else end
 
     def __call__(self, written: Written) -> Response:
-        content = list(written.tokens[:-1] if written.ended else written.tokens)
+        ended = written.ended and written.tokens[-1] in self.ends  # not by a text that stops it, which is content
+        content = list(written.tokens[:-1] if ended else written.tokens)
         if not self.same:
             text = self.decode(written.tokens)
             content = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        tokens = (content + [self.end] * written.ended)[: self.limit]
+        tokens = (content + [self.end] * ended)[: self.limit]
         ids = torch.tensor(tokens or [self.end], dtype=torch.int64)
         return Response(tokens=ids, trainable=torch.ones(len(ids), dtype=torch.bool))
