@@ -385,8 +385,10 @@ def test_a_served_teacher_is_the_same_teacher(world, tmp_path, endpoint):
     assert "the teacher's table is computed once" in log(given_rows)
 
 
-def test_a_resumed_run_refuses_another_served_model(world, tmp_path, endpoint):
+@pytest.mark.parametrize("response_source", ["student", "data"])
+def test_a_resumed_run_refuses_another_served_model(world, tmp_path, endpoint, response_source):
     settings = {"teacher": endpoint.url, "top_k": 8, "checkpoint_every": 1, "max_steps": 3}
+    settings |= {"response_source": response_source}
     whole = run(world, tmp_path / "run", **settings)
     (whole.folder / "finished.json").unlink()
     shutil.rmtree(whole.folder / "model")
