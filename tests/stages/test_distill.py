@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 import burnish
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import TEMPLATE, write_untrained
+from burnish.data.cache import cache_folder
 from burnish.errors import DataError, ModelError, RecipeError
 from burnish.model.snapshot import Snapshot
 from burnish.recipe.read import stage_recipe
@@ -202,6 +203,20 @@ def test_a_text_that_stops_the_teacher_is_learned_whole(world):
     stopped = [text for text in texts if any(character.isdigit() for character in text)]
     assert stopped
     assert all(text[-1].isdigit() for text in stopped), texts
+
+
+def test_another_template_of_the_teacher_has_its_own_responses(world, tmp_path):
+    """What the cache has was written to other prompts."""
+    shutil.copytree(world / "teacher", tmp_path / "teacher")
+    entries = []
+    for start in ("", "Q: "):
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "teacher")
+        tokenizer.chat_template = TEMPLATE.replace("{{ message.content }}", start + "{{ message.content }}")
+        tokenizer.save_pretrained(tmp_path / "teacher")
+        teacher = {"teacher": str(tmp_path / "teacher"), "loss": "cross_entropy", "response_source": "teacher"}
+        built(world, **teacher, max_steps=1, responses_per_prompt=1)
+        entries.append(sorted(path.name for path in (cache_folder() / "teacher-responses").iterdir()))
+    assert len(entries[1]) == len(entries[0]) + 1
 
 
 def test_equal_models_have_no_gap(world, tmp_path):

@@ -170,6 +170,7 @@ def _written(data: DistillData, source: LocalSource) -> list[list[Group]]:
     settings, seed = data.settings, data.context.recipe.seed
     params, prompts = settings.params(seed), data.train.tokenized
     facts = [source.fingerprint, data.train.preparation.identity, repr(params), str(settings.responses_per_prompt)]
+    facts += [repr(template_of(data, source.facts)), repr(teacher_ends(data, source))]
     renderer = source.renderer
 
     def seen(prompt: TokenizedPrompt) -> Tensor:
@@ -187,7 +188,7 @@ def _written(data: DistillData, source: LocalSource) -> list[list[Group]]:
             seen,
             settings.responses_per_prompt,
             params,
-            hashlib.sha256("\n".join(["burnish teacher responses 1", *facts]).encode()).hexdigest(),
+            hashlib.sha256("\n".join(["burnish teacher responses 2", *facts]).encode()).hexdigest(),
             count_on_terminal("prompts answered by the teacher"),
         )
     to_student = _ToStudent(data, source)
