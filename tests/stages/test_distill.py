@@ -197,9 +197,7 @@ def test_a_text_that_stops_the_teacher_is_learned_whole(world):
     stops = {"sampling": {"stop": list("0123456789")}, "max_new_tokens": 12}
     stage = built(world, loss="cross_entropy", response_source="teacher", max_steps=1, **stops)
     tokenizer = AutoTokenizer.from_pretrained(world / "model")
-    texts = [
-        tokenizer.decode(response.tokens) for group in next(iter(stage.source)) for response in group.responses
-    ]
+    texts = [tokenizer.decode(response.tokens) for group in next(iter(stage.source)) for response in group.responses]
     stopped = [text for text in texts if any(character.isdigit() for character in text)]
     assert stopped
     assert all(text[-1].isdigit() for text in stopped), texts

@@ -125,7 +125,9 @@ class DistillSettings(OnPolicySettings):
                 "remove it"
             )
         if self.teacher_coef != 1 and self.loss == "cross_entropy":
-            raise ValueError("teacher_coef has no effect with loss: cross_entropy, the only part of the loss; remove it")
+            raise ValueError(
+                "teacher_coef has no effect with loss: cross_entropy, the only part of the loss; remove it"
+            )
         if self.reward_coef and self.reward is None:
             raise ValueError("reward_coef needs a reward; set reward, or remove it")
         if not self.has_policy_gradient and self.policy_gradient != DistillPolicyGradient():
