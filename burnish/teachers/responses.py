@@ -37,7 +37,7 @@ class Written:
     tokens: tuple[int, ...]
     """Token ids of the teacher, the end token included."""
     ended: bool
-    """Whether it ends with an end token; False: it was truncated."""
+    """Whether it ends with an end token or a text that stops it; False: it was truncated."""
 
 
 def written_responses(

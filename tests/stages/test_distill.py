@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 import burnish
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import TEMPLATE, write_untrained
+from burnish.data.cache import cache_folder
 from burnish.errors import DataError, ModelError, RecipeError
 from burnish.model.snapshot import Snapshot
 from burnish.recipe.read import stage_recipe
@@ -109,6 +110,7 @@ STUDENT = {"model": "student", "ema_decay": 0.9}
         ({"top_k": 5, "loss": "full"}, "top_k has no effect"),
         ({"temperature": 2.0, "loss": "policy_gradient"}, "temperature has no effect"),
         ({"reward_coef": 1.0}, "reward_coef needs a reward"),
+        ({"teacher_coef": 0.5, "loss": "cross_entropy", "response_source": "teacher"}, "teacher_coef has no effect"),
         ({"policy_gradient": {"entropy_coef": 0.1}}, "policy_gradient has no effect"),
         ({"loss": "cross_entropy"}, "set response_source: teacher"),
         ({"response_source": "data", "loss": "policy_gradient"}, "needs responses of the student"),
@@ -124,6 +126,8 @@ STUDENT = {"model": "student", "ema_decay": 0.9}
         ({"teacher": {"tables": "x"}, "response_source": "teacher"}, "a model in this process writes"),
         ({"teacher": {**STUDENT}, "response_source": "data"}, "self-distillation"),
         ({"teacher": ["a", "b"]}, "put it last"),
+        ({"teacher": {"model": "a", "where": {"kind": "x"}}, "response_source": "data"}, "one teacher has all rows"),
+        ({"teacher": {"model": "a", "where": {"kind": "x"}}, "on_policy_fraction": 0.5}, "one teacher has all rows"),
         ({"teacher": [{"model": "a", "where": {"kind": "x"}}, STUDENT, STUDENT]}, "two teachers are the student"),
         ({"teacher": [{"model": "a", "where": {"kind": "x"}}, "b"], "loss": "uld"}, "loss: uld takes one teacher"),
         ({"on_policy_fraction": 0.5, "loss": "policy_gradient"}, "loss: policy_gradient cannot learn from"),
@@ -188,6 +192,31 @@ def test_the_teachers_text_alone(world, tmp_path):
     assert losses[-1] < losses[0]
 
 
+def test_a_text_that_stops_the_teacher_is_learned_whole(world):
+    """It is content, and no end token takes the place of its last token."""
+    stops = {"sampling": {"stop": list("0123456789")}, "max_new_tokens": 12}
+    stage = built(world, loss="cross_entropy", response_source="teacher", max_steps=1, **stops)
+    tokenizer = AutoTokenizer.from_pretrained(world / "model")
+    texts = [tokenizer.decode(response.tokens) for group in next(iter(stage.source)) for response in group.responses]
+    stopped = [text for text in texts if any(character.isdigit() for character in text)]
+    assert stopped
+    assert all(text[-1].isdigit() for text in stopped), texts
+
+
+def test_another_template_of_the_teacher_has_its_own_responses(world, tmp_path):
+    """What the cache has was written to other prompts."""
+    shutil.copytree(world / "teacher", tmp_path / "teacher")
+    entries = []
+    for start in ("", "Q: "):
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "teacher")
+        tokenizer.chat_template = TEMPLATE.replace("{{ message.content }}", start + "{{ message.content }}")
+        tokenizer.save_pretrained(tmp_path / "teacher")
+        teacher = {"teacher": str(tmp_path / "teacher"), "loss": "cross_entropy", "response_source": "teacher"}
+        built(world, **teacher, max_steps=1, responses_per_prompt=1)
+        entries.append(sorted(path.name for path in (cache_folder() / "teacher-responses").iterdir()))
+    assert len(entries[1]) == len(entries[0]) + 1
+
+
 def test_equal_models_have_no_gap(world, tmp_path):
     """A student that is its teacher: the divergence is 0, all tokens agree, and no weight changes."""
     result = run(world, tmp_path / "run", teacher=str(world / "model"))
@@ -221,6 +250,16 @@ def test_two_teachers_by_task(world, tmp_path):
         folders = {teacher["model"]: tmp_path / f"{loss} {Path(str(teacher['model'])).name}" for teacher in teachers}
         alone = [teacher_kl(run(world, folder, teacher=name, loss=loss))[0] for name, folder in folders.items()]
         assert min(alone) < first < max(alone)
+
+
+@pytest.mark.parametrize("loss", [{"loss": "full"}, {"loss": "top_k"}, {"loss": "top_k", "top_k": 5000}], ids=str)
+def test_the_dry_run_of_several_teachers(world, loss):
+    """It has the streams of training: whose each token is, and at most the vocabulary."""
+    teachers = [{"model": str(world / "teacher"), "where": {"kind": "odd"}}, str(world / "other")]
+    stage = built(world, teacher=teachers, dry_run=True, **loss)
+    [learner] = stage.learners
+    assert stage.dry_run_groups
+    learner.dry_run(stage.dry_run_groups)
 
 
 def test_a_row_without_a_teacher_is_told_before_training(world, tmp_path):
@@ -259,6 +298,23 @@ def test_the_average_of_the_student_teaches(world):
             assert torch.allclose(weight, kept[name], atol=1e-6), (number, name)
         assert float(learner.trainer.step(groups, learner.loss, 200, 1.0)["grad_norm"]) > 0
     assert stage.learners[0].name == POLICY
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"teacher": [{"model": "builtin:tiny", "where": {"kind": "odd"}}, {**STUDENT, "context": "Answer."}]},
+        {"adapter": {"kind": "lora"}, "add_tokens": ["<zz>"]},
+        {"adapter": {"kind": "lora", "modules_to_save": ["embed_tokens"]}},
+    ],
+    ids=str,
+)
+def test_a_student_whose_head_changes_is_no_teacher_of_the_whole_vocabulary(world, tmp_path, changed):
+    """Its states would be compared through a head that is not theirs."""
+    teacher = {"teacher": {**STUDENT, "context": "Answer."}, "loss": "full"}
+    with pytest.raises(RecipeError, match="changes in every step"):
+        run(world, tmp_path / "run", **{**teacher, **changed})
 
 
 def test_at_first_the_average_teaches_nothing(world):
@@ -315,6 +371,8 @@ def test_a_table_is_written_once_and_probed(world, tmp_path):
         run(world, tmp_path / "x", teacher={**named, "model": str(world / "other")}, response_source="data")
     with pytest.raises(DataError, match="other rows or another top_k"):
         run(world, tmp_path / "y", teacher=named, response_source="data", top_k=4)
+    with pytest.raises(DataError, match="or temperature"):  # so near that a probe could not tell
+        run(world, tmp_path / "t", teacher=named, response_source="data", temperature=1.001)
     with pytest.raises(DataError, match="no whole table"):
         run(world, tmp_path / "z", teacher={"tables": str(tmp_path / "nowhere")}, response_source="data")
 
@@ -342,8 +400,10 @@ def test_a_served_teacher_is_the_same_teacher(world, tmp_path, endpoint):
     assert "the teacher's table is computed once" in log(given_rows)
 
 
-def test_a_resumed_run_refuses_another_served_model(world, tmp_path, endpoint):
+@pytest.mark.parametrize("response_source", ["student", "data"])
+def test_a_resumed_run_refuses_another_served_model(world, tmp_path, endpoint, response_source):
     settings = {"teacher": endpoint.url, "top_k": 8, "checkpoint_every": 1, "max_steps": 3}
+    settings |= {"response_source": response_source}
     whole = run(world, tmp_path / "run", **settings)
     (whole.folder / "finished.json").unlink()
     shutil.rmtree(whole.folder / "model")

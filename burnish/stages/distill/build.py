@@ -116,6 +116,7 @@ class Distill(OnPolicy[DistillSettings, DistillData]):
             [*policy_evaluators(self.rolling(data, policy)), *extras.evaluators],
             {**extras.fingerprints, **given.fingerprints, "the rewards": data.rewards_identity},
             notes=(*extras.notes, *given.notes),
+            snapshots=extras.snapshots,
             dry_run_groups=lambda: given.costliest(data.tokens_per_microbatch, size),
         )
         return assemble(data, policy, name, parts)

@@ -150,13 +150,14 @@ def _read_or_write(
     found = read_table(folder)
     if found is not None:
         table, known = found
-        difference = probe(teacher, rows, table, dtype) if known.rows == facts.rows and known.k == facts.k else None
+        is_alike = (known.rows, known.k, known.temperature) == (facts.rows, facts.k, facts.temperature)
+        difference = probe(teacher, rows, table, dtype) if is_alike else None
         if difference is not None and difference <= TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16]):
             return table, f"the teacher's table is from an earlier run (a probe differs by {difference:.1e} nats)"
         if not is_cache:
             raise DataError(
                 given=f"teacher.tables: {folder}, a table of "
-                + ("other rows or another top_k" if difference is None else "another teacher or temperature"),
+                + ("other rows or another top_k or temperature" if difference is None else "another teacher"),
                 rule="a table that is there is compared with the teacher on a few rows before it is used",
                 remedy="name another folder, or delete this one",
             )
@@ -169,7 +170,7 @@ def _written(data: DistillData, source: LocalSource) -> list[list[Group]]:
     settings, seed = data.settings, data.context.recipe.seed
     params, prompts = settings.params(seed), data.train.tokenized
     facts = [source.fingerprint, data.train.preparation.identity, repr(params), str(settings.responses_per_prompt)]
-    facts += [str(template_of(data, source.facts).saved), str(teacher_ends(data, source))]
+    facts += [repr(template_of(data, source.facts)), repr(teacher_ends(data, source))]
     renderer = source.renderer
 
     def seen(prompt: TokenizedPrompt) -> Tensor:
@@ -187,7 +188,7 @@ def _written(data: DistillData, source: LocalSource) -> list[list[Group]]:
             seen,
             settings.responses_per_prompt,
             params,
-            hashlib.sha256("\n".join(["burnish teacher responses 1", *facts]).encode()).hexdigest(),
+            hashlib.sha256("\n".join(["burnish teacher responses 2", *facts]).encode()).hexdigest(),
             count_on_terminal("prompts answered by the teacher"),
         )
     to_student = _ToStudent(data, source)
@@ -210,15 +211,17 @@ class _ToStudent:
     def __init__(self, data: DistillData, source: LocalSource) -> None:
         reader = data.context.reader
         self.tokenizer, self.limit, self.same = reader.tokenizer, data.settings.max_new_tokens, source.same_tokens
-        self.decode = response_decoder(source.facts.tokenizer, teacher_ends(data, source))
+        self.ends = teacher_ends(data, source)
+        self.decode = response_decoder(source.facts.tokenizer, self.ends)
         end = end_of_turn(reader.tokenizer, reader.template) if data.train.spoken else None
         self.end = reader.tokenizer.eos_token_id if end is None else end
 
     def __call__(self, written: Written) -> Response:
-        content = list(written.tokens[:-1] if written.ended else written.tokens)
+        ended = written.ended and written.tokens[-1] in self.ends  # not by a text that stops it, which is content
+        content = list(written.tokens[:-1] if ended else written.tokens)
         if not self.same:
             text = self.decode(written.tokens)
             content = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        tokens = (content + [self.end] * written.ended)[: self.limit]
+        tokens = (content + [self.end] * ended)[: self.limit]
         ids = torch.tensor(tokens or [self.end], dtype=torch.int64)
         return Response(tokens=ids, trainable=torch.ones(len(ids), dtype=torch.bool))

@@ -125,6 +125,10 @@ class DistillSettings(OnPolicySettings):
                 f"temperature has no effect with loss: {self.loss}, whose logits are divided by sampling.temperature; "
                 "remove it"
             )
+        if self.teacher_coef != 1 and self.loss == "cross_entropy":
+            raise ValueError(
+                "teacher_coef has no effect with loss: cross_entropy, the only part of the loss; remove it"
+            )
         if self.reward_coef and self.reward is None:
             raise ValueError("reward_coef needs a reward; set reward, or remove it")
         if not self.has_policy_gradient and self.policy_gradient != DistillPolicyGradient():
@@ -180,7 +184,13 @@ class DistillSettings(OnPolicySettings):
 
     @model_validator(mode="after")
     def _teachers_fit_the_loss(self) -> DistillSettings:
-        needs = TeacherNeeds(self.loss, self.response_source, self.resolved_temperature, self.reward_coef)
+        needs = TeacherNeeds(
+            self.loss,
+            self.response_source,
+            self.resolved_temperature,
+            self.reward_coef,
+            self.on_policy_fraction,
+        )
         needs.require_all(self.teachers)
         return self
 
@@ -269,10 +279,17 @@ class DistillSettings(OnPolicySettings):
 
     def require_possible(self, adapter: Adapter, dtype: Any) -> None:
         super().require_possible(adapter, dtype)
-        if self.loss == "full" and self.teachers[0].kind == "student" and adapter.kind == "full":
+        if self.loss != "full" or all(teacher.kind != "student" for teacher in self.teachers):
+            return
+        parts = {
+            "adapter.kind: full": adapter.kind == "full",
+            "adapter.modules_to_save": bool(adapter.modules_to_save),
+            "add_tokens": bool(self.tokens_to_add),
+        }
+        if trained := next((key for key, trains in parts.items() if trains), None):
             raise ValueError(
-                "loss: full compares with the output head of the teacher, and the head of a moving average of all "
-                "weights changes in every step; set loss: top_k, or adapter.kind: lora"
+                "loss: full compares with the output head of the teacher, and that of teacher.model: student changes "
+                f"in every step with {trained}; set loss: top_k, or train an adapter that leaves the head as it is"
             )
 
     @property

@@ -18,6 +18,8 @@ class TeacherNeeds:
     """Divisor of the logits in the loss."""
     reward_coef: float
     """Weight of the policy gradient of rewards."""
+    on_policy_fraction: float
+    """Weight of the student's own responses."""
 
     def require_all(self, teachers: Sequence[TeacherSettings]) -> None:
         """Refuses teachers that the stage cannot use.
@@ -69,4 +71,10 @@ class TeacherNeeds:
             raise ValueError(
                 f"{name}: self-distillation and privileged context need response_source: student, and here it is "
                 f"{self.response_source}"
+            )
+        if teacher.where and (off_policy or self.on_policy_fraction < 1):
+            given = f"response_source: {self.response_source}" if off_policy else "on_policy_fraction below 1"
+            raise ValueError(
+                f"{name}.where chooses among teachers of the student's responses, and with {given} one teacher has all "
+                "rows; remove it, and name data with these rows alone"
             )

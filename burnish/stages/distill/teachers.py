@@ -168,10 +168,12 @@ def dry_streams(signal: Signal, hidden_size: int, length: int) -> Mapping[str, T
     if signal.form == "logprobs":
         return {"teacher_logprobs": torch.zeros(length)}
     if signal.form == "states":
-        return {"teacher_states": torch.zeros(length, hidden_size)}
+        index = torch.zeros(length, dtype=torch.int64)
+        return {"teacher_states": torch.zeros(length, hidden_size), "teacher_index": index}
+    k = signal.k if signal.vocabulary is None else min(signal.k, signal.vocabulary)
     return {
-        "teacher_topk_tokens": torch.arange(signal.k).expand(length, -1).contiguous(),
-        "teacher_topk_logprobs": torch.full((length, signal.k), -8.0),
+        "teacher_topk_tokens": torch.arange(k).expand(length, -1).contiguous(),
+        "teacher_topk_logprobs": torch.full((length, k), -8.0),
         "teacher_tail_logprobs": torch.full((length,), -1.0),
     }
 
