@@ -44,11 +44,13 @@ class TeacherKL:
     """Reverse KL over what the teacher gives; None: estimated from sampled tokens."""
     budget: int
     """Maximum number of tokens of a microbatch."""
+    temperature: float = 1.0
+    """Divisor of the logits of both in the comparison: that of the teacher's streams."""
     world: World = ONE_PROCESS
     """Processes that share the prompts."""
 
     def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
-        """Means over the tokens of all responses that the teacher can compare."""
+        """Means over the trained tokens of all responses. Across tokenizers, tokens in no run add 0."""
         mine = self.world.shard(self.prompts)
         self.sampler.publish(policy, EVALUATED)
         requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in mine]
@@ -64,7 +66,7 @@ class TeacherKL:
 
     def _compared(self, policy: Model, groups: Sequence[Group], comparison: Comparison) -> dict[str, float]:
         """Sums over tokens of the scores of whole distributions."""
-        student = replace(policy, temperature=self.params.temperature, comparison=comparison)
+        student = replace(policy, temperature=self.temperature, comparison=comparison)
 
         def scores(packed: Microbatch) -> Computed:
             computed = student.score(packed, _NEEDS)

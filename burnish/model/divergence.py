@@ -20,8 +20,8 @@ Since the buckets are a partition, the gradient of the reverse KL is that of its
 Σ_b sg[s_b (log s_b − log t_b)] log s_b: no term is lost that a truncated sum would lose (Fu et al. 2026, arXiv
 2603.25562, compare truncated supports). With k = V it is `full`.
 
-The temperature divides the logits of both. Where the vocabularies differ in their padding, both distributions are those
-over the common tokens.
+The temperature divides the logits of both. Where the vocabularies differ in their padding, `full` compares the
+distributions over the common tokens; with `top_k`, further rows of the student are in its tail.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def top_tokens(
 
 
 def _of_chunk(logits: Tensor, k: int) -> TopTokens:
-    logprobs = torch.log_softmax(logits, dim=1)
+    logprobs = torch.log_softmax(logits.clamp(min=torch.finfo(logits.dtype).min / 4), dim=1)  # −inf: excluded tokens
     largest, tokens = torch.topk(logprobs, k, dim=1)
     tail = torch.logsumexp(logprobs.scatter(1, tokens, -torch.inf), dim=1)
     return TopTokens(tokens, largest, tail)

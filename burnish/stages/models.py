@@ -12,7 +12,7 @@ from torch import nn
 from burnish.errors import ModelError, RecipeError
 from burnish.model.adapters.beside import copy_adapter, load_reward_adapter, with_adapter
 from burnish.model.load import default_device, load_policy
-from burnish.model.open import find_model, value_head_of_model
+from burnish.model.open import find_model, open_ref, policy_of, value_head_of_model
 from burnish.model.policy import Model
 from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import new_value_head, place_critic_head
@@ -116,7 +116,12 @@ def load_frozen(context: StageContext[Any], role: Role) -> Model:
     """
     recipe, name = context.recipe, role.model or context.reader.model
     name = context.resolve_model(name)
-    model = load_policy(name, dtype=recipe.dtype, device=device_of(recipe), head_config=role.value_head)
+    reference, device = find_model(name), device_of(recipe)
+    if reference.kind == "adapter":
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # peft draws weights that it then reads
+            model = policy_of(open_ref(reference, dtype=recipe.dtype, device=device))
+    else:
+        model = load_policy(name, dtype=recipe.dtype, device=device, head_config=role.value_head)
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
     if not role.has_own_tokens:

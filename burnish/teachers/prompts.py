@@ -10,6 +10,7 @@ from torch import Tensor
 
 from burnish.data.prompts import PromptWriter
 from burnish.data.records import Message, Task
+from burnish.data.rendering import Rendering
 from burnish.data.tokenize import tokenize_prompts
 from burnish.data.writer import Writer
 from burnish.errors import DataError
@@ -71,14 +72,22 @@ class PromptRenderer:
             )
         return replace(group, prompt=prompt)
 
+    def opened_beyond(self, task: Task) -> str:
+        """What the teacher's generation prompt opens and the student's does not, such as a thought; "": nothing."""
+        theirs = self._rendered(replace(task, generation_prefix="")).generation_prefix
+        return theirs.removeprefix(task.generation_prefix) if theirs.startswith(task.generation_prefix) else ""
+
+    def _rendered(self, task: Task) -> Rendering:
+        given = task if self.context is None else _with_context(task, self.context.of(task))
+        return self._write(given, given, "")
+
     def prompt(self, task: Task) -> Tensor:
         """[P] int64, the teacher's prompt with the generation prompt at its end.
 
         Raises:
             DataError: the template cannot render the task, or the row has no context.
         """
-        given = task if self.context is None else _with_context(task, self.context.of(task))
-        [sample] = tokenize_prompts([self._write(given, given, "")], self.writer.tokenizer)
+        [sample] = tokenize_prompts([self._rendered(task)], self.writer.tokenizer)
         if isinstance(sample, DataError):
             raise sample
         return torch.tensor(sample.tokens, dtype=torch.int64)

@@ -71,6 +71,8 @@ class TopKTable:
     """[T, K] nats"""
     tail: NDArray[np.float16]
     """[T] nats"""
+    sha256: str
+    """Of all arrays."""
 
     def fill(self, row: int, groups: Sequence[Group]) -> list[Group]:
         """The groups of a row with their streams; rounded probabilities are divided by their sum."""
@@ -140,7 +142,8 @@ def read_table(folder: Path) -> tuple[TopKTable, TableFacts] | None:
         return None
     if given.get("sha256") != _digest(arrays):
         return None
-    return TopKTable(arrays["starts"], arrays["tokens"], arrays["logprobs"], arrays["tail"]), facts
+    table = TopKTable(arrays["starts"], arrays["tokens"], arrays["logprobs"], arrays["tail"], given["sha256"])
+    return table, facts
 
 
 def require_table(folder: Path, wanted: TableFacts) -> TopKTable:

@@ -18,7 +18,8 @@ import burnish
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import TEMPLATE, write_untrained
 from burnish.data.cache import cache_folder
-from burnish.errors import DataError, ModelError, RecipeError
+from burnish.errors import DataError, ModelError, RecipeError, RunError
+from burnish.evaluate.teacher_kl import TeacherKL
 from burnish.model.snapshot import Snapshot
 from burnish.recipe.read import stage_recipe
 from burnish.stages.context import StageContext
@@ -90,7 +91,10 @@ def built(world: Path, **settings: Any) -> Stage:
     context: StageContext[DistillSettings] = StageContext.of(recipe)
     [stage] = recipe.stages
     kind = kind_of(stage)
-    job = build_job(kind, kind.open(context), "distill")
+    data = kind.open(context)
+    job = build_job(kind, data, "distill")
+    for server in data.servers:
+        server.close()
     assert isinstance(job, Stage)
     return job
 
@@ -274,10 +278,9 @@ def test_a_teacher_in_turns_is_the_resident_one(world, tmp_path):
     resident = run(world, tmp_path / "resident", teacher=named)
     turns = run(world, tmp_path / "turns", teacher={**named, "placement": "in_turns"})
     assert weights(resident) == weights(turns)
-    for loss in ("full",):
-        one = run(world, tmp_path / f"resident-{loss}", teacher=named, loss=loss)
-        other = run(world, tmp_path / f"turns-{loss}", teacher={**named, "placement": "in_turns"}, loss=loss)
-        assert weights(one) == weights(other)
+    one = run(world, tmp_path / "resident-full", teacher=named, loss="full")
+    other = run(world, tmp_path / "turns-full", teacher={**named, "placement": "in_turns"}, loss="full")
+    assert weights(one) == weights(other)
 
 
 def weights(result: burnish.RunResult) -> bytes:
@@ -416,19 +419,104 @@ def test_a_resumed_run_refuses_another_served_model(world, tmp_path, endpoint, r
 
 
 def test_a_teacher_of_an_earlier_stage(world, tmp_path):
-    """A larger model is trained in the same recipe as the student's teacher."""
+    """Two stages of the same recipe: the second is the student of the first, and begins before it."""
     shared = {"max_steps": 2, "sequences_per_step": 4, "learning_rate": 1e-2}
     data = str(world / "math.jsonl")
     distill = {key: value for key, value in given(world).items() if key not in ("model", "data", "teacher")}
     recipe = {
         "model": str(world / "model"),
         "output": str(tmp_path / "run"),
-        "stages": [{"sft": {"data": data, **shared}}, {"distill": {"data": data, "teacher": "stage:sft", **distill}}],
+        "stages": [
+            {"sft": {"data": data, **shared}},
+            {"sft": {"data": data, **shared, "max_steps": 12}},
+            {"distill": {"data": data, "start_from": "sft", "teacher": "stage:sft-2", **distill}},
+        ],
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    result = burnish.run(path)
-    assert max(map(abs, teacher_kl(result))) >= 0
+    assert min(teacher_kl(burnish.run(path))) > 0.01
+
+
+@pytest.mark.parametrize("placement", ["resident", "in_turns"])
+@pytest.mark.parametrize("student", [{"kind": "full"}, {"kind": "lora", "rank": 2}], ids=str)
+def test_a_teacher_with_an_adapter(world, tmp_path, student, placement):
+    """A LoRA run teaches: its adapter is loaded over its base, whatever the student trains."""
+    lora = tmp_path / "lora"
+    burnish.sft(
+        model=world / "model",
+        data=world / "math.jsonl",
+        output=lora,
+        adapter={"kind": "lora", "rank": 2},
+        max_steps=8,
+        sequences_per_step=4,
+        learning_rate=1e-2,
+    )
+    teacher = {"model": str(lora), "placement": placement}
+    for loss in ("top_k", "full"):
+        result = run(world, tmp_path / loss, teacher=teacher, adapter=student, loss=loss)
+        assert min(teacher_kl(result)) > 1e-3  # it is not the base, which the student is
+
+
+THINKS = TEMPLATE.replace("<|assistant|>\n{% endif %}", "<|assistant|>\n<think>\n{% endif %}")
+
+
+def test_a_thought_that_the_teachers_template_opens(world, tmp_path):
+    """It begins the teacher's responses in the student's tokens; the student's own responses are not read within it."""
+    thinker = tmp_path / "thinker"
+    shutil.copytree(world / "teacher", thinker)
+    tokenizer = AutoTokenizer.from_pretrained(thinker)
+    tokenizer.chat_template = THINKS
+    tokenizer.save_pretrained(thinker)
+    (thinker / "chat_template.jinja").write_text(THINKS)
+    with pytest.raises(ModelError, match="begins the answer with '<think>"):
+        run(world, tmp_path / "refused", teacher=str(thinker))
+    stage = built(world, teacher=str(thinker), loss="cross_entropy", response_source="teacher")
+    begun = tokenizer.encode("<think>\n", add_special_tokens=False)
+    for group in next(iter(stage.source)):
+        for response in group.responses:
+            assert response.tokens[: len(begun)].tolist() == begun
+
+
+def test_plain_text_ends_alike(world, tmp_path):
+    """Without a template the end of a text is the tokenizer's own, and has to be one of the teacher's."""
+    other = tmp_path / "other-end"
+    shutil.copytree(world / "teacher", other)
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.eos_token = "<|user|>"
+    tokenizer.save_pretrained(other)
+    for name in ("generation_config.json", "config.json"):
+        settings = json.loads((other / name).read_text())
+        (other / name).write_text(json.dumps({**settings, "eos_token_id": tokenizer.eos_token_id}))
+    rows = [{"prompt": str(row["question"]), "reference": str(row["answer"])} for row in builtin_rows("math", count=8)]
+    write_rows(tmp_path / "plain.jsonl", rows)
+    plain = {"data": str(tmp_path / "plain.jsonl"), "eval_data": None}
+    with pytest.raises(ModelError, match="does not end turns with"):
+        run(world, tmp_path / "refused", teacher=str(other), **plain)
+
+
+def test_a_server_is_measured_at_its_temperature(world, tmp_path, endpoint):
+    """Evaluations divide the logits of both by 1, whatever the student was sampled at."""
+    shared = {"sampling": {"temperature": 0.5}, "temperature": 1.0, "top_k": 20, "max_steps": 1}
+    served = run(world, tmp_path / "served", teacher=endpoint.url, **shared)
+    stage = built(world, teacher=endpoint.url, **shared)
+    [measured] = [evaluator for evaluator in stage.evaluators if isinstance(evaluator, TeacherKL)]
+    assert measured.temperature == 1.0
+    assert all(value > 0 for value in teacher_kl(served))
+
+
+def test_a_replaced_table_is_not_resumed(world, tmp_path):
+    """A run whose teacher is a table alone knows the table."""
+    table = tmp_path / "table"
+    named = {"model": str(world / "teacher"), "tables": str(table)}
+    run(world, tmp_path / "writes", teacher=named, response_source="data")
+    alone = {"teacher": {"tables": str(table)}, "response_source": "data", "checkpoint_every": 1, "max_steps": 3}
+    whole = run(world, tmp_path / "run", **alone)
+    (whole.folder / "finished.json").unlink()
+    shutil.rmtree(whole.folder / "model")
+    shutil.rmtree(table)
+    run(world, tmp_path / "again", teacher={**named, "model": str(world / "other")}, response_source="data")
+    with pytest.raises(RunError, match="the teacher's table"):
+        run(world, tmp_path / "run", **alone)
 
 
 def test_a_mixture_has_both_parts(world):

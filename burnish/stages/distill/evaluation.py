@@ -33,7 +33,18 @@ def teacher_evaluators(data: DistillData, rolling: Rolling, teachers: Teachers) 
     if drawn and (teachers.sources or teachers.servers):  # a table has no other rows
         whole = replace(settings.params(seed), top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
         measure, budget = with_mask(data, teachers.measure), data.tokens_per_microbatch
-        found.append(TeacherKL(drawn, rolling.sampler, whole, measure, teachers.measured, budget, data.context.world))
+        found.append(
+            TeacherKL(
+                drawn,
+                rolling.sampler,
+                whole,
+                measure,
+                teachers.measured,
+                budget,
+                teachers.measured_temperature,
+                data.context.world,
+            )
+        )
     sources = teachers.sources
     if settings.evaluation.teacher_accuracy and settings.rewards and _is_one_model(data, sources):
         found.append(TeacherReward(_graded(data, sources[0])))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from burnish.config.settings import Settings
-from burnish.losses.policy.settings import PpoClip
+from burnish.losses.policy.settings import Old, PolicyGradientOptions, PpoClip
 from burnish.settings.numbers import BelowOne, Positive
 from burnish.stages.on_policy.policy_loss import PolicyLossSettings
 from burnish.stages.on_policy.settings import RlCheckpoints, RlEvaluation
@@ -132,6 +132,18 @@ class DistillPolicyGradient(PolicyLossSettings):
         """The clip with its defaults resolved."""
         bounds = {name: getattr(self, name) for name in ("clip_low", "clip_high")}
         return PpoClip(**{name: value for name, value in bounds.items() if value is not None})
+
+    def options(self, old: Old, max_new_tokens: int) -> PolicyGradientOptions:
+        """The policy gradient with this denominator of its ratio, of responses of at most this length."""
+        aggregation = self.loss_aggregation or "token"
+        return PolicyGradientOptions(
+            clip=self.clip,
+            old_logprobs=old,
+            loss_aggregation=aggregation,
+            fixed_length=(self.fixed_length or max_new_tokens) if aggregation == "fixed" else None,
+            importance_correction=self.correction("token"),
+            entropy_coef=self.entropy_coef,
+        )
 
 
 class DistillEvaluation(RlEvaluation):

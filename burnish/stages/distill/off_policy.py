@@ -15,6 +15,7 @@ from torch import Tensor
 from burnish.data.cache import cache_entry, entry_lock, finish_entry
 from burnish.data.eviction import mark_used
 from burnish.data.prompts import TokenizedPrompt
+from burnish.data.records import Task
 from burnish.errors import DataError, ModelError
 from burnish.evaluate.detokenize import response_decoder
 from burnish.model.policy import Model
@@ -25,7 +26,7 @@ from burnish.sampling.open import sampler_of
 from burnish.sources.tabled import TabledRows
 from burnish.stages.distill.data import DistillData
 from burnish.stages.distill.sources import LocalSource, template_of
-from burnish.stages.distill.teachers import Teachers, training_signal
+from burnish.stages.distill.teachers import Teachers, special_tokens_of, training_signal
 from burnish.stages.role import POLICY
 from burnish.teachers.remote import ServerTeacher
 from burnish.teachers.responses import Written, written_responses
@@ -81,7 +82,7 @@ def off_policy_rows(data: DistillData, models: Mapping[str, Model], teachers: Te
     settings = data.settings
     given: Rows = _written(data, teachers.sources[0]) if data.given is None else data.given.draws
     if settings.special_tokens == "mask":
-        mask = MaskSpecialTokens(data.context.reader.tokenizer.all_special_ids)
+        mask = MaskSpecialTokens(special_tokens_of(data))
         given = [mask(groups) for groups in given]
     identity = {"the responses": identity_of(given)}
     if settings.loss == "cross_entropy":
@@ -90,6 +91,8 @@ def off_policy_rows(data: DistillData, models: Mapping[str, Model], teachers: Te
     if settings.loss == "full":
         return OffPolicyRows(given, teachers.fill, identity)
     table, note = _table(data, models, teachers, given, identity["the responses"])
+    if not teachers.sources and not teachers.servers:
+        identity["the teacher's table"] = table.sha256
     return OffPolicyRows(TabledRows(given, table), None, identity, (note,))
 
 
@@ -112,7 +115,7 @@ def _table(
 ) -> tuple[TopKTable, str]:
     """The table of the rows: of the user's folder or of the cache, computed if it is missing."""
     settings, [teacher] = data.settings, data.settings.teachers
-    served = "".join(server.model for server in teachers.servers.values())
+    served = "".join(server.fingerprint for server in teachers.servers.values())
     fingerprint = next(iter(teachers.fingerprints.values()), served)
     facts = TableFacts(identity, settings.resolved_top_k, settings.resolved_temperature, fingerprint)
     if not teachers.sources and not teachers.servers:
@@ -192,11 +195,8 @@ def _written(data: DistillData, source: LocalSource) -> list[list[Group]]:
             count_on_terminal("prompts answered by the teacher"),
         )
     to_student = _ToStudent(data, source)
-    made = [
-        Group(prompt=prompt.tokens, responses=tuple(map(to_student, responses)))
-        for prompt, responses in zip(prompts, written, strict=True)
-    ]
-    return [[group] for group in made]
+    pairs = zip(prompts, written, strict=True)
+    return [[Group(prompt=p.tokens, responses=tuple(to_student(each, p.task) for each in own))] for p, own in pairs]
 
 
 def teacher_ends(data: DistillData, source: LocalSource) -> tuple[int, ...]:
@@ -206,22 +206,25 @@ def teacher_ends(data: DistillData, source: LocalSource) -> tuple[int, ...]:
 
 
 class _ToStudent:
-    """Converts responses of a teacher to the student's tokens; the end token becomes the student's own."""
+    """Converts responses of a teacher to the student's tokens; the end token becomes the student's own. What the
+    teacher's prompt opened and the student's did not, such as a thought, is the beginning of the response."""
 
     def __init__(self, data: DistillData, source: LocalSource) -> None:
         reader = data.context.reader
         self.tokenizer, self.limit, self.same = reader.tokenizer, data.settings.max_new_tokens, source.same_tokens
-        self.ends = teacher_ends(data, source)
+        self.ends, self.renderer = teacher_ends(data, source), source.renderer
         self.decode = response_decoder(source.facts.tokenizer, self.ends)
         end = end_of_turn(reader.tokenizer, reader.template) if data.train.spoken else None
         self.end = reader.tokenizer.eos_token_id if end is None else end
 
-    def __call__(self, written: Written) -> Response:
+    def __call__(self, written: Written, task: Task) -> Response:
         ended = written.ended and written.tokens[-1] in self.ends  # not by a text that stops it, which is content
         content = list(written.tokens[:-1] if ended else written.tokens)
         if not self.same:
             text = self.decode(written.tokens)
             content = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        tokens = (content + [self.end] * ended)[: self.limit]
+        begun = "" if self.renderer is None else self.renderer.opened_beyond(task)
+        beginning = self.tokenizer.encode(begun, add_special_tokens=False) if begun else []
+        tokens = (beginning + content + [self.end] * ended)[: self.limit + len(beginning)]
         ids = torch.tensor(tokens or [self.end], dtype=torch.int64)
         return Response(tokens=ids, trainable=torch.ones(len(ids), dtype=torch.bool))

@@ -180,6 +180,11 @@ class DistillSettings(OnPolicySettings):
             raise ValueError(f"{key} is about responses of the student, and has no effect here; remove it")
         if self.response_source == "data" and self.responses_per_prompt != 4:
             raise ValueError("responses_per_prompt has no effect with response_source: data; remove it")
+        if self.reward is not None and not self.has_held_out:
+            raise ValueError(
+                f"reward grades responses to held-out prompts where response_source: {self.response_source}, and there "
+                "are none; set eval_data or eval_share, or remove it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -229,19 +234,11 @@ class DistillSettings(OnPolicySettings):
                 f"policy_gradient.old_logprobs: policy takes the ratio as 1, and a batch has {self.updates_per_batch} "
                 "updates, after the first of which it is not; remove it"
             )
-        if parts.importance_correction is not None and self.resolved_old == "sampler":
-            raise ValueError(
-                "policy_gradient.importance_correction weights by π_old / sampler, and with old_logprobs: sampler "
-                "these are the same; set policy_gradient.old_logprobs: recomputed"
-            )
+        parts.require_consistent(self.resolved_old)
         if self.loss != "policy_gradient" and (given := parts.changed("entropy_coef", "entropy_target")):
             raise ValueError(
                 f"{given}: an entropy bonus is a part of loss: policy_gradient, and here it is loss: "
                 f"{self.loss}; remove it, or set loss: policy_gradient"
-            )
-        if parts.fixed_length is not None and parts.loss_aggregation != "fixed":
-            raise ValueError(
-                "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; remove it"
             )
         return self
 
@@ -343,16 +340,7 @@ class DistillSettings(OnPolicySettings):
     @property
     def gradient(self) -> PolicyGradientOptions:
         """Settings of the policy gradient."""
-        parts = self.policy_gradient
-        aggregation = parts.loss_aggregation or "token"
-        return PolicyGradientOptions(
-            clip=parts.clip,
-            old_logprobs=self.resolved_old,
-            loss_aggregation=aggregation,
-            fixed_length=(parts.fixed_length or self.max_new_tokens) if aggregation == "fixed" else None,
-            importance_correction=parts.correction("token"),
-            entropy_coef=parts.entropy_coef,
-        )
+        return self.policy_gradient.options(self.resolved_old, self.max_new_tokens)
 
     @property
     def loss_parts(self) -> PolicyLossSettings:

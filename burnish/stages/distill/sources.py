@@ -83,11 +83,12 @@ def local_source(data: DistillData, models: Mapping[str, Model], number: int, se
     else:
         model = load_frozen(data.context, role)
         kept = model.head
-        head = Head(kept.weight.detach().clone(), kept.bias, kept.scale, kept.softcap)
+        head = replace(kept, weight=kept.weight.detach().clone())
         opened = _InTurns(data, role)
     same = _same_tokens(data, model)
     renderer, fingerprint = _renderer(data, model, settings, same), whole_fingerprint(model)
     facts = model if settings.placement == "resident" else _without_weights(model)
+    _require_one_beginning(data, renderer, settings)
     two = None if same else _two_tokenizers(data, policy, model)
     return LocalSource(settings, opened, lambda: head, facts, renderer, same, fingerprint, two=two)
 
@@ -160,6 +161,22 @@ def _require_positions(data: DistillData, source: LocalSource) -> None:
         )
 
 
+def _require_one_beginning(data: DistillData, renderer: PromptRenderer | None, settings: TeacherSettings) -> None:
+    """Refuses a teacher that would read the student's responses within something that its own prompt opened.
+
+    Raises:
+        ModelError: its generation prompt opens a thought, say, and the student's does not.
+    """
+    if renderer is None or data.settings.response_source != "student":
+        return
+    if opened := next(filter(None, (renderer.opened_beyond(p.task) for p in data.train.tokenized[:8])), ""):
+        raise ModelError(
+            given=f"teacher.model: {settings.model}, whose template begins the answer with {opened!r}",
+            rule="the student's template does not, so that the teacher would read its answers within that",
+            remedy="give both the same chat_template, or set chat_template_kwargs such as enable_thinking: false",
+        )
+
+
 def _two_tokenizers(data: DistillData, policy: Model, model: Model) -> TwoTokenizers:
     """The tokenizers of student and teacher, with the tokens that end their turns."""
     reader = data.context.reader
@@ -204,11 +221,18 @@ def require_tokens(data: DistillData, source: LocalSource) -> None:
             remedy="set loss: policy_gradient (tokens that span the same bytes are compared) or loss: uld (sorted "
             "probabilities), or name a teacher with the student's tokenizer",
         )
-    if not data.train.spoken or settings.special_tokens == "mask":
+    if settings.special_tokens == "mask":
         return
-    end = end_of_turn(reader.tokenizer, reader.template)
-    theirs = end_of_turn(model.tokenizer, template_of(data, model))
-    if end is not None and theirs is not None and end != theirs:
+    if data.train.spoken:
+        end, theirs = (
+            end_of_turn(reader.tokenizer, reader.template),
+            end_of_turn(model.tokenizer, template_of(data, model)),
+        )
+        differs = end is not None and theirs is not None and end != theirs
+    else:
+        end = reader.tokenizer.eos_token_id
+        differs = end is not None and end not in stop_tokens_of(model.causal_lm.generation_config, model.tokenizer)
+    if differs:
         name = reader.tokenizer.convert_ids_to_tokens(end)
         raise ModelError(
             given=f"teacher.model: {source.settings.model}, which does not end turns with {name}, as the student does",

@@ -13,6 +13,7 @@ from burnish.losses.distillation.settings import DivergenceOptions
 from burnish.model.divergence import Comparison, FullVocabulary, OtherVocabulary, TopK
 from burnish.model.head import Head
 from burnish.model.policy import Model
+from burnish.model.stop_tokens import end_of_turn
 from burnish.roles.filler import Filler
 from burnish.roles.logprob_server import LogprobServer, ServerSettings
 from burnish.runs.training_state import StatefulObject
@@ -44,6 +45,8 @@ class Teachers:
     """Fills the streams of evaluations."""
     measured: Comparison | None
     """None: evaluations estimate the divergence from sampled tokens."""
+    measured_temperature: float
+    """Divisor of the logits in evaluations."""
     sources: Sequence[LocalSource] = ()
     """Teachers that compute in this process, in their order."""
     servers: Mapping[str, LogprobServer] = field(default_factory=dict)
@@ -92,6 +95,7 @@ def teachers_of(data: DistillData, models: Mapping[str, Model]) -> Teachers:
         comparison=None if settings.compared is None else _comparison(settings.compared, heads),
         measure=_routed(data, [filler(number, whole) for number in given]),
         measured=_measured(whole, heads),
+        measured_temperature=whole.temperature,
         sources=list(local.values()),
         servers={teacher_role(number, settings.teachers[number]).name: server for number, server in servers.items()},
         fingerprints={
@@ -110,9 +114,11 @@ def measured_signal(
     if not all(source.same_tokens for source in local.values()):
         return Signal("logprobs", temperature=settings.sampling.temperature)
     if servers or any(source.snapshot is not None for source in local.values()):
-        # A moving average has a head of its own, which is in place only while it computes.
-        return Signal("top_k", settings.resolved_top_k, settings.sampling.temperature, len(student.head.weight))
-    return Signal("states")
+        # A moving average has a head of its own, which is in place only while it computes; a server knows one
+        # temperature.
+        temperature = 1.0 if servers else settings.sampling.temperature
+        return Signal("top_k", settings.resolved_top_k, temperature, len(student.head.weight))
+    return Signal("states", temperature=settings.sampling.temperature)
 
 
 def _measured(signal: Signal, heads: Sequence[Callable[[], Head]]) -> Comparison | None:
@@ -215,5 +221,13 @@ def with_mask(data: DistillData, fill: Filler) -> Filler:
     """The filler, after special tokens are made untrained if the stage masks them."""
     if data.settings.special_tokens == "train":
         return fill
-    mask = MaskSpecialTokens(data.context.reader.tokenizer.all_special_ids)
+    mask = MaskSpecialTokens(special_tokens_of(data))
     return lambda groups: fill(mask(groups))
+
+
+def special_tokens_of(data: DistillData) -> frozenset[int]:
+    """Ids of the student's special tokens, the end of a turn included."""
+    reader = data.context.reader
+    added = (index for index, token in reader.tokenizer.added_tokens_decoder.items() if token.special)
+    end = end_of_turn(reader.tokenizer, reader.template)
+    return frozenset([*reader.tokenizer.all_special_ids, *added, *([] if end is None else [end])])

@@ -96,6 +96,22 @@ class PolicyLossSettings(Settings):
         max_weight, min_weight = self.importance_correction_max or 2.0, self.importance_correction_min or 0.0
         return ImportanceCorrection(level, self.importance_correction, max_weight, min_weight)
 
+    def require_consistent(self, old: Old) -> None:
+        """Refuses options that have no effect with this denominator of the ratio.
+
+        Raises:
+            ValueError: says which, and what to change.
+        """
+        if self.importance_correction is not None and old == "sampler":
+            raise ValueError(
+                "policy_gradient.importance_correction weights by π_old / sampler, and with old_logprobs: sampler "
+                "these are the same; set policy_gradient.old_logprobs: recomputed"
+            )
+        if self.fixed_length is not None and self.loss_aggregation != "fixed":
+            raise ValueError(
+                "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; remove it"
+            )
+
     def changed(self, *names: str) -> str:
         """The first of these keys whose value is not the default, with its group; "": all have their defaults."""
         keys = type(self).model_fields

@@ -138,19 +138,11 @@ class PpoSettings(OnPolicySettings):
             raise ValueError(
                 "policy_gradient.old_logprobs: recomputed equals policy with one step per batch; remove it"
             )
-        if parts.importance_correction is not None and self.resolved_old == "sampler":
-            raise ValueError(
-                "policy_gradient.importance_correction weights by π_old / sampler, and with old_logprobs: sampler "
-                "these are the same; set policy_gradient.old_logprobs: recomputed"
-            )
+        parts.require_consistent(self.resolved_old)
         if parts.entropy_target is not None and parts.success_nll_coef:
             raise ValueError(
                 "policy_gradient.entropy_target changes the weight of the entropy in the policy gradient alone; remove "
                 "policy_gradient.success_nll_coef, or set entropy_coef"
-            )
-        if parts.fixed_length is not None and parts.loss_aggregation != "fixed":
-            raise ValueError(
-                "policy_gradient.fixed_length has no effect without policy_gradient.loss_aggregation: fixed; remove it"
             )
         return self
 
