@@ -48,7 +48,7 @@ GIVEN = {"data": f"builtin:reasoning-math#{PROMPTS}", "response_source": "teache
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "on-policy": {"data": "builtin:reasoning-math", "divergence": "reverse_kl", "learning_rate": 7e-4},
     "off-policy": {**GIVEN, "divergence": "forward_kl", "learning_rate": 1e-3},
-    "SFT on the teacher's text": {**GIVEN, "loss": "cross_entropy", "learning_rate": 1e-3},
+    "SFT on the teacher's text": {**GIVEN, "loss": "cross_entropy", "learning_rate": 2e-3},
 }
 ON_POLICY = "on-policy"
 COLORS = ("#b5541c", "#33658a", "#7a8b3c")
@@ -118,16 +118,16 @@ def run_apart(settings: Mapping[str, Any], skipped: Sequence[int] = ()) -> Curve
 def trained(folder: Path, *command: str) -> Path:
     """The run folder, trained by this command of burnish if it is not there."""
     if not (folder / "model").exists():
-        whole = [sys.executable, "-m", "burnish", *command, f"output={folder}"]
+        whole = [sys.executable, "-m", "burnish", *command, "--output", str(folder)]
         subprocess.run(whole, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return folder
 
 
 def started(folder: Path, seed: int) -> Path:
     """The student of a seed before distillation."""
-    overrides = ["model=builtin:tiny", "data=builtin:reasoning", "chat_template=chatml", "max_steps=200"]
-    rest = ["sequences_per_step=16", "learning_rate=0.003", f"seed={seed}"]
-    return trained(folder / f"start-{seed}", "sft", *overrides, *rest)
+    flags = ["--model", "builtin:tiny", "--data", "builtin:reasoning"]
+    overrides = ["chat_template=chatml", "max_steps=200", "sequences_per_step=16", "learning_rate=0.003"]
+    return trained(folder / f"start-{seed}", "sft", *flags, *overrides, f"seed={seed}")
 
 
 def settings_of(method: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=64, help="optimizer steps of on-policy distillation")
+    parser.add_argument("--steps", type=int, default=72, help="optimizer steps of on-policy distillation")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "distill-benchmark", help="teacher and starts")
     parser.add_argument("--json", type=Path, help="file of results; what it has is not computed again")
     parser.add_argument("--picture", type=Path, help="file of the plot")
