@@ -119,7 +119,8 @@ def trained(folder: Path, *command: str) -> Path:
     """The run folder, trained by this command of burnish if it is not there."""
     if not (folder / "model").exists():
         whole = [sys.executable, "-m", "burnish", *command, "--output", str(folder)]
-        subprocess.run(whole, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        done = subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -238,7 +239,8 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylim(bottom=0)
     panels[1].axhline(found["teacher_accuracy"], color="gray", linestyle="--", linewidth=1, label="the teacher")
-    panels[1].legend(frameon=False)
+    panels[1].set_ylim(0, 1)
+    panels[1].legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=110)
 
 
