@@ -87,8 +87,8 @@ def _teacher_divergence(responses: Sequence[Response]) -> dict[str, float]:
 
 
 def _duplicates(texts: Sequence[str]) -> float:
-    """Share of the responses to a prompt that repeat another one."""
-    return 1 - (len(set(texts)) - 1) / max(1, len(texts) - 1)
+    """Share of the responses to a prompt that repeat another one; 0 of a single response."""
+    return 1 - (len(set(texts)) - 1) / (len(texts) - 1) if len(texts) > 1 else 0.0
 
 
 def _repeated(tokens: Sequence[int]) -> float:

@@ -116,7 +116,7 @@ def _named(value: Any) -> Any:
     return value
 
 
-OneTeacher = Annotated[TeacherSettings, BeforeValidator(_named)]
+OneTeacher = Annotated[TeacherSettings, BeforeValidator(_named, json_schema_input_type=str | TeacherSettings)]
 
 
 class DistillPolicyGradient(PolicyLossSettings):
