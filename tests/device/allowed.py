@@ -22,6 +22,8 @@ DEVICES: Mapping[Place, str] = {
     Place("model/products.py", "HeadMatrix.of"): "CUDA multiplies narrow numbers into wide sums, a CPU does not",
     Place("model/scoring.py", "<module>"): "the size of a chunk of logits, by the kind of device",
     Place("optim/libraries.py", "_require_cuda"): "paged states move between a GPU's memory and the machine's",
+    Place("stages/distill/sources.py", "_InTurns._loaded"): "a teacher's memory is given back after its turn",
+    Place("stages/models.py", "load_frozen"): "each device has a generator of its own",
     Place("stages/models.py", "device_of"): "refuses a device that is not there",
     Place("stages/reader.py", "<module>"): "the default of tokens_per_microbatch, by the kind of device",
     Place("recipe/recipe.py", "Recipe"): "the values of the key `device`",

@@ -15,7 +15,7 @@ from burnish.runs.checkpoint import load_checkpoint
 from burnish.stages.result import RunResult
 from burnish.stages.run import run
 from burnish.train.callbacks import Callbacks, CheckpointInfo, EvaluationInfo, StepInfo
-from tests.stages.small import SETTINGS, write_world
+from tests.stages.small import FILES, SETTINGS, write_world
 
 STEPS = 4
 
@@ -26,10 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(world: Path, output: Path, method: str = "sft", callbacks: Callbacks | None = None) -> RunResult:
-    given = {
-        key: str(world / str(value)) if key in ("data", "eval_data") else value
-        for key, value in SETTINGS[method].items()
-    }
+    given = {key: str(world / str(value)) if key in FILES else value for key, value in SETTINGS[method].items()}
     sizes: dict[str, Any] = {"max_steps": STEPS, "eval_every": 2, "checkpoint_every": 2, "learning_rate": 1e-2}
     if method == "rl":
         sizes |= {"groups_per_step": 2, "responses_per_prompt": 3, "reward_workers": 1}

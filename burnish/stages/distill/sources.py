@@ -55,7 +55,6 @@ class LocalSource:
     fingerprint: str
     sync: SnapshotSync | None = None
     snapshot: Snapshot | None = None
-
     two: TwoTokenizers | None = None
     """Tokenizers of student and teacher, if they differ; None: the tokens are the same."""
 
