@@ -34,9 +34,7 @@ class LocalTeacher:
     """Renders prompts as the teacher reads them; None: it reads those of the student."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Group]:
-        seen = groups if self.renderer is None else [self.renderer.seen(group) for group in groups]
-        streams = self.streams(seen)
-        return [with_streams(group, of_group) for group, of_group in zip(groups, streams, strict=True)]
+        return filled(groups, self.renderer, self.streams)
 
     def streams(self, groups: Sequence[Group]) -> list[list[dict[str, Tensor]]]:
         """Per group and response: stream → [trained tokens, …]."""
@@ -45,6 +43,16 @@ class LocalTeacher:
         with self.opened() as model:
             teacher = replace(model, temperature=self.signal.temperature)
             return of_responses(teacher, groups, self.budget, lambda packed: Computed(self.signal.of(teacher, packed)))
+
+
+def filled(
+    groups: Sequence[Group],
+    renderer: PromptRenderer | None,
+    streams: Callable[[Sequence[Group]], list[list[dict[str, Tensor]]]],
+) -> list[Group]:
+    """The groups with the streams that a teacher computes of them, as it reads them; see `LocalTeacher.renderer`."""
+    seen = groups if renderer is None else [renderer.seen(group) for group in groups]
+    return [with_streams(group, of_group) for group, of_group in zip(groups, streams(seen), strict=True)]
 
 
 def with_streams(group: Group, streams: Sequence[Mapping[str, Tensor]]) -> Group:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from burnish.errors import ModelError
 from burnish.roles.logprob_server import GivenTokens, LogprobServer, TokenLogprobs
-from burnish.teachers.local import with_streams
+from burnish.teachers.local import filled
 from burnish.teachers.prompts import PromptRenderer
 from burnish.teachers.signal import Signal
 from burnish.types import Group, Response
@@ -33,9 +33,7 @@ class ServerTeacher:
     """Renders prompts as the teacher reads them; None: it reads those of the student."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Group]:
-        seen = groups if self.renderer is None else [self.renderer.seen(group) for group in groups]
-        streams = self.streams(seen)
-        return [with_streams(group, of_group) for group, of_group in zip(groups, streams, strict=True)]
+        return filled(groups, self.renderer, self.streams)
 
     def streams(self, groups: Sequence[Group]) -> list[list[dict[str, Tensor]]]:
         """Per group and response: stream → [trained tokens, …].

@@ -26,11 +26,10 @@ from burnish.sampling.open import sampler_of
 from burnish.sources.tabled import TabledRows
 from burnish.stages.distill.data import DistillData
 from burnish.stages.distill.sources import LocalSource, template_of
-from burnish.stages.distill.teachers import Teachers, special_tokens_of, training_signal
+from burnish.stages.distill.teachers import Teachers, mask_of, training_signal
 from burnish.stages.role import POLICY
 from burnish.teachers.remote import ServerTeacher
 from burnish.teachers.responses import Written, written_responses
-from burnish.teachers.special_tokens import MaskSpecialTokens
 from burnish.teachers.tables import (
     TOLERANCE,
     Rows,
@@ -82,7 +81,7 @@ def off_policy_rows(data: DistillData, models: Mapping[str, Model], teachers: Te
     settings = data.settings
     given: Rows = _written(data, teachers.sources[0]) if data.given is None else data.given.draws
     if settings.special_tokens == "mask":
-        mask = MaskSpecialTokens(special_tokens_of(data))
+        mask = mask_of(data)
         given = [mask(groups) for groups in given]
     identity = {"the responses": identity_of(given)}
     if settings.loss == "cross_entropy":

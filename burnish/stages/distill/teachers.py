@@ -221,13 +221,13 @@ def with_mask(data: DistillData, fill: Filler) -> Filler:
     """The filler, after special tokens are made untrained if the stage masks them."""
     if data.settings.special_tokens == "train":
         return fill
-    mask = MaskSpecialTokens(special_tokens_of(data))
+    mask = mask_of(data)
     return lambda groups: fill(mask(groups))
 
 
-def special_tokens_of(data: DistillData) -> frozenset[int]:
-    """Ids of the student's special tokens, the end of a turn included."""
+def mask_of(data: DistillData) -> MaskSpecialTokens:
+    """Masks the student's special tokens, the end of a turn included."""
     reader = data.context.reader
     added = (index for index, token in reader.tokenizer.added_tokens_decoder.items() if token.special)
     end = end_of_turn(reader.tokenizer, reader.template)
-    return frozenset([*reader.tokenizer.all_special_ids, *added, *([] if end is None else [end])])
+    return MaskSpecialTokens({*reader.tokenizer.all_special_ids, *added, *([] if end is None else [end])})
