@@ -26,7 +26,7 @@ from burnish.model.attention import install
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.packing import Part
+from burnish.microbatch import Part
 from burnish.train.step import Trainer
 from burnish.types import Group, Response
 

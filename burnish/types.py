@@ -1,6 +1,6 @@
 """Records that cross files: groups, packed microbatches, scores, outputs of losses.
 
-Every module may import this one, which imports only torch and `streams`. A *group* is one prompt and its n responses;
+Every module may import this one, which imports only torch, `streams`, `prefix_tree` and `layout`. A *group* is one prompt and its n responses;
 every method is a way of getting groups, a way of crediting their tokens, and a loss on the credit.
 
 Axes in comments: P prompt tokens, R response tokens, N packed tokens, S scored tokens, H hidden, V vocabulary.
@@ -8,7 +8,7 @@ Axes in comments: P prompt tokens, R response tokens, N packed tokens, S scored 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from burnish.layout import Layout, to
+from burnish.prefix_tree import Fork, PrefixTree
 from burnish.streams import Streams, check_streams
 
 Finish = Literal["end", "length"]
@@ -49,6 +51,9 @@ class Response(Streams):
     """The critic's value of the state after the last token, unit of the reward; None: not computed."""
     finish: Finish | None = None
     """How it ended; None: from a data set."""
+    forks: tuple[Fork, ...] = ()
+    """Begins of its further texts, ascending, where it is several texts that are learned and compared as one (a
+    template writes earlier turns anew). (): it is one text."""
 
     def __post_init__(self) -> None:
         size = self.tokens.shape
@@ -62,6 +67,21 @@ class Response(Streams):
         ):
             assert tensor is None or tensor.shape == size, f"{name} is aligned with tokens: {tensor.shape} != {size}"
         check_streams(self, len(self.tokens))
+        for text, after in zip((Fork(0, 0), *self.forks), self.forks, strict=False):
+            assert text.start < after.start < len(self.tokens), "every text of a response has tokens of its own"
+            assert after.shared <= text.shared + after.start - text.start, "a text forks from the one before it"
+
+    @property
+    def texts(self) -> tuple[tuple[int, int, int], ...]:
+        """(first own token, end, tokens after the prompt shared with the text before) of each text; one, as a rule."""
+        begins = (Fork(0, 0), *self.forks)
+        ends = (*(fork.start for fork in self.forks), len(self.tokens))
+        return tuple((fork.start, end, fork.shared) for fork, end in zip(begins, ends, strict=True))
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of its longest text after the prompt."""
+        return max(shared + end - start for start, end, shared in self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +120,8 @@ class Group:
     from it (`Loss.with_measurements`; KTO's mismatched pairs)."""
     media: tuple[MediaRef, ...] = ()
     """Images of the prompt; (): the prompt is text."""
+    tree: PrefixTree | None = None
+    """What responses share beyond the prompt; None: nothing that is computed once."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """Origin of the group (file, line, source); never read by a loss."""
 
@@ -110,11 +132,26 @@ class Group:
         if self.prompt_weights is not None:
             assert self.prompt_weights.shape == self.prompt.shape, "prompt_weights is aligned with the prompt"
             assert float(self.prompt_weights[0]) == 0, "the first prompt token has no predictor, its weight is 0"
+        assert self.tree is None or len(self.tree.order) == len(self.responses), "the tree is one of all responses"
 
     @property
     def num_tokens(self) -> int:
-        """Tokens to compute when the prompt is shared: P + sum of R."""
-        return len(self.prompt) + sum(len(response.tokens) for response in self.responses)
+        """Tokens to compute when they are shared: P + sum of R, less what responses have in common."""
+        shared = 0 if self.tree is None else sum(self.tree.shared)
+        return len(self.prompt) + sum(len(response.tokens) for response in self.responses) - shared
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of the longest text with the prompt."""
+        return len(self.prompt) + max(response.longest_text for response in self.responses)
+
+    def subset(self, members: Sequence[int]) -> Group:
+        """The group with some of its responses, by their indices, ascending. Prompt weights stay as they are."""
+        if len(members) == len(self.responses):
+            return self
+        tree = None if self.tree is None else self.tree.subset(members)
+        tree = None if tree is None or tree.is_flat else tree
+        return replace(self, responses=tuple(self.responses[index] for index in members), tree=tree)
 
     def expanded(self) -> tuple[Group, ...]:
         """The same learning problem without sharing: one group per response, the prompt repeated.
@@ -122,7 +159,7 @@ class Group:
         Trained prompt tokens keep their total weight, carried by the first part alone.
         """
         return tuple(
-            replace(self, responses=(response,), prompt_weights=self.prompt_weights if index == 0 else None)
+            replace(self, responses=(response,), tree=None, prompt_weights=self.prompt_weights if index == 0 else None)
             for index, response in enumerate(self.responses)
         )
 
@@ -147,44 +184,6 @@ class Denominator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive packed tokens that attend causally to each other, and to all of an earlier run, their context.
-
-    A group is laid out as its prompt and first response in one segment, and one further segment per further response
-    whose context is the prompt. Example, prompt of 3 and responses of 2 and 4 packed from position 0:
-    ``Segment(start=0, length=5)``, ``Segment(start=5, length=4, context_start=0, context_length=3)``.
-    """
-
-    start: int
-    """First packed position."""
-    length: int
-    """Number of tokens."""
-    context_start: int = 0
-    """First packed position of the context; meaningless if context_length is 0."""
-    context_length: int = 0
-    """Tokens of the context, which also is the position of this segment's first token in its sequence. 0: no
-    context."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Layout:
-    """Attention layout of packed tokens; passed through the model's forward as the argument ``layout``.
-
-    Token i attends to token j iff they are of one group, j is in the prompt or in i's own branch, and position j <=
-    position i (and within the window of a sliding layer, which compares positions too).
-    """
-
-    segments: tuple[Segment, ...]
-    """In their packed order, without gaps: they cover all N tokens."""
-    group: Tensor
-    """[N] int64, index of the group (part) in the microbatch."""
-    branch: Tensor
-    """[N] int64, 0 in prompts, otherwise 1 + index of the response in its group (part)."""
-    positions: Tensor
-    """[N] int64, position in the unpacked sequence; every response starts at P."""
-
-
-@dataclass(frozen=True, slots=True)
 class EmbeddingNoise:
     """Parameters of the noise on a microbatch's embeddings, see `model.noise`. Example: ``EmbeddingNoise(5.0, 0,
     9)``."""
@@ -203,7 +202,7 @@ class Microbatch(Streams):
 
     The scored tokens are those that train, S of them, in the order of groups, prompts before responses; the streams
     [S, …] are theirs (see `Streams`). Targets map to packed positions many-to-one: the last prompt token predicts the
-    first token of every response.
+    first token of every response, and a token that several responses share is scored once for each that trains it.
     """
 
     tokens: Tensor
@@ -212,7 +211,7 @@ class Microbatch(Streams):
     predictor_positions: Tensor
     """[S] int64, the packed position that predicts each scored token."""
     token_positions: Tensor
-    """[S] int64, the packed position of each scored token itself, each once: where a value head is read."""
+    """[S] int64, the packed position of each scored token itself: where a value head is read."""
     gather_rounds: tuple[Tensor, ...]
     """A partition of range(S) such that `predictor_positions` has no duplicate inside one round (the k-th use of a
     position is in round k), for a deterministic backward pass of the gather."""
@@ -259,20 +258,10 @@ class Microbatch(Streams):
         """The same microbatch on a device; copies to CUDA do not wait for it."""
         if self.tokens.device == device:
             return self
-        layout = replace(self.layout, **_moved(self.layout, device))
-        rounds = tuple(_move(indices, device) for indices in self.gather_rounds)
-        return replace(self, layout=layout, gather_rounds=rounds, **_moved(self, device))
-
-
-def _moved(record: Layout | Microbatch, device: torch.device) -> dict[str, Any]:
-    """Every tensor of a record, on the device."""
-    values = {entry.name: getattr(record, entry.name) for entry in fields(record)}
-    return {name: _move(value, device) for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _move(tensor: Tensor, device: torch.device) -> Tensor:
-    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
-    return pinned.to(device, non_blocking=True)
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        moved: dict[str, Any] = {name: to(value, device) for name, value in values.items() if isinstance(value, Tensor)}
+        rounds = tuple(to(indices, device) for indices in self.gather_rounds)
+        return replace(self, layout=self.layout.to(device), gather_rounds=rounds, **moved)
 
 
 class Score(StrEnum):

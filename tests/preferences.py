@@ -10,8 +10,9 @@ from torch import Tensor
 
 from burnish.losses.base import Loss
 from burnish.losses.preference.options import DataNeeds
+from burnish.microbatch import join
 from burnish.model.policy import Model
-from burnish.packing import count_denominators, join, pack
+from burnish.packing import count_denominators, pack
 from burnish.train.step import differentiate, score_joined, sum_terms
 from burnish.types import Group, Microbatch, Response, Score, TokenScores
 from tests.conftest import make_groups

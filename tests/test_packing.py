@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
+from burnish.layout import Layout
+from burnish.microbatch import CostModel, Part, join
 from burnish.model.flex import layout_mask
-from burnish.packing import CostModel, Part, count_denominators, join, pack, pack_singly
-from burnish.types import Denominator, Group, Layout, Microbatch, Response
+from burnish.packing import count_denominators, pack, pack_singly
+from burnish.types import Denominator, Group, Microbatch, Response
 from tests.conftest import make_groups
 
 SHAPES = st.lists(
@@ -22,25 +24,26 @@ SHAPES = st.lists(
 COSTS = st.sampled_from([CostModel(), CostModel(3.0, 0.5), CostModel(0.0, 1.0)])
 
 
-def sequences(microbatches: list[Microbatch]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
-    """(group, prompt tokens, response tokens) of every response, read back from the packed rows."""
+def sequences(microbatches: list[Microbatch]) -> list[tuple[int, tuple[int, ...]]]:
+    """(group, tokens with the prompt) of every response of flat groups, read back from the packed rows."""
     found = []
     for microbatch in microbatches:
-        layout, sequence = microbatch.layout, 0
-        for part in range(int(layout.group.max()) + 1):
-            prompt = microbatch.tokens[(layout.group == part) & (layout.branch == 0)]
-            for branch in range(1, int(layout.branch[layout.group == part].max()) + 1):
-                response = microbatch.tokens[(layout.group == part) & (layout.branch == branch)]
-                group = int(microbatch.sequence_group[sequence])
-                found.append((group, tuple(prompt.tolist()), tuple(response.tolist())))
-                sequence += 1
-        assert sequence == microbatch.num_sequences
+        assert int(microbatch.layout.exit.max()) + 1 == microbatch.num_sequences
+        for sequence, group in enumerate(microbatch.sequence_group.tolist()):
+            found.append((group, tuple(microbatch.tokens[rows_of(microbatch.layout, sequence)].tolist())))
     return found
 
 
-def expected_sequences(groups: list[Group]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+def rows_of(layout: Layout, sequence: int) -> torch.Tensor:
+    """Packed positions of a sequence, in its order."""
+    rows = ((layout.entry <= sequence) & (sequence <= layout.exit)).nonzero()[:, 0]
+    assert torch.equal(layout.positions[rows], torch.arange(len(rows)))
+    return rows
+
+
+def expected_sequences(groups: list[Group]) -> list[tuple[int, tuple[int, ...]]]:
     return [
-        (index, tuple(group.prompt.tolist()), tuple(response.tokens.tolist()))
+        (index, tuple(torch.cat([group.prompt, response.tokens]).tolist()))
         for index, group in enumerate(groups)
         for response in group.responses
     ]
@@ -71,22 +74,14 @@ def test_the_same_groups_pack_the_same(shapes, slack, cost):
 
 @given(shapes=SHAPES, slack=st.integers(0, 60))
 def test_scored_tokens_are_predicted_by_the_token_before_them(shapes, slack):
-    """The row that predicts a target is in its group, one position earlier, in its own branch or the prompt."""
+    """Both are in the sequence, at positions one apart."""
     groups = make_groups(shapes, holes=True)
     for microbatch in pack(groups, smallest_budget(groups) + slack):
-        layout = microbatch.layout
-        place = {
-            (int(g), int(b), int(p)): row
-            for row, (g, b, p) in enumerate(zip(layout.group, layout.branch, layout.positions, strict=True))
-        }
-        for row, target in zip(microbatch.predictor_positions.tolist(), microbatch.targets.tolist(), strict=True):
-            group, branch, position = (int(t[row]) for t in (layout.group, layout.branch, layout.positions))
-            followers = [
-                microbatch.tokens[place[group, b, position + 1]]
-                for b in range(10)
-                if (group, b, position + 1) in place and (b == branch or branch == 0)
-            ]
-            assert target in followers
+        scored = (microbatch.predictor_positions, microbatch.token_positions, microbatch.targets, microbatch.sequence)
+        for predictor, row, target, sequence in zip(*(tensor.tolist() for tensor in scored), strict=True):
+            rows = rows_of(microbatch.layout, sequence).tolist()
+            assert rows.index(row) == rows.index(predictor) + 1
+            assert microbatch.tokens[row] == target
 
 
 @given(shapes=SHAPES, slack=st.integers(0, 60))
@@ -121,7 +116,8 @@ def visible_by_definition(layout: Layout, window: int | None) -> torch.Tensor:
     for segment in layout.segments:
         for i in range(segment.start, segment.start + segment.length):
             visible[i, segment.start : i + 1] = True
-            visible[i, segment.context_start : segment.context_start + segment.context_length] = True
+            for start, length in segment.context:
+                visible[i, start : start + length] = True
     if window is not None:
         visible &= layout.positions[:, None] - layout.positions[None, :] < window
     return visible

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.packing import join, pack, pack_singly
+from burnish.microbatch import join
+from burnish.packing import pack, pack_singly
 from burnish.rollouts.serialization import group_of, group_tensors
 from burnish.streams import DECLARATIONS, STREAMS, present_streams, spread, with_stream
 from burnish.types import Group, Microbatch, Response

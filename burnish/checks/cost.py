@@ -21,7 +21,7 @@ from burnish.model.freezing import freeze
 from burnish.model.load import load_config
 from burnish.model.policy import Model
 from burnish.model.settings import Quantization
-from burnish.packing import CostModel
+from burnish.microbatch import CostModel
 from burnish.runs.named_model import resolve_model
 from burnish.settings.adapter import Adapter
 from burnish.settings.stage import TrainingSettings

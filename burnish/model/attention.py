@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.models.llama4.modeling_llama4 import Llama4TextAttention
 
+from burnish.layout import Layout
 from burnish.model.attention_options import AttentionOptions
 from burnish.model.decoding import Decoding, Prefill, attend_decoding
 from burnish.model.experts import install_experts
@@ -23,7 +24,6 @@ from burnish.model.flex import attend_flex, supports_flex
 from burnish.model.linear import use_onednn
 from burnish.model.llama4 import at_positions, chunk_of
 from burnish.model.segments import attend_segments
-from burnish.types import Layout
 
 NAME = "burnish_segments_over_"
 """Prefix, before the name of the model's own attention, of the name under which packed attention is registered."""

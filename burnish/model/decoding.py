@@ -10,17 +10,17 @@ its sequences and never copied.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from burnish.layout import Layout, LayoutBuilder
 from burnish.model.attention_options import AttentionOptions
 from burnish.model.prefix_cache import ArrangedPrompts, KeysValues, PromptArrangement, PromptKeys
-from burnish.types import Layout, Segment
+from burnish.prefix_tree import PrefixTree, tree_of
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -28,36 +28,37 @@ class Prefill:
     """Packed forward of prompts that keeps their keys and values for the responses."""
 
     layout: Layout
+    tokens: Tensor
+    """[N] what is computed."""
+    rows: tuple[Tensor, ...]
+    """Per prompt: [P] the packed position of each of its tokens."""
     keys_values: dict[int, KeysValues] = field(default_factory=dict)
     """Layer → [key heads, N, D], filled by the forward."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> Self:
-        """The prefill of prompts of these lengths, one after another."""
-        starts = accumulate(lengths, initial=0)
-        segments = tuple(Segment(start, length) for start, length in zip(starts, lengths, strict=False))
-        sizes = torch.tensor(lengths)
-        positions = torch.cat([torch.arange(length) for length in lengths])
-        return cls(
-            Layout(
-                segments=segments,
-                group=torch.repeat_interleave(torch.arange(len(lengths)), sizes).to(device),
-                branch=torch.zeros_like(positions).to(device),
-                positions=positions.to(device),
-            )
-        )
+    def of(cls, prompts: Sequence[Tensor], device: torch.device) -> Self:
+        """The prefill of prompts [P_i]; a beginning that several have in common is computed once."""
+        tree = tree_of(prompts) or PrefixTree.flat(len(prompts))
+        builder = LayoutBuilder()
+        rows: dict[int, Tensor] = {}
+        tokens = []
+        for number, shared in zip(tree.order, tree.shared, strict=True):
+            rows[number] = builder.add(len(prompts[number]), shared)
+            tokens.append(prompts[number][shared:])
+        layout = builder.layout().to(device)
+        return cls(layout, torch.cat(tokens).to(device), tuple(rows[number] for number in range(len(prompts))))
 
     @property
     def positions(self) -> Tensor:
         """[N] positions of the tokens."""
         return self.layout.positions
 
-    def prompts(self) -> list[PromptKeys]:
-        """Keys and values per prompt, in order: views of the forward's tensors."""
-        ends = [(segment.start, segment.start + segment.length) for segment in self.layout.segments]
-        return [
-            PromptKeys({n: (k[:, a:b], v[:, a:b]) for n, (k, v) in self.keys_values.items()}, b - a) for a, b in ends
-        ]
+    def prompts(self) -> Iterator[PromptKeys]:
+        """Keys and values per prompt, in order; views of the forward's tensors where nothing is shared."""
+        for rows in self.rows:
+            first, last = int(rows[0]), int(rows[-1]) + 1
+            at = slice(first, last) if last - first == len(rows) else rows.to(self.layout.positions.device)
+            yield PromptKeys({n: (k[:, at], v[:, at]) for n, (k, v) in self.keys_values.items()}, len(rows))
 
 
 class ResponseKeys:

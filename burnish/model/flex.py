@@ -20,8 +20,8 @@ from torch.nn.attention.flex_attention import (
     flex_attention,
 )
 
+from burnish.layout import Layout
 from burnish.model.attention_options import AttentionOptions
-from burnish.types import Layout
 
 SMALLEST_HEAD = 16
 """Smallest head size for which FlexAttention of torch 2.13 compiles."""
@@ -98,8 +98,8 @@ def layout_mask(
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         distance = layout.positions[query] - layout.positions[key]
-        branch = layout.branch[key]
-        same_sequence = (layout.group[query] == layout.group[key]) & ((branch == 0) | (branch == layout.branch[query]))
+        sequence = layout.entry[query]
+        same_sequence = (layout.entry[key] <= sequence) & (sequence <= layout.exit[key])
         mask = same_sequence & (distance >= 0)
         if window_text is not None:
             mask = mask & (distance < int(window_text))

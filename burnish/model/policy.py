@@ -17,6 +17,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from burnish.layout import Layout
+from burnish.microbatch import CostModel
 from burnish.model.adapters.switch import ActiveAdapters, active_with, adapter_parameters
 from burnish.model.cost import forward_cost, training_cost
 from burnish.model.decoder import decoder_of
@@ -34,8 +36,8 @@ from burnish.model.value_head import (
     state_values,
     values,
 )
-from burnish.packing import CostModel, Part, pack
-from burnish.types import VALUE_SCORES, Group, Layout, Microbatch, Score, TokenScores
+from burnish.packing import pack, whole_parts
+from burnish.types import VALUE_SCORES, Group, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,15 +176,12 @@ class Model:
     def num_flops(self, groups: Sequence[Group]) -> float:
         """FLOPs of one training step on the groups, see `training_cost`; groups that are only scored have no
         backward."""
-        sequences = groups if self.share else [sequence for group in groups for sequence in group.expanded()]
-        return sum(
-            Part(sequence, 0).cost(self.cost if sequence.scored_only else self.training_cost) for sequence in sequences
-        )
+        parts = whole_parts(groups, self.share)
+        return sum(part.cost(self.cost if part.group.scored_only else self.training_cost) for part in parts)
 
     def num_tokens(self, groups: Sequence[Group]) -> int:
-        """Tokens that this model computes for the groups; a shared prompt counts once if the route shares it."""
-        sequences = groups if self.share else [sequence for group in groups for sequence in group.expanded()]
-        return sum(sequence.num_tokens for sequence in sequences)
+        """Tokens that this model computes for the groups; shared ones count once if the route shares them."""
+        return sum(part.num_tokens for part in whole_parts(groups, self.share))
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and parameter of every weight, of all adapters on the base."""

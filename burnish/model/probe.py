@@ -167,8 +167,9 @@ def _leaks(policy: Model, groups: list[Group]) -> bool:
 def _allowed(microbatch: Microbatch, index: int) -> Tensor:
     """[N] bool, the packed tokens that a token may attend to."""
     layout = microbatch.layout
-    branch = (layout.branch == 0) | (layout.branch == layout.branch[index])
-    return (layout.group == layout.group[index]) & branch & (layout.positions <= layout.positions[index])
+    sequence = layout.entry[index]
+    in_sequence = (layout.entry <= sequence) & (sequence <= layout.exit)
+    return in_sequence & (layout.positions <= layout.positions[index])
 
 
 def _hidden_and_embeddings(policy: Model, microbatch: Microbatch) -> tuple[Tensor, list[Tensor]]:

@@ -1,7 +1,7 @@
 """Packed attention with one scaled-dot-product call per segment, on any device and in any type.
 
-Called by `attention`; computes the same as `flex`. Sharing is exact: the gradient of the prompt's keys and
-values is the sum over its responses, added in a fixed order.
+Called by `attention`; computes the same as `flex`. Sharing is exact: the gradient of shared keys and values is the sum
+over the sequences that have them, added in a fixed order.
 
 A sink is one more key with a value of zero, which every query sees. torch's function takes no score for it, so queries
 get one more dimension that holds the score, and keys one that is 1 for the sink and 0 for others. This is exact,
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from burnish.layout import Layout, Segment
 from burnish.model.attention_options import AttentionOptions
-from burnish.types import Layout, Segment
 
 
 def attend_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, options: AttentionOptions) -> Tensor:
@@ -39,14 +39,13 @@ def attend_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, o
         query, key, value = query.float(), key.float(), value.float()
     lengths = [segment.length for segment in layout.segments]
     queries, keys, values = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
+    number = {segment.start: index for index, segment in enumerate(layout.segments)}
     outputs = []
-    owner_key, owner_value = keys[0], values[0]
     for q, k, v, segment in zip(queries, keys, values, layout.segments, strict=True):
-        if segment.context_length == 0:
-            owner_key, owner_value = k, v
-        else:
-            prompt_key, prompt_value = (t[:, :, : segment.context_length] for t in (owner_key, owner_value))
-            k, v = torch.cat([prompt_key, k], dim=2), torch.cat([prompt_value, v], dim=2)  # noqa: PLW2901
+        if segment.context:
+            pieces = [(number[start], length) for start, length in segment.context]
+            k = torch.cat([*(keys[index][:, :, :length] for index, length in pieces), k], dim=2)  # noqa: PLW2901
+            v = torch.cat([*(values[index][:, :, :length] for index, length in pieces), v], dim=2)  # noqa: PLW2901
         outputs.append(_attend(q, k, v, segment, options))
     return torch.cat(outputs, dim=2).to(narrow)
 
@@ -55,7 +54,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, segment: Segment, options
     """Causal attention of a segment over its context and itself."""
     if options.softcap is not None:
         return _attend_capped(query, key, value, _visible(segment, options, query.device), options)
-    square = segment.context_length == 0 and options.sees_all(segment.length)
+    square = not segment.context and options.sees_all(segment.length)
     mask = None if square else _visible(segment, options, query.device)
     if options.sinks is not None:
         return _attend_with_sink(query, key, value, mask, options.sinks, _scaling(query, options))

@@ -148,9 +148,10 @@ def read_value_head(model: PreTrainedModel) -> ValueHead:
 def values(hidden: Tensor, head: ValueHead, microbatch: Microbatch) -> Tensor:
     """Values [S], or [S, K] for K > 1, from last hidden states [N, H]; float32 (float64 of float64 models).
 
-    A packed position is scored at most once, so the backward adds no two numbers in an order that could change.
+    Positions that are scored for several responses have the same predictors, so the rounds of these are theirs.
     """
-    outputs = _outputs(hidden.index_select(0, microbatch.token_positions), head)
+    source = Gather.apply(hidden, microbatch.token_positions, microbatch.gather_rounds)
+    outputs = _outputs(source, head)
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
+from burnish.prefix_tree import Fork, PrefixTree
 from burnish.types import Group, MediaRef, Response
 
 TrainingItem = tuple[Group, ...]
 """Groups that are trained on for one prompt: one with advantages, or pairs of its responses."""
 
-_RECORDS: Mapping[str, type[Response | MediaRef]] = {"responses": Response, "media": MediaRef}
-"""Field of a group with a tuple of records → their class."""
+_RECORDS: Mapping[str, type[Any]] = {"responses": Response, "media": MediaRef, "forks": Fork}
+"""Field of a group or a response with a tuple of records → their class."""
 
 
 def group_tensors(group: Group) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -61,7 +62,7 @@ def load_items(tensors: Mapping[str, Tensor], values: Sequence[Sequence[Any]], n
     ]
 
 
-def _take_apart(record: Group | Response | MediaRef, path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _take_apart(record: Any, path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The record's values; its tensors are added to `tensors`."""
     values: dict[str, Any] = {}
     for entry in fields(record):
@@ -70,6 +71,8 @@ def _take_apart(record: Group | Response | MediaRef, path: str, tensors: dict[st
             tensors[path + name] = value
         elif name in _RECORDS:
             values[name] = [_take_apart(each, f"{path}{name}/{index}/", tensors) for index, each in enumerate(value)]
+        elif isinstance(value, PrefixTree):
+            values[name] = _take_apart(value, "", tensors)
         elif isinstance(value, tuple):
             values[name] = list(value)
         elif value is not None:
@@ -84,10 +87,12 @@ def _put_together(kind: type[Any], values: Mapping[str, Any], path: str, tensors
         if path + name in tensors:
             given[name] = tensors[path + name]
         elif name in _RECORDS:
-            each = enumerate(values[name])
+            each = enumerate(values.get(name, ()))
             given[name] = tuple(
                 _put_together(_RECORDS[name], part, f"{path}{name}/{index}/", tensors) for index, part in each
             )
+        elif name == "tree" and name in values:
+            given[name] = _put_together(PrefixTree, values[name], "", tensors)
         elif name in values:
             given[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
     return kind(**given)

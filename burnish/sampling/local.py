@@ -189,15 +189,12 @@ class _Generation:
             self._prefill_batch(batch)
 
     def _prefill_batch(self, numbers: Sequence[int]) -> None:
-        tokens = [self.requests[number].tokens for number in numbers]
-        lengths = [len(prompt) for prompt in tokens]
-        prefill = Prefill.of(lengths, self.device)
-        hidden = self.policy.decode(torch.cat(tokens).to(self.device), prefill.layout.positions, prefill)
-        last_tokens = torch.tensor(lengths).cumsum(0) - 1
+        prefill = Prefill.of([self.requests[number].tokens for number in numbers], self.device)
+        hidden = self.policy.decode(prefill.tokens, prefill.layout.positions, prefill)
         # Copies: views would keep the hidden states of whole prompts.
-        slots = self.prefix_cache.put(prefill.prompts())
-        for number, slot, last in zip(numbers, slots, last_tokens.tolist(), strict=True):
-            self.cached[number] = _CachedPrompt(slot, hidden[last].clone(), unfinished=self.n)
+        slots = self.prefix_cache.put(list(prefill.prompts()))
+        for number, slot, rows in zip(numbers, slots, prefill.rows, strict=True):
+            self.cached[number] = _CachedPrompt(slot, hidden[rows[-1]].clone(), unfinished=self.n)
 
     def _choose_tokens(self, hidden: Tensor) -> None:
         """Chooses the next token of every sequence from hidden states [R, H], and marks finished sequences."""

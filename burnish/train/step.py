@@ -21,7 +21,8 @@ from burnish.losses.base import AdaptiveLoss, Loss, has_signal
 from burnish.model.noise import Neftune
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
-from burnish.packing import count_denominators, join
+from burnish.microbatch import join
+from burnish.packing import count_denominators
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.types import Denominator, Denominators, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores
 

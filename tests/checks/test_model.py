@@ -22,9 +22,10 @@ from burnish.checks.resuming import same_bits_after_a_kill
 from burnish.checks.saving import generation_stops, merged_is_the_same, saved_is_loaded
 from burnish.checks.verdict import tolerance
 from burnish.errors import ModelError
+from burnish.layout import Segment
 from burnish.model import segments
 from burnish.model.attention import NAME
-from burnish.types import LossOutput, LossTerm, Segment
+from burnish.types import LossOutput, LossTerm
 from tests.checks.conftest import LORA
 
 
@@ -53,7 +54,7 @@ def test_responses_that_do_not_see_a_shared_prompt(make_subject, monkeypatch, ch
     true_attend = segments._attend
 
     def forgetful(query, key, value, segment, extras):
-        if segment.context_length:
+        if segment.context:
             key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
             segment = Segment(segment.start, segment.length)
         return true_attend(query, key, value, segment, extras)

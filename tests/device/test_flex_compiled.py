@@ -17,11 +17,11 @@ import torch._inductor.config
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from burnish.layout import Layout
 from burnish.model import flex
 from burnish.model.attention_options import AttentionOptions
 from burnish.model.segments import attend_segments
 from burnish.packing import pack
-from burnish.types import Layout
 from tests.conftest import make_groups
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler calls what torch deprecates

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from burnish.layout import Layout
 from burnish.model import attention, flex
 from burnish.model.attention_options import AttentionOptions
 from burnish.model.segments import attend_segments
 from burnish.packing import pack
-from burnish.types import Layout
 from tests.conftest import make_groups
 
 HEADS, KEY_HEADS, SIZE, VALUE_SIZE = 4, 2, 8, 6
@@ -50,8 +50,8 @@ def formula(query: Tensor, key: Tensor, value: Tensor, layout: Layout, options: 
     if options.softcap is not None:
         scores = options.softcap * torch.tanh(scores / options.softcap)
     row, column = layout.positions[:, None], layout.positions[None, :]
-    branch = (layout.branch == 0) | (layout.branch[:, None] == layout.branch)
-    seen = (layout.group[:, None] == layout.group) & branch & (row >= column)
+    sequence = layout.entry[:, None]
+    seen = (layout.entry <= sequence) & (sequence <= layout.exit) & (row >= column)
     if options.window is not None:
         seen &= row - column < options.window
     if options.chunk is not None:

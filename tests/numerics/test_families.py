@@ -6,12 +6,13 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.layout import Segment
 from burnish.model import segments
 from burnish.model.attention import NAME, install, uninstall
 from burnish.model.policy import Model
 from burnish.model.probe import probe
 from burnish.model.route import Route
-from burnish.types import Score, Segment
+from burnish.types import Score
 from tests.equality import SPLIT, WHOLE, by_policy, by_transformers, difference, numbered_groups
 from tests.families import FAMILIES, REFUSED, ROUTES, route_of
 
@@ -115,7 +116,7 @@ def test_the_probe_expands_what_cannot_be_shared(monkeypatch):
     true_attend = segments._attend
 
     def blind(query, key, value, segment, extras):
-        if segment.context_length:
+        if segment.context:
             key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
             segment = Segment(segment.start, segment.length)
         return true_attend(query, key, value, segment, extras)
