@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.layout import Layout, LayoutBuilder, Segment, join_layouts
+from burnish.layout import Layout, LayoutBuilder, join_layouts
 from burnish.prefix_tree import PrefixTree
 from burnish.streams import concatenate_streams, present_streams
 from burnish.types import Group, Microbatch, Response

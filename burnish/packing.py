@@ -1,8 +1,8 @@
 """Packing of groups into microbatches under a token budget, with shared prefixes; denominators of the step.
 
 Stands between credit and scoring. Pure: no settings, no devices; the same groups always give the same microbatches.
-There is no padding: a group that exceeds the budget is cut between its responses, where the fewest operations have to be
-repeated, which changes the cost and not the result.
+There is no padding: a group that exceeds the budget is cut between its responses, where the fewest operations have to
+be repeated, which changes the cost and not the result.
 """
 
 from __future__ import annotations

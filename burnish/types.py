@@ -1,7 +1,8 @@
 """Records that cross files: groups, packed microbatches, scores, outputs of losses.
 
-Every module may import this one, which imports only torch, `streams`, `prefix_tree` and `layout`. A *group* is one prompt and its n responses;
-every method is a way of getting groups, a way of crediting their tokens, and a loss on the credit.
+Every module may import this one, which imports only torch, `streams`, `prefix_tree` and `layout`. A *group* is one
+prompt and its n responses; every method is a way of getting groups, a way of crediting their tokens, and a loss on the
+credit.
 
 Axes in comments: P prompt tokens, R response tokens, N packed tokens, S scored tokens, H hidden, V vocabulary.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from burnish.layout import Layout, to
-from burnish.prefix_tree import Fork, PrefixTree
+from burnish.prefix_tree import MIN_SAVED, Fork, PrefixTree, common_prefix, tree_of
 from burnish.streams import Streams, check_streams
 
 Finish = Literal["end", "length"]
@@ -79,9 +81,13 @@ class Response(Streams):
         return tuple((fork.start, end, fork.shared) for fork, end in zip(begins, ends, strict=True))
 
     @property
-    def longest_text(self) -> int:
-        """Tokens of its longest text after the prompt."""
-        return max(shared + end - start for start, end, shared in self.texts)
+    def sequences(self) -> tuple[Tensor, ...]:
+        """[L] tokens after the prompt of each text, with those that it shares; one, as a rule: its tokens."""
+        found: list[Tensor] = []
+        for start, end, shared in self.texts:
+            own = self.tokens[start:end]
+            found.append(torch.cat([found[-1][:shared], own]) if found else own)
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +146,6 @@ class Group:
         shared = 0 if self.tree is None else sum(self.tree.shared)
         return len(self.prompt) + sum(len(response.tokens) for response in self.responses) - shared
 
-    @property
-    def longest_sequence(self) -> int:
-        """Tokens of the longest text with the prompt."""
-        return len(self.prompt) + max(response.longest_text for response in self.responses)
-
     def subset(self, members: Sequence[int]) -> Group:
         """The group with some of its responses, by their indices, ascending. Prompt weights stay as they are."""
         if len(members) == len(self.responses):
@@ -152,6 +153,17 @@ class Group:
         tree = None if self.tree is None else self.tree.subset(members)
         tree = None if tree is None or tree.is_flat else tree
         return replace(self, responses=tuple(self.responses[index] for index in members), tree=tree)
+
+    def with_tree(self, min_saved: int = MIN_SAVED) -> Group:
+        """The group in which responses that begin alike share their common tokens, see `prefix_tree.tree_of`."""
+        if len(self.responses) < 2:
+            return self
+        if not any(response.forks for response in self.responses):
+            return replace(self, tree=tree_of([response.tokens for response in self.responses], min_saved))
+        sequences = [response.sequences for response in self.responses]
+        common = [common_prefix(one[-1], other[0]) for one, other in pairwise(sequences)]
+        shared = (0, *(size if size >= min_saved else 0 for size in common))
+        return replace(self, tree=PrefixTree(tuple(range(len(shared))), shared) if any(shared) else None)
 
     def expanded(self) -> tuple[Group, ...]:
         """The same learning problem without sharing: one group per response, the prompt repeated.

@@ -16,12 +16,12 @@ from burnish.checks.resuming import SEQUENCES, STEPS
 from burnish.checks.subject import EXACT_PARAMETERS, Subject
 from burnish.checks.verdict import type_name
 from burnish.errors import CapacityError
+from burnish.microbatch import CostModel
 from burnish.model.adapters.add import add_adapter
 from burnish.model.freezing import freeze
 from burnish.model.load import load_config
 from burnish.model.policy import Model
 from burnish.model.settings import Quantization
-from burnish.microbatch import CostModel
 from burnish.runs.named_model import resolve_model
 from burnish.settings.adapter import Adapter
 from burnish.settings.stage import TrainingSettings

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import overload
+from itertools import accumulate, pairwise
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from burnish.data.token_store import DOCUMENT, ORDINARY, SHORTENED, STRADDLING, 
 from burnish.data.tokenize import to_response
 from burnish.data.writer import Writer
 from burnish.errors import DataError
+from burnish.prefix_tree import Fork, PrefixTree
 from burnish.types import Group, Response
 
 _MAX_PLACES = 5
@@ -49,8 +51,8 @@ _SEPARATOR = "\n— and not —\n"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TokenizedDataset(Sequence[Group]):
-    """Groups in the order of their rows: one response, or the compared responses with the best first. Tokens stay in
-    the cache, mapped into memory.
+    """Groups in the order of their rows: one response, the samples of a conversation whose earlier turns the template
+    rewrites, or the compared responses with the best first. Tokens stay in the cache, mapped into memory.
 
     Example: ``dataset[0].prompt``, ``dataset[0].metadata == {"source": "demos.jsonl", "row": 0}``.
     """
@@ -116,7 +118,7 @@ class TokenizedDataset(Sequence[Group]):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _ByRow(Sequence[Sequence[Group]]):
-    """Groups by usable row: one, or several where the template rewrites earlier turns."""
+    """Groups by usable row: one, or several where the samples of a row have no common first token."""
 
     dataset: TokenizedDataset
     group_starts: NDArray[np.int64]
@@ -297,23 +299,46 @@ def _group(samples: TokenStore, selection: Selection, at: int, origin: Rows) -> 
     first, last = int(selection.group_starts[at]), int(selection.group_starts[at + 1])
     start, row = int(selection.starts[first]), int(selection.rows[first])
     prompt = samples.tokens[start : start + int(selection.prompt_lengths[first])]
-    return Group(
+    begins = [at for at in range(first, last) if selection.texts[at] == 0]
+    group = Group(
         prompt=torch.from_numpy(prompt.astype(np.int64)),
-        responses=tuple(_response(samples, selection, index) for index in range(first, last)),
+        responses=tuple(_response(samples, selection, range(*pair)) for pair in pairwise([*begins, last])),
         metadata={"source": origin.source_of(row), "row": row},
     )
+    return group.with_tree() if samples.compared else replace(group, tree=_tree(selection, first, last))
 
 
-def _response(samples: TokenStore, selection: Selection, at: int) -> Response:
-    """Response of a sequence: its tokens after the prompt."""
-    start = int(selection.starts[at])
-    part = slice(start + int(selection.prompt_lengths[at]), start + int(selection.lengths[at]))
-    weights = None if samples.weights is None else samples.weights[part]
-    stored = math.nan if samples.worth is None else float(samples.worth[selection.samples[at]])
-    reward = None if math.isnan(stored) else stored
-    scores = None if samples.scores is None else tuple(samples.scores[selection.samples[at]].tolist())
-    labels = None if samples.labels is None else samples.labels[part]
-    return to_response(samples.tokens[part], samples.trainable[part], weights, reward, scores, labels)
+def _tree(selection: Selection, first: int, last: int) -> PrefixTree | None:
+    """The tree of the samples of a conversation, the last turn first, from which the earlier ones branch off."""
+    beyond = selection.shared[first + 1 : last] - selection.prompt_lengths[first + 1 : last]
+    if not beyond.any():
+        return None
+    return PrefixTree(tuple(reversed(range(last - first))), (0, *reversed(beyond.tolist())))
+
+
+def _response(samples: TokenStore, selection: Selection, texts: range) -> Response:
+    """Response of one or several texts: their tokens after the prompt, or after what is shared with the text before."""
+    first, prompt = texts[0], int(selection.prompt_lengths[texts[0]])
+    sizes = [int(selection.lengths[at]) for at in texts]
+    shared = [prompt, *(int(selection.shared[at]) for at in texts[1:])]
+    begins = [int(selection.starts[at]) for at in texts]
+    parts = [slice(begin + a, begin + b) for begin, a, b in zip(begins, shared, sizes, strict=True)]
+
+    def joined(values: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([values[part] for part in parts])
+
+    stored = math.nan if samples.worth is None else float(samples.worth[selection.samples[first]])
+    response = to_response(
+        joined(samples.tokens),
+        joined(samples.trainable),
+        None if samples.weights is None else joined(samples.weights),
+        None if math.isnan(stored) else stored,
+        None if samples.scores is None else tuple(samples.scores[selection.samples[first]].tolist()),
+        None if samples.labels is None else joined(samples.labels),
+    )
+    starts = accumulate(size - common for size, common in zip(sizes, shared, strict=True))
+    forks = zip(starts, (common - prompt for common in shared[1:]), strict=False)
+    return replace(response, forks=tuple(Fork(*fork) for fork in forks)) if len(texts) > 1 else response
 
 
 def _report(

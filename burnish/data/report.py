@@ -48,7 +48,7 @@ class DataReport:
     conversations: int
     """Rows that the chat template rendered; the others are plain text."""
     groups: int
-    """Groups: one per row, more where a template rewrites earlier turns."""
+    """Groups: one per row; of documents, one per piece."""
     dropped: tuple[Dropped, ...]
     """Empty: no sample was dropped."""
     unusable: int

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate, groupby, pairwise
+from operator import itemgetter
 
 import numpy as np
 import tokenizers
@@ -36,17 +38,17 @@ from burnish.data.records import (
 from burnish.data.rendering import Rendering, complete, document, render, with_labels
 from burnish.data.rows import Rows
 from burnish.data.settings import Comparison, SpecialTokenRule, TrainOn
-from burnish.data.shared_prompt import rated_siblings, share_prompt, single_rated
+from burnish.data.shared_prompt import rated_siblings, share_conversation, share_prompt, single_rated
 from burnish.data.shortening import longest_fitting, shortenings
 from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.template import Template
 from burnish.data.template_parts import parts_of
-from burnish.data.token_store import RESPONSE_INDEX, RowError, TokenStore
+from burnish.data.token_store import SHARED, RowError, TokenStore
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
 
-_VERSION = 5
+_VERSION = 6
 """Incremented when the same settings give other tokens."""
 _MANY = 16
 """Renderings of a row above which those that are too long for the model are not tokenized whole."""
@@ -141,7 +143,8 @@ class SampleBuilder:
                 built.faults.append(RowError(group.row, error.given, error.rule, error.remedy))
         if self.turns_within is not None:
             numbered = list(self._shortened(numbered, built.faults))
-        built.numbered += numbered
+        for row, members in groupby(numbered, key=itemgetter(0)):
+            built.numbered += [(row, sample) for sample in share_conversation([sample for _, sample in members])]
 
     def _note(self, example: AnyExample, built: _Built) -> None:
         """Counts what the report says of a row, once for all of its answers."""
@@ -171,7 +174,8 @@ class SampleBuilder:
         """Renders a row: one group for each rendering, or one group for all responses to a prompt.
 
         Raises:
-            DataError: the template cannot render the row, or needs several texts for one response.
+            DataError: the template cannot render the row, or needs several texts for a response with several scores
+                or labelled steps.
         """
         if not isinstance(example, RatedExample):
             renderings = self._renderings(example)
@@ -181,8 +185,13 @@ class SampleBuilder:
         assert self.comparison is not None, "a comparison is set where rows have rated responses"
         if isinstance(example, Ranked | Labelled):
             responses = rated_siblings(example, self.comparison)
-            renderings = tuple(self._single_rendering(response) for response, _ in responses)
-            yield _Group(row, renderings, tuple(reward for _, reward in responses))
+            texts = [self._renderings(response) for response, _ in responses]
+            yield _Group(
+                row,
+                tuple(rendering for renderings in texts for rendering in renderings),
+                tuple(reward for _, reward in responses),
+                counts=tuple(map(len, texts)),
+            )
             return
         rendering = self._single_rendering(single_rated(example, self.comparison))
         if isinstance(example, Stepped):
@@ -190,7 +199,7 @@ class SampleBuilder:
         yield _Group(row, (rendering,), scores=example.scores if isinstance(example, Scored) else None)
 
     def _single_rendering(self, example: Conversation | Completion) -> Rendering:
-        """Renders a rated response with its prompt as one text.
+        """Renders a response with several scores or labelled steps, with its prompt, as one text.
 
         Raises:
             DataError: the template cannot render it, or needs several texts.
@@ -199,7 +208,7 @@ class SampleBuilder:
         if len(renderings) != 1:
             raise DataError(
                 given="the template rewrites earlier turns of an answer once later ones follow",
-                rule="an answer that is compared is one text",
+                rule="an answer with several scores, or in steps, is one text",
                 remedy="learn from its last turn alone (train_on=last), or name another template",
             )
         return renderings[0]
@@ -277,9 +286,11 @@ class _Group:
     row: int
     renderings: tuple[Rendering, ...]
     rewards: tuple[float, ...] | None = None
-    """One for each rendering; None: there is one rendering without a reward."""
+    """One for each response; None: there is one rendering without a reward."""
     scores: tuple[float, ...] | None = None
     """Scores of the only rendering; None: it has none."""
+    counts: tuple[int, ...] = ()
+    """Renderings of each response with a reward: one, or one for each turn if the template rewrites earlier ones."""
 
 
 def _require_all(group: _Group, samples: Sequence[Sample | DataError]) -> Sequence[Sample]:
@@ -293,7 +304,10 @@ def _require_all(group: _Group, samples: Sequence[Sample | DataError]) -> Sequen
         if isinstance(sample, DataError):
             raise sample
         fitting.append(sample if group.scores is None else replace(sample, scores=group.scores))
-    return fitting if group.rewards is None else share_prompt(fitting, group.rewards)
+    if group.rewards is None:
+        return fitting
+    ends = list(accumulate(group.counts, initial=0))
+    return share_prompt([fitting[first:last] for first, last in pairwise(ends)], group.rewards)
 
 
 def _usable_samples(group: _Group, samples: Sequence[Sample | DataError]) -> Sequence[Sample]:
@@ -329,11 +343,20 @@ def _to_token_store(built: _Built) -> TokenStore:
         rows=np.array([row for row, _ in built.numbered], np.int64),
         notes=np.array(
             [
-                (s.num_unended, s.num_straddling, s.num_ordinary, s.shortened, s.document, s.response_index)
+                (
+                    s.num_unended,
+                    s.num_straddling,
+                    s.num_ordinary,
+                    s.shortened,
+                    s.document,
+                    s.response_index,
+                    s.text_index,
+                    s.shared,
+                )
                 for s in samples
             ],
             np.int32,
-        ).reshape(-1, RESPONSE_INDEX + 1),
+        ).reshape(-1, SHARED + 1),
         ends=tuple(sorted({end for sample in samples for end in sample.ends})),
         faults=tuple(sorted(built.faults, key=lambda fault: fault.row)),
         conversations=built.conversations,

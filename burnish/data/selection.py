@@ -16,8 +16,9 @@ from burnish.data.limits import Limit, table
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
 from burnish.data.settings import MAX_OVERLONG_FRACTION, Overlong
-from burnish.data.token_store import DOCUMENT, RESPONSE_INDEX, RowError, TokenStore
+from burnish.data.token_store import DOCUMENT, SHARED, TEXT_INDEX, RowError, TokenStore
 from burnish.errors import DataError
+from burnish.prefix_tree import MIN_SAVED
 
 _MAX_PLACES = 5
 
@@ -26,7 +27,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Selection:
-    """Groups as ranges in the tokens of all samples; N sequences (responses with their prompt) in M groups."""
+    """Groups as ranges in the tokens of all samples; N sequences (texts of responses with their prompt) in M groups."""
 
     starts: Ints
     """[N] index of the first token of each sequence."""
@@ -38,6 +39,11 @@ class Selection:
     """[N] index of its row."""
     samples: Ints
     """[N] index of its sample."""
+    texts: Ints
+    """[N] index of each among the texts of its response; 0: a response begins."""
+    shared: Ints
+    """[N] tokens that each has in common with the one before it in its group and that are computed once; 0: a group
+    begins."""
     group_starts: Ints
     """[M + 1] index of the first sequence of each group, and N."""
     trained_tokens: int
@@ -60,12 +66,11 @@ class Selection:
 
     @property
     def group_lengths(self) -> Ints:
-        """[M] tokens of each group: the prompt once, and every response."""
+        """[M] tokens of each group: what its sequences have in common once."""
         firsts = self.group_starts[:-1]
         if not len(firsts):
             return np.zeros(0, np.int64)
-        responses = np.add.reduceat(self.lengths - self.prompt_lengths, firsts)
-        return np.asarray(responses + self.prompt_lengths[firsts], np.int64)
+        return np.asarray(np.add.reduceat(self.lengths - self.shared, firsts), np.int64)
 
 
 def select(rows: Rows, samples: TokenStore, limit: Limit, overlong: Overlong) -> tuple[Selection, list[RowError]]:
@@ -93,31 +98,37 @@ def select(rows: Rows, samples: TokenStore, limit: Limit, overlong: Overlong) ->
     drops = overlong in ("auto", "drop")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
     kept, faults = np.ones(len(lengths), np.bool_), list[RowError]()
-    group = np.cumsum(samples.notes[:, RESPONSE_INDEX] == 0) - 1
+    group = samples.groups
+    unit = group if samples.compared else np.arange(len(lengths))  # what is left out together
     left_out: set[int] = set()
     if drops:
-        left_out = set(group[long].tolist())
+        left_out = set(unit[long].tolist())
     elif overlong == "truncate":
         for i in where:
             lengths[i] = _cut_length(samples.trainable[starts[i] : starts[i] + max_length])
-        for number in dict.fromkeys(group[where].tolist()):
-            if fault := _cut_error(samples, starts, lengths, _members(group, number), limit):
+        for number in dict.fromkeys(unit[where].tolist()):
+            if fault := _cut_error(samples, starts, lengths, _members(unit, number), limit):
                 faults.append(fault)
                 left_out.add(number)
-    kept = ~np.isin(group, list(left_out)) if left_out else kept
+    kept = ~np.isin(unit, list(left_out)) if left_out else kept
     indices = np.flatnonzero(kept)
     pieces = _pieces(starts[indices], lengths[indices], documents[indices], max_length)
     chosen = indices[pieces.owner]
     prompts = np.where(documents[chosen], 1, samples.prompt_lengths[chosen])
+    texts = samples.notes[chosen, TEXT_INDEX].astype(np.int64)
+    shared = _shared(samples, indices, lengths[indices])[pieces.owner]
+    little = (texts == 0) & (shared - prompts < MIN_SAVED)
     selection = Selection(
         starts=pieces.starts,
         lengths=pieces.lengths,
         prompt_lengths=prompts,
         rows=samples.rows[chosen].astype(np.int64),
         samples=chosen,
+        texts=texts,
+        shared=np.where(little, np.minimum(shared, prompts), shared),
         trained_tokens=_count_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
-        group_starts=_group_starts(samples, chosen, documents),
-        dropped=_dropped(rows, samples, group, where, max_length) if drops else (),
+        group_starts=_group_starts(group, chosen, documents),
+        dropped=_dropped(rows, samples, unit, where, max_length) if drops else (),
         num_cut=int(np.count_nonzero(kept[where])) if overlong == "truncate" else 0,
         long_rows=long_rows if drops else np.zeros(0, np.int64),
     )
@@ -161,9 +172,25 @@ def _count_trained(samples: TokenStore, starts: Ints, lengths: Ints, documents: 
     return total
 
 
-def _group_starts(samples: TokenStore, chosen: Ints, documents: NDArray[np.bool_]) -> Ints:
-    """[M + 1] start of each group among the sequences: at a first response, and at every piece of a document."""
-    begins = (samples.notes[chosen, RESPONSE_INDEX] == 0) | documents[chosen]
+def _shared(samples: TokenStore, kept: Ints, lengths: Ints) -> Ints:
+    """[kept] tokens that each kept sample has in common with the kept one before it in its group; 0: it is the first.
+
+    Args:
+        samples: all samples.
+        kept: indices of those that are used, ascending.
+        lengths: [kept] tokens of each that are used.
+    """
+    if not len(kept):
+        return np.zeros(0, np.int64)
+    noted = samples.notes[:, SHARED].astype(np.int64)
+    since = np.append(0, kept[:-1] + 1)  # neighbors share what those between them share
+    before = np.append(0, lengths[:-1])
+    return np.minimum(np.minimum.reduceat(noted, since), np.minimum(lengths, before))
+
+
+def _group_starts(group: Ints, chosen: Ints, documents: NDArray[np.bool_]) -> Ints:
+    """[M + 1] start of each group among the sequences: where another group begins, and at every piece of a document."""
+    begins = np.append(True, np.diff(group[chosen]) != 0)[: len(chosen)] | documents[chosen]
     return np.append(np.flatnonzero(begins), len(chosen)).astype(np.int64)
 
 

@@ -1,14 +1,16 @@
-"""Shared prompt of compared responses: each response becomes a sample, and the samples have one prompt length.
+"""Shared prompt of compared responses, and of the turns of a conversation: samples with one prompt length.
 
 Used by `sample_builder`, with `rendering` and `tokenize`. The shared prompt is the longest common *token* prefix of the
 full renderings, but never contains learned tokens: responses that begin alike keep their own first tokens, since a
-likelihood and a mean per token count them. (A difference of two sums does not change.)
+likelihood and a mean per token count them. (A difference of two sums does not change.) What neighbors share beyond the
+prompt is noted, for the prefix tree of the group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -104,30 +106,67 @@ def _as_example(prompt: TextOrMessages, response: TextOrMessages, example: Rated
     return Conversation(prompt + response, example.tools)
 
 
-def share_prompt(samples: Sequence[Sample], rewards: Sequence[float]) -> list[Sample]:
-    """Sets the shared prompt length, the response index and the reward of the samples of one prompt.
+def share_prompt(responses: Sequence[Sequence[Sample]], rewards: Sequence[float]) -> list[Sample]:
+    """Sets the shared prompt length, the indices and the reward of the samples of one prompt.
+
+    Args:
+        responses: the texts of each response: one, or one for each turn if the template rewrites earlier ones.
+        rewards: one for each response.
 
     Raises:
-        DataError: the samples have no common first token, or all are equal.
+        DataError: the samples have no common first token, or all responses are equal.
     """
-    first, *others = samples
-    prompt = min([sample.prompt_length for sample in samples] + [common_prefix(first, other) for other in others])
+    samples = [sample for texts in responses for sample in texts]
+    prompt = _shared_prompt(samples)
     if not prompt:
         raise DataError(
             given="the answers' texts begin with different tokens",
             rule="the responses of a group follow one prompt of at least one token",
             remedy="give the row a prompt, or a template or tokenizer that begins every text with a token",
         )
-    if others and all(np.array_equal(first.tokens, other.tokens) for other in others):
+    texts_of = [[text.tokens.tobytes() for text in texts] for texts in responses]
+    if len(responses) > 1 and all(texts == texts_of[0] for texts in texts_of):
         raise DataError(
             given="all answers are the same tokens",
             rule="a comparison has answers that differ",
             remedy="delete the row, or leave such rows out: filters.identical=drop",
         )
+    shared = [0, *(common_prefix(*pair) for pair in pairwise(samples))]
+    places = [(index, text) for index, texts in enumerate(responses) for text in range(len(texts))]
     return [
-        replace(sample, prompt_length=prompt, response_index=index, reward=reward)
-        for index, (sample, reward) in enumerate(zip(samples, rewards, strict=True))
+        replace(
+            sample,
+            prompt_length=prompt,
+            response_index=index,
+            text_index=text,
+            shared=max(prompt, common) if number else 0,
+            reward=rewards[index],
+        )
+        for number, (sample, (index, text), common) in enumerate(zip(samples, places, shared, strict=True))
     ]
+
+
+def share_conversation(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Makes one group of the samples of a conversation whose earlier turns the template rewrites.
+
+    They are not compared: each is learned for itself, so their order and their number do not matter to the loss.
+    """
+    if len(samples) < 2 or any(sample.reward is not None for sample in samples):
+        return samples
+    prompt = _shared_prompt(samples)
+    if not prompt:
+        return samples
+    shared = [0, *(common_prefix(*pair) for pair in pairwise(samples))]
+    return [
+        replace(sample, prompt_length=prompt, response_index=index, shared=common)
+        for index, (sample, common) in enumerate(zip(samples, shared, strict=True))
+    ]
+
+
+def _shared_prompt(samples: Sequence[Sample]) -> int:
+    """Tokens with which all samples begin, before the first learned one of any."""
+    first, *others = samples
+    return min([sample.prompt_length for sample in samples] + [common_prefix(first, other) for other in others])
 
 
 def common_prefix(one: Sample, other: Sample) -> int:

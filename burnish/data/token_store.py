@@ -33,7 +33,7 @@ _FILL = {"weights": 1.0, "worth": np.nan, "scores": np.nan, "labels": np.nan}
 """Fill values of an optional array for a part of the set that lacks it, where another part has it."""
 _SAME_LENGTH_AS = {"weights": "tokens", "worth": "lengths", "scores": "lengths", "labels": "tokens"}
 """The required array that has the length of an optional one."""
-UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT, RESPONSE_INDEX = range(6)
+UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT, RESPONSE_INDEX, TEXT_INDEX, SHARED = range(8)
 """Columns of `TokenStore.notes`."""
 
 
@@ -62,9 +62,9 @@ class TokenStore:
     rows: NDArray[np.int64]
     """[G] index of the row of each sample, ascending."""
     notes: NDArray[np.int32]
-    """[G, 6] turns without an end token, turns that begin inside a token, control strings kept as text, whether early
-    turns were dropped (0 or 1), whether it is a document (0 or 1), index among the responses to one prompt (0: a
-    group begins)."""
+    """[G, 8] turns without an end token, turns that begin inside a token, control strings kept as text, whether early
+    turns were dropped (0 or 1), whether it is a document (0 or 1), index among the responses to one prompt, index among
+    the texts of a response (both 0: a group begins), tokens in common with the sample before it in the group."""
     ends: tuple[int, ...]
     """Token ids that end learned turns."""
     faults: tuple[RowError, ...]
@@ -85,6 +85,17 @@ class TokenStore:
     """[G, K] scores of each response; None: no response has scores."""
     labels: NDArray[np.float32] | None = None
     """[T] label of the step that ends at a token; NaN: no step ends there; None: no response has labelled steps."""
+
+    @property
+    def compared(self) -> bool:
+        """Whether groups are responses with rewards, which are used together or not at all."""
+        return self.worth is not None
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """[G] index of the group of each sample."""
+        begins = (self.notes[:, RESPONSE_INDEX] == 0) & (self.notes[:, TEXT_INDEX] == 0)
+        return np.cumsum(begins) - 1
 
 
 def write_tokens(path: Path, store: TokenStore) -> None:

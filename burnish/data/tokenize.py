@@ -66,7 +66,12 @@ class Sample:
     weights: NDArray[np.float32] | None = None
     """[T] weight of each learned token in the loss, > 0; None: 1 everywhere."""
     response_index: int = 0
-    """Index among the responses to one prompt; 0: the first, or the only one."""
+    """Index among the responses to one prompt, or among the samples of a conversation that a template makes several of;
+    0: the first, or the only one."""
+    text_index: int = 0
+    """Index among the texts of a response that is several; 0: the first, or the only one."""
+    shared: int = 0
+    """Tokens that it has in common with the sample before it; 0: it is the first of its prompt."""
     reward: float | None = None
     """Reward of the response from the data; None: it has none."""
     scores: tuple[float, ...] | None = None

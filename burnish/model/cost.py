@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from burnish.microbatch import CostModel
 from burnish.model.decoder import decoder_of
 from burnish.model.head import Head
 from burnish.model.quantization import num_weights
 from burnish.model.value_head import ValueHead
-from burnish.microbatch import CostModel
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts", "moe_top_k", "moe_k")

@@ -25,7 +25,7 @@ def shared_groups(samples: Sequence[Sample], scored: Sequence[Sequence[int]]) ->
     prefix = min(min(common_prefix(samples[0], sample), at[0]) for sample, at in pairs)
     if prefix:
         responses = tuple(_scored_at(sample, prefix, at) for sample, at in pairs)
-        yield Group(prompt=torch.tensor(samples[0].tokens[:prefix], dtype=torch.int64), responses=responses)
+        yield Group(prompt=torch.tensor(samples[0].tokens[:prefix], dtype=torch.int64), responses=responses).with_tree()
         return
     assert len(samples) > 1, "a response has a token before its first scored one"
     for sample, at in pairs:

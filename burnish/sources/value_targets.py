@@ -17,13 +17,19 @@ from burnish.types import Group, Response
 
 def value_target_at_end(group: Group) -> Group:
     """The group with one scored token for each response, the last one, of weight 1."""
-    return replace(group, responses=tuple(map(_at_end, group.responses)), prompt_weights=None)
+    several = any(response.forks for response in group.responses)
+    ended = replace(group, responses=tuple(map(_at_end, group.responses)), prompt_weights=None)
+    return ended.with_tree() if several else ended
 
 
 def _at_end(response: Response) -> Response:
-    last = torch.zeros(len(response.tokens), dtype=torch.bool)
+    """Of several texts of a response, the last one has all of its turns."""
+    tokens = response.sequences[-1]
+    last = torch.zeros(len(tokens), dtype=torch.bool)
     last[-1] = True
-    return replace(response, trainable=last, weights=None)
+    if not response.forks:
+        return replace(response, trainable=last, weights=None)
+    return Response(tokens=tokens, trainable=last, reward=response.reward, scores=response.scores)
 
 
 def value_targets_at_steps(group: Group) -> Group:

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from burnish.losses.base import AdaptiveLoss, Loss, has_signal
+from burnish.microbatch import join
 from burnish.model.noise import Neftune
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
-from burnish.microbatch import join
 from burnish.packing import count_denominators
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.types import Denominator, Denominators, Group, LossOutput, LossTerm, Microbatch, Scope, Score, TokenScores

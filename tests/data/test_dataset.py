@@ -87,7 +87,7 @@ def test_rows_of_several_renderings(write: Write, byte_level: PreTrainedTokenize
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     data_rows = read_rows(write({"messages": talk * 2}, {"messages": talk}))
     prepared = DatasetSpec.of(data_rows, byte_level, Template(forgetful), max_length=99).whole()
-    assert [group.metadata["row"] for group in prepared] == [0, 0, 1]
+    assert [(group.metadata["row"], len(group.responses)) for group in prepared] == [(0, 2), (1, 1)]
     assert prepared.report.unended_turns == 3
 
 

@@ -97,14 +97,14 @@ def sample(tokens: list[int], prompt: int) -> Sample:
     ],
 )
 def test_the_shared_prompt(first: tuple[list[int], int], second: tuple[list[int], int], shared: int) -> None:
-    shared_samples = share_prompt([sample(*first), sample(*second)], [1.0, 0.0])
+    shared_samples = share_prompt([[sample(*first)], [sample(*second)]], [1.0, 0.0])
     assert [response.prompt_length for response in shared_samples] == [shared, shared]
     assert [(response.response_index, response.reward) for response in shared_samples] == [(0, 1.0), (1, 0.0)]
 
 
 def test_texts_without_a_common_token_have_no_prompt() -> None:
     with pytest.raises(DataError, match="different tokens"):
-        share_prompt([sample([9, 4, 2], 1), sample([8, 4, 2], 1)], [1.0, 0.0])
+        share_prompt([[sample([9, 4, 2], 1)], [sample([8, 4, 2], 1)]], [1.0, 0.0])
 
 
 def test_rankings_are_best_first_and_ties_keep_their_order(write: Write, byte_level: PreTrainedTokenizerBase) -> None:

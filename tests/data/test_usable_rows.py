@@ -16,7 +16,7 @@ from burnish.data.dataset import TokenizedDataset
 from burnish.data.limits import Limit
 from burnish.data.rows import Row, Rows
 from burnish.data.selection import select
-from burnish.data.token_store import RESPONSE_INDEX, RowError, TokenStore
+from burnish.data.token_store import SHARED, RowError, TokenStore
 from burnish.sources.rows import RowSource
 
 LIMIT = 4
@@ -52,7 +52,7 @@ def prepared(kinds: Sequence[str], samples_per_row: int = 1) -> TokenizedDataset
         lengths=lengths,
         prompt_lengths=np.ones(len(lengths), np.int64),
         rows=np.repeat(made, samples_per_row).astype(np.int64),
-        notes=np.zeros((len(lengths), RESPONSE_INDEX + 1), np.int32),
+        notes=np.zeros((len(lengths), SHARED + 1), np.int32),
         ends=(),
         faults=tuple(RowError(row, "", "", "") for row, kind in enumerate(kinds) if kind == BROKEN),
         conversations=0,

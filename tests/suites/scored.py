@@ -95,21 +95,31 @@ def with_plain_scores(policy: Model, needs: Collection[Score], groups: Sequence[
 def _plain(policy: Model, needs: Collection[Score], group: Group) -> TokenScores:
     parts: list[dict[str, Tensor]] = []
     for response in group.responses:
-        tokens = torch.cat([group.prompt, response.tokens])
-        output = policy.causal_lm(input_ids=tokens[None], use_cache=False, output_hidden_states=True)
-        first = len(group.prompt)
-        logprobs = output.logits[0, first - 1 : -1][response.trainable]
+        logits, before, states = _plain_response(policy, group.prompt, response)
+        logprobs = logits[response.trainable]
         scores = _of_logits(logprobs, response.tokens[response.trainable])
         if response.teacher_topk_tokens is not None:
             scores[Score.DIVERGENCE] = _from_teacher(logprobs, response)
         if policy.critic_head is not None:
-            values = policy.critic_head(output.hidden_states[-1][0])
-            scores[Score.VALUE] = _one(values[first:][response.trainable])
-            scores[Score.STATE_VALUE] = _one(values[first - 1 : -1][response.trainable])
-            scores["bootstrap_value"] = _one(values[-1:]).detach()
+            scores[Score.VALUE] = _one(policy.critic_head(states)[response.trainable])
+            scores[Score.STATE_VALUE] = _one(policy.critic_head(before)[response.trainable])
+            scores["bootstrap_value"] = _one(policy.critic_head(states[-1:])).detach()
         parts.append(scores)
     names = [*needs, *(["bootstrap_value"] if Score.STATE_VALUE in needs else [])]
     return TokenScores(**{str(name): torch.cat([part[name] for part in parts]) for name in names})
+
+
+def _plain_response(policy: Model, prompt: Tensor, response: Response) -> tuple[Tensor, Tensor, Tensor]:
+    """[R, V] logits that predict each token, [R, H] hidden states of the token before it, and of itself; every text of
+    the response is computed alone."""
+    parts = []
+    for sequence, (start, end, _) in zip(response.sequences, response.texts, strict=True):
+        tokens = torch.cat([prompt, sequence])
+        output = policy.causal_lm(input_ids=tokens[None], use_cache=False, output_hidden_states=True)
+        first, states = len(tokens) - (end - start), output.hidden_states[-1][0]
+        parts.append((output.logits[0, first - 1 : -1], states[first - 1 : -1], states[first:]))
+    logits, before, own = (torch.cat(each) for each in zip(*parts, strict=True))
+    return logits, before, own
 
 
 def _of_logits(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -47,6 +47,7 @@ from burnish.types import (
 )
 from tests.suites.loss_cases import CASES, LossCase
 from tests.suites.scored import Scored, Step, vars_of, with_plain_scores, with_random_scores
+from tests.trees import grown
 
 MakeModel = Callable[[str], PreTrainedModel]
 TABLE = "tests/suites/loss_cases.py"
@@ -143,6 +144,18 @@ def test_the_gradient_of_a_model_is_that_of_unpacked_sequences(float64_model: Ma
         _assert_same(found, expected, way)
         reports.append(report)
     assert reports[1] == close(reports[0])
+
+
+@pytest.mark.parametrize("forks", [False, True], ids=["trees", "forks"])
+def test_shared_beginnings_change_nothing(float64_model: MakeModel, case: LossCase, forks: bool) -> None:
+    """Responses that begin alike, and responses of several texts: as every text alone, whole and cut."""
+    groups, loss = grown(case.step(0), forks=forks), case.make()
+    policy = make_policy(float64_model, loss, groups)
+    expected, value = _unpacked(policy, loss, groups)
+    for way, budget in PACKINGS.items():
+        found, report = _packed(policy, case.make(), groups, pack(trained(groups), budget))
+        assert report["loss"] == close(value), way
+        _assert_same(found, expected, way)
 
 
 def _unpacked(policy: Model, loss: Loss, groups: Sequence[Group]) -> tuple[dict[str, Tensor], float]:
