@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,7 @@ from burnish.model.policy import Model
 from burnish.model.route import Route
 from burnish.types import Group, Score
 from tests.conftest import make_groups
+from tests.trees import grown
 
 SHAPES = [(9, [3, 12, 1]), (1, [8]), (15, [2, 2])]
 WHOLE, SPLIT = 200, 24
@@ -40,11 +41,16 @@ class Difference:
     rounding: at least over a thousandth of the largest of all)."""
 
 
-def numbered_groups() -> list[Group]:
-    """Some tokens are not trained. The stream of advantages numbers all tokens, in the order of the groups."""
+def numbered_groups(trees: bool = False) -> list[Group]:
+    """Some tokens are not trained. The stream of advantages numbers all tokens, in the order of the groups.
+
+    Args:
+        trees: whether responses begin alike, and have several texts.
+    """
     first = 0
     groups = []
-    for group in make_groups(SHAPES, holes=True):
+    flat = make_groups(SHAPES, holes=True)
+    for group in grown(flat, forks=True) if trees else flat:
         responses = []
         for response in group.responses:
             numbers = torch.arange(first, first + len(response.tokens), dtype=torch.float32)
@@ -54,9 +60,9 @@ def numbered_groups() -> list[Group]:
     return groups
 
 
-def by_policy(model: PreTrainedModel, route: Route, budget: int) -> Measured:
+def by_policy(model: PreTrainedModel, route: Route, budget: int, trees: bool = False) -> Measured:
     """By a route, in microbatches of so many tokens."""
-    policy, groups = Model(model, tokenizer=None, route=route), numbered_groups()
+    policy, groups = Model(model, tokenizer=None, route=route), numbered_groups(trees)
     found = []
     for microbatch in policy.pack(groups, budget):
         logprob = policy.score(microbatch, [Score.LOGPROB]).logprob
@@ -65,20 +71,23 @@ def by_policy(model: PreTrainedModel, route: Route, budget: int) -> Measured:
     return _measured(model, numbers, logprobs)
 
 
-def by_transformers(model: PreTrainedModel) -> Measured:
-    """One unpadded forward of the untouched model per response."""
+def by_transformers(model: PreTrainedModel, trees: bool = False) -> Measured:
+    """One unpadded forward of the untouched model per text of a response."""
     with plain_attention(model):
-        found = list(_plain(model))
+        found = list(_plain(model, numbered_groups(trees)))
     numbers, logprobs = (torch.cat(each) for each in zip(*found, strict=True))
     return _measured(model, numbers, logprobs)
 
 
-def _plain(model: PreTrainedModel) -> Iterator[tuple[Tensor, Tensor]]:
-    for group in numbered_groups():
+def _plain(model: PreTrainedModel, groups: Sequence[Group]) -> Iterator[tuple[Tensor, Tensor]]:
+    for group in groups:
         for response in group.responses:
-            logits = model(input_ids=torch.cat([group.prompt, response.tokens])[None], use_cache=False).logits[0]
-            logprobs = logits[len(group.prompt) - 1 : -1].log_softmax(-1).gather(1, response.tokens[:, None])[:, 0]
-            yield response.advantages[response.trainable].long(), logprobs[response.trainable]
+            for sequence, (start, end, _) in zip(response.sequences, response.texts, strict=True):
+                tokens = torch.cat([group.prompt, sequence])
+                logits = model(input_ids=tokens[None], use_cache=False).logits[0, start - end - 1 : -1]
+                logprobs = logits.log_softmax(-1).gather(1, tokens[start - end :, None])[:, 0]
+                trainable = response.trainable[start:end]
+                yield response.advantages[start:end][trainable].long(), logprobs[trainable]
 
 
 def _measured(model: PreTrainedModel, numbers: Tensor, logprobs: Tensor) -> Measured:

@@ -362,6 +362,8 @@ def _report(
         cut=selection.num_cut,
         shortened=int(np.count_nonzero(notes[first_pieces, SHORTENED])),
         tokens=int(selection.group_lengths.sum()),
+        sequences=len(selection.lengths),
+        sequence_tokens=int(selection.lengths.sum()),
         trained_tokens=selection.trained_tokens,
         longest=int(selection.lengths.max()),
         end_tokens=frozenset(samples.ends),

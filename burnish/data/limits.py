@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.token_store import TokenStore
+from burnish.data.token_store import SHARED, TokenStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,23 @@ class Candidate:
     longer: int
     """Number of samples that are longer: dropped, truncated, or an error, by `overlong`."""
     computed: float
-    """Share of all tokens that are computed if long samples are truncated."""
+    """Share of the tokens to compute that are left if long samples are truncated; shared ones count once."""
     learned: float
     """Share of the learned tokens that stay if long samples are truncated."""
     learned_if_dropped: float
     """Share of the learned tokens that stay if long samples are dropped."""
     attention: float
-    """Cost of attention (sum of squared lengths) relative to no limit."""
+    """Cost of attention (pairs of tokens) relative to no limit."""
 
 
 def starts(samples: TokenStore) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(samples.lengths)])[:-1]
+
+
+def shared_tokens(samples: TokenStore) -> NDArray[np.int64]:
+    """[samples] tokens of each sample that are computed for the one before it: it has the same prompt, and may have
+    more."""
+    return samples.notes[:, SHARED].astype(np.int64)
 
 
 def learned_tokens(samples: TokenStore) -> NDArray[np.int64]:
@@ -101,16 +107,22 @@ def candidate(samples: TokenStore, learned: NDArray[np.int64], limit: int) -> Ca
     long = np.flatnonzero(lengths > limit)
     firsts = starts(samples)
     num_lost = sum(int(np.count_nonzero(samples.trainable[firsts[i] + limit : firsts[i] + lengths[i]])) for i in long)
-    cut = np.minimum(lengths, limit)
+    cut, shared = np.minimum(lengths, limit), shared_tokens(samples)
+    cut_shared = np.minimum(shared, limit)
     total = int(learned.sum())
     return Candidate(
         max_length=limit,
         longer=len(long),
-        computed=float(cut.sum() / lengths.sum()),
+        computed=float((cut - cut_shared).sum() / (lengths - shared).sum()),
         learned=(total - num_lost) / total,
         learned_if_dropped=(total - int(learned[long].sum())) / total,
-        attention=float((cut.astype(np.float64) ** 2).sum() / (lengths.astype(np.float64) ** 2).sum()),
+        attention=_num_pairs(cut, cut_shared) / _num_pairs(lengths, shared),
     )
+
+
+def _num_pairs(lengths: NDArray[np.int64], shared: NDArray[np.int64]) -> float:
+    """Twice the pairs of query and key, nearly: the square of each sequence, without that of its shared beginning."""
+    return float((lengths.astype(np.float64) ** 2 - shared.astype(np.float64) ** 2).sum())
 
 
 def highest(longest: int, max_positions: int | None) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.data.empty_answers import rows_with_empty_answers
-from burnish.data.limits import Candidate, candidate, learned_tokens, limits, starts
+from burnish.data.limits import Candidate, candidate, learned_tokens, limits, shared_tokens, starts
 from burnish.data.records import (
     AnyExample,
     Completion,
@@ -50,6 +50,9 @@ class Lengths:
     tokens: int
     learned: int
     """Learned tokens."""
+    shared: int
+    """Tokens that are not computed again, since the sample before has them: of the same prompt, or of the turns of one
+    conversation."""
     percentiles: tuple[int, ...]
     """Length at each of PERCENTILES."""
 
@@ -97,9 +100,12 @@ def profile(builder: SampleBuilder, samples: TokenStore, max_positions: int) -> 
         raise DataError(f"{rows.where(first.row)}: {first.given}\n  ... and all other rows", first.rule, first.remedy)
     learned = learned_tokens(samples)
     names = np.array([rows.source_of(int(row)) for row in samples.rows])
-    whole = _lengths_of(rows.source, samples.lengths, learned)
-    distinct = dict.fromkeys(names.tolist())
-    sources = tuple(_lengths_of(name, samples.lengths[names == name], learned[names == name]) for name in distinct)
+    shared = shared_tokens(samples)
+    whole = _lengths_of(rows.source, samples.lengths, learned, shared)
+    distinct = {name: names == name for name in dict.fromkeys(names.tolist())}
+    sources = tuple(
+        _lengths_of(name, samples.lengths[own], learned[own], shared[own]) for name, own in distinct.items()
+    )
     candidates = tuple(candidate(samples, learned, limit) for limit in limits(samples, max_positions))
     recommended, why = _recommended(candidates, samples)
     examples = list(_sampled_examples(builder))
@@ -123,11 +129,11 @@ def profile(builder: SampleBuilder, samples: TokenStore, max_positions: int) -> 
     )
 
 
-def _lengths_of(name: str, lengths: NDArray[np.int64], learned: NDArray[np.int64]) -> Lengths:
-    percentiles = np.percentile(lengths, PERCENTILES, method="higher")
-    return Lengths(
-        name, len(lengths), int(lengths.sum()), int(learned.sum()), tuple(int(value) for value in percentiles)
-    )
+def _lengths_of(
+    name: str, lengths: NDArray[np.int64], learned: NDArray[np.int64], shared: NDArray[np.int64]
+) -> Lengths:
+    percentiles = tuple(int(value) for value in np.percentile(lengths, PERCENTILES, method="higher"))
+    return Lengths(name, len(lengths), int(lengths.sum()), int(learned.sum()), int(shared.sum()), percentiles)
 
 
 def _recommended(candidates: Sequence[Candidate], samples: TokenStore) -> tuple[Candidate, str]:

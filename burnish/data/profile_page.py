@@ -43,7 +43,7 @@ class ProfileTables:
 
 def tables(profile: Profile) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     """Yields title, column names and rows of each table."""
-    head = ("", "samples", "tokens", "learned", *(f"p{p}" if p < 100 else "longest" for p in PERCENTILES))
+    head = ("", "samples", "tokens", "learned", "shared", *(f"p{p}" if p < 100 else "longest" for p in PERCENTILES))
     lengths_of_sources = profile.sources if len(profile.sources) == 1 else (*profile.sources, profile.whole)
     names = [_shortened(source.name) for source in profile.sources] + ["all together"]
     rows = [_lengths_row(name, lengths) for name, lengths in zip(names, lengths_of_sources, strict=False)]
@@ -65,6 +65,9 @@ def _shortened(name: str) -> str:
 def facts(profile: Profile) -> Iterator[str]:
     """Yields the facts that are not in tables, one line each."""
     yield f"{profile.rows:,} rows ({profile.format}), {profile.unusable:,} of them unusable"
+    if profile.whole.shared:
+        computed = profile.whole.tokens - profile.whole.shared
+        yield f"samples of one row share their beginnings: {computed:,} of {profile.whole.tokens:,} tokens are computed"
     yield f"{profile.duplicates:,} samples repeat an earlier one exactly"
     if profile.empty_answers:
         yield f"{profile.empty_answers:,} rows have an empty answer, which teaches the model to end at once"
@@ -84,6 +87,7 @@ def _lengths_row(name: str, lengths: Lengths) -> tuple[str, ...]:
         f"{lengths.samples:,}",
         f"{lengths.tokens:,}",
         f"{share:.0%}",
+        f"{lengths.shared / lengths.tokens:.0%}",
         *(f"{value:,}" for value in lengths.percentiles),
     )
 

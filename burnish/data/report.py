@@ -58,7 +58,11 @@ class DataReport:
     shortened: int
     """Conversations that lost their earliest turns."""
     tokens: int
-    """Tokens of all groups, prompts included."""
+    """Tokens of all groups, prompts included; what sequences of a group share counts once."""
+    sequences: int
+    """Responses with their prompts, and samples of conversations whose earlier turns the template rewrites."""
+    sequence_tokens: int
+    """Tokens of all sequences, each counted whole."""
     trained_tokens: int
     """Learned tokens."""
     longest: int
@@ -127,6 +131,11 @@ class DataReport:
             yield f"  took the earliest turns from {self.shortened:,} conversations"
 
     def _about_tokens(self) -> Iterator[str]:
+        if self.sequence_tokens > self.tokens:
+            yield (
+                f"  {self.sequences:,} sequences of {self.sequence_tokens:,} tokens share their beginnings: "
+                f"{self.tokens:,} are computed"
+            )
         if self.unended_turns:
             yield f"  {self.unended_turns:,} learned turns have no end token: they do not teach the model to stop"
         if self.straddling_turns:

@@ -28,10 +28,11 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """View of a sample, of a prompt with several responses, of one of these, or of an error of the row."""
+    """View of a sample, of a prompt with several responses, of one of these, of one of several samples of a row, or
+    of an error of the row."""
 
     where: str
-    """File and line; of one of several responses its verdict alone, such as "chosen"."""
+    """File and line; of one of several responses its verdict alone, such as "chosen"; of several samples its number."""
     note: str
     """Token counts of the sample, or the error."""
     runs: tuple[tuple[str, float], ...]
@@ -145,7 +146,7 @@ class _Sequences:
     selection: Selection
 
     def views(self, members: range) -> Iterator[RowView]:
-        """Views of a group: one sequence, or the prompt of several responses, and each of them."""
+        """Views of a group: one sequence, or what several begin with, and each of them."""
         where = self.builder.rows.where(int(self.selection.rows[members[0]]))
         if len(members) == 1:
             verdict, tone = _NO_VERDICT if self.store.worth is None else self._verdicts(members)[0]
@@ -153,12 +154,42 @@ class _Sequences:
             yield RowView(title, self._counts(members[0]), self._runs(members[0], 0), verdict, tone)
             return
         prompt = int(self.selection.prompt_lengths[members[0]])
-        note = f"{len(members)} responses to a prompt of {prompt:,} tokens"
+        if self.store.worth is None:
+            yield RowView(where, self._samples_note(members), self._runs(members[0], 0, prompt))
+            for number, at in enumerate(members, 1):
+                yield self._beyond(f"sample {number}", at, prompt, before=f"sample {number - 1}")
+            return
+        first_texts = [at for at in members if self.selection.texts[at] == 0]
+        note = f"{len(first_texts)} responses to a prompt of {prompt:,} tokens"
         yield RowView(where, note, self._runs(members[0], 0, prompt))
-        for at, (verdict, tone) in zip(members, self._verdicts(members), strict=True):
-            yield RowView(verdict, self._counts(at, prompt), self._runs(at, prompt), verdict, tone)
+        verdicts = iter(self._verdicts(first_texts))
+        for at in members:
+            text = int(self.selection.texts[at])
+            verdict, tone = (verdict, tone) if text else next(verdicts)
+            if not text:
+                yield RowView(verdict, self._counts(at, prompt), self._runs(at, prompt), verdict, tone)
+            else:
+                view = self._beyond(f"{verdict}, text {text + 1}", at, prompt, before=f"text {text}")
+                yield replace(view, verdict=view.where, tone=tone)
 
-    def _verdicts(self, members: range) -> list[tuple[str, Tone]]:
+    def _samples_note(self, members: range) -> str:
+        """Tokens of the samples of a conversation, and what is computed of them."""
+        tokens = int(self.selection.lengths[members.start : members.stop].sum())
+        computed = tokens - int(self.selection.shared[members.start : members.stop].sum())
+        return (
+            f"{len(members)} samples, since the template rewrites earlier turns: {computed:,} of {tokens:,} tokens are "
+            "computed"
+        )
+
+    def _beyond(self, title: str, at: int, prompt: int, before: str) -> RowView:
+        """View of a sequence from where it leaves the one before it."""
+        begin = max(prompt, int(self.selection.shared[at]))
+        note = self._counts(at, begin)
+        if begin > prompt:
+            note += f", after {begin - prompt:,} tokens of {before}"
+        return RowView(title, note, self._runs(at, begin))
+
+    def _verdicts(self, members: Sequence[int]) -> list[tuple[str, Tone]]:
         """Verdict of each response of a group, the best first: of one its label, of two chosen and rejected, of more
         their ranks."""
         assert self.store.worth is not None, "compared and labelled responses have rewards"

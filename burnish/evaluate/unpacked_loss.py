@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from burnish.microbatch import weights_of
 from burnish.types import Group
 
 
@@ -23,15 +24,15 @@ def unpacked_loss(model: PreTrainedModel | PeftModel, rows: Sequence[Group]) -> 
     total, weight = 0.0, 0.0
     for group in rows:
         for response in group.responses:
-            tokens = torch.cat([group.prompt, response.tokens]).to(device)
-            logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=len(response.tokens) + 1).logits
-            trained = response.trainable.to(device)
-            scored, targets = logits[0, :-1][trained], response.tokens.to(device)[trained]
-            losses = cross_entropy(scored.float(), targets, reduction="none").double()
-            weights = torch.ones_like(losses)
-            if response.weights is not None:
-                weights = response.weights.to(device)[trained].double()
-            total += float((weights * losses).sum())
-            weight += float(weights.sum())
+            texts = zip(response.sequences, response.texts, strict=True)
+            for sequence, (start, end, _) in texts:
+                tokens = torch.cat([group.prompt, sequence]).to(device)
+                logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=end - start + 1).logits
+                trained = response.trainable[start:end].to(device)
+                scored, targets = logits[0, :-1][trained], tokens[start - end :][trained]
+                losses = cross_entropy(scored.float(), targets, reduction="none").double()
+                weights = weights_of(response)[start:end].to(device)[trained].double()
+                total += float((weights * losses).sum())
+                weight += float(weights.sum())
     assert weight, "rows have trained tokens"
     return total / weight

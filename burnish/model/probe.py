@@ -101,20 +101,25 @@ def _longest(model: PreTrainedModel) -> int:
 
 
 def _groups(model: PreTrainedModel, longest: int) -> list[Group]:
-    """Random groups: one of two responses and one of one."""
+    """Random groups: one of two responses, one of one, and one of two pairs of responses that begin alike."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> Tensor:
         return torch.randint(vocabulary, (count,), generator=generator)
 
-    def response(count: int) -> Response:
-        return Response(tokens=tokens(count), trainable=torch.ones(count, dtype=torch.bool))
+    def response(count: int, begin: Tensor | None = None) -> Response:
+        drawn = tokens(count)
+        drawn = drawn if begin is None else torch.cat([begin, drawn])
+        return Response(tokens=drawn, trainable=torch.ones(len(drawn), dtype=torch.bool))
 
-    return [
+    groups = [
         Group(prompt=tokens(longest), responses=(response(9), response(5))),
         Group(prompt=tokens(4), responses=(response(7),)),
     ]
+    begins = tokens(3), tokens(2)
+    pairs = tuple(response(count, begin) for begin in begins for count in (3, 2))
+    return [*groups, Group(prompt=tokens(4), responses=pairs).with_tree(min_saved=1)]
 
 
 @torch.no_grad()

@@ -102,10 +102,10 @@ class Batcher:
         Raises:
             RunError: none of their responses could be graded.
         """
-        groups = [with_task(graded[index].group, graded[index].prompt.task) for index in chosen]
+        groups = [with_task(graded[index].group.with_tree(), graded[index].prompt.task) for index in chosen]
         for fill in self.fillers:
             groups = fill(groups)
-        groups = [without_task(group) for group in groups]
+        groups = [replace(without_task(group), tree=None) for group in groups]  # a rule may leave out responses
         rewards = [self._rewards(graded[index]) for index in chosen]
         if self.settings.mask_truncated and not self.rule.group_relative:  # no baseline in which they would count
             groups = [_without_truncated(group) for group in groups]
@@ -116,6 +116,7 @@ class Batcher:
             items = [tuple(_without_truncated(group) for group in item) for item in items]
         if self.settings.success_weights:
             items = [tuple(_with_success_weights(group, self.settings) for group in item) for item in items]
+        items = [tuple(group.with_tree() for group in item) for item in items]
         advantages = {
             (number, index): value
             for number, item, values in zip(chosen, items, rewards, strict=True)

@@ -67,6 +67,15 @@ def _joined(group: Group, other: Group, max_length: int | None) -> Group:
 
 
 def _bare(response: Response, room: int | None) -> Response:
-    """The streams that do not depend on the prompt, truncated to the room."""
-    weights = None if response.weights is None else response.weights[:room]
-    return Response(tokens=response.tokens[:room], trainable=response.trainable[:room], weights=weights)
+    """The streams that do not depend on the prompt, truncated to the room; of several texts, those that fit."""
+    end = room
+    if response.forks:
+        fitting = [
+            stop
+            for sequence, (_, stop, _) in zip(response.sequences, response.texts, strict=True)
+            if room is None or len(sequence) <= room
+        ]
+        end = min(response.forks[0].start, room or 0) if not fitting else fitting[-1]
+    weights = None if response.weights is None else response.weights[:end]
+    forks = tuple(fork for fork in response.forks if end is None or fork.start < end)
+    return Response(tokens=response.tokens[:end], trainable=response.trainable[:end], weights=weights, forks=forks)

@@ -6,12 +6,11 @@ last token of each step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
-from burnish.sources.rows import Validates
 from burnish.types import Group, Response
 
 
@@ -44,22 +43,3 @@ def _at_steps(response: Response) -> Response:
 
 JudgedAt = Callable[[Group], Group]
 """Function that sets a group's value targets."""
-
-
-class ValueTargetRows(Sequence[Sequence[Group]]):
-    """Rows whose groups have value targets, at the ends of responses or elsewhere."""
-
-    def __init__(self, rows: Sequence[Sequence[Group]], judged_at: JudgedAt = value_target_at_end) -> None:
-        self.rows = rows
-        self.judged_at = judged_at
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> Sequence[Group]:  # type: ignore[override]  # drawn singly
-        return [self.judged_at(group) for group in self.rows[row]]
-
-    def validate(self) -> None:
-        """See `Source.validate`."""
-        if isinstance(self.rows, Validates):
-            self.rows.validate()

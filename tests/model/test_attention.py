@@ -14,6 +14,7 @@ from burnish.model.attention_options import AttentionOptions
 from burnish.model.segments import attend_segments
 from burnish.packing import pack
 from tests.conftest import make_groups
+from tests.trees import grown
 
 HEADS, KEY_HEADS, SIZE, VALUE_SIZE = 4, 2, 8, 6
 SINKS = torch.tensor([0.7, -1.2, 2.0, 0.0], dtype=torch.float64)
@@ -32,8 +33,11 @@ OPTIONS = {
 }
 
 
-def packed_layout() -> Layout:
-    [microbatch] = pack(make_groups([(9, [3, 12, 1]), (1, [8]), (15, [2, 2])]), 200)
+def packed_layout(trees: bool = False) -> Layout:
+    """Of groups; with trees, contexts have several pieces."""
+    groups = make_groups([(9, [3, 12, 1]), (1, [8]), (15, [2, 2])])
+    [microbatch] = pack(grown(groups, forks=True) if trees else groups, 200)
+    assert trees == any(len(segment.context) > 1 for segment in microbatch.layout.segments)
     return microbatch.layout
 
 
@@ -63,10 +67,11 @@ def formula(query: Tensor, key: Tensor, value: Tensor, layout: Layout, options: 
     return weights / total @ value
 
 
+@pytest.mark.parametrize("trees", [False, True], ids=["flat", "trees"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_segments_are_the_formula(name):
+def test_segments_are_the_formula(name, trees):
     """Value and every gradient, also that of the sinks; values as wide as keys, or not."""
-    layout, options = packed_layout(), OPTIONS[name]
+    layout, options = packed_layout(trees), OPTIONS[name]
     for value_size in (SIZE, VALUE_SIZE):
         inputs = random_inputs(len(layout.positions), value_size)
         sinks = SINKS.clone().requires_grad_()
@@ -81,11 +86,12 @@ def test_segments_are_the_formula(name):
             assert torch.allclose(mine_each, theirs_each, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("trees", [False, True], ids=["flat", "trees"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_flex_attention_equals_segments(monkeypatch, name):
+def test_flex_attention_equals_segments(monkeypatch, name, trees):
     """The CUDA kernel's function, uncompiled on the CPU, against the loop over segments; keys shared by two heads."""
     monkeypatch.setattr(flex, "_compiled_flex", lambda: flex._attend)
-    layout, options = packed_layout(), OPTIONS[name]
+    layout, options = packed_layout(trees), OPTIONS[name]
     inputs = [tensor.detach() for tensor in random_inputs(len(layout.positions))]
     segments = attend_segments(*inputs, layout, options)
     with warnings.catch_warnings():

@@ -15,7 +15,8 @@ from burnish.losses.reward.registry import REWARD_LOSSES
 from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe
 from burnish.settings.loss_options import user_options
-from burnish.sources.value_targets import JudgedAt, ValueTargetRows, value_target_at_end, value_targets_at_steps
+from burnish.sources.mapped_rows import MappedRows
+from burnish.sources.value_targets import JudgedAt, value_target_at_end, value_targets_at_steps
 from burnish.stages.assemble import StageParts, assemble, costliest_rows, row_source
 from burnish.stages.context import StageContext
 from burnish.stages.kind import TrainingKind
@@ -49,7 +50,7 @@ class RewardModel(TrainingKind[RewardModelSettings, _Data]):
         settings, policy = data.context.settings, models[POLICY]
         loss, targets = self.loss(settings), _value_targets(settings)
         parts = StageParts(
-            row_source(data, ValueTargetRows(data.feed, targets)),
+            row_source(data, MappedRows(data.feed, lambda group: [targets(group)])),
             loss,
             _evaluators(data, policy, loss, targets),
             dry_run_groups=lambda: [targets(group) for group in costliest_rows(data)],

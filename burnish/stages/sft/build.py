@@ -1,6 +1,7 @@
 """Supervised fine-tuning: the likelihood of given responses (Wei et al. 2021, arXiv 2109.01652).
 
-Groups of one response from rows; no credit rule; cross-entropy over the trained tokens of the whole step.
+Groups of one response from rows, or of the turns of a conversation whose earlier ones the template rewrites; no credit
+rule; cross-entropy over the trained tokens of the whole step.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.model.noise import Neftune
 from burnish.model.policy import Model
 from burnish.settings.loss_options import user_options
+from burnish.sources.mapped_rows import MappedRows
 from burnish.stages.assemble import StageParts, assemble, costliest_rows, row_source
 from burnish.stages.context import StageContext
 from burnish.stages.kind import TrainingKind
@@ -20,6 +22,7 @@ from burnish.stages.sft.settings import SftSettings
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import language_model_loss
 from burnish.train.loop import Stage
+from burnish.types import Group
 
 
 class Sft(TrainingKind[SftSettings, SupervisedData[SftSettings]]):
@@ -39,11 +42,13 @@ class Sft(TrainingKind[SftSettings, SupervisedData[SftSettings]]):
         settings, policy = data.context.settings, models[POLICY]
         loss, alpha = self.loss(settings), settings.neftune_alpha
         budget, held_out = data.tokens_per_microbatch, data.held_out
+        # Noise depends on the length of a sequence, so sequences that begin alike do not share tokens with noise.
+        alone = alpha is not None
         parts = StageParts(
-            row_source(data, data.feed),
+            row_source(data, MappedRows(data.feed, Group.expanded) if alone else data.feed),
             loss,
             held_out.evaluators(policy, loss, budget) if held_out else (),
-            dry_run_groups=lambda: costliest_rows(data),
+            dry_run_groups=lambda: [own for g in costliest_rows(data) for own in (g.expanded() if alone else (g,))],
             neftune=None if alpha is None else Neftune(alpha, data.context.recipe.seed),
         )
         return assemble(data, policy, name, parts)
