@@ -22,11 +22,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from burnish.losses.cross_entropy import CrossEntropy
+from burnish.microbatch import Part
 from burnish.model.attention import install
 from burnish.model.policy import Model
 from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
-from burnish.microbatch import Part
 from burnish.train.step import Trainer
 from burnish.types import Group, Response
 

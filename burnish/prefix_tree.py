@@ -96,6 +96,12 @@ def tree_of(sequences: Sequence[Tensor], min_saved: int = MIN_SAVED) -> PrefixTr
     return PrefixTree(tuple(order), tuple(shared)) if any(shared) else None
 
 
+def num_computed(sequences: Sequence[Tensor], min_saved: int = MIN_SAVED) -> int:
+    """Tokens to compute of sequences that share their tree."""
+    tree = tree_of(sequences, min_saved)
+    return sum(map(len, sequences)) - (0 if tree is None else sum(tree.shared))
+
+
 def common_prefix(one: Tensor, other: Tensor) -> int:
     """Number of tokens with which both sequences begin."""
     return _common(one.numpy(), other.numpy())

@@ -117,8 +117,8 @@ def _groups(model: PreTrainedModel, longest: int) -> list[Group]:
         Group(prompt=tokens(longest), responses=(response(9), response(5))),
         Group(prompt=tokens(4), responses=(response(7),)),
     ]
-    begins = tokens(3), tokens(2)
-    pairs = tuple(response(count, begin) for begin in begins for count in (3, 2))
+    begins = tokens(3), tokens(4)
+    pairs = tuple(response(count, begin) for begin in begins for count in (2, 7))
     return [*groups, Group(prompt=tokens(4), responses=pairs).with_tree(min_saved=1)]
 
 

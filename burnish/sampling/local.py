@@ -1,7 +1,8 @@
 """Local sampler: generates responses in the trainer's process with the trainer's weights, which are not copied.
 
-Every prompt is computed once, packed with others, and all its responses use its keys. When a response ends, the next
-one takes its place at once (continuous batching). All active sequences together make one forward of R tokens through
+Every prompt is computed once, packed with others, and all its responses use its keys; what prompts of one forward begin
+with is computed once for them. When a response ends, the next one takes its place at once (continuous batching). All
+active sequences together make one forward of R tokens through
 the model's own layers, with the attention of `model.decoding`.
 """
 
@@ -26,6 +27,7 @@ from burnish.model.logits import all_probabilities
 from burnish.model.policy import Model
 from burnish.model.prefix_cache import CacheSlot, PrefixCache, PromptArrangement
 from burnish.model.products import HeadMatrix
+from burnish.prefix_tree import num_computed
 from burnish.sampling.base import SampleRequest, StreamListener, check_requests
 from burnish.sampling.in_process import InProcessSampler
 from burnish.sampling.params import SamplingParams
@@ -180,8 +182,8 @@ class _Generation:
         """Computes prompts, as many at once as `PREFILL_TOKENS` allows."""
         batch: list[int] = []
         for number in numbers:
-            size = sum(len(self.requests[member].tokens) for member in (*batch, number))
-            if batch and size > PREFILL_TOKENS:
+            prompts = [self.requests[member].tokens for member in (*batch, number)]
+            if batch and num_computed(prompts) > PREFILL_TOKENS:
                 self._prefill_batch(batch)
                 batch = []
             batch.append(number)

@@ -99,7 +99,11 @@ def gradients(policy: Model, groups: list[Group], microbatches: list) -> dict[st
 
 def test_the_probe_tries_a_tree(monkeypatch):
     """A kernel that reads the first piece of a context alone is found out."""
+    torch.manual_seed(0)
     model = FAMILIES["llama"]()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.v_proj.weight *= 30  # a new model hardly attends
     install(model)
     true_attend = segments.attend_segments
 

@@ -10,8 +10,10 @@ from burnish.errors import ModelError
 from burnish.model.adapters.add import add_adapter
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.attention import install, plain_attention
+from burnish.model.decoding import Prefill
 from burnish.model.policy import Model
 from burnish.model.route import Route
+from burnish.sampling import local
 from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
@@ -55,6 +57,43 @@ def test_prompts_of_all_lengths(float64_model, family):
     for microbatch in mine.policy.pack(groups, 2000):
         scores = replace(mine.policy, temperature=0.9).score(microbatch, [Score.LOGPROB])
         assert torch.allclose(microbatch.sampler_logprobs, scores.logprob.detach(), rtol=0, atol=1e-11)
+
+
+def beginning_alike() -> list[SampleRequest]:
+    """Two conversations, each asked after one, two and three turns, and twice the same prompt."""
+    requests = []
+    for seed in (1, 2):
+        turns = [request.tokens for request in prompts(90, 70, 20, seed=seed)]
+        requests += [torch.cat(turns[:count]) for count in (2, 1, 3)]
+    return [SampleRequest(tokens, 100 + key) for key, tokens in enumerate([*requests, requests[0]])]
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral-windowed", "llama-4", "gemma-2", "gpt-oss", "deepseek-v3"])
+def test_prompts_that_begin_alike_are_computed_once(float64_model, family):
+    model = float64_model(family)
+    install(model)
+    mine, asked = sampler(model), beginning_alike()
+    prefill = Prefill.of([request.tokens for request in asked], torch.device("cpu"))
+    assert len(prefill.tokens) == 2 * (90 + 70 + 20)
+    groups = mine.sample(asked, 2, replace(PARAMS, max_new_tokens=8))
+    for microbatch in mine.policy.pack(groups, 4000):
+        scores = replace(mine.policy, temperature=0.9).score(microbatch, [Score.LOGPROB])
+        assert torch.allclose(microbatch.sampler_logprobs, scores.logprob.detach(), rtol=0, atol=1e-11)
+    alone = [mine.sample([request], 2, replace(PARAMS, max_new_tokens=8))[0] for request in asked]
+    for group, other in zip(groups, alone, strict=True):
+        for mine_each, other_each in zip(group.responses, other.responses, strict=True):
+            assert mine_each.tokens.tolist() == other_each.tokens.tolist()
+
+
+def test_a_common_beginning_counts_once_against_the_size_of_a_prefill(float64_model, monkeypatch):
+    model = float64_model("llama")
+    install(model)
+    monkeypatch.setattr(local, "PREFILL_TOKENS", 360)
+    sizes = []
+    true_of = Prefill.of
+    monkeypatch.setattr(Prefill, "of", lambda *given: sizes.append(true_of(*given)) or sizes[-1])
+    sampler(model).sample(beginning_alike(), 1, replace(PARAMS, max_new_tokens=2))
+    assert [len(prefill.tokens) for prefill in sizes] == [360]
 
 
 def test_frequencies_are_the_exact_probabilities(float64_model):
