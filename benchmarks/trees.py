@@ -1,4 +1,4 @@
-"""Prefix trees: tokens, time and memory of a step, shared and with every sequence alone, beside what operations predict.
+"""Prefix trees: tokens, time and memory of a step, shared and with sequences alone, beside what operations predict.
 
     python benchmarks/trees.py                     models of 1M, 15M and 100M, about a quarter of an hour on two cores
     python benchmarks/trees.py --sizes 1M          one size
@@ -8,8 +8,8 @@ Conversations of 6, 12 and 20 turns under a template that strips earlier thought
 tokens, thoughts of 200, answers of 50, so every turn is a sample of its own. And pairs of HH-RLHF that fork late, from
 the folder with real data beside the checkout (left out where it is absent). A row of the table is a group in one step
 of full fine-tuning in float32, computed shared and alone in turn, in a process of its own; the memory of each way is
-measured in one more process. *Predicted* is the ratio of floating-point operations of `Model.num_flops`: the decoder for
-every token, attention for every pair, the head for trained tokens.
+measured in one more process. *Predicted* is the ratio of the floating-point operations of `Model.num_flops`: the
+decoder for every token, attention for every pair, the head for trained tokens.
 """
 
 from __future__ import annotations

@@ -24,40 +24,20 @@ from burnish.errors import DataError
 from burnish.packing import pack
 from burnish.sources.value_targets import value_target_at_end
 from burnish.types import Group
+from tests.conversations import FORGETFUL, pair, talk, turn
 
 Write = Callable[..., str]
-FORGETFUL = Template(
-    "{% set last = namespace(at=-1) %}{% for m in messages %}{% if m.role == 'user' %}{% set last.at = loop.index0 %}"
-    "{% endif %}{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.role == 'assistant' and loop.index0 < last.at %}{{ m.content.split('</think>')[-1].lstrip('\n') }}"
-    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""Thoughts of answers before the last question are not written, as in the templates of Qwen 3 and DeepSeek R1."""
-
-
-def turn(number: int, thought: int = 90, answer: int = 20, question: int = 70) -> list[dict[str, str]]:
-    """A question and an answer with a thought, of about so many characters."""
-    letter = "abcdefghij"[number % 10]
-    thoughts = f"<think>\n{number}{letter * thought}\n</think>\n\n" if thought else ""
-    return [
-        {"role": "user", "content": f"{number} {'q' * question}"},
-        {"role": "assistant", "content": f"{thoughts}{letter * answer}."},
-    ]
-
-
-def talk(turns: int, **sizes: int) -> list[dict[str, str]]:
-    return [message for number in range(turns) for message in turn(number, **sizes)]
+TEMPLATE = Template(FORGETFUL)
 
 
 def prepared(path: str, tokenizer: PreTrainedTokenizerBase, **options: object) -> TokenizedDataset:
-    return DatasetSpec.of(read_rows(path), tokenizer, FORGETFUL, **{"max_length": 4000, **options}).whole()
+    return DatasetSpec.of(read_rows(path), tokenizer, TEMPLATE, **{"max_length": 4000, **options}).whole()
 
 
 def samples_by_hand(messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[tuple]:
     """Tokens and mask of every rendering, tokenized alone."""
     conversation = FORMATS["chat"].convert({"messages": list(messages)})
-    samples = tokenize(render(conversation, Writer(tokenizer, FORGETFUL)), tokenizer)
+    samples = tokenize(render(conversation, Writer(tokenizer, TEMPLATE)), tokenizer)
     return [(tuple(sample.tokens.tolist()), tuple(sample.trainable.tolist())) for sample in samples]
 
 
@@ -139,16 +119,10 @@ def test_samples_that_are_cut_share_what_is_left(write: Write, byte_level: PreTr
 
 def test_a_large_set_draws_the_same_groups(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     """Rows that are tokenized when they are drawn."""
-    spec = DatasetSpec.of(read_rows(write({"messages": talk(4)})), byte_level, FORGETFUL, max_length=4000)
+    spec = DatasetSpec.of(read_rows(write({"messages": talk(4)})), byte_level, TEMPLATE, max_length=4000)
     [drawn], whole = spec.row(0), spec.whole()
     assert drawn.tree == whole[0].tree
     assert sequences(drawn) == sequences(whole[0])
-
-
-def pair(turns: int) -> dict[str, object]:
-    """Answers of several turns to one question."""
-    chosen, rejected = talk(turns), talk(turns, answer=30)
-    return {"prompt": chosen[:1], "chosen": chosen[1:], "rejected": rejected[1:]}
 
 
 def test_compared_answers_of_several_texts(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
@@ -162,7 +136,7 @@ def test_compared_answers_of_several_texts(write: Write, byte_level: PreTrainedT
         assert found == [tokens for tokens, _ in expected]
         assert int(response.trainable.sum()) == sum(sum(mask) for _, mask in expected)
         learned = byte_level.decode(response.tokens[response.trainable])
-        assert learned.count("</think>") == learned.count("<|im_end|>") == 3
+        assert learned.count("</think>") == learned.count("<|endoftext|>") == 3
         for (_, end, _), (_, _, shared) in pairwise(response.texts):
             assert shared < end
     [microbatch] = pack([group], 10**6)
@@ -193,6 +167,6 @@ def test_pairs_that_fork_late_share_their_answers(write: Write, byte_level: PreT
 def test_answers_with_several_scores_are_one_text(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     rows = read_rows(write({"prompt": talk(1)[:1], "response": talk(3)[1:], "helpful": 1.0, "honest": 0.5}))
     format = recognize_scores(rows.columns, ["helpful", "honest"])
-    spec = DatasetSpec.of(rows, byte_level, FORGETFUL, format=format, max_length=999, comparison="scores")
+    spec = DatasetSpec.of(rows, byte_level, TEMPLATE, format=format, max_length=999, comparison="scores")
     with pytest.raises(DataError, match="one text"):
         spec.whole()

@@ -13,13 +13,14 @@ import pytest
 
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import write_untrained
+from tests.conversations import FORGETFUL, pair, talk
 
 Run = Callable[..., dict[str, int]]
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, a teacher, train.jsonl and test.jsonl."""
+    """A folder with a model, a teacher, a template, and data files."""
     folder = tmp_path_factory.mktemp("world")
     write_untrained(folder / "model", hidden_size=32, layers=1)
     write_untrained(folder / "teacher", seed=5, hidden_size=32, layers=2)
@@ -27,6 +28,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / "test.jsonl", generate(seed=2, count=10))
     write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=60))
     write_rows(folder / "pairs-test.jsonl", builtin_rows("preferences", "test", count=10))
+    (folder / "forgetful.jinja").write_text(FORGETFUL)
+    talks = {"turns": 24, "turns-test": 4}
+    for name, count in talks.items():
+        write_rows(
+            folder / f"{name}.jsonl",
+            [{"messages": talk(1 + n % 4, first=n, thought=40, question=40)} for n in range(count)],
+        )
+        pairs = [pair(1 + n % 3, first=n, thought=30, question=30) for n in range(count)]
+        write_rows(folder / f"pairs-of-{name}.jsonl", pairs)
     return folder
 
 

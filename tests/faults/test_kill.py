@@ -30,6 +30,8 @@ VARIANTS = {
     "prefer": ["overlong=drop", "learning_rate=1e-2"],
     "prefer-moving": ["overlong=drop", "reference_sync_steps=2", "learning_rate=1e-2"],
     "prefer-kto": ["overlong=drop", "loss=kto", "adapter.kind=lora", "adapter.rank=4"],
+    "prefer-turns": ["chat_template=FORGETFUL", "learning_rate=1e-2"],
+    "turns": ["chat_template=FORGETFUL", "learning_rate=1e-2"],
     "reward": ["overlong=drop", "add_tokens=['<|pad|>']", "learning_rate=1e-2"],
     "reward-lora": ["overlong=drop", "add_tokens=['<|pad|>']", "adapter.kind=lora", "adapter.rank=4"],
     "rl": ["kl_coef=0.1", "learning_rate=1e-2"],
@@ -69,12 +71,17 @@ def command(world: Path, output: Path, variant: str) -> list[str]:
     compares = variant.startswith(COMPARING)
     method = variant.partition("-")[0] if compares else "sft"
     rows, tests = ("pairs", "pairs-test") if compares else ("train", "test")
+    if variant.endswith("turns"):
+        rows, tests = ("pairs-of-turns", "pairs-of-turns-test") if compares else ("turns", "turns-test")
     data = ["--data", world / f"{rows}.jsonl", "--eval-data", world / f"{tests}.jsonl"]
     files = ["--model", world / "model", *data]
     cadence = ["sequences_per_step=8", "checkpoint_every=3", "checkpoints.keep_last=1", "eval_every=5", "log_every=2"]
     cadence += [] if compares else ["evaluation.generations=3", "evaluation.max_new_tokens=4"]
-    stage = ["--output", output, "epochs=2", "tokens_per_microbatch=300", "max_length=200", *cadence]
-    return [method, *map(str, [*files, *stage]), *VARIANTS[variant]]
+    lengths = ["tokens_per_microbatch=900", "max_length=500"] if variant.endswith("turns") else []
+    lengths = lengths or ["tokens_per_microbatch=300", "max_length=200"]
+    stage = ["--output", output, "epochs=2", *lengths, *cadence]
+    own = [word.replace("FORGETFUL", str(world / "forgetful.jinja")) for word in VARIANTS[variant]]
+    return [method, *map(str, [*files, *stage]), *own]
 
 
 def rl_command(world: Path, output: Path, method: str, steps: int) -> list[str]:
