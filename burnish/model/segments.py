@@ -11,6 +11,9 @@ computed explicitly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -39,15 +42,38 @@ def attend_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, o
         query, key, value = query.float(), key.float(), value.float()
     lengths = [segment.length for segment in layout.segments]
     queries, keys, values = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
-    number = {segment.start: index for index, segment in enumerate(layout.segments)}
+    beginnings = _beginnings(keys, values, layout)
     outputs = []
     for q, k, v, segment in zip(queries, keys, values, layout.segments, strict=True):
         if segment.context:
-            pieces = [(number[start], length) for start, length in segment.context]
-            k = torch.cat([*(keys[index][:, :, :length] for index, length in pieces), k], dim=2)  # noqa: PLW2901
-            v = torch.cat([*(values[index][:, :, :length] for index, length in pieces), v], dim=2)  # noqa: PLW2901
+            context = [beginnings[piece] for piece in segment.context]
+            k = torch.cat([*(part for before, _ in context for part in before), k], dim=2)  # noqa: PLW2901
+            v = torch.cat([*(part for _, before in context for part in before), v], dim=2)  # noqa: PLW2901
         outputs.append(_attend(q, k, v, segment, options))
     return torch.cat(outputs, dim=2).to(narrow)
+
+
+_Parts = tuple[Tensor, ...]
+
+
+def _beginnings(
+    keys: Sequence[Tensor], values: Sequence[Tensor], layout: Layout
+) -> dict[tuple[int, int], tuple[_Parts, _Parts]]:
+    """The pieces of all contexts as parts of keys and values, which are split once where sequences fork: the backward
+    of a slice for every context would write each segment's whole length."""
+    forks: dict[int, set[int]] = {}
+    for segment in layout.segments:
+        for start, length in segment.context:
+            forks.setdefault(start, set()).add(length)
+    found = {}
+    for segment, key, value in zip(layout.segments, keys, values, strict=True):
+        ends = sorted(forks.get(segment.start, ()))
+        borders = [0, *ends, *([segment.length] if ends and ends[-1] < segment.length else [])]
+        sizes = [last - first for first, last in pairwise(borders)]
+        parts = (key.split(sizes, dim=2), value.split(sizes, dim=2)) if len(sizes) > 1 else ((key,), (value,))
+        for number, end in enumerate(ends, 1):
+            found[segment.start, end] = parts[0][:number], parts[1][:number]
+    return found
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, segment: Segment, options: AttentionOptions) -> Tensor:
